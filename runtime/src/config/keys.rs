@@ -1,0 +1,168 @@
+//! Typed reading of JSON keys, with messages that name the file, the key, what was expected and what was found.
+
+use std::fmt::Display;
+
+use serde_json::{Map, Value};
+
+use crate::error::{Error, Result};
+
+/// One JSON object of a configuration. A key whose value is `null` counts as absent, as its writers mean it.
+pub(super) struct Keys<'a> {
+    map: &'a Map<String, Value>,
+    origin: &'a str,
+    /// Path of this object within the document, with a trailing dot, or empty.
+    path: String,
+}
+
+impl<'a> Keys<'a> {
+    /// The keys of the document `value`, called `origin` in messages.
+    pub fn new(value: &'a Value, origin: &'a str) -> Result<Self> {
+        match value {
+            Value::Object(map) => Ok(Keys { map, origin, path: String::new() }),
+            _ => Err(Error::bad_checkpoint(format!("{origin}: must be a JSON object, found {}", shown(value)))),
+        }
+    }
+
+    /// The document's name.
+    pub fn origin(&self) -> &'a str {
+        self.origin
+    }
+
+    /// The value of `key`, if it is there and not `null`.
+    pub fn get(&self, key: &str) -> Option<&'a Value> {
+        self.map.get(key).filter(|value| !value.is_null())
+    }
+
+    /// The object under `key`, which must be there.
+    pub fn object(&self, key: &str) -> Result<Keys<'a>> {
+        self.optional_object(key)?.ok_or_else(|| self.missing(key))
+    }
+
+    /// The object under `key`.
+    pub fn optional_object(&self, key: &str) -> Result<Option<Keys<'a>>> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(Value::Object(map)) => {
+                Ok(Some(Keys { map, origin: self.origin, path: format!("{}{key}.", self.path) }))
+            }
+            Some(found) => Err(self.expected(key, "an object", found)),
+        }
+    }
+
+    /// The array under `key`.
+    pub fn list(&self, key: &str) -> Result<Option<&'a [Value]>> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(Value::Array(list)) => Ok(Some(list)),
+            Some(found) => Err(self.expected(key, "a list", found)),
+        }
+    }
+
+    /// The string under `key`.
+    pub fn text(&self, key: &str) -> Result<Option<&'a str>> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(found) => Err(self.expected(key, "a string", found)),
+        }
+    }
+
+    /// The truth value under `key`, or `absent`.
+    pub fn flag(&self, key: &str, absent: bool) -> Result<bool> {
+        match self.get(key) {
+            None => Ok(absent),
+            Some(Value::Bool(flag)) => Ok(*flag),
+            Some(found) => Err(self.expected(key, "true or false", found)),
+        }
+    }
+
+    /// The integer under `key`, which must be there and between the bounds, both included.
+    pub fn integer(&self, key: &str, least: usize, most: usize) -> Result<usize> {
+        self.optional_integer(key, least, most)?.ok_or_else(|| self.missing(key))
+    }
+
+    /// The integer under `key`, between the bounds, both included.
+    pub fn optional_integer(&self, key: &str, least: usize, most: usize) -> Result<Option<usize>> {
+        let Some(found) = self.get(key) else { return Ok(None) };
+        match found.as_u64().and_then(|n| usize::try_from(n).ok()) {
+            Some(n) if (least..=most).contains(&n) => Ok(Some(n)),
+            _ => Err(self.expected(key, format_args!("an integer from {least} to {most}"), found)),
+        }
+    }
+
+    /// The finite number under `key`.
+    pub fn real(&self, key: &str) -> Result<Option<f64>> {
+        let Some(found) = self.get(key) else { return Ok(None) };
+        match found.as_f64() {
+            Some(x) if x.is_finite() => Ok(Some(x)),
+            _ => Err(self.expected(key, "a number", found)),
+        }
+    }
+
+    /// The finite number above 0 under `key`.
+    pub fn positive(&self, key: &str) -> Result<Option<f64>> {
+        match self.real(key)? {
+            Some(x) if x <= 0.0 => Err(self.bad(key, format_args!("must be above 0, found {x}"))),
+            found => Ok(found),
+        }
+    }
+
+    /// The epsilon of a norm under `key`: at most 1, and not so small that a shader would flush it to 0.
+    pub fn epsilon(&self, key: &str) -> Result<f32> {
+        let wide = self.real(key)?.ok_or_else(|| self.missing(key))?;
+        let eps = wide as f32;
+        if (f32::MIN_POSITIVE..=1.0).contains(&eps) {
+            Ok(eps)
+        } else {
+            Err(self.bad(key, format_args!("must be above {:e} and at most 1, found {wide:e}", f32::MIN_POSITIVE)))
+        }
+    }
+
+    /// Refuses every string but `only` under `key`.
+    pub fn must_be(&self, key: &str, only: &str, required: bool) -> Result<()> {
+        match self.text(key)? {
+            Some(found) if found == only => Ok(()),
+            Some(_) => Err(self.unsupported_value(key, format_args!("\"{only}\""))),
+            None if required => Err(self.missing(key)),
+            None => Ok(()),
+        }
+    }
+
+    /// The key is not there.
+    pub fn missing(&self, key: &str) -> Error {
+        Error::bad_checkpoint(format!("{}: `{}{key}` is missing", self.origin, self.path))
+    }
+
+    /// The file contradicts itself or says something impossible at `key`.
+    pub fn bad(&self, key: &str, what: impl Display) -> Error {
+        Error::bad_checkpoint(format!("{}: `{}{key}` {what}", self.origin, self.path))
+    }
+
+    /// The file asks at `key` for something that is not done here.
+    pub fn unsupported(&self, key: &str, what: impl Display) -> Error {
+        Error::unsupported(format!("{}: `{}{key}` {what}", self.origin, self.path))
+    }
+
+    /// The value of `key` is well formed and none of the `known` ones.
+    pub fn unsupported_value(&self, key: &str, known: impl Display) -> Error {
+        let found = self.get(key).map_or_else(|| "nothing".to_owned(), shown);
+        self.unsupported(key, format_args!("is {found}, which is not supported; known: {known}"))
+    }
+
+    fn expected(&self, key: &str, what: impl Display, found: &Value) -> Error {
+        self.bad(key, format_args!("must be {what}, found {}", shown(found)))
+    }
+}
+
+/// A JSON value for a message, cut to a readable length.
+pub(super) fn shown(value: &Value) -> String {
+    const LONGEST: usize = 60;
+    match value {
+        Value::Array(list) => format!("a list of {}", list.len()),
+        Value::Object(map) => format!("an object of {} keys", map.len()),
+        Value::String(text) if text.chars().nth(LONGEST).is_some() => {
+            format!("{:?}...", text.chars().take(LONGEST).collect::<String>())
+        }
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,274 @@
+//! Which adapter to use, and an account of why.
+
+use crate::error::{Error, Result};
+
+/// How to pick an adapter.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum AdapterChoice {
+    /// The best there is: a discrete GPU, else an integrated one, else a virtual one, else software.
+    #[default]
+    Auto,
+    /// The adapter at this place of [`adapters`].
+    Index(usize),
+    /// The first adapter whose name, driver or backend contains this, upper and lower case alike.
+    Name(String),
+    /// An adapter that computes on the CPU.
+    Software,
+}
+
+impl AdapterChoice {
+    /// From what a user types: empty or `auto`, a number, `software`, or a part of a name.
+    pub fn parse(text: &str) -> Self {
+        match text.trim() {
+            "" | "auto" => Self::Auto,
+            "software" | "cpu" => Self::Software,
+            other => other.parse().map_or_else(|_| Self::Name(other.to_owned()), Self::Index),
+        }
+    }
+}
+
+/// What is known of an adapter, and whether it would be used.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct AdapterInfo {
+    /// Its place in the list, for [`AdapterChoice::Index`].
+    pub index: usize,
+    /// The adapter's own name.
+    pub name: String,
+    /// `discrete GPU`, `integrated GPU`, `virtual GPU`, `software` or `other`.
+    pub kind: &'static str,
+    /// `vulkan`, `metal`, `dx12` or `webgpu`.
+    pub backend: String,
+    /// Driver name and version.
+    pub driver: String,
+    /// Bytes that one binding may cover; larger matrices are cut by rows.
+    pub max_binding_bytes: u64,
+    /// Bytes of the largest buffer.
+    pub max_buffer_bytes: u64,
+    /// Bytes of workgroup memory.
+    pub workgroup_bytes: u32,
+    /// Smallest and largest subgroup, if kernels may use subgroups.
+    pub subgroup_sizes: Option<(u32, u32)>,
+    /// Whether shaders may compute in f16.
+    pub shader_f16: bool,
+    /// Whether the adapter offers cooperative matrices.
+    pub cooperative_matrix: bool,
+    /// Whether GPU time stamps can be taken.
+    pub timestamps: bool,
+    /// What the adapter lacks, if it cannot be used.
+    pub unusable: Option<String>,
+    /// Whether the choice fell on it.
+    pub chosen: bool,
+    /// Why, or why not.
+    pub reason: String,
+}
+
+impl AdapterInfo {
+    /// Whether it computes on the CPU.
+    pub fn is_software(&self) -> bool {
+        self.kind == kind_name(wgpu::DeviceType::Cpu)
+    }
+}
+
+/// Every adapter of this machine and which one `choice` falls on. An empty list is not an error.
+pub async fn adapters(choice: &AdapterChoice) -> Vec<AdapterInfo> {
+    let found = enumerate(&instance()).await;
+    let mut infos: Vec<_> = found.iter().enumerate().map(|(i, a)| describe(i, a)).collect();
+    // Whatever keeps the choice from being made is told by the reasons.
+    let _ = choose(choice, &mut infos);
+    infos
+}
+
+/// The chosen adapter and its description.
+pub(super) async fn request(choice: &AdapterChoice) -> Result<(wgpu::Adapter, AdapterInfo)> {
+    let mut found = enumerate(&instance()).await;
+    let mut infos: Vec<_> = found.iter().enumerate().map(|(i, a)| describe(i, a)).collect();
+    let index = choose(choice, &mut infos)?;
+    Ok((found.swap_remove(index), infos.swap_remove(index)))
+}
+
+fn instance() -> wgpu::Instance {
+    // OpenGL is left out: its drivers lack limits that the kernels need, and software ones crash on faulty input.
+    let backends =
+        wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12 | wgpu::Backends::BROWSER_WEBGPU;
+    wgpu::Instance::new(wgpu::InstanceDescriptor {
+        backends: wgpu::Backends::from_env().unwrap_or(backends) & backends,
+        flags: wgpu::InstanceFlags::from_env_or_default(),
+        memory_budget_thresholds: wgpu::MemoryBudgetThresholds {
+            for_resource_creation: Some(95),
+            for_device_loss: None,
+        },
+        backend_options: wgpu::BackendOptions::default(),
+        display: None,
+    })
+}
+
+#[cfg(not(target_family = "wasm"))]
+async fn enumerate(instance: &wgpu::Instance) -> Vec<wgpu::Adapter> {
+    instance.enumerate_adapters(wgpu::Backends::all()).await
+}
+
+#[cfg(target_family = "wasm")]
+async fn enumerate(instance: &wgpu::Instance) -> Vec<wgpu::Adapter> {
+    let options =
+        wgpu::RequestAdapterOptions { power_preference: wgpu::PowerPreference::HighPerformance, ..Default::default() };
+    instance.request_adapter(&options).await.into_iter().collect()
+}
+
+fn kind_name(kind: wgpu::DeviceType) -> &'static str {
+    match kind {
+        wgpu::DeviceType::DiscreteGpu => "discrete GPU",
+        wgpu::DeviceType::IntegratedGpu => "integrated GPU",
+        wgpu::DeviceType::VirtualGpu => "virtual GPU",
+        wgpu::DeviceType::Cpu => "software",
+        wgpu::DeviceType::Other => "other",
+    }
+}
+
+fn describe(index: usize, adapter: &wgpu::Adapter) -> AdapterInfo {
+    let info = adapter.get_info();
+    let limits = adapter.limits();
+    let features = adapter.features();
+    let needs = [
+        ("storage buffers per stage", u64::from(limits.max_storage_buffers_per_shader_stage), 5),
+        ("lanes per workgroup", u64::from(limits.max_compute_invocations_per_workgroup), 64),
+        ("bytes of workgroup memory", u64::from(limits.max_compute_workgroup_storage_size), 16384),
+        ("workgroups per dimension", u64::from(limits.max_compute_workgroups_per_dimension), 65535),
+        ("bytes per storage binding", limits.max_storage_buffer_binding_size, 1 << 16),
+    ];
+    let unusable = needs
+        .iter()
+        .find(|(_, has, needed)| has < needed)
+        .map(|(what, has, needed)| format!("it offers {has} {what} where {needed} are needed"));
+    AdapterInfo {
+        index,
+        name: if info.name.is_empty() { "unnamed adapter".to_owned() } else { info.name },
+        kind: kind_name(info.device_type),
+        backend: info.backend.to_string(),
+        driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
+        max_binding_bytes: limits.max_storage_buffer_binding_size,
+        max_buffer_bytes: limits.max_buffer_size,
+        workgroup_bytes: limits.max_compute_workgroup_storage_size,
+        subgroup_sizes: features
+            .contains(wgpu::Features::SUBGROUP)
+            .then_some((info.subgroup_min_size, info.subgroup_max_size)),
+        shader_f16: features.contains(wgpu::Features::SHADER_F16),
+        cooperative_matrix: features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX),
+        timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
+        unusable,
+        chosen: false,
+        reason: String::new(),
+    }
+}
+
+fn rank(info: &AdapterInfo) -> u32 {
+    match info.kind {
+        "discrete GPU" => 0,
+        "integrated GPU" => 1,
+        "virtual GPU" => 2,
+        "other" => 3,
+        _ => 4,
+    }
+}
+
+/// Marks the adapter that `choice` falls on, says why of each, and returns its place.
+fn choose(choice: &AdapterChoice, infos: &mut [AdapterInfo]) -> Result<usize> {
+    if infos.is_empty() {
+        return Err(Error::not_found(
+            "no GPU adapter was found; install a driver for your GPU, or a software one \
+             (Debian and Ubuntu: apt-get install libvulkan1 mesa-vulkan-drivers)",
+        ));
+    }
+    let asked = |info: &AdapterInfo| match choice {
+        AdapterChoice::Auto => true,
+        AdapterChoice::Index(i) => info.index == *i,
+        AdapterChoice::Software => info.is_software(),
+        AdapterChoice::Name(name) => {
+            let name = name.to_lowercase();
+            [&info.name, &info.driver, &info.backend].iter().any(|text| text.to_lowercase().contains(&name))
+        }
+    };
+    let wanted: Vec<usize> = (0..infos.len()).filter(|&i| asked(&infos[i])).collect();
+    let best = wanted.iter().copied().filter(|&i| infos[i].unusable.is_none()).min_by_key(|&i| rank(&infos[i]));
+    for info in infos.iter_mut() {
+        info.chosen = Some(info.index) == best;
+        info.reason = match (&info.unusable, info.chosen) {
+            (Some(lack), _) => format!("not used: {lack}"),
+            (None, true) => match choice {
+                AdapterChoice::Auto if info.is_software() => "used: no GPU was found, this one computes on the CPU",
+                AdapterChoice::Auto => "used: the first of the best kind",
+                _ => "used: asked for",
+            }
+            .to_owned(),
+            (None, false) if !wanted.contains(&info.index) => "not used: another one was asked for".to_owned(),
+            (None, false) => "not used: another one is better or comes first".to_owned(),
+        };
+    }
+    best.ok_or_else(|| {
+        let list: Vec<_> = infos.iter().map(|i| format!("{} {} ({})", i.index, i.name, i.reason)).collect();
+        let what = match choice {
+            AdapterChoice::Auto => "no adapter can be used".to_owned(),
+            AdapterChoice::Index(i) => format!("adapter {i} does not exist or cannot be used"),
+            AdapterChoice::Name(name) => format!("no usable adapter has {name:?} in its name"),
+            AdapterChoice::Software => "no software adapter can be used \
+                 (Debian and Ubuntu: apt-get install libvulkan1 mesa-vulkan-drivers)"
+                .to_owned(),
+        };
+        Error::not_found(format!("{what}; there are: {}", list.join(", ")))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn adapter(index: usize, name: &str, kind: wgpu::DeviceType, unusable: Option<&str>) -> AdapterInfo {
+        AdapterInfo {
+            index,
+            name: name.to_owned(),
+            kind: kind_name(kind),
+            backend: "vulkan".to_owned(),
+            driver: String::new(),
+            max_binding_bytes: 1 << 27,
+            max_buffer_bytes: 1 << 31,
+            workgroup_bytes: 16384,
+            subgroup_sizes: None,
+            shader_f16: false,
+            cooperative_matrix: false,
+            timestamps: false,
+            unusable: unusable.map(str::to_owned),
+            chosen: false,
+            reason: String::new(),
+        }
+    }
+
+    fn three() -> Vec<AdapterInfo> {
+        vec![
+            adapter(0, "llvmpipe", wgpu::DeviceType::Cpu, None),
+            adapter(1, "Graphics 630", wgpu::DeviceType::IntegratedGpu, None),
+            adapter(2, "Radeon", wgpu::DeviceType::DiscreteGpu, None),
+        ]
+    }
+
+    #[test]
+    fn gpu_before_software() {
+        assert_eq!(choose(&AdapterChoice::Auto, &mut three()).unwrap(), 2);
+        let mut broken = three();
+        broken[2].unusable = Some("it lacks something".to_owned());
+        assert_eq!(choose(&AdapterChoice::Auto, &mut broken).unwrap(), 1);
+        assert!(broken[2].reason.contains("it lacks something"));
+        assert_eq!(choose(&AdapterChoice::Auto, &mut three()[..1]).unwrap(), 0);
+    }
+
+    #[test]
+    fn choices_are_kept_or_explained() {
+        assert_eq!(choose(&AdapterChoice::parse("software"), &mut three()).unwrap(), 0);
+        assert_eq!(choose(&AdapterChoice::parse("1"), &mut three()).unwrap(), 1);
+        assert_eq!(choose(&AdapterChoice::parse("graphics"), &mut three()).unwrap(), 1);
+        for (choice, word) in [("7", "adapter 7"), ("arc", "\"arc\"")] {
+            let e = choose(&AdapterChoice::parse(choice), &mut three()).unwrap_err();
+            assert!(e.message().contains(word) && e.message().contains("Radeon"), "{e}");
+        }
+        assert!(choose(&AdapterChoice::Auto, &mut []).unwrap_err().message().contains("apt-get"));
+    }
+}

@@ -1,0 +1,53 @@
+//! The one function that maps what an adapter can do to the forms of kernels and sizes of work that are used on it.
+
+use bolmo_shaders::Reduce;
+
+use super::adapter::AdapterInfo;
+use super::device::EngineOptions;
+
+/// What the runtime does on this adapter, decided once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Capabilities {
+    /// How lanes add up.
+    pub reduce: Reduce,
+    /// Rows of a matrix that one workgroup of `matvec` takes.
+    pub matvec_rows: u32,
+    /// Up to this many rows a product is a `matvec` and the mLSTM recurrent; above, `matmul` and chunkwise.
+    pub few_rows: usize,
+    /// Bytes of a prompt that one submission handles at most.
+    pub prefill_bytes: usize,
+    /// Bytes that a binding may cover.
+    pub max_binding_bytes: u64,
+    /// Bytes of the largest buffer.
+    pub max_buffer_bytes: u64,
+}
+
+impl Capabilities {
+    pub(super) fn decide(adapter: &AdapterInfo, options: &EngineOptions) -> Self {
+        // A subgroup wider than the workgroup of 64 would leave lanes without values.
+        let subgroups = adapter.subgroup_sizes.filter(|&(_, max)| max <= bolmo_shaders::table::WORKGROUP);
+        let reduce = match options.reduce {
+            Some(Reduce::Workgroup) => Reduce::Workgroup,
+            _ if subgroups.is_some() => Reduce::Subgroup,
+            _ => Reduce::Workgroup,
+        };
+        let matvec_rows = match (reduce, subgroups) {
+            // four rows for each subgroup of a workgroup
+            (Reduce::Subgroup, Some((min, _))) => 4 * (bolmo_shaders::table::WORKGROUP / min.max(1)).max(1),
+            _ => 32,
+        };
+        // On a CPU a submission of this size still ends within a fraction of a second for small models.
+        let prefill_bytes = if adapter.is_software() { 256 } else { 1024 };
+        Self {
+            reduce,
+            matvec_rows,
+            few_rows: options.few_rows.unwrap_or(8),
+            prefill_bytes: options.prefill_bytes.unwrap_or(prefill_bytes).clamp(1, 4096),
+            max_binding_bytes: options
+                .max_binding_bytes
+                .map_or(adapter.max_binding_bytes, |asked| asked.min(adapter.max_binding_bytes)),
+            max_buffer_bytes: adapter.max_buffer_bytes,
+        }
+    }
+}

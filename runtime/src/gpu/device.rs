@@ -1,0 +1,213 @@
+//! The device: opened once, shared by models and sessions, and watched for loss and errors.
+
+use std::sync::{Arc, Mutex};
+
+use bolmo_shaders::Reduce;
+
+use super::adapter::{self, AdapterChoice, AdapterInfo};
+use super::capabilities::Capabilities;
+use super::pipelines::Pipelines;
+use crate::error::{Error, ErrorKind, Result};
+
+/// How to open an engine.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct EngineOptions {
+    /// Which adapter to use.
+    pub adapter: AdapterChoice,
+    /// Ask the device for smaller bindings than the adapter offers, in bytes (at least 64 KiB).
+    pub max_binding_bytes: Option<u64>,
+    /// Use another way of adding up than the adapter's best; only [`Reduce::Workgroup`] is possible everywhere.
+    pub reduce: Option<Reduce>,
+    /// Up to how many rows a product is computed row by row, and the mLSTM recurrently.
+    pub few_rows: Option<usize>,
+    /// Bytes of a prompt that one submission handles at most.
+    pub prefill_bytes: Option<usize>,
+}
+
+/// An opened device. Cheap to clone; models and sessions keep it alive.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    pub(crate) gpu: Arc<Gpu>,
+}
+
+impl Engine {
+    /// Opens the adapter that `options` falls on.
+    ///
+    /// # Errors
+    /// `NotFound` if no adapter fits, `Unsupported` if it refuses the limits, `OutOfMemory`.
+    pub async fn open(options: &EngineOptions) -> Result<Self> {
+        Ok(Self { gpu: Arc::new(Gpu::open(options).await?) })
+    }
+
+    /// The adapter in use.
+    pub fn adapter(&self) -> &AdapterInfo {
+        &self.gpu.adapter
+    }
+
+    /// What was decided for it.
+    pub fn capabilities(&self) -> &Capabilities {
+        &self.gpu.capabilities
+    }
+
+    /// Gives the device up: every later call on it, its models and sessions fails with
+    /// [`ErrorKind::DeviceLost`], as if the driver had dropped it.
+    pub fn destroy(&self) {
+        self.gpu.device.destroy();
+        self.gpu.status.lose("it was destroyed by the program".to_owned());
+    }
+}
+
+/// What the device has reported outside of any call.
+#[derive(Debug, Default)]
+pub(super) struct Status {
+    failure: Mutex<Option<Error>>,
+}
+
+impl Status {
+    fn lose(&self, why: String) {
+        let message = format!("the device was lost: {why}; open the engine again and load the model again to go on");
+        *self.failure.lock().unwrap_or_else(|e| e.into_inner()) = Some(Error::new(ErrorKind::DeviceLost, message));
+    }
+
+    fn report(&self, error: wgpu::Error) {
+        let mut failure = self.failure.lock().unwrap_or_else(|e| e.into_inner());
+        // The first error is the cause; a loss stays a loss.
+        if failure.is_none() {
+            *failure = Some(from_wgpu(error));
+        }
+    }
+
+    /// The failure that every further call returns, if there was one.
+    pub(super) fn check(&self) -> Result<()> {
+        let mut failure = self.failure.lock().unwrap_or_else(|e| e.into_inner());
+        match failure.as_ref() {
+            None => Ok(()),
+            Some(error) if error.kind() == ErrorKind::DeviceLost => Err(error.clone()),
+            // Anything else is reported once: the device itself goes on.
+            Some(_) => failure.take().map_or(Ok(()), Err),
+        }
+    }
+}
+
+pub(super) fn from_wgpu(error: wgpu::Error) -> Error {
+    match error {
+        wgpu::Error::OutOfMemory { .. } => Error::new(
+            ErrorKind::OutOfMemory,
+            "the device has no memory left; use a smaller model, --quantize f16, or fewer sessions at once",
+        ),
+        other => Error::internal(format!("the graphics library refused a command: {other}")),
+    }
+}
+
+/// The device, its queue and everything made once for it.
+#[derive(Debug)]
+pub(crate) struct Gpu {
+    pub(super) device: wgpu::Device,
+    pub(super) queue: wgpu::Queue,
+    pub(super) status: Arc<Status>,
+    pub(super) pipelines: Pipelines,
+    pub(super) offset_alignment: u64,
+    #[cfg(not(target_family = "wasm"))]
+    poller: poller::Poller,
+    pub(crate) adapter: AdapterInfo,
+    pub(crate) capabilities: Capabilities,
+}
+
+impl Gpu {
+    async fn open(options: &EngineOptions) -> Result<Self> {
+        let (adapter, info) = adapter::request(&options.adapter).await?;
+        if let Some(bytes) = options.max_binding_bytes
+            && bytes < 1 << 16
+        {
+            return Err(Error::invalid(format!("max_binding_bytes is {bytes}, expected at least 65536")));
+        }
+        let capabilities = Capabilities::decide(&info, options);
+        let mut limits = adapter.limits();
+        limits.max_storage_buffer_binding_size = capabilities.max_binding_bytes;
+        let mut features = wgpu::Features::empty();
+        if capabilities.reduce == Reduce::Subgroup {
+            features |= wgpu::Features::SUBGROUP;
+        }
+        let (device, queue) = adapter
+            .request_device(&wgpu::DeviceDescriptor {
+                label: Some("bolmo"),
+                required_features: features,
+                required_limits: limits.clone(),
+                experimental_features: wgpu::ExperimentalFeatures::disabled(),
+                memory_hints: wgpu::MemoryHints::Performance,
+                trace: wgpu::Trace::Off,
+            })
+            .await
+            .map_err(|e| Error::unsupported(format!("adapter {} cannot be opened: {e}", info.name)))?;
+        let status = Arc::new(Status::default());
+        let lost = status.clone();
+        device.set_device_lost_callback(move |reason, message| {
+            lost.lose(if message.is_empty() { format!("{reason:?}") } else { message });
+        });
+        let errors = status.clone();
+        device.on_uncaptured_error(Arc::new(move |error| errors.report(error)));
+        Ok(Self {
+            #[cfg(not(target_family = "wasm"))]
+            poller: poller::Poller::start(device.clone())?,
+            pipelines: Pipelines::new(&device, &capabilities),
+            offset_alignment: u64::from(
+                limits.min_storage_buffer_offset_alignment.max(limits.min_uniform_buffer_offset_alignment),
+            ),
+            device,
+            queue,
+            status,
+            adapter: info,
+            capabilities,
+        })
+    }
+
+    /// The failure that the device has reported, if any.
+    pub(crate) fn check(&self) -> Result<()> {
+        self.status.check()
+    }
+
+    /// Sees to it that the callbacks of `submission` are called without anyone blocking for them.
+    pub(super) fn attend(&self, submission: wgpu::SubmissionIndex) {
+        #[cfg(not(target_family = "wasm"))]
+        self.poller.attend(submission);
+        #[cfg(target_family = "wasm")]
+        let _ = submission; // the browser's event loop does it
+    }
+}
+
+#[cfg(not(target_family = "wasm"))]
+mod poller {
+    //! Native devices call back only while somebody polls them: a thread does, as long as something is awaited.
+
+    use std::sync::mpsc;
+
+    use crate::error::{Error, Result};
+
+    #[derive(Debug)]
+    pub(super) struct Poller {
+        submissions: mpsc::Sender<wgpu::SubmissionIndex>,
+    }
+
+    impl Poller {
+        /// Starts the thread. It ends when the poller is dropped.
+        pub(super) fn start(device: wgpu::Device) -> Result<Self> {
+            let (submissions, awaited) = mpsc::channel();
+            std::thread::Builder::new()
+                .name("bolmo-poller".to_owned())
+                .spawn(move || {
+                    while let Ok(submission) = awaited.recv() {
+                        // A lost device answers with an error, and its callbacks have been called.
+                        let _ = device.poll(wgpu::PollType::Wait { submission_index: Some(submission), timeout: None });
+                    }
+                })
+                .map_err(|e| Error::io(format!("a thread could not be started: {e}")))?;
+            Ok(Self { submissions })
+        }
+
+        pub(super) fn attend(&self, submission: wgpu::SubmissionIndex) {
+            // The thread lives as long as self, unless it could not go on; then callbacks come with later polls.
+            let _ = self.submissions.send(submission);
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Device memory: making buffers, filling them, reading them back.
+
+use futures_channel::oneshot;
+
+use super::device::{Gpu, from_wgpu};
+use crate::error::{Error, ErrorKind, Result};
+
+/// A range of a buffer, as a kernel sees it. Cheap to clone; keeps the buffer alive.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Slice {
+    pub(super) buffer: wgpu::Buffer,
+    /// Bytes.
+    pub(super) offset: u64,
+    /// Bytes.
+    pub(super) size: u64,
+}
+
+impl Slice {
+    /// Length in bytes.
+    pub(crate) fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// A part of it. `offset` (bytes) is a multiple of the device's alignment where a kernel is to see the part.
+    pub(crate) fn part(&self, offset: u64, size: u64) -> Result<Slice> {
+        if offset.checked_add(size).is_none_or(|end| end > self.size) {
+            return Err(Error::internal(format!("bytes {offset} + {size} of a device buffer of {}", self.size)));
+        }
+        Ok(Slice { buffer: self.buffer.clone(), offset: self.offset + offset, size })
+    }
+}
+
+impl Gpu {
+    /// `size` bytes rounded up to where the next part of a shared buffer may begin.
+    pub(crate) fn align(&self, size: u64) -> u64 {
+        size.next_multiple_of(self.offset_alignment.max(256))
+    }
+
+    /// A new buffer of `size` bytes, all zero, for kernels to read and write.
+    ///
+    /// # Errors
+    /// `OutOfMemory`, `Unsupported` above the adapter's limits; both name `what`.
+    pub(crate) async fn allocate(&self, what: &str, size: u64) -> Result<Slice> {
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
+        let size = size.max(16).next_multiple_of(16);
+        let limit = self.capabilities.max_buffer_bytes.min(self.capabilities.max_binding_bytes);
+        if size > limit {
+            return Err(Error::unsupported(format!(
+                "{what} needs a buffer of {size} bytes, the adapter {} allows {limit}",
+                self.adapter.name
+            )));
+        }
+        self.create(what, size, usage).await
+    }
+
+    /// A new buffer for parameter blocks.
+    pub(super) async fn allocate_uniform(&self, size: u64) -> Result<Slice> {
+        self.create("parameters", size, wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST).await
+    }
+
+    /// A new buffer that the host can read.
+    pub(super) async fn allocate_readable(&self, size: u64) -> Result<Slice> {
+        self.create("a read-back", size, wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST).await
+    }
+
+    async fn create(&self, what: &str, size: u64, usage: wgpu::BufferUsages) -> Result<Slice> {
+        self.check()?;
+        // The scope belongs to this thread and must be closed before anything is awaited.
+        let (buffer, memory, validation) = {
+            let validation = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
+            let memory = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+            let descriptor = wgpu::BufferDescriptor { label: Some(what), size, usage, mapped_at_creation: false };
+            let buffer = self.device.create_buffer(&descriptor);
+            let memory = memory.pop();
+            (buffer, memory, validation.pop())
+        };
+        let memory = memory.await;
+        if let Some(error) = validation.await.or(memory) {
+            self.check()?;
+            return Err(from_wgpu(error).context(format!("{size} bytes for {what}")));
+        }
+        Ok(Slice { buffer, offset: 0, size })
+    }
+
+    /// Writes `bytes` (a multiple of 4) to `to` from `offset` (a multiple of 4) on, in order with what is submitted.
+    pub(crate) fn write(&self, to: &Slice, offset: u64, bytes: &[u8]) -> Result<()> {
+        if offset.checked_add(bytes.len() as u64).is_none_or(|end| end > to.size) || !bytes.len().is_multiple_of(4) {
+            return Err(Error::internal(format!(
+                "writing {} bytes at {offset} of a device buffer of {}",
+                bytes.len(),
+                to.size
+            )));
+        }
+        self.queue.write_buffer(&to.buffer, to.offset + offset, bytes);
+        Ok(())
+    }
+
+    /// Sends off what was written and waits until the device has taken it, which frees the copies held for it.
+    pub(crate) async fn flush(&self) -> Result<()> {
+        self.check()?;
+        let submission = self.queue.submit([]);
+        let (done, wait) = oneshot::channel();
+        self.queue.on_submitted_work_done(move || {
+            // Nobody waits any more if the future was dropped.
+            let _ = done.send(());
+        });
+        self.attend(submission);
+        let answer = wait.await;
+        self.check()?;
+        answer.map_err(|_| Error::internal("the device dropped a wait"))
+    }
+
+    /// The first `size` bytes of a readable buffer, once `submission` is done.
+    pub(super) async fn map(&self, from: &Slice, size: u64, submission: wgpu::SubmissionIndex) -> Result<Vec<u8>> {
+        let (done, wait) = oneshot::channel();
+        let range = from.buffer.slice(0..size);
+        range.map_async(wgpu::MapMode::Read, move |result| {
+            // Nobody waits any more if the future was dropped.
+            let _ = done.send(result);
+        });
+        self.attend(submission);
+        let answer = wait.await;
+        self.check()?;
+        match answer {
+            Ok(Ok(())) => {}
+            _ => return Err(Error::new(ErrorKind::Internal, "a result could not be read back from the device")),
+        }
+        let view = range
+            .get_mapped_range()
+            .map_err(|e| Error::internal(format!("a result could not be read back from the device: {e}")))?;
+        let bytes = view.to_vec();
+        drop(view);
+        from.buffer.unmap();
+        Ok(bytes)
+    }
+}

@@ -1,0 +1,18 @@
+//! Everything that touches wgpu: adapters, the device, buffers, pipelines, and the one place that submits and reads back.
+//!
+//! Nothing outside this module names a wgpu type. The rest of the crate works with [`Slice`]s of device memory and records
+//! dispatches of the kernels in `bolmo-shaders` through a [`Recorder`].
+
+mod adapter;
+mod capabilities;
+mod device;
+mod memory;
+mod pipelines;
+mod recorder;
+
+pub use adapter::{AdapterChoice, AdapterInfo, adapters};
+pub use capabilities::Capabilities;
+pub(crate) use device::Gpu;
+pub use device::{Engine, EngineOptions};
+pub(crate) use memory::Slice;
+pub(crate) use recorder::Recorder;

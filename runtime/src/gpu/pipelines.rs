@@ -1,0 +1,94 @@
+//! Compiled kernels, made when first needed and kept for the device's life.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard};
+
+use bolmo_shaders::{Access, KernelId, Variant};
+
+use super::capabilities::Capabilities;
+
+/// A compiled kernel and the layout of its bindings.
+#[derive(Debug, Clone)]
+pub(super) struct Pipeline {
+    pub(super) pipeline: wgpu::ComputePipeline,
+    pub(super) layout: wgpu::BindGroupLayout,
+}
+
+#[derive(Debug)]
+pub(super) struct Pipelines {
+    device: wgpu::Device,
+    matvec_rows: u32,
+    made: Mutex<HashMap<(KernelId, Variant), Pipeline>>,
+}
+
+impl Pipelines {
+    pub(super) fn new(device: &wgpu::Device, capabilities: &Capabilities) -> Self {
+        Self { device: device.clone(), matvec_rows: capabilities.matvec_rows, made: Mutex::default() }
+    }
+
+    fn made(&self) -> MutexGuard<'_, HashMap<(KernelId, Variant), Pipeline>> {
+        // A panic elsewhere cannot leave the map half written.
+        self.made.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// The kernel in this variant. Errors of compilation reach the device's error handler.
+    pub(super) fn get(&self, id: KernelId, variant: Variant) -> Pipeline {
+        if let Some(pipeline) = self.made().get(&(id, variant)) {
+            return pipeline.clone();
+        }
+        let pipeline = self.compile(id, variant);
+        self.made().insert((id, variant), pipeline.clone());
+        pipeline
+    }
+
+    fn compile(&self, id: KernelId, variant: Variant) -> Pipeline {
+        let kernel = id.kernel();
+        let label = format!("{} {variant}", kernel.stem);
+        let buffer = |binding: u32, ty, dynamic, size: Option<u64>| wgpu::BindGroupLayoutEntry {
+            binding,
+            visibility: wgpu::ShaderStages::COMPUTE,
+            ty: wgpu::BindingType::Buffer {
+                ty,
+                has_dynamic_offset: dynamic,
+                min_binding_size: size.and_then(wgpu::BufferSize::new),
+            },
+            count: None,
+        };
+        let mut entries = vec![buffer(0, wgpu::BufferBindingType::Uniform, true, Some(kernel.params.size as u64))];
+        entries.extend((1u32..).zip(kernel.bindings).map(|(i, b)| {
+            let read_only = b.access == Access::Read;
+            buffer(i, wgpu::BufferBindingType::Storage { read_only }, false, None)
+        }));
+        let layout = self
+            .device
+            .create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: Some(&label), entries: &entries });
+        let pipeline_layout = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label: Some(&label),
+            bind_group_layouts: &[Some(&layout)],
+            immediate_size: 0,
+        });
+        let descriptor = wgpu::ShaderModuleDescriptor {
+            label: Some(&label),
+            source: wgpu::ShaderSource::Wgsl(kernel.source(variant).into()),
+        };
+        let checks = wgpu::ShaderRuntimeChecks { force_loop_bounding: false, ..wgpu::ShaderRuntimeChecks::checked() };
+        // SAFETY: the kernels are our own and every loop in them ends: each counts up to a parameter or a constant. Accesses
+        // stay checked.
+        let module = unsafe { self.device.create_shader_module_trusted(descriptor, checks) };
+        let constants: &[(&str, f64)] =
+            if id == KernelId::MatVec { &[("ROWS", f64::from(self.matvec_rows))] } else { &[] };
+        let pipeline = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some(&label),
+            layout: Some(&pipeline_layout),
+            module: &module,
+            entry_point: Some("main"),
+            compilation_options: wgpu::PipelineCompilationOptions {
+                constants,
+                // Every kernel writes workgroup memory before it reads it, or reads what it does not use.
+                zero_initialize_workgroup_memory: false,
+            },
+            cache: None,
+        });
+        Pipeline { pipeline, layout }
+    }
+}

@@ -1,0 +1,226 @@
+//! Recording apart from executing: stages list dispatches and copies here, one place submits them, one place reads back.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bolmo_shaders::params::Params;
+use bolmo_shaders::{KernelId, Variant, WeightFormat};
+
+use super::device::Gpu;
+use super::memory::Slice;
+use super::pipelines::Pipeline;
+use crate::error::{Error, Result};
+
+/// Distance between parameter blocks; no adapter asks for more.
+const BLOCK: u64 = 256;
+/// Parameter blocks, and so dispatches, of one submission.
+const BLOCKS: u64 = 1024;
+
+#[derive(Debug)]
+enum Command {
+    Dispatch { pipeline: wgpu::ComputePipeline, bindings: wgpu::BindGroup, params: u32, grid: [u32; 3] },
+    Copy { from: Slice, to: Slice },
+}
+
+fn entry(binding: u32, slice: &Slice, size: u64) -> wgpu::BindGroupEntry<'_> {
+    let buffer = wgpu::BufferBinding { buffer: &slice.buffer, offset: slice.offset, size: wgpu::BufferSize::new(size) };
+    wgpu::BindGroupEntry { binding, resource: wgpu::BindingResource::Buffer(buffer) }
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct BindingsKey {
+    kernel: KernelId,
+    variant: Variant,
+    slices: Vec<Slice>,
+}
+
+/// A list of commands for one device, with what it takes to repeat such lists cheaply.
+#[derive(Debug)]
+pub(crate) struct Recorder {
+    gpu: Arc<Gpu>,
+    commands: Vec<Command>,
+    /// Parameter blocks of the recorded dispatches, [`BLOCK`] bytes each.
+    params: Vec<u8>,
+    params_buffer: Slice,
+    /// Bind groups are made once for each set of buffers.
+    bind_groups: HashMap<BindingsKey, (Pipeline, wgpu::BindGroup)>,
+    readable: Option<Slice>,
+    /// Dispatches submitted so far.
+    dispatches: u64,
+}
+
+impl Recorder {
+    pub(crate) async fn new(gpu: &Arc<Gpu>) -> Result<Self> {
+        Ok(Self {
+            gpu: gpu.clone(),
+            commands: Vec::new(),
+            params: Vec::new(),
+            params_buffer: gpu.allocate_uniform(BLOCK * BLOCKS).await?,
+            bind_groups: HashMap::new(),
+            readable: None,
+            dispatches: 0,
+        })
+    }
+
+    pub(crate) fn gpu(&self) -> &Arc<Gpu> {
+        &self.gpu
+    }
+
+    /// Dispatches submitted so far.
+    pub(crate) fn dispatches(&self) -> u64 {
+        self.dispatches
+    }
+
+    /// Forgets the bind groups, and with them the buffers they keep alive.
+    pub(crate) fn forget_bindings(&mut self) {
+        self.bind_groups.clear();
+    }
+
+    /// Records one dispatch of `kernel` over `grid` workgroups. `slices` are its storage bindings in the table's order; `format` is
+    /// that of its matrix, if it has one. An empty grid records nothing.
+    pub(crate) fn dispatch<P: Params>(
+        &mut self,
+        kernel: KernelId,
+        format: WeightFormat,
+        params: &P,
+        slices: &[&Slice],
+        grid: [usize; 3],
+    ) -> Result<()> {
+        if grid.contains(&0) {
+            return Ok(());
+        }
+        let row = kernel.kernel();
+        debug_assert_eq!(row.params, P::LAYOUT, "{}: parameters of another kernel", row.stem);
+        if slices.len() != row.bindings.len() {
+            return Err(Error::internal(format!(
+                "{}: {} bindings, expected {}",
+                row.stem,
+                slices.len(),
+                row.bindings.len()
+            )));
+        }
+        let limit = u16::MAX as usize;
+        if grid.iter().any(|&n| n > limit) {
+            return Err(Error::unsupported(format!(
+                "{}: a grid of {grid:?} workgroups, at most {limit} each",
+                row.stem
+            )));
+        }
+        if self.params.len() as u64 == BLOCK * BLOCKS {
+            self.submit()?;
+        }
+        let (pipeline, bindings) = self.bind_group(kernel, row.variant(format, self.gpu.capabilities.reduce), slices);
+        let at = self.params.len();
+        self.params.extend_from_slice(bytemuck::bytes_of(params));
+        self.params.resize(at + BLOCK as usize, 0);
+        self.commands.push(Command::Dispatch { pipeline, bindings, params: at as u32, grid: grid.map(|n| n as u32) });
+        Ok(())
+    }
+
+    fn bind_group(
+        &mut self,
+        kernel: KernelId,
+        variant: Variant,
+        slices: &[&Slice],
+    ) -> (wgpu::ComputePipeline, wgpu::BindGroup) {
+        let key = BindingsKey { kernel, variant, slices: slices.iter().map(|&s| s.clone()).collect() };
+        let gpu = &self.gpu;
+        let params = &self.params_buffer;
+        let (pipeline, group) = self.bind_groups.entry(key).or_insert_with_key(|key| {
+            let pipeline = gpu.pipelines.get(kernel, variant);
+            let mut entries = vec![entry(0, params, kernel.kernel().params.size as u64)];
+            entries.extend((1u32..).zip(&key.slices).map(|(i, s)| entry(i, s, s.size)));
+            let group = gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
+                label: Some(kernel.kernel().stem),
+                layout: &pipeline.layout,
+                entries: &entries,
+            });
+            (pipeline, group)
+        });
+        (pipeline.pipeline.clone(), group.clone())
+    }
+
+    /// Records a copy of the whole of `from` to the beginning of `to`. Both begin at multiples of 4 bytes, in different buffers.
+    pub(crate) fn copy(&mut self, from: &Slice, to: &Slice) -> Result<()> {
+        if from.size > to.size {
+            return Err(Error::internal(format!("a copy of {} bytes into {}", from.size, to.size)));
+        }
+        if from.size > 0 {
+            self.commands.push(Command::Copy { from: from.clone(), to: to.clone() });
+        }
+        Ok(())
+    }
+
+    /// Submits what was recorded.
+    pub(crate) fn submit(&mut self) -> Result<()> {
+        self.submit_with(|_| ()).map(|_| ())
+    }
+
+    fn submit_with(&mut self, last: impl FnOnce(&mut wgpu::CommandEncoder)) -> Result<wgpu::SubmissionIndex> {
+        self.gpu.check()?;
+        if !self.params.is_empty() {
+            self.gpu.queue.write_buffer(&self.params_buffer.buffer, 0, &self.params);
+        }
+        let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        let mut commands = self.commands.iter().peekable();
+        while let Some(command) = commands.peek() {
+            match command {
+                Command::Copy { from, to } => {
+                    encoder.copy_buffer_to_buffer(&from.buffer, from.offset, &to.buffer, to.offset, from.size);
+                    commands.next();
+                }
+                Command::Dispatch { .. } => {
+                    let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+                    while let Some(Command::Dispatch { pipeline, bindings, params, grid: [x, y, z] }) =
+                        commands.next_if(|c| matches!(c, Command::Dispatch { .. }))
+                    {
+                        pass.set_pipeline(pipeline);
+                        pass.set_bind_group(0, bindings, &[*params]);
+                        pass.dispatch_workgroups(*x, *y, *z);
+                        self.dispatches += 1;
+                    }
+                }
+            }
+        }
+        last(&mut encoder);
+        let submission = self.gpu.queue.submit([encoder.finish()]);
+        self.commands.clear();
+        self.params.clear();
+        self.gpu.check()?;
+        Ok(submission)
+    }
+
+    /// Submits what was recorded and returns the contents of `slices` after it, one behind the other.
+    pub(crate) async fn read(&mut self, slices: &[Slice]) -> Result<Vec<u8>> {
+        let size: u64 = slices.iter().map(|s| s.size).sum();
+        if self.readable.as_ref().is_none_or(|r| r.size < size) {
+            self.readable = Some(self.gpu.allocate_readable(size.next_power_of_two().max(4096)).await?);
+        }
+        let Some(readable) = self.readable.take() else {
+            return Err(Error::internal("no buffer to read back into"));
+        };
+        let submission = self.submit_with(|encoder| {
+            let mut at = 0;
+            for s in slices {
+                encoder.copy_buffer_to_buffer(&s.buffer, s.offset, &readable.buffer, at, s.size);
+                at += s.size;
+            }
+        })?;
+        // If the wait fails or is dropped, the buffer may stay mapped: it is kept for next time only after success.
+        let bytes = self.gpu.map(&readable, size, submission).await?;
+        self.readable = Some(readable);
+        Ok(bytes)
+    }
+
+    /// As [`Self::read`], for slices of f32.
+    pub(crate) async fn read_f32(&mut self, slices: &[Slice]) -> Result<Vec<f32>> {
+        let bytes = self.read(slices).await?;
+        Ok(bytemuck::pod_collect_to_vec(&bytes))
+    }
+
+    /// Drops what was recorded and not submitted.
+    pub(crate) fn discard(&mut self) {
+        self.commands.clear();
+        self.params.clear();
+    }
+}

@@ -1,0 +1,206 @@
+//! The weight files of a random checkpoint, streamed in pieces so that memory stays flat at any size.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+
+use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16};
+use serde_json::{Map, Value, json};
+
+use super::random::Stream;
+use super::{InitOptions, InitReport, io_error, write_json};
+use crate::checkpoint::DType;
+use crate::config::Config;
+use crate::error::{Error, ErrorKind, Result};
+use crate::layout::{TensorSpec, expected_tensors};
+
+/// Elements that are made and written at a time.
+const PIECE: usize = 1 << 20;
+/// Deviation of the two embedding tables, the source models' own.
+const EMBEDDING_DEVIATION: f64 = 0.02;
+/// Forget-gate biases from the first head to the last, the usual choice for an mLSTM.
+const FORGET_BIASES: (f32, f32) = (3.0, 6.0);
+
+/// Writes `model.safetensors`, or shards and their index, into the folder `dir`.
+pub(super) fn write(
+    dir: &Path,
+    config: &Config,
+    options: &InitOptions,
+    progress: &mut dyn FnMut(u64, u64) -> bool,
+) -> Result<InitReport> {
+    let specs = expected_tensors(config);
+    let parameters: u64 = specs.iter().map(TensorSpec::element_count).sum();
+    let total = parameters * options.dtype.size() as u64;
+    let shards = divide(&specs, options);
+    let mut writer = Writer {
+        options,
+        progress,
+        done: 0,
+        total,
+        values: Vec::with_capacity(PIECE),
+        halves: Vec::new(),
+        bytes: Vec::with_capacity(PIECE * options.dtype.size()),
+    };
+    let mut weight_map = Map::new();
+    for (i, shard) in shards.iter().enumerate() {
+        let name = match shards.len() {
+            1 => "model.safetensors".to_owned(),
+            count => format!("model-{:05}-of-{count:05}.safetensors", i + 1),
+        };
+        writer.shard(&dir.join(&name), shard)?;
+        weight_map.extend(shard.iter().map(|spec| (spec.name.clone(), json!(name))));
+    }
+    if shards.len() > 1 {
+        let metadata = json!({ "total_parameters": parameters, "total_size": total });
+        let index = json!({ "metadata": metadata, "weight_map": weight_map });
+        write_json(&dir.join("model.safetensors.index.json"), &index)?;
+    }
+    Ok(InitReport { parameters, bytes: total, shards: shards.len() })
+}
+
+/// Cuts the list into runs of at most `max_shard_bytes`, a larger tensor alone.
+fn divide<'a>(specs: &'a [TensorSpec], options: &InitOptions) -> Vec<&'a [TensorSpec]> {
+    let (mut shards, mut first, mut filled) = (Vec::new(), 0, 0u64);
+    for (i, spec) in specs.iter().enumerate() {
+        let bytes = spec.element_count() * options.dtype.size() as u64;
+        if i > first && filled.saturating_add(bytes) > options.max_shard_bytes {
+            shards.push(&specs[first..i]);
+            (first, filled) = (i, 0);
+        }
+        filled = filled.saturating_add(bytes);
+    }
+    shards.push(&specs[first..]);
+    shards
+}
+
+/// What lasts from file to file: where the run stands, and its buffers.
+struct Writer<'a> {
+    options: &'a InitOptions,
+    progress: &'a mut dyn FnMut(u64, u64) -> bool,
+    done: u64,
+    total: u64,
+    /// Values of one piece before rounding.
+    values: Vec<f32>,
+    /// The same in f16, where that is the type; reused to keep the hardware conversion.
+    halves: Vec<f16>,
+    /// The same as they are stored.
+    bytes: Vec<u8>,
+}
+
+impl Writer<'_> {
+    fn shard(&mut self, path: &Path, specs: &[TensorSpec]) -> Result<()> {
+        let failed = |e: std::io::Error| io_error(path, "cannot be written", &e);
+        let mut file = File::create(path).map_err(failed)?;
+        file.write_all(&self.header(specs)).map_err(failed)?;
+        for spec in specs {
+            let kind = Values::of(spec, self.options.seed);
+            let mut first = 0;
+            while first < spec.element_count() {
+                let count = (spec.element_count() - first).min(PIECE as u64);
+                self.values.resize(count as usize, 0.0);
+                kind.fill(first, &mut self.values);
+                self.encode();
+                file.write_all(&self.bytes).map_err(failed)?;
+                first += count;
+                self.done += self.bytes.len() as u64;
+                if !(self.progress)(self.done, self.total) {
+                    return Err(Error::new(ErrorKind::Cancelled, "writing the checkpoint was cancelled"));
+                }
+            }
+        }
+        file.flush().map_err(failed)
+    }
+
+    /// Length and JSON header of a file with these tensors in this order.
+    fn header(&self, specs: &[TensorSpec]) -> Vec<u8> {
+        let mut map = Map::new();
+        map.insert("__metadata__".to_owned(), json!({ "format": "pt" }));
+        let mut offset = 0u64;
+        for spec in specs {
+            let end = offset + spec.element_count() * self.options.dtype.size() as u64;
+            let entry = json!({
+                "dtype": self.options.dtype.to_string(),
+                "shape": spec.shape,
+                "data_offsets": [offset, end],
+            });
+            map.insert(spec.name.clone(), entry);
+            offset = end;
+        }
+        let mut text = Value::Object(map).to_string();
+        // Spaces up to a multiple of 8 keep the data aligned, as other writers do.
+        text.extend(std::iter::repeat_n(' ', text.len().next_multiple_of(8) - text.len()));
+        let mut header = (text.len() as u64).to_le_bytes().to_vec();
+        header.extend_from_slice(text.as_bytes());
+        header
+    }
+
+    /// Rounds `values` to the stored type.
+    fn encode(&mut self) {
+        self.bytes.clear();
+        match self.options.dtype {
+            DType::F32 => self.bytes.extend(self.values.iter().flat_map(|x| x.to_le_bytes())),
+            DType::BF16 => self.bytes.extend(self.values.iter().flat_map(|&x| bf16::from_f32(x).to_le_bytes())),
+            DType::F16 => {
+                self.halves.resize(self.values.len(), f16::ZERO);
+                self.halves.convert_from_f32_slice(&self.values);
+                self.bytes.extend(self.halves.iter().flat_map(|x| x.to_le_bytes()));
+            }
+        }
+    }
+}
+
+/// How the elements of one tensor come about.
+enum Values {
+    Constant(f32),
+    /// From the first value to the last in even steps, over `count` elements.
+    Spread {
+        first: f32,
+        last: f32,
+        count: u64,
+    },
+    Bell {
+        stream: Stream,
+        deviation: f64,
+    },
+}
+
+impl Values {
+    /// The choice for each tensor: norms 1; embeddings as the source models have them; forget gates that remember;
+    /// input gates of one deviation, so that heads differ; other biases 0; and matrices that keep the length of a
+    /// vector.
+    fn of(spec: &TensorSpec, seed: u64) -> Values {
+        let name = spec.name.as_str();
+        let bell = |deviation| Values::Bell { stream: Stream::new(seed, name), deviation };
+        if name.ends_with("norm.weight") {
+            return Values::Constant(1.0);
+        }
+        if name.ends_with("fgate_preact.bias") {
+            return Values::Spread { first: FORGET_BIASES.0, last: FORGET_BIASES.1, count: spec.element_count() };
+        }
+        if name.ends_with("igate_preact.bias") {
+            return bell(1.0);
+        }
+        if name.ends_with("_embedding.weight") {
+            return bell(EMBEDDING_DEVIATION);
+        }
+        match spec.shape[..] {
+            [_, columns] => bell(1.0 / (columns.max(1) as f64).sqrt()),
+            _ => Values::Constant(0.0),
+        }
+    }
+
+    /// The elements from `start` on.
+    fn fill(&self, start: u64, out: &mut [f32]) {
+        match *self {
+            Values::Constant(value) => out.fill(value),
+            Values::Spread { first, last, count } => {
+                let step = (last - first) / count.saturating_sub(1).max(1) as f32;
+                for (i, x) in (start..).zip(out) {
+                    *x = first + step * i as f32;
+                }
+            }
+            Values::Bell { stream, deviation } => stream.fill_bell(start, deviation, out),
+        }
+    }
+}

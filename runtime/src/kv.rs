@@ -1,0 +1,196 @@
+//! The KV cache: segments of device memory that grow with the sequence and are shared between copies until one writes.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::config::{Config, LayerType};
+use crate::error::{Error, Result};
+use crate::gpu::{Gpu, Recorder, Slice};
+
+/// Rows of the first segment of a layer; each further one doubles the cache.
+const FIRST_ROWS: usize = 64;
+
+/// Keys and values of neighbouring patches of one layer, `[rows, 2, kv_heads, head_dim]` f32.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    pub(crate) slice: Slice,
+    pub(crate) rows: usize,
+}
+
+/// The segments of one layer, without gaps.
+#[derive(Debug, Clone)]
+struct LayerCache {
+    kind: LayerType,
+    /// Position of the first segment's first row.
+    first: usize,
+    segments: VecDeque<Arc<Segment>>,
+}
+
+/// Keys and values of a sequence. A clone shares all segments; whoever writes to a shared one copies it first.
+#[derive(Debug, Clone)]
+pub(crate) struct KvCache {
+    layers: Vec<LayerCache>,
+    /// Patches held.
+    len: usize,
+    /// Floats of a row: keys and values of one patch.
+    width: usize,
+    window: usize,
+}
+
+/// A stretch of positions within one segment.
+pub(crate) struct Span<'a> {
+    pub(crate) segment: &'a Segment,
+    /// Position of the segment's row 0.
+    pub(crate) first: usize,
+    /// The positions, all of them in the segment.
+    pub(crate) positions: Range<usize>,
+}
+
+impl KvCache {
+    pub(crate) fn new(config: &Config) -> Self {
+        let layer = |&kind| LayerCache { kind, first: 0, segments: VecDeque::new() };
+        Self {
+            layers: config.layer_types.iter().map(layer).collect(),
+            len: 0,
+            width: 2 * config.key_value_width(),
+            window: config.sliding_window,
+        }
+    }
+
+    /// Patches held.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Bytes of device memory, shared segments included.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.layers.iter().flat_map(|l| &l.segments).map(|s| s.slice.size()).sum()
+    }
+
+    /// How many positions a query of this layer sees up to its own; 0 for all.
+    pub(crate) fn window(&self, layer: usize) -> usize {
+        match self.layers[layer].kind {
+            LayerType::Full => 0,
+            LayerType::Sliding => self.window,
+        }
+    }
+
+    /// Makes room for `count` more patches in every layer, in segments that nobody else holds.
+    pub(crate) async fn reserve(&mut self, gpu: &Gpu, recorder: &mut Recorder, count: usize) -> Result<()> {
+        let row_bytes = self.width as u64 * 4;
+        let most = (gpu.capabilities.max_binding_bytes.min(gpu.capabilities.max_buffer_bytes) / row_bytes) as usize;
+        if most == 0 {
+            return Err(Error::unsupported(format!(
+                "keys and values of a patch take {row_bytes} bytes, the adapter {} allows bindings of {}",
+                gpu.adapter.name, gpu.capabilities.max_binding_bytes
+            )));
+        }
+        let (len, window) = (self.len, self.window);
+        for layer in &mut self.layers {
+            // The segment that the next row goes to, if it has room and rows already.
+            let mut end = layer.first;
+            for segment in &mut layer.segments {
+                let first = end;
+                end += segment.rows;
+                if end > len && Arc::strong_count(segment) > 1 {
+                    let copy = gpu.allocate("KV cache", segment.slice.size()).await?;
+                    if len > first {
+                        let used = segment.slice.part(0, (len - first) as u64 * row_bytes)?;
+                        recorder.copy(&used, &copy)?;
+                    }
+                    *segment = Arc::new(Segment { slice: copy, rows: segment.rows });
+                }
+            }
+            while end < len + count {
+                // Windowed layers hold little more than their window, so that what leaves it can be freed soon.
+                let largest = match layer.kind {
+                    LayerType::Full => most,
+                    LayerType::Sliding => most.min(window.next_power_of_two().max(FIRST_ROWS)),
+                };
+                let rows = (end - layer.first).clamp(FIRST_ROWS, 1 << 20).min(largest);
+                let slice = gpu.allocate("KV cache", rows as u64 * row_bytes).await?;
+                layer.segments.push_back(Arc::new(Segment { slice, rows }));
+                end += rows;
+            }
+        }
+        Ok(())
+    }
+
+    /// Where the positions `range` of a layer lie, segment by segment.
+    pub(crate) fn spans(&self, layer: usize, range: Range<usize>) -> impl Iterator<Item = Span<'_>> {
+        let mut first = self.layers[layer].first;
+        self.layers[layer].segments.iter().filter_map(move |segment| {
+            let here = first;
+            first += segment.rows;
+            let positions = range.start.max(here)..range.end.min(here + segment.rows);
+            (!positions.is_empty()).then_some(Span { segment, first: here, positions })
+        })
+    }
+
+    /// Counts `count` patches as held, and frees what no later query sees.
+    pub(crate) fn advance(&mut self, count: usize) {
+        self.len += count;
+        let (len, window) = (self.len, self.window);
+        for layer in self.layers.iter_mut().filter(|l| l.kind == LayerType::Sliding) {
+            while let Some(segment) = layer.segments.front() {
+                if layer.first + segment.rows + window > len + 1 {
+                    break;
+                }
+                layer.first += segment.rows;
+                layer.segments.pop_front();
+            }
+        }
+    }
+
+    /// What is held, layer by layer: the first position and the rows' memory.
+    pub(crate) fn contents(&self) -> Result<Vec<(usize, Vec<Slice>)>> {
+        let row_bytes = self.width as u64 * 4;
+        let mut all = Vec::new();
+        for (i, layer) in self.layers.iter().enumerate() {
+            let mut slices = Vec::new();
+            for span in self.spans(i, layer.first..self.len) {
+                slices.push(span.segment.slice.part(0, span.positions.len() as u64 * row_bytes)?);
+            }
+            all.push((layer.first, slices));
+        }
+        Ok(all)
+    }
+
+    /// A cache of `len` patches whose layers begin at `firsts` and hold `rows` (f32, one behind the other), as from
+    /// [`Self::contents`].
+    pub(crate) async fn restore(
+        config: &Config,
+        gpu: &Gpu,
+        recorder: &mut Recorder,
+        len: usize,
+        layers: &[(usize, &[u8])],
+    ) -> Result<Self> {
+        let mut cache = Self::new(config);
+        let damaged = || Error::bad_checkpoint("the snapshot's keys and values do not match the model");
+        if layers.len() != cache.layers.len() {
+            return Err(damaged());
+        }
+        let row_bytes = cache.width * 4;
+        for (layer, &(first, rows)) in cache.layers.iter_mut().zip(layers) {
+            let held = len.checked_sub(first).ok_or_else(damaged)?;
+            let may_begin_late = layer.kind == LayerType::Sliding && held + 1 >= cache.window.min(len + 1);
+            if rows.len() != held.checked_mul(row_bytes).ok_or_else(damaged)? || (first > 0 && !may_begin_late) {
+                return Err(damaged());
+            }
+            layer.first = first;
+            cache.len = cache.len.max(first);
+        }
+        // Room for all rows of the layer that begins last; the others get theirs from the same call.
+        cache.len = 0;
+        cache.reserve(gpu, recorder, len).await?;
+        cache.len = len;
+        for (i, &(first, rows)) in layers.iter().enumerate() {
+            for span in cache.spans(i, first..len) {
+                let bytes = &rows[(span.positions.start - first) * row_bytes..(span.positions.end - first) * row_bytes];
+                gpu.write(&span.segment.slice, ((span.positions.start - span.first) * row_bytes) as u64, bytes)?;
+            }
+        }
+        Ok(cache)
+    }
+}

@@ -1,0 +1,183 @@
+//! A loaded model: weights on the device, and what sessions on it share.
+
+use std::sync::{Arc, Mutex};
+
+use bolmo_shaders::WeightFormat;
+
+use crate::checkpoint::Checkpoint;
+use crate::config::{Config, RopeScaling};
+use crate::error::{Error, ErrorKind, Result};
+use crate::gpu::{Engine, Gpu, Recorder};
+use crate::layout::expected_tensors;
+use crate::loader::{LoadProgress, Loader};
+use crate::rope::inverse_frequencies;
+use crate::suffix::SuffixTrie;
+use crate::vocabulary::Vocabulary;
+use crate::weights::Weights;
+use crate::workspace::Workspace;
+
+/// How to load a model.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct LoadOptions {
+    /// How matrices are kept on the device; norms and biases stay f32. f32 unless set.
+    pub format: Option<WeightFormat>,
+    /// The source model's vocabulary, needed by models with a suffix table.
+    pub vocabulary: Option<Vocabulary>,
+}
+
+/// A model on a device. Cheap to clone: clones are the same model. Sessions keep it alive.
+#[derive(Debug, Clone)]
+pub struct Model {
+    pub(crate) inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) engine: Engine,
+    pub(crate) config: Config,
+    pub(crate) format: WeightFormat,
+    pub(crate) weights: Weights,
+    pub(crate) suffixes: Option<SuffixTrie>,
+    /// Inverse frequencies and factor of plain and of scaled rotations.
+    pub(crate) rope: [(Vec<f64>, f64); 2],
+    pub(crate) fingerprint: u128,
+    warnings: Vec<String>,
+    /// Workspaces for long stretches, handed out for the time of a call.
+    spare: Mutex<Vec<(Workspace, Recorder)>>,
+}
+
+impl Model {
+    /// Puts the weights of `checkpoint` on the device. `progress` hears of bytes done and in all, and may stop the work.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if the vocabulary is missing or needless, `BadCheckpoint` for damaged weights (not finite) or a
+    /// vocabulary of another model, `OutOfMemory`, `Unsupported`, `Cancelled`, `DeviceLost`.
+    pub async fn load(
+        engine: &Engine,
+        checkpoint: &Checkpoint,
+        options: LoadOptions,
+        progress: &mut LoadProgress<'_>,
+    ) -> Result<Self> {
+        let config = checkpoint.config().clone();
+        let format = options.format.unwrap_or(WeightFormat::F32);
+        let mut warnings = checkpoint.warnings().to_vec();
+        let suffixes = match (config.add_expanded_embeddings, &options.vocabulary) {
+            (false, _) => None,
+            (true, Some(vocabulary)) => {
+                warnings.extend(vocabulary.check_rows(config.subword_vocab_size)?);
+                Some(SuffixTrie::new(vocabulary))
+            }
+            (true, None) => {
+                let source = config.original_identifier.as_deref().unwrap_or("the source model");
+                return Err(Error::invalid(format!(
+                    "{}: the model has a suffix table, so it needs the tokenizer.json of {source}: \
+                     put it into the folder or name it (--subwords FILE)",
+                    checkpoint.origin()
+                )));
+            }
+        };
+        let gpu = &engine.gpu;
+        check_memory(gpu, device_bytes(&config, format))?;
+        let (weights, fingerprint) = Loader::new(gpu, checkpoint, format, progress).load(&config).await?;
+        let frequencies =
+            |scaling| inverse_frequencies(config.head_dim, config.rope_theta, scaling, config.max_position_embeddings);
+        let rope = [frequencies(&RopeScaling::None), frequencies(&config.rope_scaling)];
+        let inner = Inner {
+            engine: engine.clone(),
+            config,
+            format,
+            weights,
+            suffixes,
+            rope,
+            fingerprint,
+            warnings,
+            spare: Mutex::default(),
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// The model's configuration.
+    pub fn config(&self) -> &Config {
+        &self.inner.config
+    }
+
+    /// How matrices are kept on the device.
+    pub fn format(&self) -> WeightFormat {
+        self.inner.format
+    }
+
+    /// The device it is on.
+    pub fn engine(&self) -> &Engine {
+        &self.inner.engine
+    }
+
+    /// Names this model's configuration, weights and format: snapshots restore only on a model with the same.
+    pub fn fingerprint(&self) -> u128 {
+        self.inner.fingerprint
+    }
+
+    /// What was odd about the checkpoint but did not keep it from loading.
+    pub fn warnings(&self) -> &[String] {
+        &self.inner.warnings
+    }
+}
+
+impl Inner {
+    pub(crate) fn gpu(&self) -> &Arc<Gpu> {
+        &self.engine.gpu
+    }
+
+    /// A workspace for long stretches; give it back with [`Self::give_back`].
+    pub(crate) async fn take_workspace(&self) -> Result<(Workspace, Recorder)> {
+        let spare = self.spare.lock().unwrap_or_else(|e| e.into_inner()).pop();
+        if let Some(spare) = spare {
+            return Ok(spare);
+        }
+        let gpu = self.gpu();
+        let capacity = Workspace::fitting(gpu, &self.config, gpu.capabilities.prefill_bytes)?;
+        Ok((Workspace::new(gpu, &self.config, capacity).await?, Recorder::new(gpu).await?))
+    }
+
+    pub(crate) fn give_back(&self, (workspace, mut recorder): (Workspace, Recorder)) {
+        recorder.discard();
+        // Bind groups hold the buffers of the session that used the workspace.
+        recorder.forget_bindings();
+        self.spare.lock().unwrap_or_else(|e| e.into_inner()).push((workspace, recorder));
+    }
+}
+
+/// Bytes of device memory that a model's weights take when its matrices are kept in `format`.
+pub fn device_bytes(config: &Config, format: WeightFormat) -> u64 {
+    let bytes = |shape: &[usize]| {
+        let width = if shape.len() > 1 { format.bytes() } else { 4 };
+        shape.iter().map(|&n| n as u64).product::<u64>() * width
+    };
+    expected_tensors(config).iter().map(|t| bytes(&t.shape)).sum()
+}
+
+/// Refuses a load that cannot end well: software adapters take host memory, and systems kill who takes too much of it.
+fn check_memory(gpu: &Gpu, needed: u64) -> Result<()> {
+    let Some(available) = gpu.adapter.is_software().then(available_memory).flatten() else {
+        return Ok(());
+    };
+    if needed > available {
+        return Err(Error::new(
+            ErrorKind::OutOfMemory,
+            format!(
+                "the weights need {needed} bytes, {available} are free, and adapter {} computes in main memory; \
+                 use a smaller model or --quantize f16",
+                gpu.adapter.name
+            ),
+        ));
+    }
+    Ok(())
+}
+
+/// Bytes of main memory that can be had without swapping, where the system tells.
+fn available_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|l| l.strip_prefix("MemAvailable:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}

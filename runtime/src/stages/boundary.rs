@@ -1,0 +1,29 @@
+//! Which bytes of a prompt end a patch: a cosine between each byte and the next one (SPEC 5.2).
+
+use bolmo_shaders::params::Boundary;
+use bolmo_shaders::{KernelId, WeightFormat};
+
+use super::{Context, Rows};
+use crate::error::Result;
+use crate::weights::Weights;
+
+/// The cosines of `bytes` neighbouring rows of `h` from row `first` on, which `bytes + 1` rows are needed for.
+pub(crate) fn boundary(cx: &mut Context<'_>, weights: &Weights, first: usize, bytes: usize) -> Result<()> {
+    let ws = cx.workspace;
+    let d = cx.config.hidden_size;
+    let projections = Rows::new(&ws.projections, 2 * d, 0);
+    cx.linear(&weights.boundary, Rows::new(&ws.h, d, first), projections, bytes + 1, false)?;
+    let params = Boundary { rows: bytes as u32, dim4: (d / 4) as u32 };
+    let slices = [&ws.projections, &ws.cosine];
+    cx.recorder.dispatch(KernelId::Boundary, WeightFormat::F32, &params, &slices, [bytes, 1, 1])
+}
+
+/// The log-probability that a patch ends, from the cosine.
+pub(crate) fn log_probability(cosine: f32) -> f32 {
+    ((-f64::from(cosine.min(0.999))).ln_1p() - std::f64::consts::LN_2) as f32
+}
+
+/// Whether a patch ends: the probability is above one half, that is, the cosine is negative.
+pub(crate) fn ends_patch(cosine: f32) -> bool {
+    cosine < 0.0
+}

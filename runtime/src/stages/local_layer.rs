@@ -1,0 +1,89 @@
+//! A local layer: mLSTM and feed-forward, both behind a norm and added to the stream (SPEC 4). Encoder and decoder share it.
+
+use bolmo_shaders::params::{MlstmChunkOut, MlstmChunkScan, MlstmChunkState, MlstmGates, MlstmNorm, MlstmStep};
+use bolmo_shaders::table::{MLSTM_CHUNK, MLSTM_CHUNK_OUT_TILE, WORKGROUP};
+use bolmo_shaders::{KernelId, WeightFormat};
+
+use super::{Context, Rows};
+use crate::error::Result;
+use crate::state::LayerState;
+use crate::weights::LocalLayer;
+
+/// Soft cap of both gates' pre-activations.
+const GATE_CAP: f32 = 15.0;
+/// Epsilon of the norm over a head.
+const HEAD_NORM_EPS: f32 = 1e-6;
+
+/// Runs `bytes` rows of the workspace's `x` through the layer and carries its state on.
+pub(super) fn local_layer(cx: &mut Context<'_>, w: &LocalLayer, state: &LayerState, bytes: usize) -> Result<()> {
+    let ws = cx.workspace;
+    let d = cx.config.hidden_size;
+    let eps = cx.config.rms_norm_eps;
+    let (x, u) = (Rows::new(&ws.x, d, 0), Rows::new(&ws.u, d, 0));
+
+    cx.norm(&w.pre_xlstm_norm, eps, x, u, bytes, 1, d, false)?;
+    cx.linear(&w.projections, u, Rows::new(&ws.projections, ws.local_width, 0), bytes, false)?;
+    mlstm(cx, state, bytes)?;
+    head_norm(cx, w, bytes)?;
+    cx.linear(&w.out, Rows::new(&ws.mixed, d, 0), x, bytes, true)?;
+
+    cx.norm(&w.pre_feedforward_norm, eps, x, u, bytes, 1, d, false)?;
+    cx.mlp(&w.mlp, &ws.u, &ws.x, bytes, true)
+}
+
+/// From q, k, v and gates to the cell's sums: recurrently for few rows, else chunkwise.
+fn mlstm(cx: &mut Context<'_>, state: &LayerState, bytes: usize) -> Result<()> {
+    let ws = cx.workspace;
+    let plain = WeightFormat::F32;
+    let d = cx.config.hidden_size;
+    let (heads, dk, dv) = (cx.config.num_local_heads, cx.config.mlstm_key_dim(), cx.config.mlstm_value_dim());
+    let [rows, heads_u, dk_u, dv_u] = [bytes, heads, dk, dv].map(|n| n as u32);
+    let stride = ws.local_width as u32;
+    let [q_offset, k_offset, v_offset, i_offset, f_offset] = [0, d / 2, d, 3 * d, 3 * d + heads].map(|n| n as u32);
+    let scale = 1.0 / (dk as f32).sqrt();
+    let chunk = MLSTM_CHUNK;
+
+    let gates = MlstmGates { rows, heads: heads_u, stride, i_offset, f_offset, chunk, cap: GATE_CAP };
+    let slices = [&ws.projections, &state.m, &ws.gates];
+    let groups = |n: usize| n.div_ceil(WORKGROUP as usize);
+    cx.recorder.dispatch(KernelId::MlstmGates, plain, &gates, &slices, [groups(heads), 1, 1])?;
+
+    if bytes <= cx.recorder.gpu().capabilities.few_rows {
+        let params =
+            MlstmStep { rows, heads: heads_u, dk: dk_u, dv: dv_u, stride, q_offset, k_offset, v_offset, scale };
+        let slices = [&ws.projections, &ws.gates, &state.c, &ws.cell];
+        return cx.recorder.dispatch(KernelId::MlstmStep, plain, &params, &slices, [groups(dv + 1), heads, 1]);
+    }
+    let chunks = bytes.div_ceil(chunk as usize);
+    let params = MlstmChunkState { rows, heads: heads_u, dk: dk_u, dv: dv_u, stride, k_offset, v_offset, chunk };
+    let slices = [&ws.projections, &ws.gates, &ws.states];
+    let grid = [groups(dk.div_ceil(4) * (dv + 1)), heads, chunks];
+    cx.recorder.dispatch(KernelId::MlstmChunkState, plain, &params, &slices, grid)?;
+
+    let size = dk * (dv + 1);
+    let params = MlstmChunkScan { rows, heads: heads_u, size: size as u32, chunk };
+    let slices = [&ws.gates, &state.c, &ws.states];
+    cx.recorder.dispatch(KernelId::MlstmChunkScan, plain, &params, &slices, [groups(size), heads, 1])?;
+
+    let params =
+        MlstmChunkOut { rows, heads: heads_u, dk: dk_u, dv: dv_u, stride, q_offset, k_offset, v_offset, scale };
+    let slices = [&ws.projections, &ws.gates, &ws.states, &ws.cell];
+    let grid = [bytes.div_ceil(MLSTM_CHUNK_OUT_TILE as usize), heads, 1];
+    cx.recorder.dispatch(KernelId::MlstmChunkOut, plain, &params, &slices, grid)
+}
+
+/// From the cell's sums to what goes into the output projection.
+fn head_norm(cx: &mut Context<'_>, w: &LocalLayer, bytes: usize) -> Result<()> {
+    let ws = cx.workspace;
+    let heads = cx.config.num_local_heads;
+    let params = MlstmNorm {
+        rows: bytes as u32,
+        heads: heads as u32,
+        dv: cx.config.mlstm_value_dim() as u32,
+        x_stride: ws.local_width as u32,
+        o_offset: (2 * cx.config.hidden_size) as u32,
+        eps: HEAD_NORM_EPS,
+    };
+    let slices = [&ws.cell, &ws.gates, &ws.projections, &w.head_norm, &ws.mixed];
+    cx.recorder.dispatch(KernelId::MlstmNorm, WeightFormat::F32, &params, &slices, [heads, bytes, 1])
+}

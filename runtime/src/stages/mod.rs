@@ -1,0 +1,19 @@
+//! The forward pass, stage by stage: bytes → embed → encoder → boundary → patches → global → depool → decoder → head → sample.
+//!
+//! A stage records its dispatches; what order they run in and when they are submitted is the business of [`crate::session`].
+
+pub mod bytes;
+pub mod sample;
+
+pub(crate) mod boundary;
+pub(crate) mod decoder;
+pub(crate) mod depool;
+pub(crate) mod embed;
+pub(crate) mod encoder;
+pub(crate) mod global;
+pub(crate) mod head;
+mod local_layer;
+mod ops;
+pub(crate) mod patches;
+
+pub(crate) use ops::{Context, Rows};

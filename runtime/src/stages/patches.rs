@@ -1,0 +1,13 @@
+//! Pooling: a patch is represented by the encoder state of its last byte, projected (SPEC 5.3).
+
+use super::{Context, Rows};
+use crate::error::Result;
+use crate::weights::Weights;
+
+/// From the rows of `h` that the workspace's `ends` lists to the first `patches` rows of `patches`.
+pub(crate) fn pool(cx: &mut Context<'_>, weights: &Weights, patches: usize) -> Result<()> {
+    let ws = cx.workspace;
+    let d = cx.config.hidden_size;
+    cx.gather_rows(&ws.h, &ws.ends, &ws.branch, patches, false)?;
+    cx.linear(&weights.pool_projection, Rows::new(&ws.branch, d, 0), Rows::new(&ws.patches, d, 0), patches, false)
+}

@@ -1,0 +1,40 @@
+//! One kernel on plain arrays, for tests and benches: what the runtime does with buffers, without a model around it.
+
+use bolmo_shaders::params::Params;
+use bolmo_shaders::{KernelId, WeightFormat};
+
+use crate::error::Result;
+use crate::gpu::{Engine, Recorder, Slice};
+
+/// Runs `kernel` once over `grid` workgroups and returns the contents of all its storage bindings behind it, in their order.
+/// `bindings` are what they hold before, as bytes (a multiple of 4 each).
+///
+/// # Errors
+/// Whatever the device reports; `Internal` if the number of bindings is not the kernel's.
+pub async fn run_kernel<P: Params>(
+    engine: &Engine,
+    kernel: KernelId,
+    format: WeightFormat,
+    params: &P,
+    bindings: &[&[u8]],
+    grid: [usize; 3],
+) -> Result<Vec<Vec<u8>>> {
+    let gpu = &engine.gpu;
+    let mut recorder = Recorder::new(gpu).await?;
+    let mut slices: Vec<Slice> = Vec::new();
+    for bytes in bindings {
+        let slice = gpu.allocate("a kernel's binding", bytes.len() as u64).await?;
+        gpu.write(&slice, 0, bytes)?;
+        slices.push(slice);
+    }
+    recorder.dispatch(kernel, format, params, &slices.iter().collect::<Vec<_>>(), grid)?;
+    let all = recorder.read(&slices).await?;
+    let mut rest = all.as_slice();
+    let mut out = Vec::new();
+    for (slice, bytes) in slices.iter().zip(bindings) {
+        let (here, behind) = rest.split_at(slice.size() as usize);
+        out.push(here[..bytes.len()].to_vec());
+        rest = behind;
+    }
+    Ok(out)
+}

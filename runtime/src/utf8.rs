@@ -1,0 +1,119 @@
+//! Text from bytes that arrive in pieces, without ever cutting a character.
+
+/// Turns a stream of bytes into pieces of text.
+///
+/// The pieces together are what [`String::from_utf8_lossy`] makes of all the bytes at once: invalid bytes become
+/// U+FFFD, and a character whose bytes arrive in several pieces comes out whole, with the piece that completes it.
+#[derive(Debug, Clone, Default)]
+pub struct Utf8Assembler {
+    /// The beginning of a character whose rest has not arrived: at most three bytes.
+    pending: Vec<u8>,
+}
+
+impl Utf8Assembler {
+    /// An assembler at the start of a text.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes the next bytes and returns the text that is certain by now.
+    pub fn push(&mut self, bytes: &[u8]) -> String {
+        let mut text = String::with_capacity(self.pending.len() + bytes.len());
+        let joined;
+        let bytes = if self.pending.is_empty() {
+            bytes
+        } else {
+            self.pending.extend_from_slice(bytes);
+            joined = std::mem::take(&mut self.pending);
+            &joined
+        };
+        let mut chunks = bytes.utf8_chunks().peekable();
+        while let Some(chunk) = chunks.next() {
+            text.push_str(chunk.valid());
+            // Only at the very end can bytes be a character's beginning instead of a mistake.
+            if chunks.peek().is_none() && is_unfinished(chunk.invalid()) {
+                self.pending = chunk.invalid().to_vec();
+            } else if !chunk.invalid().is_empty() {
+                text.push(char::REPLACEMENT_CHARACTER);
+            }
+        }
+        text
+    }
+
+    /// Ends the text: U+FFFD if it stops within a character, otherwise nothing. The assembler can be used anew.
+    pub fn finish(&mut self) -> String {
+        if self.pending.is_empty() {
+            return String::new();
+        }
+        self.pending.clear();
+        char::REPLACEMENT_CHARACTER.to_string()
+    }
+}
+
+/// Whether more bytes could complete these to a character.
+fn is_unfinished(bytes: &[u8]) -> bool {
+    std::str::from_utf8(bytes).is_err_and(|error| error.valid_up_to() == 0 && error.error_len().is_none())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn assemble(pieces: &[&[u8]]) -> String {
+        let mut assembler = Utf8Assembler::new();
+        let mut text: String = pieces.iter().map(|piece| assembler.push(piece)).collect();
+        text += &assembler.finish();
+        text
+    }
+
+    #[test]
+    fn a_character_comes_out_whole() {
+        let mut assembler = Utf8Assembler::new();
+        assert_eq!(assembler.push(b"a\xf0\x9f"), "a");
+        assert_eq!(assembler.push(b"\x98"), "");
+        assert_eq!(assembler.push(b"\x80b"), "😀b");
+        assert_eq!(assembler.finish(), "");
+    }
+
+    #[test]
+    fn a_cut_character_ends_as_one_replacement() {
+        let mut assembler = Utf8Assembler::new();
+        assert_eq!(assembler.push(b"\xf0\x9f\x98"), "");
+        assert_eq!(assembler.finish(), "\u{fffd}");
+        assert_eq!(assembler.push(b"again"), "again");
+        assert_eq!(assembler.finish(), "");
+    }
+
+    #[test]
+    fn a_mistake_does_not_swallow_what_follows() {
+        assert_eq!(assemble(&[b"\xe2\x82", b"A"]), "\u{fffd}A");
+        assert_eq!(assemble(&[b"\xe2", b"\xe2\x82\xac"]), "\u{fffd}€");
+        assert_eq!(assemble(&[b"\xed", b"\xa0", b"\x80"]), "\u{fffd}\u{fffd}\u{fffd}");
+    }
+
+    /// Bytes that are often the parts of characters, in and out of order.
+    fn fragment() -> impl Strategy<Value = Vec<u8>> {
+        prop_oneof![
+            any::<char>().prop_map(|c| c.to_string().into_bytes()),
+            any::<char>().prop_map(|c| c.to_string().into_bytes()[..c.len_utf8().div_ceil(2)].to_vec()),
+            prop::collection::vec(0x80u8..=0xff, 0..4),
+            prop::collection::vec(any::<u8>(), 0..4),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_equal_the_whole(fragments in prop::collection::vec(fragment(), 0..20), cuts in prop::collection::vec(0usize..6, 0..60)) {
+            let whole = fragments.concat();
+            let (mut pieces, mut rest) = (Vec::new(), whole.as_slice());
+            for cut in cuts {
+                let (piece, tail) = rest.split_at(cut.min(rest.len()));
+                pieces.push(piece);
+                rest = tail;
+            }
+            pieces.push(rest);
+            prop_assert_eq!(assemble(&pieces), String::from_utf8_lossy(&whole));
+        }
+    }
+}

@@ -1,0 +1,44 @@
+use super::{gate, sizes};
+use crate::params;
+
+/// Chunkwise mLSTM, second of three (SPEC 4): replaces what each chunk adds by the state at its start, and c by the state
+/// behind the last chunk: `C' = exp(g_end) C + added`.
+///
+/// Shapes: gates `[rows, heads, 4]`, c `[heads, size]`, states `[chunks, heads, size]`, `size = dk (dv + 1)`.
+pub fn mlstm_chunk_scan(p: &params::MlstmChunkScan, gates: &[f32], c: &mut [f32], states: &mut [f32]) {
+    let [rows, heads, size, chunk] = sizes([p.rows, p.heads, p.size, p.chunk]);
+    for head in 0..heads {
+        for element in 0..size {
+            let mut state = f64::from(c[head * size + element]);
+            for begin in (0..rows).step_by(chunk) {
+                let end = (begin + chunk).min(rows);
+                let at = (begin / chunk * heads + head) * size + element;
+                let added = f64::from(states[at]);
+                states[at] = state as f32;
+                let [_, _, _, g_end] = gate(gates, (end - 1) * heads + head);
+                state = g_end.exp() * state + added;
+            }
+            c[head * size + element] = state as f32;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_chunks_of_two_heads() {
+        let p = params::MlstmChunkScan { rows: 3, heads: 2, size: 1, chunk: 2 };
+        let ln2 = 2f32.ln();
+        // g of both heads in rows 0, 1 and 2; a chunk's last row counts
+        let g = [[-9.0, -9.0], [-ln2, 0.0], [0.0, -ln2]];
+        let gates: Vec<f32> = g.iter().flatten().flat_map(|&g| [0.0, 0.0, 0.0, g]).collect();
+        let mut c = [8.0, 6.0];
+        let mut states = [1.0, 2.0, 3.0, 4.0];
+        mlstm_chunk_scan(&p, &gates, &mut c, &mut states);
+        // head 0: 8, then 4 + 1, then 5 + 3; head 1: 6, then 6 + 2, then 4 + 4
+        crate::cpu::noise::assert_close(&states, &[8.0, 6.0, 5.0, 8.0], 1e-6);
+        crate::cpu::noise::assert_close(&c, &[8.0, 8.0], 1e-6);
+    }
+}

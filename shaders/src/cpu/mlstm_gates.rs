@@ -1,0 +1,81 @@
+use super::sizes;
+use crate::params;
+
+/// Gates of the mLSTM and their stabiliser, row after row (SPEC 4): with `ig = cap(x_i)` and `lf = logsigmoid(cap(x_f))`,
+/// `m' = max(lf + m, ig)`, `f = exp(lf + m - m')`, `i = exp(ig - m')`, and `g` the sum of `lf + m - m'` since the start of the
+/// row's chunk.
+///
+/// Shapes: x `[rows, ...]` at i_offset, f_offset and stride, m `[heads]`, gates `[rows, heads, 4]` of f, i, m, g.
+pub fn mlstm_gates(p: &params::MlstmGates, x: &[f32], m: &mut [f32], gates: &mut [f32]) {
+    let [rows, heads, stride, chunk] = sizes([p.rows, p.heads, p.stride, p.chunk]);
+    let [i_offset, f_offset] = sizes([p.i_offset, p.f_offset]);
+    for head in 0..heads {
+        let mut state = f64::from(m[head]);
+        let mut g = 0.0;
+        for t in 0..rows {
+            let i = cap(p.cap, x[t * stride + i_offset + head]);
+            let decayed = log_sigmoid(cap(p.cap, x[t * stride + f_offset + head])) + state;
+            state = decayed.max(i);
+            let lost = decayed - state;
+            g = if t % chunk == 0 { 0.0 } else { g } + lost;
+            let gate = [lost.exp(), (i - state).exp(), state, g];
+            let at = (t * heads + head) * 4;
+            gates[at..at + 4].copy_from_slice(&gate.map(|v| v as f32));
+        }
+        m[head] = state as f32;
+    }
+}
+
+/// `cap tanh(x / cap)`, or x where the cap is 0.
+fn cap(cap: f32, x: f32) -> f64 {
+    let (cap, x) = (f64::from(cap), f64::from(x));
+    if cap == 0.0 { x } else { cap * (x / cap).tanh() }
+}
+
+/// `log(1 / (1 + e^-z))`
+fn log_sigmoid(z: f64) -> f64 {
+    z.min(0.0) - (-z.abs()).exp().ln_1p()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::noise::noise;
+
+    #[test]
+    fn gates_are_the_plain_ones_over_the_stabiliser() {
+        let p = params::MlstmGates { rows: 9, heads: 2, stride: 6, i_offset: 1, f_offset: 4, chunk: 4, cap: 15.0 };
+        let x = noise(3, 9 * 6, 12.0);
+        let mut m = [0.25, -1.5];
+        let start = m;
+        let mut gates = [0.0; 9 * 2 * 4];
+        mlstm_gates(&p, &x, &mut m, &mut gates);
+        let near = |found: f64, expected: f64| assert!((found - expected).abs() <= 1e-5 * expected.abs() + 1e-6);
+        for head in 0..2 {
+            let mut before = f64::from(start[head]);
+            let mut product = 1.0;
+            for t in 0..9 {
+                let pre = |offset: usize| 15.0 * (f64::from(x[t * 6 + offset + head]) / 15.0).tanh();
+                let [f, i, m, g] = [0, 1, 2, 3].map(|which| f64::from(gates[(t * 2 + head) * 4 + which]));
+                near(f * (m - before).exp(), 1.0 / (1.0 + (-pre(4)).exp()));
+                near(i * m.exp(), pre(1).exp());
+                near(f.max(i), 1.0);
+                product = if t % 4 == 0 { f } else { product * f };
+                near(g.exp(), product);
+                before = m;
+            }
+            assert_eq!(before as f32, m[head]);
+        }
+    }
+
+    #[test]
+    fn no_cap() {
+        let p = params::MlstmGates { rows: 1, heads: 1, stride: 2, i_offset: 0, f_offset: 1, chunk: 64, cap: 0.0 };
+        let mut m = [0.0];
+        let mut gates = [0.0; 4];
+        mlstm_gates(&p, &[40.0, 0.0], &mut m, &mut gates);
+        assert_eq!(m, [40.0]);
+        assert_eq!(gates[1..3], [1.0, 40.0]);
+        assert_eq!(gates[3], (-(2f64.ln()) - 40.0) as f32);
+    }
+}

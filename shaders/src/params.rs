@@ -1,0 +1,81 @@
+//! The parameter blocks that host and shader share: one `#[repr(C)]` struct for each kernel, with the fields of the `Params`
+//! struct in its WGSL file. What a field means is said there. A test holds every block against naga's reflection.
+
+use bytemuck::{Pod, Zeroable};
+
+/// The layout of a parameter block, for checks against the shader.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ParamsLayout {
+    /// Size of the block in bytes.
+    pub size: usize,
+    /// Name, WGSL type and byte offset of each field.
+    pub fields: &'static [(&'static str, &'static str, usize)],
+}
+
+/// A parameter block.
+pub trait Params: Pod {
+    /// Its layout.
+    const LAYOUT: ParamsLayout;
+}
+
+macro_rules! params {
+    ($($(#[$doc:meta])* $name:ident { $($field:ident: $type:ident,)* })*) => {$(
+        $(#[$doc])*
+        #[repr(C)]
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Pod, Zeroable)]
+        #[allow(missing_docs)] // the fields are documented in the WGSL file, beside the code that reads them
+        pub struct $name { $(pub $field: $type,)* }
+
+        impl Params for $name {
+            const LAYOUT: ParamsLayout = ParamsLayout {
+                size: size_of::<$name>(),
+                fields: &[$((stringify!($field), stringify!($type), std::mem::offset_of!($name, $field)),)*],
+            };
+        }
+    )*};
+}
+
+params! {
+    /// `gather_rows.wgsl`
+    GatherRows { count: u32, dim4: u32, first_row: u32, rows: u32, add: u32, y_row: u32, }
+    /// `rms_norm.wgsl`
+    RmsNorm {
+        rows: u32, groups: u32, dim4: u32, x_offset4: u32, x_stride4: u32, y_offset4: u32, y_stride4: u32, add: u32, eps: f32,
+    }
+    /// `matvec.wgsl`
+    MatVec { n: u32, k4: u32, x_offset4: u32, x_stride4: u32, y_offset: u32, y_stride: u32, add: u32, bias: u32, }
+    /// `matmul.wgsl`
+    MatMul { rows: u32, n: u32, k4: u32, x_offset4: u32, x_stride4: u32, y_offset: u32, y_stride: u32, add: u32, bias: u32, }
+    /// `silu_mul.wgsl`
+    SiluMul { rows: u32, dim4: u32, }
+    /// `rope.wgsl`
+    Rope {
+        count: u32, first: u32, heads: u32, kv_heads: u32, half_dim: u32, q_offset: u32, k_offset: u32, qk_stride: u32,
+        v_offset: u32, v_stride: u32, kv_row: u32,
+    }
+    /// `attention.wgsl`
+    Attention {
+        count: u32, heads: u32, heads_per_kv: u32, dim4: u32, query_first: u32, key_first: u32, keys: u32, window: u32,
+        begin: u32, end: u32, scale: f32,
+    }
+    /// `mlstm_gates.wgsl`
+    MlstmGates { rows: u32, heads: u32, stride: u32, i_offset: u32, f_offset: u32, chunk: u32, cap: f32, }
+    /// `mlstm_step.wgsl`
+    MlstmStep {
+        rows: u32, heads: u32, dk: u32, dv: u32, stride: u32, q_offset: u32, k_offset: u32, v_offset: u32, scale: f32,
+    }
+    /// `mlstm_chunk_state.wgsl`
+    MlstmChunkState {
+        rows: u32, heads: u32, dk: u32, dv: u32, stride: u32, k_offset: u32, v_offset: u32, chunk: u32,
+    }
+    /// `mlstm_chunk_scan.wgsl`
+    MlstmChunkScan { rows: u32, heads: u32, size: u32, chunk: u32, }
+    /// `mlstm_chunk_out.wgsl`
+    MlstmChunkOut {
+        rows: u32, heads: u32, dk: u32, dv: u32, stride: u32, q_offset: u32, k_offset: u32, v_offset: u32, scale: f32,
+    }
+    /// `mlstm_norm.wgsl`
+    MlstmNorm { rows: u32, heads: u32, dv: u32, x_stride: u32, o_offset: u32, eps: f32, }
+    /// `boundary.wgsl`
+    Boundary { rows: u32, dim4: u32, }
+}

@@ -1,0 +1,26 @@
+//! Kernels through naga's front end and validator.
+
+use bolmo_shaders::table::{KERNELS, Kernel, Reduce, Variant, WeightFormat};
+use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
+
+/// Every variant of every kernel, with a name for messages.
+pub fn variants() -> impl Iterator<Item = (&'static Kernel, Variant, String)> {
+    KERNELS.iter().flat_map(|kernel| {
+        kernel.variants().into_iter().map(move |variant| (kernel, variant, format!("{} ({variant})", kernel.stem)))
+    })
+}
+
+/// Parses and validates a variant with the capabilities that it says it needs and no others: subgroup operations, and
+/// unpacking f16 to f32, which is in core WebGPU and is missing only from some OpenGL adapters (`SHADER_F16_IN_F32` of wgpu).
+pub fn module(kernel: &Kernel, variant: Variant) -> (naga::Module, ModuleInfo) {
+    let text = kernel.source(variant);
+    let module = naga::front::wgsl::parse_str(&text)
+        .unwrap_or_else(|error| panic!("{} ({variant}): {}", kernel.stem, error.emit_to_string(&text)));
+    let mut capabilities = Capabilities::empty();
+    capabilities.set(Capabilities::SUBGROUP, variant.reduce == Some(Reduce::Subgroup));
+    capabilities.set(Capabilities::SHADER_FLOAT16_IN_FLOAT32, variant.weights == Some(WeightFormat::F16));
+    let info = Validator::new(ValidationFlags::all(), capabilities)
+        .validate(&module)
+        .unwrap_or_else(|error| panic!("{} ({variant}): {}", kernel.stem, error.emit_to_string(&text)));
+    (module, info)
+}

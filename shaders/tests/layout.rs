@@ -1,0 +1,120 @@
+//! Bindings, parameter blocks and constants of the Rust side against naga's reflection of every variant.
+
+mod common;
+
+use bolmo_shaders::table::{self, Access};
+use naga::{AddressSpace, GlobalVariable, Module, ScalarKind, StorageAccess, TypeInner};
+
+/// WebGPU's default limit of storage buffers a stage.
+const MAX_STORAGE_BUFFERS: usize = 8;
+/// WebGPU's default limit of workgroup memory, in bytes.
+const MAX_WORKGROUP_MEMORY: u32 = 16384;
+
+/// Resources of a module, by binding number.
+fn resources(module: &Module) -> Vec<(u32, &GlobalVariable)> {
+    let mut resources: Vec<_> = module
+        .global_variables
+        .iter()
+        .filter_map(|(_, variable)| variable.binding.map(|binding| (binding, variable)))
+        .map(|(binding, variable)| {
+            assert_eq!(binding.group, 0);
+            (binding.binding, variable)
+        })
+        .collect();
+    resources.sort_by_key(|&(number, _)| number);
+    resources
+}
+
+#[test]
+fn bindings() {
+    for (kernel, variant, name) in common::variants() {
+        let (module, _) = common::module(kernel, variant);
+        let resources = resources(&module);
+        assert_eq!(resources.len(), kernel.bindings.len() + 1, "{name}: bindings");
+        assert!(kernel.bindings.len() <= MAX_STORAGE_BUFFERS, "{name}: too many storage buffers");
+        for (at, &(number, variable)) in resources.iter().enumerate() {
+            assert_eq!(number as usize, at, "{name}: binding numbers leave a gap");
+            let (expected_name, expected_space) = match at.checked_sub(1).map(|at| &kernel.bindings[at]) {
+                None => ("p", AddressSpace::Uniform),
+                Some(binding) => {
+                    let access = match binding.access {
+                        Access::Read => StorageAccess::LOAD,
+                        Access::ReadWrite => StorageAccess::LOAD | StorageAccess::STORE,
+                    };
+                    (binding.name, AddressSpace::Storage { access })
+                }
+            };
+            assert_eq!(variable.name.as_deref(), Some(expected_name), "{name}: name of binding {number}");
+            assert_eq!(variable.space, expected_space, "{name}: class of {expected_name}");
+            let is_array = matches!(module.types[variable.ty].inner, TypeInner::Array { .. });
+            assert_eq!(is_array, at > 0, "{name}: type of {expected_name}");
+        }
+    }
+}
+
+#[test]
+fn parameter_blocks() {
+    for (kernel, variant, name) in common::variants() {
+        let (module, _) = common::module(kernel, variant);
+        let block = &module.types[resources(&module)[0].1.ty];
+        assert_eq!(block.name.as_deref(), Some("Params"), "{name}: type of binding 0");
+        let TypeInner::Struct { members, span } = &block.inner else { panic!("{name}: Params is no struct") };
+        let found: Vec<(&str, &str, usize)> = members
+            .iter()
+            .map(|member| {
+                let kind = match module.types[member.ty].inner {
+                    TypeInner::Scalar(scalar) if scalar.width == 4 => match scalar.kind {
+                        ScalarKind::Uint => "u32",
+                        ScalarKind::Sint => "i32",
+                        ScalarKind::Float => "f32",
+                        other => panic!("{name}: a parameter is {other:?}"),
+                    },
+                    ref other => panic!("{name}: a parameter is {other:?}"),
+                };
+                (member.name.as_deref().expect("a named field"), kind, member.offset as usize)
+            })
+            .collect();
+        assert_eq!(found, kernel.params.fields, "{name}: fields");
+        assert_eq!(*span as usize, kernel.params.size, "{name}: size");
+    }
+}
+
+#[test]
+fn workgroups() {
+    for (kernel, variant, name) in common::variants() {
+        let (module, _) = common::module(kernel, variant);
+        let [entry] = &module.entry_points[..] else { panic!("{name}: not one entry point") };
+        assert_eq!(entry.name, "main", "{name}: entry point");
+        assert_eq!(entry.stage, naga::ShaderStage::Compute, "{name}: stage");
+        assert_eq!(entry.workgroup_size, [table::WORKGROUP, 1, 1], "{name}: workgroup");
+        let memory: u32 = module
+            .global_variables
+            .iter()
+            .filter(|(_, variable)| variable.space == AddressSpace::WorkGroup)
+            .map(|(_, variable)| module.types[variable.ty].inner.size(module.to_ctx()).next_multiple_of(16))
+            .sum();
+        assert!(memory <= MAX_WORKGROUP_MEMORY, "{name}: {memory} bytes of workgroup memory");
+    }
+}
+
+#[test]
+fn constants() {
+    let mut seen = 0;
+    for (kernel, variant, name) in common::variants() {
+        let (module, _) = common::module(kernel, variant);
+        for (_, constant) in module.constants.iter() {
+            let expected = match constant.name.as_deref() {
+                Some("WORKGROUP") => table::WORKGROUP,
+                Some("CHUNK") => table::MLSTM_CHUNK,
+                Some("TILE") => table::MLSTM_CHUNK_OUT_TILE,
+                _ => continue,
+            };
+            let found = &module.global_expressions[constant.init];
+            let expected = naga::Expression::Literal(naga::Literal::U32(expected));
+            assert_eq!(format!("{found:?}"), format!("{expected:?}"), "{name}: {:?}", constant.name);
+            seen += 1;
+        }
+    }
+    let reduced = table::KERNELS.iter().filter(|kernel| kernel.reduce).map(|kernel| kernel.variants().len());
+    assert_eq!(seen, reduced.sum::<usize>() + 2, "a constant has another name in the shaders");
+}

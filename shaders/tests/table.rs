@@ -1,0 +1,72 @@
+//! The table against the files: each kernel has its shader, its twin and its test, and nothing lies beside them.
+
+use bolmo_shaders::table::KERNELS;
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The stems of a folder's files with an extension.
+fn stems(path: &Path, extension: &str) -> BTreeSet<String> {
+    let files = fs::read_dir(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let paths = files.map(|file| file.expect("a readable folder").path());
+    let of_kind = paths.filter(|path| path.extension().is_some_and(|found| found == extension));
+    of_kind.map(|path| path.file_stem().expect("a name").to_string_lossy().into_owned()).collect()
+}
+
+fn rows() -> BTreeSet<String> {
+    KERNELS.iter().map(|kernel| kernel.stem.to_owned()).collect()
+}
+
+#[test]
+fn each_shader_has_a_row() {
+    assert_eq!(rows().len(), KERNELS.len(), "two rows share a stem");
+    assert_eq!(stems(&folder("wgsl"), "wgsl"), rows());
+}
+
+#[test]
+fn each_row_is_found_by_its_id() {
+    for kernel in KERNELS {
+        assert_eq!(kernel.id.kernel().id, kernel.id);
+    }
+}
+
+#[test]
+fn each_kernel_has_a_twin() {
+    let mut twins = stems(&folder("src/cpu"), "rs");
+    assert!(twins.remove("mod"));
+    assert_eq!(twins, rows());
+    for stem in rows() {
+        let twin = read(&folder("src/cpu").join(&stem).with_extension("rs"));
+        assert!(twin.contains(&format!("pub fn {stem}(")), "src/cpu/{stem}.rs has no function {stem}");
+    }
+}
+
+#[test]
+fn each_kernel_has_a_device_test() {
+    let tests = read(&folder("../tests/tests/kernels.rs"));
+    let lacking: Vec<String> = rows().into_iter().filter(|stem| !tests.contains(&format!("fn {stem}"))).collect();
+    assert!(lacking.is_empty(), "tests/tests/kernels.rs has no test function for {lacking:?}");
+}
+
+#[test]
+fn each_storage_binding_states_its_shape() {
+    let files = [folder("wgsl"), folder("wgsl/shared")];
+    for (path, stem) in files.iter().flat_map(|path| stems(path, "wgsl").into_iter().map(move |stem| (path, stem))) {
+        let path = path.join(stem).with_extension("wgsl");
+        for line in read(&path).lines().filter(|line| line.contains("var<storage")) {
+            assert!(line.contains("// ["), "{}: no shape in {line}", path.display());
+        }
+    }
+    for kernel in KERNELS.iter().filter(|kernel| kernel.weights) {
+        let mut lines = kernel.text.lines().filter(|line| line.starts_with("// binding 1: w"));
+        assert!(lines.any(|line| line.contains(kernel.bindings[0].shape)), "{}: no shape for w", kernel.stem);
+    }
+}

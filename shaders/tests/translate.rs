@@ -1,0 +1,103 @@
+//! Every variant in every language that a driver may want: SPIR-V, MSL, HLSL and GLSL.
+
+mod common;
+
+use bolmo_shaders::table::Reduce;
+use naga::back::pipeline_constants::process_overrides;
+use naga::back::{glsl, hlsl, msl, spv};
+use naga::proc::BoundsCheckPolicies;
+use naga::valid::ModuleInfo;
+use naga::{Module, ShaderStage};
+
+/// Hands every variant, its overrides resolved to their defaults, to a back end.
+fn each(translate: impl Fn(&Module, &ModuleInfo, bool) -> Result<(), String>) {
+    for (kernel, variant, name) in common::variants() {
+        let (module, info) = common::module(kernel, variant);
+        let (module, info) =
+            process_overrides(&module, &info, Some((ShaderStage::Compute, "main")), &Default::default())
+                .unwrap_or_else(|error| panic!("{name}: {error}"));
+        let subgroups = variant.reduce == Some(Reduce::Subgroup);
+        translate(&module, &info, subgroups).unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
+}
+
+#[test]
+fn overrides_can_be_set() {
+    for (kernel, variant, name) in common::variants() {
+        let (module, info) = common::module(kernel, variant);
+        let names: Vec<_> =
+            module.overrides.iter().map(|(_, constant)| constant.name.clone().expect("a name")).collect();
+        assert_eq!(names, if kernel.stem == "matvec" { vec!["ROWS"] } else { vec![] }, "{name}");
+        let values = names.into_iter().map(|name| (name, 8.0)).collect();
+        process_overrides(&module, &info, Some((ShaderStage::Compute, "main")), &values)
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
+}
+
+#[test]
+fn spir_v() {
+    each(|module, info, subgroups| {
+        // Subgroup operations came with 1.3, that is, with Vulkan 1.1.
+        let lang_version = if subgroups { (1, 3) } else { (1, 0) };
+        let options = spv::Options { lang_version, ..Default::default() };
+        let entry = spv::PipelineOptions { shader_stage: ShaderStage::Compute, entry_point: "main".to_owned() };
+        let words = spv::write_vec(module, info, &options, Some(&entry)).map_err(|error| error.to_string())?;
+        assert_eq!(words[0], 0x0723_0203);
+        Ok(())
+    });
+}
+
+#[test]
+fn metal() {
+    each(|module, info, subgroups| {
+        let lang_version = if subgroups { (2, 1) } else { (2, 0) };
+        let options = msl::Options { lang_version, ..Default::default() };
+        let (text, found) = msl::write_string(module, info, &options, &msl::PipelineOptions::default())
+            .map_err(|error| error.to_string())?;
+        assert!(text.contains("kernel void "));
+        found.entry_point_names.into_iter().try_for_each(|name| name.map(drop).map_err(|error| error.to_string()))
+    });
+}
+
+#[test]
+fn hlsl() {
+    use hlsl::ShaderModel::{V5_1, V6_0, V6_6};
+    each(|module, info, subgroups| {
+        // 5.1 is what the compiler that Windows comes with takes; wave operations need 6.0.
+        let models = if subgroups { [V6_0, V6_6] } else { [V5_1, V6_0] };
+        for shader_model in models {
+            let options = hlsl::Options { shader_model, ..Default::default() };
+            let mut text = String::new();
+            let found = hlsl::Writer::new(&mut text, &options, &Default::default())
+                .write(module, info, None)
+                .map_err(|error| error.to_string())?;
+            assert!(text.contains("[numthreads(64, 1, 1)]"));
+            found
+                .entry_point_names
+                .into_iter()
+                .try_for_each(|name| name.map(drop).map_err(|error| error.to_string()))?;
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn glsl() {
+    each(|module, info, subgroups| {
+        for version in [glsl::Version::new_gles(310), glsl::Version::Desktop(430)] {
+            let options = glsl::Options { version, ..Default::default() };
+            let entry = glsl::PipelineOptions {
+                shader_stage: ShaderStage::Compute,
+                entry_point: "main".to_owned(),
+                multiview: None,
+            };
+            let mut text = String::new();
+            glsl::Writer::new(&mut text, module, info, &options, &entry, BoundsCheckPolicies::default())
+                .and_then(|mut writer| writer.write())
+                .map_err(|error| format!("{version}: {error}"))?;
+            // Subgroups are an extension of GLSL: only the variants that say so may ask for it.
+            assert_eq!(text.contains("GL_KHR_shader_subgroup_arithmetic : require"), subgroups);
+        }
+        Ok(())
+    });
+}

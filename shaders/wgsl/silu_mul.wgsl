@@ -1,0 +1,18 @@
+// h = silu(gate) * up, the inner product of a feed-forward (SPEC 4, 6).
+struct Params {
+    rows: u32,
+    dim4: u32, // feed-forward width / 4
+}
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> gate_up: array<vec4<f32>>;   // [rows, 2, dim]
+@group(0) @binding(2) var<storage, read_write> h: array<vec4<f32>>;   // [rows, dim]
+
+@compute @workgroup_size(64)
+fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+    if id.x >= p.dim4 || id.y >= p.rows {
+        return;
+    }
+    let gate = gate_up[id.y * 2u * p.dim4 + id.x];
+    let up = gate_up[(id.y * 2u + 1u) * p.dim4 + id.x];
+    h[id.y * p.dim4 + id.x] = gate / (1.0 + exp(-gate)) * up;
+}

@@ -1,0 +1,115 @@
+//! What the whole-model tests share: the device, the golden files, and comparisons that say where they failed.
+//!
+//! `BOLMO_FIXTURES=DIR` runs them over another tree of golden files, `BOLMO_ADAPTER=…` on another adapter.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use bolmo_runtime::{
+    AdapterChoice, Checkpoint, Engine, EngineOptions, LoadOptions, Model, Session, Vocabulary, WeightFormat, block_on,
+};
+use safetensors::{Dtype, SafeTensors};
+
+/// The tree of golden files.
+pub fn fixtures() -> PathBuf {
+    match std::env::var_os("BOLMO_FIXTURES") {
+        Some(dir) => PathBuf::from(dir),
+        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("golden"),
+    }
+}
+
+/// Options that honour `BOLMO_ADAPTER`.
+pub fn engine_options() -> EngineOptions {
+    let mut options = EngineOptions::default();
+    options.adapter = AdapterChoice::parse(&std::env::var("BOLMO_ADAPTER").unwrap_or_default());
+    options
+}
+
+/// The device that the tests of one program share.
+pub fn engine() -> &'static Engine {
+    static ENGINE: OnceLock<Engine> = OnceLock::new();
+    ENGINE.get_or_init(|| {
+        let engine = block_on(Engine::open(&engine_options())).expect("an adapter");
+        eprintln!("adapter: {} ({})", engine.adapter().name, engine.adapter().driver);
+        engine
+    })
+}
+
+/// The vocabulary of the golden models.
+pub fn vocabulary() -> Vocabulary {
+    Vocabulary::open(&fixtures().join("infer/subword_tokenizer/tokenizer.json")).expect("the golden vocabulary")
+}
+
+/// Loads the checkpoint folder `dir`.
+pub fn load_on(engine: &Engine, dir: &Path, format: WeightFormat) -> Model {
+    let checkpoint = Checkpoint::open(dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
+    let mut options = LoadOptions::default();
+    options.format = Some(format);
+    options.vocabulary = checkpoint.config().add_expanded_embeddings.then(vocabulary);
+    block_on(Model::load(engine, &checkpoint, options, &mut |_, _| true))
+        .unwrap_or_else(|e| panic!("{}: {e}", dir.display()))
+}
+
+/// Loads one of the golden models, f32, on the shared device.
+pub fn load(family: &str, name: &str) -> Model {
+    load_on(engine(), &fixtures().join(family).join("models").join(name), WeightFormat::F32)
+}
+
+/// A session that holds plain ids.
+pub fn session_with(model: &Model, ids: &[u32]) -> Session {
+    let mut session = block_on(Session::new(model)).expect("a session");
+    block_on(session.append_ids(ids, &mut |_, _| {})).expect("ids");
+    session
+}
+
+/// A golden model and where its golden files are.
+pub struct Golden {
+    /// `infer` or `prenorm`.
+    pub family: &'static str,
+    /// The model's name.
+    pub name: String,
+    /// The folder of its golden files.
+    pub dir: PathBuf,
+    /// What `meta.json` says of its generations.
+    pub generate: Option<serde_json::Value>,
+}
+
+/// All golden models of the tree.
+pub fn golden_models() -> Vec<Golden> {
+    let mut all = Vec::new();
+    for (family, meta) in [("infer", "meta.json"), ("prenorm", "meta_prenorm.json")] {
+        let golden = fixtures().join(family).join("golden");
+        let text = std::fs::read(golden.join(meta)).unwrap_or_else(|e| panic!("{}/{meta}: {e}", golden.display()));
+        let meta: serde_json::Value = serde_json::from_slice(&text).expect("meta.json");
+        for name in meta["boundary"].as_object().expect("models").keys() {
+            let generate = meta["generate"].get(name).cloned();
+            all.push(Golden { family, name: name.clone(), dir: golden.join(name), generate });
+        }
+    }
+    all
+}
+
+/// The tensors of a safetensors file, all of them as f64.
+pub fn read_tensors(path: &Path) -> BTreeMap<String, (Vec<usize>, Vec<f64>)> {
+    let bytes = std::fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let file = SafeTensors::deserialize(&bytes).expect("a safetensors file");
+    let convert = |dtype, data: &[u8]| -> Vec<f64> {
+        match dtype {
+            Dtype::F32 => data.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap()).into()).collect(),
+            Dtype::I64 => data.chunks_exact(8).map(|b| i64::from_le_bytes(b.try_into().unwrap()) as f64).collect(),
+            Dtype::U8 => data.iter().map(|&b| b.into()).collect(),
+            other => panic!("a golden tensor of type {other:?}"),
+        }
+    };
+    file.iter().map(|(name, t)| (name.to_owned(), (t.shape().to_vec(), convert(t.dtype(), t.data())))).collect()
+}
+
+/// The largest difference between `got` and `want`, which must be as long.
+pub fn largest_difference(what: &str, got: &[f32], want: &[f64]) -> f64 {
+    assert_eq!(got.len(), want.len(), "{what}: number of values");
+    got.iter()
+        .zip(want)
+        .map(|(&g, &w)| (f64::from(g) - w).abs())
+        .fold(0.0, |a: f64, b| if b.is_nan() { b } else { a.max(b) })
+}
