@@ -11,13 +11,9 @@ use bolmo_runtime::{
 };
 use safetensors::{Dtype, SafeTensors};
 
-/// The tree of golden files.
-pub fn fixtures() -> PathBuf {
-    match std::env::var_os("BOLMO_FIXTURES") {
-        Some(dir) => PathBuf::from(dir),
-        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("golden"),
-    }
-}
+mod tree;
+
+pub use tree::fixtures;
 
 /// Options that honour `BOLMO_ADAPTER`.
 pub fn engine_options() -> EngineOptions {
@@ -112,4 +108,9 @@ pub fn largest_difference(what: &str, got: &[f32], want: &[f64]) -> f64 {
         .zip(want)
         .map(|(&g, &w)| (f64::from(g) - w).abs())
         .fold(0.0, |a: f64, b| if b.is_nan() { b } else { a.max(b) })
+}
+
+/// The checksum that ends a snapshot.
+pub fn checksum(bytes: &[u8]) -> u64 {
+    xxhash_rust::xxh3::xxh3_64(bytes)
 }

@@ -1,0 +1,96 @@
+//! The tree of golden files: a full one that `BOLMO_FIXTURES` names, or the repository's selection with what it leaves out made again.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use half::{bf16, f16};
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+
+/// The tree of golden files.
+pub fn fixtures() -> PathBuf {
+    static TREE: OnceLock<PathBuf> = OnceLock::new();
+    TREE.get_or_init(|| match std::env::var_os("BOLMO_FIXTURES") {
+        Some(dir) => PathBuf::from(dir),
+        None => assemble().expect("the golden files"),
+    })
+    .clone()
+}
+
+/// Unpacks the selection beside the build's other products, once for each version of it.
+fn assemble() -> std::io::Result<PathBuf> {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden");
+    let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/demo-model");
+    let built = std::env::current_exe()?.parent().map_or_else(std::env::temp_dir, Path::to_path_buf);
+    let tree = built.join("golden");
+    // Made under a name of its own, then renamed: another test program may be at it at the same time.
+    let making = built.join(format!("golden.{}", std::process::id()));
+    copy_tree(&source, &making)?;
+    unpack(&making)?;
+    let models = making.join("infer/models");
+    copy_tree(&demo, &models.join("nano_trained"))?;
+    rounded(&models.join("nano"), &models.join("nano_bf16"), Dtype::BF16)?;
+    rounded(&models.join("nano"), &models.join("nano_f16"), Dtype::F16)?;
+    let _ = std::fs::remove_dir_all(&tree);
+    match std::fs::rename(&making, &tree) {
+        Ok(()) => Ok(tree),
+        // Somebody was faster; ours is as good.
+        Err(_) => Ok(making),
+    }
+}
+
+fn copy_tree(from: &Path, to: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_tree(&entry.path(), &target)?;
+        } else {
+            std::fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
+}
+
+/// Replaces every packed file below `dir` by what it holds: the bytes of four planes, taken in turn.
+fn unpack(dir: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            unpack(&path)?;
+        } else if let Some(name) = path.to_str().and_then(|p| p.strip_suffix(".planes.gz")) {
+            let mut planes = Vec::new();
+            flate2::read::GzDecoder::new(std::fs::File::open(&path)?).read_to_end(&mut planes)?;
+            let quarter = planes.len() / 4;
+            let bytes: Vec<u8> = (0..quarter).flat_map(|i| [0, 1, 2, 3].map(|p| planes[p * quarter + i])).collect();
+            std::fs::write(name, bytes)?;
+            std::fs::remove_file(&path)?;
+        }
+    }
+    Ok(())
+}
+
+/// The checkpoint `from` with its weights rounded to 16 bits.
+fn rounded(from: &Path, to: &Path, dtype: Dtype) -> std::io::Result<()> {
+    std::fs::create_dir_all(to)?;
+    std::fs::copy(from.join("config.json"), to.join("config.json"))?;
+    let bytes = std::fs::read(from.join("model.safetensors"))?;
+    let file = SafeTensors::deserialize(&bytes).map_err(std::io::Error::other)?;
+    let round = |data: &[u8]| -> Vec<u8> {
+        let values = data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+        match dtype {
+            Dtype::BF16 => values.flat_map(|x| bf16::from_f32(x).to_le_bytes()).collect(),
+            _ => values.flat_map(|x| f16::from_f32(x).to_le_bytes()).collect(),
+        }
+    };
+    let tensors: Vec<(String, Vec<usize>, Vec<u8>)> =
+        file.iter().map(|(name, t)| (name.to_owned(), t.shape().to_vec(), round(t.data()))).collect();
+    let views = tensors
+        .iter()
+        .map(|(name, shape, data)| Ok((name.as_str(), TensorView::new(dtype, shape.clone(), data)?)))
+        .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()
+        .map_err(std::io::Error::other)?;
+    safetensors::serialize_to_file(views, None, &to.join("model.safetensors")).map_err(std::io::Error::other)
+}

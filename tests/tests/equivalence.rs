@@ -1,0 +1,219 @@
+//! Things that must come to the same: pieces and one shot, chunkwise and recurrent, batches and single runs, copies and originals.
+//!
+//! Where kernels group their sums in another way, logits may differ by 2e-4; where nothing differs but the way there, by nothing.
+
+use std::ops::ControlFlow;
+
+use bolmo_runtime::{
+    Engine, GenerateOptions, Generation, Model, Reduce, Session, WeightFormat, block_on, generate_batch,
+};
+use bolmo_tests::{engine, engine_options, fixtures, load, load_on, session_with};
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+
+const OTHER_GROUPING: f32 = 2e-4;
+
+/// Models of every kind of block, with and without a suffix table.
+const KINDS: [(&str, &str); 5] =
+    [("infer", "nano_trained"), ("infer", "swa"), ("infer", "noexp"), ("prenorm", "bwen"), ("prenorm", "blama")];
+
+fn text(n: usize) -> Vec<u32> {
+    let pattern = b"def read(self, n):\n    \"\"\"Gr\xc3\xbc\xc3\x9fe, \xe4\xbd\xa0\xe5\xa5\xbd\"\"\"\n    return self.buffer[:n] + b'\xff\x00'\n";
+    let mut ids = vec![1];
+    ids.extend(pattern.iter().cycle().take(n).map(|&b| u32::from(b) + 4));
+    ids
+}
+
+fn greedy(session: &mut Session, n: usize) -> Generation {
+    let mut options = GenerateOptions::default();
+    options.max_bytes = n;
+    block_on(session.generate(&options, &mut |_| ControlFlow::Continue(()))).expect("a generation")
+}
+
+fn logits(session: &mut Session) -> Vec<f32> {
+    block_on(session.logits(0.0)).expect("logits").to_vec()
+}
+
+fn assert_close(what: &str, a: &[f32], b: &[f32], tolerance: f32) {
+    let worst = a.iter().zip(b).map(|(x, y)| (x - y).abs()).fold(0.0, f32::max);
+    assert!(worst <= tolerance, "{what}: logits differ by {worst:e}, at most {tolerance:e}");
+}
+
+#[test]
+fn pieces_equal_one_shot() {
+    for (family, name) in KINDS {
+        let model = load(family, name);
+        let ids = text(700);
+        let mut whole = session_with(&model, &ids);
+        let whole_logits = logits(&mut whole);
+        let whole_text = greedy(&mut whole, 24);
+        let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
+        let mut runner = TestRunner::new_with_rng(Config { cases: 6, ..Config::default() }, rng);
+        let cuts = proptest::collection::vec(1usize..300, 1..8);
+        let result = runner.run(&cuts, |lengths| {
+            let mut session = block_on(Session::new(&model)).expect("a session");
+            let mut rest = ids.as_slice();
+            for n in lengths.into_iter().chain([ids.len()]) {
+                let (piece, behind) = rest.split_at(n.min(rest.len()));
+                block_on(session.append_ids(piece, &mut |_, _| {})).expect("a piece");
+                rest = behind;
+            }
+            assert_close(name, &logits(&mut session), &whole_logits, OTHER_GROUPING);
+            assert_eq!(session.ids(), &whole.ids()[..ids.len()], "{name}: boundaries");
+            assert_eq!(greedy(&mut session, 24), whole_text, "{name}");
+            Ok(())
+        });
+        result.unwrap_or_else(|e| panic!("{name}: {e}"));
+    }
+}
+
+#[test]
+fn byte_by_byte_equals_one_shot() {
+    let model = load("infer", "nano_trained");
+    let ids = text(90);
+    let mut session = block_on(Session::new(&model)).expect("a session");
+    for &id in &ids {
+        block_on(session.append_ids(&[id], &mut |_, _| {})).expect("a byte");
+        // Looking at the logits decides on the last byte's flag; the next byte opens the decision again.
+        logits(&mut session);
+    }
+    let mut whole = session_with(&model, &ids);
+    assert_close("byte by byte", &logits(&mut session), &logits(&mut whole), OTHER_GROUPING);
+    assert_eq!(session.ids(), whole.ids());
+    assert_eq!(greedy(&mut session, 24), greedy(&mut whole, 24));
+}
+
+/// The same model on an engine opened otherwise.
+fn reopened(family: &str, name: &str, change: impl FnOnce(&mut bolmo_runtime::EngineOptions)) -> Model {
+    let mut options = engine_options();
+    change(&mut options);
+    let engine = block_on(Engine::open(&options)).expect("an engine");
+    load_on(&engine, &fixtures().join(family).join("models").join(name), WeightFormat::F32)
+}
+
+#[test]
+fn every_way_of_computing_agrees() {
+    for (family, name) in KINDS {
+        let ids = text(400);
+        let mut usual = session_with(&load(family, name), &ids);
+        let (usual_logits, usual_text) = (logits(&mut usual), greedy(&mut usual, 24));
+        let ways: [(&str, Model); 4] = [
+            ("recurrent", reopened(family, name, |o| o.few_rows = Some(usize::MAX))),
+            ("chunkwise", reopened(family, name, |o| o.few_rows = Some(1))),
+            ("without subgroups", reopened(family, name, |o| o.reduce = Some(Reduce::Workgroup))),
+            ("short stretches", reopened(family, name, |o| o.prefill_bytes = Some(37))),
+        ];
+        for (way, model) in ways {
+            let mut session = session_with(&model, &ids);
+            assert_close(&format!("{name} {way}"), &logits(&mut session), &usual_logits, OTHER_GROUPING);
+            assert_eq!(session.ids(), &usual.ids()[..ids.len()], "{name} {way}: boundaries");
+            assert_eq!(greedy(&mut session, 24), usual_text, "{name} {way}");
+        }
+    }
+}
+
+#[test]
+fn low_limits_cut_tables_by_rows() {
+    for (family, name) in KINDS {
+        let ids = text(400);
+        let mut usual = session_with(&load(family, name), &ids);
+        let (usual_logits, usual_text) = (logits(&mut usual), greedy(&mut usual, 24));
+        let model = reopened(family, name, |o| o.max_binding_bytes = Some(1 << 16));
+        assert_eq!(model.engine().capabilities().max_binding_bytes, 1 << 16);
+        let mut session = session_with(&model, &ids);
+        assert_close(name, &logits(&mut session), &usual_logits, OTHER_GROUPING);
+        assert_eq!(greedy(&mut session, 24), usual_text, "{name}");
+    }
+}
+
+#[test]
+fn batch_rows_equal_single_runs() {
+    for (family, name) in KINDS {
+        let model = load(family, name);
+        let prompts: Vec<Vec<u32>> = [1, 2, 40, 17, 300].map(|n| text(n)[..n].to_vec()).to_vec();
+        let mut options = vec![GenerateOptions::default(); prompts.len()];
+        for (i, o) in options.iter_mut().enumerate() {
+            o.max_bytes = 10 + 5 * i;
+            // Two of them draw at random.
+            o.sampling.temperature = [0.0, 0.8][i % 2];
+            o.sampling.seed = i as u64;
+        }
+        let mut sessions: Vec<Session> = prompts.iter().map(|p| session_with(&model, p)).collect();
+        let together = block_on(generate_batch(&mut sessions, &options)).expect("a batch");
+        for ((prompt, options), row) in prompts.iter().zip(&options).zip(together) {
+            let mut alone = session_with(&model, prompt);
+            let alone = block_on(alone.generate(options, &mut |_| ControlFlow::Continue(()))).expect("a run");
+            assert_eq!(alone, row.expect("a row"), "{name}");
+        }
+    }
+}
+
+#[test]
+fn snapshots_checkpoints_and_clones_go_on_as_the_original() {
+    for (family, name) in KINDS {
+        let model = load(family, name);
+        let mut session = session_with(&model, &text(333));
+        // In mid-prompt, with the last byte open, and in mid-generation.
+        for stage in 0..2 {
+            let snapshot = block_on(session.snapshot()).expect("a snapshot");
+            let checkpoint = block_on(session.checkpoint()).expect("a checkpoint");
+            let mut copy = block_on(session.try_clone()).expect("a clone");
+            let mut restored = block_on(Session::restore(&model, &snapshot)).expect("a session");
+            assert_eq!(block_on(restored.snapshot()).expect("a snapshot"), snapshot, "{name} {stage}");
+
+            let first = logits(&mut session);
+            let went_on = greedy(&mut session, 40);
+            for other in [&mut copy, &mut restored] {
+                assert_eq!(logits(other), first, "{name} {stage}: not bit-identical");
+                assert_eq!(greedy(other, 40), went_on, "{name} {stage}");
+                assert_eq!(other.ids(), session.ids());
+            }
+            // Back, elsewhere, back again: as if never gone.
+            block_on(session.rewind(&checkpoint)).expect("back");
+            block_on(session.append(b" something else altogether", &mut |_, _| {})).expect("text");
+            greedy(&mut session, 30);
+            block_on(session.rewind(&checkpoint)).expect("back");
+            assert_eq!(logits(&mut session), first, "{name} {stage}: not bit-identical after going back");
+            assert_eq!(greedy(&mut session, 40), went_on, "{name} {stage}");
+        }
+    }
+}
+
+#[test]
+fn repeated_runs_are_bit_identical() {
+    let model = load("infer", "swa");
+    let runs: Vec<(Vec<f32>, Generation)> = (0..3)
+        .map(|_| {
+            let mut session = session_with(&model, &text(500));
+            (logits(&mut session), greedy(&mut session, 30))
+        })
+        .collect();
+    assert!(runs.iter().all(|r| r == &runs[0]));
+}
+
+#[test]
+fn sessions_on_many_threads() {
+    let model = load("infer", "nano_trained");
+    let expected: Vec<Generation> = (0..4).map(|i| greedy(&mut session_with(&model, &text(20 + 31 * i)), 20)).collect();
+    std::thread::scope(|scope| {
+        for i in 0..8 {
+            let (model, expected) = (&model, &expected);
+            scope.spawn(move || {
+                for round in 0..2 {
+                    let k = (i + round) % 4;
+                    assert_eq!(greedy(&mut session_with(model, &text(20 + 31 * k)), 20), expected[k]);
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn f16_weights_stay_close() {
+    let dir = fixtures().join("infer/models/nano_f16");
+    let exact = load_on(engine(), &dir, WeightFormat::F32);
+    let halves = load_on(engine(), &dir, WeightFormat::F16);
+    let (mut a, mut b) = (session_with(&exact, &text(200)), session_with(&halves, &text(200)));
+    // The checkpoint's own weights are f16: nothing is lost, whatever the format on the device.
+    assert_eq!(logits(&mut a), logits(&mut b));
+    assert_eq!(greedy(&mut a, 24), greedy(&mut b, 24));
+}

@@ -1,0 +1,84 @@
+//! Every kernel on the device against its CPU twin, over drawn shapes and over sizes around every tile: one test a kernel.
+//!
+//! What a kernel has no business with, be it read or written, is filled with a NaN: reading it spoils the result, and writing
+//! it shows. Errors are held against bounds that follow from the roundings a kernel makes, given in units of the sum of the
+//! absolute values that go into an output; a wrong index is off by about one such value and so by far more than they allow.
+
+#[path = "kernels/harness.rs"]
+mod harness;
+#[path = "kernels/heads.rs"]
+mod heads;
+#[path = "kernels/mlstm.rs"]
+mod mlstm;
+#[path = "kernels/rows.rs"]
+mod rows;
+
+#[test]
+fn gather_rows() {
+    rows::gather_rows();
+}
+
+#[test]
+fn rms_norm() {
+    rows::rms_norm();
+}
+
+#[test]
+fn matvec() {
+    rows::matvec();
+}
+
+#[test]
+fn matmul() {
+    rows::matmul();
+}
+
+#[test]
+fn silu_mul() {
+    rows::silu_mul();
+}
+
+#[test]
+fn rope() {
+    heads::rope();
+}
+
+#[test]
+fn attention() {
+    heads::attention();
+}
+
+#[test]
+fn boundary() {
+    heads::boundary();
+}
+
+#[test]
+fn mlstm_gates() {
+    mlstm::gates();
+}
+
+#[test]
+fn mlstm_step() {
+    mlstm::step();
+}
+
+#[test]
+fn mlstm_chunk_state() {
+    mlstm::chunk_state();
+}
+
+#[test]
+fn mlstm_chunk_scan() {
+    mlstm::chunk_scan();
+}
+
+#[test]
+fn mlstm_chunk_out() {
+    mlstm::chunk_out();
+}
+
+#[test]
+fn mlstm_norm() {
+    mlstm::norm();
+}

@@ -1,0 +1,246 @@
+//! What the kernel tests share: devices, noise, cases and comparisons.
+
+use std::cell::Cell;
+use std::fmt::Debug;
+use std::sync::OnceLock;
+
+use bolmo_runtime::testing::run_kernel;
+use bolmo_runtime::{Engine, Reduce, WeightFormat, block_on};
+use bolmo_shaders::KernelId;
+use bolmo_shaders::cpu::Matrix;
+use bolmo_shaders::params::Params;
+use bolmo_tests::engine_options;
+use half::f16;
+use proptest::prelude::*;
+use proptest::sample::select;
+use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestCaseResult, TestRng, TestRunner};
+
+/// Cases drawn for each kernel, besides its edges.
+const CASES: u32 = 32;
+/// One, primes, and the sizes around every tile, team and workgroup.
+pub const EDGES: [usize; 19] = [1, 2, 3, 5, 7, 8, 9, 13, 15, 16, 17, 31, 33, 63, 64, 65, 127, 128, 129];
+/// The unit of the bounds: the distance from 1 to the next f32, so twice what rounding to nearest is off by.
+pub const EPS: f64 = f32::EPSILON as f64;
+/// What stands in inputs wherever a kernel must not read: a NaN, which spoils what is made of it.
+pub const UNREAD: f32 = f32::from_bits(0x7fc0_0bad);
+/// What stands in outputs wherever a kernel must not write, and where it writes without having read: another NaN.
+pub const UNWRITTEN: f32 = f32::from_bits(0x7fc1_2345);
+
+/// One device for each way in which lanes can add up on this adapter.
+fn engines() -> &'static [Engine] {
+    static ENGINES: OnceLock<Vec<Engine>> = OnceLock::new();
+    ENGINES.get_or_init(|| {
+        let mut engines: Vec<Engine> = Vec::new();
+        for reduce in [None, Some(Reduce::Workgroup)] {
+            let mut options = engine_options();
+            options.reduce = reduce;
+            let engine = block_on(Engine::open(&options)).expect("an adapter");
+            // Without subgroups the best way is through workgroup memory too.
+            if engines.iter().all(|other| other.capabilities().reduce != engine.capabilities().reduce) {
+                eprintln!("adapter: {}, {:?}", engine.adapter().name, engine.capabilities().reduce);
+                engines.push(engine);
+            }
+        }
+        engines
+    })
+}
+
+/// Every form that a kernel has on this adapter.
+pub fn forms(id: KernelId) -> Vec<(&'static Engine, WeightFormat)> {
+    let kernel = id.kernel();
+    let engines = if kernel.reduce { engines() } else { &engines()[..1] };
+    let formats = if kernel.weights { &WeightFormat::ALL[..] } else { &WeightFormat::ALL[..1] };
+    engines.iter().flat_map(|engine| formats.iter().map(move |&format| (engine, format))).collect()
+}
+
+/// Runs a kernel on the device and returns what its bindings hold behind it.
+pub fn run<P: Params>(
+    (engine, format): (&Engine, WeightFormat),
+    id: KernelId,
+    params: &P,
+    bindings: &[&[u8]],
+    grid: [usize; 3],
+) -> Result<Vec<Vec<f32>>, TestCaseError> {
+    let bindings = block_on(run_kernel(engine, id, format, params, bindings, grid))
+        .map_err(|error| TestCaseError::fail(error.to_string()))?;
+    Ok(bindings.iter().map(|bytes| bytemuck::pod_collect_to_vec(bytes)).collect())
+}
+
+/// An array as a binding.
+pub fn bytes<T: bytemuck::Pod>(values: &[T]) -> &[u8] {
+    bytemuck::cast_slice(values)
+}
+
+/// The largest share of its bound that an error has had.
+#[derive(Default)]
+pub struct Worst(Cell<f64>);
+
+impl Worst {
+    /// Holds what a kernel left in an output against what its twin left there: value `i` within `bound(i)`, and untouched where
+    /// the twin doesn't touch it.
+    pub fn compare(&self, what: &str, found: &[f32], twin: &[f32], bound: impl Fn(usize) -> f64) -> TestCaseResult {
+        prop_assert_eq!(found.len(), twin.len(), "{}: number of values", what);
+        for (i, (&found, &twin)) in found.iter().zip(twin).enumerate() {
+            if twin.to_bits() == UNWRITTEN.to_bits() {
+                prop_assert!(found.to_bits() == twin.to_bits(), "{} {}: overwritten with {}", what, i, found);
+                continue;
+            }
+            let (bound, error) = (bound(i), (f64::from(found) - f64::from(twin)).abs());
+            // A NaN is within no bound.
+            prop_assert!(
+                error <= bound,
+                "{what} {i}: {found} on the device, {twin} by the twin, off by {error:.1e}, at most {bound:.1e}"
+            );
+            if error > 0.0 {
+                self.0.set(self.0.get().max(error / bound));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Holds `check` on all `edges` and then on cases drawn from `drawn`, the same ones in every run.
+pub fn hold<S: Strategy>(
+    id: KernelId,
+    edges: impl IntoIterator<Item = S::Value>,
+    drawn: S,
+    check: impl Fn(&Worst, &S::Value) -> TestCaseResult,
+) where
+    S::Value: Debug,
+{
+    let worst = Worst::default();
+    let mut count = CASES;
+    for case in edges {
+        count += 1;
+        check(&worst, &case).unwrap_or_else(|error| panic!("{case:?}: {error}"));
+    }
+    let config = Config { cases: CASES, failure_persistence: None, ..Config::default() };
+    let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
+    let outcome = TestRunner::new_with_rng(config, rng).run(&drawn, |case| check(&worst, &case));
+    outcome.unwrap_or_else(|error| panic!("{error}"));
+    eprintln!("{}: {count} cases, the largest error is {:.3} of its bound", id.kernel().stem, worst.0.get());
+}
+
+/// Edges up to `max`.
+pub fn edges(max: usize) -> impl Iterator<Item = usize> {
+    EDGES.into_iter().filter(move |&edge| edge <= max)
+}
+
+/// A size up to `max`, an edge as often as not.
+pub fn size(max: usize) -> impl Strategy<Value = usize> {
+    prop_oneof![1..=max, select(edges(max).collect::<Vec<_>>())]
+}
+
+/// Reproducible values.
+pub struct Noise(u64);
+
+impl Noise {
+    pub fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    /// A value below `below`.
+    pub fn below(&mut self, below: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 32) as usize * below >> 32
+    }
+
+    /// A value from 0 to 1.
+    pub fn unit(&mut self) -> f32 {
+        self.below(1 << 24) as f32 / (1 << 24) as f32
+    }
+
+    /// A value between -`size` and `size`.
+    pub fn value(&mut self, size: f32) -> f32 {
+        size * (2.0 * self.unit() - 1.0)
+    }
+
+    /// `count` values between -`size` and `size`.
+    pub fn values(&mut self, count: usize, size: f32) -> Vec<f32> {
+        (0..count).map(|_| self.value(size)).collect()
+    }
+
+    /// Fills `width` values in each of `rows` rows.
+    pub fn fill(&mut self, to: &mut [f32], rows: Rows, size: f32) {
+        for row in 0..rows.rows {
+            let first = rows.offset + row * rows.stride;
+            to[first..first + rows.width].fill_with(|| self.value(size));
+        }
+    }
+
+    /// An input that holds nothing but these rows.
+    pub fn rows(&mut self, rows: Rows, size: f32) -> Vec<f32> {
+        let mut to = rows.array(UNREAD);
+        self.fill(&mut to, rows, size);
+        to
+    }
+}
+
+/// Where the rows of an array are.
+#[derive(Clone, Copy)]
+pub struct Rows {
+    pub rows: usize,
+    pub width: usize,
+    pub offset: usize,
+    pub stride: usize,
+}
+
+impl Rows {
+    /// Rows without anything between them.
+    pub fn dense(rows: usize, width: usize) -> Self {
+        Self { rows, width, offset: 0, stride: width }
+    }
+
+    /// An array with room for the rows and for one more.
+    pub fn array(self, padding: f32) -> Vec<f32> {
+        vec![padding; (self.offset + (self.rows + 1) * self.stride).next_multiple_of(4)]
+    }
+
+    /// An output that nothing was written to.
+    pub fn output(self) -> Vec<f32> {
+        self.array(UNWRITTEN)
+    }
+}
+
+/// What goes into outputs, for bounds: the twin over absolute values adds up what can be off.
+pub fn magnitudes(values: &[f32]) -> Vec<f32> {
+    values.iter().map(|value| value.abs()).collect()
+}
+
+/// The largest absolute value that isn't padding.
+pub fn largest(values: &[f32]) -> f64 {
+    values.iter().filter(|value| !value.is_nan()).fold(0.0, |largest, value| largest.max(f64::from(value.abs())))
+}
+
+/// A matrix in every format.
+pub struct Weights {
+    f32: Vec<f32>,
+    f16: Vec<f16>,
+}
+
+impl Weights {
+    pub fn new(values: Vec<f32>) -> Self {
+        Self { f16: values.iter().map(|&value| f16::from_f32(value)).collect(), f32: values }
+    }
+
+    pub fn matrix(&self, format: WeightFormat) -> Matrix<'_> {
+        match format {
+            WeightFormat::F32 => Matrix::F32(&self.f32),
+            WeightFormat::F16 => Matrix::F16(&self.f16),
+        }
+    }
+
+    pub fn bytes(&self, format: WeightFormat) -> &[u8] {
+        match format {
+            WeightFormat::F32 => bytes(&self.f32),
+            WeightFormat::F16 => bytes(&self.f16),
+        }
+    }
+
+    /// The matrix of absolute values.
+    pub fn magnitudes(&self) -> Weights {
+        Weights::new(magnitudes(&self.f32))
+    }
+}

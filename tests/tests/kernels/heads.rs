@@ -1,0 +1,276 @@
+//! Kernels over heads of queries and keys: rotary positions, attention, and the boundary's cosine.
+
+use bolmo_shaders::params::{Attention, Boundary, Rope};
+use bolmo_shaders::table::{ATTENTION_QUERIES, WORKGROUP};
+use bolmo_shaders::{KernelId, cpu};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+use proptest::test_runner::TestCaseResult;
+
+use crate::harness::{EPS, Noise, Rows, UNREAD, Worst, bytes, edges, forms, hold, largest, run, size};
+
+#[derive(Debug, Clone)]
+struct Rotation {
+    count: usize,
+    first: usize,
+    heads: usize,
+    kv_heads: usize,
+    half_dim: usize,
+    /// Before the queries, between them and the keys, behind the keys, before the values and behind them.
+    gaps: [usize; 5],
+    kv_row: usize,
+    seed: u64,
+}
+
+pub fn rope() {
+    let base =
+        Rotation { count: 3, first: 1, heads: 2, kv_heads: 1, half_dim: 4, gaps: [1, 2, 3, 4, 5], kv_row: 2, seed: 1 };
+    let all = edges(65).flat_map(|size| {
+        [
+            Rotation { count: size, ..base.clone() },
+            Rotation { heads: size, ..base.clone() },
+            Rotation { kv_heads: size, heads: size, ..base.clone() },
+            Rotation { half_dim: size, ..base.clone() },
+            Rotation { half_dim: size, first: 0, kv_row: 0, gaps: [0; 5], ..base.clone() },
+        ]
+    });
+    let drawn = (
+        size(17),
+        0..5usize,
+        1..5usize,
+        1..4usize,
+        size(65),
+        [0..7usize, 0..7, 0..7, 0..7, 0..7],
+        0..9usize,
+        any::<u64>(),
+    )
+        .prop_map(|(count, first, per_kv, kv_heads, half_dim, gaps, kv_row, seed)| Rotation {
+            count,
+            first,
+            heads: per_kv * kv_heads,
+            kv_heads,
+            half_dim,
+            gaps,
+            kv_row,
+            seed,
+        });
+    hold(KernelId::Rope, all.collect::<Vec<_>>(), drawn, rope_case);
+}
+
+fn rope_case(worst: &Worst, case: &Rotation) -> TestCaseResult {
+    let &Rotation { count, first, heads, kv_heads, half_dim, gaps, kv_row, seed } = case;
+    let mut noise = Noise::new(seed);
+    let dim = 2 * half_dim;
+    let (q_width, kv_width) = (heads * dim, kv_heads * dim);
+    let k_offset = gaps[0] + q_width + gaps[1];
+    let (qk_stride, v_stride) = (k_offset + kv_width + gaps[2], gaps[3] + kv_width + gaps[4]);
+    let p = Rope {
+        count: count as u32,
+        first: first as u32,
+        heads: heads as u32,
+        kv_heads: kv_heads as u32,
+        half_dim: half_dim as u32,
+        q_offset: gaps[0] as u32,
+        k_offset: k_offset as u32,
+        qk_stride: qk_stride as u32,
+        v_offset: gaps[3] as u32,
+        v_stride: v_stride as u32,
+        kv_row: kv_row as u32,
+    };
+    // Rows before the first one belong to another dispatch.
+    let part = |offset: usize, width: usize, stride: usize| Rows {
+        rows: count,
+        width,
+        offset: first * stride + offset,
+        stride,
+    };
+    let queries = part(gaps[0], q_width, qk_stride);
+    let mut qk = noise.rows(queries, 1.0);
+    qk.resize((first + count + 1) * qk_stride, UNREAD);
+    noise.fill(&mut qk, part(k_offset, kv_width, qk_stride), 1.0);
+    let v = noise.rows(part(gaps[3], kv_width, v_stride), 1.0);
+    let mut cos_sin = part(0, dim, dim).array(UNREAD);
+    for pair in cos_sin[first * dim..(first + count) * dim].chunks_exact_mut(2) {
+        let angle = noise.value(3.2);
+        pair.copy_from_slice(&[angle.cos(), angle.sin()]);
+    }
+    let q = part(0, q_width, q_width).output();
+    let kv = Rows { rows: kv_row + count, ..Rows::dense(0, 2 * kv_width) }.output();
+    let (mut q_twin, mut kv_twin) = (q.clone(), kv.clone());
+    cpu::rope(&p, &qk, &v, &cos_sin, &mut q_twin, &mut kv_twin);
+    let grid = [((heads + 2 * kv_heads) * half_dim).div_ceil(WORKGROUP as usize), count, 1];
+    for form in forms(KernelId::Rope) {
+        let bindings = [bytes(&qk), bytes(&v), bytes(&cos_sin), bytes(&q), bytes(&kv)];
+        let found = run(form, KernelId::Rope, &p, &bindings, grid)?;
+        // Two products and their sum, of values up to 1; values are copied.
+        worst.compare("q", &found[3], &q_twin, |_| 2.0 * EPS)?;
+        worst.compare("kv", &found[4], &kv_twin, |i| if i / kv_width % 2 == 0 { 2.0 * EPS } else { 0.0 })?;
+    }
+    Ok(())
+}
+
+#[derive(Debug, Clone)]
+struct Segments {
+    count: usize,
+    kv_heads: usize,
+    heads_per_kv: usize,
+    dim4: usize,
+    query_first: usize,
+    window: usize,
+    /// Where the positions are cut into segments, in thousandths of all of them.
+    cuts: Vec<usize>,
+    /// Rows of each segment that hold no keys yet.
+    room: usize,
+    size: f32,
+    seed: u64,
+}
+
+pub fn attention() {
+    let base = Segments {
+        count: 3,
+        kv_heads: 1,
+        heads_per_kv: 2,
+        dim4: 4,
+        query_first: 20,
+        window: 0,
+        cuts: vec![400],
+        room: 1,
+        size: 1.0,
+        seed: 2,
+    };
+    let counts = edges(65).map(|count| Segments { count, ..base.clone() });
+    let starts = edges(129).map(|query_first| Segments { query_first, ..base.clone() });
+    let dims = edges(32).chain([32]).map(|dim4| Segments { dim4, ..base.clone() });
+    let windows = edges(65).map(|window| Segments { window, count: 17, query_first: 31, ..base.clone() });
+    let cuts =
+        (0..10).map(|cut| Segments { cuts: vec![100 * cut, 100 * cut + 50], count: 17, window: 6, ..base.clone() });
+    let fresh = edges(33).map(|count| Segments { count, query_first: 0, cuts: Vec::new(), room: 0, ..base.clone() });
+    let drawn = (
+        (size(40), 1..4usize, 1..5usize, size(32)),
+        prop_oneof![Just(0), size(140)],
+        prop_oneof![Just(0), size(70)],
+        vec(0..1000usize, 0..4),
+        0..4usize,
+        select(vec![1.0f32, 4.0]),
+        any::<u64>(),
+    )
+        .prop_map(|((count, kv_heads, heads_per_kv, dim4), query_first, window, cuts, room, size, seed)| {
+            Segments { count, kv_heads, heads_per_kv, dim4, query_first, window, cuts, room, size, seed }
+        });
+    let edges = counts.chain(starts).chain(dims).chain(windows).chain(cuts).chain(fresh);
+    hold(KernelId::Attention, edges.collect::<Vec<_>>(), drawn, attention_case);
+}
+
+/// One segment after the other, each from what the device made of the one before.
+fn attention_case(worst: &Worst, case: &Segments) -> TestCaseResult {
+    let &Segments { count, kv_heads, heads_per_kv, dim4, query_first, window, ref cuts, room, size, seed } = case;
+    let mut noise = Noise::new(seed);
+    let (heads, dim) = (kv_heads * heads_per_kv, 4 * dim4);
+    let (positions, kv_width) = (query_first + count, kv_heads * dim);
+    let mut bounds: Vec<usize> = cuts.iter().map(|cut| cut * positions / 1000).chain([0, positions]).collect();
+    bounds.sort_unstable();
+    bounds.dedup();
+
+    let q = noise.rows(Rows::dense(count, heads * dim), size);
+    let all_kv = noise.values(positions * 2 * kv_width, size);
+    let scale = 1.0 / (dim as f32).sqrt();
+    let norm = |values: &[f32]| values.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt();
+    let longest = |values: &[f32]| values.chunks_exact(dim).map(norm).fold(0.0, f64::max);
+    // Nothing that is added up to a score exceeds this, by Cauchy and Schwarz.
+    let reach = f64::from(scale) * longest(&q[..count * heads * dim]) * longest(&all_kv);
+    // Four sums run side by side over the head's width, between scaling and putting them together.
+    let score_error = (dim4 as f64 + 8.0) * EPS * reach;
+    // Weights are exponentials of differences of two scores, up to 2 reach, for which exp may be off by 3 + 2 |x| units; then
+    // as many roundings as there are keys.
+    let relative = 2.0 * score_error + (16.0 + 4.0 * reach + positions as f64) * EPS;
+
+    for form in forms(KernelId::Attention) {
+        let mut running = Rows::dense(count, heads * 2).output();
+        let mut o = Rows::dense(count, heads * dim).output();
+        for span in bounds.windows(2) {
+            let p = Attention {
+                count: count as u32,
+                heads: heads as u32,
+                heads_per_kv: heads_per_kv as u32,
+                dim4: dim4 as u32,
+                query_first: query_first as u32,
+                key_first: span[0] as u32,
+                keys: (span[1] - span[0]) as u32,
+                window: window as u32,
+                begin: (span[0] == 0).into(),
+                end: (span[1] == positions).into(),
+                scale,
+            };
+            let mut kv = all_kv[span[0] * 2 * kv_width..span[1] * 2 * kv_width].to_vec();
+            kv.resize(kv.len() + room * 2 * kv_width, UNREAD);
+            let bindings = [bytes(&q), bytes(&kv), bytes(&running), bytes(&o)];
+            let found =
+                run(form, KernelId::Attention, &p, &bindings, [count.div_ceil(ATTENTION_QUERIES as usize), heads, 1])?;
+            let (mut running_twin, mut o_twin) = (running.clone(), o.clone());
+            cpu::attention(&p, &q, &kv, &mut running_twin, &mut o_twin);
+            worst.compare("running", &found[2], &running_twin, |i| {
+                if i % 2 == 0 { score_error } else { relative * f64::from(running_twin[i]) }
+            })?;
+            worst.compare("o", &found[3], &o_twin, |i| {
+                let sum = f64::from(running_twin[i / dim * 2 + 1]);
+                relative * f64::from(size) * if p.end == 1 { 1.0 } else { sum }
+            })?;
+            running.clone_from(&found[2]);
+            o.clone_from(&found[3]);
+        }
+        // By then every query has seen at least itself.
+        prop_assert!(
+            largest(&o[..count * heads * dim]) <= f64::from(size) * (1.0 + 2.0 * relative),
+            "no mean of values"
+        );
+    }
+    Ok(())
+}
+
+#[derive(Debug, Clone)]
+struct Cosine {
+    rows: usize,
+    dim4: usize,
+    size: f32,
+    seed: u64,
+}
+
+pub fn boundary() {
+    let all = edges(129).flat_map(|size| {
+        [Cosine { rows: size, dim4: 3, size: 1.0, seed: 3 }, Cosine { rows: 3, dim4: size, size: 1.0, seed: 4 }]
+    });
+    let widest = [255, 256, 257, 1024].map(|dim4| Cosine { rows: 2, dim4, size: 1.0, seed: 5 });
+    let drawn = (size(20), size(140), select(vec![0.0f32, 1e-3, 1.0, 1e3]), any::<u64>())
+        .prop_map(|(rows, dim4, size, seed)| Cosine { rows, dim4, size, seed });
+    hold(KernelId::Boundary, all.chain(widest).collect::<Vec<_>>(), drawn, boundary_case);
+}
+
+fn boundary_case(worst: &Worst, case: &Cosine) -> TestCaseResult {
+    let &Cosine { rows, dim4, size, seed } = case;
+    let mut noise = Noise::new(seed);
+    let dim = 4 * dim4;
+    let p = Boundary { rows: rows as u32, dim4: dim4 as u32 };
+    let mut x = noise.rows(Rows::dense(rows + 1, 2 * dim), size);
+    // k of the first byte and q of the last one don't count.
+    x[dim..2 * dim].fill(UNREAD);
+    x[rows * 2 * dim..(rows * 2 + 1) * dim].fill(UNREAD);
+    // Some pairs point the same way, some the opposite one.
+    for t in (0..rows).step_by(3) {
+        let factor = if t % 2 == 0 { 2.0 } else { -0.5 };
+        for i in 0..dim {
+            x[(t * 2 + 3) * dim + i] = factor * x[t * 2 * dim + i];
+        }
+    }
+    let cosine = Rows::dense(rows, 1).output();
+    let mut twin = cosine.clone();
+    cpu::boundary(&p, &x, &mut twin);
+    for form in forms(KernelId::Boundary) {
+        let found = run(form, KernelId::Boundary, &p, &[bytes(&x), bytes(&cosine)], [rows, 1, 1])?;
+        // Three sums over dim / 256 values a lane and 16 steps from lane to lane, two roots and two quotients. What is added up
+        // is at most 1 when it is over the norms.
+        let roundings = dim4 as f64 / 64.0 + 24.0;
+        worst.compare("cosine", &found[1], &twin, |_| roundings * EPS)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,300 @@
+//! Kernels over rows: look-ups, norms, products and the gated product.
+
+use bolmo_shaders::params::{GatherRows, MatMul, MatVec, RmsNorm, SiluMul};
+use bolmo_shaders::table::{MATMUL_TILE, WORKGROUP};
+use bolmo_shaders::{KernelId, cpu};
+use proptest::prelude::*;
+use proptest::sample::select;
+use proptest::test_runner::TestCaseResult;
+
+use crate::harness::{EPS, Noise, Rows, UNREAD, Weights, Worst, bytes, edges, forms, hold, magnitudes, run, size};
+
+#[derive(Debug, Clone)]
+struct Gather {
+    count: usize,
+    dim4: usize,
+    first_row: usize,
+    rows: usize,
+    y_row: usize,
+    add: bool,
+    seed: u64,
+}
+
+pub fn gather_rows() {
+    let base = Gather { count: 6, dim4: 3, first_row: 2, rows: 4, y_row: 1, add: false, seed: 1 };
+    let wide = edges(129).flat_map(|dim4| [false, true].map(|add| Gather { dim4, add, ..base.clone() }));
+    let long = edges(129).map(|count| Gather { count, ..base.clone() });
+    let tables = edges(65).map(|rows| Gather { rows, count: 40, first_row: 0, ..base.clone() });
+    let drawn = (size(40), size(140), 0..9usize, size(40), 0..4usize, any::<bool>(), any::<u64>()).prop_map(
+        |(count, dim4, first_row, rows, y_row, add, seed)| Gather { count, dim4, first_row, rows, y_row, add, seed },
+    );
+    hold(KernelId::GatherRows, wide.chain(long).chain(tables).collect::<Vec<_>>(), drawn, gather_rows_case);
+}
+
+fn gather_rows_case(worst: &Worst, case: &Gather) -> TestCaseResult {
+    let &Gather { count, dim4, first_row, rows, y_row, add, seed } = case;
+    let mut noise = Noise::new(seed);
+    let p = GatherRows {
+        count: count as u32,
+        dim4: dim4 as u32,
+        first_row: first_row as u32,
+        rows: rows as u32,
+        add: add.into(),
+        y_row: y_row as u32,
+    };
+    let w = Weights::new(noise.values(rows * 4 * dim4, 1.0));
+    // Some rows are in the pieces before and behind this one, one as far away as can be.
+    let mut index: Vec<u32> = (0..count).map(|_| noise.below(first_row + rows + 3) as u32).collect();
+    index[noise.below(count)] = u32::MAX;
+    index[noise.below(count)] = (first_row + rows - 1) as u32;
+    let mut y = Rows { offset: y_row * 4 * dim4, ..Rows::dense(count, 4 * dim4) }.output();
+    if add {
+        let rows = Rows { offset: y_row * 4 * dim4, ..Rows::dense(count, 4 * dim4) };
+        noise.fill(&mut y, rows, 1.0);
+    }
+    let grid = [dim4.div_ceil(WORKGROUP as usize), count, 1];
+    for form in forms(KernelId::GatherRows) {
+        let found = run(form, KernelId::GatherRows, &p, &[w.bytes(form.1), bytes(&index), bytes(&y)], grid)?;
+        let mut twin = y.clone();
+        cpu::gather_rows(&p, w.matrix(form.1), &index, &mut twin);
+        // A copy or one sum, rounded alike by both.
+        worst.compare("y", &found[2], &twin, |_| 0.0)?;
+    }
+    Ok(())
+}
+
+#[derive(Debug, Clone)]
+struct Norm {
+    rows: usize,
+    groups: usize,
+    dim4: usize,
+    offsets4: [usize; 2],
+    gaps4: [usize; 2],
+    add: bool,
+    eps: f32,
+    size: f32,
+    seed: u64,
+}
+
+pub fn rms_norm() {
+    let base = Norm {
+        rows: 2,
+        groups: 2,
+        dim4: 5,
+        offsets4: [1, 2],
+        gaps4: [3, 1],
+        add: false,
+        eps: 1e-6,
+        size: 1.0,
+        seed: 2,
+    };
+    let dims = edges(129).flat_map(|dim4| [false, true].map(|add| Norm { dim4, add, ..base.clone() }));
+    let rows = edges(65).map(|rows| Norm { rows, ..base.clone() });
+    let groups = edges(65).map(|groups| Norm { groups, ..base.clone() });
+    let widest = [255, 256, 257, 1024].map(|dim4| Norm { dim4, groups: 1, ..base.clone() });
+    let zeros = [Norm { size: 0.0, ..base.clone() }];
+    let drawn = (
+        (size(9), size(9), size(140)),
+        ([0..3usize, 0..3], [0..3usize, 0..3]),
+        any::<bool>(),
+        select(vec![1e-6f32, 1e-5, 0.5]),
+        select(vec![1e-3f32, 1.0, 1e3]),
+        any::<u64>(),
+    )
+        .prop_map(|((rows, groups, dim4), (offsets4, gaps4), add, eps, size, seed)| Norm {
+            rows,
+            groups,
+            dim4,
+            offsets4,
+            gaps4,
+            add,
+            eps,
+            size,
+            seed,
+        });
+    let edges = dims.chain(rows).chain(groups).chain(widest).chain(zeros);
+    hold(KernelId::RmsNorm, edges.collect::<Vec<_>>(), drawn, rms_norm_case);
+}
+
+fn rms_norm_case(worst: &Worst, case: &Norm) -> TestCaseResult {
+    let &Norm { rows, groups, dim4, offsets4, gaps4, add, eps, size, seed } = case;
+    let mut noise = Noise::new(seed);
+    let strides4 = gaps4.map(|gap| groups * dim4 + gap);
+    let [x_rows, y_rows] =
+        [0, 1].map(|i| Rows { rows, width: 4 * groups * dim4, offset: 4 * offsets4[i], stride: 4 * strides4[i] });
+    let p = RmsNorm {
+        rows: rows as u32,
+        groups: groups as u32,
+        dim4: dim4 as u32,
+        x_offset4: offsets4[0] as u32,
+        x_stride4: strides4[0] as u32,
+        y_offset4: offsets4[1] as u32,
+        y_stride4: strides4[1] as u32,
+        add: add.into(),
+        eps,
+    };
+    let scale = noise.values(4 * dim4, 2.0);
+    let x = noise.rows(x_rows, size);
+    let mut y = y_rows.output();
+    if add {
+        noise.fill(&mut y, y_rows, 1.0);
+    }
+    let mut twin = y.clone();
+    cpu::rms_norm(&p, &scale, &x, &mut twin);
+    let mut sums = magnitudes(&y);
+    cpu::rms_norm(&p, &magnitudes(&scale), &magnitudes(&x), &mut sums);
+    for form in forms(KernelId::RmsNorm) {
+        let found = run(form, KernelId::RmsNorm, &p, &[bytes(&scale), bytes(&x), bytes(&y)], [groups, rows, 1])?;
+        // Squares add up over dim / 256 values a lane and 16 steps from lane to lane; root, quotient and products are a few
+        // units more.
+        let roundings = dim4 as f64 / 64.0 + 24.0;
+        worst.compare("y", &found[2], &twin, |i| roundings * EPS * f64::from(sums[i]))?;
+    }
+    Ok(())
+}
+
+#[derive(Debug, Clone)]
+struct Linear {
+    rows: usize,
+    n: usize,
+    k4: usize,
+    x_offset4: usize,
+    x_gap4: usize,
+    y_offset: usize,
+    y_gap: usize,
+    add: bool,
+    bias: bool,
+    seed: u64,
+}
+
+const LINEAR: Linear =
+    Linear { rows: 3, n: 5, k4: 3, x_offset4: 1, x_gap4: 2, y_offset: 3, y_gap: 4, add: false, bias: false, seed: 3 };
+
+impl Linear {
+    /// Every edge up to the maxima in one size, the others small, with every choice of add and bias in turn.
+    fn edges(max_rows: usize, max_n: usize, max_k4: usize) -> Vec<Self> {
+        let rows = edges(max_rows).map(|rows| Self { rows, ..LINEAR });
+        let columns = edges(max_n).map(|n| Self { n, ..LINEAR });
+        let depths = edges(max_k4).map(|k4| Self { k4, ..LINEAR });
+        let flags = [(false, false), (false, true), (true, false), (true, true)];
+        let all = rows.chain(columns).chain(depths).zip(flags.into_iter().cycle());
+        all.map(|(case, (add, bias))| Self { add, bias, ..case }).collect()
+    }
+
+    fn drawn(max_rows: usize, max_n: usize, max_k4: usize) -> impl Strategy<Value = Self> {
+        let sizes = (size(max_rows), size(max_n), size(max_k4));
+        let places = (0..3usize, 0..3usize, 0..9usize, 0..9usize);
+        (sizes, places, any::<[bool; 2]>(), any::<u64>()).prop_map(
+            |((rows, n, k4), (x_offset4, x_gap4, y_offset, y_gap), [add, bias], seed)| Self {
+                rows,
+                n,
+                k4,
+                x_offset4,
+                x_gap4,
+                y_offset,
+                y_gap,
+                add,
+                bias,
+                seed,
+            },
+        )
+    }
+}
+
+/// The product by either kernel: `matmul`, or else `matvec`.
+fn linear_case(worst: &Worst, case: &Linear, matmul: bool) -> TestCaseResult {
+    let &Linear { rows, n, k4, x_offset4, x_gap4, y_offset, y_gap, add, bias, seed } = case;
+    let mut noise = Noise::new(seed);
+    let x_rows = Rows { rows, width: 4 * k4, offset: 4 * x_offset4, stride: 4 * (k4 + x_gap4) };
+    let y_rows = Rows { rows, width: n, offset: y_offset, stride: n + y_gap };
+    let p = MatMul {
+        rows: rows as u32,
+        n: n as u32,
+        k4: k4 as u32,
+        x_offset4: x_offset4 as u32,
+        x_stride4: (k4 + x_gap4) as u32,
+        y_offset: y_offset as u32,
+        y_stride: (n + y_gap) as u32,
+        add: add.into(),
+        bias: bias.into(),
+    };
+    let w = Weights::new(noise.values(n * 4 * k4, 1.0));
+    let x = noise.rows(x_rows, 1.0);
+    let b = if bias { noise.values(n, 1.0) } else { vec![UNREAD; n] };
+    let mut y = y_rows.output();
+    if add {
+        noise.fill(&mut y, y_rows, 1.0);
+    }
+    let id = if matmul { KernelId::MatMul } else { KernelId::MatVec };
+    for form in forms(id) {
+        let bindings = [w.bytes(form.1), bytes(&x), bytes(&b), bytes(&y)];
+        let found = if matmul {
+            run(form, id, &p, &bindings, [n, rows, 1].map(|size| size.div_ceil(MATMUL_TILE as usize)))?
+        } else {
+            let MatMul { rows: _, n: _, k4, x_offset4, x_stride4, y_offset, y_stride, add, bias } = p;
+            let p = MatVec { n: n as u32, k4, x_offset4, x_stride4, y_offset, y_stride, add, bias };
+            let groups = n.div_ceil(form.0.capabilities().matvec_rows as usize);
+            run(form, id, &p, &bindings, [groups, rows, 1])?
+        };
+        let mut twin = y.clone();
+        cpu::matmul(&p, w.matrix(form.1), &x, &b, &mut twin);
+        let mut sums = magnitudes(&y);
+        cpu::matmul(&p, w.magnitudes().matrix(form.1), &magnitudes(&x), &magnitudes(&b), &mut sums);
+        // Four sums, or more, run side by side over k; to put them together, bias and old value take a dozen steps. A product
+        // too many or too few is about 1 / k of the sum, 30 times the bound and more for these k.
+        let roundings = k4 as f64 + 12.0;
+        worst.compare("y", &found[3], &twin, |i| roundings * EPS * f64::from(sums[i]))?;
+    }
+    Ok(())
+}
+
+pub fn matvec() {
+    hold(KernelId::MatVec, Linear::edges(17, 129, 129), Linear::drawn(9, 140, 140), |worst, case| {
+        linear_case(worst, case, false)
+    });
+}
+
+pub fn matmul() {
+    let mut all = Linear::edges(129, 129, 65);
+    // both sizes around the tile at once
+    all.extend([63, 64, 65].map(|rows| Linear { rows, n: 128 - rows, k4: 4, ..LINEAR }));
+    all.extend([63, 64, 65].map(|n| Linear { rows: n, n, k4: 5, add: true, bias: true, ..LINEAR }));
+    hold(KernelId::MatMul, all, Linear::drawn(140, 140, 20), |worst, case| linear_case(worst, case, true));
+}
+
+#[derive(Debug, Clone)]
+struct Gated {
+    rows: usize,
+    dim4: usize,
+    size: f32,
+    seed: u64,
+}
+
+pub fn silu_mul() {
+    let all = edges(129).flat_map(|size| {
+        [Gated { rows: size, dim4: 2, size: 8.0, seed: 4 }, Gated { rows: 3, dim4: size, size: 8.0, seed: 5 }]
+    });
+    let drawn = (size(20), size(140), select(vec![0.1f32, 2.0, 20.0, 200.0]), any::<u64>())
+        .prop_map(|(rows, dim4, size, seed)| Gated { rows, dim4, size, seed });
+    hold(KernelId::SiluMul, all.collect::<Vec<_>>(), drawn, silu_mul_case);
+}
+
+fn silu_mul_case(worst: &Worst, case: &Gated) -> TestCaseResult {
+    let &Gated { rows, dim4, size, seed } = case;
+    let mut noise = Noise::new(seed);
+    let p = SiluMul { rows: rows as u32, dim4: dim4 as u32 };
+    let gate_up = noise.rows(Rows::dense(rows, 8 * dim4), size);
+    let h = Rows::dense(rows, 4 * dim4).output();
+    let mut twin = h.clone();
+    cpu::silu_mul(&p, &gate_up, &mut twin);
+    let grid = [dim4.div_ceil(WORKGROUP as usize), rows, 1];
+    for form in forms(KernelId::SiluMul) {
+        let found = run(form, KernelId::SiluMul, &p, &[bytes(&gate_up), bytes(&h)], grid)?;
+        // A device's exp(x) may be off by 3 + 2 |x| units. Where it overflows, at gates below -88, the result is below 1e-33.
+        worst.compare("h", &found[1], &twin, |i| {
+            let gate = gate_up[i / (4 * dim4) * 8 * dim4 + i % (4 * dim4)];
+            (8.0 + 2.0 * f64::from(gate.abs())) * EPS * f64::from(twin[i].abs()) + 1e-33
+        })?;
+    }
+    Ok(())
+}

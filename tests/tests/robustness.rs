@@ -1,0 +1,302 @@
+//! Bad input and bad luck: every case ends in a typed error that says what is wrong, and whatever can go on goes on.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use bolmo_runtime::{
+    Checkpoint, Engine, ErrorKind, GenerateOptions, LoadOptions, Model, Result, ScoreOptions, Session, StopReason,
+    Vocabulary, WeightFormat, block_on,
+};
+use bolmo_tests::{engine, engine_options, fixtures, load, load_on, session_with, vocabulary};
+
+fn demo_dir() -> std::path::PathBuf {
+    fixtures().join("infer/models/nano_trained")
+}
+
+fn try_load(dir: &Path, vocabulary: Option<Vocabulary>) -> Result<Model> {
+    let mut options = LoadOptions::default();
+    options.vocabulary = vocabulary;
+    block_on(Model::load(engine(), &Checkpoint::open(dir)?, options, &mut |_, _| true))
+}
+
+/// A copy of the demo model whose tensor `name` was changed by `change`.
+fn damaged(name: &str, change: impl FnOnce(&mut [u8])) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().expect("a folder");
+    std::fs::copy(demo_dir().join("config.json"), dir.path().join("config.json")).expect("config.json");
+    let mut bytes = std::fs::read(demo_dir().join("model.safetensors")).expect("the weights");
+    let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let json: serde_json::Value = serde_json::from_slice(&bytes[8..8 + header]).expect("a header");
+    let range: Vec<usize> =
+        json[name]["data_offsets"].as_array().expect("a tensor").iter().map(|x| x.as_u64().unwrap() as usize).collect();
+    change(&mut bytes[8 + header + range[0]..8 + header + range[1]]);
+    std::fs::write(dir.path().join("model.safetensors"), bytes).expect("the weights");
+    dir
+}
+
+fn assert_error<T>(result: Result<T>, kind: ErrorKind, words: &[&str]) {
+    match result {
+        Ok(_) => panic!("no error, expected {kind} with {words:?}"),
+        Err(e) => {
+            assert_eq!(e.kind(), kind, "{e}");
+            for word in words {
+                assert!(e.message().contains(word), "{e:?} does not say {word:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn weights_that_are_not_finite_are_named() {
+    let name = "model.layers.1.mlp.up_proj.weight";
+    let dir = damaged(name, |bytes| bytes[4 * (64 * 5 + 7)..][..4].copy_from_slice(&f32::NAN.to_le_bytes()));
+    assert_error(try_load(dir.path(), Some(vocabulary())), ErrorKind::BadCheckpoint, &[name, "5", "7"]);
+    let name = "model.norm.weight";
+    let dir = damaged(name, |bytes| bytes[..4].copy_from_slice(&f32::INFINITY.to_le_bytes()));
+    assert_error(try_load(dir.path(), Some(vocabulary())), ErrorKind::BadCheckpoint, &[name]);
+}
+
+#[test]
+fn weights_beyond_f16_are_named() {
+    let name = "lm_head.weight";
+    let dir = damaged(name, |bytes| bytes[4 * 65..][..4].copy_from_slice(&1e6f32.to_le_bytes()));
+    let mut options = LoadOptions::default();
+    options.format = Some(WeightFormat::F16);
+    options.vocabulary = Some(vocabulary());
+    let checkpoint = Checkpoint::open(dir.path()).expect("a checkpoint");
+    let result = block_on(Model::load(engine(), &checkpoint, options, &mut |_, _| true));
+    assert_error(result, ErrorKind::Unsupported, &[name, "row 1, column 1", "f32"]);
+}
+
+#[test]
+fn vocabularies_must_be_there_and_fit() {
+    assert_error(try_load(&demo_dir(), None), ErrorKind::InvalidArgument, &["tokenizer.json", "--subwords"]);
+    let text = std::fs::read(fixtures().join("infer/subword_tokenizer/tokenizer.json")).expect("tokenizer.json");
+    let mut json: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
+    json["added_tokens"].as_array_mut().expect("added tokens").pop();
+    let other = Vocabulary::from_json(json.to_string().as_bytes(), None, "other/tokenizer.json").expect("a vocabulary");
+    assert_error(try_load(&demo_dir(), Some(other)), ErrorKind::BadCheckpoint, &["811", "810"]);
+    json["model"]["vocab"].as_object_mut().expect("a vocabulary").remove("A");
+    let lacking = Vocabulary::from_json(json.to_string().as_bytes(), None, "other/tokenizer.json");
+    assert_error(lacking, ErrorKind::BadCheckpoint, &["41"]);
+}
+
+#[test]
+fn loading_can_be_cancelled_and_reports_progress() {
+    let checkpoint = Checkpoint::open(&demo_dir()).expect("a checkpoint");
+    let mut options = LoadOptions::default();
+    options.vocabulary = Some(vocabulary());
+    let mut last = (0, 0);
+    let result = block_on(Model::load(engine(), &checkpoint, options, &mut |done, total| {
+        assert!(done >= last.0 && done <= total);
+        last = (done, total);
+        done < total / 2
+    }));
+    assert_error(result, ErrorKind::Cancelled, &[]);
+    assert!(last.0 >= last.1 / 2 && last.0 < last.1, "{last:?}");
+}
+
+#[test]
+fn ids_and_empty_sessions() {
+    let model = load("infer", "nano_trained");
+    let mut session = block_on(Session::new(&model)).expect("a session");
+    assert_error(block_on(session.logits(0.0)), ErrorKind::InvalidArgument, &["empty"]);
+    for (ids, position) in [(vec![1, 2], "1"), (vec![3], "0"), (vec![1, 80, 260], "2"), (vec![4_000_000_000], "0")] {
+        let result = block_on(session.append_ids(&ids, &mut |_, _| {}));
+        assert_error(result, ErrorKind::InvalidArgument, &[position, &ids.last().unwrap().to_string()]);
+    }
+    // Nothing of it was taken in.
+    assert!(session.ids().is_empty());
+    block_on(session.append_ids(&[1, 80], &mut |_, _| {})).expect("ids");
+    for id in [0, 2, 3, 260, 262, 263, 520, u16::MAX] {
+        assert_error(block_on(session.push(id)), ErrorKind::InvalidArgument, &[&id.to_string()]);
+    }
+    let mut options = GenerateOptions::default();
+    options.max_bytes = 0;
+    let none = block_on(session.generate(&options, &mut |_| ControlFlow::Continue(())));
+    assert_error(none, ErrorKind::InvalidArgument, &["max_bytes"]);
+    let score = |ids: &[u32], options: &ScoreOptions| block_on(model.score_ids(ids, options, &mut |_, _| {}));
+    assert_error(score(&[1], &ScoreOptions::default()), ErrorKind::InvalidArgument, &["at least 2"]);
+    let mut options = ScoreOptions::default();
+    options.boundaries = Some(vec![true; 2]);
+    assert_error(score(&[1, 80, 81], &options), ErrorKind::InvalidArgument, &["2 boundaries for 3"]);
+    options.boundaries = Some(vec![false; 3]);
+    assert_error(score(&[1, 80, 81], &options), ErrorKind::InvalidArgument, &["first position"]);
+    let nothing = block_on(model.score_text(b"", &ScoreOptions::default(), &mut |_, _| {}));
+    assert_error(nothing, ErrorKind::InvalidArgument, &["empty"]);
+}
+
+#[test]
+fn prompts_of_every_sort() {
+    let model = load("infer", "nano_trained");
+    let mut options = GenerateOptions::default();
+    options.max_bytes = 4;
+    let prompts: [&[u8]; 6] =
+        [b"x", b"\xff\xfe\x80\x00\xc3", "你好，世界🎉".as_bytes(), b"\0\0\0", b"<bos><pad>", &[b' '; 500]];
+    for (prompt, with_bos) in prompts.iter().flat_map(|p| [(p, true), (p, false)]) {
+        let mut session = block_on(Session::new(&model)).expect("a session");
+        if with_bos {
+            block_on(session.append_bos()).expect("bos");
+        }
+        block_on(session.append(prompt, &mut |_, _| {})).expect("a prompt");
+        let made = block_on(session.generate(&options, &mut |_| ControlFlow::Continue(()))).expect("a generation");
+        assert!(made.stop == StopReason::End || made.bytes.len() == 4, "{made:?}");
+    }
+}
+
+#[test]
+fn a_megabyte_of_prompt() {
+    // Long patches keep the quadratic part small: this is about memory and bookkeeping, not about speed.
+    let model = load("infer", "nano_trained");
+    let mut session = block_on(Session::new(&model)).expect("a session");
+    block_on(session.append_bos()).expect("bos");
+    let prompt = vec![b' '; 1 << 20];
+    let mut calls = 0;
+    block_on(session.append(&prompt, &mut |_, _| calls += 1)).expect("a prompt");
+    assert!(calls > 1000);
+    assert_eq!(session.ids().len(), prompt.len() + 1);
+    let made = block_on(session.generate(&GenerateOptions::default(), &mut |_| ControlFlow::Continue(())));
+    assert!(!made.expect("a generation").ids.is_empty());
+    assert!(session.device_bytes() < 1 << 30, "{} bytes", session.device_bytes());
+}
+
+#[test]
+fn cancel_stops_prefill_and_decode() {
+    let model = load("infer", "nano_trained");
+    let mut session = block_on(Session::new(&model)).expect("a session");
+    let token = session.cancel_token();
+    let text = b"for line in self.lines: yield line\n".repeat(20_000);
+    let canceller = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(300));
+        token.cancel();
+        Instant::now()
+    });
+    let result = block_on(session.append(&text, &mut |_, _| {}));
+    let stopped = Instant::now();
+    let asked = canceller.join().expect("the other thread");
+    assert_error(result, ErrorKind::Cancelled, &["stopped after"]);
+    assert!(stopped.saturating_duration_since(asked) < Duration::from_secs(2));
+    // What was done stays, and the session goes on from there.
+    let held = session.ids().len();
+    assert!(held > 0 && held < text.len());
+    block_on(session.append(&text[held..held + 10], &mut |_, _| {})).expect("more text");
+    let mut same = session_with(&model, &text[..held + 10].iter().map(|&b| u32::from(b) + 4).collect::<Vec<_>>());
+    let mut options = GenerateOptions::default();
+    options.max_bytes = 12;
+    let made = block_on(session.generate(&options, &mut |_| ControlFlow::Continue(()))).expect("a generation");
+    let expected = block_on(same.generate(&options, &mut |_| ControlFlow::Continue(()))).expect("a generation");
+    assert_eq!(made, expected);
+
+    session.cancel_token().cancel();
+    options.max_bytes = 100;
+    let made = block_on(session.generate(&options, &mut |_| ControlFlow::Continue(()))).expect("a generation");
+    assert_eq!((made.stop, made.bytes.len()), (StopReason::Cancelled, 0));
+    let mut seen = 0;
+    let made = block_on(session.generate(&options, &mut |piece| {
+        seen += piece.bytes.len();
+        if seen >= 5 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }));
+    let made = made.expect("a generation");
+    assert_eq!((made.stop, made.bytes.len()), (StopReason::Cancelled, 5));
+}
+
+#[test]
+fn an_abandoned_operation_is_noticed() {
+    let model = load("infer", "nano_trained");
+    let mut session = session_with(&model, &[1, 80, 81, 82]);
+    let checkpoint = block_on(session.checkpoint()).expect("a checkpoint");
+    let before = block_on(session.logits(0.0)).expect("logits");
+    block_on(session.rewind(&checkpoint)).expect("back");
+    {
+        let text = b"some more text".repeat(200);
+        let mut on = |_, _| {};
+        let mut future = std::pin::pin!(session.append(&text, &mut on));
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(future.as_mut().poll(&mut context).is_pending());
+    }
+    assert_error(block_on(session.append(b"x", &mut |_, _| {})), ErrorKind::InvalidArgument, &["abandoned"]);
+    block_on(session.rewind(&checkpoint)).expect("back");
+    assert_eq!(block_on(session.logits(0.0)).expect("logits"), before);
+}
+
+#[test]
+fn a_lost_device_is_an_error_that_can_be_recovered_from() {
+    let engine = block_on(Engine::open(&engine_options())).expect("an engine");
+    let model = load_on(&engine, &demo_dir(), WeightFormat::F32);
+    let mut session = session_with(&model, &[1, 80, 81, 82]);
+    let mut made = 0;
+    let result = block_on(session.generate(&GenerateOptions::default(), &mut |piece| {
+        made += piece.bytes.len();
+        if made == 3 {
+            engine.destroy();
+        }
+        ControlFlow::Continue(())
+    }));
+    assert_error(result, ErrorKind::DeviceLost, &["lost", "load the model again"]);
+    assert_eq!(made, 3);
+    assert_error(block_on(Session::new(&model)), ErrorKind::DeviceLost, &["lost"]);
+    let checkpoint = Checkpoint::open(&demo_dir()).expect("a checkpoint");
+    let mut options = LoadOptions::default();
+    options.vocabulary = Some(vocabulary());
+    assert_error(
+        block_on(Model::load(&engine, &checkpoint, options, &mut |_, _| true)),
+        ErrorKind::DeviceLost,
+        &["lost"],
+    );
+
+    let engine = block_on(Engine::open(&engine_options())).expect("another engine");
+    let model = load_on(&engine, &demo_dir(), WeightFormat::F32);
+    let mut options = GenerateOptions::default();
+    options.max_bytes = 8;
+    let mut session = session_with(&model, &[1, 80, 81, 82]);
+    let made = block_on(session.generate(&options, &mut |_| ControlFlow::Continue(()))).expect("a generation");
+    assert!(!made.ids.is_empty());
+}
+
+#[test]
+fn checkpoints_of_another_model_are_refused() {
+    let (a, b) = (load("infer", "nano_trained"), load("infer", "swa"));
+    let mut session = session_with(&a, &[1, 80, 81]);
+    let checkpoint = block_on(session.checkpoint()).expect("a checkpoint");
+    let snapshot = block_on(session.snapshot()).expect("a snapshot");
+    let mut other = session_with(&b, &[1, 80, 81]);
+    assert_error(block_on(other.rewind(&checkpoint)), ErrorKind::InvalidArgument, &["another model"]);
+    assert_error(block_on(Session::restore(&b, &snapshot)), ErrorKind::InvalidArgument, &["another model"]);
+    // The same files loaded again are the same model; in another format they are not.
+    assert_eq!(load("infer", "nano_trained").fingerprint(), a.fingerprint());
+    block_on(Session::restore(&load("infer", "nano_trained"), &snapshot)).expect("a session");
+    let halves = load_on(engine(), &demo_dir(), WeightFormat::F16);
+    assert_error(block_on(Session::restore(&halves, &snapshot)), ErrorKind::InvalidArgument, &["another model"]);
+}
+
+#[test]
+fn damaged_snapshots_are_refused() {
+    let model = load("infer", "swa");
+    let mut session = session_with(&model, &(0..60).map(|i| 4 + i % 200).collect::<Vec<_>>());
+    let good = block_on(session.snapshot()).expect("a snapshot");
+    let refused = |bytes: &[u8]| match block_on(Session::restore(&model, bytes)) {
+        Ok(_) => panic!("a damaged snapshot was taken"),
+        Err(e) => assert!(matches!(e.kind(), ErrorKind::BadCheckpoint | ErrorKind::InvalidArgument), "{e}"),
+    };
+    for len in (0..200).chain((200..good.len()).step_by(997)) {
+        refused(&good[..len]);
+    }
+    for at in (0..200).chain((200..good.len()).step_by(613)) {
+        let mut bytes = good.clone();
+        bytes[at] ^= 0x55;
+        refused(&bytes);
+    }
+    // Damage under a right checksum: refused or taken, but no panic.
+    let body = good.len() - 8;
+    for at in (28..160).chain((body - 40)..body) {
+        for flip in [0x01, 0x80, 0xff] {
+            let mut bytes = good.clone();
+            bytes[at] ^= flip;
+            let sum = bolmo_tests::checksum(&bytes[..body]);
+            bytes[body..].copy_from_slice(&sum.to_le_bytes());
+            if let Err(e) = block_on(Session::restore(&model, &bytes)) {
+                assert!(matches!(e.kind(), ErrorKind::BadCheckpoint | ErrorKind::InvalidArgument), "{e}");
+            }
+        }
+    }
+}
