@@ -16,7 +16,7 @@ use proptest::sample::select;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestCaseResult, TestRng, TestRunner};
 
 /// Cases drawn for each kernel, besides its edges.
-const CASES: u32 = 32;
+const CASES: u32 = 48;
 /// One, primes, and the sizes around every tile, team and workgroup.
 pub const EDGES: [usize; 19] = [1, 2, 3, 5, 7, 8, 9, 13, 15, 16, 17, 31, 33, 63, 64, 65, 127, 128, 129];
 /// The unit of the bounds: the distance from 1 to the next f32, so twice what rounding to nearest is off by.
@@ -144,7 +144,7 @@ impl Noise {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
-        (self.0 >> 32) as usize * below >> 32
+        (((self.0 >> 32) * below as u64) >> 32) as usize
     }
 
     /// A value from 0 to 1.

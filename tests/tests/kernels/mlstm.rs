@@ -405,7 +405,7 @@ fn norm_case(worst: &Worst, case: &HeadNorm) -> TestCaseResult {
     let y = noise.rows(Rows::dense(rows, heads * (dv + 1)), 4.0);
     let gates = noise.rows(Rows { rows: rows * heads, width: 1, offset: 2, stride: 4 }, m);
     let x = noise.rows(Rows { rows, width: heads * dv, offset: gaps[0], stride: x_stride }, 6.0);
-    let scale = noise.values(heads * dv, 2.0);
+    let scale = noise.rows(Rows::dense(1, heads * dv), 2.0);
     let out = Rows::dense(rows, heads * dv).output();
     let mut twin = out.clone();
     cpu::mlstm_norm(&p, &y, &gates, &x, &scale, &mut twin);

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::TestCaseResult;
 
-use crate::harness::{EPS, Noise, Rows, UNREAD, Weights, Worst, bytes, edges, forms, hold, magnitudes, run, size};
+use crate::harness::{EPS, Noise, Rows, Weights, Worst, bytes, edges, forms, hold, magnitudes, run, size};
 
 #[derive(Debug, Clone)]
 struct Gather {
@@ -42,17 +42,18 @@ fn gather_rows_case(worst: &Worst, case: &Gather) -> TestCaseResult {
         add: add.into(),
         y_row: y_row as u32,
     };
-    let w = Weights::new(noise.values(rows * 4 * dim4, 1.0));
+    let w = Weights::new(noise.rows(Rows::dense(rows, 4 * dim4), 1.0));
     // Some rows are in the pieces before and behind this one, one as far away as can be.
     let mut index: Vec<u32> = (0..count).map(|_| noise.below(first_row + rows + 3) as u32).collect();
     index[noise.below(count)] = u32::MAX;
     index[noise.below(count)] = (first_row + rows - 1) as u32;
-    let mut y = Rows { offset: y_row * 4 * dim4, ..Rows::dense(count, 4 * dim4) }.output();
+    let y_rows = Rows { offset: y_row * 4 * dim4, ..Rows::dense(count, 4 * dim4) };
+    let mut y = y_rows.output();
     if add {
-        let rows = Rows { offset: y_row * 4 * dim4, ..Rows::dense(count, 4 * dim4) };
-        noise.fill(&mut y, rows, 1.0);
+        noise.fill(&mut y, y_rows, 1.0);
     }
-    let grid = [dim4.div_ceil(WORKGROUP as usize), count, 1];
+    // One row more than there is, which the kernel has to leave out.
+    let grid = [dim4.div_ceil(WORKGROUP as usize), count + 1, 1];
     for form in forms(KernelId::GatherRows) {
         let found = run(form, KernelId::GatherRows, &p, &[w.bytes(form.1), bytes(&index), bytes(&y)], grid)?;
         let mut twin = y.clone();
@@ -133,7 +134,7 @@ fn rms_norm_case(worst: &Worst, case: &Norm) -> TestCaseResult {
         add: add.into(),
         eps,
     };
-    let scale = noise.values(4 * dim4, 2.0);
+    let scale = noise.rows(Rows::dense(1, 4 * dim4), 2.0);
     let x = noise.rows(x_rows, size);
     let mut y = y_rows.output();
     if add {
@@ -218,9 +219,9 @@ fn linear_case(worst: &Worst, case: &Linear, matmul: bool) -> TestCaseResult {
         add: add.into(),
         bias: bias.into(),
     };
-    let w = Weights::new(noise.values(n * 4 * k4, 1.0));
+    let w = Weights::new(noise.rows(Rows::dense(n, 4 * k4), 1.0));
     let x = noise.rows(x_rows, 1.0);
-    let b = if bias { noise.values(n, 1.0) } else { vec![UNREAD; n] };
+    let b = noise.rows(Rows::dense(if bias { n } else { 0 }, 1), 1.0);
     let mut y = y_rows.output();
     if add {
         noise.fill(&mut y, y_rows, 1.0);
@@ -287,7 +288,8 @@ fn silu_mul_case(worst: &Worst, case: &Gated) -> TestCaseResult {
     let h = Rows::dense(rows, 4 * dim4).output();
     let mut twin = h.clone();
     cpu::silu_mul(&p, &gate_up, &mut twin);
-    let grid = [dim4.div_ceil(WORKGROUP as usize), rows, 1];
+    // One row more than there is, which the kernel has to leave out.
+    let grid = [dim4.div_ceil(WORKGROUP as usize), rows + 1, 1];
     for form in forms(KernelId::SiluMul) {
         let found = run(form, KernelId::SiluMul, &p, &[bytes(&gate_up), bytes(&h)], grid)?;
         // A device's exp(x) may be off by 3 + 2 |x| units. Where it overflows, at gates below -88, the result is below 1e-33.
