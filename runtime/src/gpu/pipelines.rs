@@ -71,7 +71,7 @@ impl Pipelines {
             label: Some(&label),
             source: wgpu::ShaderSource::Wgsl(kernel.source(variant).into()),
         };
-        let checks = wgpu::ShaderRuntimeChecks { force_loop_bounding: false, ..wgpu::ShaderRuntimeChecks::checked() };
+        let checks = wgpu::ShaderRuntimeChecks::unchecked();
         // SAFETY: the kernels are our own and every loop in them ends: each counts up to a parameter or a constant. Accesses
         // stay checked.
         let module = unsafe { self.device.create_shader_module_trusted(descriptor, checks) };

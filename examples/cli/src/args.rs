@@ -1,0 +1,251 @@
+//! The command line: every option of every command, with its range.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use bolmo_runtime::checkpoint::DType;
+use bolmo_runtime::init::Preset;
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+
+use crate::numbers;
+
+/// Byte-level language models on any GPU.
+///
+/// Bolmo models read and write bytes. A small model of their own groups the bytes into patches, and a large one runs once a
+/// patch instead of once a byte.
+#[derive(Debug, Parser)]
+#[command(name = "bolmo", version, arg_required_else_help = true, after_help = EXAMPLES)]
+pub struct Cli {
+    /// Options of all commands.
+    #[command(flatten)]
+    pub common: Common,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  bolmo generate \"import os\"                              the built-in demo model goes on
+  bolmo generate --model bolmo-1b --temperature 0.8 \"Once upon a time\"
+  bolmo score --model bolmo-1b --file book.txt            bits per byte
+  bolmo info --model bolmo-1b                             sizes and memory
+  bolmo devices                                           which GPU would be used
+
+Exit status: 0 success, 1 the work failed, 2 wrong usage.";
+
+/// Options of all commands.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Common options")]
+pub struct Common {
+    /// Checkpoint folder; without it, the small demo model that is built in
+    #[arg(long, value_name = "DIR", global = true)]
+    pub model: Option<PathBuf>,
+    /// The source model's tokenizer.json, or its folder, if the checkpoint folder has none.
+    ///
+    /// A tokenizer_config.json beside it names its eos, bos and pad.
+    #[arg(long, value_name = "FILE", global = true)]
+    pub subwords: Option<PathBuf>,
+    /// Which adapter computes: a part of its name, its number in `bolmo devices`, or `software`
+    #[arg(long, value_name = "NAME|INDEX|software", global = true, default_value = "auto", hide_default_value = true)]
+    pub adapter: String,
+    /// How matrices are kept on the adapter
+    #[arg(long, value_name = "FORMAT", global = true, value_enum, default_value_t = Quantize::F32)]
+    pub quantize: Quantize,
+    /// Base of the rotary frequencies, instead of the checkpoint's
+    #[arg(long, value_name = "X", global = true, allow_negative_numbers = true, value_parser = numbers::rope_theta)]
+    pub rope_theta: Option<f64>,
+    /// Print one JSON object on standard output and nothing else there
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// No progress, statistics or warnings on standard error
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+}
+
+/// How matrices are kept on the adapter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Quantize {
+    /// Exact
+    F32,
+    /// Half the memory
+    F16,
+    /// Not in this version
+    #[value(hide = true)]
+    Q8,
+    /// Not in this version
+    #[value(hide = true)]
+    Q4,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Go on with a text: bytes on standard output as they come
+    #[command(after_help = GENERATE_EXAMPLES)]
+    Generate(GenerateArgs),
+    /// Say how probable a text is: bits per byte, patches
+    #[command(after_help = SCORE_EXAMPLES)]
+    Score(ScoreArgs),
+    /// Say what a checkpoint is: sizes, parameters, memory. Needs no GPU
+    Info,
+    /// List the adapters, and which one would be used and why
+    Devices,
+    /// Write a checkpoint folder with random weights, for tests and benches at true size
+    #[command(after_help = INIT_EXAMPLES)]
+    Init(InitArgs),
+}
+
+const GENERATE_EXAMPLES: &str = "\
+Examples:
+  bolmo generate \"def main(\" --max-bytes 100 --show-patches
+  bolmo generate --prompt-file notes.txt --temperature 0.7 --top-p 0.9 --seed 1
+  git diff | bolmo generate --prompt-file - --stop \"diff --git\"
+  bolmo generate \"yes or no? \" --max-bytes 1 --logit-bias y=5 --logit-bias 0x0a=-100
+
+Ctrl-C ends the generation and keeps what there is; a second Ctrl-C ends the program.";
+
+/// Options of `generate`.
+#[derive(Debug, Args)]
+pub struct GenerateArgs {
+    /// What to go on with.
+    #[command(flatten)]
+    pub input: PromptInput,
+    /// Most bytes to generate
+    #[arg(long, value_name = "N", default_value_t = 256, allow_negative_numbers = true, value_parser = numbers::at_least_one)]
+    pub max_bytes: usize,
+    /// 0 takes the most probable id of the 520; above, bytes are drawn, the more freely the higher it is
+    #[arg(long, value_name = "T", default_value_t = 0.0, allow_negative_numbers = true, value_parser = numbers::zero_or_above)]
+    pub temperature: f32,
+    /// Draw from this many most probable bytes; 0 is off
+    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true, value_parser = numbers::whole)]
+    pub top_k: usize,
+    /// Draw from the most probable bytes that together have this probability; 1 is off
+    #[arg(long, value_name = "P", default_value_t = 1.0, allow_negative_numbers = true, value_parser = numbers::share_above_zero)]
+    pub top_p: f32,
+    /// Draw from bytes with at least this share of the best one's probability; 0 is off
+    #[arg(long, value_name = "P", default_value_t = 0.0, allow_negative_numbers = true, value_parser = numbers::share)]
+    pub min_p: f32,
+    /// Above 1 makes bytes that came lately less probable; 1 is off
+    #[arg(long, value_name = "X", default_value_t = 1.0, allow_negative_numbers = true, value_parser = numbers::above_zero)]
+    pub repetition_penalty: f32,
+    /// How many of the last bytes came lately
+    #[arg(long, value_name = "N", default_value_t = 64, allow_negative_numbers = true, value_parser = numbers::whole)]
+    pub repetition_window: usize,
+    /// Where the random numbers begin; the same seed draws the same bytes
+    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true, value_parser = numbers::seed)]
+    pub seed: u64,
+    /// End before this text; may be given several times
+    #[arg(long, value_name = "STRING", allow_hyphen_values = true)]
+    pub stop: Vec<OsString>,
+    /// Above 0 makes patches shorter, below 0 longer
+    #[arg(long, value_name = "X", default_value_t = 0.0, allow_negative_numbers = true, value_parser = numbers::finite)]
+    pub boundary_bias: f32,
+    /// Makes a byte more (above 0) or less probable; BYTE is a character or 0xNN; may be given several times
+    #[arg(long, value_name = "BYTE=X", allow_hyphen_values = true, value_parser = numbers::byte_bias)]
+    pub logit_bias: Vec<(u8, f32)>,
+    /// Show where patches end. With --json the ids show it already
+    #[arg(long)]
+    pub show_patches: bool,
+    /// Colours of --show-patches; auto colours terminals, and honours NO_COLOR and CLICOLOR_FORCE
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t = Colour::Auto)]
+    pub color: Colour,
+    /// Don't put the begin-of-text id before the prompt
+    #[arg(long)]
+    pub no_bos: bool,
+}
+
+/// The prompt: exactly one of these.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct PromptInput {
+    /// The text to go on with
+    #[arg(value_name = "PROMPT")]
+    pub prompt: Option<OsString>,
+    /// Read the prompt from a file, any bytes; `-` is standard input
+    #[arg(long, value_name = "FILE")]
+    pub prompt_file: Option<PathBuf>,
+}
+
+/// When to colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Colour {
+    /// On terminals
+    Auto,
+    /// Wherever the output goes
+    Always,
+    /// Not at all
+    Never,
+}
+
+const SCORE_EXAMPLES: &str = "\
+Examples:
+  bolmo score --text \"def main():\"
+  bolmo score --file book.txt --json
+  bolmo score --ids ids.json --boundaries ends.json --dump tensors.safetensors
+
+A text is scored with <bos> before it and one newline after it as lookahead, neither of them counted.
+Joint bits per byte count where patches end; folded ones don't, see a little of each next byte, and are
+not comparable with those of a subword model.";
+
+/// Options of `score`.
+#[derive(Debug, Args)]
+pub struct ScoreArgs {
+    /// What to score.
+    #[command(flatten)]
+    pub input: ScoreInput,
+    /// JSON array of 0 and 1, one a byte or id: where patches end, instead of the predictor
+    #[arg(long, value_name = "FILE")]
+    pub boundaries: Option<PathBuf>,
+    /// Write every tensor of the forward pass to this file
+    #[arg(long, value_name = "OUT.safetensors")]
+    pub dump: Option<PathBuf>,
+}
+
+/// What to score: exactly one of these.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct ScoreInput {
+    /// Score this text
+    #[arg(long, value_name = "STRING", allow_hyphen_values = true)]
+    pub text: Option<OsString>,
+    /// Score the bytes of this file; `-` is standard input
+    #[arg(long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// Score the plain ids of this JSON array as they are; nothing is added
+    #[arg(long, value_name = "FILE")]
+    pub ids: Option<PathBuf>,
+}
+
+const INIT_EXAMPLES: &str = "\
+Examples:
+  bolmo init --preset mid --out mid-random
+  bolmo init --preset bolmo-1b --dtype bf16 --seed 7 --out bolmo-1b-random";
+
+/// Options of `init`.
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    /// The shape: nano, demo, mid, bolmo-1b, bolmo-7b or bwen-8b
+    #[arg(long, value_name = "NAME")]
+    pub preset: Preset,
+    /// The folder to write, new or empty
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Chooses the weights
+    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true, value_parser = numbers::seed)]
+    pub seed: u64,
+    /// Type of the stored weights: f32, f16 or bf16
+    #[arg(long, value_name = "TYPE", default_value = "f32")]
+    pub dtype: DType,
+}
+
+/// A usage error of the command called `name`, in the form of all others.
+pub fn usage_error(name: &str, message: &str) -> clap::Error {
+    let mut root = Cli::command();
+    root.build();
+    let command = match root.find_subcommand(name) {
+        Some(found) => found.clone(),
+        None => root,
+    };
+    command.clone().error(clap::error::ErrorKind::ValueValidation, message)
+}

@@ -1,0 +1,79 @@
+//! `bolmo devices`: the adapters of this machine, and which one would be used.
+
+use std::fmt::Write;
+
+use bolmo_runtime::{AdapterChoice, AdapterInfo, adapters, block_on};
+use serde_json::{Value, json};
+
+use crate::args::Common;
+use crate::output::{Outcome, size, write, write_json};
+
+/// Runs the command.
+pub fn run(common: &Common) -> Outcome {
+    let found = block_on(adapters(&AdapterChoice::parse(&common.adapter)));
+    if common.json {
+        let chosen = found.iter().find(|adapter| adapter.chosen).map(|adapter| adapter.index);
+        let list: Vec<Value> = found.iter().map(to_json).collect();
+        return write_json(&json!({ "adapters": list, "chosen": chosen }));
+    }
+    let mut text: String = found.iter().map(describe).collect();
+    if found.is_empty() {
+        text.push_str(
+            "No adapter was found. Install a driver for your GPU, or a software one\n\
+             (Debian and Ubuntu: apt-get install libvulkan1 mesa-vulkan-drivers).\n",
+        );
+    } else if !found.iter().any(|adapter| adapter.chosen) {
+        text.push_str("None of them would be used.\n");
+    }
+    write(&text)
+}
+
+fn to_json(adapter: &AdapterInfo) -> Value {
+    json!({
+        "index": adapter.index,
+        "name": adapter.name,
+        "kind": adapter.kind,
+        "backend": adapter.backend,
+        "driver": adapter.driver,
+        "software": adapter.is_software(),
+        "max_binding_bytes": adapter.max_binding_bytes,
+        "max_buffer_bytes": adapter.max_buffer_bytes,
+        "workgroup_bytes": adapter.workgroup_bytes,
+        "subgroup_sizes": adapter.subgroup_sizes.map(|(min, max)| [min, max]),
+        "shader_f16": adapter.shader_f16,
+        "cooperative_matrix": adapter.cooperative_matrix,
+        "timestamps": adapter.timestamps,
+        "usable": adapter.unusable.is_none(),
+        "chosen": adapter.chosen,
+        "reason": adapter.reason,
+    })
+}
+
+fn describe(adapter: &AdapterInfo) -> String {
+    let yes = |has: bool| if has { "yes" } else { "no" };
+    let subgroups = match adapter.subgroup_sizes {
+        None => "no".to_owned(),
+        Some((min, max)) if min == max => min.to_string(),
+        Some((min, max)) => format!("{min} to {max}"),
+    };
+    let mut text = String::new();
+    // Writing to a string does not fail.
+    let _ = writeln!(text, "{} {}  {}", if adapter.chosen { '*' } else { ' ' }, adapter.index, adapter.name);
+    let _ = writeln!(text, "     {}", adapter.reason);
+    let _ = writeln!(text, "     {}, {}, driver {}", adapter.kind, adapter.backend, adapter.driver);
+    let _ = writeln!(
+        text,
+        "     bindings up to {}, buffers up to {}, workgroup memory {}",
+        size(adapter.max_binding_bytes),
+        size(adapter.max_buffer_bytes),
+        size(adapter.workgroup_bytes.into())
+    );
+    let _ = writeln!(
+        text,
+        "     subgroups {subgroups}, f16 arithmetic {}, cooperative matrices {}, time stamps {}",
+        yes(adapter.shader_f16),
+        yes(adapter.cooperative_matrix),
+        yes(adapter.timestamps)
+    );
+    text
+}

@@ -1,0 +1,263 @@
+//! `bolmo info`: what a checkpoint is. Asks no adapter, so it works anywhere.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use bolmo_runtime::config::{BlockType, LayerType, QkNorm, RopeScaling};
+use bolmo_runtime::layout::{Part, parameters_by_part};
+use bolmo_runtime::stages::bytes::END_ID;
+use bolmo_runtime::{Checkpoint, Config, Vocabulary, WeightFormat, device_bytes};
+use serde_json::{Value, json};
+
+use crate::args::Common;
+use crate::load;
+use crate::output::{Outcome, count, one_line, size, write, write_json};
+
+/// Formats that weights can be kept in, and their names on the command line.
+const FORMATS: [(&str, WeightFormat); 2] = [("f32", WeightFormat::F32), ("f16", WeightFormat::F16)];
+
+/// Runs the command.
+pub fn run(common: &Common) -> Outcome {
+    let checkpoint = load::checkpoint(common)?;
+    let facts = Facts::of(common, &checkpoint)?;
+    if common.json { write_json(&facts.to_json()) } else { write(&facts.to_text()) }
+}
+
+/// What there is to tell.
+struct Facts<'a> {
+    checkpoint: &'a Checkpoint,
+    config: &'a Config,
+    parts: Vec<(Part, u64)>,
+    /// Tensors and bytes of each type in the files.
+    dtypes: BTreeMap<String, (usize, u64)>,
+    vocabulary: Subwords,
+    warnings: Vec<String>,
+}
+
+/// Whether the suffix table has its vocabulary.
+enum Subwords {
+    /// There is no table.
+    NotNeeded,
+    /// There is a table, and no tokenizer.json at hand.
+    Missing,
+    /// It belongs to the table.
+    Fits(Vocabulary),
+    /// Why it cannot be used.
+    Unusable(String),
+}
+
+impl<'a> Facts<'a> {
+    fn of(common: &Common, checkpoint: &'a Checkpoint) -> Outcome<Self> {
+        let config = checkpoint.config();
+        let mut warnings = checkpoint.warnings().to_vec();
+        let mut dtypes = BTreeMap::new();
+        for tensor in checkpoint.tensors() {
+            let (tensors, bytes) = dtypes.entry(tensor.dtype.to_string()).or_insert((0, 0));
+            *tensors += 1;
+            *bytes += tensor.byte_count();
+        }
+        let vocabulary = if config.add_expanded_embeddings {
+            match load::vocabulary(common) {
+                Ok(None) => Subwords::Missing,
+                Ok(Some(vocabulary)) => match vocabulary.check_rows(config.subword_vocab_size) {
+                    Ok(warning) => {
+                        warnings.extend(warning);
+                        warnings.extend(lacks_end(&vocabulary));
+                        Subwords::Fits(vocabulary)
+                    }
+                    Err(error) => Subwords::Unusable(error.message().to_owned()),
+                },
+                // A file that was asked for must be readable; the folder's own is one of its facts.
+                Err(error) if common.subwords.is_some() => return Err(error.into()),
+                Err(error) => Subwords::Unusable(error.message().to_owned()),
+            }
+        } else {
+            Subwords::NotNeeded
+        };
+        Ok(Self { checkpoint, config, parts: parameters_by_part(config), dtypes, vocabulary, warnings })
+    }
+
+    fn parameters(&self) -> u64 {
+        self.parts.iter().map(|(_, count)| count).sum()
+    }
+
+    fn sliding_layers(&self) -> usize {
+        self.config.layer_types.iter().filter(|kind| **kind == LayerType::Sliding).count()
+    }
+
+    /// Bytes of a session that don't grow: the mLSTM states of the local layers, and two hidden vectors.
+    fn state_bytes(&self) -> u64 {
+        let c = self.config;
+        let layer = c.num_local_heads * (c.mlstm_key_dim() * (c.mlstm_value_dim() + 1) + 1);
+        4 * ((c.num_local_encoder_layers + c.num_local_decoder_layers) * layer + 2 * c.hidden_size) as u64
+    }
+
+    /// Bytes of keys and values of one patch in `layers` layers.
+    fn kv_bytes(&self, layers: usize) -> u64 {
+        8 * layers as u64 * self.config.key_value_width() as u64
+    }
+
+    fn block(&self) -> &'static str {
+        match self.config.block_type {
+            BlockType::ReorderedNorm => "reordered_norm",
+            BlockType::PreNorm => "pre_norm",
+        }
+    }
+
+    fn qk_norm(&self) -> &'static str {
+        match self.config.qk_norm {
+            QkNorm::None => "none",
+            QkNorm::Whole => "whole projection",
+            QkNorm::PerHead => "per head",
+        }
+    }
+
+    fn to_json(&self) -> Value {
+        let c = self.config;
+        let (layers, sliding) = (c.num_hidden_layers, self.sliding_layers());
+        let parts: serde_json::Map<String, Value> =
+            self.parts.iter().map(|(part, count)| (part.to_string(), json!(count))).collect();
+        let dtypes: serde_json::Map<String, Value> = self
+            .dtypes
+            .iter()
+            .map(|(name, (tensors, bytes))| (name.clone(), json!({ "tensors": tensors, "bytes": bytes })))
+            .collect();
+        let memory: serde_json::Map<String, Value> =
+            FORMATS.iter().map(|&(name, format)| (name.to_owned(), json!(device_bytes(c, format)))).collect();
+        let vocabulary = match &self.vocabulary {
+            Subwords::NotNeeded => json!({ "status": "not needed" }),
+            Subwords::Missing => json!({ "status": "missing", "needed": c.original_identifier }),
+            Subwords::Fits(v) => {
+                json!({ "status": "fits", "subwords": v.len(), "eos": v.eos(), "bos": v.bos(), "pad": v.pad() })
+            }
+            Subwords::Unusable(why) => json!({ "status": "unusable", "reason": why }),
+        };
+        json!({
+            "model": self.checkpoint.origin(),
+            "parameters": self.parameters(),
+            "parameters_by_part": parts,
+            "dtypes": dtypes,
+            "memory_bytes": memory,
+            "state_bytes_per_session": self.state_bytes(),
+            "kv_bytes_per_patch": self.kv_bytes(layers),
+            "kv_bytes_per_patch_beyond_window": self.kv_bytes(layers - sliding),
+            "block_type": self.block(),
+            "qk_norm": self.qk_norm(),
+            "full_attention_layers": layers - sliding,
+            "sliding_attention_layers": sliding,
+            "sliding_window": (sliding > 0).then_some(c.sliding_window),
+            "rope_theta": c.rope_theta,
+            "suffix_table_rows": c.add_expanded_embeddings.then_some(c.subword_vocab_size),
+            "vocabulary": vocabulary,
+            "config": c.to_json(),
+            "warnings": self.warnings,
+        })
+    }
+
+    fn to_text(&self) -> String {
+        let c = self.config;
+        let mut text = format!("{}\n", one_line(self.checkpoint.origin()));
+        let mut line = |name: &str, value: String| {
+            // Writing to a string does not fail.
+            let _ = writeln!(text, "  {name:<22}{value}");
+        };
+        line("parameters", count(self.parameters()));
+        for (part, parameters) in &self.parts {
+            line(&format!("  {part}"), count(*parameters));
+        }
+        for (dtype, (tensors, bytes)) in &self.dtypes {
+            line("stored", format!("{tensors} tensors of {dtype}, {}", size(*bytes)));
+        }
+        for (name, format) in FORMATS {
+            line("memory", format!("{} with --quantize {name}", size(device_bytes(c, format))));
+        }
+        line("memory per session", format!("{}, and {}", size(self.state_bytes()), self.growth()));
+        line("hidden size", count(c.hidden_size as u64));
+        line(
+            "global blocks",
+            format!(
+                "{}, {}, {} query heads and {} key/value heads of {}, feed-forward {}, q/k norm: {}",
+                c.num_hidden_layers,
+                self.block(),
+                c.num_attention_heads,
+                c.num_key_value_heads,
+                c.head_dim,
+                count(c.intermediate_size as u64),
+                self.qk_norm()
+            ),
+        );
+        line("attention", self.attention());
+        line("rotary base", format!("{}, scaling: {}", c.rope_theta, scaling(&c.rope_scaling)));
+        line(
+            "local layers",
+            format!(
+                "{} before and {} behind the global blocks, {} heads, feed-forward {}",
+                c.num_local_encoder_layers,
+                c.num_local_decoder_layers,
+                c.num_local_heads,
+                count(c.local_intermediate_size as u64)
+            ),
+        );
+        line("suffix table", self.table());
+        for warning in &self.warnings {
+            line("warning", one_line(warning));
+        }
+        text
+    }
+
+    /// What a session grows by.
+    fn growth(&self) -> String {
+        let (layers, sliding) = (self.config.num_hidden_layers, self.sliding_layers());
+        let all = size(self.kv_bytes(layers));
+        if sliding == 0 {
+            return format!("{all} a patch");
+        }
+        let later = size(self.kv_bytes(layers - sliding));
+        format!("{all} a patch, {later} beyond the window")
+    }
+
+    fn attention(&self) -> String {
+        let (layers, sliding) = (self.config.num_hidden_layers, self.sliding_layers());
+        match sliding {
+            0 => format!("{layers} layers see everything"),
+            _ => format!(
+                "{} layers see everything, {sliding} the last {} patches",
+                layers - sliding,
+                count(self.config.sliding_window as u64)
+            ),
+        }
+    }
+
+    fn table(&self) -> String {
+        let rows = count(self.config.subword_vocab_size as u64);
+        match &self.vocabulary {
+            Subwords::NotNeeded => "none".to_owned(),
+            Subwords::Missing => {
+                let source = self.config.original_identifier.as_deref().unwrap_or("the source model");
+                let source = one_line(source);
+                format!("{rows} rows; needs the tokenizer.json of {source} (--subwords FILE, or into the folder)")
+            }
+            Subwords::Fits(vocabulary) => format!("{rows} rows, for {} subwords", count(vocabulary.len() as u64)),
+            Subwords::Unusable(why) => format!("{rows} rows; the vocabulary cannot be used: {}", one_line(why)),
+        }
+    }
+}
+
+/// Texts begin with the id that also ends them, so some subword must stand for it.
+fn lacks_end(vocabulary: &Vocabulary) -> Option<String> {
+    let has_end = vocabulary.iter().any(|(_, sequence)| sequence == [END_ID]);
+    let message = "no subword stands for <bos>, so no text can begin: the tokenizer_config.json beside the tokenizer.json \
+                   should be the source model's, and name an eos_token that the latter has";
+    (!has_end).then(|| message.to_owned())
+}
+
+fn scaling(scaling: &RopeScaling) -> String {
+    match scaling {
+        RopeScaling::None => "none".to_owned(),
+        RopeScaling::Linear { factor } => format!("linear, factor {factor}"),
+        RopeScaling::Llama3 { factor, .. } => format!("llama3, factor {factor}"),
+        RopeScaling::Yarn { factor, attention_factor, .. } => {
+            format!("YaRN, factor {factor}, attention factor {attention_factor}")
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! From the common options to a checkpoint, its vocabulary and a loaded model; and files that users name.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use bolmo_runtime::checkpoint::MemoryFile;
+use bolmo_runtime::{
+    AdapterChoice, Checkpoint, Engine, EngineOptions, Error, ErrorKind, LoadOptions, Model, Result, Vocabulary,
+    WeightFormat, block_on,
+};
+
+use crate::args::{Common, Quantize};
+use crate::output::note;
+use crate::progress::Progress;
+
+/// The demo model, which the command carries with it.
+mod demo {
+    pub const NAME: &str = "the built-in demo model";
+    pub const CONFIG: &[u8] = include_bytes!("../../demo-model/config.json");
+    pub const WEIGHTS: &[u8] = include_bytes!("../../demo-model/model.safetensors");
+    pub const TOKENIZER: &[u8] = include_bytes!("../../demo-model/tokenizer.json");
+    pub const TOKENIZER_CONFIG: &[u8] = include_bytes!("../../demo-model/tokenizer_config.json");
+}
+
+/// Prompts, texts and lists above this are refused: they are mistakes, such as a device named as a file.
+const MAX_INPUT_BYTES: u64 = 256 << 20;
+
+/// Opens the checkpoint that the options name; weights stay where they are.
+pub fn checkpoint(common: &Common) -> Result<Checkpoint> {
+    let mut checkpoint = match &common.model {
+        Some(dir) => Checkpoint::open(dir)?,
+        None => {
+            let weights = MemoryFile::new(format!("{}/model.safetensors", demo::NAME), demo::WEIGHTS);
+            Checkpoint::from_parts(demo::NAME, demo::CONFIG, vec![Box::new(weights)])?
+        }
+    };
+    if let Some(theta) = common.rope_theta {
+        checkpoint.override_rope_theta(theta)?;
+    }
+    Ok(checkpoint)
+}
+
+/// The vocabulary that belongs to the model: the file that was named, else the folder's own, else none.
+pub fn vocabulary(common: &Common) -> Result<Option<Vocabulary>> {
+    if let Some(path) = &common.subwords {
+        return if path.is_dir() {
+            Vocabulary::open(&path.join("tokenizer.json")).map(Some)
+        } else {
+            Vocabulary::open(path).map(Some)
+        };
+    }
+    match &common.model {
+        None => Vocabulary::from_json(demo::TOKENIZER, Some(demo::TOKENIZER_CONFIG), demo::NAME).map(Some),
+        Some(dir) => {
+            let path = dir.join("tokenizer.json");
+            if path.exists() { Vocabulary::open(&path).map(Some) } else { Ok(None) }
+        }
+    }
+}
+
+/// How matrices are to be kept.
+pub fn format(quantize: Quantize) -> Result<WeightFormat> {
+    match quantize {
+        Quantize::F32 => Ok(WeightFormat::F32),
+        Quantize::F16 => Ok(WeightFormat::F16),
+        Quantize::Q8 | Quantize::Q4 => Err(Error::new(
+            ErrorKind::Unsupported,
+            "--quantize q8 and q4 come with a later version; use --quantize f16",
+        )),
+    }
+}
+
+/// Opens the adapter and loads the model. `stop` is asked now and then whether to give up.
+pub fn model(common: &Common, stop: &(dyn Fn() -> bool + Sync)) -> Result<Model> {
+    let mut options = LoadOptions::default();
+    options.format = Some(format(common.quantize)?);
+    let checkpoint = checkpoint(common)?;
+    if checkpoint.config().add_expanded_embeddings {
+        options.vocabulary = vocabulary(common)?;
+    } else if common.subwords.is_some() && !common.quiet {
+        note("warning", &format!("{}: has no suffix table, so --subwords is not used", checkpoint.origin()));
+    }
+    let mut engine_options = EngineOptions::default();
+    engine_options.adapter = AdapterChoice::parse(&common.adapter);
+    let engine = block_on(Engine::open(&engine_options))?;
+    let mut progress = Progress::of_weights("loading", common);
+    let model = block_on(Model::load(&engine, &checkpoint, options, &mut |done, total| {
+        progress.update(done, total);
+        !stop()
+    }))?;
+    drop(progress);
+    if !common.quiet {
+        for warning in model.warnings() {
+            note("warning", warning);
+        }
+    }
+    Ok(model)
+}
+
+/// The contents of a file that the user named; `-` is standard input.
+pub fn read_input(path: &Path) -> Result<Vec<u8>> {
+    let name = if is_stdin(path) { "standard input".into() } else { path.display().to_string() };
+    let failed = |what: &str, error: std::io::Error| {
+        let kind = match error.kind() {
+            std::io::ErrorKind::NotFound => ErrorKind::NotFound,
+            _ => ErrorKind::Io,
+        };
+        Error::new(kind, format!("{name}: cannot be {what}: {error}"))
+    };
+    let mut bytes = Vec::new();
+    if is_stdin(path) {
+        std::io::stdin().lock().take(MAX_INPUT_BYTES + 1).read_to_end(&mut bytes).map_err(|e| failed("read", e))?;
+    } else {
+        let file = File::open(path).map_err(|e| failed("opened", e))?;
+        file.take(MAX_INPUT_BYTES + 1).read_to_end(&mut bytes).map_err(|e| failed("read", e))?;
+    }
+    if bytes.len() as u64 > MAX_INPUT_BYTES {
+        return Err(Error::new(
+            ErrorKind::InvalidArgument,
+            format!("{name}: is longer than {MAX_INPUT_BYTES} bytes; give a part of it"),
+        ));
+    }
+    Ok(bytes)
+}
+
+fn is_stdin(path: &Path) -> bool {
+    path.as_os_str() == "-"
+}

@@ -1,0 +1,45 @@
+//! The `bolmo` command: byte-level language models from a terminal.
+
+mod args;
+mod devices;
+mod environment;
+mod generate;
+mod info;
+mod init;
+mod interrupt;
+mod load;
+mod numbers;
+mod output;
+mod patches;
+mod progress;
+mod score;
+mod tensors;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Cli, Command, Common};
+use output::Outcome;
+
+fn main() -> ExitCode {
+    environment::silence_display_probe();
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("error")).init();
+    let Cli { common, command } = Cli::parse();
+    match run(&common, command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn run(common: &Common, command: Command) -> Outcome {
+    // Before any work, and for every command alike.
+    load::format(common.quantize)?;
+    match command {
+        Command::Generate(args) => generate::run(common, &args),
+        Command::Score(args) => score::run(common, &args),
+        Command::Info => info::run(common),
+        Command::Devices => devices::run(common),
+        Command::Init(args) => init::run(common, &args),
+    }
+}

@@ -1,0 +1,102 @@
+//! Numbers as users type them, each with the range it must be in.
+
+use std::fmt::Display;
+use std::str::FromStr;
+
+/// Reads a number and checks it; `range` finishes the sentence "expected …".
+fn ranged<T: FromStr + Display>(text: &str, range: &str, fits: impl Fn(&T) -> bool) -> Result<T, String> {
+    text.trim().parse().ok().filter(fits).ok_or_else(|| format!("expected {range}"))
+}
+
+/// 1, 2, …
+pub fn at_least_one(text: &str) -> Result<usize, String> {
+    ranged(text, "a whole number of at least 1", |&n: &usize| n >= 1)
+}
+
+/// 0, 1, …
+pub fn whole(text: &str) -> Result<usize, String> {
+    ranged(text, "a whole number of at least 0", |_| true)
+}
+
+/// Any seed.
+pub fn seed(text: &str) -> Result<u64, String> {
+    ranged(text, "a whole number from 0 to 18446744073709551615", |_| true)
+}
+
+/// Any finite number.
+pub fn finite(text: &str) -> Result<f32, String> {
+    ranged(text, "a finite number", |x: &f32| x.is_finite())
+}
+
+/// 0 or a finite number above.
+pub fn zero_or_above(text: &str) -> Result<f32, String> {
+    ranged(text, "0 or a finite number above", |x: &f32| x.is_finite() && *x >= 0.0)
+}
+
+/// A finite number above 0.
+pub fn above_zero(text: &str) -> Result<f32, String> {
+    ranged(text, "a finite number above 0", |x: &f32| x.is_finite() && *x > 0.0)
+}
+
+/// From 0 to 1.
+pub fn share(text: &str) -> Result<f32, String> {
+    ranged(text, "a number from 0 to 1", |x: &f32| (0.0..=1.0).contains(x))
+}
+
+/// Above 0, up to 1.
+pub fn share_above_zero(text: &str) -> Result<f32, String> {
+    ranged(text, "a number above 0 and up to 1", |x: &f32| *x > 0.0 && *x <= 1.0)
+}
+
+/// A base of rotary frequencies.
+pub fn rope_theta(text: &str) -> Result<f64, String> {
+    ranged(text, "a number above 1 and at most 1e15", |x: &f64| *x > 1.0 && *x <= 1e15)
+}
+
+/// `BYTE=X`, where BYTE is one character of one byte or `0xNN`.
+pub fn byte_bias(text: &str) -> Result<(u8, f32), String> {
+    // The number holds no `=`, so the byte itself may be one.
+    let (byte, bias) = text.rsplit_once('=').ok_or("expected BYTE=X, as in e=2.5 or 0x0a=-100")?;
+    let hexadecimal = byte
+        .strip_prefix("0x")
+        .filter(|digits| matches!(digits.len(), 1 | 2) && digits.chars().all(|digit| digit.is_ascii_hexdigit()));
+    let byte = match (byte.as_bytes(), hexadecimal.and_then(|digits| u8::from_str_radix(digits, 16).ok())) {
+        (_, Some(byte)) => byte,
+        (&[byte], None) => byte,
+        (bytes, None) if byte.chars().count() == 1 => {
+            let all: Vec<String> = bytes.iter().map(|b| format!("0x{b:02x}")).collect();
+            return Err(format!("{byte} has {} bytes; name one of them: {}", bytes.len(), all.join(", ")));
+        }
+        _ => return Err(format!("expected one character or 0x00 to 0xff before the =, found {byte:?}")),
+    };
+    Ok((byte, finite(bias).map_err(|range| format!("{range} after the =, found {bias:?}"))?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn biases_of_odd_bytes() {
+        for (text, expected) in
+            [("e=2.5", (b'e', 2.5)), ("==1", (b'=', 1.0)), ("-=-3", (b'-', -3.0)), ("0xfF=0", (255, 0.0))]
+        {
+            assert_eq!(byte_bias(text), Ok(expected), "{text}");
+        }
+        for text in ["", "e", "=1", "e=", "ab=1", "0x=1", "0x100=1", "0x+1=1", "e=nan", "e=inf", "\u{e9}=1"] {
+            assert!(byte_bias(text).is_err(), "{text}");
+        }
+        assert!(byte_bias("\u{e9}=1").is_err_and(|e| e.contains("0xc3, 0xa9")));
+    }
+
+    #[test]
+    fn ranges_hold_at_their_ends() {
+        assert_eq!(at_least_one("1"), Ok(1));
+        assert!(["0", "-1", "1.5", "x", "", "99999999999999999999999"].iter().all(|t| at_least_one(t).is_err()));
+        assert_eq!((zero_or_above("0"), share("1"), share_above_zero("1")), (Ok(0.0), Ok(1.0), Ok(1.0)));
+        assert!(["-0.1", "nan", "inf", "1e99"].iter().all(|t| zero_or_above(t).is_err()));
+        assert!(["0", "1.1", "nan"].iter().all(|t| share_above_zero(t).is_err()));
+        assert!(["0", "-1", "inf"].iter().all(|t| above_zero(t).is_err()));
+        assert!(["1", "0", "inf", "nan"].iter().all(|t| rope_theta(t).is_err()));
+    }
+}

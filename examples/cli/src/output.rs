@@ -1,0 +1,139 @@
+//! Standard output and standard error: results, failures, and sizes in words.
+
+use std::io::{self, ErrorKind as IoKind, Write};
+use std::process::ExitCode;
+
+use bolmo_runtime::{Error, ErrorKind};
+use serde_json::Value;
+
+use crate::args::usage_error;
+
+/// Why a command did not end well.
+#[derive(Debug)]
+pub enum Failure {
+    /// The work failed.
+    Work(Error),
+    /// The command (its name) was used wrongly.
+    Usage(&'static str, String),
+    /// Nobody reads the output any more, which is no mistake: `bolmo … | head` ends so.
+    OutputClosed,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Failure::Work(error)
+    }
+}
+
+impl Failure {
+    /// A failure of standard output.
+    pub fn of_output(error: &io::Error) -> Self {
+        match error.kind() {
+            IoKind::BrokenPipe => Failure::OutputClosed,
+            _ => Failure::Work(Error::new(ErrorKind::Io, format!("standard output: cannot be written: {error}"))),
+        }
+    }
+
+    /// Says it on standard error, and what the program's exit status is.
+    pub fn report(self) -> ExitCode {
+        match self {
+            Failure::Work(error) => {
+                note("error", error.message());
+                ExitCode::from(1)
+            }
+            Failure::Usage(command, message) => {
+                // Standard error may be closed; the status says it then.
+                let _ = usage_error(command, &one_line(&message)).print();
+                ExitCode::from(2)
+            }
+            Failure::OutputClosed => ExitCode::SUCCESS,
+        }
+    }
+}
+
+/// Results of commands.
+pub type Outcome<T = ()> = Result<T, Failure>;
+
+/// Writes to standard output at once. Unlike `print!` it does not panic when the reader has gone.
+pub fn write(text: &str) -> Outcome {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|e| Failure::of_output(&e))
+}
+
+/// Writes the one JSON object of a command.
+pub fn write_json(value: &Value) -> Outcome {
+    write(&format!("{value}\n"))
+}
+
+/// Writes a line `kind: message` to standard error; if that is closed, nobody wants to know.
+pub fn note(kind: &str, message: &str) {
+    let _ = writeln!(io::stderr(), "{kind}: {}", one_line(message));
+}
+
+/// The text on one line and without anything that steers a terminal: messages quote file names and file contents.
+pub fn one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for part in text.split(['\n', '\r']).map(str::trim).filter(|part| !part.is_empty()) {
+        if !line.is_empty() {
+            line.push_str("; ");
+        }
+        line.extend(part.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }));
+    }
+    line
+}
+
+/// A number of bytes for people: `17 bytes`, `1.24 MiB`.
+pub fn size(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    let mut value = bytes as f64;
+    let mut unit = None;
+    for name in UNITS {
+        if value < 1024.0 {
+            break;
+        }
+        value /= 1024.0;
+        unit = Some(name);
+    }
+    match unit {
+        None => format!("{bytes} bytes"),
+        Some(name) if value < 10.0 => format!("{value:.2} {name}"),
+        Some(name) => format!("{value:.1} {name}"),
+    }
+}
+
+/// A count for people: `325 120`.
+pub fn count(number: u64) -> String {
+    let digits = number.to_string();
+    let mut grouped = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            grouped.push(' ');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_counts_read_well() {
+        assert_eq!(
+            [size(0), size(1023), size(1024), size(1_302_440)].join(", "),
+            "0 bytes, 1023 bytes, 1.00 KiB, 1.24 MiB"
+        );
+        assert_eq!(size(u64::MAX), "16384.0 PiB");
+        assert_eq!(
+            [count(0), count(999), count(1000), count(7_630_000_000)].join(", "),
+            "0, 999, 1 000, 7 630 000 000"
+        );
+    }
+
+    #[test]
+    fn messages_stay_on_one_line_and_harmless() {
+        assert_eq!(one_line("a\n\n  Caused by:\r\n b\n"), "a; Caused by:; b");
+        assert_eq!(one_line("no \u{1b}[31mfile"), "no \u{fffd}[31mfile");
+    }
+}

@@ -1,0 +1,65 @@
+//! Running the built command and looking at what it leaves.
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+/// The command, on the adapter that `BOLMO_ADAPTER` names, if it is set.
+pub fn bolmo(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bolmo"));
+    command.args(args);
+    if let Ok(adapter) = std::env::var("BOLMO_ADAPTER")
+        && !args.contains(&"--adapter")
+    {
+        command.args(["--adapter", &adapter]);
+    }
+    command
+}
+
+/// Runs the command to its end.
+pub fn run(args: &[&str]) -> Output {
+    bolmo(args).output().expect("the command runs")
+}
+
+/// Standard output of a run that must succeed without a word on standard error.
+pub fn succeed(args: &[&str]) -> Vec<u8> {
+    let output = run(args);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{args:?}: {stderr}");
+    assert_eq!(stderr, "", "{args:?}");
+    output.stdout
+}
+
+/// The one JSON object of a run that must succeed.
+#[allow(dead_code)] // not every test program asks for JSON
+pub fn succeed_json(args: &[&str]) -> serde_json::Value {
+    let stdout = succeed(args);
+    serde_json::from_slice(&stdout).unwrap_or_else(|e| panic!("{args:?}: {e}: {}", String::from_utf8_lossy(&stdout)))
+}
+
+/// Checks that a run failed with `status` and one clean message, which it returns.
+#[allow(dead_code)] // not every test program makes mistakes
+pub fn message(args: &[&str], output: &Output, status: i32) -> String {
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(status), "{args:?}: {stderr}");
+    assert_eq!(stderr.lines().filter(|line| line.starts_with("error:")).count(), 1, "{args:?}: {stderr}");
+    assert!(stderr.starts_with("error: "), "{args:?}: {stderr}");
+    assert!(!stderr.contains("panicked") && !stderr.contains("RUST_BACKTRACE"), "{args:?}: {stderr}");
+    if status == 1 {
+        assert_eq!(stderr.trim_end().lines().count(), 1, "{args:?}: {stderr}");
+    }
+    assert!(output.stdout.is_empty(), "{args:?}: {:?}", String::from_utf8_lossy(&output.stdout));
+    stderr
+}
+
+/// Checks that `args` fail with `status` and a message that has `word` in it.
+#[allow(dead_code)] // not every test program makes mistakes
+pub fn fail(args: &[&str], status: i32, word: &str) {
+    let stderr = message(args, &run(args), status);
+    assert!(stderr.contains(word), "{args:?}: expected {word:?} in {stderr}");
+}
+
+/// The folder of the demo model.
+#[allow(dead_code)] // not every test program opens it
+pub fn demo_folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../demo-model")
+}

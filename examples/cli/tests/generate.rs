@@ -1,0 +1,181 @@
+//! `bolmo generate`, from outside.
+
+mod common;
+
+use std::fs;
+use std::io::{Read, Write};
+use std::process::Stdio;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use common::{bolmo, demo_folder, succeed, succeed_json};
+use serde_json::json;
+
+const PROMPT: &str = "Language modeling is ";
+/// What the reference implementation chose behind [`PROMPT`], greedily and with the weights of the demo model.
+const CHOSEN: [u16; 83] = [
+    361, 36, 119, 381, 362, 103, 112, 101, 119, 379, 36, 109, 374, 36, 120, 108, 365, 36, 119, 381, 362, 103, 112, 101,
+    119, 379, 36, 109, 374, 36, 120, 108, 365, 36, 119, 381, 362, 103, 112, 101, 119, 379, 36, 109, 374, 36, 120, 108,
+    365, 36, 119, 381, 362, 103, 112, 101, 119, 379, 36, 109, 374, 36, 120, 108, 365, 36, 119, 381, 362, 103, 112, 101,
+    119, 379, 36, 109, 374, 36, 120, 108, 365, 36, 119,
+];
+
+fn chosen_bytes() -> Vec<u8> {
+    CHOSEN.iter().map(|&id| u8::try_from(id % 260 - 4).expect("a byte")).collect()
+}
+
+fn golden_args() -> Vec<&'static str> {
+    vec!["generate", PROMPT, "--max-bytes", "83"]
+}
+
+#[test]
+fn the_demo_model_writes_what_the_reference_wrote() {
+    assert_eq!(String::from_utf8_lossy(&succeed(&golden_args())), String::from_utf8_lossy(&chosen_bytes()));
+
+    let made = succeed_json(&[&golden_args()[..], &["--json"]].concat());
+    let patches = CHOSEN.iter().filter(|&&id| id >= 260).count();
+    let prompt_ids: Vec<u16> = std::iter::once(1).chain(PROMPT.bytes().map(|b| u16::from(b) + 4)).collect();
+    assert_eq!(made["ids"], json!(&CHOSEN[..]));
+    assert_eq!(made["text"], json!(String::from_utf8(chosen_bytes()).unwrap()));
+    assert_eq!(STANDARD.decode(made["bytes_base64"].as_str().unwrap()).unwrap(), chosen_bytes());
+    assert_eq!(made["prompt_ids"], json!(prompt_ids));
+    assert_eq!((&made["patches"], &made["stop"]), (&json!(patches), &json!("budget")));
+    assert!(made["prefill_seconds"].is_f64() && made["decode_seconds"].is_f64());
+    assert!(made["adapter"].as_str().is_some_and(|name| !name.is_empty()));
+}
+
+#[test]
+fn the_demo_folder_is_the_demo_model() {
+    let folder = demo_folder();
+    let folder = folder.to_str().unwrap();
+    let tokenizer = format!("{folder}/tokenizer.json");
+    for more in [vec!["--model", folder], vec!["--model", folder, "--subwords", &tokenizer], vec!["--subwords", folder]]
+    {
+        assert_eq!(succeed(&[&golden_args()[..], &more].concat()), chosen_bytes(), "{more:?}");
+    }
+}
+
+#[test]
+fn prompts_come_from_files_and_standard_input_as_well() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("prompt");
+    // No UTF-8, and nothing that a line-wise reader would keep.
+    fs::write(&file, b"\xff\xfe\0\r\n").unwrap();
+    let from_file = succeed_json(&["generate", "--prompt-file", file.to_str().unwrap(), "--max-bytes", "3", "--json"]);
+    assert_eq!(from_file["prompt_ids"], json!([1, 259, 258, 4, 17, 14]));
+
+    let mut child = bolmo(&["generate", "--prompt-file", "-", "--max-bytes", "83"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(PROMPT.as_bytes()).unwrap();
+    assert_eq!(child.wait_with_output().unwrap().stdout, chosen_bytes());
+}
+
+#[test]
+fn begin_of_text_can_be_left_out_and_can_be_all() {
+    let without = succeed_json(&["generate", "ab", "--no-bos", "--max-bytes", "2", "--json"]);
+    assert_eq!(without["prompt_ids"], json!([101, 102]));
+    let only = succeed_json(&["generate", "", "--max-bytes", "2", "--json"]);
+    assert_eq!(only["prompt_ids"], json!([1]));
+}
+
+#[test]
+fn stop_strings_end_the_text() {
+    let text = String::from_utf8(chosen_bytes()).unwrap();
+    let before = &text[..text.find("in the").unwrap()];
+    let args = [&golden_args()[..], &["--stop", "never", "--stop", "in the"]].concat();
+    assert_eq!(succeed(&args), before.as_bytes());
+    let made = succeed_json(&[&args[..], &["--json"]].concat());
+    assert_eq!((&made["text"], &made["stop"]), (&json!(before), &json!("stop-string")));
+    // The ids are those that were chosen, the stop string's included.
+    assert_eq!(made["ids"].as_array().unwrap().len(), before.len() + "in the".len());
+}
+
+#[test]
+fn equal_seeds_draw_equal_bytes() {
+    let draw = |seed: &str| {
+        let sampling = ["--temperature", "1.5", "--top-k", "200", "--top-p", "0.99", "--min-p", "0.0001"];
+        succeed(&[&["generate", "import", "--max-bytes", "40", "--seed", seed], &sampling[..]].concat())
+    };
+    let first = draw("7");
+    assert_eq!(first, draw("7"));
+    assert_ne!(first, draw("8"));
+}
+
+#[test]
+fn biases_act() {
+    let args = ["generate", "a", "--max-bytes", "5", "--logit-bias", "z=1000", "--boundary-bias", "-1000", "--json"];
+    let made = succeed_json(&args);
+    assert_eq!((&made["text"], &made["patches"]), (&json!("zzzzz"), &json!(0)));
+    let made = succeed_json(&["generate", "a", "--max-bytes", "3", "--logit-bias", "0xff=1000", "--json"]);
+    assert_eq!((&made["text"], &made["bytes_base64"]), (&json!("\u{fffd}\u{fffd}\u{fffd}"), &json!("////")));
+    // The end of the text is chosen once every byte is as good as forbidden.
+    let none: Vec<String> = (0..=255).map(|byte| format!("--logit-bias=0x{byte:02x}=-100000")).collect();
+    let mut args = vec!["generate", "a", "--json"];
+    args.extend(none.iter().map(String::as_str));
+    let made = succeed_json(&args);
+    assert_eq!((&made["text"], &made["stop"]), (&json!(""), &json!("end")));
+    assert!(made["ids"] == json!([1]) || made["ids"] == json!([261]), "{made}");
+}
+
+#[test]
+fn patches_are_shown() {
+    let mut marked = String::new();
+    for (i, (byte, id)) in chosen_bytes().into_iter().zip(CHOSEN).enumerate() {
+        marked.push(char::from(byte));
+        if id >= 260 && i + 1 < CHOSEN.len() {
+            marked.push('|');
+        }
+    }
+    let args = [&golden_args()[..], &["--show-patches"]].concat();
+    assert_eq!(String::from_utf8(succeed(&args)).unwrap(), marked);
+    assert_eq!(String::from_utf8(succeed(&[&args[..], &["--color", "never"]].concat())).unwrap(), marked);
+
+    let coloured = String::from_utf8(succeed(&[&args[..], &["--color", "always"]].concat())).unwrap();
+    assert!(coloured.contains("\u{1b}[36m") && coloured.contains("\u{1b}[33m"), "{coloured}");
+    let forced = bolmo(&args).env("CLICOLOR_FORCE", "1").env_remove("NO_COLOR").output().unwrap();
+    assert_eq!(String::from_utf8(forced.stdout).unwrap(), coloured);
+}
+
+#[test]
+fn half_precision_weights_work() {
+    assert_eq!(succeed(&["generate", PROMPT, "--max-bytes", "10", "--quantize", "f16"]).len(), 10);
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_mistake() {
+    for more in [&[][..], &["--show-patches"], &["--json"]] {
+        let args = [&["generate", "import os", "--max-bytes", "2000"], more].concat();
+        let mut child = bolmo(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut stdout = child.stdout.take().unwrap();
+        if more != ["--json"] {
+            stdout.read_exact(&mut [0; 5]).unwrap();
+        }
+        drop(stdout);
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{args:?}");
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{args:?}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupt_keeps_what_there_is() {
+    let mut child = bolmo(&["generate", PROMPT, "--max-bytes", "10000000"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut text = vec![0; 20];
+    child.stdout.as_mut().unwrap().read_exact(&mut text).unwrap();
+    let id = child.id().to_string();
+    assert!(std::process::Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    assert_eq!(output.status.code(), Some(0));
+    text.extend(output.stdout);
+    let both = text.len().min(CHOSEN.len());
+    assert_eq!(text[..both], chosen_bytes()[..both]);
+}

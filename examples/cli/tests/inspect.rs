@@ -1,0 +1,80 @@
+//! `bolmo info`, `bolmo devices` and `bolmo init`, from outside.
+
+mod common;
+
+use std::fs;
+
+use common::{bolmo, demo_folder, succeed, succeed_json};
+use serde_json::json;
+
+#[test]
+fn info_tells_what_the_demo_model_is() {
+    let info = succeed_json(&["info", "--json"]);
+    assert_eq!(info["parameters"], json!(323_404));
+    let parts = info["parameters_by_part"].as_object().unwrap();
+    assert_eq!(parts.values().map(|n| n.as_u64().unwrap()).sum::<u64>(), 323_404);
+    assert_eq!(info["memory_bytes"]["f32"], json!(4 * 323_404));
+    assert!(info["memory_bytes"]["f16"].as_u64().unwrap() < 4 * 323_404 * 6 / 10);
+    assert_eq!(info["dtypes"]["F32"]["bytes"], json!(4 * 323_404));
+    assert_eq!((&info["suffix_table_rows"], &info["vocabulary"]["status"]), (&json!(811), &json!("fits")));
+    assert_eq!((&info["rope_theta"], &info["full_attention_layers"]), (&json!(500_000.0), &json!(2)));
+    assert_eq!(succeed_json(&["info", "--json", "--rope-theta", "1e6"])["rope_theta"], json!(1e6));
+    assert!(String::from_utf8(succeed(&["info"])).unwrap().contains("323 404"));
+}
+
+#[test]
+fn info_needs_no_adapter() {
+    let output = bolmo(&["info", "--adapter", "no such adapter"]).env("VK_DRIVER_FILES", "/nowhere").output().unwrap();
+    assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()), (Some(0), ""));
+}
+
+#[test]
+fn info_tells_what_a_folder_lacks() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["config.json", "model.safetensors"] {
+        fs::copy(demo_folder().join(name), dir.path().join(name)).unwrap();
+    }
+    let folder = dir.path().to_str().unwrap();
+    let status = || succeed_json(&["info", "--json", "--model", folder]);
+    assert_eq!(status()["vocabulary"], json!({ "status": "missing", "needed": "allenai/dolma2-tokenizer" }));
+    fs::write(dir.path().join("tokenizer.json"), "{}").unwrap();
+    assert_eq!(status()["vocabulary"]["status"], json!("unusable"));
+    // Without the names of its specials the vocabulary fits, and yet no text can begin.
+    fs::copy(demo_folder().join("tokenizer.json"), dir.path().join("tokenizer.json")).unwrap();
+    let info = status();
+    assert_eq!(info["vocabulary"]["status"], json!("fits"));
+    assert!(info["warnings"][0].as_str().unwrap().contains("tokenizer_config.json"), "{info}");
+}
+
+#[test]
+fn devices_are_listed_with_reasons() {
+    let list = succeed_json(&["devices", "--json"]);
+    for adapter in list["adapters"].as_array().unwrap() {
+        assert!(adapter["name"].is_string() && adapter["reason"].is_string(), "{adapter}");
+        assert_eq!(adapter["chosen"], json!(adapter["index"] == list["chosen"]));
+    }
+    let none = succeed_json(&["devices", "--json", "--adapter", "no such adapter"]);
+    assert_eq!((&none["chosen"], none["adapters"].is_array()), (&json!(null), true));
+    succeed(&["devices"]);
+}
+
+#[test]
+fn a_random_checkpoint_can_be_used() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let made =
+        succeed_json(&["init", "--preset", "nano", "--out", &out("a"), "--seed", "3", "--dtype", "bf16", "--json"]);
+    assert_eq!((&made["preset"], &made["dtype"], &made["shards"]), (&json!("nano"), &json!("bf16"), &json!(1)));
+
+    let info = succeed_json(&["info", "--json", "--model", &out("a")]);
+    assert_eq!((&info["parameters"], &info["vocabulary"]["status"]), (&made["parameters"], &json!("fits")));
+    assert!(info["dtypes"]["BF16"].is_object());
+    assert_eq!(info["warnings"], json!([]));
+    let generated = succeed(&["generate", "a", "--model", &out("a"), "--max-bytes", "4", "--logit-bias", "b=1000"]);
+    assert_eq!(generated, b"bbbb");
+
+    succeed(&["init", "--preset", "nano", "--out", &out("b"), "--seed", "3", "--dtype", "bf16"]);
+    succeed(&["init", "--preset", "nano", "--out", &out("c"), "--seed", "4", "--dtype", "bf16"]);
+    let weights = |name: &str| fs::read(dir.path().join(name).join("model.safetensors")).unwrap();
+    assert!(weights("a") == weights("b") && weights("a") != weights("c"));
+}
