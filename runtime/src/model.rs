@@ -8,7 +8,7 @@ use crate::checkpoint::Checkpoint;
 use crate::config::{Config, RopeScaling};
 use crate::error::{Error, ErrorKind, Result};
 use crate::gpu::{Engine, Gpu, Recorder};
-use crate::layout::expected_tensors;
+use crate::layout::{Part, expected_tensors, parameters_by_part};
 use crate::loader::{LoadProgress, Loader};
 use crate::rope::inverse_frequencies;
 use crate::suffix::SuffixTrie;
@@ -22,7 +22,7 @@ use crate::workspace::Workspace;
 pub struct LoadOptions {
     /// How matrices are kept on the device; norms and biases stay f32. f32 unless set.
     pub format: Option<WeightFormat>,
-    /// The source model's vocabulary, needed by models with a suffix table.
+    /// The source model's vocabulary, needed by models with a suffix table; others ignore it.
     pub vocabulary: Option<Vocabulary>,
 }
 
@@ -42,6 +42,8 @@ pub(crate) struct Inner {
     /// Inverse frequencies and factor of plain and of scaled rotations.
     pub(crate) rope: [(Vec<f64>, f64); 2],
     pub(crate) fingerprint: u128,
+    /// Products that a byte takes if it ends a patch, attention apart.
+    pub(crate) weights_per_row: u64,
     warnings: Vec<String>,
     /// Workspaces for long stretches, handed out for the time of a call.
     spare: Mutex<Vec<(Workspace, Recorder)>>,
@@ -51,7 +53,7 @@ impl Model {
     /// Puts the weights of `checkpoint` on the device. `progress` hears of bytes done and in all, and may stop the work.
     ///
     /// # Errors
-    /// `InvalidArgument` if the vocabulary is missing or needless, `BadCheckpoint` for damaged weights (not finite) or a
+    /// `InvalidArgument` if a needed vocabulary is missing, `BadCheckpoint` for damaged weights (not finite) or a
     /// vocabulary of another model, `OutOfMemory`, `Unsupported`, `Cancelled`, `DeviceLost`.
     pub async fn load(
         engine: &Engine,
@@ -66,7 +68,11 @@ impl Model {
             (false, _) => None,
             (true, Some(vocabulary)) => {
                 warnings.extend(vocabulary.check_rows(config.subword_vocab_size)?);
-                Some(SuffixTrie::new(vocabulary))
+                warnings.extend(vocabulary.warning().map(str::to_owned));
+                let trie = SuffixTrie::new(vocabulary);
+                // Every text begins with this id: better to say now that nothing can be appended.
+                trie.suffixes(&[], &[config.special.bos])?;
+                Some(trie)
             }
             (true, None) => {
                 let source = config.original_identifier.as_deref().unwrap_or("the source model");
@@ -83,6 +89,9 @@ impl Model {
         let frequencies =
             |scaling| inverse_frequencies(config.head_dim, config.rope_theta, scaling, config.max_position_embeddings);
         let rope = [frequencies(&RopeScaling::None), frequencies(&config.rope_scaling)];
+        let tables = [Part::ByteEmbedding, Part::SuffixEmbedding];
+        let parameters = parameters_by_part(&config);
+        let weights_per_row = parameters.iter().filter(|(part, _)| !tables.contains(part)).map(|(_, n)| n).sum();
         let inner = Inner {
             engine: engine.clone(),
             config,
@@ -91,6 +100,7 @@ impl Model {
             suffixes,
             rope,
             fingerprint,
+            weights_per_row,
             warnings,
             spare: Mutex::default(),
         };

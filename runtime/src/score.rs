@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::model::Model;
-use crate::session::{Dump, Session, Tap};
+use crate::session::{CancelToken, Dump, Session, Tap};
 use crate::stages::{boundary, bytes, sample};
 
 /// What to score.
@@ -13,6 +13,8 @@ pub struct ScoreOptions {
     pub boundaries: Option<Vec<bool>>,
     /// Keep every tensor on the way; takes memory for about 600 floats and six times the hidden size an id.
     pub dump: bool,
+    /// Stops the scoring from another thread.
+    pub cancel: CancelToken,
 }
 
 /// How probable a text is.
@@ -95,7 +97,7 @@ impl Model {
     /// Scores plain ids as they are: nothing is added, and the last one never ends a patch, since it has no next byte.
     ///
     /// # Errors
-    /// `InvalidArgument` for fewer than two ids, ids 2, 3 or above 259, or boundaries of another length.
+    /// `InvalidArgument` for fewer than two ids, ids 2, 3 or above 259, or boundaries of another length; `Cancelled`.
     pub async fn score_ids(
         &self,
         ids: &[u32],
@@ -109,7 +111,7 @@ impl Model {
     /// Scores a text: `<bos>` goes before it and one newline after it as lookahead, neither of which is counted or dumped.
     ///
     /// # Errors
-    /// `InvalidArgument` for an empty text, or boundaries of another length than the text.
+    /// `InvalidArgument` for an empty text, or boundaries of another length than the text; `Cancelled`.
     pub async fn score_text(
         &self,
         text: &[u8],
@@ -139,6 +141,7 @@ impl Model {
         }
         let given = self.given_boundaries(ids.len(), framed, options)?;
         let mut session = Session::new(self).await?;
+        session.set_cancel_token(options.cancel.clone());
         let suffix_ids = match &self.inner.suffixes {
             Some(trie) if options.dump => Some(trie.suffixes(&[], ids)?),
             _ => None,

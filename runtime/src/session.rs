@@ -121,6 +121,11 @@ impl Session {
         self.cancel.clone()
     }
 
+    /// Lets `token` stop this session, instead of the one it has.
+    pub fn set_cancel_token(&mut self, token: CancelToken) {
+        self.cancel = token;
+    }
+
     /// Appends the id that begins a text.
     pub async fn append_bos(&mut self) -> Result<()> {
         let bos = self.model.config.special.bos;

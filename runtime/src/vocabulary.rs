@@ -41,10 +41,16 @@ pub struct Vocabulary {
     eos: Option<u32>,
     bos: Option<u32>,
     pad: Option<u32>,
+    /// What had to be guessed.
+    warning: Option<String>,
 }
 
+/// Names of the end of text in the families' own tokenizers, and of their padding, for want of a config that tells.
+const USUAL_EOS: [&str; 2] = ["<|endoftext|>", "<|end_of_text|>"];
+const USUAL_PAD: [&str; 1] = ["<|pad|>"];
+
 /// The names that `tokenizer_config.json` gives to the specials of the source model.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Names {
     eos: Option<String>,
     bos: Option<String>,
@@ -71,7 +77,8 @@ impl Vocabulary {
     /// Subwords that are named like a special of the byte vocabulary (`<pad>`, `<bos>`, `<eos>`, `<bpe_token_end>`)
     /// become that id. The tokens that the config names as eos and bos become id 1 and the one it names as pad id 0;
     /// a token that is both eos and pad becomes 1. Other added tokens are their literal text. A name in the config
-    /// that the vocabulary lacks counts as absent. `origin` says in messages where the contents came from.
+    /// that the vocabulary lacks counts as absent. Where none names the end of text, the families' usual names are tried, and
+    /// [`Vocabulary::warning`] says so. `origin` says in messages where the contents came from.
     ///
     /// # Errors
     /// Damaged or contradictory files, vocabularies of another kind, empty tokens, and vocabularies without a subword
@@ -112,7 +119,17 @@ impl Vocabulary {
             eos: None,
             bos: None,
             pad: None,
+            warning: None,
         };
+        let known = |name: &str| tokens.contains_key(name) || added.contains_key(name);
+        let (names, guessed) = names.clone().or_usual(known);
+        vocabulary.warning = guessed.then(|| {
+            format!(
+                "{origin}: no tokenizer_config.json beside it names the source model's end of text: took {}",
+                names.eos.as_deref().unwrap_or("none")
+            )
+        });
+        let names = &names;
         for (token, id) in tokens {
             let id = id_of(id, || format!("model.vocab, token {}", shown(token)))?;
             match added.get(token.as_str()) {
@@ -210,6 +227,11 @@ impl Vocabulary {
         }
     }
 
+    /// What had to be guessed, for want of a config that tells.
+    pub fn warning(&self) -> Option<&str> {
+        self.warning.as_deref()
+    }
+
     /// The number of subwords.
     #[allow(clippy::len_without_is_empty)] // It is never empty: every single byte is in it.
     pub fn len(&self) -> usize {
@@ -288,7 +310,25 @@ impl Names {
         if !config.is_object() {
             return Err(Error::bad_checkpoint(format!("expected an object, found {}", shown_value(config))));
         }
+        if config["tokenizer_class"] == "BolmoTokenizer" {
+            // The byte-level model's own config, which lies where the source model's would: its names are not subwords.
+            return Ok(Self::default());
+        }
         Ok(Self { eos: name("eos_token")?, bos: name("bos_token")?, pad: name("pad_token")? })
+    }
+
+    /// The same names, with the usual ones instead of an end of text that is not named or not in the vocabulary. Also tells
+    /// whether that was needed.
+    fn or_usual(mut self, known: impl Fn(&str) -> bool) -> (Self, bool) {
+        if self.eos.as_deref().is_some_and(&known) {
+            return (self, false);
+        }
+        let usual = |names: &[&str]| names.iter().find(|name| known(name)).map(|&name| name.to_owned());
+        self.eos = usual(&USUAL_EOS);
+        if !self.pad.as_deref().is_some_and(&known) {
+            self.pad = usual(&USUAL_PAD);
+        }
+        (self, true)
     }
 }
 
@@ -334,8 +374,7 @@ fn parse(json: &[u8]) -> Result<Value> {
     if values > MAX_VALUES {
         return Err(Error::unsupported(format!("expected at most {MAX_VALUES} JSON values, found up to {values}")));
     }
-    serde_json::from_slice(json)
-        .map_err(|error| Error::bad_checkpoint(format!("expected JSON, found an error: {error}")))
+    serde_json::from_slice(json).map_err(|error| Error::bad_checkpoint(format!("not valid JSON: {error}")))
 }
 
 fn too_large() -> Error {
@@ -499,7 +538,7 @@ pub(crate) mod tests {
         );
         assert!(
             message(vocabulary(&tokenizer(&[], &[]), "["))
-                .contains("tokenizer_config.json beside a test: expected JSON")
+                .contains("tokenizer_config.json beside a test: not valid JSON")
         );
         let commas = vec![b','; MAX_VALUES + 1];
         assert!(message(Vocabulary::from_json(&commas, None, "a test")).contains("JSON values"));

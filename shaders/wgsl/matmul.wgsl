@@ -47,6 +47,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let column0 = group.x * 64u;
     let lane_row = lane / 8u;
     let lane_column = lane % 8u;
+    // rows of this lane that exist, in steps of eight: a tile of few rows is computed as such
+    let live = (min(64u, p.rows - row0) + 7u) / 8u;
     // what this lane loads: one of 4 vec4 of rows load_row, + 16, + 32, + 48
     let load_k = lane % 4u;
     let load_row = lane / 4u;
@@ -104,27 +106,41 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             let x0 = x_tile[xi + 0u];
             l0 = fma(vec4<f32>(x0.x), l_x, fma(vec4<f32>(x0.y), l_y, fma(vec4<f32>(x0.z), l_z, fma(vec4<f32>(x0.w), l_w, l0))));
             h0 = fma(vec4<f32>(x0.x), h_x, fma(vec4<f32>(x0.y), h_y, fma(vec4<f32>(x0.z), h_z, fma(vec4<f32>(x0.w), h_w, h0))));
-            let x1 = x_tile[xi + 8u];
-            l1 = fma(vec4<f32>(x1.x), l_x, fma(vec4<f32>(x1.y), l_y, fma(vec4<f32>(x1.z), l_z, fma(vec4<f32>(x1.w), l_w, l1))));
-            h1 = fma(vec4<f32>(x1.x), h_x, fma(vec4<f32>(x1.y), h_y, fma(vec4<f32>(x1.z), h_z, fma(vec4<f32>(x1.w), h_w, h1))));
-            let x2 = x_tile[xi + 16u];
-            l2 = fma(vec4<f32>(x2.x), l_x, fma(vec4<f32>(x2.y), l_y, fma(vec4<f32>(x2.z), l_z, fma(vec4<f32>(x2.w), l_w, l2))));
-            h2 = fma(vec4<f32>(x2.x), h_x, fma(vec4<f32>(x2.y), h_y, fma(vec4<f32>(x2.z), h_z, fma(vec4<f32>(x2.w), h_w, h2))));
-            let x3 = x_tile[xi + 24u];
-            l3 = fma(vec4<f32>(x3.x), l_x, fma(vec4<f32>(x3.y), l_y, fma(vec4<f32>(x3.z), l_z, fma(vec4<f32>(x3.w), l_w, l3))));
-            h3 = fma(vec4<f32>(x3.x), h_x, fma(vec4<f32>(x3.y), h_y, fma(vec4<f32>(x3.z), h_z, fma(vec4<f32>(x3.w), h_w, h3))));
-            let x4 = x_tile[xi + 32u];
-            l4 = fma(vec4<f32>(x4.x), l_x, fma(vec4<f32>(x4.y), l_y, fma(vec4<f32>(x4.z), l_z, fma(vec4<f32>(x4.w), l_w, l4))));
-            h4 = fma(vec4<f32>(x4.x), h_x, fma(vec4<f32>(x4.y), h_y, fma(vec4<f32>(x4.z), h_z, fma(vec4<f32>(x4.w), h_w, h4))));
-            let x5 = x_tile[xi + 40u];
-            l5 = fma(vec4<f32>(x5.x), l_x, fma(vec4<f32>(x5.y), l_y, fma(vec4<f32>(x5.z), l_z, fma(vec4<f32>(x5.w), l_w, l5))));
-            h5 = fma(vec4<f32>(x5.x), h_x, fma(vec4<f32>(x5.y), h_y, fma(vec4<f32>(x5.z), h_z, fma(vec4<f32>(x5.w), h_w, h5))));
-            let x6 = x_tile[xi + 48u];
-            l6 = fma(vec4<f32>(x6.x), l_x, fma(vec4<f32>(x6.y), l_y, fma(vec4<f32>(x6.z), l_z, fma(vec4<f32>(x6.w), l_w, l6))));
-            h6 = fma(vec4<f32>(x6.x), h_x, fma(vec4<f32>(x6.y), h_y, fma(vec4<f32>(x6.z), h_z, fma(vec4<f32>(x6.w), h_w, h6))));
-            let x7 = x_tile[xi + 56u];
-            l7 = fma(vec4<f32>(x7.x), l_x, fma(vec4<f32>(x7.y), l_y, fma(vec4<f32>(x7.z), l_z, fma(vec4<f32>(x7.w), l_w, l7))));
-            h7 = fma(vec4<f32>(x7.x), h_x, fma(vec4<f32>(x7.y), h_y, fma(vec4<f32>(x7.z), h_z, fma(vec4<f32>(x7.w), h_w, h7))));
+            if live > 1u {
+                let x1 = x_tile[xi + 8u];
+                l1 = fma(vec4<f32>(x1.x), l_x, fma(vec4<f32>(x1.y), l_y, fma(vec4<f32>(x1.z), l_z, fma(vec4<f32>(x1.w), l_w, l1))));
+                h1 = fma(vec4<f32>(x1.x), h_x, fma(vec4<f32>(x1.y), h_y, fma(vec4<f32>(x1.z), h_z, fma(vec4<f32>(x1.w), h_w, h1))));
+            }
+            if live > 2u {
+                let x2 = x_tile[xi + 16u];
+                l2 = fma(vec4<f32>(x2.x), l_x, fma(vec4<f32>(x2.y), l_y, fma(vec4<f32>(x2.z), l_z, fma(vec4<f32>(x2.w), l_w, l2))));
+                h2 = fma(vec4<f32>(x2.x), h_x, fma(vec4<f32>(x2.y), h_y, fma(vec4<f32>(x2.z), h_z, fma(vec4<f32>(x2.w), h_w, h2))));
+            }
+            if live > 3u {
+                let x3 = x_tile[xi + 24u];
+                l3 = fma(vec4<f32>(x3.x), l_x, fma(vec4<f32>(x3.y), l_y, fma(vec4<f32>(x3.z), l_z, fma(vec4<f32>(x3.w), l_w, l3))));
+                h3 = fma(vec4<f32>(x3.x), h_x, fma(vec4<f32>(x3.y), h_y, fma(vec4<f32>(x3.z), h_z, fma(vec4<f32>(x3.w), h_w, h3))));
+            }
+            if live > 4u {
+                let x4 = x_tile[xi + 32u];
+                l4 = fma(vec4<f32>(x4.x), l_x, fma(vec4<f32>(x4.y), l_y, fma(vec4<f32>(x4.z), l_z, fma(vec4<f32>(x4.w), l_w, l4))));
+                h4 = fma(vec4<f32>(x4.x), h_x, fma(vec4<f32>(x4.y), h_y, fma(vec4<f32>(x4.z), h_z, fma(vec4<f32>(x4.w), h_w, h4))));
+            }
+            if live > 5u {
+                let x5 = x_tile[xi + 40u];
+                l5 = fma(vec4<f32>(x5.x), l_x, fma(vec4<f32>(x5.y), l_y, fma(vec4<f32>(x5.z), l_z, fma(vec4<f32>(x5.w), l_w, l5))));
+                h5 = fma(vec4<f32>(x5.x), h_x, fma(vec4<f32>(x5.y), h_y, fma(vec4<f32>(x5.z), h_z, fma(vec4<f32>(x5.w), h_w, h5))));
+            }
+            if live > 6u {
+                let x6 = x_tile[xi + 48u];
+                l6 = fma(vec4<f32>(x6.x), l_x, fma(vec4<f32>(x6.y), l_y, fma(vec4<f32>(x6.z), l_z, fma(vec4<f32>(x6.w), l_w, l6))));
+                h6 = fma(vec4<f32>(x6.x), h_x, fma(vec4<f32>(x6.y), h_y, fma(vec4<f32>(x6.z), h_z, fma(vec4<f32>(x6.w), h_w, h6))));
+            }
+            if live > 7u {
+                let x7 = x_tile[xi + 56u];
+                l7 = fma(vec4<f32>(x7.x), l_x, fma(vec4<f32>(x7.y), l_y, fma(vec4<f32>(x7.z), l_z, fma(vec4<f32>(x7.w), l_w, l7))));
+                h7 = fma(vec4<f32>(x7.x), h_x, fma(vec4<f32>(x7.y), h_y, fma(vec4<f32>(x7.z), h_z, fma(vec4<f32>(x7.w), h_w, h7))));
+            }
         }
         workgroupBarrier();
     }

@@ -8,6 +8,7 @@ use bolmo_runtime::{Error, ErrorKind, Model, Result, Score, ScoreOptions, block_
 use serde_json::json;
 
 use crate::args::{Common, ScoreArgs, ScoreInput};
+use crate::interrupt::Interrupt;
 use crate::load;
 use crate::output::{Failure, Outcome, count, write, write_json};
 use crate::progress::Progress;
@@ -32,7 +33,9 @@ pub fn run(common: &Common, args: &ScoreArgs) -> Outcome {
     if let Some(path) = &args.dump {
         tensors::check_target(path)?;
     }
-    let model = load::model(common, &|| false)?;
+    let interrupt = Interrupt::listen();
+    let model = load::model(common, &|| interrupt.asked())?;
+    interrupt.stops(options.cancel.clone());
     let begun = Instant::now();
     let score = compute(common, &model, &input, &options)?;
     let seconds = begun.elapsed().as_secs_f64();

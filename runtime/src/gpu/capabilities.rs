@@ -17,6 +17,8 @@ pub struct Capabilities {
     pub few_rows: usize,
     /// Bytes of a prompt that one submission handles at most.
     pub prefill_bytes: usize,
+    /// Products of two numbers that one submission of a prompt's bytes makes at most, roughly.
+    pub prefill_products: u64,
     /// Bytes that a binding may cover.
     pub max_binding_bytes: u64,
     /// Bytes of the largest buffer.
@@ -38,12 +40,14 @@ impl Capabilities {
             _ => 32,
         };
         // On a CPU a submission of this size still ends within a fraction of a second for small models.
-        let prefill_bytes = if adapter.is_software() { 256 } else { 1024 };
+        // The products are about a second's worth on two CPU cores, and far less on a GPU.
+        let (prefill_bytes, prefill_products) = if adapter.is_software() { (256, 1 << 30) } else { (1024, 1 << 38) };
         Self {
             reduce,
             matvec_rows,
             few_rows: options.few_rows.unwrap_or(8),
             prefill_bytes: options.prefill_bytes.unwrap_or(prefill_bytes).clamp(1, 4096),
+            prefill_products,
             max_binding_bytes: options
                 .max_binding_bytes
                 .map_or(adapter.max_binding_bytes, |asked| asked.min(adapter.max_binding_bytes)),

@@ -9,6 +9,9 @@ use crate::stages::{Context, boundary, bytes, decoder, depool, embed, encoder, g
 use crate::state::{State, Tail};
 use crate::workspace::Workspace;
 
+/// Bytes of a stretch below which a matrix product would waste most of its tiles.
+const SHORTEST_STRETCH: usize = 64;
+
 /// What is to be kept of a forward pass, row by row and in order.
 pub(crate) struct Tap<'a> {
     /// Is given the position of the first row and the logits of some rows, `[rows, 520]`.
@@ -59,7 +62,7 @@ impl Session {
                 break;
             }
             progress(done, ids.len());
-            let stretch = done..ids.len().min(done + workspace.capacity);
+            let stretch = done..ids.len().min(done + self.stretch_bytes(workspace.capacity));
             let last = stretch.end == ids.len();
             // The waiting byte before the stretch is decided in it, the stretch's last byte is not.
             let given = given.map(|g| &g[stretch.start.saturating_sub(1)..stretch.end - 1]);
@@ -73,6 +76,16 @@ impl Session {
         result?;
         progress(ids.len(), ids.len());
         Ok(())
+    }
+
+    /// How many bytes to take in at once: few enough that a submission ends soon, whatever the model and the context.
+    fn stretch_bytes(&self, capacity: usize) -> usize {
+        let config = &self.model.config;
+        // As if every byte were a patch: some texts come close to that.
+        let attention = 2 * config.num_hidden_layers * config.query_width() * self.state.kv.len();
+        let products = self.model.weights_per_row.saturating_add(attention as u64);
+        let bytes = self.model.gpu().capabilities.prefill_products / products.max(1);
+        usize::try_from(bytes).unwrap_or(usize::MAX).max(SHORTEST_STRETCH).min(capacity)
     }
 
     async fn stretch(

@@ -1,0 +1,88 @@
+#!/bin/bash
+# Sees to it that this machine has what the project needs, installs only what is missing, and says so. Safe to repeat.
+#
+#   scripts/setup.sh toolchain       a C linker and Rust, for `make demo` and `make build`
+#   scripts/setup.sh lint            rustfmt and clippy as well, for `make test`
+#   scripts/setup.sh adapter BOLMO   a driver for some GPU adapter; BOLMO is the built command, which is asked for adapters
+set -euo pipefail
+
+rust=1.95 # as rust-version in Cargo.toml
+export PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
+
+say() { echo "setup: $*" >&2; }
+has() { command -v "$1" >/dev/null 2>&1; }
+
+# install WHY PACKAGE…: Debian and Ubuntu packages
+install() {
+    local why=$1 sudo=()
+    shift
+    [ "$(id -u)" = 0 ] || sudo=(sudo)
+    if ! has apt-get || { [ "${#sudo[@]}" != 0 ] && ! has sudo; }; then
+        say "$why. Please install it; on Debian and Ubuntu the packages are: $*"
+        exit 1
+    fi
+    say "$why: installing $* with apt-get"
+    ${sudo[@]+"${sudo[@]}"} apt-get update -qq
+    ${sudo[@]+"${sudo[@]}"} env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$@" >&2
+}
+
+can_link() { echo 'int main(void) { return 0; }' | cc -x c - -o /dev/null 2>/dev/null; }
+
+has_rust() {
+    local version
+    version=$(rustc --version 2>/dev/null | cut -d' ' -f2) && has cargo &&
+        [ "$(printf '%s\n' "$rust" "$version" | sort -V | head -n1)" = "$rust" ]
+}
+
+toolchain() {
+    if ! can_link; then
+        if [ "$(uname)" = Darwin ]; then
+            say "there is no C linker: run \`xcode-select --install\`"
+            exit 1
+        fi
+        install "there is no C linker" gcc libc6-dev
+    fi
+    has_rust && return
+    if has rustup; then
+        say "Rust $rust or newer is needed: installing $rust with rustup, for this folder only"
+        rustup toolchain install "$rust" --profile minimal
+        rustup override set "$rust"
+    else
+        has curl || install "rustup's installer needs curl" curl ca-certificates
+        say "Rust $rust or newer is needed: installing $rust with rustup from https://rustup.rs"
+        curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal --default-toolchain "$rust"
+    fi
+    has_rust || { say "Rust $rust is still not what \`rustc\` runs: see PATH and RUSTUP_TOOLCHAIN"; exit 1; }
+}
+
+lint() {
+    toolchain
+    if cargo fmt --version >/dev/null 2>&1 && cargo clippy --version >/dev/null 2>&1; then
+        return
+    fi
+    has rustup || { say "rustfmt and clippy are missing: install them as you installed Rust"; exit 1; }
+    say "adding rustfmt and clippy with rustup"
+    rustup component add rustfmt clippy
+}
+
+has_adapter() { "$1" devices --json | grep -q '"chosen":[0-9]'; }
+
+adapter() {
+    has_adapter "$1" && return
+    if [ "$(uname)" != Linux ]; then
+        say "no GPU adapter can be used: see \`bolmo devices\`"
+        exit 1
+    fi
+    # Without a Vulkan loader, or without a driver below it, no adapter is listed at all.
+    install "no GPU adapter was found, and so a Vulkan driver is needed" libvulkan1 mesa-vulkan-drivers
+    has_adapter "$1" || { say "there is still no GPU adapter: see \`bolmo devices\`"; exit 1; }
+}
+
+case "${1-}:$#" in
+toolchain:1 | lint:1) "$1" ;;
+adapter:2) adapter "$2" ;;
+*)
+    sed -n '2,6s/^# \{0,1\}//p' "$0" >&2
+    exit 2
+    ;;
+esac
