@@ -38,3 +38,42 @@ pub async fn run_kernel<P: Params>(
     }
     Ok(out)
 }
+
+/// A kernel and its buffers, to be dispatched again and again.
+#[derive(Debug)]
+pub struct Repeated {
+    recorder: Recorder,
+    slices: Vec<Slice>,
+}
+
+impl Repeated {
+    /// Buffers that hold `bindings`, as for [`run_kernel`].
+    pub async fn new(engine: &Engine, bindings: &[&[u8]]) -> Result<Self> {
+        let recorder = Recorder::new(&engine.gpu).await?;
+        let mut slices = Vec::new();
+        for bytes in bindings {
+            let slice = engine.gpu.allocate("a kernel's binding", bytes.len() as u64).await?;
+            engine.gpu.write(&slice, 0, bytes)?;
+            slices.push(slice);
+        }
+        Ok(Self { recorder, slices })
+    }
+
+    /// Dispatches the kernel `times` in a row and waits until all of it is done.
+    pub async fn run<P: Params>(
+        &mut self,
+        kernel: KernelId,
+        format: WeightFormat,
+        params: &P,
+        grid: [usize; 3],
+        times: usize,
+    ) -> Result<()> {
+        let slices: Vec<&Slice> = self.slices.iter().collect();
+        for _ in 0..times {
+            self.recorder.dispatch(kernel, format, params, &slices, grid)?;
+        }
+        let Some(last) = self.slices.last() else { return Ok(()) };
+        let some = last.part(0, last.size().min(16))?;
+        self.recorder.read(&[some]).await.map(|_| ())
+    }
+}

@@ -62,6 +62,7 @@ impl<'a> Facts<'a> {
                 Ok(Some(vocabulary)) => match vocabulary.check_rows(config.subword_vocab_size) {
                     Ok(warning) => {
                         warnings.extend(warning);
+                        warnings.extend(vocabulary.warning().map(str::to_owned));
                         warnings.extend(lacks_end(&vocabulary));
                         Subwords::Fits(vocabulary)
                     }

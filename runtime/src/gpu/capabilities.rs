@@ -39,13 +39,14 @@ impl Capabilities {
             (Reduce::Subgroup, Some((min, _))) => 4 * (bolmo_shaders::table::WORKGROUP / min.max(1)).max(1),
             _ => 32,
         };
-        // On a CPU a submission of this size still ends within a fraction of a second for small models.
+        // On a CPU a matvec reads the weights from its caches again for every row, and beats the tiles of matmul for longer.
+        let few_rows = if adapter.is_software() { 24 } else { 8 };
         // The products are about a second's worth on two CPU cores, and far less on a GPU.
         let (prefill_bytes, prefill_products) = if adapter.is_software() { (256, 1 << 30) } else { (1024, 1 << 38) };
         Self {
             reduce,
             matvec_rows,
-            few_rows: options.few_rows.unwrap_or(8),
+            few_rows: options.few_rows.unwrap_or(few_rows),
             prefill_bytes: options.prefill_bytes.unwrap_or(prefill_bytes).clamp(1, 4096),
             prefill_products,
             max_binding_bytes: options

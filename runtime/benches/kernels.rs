@@ -1,0 +1,109 @@
+//! How long the heavy kernels take, at sizes of Bolmo-1B.
+//!
+//! Method: one sample is a submission of eight dispatches and the wait for them; the time is divided by eight. Control: `silu_mul`
+//! on 64 floats, which is all overhead. The adapter's name is printed first and stands in every benchmark's name;
+//! `BOLMO_ADAPTER` chooses another one. Run with `cargo bench -p bolmo-runtime`.
+
+use std::time::Duration;
+
+use bolmo_runtime::testing::Repeated;
+use bolmo_runtime::{AdapterChoice, Engine, EngineOptions, WeightFormat, block_on};
+use bolmo_shaders::KernelId;
+use bolmo_shaders::params::{Attention, MatMul, MatVec, Params, SiluMul};
+use bolmo_shaders::table::{ATTENTION_QUERIES, MATMUL_TILE};
+use criterion::{BenchmarkId, Criterion, Throughput};
+
+const TIMES: usize = 8;
+
+struct Bench<'a> {
+    criterion: &'a mut Criterion,
+    engine: &'a Engine,
+}
+
+impl Bench<'_> {
+    /// Times `kernel` on buffers of `sizes` bytes; `bytes` is what a dispatch reads at least.
+    fn time<P: Params>(
+        &mut self,
+        (kernel, format, what): (KernelId, WeightFormat, &str),
+        params: P,
+        sizes: &[usize],
+        grid: [usize; 3],
+        bytes: u64,
+    ) {
+        let contents: Vec<Vec<u8>> = sizes.iter().map(|&n| vec![0; n]).collect();
+        let bindings: Vec<&[u8]> = contents.iter().map(Vec::as_slice).collect();
+        let mut repeated = block_on(Repeated::new(self.engine, &bindings)).expect("buffers");
+        let mut group = self.criterion.benchmark_group(self.engine.adapter().name.clone());
+        group.sample_size(10).measurement_time(Duration::from_secs(3)).warm_up_time(Duration::from_millis(500));
+        group.throughput(Throughput::Bytes(bytes));
+        let id = BenchmarkId::new(kernel.kernel().stem, format!("{} {what}", format.name()));
+        group.bench_function(id, |b| {
+            b.iter_custom(|n| {
+                let begun = std::time::Instant::now();
+                for _ in 0..n {
+                    block_on(repeated.run(kernel, format, &params, grid, TIMES)).expect("a run");
+                }
+                begun.elapsed() / TIMES as u32
+            });
+        });
+        group.finish();
+    }
+}
+
+fn main() {
+    let mut options = EngineOptions::default();
+    options.adapter = AdapterChoice::parse(&std::env::var("BOLMO_ADAPTER").unwrap_or_default());
+    let engine = block_on(Engine::open(&options)).expect("an adapter");
+    println!("adapter: {} ({})", engine.adapter().name, engine.adapter().driver);
+    let rows_of_matvec = engine.capabilities().matvec_rows as usize;
+    let mut criterion = Criterion::default().configure_from_args();
+    let mut bench = Bench { criterion: &mut criterion, engine: &engine };
+
+    let control = (KernelId::SiluMul, WeightFormat::F32, "64 (control)");
+    bench.time(control, SiluMul { rows: 1, dim4: 16 }, &[512, 256], [1, 1, 1], 512);
+
+    let (n, k) = (2048, 2048);
+    for format in WeightFormat::ALL {
+        let matrix = n * k * format.bytes() as usize;
+        let mut params = MatVec { n: n as u32, k4: k as u32 / 4, y_stride: n as u32, ..MatVec::default() };
+        params.x_stride4 = k as u32 / 4;
+        let sizes = [matrix, 4 * k, 16, 4 * n];
+        let grid = [n / rows_of_matvec, 1, 1];
+        bench.time((KernelId::MatVec, format, "2048x2048"), params, &sizes, grid, matrix as u64);
+
+        let rows = 256;
+        let params = MatMul {
+            rows: rows as u32,
+            n: n as u32,
+            k4: k as u32 / 4,
+            x_stride4: k as u32 / 4,
+            y_stride: n as u32,
+            ..MatMul::default()
+        };
+        let sizes = [matrix, 4 * k * rows, 16, 4 * n * rows];
+        let grid = [n / MATMUL_TILE as usize, rows / MATMUL_TILE as usize, 1];
+        bench.time((KernelId::MatMul, format, "256x2048x2048"), params, &sizes, grid, matrix as u64);
+    }
+
+    let (heads, dim, keys) = (16, 128, 2048);
+    for count in [1usize, 64] {
+        let params = Attention {
+            count: count as u32,
+            heads: heads as u32,
+            heads_per_kv: 1,
+            dim4: dim as u32 / 4,
+            query_first: (keys - count) as u32,
+            keys: keys as u32,
+            begin: 1,
+            end: 1,
+            scale: 0.1,
+            ..Attention::default()
+        };
+        let cache = keys * 2 * heads * dim * 4;
+        let sizes = [count * heads * dim * 4, cache, count * heads * 8, count * heads * dim * 4];
+        let grid = [count.div_ceil(ATTENTION_QUERIES as usize), heads, 1];
+        let what = format!("{count} queries, {keys} keys, 16 heads of 128");
+        bench.time((KernelId::Attention, WeightFormat::F32, &what), params, &sizes, grid, cache as u64);
+    }
+    criterion.final_summary();
+}
