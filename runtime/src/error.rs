@@ -95,6 +95,8 @@ impl Error {
         Self::new(ErrorKind::Unsupported, message)
     }
 
+    // Browsers have no files and no threads to fail.
+    #[cfg_attr(target_family = "wasm", allow(dead_code))]
     pub(crate) fn io(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Io, message)
     }

@@ -27,6 +27,9 @@ fn texts(golden: &Golden) -> Vec<String> {
     texts
 }
 
+/// A tensor's name, what we got, what the file holds if it does, and how far apart they may be.
+type Compared<'a> = (&'static str, &'a [f32], Option<&'a Vec<f64>>, f64);
+
 #[test]
 fn forward() {
     for golden in golden_models() {
@@ -52,7 +55,7 @@ fn forward() {
             let wanted: Vec<f64> = want["boundary_logprobs"].1.iter().map(|&x| exp(x)).collect();
             let start = want.get("logits_start").map_or(0, |(_, v)| v[0] as usize);
             let logits = &got.logits[start * 520..];
-            let compare: [(&'static str, &[f32], Option<&Vec<f64>>, f64); 7] = [
+            let compare: [Compared; 7] = [
                 ("encoder_out", &got.encoder_out, want.get("encoder_out").map(|w| &w.1), BEFORE_DECODER),
                 ("boundary probability", &probability, Some(&wanted), BEFORE_DECODER),
                 ("patch_embeddings", &got.patch_embeddings, want.get("patch_embeddings").map(|w| &w.1), BEFORE_DECODER),

@@ -186,14 +186,16 @@ mod poller {
 
     #[derive(Debug)]
     pub(super) struct Poller {
-        submissions: mpsc::Sender<wgpu::SubmissionIndex>,
+        /// None only while it is dropped.
+        submissions: Option<mpsc::Sender<wgpu::SubmissionIndex>>,
+        thread: Option<std::thread::JoinHandle<()>>,
     }
 
     impl Poller {
         /// Starts the thread. It ends when the poller is dropped.
         pub(super) fn start(device: wgpu::Device) -> Result<Self> {
             let (submissions, awaited) = mpsc::channel();
-            std::thread::Builder::new()
+            let thread = std::thread::Builder::new()
                 .name("bolmo-poller".to_owned())
                 .spawn(move || {
                     while let Ok(submission) = awaited.recv() {
@@ -202,12 +204,24 @@ mod poller {
                     }
                 })
                 .map_err(|e| Error::io(format!("a thread could not be started: {e}")))?;
-            Ok(Self { submissions })
+            Ok(Self { submissions: Some(submissions), thread: Some(thread) })
         }
 
         pub(super) fn attend(&self, submission: wgpu::SubmissionIndex) {
             // The thread lives as long as self, unless it could not go on; then callbacks come with later polls.
-            let _ = self.submissions.send(submission);
+            let _ = self.submissions.as_ref().map(|s| s.send(submission));
+        }
+    }
+
+    impl Drop for Poller {
+        /// Waits for the thread, which may hold the last reference to the device: were it left alone, it would unload the driver
+        /// while the program exits and runs the driver's own exit handlers, which crashes it.
+        fn drop(&mut self) {
+            self.submissions = None;
+            if let Some(thread) = self.thread.take().filter(|t| t.thread().id() != std::thread::current().id()) {
+                // It has nothing to return, and nothing that could panic is left to be reported.
+                let _ = thread.join();
+            }
         }
     }
 }
