@@ -1,0 +1,58 @@
+# Everything a visitor or a maintainer runs. `make` alone lists it.
+SHELL := /bin/bash
+CARGO ?= cargo
+target := $(or $(CARGO_TARGET_DIR),target)
+# Where rustup puts cargo; shells that were open before its installation don't look there.
+export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
+# How long each unit test of random damage goes on in `make test`. There are three of them, so the unit tests run in three
+# threads: together they then take little longer than one.
+FUZZ_SECONDS ?= 60
+timed := scripts/timed.sh
+# What `make demo` and `make picture` run.
+prompt := class Reader:
+options := --temperature 0.3 --repetition-penalty 1.1 --seed 2 --max-bytes 400
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test build lint docs picture wasm clean
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+demo: build ## Set up, build, and write some text with the demo model
+	@scripts/setup.sh adapter $(target)/release/bolmo
+	@echo; echo '$$ bolmo generate "$(prompt)" $(options) --show-patches'; echo; echo -n '$(prompt)'
+	@$(target)/release/bolmo generate "$(prompt)" $(options) --show-patches
+	@echo
+
+test: ## Set up, check style, run every test
+	@$(timed) "style and lints" $(MAKE) --no-print-directory lint
+	@$(timed) "building the tests" $(CARGO) test --workspace --no-run
+	@scripts/setup.sh adapter $(target)/debug/bolmo
+	@$(timed) "unit tests" env BOLMO_FUZZ_SECONDS=$(FUZZ_SECONDS) \
+		$(CARGO) test --workspace --lib --bins -- --test-threads=3
+	@$(timed) "tests on the adapter" $(CARGO) test --workspace --test '*'
+	@$(timed) "examples in the documentation" $(CARGO) test --workspace --doc
+
+build: ## Build the bolmo command, optimised, as target/release/bolmo
+	@scripts/setup.sh toolchain
+	$(CARGO) build --release -p bolmo-cli
+
+lint: ## Check the format and run clippy
+	@scripts/setup.sh lint
+	$(CARGO) fmt --all --check
+	@# Lints of newer compilers are shown, and fail nothing.
+	$(CARGO) clippy --workspace --all-targets -- $$(rustc --version | grep -q ' 1\.95\.' && echo -D warnings)
+
+docs: ## Build the documentation of the libraries
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
+
+picture: build ## Draw docs/demo.svg from a fresh run of the demo model
+	@scripts/setup.sh adapter $(target)/release/bolmo
+	scripts/picture.py docs/demo.svg $(target)/release/bolmo "$(prompt)" $(options)
+
+wasm: ## Check that the runtime builds for browsers
+	@scripts/setup.sh toolchain
+	scripts/wasm.sh
+
+clean: ## Remove everything that was built
+	$(CARGO) clean
