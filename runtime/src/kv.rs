@@ -179,10 +179,8 @@ impl KvCache {
                 return Err(damaged());
             }
             layer.first = first;
-            cache.len = cache.len.max(first);
         }
-        // Room for all rows of the layer that begins last; the others get theirs from the same call.
-        cache.len = 0;
+        // Every layer gets room from its own first position on.
         cache.reserve(gpu, recorder, len).await?;
         cache.len = len;
         for (i, &(first, rows)) in layers.iter().enumerate() {

@@ -60,6 +60,11 @@ pub use stages::sample::SamplingOptions;
 pub use utf8::Utf8Assembler;
 pub use vocabulary::Vocabulary;
 
+/// The README's example, which has to compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
+
 /// Runs a future of this crate to its end on this thread, for programs without an executor.
 #[cfg(not(target_family = "wasm"))]
 pub fn block_on<F: Future>(future: F) -> F::Output {

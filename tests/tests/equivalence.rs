@@ -47,7 +47,8 @@ fn pieces_equal_one_shot() {
         let whole_logits = logits(&mut whole);
         let whole_text = greedy(&mut whole, 24);
         let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
-        let mut runner = TestRunner::new_with_rng(Config { cases: 6, ..Config::default() }, rng);
+        let mut runner =
+            TestRunner::new_with_rng(Config { cases: 6, failure_persistence: None, ..Config::default() }, rng);
         let cuts = proptest::collection::vec(1usize..300, 1..8);
         let result = runner.run(&cuts, |lengths| {
             let mut session = block_on(Session::new(&model)).expect("a session");

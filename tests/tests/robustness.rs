@@ -254,6 +254,20 @@ fn a_lost_device_is_an_error_that_can_be_recovered_from() {
 }
 
 #[test]
+fn futures_may_move_between_threads() {
+    fn on_another_thread<T: Send>(future: impl Future<Output = T> + Send) -> T {
+        std::thread::scope(|scope| scope.spawn(|| block_on(future)).join().expect("a thread"))
+    }
+    let model = load("infer", "nano_trained");
+    let mut session = on_another_thread(Session::new(&model)).expect("a session");
+    on_another_thread(session.append(b"def ", &mut |_, _| {})).expect("text");
+    let mut options = GenerateOptions::default();
+    options.max_bytes = 2;
+    on_another_thread(session.generate(&options, &mut |_| ControlFlow::Continue(()))).expect("a generation");
+    on_another_thread(model.score_text(b"x = 1", &ScoreOptions::default(), &mut |_, _| {})).expect("a score");
+}
+
+#[test]
 fn checkpoints_of_another_model_are_refused() {
     let (a, b) = (load("infer", "nano_trained"), load("infer", "swa"));
     let mut session = session_with(&a, &[1, 80, 81]);

@@ -136,10 +136,16 @@ fn describe(index: usize, adapter: &wgpu::Adapter) -> AdapterInfo {
         ("workgroups per dimension", u64::from(limits.max_compute_workgroups_per_dimension), 65535),
         ("bytes per storage binding", limits.max_storage_buffer_binding_size, 1 << 16),
     ];
+    let downlevel = adapter.get_downlevel_capabilities().flags;
+    let lacks = [
+        (wgpu::DownlevelFlags::COMPUTE_SHADERS, "it has no compute shaders"),
+        (wgpu::DownlevelFlags::SHADER_F16_IN_F32, "its shaders cannot unpack f16"),
+    ];
     let unusable = needs
         .iter()
         .find(|(_, has, needed)| has < needed)
-        .map(|(what, has, needed)| format!("it offers {has} {what} where {needed} are needed"));
+        .map(|(what, has, needed)| format!("it offers {has} {what} where {needed} are needed"))
+        .or_else(|| lacks.iter().find(|(flag, _)| !downlevel.contains(*flag)).map(|(_, lack)| (*lack).to_owned()));
     AdapterInfo {
         index,
         name: if info.name.is_empty() { "unnamed adapter".to_owned() } else { info.name },

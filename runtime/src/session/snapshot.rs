@@ -90,6 +90,15 @@ impl Session {
                 return Err(Error::bad_checkpoint(format!("the snapshot's tail is {other}, expected 0, 1 or 2")));
             }
         };
+        let fits = match (tail, ids.last()) {
+            (Tail::Done, _) => true,
+            (Tail::Waiting, Some(&last)) => !bytes::is_fused(last),
+            (Tail::Chosen, Some(_)) => true,
+            (Tail::Waiting | Tail::Chosen, None) => false,
+        };
+        if !fits {
+            return Err(Error::bad_checkpoint("the snapshot's last id does not fit what is to be done with it"));
+        }
         let logits = match r.array()? {
             [0] => None,
             [_] => Some(

@@ -1,6 +1,6 @@
 //! The forward pass, stage by stage: bytes → embed → encoder → boundary → patches → global → depool → decoder → head → sample.
 //!
-//! A stage records its dispatches; what order they run in and when they are submitted is the business of [`crate::session`].
+//! A stage records its dispatches; what order they run in and when they are submitted is the business of `session`.
 
 pub mod bytes;
 pub mod sample;
