@@ -153,8 +153,8 @@ impl Session {
             return Ok(());
         }
         self.begin()?;
-        // An id without a suffix would fail half-way: it fails here, with nothing done.
-        self.suffixes(ids)?;
+        // What would fail half-way fails here, with nothing done.
+        self.check_suffixes(ids).inspect_err(|_| self.torn = false)?;
         if let Some(before) = self.undecided.take() {
             self.state = before;
             self.recorder.forget_bindings();
@@ -212,7 +212,7 @@ impl Session {
         if self.state.tail != Tail::Done || self.state.ids.is_empty() {
             self.logits(0.0).await?;
         }
-        self.suffixes(&[plain])?;
+        self.check_suffixes(&[plain])?;
         self.undecided = None;
         self.state.ids.push(id);
         self.state.tail = Tail::Chosen;
@@ -270,6 +270,18 @@ impl Session {
                 let ids = &self.state.ids;
                 trie.suffixes(&ids[ids.len().saturating_sub(trie.max_len())..], new)
             }
+        }
+    }
+
+    /// Whether every one of `new` will have a suffix. Bytes always do, which the vocabulary was held to; the others match only
+    /// themselves.
+    pub(crate) fn check_suffixes(&self, new: &[u16]) -> Result<()> {
+        let Some(trie) = &self.model.suffixes else { return Ok(()) };
+        let lacks = |id: &u16| *id < self.model.config.byte_offset && trie.longest_match(&[*id]).is_none();
+        match new.iter().position(lacks) {
+            None => Ok(()),
+            // The look-up itself says what is wrong.
+            Some(position) => trie.suffixes(&[], &new[..=position]).map(|_| ()),
         }
     }
 

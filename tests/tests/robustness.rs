@@ -82,6 +82,21 @@ fn vocabularies_must_be_there_and_fit() {
 }
 
 #[test]
+fn special_ids_that_the_vocabulary_lacks_are_refused() {
+    // Without the names of its specials, and with an unusual one, the vocabulary has no entry for padding.
+    let path = fixtures().join("infer/subword_tokenizer/tokenizer.json");
+    let text = std::fs::read_to_string(path).expect("tokenizer.json").replace("<|pad|>", "<|filler|>");
+    let nameless = Vocabulary::from_json(text.as_bytes(), None, "a tokenizer.json alone").expect("a vocabulary");
+    let model = try_load(&demo_dir(), Some(nameless)).expect("a model");
+    assert!(model.warnings().iter().any(|w| w.contains("<|endoftext|>")), "{:?}", model.warnings());
+    let mut session = block_on(Session::new(&model)).expect("a session");
+    let result = block_on(session.append_ids(&[1, 80, 0, 81], &mut |_, _| {}));
+    assert_error(result, ErrorKind::InvalidArgument, &["id 0 at position 2"]);
+    assert!(session.ids().is_empty());
+    block_on(session.append_ids(&[1, 80, 81], &mut |_, _| {})).expect("the session goes on");
+}
+
+#[test]
 fn loading_can_be_cancelled_and_reports_progress() {
     let checkpoint = Checkpoint::open(&demo_dir()).expect("a checkpoint");
     let mut options = LoadOptions::default();

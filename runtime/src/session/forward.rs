@@ -284,7 +284,7 @@ impl Session {
         tap: &mut Tap<'_>,
         progress: &mut (dyn FnMut(usize, usize) + Send),
     ) -> Result<()> {
-        self.suffixes(ids)?;
+        self.check_suffixes(ids)?;
         self.prefill(ids, given, Some(tap), progress).await
     }
 }
