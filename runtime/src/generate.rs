@@ -109,7 +109,7 @@ impl Session {
             made.bytes.extend_from_slice(new);
             if new.is_empty() { ControlFlow::Continue(()) } else { on_piece(Piece { bytes: new, ids }) }
         };
-        for step in 0..options.max_bytes {
+        for _ in 0..options.max_bytes {
             if cancel.take() {
                 made.stop = StopReason::Cancelled;
                 break;
@@ -132,7 +132,6 @@ impl Session {
                 made.stop = StopReason::StopString;
                 break;
             }
-            debug_assert!(step < options.max_bytes);
         }
         // What was held back in vain belongs to the text, whatever ended it.
         let rest = if made.stop == StopReason::StopString { Vec::new() } else { matcher.flush() };

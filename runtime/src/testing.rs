@@ -19,14 +19,7 @@ pub async fn run_kernel<P: Params>(
     bindings: &[&[u8]],
     grid: [usize; 3],
 ) -> Result<Vec<Vec<u8>>> {
-    let gpu = &engine.gpu;
-    let mut recorder = Recorder::new(gpu).await?;
-    let mut slices: Vec<Slice> = Vec::new();
-    for bytes in bindings {
-        let slice = gpu.allocate("a kernel's binding", bytes.len() as u64).await?;
-        gpu.write(&slice, 0, bytes)?;
-        slices.push(slice);
-    }
+    let Repeated { mut recorder, slices } = Repeated::new(engine, bindings).await?;
     recorder.dispatch(kernel, format, params, &slices.iter().collect::<Vec<_>>(), grid)?;
     let all = recorder.read(&slices).await?;
     let mut rest = all.as_slice();
