@@ -24,6 +24,7 @@
 
 pub mod checkpoint;
 pub mod config;
+mod constraint;
 mod error;
 mod generate;
 mod gpu;
@@ -49,6 +50,7 @@ mod workspace;
 pub use bolmo_shaders::{Reduce, WeightFormat};
 pub use checkpoint::Checkpoint;
 pub use config::Config;
+pub use constraint::{Constraint, Matcher};
 pub use error::{Error, ErrorKind, Result};
 pub use generate::{GenerateOptions, Generation, Piece, StopReason, generate_batch};
 pub use gpu::{AdapterChoice, AdapterInfo, Capabilities, Engine, EngineOptions, adapters};
