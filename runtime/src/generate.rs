@@ -1,12 +1,15 @@
-//! Generation: a loop of logits, choice and push, with stop strings and a budget.
+//! Generation: a loop of logits, choice and push, with stop strings, a constraint and a budget.
+
+mod run;
 
 use std::ops::ControlFlow;
 
+use crate::constraint::Constraint;
 use crate::error::{Error, ErrorKind, Result};
 use crate::session::Session;
 use crate::stages::bytes;
-use crate::stages::sample::{Sampler, SamplingOptions};
-use crate::stop::StopMatcher;
+use crate::stages::sample::SamplingOptions;
+use run::Run;
 
 /// How to generate.
 #[derive(Debug, Clone)]
@@ -18,11 +21,13 @@ pub struct GenerateOptions {
     pub sampling: SamplingOptions,
     /// Byte strings that end the generation; they are not part of the text.
     pub stops: Vec<Vec<u8>>,
+    /// What the text has to be; see [`Session::generate`].
+    pub constraint: Option<Constraint>,
 }
 
 impl Default for GenerateOptions {
     fn default() -> Self {
-        Self { max_bytes: 256, sampling: SamplingOptions::default(), stops: Vec::new() }
+        Self { max_bytes: 256, sampling: SamplingOptions::default(), stops: Vec::new(), constraint: None }
     }
 }
 
@@ -35,6 +40,8 @@ pub enum StopReason {
     End,
     /// A stop string came up.
     StopString,
+    /// The text matches the constraint, and no byte may follow.
+    Complete,
     /// The caller asked for it, through the callback or the cancel token.
     Cancelled,
 }
@@ -46,6 +53,7 @@ impl StopReason {
             StopReason::Budget => "budget",
             StopReason::End => "end",
             StopReason::StopString => "stop-string",
+            StopReason::Complete => "complete",
             StopReason::Cancelled => "cancelled",
         }
     }
@@ -70,6 +78,8 @@ pub struct Generation {
     pub ids: Vec<u16>,
     /// Why it ended.
     pub stop: StopReason,
+    /// Whether the text as a whole matches the constraint; `None` without one.
+    pub matched: Option<bool>,
 }
 
 impl Generation {
@@ -83,6 +93,12 @@ impl Session {
     /// Generates until something ends it. `on_piece` gets the text as it comes and may break off. The chosen bytes, those of a
     /// stop string included, become part of the session; the id that ends a text does not.
     ///
+    /// With a constraint only bytes are chosen after which the text can still match within `max_bytes`, and the model may end the
+    /// text only where it matches. So the text matches unless it was cancelled, cut at a stop string, or `max_bytes` is below
+    /// [`Constraint::shortest`]. Bytes that the constraint leaves no choice about are appended as text, a whole run of them at
+    /// once, and the model finds the patches in them as in a prompt. They use up no random numbers. If `on_piece` breaks off inside
+    /// such a run, the session and the generation's ids keep all of it.
+    ///
     /// # Errors
     /// `InvalidArgument` for options out of range or a session without text; whatever the device reports. What was handed to
     /// `on_piece` before stays in the session.
@@ -94,49 +110,13 @@ impl Session {
         if options.max_bytes == 0 {
             return Err(Error::invalid("max_bytes is 0, expected at least 1"));
         }
-        let mut sampler = Sampler::new(options.sampling.clone())?;
-        let mut matcher = StopMatcher::new(options.stops.clone())?;
-        let offset = self.byte_offset()?;
-        let boundary_bias = options.sampling.boundary_bias;
-        let cancel = self.cancel_token();
-        let mut history: Vec<u16> = self.ids().iter().map(|&id| bytes::plain(id)).collect();
-        let mut made = Generation { bytes: Vec::new(), ids: Vec::new(), stop: StopReason::Budget };
-        // Bytes handed out so far; ids of those held back follow.
-        let mut released = 0;
-        let mut hand_out = |made: &mut Generation, new: &[u8]| {
-            let ids = &made.ids[released..released + new.len()];
-            released += new.len();
-            made.bytes.extend_from_slice(new);
-            if new.is_empty() { ControlFlow::Continue(()) } else { on_piece(Piece { bytes: new, ids }) }
+        let mut run = Run::new(self, options, on_piece)?;
+        let stop = loop {
+            if let Some(stop) = run.step(self).await? {
+                break stop;
+            }
         };
-        for _ in 0..options.max_bytes {
-            if cancel.take() {
-                made.stop = StopReason::Cancelled;
-                break;
-            }
-            let logits = self.logits(boundary_bias).await?;
-            let id = sampler.choose(&logits, &history, None)?;
-            made.ids.push(id);
-            let Some(byte) = bytes::id_to_byte(id, offset) else {
-                made.stop = StopReason::End;
-                break;
-            };
-            self.push(id).await?;
-            history.push(bytes::plain(id));
-            let held = matcher.push(byte);
-            if hand_out(&mut made, &held.released).is_break() {
-                made.stop = StopReason::Cancelled;
-                break;
-            }
-            if held.matched.is_some() {
-                made.stop = StopReason::StopString;
-                break;
-            }
-        }
-        // What was held back in vain belongs to the text, whatever ended it.
-        let rest = if made.stop == StopReason::StopString { Vec::new() } else { matcher.flush() };
-        let _ = hand_out(&mut made, &rest);
-        Ok(made)
+        Ok(run.finish(stop))
     }
 }
 

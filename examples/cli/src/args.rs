@@ -103,6 +103,7 @@ Examples:
   git diff | bolmo generate --prompt-file - --stop \"diff --git\"
   bolmo generate \"yes or no? \" --max-bytes 1 --logit-bias y=5 --logit-bias 0x0a=-100
 
+With --regex or --json-schema only bytes come that fit, and the text is whole if --max-bytes leaves room for one.
 Ctrl-C ends the generation and keeps what there is; a second Ctrl-C ends the program.";
 
 /// Options of `generate`.
@@ -138,6 +139,12 @@ pub struct GenerateArgs {
     /// End before this text; may be given several times
     #[arg(long, value_name = "STRING", allow_hyphen_values = true)]
     pub stop: Vec<OsString>,
+    /// The whole text has to match this regular expression, in the syntax of Rust's `regex` crate
+    #[arg(long, value_name = "PATTERN", allow_hyphen_values = true, conflicts_with = "json_schema")]
+    pub regex: Option<String>,
+    /// The text has to be a JSON document of the JSON schema in this file; `-` is standard input
+    #[arg(long, value_name = "FILE")]
+    pub json_schema: Option<PathBuf>,
     /// Above 0 makes patches shorter, below 0 longer
     #[arg(long, value_name = "X", default_value_t = 0.0, allow_negative_numbers = true, value_parser = numbers::finite)]
     pub boundary_bias: f32,

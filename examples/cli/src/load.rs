@@ -100,6 +100,11 @@ pub fn model(common: &Common, stop: &(dyn Fn() -> bool + Sync)) -> Result<Model>
 
 /// The contents of a file that the user named; `-` is standard input.
 pub fn read_input(path: &Path) -> Result<Vec<u8>> {
+    read_at_most(path, MAX_INPUT_BYTES)
+}
+
+/// The contents of a file that the user named, which may have so many bytes.
+pub fn read_at_most(path: &Path, max_bytes: u64) -> Result<Vec<u8>> {
     let name = if is_stdin(path) { "standard input".into() } else { path.display().to_string() };
     let failed = |what: &str, error: std::io::Error| {
         let kind = match error.kind() {
@@ -110,20 +115,21 @@ pub fn read_input(path: &Path) -> Result<Vec<u8>> {
     };
     let mut bytes = Vec::new();
     if is_stdin(path) {
-        std::io::stdin().lock().take(MAX_INPUT_BYTES + 1).read_to_end(&mut bytes).map_err(|e| failed("read", e))?;
+        std::io::stdin().lock().take(max_bytes + 1).read_to_end(&mut bytes).map_err(|e| failed("read", e))?;
     } else {
         let file = File::open(path).map_err(|e| failed("opened", e))?;
-        file.take(MAX_INPUT_BYTES + 1).read_to_end(&mut bytes).map_err(|e| failed("read", e))?;
+        file.take(max_bytes + 1).read_to_end(&mut bytes).map_err(|e| failed("read", e))?;
     }
-    if bytes.len() as u64 > MAX_INPUT_BYTES {
+    if bytes.len() as u64 > max_bytes {
         return Err(Error::new(
             ErrorKind::InvalidArgument,
-            format!("{name}: is longer than {MAX_INPUT_BYTES} bytes; give a part of it"),
+            format!("{name}: is longer than {max_bytes} bytes; give a part of it"),
         ));
     }
     Ok(bytes)
 }
 
-fn is_stdin(path: &Path) -> bool {
+/// Whether a name stands for standard input.
+pub fn is_stdin(path: &Path) -> bool {
     path.as_os_str() == "-"
 }
