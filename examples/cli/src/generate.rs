@@ -103,7 +103,10 @@ fn constraint(args: &GenerateArgs) -> Outcome<Option<Constraint>> {
     if load::is_stdin(path) && args.input.prompt_file.as_deref().is_some_and(load::is_stdin) {
         return Err(usage("--json-schema and --prompt-file cannot both be standard input"));
     }
-    let schema = load::read_at_most(path, MAX_SCHEMA_BYTES)?;
+    let schema = load::read_at_most(path, MAX_SCHEMA_BYTES).map_err(|e| match e.kind() {
+        ErrorKind::InvalidArgument => usage(&format!("--json-schema {}", e.message())),
+        _ => Failure::from(e),
+    })?;
     let named = |e: Error| usage(&format!("--json-schema {}: {}", path.display(), e.message()));
     Constraint::json_schema(&schema).map(Some).map_err(named)
 }

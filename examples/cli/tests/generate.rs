@@ -94,6 +94,51 @@ fn stop_strings_end_the_text() {
 }
 
 #[test]
+fn texts_match_a_regular_expression() {
+    let args = ["generate", "On ", "--regex", "[0-9]{4}-[0-9]{2}", "--max-bytes", "20"];
+    let text = String::from_utf8(succeed(&args)).unwrap();
+    let (year, month) = text.split_once('-').unwrap();
+    assert!(
+        year.len() == 4 && month.len() == 2 && year.parse::<u32>().is_ok() && month.parse::<u32>().is_ok(),
+        "{text}"
+    );
+
+    let made = succeed_json(&[&args[..], &["--json"]].concat());
+    assert_eq!((&made["text"], &made["stop"], &made["matched"]), (&json!(text), &json!("complete"), &json!(true)));
+    let made = succeed_json(&["generate", "On ", "--regex", "a{9}", "--max-bytes", "4", "--json"]);
+    assert_eq!((&made["text"], &made["stop"], &made["matched"]), (&json!("aaaa"), &json!("budget"), &json!(false)));
+    // A pattern may look like an option, and without one nothing is said of matching.
+    assert_eq!(succeed(&["generate", "a", "--regex", "--x"]), b"--x");
+    assert_eq!(succeed_json(&["generate", "a", "--max-bytes", "1", "--json"])["matched"], json!(null));
+}
+
+#[test]
+fn texts_are_documents_of_a_schema() {
+    let schema = json!({
+        "type": "object",
+        "properties": {"name": {"type": "string", "maxLength": 20}, "size": {"type": "integer", "minimum": 1, "maximum": 99}},
+        "required": ["name", "size"],
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("schema.json");
+    fs::write(&file, schema.to_string()).unwrap();
+    for temperature in ["0", "1", "5"] {
+        let args = ["generate", "A file: ", "--json-schema", file.to_str().unwrap(), "--temperature", temperature];
+        let made: serde_json::Value = serde_json::from_slice(&succeed(&args)).unwrap();
+        assert!(made["name"].as_str().is_some_and(|name| name.chars().count() <= 20), "{made}");
+        assert!(made["size"].as_u64().is_some_and(|size| (1..=99).contains(&size)), "{made}");
+    }
+
+    let mut child = bolmo(&["generate", "It is ", "--json-schema", "-", "--quiet"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(b"{\"const\": [true]}").unwrap();
+    assert_eq!(child.wait_with_output().unwrap().stdout, b"[true]");
+}
+
+#[test]
 fn equal_seeds_draw_equal_bytes() {
     let draw = |seed: &str| {
         let sampling = ["--temperature", "1.5", "--top-k", "200", "--top-p", "0.99", "--min-p", "0.0001"];

@@ -62,6 +62,35 @@ fn wrong_usage() {
     assert!(String::from_utf8_lossy(&nothing.stderr).contains("Usage: bolmo"));
 }
 
+#[test]
+fn constraints_that_are_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("schema.json");
+    let name = file.to_str().unwrap();
+    // Found before anything is loaded: the model does not exist.
+    let start = ["generate", "a", "--model", "nowhere"];
+    for (pattern, word) in
+        [("(", "byte 0"), ("a{1000}{1000}", "too large"), (r"\bx", "(?-u:"), ("a^", "matches no text")]
+    {
+        fail(&[&start[..], &["--regex", pattern]].concat(), 2, word);
+    }
+    for (schema, word) in [
+        ("{", "not JSON"),
+        ("7", "schema at #"),
+        (r#"{"items": {"not": {}}}"#, "schema at #/items: `not`"),
+        ("false", "matches no text"),
+    ] {
+        fs::write(&file, schema).unwrap();
+        fail(&[&start[..], &["--json-schema", name]].concat(), 2, word);
+        fail(&[&start[..], &["--json-schema", name]].concat(), 2, name);
+    }
+    fs::write(&file, " ".repeat((1 << 20) + 1)).unwrap();
+    fail(&[&start[..], &["--json-schema", name]].concat(), 2, "1048576");
+    fail(&[&start[..], &["--json-schema", "no-such-file"]].concat(), 1, "no-such-file");
+    fail(&[&start[..], &["--json-schema", name, "--regex", "a"]].concat(), 2, "cannot be used with");
+    fail(&["generate", "--prompt-file", "-", "--json-schema", "-"], 2, "standard input");
+}
+
 fn empty() -> tempfile::NamedTempFile {
     tempfile::NamedTempFile::new().unwrap()
 }

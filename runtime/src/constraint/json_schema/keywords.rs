@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use super::place::shown;
 use super::types::Types;
 use crate::error::{Error, Result};
 
@@ -81,7 +82,7 @@ pub(super) fn check(map: &Map<String, Value>) -> Result<()> {
             (Some(holds), _) => holds,
             (None, "type") => Holds::Type,
             (None, _) => {
-                let shown: String = name.chars().take(100).collect();
+                let shown = shown(name, 100);
                 return Err(Error::unsupported(format!(
                     "`{shown}` is not supported; leave it out, or give its key a name that begins with x-"
                 )));

@@ -78,8 +78,16 @@ impl fmt::Display for Place<'_> {
 }
 
 fn escape(key: &str) -> String {
-    let shown: String = key.chars().take(SHOWN).collect();
-    shown.replace('~', "~0").replace('/', "~1")
+    shown(key, SHOWN).replace('~', "~0").replace('/', "~1")
+}
+
+/// The first characters of a text, fit for a message on one line.
+pub(super) fn shown(text: &str, characters: usize) -> String {
+    let mut shown = String::new();
+    for c in text.chars().take(characters) {
+        if c.is_control() { shown.extend(c.escape_default()) } else { shown.push(c) }
+    }
+    shown
 }
 
 /// The schema that a `$ref` points to.
@@ -90,7 +98,7 @@ pub(super) fn resolve<'a>(root: &'a Value, reference: Option<&Value>) -> Result<
     let Some(Value::String(reference)) = reference else {
         return Err(Error::invalid("`$ref`: expected a string"));
     };
-    let shown: String = reference.chars().take(SHOWN).collect();
+    let shown = shown(reference, SHOWN);
     let pointer = match reference.strip_prefix('#') {
         Some(pointer) if pointer.is_empty() || pointer.starts_with('/') => decode_percent(pointer),
         _ => None,

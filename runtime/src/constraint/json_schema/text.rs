@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 
+use super::place::shown;
 use super::{Compiler, keywords};
 use crate::constraint::machine::{Builder, RuleId, StateId};
 use crate::constraint::regex::{self, Automat, Dialect};
@@ -201,7 +202,7 @@ fn pattern(map: &Map<String, Value>) -> Result<Option<(&'static str, String)>> {
         (None, Some(name)) => match FORMATS.iter().find(|(known, _)| *known == name) {
             Some((_, pattern)) => Ok(Some(("format", (*pattern).to_owned()))),
             None => {
-                let shown: String = name.chars().take(60).collect();
+                let shown = shown(name, 60);
                 Err(Error::unsupported(format!(
                     "`format`: expected date, time, date-time or uuid, found `{shown}`; use `pattern` for others"
                 )))
