@@ -37,7 +37,7 @@ fn damage(text: &mut String, pieces: &[&str], random: &mut Random) {
             0 => text.insert_str(a, pieces[random.below(pieces.len())]),
             1 if b - a < 40 => text.replace_range(a..b, pieces[random.below(pieces.len())]),
             2 if b - a < 40 => text.replace_range(a..b, ""),
-            _ if text.len() < 5000 => text.insert_str(a, &text[a..b].to_owned()),
+            _ if text.len() < 5000 => *text = format!("{}{}", &text[..b], &text[a..]),
             _ => {}
         }
     }

@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use regex_automata::dfa::{Automaton, StartKind, dense};
+use regex_automata::hybrid::LazyStateID;
+use regex_automata::hybrid::dfa::{Cache, DFA};
 use regex_automata::nfa::thompson;
-use regex_automata::util::primitives::StateID;
 use regex_automata::util::start;
 use regex_automata::{Anchored, MatchKind};
 use regex_syntax::ast::{self, Ast, Visitor};
@@ -23,9 +23,11 @@ const MAX_CLASSES: usize = 1000;
 /// How deep groups may be nested.
 const MAX_NESTING: u32 = 100;
 /// Bytes of the automaton with alternatives.
-const MAX_NFA_BYTES: usize = 4 << 20;
-/// Bytes of the automaton without, and again of what is needed to make it.
-const MAX_DFA_BYTES: usize = 8 << 20;
+const MAX_NFA_BYTES: usize = 2 << 20;
+/// Bytes of the automaton without.
+const MAX_DFA_BYTES: usize = 16 << 20;
+/// What making it may cost: for each of its states and each class of bytes, as much as the state is long.
+const MAX_WORK: usize = 30_000_000;
 
 /// Whose regular expressions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,15 +125,12 @@ pub(super) struct AutomatState {
 
 /// The automaton of all texts that match `parsed` as a whole.
 ///
+/// It is made state by state, so that its cost can be bounded: a state stands for a set of places in the pattern, and sets may be
+/// both many and large.
+///
 /// # Errors
 /// `Unsupported` if it is too large, or has Unicode word boundaries, which no such automaton can find.
 pub(super) fn determinise(parsed: &Hir) -> Result<Automat> {
-    let too_large = |what: &str| {
-        Error::unsupported(format!(
-            "the pattern is too large: {what}; use smaller repetitions, fewer alternatives, or ASCII classes such as [a-z] for \
-             Unicode's"
-        ))
-    };
     let nfa_config = thompson::Config::new()
         .utf8(false)
         .nfa_size_limit(Some(MAX_NFA_BYTES))
@@ -141,36 +140,38 @@ pub(super) fn determinise(parsed: &Hir) -> Result<Automat> {
             Some(limit) => too_large(&format!("its automaton needs more than {limit} bytes")),
             None => Error::unsupported(format!("the pattern cannot be compiled: {e}")),
         })?;
-    let dfa_config = dense::Config::new()
-        .match_kind(MatchKind::All)
-        .start_kind(StartKind::Anchored)
-        .accelerate(false)
-        .dfa_size_limit(Some(MAX_DFA_BYTES))
-        .determinize_size_limit(Some(MAX_DFA_BYTES));
-    let dfa = dense::Builder::new().configure(dfa_config).build_from_nfa(&nfa).map_err(|e| {
-        if e.is_size_limit_exceeded() {
-            too_large(&format!("its automaton without alternatives needs more than {MAX_DFA_BYTES} bytes"))
-        } else {
-            Error::unsupported(
-                "the pattern has a Unicode word boundary, which is not supported: write (?-u:\\b) for that of ASCII",
-            )
-        }
-    })?;
-    let first = dfa
-        .start_state(&start::Config::new().anchored(Anchored::Yes))
-        .map_err(|e| Error::internal(format!("an automaton without a start: {e}")))?;
-    let mut numbers: HashMap<StateID, StateId> = HashMap::from([(first, 0)]);
-    let mut open = vec![first];
+    if nfa.look_set_any().contains_word_unicode() {
+        return Err(Error::unsupported(
+            "the pattern has a Unicode word boundary, which is not supported: write (?-u:\\b) for that of ASCII",
+        ));
+    }
+    // A full cache ends the work instead of being cleared.
+    let config =
+        DFA::config().match_kind(MatchKind::All).cache_capacity(MAX_DFA_BYTES).minimum_cache_clear_count(Some(0));
+    let full = || too_large(&format!("its automaton without alternatives needs more than {MAX_DFA_BYTES} bytes"));
+    let dfa = DFA::builder().configure(config).build_from_nfa(nfa).map_err(|_| full())?;
+    let mut cache = dfa.create_cache();
+    let first = dfa.start_state(&mut cache, &start::Config::new().anchored(Anchored::Yes)).map_err(|_| full())?;
+    let mut numbers: HashMap<LazyStateID, StateId> = HashMap::from([(first, 0)]);
+    // Each state with how long it is.
+    let mut open = vec![(first, 0)];
+    let mut work = 0usize;
     let mut automat = Automat::default();
-    while let Some(&state) = open.get(automat.states.len()) {
-        let mut made = AutomatState { edges: Vec::new(), accepts: dfa.is_match_state(dfa.next_eoi_state(state)) };
+    while let Some(&(state, length)) = open.get(automat.states.len()) {
+        work = work.saturating_add(length * dfa.byte_classes().alphabet_len());
+        if work > MAX_WORK {
+            return Err(too_large("its automaton without alternatives has too many long states"));
+        }
+        let end = dfa.next_eoi_state(&mut cache, state).map_err(|_| full())?;
+        let mut made = AutomatState { edges: Vec::new(), accepts: end.is_match() };
         for byte in 0..=255u8 {
-            let next = dfa.next_state(state, byte);
-            if dfa.is_dead_state(next) || dfa.is_quit_state(next) {
+            let before = cache.memory_usage();
+            let next = dfa.next_state(&mut cache, state, byte).map_err(|_| full())?;
+            if next.is_dead() || next.is_quit() {
                 continue;
             }
             let to = *numbers.entry(next).or_insert_with(|| {
-                open.push(next);
+                open.push((next, state_length(&dfa, &cache, before)));
                 (open.len() - 1) as StateId
             });
             push_byte(&mut made.edges, byte, to);
@@ -181,6 +182,19 @@ pub(super) fn determinise(parsed: &Hir) -> Result<Automat> {
         }
     }
     Ok(automat)
+}
+
+/// How long the state is with which the cache grew from `before` bytes, its row of the table apart.
+fn state_length(dfa: &DFA, cache: &Cache, before: usize) -> usize {
+    let row = size_of::<LazyStateID>() << dfa.byte_classes().stride2();
+    cache.memory_usage().saturating_sub(before).saturating_sub(row)
+}
+
+fn too_large(what: &str) -> Error {
+    Error::unsupported(format!(
+        "the pattern is too large: {what}; use smaller repetitions, fewer alternatives, or ASCII classes such as [a-z] for \
+         Unicode's"
+    ))
 }
 
 /// Adds an edge of one byte, above all before it, to edges that are as few as possible.
