@@ -4,8 +4,8 @@ CARGO ?= cargo
 target := $(or $(CARGO_TARGET_DIR),target)
 # Where rustup puts cargo; shells that were open before its installation don't look there.
 export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
-# How long each unit test of random damage goes on in `make test`. There are three of them, so the unit tests run in three
-# threads: together they then take little longer than one.
+# How long each unit test of random damage goes on in `make test`. There are five of them, and the unit tests run in three
+# threads: together they then take about twice as long as one.
 FUZZ_SECONDS ?= 60
 timed := scripts/timed.sh
 # What `make demo` and `make picture` run.

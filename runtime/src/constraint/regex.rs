@@ -27,7 +27,7 @@ const MAX_NFA_BYTES: usize = 2 << 20;
 /// Bytes of the automaton without.
 const MAX_DFA_BYTES: usize = 16 << 20;
 /// What making it may cost: for each of its states and each class of bytes, as much as the state is long.
-const MAX_WORK: usize = 30_000_000;
+const MAX_WORK: usize = 200_000_000;
 
 /// Whose regular expressions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
