@@ -18,11 +18,23 @@ pub struct GenerateOptions {
     pub sampling: SamplingOptions,
     /// Byte strings that end the generation; they are not part of the text.
     pub stops: Vec<Vec<u8>>,
+    /// stub
+    pub constraint: Option<crate::Constraint>,
 }
 
+impl GenerateOptions {
+    /// stub
+    pub fn validate(&self) -> Result<()> {
+        if self.max_bytes == 0 {
+            return Err(Error::invalid("max_bytes is 0, expected at least 1"));
+        }
+        self.sampling.validate()?;
+        StopMatcher::new(self.stops.clone()).map(|_| ())
+    }
+}
 impl Default for GenerateOptions {
     fn default() -> Self {
-        Self { max_bytes: 256, sampling: SamplingOptions::default(), stops: Vec::new() }
+        Self { max_bytes: 256, sampling: SamplingOptions::default(), stops: Vec::new(), constraint: None }
     }
 }
 
@@ -37,6 +49,8 @@ pub enum StopReason {
     StopString,
     /// The caller asked for it, through the callback or the cancel token.
     Cancelled,
+    /// stub
+    Complete,
 }
 
 impl StopReason {
@@ -47,6 +61,7 @@ impl StopReason {
             StopReason::End => "end",
             StopReason::StopString => "stop-string",
             StopReason::Cancelled => "cancelled",
+            StopReason::Complete => "complete",
         }
     }
 }
@@ -70,6 +85,8 @@ pub struct Generation {
     pub ids: Vec<u16>,
     /// Why it ended.
     pub stop: StopReason,
+    /// stub
+    pub matched: Option<bool>,
 }
 
 impl Generation {
@@ -100,7 +117,7 @@ impl Session {
         let boundary_bias = options.sampling.boundary_bias;
         let cancel = self.cancel_token();
         let mut history: Vec<u16> = self.ids().iter().map(|&id| bytes::plain(id)).collect();
-        let mut made = Generation { bytes: Vec::new(), ids: Vec::new(), stop: StopReason::Budget };
+        let mut made = Generation { bytes: Vec::new(), ids: Vec::new(), stop: StopReason::Budget, matched: None };
         // Bytes handed out so far; ids of those held back follow.
         let mut released = 0;
         let mut hand_out = |made: &mut Generation, new: &[u8]| {

@@ -24,6 +24,8 @@
 
 pub mod checkpoint;
 pub mod config;
+mod constraint_stub;
+pub use constraint_stub::*;
 mod error;
 mod generate;
 mod gpu;

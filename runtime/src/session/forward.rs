@@ -55,13 +55,14 @@ impl Session {
         let mut done = 0;
         let mut result = Ok(());
         while done < ids.len() {
+            // Before the question: what is told of the progress may be answered by a request to stop.
+            progress(done, ids.len());
             if self.cancel.take() {
                 result = Err(Error::new(ErrorKind::Cancelled, format!("stopped after {done} of {} bytes", ids.len())));
                 // Between stretches the session is whole.
                 self.torn = false;
                 break;
             }
-            progress(done, ids.len());
             let stretch = done..ids.len().min(done + self.stretch_bytes(workspace.capacity));
             let last = stretch.end == ids.len();
             // The waiting byte before the stretch is decided in it, the stretch's last byte is not.
