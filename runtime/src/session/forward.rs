@@ -11,6 +11,8 @@ use crate::workspace::Workspace;
 
 /// Bytes of a stretch below which a matrix product would waste most of its tiles.
 const SHORTEST_STRETCH: usize = 64;
+/// The same where attention takes longer than all products with weights: it takes 8 rows at a time.
+const SHORTEST_OF_ATTENTION: usize = 8;
 
 /// What is to be kept of a forward pass, row by row and in order.
 pub(crate) struct Tap<'a> {
@@ -82,11 +84,14 @@ impl Session {
     /// How many bytes to take in at once: few enough that a submission ends soon, whatever the model and the context.
     fn stretch_bytes(&self, capacity: usize) -> usize {
         let config = &self.model.config;
+        let capabilities = &self.model.gpu().capabilities;
         // As if every byte were a patch: some texts come close to that.
         let attention = 2 * config.num_hidden_layers * config.query_width() * self.state.kv.len();
-        let products = self.model.weights_per_row.saturating_add(attention as u64);
-        let bytes = self.model.gpu().capabilities.prefill_products / products.max(1);
-        usize::try_from(bytes).unwrap_or(usize::MAX).max(SHORTEST_STRETCH).min(capacity)
+        let attention = capabilities.attention_cost.saturating_mul(attention as u64);
+        let weights = self.model.weights_per_row;
+        let shortest = if attention > weights { SHORTEST_OF_ATTENTION } else { SHORTEST_STRETCH };
+        let bytes = capabilities.prefill_products / weights.saturating_add(attention).max(1);
+        usize::try_from(bytes).unwrap_or(usize::MAX).max(shortest).min(capacity)
     }
 
     async fn stretch(
