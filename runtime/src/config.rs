@@ -200,6 +200,18 @@ impl Config {
     pub fn mlstm_value_dim(&self) -> usize {
         self.hidden_size / self.num_local_heads
     }
+
+    /// Bytes of device memory that a session holds from its first id on: the mLSTM states of the local layers, and two hidden
+    /// vectors.
+    pub fn state_bytes(&self) -> u64 {
+        let layer = self.num_local_heads * (self.mlstm_key_dim() * (self.mlstm_value_dim() + 1) + 1);
+        4 * ((self.num_local_encoder_layers + self.num_local_decoder_layers) * layer + 2 * self.hidden_size) as u64
+    }
+
+    /// Bytes of device memory that keys and values of one patch take in `layers` layers.
+    pub fn patch_bytes(&self, layers: usize) -> u64 {
+        8 * layers as u64 * self.key_value_width() as u64
+    }
 }
 
 fn rope_theta_is_sound(theta: f64) -> bool {

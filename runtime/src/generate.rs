@@ -9,6 +9,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::session::Session;
 use crate::stages::bytes;
 use crate::stages::sample::SamplingOptions;
+use crate::stop::StopMatcher;
 use run::Run;
 
 /// How to generate.
@@ -28,6 +29,20 @@ pub struct GenerateOptions {
 impl Default for GenerateOptions {
     fn default() -> Self {
         Self { max_bytes: 256, sampling: SamplingOptions::default(), stops: Vec::new(), constraint: None }
+    }
+}
+
+impl GenerateOptions {
+    /// Checks that every option is in its range.
+    ///
+    /// # Errors
+    /// `InvalidArgument` that names the option, its range and its value.
+    pub fn validate(&self) -> Result<()> {
+        if self.max_bytes == 0 {
+            return Err(Error::invalid("max_bytes is 0, expected at least 1"));
+        }
+        self.sampling.validate()?;
+        StopMatcher::new(self.stops.clone()).map(|_| ())
     }
 }
 
@@ -107,9 +122,7 @@ impl Session {
         options: &GenerateOptions,
         on_piece: &mut (dyn FnMut(Piece<'_>) -> ControlFlow<()> + Send),
     ) -> Result<Generation> {
-        if options.max_bytes == 0 {
-            return Err(Error::invalid("max_bytes is 0, expected at least 1"));
-        }
+        options.validate()?;
         let mut run = Run::new(self, options, on_piece)?;
         let stop = loop {
             if let Some(stop) = run.step(self).await? {

@@ -26,6 +26,11 @@ impl CancelToken {
         self.0.store(true, Ordering::Release);
     }
 
+    /// Takes back a request that nothing has followed yet.
+    pub fn reset(&self) {
+        self.0.store(false, Ordering::Release);
+    }
+
     /// Whether somebody asked; the question takes the request back.
     pub(crate) fn take(&self) -> bool {
         self.0.swap(false, Ordering::AcqRel)

@@ -1,7 +1,7 @@
 // Softmax attention of a few queries over one segment of the KV cache, without ever holding a row of scores (online softmax,
 // arXiv 2205.14135). A cache of several segments takes a dispatch each, which pass running maximum, sum and output along.
 // A workgroup of 64 takes 8 queries of one head and 256 keys at a time: first a lane scores four keys against all queries, then
-// it adds up four columns of values over every `splits`-th key. Two barriers for 256 keys: on CPU-backed adapters barriers cost
+// it adds up four columns of values over every `splits`-th key. Few barriers and few loads for 256 keys: on CPU-backed adapters these cost
 // more than anything else.
 struct Params {
     count: u32,        // queries
@@ -27,13 +27,23 @@ const QUERIES: u32 = 8u;
 const KEYS: u32 = 256u;
 var<workgroup> q_tile: array<vec4<f32>, 256>;  // [dim / 4 of 32, query of 8], scaled
 var<workgroup> weight: array<vec4<f32>, 512>;  // [key of 256, query / 4 of 2]; at the end [query of 8, lane of 64]
-var<workgroup> shared_lanes: array<vec4<f32>, 128>; // [lane of 64, query / 4 of 2]
+var<workgroup> shared_lanes: array<vec4<f32>, 128>; // [query / 4 of 2, lane of 64]; while adding up [query / 4 of 2, part of 8]
 
 // The scores of 8 queries for one key.
 struct Scores {
     low: vec4<f32>,  // queries 0 .. 3
     high: vec4<f32>, // queries 4 .. 7
 }
+
+// The scores for four keys, 64 rows apart.
+struct Keys4 {
+    s0: Scores,
+    s1: Scores,
+    s2: Scores,
+    s3: Scores,
+}
+
+const NONE = Scores(vec4<f32>(LOWEST), vec4<f32>(LOWEST));
 
 fn visible(there: u32, positions: vec4<u32>) -> vec4<bool> {
     let after = vec4<u32>(there) <= positions;
@@ -43,15 +53,27 @@ fn visible(there: u32, positions: vec4<u32>) -> vec4<bool> {
     return after & (vec4<u32>(there + p.window) > positions);
 }
 
-// The largest of every lane's scores. Called in uniform control flow.
+// The largest of every lane's scores. Two steps, since on CPU-backed adapters loads cost as much as barriers: 16 lanes take 8 values
+// each, then every lane takes what they found. Called in uniform control flow.
 fn workgroup_max(s: Scores, lane: u32) -> Scores {
-    shared_lanes[2u * lane] = s.low;
-    shared_lanes[2u * lane + 1u] = s.high;
+    shared_lanes[lane] = s.low;
+    shared_lanes[64u + lane] = s.high;
     workgroupBarrier();
-    var top = s;
-    for (var i = 0u; i < 64u; i++) {
-        top.low = max(top.low, shared_lanes[2u * i]);
-        top.high = max(top.high, shared_lanes[2u * i + 1u]);
+    var found = vec4<f32>(LOWEST);
+    if lane < 16u {
+        for (var i = 0u; i < 8u; i++) {
+            found = max(found, shared_lanes[8u * lane + i]);
+        }
+    }
+    workgroupBarrier();
+    if lane < 16u {
+        shared_lanes[lane] = found;
+    }
+    workgroupBarrier();
+    var top = Scores(shared_lanes[0], shared_lanes[8]);
+    for (var i = 1u; i < 8u; i++) {
+        top.low = max(top.low, shared_lanes[i]);
+        top.high = max(top.high, shared_lanes[8u + i]);
     }
     return top;
 }
@@ -130,38 +152,36 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 
     workgroupBarrier();
     for (var key0 = begin; key0 < end; key0 += KEYS) {
-        var s0 = Scores(vec4<f32>(LOWEST), vec4<f32>(LOWEST)); // key key0 + lane + 0
-        var s1 = Scores(vec4<f32>(LOWEST), vec4<f32>(LOWEST)); // key key0 + lane + 64
-        var s2 = Scores(vec4<f32>(LOWEST), vec4<f32>(LOWEST)); // key key0 + lane + 128
-        var s3 = Scores(vec4<f32>(LOWEST), vec4<f32>(LOWEST)); // key key0 + lane + 192
+var s = Keys4(NONE, NONE, NONE, NONE);
+        if key0 + 64u < end {
+            s = score4(key0 + lane, end - 1u, kv_dim4, kv_head, queries);
+        } else if key0 + lane < end {
+            s.s0 = score(key0 + lane, kv_dim4, kv_head, queries);
+        }
         var new_top = top;
         if key0 + lane + 0u < end {
-            s0 = score(key0 + lane + 0u, kv_dim4, kv_head, queries);
-            s0.low = select(vec4<f32>(LOWEST), s0.low, visible(p.key_first + key0 + lane + 0u, low_positions));
-            s0.high = select(vec4<f32>(LOWEST), s0.high, visible(p.key_first + key0 + lane + 0u, high_positions));
-            new_top.low = max(new_top.low, s0.low);
-            new_top.high = max(new_top.high, s0.high);
+            s.s0.low = select(vec4<f32>(LOWEST), s.s0.low, visible(p.key_first + key0 + lane + 0u, low_positions));
+            s.s0.high = select(vec4<f32>(LOWEST), s.s0.high, visible(p.key_first + key0 + lane + 0u, high_positions));
+            new_top.low = max(new_top.low, s.s0.low);
+            new_top.high = max(new_top.high, s.s0.high);
         }
         if key0 + lane + 64u < end {
-            s1 = score(key0 + lane + 64u, kv_dim4, kv_head, queries);
-            s1.low = select(vec4<f32>(LOWEST), s1.low, visible(p.key_first + key0 + lane + 64u, low_positions));
-            s1.high = select(vec4<f32>(LOWEST), s1.high, visible(p.key_first + key0 + lane + 64u, high_positions));
-            new_top.low = max(new_top.low, s1.low);
-            new_top.high = max(new_top.high, s1.high);
+            s.s1.low = select(vec4<f32>(LOWEST), s.s1.low, visible(p.key_first + key0 + lane + 64u, low_positions));
+            s.s1.high = select(vec4<f32>(LOWEST), s.s1.high, visible(p.key_first + key0 + lane + 64u, high_positions));
+            new_top.low = max(new_top.low, s.s1.low);
+            new_top.high = max(new_top.high, s.s1.high);
         }
         if key0 + lane + 128u < end {
-            s2 = score(key0 + lane + 128u, kv_dim4, kv_head, queries);
-            s2.low = select(vec4<f32>(LOWEST), s2.low, visible(p.key_first + key0 + lane + 128u, low_positions));
-            s2.high = select(vec4<f32>(LOWEST), s2.high, visible(p.key_first + key0 + lane + 128u, high_positions));
-            new_top.low = max(new_top.low, s2.low);
-            new_top.high = max(new_top.high, s2.high);
+            s.s2.low = select(vec4<f32>(LOWEST), s.s2.low, visible(p.key_first + key0 + lane + 128u, low_positions));
+            s.s2.high = select(vec4<f32>(LOWEST), s.s2.high, visible(p.key_first + key0 + lane + 128u, high_positions));
+            new_top.low = max(new_top.low, s.s2.low);
+            new_top.high = max(new_top.high, s.s2.high);
         }
         if key0 + lane + 192u < end {
-            s3 = score(key0 + lane + 192u, kv_dim4, kv_head, queries);
-            s3.low = select(vec4<f32>(LOWEST), s3.low, visible(p.key_first + key0 + lane + 192u, low_positions));
-            s3.high = select(vec4<f32>(LOWEST), s3.high, visible(p.key_first + key0 + lane + 192u, high_positions));
-            new_top.low = max(new_top.low, s3.low);
-            new_top.high = max(new_top.high, s3.high);
+            s.s3.low = select(vec4<f32>(LOWEST), s.s3.low, visible(p.key_first + key0 + lane + 192u, low_positions));
+            s.s3.high = select(vec4<f32>(LOWEST), s.s3.high, visible(p.key_first + key0 + lane + 192u, high_positions));
+            new_top.low = max(new_top.low, s.s3.low);
+            new_top.high = max(new_top.high, s.s3.high);
         }
         new_top = workgroup_max(new_top, lane);
         let keep_low = exp(top.low - new_top.low);
@@ -178,32 +198,32 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         o6 *= keep_high[2];
         o7 *= keep_high[3];
         if key0 + lane + 0u < end {
-            let low = select(exp(s0.low - top.low), vec4<f32>(), s0.low == vec4<f32>(LOWEST));
-            let high = select(exp(s0.high - top.high), vec4<f32>(), s0.high == vec4<f32>(LOWEST));
+            let low = select(exp(s.s0.low - top.low), vec4<f32>(), s.s0.low == vec4<f32>(LOWEST));
+            let high = select(exp(s.s0.high - top.high), vec4<f32>(), s.s0.high == vec4<f32>(LOWEST));
             sum.low += low;
             sum.high += high;
             weight[2u * (lane + 0u)] = low;
             weight[2u * (lane + 0u) + 1u] = high;
         }
         if key0 + lane + 64u < end {
-            let low = select(exp(s1.low - top.low), vec4<f32>(), s1.low == vec4<f32>(LOWEST));
-            let high = select(exp(s1.high - top.high), vec4<f32>(), s1.high == vec4<f32>(LOWEST));
+            let low = select(exp(s.s1.low - top.low), vec4<f32>(), s.s1.low == vec4<f32>(LOWEST));
+            let high = select(exp(s.s1.high - top.high), vec4<f32>(), s.s1.high == vec4<f32>(LOWEST));
             sum.low += low;
             sum.high += high;
             weight[2u * (lane + 64u)] = low;
             weight[2u * (lane + 64u) + 1u] = high;
         }
         if key0 + lane + 128u < end {
-            let low = select(exp(s2.low - top.low), vec4<f32>(), s2.low == vec4<f32>(LOWEST));
-            let high = select(exp(s2.high - top.high), vec4<f32>(), s2.high == vec4<f32>(LOWEST));
+            let low = select(exp(s.s2.low - top.low), vec4<f32>(), s.s2.low == vec4<f32>(LOWEST));
+            let high = select(exp(s.s2.high - top.high), vec4<f32>(), s.s2.high == vec4<f32>(LOWEST));
             sum.low += low;
             sum.high += high;
             weight[2u * (lane + 128u)] = low;
             weight[2u * (lane + 128u) + 1u] = high;
         }
         if key0 + lane + 192u < end {
-            let low = select(exp(s3.low - top.low), vec4<f32>(), s3.low == vec4<f32>(LOWEST));
-            let high = select(exp(s3.high - top.high), vec4<f32>(), s3.high == vec4<f32>(LOWEST));
+            let low = select(exp(s.s3.low - top.low), vec4<f32>(), s.s3.low == vec4<f32>(LOWEST));
+            let high = select(exp(s.s3.high - top.high), vec4<f32>(), s.s3.high == vec4<f32>(LOWEST));
             sum.low += low;
             sum.high += high;
             weight[2u * (lane + 192u)] = low;
@@ -236,8 +256,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 
     // the lanes' shares together
     workgroupBarrier();
-    shared_lanes[2u * lane] = sum.low;
-    shared_lanes[2u * lane + 1u] = sum.high;
+    shared_lanes[lane] = sum.low;
+    shared_lanes[64u + lane] = sum.high;
     weight[0u * 64u + lane] = o0;
     weight[1u * 64u + lane] = o1;
     weight[2u * 64u + lane] = o2;
@@ -247,12 +267,23 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     weight[6u * 64u + lane] = o6;
     weight[7u * 64u + lane] = o7;
     workgroupBarrier();
+    var sums = vec4<f32>();
+    if lane < 16u {
+        for (var i = 0u; i < 8u; i++) {
+            sums += shared_lanes[8u * lane + i];
+        }
+    }
+    workgroupBarrier();
+    if lane < 16u {
+        shared_lanes[lane] = sums;
+    }
+    workgroupBarrier();
     for (var i = lane; i < queries * p.dim4; i += 64u) {
         let query = i / p.dim4;
         let d = i % p.dim4;
         var total = 0.0;
-        for (var l = 0u; l < 64u; l++) {
-            total += shared_lanes[2u * l + query / 4u][query % 4u];
+        for (var i = 0u; i < 8u; i++) {
+            total += shared_lanes[query / 4u * 8u + i][query % 4u];
         }
         var v = vec4<f32>();
         for (var s = 0u; s < splits; s++) {
@@ -288,6 +319,57 @@ fn score(key: u32, kv_dim4: u32, kv_head: u32, queries: u32) -> Scores {
         let t = d * QUERIES;
         s.low += vec4<f32>(dot(q_tile[t], k), dot(q_tile[t + 1u], k), dot(q_tile[t + 2u], k), dot(q_tile[t + 3u], k));
         s.high += vec4<f32>(dot(q_tile[t + 4u], k), dot(q_tile[t + 5u], k), dot(q_tile[t + 6u], k), dot(q_tile[t + 7u], k));
+    }
+    return s;
+}
+
+// As `score` for the rows first, first + 64, first + 128 and first + 192, none of them behind `last`: each query is loaded once for all
+// four.
+fn score4(first: u32, last: u32, kv_dim4: u32, kv_head: u32, queries: u32) -> Keys4 {
+    let at0 = min(first, last) * 2u * kv_dim4 + kv_head;
+    let at1 = min(first + 64u, last) * 2u * kv_dim4 + kv_head;
+    let at2 = min(first + 128u, last) * 2u * kv_dim4 + kv_head;
+    let at3 = min(first + 192u, last) * 2u * kv_dim4 + kv_head;
+    var s = Keys4(Scores(), Scores(), Scores(), Scores());
+    if queries == 1u {
+        var t0 = vec4<f32>();
+        var t1 = vec4<f32>();
+        var t2 = vec4<f32>();
+        var t3 = vec4<f32>();
+        for (var d = 0u; d < p.dim4; d++) {
+            let q0 = q_tile[d * QUERIES];
+            t0 += q0 * kv[at0 + d];
+            t1 += q0 * kv[at1 + d];
+            t2 += q0 * kv[at2 + d];
+            t3 += q0 * kv[at3 + d];
+        }
+        s.s0.low.x = t0.x + t0.y + t0.z + t0.w;
+        s.s1.low.x = t1.x + t1.y + t1.z + t1.w;
+        s.s2.low.x = t2.x + t2.y + t2.z + t2.w;
+        s.s3.low.x = t3.x + t3.y + t3.z + t3.w;
+        return s;
+    }
+    for (var d = 0u; d < p.dim4; d++) {
+        let k0 = kv[at0 + d];
+        let k1 = kv[at1 + d];
+        let k2 = kv[at2 + d];
+        let k3 = kv[at3 + d];
+        var q0 = q_tile[d * QUERIES];
+        var q1 = q_tile[d * QUERIES + 1u];
+        var q2 = q_tile[d * QUERIES + 2u];
+        var q3 = q_tile[d * QUERIES + 3u];
+        s.s0.low += vec4<f32>(dot(q0, k0), dot(q1, k0), dot(q2, k0), dot(q3, k0));
+        s.s1.low += vec4<f32>(dot(q0, k1), dot(q1, k1), dot(q2, k1), dot(q3, k1));
+        s.s2.low += vec4<f32>(dot(q0, k2), dot(q1, k2), dot(q2, k2), dot(q3, k2));
+        s.s3.low += vec4<f32>(dot(q0, k3), dot(q1, k3), dot(q2, k3), dot(q3, k3));
+        q0 = q_tile[d * QUERIES + 4u];
+        q1 = q_tile[d * QUERIES + 5u];
+        q2 = q_tile[d * QUERIES + 6u];
+        q3 = q_tile[d * QUERIES + 7u];
+        s.s0.high += vec4<f32>(dot(q0, k0), dot(q1, k0), dot(q2, k0), dot(q3, k0));
+        s.s1.high += vec4<f32>(dot(q0, k1), dot(q1, k1), dot(q2, k1), dot(q3, k1));
+        s.s2.high += vec4<f32>(dot(q0, k2), dot(q1, k2), dot(q2, k2), dot(q3, k2));
+        s.s3.high += vec4<f32>(dot(q0, k3), dot(q1, k3), dot(q2, k3), dot(q3, k3));
     }
     return s;
 }

@@ -86,18 +86,6 @@ impl<'a> Facts<'a> {
         self.config.layer_types.iter().filter(|kind| **kind == LayerType::Sliding).count()
     }
 
-    /// Bytes of a session that don't grow: the mLSTM states of the local layers, and two hidden vectors.
-    fn state_bytes(&self) -> u64 {
-        let c = self.config;
-        let layer = c.num_local_heads * (c.mlstm_key_dim() * (c.mlstm_value_dim() + 1) + 1);
-        4 * ((c.num_local_encoder_layers + c.num_local_decoder_layers) * layer + 2 * c.hidden_size) as u64
-    }
-
-    /// Bytes of keys and values of one patch in `layers` layers.
-    fn kv_bytes(&self, layers: usize) -> u64 {
-        8 * layers as u64 * self.config.key_value_width() as u64
-    }
-
     fn block(&self) -> &'static str {
         match self.config.block_type {
             BlockType::ReorderedNorm => "reordered_norm",
@@ -139,9 +127,9 @@ impl<'a> Facts<'a> {
             "parameters_by_part": parts,
             "dtypes": dtypes,
             "memory_bytes": memory,
-            "state_bytes_per_session": self.state_bytes(),
-            "kv_bytes_per_patch": self.kv_bytes(layers),
-            "kv_bytes_per_patch_beyond_window": self.kv_bytes(layers - sliding),
+            "state_bytes_per_session": self.config.state_bytes(),
+            "kv_bytes_per_patch": self.config.patch_bytes(layers),
+            "kv_bytes_per_patch_beyond_window": self.config.patch_bytes(layers - sliding),
             "block_type": self.block(),
             "qk_norm": self.qk_norm(),
             "full_attention_layers": layers - sliding,
@@ -172,7 +160,7 @@ impl<'a> Facts<'a> {
         for (name, format) in FORMATS {
             line("memory", format!("{} with --quantize {name}", size(device_bytes(c, format))));
         }
-        line("memory per session", format!("{}, and {}", size(self.state_bytes()), self.growth()));
+        line("memory per session", format!("{}, and {}", size(self.config.state_bytes()), self.growth()));
         line("hidden size", count(c.hidden_size as u64));
         line(
             "global blocks",
@@ -209,11 +197,11 @@ impl<'a> Facts<'a> {
     /// What a session grows by.
     fn growth(&self) -> String {
         let (layers, sliding) = (self.config.num_hidden_layers, self.sliding_layers());
-        let all = size(self.kv_bytes(layers));
+        let all = size(self.config.patch_bytes(layers));
         if sliding == 0 {
             return format!("{all} a patch");
         }
-        let later = size(self.kv_bytes(layers - sliding));
+        let later = size(self.config.patch_bytes(layers - sliding));
         format!("{all} a patch, {later} beyond the window")
     }
 

@@ -19,6 +19,8 @@ pub struct Capabilities {
     pub prefill_bytes: usize,
     /// Products of two numbers that one submission of a prompt's bytes makes at most, roughly.
     pub prefill_products: u64,
+    /// How many products of weights a product within attention takes as long as.
+    pub attention_cost: u64,
     /// Bytes that a binding may cover.
     pub max_binding_bytes: u64,
     /// Bytes of the largest buffer.
@@ -41,14 +43,17 @@ impl Capabilities {
         };
         // On a CPU a matvec reads the weights from its caches again for every row, and beats the tiles of matmul for longer.
         let few_rows = if adapter.is_software() { 24 } else { 8 };
-        // The products are about a second's worth on two CPU cores, and far less on a GPU.
-        let (prefill_bytes, prefill_products) = if adapter.is_software() { (256, 1 << 30) } else { (1024, 1 << 38) };
+        // Small models on a CPU stay below 100 ms a submission, so that a cancel is quick. Attention is made of loads, which software
+        // adapters do lane by lane.
+        let (prefill_bytes, prefill_products, attention_cost) =
+            if adapter.is_software() { (64, 1 << 27, 8) } else { (1024, 1 << 38, 1) };
         Self {
             reduce,
             matvec_rows,
             few_rows: options.few_rows.unwrap_or(few_rows),
             prefill_bytes: options.prefill_bytes.unwrap_or(prefill_bytes).clamp(1, 4096),
             prefill_products,
+            attention_cost,
             max_binding_bytes: options
                 .max_binding_bytes
                 .map_or(adapter.max_binding_bytes, |asked| asked.min(adapter.max_binding_bytes)),

@@ -11,6 +11,8 @@ use crate::workspace::Workspace;
 
 /// Bytes of a stretch below which a matrix product would waste most of its tiles.
 const SHORTEST_STRETCH: usize = 64;
+/// The same where attention takes longer than all products with weights: it takes 8 rows at a time.
+const SHORTEST_OF_ATTENTION: usize = 8;
 
 /// What is to be kept of a forward pass, row by row and in order.
 pub(crate) struct Tap<'a> {
@@ -55,13 +57,14 @@ impl Session {
         let mut done = 0;
         let mut result = Ok(());
         while done < ids.len() {
+            // Before the question: what is told of the progress may be answered by a request to stop.
+            progress(done, ids.len());
             if self.cancel.take() {
                 result = Err(Error::new(ErrorKind::Cancelled, format!("stopped after {done} of {} bytes", ids.len())));
                 // Between stretches the session is whole.
                 self.torn = false;
                 break;
             }
-            progress(done, ids.len());
             let stretch = done..ids.len().min(done + self.stretch_bytes(workspace.capacity));
             let last = stretch.end == ids.len();
             // The waiting byte before the stretch is decided in it, the stretch's last byte is not.
@@ -81,11 +84,14 @@ impl Session {
     /// How many bytes to take in at once: few enough that a submission ends soon, whatever the model and the context.
     fn stretch_bytes(&self, capacity: usize) -> usize {
         let config = &self.model.config;
+        let capabilities = &self.model.gpu().capabilities;
         // As if every byte were a patch: some texts come close to that.
         let attention = 2 * config.num_hidden_layers * config.query_width() * self.state.kv.len();
-        let products = self.model.weights_per_row.saturating_add(attention as u64);
-        let bytes = self.model.gpu().capabilities.prefill_products / products.max(1);
-        usize::try_from(bytes).unwrap_or(usize::MAX).max(SHORTEST_STRETCH).min(capacity)
+        let attention = capabilities.attention_cost.saturating_mul(attention as u64);
+        let weights = self.model.weights_per_row;
+        let shortest = if attention > weights { SHORTEST_OF_ATTENTION } else { SHORTEST_STRETCH };
+        let bytes = capabilities.prefill_products / weights.saturating_add(attention).max(1);
+        usize::try_from(bytes).unwrap_or(usize::MAX).max(shortest).min(capacity)
     }
 
     async fn stretch(

@@ -1,0 +1,194 @@
+//! Adapters: what could compute on this machine, before anything is opened.
+//!
+//! ```c
+//! bolmo_adapters *adapters;
+//! size_t count = 0;
+//! if (bolmo_adapters_list("", 0, &adapters) == BOLMO_OK) {
+//!     bolmo_adapters_count(adapters, &count);
+//!     for (size_t i = 0; i < count; i++) {
+//!         const char *name, *reason;
+//!         bolmo_adapters_text(adapters, i, BOLMO_ADAPTER_NAME, &name, NULL);
+//!         bolmo_adapters_text(adapters, i, BOLMO_ADAPTER_REASON, &reason, NULL);
+//!         printf("%zu %s (%s)\n", i, name, reason);
+//!     }
+//!     bolmo_adapters_delete(adapters);
+//! }
+//! ```
+
+use std::ffi::{CString, c_char, c_void};
+
+use bolmo_runtime::{AdapterChoice, AdapterInfo, Error, ErrorKind, Result, adapters, block_on};
+
+use crate::handle::{self, opaque};
+use crate::input::{self, Out, invalid};
+use crate::status::{bolmo_status, call};
+
+/// The adapters of this machine, as they were when the list was made.
+pub struct bolmo_adapters {
+    _opaque: [u8; 0],
+}
+opaque!(bolmo_adapters, Vec<Adapter>);
+
+/// A text about an adapter.
+#[repr(i32)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum bolmo_adapter_text {
+    /// Its own name.
+    BOLMO_ADAPTER_NAME = 0,
+    /// "discrete GPU", "integrated GPU", "virtual GPU", "software" or "other".
+    BOLMO_ADAPTER_KIND = 1,
+    /// "vulkan", "metal" or "dx12".
+    BOLMO_ADAPTER_BACKEND = 2,
+    /// Driver and version.
+    BOLMO_ADAPTER_DRIVER = 3,
+    /// Why it would be used, or why not.
+    BOLMO_ADAPTER_REASON = 4,
+}
+
+/// A number about an adapter.
+#[repr(i32)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum bolmo_adapter_number {
+    /// 1 for the adapter that the choice falls on, else 0.
+    BOLMO_ADAPTER_CHOSEN = 0,
+    /// 1 if the library can compute on it, else 0.
+    BOLMO_ADAPTER_USABLE = 1,
+    /// 1 if it computes on the CPU, else 0.
+    BOLMO_ADAPTER_SOFTWARE = 2,
+    /// Bytes that one binding may cover.
+    BOLMO_ADAPTER_MAX_BINDING_BYTES = 3,
+    /// Bytes of the largest buffer.
+    BOLMO_ADAPTER_MAX_BUFFER_BYTES = 4,
+    /// Bytes of workgroup memory.
+    BOLMO_ADAPTER_WORKGROUP_BYTES = 5,
+    /// Lanes of the smallest subgroup; 0 if kernels cannot use subgroups.
+    BOLMO_ADAPTER_MIN_SUBGROUP = 6,
+    /// Lanes of the largest subgroup; 0 if kernels cannot use subgroups.
+    BOLMO_ADAPTER_MAX_SUBGROUP = 7,
+    /// 1 if shaders can compute in f16, else 0.
+    BOLMO_ADAPTER_SHADER_F16 = 8,
+}
+
+/// What is told of an adapter: its texts in the order of `bolmo_adapter_text`, and all else.
+pub(crate) struct Adapter {
+    texts: [CString; 5],
+    info: AdapterInfo,
+}
+
+/// `text` with a NUL behind it.
+pub(crate) fn with_nul(text: &str) -> CString {
+    CString::new(text.replace('\0', "\u{fffd}")).unwrap_or_default()
+}
+
+/// Hands out a text that lives in the object of a handle.
+pub(crate) fn hand_out(text: &CString, to: Out<*const c_char>, size: Option<Out<usize>>) {
+    to.set(text.as_ptr());
+    if let Some(size) = size {
+        size.set(text.as_bytes().len());
+    }
+}
+
+impl Adapter {
+    pub(crate) fn new(info: AdapterInfo) -> Self {
+        let texts = [&info.name, info.kind, &info.backend, &info.driver, &info.reason].map(with_nul);
+        Self { texts, info }
+    }
+
+    pub(crate) fn text(&self, which: i32) -> Result<&CString> {
+        let text = usize::try_from(which).ok().and_then(|which| self.texts.get(which));
+        text.ok_or_else(|| invalid(format!("which: expected 0 to 4, found {which}")))
+    }
+
+    pub(crate) fn number(&self, which: i32) -> Result<u64> {
+        let info = &self.info;
+        let subgroups = info.subgroup_sizes.unwrap_or((0, 0));
+        Ok(match which {
+            0 => info.chosen.into(),
+            1 => info.unusable.is_none().into(),
+            2 => info.is_software().into(),
+            3 => info.max_binding_bytes,
+            4 => info.max_buffer_bytes,
+            5 => info.workgroup_bytes.into(),
+            6 => subgroups.0.into(),
+            7 => subgroups.1.into(),
+            8 => info.shader_f16.into(),
+            other => return Err(invalid(format!("which: expected 0 to 8, found {other}"))),
+        })
+    }
+}
+
+/// The adapter that a list has at `index`.
+fn at(list: &[Adapter], index: usize) -> Result<&Adapter> {
+    let missing =
+        || Error::new(ErrorKind::NotFound, format!("there is no adapter {index}: the list has {}", list.len()));
+    list.get(index).ok_or_else(missing)
+}
+
+/// Lists the adapters of this machine, and says which one `bolmo_engine_options_set_adapter` with the same choice would use. An
+/// empty list is no failure.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bolmo_adapters_list(
+    choice: *const c_void,
+    choice_size: usize,
+    list: *mut *mut bolmo_adapters,
+) -> bolmo_status {
+    call(|| {
+        let list = trusted!(Out::new(list, "list"))?;
+        let choice = AdapterChoice::parse(trusted!(input::text(choice, choice_size, "choice"))?);
+        let found: Vec<_> = block_on(adapters(&choice)).into_iter().map(Adapter::new).collect();
+        list.set(handle::insert(found)?);
+        Ok(())
+    })
+}
+
+/// How many adapters the list has.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bolmo_adapters_count(list: *const bolmo_adapters, count: *mut usize) -> bolmo_status {
+    call(|| {
+        let count = trusted!(Out::new(count, "count"))?;
+        count.set(handle::get(list)?.len());
+        Ok(())
+    })
+}
+
+/// A text (bolmo_adapter_text) about the adapter at `index`: UTF-8, with a NUL at the end. `size`, which may be NULL, gets its bytes
+/// without the NUL. Valid until the list is deleted.
+///
+/// BOLMO_NOT_FOUND: the list has no such adapter.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bolmo_adapters_text(
+    list: *const bolmo_adapters,
+    index: usize,
+    which: i32,
+    text: *mut *const c_char,
+    size: *mut usize,
+) -> bolmo_status {
+    call(|| {
+        let (text, size) = trusted!((Out::new(text, "text")?, Out::optional(size)?));
+        hand_out(at(&*handle::get(list)?, index)?.text(which)?, text, size);
+        Ok(())
+    })
+}
+
+/// A number (bolmo_adapter_number) about the adapter at `index`.
+///
+/// BOLMO_NOT_FOUND: the list has no such adapter.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bolmo_adapters_number(
+    list: *const bolmo_adapters,
+    index: usize,
+    which: i32,
+    number: *mut u64,
+) -> bolmo_status {
+    call(|| {
+        let number = trusted!(Out::new(number, "number"))?;
+        number.set(at(&*handle::get(list)?, index)?.number(which)?);
+        Ok(())
+    })
+}
+
+/// Deletes the list. NULL and handles that were deleted are left alone.
+#[unsafe(no_mangle)]
+pub extern "C" fn bolmo_adapters_delete(list: *mut bolmo_adapters) {
+    handle::delete(list);
+}

@@ -1,0 +1,171 @@
+//! Generating: bytes as they come.
+//!
+//! ```c
+//! static int32_t print(const uint8_t *data, size_t size, const uint16_t *ids, void *user_data) {
+//!     (void)ids;
+//!     return fwrite(data, 1, size, (FILE *)user_data) != size; // not 0: stop
+//! }
+//! ...
+//! bolmo_generation *generation;
+//! if (bolmo_session_generate(session, options, print, stdout, &generation) == BOLMO_OK) {
+//!     int32_t stop;
+//!     bolmo_generation_stop(generation, &stop);
+//!     if (stop == BOLMO_STOP_BUDGET) puts("...");
+//!     bolmo_generation_delete(generation);
+//! }
+//! ```
+
+use std::ffi::c_void;
+use std::ops::ControlFlow;
+
+use bolmo_runtime::{Generation, Piece, StopReason, block_on};
+
+use crate::handle::{self, opaque};
+use crate::input::{Out, UserData};
+use crate::options::{self, bolmo_generate_options};
+use crate::session::{bolmo_session, with};
+use crate::status::{bolmo_status, call};
+
+/// What was generated. Any number of threads may use it at once.
+pub struct bolmo_generation {
+    _opaque: [u8; 0],
+}
+opaque!(bolmo_generation, Generation);
+
+/// Why a generation ended.
+#[repr(i32)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum bolmo_stop {
+    /// The budget of bytes is used up.
+    BOLMO_STOP_BUDGET = 0,
+    /// The model ended the text.
+    BOLMO_STOP_END = 1,
+    /// A stop string came up.
+    BOLMO_STOP_STRING = 2,
+    /// bolmo_session_cancel was called, or the callback returned something else than 0.
+    BOLMO_STOP_CANCELLED = 3,
+    /// The constraint is matched, and no byte can follow.
+    BOLMO_STOP_COMPLETE = 4,
+}
+
+/// Takes bytes as they come, never bytes that may still turn out to begin a stop string. `ids` has `size` items too: each byte's id,
+/// fused (260 added) where it ends a patch. Both are valid during the call. Returns 0 to go on; any other value ends the generation.
+/// Called by the thread that called bolmo_session_generate. It may call the library, but for this session, which is BOLMO_BUSY;
+/// bolmo_session_cancel and bolmo_session_delete are allowed.
+pub type bolmo_piece_callback =
+    Option<unsafe extern "C" fn(data: *const u8, size: usize, ids: *const u16, user_data: *mut c_void) -> i32>;
+
+/// Generates until something ends it (bolmo_stop). `options` may be NULL; they are read when the call begins. `callback` may be NULL.
+/// `generation` may be NULL if it is not wanted. The bytes, those of a stop string included, become part of the session; the id that
+/// ends a text does not.
+///
+/// BOLMO_INVALID_ARGUMENT: the session has no text yet. After BOLMO_DEVICE_LOST and the like the session keeps what the callback was
+/// given.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bolmo_session_generate(
+    session: *mut bolmo_session,
+    options: *const bolmo_generate_options,
+    callback: bolmo_piece_callback,
+    user_data: *mut c_void,
+    generation: *mut *mut bolmo_generation,
+) -> bolmo_status {
+    call(|| {
+        let generation = trusted!(Out::optional(generation))?;
+        let options = options::read(options)?;
+        let user_data = UserData::new(user_data);
+        let mut hand_out = |piece: Piece<'_>| {
+            let (bytes, ids) = (piece.bytes, piece.ids);
+            let go_on = callback.is_none_or(|callback| {
+                trusted!(callback(bytes.as_ptr(), bytes.len(), ids.as_ptr(), user_data.get())) == 0
+            });
+            if go_on { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        };
+        let made = with(session, |session| block_on(session.generate(&options, &mut hand_out)))?;
+        if let Some(generation) = generation {
+            generation.set(handle::insert(made)?);
+        }
+        Ok(())
+    })
+}
+
+/// Why it ended (bolmo_stop).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bolmo_generation_stop(generation: *const bolmo_generation, stop: *mut i32) -> bolmo_status {
+    call(|| {
+        let stop = trusted!(Out::new(stop, "stop"))?;
+        stop.set(match handle::get(generation)?.stop {
+            StopReason::Budget => bolmo_stop::BOLMO_STOP_BUDGET,
+            StopReason::End => bolmo_stop::BOLMO_STOP_END,
+            StopReason::StopString => bolmo_stop::BOLMO_STOP_STRING,
+            StopReason::Cancelled => bolmo_stop::BOLMO_STOP_CANCELLED,
+            StopReason::Complete => bolmo_stop::BOLMO_STOP_COMPLETE,
+        } as i32);
+        Ok(())
+    })
+}
+
+/// The text, without a stop string. Valid until the generation is deleted.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bolmo_generation_bytes(
+    generation: *const bolmo_generation,
+    data: *mut *const u8,
+    size: *mut usize,
+) -> bolmo_status {
+    call(|| {
+        let (data, size) = trusted!((Out::new(data, "data")?, Out::new(size, "size")?));
+        let generation = handle::get(generation)?;
+        data.set(generation.bytes.as_ptr());
+        size.set(generation.bytes.len());
+        Ok(())
+    })
+}
+
+/// The ids as they were chosen, fused (260 added) where a byte ends a patch: those of a stop string included, and a final 1 or 261 if
+/// the model ended the text. Valid until the generation is deleted.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bolmo_generation_ids(
+    generation: *const bolmo_generation,
+    ids: *mut *const u16,
+    count: *mut usize,
+) -> bolmo_status {
+    call(|| {
+        let (ids, count) = trusted!((Out::new(ids, "ids")?, Out::new(count, "count")?));
+        let generation = handle::get(generation)?;
+        ids.set(generation.ids.as_ptr());
+        count.set(generation.ids.len());
+        Ok(())
+    })
+}
+
+/// How many patches the chosen ids ended.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bolmo_generation_patches(
+    generation: *const bolmo_generation,
+    patches: *mut usize,
+) -> bolmo_status {
+    call(|| {
+        let patches = trusted!(Out::new(patches, "patches"))?;
+        patches.set(handle::get(generation)?.patches());
+        Ok(())
+    })
+}
+
+/// Whether the text as a whole matches the constraint. It does, unless the generation was cancelled, cut by a stop string, or had a
+/// budget below the shortest match; false also without a constraint.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bolmo_generation_matched(
+    generation: *const bolmo_generation,
+    matched: *mut bool,
+) -> bolmo_status {
+    call(|| {
+        let matched = trusted!(Out::new(matched, "matched"))?;
+        matched.set(handle::get(generation)?.matched == Some(true));
+        Ok(())
+    })
+}
+
+/// Deletes the generation; its text stays in the session. NULL and handles that were deleted are left alone.
+#[unsafe(no_mangle)]
+pub extern "C" fn bolmo_generation_delete(generation: *mut bolmo_generation) {
+    handle::delete(generation);
+}

@@ -1,0 +1,119 @@
+//! Step by step: a generation loop of the program's own.
+//!
+//! ```c
+//! float logits[520];
+//! uint16_t id;
+//! bolmo_sampler *sampler;
+//! bolmo_sampler_create(options, &sampler);
+//! for (int i = 0; i < 100; i++) {
+//!     bolmo_session_logits(session, 0.0f, logits, 520);
+//!     bolmo_sampler_choose(sampler, session, logits, 520, NULL, &id); // or choose it yourself
+//!     if (id == 1 || id == 261) break;                                // the end of the text
+//!     bolmo_session_push(session, id);
+//!     putchar((id >= 260 ? id - 260 : id) - 4);
+//! }
+//! bolmo_sampler_delete(sampler);
+//! ```
+//!
+//! Of the 520 ids, 4 to 259 are the bytes, 1 ends the text, 0, 2 and 3 are never chosen; adding 260 says that a patch ends there.
+
+use std::sync::Mutex;
+
+use bolmo_runtime::block_on;
+use bolmo_runtime::stages::bytes;
+use bolmo_runtime::stages::sample::Sampler;
+
+use crate::handle::{self, opaque};
+use crate::input::{self, Out, invalid};
+use crate::options::{self, bolmo_generate_options};
+use crate::session::{bolmo_session, with};
+use crate::status::{bolmo_status, call};
+use crate::text::lock;
+
+/// Chooses ids, with its own stream of random numbers. For one thread at a time.
+pub struct bolmo_sampler {
+    _opaque: [u8; 0],
+}
+opaque!(bolmo_sampler, Mutex<Sampler>);
+
+/// Copies the logits of the next id to `logits`, which has room for `capacity` numbers, 520 or more. Behind appended text this first
+/// decides whether its last byte ends a patch, with `boundary_bias` added to the logit that it does.
+///
+/// BOLMO_INVALID_ARGUMENT: the session has no text yet.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bolmo_session_logits(
+    session: *mut bolmo_session,
+    boundary_bias: f32,
+    logits: *mut f32,
+    capacity: usize,
+) -> bolmo_status {
+    call(|| {
+        if capacity < bytes::IDS || logits.is_null() {
+            return Err(invalid(format!(
+                "logits: expected room for {} numbers, found {capacity} at {logits:p}",
+                bytes::IDS
+            )));
+        }
+        if !boundary_bias.is_finite() {
+            return Err(invalid(format!("boundary_bias: expected a finite number, found {boundary_bias}")));
+        }
+        let all = with(session, |session| block_on(session.logits(boundary_bias)))?;
+        trusted!(input::fill(logits, capacity, &all, "logits"))
+    })
+}
+
+/// Appends the id that was chosen: 1, 4 to 259, or one of them plus 260. It goes through the model with the next call that needs its
+/// logits.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bolmo_session_push(session: *mut bolmo_session, id: u16) -> bolmo_status {
+    call(|| with(session, |session| block_on(session.push(id))))
+}
+
+/// A sampler at the beginning of the random numbers of its seed. `options` may be NULL; of them it takes what concerns choosing, not
+/// budget, stop strings and constraint.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bolmo_sampler_create(
+    options: *const bolmo_generate_options,
+    sampler: *mut *mut bolmo_sampler,
+) -> bolmo_status {
+    call(|| {
+        let sampler = trusted!(Out::new(sampler, "sampler"))?;
+        let made = Sampler::new(options::read(options)?.sampling)?;
+        sampler.set(handle::insert(Mutex::new(made))?);
+        Ok(())
+    })
+}
+
+/// Chooses the id that follows what `session` holds, from 520 `logits`: a byte's, or 1 or 261 for the end. `allowed`, which may be
+/// NULL, has 257 flags as from bolmo_matcher_allowed: where it is 0, neither twin is chosen.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bolmo_sampler_choose(
+    sampler: *mut bolmo_sampler,
+    session: *mut bolmo_session,
+    logits: *const f32,
+    count: usize,
+    allowed: *const u8,
+    id: *mut u16,
+) -> bolmo_status {
+    call(|| {
+        let id = trusted!(Out::new(id, "id"))?;
+        let logits = trusted!(input::items(logits, count, "logits"))?;
+        let allowed = if allowed.is_null() { None } else { Some(trusted!(input::items(allowed, 257, "allowed"))?) };
+        let mask = allowed.map(|flags| std::array::from_fn(|i| flags.get(i).is_some_and(|&flag| flag != 0)));
+        let object = handle::get(sampler)?;
+        let mut sampler = lock(&object, "bolmo_sampler")?;
+        let window = sampler.options().repetition_window;
+        let history: Vec<u16> = with(session, |session| {
+            let ids = session.ids();
+            Ok(ids[ids.len().saturating_sub(window)..].iter().map(|&id| bytes::plain(id)).collect())
+        })?;
+        id.set(sampler.choose(logits, &history, mask.as_ref())?);
+        Ok(())
+    })
+}
+
+/// Deletes the sampler. NULL and handles that were deleted are left alone.
+#[unsafe(no_mangle)]
+pub extern "C" fn bolmo_sampler_delete(sampler: *mut bolmo_sampler) {
+    handle::delete(sampler);
+}

@@ -1,0 +1,127 @@
+//! Errors: what a status says, and how to get the message.
+//!
+//! Every function that can fail returns a `bolmo_status`. `BOLMO_OK` is 0. Each thread has a message of its own, about its
+//! last call that failed:
+//!
+//! ```c
+//! bolmo_status status = bolmo_engine_create(NULL, &engine);
+//! if (status != BOLMO_OK) {
+//!     fprintf(stderr, "%s: %s\n", bolmo_status_name(status), bolmo_last_error_message());
+//! }
+//! ```
+
+use std::cell::RefCell;
+use std::ffi::{CStr, CString, c_char};
+
+use bolmo_runtime::{Error, ErrorKind, Result};
+
+use crate::panics;
+
+/// What came of a call. Codes keep their meaning; new ones may be added, so treat an unknown one as a failure.
+#[repr(i32)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum bolmo_status {
+    /// It worked.
+    BOLMO_OK = 0,
+    /// An argument is NULL, out of its range, or contradicts another one; or a handle was deleted or is of another type.
+    BOLMO_INVALID_ARGUMENT = 1,
+    /// A file, an adapter or an item that was asked for does not exist.
+    BOLMO_NOT_FOUND = 2,
+    /// A checkpoint, a tokenizer or a snapshot is damaged or contradicts itself.
+    BOLMO_BAD_CHECKPOINT = 3,
+    /// The input is well formed, but this version, model or adapter cannot do it.
+    BOLMO_UNSUPPORTED = 4,
+    /// The device or the host has not enough memory.
+    BOLMO_OUT_OF_MEMORY = 5,
+    /// The device was lost: make the engine again, and load the model again on it.
+    BOLMO_DEVICE_LOST = 6,
+    /// It was cancelled, from a callback or another thread.
+    BOLMO_CANCELLED = 7,
+    /// The object is in use: by another thread, or by the call that this callback is called from.
+    BOLMO_BUSY = 8,
+    /// Reading failed.
+    BOLMO_IO = 9,
+    /// A defect of this library; please report it.
+    BOLMO_INTERNAL = 10,
+}
+
+use bolmo_status::*;
+
+impl bolmo_status {
+    fn of(kind: ErrorKind) -> Self {
+        match kind {
+            ErrorKind::InvalidArgument => BOLMO_INVALID_ARGUMENT,
+            ErrorKind::NotFound => BOLMO_NOT_FOUND,
+            ErrorKind::BadCheckpoint => BOLMO_BAD_CHECKPOINT,
+            ErrorKind::Unsupported => BOLMO_UNSUPPORTED,
+            ErrorKind::OutOfMemory => BOLMO_OUT_OF_MEMORY,
+            ErrorKind::DeviceLost => BOLMO_DEVICE_LOST,
+            ErrorKind::Cancelled => BOLMO_CANCELLED,
+            ErrorKind::Busy => BOLMO_BUSY,
+            ErrorKind::Io => BOLMO_IO,
+            _ => BOLMO_INTERNAL,
+        }
+    }
+}
+
+thread_local! {
+    static MESSAGE: RefCell<CString> = RefCell::default();
+}
+
+fn set_message(text: &str) {
+    // A message with a NUL in it, say from a file's name, is shown up to there and beyond.
+    let text = CString::new(text.replace('\0', "\u{fffd}")).unwrap_or_default();
+    // A thread that is ending has no message any more.
+    let _ = MESSAGE.try_with(|message| message.replace(text));
+}
+
+/// Runs the inside of a function of the header: the one place where errors and panics become a status.
+pub(crate) fn call(work: impl FnOnce() -> Result<()>) -> bolmo_status {
+    let outcome = if crate::library::is_logging() {
+        let message =
+            "the log callback called into the library, which only bolmo_last_error_message and bolmo_status_name allow";
+        Ok(Err(Error::new(ErrorKind::Busy, message)))
+    } else {
+        panics::caught(work)
+    };
+    match outcome {
+        Ok(Ok(())) => BOLMO_OK,
+        Ok(Err(error)) => {
+            set_message(error.message());
+            bolmo_status::of(error.kind())
+        }
+        Err(said) => {
+            set_message(&format!("a defect of this library, please report it: {said}"));
+            BOLMO_INTERNAL
+        }
+    }
+}
+
+/// What went wrong in the last call of this thread that failed: one sentence, UTF-8, ended by a NUL. Never NULL; empty if none
+/// has failed yet. Valid until this thread's next call that fails, or its end.
+#[unsafe(no_mangle)]
+pub extern "C" fn bolmo_last_error_message() -> *const c_char {
+    // The pointer stays good: the string is only replaced by the next failure.
+    MESSAGE.try_with(|message| message.borrow().as_ptr()).unwrap_or(c"".as_ptr())
+}
+
+/// The status in words, such as "bad checkpoint", ended by a NUL. Never NULL: "unknown status" for a code that this version
+/// doesn't have. Valid forever.
+#[unsafe(no_mangle)]
+pub extern "C" fn bolmo_status_name(status: i32) -> *const c_char {
+    let name: &CStr = match status {
+        0 => c"ok",
+        1 => c"invalid argument",
+        2 => c"not found",
+        3 => c"bad checkpoint",
+        4 => c"unsupported",
+        5 => c"out of memory",
+        6 => c"device lost",
+        7 => c"cancelled",
+        8 => c"busy",
+        9 => c"io",
+        10 => c"internal",
+        _ => c"unknown status",
+    };
+    name.as_ptr()
+}

@@ -1,0 +1,247 @@
+//! `include/bolmo.h` is what the sources make of it, and `abi.txt` lists what programs may rely on.
+//!
+//! `make header` (BOLMO_UPDATE=1) writes both anew.
+
+use std::path::{Path, PathBuf};
+
+/// The groups of the header, in its order, and what Doxygen calls them. A name is that of a file in `src`.
+const GROUPS: [(&str, &str); 13] = [
+    ("status", "Status"),
+    ("library", "Library"),
+    ("text", "Text"),
+    ("adapters", "Adapters"),
+    ("engine", "Engine"),
+    ("checkpoint", "Checkpoint"),
+    ("model", "Model"),
+    ("session", "Session"),
+    ("constraint", "Constraint"),
+    ("options", "Options"),
+    ("generate", "Generate"),
+    ("sampler", "Sampler"),
+    ("score", "Score"),
+];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
+}
+
+fn read(name: &str) -> String {
+    std::fs::read_to_string(root().join(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
+}
+
+/// The comment that a file of the sources begins with, as Doxygen reads it.
+fn group_comment(name: &str, title: &str, source: &str) -> String {
+    let mut text = format!("/**\n * @defgroup {name} {title}\n *\n");
+    let mut in_code = false;
+    for line in source.lines().map_while(|line| line.strip_prefix("//!")) {
+        let line = line.strip_prefix(' ').unwrap_or(line);
+        let line = match line {
+            "```c" => "@code{.c}",
+            "```" => "@endcode",
+            other => other,
+        };
+        in_code = (in_code || line == "@code{.c}") && line != "@endcode";
+        text.push_str(format!(" * {line}").trim_end());
+        text.push('\n');
+    }
+    assert!(!in_code, "{name}: a sample without an end");
+    text + " *\n * @{\n */\n"
+}
+
+/// What cbindgen makes of one file.
+fn declarations(name: &str) -> String {
+    let config = cbindgen::Config::from_file(root().join("cbindgen.toml")).expect("cbindgen.toml");
+    let bindings = cbindgen::Builder::new()
+        .with_config(config)
+        .with_src(root().join(format!("src/{name}.rs")))
+        .generate()
+        .unwrap_or_else(|e| panic!("src/{name}.rs: {e}"));
+    let mut out = Vec::new();
+    bindings.write(&mut out);
+    let text = String::from_utf8(out).expect("UTF-8");
+    // The header as a whole is within one `extern "C"`.
+    let mut text = text
+        .replace("#ifdef __cplusplus\nextern \"C\" {\n#endif // __cplusplus\n", "")
+        .replace("#ifdef __cplusplus\n}  // extern \"C\"\n#endif  // __cplusplus\n", "")
+        // In C an enum's type is the integer that goes over the border; in C++ the enum itself is that integer. C23 needs no third way.
+        .replace(
+            "#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L\n  : int32_t\n#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L\n {",
+            "#ifdef __cplusplus\n    : int32_t\n#endif\n{",
+        );
+    while let Some(start) = text.find("#if __STDC_VERSION__ >= 202311L\ntypedef enum") {
+        let rest = &text[start..];
+        let (typedef, after) =
+            rest.split_once("#else\n").expect("the other way").1.split_once("#endif").expect("an end");
+        let after = after.split_once("#endif // __cplusplus").expect("an end").1;
+        text = format!("{}{typedef}#endif{after}", &text[..start]);
+    }
+    tidy(text.trim())
+}
+
+/// With comments of one sentence on one line, and no more than one empty line at a time.
+fn tidy(text: &str) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    for line in text.lines() {
+        match lines.as_slice() {
+            [.., opening, sentence] if line.trim() == "*/" && opening.trim() == "/**" => {
+                let one = format!("{} {} */", opening, sentence.trim().trim_start_matches("* "));
+                lines.truncate(lines.len() - 2);
+                lines.push(one);
+            }
+            [.., last] if line.is_empty() && last.is_empty() => {}
+            _ => lines.push(line.to_owned()),
+        }
+    }
+    lines.join("\n")
+}
+
+fn header() -> String {
+    let mut text = read("src/preamble.h");
+    text.push_str(
+        "\n#ifndef BOLMO_H\n#define BOLMO_H\n\n#include <stdbool.h>\n#include <stddef.h>\n#include <stdint.h>\n",
+    );
+    text.push_str("\n#ifdef __cplusplus\nextern \"C\" {\n#endif\n");
+    for (name, title) in GROUPS {
+        let source = read(&format!("src/{name}.rs"));
+        text.push_str(&format!("\n{}\n{}\n\n/** @}} */\n", group_comment(name, title, &source), declarations(name)));
+    }
+    text.push_str("\n#ifdef __cplusplus\n}\n#endif\n\n#endif /* BOLMO_H */\n");
+    text
+}
+
+/// Without comments and preprocessor lines, one declaration a line, with single spaces.
+fn signatures(header: &str) -> Vec<String> {
+    let mut code = String::new();
+    let mut rest = header;
+    while let Some(start) = rest.find("/*") {
+        code.push_str(&rest[..start]);
+        rest = rest[start..].split_once("*/").expect("the end of a comment").1;
+    }
+    code.push_str(rest);
+    let mut cpp = 0;
+    let mut lines = Vec::new();
+    for line in code.lines() {
+        let line = line.split("//").next().unwrap_or_default().trim();
+        // What is for C++ only repeats what is there for C.
+        if line == "#ifdef __cplusplus" {
+            cpp = 1;
+        } else if line == "#endif" {
+            cpp = 0;
+        }
+        if cpp == 0 && (!line.starts_with('#') || line.starts_with("#define BOLMO_ABI_VERSION")) && !line.is_empty() {
+            lines.push(if line.starts_with('#') { format!("{line};") } else { line.to_owned() });
+        }
+    }
+    let joined = lines.join(" ");
+    // Semicolons end declarations; an enum has none inside.
+    let mut all: Vec<String> = joined
+        .split(';')
+        .map(|d| d.split_whitespace().collect::<Vec<_>>().join(" "))
+        .filter(|d| !d.is_empty())
+        .flat_map(|declaration| match declaration.strip_prefix("enum ").and_then(|d| d.split_once('{')) {
+            // A line for each value, so that adding one leaves the others as they are.
+            Some((name, values)) => values
+                .trim_end_matches('}')
+                .split(',')
+                .map(str::trim)
+                .filter(|value| !value.is_empty())
+                .map(|value| format!("enum {}: {value}", name.trim()))
+                .collect(),
+            None => vec![declaration],
+        })
+        .collect();
+    all.sort();
+    all
+}
+
+fn updating() -> bool {
+    std::env::var_os("BOLMO_UPDATE").is_some()
+}
+
+#[test]
+fn the_header_is_up_to_date() {
+    let made = header();
+    let path = root().join("include/bolmo.h");
+    if updating() {
+        std::fs::write(&path, &made).expect("bolmo.h");
+    }
+    let found = std::fs::read_to_string(&path).unwrap_or_default();
+    let differs = made.lines().zip(found.lines()).position(|(a, b)| a != b);
+    assert!(made == found, "include/bolmo.h is not what the sources make (line {differs:?}): run `make header`");
+}
+
+#[test]
+fn the_abi_only_changes_with_its_version() {
+    let now = signatures(&header());
+    let path = root().join("abi.txt");
+    let recorded = std::fs::read_to_string(&path).unwrap_or_default();
+    let recorded: Vec<&str> = recorded.lines().filter(|line| !line.starts_with("//")).collect();
+    let lacks = |all: &[&str], line: &str| !all.contains(&line);
+    let gone: Vec<&&str> = recorded.iter().filter(|line| !now.iter().any(|n| n == **line)).collect();
+    let added: Vec<&String> = now.iter().filter(|line| lacks(&recorded, line)).collect();
+    if gone.is_empty() && added.is_empty() {
+        return;
+    }
+    let version_line = |line: &str| line.starts_with("#define BOLMO_ABI_VERSION ");
+    let version = |mut lines: Box<dyn Iterator<Item = &str> + '_>| -> u32 {
+        let line = lines.find(|line| version_line(line));
+        line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or(0)
+    };
+    let (old, new) = (version(Box::new(recorded.iter().copied())), version(Box::new(now.iter().map(String::as_str))));
+    assert!(
+        new > old,
+        "the ABI has changed, and BOLMO_ABI_VERSION is still {new}: let it grow (src/library.rs).\ngone: {gone:#?}\nadded: {added:#?}"
+    );
+    // With a larger version things may be added; what is there stays, or else the SONAME has to change as well.
+    let broken: Vec<_> = gone.iter().filter(|line| !version_line(line)).collect();
+    assert!(broken.is_empty(), "programs may use what is gone or changed: {broken:#?}");
+    assert!(
+        updating(),
+        "the ABI has grown to version {new}: run `make header` to record it in abi.txt\nadded: {added:#?}"
+    );
+    let text =
+        "// Every name and signature of bolmo.h, recorded by `make header`. A test compares it with the header.\n";
+    std::fs::write(&path, format!("{text}{}\n", now.join("\n"))).expect("abi.txt");
+}
+
+#[test]
+fn every_function_is_in_the_header() {
+    let header = header();
+    for file in std::fs::read_dir(root().join("src")).expect("src") {
+        let path = file.expect("a file").path();
+        let text = std::fs::read_to_string(&path).expect("UTF-8");
+        for name in text.split("extern \"C\" fn ").skip(1).filter(|rest| rest.starts_with("bolmo_")) {
+            let name: String = name.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+            assert!(header.contains(&format!("{name}(")), "{}: {name} is missing in the header", path.display());
+        }
+    }
+}
+
+#[test]
+fn every_group_has_a_sample_and_every_function_a_comment() {
+    let header = header();
+    for (name, _) in GROUPS {
+        let group = header.split(&format!("@defgroup {name} ")).nth(1).expect("a group");
+        let comment = group.split("*/").next().unwrap_or_default();
+        assert!(comment.contains("@code{.c}"), "group {name} has no sample");
+    }
+    let lines: Vec<&str> = header.lines().collect();
+    for (i, line) in lines.iter().enumerate().filter(|(_, line)| line.contains(" bolmo_") && line.contains('(')) {
+        if !line.starts_with([' ', '/', '*']) && !line.starts_with("typedef") {
+            assert!(lines[i - 1].ends_with("*/"), "no comment in front of: {line}");
+        }
+    }
+}
+
+#[test]
+fn signatures_are_taken_apart_as_they_should_be() {
+    let text = "/** x; */\n#define BOLMO_ABI_VERSION 3\nenum a\n#ifdef __cplusplus\n : int32_t\n#endif // __cplusplus\n {\n A_X = 0,\n /** y */\n A_Y = 1,\n};\n#ifndef __cplusplus\ntypedef int32_t a;\n#endif\nint f(int x,\n   int y); // z\n";
+    let expected = [
+        "#define BOLMO_ABI_VERSION 3",
+        "enum a: A_X = 0",
+        "enum a: A_Y = 1",
+        "int f(int x, int y)",
+        "typedef int32_t a",
+    ];
+    assert_eq!(signatures(text), expected);
+}
