@@ -25,9 +25,9 @@ const MAX_NESTING: u32 = 100;
 /// Bytes of the automaton with alternatives.
 const MAX_NFA_BYTES: usize = 2 << 20;
 /// Bytes of the automaton without.
-const MAX_DFA_BYTES: usize = 16 << 20;
+const MAX_DFA_BYTES: usize = 8 << 20;
 /// What making it may cost: for each of its states and each class of bytes, as much as the state is long.
-const MAX_WORK: usize = 200_000_000;
+const MAX_WORK: usize = 60_000_000;
 
 /// Whose regular expressions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
