@@ -52,8 +52,11 @@ static inline void check_status(const char *file, int line, const char *what, bo
             fail(__FILE__, __LINE__, "\"%s\" does not say \"%s\"", bolmo_last_error_message(), part);                  \
     } while (0)
 
-#define CHECK_BYTES(data, size, expected, expected_size)                                                               \
-    CHECK((size) == (expected_size) && memcmp(data, expected, expected_size) == 0)
+static inline bool same_bytes(const void *one, size_t size, const void *other, size_t other_size) {
+    return size == other_size && (size == 0 || memcmp(one, other, size) == 0);
+}
+
+#define CHECK_BYTES(data, size, expected, expected_size) CHECK(same_bytes(data, size, expected, expected_size))
 
 /* An engine on the adapter that BOLMO_ADAPTER names, or on the best one. */
 static inline bolmo_engine *open_engine(void) {
