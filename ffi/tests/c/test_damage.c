@@ -1,0 +1,144 @@
+/* Damaged checkpoints: cut at many places, single bytes changed, other files altogether. Never more than a status. */
+#include "check.h"
+
+static uint8_t *config, *weights;
+static size_t config_size, weights_size;
+static uint64_t random_state = 1;
+
+static uint64_t random_number(void) {
+    random_state = random_state * 6364136223846793005u + 1442695040888963407u;
+    return random_state >> 33;
+}
+
+static void count_release(void *user_data) { ++*(int *)user_data; }
+
+/* Opens what the parts make; they are given back whatever comes of it. */
+static bolmo_status open_parts(const void *json, size_t json_size, const void *file, size_t file_size, bool *opened) {
+    bolmo_checkpoint_builder *builder = NULL;
+    bolmo_checkpoint *checkpoint = NULL;
+    uint64_t number;
+    int released = 0;
+    CHECK_OK(bolmo_checkpoint_builder_create(&builder));
+    CHECK_OK(bolmo_checkpoint_builder_set_config(builder, json, json_size));
+    CHECK_OK(bolmo_checkpoint_builder_add_memory(builder, "weights", 7, file, file_size, count_release, &released));
+    bolmo_status status = bolmo_checkpoint_builder_open(builder, &checkpoint);
+    *opened = checkpoint != NULL;
+    CHECK((status == BOLMO_OK) == *opened);
+    if (*opened) {
+        for (int32_t which = 0; which < 10; which++) CHECK_OK(bolmo_checkpoint_number(checkpoint, which, &number));
+        bolmo_checkpoint_delete(checkpoint);
+    } else {
+        CHECK(strlen(bolmo_last_error_message()) > 0);
+    }
+    bolmo_checkpoint_builder_delete(builder);
+    CHECK(released == 1);
+    return status;
+}
+
+static void cuts(void) {
+    uint64_t header;
+    bool opened;
+    memcpy(&header, weights, sizeof header);
+    for (size_t size = 0; size < weights_size;) {
+        /* A buffer of just that size, so that a sanitizer sees every byte too many. */
+        uint8_t *cut = malloc(size + 1);
+        CHECK(cut != NULL);
+        memcpy(cut, weights, size);
+        bolmo_status status = open_parts(config, config_size, cut, size, &opened);
+        free(cut);
+        CHECK(status == BOLMO_BAD_CHECKPOINT);
+        CHECK_SAYS("weights");
+        size += size < 64 ? 1 : size < header + 8 ? 61 : 20011;
+    }
+    CHECK(open_parts(config, config_size, weights, weights_size, &opened) == BOLMO_OK);
+    for (size_t size = 0; size + 1 < config_size; size += 7) {
+        CHECK(open_parts(config, size, weights, weights_size, &opened) == BOLMO_BAD_CHECKPOINT);
+        CHECK_SAYS("config.json");
+    }
+}
+
+/* Single changed bytes of the headers; a few go unnoticed, as in a name that nobody asks for. */
+static void flips(void) {
+    uint64_t header;
+    bool opened;
+    int refused = 0, tried = repetitions(4000);
+    memcpy(&header, weights, sizeof header);
+    for (int i = 0; i < tried; i++) {
+        size_t at = i < 64 ? (size_t)i : random_number() % (header + 8);
+        uint8_t before = weights[at];
+        weights[at] ^= (uint8_t)(1 + random_number() % 255);
+        bolmo_status status = open_parts(config, config_size, weights, weights_size, &opened);
+        CHECK(status == BOLMO_OK || status == BOLMO_BAD_CHECKPOINT || status == BOLMO_UNSUPPORTED);
+        refused += status != BOLMO_OK;
+        weights[at] = before;
+    }
+    CHECK(refused > tried / 2);
+    for (int i = 0; i < tried; i++) {
+        size_t at = random_number() % config_size;
+        uint8_t before = config[at];
+        config[at] ^= (uint8_t)(1 + random_number() % 255);
+        bolmo_status status = open_parts(config, config_size, weights, weights_size, &opened);
+        CHECK(status == BOLMO_OK || status == BOLMO_BAD_CHECKPOINT || status == BOLMO_UNSUPPORTED);
+        config[at] = before;
+    }
+}
+
+/* Header lengths beyond everything. */
+static void lengths(void) {
+    const uint64_t lengths[] = {0, 1, weights_size, weights_size - 8, weights_size - 7, UINT32_MAX, INT64_MAX, UINT64_MAX - 7, UINT64_MAX};
+    uint64_t header;
+    bool opened;
+    memcpy(&header, weights, sizeof header);
+    for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
+        memcpy(weights, &lengths[i], sizeof header);
+        CHECK(open_parts(config, config_size, weights, weights_size, &opened) == BOLMO_BAD_CHECKPOINT);
+    }
+    memcpy(weights, &header, sizeof header);
+}
+
+/* Weights that are no numbers are found when they are loaded, and named. */
+static void not_finite(demo_model demo) {
+    bolmo_checkpoint_builder *builder = NULL;
+    bolmo_checkpoint *checkpoint = NULL;
+    bolmo_model *model = NULL;
+    bolmo_load_options *options = NULL;
+    uint64_t header;
+    const float not_a_number = 0.0f / 0.0f, large = 1e6f;
+    memcpy(&header, weights, sizeof header);
+    for (int i = 0; i < 2; i++) {
+        float before;
+        uint8_t *place = weights + 8 + header + 4096;
+        memcpy(&before, place, sizeof before);
+        memcpy(place, i == 0 ? &not_a_number : &large, sizeof before);
+        CHECK_OK(bolmo_checkpoint_builder_create(&builder));
+        CHECK_OK(bolmo_checkpoint_builder_set_config(builder, config, config_size));
+        CHECK_OK(bolmo_checkpoint_builder_add_memory(builder, "weights", 7, weights, weights_size, NULL, NULL));
+        CHECK_OK(bolmo_checkpoint_builder_open(builder, &checkpoint));
+        CHECK_OK(bolmo_load_options_create(&options));
+        CHECK_OK(bolmo_load_options_set_tokenizer_path(options, model_folder, strlen(model_folder)));
+        CHECK_OK(bolmo_load_options_set_format(options, i == 0 ? BOLMO_F32 : BOLMO_F16));
+        CHECK_STATUS(i == 0 ? BOLMO_BAD_CHECKPOINT : BOLMO_UNSUPPORTED,
+                     bolmo_model_load(demo.engine, checkpoint, options, &model));
+        CHECK_SAYS("weight");
+        CHECK(model == NULL);
+        bolmo_load_options_delete(options);
+        bolmo_checkpoint_delete(checkpoint);
+        bolmo_checkpoint_builder_delete(builder);
+        memcpy(place, &before, sizeof before);
+    }
+}
+
+int main(int argc, char **argv) {
+    begin(argc, argv);
+    config = read_model_file("config.json", &config_size);
+    weights = read_model_file("model.safetensors", &weights_size);
+    cuts();
+    lengths();
+    flips();
+    demo_model demo = open_demo();
+    not_finite(demo);
+    close_demo(demo);
+    free(config);
+    free(weights);
+    return end("damage");
+}

@@ -1,0 +1,10 @@
+#!/bin/bash
+# Runs a test program under valgrind's memcheck: ffi/tests/c/valgrind.sh PROGRAM [ARGUMENT...]
+# Fails on errors, and on memory that is lost for good, unless valgrind.supp says that it is none of this project's.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+# The software driver compiles for the processor it finds: valgrind knows no AVX-512. Its threads would only take turns.
+export LP_NATIVE_VECTOR_WIDTH=128 LP_NUM_THREADS=0
+export BOLMO_SLOW_FACTOR=${BOLMO_SLOW_FACTOR:-50}
+exec valgrind --quiet --error-exitcode=9 --leak-check=full --show-leak-kinds=definite --errors-for-leak-kinds=definite \
+    --smc-check=all-non-file --num-callers=30 --suppressions="$here/valgrind.supp" "$@"
