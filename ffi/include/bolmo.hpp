@@ -434,6 +434,7 @@ public:
 #ifndef BOLMO_NO_EXCEPTIONS
     /** @name Forms that throw
      * @{ */
+    /** As with `try_` in front, but throws. */
     std::string_view view() const { return try_view().value(); }
     /** @} */
 #endif
@@ -458,6 +459,7 @@ public:
 #ifndef BOLMO_NO_EXCEPTIONS
     /** @name Forms that throw
      * @{ */
+    /** As with `try_` in front, but throws. */
     std::string_view push(std::string_view data) { return try_push(data).value(); }
     std::string_view finish() { return try_finish().value(); }
     /** @} */
@@ -487,6 +489,7 @@ public:
 #ifndef BOLMO_NO_EXCEPTIONS
     /** @name Forms that throw
      * @{ */
+    /** As with `try_` in front, but throws. */
     static adapters list(std::string_view choice = {}) { return try_list(choice).value(); }
     std::size_t count() const { return try_count().value(); }
     std::string text(std::size_t index, bolmo_adapter_text which) const { return try_text(index, which).value(); }
@@ -513,6 +516,7 @@ public:
 #ifndef BOLMO_NO_EXCEPTIONS
     /** @name Forms that throw
      * @{ */
+    /** As with `try_` in front, but throws. */
     engine_options &adapter(std::string_view choice) { return try_adapter(choice).value(), *this; }
     engine_options &max_binding_bytes(std::uint64_t bytes) { return try_max_binding_bytes(bytes).value(), *this; }
     /** @} */
@@ -542,6 +546,7 @@ public:
 #ifndef BOLMO_NO_EXCEPTIONS
     /** @name Forms that throw
      * @{ */
+    /** As with `try_` in front, but throws. */
     static engine create(const engine_options &options = {}) { return try_create(options).value(); }
     std::string text(bolmo_adapter_text which) const { return try_text(which).value(); }
     std::uint64_t number(bolmo_adapter_number which) const { return try_number(which).value(); }
@@ -587,6 +592,7 @@ public:
 #ifndef BOLMO_NO_EXCEPTIONS
     /** @name Forms that throw
      * @{ */
+    /** As with `try_` in front, but throws. */
     static checkpoint open(std::string_view path) { return try_open(path).value(); }
     std::uint64_t number(bolmo_model_property which) const { return try_number(which).value(); }
     std::uint64_t device_bytes(bolmo_format format) const { return try_device_bytes(format).value(); }
@@ -646,6 +652,7 @@ public:
 #ifndef BOLMO_NO_EXCEPTIONS
     /** @name Forms that throw
      * @{ */
+    /** As with `try_` in front, but throws. */
     checkpoint_builder &config(std::string_view json) { return try_config(json).value(), *this; }
     checkpoint_builder &tokenizer(std::string_view json, std::string_view config_json = {}) {
         return try_tokenizer(json, config_json).value(), *this;
@@ -691,6 +698,7 @@ public:
 #ifndef BOLMO_NO_EXCEPTIONS
     /** @name Forms that throw
      * @{ */
+    /** As with `try_` in front, but throws. */
     load_options &format(bolmo_format format) { return try_format(format).value(), *this; }
     load_options &tokenizer_path(std::string_view path) { return try_tokenizer_path(path).value(), *this; }
     load_options &tokenizer(std::string_view json, std::string_view config_json = {}) {
@@ -726,6 +734,7 @@ public:
 #ifndef BOLMO_NO_EXCEPTIONS
     /** @name Forms that throw
      * @{ */
+    /** As with `try_` in front, but throws. */
     score_options &boundaries(span<const std::uint8_t> flags) { return try_boundaries(flags).value(), *this; }
     score_options &tensors(bool keep) { return try_tensors(keep).value(), *this; }
     template <class F> score_options &progress(F fn) { return try_progress(std::move(fn)).value(), *this; }
@@ -772,6 +781,7 @@ public:
 #ifndef BOLMO_NO_EXCEPTIONS
     /** @name Forms that throw
      * @{ */
+    /** As with `try_` in front, but throws. */
     double number(bolmo_score_value which) const { return try_number(which).value(); }
     span<const std::uint8_t> boundaries() const { return try_boundaries().value(); }
     bolmo::tensor tensor(bolmo_tensor which) const { return try_tensor(which).value(); }
@@ -816,6 +826,7 @@ public:
 #ifndef BOLMO_NO_EXCEPTIONS
     /** @name Forms that throw
      * @{ */
+    /** As with `try_` in front, but throws. */
     static model load(const engine &engine, const checkpoint &checkpoint, const load_options &options = {}) {
         return try_load(engine, checkpoint, options).value();
     }
@@ -856,6 +867,7 @@ public:
 #ifndef BOLMO_NO_EXCEPTIONS
     /** @name Forms that throw
      * @{ */
+    /** As with `try_` in front, but throws. */
     static constraint regex(std::string_view pattern) { return try_regex(pattern).value(); }
     static constraint json_schema(std::string_view schema) { return try_json_schema(schema).value(); }
     bool matches(std::string_view text) const { return try_matches(text).value(); }
@@ -891,6 +903,7 @@ public:
 #ifndef BOLMO_NO_EXCEPTIONS
     /** @name Forms that throw
      * @{ */
+    /** As with `try_` in front, but throws. */
     static matcher create(const constraint &constraint) { return try_create(constraint).value(); }
     matcher clone() const { return try_clone().value(); }
     allowed_bytes allowed(std::size_t remaining = 0) const { return try_allowed(remaining).value(); }
@@ -943,6 +956,7 @@ public:
 #ifndef BOLMO_NO_EXCEPTIONS
     /** @name Forms that throw
      * @{ */
+    /** As with `try_` in front, but throws. */
     generate_options &max_bytes(std::size_t n) { return try_max_bytes(n).value(), *this; }
     generate_options &temperature(float value) { return try_temperature(value).value(), *this; }
     generate_options &top_k(std::size_t k) { return try_top_k(k).value(), *this; }
@@ -990,6 +1004,7 @@ public:
 #ifndef BOLMO_NO_EXCEPTIONS
     /** @name Forms that throw
      * @{ */
+    /** As with `try_` in front, but throws. */
     bolmo_stop stop() const { return try_stop().value(); }
     std::string_view bytes() const { return try_bytes().value(); }
     std::string text() const { return try_text().value(); }
@@ -1095,6 +1110,7 @@ public:
 #ifndef BOLMO_NO_EXCEPTIONS
     /** @name Forms that throw
      * @{ */
+    /** As with `try_` in front, but throws. */
     static session create(const model &model) { return try_create(model).value(); }
     static session restore(const model &model, std::string_view snapshot) {
         return try_restore(model, snapshot).value();
@@ -1145,6 +1161,7 @@ public:
 #ifndef BOLMO_NO_EXCEPTIONS
     /** @name Forms that throw
      * @{ */
+    /** As with `try_` in front, but throws. */
     static sampler create(const generate_options &options = {}) { return try_create(options).value(); }
     std::uint16_t choose(session &session, span<const float> logits, const allowed_bytes *allowed = nullptr) {
         return try_choose(session, logits, allowed).value();
