@@ -8,15 +8,17 @@ export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 # threads: together they then take about twice as long as one.
 FUZZ_SECONDS ?= 60
 timed := scripts/timed.sh
+# Where `make install` puts things; scripts/install.sh has the defaults.
+export PREFIX DESTDIR LIBDIR
 # What `make demo` and `make picture` run.
 prompt := class Reader:
 options := --temperature 0.3 --repetition-penalty 1.1 --seed 2 --max-bytes 400
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test build lint docs picture wasm clean
+.PHONY: help demo test build lint docs install uninstall test-package picture wasm clean
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: build ## Set up, build, and write some text with the demo model
 	@scripts/setup.sh adapter $(target)/release/bolmo
@@ -43,8 +45,24 @@ lint: ## Check the format and run clippy
 	@# Lints of newer compilers are shown, and fail nothing.
 	$(CARGO) clippy --workspace --all-targets -- $$(rustc --version | grep -q ' 1\.95\.' && echo -D warnings)
 
-docs: ## Build the documentation of the libraries
+docs: ## Build the documentation of the libraries, the C header's in doc-c
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
+	@scripts/setup.sh docs
+	@mkdir -p $(target)/doc-c
+	cd ffi && DOC_OUTPUT=$(abspath $(target))/doc-c doxygen
+
+install: ## Install libbolmo and its headers into PREFIX (/usr/local), below DESTDIR if it is set
+	@scripts/setup.sh toolchain
+	@scripts/install.sh install
+
+uninstall: ## Remove them
+	@scripts/install.sh uninstall
+
+test-package: ## Install into a temporary prefix, and build and run the C and C++ examples against that
+	@scripts/setup.sh c
+	@$(timed) "the command" $(MAKE) --no-print-directory build
+	@scripts/setup.sh adapter $(target)/release/bolmo
+	@$(timed) "the package" scripts/test-package.sh
 
 picture: build ## Draw docs/demo.svg from a fresh run of the demo model
 	@scripts/setup.sh adapter $(target)/release/bolmo

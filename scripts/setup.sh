@@ -3,6 +3,8 @@
 #
 #   scripts/setup.sh toolchain       a C linker and Rust, for `make demo` and `make build`
 #   scripts/setup.sh lint            rustfmt and clippy as well, for `make test`
+#   scripts/setup.sh docs            Doxygen, for `make docs`
+#   scripts/setup.sh c               C and C++ compilers, CMake and what else tests of the C library need
 #   scripts/setup.sh adapter BOLMO   a driver for some GPU adapter; BOLMO is the built command, which is asked for adapters
 set -euo pipefail
 
@@ -65,6 +67,20 @@ lint() {
     rustup component add rustfmt clippy
 }
 
+docs() {
+    has doxygen || install "there is no doxygen" doxygen
+}
+
+c() {
+    toolchain
+    # The program that is looked for, and the package that has it.
+    local pair missing=()
+    for pair in g++:g++ clang:clang cmake:cmake make:make pkg-config:pkg-config readelf:binutils valgrind:valgrind; do
+        has "${pair%%:*}" || missing+=("${pair#*:}")
+    done
+    [ "${#missing[@]}" = 0 ] || install "tests of the C library need more" "${missing[@]}"
+}
+
 has_adapter() { "$1" devices --json | grep -q '"chosen":[0-9]'; }
 
 adapter() {
@@ -79,10 +95,10 @@ adapter() {
 }
 
 case "${1-}:$#" in
-toolchain:1 | lint:1) "$1" ;;
+toolchain:1 | lint:1 | docs:1 | c:1) "$1" ;;
 adapter:2) adapter "$2" ;;
 *)
-    sed -n '2,6s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,8s/^# \{0,1\}//p' "$0" >&2
     exit 2
     ;;
 esac

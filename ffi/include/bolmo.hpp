@@ -1,0 +1,1180 @@
+/**
+ * @file bolmo.hpp
+ * @brief The Bolmo runtime in C++17: bolmo.h with owners, exceptions or results, and callables. Header only; link libbolmo.
+ *
+ * Every type of bolmo.h that is created and deleted has a class here that owns it and can be moved. A function
+ * `bolmo_session_append` is `session::append`; what bolmo.h says about it holds.
+ *
+ * ## Errors
+ *
+ * Each operation exists twice: `append` throws bolmo::error, `try_append` returns a bolmo::result. Where exceptions are off
+ * (`-fno-exceptions`, or BOLMO_NO_EXCEPTIONS defined before the header is included) only the second form exists. All files of a
+ * program should decide the same way.
+ *
+ * ## Callbacks
+ *
+ * Callbacks may be any callable. They return nothing or a `bool`: `false` stops the operation. An exception that leaves one stops
+ * the operation too, and leaves the function that was called, whichever form it has.
+ *
+ * ## A complete program
+ *
+ * @code{.cpp}
+ * #include <bolmo.hpp>
+ * #include <iostream>
+ *
+ * int main(int argc, char **argv) try {
+ *     auto engine = bolmo::engine::create();
+ *     auto model = bolmo::model::load(engine, bolmo::checkpoint::open(argc > 1 ? argv[1] : "bolmo-1b"));
+ *     auto session = bolmo::session::create(model);
+ *     session.append_bos();
+ *     session.append("Once upon a time");
+ *
+ *     bolmo::generate_options options;
+ *     options.max_bytes(200).temperature(0.8f).seed(1);
+ *     session.generate(options, [](std::string_view bytes) { std::cout << bytes << std::flush; });
+ * } catch (const bolmo::error &e) {
+ *     std::cerr << bolmo_status_name(e.status()) << ": " << e.what() << '\n';
+ *     return 1;
+ * }
+ * @endcode
+ */
+
+#ifndef BOLMO_HPP
+#define BOLMO_HPP
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <exception>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "bolmo.h"
+
+#if !defined(BOLMO_NO_EXCEPTIONS) && !defined(__cpp_exceptions) && !defined(_CPPUNWIND)
+/** Set where exceptions are off, or by the program: only the `try_` forms exist. */
+#define BOLMO_NO_EXCEPTIONS
+#endif
+
+/** The classes over bolmo.h. */
+namespace bolmo {
+
+/** What went wrong: the message of bolmo_last_error_message, and the status. */
+class error : public std::runtime_error {
+public:
+    /** An error with a message of the caller's. */
+    error(bolmo_status status, const std::string &message) : std::runtime_error(message), status_(status) {}
+
+    /** The status that the C function returned. */
+    bolmo_status status() const noexcept { return status_; }
+
+    /** The error of the call that has just returned `status` on this thread. */
+    static error last(bolmo_status status) { return error(status, bolmo_last_error_message()); }
+
+private:
+    bolmo_status status_;
+};
+
+/** A value, or the error that came instead. */
+template <class T> class [[nodiscard]] result {
+public:
+    /** A result that has a value. */
+    result(T value) : state_(std::in_place_index<0>, std::move(value)) {}
+    /** A result that has an error. */
+    result(bolmo::error error) : state_(std::in_place_index<1>, std::move(error)) {}
+
+    /** Whether there is a value. */
+    explicit operator bool() const noexcept { return state_.index() == 0; }
+    /** The value. If there is none, throws the error, or ends the program where exceptions are off. */
+    T &value() & { return *check(); }
+    /** The same. */
+    const T &value() const & { return *const_cast<result *>(this)->check(); }
+    /** The same. */
+    T value() && { return std::move(*check()); }
+    /** The value, as value(). */
+    T &operator*() & { return value(); }
+    /** The value, as value(). */
+    const T &operator*() const & { return value(); }
+    /** The value, as value(). */
+    T operator*() && { return std::move(*this).value(); }
+    /** A member of the value, as value(). */
+    T *operator->() { return check(); }
+    /** A member of the value, as value(). */
+    const T *operator->() const { return const_cast<result *>(this)->check(); }
+    /** The error. There must be one: ends the program if there is a value. */
+    const bolmo::error &error() const {
+        if (*this) std::abort();
+        return *std::get_if<1>(&state_);
+    }
+
+private:
+    T *check() {
+        if (!*this) {
+#ifdef BOLMO_NO_EXCEPTIONS
+            std::abort();
+#else
+            throw error();
+#endif
+        }
+        return std::get_if<0>(&state_);
+    }
+
+    std::variant<T, bolmo::error> state_;
+};
+
+/** Success, or an error. */
+template <> class [[nodiscard]] result<void> {
+public:
+    /** Success. */
+    result() = default;
+    /** A result that has an error. */
+    result(bolmo::error error) : error_(std::move(error)) {}
+
+    /** Whether it went well. */
+    explicit operator bool() const noexcept { return !error_; }
+    /** If it didn't go well, throws the error, or ends the program where exceptions are off. */
+    void value() const {
+        if (*this) return;
+#ifdef BOLMO_NO_EXCEPTIONS
+        std::abort();
+#else
+        throw *error_;
+#endif
+    }
+    /** The error. There must be one: ends the program if it went well. */
+    const bolmo::error &error() const {
+        if (*this) std::abort();
+        return *error_;
+    }
+
+private:
+    std::optional<bolmo::error> error_;
+};
+
+/** Items that somebody else owns. */
+template <class T> class span {
+public:
+    /** No items. */
+    constexpr span() noexcept = default;
+    /** `size` items from `data` on. */
+    constexpr span(T *data, std::size_t size) noexcept : data_(data), size_(size) {}
+    /** The items of a vector, an array or the like. */
+    template <class C, class = std::enable_if_t<std::is_convertible_v<decltype(std::declval<C &>().data()), T *>>>
+    constexpr span(C &&items) noexcept : data_(items.data()), size_(items.size()) {}
+
+    /** The first item. */
+    constexpr T *data() const noexcept { return data_; }
+    /** How many there are. */
+    constexpr std::size_t size() const noexcept { return size_; }
+    /** Whether there are none. */
+    constexpr bool empty() const noexcept { return size_ == 0; }
+    /** For loops over the items. */
+    constexpr T *begin() const noexcept { return data_; }
+    /** For loops over the items. */
+    constexpr T *end() const noexcept { return data_ + size_; }
+    /** An item; `index` is not checked. */
+    constexpr T &operator[](std::size_t index) const noexcept { return data_[index]; }
+
+private:
+    T *data_ = nullptr;
+    std::size_t size_ = 0;
+};
+
+/** How many logits there are, and what the ids among them mean. */
+inline constexpr std::size_t logit_count = 520;
+/** What `matcher::allowed` gives: a flag for each byte, and at 256 one for the end. */
+using allowed_bytes = std::array<std::uint8_t, 257>;
+/** Whether a patch ends with this id. */
+constexpr bool ends_patch(std::uint16_t id) noexcept { return id >= 260; }
+/** Whether this id ends the text. */
+constexpr bool ends_text(std::uint16_t id) noexcept { return id % 260 == 1; }
+/** The byte that this id stands for; the id must be one of a byte. */
+constexpr char byte_of(std::uint16_t id) noexcept { return static_cast<char>(static_cast<unsigned char>(id % 260 - 4)); }
+
+/** Owns a handle of bolmo.h and deletes it. It can be moved; one that was moved from is empty. */
+template <class T, void (*Delete)(T *)> class handle {
+public:
+    /** The type in bolmo.h. */
+    using raw_type = T;
+
+    /** No handle. */
+    handle() noexcept = default;
+    /** Takes over a handle that the C functions made. */
+    explicit handle(T *raw) noexcept : raw_(raw) {}
+    /** Moves the handle. */
+    handle(handle &&other) noexcept : raw_(other.release()) {}
+    /** Deletes the handle and moves the other one here. */
+    handle &operator=(handle &&other) noexcept {
+        if (this != &other) reset(other.release());
+        return *this;
+    }
+    /** Deletes the handle. */
+    ~handle() { reset(); }
+
+    /** The handle, for functions of bolmo.h. */
+    T *get() const noexcept { return raw_; }
+    /** Gives the handle away: it is the caller's to delete. */
+    T *release() noexcept { return std::exchange(raw_, nullptr); }
+    /** Deletes the handle, and takes over another one. */
+    void reset(T *raw = nullptr) noexcept {
+        if (raw_) Delete(raw_);
+        raw_ = raw;
+    }
+    /** Whether there is a handle. */
+    explicit operator bool() const noexcept { return raw_ != nullptr; }
+
+private:
+    T *raw_ = nullptr;
+};
+
+/// @cond internal
+namespace detail {
+
+#ifndef BOLMO_NO_EXCEPTIONS
+/* The exception that left a callback on this thread, on its way past the C frames. */
+inline std::exception_ptr &pending() noexcept {
+    thread_local std::exception_ptr exception;
+    return exception;
+}
+#endif
+
+/* Runs a callback's work. Once one has thrown, later ones don't run until the C function has returned. */
+template <class R, class F> R guarded(R stop, F work) noexcept {
+#ifdef BOLMO_NO_EXCEPTIONS
+    (void)stop;
+    return work();
+#else
+    if (pending()) return stop;
+    try {
+        return work();
+    } catch (...) {
+        pending() = std::current_exception();
+        return stop;
+    }
+#endif
+}
+
+/* What a C function has returned, as a result. */
+inline result<void> outcome(bolmo_status status) {
+#ifndef BOLMO_NO_EXCEPTIONS
+    if (pending()) std::rethrow_exception(std::exchange(pending(), nullptr));
+#endif
+    if (status != BOLMO_OK) return error::last(status);
+    return {};
+}
+
+/* A C function without results. */
+template <class F, class... A> result<void> call(F fn, A... args) { return outcome(fn(args...)); }
+
+/* One that gives a value through its last argument, maybe as another type. */
+template <class V, class As = V, class F, class... A> result<As> read(F fn, A... args) {
+    V value{};
+    if (auto done = outcome(fn(args..., &value)); !done) return done.error();
+    return static_cast<As>(value);
+}
+
+/* One that gives items and how many through its last two arguments. */
+template <class T, class F, class... A> result<span<const T>> items(F fn, A... args) {
+    const T *data = nullptr;
+    std::size_t size = 0;
+    if (auto done = outcome(fn(args..., &data, &size)); !done) return done.error();
+    return span<const T>(data, size);
+}
+
+/* The same for text, as a view or as a string of its own. */
+template <class S, class T = char, class F, class... A> result<S> text(F fn, A... args) {
+    auto found = items<T>(fn, args...);
+    if (!found) return found.error();
+    return found->empty() ? S() : S(reinterpret_cast<const char *>(found->data()), found->size());
+}
+
+/* One that makes an H through its last argument. */
+template <class H, class F, class... A> result<H> make(F fn, A... args) {
+    typename H::raw_type *raw = nullptr;
+    bolmo_status status = fn(args..., &raw);
+    H made(raw);
+    if (auto done = outcome(status); !done) return done.error();
+    return result<H>(std::move(made));
+}
+
+/* All texts that a C function has, by index. */
+template <class F, class H> result<std::vector<std::string>> all_texts(F fn, const H *handle) {
+    std::vector<std::string> texts;
+    for (;;) {
+        auto found = text<std::string>(fn, handle, texts.size());
+        if (!found && found.error().status() == BOLMO_NOT_FOUND) return texts;
+        if (!found) return found.error();
+        texts.push_back(*std::move(found));
+    }
+}
+
+/* Calls what may return nothing or a bool; 0 to go on, as C callbacks say it. */
+template <class F, class... A> std::int32_t go_on(F &fn, A... args) {
+    if constexpr (std::is_void_v<std::invoke_result_t<F &, A...>>) {
+        std::invoke(fn, args...);
+        return 0;
+    } else {
+        static_assert(std::is_same_v<std::invoke_result_t<F &, A...>, bool>, "callbacks return nothing or a bool");
+        return std::invoke(fn, args...) ? 0 : 1;
+    }
+}
+
+template <class F> std::int32_t on_progress(std::uint64_t done, std::uint64_t total, void *user_data) noexcept {
+    return guarded(std::int32_t{1}, [&] { return go_on(*static_cast<F *>(user_data), done, total); });
+}
+
+template <class F>
+std::int32_t on_piece(const std::uint8_t *data, std::size_t size, const std::uint16_t *ids, void *user_data) noexcept {
+    std::string_view bytes(reinterpret_cast<const char *>(data), size);
+    return guarded(std::int32_t{1}, [&] {
+        F &fn = *static_cast<F *>(user_data);
+        if constexpr (std::is_invocable_v<F &, std::string_view, span<const std::uint16_t>>) {
+            return go_on(fn, bytes, span<const std::uint16_t>(ids, size));
+        } else {
+            return go_on(fn, bytes);
+        }
+    });
+}
+
+template <class F>
+std::int64_t on_read(void *user_data, std::uint64_t offset, std::uint8_t *out, std::size_t size) noexcept {
+    return guarded(std::int64_t{-1}, [&]() -> std::int64_t { return (*static_cast<F *>(user_data))(offset, out, size); });
+}
+
+template <class T> void on_release(void *user_data) noexcept { delete static_cast<T *>(user_data); }
+
+using progress_function = std::function<bool(std::uint64_t, std::uint64_t)>;
+
+/* A progress callback that options keep, where the C object can find it however often they are moved. */
+template <class F> std::unique_ptr<progress_function> keep_progress(F fn) {
+    return std::make_unique<progress_function>(
+        [fn = std::move(fn)](std::uint64_t done, std::uint64_t total) mutable { return go_on(fn, done, total) == 0; });
+}
+
+/* Owns a handle that is made when it is first needed. Empty ones stand for the defaults. */
+template <class T, bolmo_status (*Create)(T **), void (*Delete)(T *)> class lazy : public handle<T, Delete> {
+public:
+    using handle<T, Delete>::handle;
+
+protected:
+    result<void> ensure() {
+        if (*this) return {};
+        T *raw = nullptr;
+        auto done = outcome(Create(&raw));
+        this->reset(raw);
+        return done;
+    }
+    template <class F, class... A> result<void> change(F fn, A... args) {
+        if (auto there = ensure(); !there) return there;
+        return outcome(fn(this->get(), args...));
+    }
+};
+
+} // namespace detail
+/// @endcond
+
+/** The library's version, such as "0.1.0". */
+inline std::string_view version() { return bolmo_version(); }
+
+/** The ABI of the library; at least BOLMO_ABI_VERSION, or it lacks something that bolmo.h declares. */
+inline std::uint32_t abi_version() { return bolmo_abi_version(); }
+
+/** How many handles there are. */
+inline std::size_t handle_count() { return bolmo_handle_count(); }
+
+/** What takes a line of the log: a level and its text. It must not call the library, and what it throws is lost. */
+using log_function = std::function<void(bolmo_log_level, std::string_view)>;
+
+/** Hands what the library logs, up to `level`, to `sink`; an empty one ends it. */
+inline result<void> try_set_log(bolmo_log_level level, log_function sink) {
+    static std::mutex mutex;
+    // Never deleted at the end of the program: other threads may still log then.
+    static log_function *current = nullptr;
+    bolmo_log_callback line = [](std::int32_t line_level, const char *text, std::size_t size, void *user_data) {
+        auto &to = *static_cast<log_function *>(user_data);
+#ifdef BOLMO_NO_EXCEPTIONS
+        to(static_cast<bolmo_log_level>(line_level), std::string_view(text, size));
+#else
+        try {
+            to(static_cast<bolmo_log_level>(line_level), std::string_view(text, size));
+        } catch (...) { // There is no caller who could be told.
+        }
+#endif
+    };
+    // A sink that calls this would otherwise wait for itself.
+    std::unique_lock<std::mutex> lock(mutex, std::try_to_lock);
+    if (!lock) return error(BOLMO_BUSY, "the log is being set by another call");
+    std::unique_ptr<log_function> next;
+    if (sink) next = std::make_unique<log_function>(std::move(sink));
+    if (auto done = detail::call(bolmo_set_log_callback, level, next ? line : nullptr, next.get()); !done) return done;
+    delete std::exchange(current, next.release());
+    return {};
+}
+
+/** Bytes that the library made, such as a snapshot. */
+class bytes : public handle<bolmo_bytes, bolmo_bytes_delete> {
+public:
+    using handle::handle;
+
+    /** The bytes, as long as this object exists. */
+    result<std::string_view> try_view() const {
+        return detail::text<std::string_view, std::uint8_t>(bolmo_bytes_get, get());
+    }
+
+#ifndef BOLMO_NO_EXCEPTIONS
+    /** @name Forms that throw
+     * @{ */
+    /** As with `try_` in front, but throws. */
+    std::string_view view() const { return try_view().value(); }
+    /** @} */
+#endif
+};
+
+/** Whole characters out of bytes that come in pieces. */
+class utf8_assembler : public detail::lazy<bolmo_utf8, bolmo_utf8_create, bolmo_utf8_delete> {
+public:
+    using lazy::lazy;
+
+    /** Takes the next bytes and gives the text that is certain by now, valid until the next call. */
+    result<std::string_view> try_push(std::string_view data) {
+        if (auto there = ensure(); !there) return there.error();
+        return detail::text<std::string_view>(bolmo_utf8_push, get(), data.data(), data.size());
+    }
+    /** Ends the text: gives U+FFFD if it stops within a character. */
+    result<std::string_view> try_finish() {
+        if (auto there = ensure(); !there) return there.error();
+        return detail::text<std::string_view>(bolmo_utf8_finish, get());
+    }
+
+#ifndef BOLMO_NO_EXCEPTIONS
+    /** @name Forms that throw
+     * @{ */
+    /** As with `try_` in front, but throws. */
+    std::string_view push(std::string_view data) { return try_push(data).value(); }
+    std::string_view finish() { return try_finish().value(); }
+    /** @} */
+#endif
+};
+
+/** The adapters of this machine, as they were when the list was made. */
+class adapters : public handle<bolmo_adapters, bolmo_adapters_delete> {
+public:
+    using handle::handle;
+
+    /** Lists them, and says which one the engine option `adapter` with the same choice would use. */
+    static result<adapters> try_list(std::string_view choice = {}) {
+        return detail::make<adapters>(bolmo_adapters_list, choice.data(), choice.size());
+    }
+    /** How many there are. */
+    result<std::size_t> try_count() const { return detail::read<std::size_t>(bolmo_adapters_count, get()); }
+    /** A text about the adapter at `index`. */
+    result<std::string> try_text(std::size_t index, bolmo_adapter_text which) const {
+        return detail::text<std::string>(bolmo_adapters_text, get(), index, which);
+    }
+    /** A number about the adapter at `index`. */
+    result<std::uint64_t> try_number(std::size_t index, bolmo_adapter_number which) const {
+        return detail::read<std::uint64_t>(bolmo_adapters_number, get(), index, which);
+    }
+
+#ifndef BOLMO_NO_EXCEPTIONS
+    /** @name Forms that throw
+     * @{ */
+    /** As with `try_` in front, but throws. */
+    static adapters list(std::string_view choice = {}) { return try_list(choice).value(); }
+    std::size_t count() const { return try_count().value(); }
+    std::string text(std::size_t index, bolmo_adapter_text which) const { return try_text(index, which).value(); }
+    std::uint64_t number(std::size_t index, bolmo_adapter_number which) const { return try_number(index, which).value(); }
+    /** @} */
+#endif
+};
+
+/** How to open an engine; as it is, with the best adapter there is. */
+class engine_options
+    : public detail::lazy<bolmo_engine_options, bolmo_engine_options_create, bolmo_engine_options_delete> {
+public:
+    using lazy::lazy;
+
+    /** Which adapter to use: a part of its name, driver or backend, its number, "software" or "auto". */
+    result<void> try_adapter(std::string_view choice) {
+        return change(bolmo_engine_options_set_adapter, choice.data(), choice.size());
+    }
+    /** Asks for bindings of at most `bytes`; 0 for what the adapter offers. */
+    result<void> try_max_binding_bytes(std::uint64_t bytes) {
+        return change(bolmo_engine_options_set_max_binding_bytes, bytes);
+    }
+
+#ifndef BOLMO_NO_EXCEPTIONS
+    /** @name Forms that throw
+     * @{ */
+    /** As with `try_` in front, but throws. */
+    engine_options &adapter(std::string_view choice) { return try_adapter(choice).value(), *this; }
+    engine_options &max_binding_bytes(std::uint64_t bytes) { return try_max_binding_bytes(bytes).value(), *this; }
+    /** @} */
+#endif
+};
+
+/** An opened device. */
+class engine : public handle<bolmo_engine, bolmo_engine_delete> {
+public:
+    using handle::handle;
+
+    /** Opens a device. */
+    static result<engine> try_create(const engine_options &options = {}) {
+        return detail::make<engine>(bolmo_engine_create, options.get());
+    }
+    /** A text about the engine's adapter. */
+    result<std::string> try_text(bolmo_adapter_text which) const {
+        return detail::text<std::string>(bolmo_engine_text, get(), which);
+    }
+    /** A number about the engine's adapter. */
+    result<std::uint64_t> try_number(bolmo_adapter_number which) const {
+        return detail::read<std::uint64_t>(bolmo_engine_number, get(), which);
+    }
+    /** Gives the device up at once, whatever still uses it. */
+    result<void> try_destroy_device() { return detail::call(bolmo_engine_destroy_device, get()); }
+
+#ifndef BOLMO_NO_EXCEPTIONS
+    /** @name Forms that throw
+     * @{ */
+    /** As with `try_` in front, but throws. */
+    static engine create(const engine_options &options = {}) { return try_create(options).value(); }
+    std::string text(bolmo_adapter_text which) const { return try_text(which).value(); }
+    std::uint64_t number(bolmo_adapter_number which) const { return try_number(which).value(); }
+    void destroy_device() { try_destroy_device().value(); }
+    /** @} */
+#endif
+};
+
+/** What a model is made of, opened and checked, not loaded yet. */
+class checkpoint : public handle<bolmo_checkpoint, bolmo_checkpoint_delete> {
+public:
+    using handle::handle;
+
+    /** Opens a folder. */
+    static result<checkpoint> try_open(std::string_view path) {
+        return detail::make<checkpoint>(bolmo_checkpoint_open, path.data(), path.size());
+    }
+    /** A number about the model. */
+    result<std::uint64_t> try_number(bolmo_model_property which) const {
+        return detail::read<std::uint64_t>(bolmo_checkpoint_number, get(), which);
+    }
+    /** Bytes of device memory that the weights will take in `format`. */
+    result<std::uint64_t> try_device_bytes(bolmo_format format) const {
+        return detail::read<std::uint64_t>(bolmo_checkpoint_device_bytes, get(), format);
+    }
+    /** The name under which the source model's tokenizer was published, or an empty text. */
+    result<std::string> try_tokenizer_source() const {
+        return detail::text<std::string>(bolmo_checkpoint_tokenizer_source, get());
+    }
+    /** What was odd about the files and accepted. */
+    result<std::vector<std::string>> try_warnings() const {
+        return detail::all_texts(bolmo_checkpoint_warning, get());
+    }
+    /** The configuration as the library understands it, as JSON. */
+    result<std::string> try_config_json() const {
+        auto json = detail::make<bytes>(bolmo_checkpoint_config_json, get());
+        if (!json) return json.error();
+        auto view = json->try_view();
+        if (!view) return view.error();
+        return std::string(*view);
+    }
+
+#ifndef BOLMO_NO_EXCEPTIONS
+    /** @name Forms that throw
+     * @{ */
+    /** As with `try_` in front, but throws. */
+    static checkpoint open(std::string_view path) { return try_open(path).value(); }
+    std::uint64_t number(bolmo_model_property which) const { return try_number(which).value(); }
+    std::uint64_t device_bytes(bolmo_format format) const { return try_device_bytes(format).value(); }
+    std::string tokenizer_source() const { return try_tokenizer_source().value(); }
+    std::vector<std::string> warnings() const { return try_warnings().value(); }
+    std::string config_json() const { return try_config_json().value(); }
+    /** @} */
+#endif
+};
+
+/** The parts of a checkpoint that is no folder. */
+class checkpoint_builder : public detail::lazy<bolmo_checkpoint_builder, bolmo_checkpoint_builder_create,
+                                               bolmo_checkpoint_builder_delete> {
+public:
+    using lazy::lazy;
+
+    /** The contents of `config.json`. */
+    result<void> try_config(std::string_view json) {
+        return change(bolmo_checkpoint_builder_set_config, json.data(), json.size());
+    }
+    /** The contents of `tokenizer.json` and, where there is one, of `tokenizer_config.json`. */
+    result<void> try_tokenizer(std::string_view json, std::string_view config_json = {}) {
+        return change(bolmo_checkpoint_builder_set_tokenizer, json.data(), json.size(), config_json.data(),
+                      config_json.size());
+    }
+    /** Adds a safetensors file that lies in memory, and copies it. */
+    result<void> try_add_copy(std::string_view name, std::string_view data) {
+        return change(bolmo_checkpoint_builder_add_memory, name.data(), name.size(), data.data(), data.size(), nullptr,
+                      nullptr);
+    }
+    /** Adds a safetensors file without a copy: `owner`, which has `data()` and `size()`, is kept while it is needed. */
+    template <class O> result<void> try_add_memory(std::string_view name, O owner) {
+        auto kept = std::make_unique<O>(std::move(owner));
+        const void *data = kept->data();
+        auto done = change(bolmo_checkpoint_builder_add_memory, name.data(), name.size(), data,
+                           kept->size() * sizeof(*kept->data()), detail::on_release<O>, kept.get());
+        if (done) kept.release();
+        return done;
+    }
+    /**
+     * Adds a safetensors file of `size` bytes. `read(offset, out, size)` gives how many bytes it has read, 0 at the end, a number
+     * below 0 if it failed. It is kept while it is needed, and may be called by several threads at once.
+     */
+    template <class F> result<void> try_add_reader(std::string_view name, std::uint64_t size, F read) {
+        auto kept = std::make_unique<F>(std::move(read));
+        auto done = change(bolmo_checkpoint_builder_add_reader, name.data(), name.size(), size, detail::on_read<F>,
+                           detail::on_release<F>, kept.get());
+        if (done) kept.release();
+        return done;
+    }
+    /** Opens what the parts make, and is empty afterwards. */
+    result<checkpoint> try_open() {
+        if (auto there = ensure(); !there) return there.error();
+        return detail::make<checkpoint>(bolmo_checkpoint_builder_open, get());
+    }
+
+#ifndef BOLMO_NO_EXCEPTIONS
+    /** @name Forms that throw
+     * @{ */
+    /** As with `try_` in front, but throws. */
+    checkpoint_builder &config(std::string_view json) { return try_config(json).value(), *this; }
+    checkpoint_builder &tokenizer(std::string_view json, std::string_view config_json = {}) {
+        return try_tokenizer(json, config_json).value(), *this;
+    }
+    checkpoint_builder &add_copy(std::string_view name, std::string_view data) {
+        return try_add_copy(name, data).value(), *this;
+    }
+    template <class O> checkpoint_builder &add_memory(std::string_view name, O owner) {
+        return try_add_memory(name, std::move(owner)).value(), *this;
+    }
+    template <class F> checkpoint_builder &add_reader(std::string_view name, std::uint64_t size, F read) {
+        return try_add_reader(name, size, std::move(read)).value(), *this;
+    }
+    checkpoint open() { return try_open().value(); }
+    /** @} */
+#endif
+};
+
+/** How to load a model; as it is, in f32 with the checkpoint's own tokenizer. For one thread at a time. */
+class load_options : public detail::lazy<bolmo_load_options, bolmo_load_options_create, bolmo_load_options_delete> {
+public:
+    using lazy::lazy;
+
+    /** How matrices are kept on the device. */
+    result<void> try_format(bolmo_format format) { return change(bolmo_load_options_set_format, format); }
+    /** The source model's `tokenizer.json`, or the folder that it is in. */
+    result<void> try_tokenizer_path(std::string_view path) {
+        return change(bolmo_load_options_set_tokenizer_path, path.data(), path.size());
+    }
+    /** The contents of `tokenizer.json` and, where there is one, of `tokenizer_config.json`. */
+    result<void> try_tokenizer(std::string_view json, std::string_view config_json = {}) {
+        return change(bolmo_load_options_set_tokenizer, json.data(), json.size(), config_json.data(),
+                      config_json.size());
+    }
+    /** Whom to tell about progress: `fn(done, total)`, in bytes of the checkpoint. */
+    template <class F> result<void> try_progress(F fn) {
+        auto kept = detail::keep_progress(std::move(fn));
+        auto done = change(bolmo_load_options_set_progress, detail::on_progress<detail::progress_function>, kept.get());
+        if (done) progress_ = std::move(kept);
+        return done;
+    }
+
+#ifndef BOLMO_NO_EXCEPTIONS
+    /** @name Forms that throw
+     * @{ */
+    /** As with `try_` in front, but throws. */
+    load_options &format(bolmo_format format) { return try_format(format).value(), *this; }
+    load_options &tokenizer_path(std::string_view path) { return try_tokenizer_path(path).value(), *this; }
+    load_options &tokenizer(std::string_view json, std::string_view config_json = {}) {
+        return try_tokenizer(json, config_json).value(), *this;
+    }
+    template <class F> load_options &progress(F fn) { return try_progress(std::move(fn)).value(), *this; }
+    /** @} */
+#endif
+
+private:
+    std::unique_ptr<detail::progress_function> progress_;
+};
+
+/** How to score; as it is, with the model's own boundaries and without tensors. For one thread at a time. */
+class score_options : public detail::lazy<bolmo_score_options, bolmo_score_options_create, bolmo_score_options_delete> {
+public:
+    using lazy::lazy;
+
+    /** Says which bytes or ids end a patch, one flag each; none for the model's own. */
+    result<void> try_boundaries(span<const std::uint8_t> flags) {
+        return change(bolmo_score_options_set_boundaries, flags.data(), flags.size());
+    }
+    /** Whether to keep every tensor on the way. */
+    result<void> try_tensors(bool keep) { return change(bolmo_score_options_set_tensors, keep); }
+    /** Whom to tell about progress: `fn(done, total)`, in bytes. */
+    template <class F> result<void> try_progress(F fn) {
+        auto kept = detail::keep_progress(std::move(fn));
+        auto done = change(bolmo_score_options_set_progress, detail::on_progress<detail::progress_function>, kept.get());
+        if (done) progress_ = std::move(kept);
+        return done;
+    }
+
+#ifndef BOLMO_NO_EXCEPTIONS
+    /** @name Forms that throw
+     * @{ */
+    /** As with `try_` in front, but throws. */
+    score_options &boundaries(span<const std::uint8_t> flags) { return try_boundaries(flags).value(), *this; }
+    score_options &tensors(bool keep) { return try_tensors(keep).value(), *this; }
+    template <class F> score_options &progress(F fn) { return try_progress(std::move(fn)).value(), *this; }
+    /** @} */
+#endif
+
+private:
+    std::unique_ptr<detail::progress_function> progress_;
+};
+
+/** A tensor of a score, row by row. */
+struct tensor {
+    /** `rows` times `columns` numbers. */
+    span<const float> data;
+    /** How many rows. */
+    std::size_t rows = 0;
+    /** How many numbers a row. */
+    std::size_t columns = 0;
+};
+
+/** How probable a text is. */
+class score : public handle<bolmo_score, bolmo_score_delete> {
+public:
+    using handle::handle;
+
+    /** A number of the score. */
+    result<double> try_number(bolmo_score_value which) const {
+        return detail::read<double>(bolmo_score_number, get(), which);
+    }
+    /** Which bytes or ids end a patch, one flag each, as long as this object exists. */
+    result<span<const std::uint8_t>> try_boundaries() const {
+        return detail::items<std::uint8_t>(bolmo_score_boundaries, get());
+    }
+    /** A tensor, as long as this object exists. */
+    result<bolmo::tensor> try_tensor(bolmo_tensor which) const {
+        const float *data = nullptr;
+        bolmo::tensor found;
+        auto done = detail::call(bolmo_score_tensor, get(), which, &data, &found.rows, &found.columns);
+        if (!done) return done.error();
+        found.data = span<const float>(data, found.rows * found.columns);
+        return found;
+    }
+
+#ifndef BOLMO_NO_EXCEPTIONS
+    /** @name Forms that throw
+     * @{ */
+    /** As with `try_` in front, but throws. */
+    double number(bolmo_score_value which) const { return try_number(which).value(); }
+    span<const std::uint8_t> boundaries() const { return try_boundaries().value(); }
+    bolmo::tensor tensor(bolmo_tensor which) const { return try_tensor(which).value(); }
+    /** @} */
+#endif
+};
+
+/** A model on a device. Any number of threads may use it at once. */
+class model : public handle<bolmo_model, bolmo_model_delete> {
+public:
+    using handle::handle;
+
+    /** Puts the checkpoint's weights on the engine's device. */
+    static result<model> try_load(const engine &engine, const checkpoint &checkpoint, const load_options &options = {}) {
+        return detail::make<model>(bolmo_model_load, engine.get(), checkpoint.get(), options.get());
+    }
+    /** A number about the model. */
+    result<std::uint64_t> try_number(bolmo_model_property which) const {
+        return detail::read<std::uint64_t>(bolmo_model_number, get(), which);
+    }
+    /** Bytes of device memory that the weights take. */
+    result<std::uint64_t> try_device_bytes() const {
+        return detail::read<std::uint64_t>(bolmo_model_device_bytes, get());
+    }
+    /** Names configuration, weights and format: snapshots restore on models with the same. */
+    result<std::array<std::uint8_t, 16>> try_fingerprint() const {
+        std::array<std::uint8_t, 16> found{};
+        if (auto done = detail::call(bolmo_model_fingerprint, get(), found.data()); !done) return done.error();
+        return found;
+    }
+    /** What was odd about the files and accepted. */
+    result<std::vector<std::string>> try_warnings() const { return detail::all_texts(bolmo_model_warning, get()); }
+    /** Scores a text, any bytes. */
+    result<bolmo::score> try_score(std::string_view text, const score_options &options = {}) const {
+        return detail::make<bolmo::score>(bolmo_model_score, get(), text.data(), text.size(), options.get());
+    }
+    /** Scores plain ids as they are. */
+    result<bolmo::score> try_score_ids(span<const std::uint32_t> ids, const score_options &options = {}) const {
+        return detail::make<bolmo::score>(bolmo_model_score_ids, get(), ids.data(), ids.size(), options.get());
+    }
+
+#ifndef BOLMO_NO_EXCEPTIONS
+    /** @name Forms that throw
+     * @{ */
+    /** As with `try_` in front, but throws. */
+    static model load(const engine &engine, const checkpoint &checkpoint, const load_options &options = {}) {
+        return try_load(engine, checkpoint, options).value();
+    }
+    std::uint64_t number(bolmo_model_property which) const { return try_number(which).value(); }
+    std::uint64_t device_bytes() const { return try_device_bytes().value(); }
+    std::array<std::uint8_t, 16> fingerprint() const { return try_fingerprint().value(); }
+    std::vector<std::string> warnings() const { return try_warnings().value(); }
+    bolmo::score score(std::string_view text, const score_options &options = {}) const {
+        return try_score(text, options).value();
+    }
+    bolmo::score score_ids(span<const std::uint32_t> ids, const score_options &options = {}) const {
+        return try_score_ids(ids, options).value();
+    }
+    /** @} */
+#endif
+};
+
+/** What a text must match as a whole. Any number of threads may use it at once. */
+class constraint : public handle<bolmo_constraint, bolmo_constraint_delete> {
+public:
+    using handle::handle;
+
+    /** A regular expression in the syntax of Rust's regex crate. */
+    static result<constraint> try_regex(std::string_view pattern) {
+        return detail::make<constraint>(bolmo_constraint_create_regex, pattern.data(), pattern.size());
+    }
+    /** A JSON schema, of which the common subset is understood. */
+    static result<constraint> try_json_schema(std::string_view schema) {
+        return detail::make<constraint>(bolmo_constraint_create_json_schema, schema.data(), schema.size());
+    }
+    /** Whether a text matches as a whole. */
+    result<bool> try_matches(std::string_view text) const {
+        return detail::read<bool>(bolmo_constraint_matches, get(), text.data(), text.size());
+    }
+    /** Bytes of the shortest text that matches. */
+    result<std::size_t> try_shortest() const { return detail::read<std::size_t>(bolmo_constraint_shortest, get()); }
+
+#ifndef BOLMO_NO_EXCEPTIONS
+    /** @name Forms that throw
+     * @{ */
+    /** As with `try_` in front, but throws. */
+    static constraint regex(std::string_view pattern) { return try_regex(pattern).value(); }
+    static constraint json_schema(std::string_view schema) { return try_json_schema(schema).value(); }
+    bool matches(std::string_view text) const { return try_matches(text).value(); }
+    std::size_t shortest() const { return try_shortest().value(); }
+    /** @} */
+#endif
+};
+
+/** How far a text is within a match. */
+class matcher : public handle<bolmo_matcher, bolmo_matcher_delete> {
+public:
+    using handle::handle;
+
+    /** A matcher at the beginning of a text. */
+    static result<matcher> try_create(const constraint &constraint) {
+        return detail::make<matcher>(bolmo_matcher_create, constraint.get());
+    }
+    /** Another matcher at the same place. */
+    result<matcher> try_clone() const { return detail::make<matcher>(bolmo_matcher_clone, get()); }
+    /** What may follow; with `remaining` above 0, only what can still be completed within that many bytes. */
+    result<allowed_bytes> try_allowed(std::size_t remaining = 0) const {
+        allowed_bytes found{};
+        if (auto done = detail::call(bolmo_matcher_allowed, get(), remaining, found.data()); !done) return done.error();
+        return found;
+    }
+    /** Takes the next bytes of the text. */
+    result<void> try_advance(std::string_view text) {
+        return detail::call(bolmo_matcher_advance, get(), text.data(), text.size());
+    }
+    /** Whether the text so far matches as a whole. */
+    result<bool> try_is_match() const { return detail::read<bool>(bolmo_matcher_is_match, get()); }
+
+#ifndef BOLMO_NO_EXCEPTIONS
+    /** @name Forms that throw
+     * @{ */
+    /** As with `try_` in front, but throws. */
+    static matcher create(const constraint &constraint) { return try_create(constraint).value(); }
+    matcher clone() const { return try_clone().value(); }
+    allowed_bytes allowed(std::size_t remaining = 0) const { return try_allowed(remaining).value(); }
+    void advance(std::string_view text) { try_advance(text).value(); }
+    bool is_match() const { return try_is_match().value(); }
+    /** @} */
+#endif
+};
+
+/** How to generate; as it is, 256 bytes, greedily. */
+class generate_options
+    : public detail::lazy<bolmo_generate_options, bolmo_generate_options_create, bolmo_generate_options_delete> {
+public:
+    using lazy::lazy;
+
+    /** The most bytes to generate. */
+    result<void> try_max_bytes(std::size_t n) { return change(bolmo_generate_options_set_max_bytes, n); }
+    /** Divides the log-probabilities; 0 takes the most probable id. */
+    result<void> try_temperature(float value) { return change(bolmo_generate_options_set_temperature, value); }
+    /** Draws only from this many most probable bytes; 0 is off. */
+    result<void> try_top_k(std::size_t k) { return change(bolmo_generate_options_set_top_k, k); }
+    /** Draws only from the most probable bytes with together this probability; 1 is off. */
+    result<void> try_top_p(float p) { return change(bolmo_generate_options_set_top_p, p); }
+    /** Draws only from bytes with at least this share of the highest probability; 0 is off. */
+    result<void> try_min_p(float p) { return change(bolmo_generate_options_set_min_p, p); }
+    /** Discourages bytes among the last `window` ids, if above 1. */
+    result<void> try_repetition_penalty(float penalty, std::size_t window) {
+        return change(bolmo_generate_options_set_repetition_penalty, penalty, window);
+    }
+    /** Added to the logits of `byte`. */
+    result<void> try_byte_bias(std::uint8_t byte, float bias) {
+        return change(bolmo_generate_options_set_byte_bias, byte, bias);
+    }
+    /** Added to the logits of the end of the text. */
+    result<void> try_end_bias(float bias) { return change(bolmo_generate_options_set_end_bias, bias); }
+    /** Added to the logits of all ids that end a patch. */
+    result<void> try_boundary_bias(float bias) { return change(bolmo_generate_options_set_boundary_bias, bias); }
+    /** Where the random numbers begin. */
+    result<void> try_seed(std::uint64_t seed) { return change(bolmo_generate_options_set_seed, seed); }
+    /** Adds bytes that end the generation when they come up. */
+    result<void> try_add_stop(std::string_view stop) {
+        return change(bolmo_generate_options_add_stop, stop.data(), stop.size());
+    }
+    /** What the text must match; an empty handle for nothing. */
+    result<void> try_constraint(const bolmo::constraint &constraint) {
+        const bolmo_constraint *raw = constraint.get();
+        return change(bolmo_generate_options_set_constraint, raw);
+    }
+
+#ifndef BOLMO_NO_EXCEPTIONS
+    /** @name Forms that throw
+     * @{ */
+    /** As with `try_` in front, but throws. */
+    generate_options &max_bytes(std::size_t n) { return try_max_bytes(n).value(), *this; }
+    generate_options &temperature(float value) { return try_temperature(value).value(), *this; }
+    generate_options &top_k(std::size_t k) { return try_top_k(k).value(), *this; }
+    generate_options &top_p(float p) { return try_top_p(p).value(), *this; }
+    generate_options &min_p(float p) { return try_min_p(p).value(), *this; }
+    generate_options &repetition_penalty(float penalty, std::size_t window) {
+        return try_repetition_penalty(penalty, window).value(), *this;
+    }
+    generate_options &byte_bias(std::uint8_t byte, float bias) { return try_byte_bias(byte, bias).value(), *this; }
+    generate_options &end_bias(float bias) { return try_end_bias(bias).value(), *this; }
+    generate_options &boundary_bias(float bias) { return try_boundary_bias(bias).value(), *this; }
+    generate_options &seed(std::uint64_t seed) { return try_seed(seed).value(), *this; }
+    generate_options &add_stop(std::string_view stop) { return try_add_stop(stop).value(), *this; }
+    generate_options &constraint(const bolmo::constraint &constraint) {
+        return try_constraint(constraint).value(), *this;
+    }
+    /** @} */
+#endif
+};
+
+/** What was generated. */
+class generation : public handle<bolmo_generation, bolmo_generation_delete> {
+public:
+    using handle::handle;
+
+    /** Why it ended. */
+    result<bolmo_stop> try_stop() const { return detail::read<std::int32_t, bolmo_stop>(bolmo_generation_stop, get()); }
+    /** The text, without a stop string, as long as this object exists. */
+    result<std::string_view> try_bytes() const {
+        return detail::text<std::string_view, std::uint8_t>(bolmo_generation_bytes, get());
+    }
+    /** The text as a string of its own. */
+    result<std::string> try_text() const {
+        return detail::text<std::string, std::uint8_t>(bolmo_generation_bytes, get());
+    }
+    /** The ids as they were chosen, as long as this object exists. */
+    result<span<const std::uint16_t>> try_ids() const {
+        return detail::items<std::uint16_t>(bolmo_generation_ids, get());
+    }
+    /** How many patches the ids ended. */
+    result<std::size_t> try_patches() const { return detail::read<std::size_t>(bolmo_generation_patches, get()); }
+    /** Whether the text as a whole matches the constraint. */
+    result<bool> try_matched() const { return detail::read<bool>(bolmo_generation_matched, get()); }
+
+#ifndef BOLMO_NO_EXCEPTIONS
+    /** @name Forms that throw
+     * @{ */
+    /** As with `try_` in front, but throws. */
+    bolmo_stop stop() const { return try_stop().value(); }
+    std::string_view bytes() const { return try_bytes().value(); }
+    std::string text() const { return try_text().value(); }
+    span<const std::uint16_t> ids() const { return try_ids().value(); }
+    std::size_t patches() const { return try_patches().value(); }
+    bool matched() const { return try_matched().value(); }
+    /** @} */
+#endif
+};
+
+/** A state of a session to come back to. */
+class session_checkpoint : public handle<bolmo_session_checkpoint, bolmo_session_checkpoint_delete> {
+public:
+    using handle::handle;
+};
+
+/** One sequence on a model. For one thread at a time, but for cancel(). */
+class session : public handle<bolmo_session, bolmo_session_delete> {
+public:
+    using handle::handle;
+
+    /** A session without any text. */
+    static result<session> try_create(const model &model) {
+        return detail::make<session>(bolmo_session_create, model.get());
+    }
+    /** The session that a snapshot was taken of. */
+    static result<session> try_restore(const model &model, std::string_view snapshot) {
+        return detail::make<session>(bolmo_session_restore, model.get(), snapshot.data(), snapshot.size());
+    }
+    /** Another session with the same text, which goes its own way from here. */
+    result<session> try_clone() { return detail::make<session>(bolmo_session_clone, get()); }
+    /** Appends the id that begins a text. */
+    result<void> try_append_bos() { return detail::call(bolmo_session_append_bos, get()); }
+    /** Appends text, any bytes. */
+    result<void> try_append(std::string_view text) {
+        return detail::call(bolmo_session_append, get(), text.data(), text.size(), nullptr, nullptr);
+    }
+    /** The same, with `progress(done, total)`. */
+    template <class F> result<void> try_append(std::string_view text, F progress) {
+        return detail::call(bolmo_session_append, get(), text.data(), text.size(), detail::on_progress<F>, &progress);
+    }
+    /** Appends plain ids. */
+    result<void> try_append_ids(span<const std::uint32_t> ids) {
+        return detail::call(bolmo_session_append_ids, get(), ids.data(), ids.size(), nullptr, nullptr);
+    }
+    /** The same, with `progress(done, total)`. */
+    template <class F> result<void> try_append_ids(span<const std::uint32_t> ids, F progress) {
+        return detail::call(bolmo_session_append_ids, get(), ids.data(), ids.size(), detail::on_progress<F>, &progress);
+    }
+    /** Generates until something ends it. */
+    result<generation> try_generate(const generate_options &options = {}) {
+        return detail::make<generation>(bolmo_session_generate, get(), options.get(), nullptr, nullptr);
+    }
+    /**
+     * The same, with `on_piece(bytes)` or `on_piece(bytes, ids)` for bytes as they come: a std::string_view, and a
+     * span<const std::uint16_t> with each byte's id.
+     */
+    template <class F> result<generation> try_generate(const generate_options &options, F on_piece) {
+        return detail::make<generation>(bolmo_session_generate, get(), options.get(), detail::on_piece<F>, &on_piece);
+    }
+    /** The logits of the next id. */
+    result<std::array<float, logit_count>> try_logits(float boundary_bias = 0) {
+        std::array<float, logit_count> found{};
+        auto done = detail::call(bolmo_session_logits, get(), boundary_bias, found.data(), found.size());
+        if (!done) return done.error();
+        return found;
+    }
+    /** Appends the id that was chosen. */
+    result<void> try_push(std::uint16_t id) { return detail::call(bolmo_session_push, get(), id); }
+    /** Stops what the session is doing, or else will do next. From any thread. */
+    result<void> try_cancel() const { return detail::call(bolmo_session_cancel, get()); }
+    /** Takes back a cancel that came too late. */
+    result<void> try_reset_cancel() const { return detail::call(bolmo_session_reset_cancel, get()); }
+    /** How many ids the session holds. */
+    result<std::size_t> try_length() const { return detail::read<std::size_t>(bolmo_session_length, get()); }
+    /** The ids from `first` on. */
+    result<std::vector<std::uint16_t>> try_ids(std::size_t first = 0) const {
+        auto length = try_length();
+        if (!length) return length.error();
+        std::vector<std::uint16_t> ids(*length > first ? *length - first : 0);
+        auto count = detail::read<std::size_t>(bolmo_session_ids, get(), first, ids.data(), ids.size());
+        if (!count) return count.error();
+        ids.resize(*count);
+        return ids;
+    }
+    /** How many patches have gone through the global model. */
+    result<std::size_t> try_patches() const { return detail::read<std::size_t>(bolmo_session_patches, get()); }
+    /** Bytes of device memory that the sequence holds. */
+    result<std::uint64_t> try_device_bytes() const {
+        return detail::read<std::uint64_t>(bolmo_session_device_bytes, get());
+    }
+    /** A state to come back to. */
+    result<session_checkpoint> try_checkpoint() {
+        return detail::make<session_checkpoint>(bolmo_session_checkpoint_create, get());
+    }
+    /** Takes the session back (or over) to a checkpoint. */
+    result<void> try_rewind(const session_checkpoint &checkpoint) {
+        return detail::call(bolmo_session_rewind, get(), checkpoint.get());
+    }
+    /** The session as bytes. */
+    result<bytes> try_snapshot() { return detail::make<bytes>(bolmo_session_snapshot, get()); }
+
+#ifndef BOLMO_NO_EXCEPTIONS
+    /** @name Forms that throw
+     * @{ */
+    /** As with `try_` in front, but throws. */
+    static session create(const model &model) { return try_create(model).value(); }
+    static session restore(const model &model, std::string_view snapshot) {
+        return try_restore(model, snapshot).value();
+    }
+    session clone() { return try_clone().value(); }
+    void append_bos() { try_append_bos().value(); }
+    void append(std::string_view text) { try_append(text).value(); }
+    template <class F> void append(std::string_view text, F progress) { try_append(text, std::move(progress)).value(); }
+    void append_ids(span<const std::uint32_t> ids) { try_append_ids(ids).value(); }
+    template <class F> void append_ids(span<const std::uint32_t> ids, F progress) {
+        try_append_ids(ids, std::move(progress)).value();
+    }
+    generation generate(const generate_options &options = {}) { return try_generate(options).value(); }
+    template <class F> generation generate(const generate_options &options, F on_piece) {
+        return try_generate(options, std::move(on_piece)).value();
+    }
+    std::array<float, logit_count> logits(float boundary_bias = 0) { return try_logits(boundary_bias).value(); }
+    void push(std::uint16_t id) { try_push(id).value(); }
+    void cancel() const { try_cancel().value(); }
+    void reset_cancel() const { try_reset_cancel().value(); }
+    std::size_t length() const { return try_length().value(); }
+    std::vector<std::uint16_t> ids(std::size_t first = 0) const { return try_ids(first).value(); }
+    std::size_t patches() const { return try_patches().value(); }
+    std::uint64_t device_bytes() const { return try_device_bytes().value(); }
+    session_checkpoint checkpoint() { return try_checkpoint().value(); }
+    void rewind(const session_checkpoint &checkpoint) { try_rewind(checkpoint).value(); }
+    bytes snapshot() { return try_snapshot().value(); }
+    /** @} */
+#endif
+};
+
+/** Chooses ids, with its own stream of random numbers. */
+class sampler : public handle<bolmo_sampler, bolmo_sampler_delete> {
+public:
+    using handle::handle;
+
+    /** A sampler at the beginning of the random numbers of its seed. */
+    static result<sampler> try_create(const generate_options &options = {}) {
+        return detail::make<sampler>(bolmo_sampler_create, options.get());
+    }
+    /** Chooses the id that follows what `session` holds; `allowed`, if given, says which bytes may come. */
+    result<std::uint16_t> try_choose(session &session, span<const float> logits,
+                                     const allowed_bytes *allowed = nullptr) {
+        const std::uint8_t *flags = allowed ? allowed->data() : nullptr;
+        return detail::read<std::uint16_t>(bolmo_sampler_choose, get(), session.get(), logits.data(), logits.size(), flags);
+    }
+
+#ifndef BOLMO_NO_EXCEPTIONS
+    /** @name Forms that throw
+     * @{ */
+    /** As with `try_` in front, but throws. */
+    static sampler create(const generate_options &options = {}) { return try_create(options).value(); }
+    std::uint16_t choose(session &session, span<const float> logits, const allowed_bytes *allowed = nullptr) {
+        return try_choose(session, logits, allowed).value();
+    }
+    /** @} */
+#endif
+};
+
+#ifndef BOLMO_NO_EXCEPTIONS
+/** try_set_log, but throws. */
+inline void set_log(bolmo_log_level level, log_function sink) { try_set_log(level, std::move(sink)).value(); }
+#endif
+
+} // namespace bolmo
+
+#endif // BOLMO_HPP

@@ -1,0 +1,115 @@
+#!/bin/bash
+# Installs libbolmo with its headers, or removes it. Safe to repeat: each file gets its name only when it is whole.
+#
+#   scripts/install.sh install     builds it, then installs it
+#   scripts/install.sh uninstall
+#
+# PREFIX (/usr/local), LIBDIR (lib, within the prefix) and DESTDIR (nothing; goes in front of all names) say where.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+PREFIX=${PREFIX:-/usr/local} LIBDIR=${LIBDIR:-lib} DESTDIR=${DESTDIR:-}
+
+fail() { echo "install: $*" >&2; exit 1; }
+# The first thing between quotes behind NAME in FILE.
+setting() { sed -n "s/^$1[^\"]*\"\([^\"]*\)\".*/\1/p" "$2" | head -n 1; }
+
+version=$(setting 'version = ' Cargo.toml)
+so_version=$(setting 'const SO_VERSION' ffi/build.rs)
+url=$(setting 'repository = ' Cargo.toml)
+[ -n "$version" ] && [ -n "$so_version" ] || fail "Cargo.toml or ffi/build.rs doesn't say the version"
+case "$PREFIX" in /*) ;; *) fail "PREFIX is $PREFIX: it has to begin with /" ;; esac
+case "/$LIBDIR/" in //* | */../* | */./*) fail "LIBDIR is $LIBDIR: it has to be a plain path within the prefix" ;; esac
+
+case "$(uname)" in
+Linux | *BSD)
+    built=libbolmo.so shared=libbolmo.so.$version soname=libbolmo.so.$so_version plain=libbolmo.so
+    strip_options=(--strip-unneeded)
+    ;;
+Darwin)
+    built=libbolmo.dylib shared=libbolmo.$version.dylib soname=libbolmo.$so_version.dylib plain=libbolmo.dylib
+    strip_options=(-x)
+    ;;
+*) fail "on $(uname) please copy what cargo builds by hand" ;;
+esac
+
+include=$DESTDIR$PREFIX/include lib=$DESTDIR$PREFIX/$LIBDIR
+files=("$include/bolmo.h" "$include/bolmo.hpp" "$lib/$shared" "$lib/$soname" "$lib/$plain" "$lib/libbolmo.a"
+    "$lib/pkgconfig/bolmo.pc" "$lib/cmake/bolmo/bolmo-config.cmake" "$lib/cmake/bolmo/bolmo-config-version.cmake")
+
+# Builds the library; `static_libs` is what a program needs besides libbolmo.a, as rustc says it.
+build() {
+    cargo rustc --release -p bolmo-ffi --lib -- --print native-static-libs 2>&1 | tee "$scratch/log" >&2 || fail "the build failed"
+    # rustc names what other libraries ask for as well, so some come twice.
+    static_libs=$(sed -n 's/^note: native-static-libs: //p' "$scratch/log" | sed 's/-framework /-framework@/g' |
+        tr -s ' ' '\n' | awk '!seen[$0]++' | tr '\n' ' ' | sed 's/ $//')
+    [ -n "$static_libs" ] || fail "rustc didn't say what libbolmo.a needs"
+}
+
+# place FILE NAME MODE: a copy of FILE under that name
+place() {
+    mkdir -p "$(dirname "$2")"
+    cp "$1" "$2.new"
+    chmod "$3" "$2.new"
+    mv -f "$2.new" "$2"
+}
+
+# link TARGET NAME: a symbolic link with that name
+link() {
+    rm -f "$2.new"
+    ln -s "$1" "$2.new"
+    mv -f "$2.new" "$2"
+}
+
+# fill TEMPLATE NAME: what the template in ffi/package makes
+fill() {
+    sed -e "s|@VERSION@|$version|g; s|@MAJOR@|${version%%.*}|g; s|@URL@|$url|g; s|@LIBDIR@|$LIBDIR|g; s|@UP@|$up|g" \
+        -e "s|@SHARED_FILE@|$shared|g; s|@SONAME@|$soname|g; s|@POINTER_BYTES@|$pointer_bytes|g" \
+        -e "s|@STATIC_LIBS@|$(echo "$static_libs" | tr @ ' ')|g" \
+        -e "s|@STATIC_LIBS_LIST@|$(echo "$static_libs" | tr ' @' '; ')|g" "ffi/package/$1" >"$scratch/$1"
+    ! grep -n '@[A-Z_]*@' "$scratch/$1" >&2 || fail "ffi/package/$1 has a name that nothing is known for"
+    place "$scratch/$1" "$2" 644
+}
+
+install_all() {
+    local out=${CARGO_TARGET_DIR:-target}/release
+    scratch=$(mktemp -d)
+    trap 'rm -rf "$scratch"' EXIT
+    build
+    # From the library's folder up to the prefix.
+    up=$(echo "$LIBDIR" | sed 's|[^/][^/]*|..|g')
+    pointer_bytes=$(rustc --print cfg | sed -n 's/^target_pointer_width="\(.*\)"/\1/p')
+    pointer_bytes=$((pointer_bytes / 8))
+
+    cp "$out/$built" "$scratch/$shared"
+    strip "${strip_options[@]}" "$scratch/$shared"
+    place ffi/include/bolmo.h "$include/bolmo.h" 644
+    place ffi/include/bolmo.hpp "$include/bolmo.hpp" 644
+    place "$scratch/$shared" "$lib/$shared" 755
+    link "$shared" "$lib/$soname"
+    link "$soname" "$lib/$plain"
+    place "$out/libbolmo.a" "$lib/libbolmo.a" 644
+    fill bolmo.pc.in "$lib/pkgconfig/bolmo.pc"
+    fill bolmo-config.cmake.in "$lib/cmake/bolmo/bolmo-config.cmake"
+    fill bolmo-config-version.cmake.in "$lib/cmake/bolmo/bolmo-config-version.cmake"
+    printf 'installed %s\n' "${files[@]}"
+    echo "$shared has $(wc -c <"$lib/$shared" | tr -d ' ') bytes, stripped"
+}
+
+uninstall_all() {
+    local file
+    for file in "${files[@]}"; do
+        if [ -e "$file" ] || [ -L "$file" ]; then
+            rm -f "$file"
+            echo "removed $file"
+        fi
+    done
+    [ ! -d "$lib/cmake/bolmo" ] || rmdir "$lib/cmake/bolmo" || echo "install: other files stay in $lib/cmake/bolmo" >&2
+}
+
+case "${1-}:$#" in
+install:1 | uninstall:1) "$1_all" ;;
+*)
+    sed -n '2,7s/^# \{0,1\}//p' "$0" >&2
+    exit 2
+    ;;
+esac
