@@ -15,7 +15,7 @@ prompt := class Reader:
 options := --temperature 0.3 --repetition-penalty 1.1 --seed 2 --max-bytes 400
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test build lint docs install uninstall test-package picture wasm clean
+.PHONY: help demo test build lint docs install uninstall test-package test-c header picture wasm clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -34,6 +34,7 @@ test: ## Set up, check style, run every test
 		$(CARGO) test --workspace --lib --bins -- --test-threads=3
 	@$(timed) "tests on the adapter" $(CARGO) test --workspace --test '*'
 	@$(timed) "examples in the documentation" $(CARGO) test --workspace --doc
+	@$(MAKE) --no-print-directory test-package test-c
 
 build: ## Build the bolmo command, optimised, as target/release/bolmo
 	@scripts/setup.sh toolchain
@@ -63,6 +64,14 @@ test-package: ## Install into a temporary prefix, and build and run the C and C+
 	@$(timed) "the command" $(MAKE) --no-print-directory build
 	@scripts/setup.sh adapter $(target)/release/bolmo
 	@$(timed) "the package" scripts/test-package.sh
+
+test-c: ## Run the C tests of the ABI against what test-package has installed
+	@scripts/setup.sh c
+	@test -e $(target)/test-package/prefix/include/bolmo.h || $(MAKE) --no-print-directory test-package
+	@$(timed) "the tests in C" scripts/test-c.sh $(target)/test-package/prefix
+
+header: ## Make ffi/include/bolmo.h from the sources, and record the ABI in ffi/abi.txt
+	BOLMO_UPDATE=1 $(CARGO) test --workspace --test header
 
 picture: build ## Draw docs/demo.svg from a fresh run of the demo model
 	@scripts/setup.sh adapter $(target)/release/bolmo

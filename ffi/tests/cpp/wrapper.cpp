@@ -1,0 +1,189 @@
+// What bolmo.hpp adds to bolmo.h: owners, results, exceptions, callables. scripts/test-package.sh builds and runs it, with exceptions
+// and without, in C++17 and C++20.
+//
+//   wrapper MODEL_FOLDER
+
+#include <bolmo.hpp>
+
+#include <cstdio>
+#include <fstream>
+#include <iterator>
+
+namespace {
+
+int failures = 0;
+
+void check(bool good, const char *what, int line) {
+    if (good) return;
+    failures++;
+    std::fprintf(stderr, "line %d: %s: %s\n", line, what, bolmo_last_error_message());
+}
+#define CHECK(condition) check(static_cast<bool>(condition), #condition, __LINE__)
+
+std::string read(const std::string &path) {
+    std::ifstream file(path, std::ios::binary);
+    return {std::istreambuf_iterator<char>(file), {}};
+}
+
+std::uint64_t progress_calls = 0;
+void count_progress(std::uint64_t, std::uint64_t) { progress_calls++; }
+
+// Options, lists and text: what needs no model.
+void small_things() {
+    bolmo::generate_options options;
+    CHECK(!options);
+    CHECK(options.try_max_bytes(8) && options);
+    auto bad = options.try_temperature(-1);
+    CHECK(!bad && bad.error().status() == BOLMO_INVALID_ARGUMENT && bad.error().what()[0] != '\0');
+    bolmo::generate_options moved = std::move(options);
+    CHECK(moved && !options && moved.try_add_stop("\n\n") && moved.try_byte_bias('x', -1));
+
+    bolmo::utf8_assembler characters;
+    CHECK(*characters.try_push("a\xc3") == "a");
+    CHECK(*characters.try_push("\xa4") == "\xc3\xa4");
+    CHECK(characters.try_push("\xe2") && *characters.try_finish() == "\xef\xbf\xbd");
+
+    auto adapters = bolmo::adapters::try_list();
+    CHECK(adapters && *adapters->try_count() > 0 && !adapters->try_text(0, BOLMO_ADAPTER_NAME)->empty());
+    CHECK(*adapters->try_number(0, BOLMO_ADAPTER_USABLE) <= 1);
+    CHECK(adapters->try_text(1000, BOLMO_ADAPTER_NAME).error().status() == BOLMO_NOT_FOUND);
+    CHECK(bolmo::checkpoint::try_open("/nowhere").error().status() == BOLMO_NOT_FOUND);
+    CHECK(bolmo::ends_patch(361) && bolmo::ends_text(261) && bolmo::ends_text(1) && bolmo::byte_of('a' + 4 + 260) == 'a');
+
+    std::size_t lines = 0;
+    CHECK(bolmo::try_set_log(BOLMO_LOG_TRACE, [&](bolmo_log_level, std::string_view) { lines++; }));
+    CHECK(bolmo::try_set_log(BOLMO_LOG_OFF, {}));
+    CHECK(bolmo::abi_version() >= BOLMO_ABI_VERSION && !bolmo::version().empty());
+}
+
+void sessions(const bolmo::model &model) {
+    auto session = *bolmo::session::try_create(model);
+    CHECK(session.try_append_bos() && session.try_append("def main(", count_progress));
+    auto fork = *session.try_checkpoint();
+    std::string streamed;
+    std::size_t ids = 0;
+    auto made = session.try_generate({}, [&](std::string_view bytes, bolmo::span<const std::uint16_t> of_them) {
+        streamed += bytes;
+        ids += of_them.size();
+    });
+    CHECK(made && streamed == *made->try_bytes() && ids == streamed.size() && *made->try_text() == streamed);
+    CHECK(made->try_ids()->size() >= ids && *made->try_patches() > 0 && !*made->try_matched());
+
+    // Back, and stopped by the callback.
+    CHECK(session.try_rewind(fork) && *session.try_length() == 10);
+    auto cut = session.try_generate({}, [](std::string_view) { return false; });
+    CHECK(cut && *cut->try_stop() == BOLMO_STOP_CANCELLED);
+    CHECK(session.try_ids(1)->size() == *session.try_length() - 1 && session.try_ids(1000)->empty());
+
+    // By hand, it comes to the same.
+    CHECK(session.try_rewind(fork));
+    auto sampler = *bolmo::sampler::try_create();
+    std::string chosen;
+    while (chosen.size() < 10) {
+        auto logits = session.try_logits();
+        auto id = sampler.try_choose(session, *logits);
+        if (!id || bolmo::ends_text(*id) || !session.try_push(*id)) break;
+        chosen += bolmo::byte_of(*id);
+    }
+    CHECK(chosen == streamed.substr(0, 10));
+
+    auto clone = session.try_clone();
+    auto snapshot = session.try_snapshot();
+    auto restored = bolmo::session::try_restore(model, *snapshot->try_view());
+    CHECK(clone && restored && *clone->try_ids() == *restored->try_ids());
+    CHECK(*session.try_patches() > 0 && *session.try_device_bytes() > 0);
+    CHECK(session.try_cancel() && session.try_reset_cancel() && session.try_append("x"));
+
+    bolmo::score_options options;
+    CHECK(options.try_tensors(true) && options.try_progress(count_progress));
+    auto score = model.try_score("def main():", options);
+    CHECK(score && *score->try_number(BOLMO_SCORE_BYTES) == 11);
+    CHECK(score->try_tensor(BOLMO_TENSOR_LOGITS)->columns == bolmo::logit_count && score->try_boundaries()->size() > 0);
+}
+
+void checkpoints(const bolmo::engine &engine, const std::string &folder) {
+    std::string weights = read(folder + "/model.safetensors");
+    bolmo::checkpoint_builder builder;
+    CHECK(builder.try_config(read(folder + "/config.json")) && builder.try_tokenizer(read(folder + "/tokenizer.json")));
+    CHECK(builder.try_add_reader("weights", weights.size(), [&](std::uint64_t offset, std::uint8_t *out, std::size_t size) {
+        return static_cast<std::int64_t>(weights.copy(reinterpret_cast<char *>(out), size, offset));
+    }));
+    auto checkpoint = builder.try_open();
+    CHECK(checkpoint && *checkpoint->try_number(BOLMO_MODEL_LOGITS) == 520 && !checkpoint->try_config_json()->empty());
+    CHECK(*checkpoint->try_device_bytes(BOLMO_F16) > 0 && checkpoint->try_warnings() && checkpoint->try_tokenizer_source());
+    bolmo::load_options options;
+    CHECK(options.try_format(BOLMO_F16) && options.try_progress(count_progress));
+    bolmo::load_options moved = std::move(options);
+    auto model = bolmo::model::try_load(engine, *checkpoint, moved);
+    CHECK(model && progress_calls > 0 && model->try_fingerprint() && model->try_warnings());
+    CHECK(*model->try_device_bytes() == *checkpoint->try_device_bytes(BOLMO_F16));
+
+    bolmo::checkpoint_builder in_memory;
+    CHECK(in_memory.try_config(read(folder + "/config.json")) && in_memory.try_add_memory("weights", std::move(weights)));
+    CHECK(in_memory.try_open());
+}
+
+#ifndef BOLMO_NO_EXCEPTIONS
+struct odd {};
+template <class E, class F> bool throws(F work) {
+    try {
+        work();
+    } catch (const E &) {
+        return true;
+    }
+    return false;
+}
+
+// What leaves a callback arrives at the caller, and the objects can still be used.
+void exceptions(const bolmo::engine &engine, const bolmo::model &model, const std::string &folder) {
+    CHECK(throws<bolmo::error>([] { bolmo::checkpoint::open("/nowhere"); }));
+    CHECK(throws<bolmo::error>([] { bolmo::generate_options().max_bytes(9).temperature(-1); }));
+    auto session = bolmo::session::create(model);
+    session.append_bos();
+    CHECK(throws<odd>([&] { session.append("some text", [](auto, auto) { throw odd(); }); }));
+    session.reset_cancel();
+    session.append("more");
+    std::size_t calls = 0;
+    CHECK(throws<odd>([&] {
+        session.generate({}, [&](std::string_view) {
+            calls++;
+            throw odd();
+        });
+    }));
+    CHECK(throws<odd>([&] { (void)session.try_generate({}, [](std::string_view) { throw odd(); }); }));
+    CHECK(calls == 1 && !session.generate(bolmo::generate_options().max_bytes(5)).text().empty());
+
+    bolmo::load_options options;
+    options.progress([](auto, auto) -> bool { throw odd(); });
+    CHECK(throws<odd>([&] { bolmo::model::load(engine, bolmo::checkpoint::open(folder), options); }));
+    bolmo::checkpoint_builder builder;
+    builder.config(read(folder + "/config.json"));
+    builder.add_reader("weights", 1 << 20, [](auto, auto, auto) -> std::int64_t { throw odd(); });
+    CHECK(throws<odd>([&] { builder.open(); }));
+}
+#endif
+
+} // namespace
+
+int main(int argc, char **argv) {
+    if (argc != 2) return 2;
+    small_things();
+    {
+        auto engine = bolmo::engine::try_create();
+        auto checkpoint = bolmo::checkpoint::try_open(argv[1]);
+        CHECK(engine && checkpoint);
+        if (failures > 0) return 1;
+        CHECK(!engine->try_text(BOLMO_ADAPTER_NAME)->empty() && *engine->try_number(BOLMO_ADAPTER_USABLE) == 1);
+        auto model = bolmo::model::try_load(*engine, *checkpoint);
+        CHECK(model);
+        if (failures > 0) return 1;
+        sessions(*model);
+        checkpoints(*engine, argv[1]);
+#ifndef BOLMO_NO_EXCEPTIONS
+        exceptions(*engine, *model, argv[1]);
+#endif
+    }
+    CHECK(bolmo::handle_count() == 0);
+    std::puts(failures == 0 ? "bolmo.hpp: all is well" : "bolmo.hpp: FAILED");
+    return failures != 0;
+}

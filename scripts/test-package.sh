@@ -1,0 +1,130 @@
+#!/bin/bash
+# Installs libbolmo into a temporary prefix and uses it from there as a program would: headers alone, CMake, pkg-config, the examples
+# in C and C++. Also holds the shared library to what it may export, need and be called.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+root=$PWD
+target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
+work=$target/test-package
+prefix=$work/prefix
+model=$root/examples/demo-model
+rm -rf "$work"
+mkdir -p "$work"
+export LC_ALL=C
+
+fail() { echo "test-package: $*" >&2; exit 1; }
+step() { echo "-- $*"; }
+# same WHAT EXPECTED FOUND
+same() { [ "$2" = "$3" ] || { diff <(echo "$2") <(echo "$3") >&2; fail "$1 is not as it should be (<), but otherwise (>)"; }; }
+
+step "install, twice, with another folder for libraries, and uninstall"
+PREFIX=$prefix LIBDIR=lib DESTDIR='' scripts/install.sh install
+PREFIX=/opt/bolmo LIBDIR=lib/some-system DESTDIR=$work/stage scripts/install.sh install >/dev/null
+PREFIX=/opt/bolmo LIBDIR=lib/some-system DESTDIR=$work/stage scripts/install.sh install >/dev/null
+same "what pkg-config says of a moved prefix" "-I$work/stage/opt/bolmo/include" \
+    "$(PKG_CONFIG_PATH=$work/stage/opt/bolmo/lib/some-system/pkgconfig pkg-config --cflags bolmo |
+        sed 's/^-I//; s/ *$//' | xargs realpath | sed 's/^/-I/')"
+PREFIX=/opt/bolmo LIBDIR=lib/some-system DESTDIR=$work/stage scripts/install.sh uninstall >/dev/null
+same "what is left after uninstalling" "" "$(find "$work/stage" ! -type d)"
+
+step "each header alone, in every standard, by gcc and clang, without warnings"
+warnings=(-Wall -Wextra -pedantic -Werror -I "$prefix/include")
+echo '#include <bolmo.h>' >"$work/alone.c"
+echo '#include <bolmo.hpp>' >"$work/alone.cpp"
+for compiler in "gcc g++" "clang clang++"; do
+    read -r c cxx <<<"$compiler"
+    for standard in c99 c11; do "$c" -std=$standard "${warnings[@]}" -c "$work/alone.c" -o "$work/alone.o"; done
+    for standard in c++11 c++20; do "$cxx" -x c++ -std=$standard "${warnings[@]}" -c "$work/alone.c" -o "$work/alone.o"; done
+    for standard in c++17 c++20; do
+        "$cxx" -std=$standard "${warnings[@]}" -c "$work/alone.cpp" -o "$work/alone.o"
+        "$cxx" -std=$standard -fno-exceptions "${warnings[@]}" -c "$work/alone.cpp" -o "$work/alone.o"
+        # With its templates used.
+        "$cxx" -std=$standard "${warnings[@]}" -c ffi/tests/cpp/wrapper.cpp -o "$work/alone.o"
+        "$cxx" -std=$standard -fno-exceptions "${warnings[@]}" -c ffi/tests/cpp/wrapper.cpp -o "$work/alone.o"
+    done
+done
+
+library=$prefix/lib/libbolmo.so
+if [ "$(uname)" = Linux ]; then
+    step "the shared library: exports, needs, name, alignment"
+    declared=$(gcc -E -P ffi/include/bolmo.h | grep -oE '\bbolmo_[a-z0-9_]+ *\(' | tr -d ' (' | sort -u)
+    same "the list of exported symbols" "$declared" "$(nm -D --defined-only "$library" | awk '{ print $NF }' | sort -u)"
+    same "SONAME" libbolmo.so.0 "$(readelf -d "$library" | sed -n 's/.*SONAME.*\[\(.*\)\]/\1/p')"
+    odd=$(readelf -d "$library" | sed -n 's/.*NEEDED.*\[\(.*\)\]/\1/p' |
+        grep -vE '^(libc|libm|libgcc_s|libpthread|libdl|ld-linux[-a-z0-9_]*)\.so\.[0-9]+$' || true)
+    same "the list of unexpected libraries that it needs" "" "$odd"
+    same "the alignment of its segments" 0x4000 "$(readelf -lW "$library" | awk '$1 == "LOAD" { print $NF }' | sort -u)"
+fi
+
+# Runs a program, and fails if it does or writes nothing; its output goes to $work/out.
+checked() {
+    "$@" >"$work/out" 2>"$work/err" || { cat "$work/out" "$work/err" >&2; fail "$* failed"; }
+    [ -s "$work/out" ] || fail "$* wrote nothing"
+}
+
+# run_examples FOLDER_OF_C FOLDER_OF_CPP
+run_examples() {
+    checked "$target/release/bolmo" generate "def main(" --max-bytes 40
+    cp "$work/out" "$work/expected"
+    checked "$1/generate" "$model" "def main(" --max-bytes 40
+    cmp "$work/out" "$work/expected" || fail "examples/c/generate doesn't write what the bolmo command does"
+    checked "$1/generate" "$model" "def main(" --max-bytes 40 --temperature 0.8 --seed 7 --subwords "$model/tokenizer.json"
+    if "$1/generate" "$work" x >"$work/out" 2>"$work/err"; then fail "a folder without a model is opened"; fi
+    grep -q '^error: not found: ' "$work/err" || fail "no reason is given for a folder without a model: $(cat "$work/err")"
+
+    checked "$2/branch" "$model" "class Reader:" 2 "$work/branch.bolmo"
+    grep -q 'goes on the same way' "$work/out" || fail "a restored session goes on differently"
+    [ -s "$work/branch.bolmo" ] || fail "branch wrote no snapshot"
+    printf 'What is a file?\nAnd a folder?\n' >"$work/questions"
+    checked "$2/chat" "$model" 30 <"$work/questions"
+    iconv -f UTF-8 -t UTF-8 "$work/out" >/dev/null || fail "chat wrote half a character"
+    checked "$2/constrained" "$model"
+    same "how often constrained matches" 2 "$(grep -c '^-- matched$' "$work/out")"
+}
+
+for static in OFF ON; do
+    step "CMake, BOLMO_STATIC=$static"
+    for language in c cpp; do
+        cmake -S "examples/$language" -B "$work/$language-$static" -DCMAKE_PREFIX_PATH="$prefix" -DBOLMO_STATIC=$static \
+            -DCMAKE_BUILD_TYPE=Release >"$work/log" && cmake --build "$work/$language-$static" >>"$work/log" ||
+            { cat "$work/log" >&2; fail "examples/$language doesn't build"; }
+    done
+    uses=$(readelf -d "$work/c-$static/generate" | grep -c 'NEEDED.*libbolmo' || true)
+    same "how many libbolmo.so the program needs" "$([ $static = OFF ] && echo 1 || echo 0)" "$uses"
+    run_examples "$work/c-$static" "$work/cpp-$static"
+done
+
+step "CMake: a component, and versions"
+mkdir -p "$work/find"
+cat >"$work/find/CMakeLists.txt" <<'END'
+cmake_minimum_required(VERSION 3.16)
+project(find LANGUAGES C)
+find_package(bolmo 0.1 REQUIRED COMPONENTS static)
+get_target_property(kind bolmo::bolmo INTERFACE_LINK_LIBRARIES)
+find_package(bolmo 1.0 QUIET)
+set(newer ${bolmo_FOUND})
+find_package(bolmo QUIET COMPONENTS neither)
+file(WRITE "${CMAKE_BINARY_DIR}/found" "${kind} ${newer}")
+END
+cmake -S "$work/find" -B "$work/find/build" -DCMAKE_PREFIX_PATH="$prefix" >"$work/log" 2>&1 || { cat "$work/log" >&2; fail "find_package failed"; }
+same "what find_package found" "bolmo::bolmo-static 0" "$(cat "$work/find/build/found")"
+
+step "pkg-config, shared and static"
+export PKG_CONFIG_PATH=$prefix/lib/pkgconfig
+same "the version" "$("$target/release/bolmo" --version | awk '{ print $2 }')" "$(pkg-config --modversion bolmo)"
+read -ra flags <<<"$(pkg-config --cflags --libs bolmo)"
+gcc -std=c99 examples/c/generate.c -o "$work/generate" "${flags[@]}" -Wl,-rpath,"$prefix/lib"
+checked "$work/generate" "$model" "def main(" --max-bytes 40
+cmp "$work/out" "$work/expected"
+read -ra flags <<<"$(pkg-config --static --cflags --libs bolmo | sed 's/-lbolmo/-l:libbolmo.a/')"
+gcc -std=c99 examples/c/generate.c -o "$work/generate" "${flags[@]}"
+checked "$work/generate" "$model" "def main(" --max-bytes 40
+cmp "$work/out" "$work/expected"
+
+step "the wrapper's own test, with exceptions and without"
+read -ra flags <<<"$(pkg-config --cflags --libs bolmo)"
+for extra in -fexceptions -fno-exceptions; do
+    g++ -std=c++17 $extra ffi/tests/cpp/wrapper.cpp -o "$work/wrapper" "${flags[@]}" -Wl,-rpath,"$prefix/lib"
+    checked "$work/wrapper" "$model"
+done
+echo "test-package: all is well; $(basename "$(realpath "$library")") has $(wc -c <"$library") bytes, stripped"
