@@ -44,10 +44,16 @@ for compiler in "gcc g++" "clang clang++"; do
     done
 done
 
+step "bolmo.hpp has every function of bolmo.h; README.md has the header's example"
+declared=$(gcc -E -P ffi/include/bolmo.h | grep -oE '\bbolmo_[a-z0-9_]+ *\(' | tr -d ' (' | sort -u)
+same "the list of functions in bolmo.hpp" "$declared" \
+    "$(grep -oE '\bbolmo_[a-z0-9_]+' ffi/include/bolmo.hpp | sort -u | comm -12 - <(echo "$declared"))"
+sed -n '/## A complete program/,/@endcode/s/^ \* \{0,1\}//p' ffi/include/bolmo.h | sed '1,/@code/d; /@endcode/d' >"$work/example.c"
+same "README.md's example" "$(cat "$work/example.c")" "$(sed -n '/^```c$/,/^```$/{/^```/!p}' README.md)"
+
 library=$prefix/lib/libbolmo.so
 if [ "$(uname)" = Linux ]; then
     step "the shared library: exports, needs, name, alignment"
-    declared=$(gcc -E -P ffi/include/bolmo.h | grep -oE '\bbolmo_[a-z0-9_]+ *\(' | tr -d ' (' | sort -u)
     same "the list of exported symbols" "$declared" "$(nm -D --defined-only "$library" | awk '{ print $NF }' | sort -u)"
     same "SONAME" libbolmo.so.0 "$(readelf -d "$library" | sed -n 's/.*SONAME.*\[\(.*\)\]/\1/p')"
     odd=$(readelf -d "$library" | sed -n 's/.*NEEDED.*\[\(.*\)\]/\1/p' |
@@ -113,6 +119,8 @@ step "pkg-config, shared and static"
 export PKG_CONFIG_PATH=$prefix/lib/pkgconfig
 same "the version" "$("$target/release/bolmo" --version | awk '{ print $2 }')" "$(pkg-config --modversion bolmo)"
 read -ra flags <<<"$(pkg-config --cflags --libs bolmo)"
+gcc -std=c99 "$work/example.c" -o "$work/example" "${flags[@]}" -Wl,-rpath,"$prefix/lib"
+checked "$work/example" "$model"
 gcc -std=c99 examples/c/generate.c -o "$work/generate" "${flags[@]}" -Wl,-rpath,"$prefix/lib"
 checked "$work/generate" "$model" "def main(" --max-bytes 40
 cmp "$work/out" "$work/expected"
