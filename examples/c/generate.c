@@ -40,7 +40,6 @@ static int parse_number(const char *text, uint64_t least, uint64_t *number) {
 }
 
 int main(int argc, char **argv) {
-    static const char *const stops[] = {"budget", "end", "stop string", "cancelled", "complete"};
     if (argc < 3 || argc % 2 == 0) return usage(argv[0]);
     const char *folder = argv[1], *prompt = argv[2], *subwords = NULL, *adapter = "";
     uint64_t max_bytes = 256, seed = 0;
@@ -99,7 +98,7 @@ int main(int argc, char **argv) {
     TRY(bolmo_generation_patches(generation, &patches));
     TRY(bolmo_generation_bytes(generation, &text, &bytes));
     TRY(bolmo_engine_text(engine, BOLMO_ADAPTER_NAME, &name, NULL));
-    fprintf(stderr, "\n%zu bytes, %zu patches, stop: %s, %s\n", bytes, patches, stop >= 0 && stop < 5 ? stops[stop] : "unknown", name);
+    fprintf(stderr, "\n%zu bytes, %zu patches, stop: %s, %s\n", bytes, patches, bolmo_stop_name(stop), name);
     exit_status = write_error ? 1 : interrupted ? 130 : 0;
 end:
     if (status == BOLMO_CANCELLED) exit_status = 130; /* as shells count Ctrl-C */

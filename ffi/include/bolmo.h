@@ -150,7 +150,8 @@ typedef int32_t bolmo_status;
 
 /**
  * What went wrong in the last call of this thread that failed: one sentence, UTF-8, ended by a NUL. Never NULL; empty if none
- * has failed yet. Valid until this thread's next call that fails, or its end.
+ * has failed yet. Valid until this thread's next call that fails, or its end; the
+ * `_delete` functions never fail.
  */
 const char *bolmo_last_error_message(void);
 
@@ -631,10 +632,13 @@ bolmo_status bolmo_checkpoint_device_bytes(const bolmo_checkpoint *checkpoint, i
  */
 bolmo_status bolmo_checkpoint_tokenizer_source(const bolmo_checkpoint *checkpoint, const char **text, size_t *size);
 
+/** How many warnings there are. */
+bolmo_status bolmo_checkpoint_warning_count(const bolmo_checkpoint *checkpoint, size_t *count);
+
 /**
  * What was odd about the files and accepted, one sentence an index, with a NUL at the end. Valid until the checkpoint is deleted.
  *
- * BOLMO_NOT_FOUND: there are no more.
+ * BOLMO_NOT_FOUND: there are not so many.
  */
 bolmo_status bolmo_checkpoint_warning(const bolmo_checkpoint *checkpoint, size_t index, const char **text, size_t *size);
 
@@ -671,6 +675,9 @@ void bolmo_checkpoint_delete(bolmo_checkpoint *checkpoint);
  * @{
  */
 
+/** Bytes of a fingerprint. */
+#define BOLMO_FINGERPRINT_SIZE 16
+
 /** How to load a model. */
 typedef struct bolmo_load_options bolmo_load_options;
 
@@ -679,7 +686,7 @@ typedef struct bolmo_model bolmo_model;
 
 /**
  * Told how far a long call has come, of how much. Returns 0 to go on; any other value cancels the call, which then returns
- * BOLMO_CANCELLED. Called by the thread that made the call. It may call the library, but for what the call itself uses: that is
+ * BOLMO_CANCELLED, unless `done` is `total`: there is nothing left to cancel. Called by the thread that made the call. It may call the library, but for what the call itself uses: that is
  * BOLMO_BUSY.
  */
 typedef int32_t (*bolmo_progress_callback)(uint64_t done, uint64_t total, void *user_data);
@@ -730,13 +737,16 @@ bolmo_status bolmo_model_number(const bolmo_model *model, int32_t which, uint64_
 /** Bytes of device memory that the weights take. */
 bolmo_status bolmo_model_device_bytes(const bolmo_model *model, uint64_t *bytes);
 
-/** Names the model's configuration, weights and format in 16 bytes: snapshots restore on models with the same. */
+/** Names the model's configuration, weights and format in BOLMO_FINGERPRINT_SIZE bytes: snapshots restore on models with the same. */
 bolmo_status bolmo_model_fingerprint(const bolmo_model *model, uint8_t *fingerprint);
+
+/** How many warnings there are. */
+bolmo_status bolmo_model_warning_count(const bolmo_model *model, size_t *count);
 
 /**
  * What was odd about the files and accepted, one sentence an index, with a NUL at the end. Valid until the model is deleted.
  *
- * BOLMO_NOT_FOUND: there are no more.
+ * BOLMO_NOT_FOUND: there are not so many.
  */
 bolmo_status bolmo_model_warning(const bolmo_model *model, size_t index, const char **text, size_t *size);
 
@@ -811,7 +821,8 @@ bolmo_status bolmo_session_append_ids(bolmo_session *session,
 
 /**
  * Stops what the session is doing, or else what it is asked to do next, within one bounded submission to the device. A generation
- * ends with BOLMO_STOP_CANCELLED and keeps what it has; appending returns BOLMO_CANCELLED. May be called from any thread at any time.
+ * ends with BOLMO_STOP_CANCELLED and keeps what it has; appending returns BOLMO_CANCELLED. May be called from any thread at any time, but
+ * not from a signal handler: let that set a flag, and a callback return it.
  */
 bolmo_status bolmo_session_cancel(bolmo_session *session);
 
@@ -819,23 +830,19 @@ bolmo_status bolmo_session_cancel(bolmo_session *session);
 bolmo_status bolmo_session_reset_cancel(bolmo_session *session);
 
 /** How many ids the session holds, the one that begins the text included. */
-bolmo_status bolmo_session_length(bolmo_session *session, size_t *ids);
+bolmo_status bolmo_session_length(const bolmo_session *session, size_t *ids);
 
 /**
- * Copies the ids from `first` on to `ids`, which has room for `capacity`: `count` gets how many were copied. Ids that end a patch are
- * fused (260 added).
+ * Copies the ids from `first` on to `ids`, which has room for `capacity`: `count` gets how many were copied, none with a
+ * `capacity` of 0. Ids that end a patch are fused (BOLMO_FUSED_OFFSET added).
  */
-bolmo_status bolmo_session_ids(bolmo_session *session,
-                               size_t first,
-                               uint16_t *ids,
-                               size_t capacity,
-                               size_t *count);
+bolmo_status bolmo_session_ids(const bolmo_session *session, size_t first, uint16_t *ids, size_t capacity, size_t *count);
 
 /** How many patches have gone through the global model. */
-bolmo_status bolmo_session_patches(bolmo_session *session, size_t *patches);
+bolmo_status bolmo_session_patches(const bolmo_session *session, size_t *patches);
 
 /** Bytes of device memory that the sequence holds, those that it shares with clones included. */
-bolmo_status bolmo_session_device_bytes(bolmo_session *session, uint64_t *bytes);
+bolmo_status bolmo_session_device_bytes(const bolmo_session *session, uint64_t *bytes);
 
 /** A state of the session to come back to. */
 bolmo_status bolmo_session_checkpoint_create(bolmo_session *session, bolmo_session_checkpoint **checkpoint);
@@ -895,7 +902,7 @@ void bolmo_session_delete(bolmo_session *session);
  *
  * @code{.c}
  * bolmo_matcher *matcher;
- * uint8_t allowed[257];
+ * uint8_t allowed[BOLMO_CANDIDATES];
  * bolmo_matcher_create(constraint, &matcher);
  * bolmo_matcher_allowed(matcher, 0, allowed);  // allowed[b] for byte b, allowed[256] for the end
  * bolmo_matcher_advance(matcher, "yes", 3);
@@ -903,6 +910,9 @@ void bolmo_session_delete(bolmo_session *session);
  *
  * @{
  */
+
+/** What may follow a text: the 256 bytes, and its end. */
+#define BOLMO_CANDIDATES 257
 
 /** What a text must match as a whole. Compiled once; any number of threads may use it at once. */
 typedef struct bolmo_constraint bolmo_constraint;
@@ -944,10 +954,12 @@ bolmo_status bolmo_matcher_create(const bolmo_constraint *constraint, bolmo_matc
 bolmo_status bolmo_matcher_clone(const bolmo_matcher *matcher, bolmo_matcher **clone);
 
 /**
- * What may follow: writes 257 flags, 1 or 0, to `allowed`, one for each byte and at 256 whether the text may end here. With
+ * What may follow: writes BOLMO_CANDIDATES flags, 1 or 0, to `allowed`, one for each byte and at 256 whether the text may end here. With
  * `remaining` above 0 only bytes count after which a match can be completed within that many bytes; if none can, all count.
  */
-bolmo_status bolmo_matcher_allowed(const bolmo_matcher *matcher, size_t remaining, uint8_t *allowed);
+bolmo_status bolmo_matcher_allowed(const bolmo_matcher *matcher,
+                                   size_t remaining,
+                                   uint8_t *allowed);
 
 /**
  * Takes the next bytes of the text.
@@ -1047,13 +1059,22 @@ void bolmo_generate_options_delete(bolmo_generate_options *options);
  * if (bolmo_session_generate(session, options, print, stdout, &generation) == BOLMO_OK) {
  *     int32_t stop;
  *     bolmo_generation_stop(generation, &stop);
- *     if (stop == BOLMO_STOP_BUDGET) puts("...");
+ *     fprintf(stderr, "stop: %s\n", bolmo_stop_name(stop));
  *     bolmo_generation_delete(generation);
  * }
  * @endcode
  *
  * @{
  */
+
+/** What a fused id is above its plain twin: it says that a patch ends there. */
+#define BOLMO_FUSED_OFFSET 260
+
+/** The plain id of byte 0; byte `b` has `b` more. */
+#define BOLMO_BYTE_OFFSET 4
+
+/** The plain id that begins a text, and that the model ends one with. */
+#define BOLMO_END_ID 1
 
 /** Why a generation ended. */
 enum bolmo_stop
@@ -1081,7 +1102,7 @@ typedef struct bolmo_generation bolmo_generation;
 
 /**
  * Takes bytes as they come, never bytes that may still turn out to begin a stop string. `ids` has `size` items too: each byte's id,
- * fused (260 added) where it ends a patch. Both are valid during the call. Returns 0 to go on; any other value ends the generation.
+ * fused (BOLMO_FUSED_OFFSET added) where it ends a patch. Both are valid during the call. Returns 0 to go on; any other value ends the generation.
  * Called by the thread that called bolmo_session_generate. It may call the library, but for this session, which is BOLMO_BUSY;
  * bolmo_session_cancel and bolmo_session_delete are allowed.
  */
@@ -1104,12 +1125,18 @@ bolmo_status bolmo_session_generate(bolmo_session *session,
 /** Why it ended (bolmo_stop). */
 bolmo_status bolmo_generation_stop(const bolmo_generation *generation, int32_t *stop);
 
+/**
+ * Why it ended in a word, such as "budget", ended by a NUL. Never NULL: "unknown" for a number that this version doesn't have. Valid
+ * forever.
+ */
+const char *bolmo_stop_name(int32_t stop);
+
 /** The text, without a stop string. Valid until the generation is deleted. */
 bolmo_status bolmo_generation_bytes(const bolmo_generation *generation, const uint8_t **data, size_t *size);
 
 /**
- * The ids as they were chosen, fused (260 added) where a byte ends a patch: those of a stop string included, and a final 1 or 261 if
- * the model ended the text. Valid until the generation is deleted.
+ * The ids as they were chosen, fused (BOLMO_FUSED_OFFSET added) where a byte ends a patch: those of a stop string included, and a final
+ * BOLMO_END_ID, plain or fused, if the model ended the text. Valid until the generation is deleted.
  */
 bolmo_status bolmo_generation_ids(const bolmo_generation *generation,
                                   const uint16_t **ids,
@@ -1135,16 +1162,17 @@ void bolmo_generation_delete(bolmo_generation *generation);
  * Step by step: a generation loop of the program's own.
  *
  * @code{.c}
- * float logits[520];
+ * float logits[BOLMO_LOGITS];
  * uint16_t id;
  * bolmo_sampler *sampler;
  * bolmo_sampler_create(options, &sampler);
  * for (int i = 0; i < 100; i++) {
- *     bolmo_session_logits(session, 0.0f, logits, 520);
- *     bolmo_sampler_choose(sampler, session, logits, 520, NULL, &id); // or choose it yourself
- *     if (id == 1 || id == 261) break;                                // the end of the text
+ *     bolmo_session_logits(session, 0.0f, logits, BOLMO_LOGITS);
+ *     bolmo_sampler_choose(sampler, session, logits, BOLMO_LOGITS, NULL, &id); // or choose it yourself
+ *     uint16_t plain = id >= BOLMO_FUSED_OFFSET ? id - BOLMO_FUSED_OFFSET : id;
+ *     if (plain == BOLMO_END_ID) break;
  *     bolmo_session_push(session, id);
- *     putchar((id >= 260 ? id - 260 : id) - 4);
+ *     putchar(plain - BOLMO_BYTE_OFFSET);
  * }
  * bolmo_sampler_delete(sampler);
  * @endcode
@@ -1154,16 +1182,22 @@ void bolmo_generation_delete(bolmo_generation *generation);
  * @{
  */
 
+/** Logits of a step: one for each id, plain and fused. */
+#define BOLMO_LOGITS 520
+
 /** Chooses ids, with its own stream of random numbers. For one thread at a time. */
 typedef struct bolmo_sampler bolmo_sampler;
 
 /**
- * Copies the logits of the next id to `logits`, which has room for `capacity` numbers, 520 or more. Behind appended text this first
+ * Copies the logits of the next id to `logits`, which has room for `capacity` numbers, BOLMO_LOGITS or more. Behind appended text this first
  * decides whether its last byte ends a patch, with `boundary_bias` added to the logit that it does.
  *
  * BOLMO_INVALID_ARGUMENT: the session has no text yet.
  */
-bolmo_status bolmo_session_logits(bolmo_session *session, float boundary_bias, float *logits, size_t capacity);
+bolmo_status bolmo_session_logits(bolmo_session *session,
+                                  float boundary_bias,
+                                  float *logits,
+                                  size_t capacity);
 
 /**
  * Appends the id that was chosen: 1, 4 to 259, or one of them plus 260. It goes through the model with the next call that needs its
@@ -1178,8 +1212,8 @@ bolmo_status bolmo_session_push(bolmo_session *session, uint16_t id);
 bolmo_status bolmo_sampler_create(const bolmo_generate_options *options, bolmo_sampler **sampler);
 
 /**
- * Chooses the id that follows what `session` holds, from 520 `logits`: a byte's, or 1 or 261 for the end. `allowed`, which may be
- * NULL, has 257 flags as from bolmo_matcher_allowed: where it is 0, neither twin is chosen.
+ * Chooses the id that follows what `session` holds, from BOLMO_LOGITS `logits`: a byte's, or 1 or 261 for the end. `allowed`, which may be
+ * NULL, has BOLMO_CANDIDATES flags as from bolmo_matcher_allowed: where it is 0, neither twin is chosen.
  */
 bolmo_status bolmo_sampler_choose(bolmo_sampler *sampler,
                                   bolmo_session *session,
@@ -1243,19 +1277,19 @@ enum bolmo_tensor
     : int32_t
 #endif
 {
-    /** Encoder output behind its norm, [n, D]. */
+    /** Encoder output behind its norm, `[n, D]`. */
     BOLMO_TENSOR_ENCODER_OUT = 0,
-    /** Log-probability that a patch ends, [n]. */
+    /** Log-probability that a patch ends, `[n]`. */
     BOLMO_TENSOR_BOUNDARY_LOGPROBS = 1,
-    /** Input of the global model, [p, D]. */
+    /** Input of the global model, `[p, D]`. */
     BOLMO_TENSOR_PATCH_EMBEDDINGS = 2,
-    /** Output of the global model, [p, D]. */
+    /** Output of the global model, `[p, D]`. */
     BOLMO_TENSOR_GLOBAL_OUT = 3,
-    /** Decoder output in front of the final norm, [n, D]. */
+    /** Decoder output in front of the final norm, `[n, D]`. */
     BOLMO_TENSOR_DECODER_OUT = 4,
-    /** Behind the final norm, [n, D]. */
+    /** Behind the final norm, `[n, D]`. */
     BOLMO_TENSOR_FINAL_HIDDEN = 5,
-    /** [n, 520] */
+    /** `[n, 520]` */
     BOLMO_TENSOR_LOGITS = 6,
 };
 #ifndef __cplusplus

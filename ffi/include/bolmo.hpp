@@ -190,16 +190,20 @@ private:
     std::size_t size_ = 0;
 };
 
-/** How many logits there are, and what the ids among them mean. */
-inline constexpr std::size_t logit_count = 520;
+/** How many logits there are. */
+inline constexpr std::size_t logit_count = BOLMO_LOGITS;
 /** What `matcher::allowed` gives: a flag for each byte, and at 256 one for the end. */
-using allowed_bytes = std::array<std::uint8_t, 257>;
+using allowed_bytes = std::array<std::uint8_t, BOLMO_CANDIDATES>;
 /** Whether a patch ends with this id. */
-constexpr bool ends_patch(std::uint16_t id) noexcept { return id >= 260; }
+constexpr bool ends_patch(std::uint16_t id) noexcept { return id >= BOLMO_FUSED_OFFSET; }
 /** Whether this id ends the text. */
-constexpr bool ends_text(std::uint16_t id) noexcept { return id % 260 == 1; }
+constexpr bool ends_text(std::uint16_t id) noexcept { return id % BOLMO_FUSED_OFFSET == BOLMO_END_ID; }
 /** The byte that this id stands for; the id must be one of a byte. */
-constexpr char byte_of(std::uint16_t id) noexcept { return static_cast<char>(static_cast<unsigned char>(id % 260 - 4)); }
+constexpr char byte_of(std::uint16_t id) noexcept {
+    return static_cast<char>(static_cast<unsigned char>(id % BOLMO_FUSED_OFFSET - BOLMO_BYTE_OFFSET));
+}
+/** The reason in a word, such as "budget". */
+inline const char *name(bolmo_stop stop) noexcept { return bolmo_stop_name(stop); }
 
 /** Owns a handle of bolmo.h and deletes it. It can be moved; one that was moved from is empty. */
 template <class T, void (*Delete)(T *)> class handle {
@@ -307,15 +311,17 @@ template <class H, class F, class... A> result<H> make(F fn, A... args) {
     return result<H>(std::move(made));
 }
 
-/* All texts that a C function has, by index. */
-template <class F, class H> result<std::vector<std::string>> all_texts(F fn, const H *handle) {
+/* All texts that a C function has, by index below what another one counts. */
+template <class C, class F, class H> result<std::vector<std::string>> all_texts(C count, F fn, const H *handle) {
+    auto number = read<std::size_t>(count, handle);
+    if (!number) return number.error();
     std::vector<std::string> texts;
-    for (;;) {
+    while (texts.size() < *number) {
         auto found = text<std::string>(fn, handle, texts.size());
-        if (!found && found.error().status() == BOLMO_NOT_FOUND) return texts;
         if (!found) return found.error();
         texts.push_back(*std::move(found));
     }
+    return texts;
 }
 
 /* Calls what may return nothing or a bool; 0 to go on, as C callbacks say it. */
@@ -578,7 +584,7 @@ public:
     }
     /** What was odd about the files and accepted. */
     result<std::vector<std::string>> try_warnings() const {
-        return detail::all_texts(bolmo_checkpoint_warning, get());
+        return detail::all_texts(bolmo_checkpoint_warning_count, bolmo_checkpoint_warning, get());
     }
     /** The configuration as the library understands it, as JSON. */
     result<std::string> try_config_json() const {
@@ -807,13 +813,15 @@ public:
         return detail::read<std::uint64_t>(bolmo_model_device_bytes, get());
     }
     /** Names configuration, weights and format: snapshots restore on models with the same. */
-    result<std::array<std::uint8_t, 16>> try_fingerprint() const {
-        std::array<std::uint8_t, 16> found{};
+    result<std::array<std::uint8_t, BOLMO_FINGERPRINT_SIZE>> try_fingerprint() const {
+        std::array<std::uint8_t, BOLMO_FINGERPRINT_SIZE> found{};
         if (auto done = detail::call(bolmo_model_fingerprint, get(), found.data()); !done) return done.error();
         return found;
     }
     /** What was odd about the files and accepted. */
-    result<std::vector<std::string>> try_warnings() const { return detail::all_texts(bolmo_model_warning, get()); }
+    result<std::vector<std::string>> try_warnings() const {
+        return detail::all_texts(bolmo_model_warning_count, bolmo_model_warning, get());
+    }
     /** Scores a text, any bytes. */
     result<bolmo::score> try_score(std::string_view text, const score_options &options = {}) const {
         return detail::make<bolmo::score>(bolmo_model_score, get(), text.data(), text.size(), options.get());
@@ -832,7 +840,7 @@ public:
     }
     std::uint64_t number(bolmo_model_property which) const { return try_number(which).value(); }
     std::uint64_t device_bytes() const { return try_device_bytes().value(); }
-    std::array<std::uint8_t, 16> fingerprint() const { return try_fingerprint().value(); }
+    std::array<std::uint8_t, BOLMO_FINGERPRINT_SIZE> fingerprint() const { return try_fingerprint().value(); }
     std::vector<std::string> warnings() const { return try_warnings().value(); }
     bolmo::score score(std::string_view text, const score_options &options = {}) const {
         return try_score(text, options).value();

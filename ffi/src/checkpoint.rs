@@ -480,9 +480,22 @@ pub unsafe extern "C" fn bolmo_checkpoint_tokenizer_source(
     })
 }
 
+/// How many warnings there are.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bolmo_checkpoint_warning_count(
+    checkpoint: *const bolmo_checkpoint,
+    count: *mut usize,
+) -> bolmo_status {
+    call(|| {
+        let count = trusted!(Out::new(count, "count"))?;
+        count.set(handle::get(checkpoint)?.warnings.len());
+        Ok(())
+    })
+}
+
 /// What was odd about the files and accepted, one sentence an index, with a NUL at the end. Valid until the checkpoint is deleted.
 ///
-/// BOLMO_NOT_FOUND: there are no more.
+/// BOLMO_NOT_FOUND: there are not so many.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_checkpoint_warning(
     checkpoint: *const bolmo_checkpoint,

@@ -17,7 +17,7 @@
 //!
 //! ```c
 //! bolmo_matcher *matcher;
-//! uint8_t allowed[257];
+//! uint8_t allowed[BOLMO_CANDIDATES];
 //! bolmo_matcher_create(constraint, &matcher);
 //! bolmo_matcher_allowed(matcher, 0, allowed);  // allowed[b] for byte b, allowed[256] for the end
 //! bolmo_matcher_advance(matcher, "yes", 3);
@@ -26,12 +26,15 @@
 use std::ffi::c_void;
 use std::sync::Mutex;
 
+use bolmo_runtime::stages::sample::CANDIDATES;
 use bolmo_runtime::{Constraint, Matcher};
 
 use crate::handle::{self, opaque};
 use crate::input::{self, Out};
 use crate::status::{bolmo_status, call};
 use crate::text::lock;
+
+const _: () = assert!(BOLMO_CANDIDATES == CANDIDATES);
 
 /// What a text must match as a whole. Compiled once; any number of threads may use it at once.
 pub struct bolmo_constraint {
@@ -147,7 +150,10 @@ pub unsafe extern "C" fn bolmo_matcher_clone(
     })
 }
 
-/// What may follow: writes 257 flags, 1 or 0, to `allowed`, one for each byte and at 256 whether the text may end here. With
+/// What may follow a text: the 256 bytes, and its end.
+pub const BOLMO_CANDIDATES: usize = 257;
+
+/// What may follow: writes BOLMO_CANDIDATES flags, 1 or 0, to `allowed`, one for each byte and at 256 whether the text may end here. With
 /// `remaining` above 0 only bytes count after which a match can be completed within that many bytes; if none can, all count.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_matcher_allowed(
@@ -156,7 +162,7 @@ pub unsafe extern "C" fn bolmo_matcher_allowed(
     allowed: *mut u8,
 ) -> bolmo_status {
     call(|| {
-        let allowed = trusted!(Out::new(allowed.cast::<[u8; 257]>(), "allowed"))?;
+        let allowed = trusted!(Out::new(allowed.cast::<[u8; BOLMO_CANDIDATES]>(), "allowed"))?;
         let object = handle::get(matcher)?;
         let mask = lock(&object, "bolmo_matcher")?.allowed((remaining > 0).then_some(remaining));
         allowed.set(mask.map(u8::from));

@@ -10,14 +10,15 @@
 //! if (bolmo_session_generate(session, options, print, stdout, &generation) == BOLMO_OK) {
 //!     int32_t stop;
 //!     bolmo_generation_stop(generation, &stop);
-//!     if (stop == BOLMO_STOP_BUDGET) puts("...");
+//!     fprintf(stderr, "stop: %s\n", bolmo_stop_name(stop));
 //!     bolmo_generation_delete(generation);
 //! }
 //! ```
 
-use std::ffi::c_void;
+use std::ffi::{CStr, c_char, c_void};
 use std::ops::ControlFlow;
 
+use bolmo_runtime::stages::bytes;
 use bolmo_runtime::{Generation, Piece, StopReason, block_on};
 
 use crate::handle::{self, opaque};
@@ -25,6 +26,16 @@ use crate::input::{Out, UserData};
 use crate::options::{self, bolmo_generate_options};
 use crate::session::{bolmo_session, with};
 use crate::status::{bolmo_status, call};
+
+/// What a fused id is above its plain twin: it says that a patch ends there.
+pub const BOLMO_FUSED_OFFSET: u16 = 260;
+/// The plain id of byte 0; byte `b` has `b` more.
+pub const BOLMO_BYTE_OFFSET: u16 = 4;
+/// The plain id that begins a text, and that the model ends one with.
+pub const BOLMO_END_ID: u16 = 1;
+
+const _: () = assert!(BOLMO_FUSED_OFFSET == bytes::FUSED_OFFSET && BOLMO_END_ID == bytes::END_ID);
+const _: () = assert!(BOLMO_BYTE_OFFSET == bytes::BYTE_OFFSET as u16);
 
 /// What was generated. Any number of threads may use it at once.
 pub struct bolmo_generation {
@@ -49,7 +60,7 @@ pub enum bolmo_stop {
 }
 
 /// Takes bytes as they come, never bytes that may still turn out to begin a stop string. `ids` has `size` items too: each byte's id,
-/// fused (260 added) where it ends a patch. Both are valid during the call. Returns 0 to go on; any other value ends the generation.
+/// fused (BOLMO_FUSED_OFFSET added) where it ends a patch. Both are valid during the call. Returns 0 to go on; any other value ends the generation.
 /// Called by the thread that called bolmo_session_generate. It may call the library, but for this session, which is BOLMO_BUSY;
 /// bolmo_session_cancel and bolmo_session_delete are allowed.
 pub type bolmo_piece_callback =
@@ -74,9 +85,9 @@ pub unsafe extern "C" fn bolmo_session_generate(
         let options = options::read(options)?;
         let user_data = UserData::new(user_data);
         let mut hand_out = |piece: Piece<'_>| {
-            let (bytes, ids) = (piece.bytes, piece.ids);
+            let (data, ids) = (piece.bytes, piece.ids);
             let go_on = callback.is_none_or(|callback| {
-                trusted!(callback(bytes.as_ptr(), bytes.len(), ids.as_ptr(), user_data.get())) == 0
+                trusted!(callback(data.as_ptr(), data.len(), ids.as_ptr(), user_data.get())) == 0
             });
             if go_on { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         };
@@ -104,6 +115,21 @@ pub unsafe extern "C" fn bolmo_generation_stop(generation: *const bolmo_generati
     })
 }
 
+/// Why it ended in a word, such as "budget", ended by a NUL. Never NULL: "unknown" for a number that this version doesn't have. Valid
+/// forever.
+#[unsafe(no_mangle)]
+pub extern "C" fn bolmo_stop_name(stop: i32) -> *const c_char {
+    let name: &CStr = match stop {
+        0 => c"budget",
+        1 => c"end",
+        2 => c"stop-string",
+        3 => c"cancelled",
+        4 => c"complete",
+        _ => c"unknown",
+    };
+    name.as_ptr()
+}
+
 /// The text, without a stop string. Valid until the generation is deleted.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_generation_bytes(
@@ -120,8 +146,8 @@ pub unsafe extern "C" fn bolmo_generation_bytes(
     })
 }
 
-/// The ids as they were chosen, fused (260 added) where a byte ends a patch: those of a stop string included, and a final 1 or 261 if
-/// the model ended the text. Valid until the generation is deleted.
+/// The ids as they were chosen, fused (BOLMO_FUSED_OFFSET added) where a byte ends a patch: those of a stop string included, and a final
+/// BOLMO_END_ID, plain or fused, if the model ended the text. Valid until the generation is deleted.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_generation_ids(
     generation: *const bolmo_generation,

@@ -43,7 +43,7 @@ pub struct bolmo_model {
 opaque!(bolmo_model, LoadedModel);
 
 /// Told how far a long call has come, of how much. Returns 0 to go on; any other value cancels the call, which then returns
-/// BOLMO_CANCELLED. Called by the thread that made the call. It may call the library, but for what the call itself uses: that is
+/// BOLMO_CANCELLED, unless `done` is `total`: there is nothing left to cancel. Called by the thread that made the call. It may call the library, but for what the call itself uses: that is
 /// BOLMO_BUSY.
 pub type bolmo_progress_callback = Option<unsafe extern "C" fn(done: u64, total: u64, user_data: *mut c_void) -> i32>;
 
@@ -216,19 +216,32 @@ pub unsafe extern "C" fn bolmo_model_device_bytes(model: *const bolmo_model, byt
     })
 }
 
-/// Names the model's configuration, weights and format in 16 bytes: snapshots restore on models with the same.
+/// Bytes of a fingerprint.
+pub const BOLMO_FINGERPRINT_SIZE: usize = 16;
+
+/// Names the model's configuration, weights and format in BOLMO_FINGERPRINT_SIZE bytes: snapshots restore on models with the same.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_model_fingerprint(model: *const bolmo_model, fingerprint: *mut u8) -> bolmo_status {
     call(|| {
-        let fingerprint = trusted!(Out::new(fingerprint.cast::<[u8; 16]>(), "fingerprint"))?;
+        let fingerprint = trusted!(Out::new(fingerprint.cast::<[u8; BOLMO_FINGERPRINT_SIZE]>(), "fingerprint"))?;
         fingerprint.set(handle::get(model)?.model.fingerprint().to_le_bytes());
+        Ok(())
+    })
+}
+
+/// How many warnings there are.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bolmo_model_warning_count(model: *const bolmo_model, count: *mut usize) -> bolmo_status {
+    call(|| {
+        let count = trusted!(Out::new(count, "count"))?;
+        count.set(handle::get(model)?.warnings.len());
         Ok(())
     })
 }
 
 /// What was odd about the files and accepted, one sentence an index, with a NUL at the end. Valid until the model is deleted.
 ///
-/// BOLMO_NOT_FOUND: there are no more.
+/// BOLMO_NOT_FOUND: there are not so many.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_model_warning(
     model: *const bolmo_model,

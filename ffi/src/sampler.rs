@@ -1,16 +1,17 @@
 //! Step by step: a generation loop of the program's own.
 //!
 //! ```c
-//! float logits[520];
+//! float logits[BOLMO_LOGITS];
 //! uint16_t id;
 //! bolmo_sampler *sampler;
 //! bolmo_sampler_create(options, &sampler);
 //! for (int i = 0; i < 100; i++) {
-//!     bolmo_session_logits(session, 0.0f, logits, 520);
-//!     bolmo_sampler_choose(sampler, session, logits, 520, NULL, &id); // or choose it yourself
-//!     if (id == 1 || id == 261) break;                                // the end of the text
+//!     bolmo_session_logits(session, 0.0f, logits, BOLMO_LOGITS);
+//!     bolmo_sampler_choose(sampler, session, logits, BOLMO_LOGITS, NULL, &id); // or choose it yourself
+//!     uint16_t plain = id >= BOLMO_FUSED_OFFSET ? id - BOLMO_FUSED_OFFSET : id;
+//!     if (plain == BOLMO_END_ID) break;
 //!     bolmo_session_push(session, id);
-//!     putchar((id >= 260 ? id - 260 : id) - 4);
+//!     putchar(plain - BOLMO_BYTE_OFFSET);
 //! }
 //! bolmo_sampler_delete(sampler);
 //! ```
@@ -23,6 +24,7 @@ use bolmo_runtime::block_on;
 use bolmo_runtime::stages::bytes;
 use bolmo_runtime::stages::sample::Sampler;
 
+use crate::constraint::BOLMO_CANDIDATES;
 use crate::handle::{self, opaque};
 use crate::input::{self, Out, invalid};
 use crate::options::{self, bolmo_generate_options};
@@ -30,13 +32,18 @@ use crate::session::{bolmo_session, with};
 use crate::status::{bolmo_status, call};
 use crate::text::lock;
 
+/// Logits of a step: one for each id, plain and fused.
+pub const BOLMO_LOGITS: usize = 520;
+
+const _: () = assert!(BOLMO_LOGITS == bytes::IDS);
+
 /// Chooses ids, with its own stream of random numbers. For one thread at a time.
 pub struct bolmo_sampler {
     _opaque: [u8; 0],
 }
 opaque!(bolmo_sampler, Mutex<Sampler>);
 
-/// Copies the logits of the next id to `logits`, which has room for `capacity` numbers, 520 or more. Behind appended text this first
+/// Copies the logits of the next id to `logits`, which has room for `capacity` numbers, BOLMO_LOGITS or more. Behind appended text this first
 /// decides whether its last byte ends a patch, with `boundary_bias` added to the logit that it does.
 ///
 /// BOLMO_INVALID_ARGUMENT: the session has no text yet.
@@ -84,8 +91,8 @@ pub unsafe extern "C" fn bolmo_sampler_create(
     })
 }
 
-/// Chooses the id that follows what `session` holds, from 520 `logits`: a byte's, or 1 or 261 for the end. `allowed`, which may be
-/// NULL, has 257 flags as from bolmo_matcher_allowed: where it is 0, neither twin is chosen.
+/// Chooses the id that follows what `session` holds, from BOLMO_LOGITS `logits`: a byte's, or 1 or 261 for the end. `allowed`, which may be
+/// NULL, has BOLMO_CANDIDATES flags as from bolmo_matcher_allowed: where it is 0, neither twin is chosen.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_sampler_choose(
     sampler: *mut bolmo_sampler,
@@ -98,7 +105,8 @@ pub unsafe extern "C" fn bolmo_sampler_choose(
     call(|| {
         let id = trusted!(Out::new(id, "id"))?;
         let logits = trusted!(input::items(logits, count, "logits"))?;
-        let allowed = if allowed.is_null() { None } else { Some(trusted!(input::items(allowed, 257, "allowed"))?) };
+        let allowed =
+            if allowed.is_null() { None } else { Some(trusted!(input::items(allowed, BOLMO_CANDIDATES, "allowed"))?) };
         let mask = allowed.map(|flags| std::array::from_fn(|i| flags.get(i).is_some_and(|&flag| flag != 0)));
         let object = handle::get(sampler)?;
         let mut sampler = lock(&object, "bolmo_sampler")?;

@@ -57,19 +57,19 @@ pub enum bolmo_score_value {
 #[repr(i32)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum bolmo_tensor {
-    /// Encoder output behind its norm, [n, D].
+    /// Encoder output behind its norm, `[n, D]`.
     BOLMO_TENSOR_ENCODER_OUT = 0,
-    /// Log-probability that a patch ends, [n].
+    /// Log-probability that a patch ends, `[n]`.
     BOLMO_TENSOR_BOUNDARY_LOGPROBS = 1,
-    /// Input of the global model, [p, D].
+    /// Input of the global model, `[p, D]`.
     BOLMO_TENSOR_PATCH_EMBEDDINGS = 2,
-    /// Output of the global model, [p, D].
+    /// Output of the global model, `[p, D]`.
     BOLMO_TENSOR_GLOBAL_OUT = 3,
-    /// Decoder output in front of the final norm, [n, D].
+    /// Decoder output in front of the final norm, `[n, D]`.
     BOLMO_TENSOR_DECODER_OUT = 4,
-    /// Behind the final norm, [n, D].
+    /// Behind the final norm, `[n, D]`.
     BOLMO_TENSOR_FINAL_HIDDEN = 5,
-    /// [n, 520]
+    /// `[n, 520]`
     BOLMO_TENSOR_LOGITS = 6,
 }
 

@@ -152,7 +152,8 @@ pub unsafe extern "C" fn bolmo_session_append_ids(
 }
 
 /// Stops what the session is doing, or else what it is asked to do next, within one bounded submission to the device. A generation
-/// ends with BOLMO_STOP_CANCELLED and keeps what it has; appending returns BOLMO_CANCELLED. May be called from any thread at any time.
+/// ends with BOLMO_STOP_CANCELLED and keeps what it has; appending returns BOLMO_CANCELLED. May be called from any thread at any time, but
+/// not from a signal handler: let that set a flag, and a callback return it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_session_cancel(session: *mut bolmo_session) -> bolmo_status {
     call(|| {
@@ -172,7 +173,7 @@ pub unsafe extern "C" fn bolmo_session_reset_cancel(session: *mut bolmo_session)
 
 /// How many ids the session holds, the one that begins the text included.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn bolmo_session_length(session: *mut bolmo_session, ids: *mut usize) -> bolmo_status {
+pub unsafe extern "C" fn bolmo_session_length(session: *const bolmo_session, ids: *mut usize) -> bolmo_status {
     call(|| {
         let ids = trusted!(Out::new(ids, "ids"))?;
         ids.set(with(session, |session| Ok(session.ids().len()))?);
@@ -180,11 +181,11 @@ pub unsafe extern "C" fn bolmo_session_length(session: *mut bolmo_session, ids: 
     })
 }
 
-/// Copies the ids from `first` on to `ids`, which has room for `capacity`: `count` gets how many were copied. Ids that end a patch are
-/// fused (260 added).
+/// Copies the ids from `first` on to `ids`, which has room for `capacity`: `count` gets how many were copied, none with a
+/// `capacity` of 0. Ids that end a patch are fused (BOLMO_FUSED_OFFSET added).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_session_ids(
-    session: *mut bolmo_session,
+    session: *const bolmo_session,
     first: usize,
     ids: *mut u16,
     capacity: usize,
@@ -205,7 +206,7 @@ pub unsafe extern "C" fn bolmo_session_ids(
 
 /// How many patches have gone through the global model.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn bolmo_session_patches(session: *mut bolmo_session, patches: *mut usize) -> bolmo_status {
+pub unsafe extern "C" fn bolmo_session_patches(session: *const bolmo_session, patches: *mut usize) -> bolmo_status {
     call(|| {
         let patches = trusted!(Out::new(patches, "patches"))?;
         patches.set(with(session, |session| Ok(session.patches()))?);
@@ -215,7 +216,7 @@ pub unsafe extern "C" fn bolmo_session_patches(session: *mut bolmo_session, patc
 
 /// Bytes of device memory that the sequence holds, those that it shares with clones included.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn bolmo_session_device_bytes(session: *mut bolmo_session, bytes: *mut u64) -> bolmo_status {
+pub unsafe extern "C" fn bolmo_session_device_bytes(session: *const bolmo_session, bytes: *mut u64) -> bolmo_status {
     call(|| {
         let bytes = trusted!(Out::new(bytes, "bytes"))?;
         bytes.set(with(session, |session| Ok(session.device_bytes()))?);

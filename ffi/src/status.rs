@@ -98,7 +98,8 @@ pub(crate) fn call(work: impl FnOnce() -> Result<()>) -> bolmo_status {
 }
 
 /// What went wrong in the last call of this thread that failed: one sentence, UTF-8, ended by a NUL. Never NULL; empty if none
-/// has failed yet. Valid until this thread's next call that fails, or its end.
+/// has failed yet. Valid until this thread's next call that fails, or its end; the
+/// `_delete` functions never fail.
 #[unsafe(no_mangle)]
 pub extern "C" fn bolmo_last_error_message() -> *const c_char {
     // The pointer stays good: the string is only replaced by the next failure.
