@@ -159,8 +159,8 @@ fn compare(mut in_rust: impl FnMut() -> Duration, mut through_abi: impl FnMut() 
     // Runs that are next to each other meet the same noise, so their ratio says more than two medians do.
     let mut ratios: Vec<f64> = abi.iter().zip(&rust).map(|(a, r)| a.as_secs_f64() / r.as_secs_f64()).collect();
     ratios.sort_by(f64::total_cmp);
-    let control =
-        median(&mut rust.iter().copied().step_by(2).collect::<Vec<_>>()) / median(&mut rust.iter().copied().skip(1).step_by(2).collect::<Vec<_>>());
+    let control = median(&mut rust.iter().copied().step_by(2).collect::<Vec<_>>())
+        / median(&mut rust.iter().copied().skip(1).step_by(2).collect::<Vec<_>>());
     let (rust, abi) = (median(&mut rust), median(&mut abi));
     let per = |t: f64| t / BYTES as f64;
     println!("{BYTES} bytes, medians of {PAIRS}: Rust {:.1} us a byte, ABI {:.1} us a byte", per(rust), per(abi));

@@ -5,9 +5,7 @@ use std::ptr::{null, null_mut};
 
 use bolmo::checkpoint::{bolmo_checkpoint_delete, bolmo_checkpoint_open};
 use bolmo::engine::{bolmo_engine_create, bolmo_engine_delete};
-use bolmo::generate::{
-    bolmo_generation_bytes, bolmo_generation_delete, bolmo_generation_ids, bolmo_session_generate,
-};
+use bolmo::generate::{bolmo_generation_bytes, bolmo_generation_delete, bolmo_generation_ids, bolmo_session_generate};
 use bolmo::model::*;
 use bolmo::options::*;
 use bolmo::session::*;
