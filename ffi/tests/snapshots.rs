@@ -106,7 +106,8 @@ fn damage_under_a_right_checksum() {
     for at in places {
         let mut bytes = good.clone();
         bytes[at] ^= 1 + numbers.below(255) as u8;
-        restore(&mut bytes, &format!("byte {at} is {:#04x} instead of {:#04x}", bytes[at], good[at]));
+        let what = format!("byte {at} is {:#04x} instead of {:#04x}", bytes[at], good[at]);
+        restore(&mut bytes, &what);
     }
     // Numbers of 8 bytes that are too large by a little, by far, or beyond everything.
     for at in 28..200 {
