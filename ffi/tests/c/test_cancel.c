@@ -135,9 +135,9 @@ static void races(void) {
 int main(int argc, char **argv) {
     begin(argc, argv);
     demo = open_demo();
-    prefill();
     decode();
     races();
+    prefill();
     close_demo(demo);
     return end("cancel");
 }
