@@ -44,7 +44,7 @@
  * ## Errors
  *
  * Functions that can fail return a bolmo_status. Results are written through pointers, and only if all went well. There is no
- * global initialisation and no shutdown. Nothing is printed.
+ * global initialisation and no shutdown. The library prints nothing; graphics drivers may, on standard error.
  *
  * ## Text
  *
@@ -208,7 +208,8 @@ typedef int32_t bolmo_log_level;
 
 /**
  * Takes a line of the log: `text` has `size` bytes of UTF-8, no NUL at the end, and is valid during the call. Called from any
- * thread, also several at once. It must not call the library: such calls return BOLMO_BUSY.
+ * thread, also several at once. It must not call the library: functions return BOLMO_BUSY then,
+ * and what is deleted stays.
  */
 typedef void (*bolmo_log_callback)(int32_t level, const char *text, size_t size, void *user_data);
 
@@ -445,8 +446,8 @@ bolmo_status bolmo_engine_text(const bolmo_engine *engine, int32_t which, const 
 bolmo_status bolmo_engine_number(const bolmo_engine *engine, int32_t which, uint64_t *number);
 
 /**
- * Gives the device up at once, and all its memory, whatever still uses it: every later call with the engine, its models and
- * sessions returns BOLMO_DEVICE_LOST, as after a loss. The handles are still to be deleted.
+ * Gives the device up at once, and all its memory, whatever still uses it: every later call that needs it, with the engine, its models
+ * and sessions, returns BOLMO_DEVICE_LOST, as after a loss. The handles are still to be deleted.
  */
 bolmo_status bolmo_engine_destroy_device(bolmo_engine *engine);
 
@@ -779,8 +780,8 @@ void bolmo_model_delete(bolmo_model *model);
  * bolmo_session_checkpoint_delete(asked);
  * @endcode
  *
- * A session is used by one thread at a time; a second one gets BOLMO_BUSY. Only bolmo_session_cancel and bolmo_session_delete may be
- * called while another call with the session is running.
+ * A session is used by one thread at a time; a second one gets BOLMO_BUSY. Only bolmo_session_cancel, bolmo_session_reset_cancel and
+ * bolmo_session_delete may be called while another call with the session is running.
  *
  * @{
  */

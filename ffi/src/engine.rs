@@ -138,8 +138,8 @@ pub unsafe extern "C" fn bolmo_engine_number(
     })
 }
 
-/// Gives the device up at once, and all its memory, whatever still uses it: every later call with the engine, its models and
-/// sessions returns BOLMO_DEVICE_LOST, as after a loss. The handles are still to be deleted.
+/// Gives the device up at once, and all its memory, whatever still uses it: every later call that needs it, with the engine, its models
+/// and sessions, returns BOLMO_DEVICE_LOST, as after a loss. The handles are still to be deleted.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_engine_destroy_device(engine: *mut bolmo_engine) -> bolmo_status {
     call(|| {

@@ -80,6 +80,10 @@ pub(crate) fn get_optional<T: Opaque>(handle: *const T) -> Result<Option<Arc<T::
 
 /// Forgets `handle`. NULL and handles that are none of this type are left alone.
 pub(crate) fn delete<T: Opaque>(handle: *mut T) {
+    // What goes may reach into the graphics library, which may be in the middle of the line that it logs.
+    if crate::library::is_logging() {
+        return;
+    }
     let mut table = TABLE.write().unwrap_or_else(|e| e.into_inner());
     let of_type = table.get(&handle.addr()).is_some_and(|entry| entry.object.is::<T::Object>());
     let entry = of_type.then(|| table.remove(&handle.addr()));

@@ -42,7 +42,8 @@ pub enum bolmo_log_level {
 }
 
 /// Takes a line of the log: `text` has `size` bytes of UTF-8, no NUL at the end, and is valid during the call. Called from any
-/// thread, also several at once. It must not call the library: such calls return BOLMO_BUSY.
+/// thread, also several at once. It must not call the library: functions return BOLMO_BUSY then,
+/// and what is deleted stays.
 pub type bolmo_log_callback =
     Option<unsafe extern "C" fn(level: i32, text: *const c_char, size: usize, user_data: *mut c_void)>;
 

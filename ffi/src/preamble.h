@@ -44,7 +44,7 @@
  * ## Errors
  *
  * Functions that can fail return a bolmo_status. Results are written through pointers, and only if all went well. There is no
- * global initialisation and no shutdown. Nothing is printed.
+ * global initialisation and no shutdown. The library prints nothing; graphics drivers may, on standard error.
  *
  * ## Text
  *

@@ -16,8 +16,8 @@
 //! bolmo_session_checkpoint_delete(asked);
 //! ```
 //!
-//! A session is used by one thread at a time; a second one gets BOLMO_BUSY. Only bolmo_session_cancel and bolmo_session_delete may be
-//! called while another call with the session is running.
+//! A session is used by one thread at a time; a second one gets BOLMO_BUSY. Only bolmo_session_cancel, bolmo_session_reset_cancel and
+//! bolmo_session_delete may be called while another call with the session is running.
 
 use std::ffi::c_void;
 use std::sync::Mutex;

@@ -296,6 +296,8 @@ impl Session {
     }
 
     fn begin(&mut self) -> Result<()> {
+        // A lost device leaves every session torn, and is the better reason.
+        self.model.gpu().check()?;
         if self.torn {
             return Err(Error::new(
                 ErrorKind::InvalidArgument,
