@@ -146,6 +146,8 @@ static void checkpoints(void) {
     REFUSED(bolmo_checkpoint_tokenizer_source(checkpoint, NULL, &out.size));
     REFUSED(bolmo_checkpoint_tokenizer_source(checkpoint, &out.text, ODD));
     REFUSED(bolmo_checkpoint_warning(checkpoint, 0, NULL, &out.size));
+    BAD_HANDLES(bolmo_checkpoint, bolmo_checkpoint_warning_count(handle, &out.size));
+    REFUSED(bolmo_checkpoint_warning_count(checkpoint, NULL));
     REFUSED_WITH(BOLMO_NOT_FOUND, bolmo_checkpoint_warning(checkpoint, SIZE_MAX, &out.text, &out.size));
     REFUSED(bolmo_checkpoint_config_json(checkpoint, NULL));
     CHECK_OK(bolmo_checkpoint_tokenizer_source(checkpoint, &out.text, NULL));

@@ -25,6 +25,8 @@ static void models(demo_model demo) {
     REFUSED(bolmo_model_device_bytes(demo.model, NULL));
     REFUSED(bolmo_model_fingerprint(demo.model, NULL));
     REFUSED(bolmo_model_warning(demo.model, 0, NULL, &out.size));
+    BAD_HANDLES(bolmo_model, bolmo_model_warning_count(handle, &out.size));
+    REFUSED(bolmo_model_warning_count(demo.model, NULL));
     REFUSED_WITH(BOLMO_NOT_FOUND, bolmo_model_warning(demo.model, SIZE_MAX, &out.text, &out.size));
     REFUSED(bolmo_engine_text(demo.engine, 0, NULL, &out.size));
     REFUSED(bolmo_engine_text(demo.engine, 5, &out.text, &out.size));

@@ -20,6 +20,9 @@ static void library(void) {
     CHECK(strcmp(bolmo_status_name(BOLMO_BAD_CHECKPOINT), "bad checkpoint") == 0);
     CHECK(strcmp(bolmo_status_name(99), "unknown status") == 0);
     CHECK(strcmp(bolmo_status_name(-1), "unknown status") == 0);
+    CHECK(strcmp(bolmo_stop_name(BOLMO_STOP_STRING), "stop-string") == 0);
+    CHECK(strcmp(bolmo_stop_name(BOLMO_STOP_COMPLETE), "complete") == 0);
+    CHECK(strcmp(bolmo_stop_name(5), "unknown") == 0);
     CHECK(bolmo_abi_version() == BOLMO_ABI_VERSION);
     CHECK(strchr(bolmo_version(), '.') != NULL);
     CHECK(bolmo_handle_count() == 0);
@@ -132,6 +135,7 @@ static bolmo_checkpoint *checkpoint(void) {
     bolmo_checkpoint_builder *builder = NULL;
     size_t config_size, weights_size, tokenizer_size, size;
     const char *warning = NULL;
+    size_t count = 0;
     int released = 0;
     uint8_t *config = read_model_file("config.json", &config_size);
     uint8_t *weights = read_model_file("model.safetensors", &weights_size);
@@ -150,6 +154,8 @@ static bolmo_checkpoint *checkpoint(void) {
     CHECK_OK(bolmo_checkpoint_builder_set_config(builder, odd, config_size));
     CHECK_OK(bolmo_checkpoint_builder_add_reader(builder, "weights", 7, weights_size, read_weights, NULL, weights));
     CHECK_OK(bolmo_checkpoint_builder_open(builder, &checkpoint));
+    CHECK_OK(bolmo_checkpoint_warning_count(checkpoint, &count));
+    CHECK(count == 1);
     CHECK_OK(bolmo_checkpoint_warning(checkpoint, 0, &warning, &size));
     CHECK(size > 0 && strlen(warning) == size && strstr(warning, "rope_theta") != NULL);
     bolmo_checkpoint_delete(checkpoint);
@@ -202,13 +208,15 @@ static void model_warning(const bolmo_engine *engine, const bolmo_checkpoint *ch
     bolmo_load_options *options = NULL;
     bolmo_model *model = NULL;
     const char *text = NULL;
-    size_t size;
+    size_t size, count;
     uint8_t *tokenizer = read_model_file("tokenizer.json", &size);
     for (size_t i = 0; i + 7 <= size; i++)
         if (memcmp(tokenizer + i, "<|pad|>", 7) == 0) memcpy(tokenizer + i, "<|fil|>", 7);
     CHECK_OK(bolmo_load_options_create(&options));
     CHECK_OK(bolmo_load_options_set_tokenizer(options, tokenizer, size, NULL, 0));
     CHECK_OK(bolmo_model_load(engine, checkpoint, options, &model));
+    CHECK_OK(bolmo_model_warning_count(model, &count));
+    CHECK(count == 1);
     CHECK_OK(bolmo_model_warning(model, 0, &text, &size));
     CHECK(strlen(text) == size && size > 0);
     bolmo_load_options_delete(options);
