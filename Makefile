@@ -15,7 +15,7 @@ prompt := class Reader:
 options := --temperature 0.3 --repetition-penalty 1.1 --seed 2 --max-bytes 400
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test build lint docs install uninstall test-package test-c header picture wasm clean
+.PHONY: help demo test build lint docs install uninstall test-package test-c test-threads header picture wasm clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -69,6 +69,10 @@ test-c: ## Run the C tests of the ABI against what test-package has installed
 	@scripts/setup.sh c
 	@test -e $(target)/test-package/prefix/include/bolmo.h || $(MAKE) --no-print-directory test-package
 	@$(timed) "the tests in C" scripts/test-c.sh $(target)/test-package/prefix
+
+test-threads: ## Run the C tests with threads under ThreadSanitizer; takes minutes to build
+	@scripts/setup.sh c
+	@$(timed) "threads under ThreadSanitizer" scripts/test-threads.sh
 
 header: ## Make ffi/include/bolmo.h from the sources, and record the ABI in ffi/abi.txt
 	BOLMO_UPDATE=1 $(CARGO) test --workspace --test header
