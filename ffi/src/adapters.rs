@@ -165,7 +165,7 @@ pub unsafe extern "C" fn bolmo_adapters_text(
 ) -> bolmo_status {
     call(|| {
         let (text, size) = trusted!((Out::new(text, "text")?, Out::optional(size)?));
-        hand_out(at(&*handle::get(list)?, index)?.text(which)?, text, size);
+        hand_out(at(&handle::get(list)?, index)?.text(which)?, text, size);
         Ok(())
     })
 }
@@ -182,7 +182,7 @@ pub unsafe extern "C" fn bolmo_adapters_number(
 ) -> bolmo_status {
     call(|| {
         let number = trusted!(Out::new(number, "number"))?;
-        number.set(at(&*handle::get(list)?, index)?.number(which)?);
+        number.set(at(&handle::get(list)?, index)?.number(which)?);
         Ok(())
     })
 }
