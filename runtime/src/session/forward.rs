@@ -11,8 +11,8 @@ use crate::workspace::Workspace;
 
 /// Bytes of a stretch below which a matrix product would waste most of its tiles.
 const SHORTEST_STRETCH: usize = 64;
-/// The same where attention takes longer than all products with weights: it takes 8 rows at a time.
-const SHORTEST_OF_ATTENTION: usize = 8;
+/// The same where attention takes longer than all products with weights: its tiles are small.
+const SHORTEST_OF_ATTENTION: usize = 16;
 
 /// What is to be kept of a forward pass, row by row and in order.
 pub(crate) struct Tap<'a> {
@@ -85,9 +85,11 @@ impl Session {
     fn stretch_bytes(&self, capacity: usize) -> usize {
         let config = &self.model.config;
         let capabilities = &self.model.gpu().capabilities;
-        // As if every byte were a patch: some texts come close to that.
-        let attention = 2 * config.num_hidden_layers * config.query_width() * self.state.kv.len();
-        let attention = capabilities.attention_cost.saturating_mul(attention as u64);
+        // A byte is as much of a patch as it was so far, or twice that: texts change. At first every byte may be one.
+        let (patches, ids) = (self.state.kv.len() as u64, self.state.ids.len() as u64);
+        let attention = (2 * config.num_hidden_layers * config.query_width()) as u64;
+        let attention = attention.saturating_mul(capabilities.attention_cost).saturating_mul(patches);
+        let attention = attention.saturating_mul(ids.min(2 * patches)) / ids.max(1);
         let weights = self.model.weights_per_row;
         let shortest = if attention > weights { SHORTEST_OF_ATTENTION } else { SHORTEST_STRETCH };
         let bytes = capabilities.prefill_products / weights.saturating_add(attention).max(1);
