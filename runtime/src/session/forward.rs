@@ -10,9 +10,9 @@ use crate::state::{State, Tail};
 use crate::workspace::Workspace;
 
 /// Bytes of a stretch below which a matrix product would waste most of its tiles.
-const SHORTEST_STRETCH: usize = 64;
-/// The same where attention takes longer than all products with weights: its tiles are small.
-const SHORTEST_OF_ATTENTION: usize = 16;
+const SHORTEST_STRETCH: u64 = 64;
+/// Patches of a stretch below which attention would do so: it reads keys and values once for so many queries.
+const FEWEST_PATCHES: u64 = 8;
 
 /// What is to be kept of a forward pass, row by row and in order.
 pub(crate) struct Tap<'a> {
@@ -91,9 +91,9 @@ impl Session {
         let attention = attention.saturating_mul(capabilities.attention_cost).saturating_mul(patches);
         let attention = attention.saturating_mul(ids.min(2 * patches)) / ids.max(1);
         let weights = self.model.weights_per_row;
-        let shortest = if attention > weights { SHORTEST_OF_ATTENTION } else { SHORTEST_STRETCH };
+        let shortest = if attention > weights { FEWEST_PATCHES * ids / patches.max(1) } else { SHORTEST_STRETCH };
         let bytes = capabilities.prefill_products / weights.saturating_add(attention).max(1);
-        usize::try_from(bytes).unwrap_or(usize::MAX).max(shortest).min(capacity)
+        usize::try_from(bytes.max(shortest)).unwrap_or(usize::MAX).min(capacity).max(1)
     }
 
     async fn stretch(
