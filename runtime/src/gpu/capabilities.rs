@@ -46,7 +46,7 @@ impl Capabilities {
         // Small models on a CPU stay below 100 ms a submission, so that a cancel is quick. Attention is made of loads, which software
         // adapters do lane by lane.
         let (prefill_bytes, prefill_products, attention_cost) =
-            if adapter.is_software() { (64, 1 << 27, 8) } else { (1024, 1 << 38, 1) };
+            if adapter.is_software() { (256, 1 << 27, 8) } else { (1024, 1 << 38, 1) };
         Self {
             reduce,
             matvec_rows,
