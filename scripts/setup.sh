@@ -79,7 +79,13 @@ c() {
         has "${pair%%:*}" || missing+=("${pair#*:}")
     done
     [ "${#missing[@]}" = 0 ] || install "tests of the C library need more" "${missing[@]}"
+    # Debian's clang comes without the sanitizers' runtime, which is a package of clang's version.
+    can_sanitize && return
+    install "clang has no sanitizers" "libclang-rt-$(clang -dumpversion | cut -d. -f1)-dev"
+    can_sanitize || { say "clang still can't link with -fsanitize=address,undefined"; exit 1; }
 }
+
+can_sanitize() { echo 'int main(void) { return 0; }' | clang -fsanitize=address,undefined -x c - -o /dev/null 2>/dev/null; }
 
 has_adapter() { "$1" devices --json | grep -q '"chosen":[0-9]'; }
 

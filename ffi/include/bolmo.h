@@ -506,9 +506,9 @@ enum bolmo_format
     BOLMO_F32 = 0,
     /** 16 bits a weight. */
     BOLMO_F16 = 1,
-    /** 8 bits a weight, in blocks with a scale. This version refuses it with BOLMO_UNSUPPORTED. */
+    /** 8 bits a weight, and a scale for 32 of them. */
     BOLMO_Q8 = 2,
-    /** 4 bits a weight, in blocks with a scale. This version refuses it with BOLMO_UNSUPPORTED. */
+    /** 4 bits a weight, and a scale for 32 of them. */
     BOLMO_Q4 = 3,
 };
 #ifndef __cplusplus

@@ -64,9 +64,9 @@ pub enum bolmo_format {
     BOLMO_F32 = 0,
     /// 16 bits a weight.
     BOLMO_F16 = 1,
-    /// 8 bits a weight, in blocks with a scale. This version refuses it with BOLMO_UNSUPPORTED.
+    /// 8 bits a weight, and a scale for 32 of them.
     BOLMO_Q8 = 2,
-    /// 4 bits a weight, in blocks with a scale. This version refuses it with BOLMO_UNSUPPORTED.
+    /// 4 bits a weight, and a scale for 32 of them.
     BOLMO_Q4 = 3,
 }
 
@@ -247,7 +247,8 @@ pub(crate) fn format(format: i32) -> Result<WeightFormat> {
     match format {
         0 => Ok(WeightFormat::F32),
         1 => Ok(WeightFormat::F16),
-        2 | 3 => Err(Error::new(ErrorKind::Unsupported, "format: BOLMO_Q8 and BOLMO_Q4 come with a later version")),
+        2 => Ok(WeightFormat::Q8),
+        3 => Ok(WeightFormat::Q4),
         other => Err(invalid(format!("format: expected a bolmo_format, found {other}"))),
     }
 }

@@ -176,7 +176,7 @@ pub unsafe extern "C" fn bolmo_model_load(
             None => None,
         };
         let mut load = LoadOptions::default();
-        load.format = loading.as_ref().map(|l| l.format);
+        load.formats = loading.as_ref().map_or(WeightFormat::F32, |l| l.format).into();
         load.vocabulary = match &loading {
             Some(Loading { tokenizer: tokenizer @ (Tokenizer::File(_) | Tokenizer::Memory(..)), .. })
                 if checkpoint.checkpoint.config().add_expanded_embeddings =>
@@ -211,7 +211,7 @@ pub unsafe extern "C" fn bolmo_model_device_bytes(model: *const bolmo_model, byt
     call(|| {
         let bytes = trusted!(Out::new(bytes, "bytes"))?;
         let model = handle::get(model)?;
-        bytes.set(device_bytes(model.model.config(), model.model.format()));
+        bytes.set(device_bytes(model.model.config(), model.model.formats()));
         Ok(())
     })
 }

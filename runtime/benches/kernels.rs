@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use bolmo_runtime::testing::Repeated;
 use bolmo_runtime::{AdapterChoice, Engine, EngineOptions, WeightFormat, block_on};
-use bolmo_shaders::KernelId;
 use bolmo_shaders::params::{Attention, MatMul, MatVec, Params, SiluMul};
 use bolmo_shaders::table::{ATTENTION_QUERIES, MATMUL_TILE};
+use bolmo_shaders::{Fusion, KernelId};
 use criterion::{BenchmarkId, Criterion, Throughput};
 
 const TIMES: usize = 8;
@@ -41,7 +41,7 @@ impl Bench<'_> {
             b.iter_custom(|n| {
                 let begun = std::time::Instant::now();
                 for _ in 0..n {
-                    block_on(repeated.run(kernel, format, &params, grid, TIMES)).expect("a run");
+                    block_on(repeated.run(kernel, (format, Fusion::default()), &params, grid, TIMES)).expect("a run");
                 }
                 begun.elapsed() / TIMES as u32
             });
@@ -63,11 +63,17 @@ fn main() {
     bench.time(control, SiluMul { rows: 1, dim4: 16 }, &[512, 256], [1, 1, 1], 512);
 
     let (n, k) = (2048, 2048);
+    let with = |mut sizes: Vec<usize>, scales: usize| {
+        sizes.extend((scales > 0).then_some(scales));
+        sizes
+    };
     for format in WeightFormat::ALL {
-        let matrix = n * k * format.bytes() as usize;
+        let matrix = format.weight_bytes(n as u64, k as u64) as usize;
+        // Behind the table's bindings; formats without scales have none.
+        let scales = format.scale_bytes(n as u64, k as u64) as usize;
         let mut params = MatVec { n: n as u32, k4: k as u32 / 4, y_stride: n as u32, ..MatVec::default() };
         params.x_stride4 = k as u32 / 4;
-        let sizes = [matrix, 4 * k, 16, 4 * n];
+        let sizes = with([matrix, 4 * k, 16, 16, 4 * n].to_vec(), scales);
         let grid = [n / rows_of_matvec, 1, 1];
         bench.time((KernelId::MatVec, format, "2048x2048"), params, &sizes, grid, matrix as u64);
 
@@ -80,7 +86,7 @@ fn main() {
             y_stride: n as u32,
             ..MatMul::default()
         };
-        let sizes = [matrix, 4 * k * rows, 16, 4 * n * rows];
+        let sizes = with([matrix, 4 * k * rows, 16, 4 * n * rows].to_vec(), scales);
         let grid = [n / MATMUL_TILE as usize, rows / MATMUL_TILE as usize, 1];
         bench.time((KernelId::MatMul, format, "256x2048x2048"), params, &sizes, grid, matrix as u64);
     }

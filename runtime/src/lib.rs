@@ -26,6 +26,7 @@ pub mod checkpoint;
 pub mod config;
 mod constraint;
 mod error;
+mod formats;
 mod generate;
 mod gpu;
 #[cfg(not(target_family = "wasm"))]
@@ -52,6 +53,7 @@ pub use checkpoint::Checkpoint;
 pub use config::Config;
 pub use constraint::{Constraint, Matcher};
 pub use error::{Error, ErrorKind, Result};
+pub use formats::Formats;
 pub use generate::{GenerateOptions, Generation, Piece, StopReason, generate_batch};
 pub use gpu::{AdapterChoice, AdapterInfo, Capabilities, Engine, EngineOptions, adapters};
 pub use loader::LoadProgress;

@@ -2,11 +2,10 @@
 
 use std::sync::{Arc, Mutex};
 
-use bolmo_shaders::WeightFormat;
-
 use crate::checkpoint::Checkpoint;
 use crate::config::{Config, RopeScaling};
 use crate::error::{Error, ErrorKind, Result};
+use crate::formats::Formats;
 use crate::gpu::{Engine, Gpu, Recorder};
 use crate::layout::{Part, expected_tensors, parameters_by_part};
 use crate::loader::{LoadProgress, Loader};
@@ -21,7 +20,7 @@ use crate::workspace::Workspace;
 #[non_exhaustive]
 pub struct LoadOptions {
     /// How matrices are kept on the device; norms and biases stay f32. f32 unless set.
-    pub format: Option<WeightFormat>,
+    pub formats: Formats,
     /// The source model's vocabulary, needed by models with a suffix table; others ignore it.
     pub vocabulary: Option<Vocabulary>,
 }
@@ -36,7 +35,7 @@ pub struct Model {
 pub(crate) struct Inner {
     pub(crate) engine: Engine,
     pub(crate) config: Config,
-    pub(crate) format: WeightFormat,
+    pub(crate) formats: Formats,
     pub(crate) weights: Weights,
     pub(crate) suffixes: Option<SuffixTrie>,
     /// Inverse frequencies and factor of plain and of scaled rotations.
@@ -62,7 +61,7 @@ impl Model {
         progress: &mut LoadProgress<'_>,
     ) -> Result<Self> {
         let config = checkpoint.config().clone();
-        let format = options.format.unwrap_or(WeightFormat::F32);
+        let formats = options.formats;
         let mut warnings = checkpoint.warnings().to_vec();
         let suffixes = match (config.add_expanded_embeddings, &options.vocabulary) {
             (false, _) => None,
@@ -84,8 +83,9 @@ impl Model {
             }
         };
         let gpu = &engine.gpu;
-        check_memory(gpu, device_bytes(&config, format))?;
-        let (weights, fingerprint) = Loader::new(gpu, checkpoint, format, progress).load(&config).await?;
+        check_memory(gpu, device_bytes(&config, formats))?;
+        let (weights, fingerprint, warning) = Loader::new(gpu, checkpoint, formats, progress).load(&config).await?;
+        warnings.extend(warning);
         let frequencies =
             |scaling| inverse_frequencies(config.head_dim, config.rope_theta, scaling, config.max_position_embeddings);
         let rope = [frequencies(&RopeScaling::None), frequencies(&config.rope_scaling)];
@@ -95,7 +95,7 @@ impl Model {
         let inner = Inner {
             engine: engine.clone(),
             config,
-            format,
+            formats,
             weights,
             suffixes,
             rope,
@@ -113,8 +113,8 @@ impl Model {
     }
 
     /// How matrices are kept on the device.
-    pub fn format(&self) -> WeightFormat {
-        self.inner.format
+    pub fn formats(&self) -> Formats {
+        self.inner.formats
     }
 
     /// The device it is on.
@@ -157,13 +157,10 @@ impl Inner {
     }
 }
 
-/// Bytes of device memory that a model's weights take when its matrices are kept in `format`.
-pub fn device_bytes(config: &Config, format: WeightFormat) -> u64 {
-    let bytes = |shape: &[usize]| {
-        let width = if shape.len() > 1 { format.bytes() } else { 4 };
-        shape.iter().map(|&n| n as u64).product::<u64>() * width
-    };
-    expected_tensors(config).iter().map(|t| bytes(&t.shape)).sum()
+/// Bytes of device memory that a model's weights take when its matrices are kept in `formats`.
+pub fn device_bytes(config: &Config, formats: impl Into<Formats>) -> u64 {
+    let formats = formats.into();
+    expected_tensors(config).iter().map(|tensor| formats.tensor_bytes(tensor)).sum()
 }
 
 /// Refuses a load that cannot end well: software adapters take host memory, and systems kill who takes too much of it.

@@ -1,26 +1,28 @@
 //! One kernel on plain arrays, for tests and benches: what the runtime does with buffers, without a model around it.
 
 use bolmo_shaders::params::Params;
-use bolmo_shaders::{KernelId, WeightFormat};
+use bolmo_shaders::{Fusion, KernelId, WeightFormat};
 
 use crate::error::Result;
-use crate::gpu::{Engine, Recorder, Slice};
+use crate::gpu::{Engine, Form, Recorder, Slice};
 
 /// Runs `kernel` once over `grid` workgroups and returns the contents of all its storage bindings behind it, in their order.
-/// `bindings` are what they hold before, as bytes (a multiple of 4 each).
+/// `bindings` are what they hold before, as bytes (a multiple of 4 each); a matrix' scales, if it has any, come last.
 ///
 /// # Errors
 /// Whatever the device reports; `Internal` if the number of bindings is not the kernel's.
 pub async fn run_kernel<P: Params>(
     engine: &Engine,
     kernel: KernelId,
-    format: WeightFormat,
+    (format, fusion): (WeightFormat, Fusion),
     params: &P,
     bindings: &[&[u8]],
     grid: [usize; 3],
 ) -> Result<Vec<Vec<u8>>> {
     let Repeated { mut recorder, slices } = Repeated::new(engine, bindings).await?;
-    recorder.dispatch(kernel, format, params, &slices.iter().collect::<Vec<_>>(), grid)?;
+    let (bound, scales) = slices.split_at(kernel.kernel().bindings.len().min(slices.len()));
+    let form = Form { format, fusion, scales: scales.first() };
+    recorder.dispatch(kernel, form, params, &bound.iter().collect::<Vec<_>>(), grid)?;
     let all = recorder.read(&slices).await?;
     let mut rest = all.as_slice();
     let mut out = Vec::new();
@@ -56,16 +58,18 @@ impl Repeated {
     pub async fn run<P: Params>(
         &mut self,
         kernel: KernelId,
-        format: WeightFormat,
+        (format, fusion): (WeightFormat, Fusion),
         params: &P,
         grid: [usize; 3],
         times: usize,
     ) -> Result<()> {
-        let slices: Vec<&Slice> = self.slices.iter().collect();
+        let (bound, scales) = self.slices.split_at(kernel.kernel().bindings.len().min(self.slices.len()));
+        let form = Form { format, fusion, scales: scales.first() };
+        let slices: Vec<&Slice> = bound.iter().collect();
         for _ in 0..times {
-            self.recorder.dispatch(kernel, format, params, &slices, grid)?;
+            self.recorder.dispatch(kernel, form, params, &slices, grid)?;
         }
-        let Some(last) = self.slices.last() else { return Ok(()) };
+        let Some(last) = bound.last() else { return Ok(()) };
         let some = last.part(0, last.size().min(16))?;
         self.recorder.read(&[some]).await.map(|_| ())
     }

@@ -22,6 +22,8 @@ pub(crate) struct Piece {
     pub(crate) rows: usize,
     /// `[rows, k]`
     pub(crate) weights: Slice,
+    /// `[rows, k / 32]` f16, in formats that have scales.
+    pub(crate) scales: Option<Slice>,
     /// `[rows]`
     pub(crate) bias: Option<Slice>,
 }
@@ -45,7 +47,7 @@ pub(crate) struct LocalLayer {
 /// A SwiGLU feed-forward.
 #[derive(Debug)]
 pub(crate) struct Mlp {
-    /// gate above up: `[2 F, D]`
+    /// Rows of gate and up by turns: `[F, 2, D]`
     pub(crate) gate_up: Matrix,
     /// `[D, F]`
     pub(crate) down: Matrix,

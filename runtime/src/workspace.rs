@@ -45,15 +45,13 @@ pub(crate) struct Workspace {
     pub(crate) states: Slice,
     /// What goes into an output projection, `[capacity, D or heads head_dim]`.
     pub(crate) mixed: Slice,
-    /// q and k behind their norms, `[capacity, (heads + kv_heads) head_dim]`.
-    pub(crate) qk: Slice,
     /// Rotated queries, `[capacity, heads, head_dim]`.
     pub(crate) q: Slice,
     /// Maximum and sum of each softmax under way, `[capacity, heads, 2]`.
     pub(crate) running: Slice,
     /// Output of attention or feed-forward before its norm, `[capacity, D]`.
     pub(crate) branch: Slice,
-    /// gate and up of a feed-forward, `[capacity, 2, F]`.
+    /// gate and up of a feed-forward, `[capacity, F, 2]`.
     pub(crate) gate_up: Slice,
     /// `[capacity, F]`
     pub(crate) hidden: Slice,
@@ -74,7 +72,6 @@ struct Widths {
     cell: usize,
     state: usize,
     mixed: usize,
-    qk: usize,
     q: usize,
     running: usize,
     feedforward: usize,
@@ -97,7 +94,6 @@ impl Widths {
             cell: heads * (dv + 1),
             state: heads * dk * (dv + 1),
             mixed: d.max(q),
-            qk: q + kv,
             q,
             running: 2 * config.num_attention_heads,
             feedforward: config.intermediate_size.max(config.local_intermediate_size),
@@ -152,7 +148,6 @@ impl Workspace {
             cell: make(capacity, w.cell).await?,
             states: make(chunks, w.state).await?,
             mixed: make(capacity, w.mixed).await?,
-            qk: make(capacity, w.qk).await?,
             q: make(capacity, w.q).await?,
             running: make(capacity, w.running).await?,
             branch: make(capacity, w.hidden).await?,

@@ -6,6 +6,7 @@
 
 pub mod cpu;
 pub mod params;
+pub mod quant;
 pub mod table;
 
-pub use table::{Access, Binding, Kernel, KernelId, Reduce, Variant, WeightFormat};
+pub use table::{Access, Binding, Fusion, Kernel, KernelId, Reduce, Variant, WeightFormat};

@@ -43,15 +43,17 @@ params! {
         rows: u32, groups: u32, dim4: u32, x_offset4: u32, x_stride4: u32, y_offset4: u32, y_stride4: u32, add: u32, eps: f32,
     }
     /// `matvec.wgsl`
-    MatVec { n: u32, k4: u32, x_offset4: u32, x_stride4: u32, y_offset: u32, y_stride: u32, add: u32, bias: u32, }
+    MatVec {
+        n: u32, k4: u32, x_offset4: u32, x_stride4: u32, y_offset: u32, y_stride: u32, add: u32, bias: u32, eps: f32,
+    }
     /// `matmul.wgsl`
     MatMul { rows: u32, n: u32, k4: u32, x_offset4: u32, x_stride4: u32, y_offset: u32, y_stride: u32, add: u32, bias: u32, }
     /// `silu_mul.wgsl`
     SiluMul { rows: u32, dim4: u32, }
     /// `rope.wgsl`
     Rope {
-        count: u32, first: u32, heads: u32, kv_heads: u32, half_dim: u32, q_offset: u32, k_offset: u32, qk_stride: u32,
-        v_offset: u32, v_stride: u32, kv_row: u32,
+        first: u32, heads: u32, kv_heads: u32, half_dim: u32, q_group: u32, k_group: u32, norm: u32, q_offset: u32, k_offset: u32,
+        v_offset: u32, stride: u32, kv_row: u32, eps: f32,
     }
     /// `attention.wgsl`
     Attention {
@@ -60,6 +62,11 @@ params! {
     }
     /// `mlstm_gates.wgsl`
     MlstmGates { rows: u32, heads: u32, stride: u32, i_offset: u32, f_offset: u32, chunk: u32, cap: f32, }
+    /// `mlstm_cell.wgsl`
+    MlstmCell {
+        rows: u32, heads: u32, dk: u32, dv: u32, stride: u32, q_offset: u32, k_offset: u32, v_offset: u32, i_offset: u32,
+        f_offset: u32, o_offset: u32, cap: f32, scale: f32, eps: f32,
+    }
     /// `mlstm_step.wgsl`
     MlstmStep {
         rows: u32, heads: u32, dk: u32, dv: u32, stride: u32, q_offset: u32, k_offset: u32, v_offset: u32, scale: f32,
@@ -76,6 +83,11 @@ params! {
     }
     /// `mlstm_norm.wgsl`
     MlstmNorm { rows: u32, heads: u32, dv: u32, x_stride: u32, o_offset: u32, eps: f32, }
+    /// `sample.wgsl`
+    Sample {
+        temperature: f32, top_p: f32, min_p: f32, penalty: f32, boundary_bias: f32, top_k: u32, window: u32, flags: u32,
+        nodes: u32, max_len: u32, ring: u32,
+    }
     /// `boundary.wgsl`
     Boundary { rows: u32, dim4: u32, }
 }

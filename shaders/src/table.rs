@@ -2,24 +2,55 @@
 
 use crate::params::{self, Params, ParamsLayout};
 
-/// How a matrix is kept on the device. Each format has a `shared/weights_*.wgsl` that reads it.
+/// How a matrix is kept on the device. Each format has a `shared/weights_*.wgsl` and a `shared/blocks_*.wgsl` that read it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum WeightFormat {
     /// 4 bytes a weight.
     F32,
     /// 2 bytes a weight, two to a 32-bit word.
     F16,
+    /// Signed bytes, and an f16 scale for [`QUANT_BLOCK`] of a row.
+    Q8,
+    /// Half bytes, and an f16 scale for [`QUANT_BLOCK`] of a row.
+    Q4,
 }
+
+/// Neighbouring weights of a row that share a scale in the formats that have scales.
+pub const QUANT_BLOCK: usize = 32;
 
 impl WeightFormat {
     /// Every format.
-    pub const ALL: [WeightFormat; 2] = [WeightFormat::F32, WeightFormat::F16];
+    pub const ALL: [WeightFormat; 4] = [WeightFormat::F32, WeightFormat::F16, WeightFormat::Q8, WeightFormat::Q4];
 
-    /// Bytes of one weight.
-    pub const fn bytes(self) -> u64 {
+    /// Bytes of `rows` rows of `k` weights, scales not counted.
+    pub const fn weight_bytes(self, rows: u64, k: u64) -> u64 {
         match self {
-            WeightFormat::F32 => 4,
-            WeightFormat::F16 => 2,
+            WeightFormat::F32 => 4 * rows * k,
+            WeightFormat::F16 => 2 * rows * k,
+            WeightFormat::Q8 => rows * k,
+            WeightFormat::Q4 => rows * k / 2,
+        }
+    }
+
+    /// Bytes of the scales of `rows` rows of `k` weights, a whole number of 32-bit words; 0 for formats without.
+    pub const fn scale_bytes(self, rows: u64, k: u64) -> u64 {
+        match self {
+            WeightFormat::F32 | WeightFormat::F16 => 0,
+            WeightFormat::Q8 | WeightFormat::Q4 => (rows * (k / QUANT_BLOCK as u64)).div_ceil(2) * 4,
+        }
+    }
+
+    /// Whether the format has scales, in binding [`SCALES_BINDING`].
+    pub const fn has_scales(self) -> bool {
+        matches!(self, WeightFormat::Q8 | WeightFormat::Q4)
+    }
+
+    /// The format itself if rows of `k` weights can be kept in it, else the next larger one in which they can.
+    pub const fn fitting(self, k: usize) -> WeightFormat {
+        match self {
+            WeightFormat::Q8 | WeightFormat::Q4 if k.is_multiple_of(QUANT_BLOCK) => self,
+            WeightFormat::F16 | WeightFormat::Q8 | WeightFormat::Q4 if k.is_multiple_of(8) => WeightFormat::F16,
+            _ => WeightFormat::F32,
         }
     }
 
@@ -28,14 +59,55 @@ impl WeightFormat {
         match self {
             WeightFormat::F32 => "f32",
             WeightFormat::F16 => "f16",
+            WeightFormat::Q8 => "q8",
+            WeightFormat::Q4 => "q4",
         }
     }
 
-    const fn part(self) -> &'static str {
-        match self {
-            WeightFormat::F32 => include_str!("../wgsl/shared/weights_f32.wgsl"),
-            WeightFormat::F16 => include_str!("../wgsl/shared/weights_f16.wgsl"),
+    /// The text that reads a matrix in this format, four weights at a time or in blocks as wide as a load.
+    const fn part(self, access: WeightAccess) -> &'static str {
+        match (self, access) {
+            (WeightFormat::F32, WeightAccess::Fours) => include_str!("../wgsl/shared/weights_f32.wgsl"),
+            (WeightFormat::F16, WeightAccess::Fours) => include_str!("../wgsl/shared/weights_f16.wgsl"),
+            (WeightFormat::Q8, WeightAccess::Fours) => include_str!("../wgsl/shared/weights_q8.wgsl"),
+            (WeightFormat::Q4, WeightAccess::Fours) => include_str!("../wgsl/shared/weights_q4.wgsl"),
+            (WeightFormat::F32, WeightAccess::Blocks) => include_str!("../wgsl/shared/blocks_f32.wgsl"),
+            (WeightFormat::F16, WeightAccess::Blocks) => include_str!("../wgsl/shared/blocks_f16.wgsl"),
+            (WeightFormat::Q8, WeightAccess::Blocks) => include_str!("../wgsl/shared/blocks_q8.wgsl"),
+            (WeightFormat::Q4, WeightAccess::Blocks) => include_str!("../wgsl/shared/blocks_q4.wgsl"),
         }
+    }
+}
+
+/// How a kernel reads its matrix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WeightAccess {
+    /// Four weights at a time, by `shared/weights_*.wgsl`.
+    Fours,
+    /// As many of a row as one load brings, by `shared/blocks_*.wgsl`.
+    Blocks,
+}
+
+/// What a product does besides multiplying; see `matvec.wgsl`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Fusion {
+    /// x goes through an RMS norm first.
+    pub norm: bool,
+    /// Rows of W are pairs of gate and up, and what comes out is `silu(gate) * up`.
+    pub gated: bool,
+}
+
+impl Fusion {
+    /// Every combination.
+    pub const ALL: [Fusion; 4] = [
+        Fusion { norm: false, gated: false },
+        Fusion { norm: false, gated: true },
+        Fusion { norm: true, gated: false },
+        Fusion { norm: true, gated: true },
+    ];
+
+    fn part(self) -> String {
+        format!("const NORM: bool = {};\nconst GATED: bool = {};\n", self.norm, self.gated)
     }
 }
 
@@ -74,16 +146,22 @@ pub struct Variant {
     pub weights: Option<WeightFormat>,
     /// How lanes add up.
     pub reduce: Option<Reduce>,
+    /// What a product does besides multiplying.
+    pub fusion: Option<Fusion>,
 }
 
 impl std::fmt::Display for Variant {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let weights = self.weights.map(WeightFormat::name);
-        let reduce = self.reduce.map(Reduce::name);
-        match (weights, reduce) {
-            (None, None) => f.write_str("plain"),
-            (Some(one), None) | (None, Some(one)) => f.write_str(one),
-            (Some(w), Some(r)) => write!(f, "{w}-{r}"),
+        let fusion = self.fusion.unwrap_or_default();
+        let names = [
+            self.weights.map(WeightFormat::name),
+            self.reduce.map(Reduce::name),
+            fusion.norm.then_some("norm"),
+            fusion.gated.then_some("gated"),
+        ];
+        match names.into_iter().flatten().collect::<Vec<_>>().join("-") {
+            none if none.is_empty() => f.write_str("plain"),
+            names => f.write_str(&names),
         }
     }
 }
@@ -119,10 +197,14 @@ pub struct Kernel {
     pub text: &'static str,
     /// Whether `shared/math.wgsl` goes in front.
     pub math: bool,
-    /// Whether binding 1 is a matrix in a [`WeightFormat`].
-    pub weights: bool,
+    /// How it reads binding 1, if that is a matrix in a [`WeightFormat`].
+    pub weights: Option<WeightAccess>,
     /// Whether the kernel comes in the [`Reduce`] forms, which hold its entry point.
     pub reduce: bool,
+    /// Whether it comes in the forms of [`Fusion`].
+    pub fusion: bool,
+    /// Whether a flag in binding [`GUARD_BINDING`] can make a dispatch of it do nothing.
+    pub guard: bool,
     /// Storage bindings from 1 on.
     pub bindings: &'static [Binding],
     /// Layout of the parameter block in binding 0.
@@ -130,8 +212,7 @@ pub struct Kernel {
 }
 
 macro_rules! kernels {
-    ($($(#[$doc:meta])* $id:ident $stem:literal { math: $math:literal, weights: $weights:literal, reduce: $reduce:literal,
-        $($access:ident $name:literal $shape:literal,)* })*) => {
+    ($($(#[$doc:meta])* $id:ident $stem:literal { $($part:ident)*; $($access:ident $name:literal $shape:literal,)* })*) => {
         /// Names a kernel.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum KernelId { $($(#[$doc])* $id,)* }
@@ -141,104 +222,151 @@ macro_rules! kernels {
             id: KernelId::$id,
             stem: $stem,
             text: include_str!(concat!("../wgsl/", $stem, ".wgsl")),
-            math: $math,
-            weights: $weights,
-            reduce: $reduce,
+            math: has(&[$(stringify!($part)),*], "math"),
+            weights: if has(&[$(stringify!($part)),*], "fours") {
+                Some(WeightAccess::Fours)
+            } else if has(&[$(stringify!($part)),*], "blocks") {
+                Some(WeightAccess::Blocks)
+            } else {
+                None
+            },
+            reduce: has(&[$(stringify!($part)),*], "reduce"),
+            fusion: has(&[$(stringify!($part)),*], "fusion"),
+            guard: has(&[$(stringify!($part)),*], "guard") || has(&[$(stringify!($part)),*], "reduce"),
             bindings: &[$(Binding { name: $name, access: Access::$access, shape: $shape },)*],
             params: <params::$id as Params>::LAYOUT,
         },)*];
     };
 }
 
+/// Whether a row of the table names this part.
+const fn has(parts: &[&str], part: &str) -> bool {
+    let mut i = 0;
+    while i < parts.len() {
+        let (a, b) = (parts[i].as_bytes(), part.as_bytes());
+        let mut j = 0;
+        while j < a.len() && j < b.len() && a[j] == b[j] {
+            j += 1;
+        }
+        if j == a.len() && j == b.len() {
+            return true;
+        }
+        i += 1;
+    }
+    false
+}
+
+// After the stem: the shared parts that go in front of a kernel.
 kernels! {
     /// Rows of a table, picked by index.
-    GatherRows "gather_rows" { math: false, weights: true, reduce: false,
+    GatherRows "gather_rows" { fours guard;
         Read "w" "[rows, dim]",
         Read "index" "[count]",
         ReadWrite "y" "[y_row + count, dim]",
     }
     /// Root-mean-square norm of rows or of groups within rows.
-    RmsNorm "rms_norm" { math: false, weights: false, reduce: true,
+    RmsNorm "rms_norm" { reduce;
         Read "scale" "[dim]",
         Read "x" "[rows, groups, dim]",
         ReadWrite "y" "[rows, groups, dim]",
     }
     /// Matrix product for few rows of x.
-    MatVec "matvec" { math: false, weights: true, reduce: true,
+    MatVec "matvec" { blocks reduce fusion;
         Read "w" "[n, k]",
         Read "x" "[rows, k]",
         Read "b" "[n]",
+        Read "scale" "[k]",
         ReadWrite "y" "[rows, n]",
     }
     /// Matrix product for many rows of x.
-    MatMul "matmul" { math: false, weights: true, reduce: false,
+    MatMul "matmul" { fours;
         Read "w" "[n, k]",
         Read "x" "[rows, k]",
         Read "b" "[n]",
         ReadWrite "y" "[rows, n]",
     }
     /// The gated product of a feed-forward.
-    SiluMul "silu_mul" { math: false, weights: false, reduce: false,
-        Read "gate_up" "[rows, 2, dim]",
+    SiluMul "silu_mul" { ;
+        Read "gate_up" "[rows, dim, 2]",
         ReadWrite "h" "[rows, dim]",
     }
-    /// Rotary positions, and the way into the KV cache.
-    Rope "rope" { math: false, weights: false, reduce: false,
-        Read "qk" "[rows, ...]",
-        Read "v" "[rows, ...]",
-        Read "cos_sin" "[rows, half_dim, 2]",
-        ReadWrite "q" "[rows, heads, dim]",
-        ReadWrite "kv" "[segment rows, 2, kv_heads, dim]",
+    /// Norm and rotary positions of queries and keys, and the way into the KV cache.
+    Rope "rope" { reduce;
+        Read "qkv" "[rows, ...]",
+        Read "q_scale" "[q_group, 2 half_dim]",
+        Read "k_scale" "[k_group, 2 half_dim]",
+        Read "cos_sin" "[rows, half_dim]",
+        ReadWrite "q" "[rows, heads, 2 half_dim]",
+        ReadWrite "kv" "[segment rows, 2, kv_heads, 2 half_dim]",
     }
     /// Attention over one segment of the KV cache.
-    Attention "attention" { math: false, weights: false, reduce: false,
+    Attention "attention" { ;
         Read "q" "[count, heads, dim]",
         Read "kv" "[keys, 2, kv_heads, dim]",
         ReadWrite "running" "[count, heads, 2]",
         ReadWrite "o" "[count, heads, dim]",
     }
     /// Gates of the mLSTM and their stabiliser.
-    MlstmGates "mlstm_gates" { math: true, weights: false, reduce: false,
+    MlstmGates "mlstm_gates" { math;
         Read "x" "[rows, ...]",
         ReadWrite "m" "[heads]",
         ReadWrite "gates" "[rows, heads, 4]",
     }
+    /// A whole mLSTM cell for few rows: gates, recurrent step, norm and output gate.
+    MlstmCell "mlstm_cell" { math guard;
+        Read "x" "[rows, ...]",
+        ReadWrite "c" "[heads, dk, dv + 1]",
+        ReadWrite "m" "[heads]",
+        Read "norm" "[heads, dv]",
+        ReadWrite "out" "[rows, heads, dv]",
+    }
     /// The mLSTM cell in its recurrent form.
-    MlstmStep "mlstm_step" { math: false, weights: false, reduce: false,
+    MlstmStep "mlstm_step" { ;
         Read "x" "[rows, ...]",
         Read "gates" "[rows, heads, 4]",
         ReadWrite "c" "[heads, dk, dv + 1]",
         ReadWrite "y" "[rows, heads, dv + 1]",
     }
     /// Chunkwise mLSTM: what each chunk adds to the state.
-    MlstmChunkState "mlstm_chunk_state" { math: false, weights: false, reduce: false,
+    MlstmChunkState "mlstm_chunk_state" { ;
         Read "x" "[rows, ...]",
         Read "gates" "[rows, heads, 4]",
         ReadWrite "states" "[chunks, heads, dk, dv + 1]",
     }
     /// Chunkwise mLSTM: the state at the start of each chunk.
-    MlstmChunkScan "mlstm_chunk_scan" { math: false, weights: false, reduce: false,
+    MlstmChunkScan "mlstm_chunk_scan" { ;
         Read "gates" "[rows, heads, 4]",
         ReadWrite "c" "[heads, dk, dv + 1]",
         ReadWrite "states" "[chunks, heads, dk, dv + 1]",
     }
     /// Chunkwise mLSTM: the output of every row.
-    MlstmChunkOut "mlstm_chunk_out" { math: false, weights: false, reduce: false,
+    MlstmChunkOut "mlstm_chunk_out" { ;
         Read "x" "[rows, ...]",
         Read "gates" "[rows, heads, 4]",
         Read "states" "[chunks, heads, dk, dv + 1]",
         ReadWrite "y" "[rows, heads, dv + 1]",
     }
     /// Normaliser, head norm and output gate of the mLSTM.
-    MlstmNorm "mlstm_norm" { math: false, weights: false, reduce: true,
+    MlstmNorm "mlstm_norm" { reduce;
         Read "y" "[rows, heads, dv + 1]",
         Read "gates" "[rows, heads, 4]",
         Read "x" "[rows, ...]",
         Read "scale" "[heads, dv]",
         ReadWrite "out" "[rows, heads, dv]",
     }
+    /// The choice of the next id, and the way to the next byte.
+    Sample "sample" { math;
+        Read "logits" "[520]",
+        Read "bias" "[257]",
+        Read "random" "[steps]",
+        Read "stops" "[1 + 2 count + bytes]",
+        Read "trie" "[nodes + 1]",
+        ReadWrite "control" "[8 + steps]",
+        ReadWrite "history" "[ring]",
+        ReadWrite "next" "[65]",
+    }
     /// Cosine of the boundary predictor.
-    Boundary "boundary" { math: false, weights: false, reduce: true,
+    Boundary "boundary" { reduce;
         Read "x" "[rows + 1, 2, dim]",
         ReadWrite "cosine" "[rows]",
     }
@@ -255,14 +383,25 @@ impl KernelId {
 impl Kernel {
     /// Every variant of the kernel.
     pub fn variants(&self) -> Vec<Variant> {
-        let weights: Vec<_> = if self.weights { WeightFormat::ALL.map(Some).to_vec() } else { vec![None] };
+        let weights: Vec<_> = if self.weights.is_some() { WeightFormat::ALL.map(Some).to_vec() } else { vec![None] };
         let reduce: Vec<_> = if self.reduce { Reduce::ALL.map(Some).to_vec() } else { vec![None] };
-        weights.iter().flat_map(|&weights| reduce.iter().map(move |&reduce| Variant { weights, reduce })).collect()
+        let fusion: Vec<_> = if self.fusion { Fusion::ALL.map(Some).to_vec() } else { vec![None] };
+        let mut all = Vec::new();
+        for &weights in &weights {
+            for &reduce in &reduce {
+                all.extend(fusion.iter().map(|&fusion| Variant { weights, reduce, fusion }));
+            }
+        }
+        all
     }
 
     /// The variant of this kernel that a caller's choices come to: dimensions that the kernel lacks are dropped.
-    pub fn variant(&self, weights: WeightFormat, reduce: Reduce) -> Variant {
-        Variant { weights: self.weights.then_some(weights), reduce: self.reduce.then_some(reduce) }
+    pub fn variant(&self, weights: WeightFormat, reduce: Reduce, fusion: Fusion) -> Variant {
+        Variant {
+            weights: self.weights.map(|_| weights),
+            reduce: self.reduce.then_some(reduce),
+            fusion: self.fusion.then_some(fusion),
+        }
     }
 
     /// The whole WGSL text of a variant: the shared parts it is made of, then the kernel's own file.
@@ -271,14 +410,29 @@ impl Kernel {
         if self.math {
             text.push_str(include_str!("../wgsl/shared/math.wgsl"));
         }
-        for part in [variant.reduce.map(Reduce::part), variant.weights.map(WeightFormat::part)].into_iter().flatten() {
+        if self.guard {
+            text.push_str(include_str!("../wgsl/shared/guard.wgsl"));
+        }
+        let weights = variant.weights.zip(self.weights).map(|(format, access)| format.part(access));
+        for part in [variant.reduce.map(Reduce::part), weights].into_iter().flatten() {
             text.push_str(part);
+        }
+        if let Some(fusion) = variant.fusion {
+            text.push_str(&fusion.part());
         }
         text.push_str(self.text);
         text
     }
 }
 
+/// The binding whose first word makes a guarded dispatch do nothing where it is not 0.
+pub const GUARD_BINDING: u32 = 14;
+/// The binding of a matrix' scales, in formats that have them.
+pub const SCALES_BINDING: u32 = 15;
+/// The widest value head that `mlstm_cell` holds.
+pub const MLSTM_CELL_MAX_DV: u32 = 256;
+/// Words of `sample`'s control block in front of the chosen ids.
+pub const SAMPLE_CONTROL: u32 = 8;
 /// Rows of a chunk in the chunkwise mLSTM kernels.
 pub const MLSTM_CHUNK: u32 = 64;
 /// Rows that one workgroup of `mlstm_chunk_out` takes.

@@ -30,9 +30,16 @@ fn bindings() {
     for (kernel, variant, name) in common::variants() {
         let (module, _) = common::module(kernel, variant);
         let resources = resources(&module);
-        assert_eq!(resources.len(), kernel.bindings.len() + 1, "{name}: bindings");
-        assert!(kernel.bindings.len() <= MAX_STORAGE_BUFFERS, "{name}: too many storage buffers");
-        for (at, &(number, variable)) in resources.iter().enumerate() {
+        assert!(resources.len() <= MAX_STORAGE_BUFFERS + 1, "{name}: too many storage buffers");
+        let (own, fixed): (Vec<_>, Vec<_>) =
+            resources.into_iter().partition(|&(number, _)| number < table::GUARD_BINDING);
+        let fixed: Vec<_> = fixed.iter().map(|&(number, variable)| (number, variable.name.as_deref())).collect();
+        let guard = kernel.guard.then_some((table::GUARD_BINDING, Some("halt")));
+        let has_scales = variant.weights.is_some_and(|format| format.has_scales());
+        let scales = has_scales.then_some((table::SCALES_BINDING, Some("w_scales")));
+        assert_eq!(fixed, guard.into_iter().chain(scales).collect::<Vec<_>>(), "{name}: fixed bindings");
+        assert_eq!(own.len(), kernel.bindings.len() + 1, "{name}: bindings");
+        for (at, &(number, variable)) in own.iter().enumerate() {
             assert_eq!(number as usize, at, "{name}: binding numbers leave a gap");
             let (expected_name, expected_space) = match at.checked_sub(1).map(|at| &kernel.bindings[at]) {
                 None => ("p", AddressSpace::Uniform),
@@ -86,7 +93,9 @@ fn workgroups() {
         let [entry] = &module.entry_points[..] else { panic!("{name}: not one entry point") };
         assert_eq!(entry.name, "main", "{name}: entry point");
         assert_eq!(entry.stage, naga::ShaderStage::Compute, "{name}: stage");
-        assert_eq!(entry.workgroup_size, [table::WORKGROUP, 1, 1], "{name}: workgroup");
+        // A size that an override gives stands as 1 until the override is resolved.
+        let lanes = if entry.workgroup_size_overrides.is_some() { 1 } else { table::WORKGROUP };
+        assert_eq!(entry.workgroup_size, [lanes, 1, 1], "{name}: workgroup");
         let memory: u32 = module
             .global_variables
             .iter()

@@ -27,8 +27,13 @@ fn overrides_can_be_set() {
         let (module, info) = common::module(kernel, variant);
         let names: Vec<_> =
             module.overrides.iter().map(|(_, constant)| constant.name.clone().expect("a name")).collect();
-        assert_eq!(names, if kernel.stem == "matvec" { vec!["ROWS"] } else { vec![] }, "{name}");
-        let values = names.into_iter().map(|name| (name, 8.0)).collect();
+        let expected = match kernel.stem {
+            "matvec" => vec!["ROWS", "TEAM_ROWS"],
+            "mlstm_cell" => vec!["LANES"],
+            _ => vec![],
+        };
+        assert_eq!(names, expected, "{name}");
+        let values = names.into_iter().map(|name| if name == "LANES" { (name, 128.0) } else { (name, 8.0) }).collect();
         process_overrides(&module, &info, Some((ShaderStage::Compute, "main")), &values)
             .unwrap_or_else(|error| panic!("{name}: {error}"));
     }

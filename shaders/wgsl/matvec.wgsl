@@ -1,22 +1,42 @@
-// y = x Wᵀ + b for few rows of x: a team of lanes streams four rows of W at a time and shares each load of x.
+// y = x Wᵀ + b for few rows of x: a team of lanes streams TEAM_ROWS rows of W at a time and shares each load of x.
+// Fused forms, chosen by constants in front of this text:
+//   NORM   x goes through an RMS norm first: W (scale * x) / sqrt(mean(x^2) + eps); each team sums the squares as it goes
+//   GATED  rows of W are pairs of gate and up: y[j] = silu(W[2 j] x) * (W[2 j + 1] x), the inner product of a feed-forward (SPEC 4, 6)
 struct Params {
     n: u32,         // rows of W in this piece
     k4: u32,        // columns of W / 4
     x_offset4: u32, // of row 0 in x, / 4
     x_stride4: u32,
-    y_offset: u32,  // of column 0 of this piece in row 0 of y
+    y_offset: u32,  // of this piece's first output in row 0 of y
     y_stride: u32,
     add: u32,       // 1: y += result, 0: y = result
     bias: u32,      // 1: there is a bias
+    eps: f32,       // of the norm
 }
 @group(0) @binding(0) var<uniform> p: Params;
 // binding 1: w                                                          [n, k]
 @group(0) @binding(2) var<storage, read> x: array<vec4<f32>>;         // [rows, k] at x_offset, x_stride
 @group(0) @binding(3) var<storage, read> b: array<f32>;               // [n]
-@group(0) @binding(4) var<storage, read_write> y: array<f32>;         // [rows, n] at y_offset, y_stride
+@group(0) @binding(4) var<storage, read> scale: array<vec4<f32>>;     // [k], of the norm
+@group(0) @binding(5) var<storage, read_write> y: array<f32>;         // [rows, n], or [rows, n / 2] if gated, at y_offset, y_stride
 
-// Rows of W a workgroup takes; 4 * teams keeps every team busy once.
+// Rows of W a workgroup takes; TEAM_ROWS * teams keeps every team busy once.
 override ROWS: u32 = 32u;
+// Rows of W a team takes at a time: 4 or 8.
+override TEAM_ROWS: u32 = 4u;
+
+var<private> x0: u32;             // where the row of x begins
+var<private> squares: vec4<f32>;  // of the values of x that this lane has seen
+
+// Four values of x on their way into the product.
+fn x_value(i: u32) -> vec4<f32> {
+    let v = x[x0 + i];
+    if NORM {
+        squares += v * v;
+        return v * scale[i];
+    }
+    return v;
+}
 
 fn put(row: u32, n: u32, value: f32) {
     if n < p.n {
@@ -32,35 +52,88 @@ fn put(row: u32, n: u32, value: f32) {
     }
 }
 
+// The output of rows n, n + 1 of W.
+fn put_gated(row: u32, n: u32, gate: f32, up: f32) {
+    if n < p.n {
+        y[p.y_offset + row * p.y_stride + n / 2u] = gate / (1.0 + exp(-gate)) * up;
+    }
+}
+
+// The outputs of rows n .. n + 3 of W.
+fn put4(row: u32, n: u32, s: vec4<f32>) {
+    if GATED {
+        put_gated(row, n, s.x, s.y);
+        put_gated(row, n + 2u, s.z, s.w);
+    } else {
+        put(row, n, s.x);
+        put(row, n + 1u, s.y);
+        put(row, n + 2u, s.z);
+        put(row, n + 3u, s.w);
+    }
+}
+
+// The number of a row of W. Rows past the end of the piece are computed as its last one and not written.
+fn row_of(n: u32) -> u32 {
+    return min(n, p.n - 1u);
+}
+
+fn sums(a: vec4<f32>, b: vec4<f32>, c: vec4<f32>, d: vec4<f32>) -> vec4<f32> {
+    let one = vec4<f32>(1.0);
+    return team_sum(vec4<f32>(dot(a, one), dot(b, one), dot(c, one), dot(d, one)));
+}
+
 fn run(group: vec3<u32>, lane: u32) {
-    let x0 = p.x_offset4 + group.y * p.x_stride4;
-    let rounds = (ROWS + 4u * teams - 1u) / (4u * teams);
+    x0 = p.x_offset4 + group.y * p.x_stride4;
+    let blocks = p.k4 / BLOCK4;
+    let rounds = (ROWS + TEAM_ROWS * teams - 1u) / (TEAM_ROWS * teams);
     for (var round = 0u; round < rounds; round++) {
-        let local = 4u * (round * teams + team);
-        // Teams past the end of the piece compute its last rows once more and write nothing.
+        let local = TEAM_ROWS * (round * teams + team);
         let n = group.x * ROWS + local;
-        let r0 = min(n, p.n - 1u) * p.k4;
-        let r1 = min(n + 1u, p.n - 1u) * p.k4;
-        let r2 = min(n + 2u, p.n - 1u) * p.k4;
-        let r3 = min(n + 3u, p.n - 1u) * p.k4;
+        let n0 = row_of(n);
+        let n1 = row_of(n + 1u);
+        let n2 = row_of(n + 2u);
+        let n3 = row_of(n + 3u);
+        let n4 = row_of(n + 4u);
+        let n5 = row_of(n + 5u);
+        let n6 = row_of(n + 6u);
+        let n7 = row_of(n + 7u);
         var a0 = vec4<f32>();
         var a1 = vec4<f32>();
         var a2 = vec4<f32>();
         var a3 = vec4<f32>();
-        for (var i = team_lane; i < p.k4; i += team_size) {
-            let v = x[x0 + i];
-            a0 += v * weights(r0 + i);
-            a1 += v * weights(r1 + i);
-            a2 += v * weights(r2 + i);
-            a3 += v * weights(r3 + i);
+        var a4 = vec4<f32>();
+        var a5 = vec4<f32>();
+        var a6 = vec4<f32>();
+        var a7 = vec4<f32>();
+        squares = vec4<f32>();
+        for (var i = team_lane; i < blocks; i += team_size) {
+            let v = load_block(i);
+            a0 += products(n0 * blocks, n0, i, v);
+            a1 += products(n1 * blocks, n1, i, v);
+            a2 += products(n2 * blocks, n2, i, v);
+            a3 += products(n3 * blocks, n3, i, v);
+            if TEAM_ROWS > 4u {
+                a4 += products(n4 * blocks, n4, i, v);
+                a5 += products(n5 * blocks, n5, i, v);
+                a6 += products(n6 * blocks, n6, i, v);
+                a7 += products(n7 * blocks, n7, i, v);
+            }
         }
-        let one = vec4<f32>(1.0);
-        let s = team_sum(vec4<f32>(dot(a0, one), dot(a1, one), dot(a2, one), dot(a3, one)));
+        var r = 1.0;
+        if NORM {
+            let mean = dot(team_sum(squares), vec4<f32>(1.0)) / f32(4u * p.k4);
+            r = 1.0 / sqrt(mean + p.eps);
+        }
+        let low = r * sums(a0, a1, a2, a3);
+        var high = vec4<f32>();
+        if TEAM_ROWS > 4u {
+            high = r * sums(a4, a5, a6, a7);
+        }
         if team_lane == 0u && local < ROWS {
-            put(group.y, n, s.x);
-            put(group.y, n + 1u, s.y);
-            put(group.y, n + 2u, s.z);
-            put(group.y, n + 3u, s.w);
+            put4(group.y, n, low);
+            if TEAM_ROWS > 4u {
+                put4(group.y, n + 4u, high);
+            }
         }
     }
 }

@@ -1,57 +1,82 @@
-// Rotates queries and keys by their positions (rotate-half RoPE, SPEC 6), and lays keys and values down in the KV cache.
+// Queries, keys and values of new positions, on their way to attention (SPEC 6): queries and keys go through their norm, if they
+// have one, and are rotated by their positions (rotate-half RoPE); keys and values are laid down in the KV cache.
+// A workgroup takes one group of a row: heads that share a norm, or else one head; the last workgroup of a row takes the values.
 // The angles come from a table that the host computes in f64: sin and cos of large arguments are poor on most devices.
 struct Params {
-    count: u32,     // rows handled here
-    first: u32,     // the first of them within the tables of this call
+    first: u32,         // the first row handled here, within the tables of this call
     heads: u32,
     kv_heads: u32,
-    half_dim: u32,  // head width / 2
-    q_offset: u32,  // of row 0's queries in qk
-    k_offset: u32,  // of row 0's keys in qk
-    qk_stride: u32,
-    v_offset: u32,  // of row 0's values in v
-    v_stride: u32,
-    kv_row: u32,    // row of the cache segment that takes the first row
+    half_dim: u32,      // head width / 2
+    q_group: u32,       // query heads of a group
+    k_group: u32,       // key heads of a group
+    norm: u32,          // 1: rms(x) * scale before the rotation
+    q_offset: u32,      // of row 0's queries in qkv
+    k_offset: u32,      // of row 0's keys
+    v_offset: u32,      // of row 0's values
+    stride: u32,        // from row to row of qkv
+    kv_row: u32,        // row of the cache segment that takes the first row
+    eps: f32,           // of the norm
 }
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> qk: array<f32>;              // [rows, ...] at q_offset, k_offset, qk_stride
-@group(0) @binding(2) var<storage, read> v: array<f32>;               // [rows, ...] at v_offset, v_stride
-@group(0) @binding(3) var<storage, read> cos_sin: array<vec2<f32>>;   // [rows, half_dim]
-@group(0) @binding(4) var<storage, read_write> q: array<f32>;         // [rows, heads, 2 half_dim], rotated
-@group(0) @binding(5) var<storage, read_write> kv: array<f32>;        // [segment rows, 2, kv_heads, 2 half_dim]
+@group(0) @binding(1) var<storage, read> qkv: array<f32>;             // [rows, ...] at q_offset, k_offset, v_offset, stride
+@group(0) @binding(2) var<storage, read> q_scale: array<f32>;         // [q_group, 2 half_dim]
+@group(0) @binding(3) var<storage, read> k_scale: array<f32>;         // [k_group, 2 half_dim]
+@group(0) @binding(4) var<storage, read> cos_sin: array<vec2<f32>>;   // [rows, half_dim]
+@group(0) @binding(5) var<storage, read_write> q: array<f32>;         // [rows, heads, 2 half_dim], rotated
+@group(0) @binding(6) var<storage, read_write> kv: array<f32>;        // [segment rows, 2, kv_heads, 2 half_dim]
 
-@compute @workgroup_size(64)
-fn main(@builtin(global_invocation_id) id: vec3<u32>) {
-    if id.y >= p.count {
-        return;
-    }
-    let row = p.first + id.y;
+fn run(group: vec3<u32>, lane: u32) {
+    let row = p.first + group.y;
     let dim = 2u * p.half_dim;
     let kv_dim = p.kv_heads * dim;
-    let cache = (p.kv_row + id.y) * 2u * kv_dim;
-    let head = id.x / p.half_dim;
-    let i = id.x % p.half_dim;
-    if head < p.heads + p.kv_heads {
-        let is_key = head >= p.heads;
-        let local_head = select(head, head - p.heads, is_key);
-        let source = row * p.qk_stride + select(p.q_offset, p.k_offset, is_key) + local_head * dim + i;
-        let a = qk[source];
-        let b = qk[source + p.half_dim];
+    let cache = (p.kv_row + group.y) * 2u * kv_dim;
+    let q_groups = p.heads / p.q_group;
+    let k_groups = p.kv_heads / p.k_group;
+    if group.x >= q_groups + k_groups {
+        let source = row * p.stride + p.v_offset;
+        for (var i = lane; i < kv_dim; i += WORKGROUP) {
+            kv[cache + kv_dim + i] = qkv[source + i];
+        }
+        return;
+    }
+    let is_key = group.x >= q_groups;
+    let heads = select(p.q_group, p.k_group, is_key);
+    let first_head = select(group.x, group.x - q_groups, is_key) * heads;
+    let source = row * p.stride + select(p.q_offset, p.k_offset, is_key) + first_head * dim;
+    var r = 1.0;
+    if p.norm != 0u {
+        var squares = 0.0;
+        for (var i = lane; i < heads * dim; i += WORKGROUP) {
+            let v = qkv[source + i];
+            squares += v * v;
+        }
+        r = 1.0 / sqrt(workgroup_sum(vec4<f32>(squares, 0.0, 0.0, 0.0)).x / f32(heads * dim) + p.eps);
+    }
+    for (var pair = lane; pair < heads * p.half_dim; pair += WORKGROUP) {
+        let i = pair % p.half_dim;
+        let at = pair / p.half_dim * dim + i;
+        var a = qkv[source + at];
+        var b = qkv[source + at + p.half_dim];
+        if p.norm != 0u {
+            if is_key {
+                a *= r * k_scale[at];
+                b *= r * k_scale[at + p.half_dim];
+            } else {
+                a *= r * q_scale[at];
+                b *= r * q_scale[at + p.half_dim];
+            }
+        }
         let cs = cos_sin[row * p.half_dim + i];
         let ra = a * cs.x - b * cs.y;
         let rb = b * cs.x + a * cs.y;
         if is_key {
-            kv[cache + local_head * dim + i] = ra;
-            kv[cache + local_head * dim + i + p.half_dim] = rb;
+            let to = cache + first_head * dim + at;
+            kv[to] = ra;
+            kv[to + p.half_dim] = rb;
         } else {
-            let to = (row * p.heads + head) * dim + i;
+            let to = (row * p.heads + first_head) * dim + at;
             q[to] = ra;
             q[to + p.half_dim] = rb;
         }
-    } else if head < p.heads + 2u * p.kv_heads {
-        let at = (head - p.heads - p.kv_heads) * dim + i;
-        let source = row * p.v_stride + p.v_offset + at;
-        kv[cache + kv_dim + at] = v[source];
-        kv[cache + kv_dim + at + p.half_dim] = v[source + p.half_dim];
     }
 }

@@ -41,7 +41,7 @@ pub fn vocabulary() -> Vocabulary {
 pub fn load_on(engine: &Engine, dir: &Path, format: WeightFormat) -> Model {
     let checkpoint = Checkpoint::open(dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
     let mut options = LoadOptions::default();
-    options.format = Some(format);
+    options.formats = format.into();
     options.vocabulary = checkpoint.config().add_expanded_embeddings.then(vocabulary);
     block_on(Model::load(engine, &checkpoint, options, &mut |_, _| true))
         .unwrap_or_else(|e| panic!("{}: {e}", dir.display()))

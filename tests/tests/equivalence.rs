@@ -214,7 +214,7 @@ fn f16_weights_stay_close() {
     let exact = load_on(engine(), &dir, WeightFormat::F32);
     let halves = load_on(engine(), &dir, WeightFormat::F16);
     let (mut a, mut b) = (session_with(&exact, &text(200)), session_with(&halves, &text(200)));
-    // The checkpoint's own weights are f16: nothing is lost, whatever the format on the device.
-    assert_eq!(logits(&mut a), logits(&mut b));
+    // The checkpoint's own weights are f16: nothing is lost, whatever the format on the device. But products add up in another order.
+    assert_close("f16", &logits(&mut a), &logits(&mut b), OTHER_GROUPING);
     assert_eq!(greedy(&mut a, 24), greedy(&mut b, 24));
 }

@@ -12,6 +12,8 @@ mod heads;
 mod mlstm;
 #[path = "kernels/rows.rs"]
 mod rows;
+#[path = "kernels/sample.rs"]
+mod sample;
 
 #[test]
 fn gather_rows() {
@@ -51,6 +53,16 @@ fn attention() {
 #[test]
 fn boundary() {
     heads::boundary();
+}
+
+#[test]
+fn sample() {
+    sample::sample();
+}
+
+#[test]
+fn mlstm_cell() {
+    mlstm::cell();
 }
 
 #[test]

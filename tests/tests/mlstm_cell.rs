@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use bolmo_runtime::testing::run_kernel;
 use bolmo_runtime::{WeightFormat, block_on};
+use bolmo_shaders::Fusion;
 use bolmo_shaders::KernelId;
 use bolmo_shaders::params::{MlstmChunkOut, MlstmChunkScan, MlstmChunkState, MlstmGates, MlstmNorm, MlstmStep, Params};
 use bolmo_shaders::table::{MLSTM_CHUNK, MLSTM_CHUNK_OUT_TILE, WORKGROUP};
@@ -29,7 +30,8 @@ fn read(name: &str) -> Tensors {
 
 fn run<P: Params>(id: KernelId, params: &P, bindings: &[&[f32]], grid: [usize; 3]) -> Vec<Vec<f32>> {
     let bindings: Vec<&[u8]> = bindings.iter().map(|values| bytemuck::cast_slice(values)).collect();
-    let out = block_on(run_kernel(engine(), id, WeightFormat::F32, params, &bindings, grid)).expect("a dispatch");
+    let out = block_on(run_kernel(engine(), id, (WeightFormat::F32, Fusion::default()), params, &bindings, grid))
+        .expect("a dispatch");
     out.iter().map(|bytes| bytemuck::pod_collect_to_vec(bytes)).collect()
 }
 

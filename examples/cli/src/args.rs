@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use bolmo_runtime::Formats;
 use bolmo_runtime::checkpoint::DType;
 use bolmo_runtime::init::Preset;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
@@ -49,9 +50,12 @@ pub struct Common {
     /// Which adapter computes: a part of its name, its number in `bolmo devices`, or `software`
     #[arg(long, value_name = "NAME|INDEX|software", global = true, default_value = "auto", hide_default_value = true)]
     pub adapter: String,
-    /// How matrices are kept on the adapter
-    #[arg(long, value_name = "FORMAT", global = true, value_enum, default_value_t = Quantize::F32)]
-    pub quantize: Quantize,
+    /// How matrices are kept on the adapter: f32, f16, q8 or q4; parts may differ, as in q4,local=q8.
+    ///
+    /// f32 is exact, f16 takes half the memory, q8 a little more than a quarter, q4 about a seventh. The parts are `local` (what runs
+    /// once a byte), `global` (what runs once a patch) and `embeddings`.
+    #[arg(long, value_name = "FORMAT", global = true, default_value_t = Formats::default(), value_parser = numbers::formats)]
+    pub quantize: Formats,
     /// Base of the rotary frequencies, instead of the checkpoint's
     #[arg(long, value_name = "X", global = true, allow_negative_numbers = true, value_parser = numbers::rope_theta)]
     pub rope_theta: Option<f64>,
@@ -61,21 +65,6 @@ pub struct Common {
     /// No progress, statistics or warnings on standard error
     #[arg(long, short, global = true)]
     pub quiet: bool,
-}
-
-/// How matrices are kept on the adapter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Quantize {
-    /// Exact
-    F32,
-    /// Half the memory
-    F16,
-    /// Not in this version
-    #[value(hide = true)]
-    Q8,
-    /// Not in this version
-    #[value(hide = true)]
-    Q4,
 }
 
 /// The commands.

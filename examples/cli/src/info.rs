@@ -13,9 +13,6 @@ use crate::args::Common;
 use crate::load;
 use crate::output::{Outcome, count, one_line, size, write, write_json};
 
-/// Formats that weights can be kept in, and their names on the command line.
-const FORMATS: [(&str, WeightFormat); 2] = [("f32", WeightFormat::F32), ("f16", WeightFormat::F16)];
-
 /// Runs the command.
 pub fn run(common: &Common) -> Outcome {
     let checkpoint = load::checkpoint(common)?;
@@ -111,8 +108,10 @@ impl<'a> Facts<'a> {
             .iter()
             .map(|(name, (tensors, bytes))| (name.clone(), json!({ "tensors": tensors, "bytes": bytes })))
             .collect();
-        let memory: serde_json::Map<String, Value> =
-            FORMATS.iter().map(|&(name, format)| (name.to_owned(), json!(device_bytes(c, format)))).collect();
+        let memory: serde_json::Map<String, Value> = WeightFormat::ALL
+            .map(|format| (format.name().to_owned(), json!(device_bytes(c, format))))
+            .into_iter()
+            .collect();
         let vocabulary = match &self.vocabulary {
             Subwords::NotNeeded => json!({ "status": "not needed" }),
             Subwords::Missing => json!({ "status": "missing", "needed": c.original_identifier }),
@@ -157,8 +156,8 @@ impl<'a> Facts<'a> {
         for (dtype, (tensors, bytes)) in &self.dtypes {
             line("stored", format!("{tensors} tensors of {dtype}, {}", size(*bytes)));
         }
-        for (name, format) in FORMATS {
-            line("memory", format!("{} with --quantize {name}", size(device_bytes(c, format))));
+        for format in WeightFormat::ALL {
+            line("memory", format!("{} with --quantize {}", size(device_bytes(c, format)), format.name()));
         }
         line("memory per session", format!("{}, and {}", size(self.config.state_bytes()), self.growth()));
         line("hidden size", count(c.hidden_size as u64));

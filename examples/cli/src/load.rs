@@ -7,10 +7,10 @@ use std::path::Path;
 use bolmo_runtime::checkpoint::MemoryFile;
 use bolmo_runtime::{
     AdapterChoice, Checkpoint, Engine, EngineOptions, Error, ErrorKind, LoadOptions, Model, Result, Vocabulary,
-    WeightFormat, block_on,
+    block_on,
 };
 
-use crate::args::{Common, Quantize};
+use crate::args::Common;
 use crate::output::note;
 use crate::progress::Progress;
 
@@ -59,22 +59,10 @@ pub fn vocabulary(common: &Common) -> Result<Option<Vocabulary>> {
     }
 }
 
-/// How matrices are to be kept.
-pub fn format(quantize: Quantize) -> Result<WeightFormat> {
-    match quantize {
-        Quantize::F32 => Ok(WeightFormat::F32),
-        Quantize::F16 => Ok(WeightFormat::F16),
-        Quantize::Q8 | Quantize::Q4 => Err(Error::new(
-            ErrorKind::Unsupported,
-            "--quantize q8 and q4 come with a later version; use --quantize f16",
-        )),
-    }
-}
-
 /// Opens the adapter and loads the model. `stop` is asked now and then whether to give up.
 pub fn model(common: &Common, stop: &(dyn Fn() -> bool + Sync)) -> Result<Model> {
     let mut options = LoadOptions::default();
-    options.format = Some(format(common.quantize)?);
+    options.formats = common.quantize;
     let checkpoint = checkpoint(common)?;
     if checkpoint.config().add_expanded_embeddings {
         options.vocabulary = vocabulary(common)?;

@@ -33,8 +33,6 @@ fn main() -> ExitCode {
 }
 
 fn run(common: &Common, command: Command) -> Outcome {
-    // Before any work, and for every command alike.
-    load::format(common.quantize)?;
     match command {
         Command::Generate(args) => generate::run(common, &args),
         Command::Score(args) => score::run(common, &args),

@@ -3,6 +3,8 @@
 use std::fmt::Display;
 use std::str::FromStr;
 
+use bolmo_runtime::Formats;
+
 /// Reads a number and checks it; `range` finishes the sentence "expected …".
 fn ranged<T: FromStr + Display>(text: &str, range: &str, fits: impl Fn(&T) -> bool) -> Result<T, String> {
     text.trim().parse().ok().filter(fits).ok_or_else(|| format!("expected {range}"))
@@ -46,6 +48,11 @@ pub fn share(text: &str) -> Result<f32, String> {
 /// Above 0, up to 1.
 pub fn share_above_zero(text: &str) -> Result<f32, String> {
     ranged(text, "a number above 0 and up to 1", |x: &f32| *x > 0.0 && *x <= 1.0)
+}
+
+/// Formats of weights.
+pub fn formats(text: &str) -> Result<Formats, String> {
+    text.parse().map_err(|error: bolmo_runtime::Error| error.message().to_owned())
 }
 
 /// A base of rotary frequencies.

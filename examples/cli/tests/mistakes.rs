@@ -42,7 +42,7 @@ fn wrong_usage() {
         ("--seed", &["-1", "1.5", "18446744073709551616"]),
         ("--boundary-bias", &["nan", "x"]),
         ("--logit-bias", &["x", "xy=1", "x=y", "0x100=1"]),
-        ("--quantize", &["f8"]),
+        ("--quantize", &["f8", "", "q8,", "q8,head=q4", "local=q8", "q4,local"]),
         ("--rope-theta", &["0", "-5", "x"]),
         ("--color", &["red"]),
     ] {
@@ -120,10 +120,8 @@ fn files_that_are_not_there_or_not_what_they_should_be() {
         with(&["--subwords"], "nowhere", "nowhere");
         with(&["--subwords"], "file", "JSON");
         with(&["--subwords"], "folder", "tokenizer.json");
-        with(&["--quantize", "q8", "--model"], "bare", "later version");
     }
     fail(&["generate", "a", "--model", &path("bare")], 1, "allenai/dolma2-tokenizer");
-    fail(&["generate", "a", "--quantize", "q4"], 1, "f16");
     fail(&["generate", "--prompt-file", &path("nowhere")], 1, "nowhere");
     fail(&["generate", "--prompt-file", &path("folder")], 1, "folder");
     fail(&["score", "--file", &path("nowhere")], 1, "nowhere");

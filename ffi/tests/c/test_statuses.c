@@ -47,16 +47,18 @@ static void paths(void) {
     CHECK(unlink(link) == 0 && rmdir(folder) == 0);
 }
 
-static void unsupported(demo_model demo) {
+/* Every format is taken, and each takes less memory than the one before. */
+static void formats(demo_model demo) {
     bolmo_load_options *options = NULL;
-    uint64_t bytes = 0;
+    uint64_t before = UINT64_MAX, bytes = 0;
     CHECK_OK(bolmo_load_options_create(&options));
-    CHECK_STATUS(BOLMO_UNSUPPORTED, bolmo_load_options_set_format(options, BOLMO_Q8));
-    CHECK_SAYS("Q8");
-    CHECK_STATUS(BOLMO_UNSUPPORTED, bolmo_load_options_set_format(options, BOLMO_Q4));
-    CHECK_STATUS(BOLMO_UNSUPPORTED, bolmo_checkpoint_device_bytes(demo.checkpoint, BOLMO_Q8, &bytes));
-    CHECK_STATUS(BOLMO_UNSUPPORTED, bolmo_checkpoint_device_bytes(demo.checkpoint, BOLMO_Q4, &bytes));
-    CHECK(bytes == 0);
+    for (int32_t format = BOLMO_F32; format <= BOLMO_Q4; format++) {
+        CHECK_OK(bolmo_load_options_set_format(options, format));
+        CHECK_OK(bolmo_checkpoint_device_bytes(demo.checkpoint, format, &bytes));
+        CHECK(bytes > 0 && bytes < before);
+        before = bytes;
+    }
+    CHECK_INVALID(bolmo_load_options_set_format(options, BOLMO_Q4 + 1));
     bolmo_load_options_delete(options);
 }
 
@@ -200,7 +202,7 @@ int main(int argc, char **argv) {
     not_found();
     paths();
     demo_model demo = open_demo();
-    unsupported(demo);
+    formats(demo);
     tokenizers(demo);
     cancelled(demo);
     another_model(demo);

@@ -13,6 +13,12 @@ pub struct Capabilities {
     pub reduce: Reduce,
     /// Rows of a matrix that one workgroup of `matvec` takes.
     pub matvec_rows: u32,
+    /// Rows of a matrix that a team of lanes of `matvec` takes at a time.
+    pub matvec_team_rows: u32,
+    /// Up to this width of x a norm in front of a `matvec` is part of it: every team goes over x once more, instead of one more dispatch.
+    pub fused_norm_width: usize,
+    /// Lanes of a workgroup of `mlstm_cell`.
+    pub cell_lanes: u32,
     /// Up to this many rows a product is a `matvec` and the mLSTM recurrent; above, `matmul` and chunkwise.
     pub few_rows: usize,
     /// Bytes of a prompt that one submission handles at most.
@@ -36,10 +42,13 @@ impl Capabilities {
             _ if subgroups.is_some() => Reduce::Subgroup,
             _ => Reduce::Workgroup,
         };
+        let matvec_team_rows = if adapter.is_software() { 8 } else { 4 };
         let matvec_rows = match (reduce, subgroups) {
-            // four rows for each subgroup of a workgroup
-            (Reduce::Subgroup, Some((min, _))) => 4 * (bolmo_shaders::table::WORKGROUP / min.max(1)).max(1),
-            _ => 32,
+            // as many for each subgroup of a workgroup
+            (Reduce::Subgroup, Some((min, _))) => {
+                matvec_team_rows * (bolmo_shaders::table::WORKGROUP / min.max(1)).max(1)
+            }
+            _ => 8 * matvec_team_rows,
         };
         // On a CPU a matvec reads the weights from its caches again for every row, and beats the tiles of matmul for longer.
         let few_rows = if adapter.is_software() { 24 } else { 8 };
@@ -50,6 +59,11 @@ impl Capabilities {
         Self {
             reduce,
             matvec_rows,
+            matvec_team_rows,
+            // On a CPU a dispatch costs about as much as a matrix of 50 000 weights, and the scales of a norm are loads like those.
+            fused_norm_width: if adapter.is_software() { 512 } else { usize::MAX },
+            // Large devices have few heads to go round and much to wait for: more lanes share a head's state.
+            cell_lanes: if adapter.is_software() { 64 } else { 256 },
             few_rows: options.few_rows.unwrap_or(few_rows),
             prefill_bytes: options.prefill_bytes.unwrap_or(prefill_bytes).clamp(1, 4096),
             prefill_products,

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};
 
-use bolmo_shaders::{Access, KernelId, Variant};
+use bolmo_shaders::table::{GUARD_BINDING, SCALES_BINDING};
+use bolmo_shaders::{Access, KernelId, Variant, WeightFormat};
 
 use super::capabilities::Capabilities;
 
@@ -18,12 +19,15 @@ pub(super) struct Pipeline {
 pub(super) struct Pipelines {
     device: wgpu::Device,
     matvec_rows: u32,
+    matvec_team_rows: u32,
+    cell_lanes: u32,
     made: Mutex<HashMap<(KernelId, Variant), Pipeline>>,
 }
 
 impl Pipelines {
     pub(super) fn new(device: &wgpu::Device, capabilities: &Capabilities) -> Self {
-        Self { device: device.clone(), matvec_rows: capabilities.matvec_rows, made: Mutex::default() }
+        let &Capabilities { matvec_rows, matvec_team_rows, cell_lanes, .. } = capabilities;
+        Self { device: device.clone(), matvec_rows, matvec_team_rows, cell_lanes, made: Mutex::default() }
     }
 
     fn made(&self) -> MutexGuard<'_, HashMap<(KernelId, Variant), Pipeline>> {
@@ -59,6 +63,10 @@ impl Pipelines {
             let read_only = b.access == Access::Read;
             buffer(i, wgpu::BufferBindingType::Storage { read_only }, false, None)
         }));
+        let guard = kernel.guard.then_some(GUARD_BINDING);
+        let scales = variant.weights.is_some_and(WeightFormat::has_scales).then_some(SCALES_BINDING);
+        let read = wgpu::BufferBindingType::Storage { read_only: true };
+        entries.extend(guard.into_iter().chain(scales).map(|i| buffer(i, read, false, None)));
         let layout = self
             .device
             .create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: Some(&label), entries: &entries });
@@ -76,8 +84,13 @@ impl Pipelines {
         // what the parameters say, which the property tests hold each kernel to, and the stages derive parameters and bindings
         // from the same sizes. Checks on the device would double the time of a matrix product (REJECTED.md).
         let module = unsafe { self.device.create_shader_module_trusted(descriptor, checks) };
-        let constants: &[(&str, f64)] =
-            if id == KernelId::MatVec { &[("ROWS", f64::from(self.matvec_rows))] } else { &[] };
+        let constants: &[(&str, f64)] = match id {
+            KernelId::MatVec => {
+                &[("ROWS", f64::from(self.matvec_rows)), ("TEAM_ROWS", f64::from(self.matvec_team_rows))]
+            }
+            KernelId::MlstmCell => &[("LANES", f64::from(self.cell_lanes))],
+            _ => &[],
+        };
         let pipeline = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label: Some(&label),
             layout: Some(&pipeline_layout),

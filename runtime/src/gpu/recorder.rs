@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bolmo_shaders::params::Params;
-use bolmo_shaders::{KernelId, Variant, WeightFormat};
+use bolmo_shaders::table::{GUARD_BINDING, SCALES_BINDING};
+use bolmo_shaders::{Fusion, KernelId, Variant, WeightFormat};
 
 use super::device::Gpu;
 use super::memory::Slice;
@@ -27,11 +28,36 @@ fn entry(binding: u32, slice: &Slice, size: u64) -> wgpu::BindGroupEntry<'_> {
     wgpu::BindGroupEntry { binding, resource: wgpu::BindingResource::Buffer(buffer) }
 }
 
+/// Which of a kernel's forms to dispatch, and the scales of its matrix if the format has them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Form<'a> {
+    pub(crate) format: WeightFormat,
+    pub(crate) fusion: Fusion,
+    pub(crate) scales: Option<&'a Slice>,
+}
+
+impl From<WeightFormat> for Form<'_> {
+    fn from(format: WeightFormat) -> Self {
+        Self { format, fusion: Fusion::default(), scales: None }
+    }
+}
+
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct BindingsKey {
     kernel: KernelId,
     variant: Variant,
+    /// Those of the table, then those with fixed numbers.
     slices: Vec<Slice>,
+}
+
+impl BindingsKey {
+    /// Binding numbers of the slices.
+    fn numbers(&self) -> impl Iterator<Item = u32> {
+        let row = self.kernel.kernel();
+        let guard = row.guard.then_some(GUARD_BINDING);
+        let scales = self.variant.weights.is_some_and(WeightFormat::has_scales).then_some(SCALES_BINDING);
+        (1..=row.bindings.len() as u32).chain(guard).chain(scales)
+    }
 }
 
 /// A list of commands for one device, with what it takes to repeat such lists cheaply.
@@ -45,6 +71,8 @@ pub(crate) struct Recorder {
     /// Bind groups are made once for each set of buffers.
     bind_groups: HashMap<BindingsKey, (Pipeline, wgpu::BindGroup)>,
     readable: Option<Slice>,
+    /// The flag that guarded dispatches go by: one that never halts.
+    guard: Slice,
     /// Dispatches submitted so far.
     dispatches: u64,
 }
@@ -58,6 +86,7 @@ impl Recorder {
             params_buffer: gpu.allocate_uniform(BLOCK * BLOCKS).await?,
             bind_groups: HashMap::new(),
             readable: None,
+            guard: gpu.allocate("a flag", 4).await?,
             dispatches: 0,
         })
     }
@@ -76,12 +105,12 @@ impl Recorder {
         self.bind_groups.clear();
     }
 
-    /// Records one dispatch of `kernel` over `grid` workgroups. `slices` are its storage bindings in the table's order; `format` is
-    /// that of its matrix, if it has one. An empty grid records nothing.
-    pub(crate) fn dispatch<P: Params>(
+    /// Records one dispatch of `kernel` over `grid` workgroups. `slices` are its storage bindings in the table's order; `form` says
+    /// how its matrix is kept, if it has one. An empty grid records nothing.
+    pub(crate) fn dispatch<'a, P: Params>(
         &mut self,
         kernel: KernelId,
-        format: WeightFormat,
+        form: impl Into<Form<'a>>,
         params: &P,
         slices: &[&Slice],
         grid: [usize; 3],
@@ -90,6 +119,7 @@ impl Recorder {
             return Ok(());
         }
         let row = kernel.kernel();
+        let Form { format, fusion, scales } = form.into();
         debug_assert_eq!(row.params, P::LAYOUT, "{}: parameters of another kernel", row.stem);
         if slices.len() != row.bindings.len() {
             return Err(Error::internal(format!(
@@ -109,7 +139,11 @@ impl Recorder {
         if self.params.len() as u64 == BLOCK * BLOCKS {
             self.submit()?;
         }
-        let (pipeline, bindings) = self.bind_group(kernel, row.variant(format, self.gpu.capabilities.reduce), slices);
+        let variant = row.variant(format, self.gpu.capabilities.reduce, fusion);
+        let scales = scales.filter(|_| variant.weights.is_some_and(WeightFormat::has_scales));
+        let guard = row.guard.then_some(&self.guard);
+        let slices = slices.iter().copied().chain(guard).chain(scales).cloned().collect();
+        let (pipeline, bindings) = self.bind_group(BindingsKey { kernel, variant, slices })?;
         let at = self.params.len();
         self.params.extend_from_slice(bytemuck::bytes_of(params));
         self.params.resize(at + BLOCK as usize, 0);
@@ -117,27 +151,24 @@ impl Recorder {
         Ok(())
     }
 
-    fn bind_group(
-        &mut self,
-        kernel: KernelId,
-        variant: Variant,
-        slices: &[&Slice],
-    ) -> (wgpu::ComputePipeline, wgpu::BindGroup) {
-        let key = BindingsKey { kernel, variant, slices: slices.iter().map(|&s| s.clone()).collect() };
+    fn bind_group(&mut self, key: BindingsKey) -> Result<(wgpu::ComputePipeline, wgpu::BindGroup)> {
+        if key.numbers().count() != key.slices.len() {
+            return Err(Error::internal(format!("{}: a matrix without its scales", key.kernel.kernel().stem)));
+        }
         let gpu = &self.gpu;
         let params = &self.params_buffer;
         let (pipeline, group) = self.bind_groups.entry(key).or_insert_with_key(|key| {
-            let pipeline = gpu.pipelines.get(kernel, variant);
-            let mut entries = vec![entry(0, params, kernel.kernel().params.size as u64)];
-            entries.extend((1u32..).zip(&key.slices).map(|(i, s)| entry(i, s, s.size)));
+            let pipeline = gpu.pipelines.get(key.kernel, key.variant);
+            let mut entries = vec![entry(0, params, key.kernel.kernel().params.size as u64)];
+            entries.extend(key.numbers().zip(&key.slices).map(|(i, s)| entry(i, s, s.size)));
             let group = gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
-                label: Some(kernel.kernel().stem),
+                label: Some(key.kernel.kernel().stem),
                 layout: &pipeline.layout,
                 entries: &entries,
             });
             (pipeline, group)
         });
-        (pipeline.pipeline.clone(), group.clone())
+        Ok((pipeline.pipeline.clone(), group.clone()))
     }
 
     /// Records a copy of the whole of `from` to the beginning of `to`. Both begin at multiples of 4 bytes, in different buffers.

@@ -1,10 +1,12 @@
 //! A local layer: mLSTM and feed-forward, both behind a norm and added to the stream (SPEC 4). Encoder and decoder share it.
 
-use bolmo_shaders::params::{MlstmChunkOut, MlstmChunkScan, MlstmChunkState, MlstmGates, MlstmNorm, MlstmStep};
-use bolmo_shaders::table::{MLSTM_CHUNK, MLSTM_CHUNK_OUT_TILE, WORKGROUP};
+use bolmo_shaders::params::{
+    MlstmCell, MlstmChunkOut, MlstmChunkScan, MlstmChunkState, MlstmGates, MlstmNorm, MlstmStep,
+};
+use bolmo_shaders::table::{MLSTM_CELL_MAX_DV, MLSTM_CHUNK, MLSTM_CHUNK_OUT_TILE, WORKGROUP};
 use bolmo_shaders::{KernelId, WeightFormat};
 
-use super::{Context, Rows};
+use super::{Context, Norm, Rows};
 use crate::error::Result;
 use crate::state::LayerState;
 use crate::weights::LocalLayer;
@@ -19,16 +21,46 @@ pub(super) fn local_layer(cx: &mut Context<'_>, w: &LocalLayer, state: &LayerSta
     let ws = cx.workspace;
     let d = cx.config.hidden_size;
     let eps = cx.config.rms_norm_eps;
-    let (x, u) = (Rows::new(&ws.x, d, 0), Rows::new(&ws.u, d, 0));
+    let x = Rows::new(&ws.x, d, 0);
 
-    cx.norm(&w.pre_xlstm_norm, eps, x, u, bytes, 1, d, false)?;
-    cx.linear(&w.projections, u, Rows::new(&ws.projections, ws.local_width, 0), bytes, false)?;
-    mlstm(cx, state, bytes)?;
-    head_norm(cx, w, bytes)?;
+    let norm = Norm { scale: &w.pre_xlstm_norm, eps };
+    cx.norm_linear(norm, &w.projections, x, Rows::new(&ws.projections, ws.local_width, 0), bytes)?;
+    let few = bytes <= cx.recorder.gpu().capabilities.few_rows;
+    if few && cx.config.mlstm_value_dim() <= MLSTM_CELL_MAX_DV as usize {
+        cell(cx, w, state, bytes)?;
+    } else {
+        mlstm(cx, state, bytes)?;
+        head_norm(cx, w, bytes)?;
+    }
     cx.linear(&w.out, Rows::new(&ws.mixed, d, 0), x, bytes, true)?;
 
-    cx.norm(&w.pre_feedforward_norm, eps, x, u, bytes, 1, d, false)?;
-    cx.mlp(&w.mlp, &ws.u, &ws.x, bytes, true)
+    let norm = Norm { scale: &w.pre_feedforward_norm, eps };
+    cx.mlp(&w.mlp, Some(norm), &ws.x, &ws.x, bytes, true)
+}
+
+/// From q, k, v and gates to what goes into the output projection, row after row in one dispatch.
+fn cell(cx: &mut Context<'_>, w: &LocalLayer, state: &LayerState, bytes: usize) -> Result<()> {
+    let ws = cx.workspace;
+    let d = cx.config.hidden_size;
+    let (heads, dk, dv) = (cx.config.num_local_heads, cx.config.mlstm_key_dim(), cx.config.mlstm_value_dim());
+    let params = MlstmCell {
+        rows: bytes as u32,
+        heads: heads as u32,
+        dk: dk as u32,
+        dv: dv as u32,
+        stride: ws.local_width as u32,
+        q_offset: 0,
+        k_offset: (d / 2) as u32,
+        v_offset: d as u32,
+        o_offset: (2 * d) as u32,
+        i_offset: (3 * d) as u32,
+        f_offset: (3 * d + heads) as u32,
+        cap: GATE_CAP,
+        scale: 1.0 / (dk as f32).sqrt(),
+        eps: HEAD_NORM_EPS,
+    };
+    let slices = [&ws.projections, &state.c, &state.m, &w.head_norm, &ws.mixed];
+    cx.recorder.dispatch(KernelId::MlstmCell, WeightFormat::F32, &params, &slices, [heads, 1, 1])
 }
 
 /// From q, k, v and gates to the cell's sums: recurrently for few rows, else chunkwise.

@@ -16,4 +16,4 @@ mod local_layer;
 mod ops;
 pub(crate) mod patches;
 
-pub(crate) use ops::{Context, Rows};
+pub(crate) use ops::{Context, Norm, Rows};

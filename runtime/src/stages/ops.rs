@@ -2,11 +2,11 @@
 
 use bolmo_shaders::params::{GatherRows, MatMul, MatVec, RmsNorm, SiluMul};
 use bolmo_shaders::table::{MATMUL_TILE, WORKGROUP};
-use bolmo_shaders::{KernelId, WeightFormat};
+use bolmo_shaders::{Fusion, KernelId, WeightFormat};
 
 use crate::config::Config;
 use crate::error::Result;
-use crate::gpu::{Recorder, Slice};
+use crate::gpu::{Form, Recorder, Slice};
 use crate::weights::{Matrix, Mlp};
 use crate::workspace::Workspace;
 
@@ -30,22 +30,94 @@ impl<'a> Rows<'a> {
     pub(crate) fn new(slice: &'a Slice, stride: usize, first: usize) -> Self {
         Self { slice, offset: first * stride, stride }
     }
+}
 
-    /// The same rows from `column` on.
-    pub(crate) fn column(self, column: usize) -> Self {
-        Self { offset: self.offset + column, ..self }
-    }
+/// An RMS norm in front of a product: its weight `[k]`, and its epsilon.
+#[derive(Clone, Copy)]
+pub(crate) struct Norm<'a> {
+    pub(crate) scale: &'a Slice,
+    pub(crate) eps: f32,
 }
 
 impl Context<'_> {
     /// `y = x Wᵀ + b`, or added to y where `add`.
     pub(crate) fn linear(&mut self, w: &Matrix, x: Rows<'_>, y: Rows<'_>, rows: usize, add: bool) -> Result<()> {
-        let capabilities = &self.recorder.gpu().capabilities;
-        let (few, matvec_rows) = (rows <= capabilities.few_rows, capabilities.matvec_rows as usize);
+        if self.few(rows) { self.matvec(w, None, false, x, y, rows, add) } else { self.matmul(w, x, y, rows, add) }
+    }
+
+    /// `y = rms(x; norm) Wᵀ + b`, or added to y where `add`. Overwrites the workspace's `u`.
+    pub(crate) fn norm_linear(
+        &mut self,
+        norm: Norm<'_>,
+        w: &Matrix,
+        x: Rows<'_>,
+        y: Rows<'_>,
+        rows: usize,
+    ) -> Result<()> {
+        if self.fuses_norm(rows, w.k) {
+            return self.matvec(w, Some(norm), false, x, y, rows, false);
+        }
+        self.norm_into_u(norm, x, rows, w.k)?;
+        let ws = self.workspace;
+        self.linear(w, Rows::new(&ws.u, w.k, 0), y, rows, false)
+    }
+
+    /// `rms(x; norm)` in the workspace's `u`.
+    fn norm_into_u(&mut self, norm: Norm<'_>, x: Rows<'_>, rows: usize, dim: usize) -> Result<()> {
+        let ws = self.workspace;
+        self.norm(norm.scale, norm.eps, x, Rows::new(&ws.u, dim, 0), rows, 1, dim, false)
+    }
+
+    /// Whether a product of this many rows is computed row by row.
+    fn few(&self, rows: usize) -> bool {
+        rows <= self.recorder.gpu().capabilities.few_rows
+    }
+
+    /// Whether the norm in front of a product is part of it.
+    fn fuses_norm(&self, rows: usize, width: usize) -> bool {
+        self.few(rows) && width <= self.recorder.gpu().capabilities.fused_norm_width
+    }
+
+    #[allow(clippy::too_many_arguments)] // a kernel's arguments, all of them needed
+    fn matvec(
+        &mut self,
+        w: &Matrix,
+        norm: Option<Norm<'_>>,
+        gated: bool,
+        x: Rows<'_>,
+        y: Rows<'_>,
+        rows: usize,
+        add: bool,
+    ) -> Result<()> {
+        let matvec_rows = self.recorder.gpu().capabilities.matvec_rows as usize;
         for piece in &w.pieces {
-            let bias = piece.bias.as_ref();
-            // A product without bias binds its own weights in the bias' place and does not read them.
-            let slices = [&piece.weights, x.slice, bias.unwrap_or(&piece.weights), y.slice];
+            // A product without bias or norm binds its own weights in their place and does not read them.
+            let bias = piece.bias.as_ref().unwrap_or(&piece.weights);
+            let scale = norm.map_or(&piece.weights, |norm| norm.scale);
+            let slices = [&piece.weights, x.slice, bias, scale, y.slice];
+            let first = if gated { piece.first_row / 2 } else { piece.first_row };
+            let params = MatVec {
+                n: piece.rows as u32,
+                k4: (w.k / 4) as u32,
+                x_offset4: (x.offset / 4) as u32,
+                x_stride4: (x.stride / 4) as u32,
+                y_offset: (y.offset + first) as u32,
+                y_stride: y.stride as u32,
+                add: add.into(),
+                bias: piece.bias.is_some().into(),
+                eps: norm.map_or(0.0, |norm| norm.eps),
+            };
+            let fusion = Fusion { norm: norm.is_some(), gated };
+            let form = Form { format: w.format, fusion, scales: piece.scales.as_ref() };
+            let grid = [piece.rows.div_ceil(matvec_rows), rows, 1];
+            self.recorder.dispatch(KernelId::MatVec, form, &params, &slices, grid)?;
+        }
+        Ok(())
+    }
+
+    fn matmul(&mut self, w: &Matrix, x: Rows<'_>, y: Rows<'_>, rows: usize, add: bool) -> Result<()> {
+        for piece in &w.pieces {
+            let slices = [&piece.weights, x.slice, piece.bias.as_ref().unwrap_or(&piece.weights), y.slice];
             let params = MatMul {
                 rows: rows as u32,
                 n: piece.rows as u32,
@@ -55,17 +127,11 @@ impl Context<'_> {
                 y_offset: (y.offset + piece.first_row) as u32,
                 y_stride: y.stride as u32,
                 add: add.into(),
-                bias: bias.is_some().into(),
+                bias: piece.bias.is_some().into(),
             };
-            if few {
-                let MatMul { rows: _, n, k4, x_offset4, x_stride4, y_offset, y_stride, add, bias } = params;
-                let params = MatVec { n, k4, x_offset4, x_stride4, y_offset, y_stride, add, bias };
-                let grid = [piece.rows.div_ceil(matvec_rows), rows, 1];
-                self.recorder.dispatch(KernelId::MatVec, w.format, &params, &slices, grid)?;
-            } else {
-                let grid = [piece.rows.div_ceil(MATMUL_TILE as usize), rows.div_ceil(MATMUL_TILE as usize), 1];
-                self.recorder.dispatch(KernelId::MatMul, w.format, &params, &slices, grid)?;
-            }
+            let form = Form { scales: piece.scales.as_ref(), ..w.format.into() };
+            let grid = [piece.rows.div_ceil(MATMUL_TILE as usize), rows.div_ceil(MATMUL_TILE as usize), 1];
+            self.recorder.dispatch(KernelId::MatMul, form, &params, &slices, grid)?;
         }
         Ok(())
     }
@@ -110,7 +176,8 @@ impl Context<'_> {
     ) -> Result<()> {
         for (i, piece) in table.pieces.iter().enumerate() {
             let part = (piece.first_row, piece.rows, &piece.weights);
-            self.gather_piece(table.format, part, table.k, index, y, y_row, count, add || i > 0)?;
+            let form = Form { scales: piece.scales.as_ref(), ..table.format.into() };
+            self.gather_piece(form, part, table.k, index, y, y_row, count, add || i > 0)?;
         }
         Ok(())
     }
@@ -126,13 +193,13 @@ impl Context<'_> {
     ) -> Result<()> {
         let dim = self.config.hidden_size;
         let rows = from.size() as usize / (4 * dim);
-        self.gather_piece(WeightFormat::F32, (0, rows, from), dim, index, y, 0, count, add)
+        self.gather_piece(WeightFormat::F32.into(), (0, rows, from), dim, index, y, 0, count, add)
     }
 
     #[allow(clippy::too_many_arguments)] // a kernel's arguments, all of them needed
     fn gather_piece(
         &mut self,
-        format: WeightFormat,
+        form: Form<'_>,
         (first_row, rows, table): (usize, usize, &Slice),
         dim: usize,
         index: &Slice,
@@ -150,18 +217,36 @@ impl Context<'_> {
             y_row: y_row as u32,
         };
         let grid = [(dim / 4).div_ceil(WORKGROUP as usize), count, 1];
-        self.recorder.dispatch(KernelId::GatherRows, format, &params, &[table, index, y], grid)
+        self.recorder.dispatch(KernelId::GatherRows, form, &params, &[table, index, y], grid)
     }
 
-    /// `y = down(silu(gate(x)) * up(x))`, or added to y where `add`. All rows are `[rows, D]`.
-    pub(crate) fn mlp(&mut self, w: &Mlp, x: &Slice, y: &Slice, rows: usize, add: bool) -> Result<()> {
+    /// `y = down(silu(gate(x)) * up(x))`, or added to y where `add`, and x behind `norm` if there is one. All rows are `[rows, D]`.
+    pub(crate) fn mlp(
+        &mut self,
+        w: &Mlp,
+        norm: Option<Norm<'_>>,
+        x: &Slice,
+        y: &Slice,
+        rows: usize,
+        add: bool,
+    ) -> Result<()> {
         let d = self.config.hidden_size;
         let ws = self.workspace;
         let width = w.down.k;
-        self.linear(&w.gate_up, Rows::new(x, d, 0), Rows::new(&ws.gate_up, 2 * width, 0), rows, false)?;
-        let params = SiluMul { rows: rows as u32, dim4: (width / 4) as u32 };
-        let grid = [(width / 4).div_ceil(WORKGROUP as usize), rows, 1];
-        self.recorder.dispatch(KernelId::SiluMul, WeightFormat::F32, &params, &[&ws.gate_up, &ws.hidden], grid)?;
-        self.linear(&w.down, Rows::new(&ws.hidden, width, 0), Rows::new(y, d, 0), rows, add)
+        let hidden = Rows::new(&ws.hidden, width, 0);
+        let (mut x, mut norm) = (Rows::new(x, d, 0), norm);
+        if let Some(separate) = norm.filter(|_| !self.fuses_norm(rows, d)) {
+            self.norm_into_u(separate, x, rows, d)?;
+            (x, norm) = (Rows::new(&ws.u, d, 0), None);
+        }
+        if self.few(rows) {
+            self.matvec(&w.gate_up, norm, true, x, hidden, rows, false)?;
+        } else {
+            self.linear(&w.gate_up, x, Rows::new(&ws.gate_up, 2 * width, 0), rows, false)?;
+            let params = SiluMul { rows: rows as u32, dim4: (width / 4) as u32 };
+            let grid = [(width / 4).div_ceil(WORKGROUP as usize), rows, 1];
+            self.recorder.dispatch(KernelId::SiluMul, WeightFormat::F32, &params, &[&ws.gate_up, &ws.hidden], grid)?;
+        }
+        self.linear(&w.down, hidden, Rows::new(y, d, 0), rows, add)
     }
 }

@@ -1,12 +1,14 @@
 use super::{Matrix, matvec};
 use crate::params;
+use crate::table::Fusion;
 
 /// `y = x Wᵀ + b` for many rows of x, or added to y. The kernel differs from `matvec` only in how it cuts the work.
 ///
 /// Shapes: w `[n, k]`, x `[rows, k]` at x_offset and x_stride, b `[n]`, y `[rows, n]` at y_offset and y_stride.
 pub fn matmul(p: &params::MatMul, w: Matrix, x: &[f32], b: &[f32], y: &mut [f32]) {
     let &params::MatMul { rows, n, k4, x_offset4, x_stride4, y_offset, y_stride, add, bias } = p;
-    matvec(&params::MatVec { n, k4, x_offset4, x_stride4, y_offset, y_stride, add, bias }, rows, w, x, b, y);
+    let p = params::MatVec { n, k4, x_offset4, x_stride4, y_offset, y_stride, add, bias, eps: 0.0 };
+    matvec(&p, Fusion::default(), rows, w, x, b, &[], y);
 }
 
 #[cfg(test)]

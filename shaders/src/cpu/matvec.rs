@@ -1,20 +1,50 @@
-use super::{Matrix, sizes};
+use super::{Matrix, dot, sizes};
 use crate::params;
+use crate::table::Fusion;
 
 /// `y = x Wᵀ + b` for few rows of x, or added to y. The block doesn't hold the number of rows, which is the height of the
 /// kernel's grid, so the twin takes it beside the block.
 ///
-/// Shapes: w `[n, k]`, x `[rows, k]` at x_offset and x_stride, b `[n]`, y `[rows, n]` at y_offset and y_stride.
-pub fn matvec(p: &params::MatVec, rows: u32, w: Matrix, x: &[f32], b: &[f32], y: &mut [f32]) {
+/// With [`Fusion::norm`] x is first `scale * x / sqrt(mean(x^2) + eps)`. With [`Fusion::gated`] rows 2j and 2j + 1 of W give
+/// output j, `silu(gate) * up`, and neither bias nor old value is added.
+///
+/// Shapes: w `[n, k]`, x `[rows, k]` at x_offset and x_stride, b `[n]`, scale `[k]`, y `[rows, n]`, or `[rows, n / 2]` if gated,
+/// at y_offset and y_stride.
+#[allow(clippy::too_many_arguments)] // the kernel's bindings, and what its block leaves open
+pub fn matvec(
+    p: &params::MatVec,
+    fusion: Fusion,
+    rows: u32,
+    w: Matrix,
+    x: &[f32],
+    b: &[f32],
+    scale: &[f32],
+    y: &mut [f32],
+) {
     let [rows, n, k] = sizes([rows, p.n, 4 * p.k4]);
     let [x_offset, x_stride] = sizes([4 * p.x_offset4, 4 * p.x_stride4]);
     let [y_offset, y_stride] = sizes([p.y_offset, p.y_stride]);
     for row in 0..rows {
         let x0 = x_offset + row * x_stride;
         let x = &x[x0..x0 + k];
-        let y0 = y_offset + row * y_stride;
-        for (column, y) in y[y0..y0 + n].iter_mut().enumerate() {
-            let mut v: f64 = x.iter().enumerate().map(|(i, &x)| f64::from(x) * f64::from(w.get(column * k + i))).sum();
+        let mut values: Vec<f64> = x.iter().map(|&x| f64::from(x)).collect();
+        if fusion.norm {
+            let r = 1.0 / (dot(x, x) / k as f64 + f64::from(p.eps)).sqrt();
+            values.iter_mut().zip(scale).for_each(|(value, &scale)| *value *= r * f64::from(scale));
+        }
+        let product = |column: usize| -> f64 {
+            values.iter().enumerate().map(|(i, x)| x * f64::from(w.get(column * k + i))).sum()
+        };
+        let y = &mut y[y_offset + row * y_stride..];
+        if fusion.gated {
+            for (j, y) in y[..n / 2].iter_mut().enumerate() {
+                let (gate, up) = (product(2 * j), product(2 * j + 1));
+                *y = (gate / (1.0 + (-gate).exp()) * up) as f32;
+            }
+            continue;
+        }
+        for (column, y) in y[..n].iter_mut().enumerate() {
+            let mut v = product(column);
             if p.bias != 0 {
                 v += f64::from(b[column]);
             }
@@ -29,7 +59,10 @@ pub fn matvec(p: &params::MatVec, rows: u32, w: Matrix, x: &[f32], b: &[f32], y:
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cpu::noise::assert_close;
     use half::f16;
+
+    const PLAIN: Fusion = Fusion { norm: false, gated: false };
 
     #[test]
     fn offsets_bias_and_add() {
@@ -39,9 +72,32 @@ mod tests {
         let mut y = [-1.0; 6];
         let p =
             params::MatVec { n: 2, k4: 1, x_offset4: 1, x_stride4: 2, y_offset: 1, y_stride: 3, ..Default::default() };
-        matvec(&p, 2, Matrix::F32(&w), &x, &[], &mut y);
+        matvec(&p, PLAIN, 2, Matrix::F32(&w), &x, &[], &[], &mut y);
         assert_eq!(y, [-1.0, 10.0, 0.0, -1.0, 10.5, 1.0]);
-        matvec(&params::MatVec { add: 1, bias: 1, ..p }, 2, Matrix::F16(&half), &x, &[100.0, 200.0], &mut y);
+        matvec(
+            &params::MatVec { add: 1, bias: 1, ..p },
+            PLAIN,
+            2,
+            Matrix::F16(&half),
+            &x,
+            &[100.0, 200.0],
+            &[],
+            &mut y,
+        );
         assert_eq!(y, [-1.0, 120.0, 200.0, -1.0, 121.0, 202.0]);
+    }
+
+    #[test]
+    fn norm_and_gate() {
+        // mean square 3, and an eps of 1: half of scale * x = (1, 2, 3, 0) * (3, 1, 1, 1)
+        let w = [1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 0.0];
+        let x = [1.0, -1.0, 1.0, 3.0];
+        let scale = [2.0, 4.0, 6.0, 0.0];
+        let p = params::MatVec { n: 2, k4: 1, x_stride4: 1, y_stride: 2, eps: 1.0, ..Default::default() };
+        let mut y = [0.0; 2];
+        matvec(&p, Fusion { norm: true, gated: false }, 1, Matrix::F32(&w), &x, &[], &scale, &mut y);
+        assert_close(&y, &[1.0, 1.0], 1e-7);
+        matvec(&p, Fusion { norm: true, gated: true }, 1, Matrix::F32(&w), &x, &[], &scale, &mut y);
+        assert_close(&y[..1], &[1.0 / (1.0 + (-1f32).exp())], 1e-7);
     }
 }

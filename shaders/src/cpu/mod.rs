@@ -11,6 +11,7 @@ mod boundary;
 mod gather_rows;
 mod matmul;
 mod matvec;
+mod mlstm_cell;
 mod mlstm_chunk_out;
 mod mlstm_chunk_scan;
 mod mlstm_chunk_state;
@@ -19,6 +20,7 @@ mod mlstm_norm;
 mod mlstm_step;
 mod rms_norm;
 mod rope;
+mod sample;
 mod silu_mul;
 
 pub use attention::attention;
@@ -26,6 +28,7 @@ pub use boundary::boundary;
 pub use gather_rows::gather_rows;
 pub use matmul::matmul;
 pub use matvec::matvec;
+pub use mlstm_cell::mlstm_cell;
 pub use mlstm_chunk_out::mlstm_chunk_out;
 pub use mlstm_chunk_scan::mlstm_chunk_scan;
 pub use mlstm_chunk_state::mlstm_chunk_state;
@@ -34,9 +37,13 @@ pub use mlstm_norm::mlstm_norm;
 pub use mlstm_step::mlstm_step;
 pub use rms_norm::rms_norm;
 pub use rope::rope;
+pub use sample::sample;
 pub use silu_mul::silu_mul;
 
 use half::f16;
+
+use crate::quant;
+use crate::table::WeightFormat;
 
 /// A matrix in one of the [weight formats](crate::WeightFormat), row-major.
 #[derive(Debug, Clone, Copy)]
@@ -45,6 +52,10 @@ pub enum Matrix<'a> {
     F32(&'a [f32]),
     /// Kept as f16.
     F16(&'a [f16]),
+    /// Kept as signed bytes with scales, as [`crate::quant::quantise`] makes them.
+    Q8(&'a [u8], &'a [f16]),
+    /// Kept as half bytes with scales, likewise.
+    Q4(&'a [u8], &'a [f16]),
 }
 
 impl Matrix<'_> {
@@ -53,6 +64,8 @@ impl Matrix<'_> {
         match self {
             Matrix::F32(w) => w[i],
             Matrix::F16(w) => w[i].to_f32(),
+            Matrix::Q8(w, scales) => quant::weight(WeightFormat::Q8, w, scales, i),
+            Matrix::Q4(w, scales) => quant::weight(WeightFormat::Q4, w, scales, i),
         }
     }
 }

@@ -1,69 +1,109 @@
-use super::sizes;
+use super::{dot, sizes};
 use crate::params;
 
-/// Rotates queries and keys by their positions (rotate-half, SPEC 6) and lays keys and values down in the KV cache.
+/// Queries, keys and values of `rows` new positions on their way to attention (SPEC 6): `rms(x) * scale` over each group of
+/// heads where `norm` is 1, then the rotation (rotate-half) `(a cos - b sin, b cos + a sin)` of a head's two halves; keys and
+/// values go to the cache. The number of rows is the height of the kernel's grid.
 ///
-/// `(a, b)` of a head's two halves becomes `(a cos - b sin, b cos + a sin)`. Rows `first ..` of the tables go to rows
-/// `kv_row ..` of the segment and to the same rows of q.
-/// Shapes: qk `[rows, ...]` at q_offset, k_offset and qk_stride, v `[rows, ...]` at v_offset and v_stride,
+/// Rows `first ..` of the tables go to rows `kv_row ..` of the segment and to the same rows of q.
+/// Shapes: qkv `[rows, ...]` at q_offset, k_offset, v_offset and stride, q_scale `[q_group, dim]`, k_scale `[k_group, dim]`,
 /// cos_sin `[rows, half_dim, 2]`, q `[rows, heads, dim]`, kv `[segment rows, 2, kv_heads, dim]`.
-pub fn rope(p: &params::Rope, qk: &[f32], v: &[f32], cos_sin: &[f32], q: &mut [f32], kv: &mut [f32]) {
-    let [count, first, heads, kv_heads, half_dim] = sizes([p.count, p.first, p.heads, p.kv_heads, p.half_dim]);
-    let [q_offset, k_offset, qk_stride] = sizes([p.q_offset, p.k_offset, p.qk_stride]);
-    let [v_offset, v_stride, kv_row] = sizes([p.v_offset, p.v_stride, p.kv_row]);
+#[allow(clippy::too_many_arguments)] // the kernel's bindings, and what its block leaves open
+pub fn rope(
+    p: &params::Rope,
+    rows: u32,
+    qkv: &[f32],
+    q_scale: &[f32],
+    k_scale: &[f32],
+    cos_sin: &[f32],
+    q: &mut [f32],
+    kv: &mut [f32],
+) {
+    let [rows, first, heads, kv_heads, half_dim] = sizes([rows, p.first, p.heads, p.kv_heads, p.half_dim]);
+    let [q_group, k_group, stride, kv_row] = sizes([p.q_group, p.k_group, p.stride, p.kv_row]);
+    let [q_offset, k_offset, v_offset] = sizes([p.q_offset, p.k_offset, p.v_offset]);
     let dim = 2 * half_dim;
     let kv_dim = kv_heads * dim;
-    let rotate = |from: usize, row: usize, i: usize| {
-        let [a, b] = [from + i, from + i + half_dim].map(|at| f64::from(qk[at]));
-        let [cos, sin] = [0, 1].map(|which| f64::from(cos_sin[(row * half_dim + i) * 2 + which]));
-        [(a * cos - b * sin) as f32, (b * cos + a * sin) as f32]
-    };
-    for t in 0..count {
-        let row = first + t;
-        let cache = (kv_row + t) * 2 * kv_dim;
-        for i in 0..half_dim {
-            for head in 0..heads {
-                let to = (row * heads + head) * dim + i;
-                [q[to], q[to + half_dim]] = rotate(row * qk_stride + q_offset + head * dim, row, i);
-            }
-            for head in 0..kv_heads {
-                let to = cache + head * dim + i;
-                [kv[to], kv[to + half_dim]] = rotate(row * qk_stride + k_offset + head * dim, row, i);
+    // the heads of a row, normed and rotated
+    let rotated = |row: usize, offset: usize, heads: usize, group: usize, scale: &[f32]| -> Vec<f32> {
+        let from = row * stride + offset;
+        let mut to = vec![0.0; heads * dim];
+        for first_head in (0..heads).step_by(group) {
+            let x = &qkv[from + first_head * dim..][..group * dim];
+            let r = 1.0 / (dot(x, x) / (group * dim) as f64 + f64::from(p.eps)).sqrt();
+            let value = |at: usize| f64::from(x[at]) * if p.norm == 0 { 1.0 } else { r * f64::from(scale[at]) };
+            for at in (0..group * dim).filter(|at| at % dim < half_dim) {
+                let [cos, sin] = [0, 1].map(|which| f64::from(cos_sin[(row * half_dim + at % dim) * 2 + which]));
+                let (a, b) = (value(at), value(at + half_dim));
+                to[first_head * dim + at] = (a * cos - b * sin) as f32;
+                to[first_head * dim + at + half_dim] = (b * cos + a * sin) as f32;
             }
         }
-        let from = row * v_stride + v_offset;
-        kv[cache + kv_dim..cache + 2 * kv_dim].copy_from_slice(&v[from..from + kv_dim]);
+        to
+    };
+    for t in 0..rows {
+        let row = first + t;
+        let queries = rotated(row, q_offset, heads, q_group, q_scale);
+        q[row * heads * dim..][..heads * dim].copy_from_slice(&queries);
+        let keys = rotated(row, k_offset, kv_heads, k_group, k_scale);
+        let cache = (kv_row + t) * 2 * kv_dim;
+        kv[cache..cache + kv_dim].copy_from_slice(&keys);
+        kv[cache + kv_dim..cache + 2 * kv_dim].copy_from_slice(&qkv[row * stride + v_offset..][..kv_dim]);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cpu::noise::assert_close;
 
     #[test]
     fn a_quarter_turn() {
-        // two query heads and one key head of width 2, values in a table of their own; row 1 turns by 90 degrees
+        // two query heads and one key head of width 2; row 1 turns by 90 degrees
         let p = params::Rope {
-            count: 2,
             first: 1,
             heads: 2,
             kv_heads: 1,
             half_dim: 1,
+            q_group: 1,
+            k_group: 1,
             q_offset: 1,
             k_offset: 5,
-            qk_stride: 8,
-            v_offset: 2,
-            v_stride: 4,
+            v_offset: 8,
+            stride: 10,
             kv_row: 3,
+            ..Default::default()
         };
-        let qk: Vec<f32> = (0..24).map(|v| v as f32).collect();
-        let v: Vec<f32> = (0..12).map(|v| 100.0 + v as f32).collect();
+        let qkv: Vec<f32> = (0..30).map(|v| v as f32).collect();
         let cos_sin = [9.0, 9.0, 0.0, 1.0, 1.0, 0.0];
         let mut q = [-1.0; 12];
         let mut kv = [-1.0; 20];
-        rope(&p, &qk, &v, &cos_sin, &mut q, &mut kv);
-        assert_eq!(q, [-1.0, -1.0, -1.0, -1.0, -10.0, 9.0, -12.0, 11.0, 17.0, 18.0, 19.0, 20.0]);
+        rope(&p, 2, &qkv, &[], &[], &cos_sin, &mut q, &mut kv);
+        assert_eq!(q, [-1.0, -1.0, -1.0, -1.0, -12.0, 11.0, -14.0, 13.0, 21.0, 22.0, 23.0, 24.0]);
         assert_eq!(kv[..12], [-1.0; 12]);
-        assert_eq!(kv[12..], [-14.0, 13.0, 106.0, 107.0, 21.0, 22.0, 110.0, 111.0]);
+        assert_eq!(kv[12..], [-16.0, 15.0, 18.0, 19.0, 25.0, 26.0, 28.0, 29.0]);
+    }
+
+    #[test]
+    fn norms_over_groups() {
+        // two query heads in one group of mean square 4, a key head of mean square 1; nothing turns
+        let p = params::Rope {
+            heads: 2,
+            kv_heads: 1,
+            half_dim: 1,
+            q_group: 2,
+            k_group: 1,
+            norm: 1,
+            q_offset: 0,
+            k_offset: 4,
+            v_offset: 6,
+            stride: 8,
+            ..Default::default()
+        };
+        let qkv = [2.0, -2.0, 2.0, 2.0, 1.0, -1.0, 7.0, 8.0];
+        let (mut q, mut kv) = ([0.0; 4], [0.0; 4]);
+        rope(&p, 1, &qkv, &[1.0, 2.0, 3.0, 4.0], &[5.0, 6.0], &[1.0, 0.0], &mut q, &mut kv);
+        assert_close(&q, &[1.0, -2.0, 3.0, 4.0], 1e-7);
+        assert_close(&kv, &[5.0, -6.0, 7.0, 8.0], 1e-7);
     }
 }

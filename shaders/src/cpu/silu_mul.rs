@@ -3,13 +3,13 @@ use crate::params;
 
 /// `h = silu(gate) * up`, `silu(x) = x / (1 + exp(-x))` (SPEC 4, 6).
 ///
-/// Shapes: gate_up `[rows, 2, dim]`, h `[rows, dim]`.
+/// Shapes: gate_up `[rows, dim, 2]`, h `[rows, dim]`.
 pub fn silu_mul(p: &params::SiluMul, gate_up: &[f32], h: &mut [f32]) {
     let [rows, dim] = sizes([p.rows, 4 * p.dim4]);
     for row in 0..rows {
         for i in 0..dim {
-            let gate = f64::from(gate_up[row * 2 * dim + i]);
-            let up = f64::from(gate_up[(row * 2 + 1) * dim + i]);
+            let at = 2 * (row * dim + i);
+            let [gate, up] = [gate_up[at], gate_up[at + 1]].map(f64::from);
             h[row * dim + i] = (gate / (1.0 + (-gate).exp()) * up) as f32;
         }
     }
@@ -24,7 +24,7 @@ mod tests {
     fn closed_form() {
         // sigmoid(0) = 1/2, sigmoid(ln 3) = 3/4, sigmoid(-ln 3) = 1/4, sigmoid(100) = 1
         let ln3 = 3f32.ln();
-        let row = [0.0, ln3, -ln3, 100.0, 5.0, 4.0, 4.0, 0.5];
+        let row = [0.0, 5.0, ln3, 4.0, -ln3, 4.0, 100.0, 0.5];
         let mut h = [0.0; 8];
         silu_mul(&params::SiluMul { rows: 2, dim4: 1 }, &[row, row].concat(), &mut h);
         let expected = [0.0, 3.0 * ln3, -ln3, 50.0];

@@ -18,7 +18,10 @@ pub fn module(kernel: &Kernel, variant: Variant) -> (naga::Module, ModuleInfo) {
         .unwrap_or_else(|error| panic!("{} ({variant}): {}", kernel.stem, error.emit_to_string(&text)));
     let mut capabilities = Capabilities::empty();
     capabilities.set(Capabilities::SUBGROUP, variant.reduce == Some(Reduce::Subgroup));
-    capabilities.set(Capabilities::SHADER_FLOAT16_IN_FLOAT32, variant.weights == Some(WeightFormat::F16));
+    capabilities.set(
+        Capabilities::SHADER_FLOAT16_IN_FLOAT32,
+        variant.weights.is_some_and(|format| format != WeightFormat::F32),
+    );
     let info = Validator::new(ValidationFlags::all(), capabilities)
         .validate(&module)
         .unwrap_or_else(|error| panic!("{} ({variant}): {}", kernel.stem, error.emit_to_string(&text)));

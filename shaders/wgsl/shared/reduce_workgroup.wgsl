@@ -18,7 +18,9 @@ fn main(
     local_lane = lane;
     team = lane / TEAM;
     team_lane = lane % TEAM;
-    run(group, lane);
+    if !halted() {
+        run(group, lane);
+    }
 }
 
 // The sum of v over this lane's team, in every lane of it. Called in uniform control flow.

@@ -6,9 +6,11 @@ use std::sync::OnceLock;
 
 use bolmo_runtime::testing::run_kernel;
 use bolmo_runtime::{Engine, Reduce, WeightFormat, block_on};
-use bolmo_shaders::KernelId;
 use bolmo_shaders::cpu::Matrix;
 use bolmo_shaders::params::Params;
+use bolmo_shaders::quant::quantise;
+use bolmo_shaders::table::QUANT_BLOCK;
+use bolmo_shaders::{Fusion, KernelId};
 use bolmo_tests::engine_options;
 use half::f16;
 use proptest::prelude::*;
@@ -49,7 +51,7 @@ fn engines() -> &'static [Engine] {
 pub fn forms(id: KernelId) -> Vec<(&'static Engine, WeightFormat)> {
     let kernel = id.kernel();
     let engines = if kernel.reduce { engines() } else { &engines()[..1] };
-    let formats = if kernel.weights { &WeightFormat::ALL[..] } else { &WeightFormat::ALL[..1] };
+    let formats = if kernel.weights.is_some() { &WeightFormat::ALL[..] } else { &WeightFormat::ALL[..1] };
     engines.iter().flat_map(|engine| formats.iter().map(move |&format| (engine, format))).collect()
 }
 
@@ -61,7 +63,18 @@ pub fn run<P: Params>(
     bindings: &[&[u8]],
     grid: [usize; 3],
 ) -> Result<Vec<Vec<f32>>, TestCaseError> {
-    let bindings = block_on(run_kernel(engine, id, format, params, bindings, grid))
+    run_fused((engine, format, Fusion::default()), id, params, bindings, grid)
+}
+
+/// As [`run`], in one of the fused forms.
+pub fn run_fused<P: Params>(
+    (engine, format, fusion): (&Engine, WeightFormat, Fusion),
+    id: KernelId,
+    params: &P,
+    bindings: &[&[u8]],
+    grid: [usize; 3],
+) -> Result<Vec<Vec<f32>>, TestCaseError> {
+    let bindings = block_on(run_kernel(engine, id, (format, fusion), params, bindings, grid))
         .map_err(|error| TestCaseError::fail(error.to_string()))?;
     Ok(bindings.iter().map(|bytes| bytemuck::pod_collect_to_vec(bytes)).collect())
 }
@@ -218,17 +231,46 @@ pub fn largest(values: &[f32]) -> f64 {
 pub struct Weights {
     f32: Vec<f32>,
     f16: Vec<f16>,
+    q8: (Vec<u8>, Vec<f16>),
+    q4: (Vec<u8>, Vec<f16>),
+}
+
+/// Quantised values, where whole blocks are there; padding stays a NaN.
+fn packed(format: WeightFormat, values: &[f32]) -> (Vec<u8>, Vec<f16>) {
+    let (mut weights, mut scales) = (Vec::new(), Vec::new());
+    for block in values.chunks_exact(QUANT_BLOCK) {
+        let numbers: Vec<f32> = block.iter().map(|v| if v.is_nan() { 0.0 } else { *v }).collect();
+        quantise(format, &numbers, &mut weights, &mut scales).expect("values in range");
+        if block.iter().any(|v| v.is_nan()) {
+            scales.pop();
+            scales.push(f16::NAN);
+        }
+    }
+    if scales.len() % 2 == 1 {
+        scales.push(f16::NAN);
+    }
+    // A binding has to hold something.
+    weights.resize(weights.len().max(16), 0);
+    scales.resize(scales.len().max(2), f16::NAN);
+    (weights, scales)
 }
 
 impl Weights {
     pub fn new(values: Vec<f32>) -> Self {
-        Self { f16: values.iter().map(|&value| f16::from_f32(value)).collect(), f32: values }
+        Self {
+            f16: values.iter().map(|&value| f16::from_f32(value)).collect(),
+            q8: packed(WeightFormat::Q8, &values),
+            q4: packed(WeightFormat::Q4, &values),
+            f32: values,
+        }
     }
 
     pub fn matrix(&self, format: WeightFormat) -> Matrix<'_> {
         match format {
             WeightFormat::F32 => Matrix::F32(&self.f32),
             WeightFormat::F16 => Matrix::F16(&self.f16),
+            WeightFormat::Q8 => Matrix::Q8(&self.q8.0, &self.q8.1),
+            WeightFormat::Q4 => Matrix::Q4(&self.q4.0, &self.q4.1),
         }
     }
 
@@ -236,11 +278,34 @@ impl Weights {
         match format {
             WeightFormat::F32 => bytes(&self.f32),
             WeightFormat::F16 => bytes(&self.f16),
+            WeightFormat::Q8 => &self.q8.0,
+            WeightFormat::Q4 => &self.q4.0,
         }
     }
 
-    /// The matrix of absolute values.
-    pub fn magnitudes(&self) -> Weights {
-        Weights::new(magnitudes(&self.f32))
+    /// `bindings`, and behind them the scales, if the format has them.
+    pub fn with_scales<'a>(&'a self, format: WeightFormat, bindings: &[&'a [u8]]) -> Vec<&'a [u8]> {
+        let scales = match format {
+            WeightFormat::F32 | WeightFormat::F16 => None,
+            WeightFormat::Q8 => Some(bytes(&self.q8.1)),
+            WeightFormat::Q4 => Some(bytes(&self.q4.1)),
+        };
+        bindings.iter().copied().chain(scales).collect()
+    }
+
+    /// The matrix of absolute values, as it is in this format.
+    pub fn magnitudes(&self, format: WeightFormat) -> Vec<f32> {
+        (0..self.f32.len())
+            .map(|i| if self.f32[i].is_nan() { UNREAD } else { self.matrix(format).get(i).abs() })
+            .collect()
+    }
+}
+
+/// The least width in fours from `k4` on whose rows the format can hold.
+pub fn fitting4(format: WeightFormat, k4: usize) -> usize {
+    match format {
+        WeightFormat::F32 => k4,
+        WeightFormat::F16 => k4.next_multiple_of(2),
+        WeightFormat::Q8 | WeightFormat::Q4 => k4.next_multiple_of(QUANT_BLOCK / 4),
     }
 }

@@ -1,7 +1,7 @@
 //! Kernels over heads of queries and keys: rotary positions, attention, and the boundary's cosine.
 
 use bolmo_shaders::params::{Attention, Boundary, Rope};
-use bolmo_shaders::table::{ATTENTION_QUERIES, WORKGROUP};
+use bolmo_shaders::table::ATTENTION_QUERIES;
 use bolmo_shaders::{KernelId, cpu};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -14,69 +14,81 @@ use crate::harness::{EPS, Noise, Rows, UNREAD, Worst, bytes, edges, forms, hold,
 struct Rotation {
     count: usize,
     first: usize,
-    heads: usize,
+    per_kv: usize,
     kv_heads: usize,
     half_dim: usize,
-    /// Before the queries, between them and the keys, behind the keys, before the values and behind them.
-    gaps: [usize; 5],
+    /// All heads share a norm, each has its own, or there is none.
+    norm: Option<bool>,
+    /// Before the queries, between them and the keys, before the values and behind them.
+    gaps: [usize; 4],
     kv_row: usize,
     seed: u64,
 }
 
 pub fn rope() {
-    let base =
-        Rotation { count: 3, first: 1, heads: 2, kv_heads: 1, half_dim: 4, gaps: [1, 2, 3, 4, 5], kv_row: 2, seed: 1 };
+    let base = Rotation {
+        count: 3,
+        first: 1,
+        per_kv: 2,
+        kv_heads: 1,
+        half_dim: 4,
+        norm: None,
+        gaps: [1, 2, 3, 4],
+        kv_row: 2,
+        seed: 1,
+    };
+    let norms = [None, Some(true), Some(false)];
     let all = edges(65).flat_map(|size| {
         [
             Rotation { count: size, ..base.clone() },
-            Rotation { heads: size, ..base.clone() },
-            Rotation { kv_heads: size, heads: size, ..base.clone() },
+            Rotation { per_kv: size, ..base.clone() },
+            Rotation { kv_heads: size, per_kv: 1, ..base.clone() },
             Rotation { half_dim: size, ..base.clone() },
-            Rotation { half_dim: size, first: 0, kv_row: 0, gaps: [0; 5], ..base.clone() },
+            Rotation { half_dim: size, first: 0, kv_row: 0, gaps: [0; 4], ..base.clone() },
         ]
     });
-    let drawn = (
-        size(17),
-        0..5usize,
-        1..5usize,
-        1..4usize,
-        size(65),
-        [0..7usize, 0..7, 0..7, 0..7, 0..7],
-        0..9usize,
-        any::<u64>(),
-    )
-        .prop_map(|(count, first, per_kv, kv_heads, half_dim, gaps, kv_row, seed)| Rotation {
+    let all = all.flat_map(|case| norms.map(|norm| Rotation { norm, ..case.clone() }));
+    let sizes = (size(17), 0..5usize, 1..5usize, 1..4usize, size(65));
+    let drawn = (sizes, select(norms.to_vec()), [0..7usize, 0..7, 0..7, 0..7], 0..9usize, any::<u64>()).prop_map(
+        |((count, first, per_kv, kv_heads, half_dim), norm, gaps, kv_row, seed)| Rotation {
             count,
             first,
-            heads: per_kv * kv_heads,
+            per_kv,
             kv_heads,
             half_dim,
+            norm,
             gaps,
             kv_row,
             seed,
-        });
+        },
+    );
     hold(KernelId::Rope, all.collect::<Vec<_>>(), drawn, rope_case);
 }
 
 fn rope_case(worst: &Worst, case: &Rotation) -> TestCaseResult {
-    let &Rotation { count, first, heads, kv_heads, half_dim, gaps, kv_row, seed } = case;
+    let &Rotation { count, first, per_kv, kv_heads, half_dim, norm, gaps, kv_row, seed } = case;
     let mut noise = Noise::new(seed);
+    let heads = per_kv * kv_heads;
     let dim = 2 * half_dim;
     let (q_width, kv_width) = (heads * dim, kv_heads * dim);
     let k_offset = gaps[0] + q_width + gaps[1];
-    let (qk_stride, v_stride) = (k_offset + kv_width + gaps[2], gaps[3] + kv_width + gaps[4]);
+    let v_offset = k_offset + kv_width + gaps[2];
+    let stride = v_offset + kv_width + gaps[3];
+    let (q_group, k_group) = if norm == Some(true) { (heads, kv_heads) } else { (1, 1) };
     let p = Rope {
-        count: count as u32,
         first: first as u32,
         heads: heads as u32,
         kv_heads: kv_heads as u32,
         half_dim: half_dim as u32,
+        q_group: q_group as u32,
+        k_group: k_group as u32,
+        norm: norm.is_some().into(),
         q_offset: gaps[0] as u32,
         k_offset: k_offset as u32,
-        qk_stride: qk_stride as u32,
-        v_offset: gaps[3] as u32,
-        v_stride: v_stride as u32,
+        v_offset: v_offset as u32,
+        stride: stride as u32,
         kv_row: kv_row as u32,
+        eps: 1e-5,
     };
     // Rows before the first one belong to another dispatch.
     let part = |offset: usize, width: usize, stride: usize| Rows {
@@ -85,11 +97,12 @@ fn rope_case(worst: &Worst, case: &Rotation) -> TestCaseResult {
         offset: first * stride + offset,
         stride,
     };
-    let queries = part(gaps[0], q_width, qk_stride);
-    let mut qk = noise.rows(queries, 1.0);
-    qk.resize((first + count + 1) * qk_stride, UNREAD);
-    noise.fill(&mut qk, part(k_offset, kv_width, qk_stride), 1.0);
-    let v = noise.rows(part(gaps[3], kv_width, v_stride), 1.0);
+    let mut qkv = part(0, 0, stride).array(UNREAD);
+    noise.fill(&mut qkv, part(gaps[0], q_width, stride), 1.0);
+    noise.fill(&mut qkv, part(k_offset, kv_width, stride), 1.0);
+    noise.fill(&mut qkv, part(v_offset, kv_width, stride), 1.0);
+    let normed = usize::from(norm.is_some());
+    let [q_scale, k_scale] = [q_group, k_group].map(|group| noise.rows(Rows::dense(normed, group * dim), 2.0));
     let mut cos_sin = part(0, dim, dim).array(UNREAD);
     for pair in cos_sin[first * dim..(first + count) * dim].chunks_exact_mut(2) {
         let angle = noise.value(3.2);
@@ -98,15 +111,17 @@ fn rope_case(worst: &Worst, case: &Rotation) -> TestCaseResult {
     let q = part(0, q_width, q_width).output();
     let kv = Rows { rows: kv_row + count, ..Rows::dense(0, 2 * kv_width) }.output();
     let (mut q_twin, mut kv_twin) = (q.clone(), kv.clone());
-    cpu::rope(&p, &qk, &v, &cos_sin, &mut q_twin, &mut kv_twin);
-    // One row more than there is, which the kernel has to leave out.
-    let grid = [((heads + 2 * kv_heads) * half_dim).div_ceil(WORKGROUP as usize), count + 1, 1];
+    cpu::rope(&p, count as u32, &qkv, &q_scale, &k_scale, &cos_sin, &mut q_twin, &mut kv_twin);
+    let grid = [heads / q_group + kv_heads / k_group + 1, count, 1];
+    // Two products and their sum, of values up to 1; values are copied. A norm of values drawn evenly takes them to 4 or so, and
+    // beyond where a group is small; its sum has a lane's share of steps.
+    let largest = largest(&q_twin).max(largest(&kv_twin));
+    let bound = if norm.is_some() { (32.0 + q_width as f64 / 32.0) * EPS * (1.0 + largest) } else { 2.0 * EPS };
     for form in forms(KernelId::Rope) {
-        let bindings = [bytes(&qk), bytes(&v), bytes(&cos_sin), bytes(&q), bytes(&kv)];
+        let bindings = [bytes(&qkv), bytes(&q_scale), bytes(&k_scale), bytes(&cos_sin), bytes(&q), bytes(&kv)];
         let found = run(form, KernelId::Rope, &p, &bindings, grid)?;
-        // Two products and their sum, of values up to 1; values are copied.
-        worst.compare("q", &found[3], &q_twin, |_| 2.0 * EPS)?;
-        worst.compare("kv", &found[4], &kv_twin, |i| if i / kv_width % 2 == 0 { 2.0 * EPS } else { 0.0 })?;
+        worst.compare("q", &found[4], &q_twin, |_| bound)?;
+        worst.compare("kv", &found[5], &kv_twin, |i| if i / kv_width % 2 == 0 { bound } else { 0.0 })?;
     }
     Ok(())
 }

@@ -1,13 +1,17 @@
 //! Kernels over rows: look-ups, norms, products and the gated product.
 
+use bolmo_runtime::Engine;
+use bolmo_shaders::cpu::Matrix;
 use bolmo_shaders::params::{GatherRows, MatMul, MatVec, RmsNorm, SiluMul};
 use bolmo_shaders::table::{MATMUL_TILE, WORKGROUP};
-use bolmo_shaders::{KernelId, cpu};
+use bolmo_shaders::{Fusion, KernelId, WeightFormat, cpu};
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::TestCaseResult;
 
-use crate::harness::{EPS, Noise, Rows, Weights, Worst, bytes, edges, forms, hold, magnitudes, run, size};
+use crate::harness::{
+    EPS, Noise, Rows, Weights, Worst, bytes, edges, fitting4, forms, hold, magnitudes, run, run_fused, size,
+};
 
 #[derive(Debug, Clone)]
 struct Gather {
@@ -32,7 +36,12 @@ pub fn gather_rows() {
 }
 
 fn gather_rows_case(worst: &Worst, case: &Gather) -> TestCaseResult {
+    forms(KernelId::GatherRows).into_iter().try_for_each(|form| gather_rows_form(worst, case, form))
+}
+
+fn gather_rows_form(worst: &Worst, case: &Gather, form: (&Engine, WeightFormat)) -> TestCaseResult {
     let &Gather { count, dim4, first_row, rows, y_row, add, seed } = case;
+    let dim4 = fitting4(form.1, dim4);
     let mut noise = Noise::new(seed);
     let p = GatherRows {
         count: count as u32,
@@ -54,14 +63,13 @@ fn gather_rows_case(worst: &Worst, case: &Gather) -> TestCaseResult {
     }
     // One row more than there is, which the kernel has to leave out.
     let grid = [dim4.div_ceil(WORKGROUP as usize), count + 1, 1];
-    for form in forms(KernelId::GatherRows) {
-        let found = run(form, KernelId::GatherRows, &p, &[w.bytes(form.1), bytes(&index), bytes(&y)], grid)?;
-        let mut twin = y.clone();
-        cpu::gather_rows(&p, w.matrix(form.1), &index, &mut twin);
-        // A copy or one sum, rounded alike by both.
-        worst.compare("y", &found[2], &twin, |_| 0.0)?;
-    }
-    Ok(())
+    let bindings = w.with_scales(form.1, &[w.bytes(form.1), bytes(&index), bytes(&y)]);
+    let found = run(form, KernelId::GatherRows, &p, &bindings, grid)?;
+    let mut twin = y.clone();
+    cpu::gather_rows(&p, w.matrix(form.1), &index, &mut twin);
+    // A copy or one sum, rounded alike by both; a device may fuse the product with a scale and the sum.
+    let bound = if form.1.has_scales() { 2.0 * EPS } else { 0.0 };
+    worst.compare("y", &found[2], &twin, |_| bound)
 }
 
 #[derive(Debug, Clone)]
@@ -202,56 +210,100 @@ impl Linear {
     }
 }
 
-/// The product by either kernel: `matmul`, or else `matvec`.
-fn linear_case(worst: &Worst, case: &Linear, matmul: bool) -> TestCaseResult {
+/// The product by `matmul`, or else by `matvec` in a fused form.
+fn linear_form(worst: &Worst, case: &Linear, form: (&Engine, WeightFormat), fusion: Option<Fusion>) -> TestCaseResult {
     let &Linear { rows, n, k4, x_offset4, x_gap4, y_offset, y_gap, add, bias, seed } = case;
     let mut noise = Noise::new(seed);
+    let k4 = fitting4(form.1, k4);
+    let Fusion { norm, gated } = fusion.unwrap_or_default();
+    // Pairs of rows; nothing is added to their products.
+    let (n, add, bias) = if gated { (n.next_multiple_of(2), false, false) } else { (n, add, bias) };
+    let outputs = if gated { n / 2 } else { n };
     let x_rows = Rows { rows, width: 4 * k4, offset: 4 * x_offset4, stride: 4 * (k4 + x_gap4) };
-    let y_rows = Rows { rows, width: n, offset: y_offset, stride: n + y_gap };
-    let p = MatMul {
-        rows: rows as u32,
+    let y_rows = Rows { rows, width: outputs, offset: y_offset, stride: outputs + y_gap };
+    let p = MatVec {
         n: n as u32,
         k4: k4 as u32,
         x_offset4: x_offset4 as u32,
         x_stride4: (k4 + x_gap4) as u32,
         y_offset: y_offset as u32,
-        y_stride: (n + y_gap) as u32,
+        y_stride: (outputs + y_gap) as u32,
         add: add.into(),
         bias: bias.into(),
+        eps: 1e-5,
     };
     let w = Weights::new(noise.rows(Rows::dense(n, 4 * k4), 1.0));
     let x = noise.rows(x_rows, 1.0);
     let b = noise.rows(Rows::dense(if bias { n } else { 0 }, 1), 1.0);
+    let scale = noise.rows(Rows::dense(if norm { 1 } else { 0 }, 4 * k4), 2.0);
     let mut y = y_rows.output();
     if add {
         noise.fill(&mut y, y_rows, 1.0);
     }
-    let id = if matmul { KernelId::MatMul } else { KernelId::MatVec };
-    for form in forms(id) {
-        let bindings = [w.bytes(form.1), bytes(&x), bytes(&b), bytes(&y)];
-        let found = if matmul {
-            run(form, id, &p, &bindings, [n, rows, 1].map(|size| size.div_ceil(MATMUL_TILE as usize)))?
-        } else {
-            let MatMul { rows: _, n: _, k4, x_offset4, x_stride4, y_offset, y_stride, add, bias } = p;
-            let p = MatVec { n: n as u32, k4, x_offset4, x_stride4, y_offset, y_stride, add, bias };
+    let found = match fusion {
+        None => {
+            let &MatVec { n, k4, x_offset4, x_stride4, y_offset, y_stride, add, bias, .. } = &p;
+            let p = MatMul { rows: rows as u32, n, k4, x_offset4, x_stride4, y_offset, y_stride, add, bias };
+            let bindings = w.with_scales(form.1, &[w.bytes(form.1), bytes(&x), bytes(&b), bytes(&y)]);
+            let grid = [n as usize, rows, 1].map(|size| size.div_ceil(MATMUL_TILE as usize));
+            run(form, KernelId::MatMul, &p, &bindings, grid)?
+        }
+        Some(fusion) => {
+            let bindings = [w.bytes(form.1), bytes(&x), bytes(&b), bytes(&scale), bytes(&y)];
             let groups = n.div_ceil(form.0.capabilities().matvec_rows as usize);
-            run(form, id, &p, &bindings, [groups, rows, 1])?
-        };
-        let mut twin = y.clone();
-        cpu::matmul(&p, w.matrix(form.1), &x, &b, &mut twin);
+            let bindings = w.with_scales(form.1, &bindings);
+            run_fused((form.0, form.1, fusion), KernelId::MatVec, &p, &bindings, [groups, rows, 1])?
+        }
+    };
+    let fusion = fusion.unwrap_or_default();
+    let mut twin = y.clone();
+    cpu::matvec(&p, fusion, rows as u32, w.matrix(form.1), &x, &b, &scale, &mut twin);
+    // Absolute values of what a product adds up, by row of W.
+    let sums_of = |p: &MatVec, y: &mut [f32]| {
+        let weights = w.magnitudes(form.1);
+        let fusion = Fusion { gated: false, ..fusion };
+        let (x, b, scale) = (magnitudes(&x), magnitudes(&b), magnitudes(&scale));
+        cpu::matvec(p, fusion, rows as u32, Matrix::F32(&weights), &x, &b, &scale, y);
+    };
+    // Four sums, or more, run side by side over k; to put them together, bias and old value take a dozen steps. A product
+    // too many or too few is about 1 / k of the sum, 30 times the bound and more for these k. q4 takes off what it added.
+    let roundings = k4 as f64 + if norm { 24.0 } else { 12.0 } + if form.1 == WeightFormat::Q4 { 64.0 } else { 0.0 };
+    let written = found.get(if w.with_scales(form.1, &[]).is_empty() { found.len() - 1 } else { found.len() - 2 });
+    let found = written.map_or(&[][..], Vec::as_slice);
+    if !gated {
         let mut sums = magnitudes(&y);
-        cpu::matmul(&p, w.magnitudes().matrix(form.1), &magnitudes(&x), &magnitudes(&b), &mut sums);
-        // Four sums, or more, run side by side over k; to put them together, bias and old value take a dozen steps. A product
-        // too many or too few is about 1 / k of the sum, 30 times the bound and more for these k.
-        let roundings = k4 as f64 + 12.0;
-        worst.compare("y", &found[3], &twin, |i| roundings * EPS * f64::from(sums[i]))?;
+        sums_of(&p, &mut sums);
+        return worst.compare("y", found, &twin, |i| roundings * EPS * f64::from(sums[i]));
     }
-    Ok(())
+    let wide = MatVec { y_offset: 0, y_stride: n as u32, ..p };
+    let (mut sums, mut values) = (vec![0.0; rows * n], vec![0.0; rows * n]);
+    sums_of(&wide, &mut sums);
+    let products = Fusion { gated: false, ..fusion };
+    cpu::matvec(&wide, products, rows as u32, w.matrix(form.1), &x, &b, &scale, &mut values);
+    worst.compare("y", found, &twin, |i| {
+        let (row, j) = ((i - y_offset) / (outputs + y_gap), (i - y_offset) % (outputs + y_gap));
+        let at = row * n + 2 * j;
+        let [gate, up] = [at, at + 1].map(|at| f64::from(values[at]));
+        let [gate_error, up_error] = [at, at + 1].map(|at| roundings * EPS * f64::from(sums[at]));
+        // silu is nowhere steeper than 1.1, and its exp may be off by 3 + 2 |x| units
+        let silu = gate / (1.0 + (-gate).exp());
+        1.1 * gate_error * (up.abs() + up_error)
+            + silu.abs() * up_error
+            + (8.0 + 2.0 * gate.abs()) * EPS * (silu * up).abs()
+            + 1e-30
+    })
 }
 
 pub fn matvec() {
-    hold(KernelId::MatVec, Linear::edges(17, 129, 129), Linear::drawn(9, 140, 140), |worst, case| {
-        linear_case(worst, case, false)
+    let mut all = Linear::edges(9, 129, 129);
+    all.extend([128, 256].map(|k4| Linear { k4, n: 17, ..LINEAR }));
+    hold(KernelId::MatVec, all, Linear::drawn(5, 140, 140), |worst, case| {
+        forms(KernelId::MatVec).into_iter().enumerate().try_for_each(|(i, form)| {
+            // Every form in every case, in one fusion or another.
+            let fusion = Fusion::ALL[(i + case.seed as usize + case.n + case.k4) % Fusion::ALL.len()];
+            linear_form(worst, case, form, Some(fusion))?;
+            linear_form(worst, case, form, Some(Fusion::default()))
+        })
     });
 }
 
@@ -260,7 +312,9 @@ pub fn matmul() {
     // both sizes around the tile at once
     all.extend([63, 64, 65].map(|rows| Linear { rows, n: 128 - rows, k4: 4, ..LINEAR }));
     all.extend([63, 64, 65].map(|n| Linear { rows: n, n, k4: 5, add: true, bias: true, ..LINEAR }));
-    hold(KernelId::MatMul, all, Linear::drawn(140, 140, 20), |worst, case| linear_case(worst, case, true));
+    hold(KernelId::MatMul, all, Linear::drawn(140, 140, 20), |worst, case| {
+        forms(KernelId::MatMul).into_iter().try_for_each(|form| linear_form(worst, case, form, None))
+    });
 }
 
 #[derive(Debug, Clone)]
@@ -294,7 +348,7 @@ fn silu_mul_case(worst: &Worst, case: &Gated) -> TestCaseResult {
         let found = run(form, KernelId::SiluMul, &p, &[bytes(&gate_up), bytes(&h)], grid)?;
         // A device's exp(x) may be off by 3 + 2 |x| units. Where it overflows, at gates below -88, the result is below 1e-33.
         worst.compare("h", &found[1], &twin, |i| {
-            let gate = gate_up[i / (4 * dim4) * 8 * dim4 + i % (4 * dim4)];
+            let gate = gate_up[2 * i];
             (8.0 + 2.0 * f64::from(gate.abs())) * EPS * f64::from(twin[i].abs()) + 1e-33
         })?;
     }

@@ -1,0 +1,35 @@
+// Weights kept as q8 (signed bytes, one f16 scale for 32 of a row), and how a product takes them: a block is what one load brings,
+// here 16 of a row.
+@group(0) @binding(1) var<storage, read> w: array<vec4<u32>>;        // [n, k / 16], sixteen bytes each
+@group(0) @binding(15) var<storage, read> w_scales: array<u32>;      // [n, k / 32] f16, two to a word
+
+fn scale_of(block: u32) -> f32 {
+    let pair = unpack2x16float(w_scales[block / 2u]);
+    return select(pair.x, pair.y, (block & 1u) != 0u);
+}
+
+const BLOCK4: u32 = 4u; // vec4s of x that go with a block
+
+// The part of x that goes with a block.
+struct Block {
+    a: vec4<f32>,
+    b: vec4<f32>,
+    c: vec4<f32>,
+    d: vec4<f32>,
+}
+
+fn load_block(i: u32) -> Block {
+    let at = 4u * i;
+    return Block(x_value(at), x_value(at + 1u), x_value(at + 2u), x_value(at + 3u));
+}
+
+fn signed4(word: u32) -> vec4<f32> {
+    return vec4<f32>(unpack4xI8(word));
+}
+
+// Products of block i of row n, whose first block is `at`, in four sums.
+fn products(at: u32, n: u32, i: u32, x: Block) -> vec4<f32> {
+    let q = w[at + i];
+    let s = scale_of(n * (p.k4 / 8u) + i / 2u);
+    return s * (x.a * signed4(q.x) + x.b * signed4(q.y) + x.c * signed4(q.z) + x.d * signed4(q.w));
+}
