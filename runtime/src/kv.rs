@@ -128,10 +128,12 @@ impl KvCache {
         })
     }
 
-    /// Counts `count` patches as held, and frees what no later query sees.
-    pub(crate) fn advance(&mut self, count: usize) {
+    /// Counts `count` patches as held, and lets go of what no later query sees. Returns whether there was such a thing: bind groups
+    /// may still hold it.
+    pub(crate) fn advance(&mut self, count: usize) -> bool {
         self.len += count;
         let (len, window) = (self.len, self.window);
+        let mut freed = false;
         for layer in self.layers.iter_mut().filter(|l| l.kind == LayerType::Sliding) {
             while let Some(segment) = layer.segments.front() {
                 if layer.first + segment.rows + window > len + 1 {
@@ -139,8 +141,10 @@ impl KvCache {
                 }
                 layer.first += segment.rows;
                 layer.segments.pop_front();
+                freed = true;
             }
         }
+        freed
     }
 
     /// What is held, layer by layer: the first position and the rows' memory.

@@ -6,7 +6,7 @@ use crate::checkpoint::Checkpoint;
 use crate::config::{Config, RopeScaling};
 use crate::error::{Error, ErrorKind, Result};
 use crate::formats::Formats;
-use crate::gpu::{Engine, Gpu, Recorder};
+use crate::gpu::{Engine, Gpu, Recorder, Slice};
 use crate::layout::{Part, expected_tensors, parameters_by_part};
 use crate::loader::{LoadProgress, Loader};
 use crate::rope::inverse_frequencies;
@@ -43,7 +43,11 @@ pub(crate) struct Inner {
     pub(crate) fingerprint: u128,
     /// Products that a byte takes if it ends a patch, attention apart.
     pub(crate) weights_per_row: u64,
+    /// Products that a byte takes if it doesn't.
+    pub(crate) weights_per_byte: u64,
     warnings: Vec<String>,
+    /// The trie on the device, once it was asked for.
+    suffix_table: Mutex<Option<Slice>>,
     /// Workspaces for long stretches, handed out for the time of a call.
     spare: Mutex<Vec<(Workspace, Recorder)>>,
 }
@@ -92,6 +96,8 @@ impl Model {
         let tables = [Part::ByteEmbedding, Part::SuffixEmbedding];
         let parameters = parameters_by_part(&config);
         let weights_per_row = parameters.iter().filter(|(part, _)| !tables.contains(part)).map(|(_, n)| n).sum();
+        let local = [Part::LocalEncoder, Part::LocalDecoder, Part::Head];
+        let weights_per_byte = parameters.iter().filter(|(part, _)| local.contains(part)).map(|(_, n)| n).sum();
         let inner = Inner {
             engine: engine.clone(),
             config,
@@ -101,6 +107,8 @@ impl Model {
             rope,
             fingerprint,
             weights_per_row,
+            weights_per_byte,
+            suffix_table: Mutex::default(),
             warnings,
             spare: Mutex::default(),
         };
@@ -136,6 +144,20 @@ impl Model {
 impl Inner {
     pub(crate) fn gpu(&self) -> &Arc<Gpu> {
         &self.engine.gpu
+    }
+
+    /// The suffix trie on the device, if the model has one, as `sample.wgsl` reads it.
+    pub(crate) async fn suffix_table(&self) -> Result<Option<Slice>> {
+        let Some(trie) = &self.suffixes else { return Ok(None) };
+        let there = |table: &Mutex<Option<Slice>>| table.lock().unwrap_or_else(|e| e.into_inner()).clone();
+        if let Some(table) = there(&self.suffix_table) {
+            return Ok(Some(table));
+        }
+        let words = trie.words();
+        let table = self.gpu().allocate("the suffix trie", 4 * words.len() as u64).await?;
+        self.gpu().write(&table, 0, bytemuck::cast_slice(&words))?;
+        *self.suffix_table.lock().unwrap_or_else(|e| e.into_inner()) = Some(table.clone());
+        Ok(Some(table))
     }
 
     /// A workspace for long stretches; give it back with [`Self::give_back`].

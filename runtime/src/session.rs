@@ -1,5 +1,6 @@
 //! A session: one sequence on a model. Text goes in by pieces, ids come out one by one; [`crate::generate`] makes a loop of it.
 
+mod decode;
 mod forward;
 mod snapshot;
 
@@ -10,10 +11,12 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::gpu::Recorder;
 use crate::model::{Inner, Model};
 use crate::stages::bytes;
+use crate::stages::choose::Choices;
 use crate::stages::sample;
 use crate::state::{State, Tail};
 use crate::workspace::Workspace;
 
+pub(crate) use decode::Round;
 pub(crate) use forward::{Dump, Tap};
 
 /// Stops the work of a session from any thread.
@@ -76,6 +79,8 @@ pub struct Session {
     /// The state before the flag of the prompt's last byte was decided, kept until a byte is chosen: a byte appended instead
     /// opens the decision again (SPEC 8).
     undecided: Option<State>,
+    /// For choices on the device, once there were any.
+    choices: Option<Choices>,
     cancel: CancelToken,
     /// An operation began and did not end: its future was dropped, or it failed half-way.
     torn: bool,
@@ -93,7 +98,7 @@ impl Session {
         let workspace = Workspace::new(model.gpu(), &model.config, 1).await?;
         let recorder = Recorder::new(model.gpu()).await?;
         let cancel = CancelToken::default();
-        Ok(Self { model, state, workspace, recorder, undecided: None, cancel, torn: false })
+        Ok(Self { model, state, workspace, recorder, undecided: None, choices: None, cancel, torn: false })
     }
 
     /// The model it runs on.

@@ -127,6 +127,18 @@ impl SuffixTrie {
         (0..new.len()).map(|i| at(i).ok_or_else(|| no_match(i, new[i]))).collect()
     }
 
+    /// The number of nodes, the root among them.
+    pub fn node_count(&self) -> usize {
+        self.terminals.len()
+    }
+
+    /// First edges, terminals and labels one behind the other, as `sample.wgsl` reads them. Targets are not needed: an edge leads to the
+    /// node whose number is one above its own.
+    pub(crate) fn words(&self) -> Vec<u32> {
+        let labels = self.labels.iter().map(|&label| u32::from(label));
+        self.first_edges.iter().chain(&self.terminals).copied().chain(labels).collect()
+    }
+
     /// The length of the longest subword.
     pub fn max_len(&self) -> usize {
         self.max_len

@@ -5,8 +5,9 @@ use std::ops::ControlFlow;
 use super::{GenerateOptions, Generation, Piece, StopReason};
 use crate::constraint::Matcher;
 use crate::error::{Error, ErrorKind, Result};
-use crate::session::{CancelToken, Session};
+use crate::session::{CancelToken, Round, Session};
 use crate::stages::bytes;
+use crate::stages::choose::{Flag, flagged, scheduled};
 use crate::stages::sample::Sampler;
 use crate::stop::StopMatcher;
 
@@ -20,6 +21,12 @@ pub(super) struct Run<'a> {
     matcher: Option<Matcher>,
     cancel: CancelToken,
     byte_offset: u8,
+    /// Whether the device chooses.
+    rounds: bool,
+    /// Bytes that patches have had, later ones counting for more.
+    pace: f32,
+    /// Bytes that no stop string begins with, not handed out yet.
+    released: Vec<u8>,
     /// Plain ids of the session, for the repetition penalty.
     history: Vec<u16>,
     /// Bytes that were chosen or forced.
@@ -29,15 +36,21 @@ pub(super) struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    pub(super) fn new(
-        session: &Session,
+    pub(super) async fn new(
+        session: &mut Session,
         options: &'a GenerateOptions,
         on_piece: &'a mut (dyn FnMut(Piece<'_>) -> ControlFlow<()> + Send),
     ) -> Result<Self> {
+        let sampler = Sampler::new(options.sampling.clone())?;
+        let rounds = options.constraint.is_none() && session.prepare_rounds(&sampler, &options.stops).await?;
+        let patches = session.patches().max(1);
         Ok(Self {
+            rounds,
+            pace: options.bytes_per_patch.map_or(session.ids().len() as f32 / patches as f32, |bytes| bytes as f32),
+            released: Vec::new(),
             options,
             on_piece,
-            sampler: Sampler::new(options.sampling.clone())?,
+            sampler,
             stops: StopMatcher::new(options.stops.clone())?,
             matcher: options.constraint.as_ref().map(|constraint| constraint.matcher()),
             cancel: session.cancel_token(),
@@ -61,7 +74,41 @@ impl<'a> Run<'a> {
             return Ok(Some(StopReason::Cancelled));
         }
         let forced = self.forced()?;
-        if forced.is_empty() { self.choose(session).await } else { self.append(session, &forced).await }
+        let stop = if !forced.is_empty() {
+            self.append(session, &forced).await?
+        } else if self.rounds && session.has_chosen() {
+            self.round(session).await?
+        } else {
+            self.choose(session).await?
+        };
+        Ok(if self.hand_out().is_break() { Some(stop.unwrap_or(StopReason::Cancelled)) } else { stop })
+    }
+
+    /// Lets the device choose up to the end of the patch.
+    async fn round(&mut self, session: &mut Session) -> Result<Option<StopReason>> {
+        let slack = session.model().engine().capabilities().decode_slack;
+        let wanted = (self.pace * slack).ceil().max(1.0) as usize;
+        let steps = wanted.min(session.most_steps()).min(self.options.max_bytes - self.taken);
+        let flags: Vec<Flag> = (0..steps).map(|step| self.flag(self.taken + step)).collect();
+        let round =
+            Round { bytes: (self.taken, self.options.max_bytes), random: &self.sampler.upcoming(steps), flags: &flags };
+        let ids = session.round(&round).await?;
+        if ids.is_empty() {
+            // The host finds out what is wrong with the logits.
+            return self.choose(session).await;
+        }
+        self.sampler.skip(ids.len());
+        for id in ids {
+            if let Some(stop) = self.take(id)? {
+                return Ok(Some(stop));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Which twin the byte with this number gets.
+    fn flag(&self, number: usize) -> Flag {
+        self.options.bytes_per_patch.map_or(Flag::Model, |bytes| Flag::Given(scheduled(number, bytes)))
     }
 
     /// Lets the model choose a byte or the end.
@@ -70,12 +117,11 @@ impl<'a> Run<'a> {
         let remaining = self.options.max_bytes - self.taken;
         let allowed = self.matcher.as_ref().map(|matcher| matcher.allowed(Some(remaining)));
         let id = self.sampler.choose(&logits, &self.history, allowed.as_ref())?;
-        self.ids.push(id);
-        let Some(byte) = bytes::id_to_byte(id, self.byte_offset) else {
-            return Ok(Some(StopReason::End));
-        };
-        session.push(id).await?;
-        self.take(id, byte)
+        let id = flagged(id, self.flag(self.taken));
+        if bytes::id_to_byte(id, self.byte_offset).is_some() {
+            session.push(id).await?;
+        }
+        self.take(id)
     }
 
     /// The bytes that must come next, up to the end of a stop string or of the budget.
@@ -114,42 +160,63 @@ impl<'a> Run<'a> {
             Err(error) => return Err(error),
         };
         let ids = session.ids().get(before..).unwrap_or_default().to_vec();
-        self.ids.extend_from_slice(&ids);
-        for (&id, &byte) in ids.iter().zip(run) {
-            if let Some(stop) = self.take(id, byte)? {
-                return Ok(Some(stop));
+        for (i, &id) in ids.iter().enumerate() {
+            let stop = self.take(id)?;
+            let stop = if self.hand_out().is_break() { Some(stop.unwrap_or(StopReason::Cancelled)) } else { stop };
+            if stop.is_some() {
+                // All of the run is in the session, whatever ends the text within it.
+                self.ids.extend_from_slice(&ids[i + 1..]);
+                return Ok(stop);
             }
         }
         Ok(cancelled.then_some(StopReason::Cancelled))
     }
 
-    /// Takes account of a byte that the session has, and hands out what can no longer be part of a stop string.
-    fn take(&mut self, id: u16, byte: u8) -> Result<Option<StopReason>> {
+    /// Takes account of an id that was chosen or forced, which the session has unless it ends the text.
+    fn take(&mut self, id: u16) -> Result<Option<StopReason>> {
+        self.ids.push(id);
+        let Some(byte) = bytes::id_to_byte(id, self.byte_offset) else {
+            return Ok(Some(StopReason::End));
+        };
         self.taken += 1;
         self.history.push(bytes::plain(id));
+        self.count(id);
         if let Some(matcher) = &mut self.matcher {
             matcher.advance(byte)?;
         }
         let held = self.stops.push(byte);
-        if self.hand_out(&held.released).is_break() {
-            return Ok(Some(StopReason::Cancelled));
-        }
+        self.released.extend_from_slice(&held.released);
         Ok(held.matched.map(|_| StopReason::StopString))
     }
 
-    fn hand_out(&mut self, new: &[u8]) -> ControlFlow<()> {
-        let released = self.bytes.len();
-        self.bytes.extend_from_slice(new);
-        match self.ids.get(released..released + new.len()) {
-            Some(ids) if !new.is_empty() => (self.on_piece)(Piece { bytes: new, ids }),
+    /// Keeps account of how long patches are.
+    fn count(&mut self, id: u16) {
+        const WEIGHT: f32 = 1.0 / 16.0;
+        let length = self.ids.iter().rev().skip(1).take_while(|&&id| !bytes::is_fused(id)).count() + 1;
+        if bytes::is_fused(id) {
+            self.pace += WEIGHT * (length as f32 - self.pace);
+        }
+        // A patch that goes on and on counts before it ends.
+        self.pace = self.pace.max(WEIGHT * length as f32);
+    }
+
+    /// Hands out what can no longer be part of a stop string.
+    fn hand_out(&mut self) -> ControlFlow<()> {
+        let new = std::mem::take(&mut self.released);
+        let before = self.bytes.len();
+        self.bytes.extend_from_slice(&new);
+        match self.ids.get(before..before + new.len()) {
+            Some(ids) if !new.is_empty() => (self.on_piece)(Piece { bytes: &new, ids }),
             _ => ControlFlow::Continue(()),
         }
     }
 
     pub(super) fn finish(mut self, stop: StopReason) -> Generation {
         // What was held back in vain belongs to the text, whatever ended it.
-        let rest = if stop == StopReason::StopString { Vec::new() } else { self.stops.flush() };
-        let _ = self.hand_out(&rest);
+        if stop != StopReason::StopString {
+            self.released = self.stops.flush();
+        }
+        let _ = self.hand_out();
         let matched = self.options.constraint.as_ref().map(|constraint| constraint.matches(&self.bytes));
         Generation { bytes: self.bytes, ids: self.ids, stop, matched }
     }

@@ -6,7 +6,7 @@ use super::adapter::AdapterInfo;
 use super::device::EngineOptions;
 
 /// What the runtime does on this adapter, decided once.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Capabilities {
     /// How lanes add up.
@@ -25,6 +25,11 @@ pub struct Capabilities {
     pub prefill_bytes: usize,
     /// Products of two numbers that one submission of a prompt's bytes makes at most, roughly.
     pub prefill_products: u64,
+    /// Bytes that one submission decodes at most; 0: the host chooses.
+    pub decode_steps: usize,
+    /// How many bytes a submission is recorded for, as a multiple of what patches have had so far. A byte too many costs the launch
+    /// of kernels that do nothing, one too few costs a submission and a readback.
+    pub decode_slack: f32,
     /// How many products of weights a product within attention takes as long as.
     pub attention_cost: u64,
     /// Bytes that a binding may cover.
@@ -67,6 +72,8 @@ impl Capabilities {
             few_rows: options.few_rows.unwrap_or(few_rows),
             prefill_bytes: options.prefill_bytes.unwrap_or(prefill_bytes).clamp(1, 4096),
             prefill_products,
+            decode_steps: options.decode_steps.unwrap_or(16),
+            decode_slack: if adapter.is_software() { 1.0 } else { 1.6 },
             attention_cost,
             max_binding_bytes: options
                 .max_binding_bytes

@@ -23,6 +23,8 @@ pub struct EngineOptions {
     pub few_rows: Option<usize>,
     /// Bytes of a prompt that one submission handles at most.
     pub prefill_bytes: Option<usize>,
+    /// Bytes that one submission decodes at most; 0 takes the logits of every byte to the host and chooses there.
+    pub decode_steps: Option<usize>,
 }
 
 /// An opened device. Cheap to clone; models and sessions keep it alive.

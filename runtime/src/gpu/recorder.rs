@@ -71,8 +71,10 @@ pub(crate) struct Recorder {
     /// Bind groups are made once for each set of buffers.
     bind_groups: HashMap<BindingsKey, (Pipeline, wgpu::BindGroup)>,
     readable: Option<Slice>,
-    /// The flag that guarded dispatches go by: one that never halts.
-    guard: Slice,
+    /// A word that is 0.
+    zero: Slice,
+    /// The flag that guarded dispatches go by; one that never halts if `None`.
+    guard: Option<Slice>,
     /// Dispatches submitted so far.
     dispatches: u64,
 }
@@ -86,7 +88,8 @@ impl Recorder {
             params_buffer: gpu.allocate_uniform(BLOCK * BLOCKS).await?,
             bind_groups: HashMap::new(),
             readable: None,
-            guard: gpu.allocate("a flag", 4).await?,
+            zero: gpu.allocate("a flag", 4).await?,
+            guard: None,
             dispatches: 0,
         })
     }
@@ -98,6 +101,16 @@ impl Recorder {
     /// Dispatches submitted so far.
     pub(crate) fn dispatches(&self) -> u64 {
         self.dispatches
+    }
+
+    /// Lets guarded dispatches from here on do nothing where the first word of `flag` is not 0, or `None`: go on in any case.
+    pub(crate) fn guard(&mut self, flag: Option<&Slice>) {
+        self.guard = flag.cloned();
+    }
+
+    /// A word of device memory that is 0.
+    pub(crate) fn zero(&self) -> &Slice {
+        &self.zero
     }
 
     /// Forgets the bind groups, and with them the buffers they keep alive.
@@ -141,7 +154,7 @@ impl Recorder {
         }
         let variant = row.variant(format, self.gpu.capabilities.reduce, fusion);
         let scales = scales.filter(|_| variant.weights.is_some_and(WeightFormat::has_scales));
-        let guard = row.guard.then_some(&self.guard);
+        let guard = row.guard.then(|| self.guard.as_ref().unwrap_or(&self.zero));
         let slices = slices.iter().copied().chain(guard).chain(scales).cloned().collect();
         let (pipeline, bindings) = self.bind_group(BindingsKey { kernel, variant, slices })?;
         let at = self.params.len();
@@ -253,5 +266,6 @@ impl Recorder {
     pub(crate) fn discard(&mut self) {
         self.commands.clear();
         self.params.clear();
+        self.guard = None;
     }
 }

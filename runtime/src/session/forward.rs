@@ -202,7 +202,7 @@ fn encode(cx: &mut Context<'_>, model: &Inner, state: &State, ids: &[u16], suffi
     let ids: Vec<u32> = ids.iter().map(|&id| id.into()).collect();
     gpu.write(&ws.ids, 0, bytemuck::cast_slice(&ids))?;
     gpu.write(&ws.suffix_ids, 0, bytemuck::cast_slice(suffixes))?;
-    embed::embed(cx, &model.weights, ids.len())?;
+    embed::embed(cx, &model.weights, &ws.ids, &ws.suffix_ids, ids.len())?;
     encoder::encoder(cx, &model.weights, &state.encoder, ids.len())
 }
 
@@ -246,9 +246,11 @@ async fn commit(
         if let Some(Tap { dump: Some(dump), .. }) = &mut tap {
             dump.global_out.extend(cx.recorder.read_f32(&[rows(&ws.patches, new_patches)?]).await?);
         }
-        depool::normalise(cx, &model.weights, new_patches)?;
+        depool::normalise(cx, &model.weights, new_patches, (&ws.g, 1))?;
         cx.recorder.copy(&ws.g.part(new_patches as u64 * row, row)?, &state.g)?;
-        state.kv.advance(new_patches);
+        if state.kv.advance(new_patches) {
+            cx.recorder.forget_bindings();
+        }
     }
     let mut seen = 0;
     let patch_of: Vec<u32> = ends

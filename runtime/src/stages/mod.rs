@@ -6,6 +6,7 @@ pub mod bytes;
 pub mod sample;
 
 pub(crate) mod boundary;
+pub(crate) mod choose;
 pub(crate) mod decoder;
 pub(crate) mod depool;
 pub(crate) mod embed;

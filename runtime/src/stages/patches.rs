@@ -11,3 +11,10 @@ pub(crate) fn pool(cx: &mut Context<'_>, weights: &Weights, patches: usize) -> R
     cx.gather_rows(&ws.h, &ws.ends, &ws.branch, patches, false)?;
     cx.linear(&weights.pool_projection, Rows::new(&ws.branch, d, 0), Rows::new(&ws.patches, d, 0), patches, false)
 }
+
+/// From the one byte in row 1 of `h` to the first row of `patches`.
+pub(crate) fn pool_one(cx: &mut Context<'_>, weights: &Weights) -> Result<()> {
+    let ws = cx.workspace;
+    let d = cx.config.hidden_size;
+    cx.linear(&weights.pool_projection, Rows::new(&ws.h, d, 1), Rows::new(&ws.patches, d, 0), 1, false)
+}

@@ -111,6 +111,29 @@ impl Sampler {
         &self.options
     }
 
+    /// The bias on both twins of each candidate, for choices on a device.
+    pub(crate) fn device_bias(&self) -> [f32; CANDIDATES] {
+        self.bias.map(|bias| bias as f32)
+    }
+
+    /// The numbers that the next `count` draws will use, two for each, for draws on a device; none if nothing is drawn.
+    pub(crate) fn upcoming(&self, count: usize) -> Vec<[f32; 2]> {
+        if self.options.temperature == 0.0 {
+            return Vec::new();
+        }
+        let mut ahead = self.clone();
+        // Rounded down, so that none of them is 1.
+        let mut number = || ahead.uniform().min(f64::from(1.0 - f32::EPSILON / 2.0)) as f32;
+        (0..count).map(|_| [number(), number()]).collect()
+    }
+
+    /// Passes over the numbers of `count` draws.
+    pub(crate) fn skip(&mut self, count: usize) {
+        if self.options.temperature != 0.0 {
+            (0..2 * count).for_each(|_| _ = self.uniform());
+        }
+    }
+
     /// Chooses the id that follows `history`: a byte's, or 1 or 261 for the end; never another special's.
     ///
     /// The biases and the repetition penalty shift the logits of both twins. The penalty goes by the model's own

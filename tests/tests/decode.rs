@@ -1,0 +1,191 @@
+//! Decoding on the device against decoding step by step, where every byte's logits go to the host: same ids, same state behind them.
+
+use std::ops::ControlFlow;
+use std::sync::OnceLock;
+
+use bolmo_runtime::{
+    Engine, GenerateOptions, Generation, Model, SamplingOptions, Session, StopReason, WeightFormat, block_on,
+};
+use bolmo_tests::{engine, engine_options, fixtures, load, load_on, session_with};
+
+const KINDS: [(&str, &str); 6] = [
+    ("infer", "nano_trained"),
+    ("infer", "nano"),
+    ("infer", "swa"),
+    ("infer", "noexp"),
+    ("prenorm", "bwen"),
+    ("prenorm", "blama"),
+];
+
+/// A device that decodes at most so many bytes in a submission.
+fn engine_with(steps: usize) -> Engine {
+    let mut options = engine_options();
+    options.decode_steps = Some(steps);
+    block_on(Engine::open(&options)).expect("an adapter")
+}
+
+fn step_by_step() -> &'static Engine {
+    static ENGINE: OnceLock<Engine> = OnceLock::new();
+    ENGINE.get_or_init(|| engine_with(0))
+}
+
+fn model_on(engine: &Engine, (family, name): (&str, &str), format: WeightFormat) -> Model {
+    load_on(engine, &fixtures().join(family).join("models").join(name), format)
+}
+
+fn prompt(n: usize) -> Vec<u32> {
+    let text = b"def read(self, n):\n    return self.buffer[:n] + b'\xff\x00'\nclass Reader:\n";
+    let mut ids = vec![1];
+    ids.extend(text.iter().cycle().take(n).map(|&byte| u32::from(byte) + 4));
+    ids
+}
+
+fn generate(session: &mut Session, options: &GenerateOptions) -> (Generation, Vec<u8>) {
+    let mut handed_out = Vec::new();
+    let generation = block_on(session.generate(options, &mut |piece| {
+        assert_eq!(piece.bytes.len(), piece.ids.len());
+        handed_out.extend_from_slice(piece.bytes);
+        ControlFlow::Continue(())
+    }));
+    (generation.expect("a generation"), handed_out)
+}
+
+/// Generates twice in a row on both, and holds everything that comes of it against each other.
+fn compare(what: &str, device: &Model, host: &Model, prompt: &[u32], options: &GenerateOptions) {
+    let (mut a, mut b) = (session_with(device, prompt), session_with(host, prompt));
+    for round in 0..2 {
+        let ((found, handed_out), (expected, _)) = (generate(&mut a, options), generate(&mut b, options));
+        assert_eq!(found, expected, "{what}, generation {round}");
+        assert_eq!(handed_out, found.bytes, "{what}, generation {round}: what was handed out");
+        assert_eq!(a.ids(), b.ids(), "{what}, generation {round}: ids of the session");
+        assert_eq!(a.patches(), b.patches(), "{what}, generation {round}: patches");
+    }
+    let logits = [&mut a, &mut b].map(|session| block_on(session.logits(0.0)).expect("logits"));
+    assert_eq!(logits[0], logits[1], "{what}: logits behind the text");
+}
+
+fn greedy(max_bytes: usize) -> GenerateOptions {
+    let mut options = GenerateOptions::default();
+    options.max_bytes = max_bytes;
+    options
+}
+
+#[test]
+fn greedy_ids_and_states_are_the_same() {
+    for kind in KINDS {
+        let (device, host) = (load(kind.0, kind.1), model_on(step_by_step(), kind, WeightFormat::F32));
+        for length in [0, 30] {
+            compare(&format!("{} behind {length} bytes", kind.1), &device, &host, &prompt(length), &greedy(40));
+        }
+    }
+}
+
+#[test]
+fn every_number_of_steps_comes_to_the_same() {
+    let host = model_on(step_by_step(), KINDS[0], WeightFormat::F32);
+    for steps in [1, 2, 5, 100] {
+        let engine = engine_with(steps);
+        let device = model_on(&engine, KINDS[0], WeightFormat::F32);
+        compare(&format!("{steps} steps"), &device, &host, &prompt(30), &greedy(100));
+    }
+}
+
+#[test]
+fn every_format_comes_to_the_same() {
+    for format in WeightFormat::ALL {
+        let path = fixtures().join("infer/models/nano_trained");
+        let (device, host) = (load_on(engine(), &path, format), load_on(step_by_step(), &path, format));
+        compare(format.name(), &device, &host, &prompt(30), &greedy(60));
+    }
+}
+
+#[test]
+fn draws_penalties_biases_and_masks_are_the_same() {
+    let (device, host) = (load(KINDS[0].0, KINDS[0].1), model_on(step_by_step(), KINDS[0], WeightFormat::F32));
+    let mut cases = Vec::new();
+    let mut add = |name: &str, set: &dyn Fn(&mut SamplingOptions)| {
+        let mut options = greedy(70);
+        set(&mut options.sampling);
+        cases.push((name.to_owned(), options));
+    };
+    add("a greedy penalty", &|s| s.repetition_penalty = 1.3);
+    add("patches made short", &|s| s.boundary_bias = 3.0);
+    add("patches made long", &|s| s.boundary_bias = -3.0);
+    add("a byte biased", &|s| s.byte_bias = vec![(b'x', 4.0), (b' ', -4.0)]);
+    add("the end biased", &|s| s.end_bias = 6.0);
+    for seed in 0..2 {
+        add(&format!("seed {seed}"), &|s| (s.temperature, s.seed) = (0.8, seed));
+        add(&format!("top-k, top-p, seed {seed}"), &|s| {
+            (s.temperature, s.seed, s.top_k, s.top_p, s.repetition_penalty) = (1.2, seed, 20, 0.9, 1.1);
+        });
+        add(&format!("min-p, seed {seed}"), &|s| (s.temperature, s.seed, s.min_p) = (1.0, seed, 0.05));
+    }
+    // Longer than any ring on the device: the host chooses.
+    add("a penalty that looks far back", &|s| (s.repetition_penalty, s.repetition_window) = (1.2, usize::MAX));
+    for (name, options) in cases {
+        compare(&name, &device, &host, &prompt(30), &options);
+    }
+}
+
+#[test]
+fn stop_strings_and_budgets_end_at_the_same_byte() {
+    let (device, host) = (load(KINDS[0].0, KINDS[0].1), model_on(step_by_step(), KINDS[0], WeightFormat::F32));
+    let (text, _) = generate(&mut session_with(&host, &prompt(30)), &greedy(60));
+    assert_eq!(text.stop, StopReason::Budget);
+    for max_bytes in 1..14 {
+        compare(&format!("{max_bytes} bytes"), &device, &host, &prompt(30), &greedy(max_bytes));
+    }
+    for (at, length) in [(3, 1), (7, 2), (11, 5), (20, 9)] {
+        let mut options = greedy(60);
+        options.stops = vec![b"never in there".to_vec(), text.bytes[at..at + length].to_vec()];
+        let (found, _) = generate(&mut session_with(&device, &prompt(30)), &options);
+        assert_eq!(found.stop, StopReason::StopString);
+        compare(&format!("a stop string of {length} bytes"), &device, &host, &prompt(30), &options);
+    }
+}
+
+#[test]
+fn schedules_decide_where_patches_end() {
+    let (device, host) = (load(KINDS[0].0, KINDS[0].1), model_on(step_by_step(), KINDS[0], WeightFormat::F32));
+    let mut options = greedy(53);
+    for bytes_per_patch in [1.0, 4.4, 20.0] {
+        options.bytes_per_patch = Some(bytes_per_patch);
+        let (found, _) = generate(&mut session_with(&device, &prompt(30)), &options);
+        assert_eq!(found.patches(), (53.0 / bytes_per_patch) as usize);
+        compare(&format!("{bytes_per_patch} bytes a patch"), &device, &host, &prompt(30), &options);
+    }
+    options.bytes_per_patch = Some(0.5);
+    let mut session = session_with(&device, &prompt(3));
+    let error = block_on(session.generate(&options, &mut |_| ControlFlow::Continue(()))).expect_err("no such schedule");
+    assert!(error.to_string().contains("bytes_per_patch"), "{error}");
+}
+
+#[test]
+fn a_generation_goes_on_from_a_copy_of_its_state() {
+    let device = load(KINDS[0].0, KINDS[0].1);
+    let mut session = session_with(&device, &prompt(30));
+    let (first, _) = generate(&mut session, &greedy(23));
+    let checkpoint = block_on(session.checkpoint()).expect("a checkpoint");
+    let snapshot = block_on(session.snapshot()).expect("a snapshot");
+    let mut copy = block_on(session.try_clone()).expect("a clone");
+    let mut restored = block_on(Session::restore(&device, &snapshot)).expect("a session");
+    let (expected, _) = generate(&mut session, &greedy(40));
+    assert_eq!(generate(&mut copy, &greedy(40)).0, expected);
+    assert_eq!(generate(&mut restored, &greedy(40)).0, expected);
+    // The text in between is another one of the same length.
+    block_on(session.rewind(&checkpoint)).expect("the old state");
+    assert_eq!(generate(&mut session, &greedy(40)).0, expected);
+    assert_eq!(first.ids.len(), 23);
+}
+
+#[test]
+fn numbers_for_the_device_are_those_of_the_host() {
+    // Only what was used up is passed over: draws of one text do not shift those of the next rounds.
+    let (device, host) = (load(KINDS[0].0, KINDS[0].1), model_on(step_by_step(), KINDS[0], WeightFormat::F32));
+    let mut options = greedy(1);
+    options.sampling.temperature = 1.0;
+    for max_bytes in [1, 2, 3, 9] {
+        options.max_bytes = max_bytes;
+        compare(&format!("{max_bytes} draws"), &device, &host, &prompt(12), &options);
+    }
+}
