@@ -11,12 +11,12 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::gpu::Recorder;
 use crate::model::{Inner, Model};
 use crate::stages::bytes;
-use crate::stages::choose::Choices;
 use crate::stages::sample;
 use crate::state::{State, Tail};
 use crate::workspace::Workspace;
 
 pub(crate) use decode::Round;
+use decode::Rounds;
 pub(crate) use forward::{Dump, Tap};
 
 /// Stops the work of a session from any thread.
@@ -80,7 +80,7 @@ pub struct Session {
     /// opens the decision again (SPEC 8).
     undecided: Option<State>,
     /// For choices on the device, once there were any.
-    choices: Option<Choices>,
+    rounds: Option<Rounds>,
     cancel: CancelToken,
     /// An operation began and did not end: its future was dropped, or it failed half-way.
     torn: bool,
@@ -98,7 +98,7 @@ impl Session {
         let workspace = Workspace::new(model.gpu(), &model.config, 1).await?;
         let recorder = Recorder::new(model.gpu()).await?;
         let cancel = CancelToken::default();
-        Ok(Self { model, state, workspace, recorder, undecided: None, choices: None, cancel, torn: false })
+        Ok(Self { model, state, workspace, recorder, undecided: None, rounds: None, cancel, torn: false })
     }
 
     /// The model it runs on.
@@ -124,6 +124,11 @@ impl Session {
     /// Compute dispatches of single steps so far.
     pub fn dispatches(&self) -> u64 {
         self.recorder.dispatches()
+    }
+
+    /// Submissions for single steps so far.
+    pub fn submissions(&self) -> u64 {
+        self.recorder.submissions()
     }
 
     /// What stops this session from another thread.

@@ -189,3 +189,23 @@ fn numbers_for_the_device_are_those_of_the_host() {
         compare(&format!("{max_bytes} draws"), &device, &host, &prompt(12), &options);
     }
 }
+
+#[test]
+fn a_patch_takes_one_submission() {
+    let device = load(KINDS[0].0, KINDS[0].1);
+    let mut session = session_with(&device, &prompt(30));
+    let mut options = greedy(105);
+    options.bytes_per_patch = Some(5.0);
+    generate(&mut session, &options);
+    let (submissions, dispatches) = (session.submissions(), session.dispatches());
+    options.max_bytes = 200;
+    generate(&mut session, &options);
+    let (submissions, dispatches) = (session.submissions() - submissions, session.dispatches() - dispatches);
+    // The first byte's logits go to the host.
+    assert!((40..=42).contains(&submissions), "{submissions} submissions for 40 patches");
+    let layers = device.config().num_local_encoder_layers + device.config().num_local_decoder_layers;
+    // Embeddings 2, layers, norm 1, depooling 2, head 1, choice 1. A block 8, and one more as soon as the cache has a second segment.
+    let (a_byte, a_patch) = (5 * layers as u64 + 7, 2 + 9 * device.config().num_hidden_layers as u64);
+    let most = 200 * a_byte + 40 * a_patch;
+    assert!(dispatches <= most, "{dispatches} dispatches, expected at most {most}");
+}

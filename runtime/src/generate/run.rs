@@ -88,10 +88,13 @@ impl<'a> Run<'a> {
     async fn round(&mut self, session: &mut Session) -> Result<Option<StopReason>> {
         let slack = session.model().engine().capabilities().decode_slack;
         let wanted = (self.pace * slack).ceil().max(1.0) as usize;
-        let steps = wanted.min(session.most_steps()).min(self.options.max_bytes - self.taken);
-        let flags: Vec<Flag> = (0..steps).map(|step| self.flag(self.taken + step)).collect();
-        let round =
-            Round { bytes: (self.taken, self.options.max_bytes), random: &self.sampler.upcoming(steps), flags: &flags };
+        let steps = wanted.min(session.most_steps());
+        let flags = self.flags(self.taken, steps);
+        // Where the model decides, one round's flags are like another's.
+        let behind = self.taken + flags.len();
+        let flags_ahead = if behind < self.options.max_bytes { self.flags(behind, steps) } else { Vec::new() };
+        let bytes = (self.taken, self.options.max_bytes);
+        let round = Round { bytes, sampler: &self.sampler, flags: &flags, flags_ahead: &flags_ahead };
         let ids = session.round(&round).await?;
         if ids.is_empty() {
             // The host finds out what is wrong with the logits.
@@ -104,6 +107,14 @@ impl<'a> Run<'a> {
             }
         }
         Ok(None)
+    }
+
+    /// Which twins the bytes from this number on get, up to the end of a patch if that is known, at most `steps` of them. The device stops
+    /// at the budget by itself.
+    fn flags(&self, first: usize, steps: usize) -> Vec<Flag> {
+        let flags = (first..first + steps).map(|number| self.flag(number));
+        let mut ended = false;
+        flags.take_while(|&flag| !std::mem::replace(&mut ended, flag == Flag::Given(true))).collect()
     }
 
     /// Which twin the byte with this number gets.

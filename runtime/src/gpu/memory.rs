@@ -59,7 +59,7 @@ impl Gpu {
     }
 
     /// A new buffer that the host can read.
-    pub(super) async fn allocate_readable(&self, size: u64) -> Result<Slice> {
+    pub(crate) async fn allocate_readable(&self, size: u64) -> Result<Slice> {
         self.create("a read-back", size, wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST).await
     }
 
@@ -112,25 +112,46 @@ impl Gpu {
 
     /// The first `size` bytes of a readable buffer, once `submission` is done.
     pub(super) async fn map(&self, from: &Slice, size: u64, submission: wgpu::SubmissionIndex) -> Result<Vec<u8>> {
+        self.begin_map(from, size, submission).bytes(self).await
+    }
+
+    /// As [`Self::map`], without waiting yet.
+    pub(super) fn begin_map(&self, from: &Slice, size: u64, submission: wgpu::SubmissionIndex) -> Mapped {
         let (done, wait) = oneshot::channel();
-        let range = from.buffer.slice(0..size);
-        range.map_async(wgpu::MapMode::Read, move |result| {
+        from.buffer.slice(0..size).map_async(wgpu::MapMode::Read, move |result| {
             // Nobody waits any more if the future was dropped.
             let _ = done.send(result);
         });
         self.attend(submission);
-        let answer = wait.await;
-        self.check()?;
+        Mapped { from: from.clone(), size, wait }
+    }
+}
+
+/// A readable buffer on its way to the host.
+pub(super) struct Mapped {
+    from: Slice,
+    size: u64,
+    wait: oneshot::Receiver<std::result::Result<(), wgpu::BufferAsyncError>>,
+}
+
+impl Mapped {
+    /// What is in it, once it is there.
+    pub(super) async fn bytes(self, gpu: &Gpu) -> Result<Vec<u8>> {
+        let answer = self.wait.await;
+        gpu.check()?;
         match answer {
             Ok(Ok(())) => {}
             _ => return Err(Error::new(ErrorKind::Internal, "a result could not be read back from the device")),
         }
-        let view = range
+        let view = self
+            .from
+            .buffer
+            .slice(0..self.size)
             .get_mapped_range()
             .map_err(|e| Error::internal(format!("a result could not be read back from the device: {e}")))?;
         let bytes = view.to_vec();
         drop(view);
-        from.buffer.unmap();
+        self.from.buffer.unmap();
         Ok(bytes)
     }
 }

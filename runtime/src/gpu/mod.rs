@@ -15,4 +15,4 @@ pub use capabilities::Capabilities;
 pub(crate) use device::Gpu;
 pub use device::{Engine, EngineOptions};
 pub(crate) use memory::Slice;
-pub(crate) use recorder::{Form, Recorder};
+pub(crate) use recorder::{Form, Recorded, Recorder};

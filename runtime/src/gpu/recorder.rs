@@ -60,6 +60,14 @@ impl BindingsKey {
     }
 }
 
+/// A list of commands ready to be submitted.
+#[derive(Debug)]
+pub(crate) struct Recorded {
+    commands: wgpu::CommandBuffer,
+    params: Vec<u8>,
+    dispatches: u64,
+}
+
 /// A list of commands for one device, with what it takes to repeat such lists cheaply.
 #[derive(Debug)]
 pub(crate) struct Recorder {
@@ -77,6 +85,8 @@ pub(crate) struct Recorder {
     guard: Option<Slice>,
     /// Dispatches submitted so far.
     dispatches: u64,
+    /// Submissions so far.
+    submissions: u64,
 }
 
 impl Recorder {
@@ -91,6 +101,7 @@ impl Recorder {
             zero: gpu.allocate("a flag", 4).await?,
             guard: None,
             dispatches: 0,
+            submissions: 0,
         })
     }
 
@@ -111,6 +122,11 @@ impl Recorder {
     /// A word of device memory that is 0.
     pub(crate) fn zero(&self) -> &Slice {
         &self.zero
+    }
+
+    /// Submissions so far.
+    pub(crate) fn submissions(&self) -> u64 {
+        self.submissions
     }
 
     /// Forgets the bind groups, and with them the buffers they keep alive.
@@ -200,11 +216,60 @@ impl Recorder {
         self.submit_with(|_| ()).map(|_| ())
     }
 
+    /// Submits what was recorded, if anything was.
+    pub(crate) fn submit_if_any(&mut self) -> Result<()> {
+        if self.commands.is_empty() { Ok(()) } else { self.submit() }
+    }
+
     fn submit_with(&mut self, last: impl FnOnce(&mut wgpu::CommandEncoder)) -> Result<wgpu::SubmissionIndex> {
-        self.gpu.check()?;
-        if !self.params.is_empty() {
-            self.gpu.queue.write_buffer(&self.params_buffer.buffer, 0, &self.params);
+        let recorded = self.finish_with(last)?;
+        self.submit_recorded(recorded)
+    }
+
+    /// How many more dispatches fit into a submission.
+    pub(crate) fn room(&self) -> usize {
+        (BLOCKS as usize).saturating_sub(self.params.len() / BLOCK as usize)
+    }
+
+    /// Ends the list that was recorded, to be submitted later, and copies `from` to the beginning of `readable` behind it.
+    pub(crate) fn finish(&mut self, from: &Slice, readable: &Slice) -> Result<Recorded> {
+        if from.size > readable.size {
+            return Err(Error::internal(format!("reading {} bytes into {}", from.size, readable.size)));
         }
+        self.finish_with(|encoder| {
+            encoder.copy_buffer_to_buffer(&from.buffer, from.offset, &readable.buffer, readable.offset, from.size);
+        })
+    }
+
+    fn submit_recorded(&mut self, recorded: Recorded) -> Result<wgpu::SubmissionIndex> {
+        let Recorded { commands, params, dispatches } = recorded;
+        self.gpu.check()?;
+        if !params.is_empty() {
+            self.gpu.queue.write_buffer(&self.params_buffer.buffer, 0, &params);
+        }
+        let submission = self.gpu.queue.submit([commands]);
+        self.dispatches += dispatches;
+        self.submissions += 1;
+        self.gpu.check()?;
+        Ok(submission)
+    }
+
+    /// Submits a finished list. The future, to be awaited at some later time, has the first `size` bytes of `readable` behind it.
+    pub(crate) fn submit_and_map(
+        &mut self,
+        recorded: Recorded,
+        readable: &Slice,
+        size: u64,
+    ) -> Result<impl Future<Output = Result<Vec<u8>>> + use<>> {
+        let submission = self.submit_recorded(recorded)?;
+        let mapped = self.gpu.begin_map(readable, size, submission);
+        let gpu = self.gpu.clone();
+        Ok(async move { mapped.bytes(&gpu).await })
+    }
+
+    fn finish_with(&mut self, last: impl FnOnce(&mut wgpu::CommandEncoder)) -> Result<Recorded> {
+        self.gpu.check()?;
+        let mut dispatches = 0;
         let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         let mut commands = self.commands.iter().peekable();
         while let Some(command) = commands.peek() {
@@ -221,17 +286,14 @@ impl Recorder {
                         pass.set_pipeline(pipeline);
                         pass.set_bind_group(0, bindings, &[*params]);
                         pass.dispatch_workgroups(*x, *y, *z);
-                        self.dispatches += 1;
+                        dispatches += 1;
                     }
                 }
             }
         }
         last(&mut encoder);
-        let submission = self.gpu.queue.submit([encoder.finish()]);
         self.commands.clear();
-        self.params.clear();
-        self.gpu.check()?;
-        Ok(submission)
+        Ok(Recorded { commands: encoder.finish(), params: std::mem::take(&mut self.params), dispatches })
     }
 
     /// Submits what was recorded and returns the contents of `slices` after it, one behind the other.

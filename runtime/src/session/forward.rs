@@ -276,7 +276,7 @@ async fn commit(
         }
         state.logits = Some(logits[(count - 1) * width..].into());
     } else if last {
-        head::head(cx, &model.weights, count - 1, 1, &ws.logits)?;
+        head::head_row(cx, &model.weights, count - 1, &ws.logits)?;
         let logits = cx.recorder.read_f32(&[ws.logits.part(0, 4 * width as u64)?]).await?;
         state.logits = Some(logits.into());
     } else {
