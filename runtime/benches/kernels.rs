@@ -1,15 +1,15 @@
-//! How long the heavy kernels take, at sizes of Bolmo-1B.
+//! How long the heavy kernels take, at sizes of Bolmo-1B. `BOLMO_TILES=workgroup` times the forms of products and attention that go through
+//! workgroup memory, where the adapter has others by default.
 //!
 //! Method: one sample is a submission of eight dispatches and the wait for them; the time is divided by eight. Control: `silu_mul`
-//! on 64 floats, which is all overhead. The adapter's name is printed first and stands in every benchmark's name;
+//! on 64 floats, which is all overhead. Times are wall times, so other programs must be quiet, and values are between 0.5 and 1 of either sign. The adapter's name is printed first and stands in every benchmark's name;
 //! `BOLMO_ADAPTER` chooses another one. Run with `cargo bench -p bolmo-runtime`.
 
 use std::time::Duration;
 
 use bolmo_runtime::testing::Repeated;
-use bolmo_runtime::{AdapterChoice, Engine, EngineOptions, WeightFormat, block_on};
-use bolmo_shaders::params::{Attention, MatMul, MatVec, Params, SiluMul};
-use bolmo_shaders::table::{ATTENTION_QUERIES, MATMUL_TILE};
+use bolmo_runtime::{AdapterChoice, Engine, EngineOptions, Tiles, WeightFormat, block_on};
+use bolmo_shaders::params::{Attention, MatMul, MatVec, Params, RmsNorm, SiluMul};
 use bolmo_shaders::{Fusion, KernelId};
 use criterion::{BenchmarkId, Criterion, Throughput};
 
@@ -30,7 +30,7 @@ impl Bench<'_> {
         grid: [usize; 3],
         bytes: u64,
     ) {
-        let contents: Vec<Vec<u8>> = sizes.iter().map(|&n| vec![0; n]).collect();
+        let contents: Vec<Vec<u8>> = sizes.iter().map(|&n| noise(n)).collect();
         let bindings: Vec<&[u8]> = contents.iter().map(Vec::as_slice).collect();
         let mut repeated = block_on(Repeated::new(self.engine, &bindings)).expect("buffers");
         let mut group = self.criterion.benchmark_group(self.engine.adapter().name.clone());
@@ -50,11 +50,23 @@ impl Bench<'_> {
     }
 }
 
+/// `bytes` bytes that are floats between 0.5 and 1 of either sign. Read as two f16 each, they are finite too, as scales have to be.
+fn noise(bytes: usize) -> Vec<u8> {
+    let mut state = 1u32;
+    let next = |_| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (0x3f00_0000 | (state & 0x8000_0000) | ((state >> 9) & 0x007f_bfff)).to_le_bytes()
+    };
+    (0..bytes.div_ceil(4)).flat_map(next).take(bytes).collect()
+}
+
 fn main() {
     let mut options = EngineOptions::default();
+    options.tiles = (std::env::var("BOLMO_TILES").as_deref() == Ok("workgroup")).then_some(Tiles::Workgroup);
     options.adapter = AdapterChoice::parse(&std::env::var("BOLMO_ADAPTER").unwrap_or_default());
     let engine = block_on(Engine::open(&options)).expect("an adapter");
-    println!("adapter: {} ({})", engine.adapter().name, engine.adapter().driver);
+    let tiles = engine.capabilities().tiles;
+    println!("adapter: {} ({}), tiles of a {tiles:?}", engine.adapter().name, engine.adapter().driver);
     let rows_of_matvec = engine.capabilities().matvec_rows as usize;
     let mut criterion = Criterion::default().configure_from_args();
     let mut bench = Bench { criterion: &mut criterion, engine: &engine };
@@ -62,12 +74,26 @@ fn main() {
     let control = (KernelId::SiluMul, WeightFormat::F32, "64 (control)");
     bench.time(control, SiluMul { rows: 1, dim4: 16 }, &[512, 256], [1, 1, 1], 512);
 
-    let (n, k) = (2048, 2048);
+    let (rows, dim) = (1024, 2048);
+    let params = RmsNorm {
+        rows: rows as u32,
+        groups: 1,
+        dim4: dim as u32 / 4,
+        x_stride4: dim as u32 / 4,
+        y_stride4: dim as u32 / 4,
+        eps: 1e-6,
+        ..RmsNorm::default()
+    };
+    let sizes = [4 * dim, 4 * dim * rows, 4 * dim * rows];
+    bench.time((KernelId::RmsNorm, WeightFormat::F32, "1024x2048"), params, &sizes, [1, rows, 1], sizes[1] as u64);
+
+    let [tile_columns, tile_rows] = tiles.matmul();
     let with = |mut sizes: Vec<usize>, scales: usize| {
         sizes.extend((scales > 0).then_some(scales));
         sizes
     };
-    for format in WeightFormat::ALL {
+    for (format, size) in WeightFormat::ALL.into_iter().flat_map(|format| [(format, 2048), (format, 4096)]) {
+        let (n, k) = (size, size);
         let matrix = format.weight_bytes(n as u64, k as u64) as usize;
         // Behind the table's bindings; formats without scales have none.
         let scales = format.scale_bytes(n as u64, k as u64) as usize;
@@ -75,9 +101,12 @@ fn main() {
         params.x_stride4 = k as u32 / 4;
         let sizes = with([matrix, 4 * k, 16, 16, 4 * n].to_vec(), scales);
         let grid = [n / rows_of_matvec, 1, 1];
-        bench.time((KernelId::MatVec, format, "2048x2048"), params, &sizes, grid, matrix as u64);
+        bench.time((KernelId::MatVec, format, &format!("{n}x{k}")), params, &sizes, grid, matrix as u64);
 
-        let rows = 256;
+        if size > 2048 {
+            continue;
+        }
+        let rows = 512;
         let params = MatMul {
             rows: rows as u32,
             n: n as u32,
@@ -87,12 +116,12 @@ fn main() {
             ..MatMul::default()
         };
         let sizes = with([matrix, 4 * k * rows, 16, 4 * n * rows].to_vec(), scales);
-        let grid = [n / MATMUL_TILE as usize, rows / MATMUL_TILE as usize, 1];
-        bench.time((KernelId::MatMul, format, "256x2048x2048"), params, &sizes, grid, matrix as u64);
+        let grid = [n / tile_columns, rows / tile_rows, 1];
+        bench.time((KernelId::MatMul, format, "512x2048x2048"), params, &sizes, grid, matrix as u64);
     }
 
-    let (heads, dim, keys) = (16, 128, 2048);
-    for count in [1usize, 64] {
+    // decoding, a stretch of a prompt, and a prompt as a whole
+    for (count, heads, dim, keys) in [(1usize, 16, 128, 2048), (64, 16, 128, 2048), (1024, 16, 64, 1024)] {
         let params = Attention {
             count: count as u32,
             heads: heads as u32,
@@ -107,8 +136,8 @@ fn main() {
         };
         let cache = keys * 2 * heads * dim * 4;
         let sizes = [count * heads * dim * 4, cache, count * heads * 8, count * heads * dim * 4];
-        let grid = [count.div_ceil(ATTENTION_QUERIES as usize), heads, 1];
-        let what = format!("{count} queries, {keys} keys, 16 heads of 128");
+        let grid = [count.div_ceil(tiles.attention_queries()), heads, 1];
+        let what = format!("{count} queries, {keys} keys, {heads} heads of {dim}");
         bench.time((KernelId::Attention, WeightFormat::F32, &what), params, &sizes, grid, cache as u64);
     }
     criterion.final_summary();

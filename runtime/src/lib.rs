@@ -48,7 +48,7 @@ pub mod vocabulary;
 mod weights;
 mod workspace;
 
-pub use bolmo_shaders::{Reduce, WeightFormat};
+pub use bolmo_shaders::{Reduce, Tiles, WeightFormat};
 pub use checkpoint::Checkpoint;
 pub use config::Config;
 pub use constraint::{Constraint, Matcher};

@@ -9,4 +9,4 @@ pub mod params;
 pub mod quant;
 pub mod table;
 
-pub use table::{Access, Binding, Fusion, Kernel, KernelId, Reduce, Variant, WeightFormat};
+pub use table::{Access, Binding, Fusion, Kernel, KernelId, Reduce, Tiles, Variant, WeightFormat};

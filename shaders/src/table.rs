@@ -139,6 +139,52 @@ impl Reduce {
     }
 }
 
+/// Who works together on a tile of a product or of attention.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Tiles {
+    /// A workgroup that is one subgroup of [`SUBGROUP_LANES`] lanes: tiles stay in registers, lanes hand each other values by subgroup
+    /// operations, and nothing waits at a barrier. Wrong on any other size of subgroups. The text is `wgsl/subgroup/<stem>.wgsl`.
+    Subgroup,
+    /// A workgroup of [`WORKGROUP`] lanes, through workgroup memory; every adapter can.
+    Workgroup,
+}
+
+impl Tiles {
+    /// Every way.
+    pub const ALL: [Tiles; 2] = [Tiles::Subgroup, Tiles::Workgroup];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Tiles::Subgroup => "subgroup_tiles",
+            Tiles::Workgroup => "workgroup_tiles",
+        }
+    }
+
+    /// Lanes of a workgroup.
+    pub const fn lanes(self) -> u32 {
+        match self {
+            Tiles::Subgroup => SUBGROUP_LANES,
+            Tiles::Workgroup => WORKGROUP,
+        }
+    }
+
+    /// Rows of W and rows of x that one workgroup of `matmul` multiplies.
+    pub const fn matmul(self) -> [usize; 2] {
+        match self {
+            Tiles::Subgroup => [32, 32],
+            Tiles::Workgroup => [64, 64],
+        }
+    }
+
+    /// Queries that one workgroup of `attention` takes.
+    pub const fn attention_queries(self) -> usize {
+        match self {
+            Tiles::Subgroup => 16,
+            Tiles::Workgroup => 8,
+        }
+    }
+}
+
 /// Which of a kernel's forms to use; a dimension that the kernel lacks is `None`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Variant {
@@ -148,6 +194,15 @@ pub struct Variant {
     pub reduce: Option<Reduce>,
     /// What a product does besides multiplying.
     pub fusion: Option<Fusion>,
+    /// Who works together on a tile.
+    pub tiles: Option<Tiles>,
+}
+
+impl Variant {
+    /// Whether the adapter must have subgroup operations.
+    pub fn subgroups(&self) -> bool {
+        self.reduce == Some(Reduce::Subgroup) || self.tiles == Some(Tiles::Subgroup)
+    }
 }
 
 impl std::fmt::Display for Variant {
@@ -156,6 +211,7 @@ impl std::fmt::Display for Variant {
         let names = [
             self.weights.map(WeightFormat::name),
             self.reduce.map(Reduce::name),
+            self.tiles.map(Tiles::name),
             fusion.norm.then_some("norm"),
             fusion.gated.then_some("gated"),
         ];
@@ -203,6 +259,8 @@ pub struct Kernel {
     pub reduce: bool,
     /// Whether it comes in the forms of [`Fusion`].
     pub fusion: bool,
+    /// Its text for [`Tiles::Subgroup`], if it comes in the forms of [`Tiles`].
+    pub subgroup_text: Option<&'static str>,
     /// Whether a flag in binding [`GUARD_BINDING`] can make a dispatch of it do nothing.
     pub guard: bool,
     /// Storage bindings from 1 on.
@@ -232,6 +290,7 @@ macro_rules! kernels {
             },
             reduce: has(&[$(stringify!($part)),*], "reduce"),
             fusion: has(&[$(stringify!($part)),*], "fusion"),
+            subgroup_text: if has(&[$(stringify!($part)),*], "tiles") { subgroup_text($stem) } else { None },
             guard: has(&[$(stringify!($part)),*], "guard") || has(&[$(stringify!($part)),*], "reduce"),
             bindings: &[$(Binding { name: $name, access: Access::$access, shape: $shape },)*],
             params: <params::$id as Params>::LAYOUT,
@@ -243,17 +302,32 @@ macro_rules! kernels {
 const fn has(parts: &[&str], part: &str) -> bool {
     let mut i = 0;
     while i < parts.len() {
-        let (a, b) = (parts[i].as_bytes(), part.as_bytes());
-        let mut j = 0;
-        while j < a.len() && j < b.len() && a[j] == b[j] {
-            j += 1;
-        }
-        if j == a.len() && j == b.len() {
+        if same(parts[i], part) {
             return true;
         }
         i += 1;
     }
     false
+}
+
+const fn same(a: &str, b: &str) -> bool {
+    let (a, b) = (a.as_bytes(), b.as_bytes());
+    let mut i = 0;
+    while i < a.len() && i < b.len() && a[i] == b[i] {
+        i += 1;
+    }
+    i == a.len() && i == b.len()
+}
+
+/// The texts in `wgsl/subgroup/`.
+const fn subgroup_text(stem: &str) -> Option<&'static str> {
+    if same(stem, "matmul") {
+        Some(include_str!("../wgsl/subgroup/matmul.wgsl"))
+    } else if same(stem, "attention") {
+        Some(include_str!("../wgsl/subgroup/attention.wgsl"))
+    } else {
+        None
+    }
 }
 
 // After the stem: the shared parts that go in front of a kernel.
@@ -279,7 +353,7 @@ kernels! {
         ReadWrite "y" "[rows, n]",
     }
     /// Matrix product for many rows of x.
-    MatMul "matmul" { fours;
+    MatMul "matmul" { fours tiles;
         Read "w" "[n, k]",
         Read "x" "[rows, k]",
         Read "b" "[n]",
@@ -300,7 +374,7 @@ kernels! {
         ReadWrite "kv" "[segment rows, 2, kv_heads, 2 half_dim]",
     }
     /// Attention over one segment of the KV cache.
-    Attention "attention" { ;
+    Attention "attention" { tiles;
         Read "q" "[count, heads, dim]",
         Read "kv" "[keys, 2, kv_heads, dim]",
         ReadWrite "running" "[count, heads, 2]",
@@ -386,21 +460,25 @@ impl Kernel {
         let weights: Vec<_> = if self.weights.is_some() { WeightFormat::ALL.map(Some).to_vec() } else { vec![None] };
         let reduce: Vec<_> = if self.reduce { Reduce::ALL.map(Some).to_vec() } else { vec![None] };
         let fusion: Vec<_> = if self.fusion { Fusion::ALL.map(Some).to_vec() } else { vec![None] };
+        let tiles: Vec<_> = if self.subgroup_text.is_some() { Tiles::ALL.map(Some).to_vec() } else { vec![None] };
         let mut all = Vec::new();
         for &weights in &weights {
             for &reduce in &reduce {
-                all.extend(fusion.iter().map(|&fusion| Variant { weights, reduce, fusion }));
+                for &fusion in &fusion {
+                    all.extend(tiles.iter().map(|&tiles| Variant { weights, reduce, fusion, tiles }));
+                }
             }
         }
         all
     }
 
     /// The variant of this kernel that a caller's choices come to: dimensions that the kernel lacks are dropped.
-    pub fn variant(&self, weights: WeightFormat, reduce: Reduce, fusion: Fusion) -> Variant {
+    pub fn variant(&self, weights: WeightFormat, reduce: Reduce, fusion: Fusion, tiles: Tiles) -> Variant {
         Variant {
             weights: self.weights.map(|_| weights),
             reduce: self.reduce.then_some(reduce),
             fusion: self.fusion.then_some(fusion),
+            tiles: self.subgroup_text.map(|_| tiles),
         }
     }
 
@@ -420,7 +498,10 @@ impl Kernel {
         if let Some(fusion) = variant.fusion {
             text.push_str(&fusion.part());
         }
-        text.push_str(self.text);
+        text.push_str(match variant.tiles {
+            Some(Tiles::Subgroup) => self.subgroup_text.unwrap_or(self.text),
+            _ => self.text,
+        });
         text
     }
 }
@@ -439,11 +520,9 @@ pub const MLSTM_CHUNK: u32 = 64;
 pub const MLSTM_CHUNK_OUT_TILE: u32 = 16;
 /// The widest key head that `mlstm_chunk_out` holds.
 pub const MLSTM_MAX_DK: u32 = 128;
-/// Rows and columns of x Wᵀ that one workgroup of `matmul` makes.
-pub const MATMUL_TILE: u32 = 64;
-/// Queries that one workgroup of `attention` takes.
-pub const ATTENTION_QUERIES: u32 = 8;
 /// The widest head that `attention` holds.
 pub const ATTENTION_MAX_DIM: u32 = 128;
-/// Lanes of every workgroup.
+/// Lanes of a workgroup in all other forms.
 pub const WORKGROUP: u32 = 64;
+/// Lanes of a workgroup, and of the one subgroup in it, in the forms for [`Tiles::Subgroup`].
+pub const SUBGROUP_LANES: u32 = 8;

@@ -94,7 +94,11 @@ fn workgroups() {
         assert_eq!(entry.name, "main", "{name}: entry point");
         assert_eq!(entry.stage, naga::ShaderStage::Compute, "{name}: stage");
         // A size that an override gives stands as 1 until the override is resolved.
-        let lanes = if entry.workgroup_size_overrides.is_some() { 1 } else { table::WORKGROUP };
+        let lanes = match variant.tiles {
+            _ if entry.workgroup_size_overrides.is_some() => 1,
+            Some(tiles) => tiles.lanes(),
+            None => table::WORKGROUP,
+        };
         assert_eq!(entry.workgroup_size, [lanes, 1, 1], "{name}: workgroup");
         let memory: u32 = module
             .global_variables

@@ -29,6 +29,8 @@ fn rows() -> BTreeSet<String> {
 fn each_shader_has_a_row() {
     assert_eq!(rows().len(), KERNELS.len(), "two rows share a stem");
     assert_eq!(stems(&folder("wgsl"), "wgsl"), rows());
+    let tiled = KERNELS.iter().filter(|kernel| kernel.subgroup_text.is_some()).map(|kernel| kernel.stem.to_owned());
+    assert_eq!(stems(&folder("wgsl/subgroup"), "wgsl"), tiled.collect());
 }
 
 #[test]
@@ -58,7 +60,7 @@ fn each_kernel_has_a_device_test() {
 
 #[test]
 fn each_storage_binding_states_its_shape() {
-    let files = [folder("wgsl"), folder("wgsl/shared")];
+    let files = [folder("wgsl"), folder("wgsl/shared"), folder("wgsl/subgroup")];
     for (path, stem) in files.iter().flat_map(|path| stems(path, "wgsl").into_iter().map(move |stem| (path, stem))) {
         let path = path.join(stem).with_extension("wgsl");
         for line in read(&path).lines().filter(|line| line.contains("var<storage")) {

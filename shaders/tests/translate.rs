@@ -2,7 +2,6 @@
 
 mod common;
 
-use bolmo_shaders::table::Reduce;
 use naga::back::pipeline_constants::process_overrides;
 use naga::back::{glsl, hlsl, msl, spv};
 use naga::proc::BoundsCheckPolicies;
@@ -16,7 +15,7 @@ fn each(translate: impl Fn(&Module, &ModuleInfo, bool) -> Result<(), String>) {
         let (module, info) =
             process_overrides(&module, &info, Some((ShaderStage::Compute, "main")), &Default::default())
                 .unwrap_or_else(|error| panic!("{name}: {error}"));
-        let subgroups = variant.reduce == Some(Reduce::Subgroup);
+        let subgroups = variant.subgroups();
         translate(&module, &info, subgroups).unwrap_or_else(|error| panic!("{name}: {error}"));
     }
 }

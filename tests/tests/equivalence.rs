@@ -5,7 +5,7 @@
 use std::ops::ControlFlow;
 
 use bolmo_runtime::{
-    Engine, GenerateOptions, Generation, Model, Reduce, Session, WeightFormat, block_on, generate_batch,
+    Engine, GenerateOptions, Generation, Model, Reduce, Session, Tiles, WeightFormat, block_on, generate_batch,
 };
 use bolmo_tests::{engine, engine_options, fixtures, load, load_on, session_with};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
@@ -97,10 +97,11 @@ fn every_way_of_computing_agrees() {
         let ids = text(400);
         let mut usual = session_with(&load(family, name), &ids);
         let (usual_logits, usual_text) = (logits(&mut usual), greedy(&mut usual, 24));
-        let ways: [(&str, Model); 4] = [
+        let ways: [(&str, Model); 5] = [
             ("recurrent", reopened(family, name, |o| o.few_rows = Some(usize::MAX))),
             ("chunkwise", reopened(family, name, |o| o.few_rows = Some(1))),
             ("without subgroups", reopened(family, name, |o| o.reduce = Some(Reduce::Workgroup))),
+            ("workgroup tiles", reopened(family, name, |o| o.tiles = Some(Tiles::Workgroup))),
             ("short stretches", reopened(family, name, |o| o.prefill_bytes = Some(37))),
         ];
         for (way, model) in ways {

@@ -1,6 +1,7 @@
 //! The one function that maps what an adapter can do to the forms of kernels and sizes of work that are used on it.
 
-use bolmo_shaders::Reduce;
+use bolmo_shaders::table::SUBGROUP_LANES;
+use bolmo_shaders::{Reduce, Tiles};
 
 use super::adapter::AdapterInfo;
 use super::device::EngineOptions;
@@ -11,6 +12,8 @@ use super::device::EngineOptions;
 pub struct Capabilities {
     /// How lanes add up.
     pub reduce: Reduce,
+    /// Who works together on a tile of a product of many rows, or of attention.
+    pub tiles: Tiles,
     /// Rows of a matrix that one workgroup of `matvec` takes.
     pub matvec_rows: u32,
     /// Rows of a matrix that a team of lanes of `matvec` takes at a time.
@@ -47,6 +50,18 @@ impl Capabilities {
             _ if subgroups.is_some() => Reduce::Subgroup,
             _ => Reduce::Workgroup,
         };
+        // Tiles of a subgroup suit CPUs, where barriers and workgroup memory are dear, and are written for one size of subgroups.
+        let tiles = match options.tiles {
+            Some(Tiles::Workgroup) => Tiles::Workgroup,
+            asked
+                if reduce == Reduce::Subgroup
+                    && subgroups == Some((SUBGROUP_LANES, SUBGROUP_LANES))
+                    && (asked.is_some() || adapter.is_software()) =>
+            {
+                Tiles::Subgroup
+            }
+            _ => Tiles::Workgroup,
+        };
         let matvec_team_rows = if adapter.is_software() { 8 } else { 4 };
         let matvec_rows = match (reduce, subgroups) {
             // as many for each subgroup of a workgroup
@@ -63,6 +78,7 @@ impl Capabilities {
             if adapter.is_software() { (256, 1 << 27, 8) } else { (1024, 1 << 38, 1) };
         Self {
             reduce,
+            tiles,
             matvec_rows,
             matvec_team_rows,
             // On a CPU a dispatch costs about as much as a matrix of 50 000 weights, and the scales of a norm are loads like those.

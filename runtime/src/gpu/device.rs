@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use bolmo_shaders::Reduce;
+use bolmo_shaders::{Reduce, Tiles};
 
 use super::adapter::{self, AdapterChoice, AdapterInfo};
 use super::capabilities::Capabilities;
@@ -19,6 +19,8 @@ pub struct EngineOptions {
     pub max_binding_bytes: Option<u64>,
     /// Use another way of adding up than the adapter's best; only [`Reduce::Workgroup`] is possible everywhere.
     pub reduce: Option<Reduce>,
+    /// Let others work together on a tile than is best for the adapter; only [`Tiles::Workgroup`] is possible everywhere.
+    pub tiles: Option<Tiles>,
     /// Up to how many rows a product is computed row by row, and the mLSTM recurrently.
     pub few_rows: Option<usize>,
     /// Bytes of a prompt that one submission handles at most.

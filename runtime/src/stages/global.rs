@@ -1,7 +1,6 @@
 //! The global model: a decoder over patches, with rotary positions and a KV cache (SPEC 6).
 
 use bolmo_shaders::params::{Attention, Rope};
-use bolmo_shaders::table::ATTENTION_QUERIES;
 use bolmo_shaders::{KernelId, WeightFormat};
 
 use super::{Context, Norm, Rows};
@@ -95,6 +94,7 @@ fn attention(
     let window = cache.window(i);
     let oldest = if window == 0 { 0 } else { (first + 1).saturating_sub(window) };
     let mut spans = cache.spans(i, oldest..first + count).peekable();
+    let queries = cx.recorder.gpu().capabilities.tiles.attention_queries();
     let mut begin = true;
     while let Some(span) = spans.next() {
         let params = Attention {
@@ -111,7 +111,7 @@ fn attention(
             scale: 1.0 / (dim as f32).sqrt(),
         };
         let slices = [&ws.q, &span.segment.slice, &ws.running, &ws.mixed];
-        let grid = [count.div_ceil(ATTENTION_QUERIES as usize), heads, 1];
+        let grid = [count.div_ceil(queries), heads, 1];
         cx.recorder.dispatch(KernelId::Attention, plain, &params, &slices, grid)?;
         begin = false;
     }

@@ -1,7 +1,7 @@
 //! What the stages are made of: products, norms and look-ups over rows of device memory.
 
 use bolmo_shaders::params::{GatherRows, MatMul, MatVec, RmsNorm, SiluMul};
-use bolmo_shaders::table::{MATMUL_TILE, WORKGROUP};
+use bolmo_shaders::table::WORKGROUP;
 use bolmo_shaders::{Fusion, KernelId, WeightFormat};
 
 use crate::config::Config;
@@ -116,6 +116,7 @@ impl Context<'_> {
     }
 
     fn matmul(&mut self, w: &Matrix, x: Rows<'_>, y: Rows<'_>, rows: usize, add: bool) -> Result<()> {
+        let [tile_columns, tile_rows] = self.recorder.gpu().capabilities.tiles.matmul();
         for piece in &w.pieces {
             let slices = [&piece.weights, x.slice, piece.bias.as_ref().unwrap_or(&piece.weights), y.slice];
             let params = MatMul {
@@ -130,7 +131,7 @@ impl Context<'_> {
                 bias: piece.bias.is_some().into(),
             };
             let form = Form { scales: piece.scales.as_ref(), ..w.format.into() };
-            let grid = [piece.rows.div_ceil(MATMUL_TILE as usize), rows.div_ceil(MATMUL_TILE as usize), 1];
+            let grid = [piece.rows.div_ceil(tile_columns), rows.div_ceil(tile_rows), 1];
             self.recorder.dispatch(KernelId::MatMul, form, &params, &slices, grid)?;
         }
         Ok(())

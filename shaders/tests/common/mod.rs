@@ -1,6 +1,6 @@
 //! Kernels through naga's front end and validator.
 
-use bolmo_shaders::table::{KERNELS, Kernel, Reduce, Variant, WeightFormat};
+use bolmo_shaders::table::{KERNELS, Kernel, Variant, WeightFormat};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 
 /// Every variant of every kernel, with a name for messages.
@@ -17,7 +17,7 @@ pub fn module(kernel: &Kernel, variant: Variant) -> (naga::Module, ModuleInfo) {
     let module = naga::front::wgsl::parse_str(&text)
         .unwrap_or_else(|error| panic!("{} ({variant}): {}", kernel.stem, error.emit_to_string(&text)));
     let mut capabilities = Capabilities::empty();
-    capabilities.set(Capabilities::SUBGROUP, variant.reduce == Some(Reduce::Subgroup));
+    capabilities.set(Capabilities::SUBGROUP, variant.subgroups());
     capabilities.set(
         Capabilities::SHADER_FLOAT16_IN_FLOAT32,
         variant.weights.is_some_and(|format| format != WeightFormat::F32),

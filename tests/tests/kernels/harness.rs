@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use std::sync::OnceLock;
 
 use bolmo_runtime::testing::run_kernel;
-use bolmo_runtime::{Engine, Reduce, WeightFormat, block_on};
+use bolmo_runtime::{Engine, Reduce, Tiles, WeightFormat, block_on};
 use bolmo_shaders::cpu::Matrix;
 use bolmo_shaders::params::Params;
 use bolmo_shaders::quant::quantise;
@@ -28,18 +28,19 @@ pub const UNREAD: f32 = f32::from_bits(0x7fc0_0bad);
 /// What stands in outputs wherever a kernel must not write, and where it writes without having read: another NaN.
 pub const UNWRITTEN: f32 = f32::from_bits(0x7fc1_2345);
 
-/// One device for each way in which lanes can add up on this adapter.
+/// One device for each way in which lanes can work together on this adapter.
 fn engines() -> &'static [Engine] {
     static ENGINES: OnceLock<Vec<Engine>> = OnceLock::new();
     ENGINES.get_or_init(|| {
         let mut engines: Vec<Engine> = Vec::new();
-        for reduce in [None, Some(Reduce::Workgroup)] {
+        for (reduce, tiles) in [(None, None), (None, Some(Tiles::Workgroup)), (Some(Reduce::Workgroup), None)] {
             let mut options = engine_options();
-            options.reduce = reduce;
+            (options.reduce, options.tiles) = (reduce, tiles);
             let engine = block_on(Engine::open(&options)).expect("an adapter");
             // Without subgroups the best way is through workgroup memory too.
-            if engines.iter().all(|other| other.capabilities().reduce != engine.capabilities().reduce) {
-                eprintln!("adapter: {}, {:?}", engine.adapter().name, engine.capabilities().reduce);
+            let ways = |engine: &Engine| (engine.capabilities().reduce, engine.capabilities().tiles);
+            if engines.iter().all(|other| ways(other) != ways(&engine)) {
+                eprintln!("adapter: {}, {:?}", engine.adapter().name, ways(&engine));
                 engines.push(engine);
             }
         }
@@ -50,9 +51,17 @@ fn engines() -> &'static [Engine] {
 /// Every form that a kernel has on this adapter.
 pub fn forms(id: KernelId) -> Vec<(&'static Engine, WeightFormat)> {
     let kernel = id.kernel();
-    let engines = if kernel.reduce { engines() } else { &engines()[..1] };
+    let mut engines: Vec<&Engine> = engines().iter().collect();
+    let mut seen = Vec::new();
+    engines.retain(|engine| {
+        let can = engine.capabilities();
+        let way = (kernel.reduce.then_some(can.reduce), kernel.subgroup_text.map(|_| can.tiles));
+        let new = !seen.contains(&way);
+        seen.push(way);
+        new
+    });
     let formats = if kernel.weights.is_some() { &WeightFormat::ALL[..] } else { &WeightFormat::ALL[..1] };
-    engines.iter().flat_map(|engine| formats.iter().map(move |&format| (engine, format))).collect()
+    engines.into_iter().flat_map(|engine| formats.iter().map(move |&format| (engine, format))).collect()
 }
 
 /// Runs a kernel on the device and returns what its bindings hold behind it.

@@ -3,7 +3,7 @@
 use bolmo_runtime::Engine;
 use bolmo_shaders::cpu::Matrix;
 use bolmo_shaders::params::{GatherRows, MatMul, MatVec, RmsNorm, SiluMul};
-use bolmo_shaders::table::{MATMUL_TILE, WORKGROUP};
+use bolmo_shaders::table::WORKGROUP;
 use bolmo_shaders::{Fusion, KernelId, WeightFormat, cpu};
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -245,7 +245,8 @@ fn linear_form(worst: &Worst, case: &Linear, form: (&Engine, WeightFormat), fusi
             let &MatVec { n, k4, x_offset4, x_stride4, y_offset, y_stride, add, bias, .. } = &p;
             let p = MatMul { rows: rows as u32, n, k4, x_offset4, x_stride4, y_offset, y_stride, add, bias };
             let bindings = w.with_scales(form.1, &[w.bytes(form.1), bytes(&x), bytes(&b), bytes(&y)]);
-            let grid = [n as usize, rows, 1].map(|size| size.div_ceil(MATMUL_TILE as usize));
+            let [tile_columns, tile_rows] = form.0.capabilities().tiles.matmul();
+            let grid = [(n as usize).div_ceil(tile_columns), rows.div_ceil(tile_rows), 1];
             run(form, KernelId::MatMul, &p, &bindings, grid)?
         }
         Some(fusion) => {
