@@ -100,7 +100,7 @@ fn main() {
         let mut params = MatVec { n: n as u32, k4: k as u32 / 4, y_stride: n as u32, ..MatVec::default() };
         params.x_stride4 = k as u32 / 4;
         let sizes = with([matrix, 4 * k, 16, 16, 4 * n].to_vec(), scales);
-        let grid = [n / rows_of_matvec, 1, 1];
+        let grid = [1, n / rows_of_matvec, 1];
         bench.time((KernelId::MatVec, format, &format!("{n}x{k}")), params, &sizes, grid, matrix as u64);
 
         if size > 2048 {

@@ -1,5 +1,6 @@
 //! Generation: a loop of logits, choice and push, with stop strings, a constraint and a budget.
 
+mod batch;
 mod run;
 
 use std::ops::ControlFlow;
@@ -151,6 +152,9 @@ impl Session {
 
 /// Generates on several sessions at once. Rows come out as they would one by one; `options` holds one entry a session.
 ///
+/// Sessions of one model without constraints share submissions and the reading of weights, as many of them as
+/// [`Capabilities::few_rows`](crate::Capabilities::few_rows) says; others take turns.
+///
 /// # Errors
 /// `InvalidArgument` if the numbers differ. The sessions' own errors stay with them.
 pub async fn generate_batch(sessions: &mut [Session], options: &[GenerateOptions]) -> Result<Vec<Result<Generation>>> {
@@ -160,9 +164,5 @@ pub async fn generate_batch(sessions: &mut [Session], options: &[GenerateOptions
             format!("{} sessions and {} sets of options, expected as many", sessions.len(), options.len()),
         ));
     }
-    let runs = sessions
-        .iter_mut()
-        .zip(options)
-        .map(|(session, options)| async move { session.generate(options, &mut |_| ControlFlow::Continue(())).await });
-    Ok(futures_util::future::join_all(runs).await)
+    batch::generate(sessions, options).await
 }

@@ -1,5 +1,6 @@
 //! A session: one sequence on a model. Text goes in by pieces, ids come out one by one; [`crate::generate`] makes a loop of it.
 
+mod batch;
 mod decode;
 mod forward;
 mod snapshot;
@@ -15,6 +16,7 @@ use crate::stages::sample;
 use crate::state::{State, Tail};
 use crate::workspace::Workspace;
 
+pub(crate) use batch::Batch;
 pub(crate) use decode::Round;
 use decode::Rounds;
 pub(crate) use forward::{Dump, Tap};

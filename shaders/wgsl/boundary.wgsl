@@ -8,6 +8,9 @@ struct Params {
 @group(0) @binding(2) var<storage, read_write> cosine: array<f32>;    // [rows]
 
 fn run(group: vec3<u32>, lane: u32) {
+    if halted(group.x) {
+        return;
+    }
     let q0 = group.x * 2u * p.dim4;
     let k0 = (group.x * 2u + 3u) * p.dim4;
     var products = vec4<f32>();

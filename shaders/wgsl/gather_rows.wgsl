@@ -15,7 +15,7 @@ struct Params {
 
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
-    if halted() || id.x >= p.dim4 || id.y >= p.count {
+    if halted(id.y) || id.x >= p.dim4 || id.y >= p.count {
         return;
     }
     let row = index[id.y];

@@ -82,13 +82,17 @@ fn sums(a: vec4<f32>, b: vec4<f32>, c: vec4<f32>, d: vec4<f32>) -> vec4<f32> {
     return team_sum(vec4<f32>(dot(a, one), dot(b, one), dot(c, one), dot(d, one)));
 }
 
+// The grid is rows of x by parts of W: workgroups that read the same part run one after another, and find it in a cache.
 fn run(group: vec3<u32>, lane: u32) {
-    x0 = p.x_offset4 + group.y * p.x_stride4;
+    if halted(group.x) {
+        return;
+    }
+    x0 = p.x_offset4 + group.x * p.x_stride4;
     let blocks = p.k4 / BLOCK4;
     let rounds = (ROWS + TEAM_ROWS * teams - 1u) / (TEAM_ROWS * teams);
     for (var round = 0u; round < rounds; round++) {
         let local = TEAM_ROWS * (round * teams + team);
-        let n = group.x * ROWS + local;
+        let n = group.y * ROWS + local;
         let n0 = row_of(n);
         let n1 = row_of(n + 1u);
         let n2 = row_of(n + 2u);
@@ -130,9 +134,9 @@ fn run(group: vec3<u32>, lane: u32) {
             high = r * sums(a4, a5, a6, a7);
         }
         if team_lane == 0u && local < ROWS {
-            put4(group.y, n, low);
+            put4(group.x, n, low);
             if TEAM_ROWS > 4u {
-                put4(group.y, n + 4u, high);
+                put4(group.x, n + 4u, high);
             }
         }
     }

@@ -55,7 +55,7 @@ fn sum_over(lane: u32, shift: f32, squared: bool) -> f32 {
 
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    if halted() {
+    if halted(0u) {
         return;
     }
     let head = group.x;

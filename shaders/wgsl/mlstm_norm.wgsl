@@ -16,6 +16,9 @@ struct Params {
 @group(0) @binding(5) var<storage, read_write> out: array<f32>;       // [rows, heads, dv]
 
 fn run(group: vec3<u32>, lane: u32) {
+    if halted(group.y) {
+        return;
+    }
     let head = group.x;
     let t = group.y;
     let y0 = (t * p.heads + head) * (p.dv + 1u);

@@ -17,6 +17,9 @@ struct Params {
 @group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>;   // [rows, groups, dim] at y_offset, y_stride
 
 fn run(group: vec3<u32>, lane: u32) {
+    if halted(group.y) {
+        return;
+    }
     let x0 = p.x_offset4 + group.y * p.x_stride4 + group.x * p.dim4;
     let y0 = p.y_offset4 + group.y * p.y_stride4 + group.x * p.dim4;
     var squares = vec4<f32>();

@@ -26,6 +26,9 @@ struct Params {
 @group(0) @binding(6) var<storage, read_write> kv: array<f32>;        // [segment rows, 2, kv_heads, 2 half_dim]
 
 fn run(group: vec3<u32>, lane: u32) {
+    if halted(group.y) {
+        return;
+    }
     let row = p.first + group.y;
     let dim = 2u * p.half_dim;
     let kv_dim = p.kv_heads * dim;

@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 
 use bolmo_runtime::{
     Engine, GenerateOptions, Generation, Model, SamplingOptions, Session, StopReason, WeightFormat, block_on,
+    generate_batch,
 };
 use bolmo_tests::{engine, engine_options, fixtures, load, load_on, session_with};
 
@@ -208,4 +209,48 @@ fn a_patch_takes_one_submission() {
     let (a_byte, a_patch) = (5 * layers as u64 + 7, 2 + 9 * device.config().num_hidden_layers as u64);
     let most = 200 * a_byte + 40 * a_patch;
     assert!(dispatches <= most, "{dispatches} dispatches, expected at most {most}");
+}
+
+#[test]
+fn sessions_together_equal_sessions_alone() {
+    for kind in [("infer", "nano_trained"), ("infer", "swa"), ("prenorm", "blama")] {
+        let model = load(kind.0, kind.1);
+        let mut all = Vec::new();
+        for (i, length) in [0, 7, 30, 31, 64].into_iter().enumerate() {
+            let mut options = greedy(25 + 9 * i);
+            if i % 2 == 1 {
+                (options.sampling.temperature, options.sampling.seed) = (0.9, i as u64);
+            }
+            options.bytes_per_patch = (i == 3).then_some(3.5);
+            all.push((prompt(length), options));
+        }
+        let mut wrong = greedy(1);
+        wrong.sampling.top_p = 2.0;
+        all.push((prompt(3), wrong));
+        let (text, _) = generate(&mut session_with(&model, &prompt(40)), &greedy(30));
+        let mut stopped = greedy(60);
+        stopped.stops = vec![text.bytes[12..15].to_vec()];
+        all.push((prompt(40), stopped));
+
+        let mut sessions: Vec<Session> = all.iter().map(|(prompt, _)| session_with(&model, prompt)).collect();
+        let options: Vec<GenerateOptions> = all.iter().map(|(_, options)| options.clone()).collect();
+        for round in 0..2 {
+            let together = block_on(generate_batch(&mut sessions, &options)).expect("as many options as sessions");
+            for (i, (found, options)) in together.iter().zip(&options).enumerate() {
+                if i == 5 {
+                    assert!(found.as_ref().expect_err("top_p of 2").to_string().contains("top_p"));
+                    continue;
+                }
+                let mut alone = session_with(&model, &all[i].0);
+                let mut expected = generate(&mut alone, options).0;
+                if round == 1 {
+                    expected = generate(&mut alone, options).0;
+                }
+                assert_eq!(found.as_ref().expect("a generation"), &expected, "{}, session {i}", kind.1);
+                assert_eq!(sessions[i].ids(), alone.ids(), "{}, ids of session {i}", kind.1);
+                let logits = [&mut sessions[i], &mut alone].map(|s| block_on(s.logits(0.0)).expect("logits"));
+                assert_eq!(logits[0], logits[1], "{}, logits of session {i}", kind.1);
+            }
+        }
+    }
 }

@@ -62,51 +62,87 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// Takes the next byte, or the next bytes if there is no choice, or says why there is none.
+    /// Takes the next byte, or the next bytes at once if the device chooses or there is no choice, or says why there is none.
     pub(super) async fn step(&mut self, session: &mut Session) -> Result<Option<StopReason>> {
-        if self.matcher.as_ref().is_some_and(|matcher| matcher.is_match() && !matcher.can_continue()) {
-            return Ok(Some(StopReason::Complete));
+        if let Some(stop) = self.ended() {
+            return Ok(Some(stop));
         }
-        if self.taken >= self.options.max_bytes {
-            return Ok(Some(StopReason::Budget));
+        if !self.has_round(session) {
+            return self.step_on_host(session).await;
         }
-        if self.cancel.take() {
-            return Ok(Some(StopReason::Cancelled));
-        }
-        let forced = self.forced()?;
-        let stop = if !forced.is_empty() {
-            self.append(session, &forced).await?
-        } else if self.rounds && session.has_chosen() {
-            self.round(session).await?
-        } else {
-            self.choose(session).await?
-        };
-        Ok(if self.hand_out().is_break() { Some(stop.unwrap_or(StopReason::Cancelled)) } else { stop })
+        let ids = session.round(&self.round(self.wanted_steps(session))).await?;
+        self.accept(session, ids).await
     }
 
-    /// Lets the device choose up to the end of the patch.
-    async fn round(&mut self, session: &mut Session) -> Result<Option<StopReason>> {
+    /// Why nothing is to be chosen any more.
+    pub(super) fn ended(&self) -> Option<StopReason> {
+        if self.matcher.as_ref().is_some_and(|matcher| matcher.is_match() && !matcher.can_continue()) {
+            return Some(StopReason::Complete);
+        }
+        if self.taken >= self.options.max_bytes {
+            return Some(StopReason::Budget);
+        }
+        self.cancel.take().then_some(StopReason::Cancelled)
+    }
+
+    /// Whether the device chooses, once the host has chosen first.
+    pub(super) fn on_device(&self) -> bool {
+        self.rounds
+    }
+
+    /// Whether the device can choose now.
+    pub(super) fn has_round(&self, session: &Session) -> bool {
+        self.rounds && session.has_chosen()
+    }
+
+    /// Takes the next byte that the host chooses, or bytes that have to come.
+    pub(super) async fn step_on_host(&mut self, session: &mut Session) -> Result<Option<StopReason>> {
+        let forced = self.forced()?;
+        let stop = if forced.is_empty() { self.choose(session).await? } else { self.append(session, &forced).await? };
+        Ok(self.handed_out(stop))
+    }
+
+    /// How many bytes the device is to choose at once: as many as a patch may have.
+    pub(super) fn wanted_steps(&self, session: &Session) -> usize {
         let slack = session.model().engine().capabilities().decode_slack;
         let wanted = (self.pace * slack).ceil().max(1.0) as usize;
-        let steps = wanted.min(session.most_steps());
+        wanted.min(session.most_steps())
+    }
+
+    /// What the device is to do, in at most `steps` steps.
+    pub(super) fn round(&self, steps: usize) -> Round<'_> {
         let flags = self.flags(self.taken, steps);
         // Where the model decides, one round's flags are like another's.
         let behind = self.taken + flags.len();
         let flags_ahead = if behind < self.options.max_bytes { self.flags(behind, steps) } else { Vec::new() };
-        let bytes = (self.taken, self.options.max_bytes);
-        let round = Round { bytes, sampler: &self.sampler, flags: &flags, flags_ahead: &flags_ahead };
-        let ids = session.round(&round).await?;
+        Round { bytes: (self.taken, self.options.max_bytes), sampler: &self.sampler, flags, flags_ahead }
+    }
+
+    /// What a generation on the device goes by.
+    pub(super) fn choices(&self) -> (&Sampler, &[Vec<u8>]) {
+        (&self.sampler, &self.options.stops)
+    }
+
+    /// Takes account of what the device has chosen.
+    pub(super) async fn accept(&mut self, session: &mut Session, ids: Vec<u16>) -> Result<Option<StopReason>> {
         if ids.is_empty() {
             // The host finds out what is wrong with the logits.
-            return self.choose(session).await;
+            return self.step_on_host(session).await;
         }
         self.sampler.skip(ids.len());
+        let mut stop = None;
         for id in ids {
-            if let Some(stop) = self.take(id)? {
-                return Ok(Some(stop));
+            stop = self.take(id)?;
+            if stop.is_some() {
+                break;
             }
         }
-        Ok(None)
+        Ok(self.handed_out(stop))
+    }
+
+    /// Hands out what was taken; `stop` is why the generation ends, if it does, unless the caller breaks it off.
+    fn handed_out(&mut self, stop: Option<StopReason>) -> Option<StopReason> {
+        if self.hand_out().is_break() { Some(stop.unwrap_or(StopReason::Cancelled)) } else { stop }
     }
 
     /// Which twins the bytes from this number on get, up to the end of a patch if that is known, at most `steps` of them. The device stops
@@ -173,7 +209,7 @@ impl<'a> Run<'a> {
         let ids = session.ids().get(before..).unwrap_or_default().to_vec();
         for (i, &id) in ids.iter().enumerate() {
             let stop = self.take(id)?;
-            let stop = if self.hand_out().is_break() { Some(stop.unwrap_or(StopReason::Cancelled)) } else { stop };
+            let stop = self.handed_out(stop);
             if stop.is_some() {
                 // All of the run is in the session, whatever ends the text within it.
                 self.ids.extend_from_slice(&ids[i + 1..]);

@@ -21,6 +21,15 @@ impl Slice {
         self.size
     }
 
+    /// Rows `row ..` of `width` floats: `count` of them, or all of it from the first row on, so that there is one such slice and not one
+    /// for every count.
+    pub(crate) fn rows(&self, row: usize, count: usize, width: usize) -> Result<Slice> {
+        match row {
+            0 => Ok(self.clone()),
+            _ => self.part(4 * (row * width) as u64, 4 * (count * width) as u64),
+        }
+    }
+
     /// A part of it. `offset` (bytes) is a multiple of the device's alignment where a kernel is to see the part.
     pub(crate) fn part(&self, offset: u64, size: u64) -> Result<Slice> {
         if offset.checked_add(size).is_none_or(|end| end > self.size) {

@@ -81,7 +81,7 @@ pub(crate) struct Recorder {
     readable: Option<Slice>,
     /// A word that is 0.
     zero: Slice,
-    /// The flag that guarded dispatches go by; one that never halts if `None`.
+    /// The flags that guarded dispatches go by; one that never halts if `None`.
     guard: Option<Slice>,
     /// Dispatches submitted so far.
     dispatches: u64,
@@ -114,9 +114,10 @@ impl Recorder {
         self.dispatches
     }
 
-    /// Lets guarded dispatches from here on do nothing where the first word of `flag` is not 0, or `None`: go on in any case.
-    pub(crate) fn guard(&mut self, flag: Option<&Slice>) {
-        self.guard = flag.cloned();
+    /// Lets rows of guarded dispatches from here on do nothing where their word of `flags` is not 0 (`guard.wgsl`), or with `None` go on in
+    /// any case. Returns what was there.
+    pub(crate) fn guard(&mut self, flags: Option<&Slice>) -> Option<Slice> {
+        std::mem::replace(&mut self.guard, flags.cloned())
     }
 
     /// A word of device memory that is 0.
@@ -255,15 +256,14 @@ impl Recorder {
         Ok(submission)
     }
 
-    /// Submits a finished list. The future, to be awaited at some later time, has the first `size` bytes of `readable` behind it.
+    /// Submits a finished list. The future, to be awaited at some later time, has the contents of `readable` behind it.
     pub(crate) fn submit_and_map(
         &mut self,
         recorded: Recorded,
         readable: &Slice,
-        size: u64,
     ) -> Result<impl Future<Output = Result<Vec<u8>>> + use<>> {
         let submission = self.submit_recorded(recorded)?;
-        let mapped = self.gpu.begin_map(readable, size, submission);
+        let mapped = self.gpu.begin_map(readable, readable.size, submission);
         let gpu = self.gpu.clone();
         Ok(async move { mapped.bytes(&gpu).await })
     }

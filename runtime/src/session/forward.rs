@@ -5,7 +5,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::gpu::{Recorder, Slice};
 use crate::model::Inner;
 use crate::rope::cos_sin;
-use crate::stages::{Context, boundary, bytes, decoder, depool, embed, encoder, global, head, patches};
+use crate::stages::{Context, Over, boundary, bytes, decoder, depool, embed, encoder, global, head, patches};
 use crate::state::{State, Tail};
 use crate::workspace::Workspace;
 
@@ -202,8 +202,8 @@ fn encode(cx: &mut Context<'_>, model: &Inner, state: &State, ids: &[u16], suffi
     let ids: Vec<u32> = ids.iter().map(|&id| id.into()).collect();
     gpu.write(&ws.ids, 0, bytemuck::cast_slice(&ids))?;
     gpu.write(&ws.suffix_ids, 0, bytemuck::cast_slice(suffixes))?;
-    embed::embed(cx, &model.weights, &ws.ids, &ws.suffix_ids, ids.len())?;
-    encoder::encoder(cx, &model.weights, &state.encoder, ids.len())
+    embed::embed(cx, &model.weights, &ws.ids, &ws.suffix_ids, 0, ids.len())?;
+    encoder::encoder(cx, &model.weights, Over::Sequence(&state.encoder, ids.len()))
 }
 
 /// Everything behind the encoder for the rows `first ..` of h, `ends` saying which of them end a patch. `position` is that of the
@@ -242,11 +242,11 @@ async fn commit(
         if let Some(Tap { dump: Some(dump), .. }) = &mut tap {
             dump.patch_embeddings.extend(cx.recorder.read_f32(&[rows(&ws.patches, new_patches)?]).await?);
         }
-        global::global(cx, &model.weights, &state.kv, new_patches)?;
+        global::global(cx, &model.weights, &[(&state.kv, new_patches)])?;
         if let Some(Tap { dump: Some(dump), .. }) = &mut tap {
             dump.global_out.extend(cx.recorder.read_f32(&[rows(&ws.patches, new_patches)?]).await?);
         }
-        depool::normalise(cx, &model.weights, new_patches, (&ws.g, 1))?;
+        depool::normalise(cx, &model.weights, 0, new_patches, (&ws.g, 1))?;
         cx.recorder.copy(&ws.g.part(new_patches as u64 * row, row)?, &state.g)?;
         if state.kv.advance(new_patches) {
             cx.recorder.forget_bindings();
@@ -262,7 +262,7 @@ async fn commit(
         .collect();
     gpu.write(&ws.patch_of, 0, bytemuck::cast_slice(&patch_of))?;
     depool::depool(cx, &model.weights, first, count)?;
-    decoder::decoder(cx, &model.weights, &state.decoder, count)?;
+    decoder::decoder(cx, &model.weights, Over::Sequence(&state.decoder, count))?;
 
     let width = model.config.vocab_size;
     if let Some(tap) = tap {

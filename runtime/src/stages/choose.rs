@@ -17,6 +17,9 @@ pub(crate) const MAX_STEPS: usize = 16;
 const MAX_RING: usize = 1 << 16;
 /// Word of `next` that holds the suffix: a binding may begin there.
 const SUFFIX_WORD: u64 = 64;
+/// Words from one sequence's control block to the next one's, as `guard.wgsl` has it.
+pub(crate) const CONTROL_STRIDE: usize = 64;
+const _: () = assert!(SAMPLE_CONTROL as usize + MAX_STEPS <= CONTROL_STRIDE);
 
 /// Which of an id's twins is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +44,8 @@ pub(crate) enum Ended {
 pub(crate) struct Choices {
     /// Halt flag and counts, then the chosen ids: `[SAMPLE_CONTROL + MAX_STEPS]` u32. Guarded dispatches go by its first word.
     pub(crate) control: Slice,
+    /// What is chosen from, `[520]` f32.
+    pub(crate) logits: Slice,
     /// Plain ids, position i at i % ring: `[ring]` u32.
     history: Slice,
     /// The next plain id at 0 and its suffix at [`SUFFIX_WORD`], u32.
@@ -62,9 +67,10 @@ pub(crate) struct Choices {
 
 impl Choices {
     /// Memory for choices as `sampler` makes them and strings that end the text, or `None` if they look back too far. `old` is used
-    /// again if it is large enough.
+    /// again if it is large enough. `control` is the block to be used, [`CONTROL_STRIDE`] words.
     pub(crate) async fn new(
         gpu: &Gpu,
+        control: &Slice,
         old: Option<Self>,
         sampler: &Sampler,
         stops: &[Vec<u8>],
@@ -87,7 +93,8 @@ impl Choices {
                 let make = async |words: usize| gpu.allocate("the choice of ids", 4 * words as u64).await;
                 let next = make(SUFFIX_WORD as usize + 1).await?;
                 Self {
-                    control: make(SAMPLE_CONTROL as usize + MAX_STEPS).await?,
+                    control: control.clone(),
+                    logits: make(IDS).await?,
                     history: make(ring).await?,
                     id: next.part(0, 4)?,
                     suffix: next.part(4 * SUFFIX_WORD, 4)?,
@@ -154,26 +161,26 @@ impl Choices {
         Ok(())
     }
 
-    /// Chooses from the workspace's logits. `trie` is the vocabulary's on the device.
+    /// Lets nothing be done for the sequence.
+    pub(crate) fn halt(&self, gpu: &Gpu) -> Result<()> {
+        gpu.write(&self.control, 0, bytemuck::bytes_of(&1u32))
+    }
+
+    /// Chooses from the logits. `trie` is the vocabulary's on the device.
     pub(crate) fn choose(&self, cx: &mut Context<'_>, trie: Option<&Slice>, flag: Flag) -> Result<()> {
         let flags = match flag {
             Flag::Model => 0,
             Flag::Given(ends) => 1 + u32::from(ends),
         };
         let params = Sample { flags, ..self.params };
-        let logits = cx.workspace.logits.part(0, 4 * IDS as u64)?;
         // Without a trie its place holds something that is not read.
         let trie = trie.unwrap_or(&self.stops);
-        let slices = [&logits, &self.bias, &self.random, &self.stops, trie, &self.control, &self.history, &self.next];
+        let slices =
+            [&self.logits, &self.bias, &self.random, &self.stops, trie, &self.control, &self.history, &self.next];
         cx.recorder.dispatch(KernelId::Sample, WeightFormat::F32, &params, &slices, [1, 1, 1])
     }
 
-    /// What is to be read back behind `steps` choices.
-    pub(crate) fn result(&self, steps: usize) -> Result<Slice> {
-        self.control.part(0, 4 * (u64::from(SAMPLE_CONTROL) + steps as u64))
-    }
-
-    /// The ids that were chosen, from what was read back; `before` ids were there.
+    /// The ids that were chosen, from what the control block held behind it; `before` ids were there.
     pub(crate) fn chosen(&mut self, control: &[u8], before: usize) -> Result<(Vec<u16>, Ended)> {
         let control: Vec<u32> = bytemuck::pod_collect_to_vec(control);
         let ids: Option<Vec<u16>> =

@@ -1,15 +1,14 @@
 //! The local decoder: its layers over depooled bytes (SPEC 7).
 
 use super::Context;
-use super::local_layer::local_layer;
+use super::local_layer::{Over, local_layer};
 use crate::error::Result;
-use crate::state::LayerState;
 use crate::weights::Weights;
 
-/// Runs `bytes` rows of the workspace's `x` through the decoder's layers.
-pub(crate) fn decoder(cx: &mut Context<'_>, weights: &Weights, states: &[LayerState], bytes: usize) -> Result<()> {
-    for (layer, state) in weights.decoder.iter().zip(states) {
-        local_layer(cx, layer, state, bytes)?;
+/// Runs the rows of the workspace's `x` through the decoder's layers.
+pub(crate) fn decoder(cx: &mut Context<'_>, weights: &Weights, over: Over<'_>) -> Result<()> {
+    for (i, layer) in weights.decoder.iter().enumerate() {
+        local_layer(cx, layer, i, over)?;
     }
     Ok(())
 }

@@ -5,16 +5,17 @@ use crate::error::Result;
 use crate::gpu::Slice;
 use crate::weights::Weights;
 
-/// `g[first + j] = rms(patch j; initial_norm)` for the `count` new patches.
+/// `g[first + j] = rms(patch patch + j; initial_norm)` for `count` new patches.
 pub(crate) fn normalise(
     cx: &mut Context<'_>,
     weights: &Weights,
+    patch: usize,
     count: usize,
     (g, first): (&Slice, usize),
 ) -> Result<()> {
     let ws = cx.workspace;
     let d = cx.config.hidden_size;
-    let (patches, g) = (Rows::new(&ws.patches, d, 0), Rows::new(g, d, first));
+    let (patches, g) = (Rows::new(&ws.patches, d, patch), Rows::new(g, d, first));
     cx.norm(&weights.initial_norm, cx.config.local_rms_norm_eps, patches, g, count, 1, d, false)
 }
 
@@ -23,14 +24,24 @@ pub(crate) fn depool(cx: &mut Context<'_>, weights: &Weights, first: usize, byte
     let ws = cx.workspace;
     let d = cx.config.hidden_size;
     cx.linear(&weights.depool_projection, Rows::new(&ws.h, d, first), Rows::new(&ws.x, d, 0), bytes, false)?;
-    cx.gather_rows(&ws.g, &ws.patch_of, &ws.x, bytes, true)
+    cx.gather_rows(&ws.g, &ws.patch_of, &ws.x, 0, bytes, true)
 }
 
-/// The same for the one byte in row 1 of h, with `g` `[D]`.
-pub(crate) fn depool_one(cx: &mut Context<'_>, weights: &Weights, g: &Slice) -> Result<()> {
+/// `x[row] = in_projection(h[1 + row]) + g` for one byte of each of several sequences: `lanes` has each one's `g` `[D]`, and the flag that
+/// halts it.
+pub(crate) fn depool_lanes<'a>(
+    cx: &mut Context<'_>,
+    weights: &Weights,
+    lanes: impl ExactSizeIterator<Item = (&'a Slice, &'a Slice)>,
+) -> Result<()> {
     let ws = cx.workspace;
     let d = cx.config.hidden_size;
-    cx.linear(&weights.depool_projection, Rows::new(&ws.h, d, 1), Rows::new(&ws.x, d, 0), 1, false)?;
+    cx.linear(&weights.depool_projection, Rows::new(&ws.h, d, 1), Rows::new(&ws.x, d, 0), lanes.len(), false)?;
     let first = cx.recorder.zero().clone();
-    cx.gather_rows(g, &first, &ws.x, 1, true)
+    for (row, (g, halt)) in lanes.enumerate() {
+        let outer = cx.recorder.guard(Some(halt));
+        cx.gather_rows(g, &first, &ws.x, row, 1, true)?;
+        cx.recorder.guard(outer.as_ref());
+    }
+    Ok(())
 }

@@ -5,18 +5,19 @@ use crate::error::Result;
 use crate::gpu::Slice;
 use crate::weights::Weights;
 
-/// `x[t] = byte_embedding[ids[t]] + subword_embedding[suffix_ids[t]]`, both `[bytes]` u32.
+/// `x[row + t] = byte_embedding[ids[t]] + subword_embedding[suffix_ids[t]]`, both `[bytes]` u32.
 pub(crate) fn embed(
     cx: &mut Context<'_>,
     weights: &Weights,
     ids: &Slice,
     suffix_ids: &Slice,
+    row: usize,
     bytes: usize,
 ) -> Result<()> {
     let ws = cx.workspace;
-    cx.gather(&weights.byte_embedding, ids, &ws.x, 0, bytes, false)?;
+    cx.gather(&weights.byte_embedding, ids, &ws.x, row, bytes, false)?;
     if let Some(table) = &weights.suffix_embedding {
-        cx.gather(table, suffix_ids, &ws.x, 0, bytes, true)?;
+        cx.gather(table, suffix_ids, &ws.x, row, bytes, true)?;
     }
     Ok(())
 }

@@ -1,18 +1,17 @@
 //! The local encoder: its layers, and the norm behind them (SPEC 5.1).
 
-use super::local_layer::local_layer;
+use super::local_layer::{Over, local_layer};
 use super::{Context, Rows};
 use crate::error::Result;
-use crate::state::LayerState;
 use crate::weights::Weights;
 
 /// From the embeddings in `x` to rows 1 .. of the workspace's `h`.
-pub(crate) fn encoder(cx: &mut Context<'_>, weights: &Weights, states: &[LayerState], bytes: usize) -> Result<()> {
-    for (layer, state) in weights.encoder.iter().zip(states) {
-        local_layer(cx, layer, state, bytes)?;
+pub(crate) fn encoder(cx: &mut Context<'_>, weights: &Weights, over: Over<'_>) -> Result<()> {
+    for (i, layer) in weights.encoder.iter().enumerate() {
+        local_layer(cx, layer, i, over)?;
     }
     let ws = cx.workspace;
     let d = cx.config.hidden_size;
     let (x, h) = (Rows::new(&ws.x, d, 0), Rows::new(&ws.h, d, 1));
-    cx.norm(&weights.post_encoder_norm, cx.config.local_rms_norm_eps, x, h, bytes, 1, d, false)
+    cx.norm(&weights.post_encoder_norm, cx.config.local_rms_norm_eps, x, h, over.rows(), 1, d, false)
 }

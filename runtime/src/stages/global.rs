@@ -9,16 +9,18 @@ use crate::error::Result;
 use crate::kv::KvCache;
 use crate::weights::{GlobalLayer, Weights};
 
-/// Runs the first `count` rows of the workspace's `patches` through all blocks; their positions follow those in `cache`, which
-/// has room for them.
-pub(crate) fn global(cx: &mut Context<'_>, weights: &Weights, cache: &KvCache, count: usize) -> Result<()> {
+/// Runs rows of the workspace's `patches` through all blocks. For each sequence there are its cache, which has room for them, and how
+/// many rows are its own; their positions follow those in the cache. Where there is more than one sequence, rows of queries begin where a
+/// binding may begin.
+pub(crate) fn global(cx: &mut Context<'_>, weights: &Weights, sequences: &[(&KvCache, usize)]) -> Result<()> {
     for (i, layer) in weights.global.iter().enumerate() {
-        block(cx, layer, cache, i, count)?;
+        block(cx, layer, sequences, i)?;
     }
     Ok(())
 }
 
-fn block(cx: &mut Context<'_>, w: &GlobalLayer, cache: &KvCache, i: usize, count: usize) -> Result<()> {
+fn block(cx: &mut Context<'_>, w: &GlobalLayer, sequences: &[(&KvCache, usize)], i: usize) -> Result<()> {
+    let count = sequences.iter().map(|(_, count)| count).sum();
     let ws = cx.workspace;
     let d = cx.config.hidden_size;
     let eps = cx.config.rms_norm_eps;
@@ -27,14 +29,14 @@ fn block(cx: &mut Context<'_>, w: &GlobalLayer, cache: &KvCache, i: usize, count
     match cx.config.block_type {
         BlockType::PreNorm => {
             cx.norm_linear(Norm { scale: &w.attention_norm, eps }, &w.qkv, x, qkv, count)?;
-            attention(cx, w, cache, i, count, qkv)?;
+            attentions(cx, w, sequences, i, qkv)?;
             cx.linear(&w.out, Rows::new(&ws.mixed, w.out.k, 0), x, count, true)?;
             let norm = Norm { scale: &w.feedforward_norm, eps };
             cx.mlp(&w.mlp, Some(norm), &ws.patches, &ws.patches, count, true)
         }
         BlockType::ReorderedNorm => {
             cx.linear(&w.qkv, x, qkv, count, false)?;
-            attention(cx, w, cache, i, count, qkv)?;
+            attentions(cx, w, sequences, i, qkv)?;
             cx.linear(&w.out, Rows::new(&ws.mixed, w.out.k, 0), branch, count, false)?;
             cx.norm(&w.attention_norm, eps, branch, x, count, 1, d, true)?;
             cx.mlp(&w.mlp, None, &ws.patches, &ws.branch, count, false)?;
@@ -43,13 +45,30 @@ fn block(cx: &mut Context<'_>, w: &GlobalLayer, cache: &KvCache, i: usize, count
     }
 }
 
-/// From q, k and v to the heads' outputs in the workspace's `mixed`, keys and values laid down in layer `i` of `cache`.
+/// Attention of each sequence over its own cache.
+fn attentions(
+    cx: &mut Context<'_>,
+    w: &GlobalLayer,
+    sequences: &[(&KvCache, usize)],
+    i: usize,
+    qkv: Rows<'_>,
+) -> Result<()> {
+    let mut row = 0;
+    for &(cache, count) in sequences {
+        attention(cx, w, cache, i, (row, count), qkv)?;
+        row += count;
+    }
+    Ok(())
+}
+
+/// From q, k and v of `count` rows from `row` on to the heads' outputs in the workspace's `mixed`, keys and values laid down in layer `i`
+/// of `cache`.
 fn attention(
     cx: &mut Context<'_>,
     w: &GlobalLayer,
     cache: &KvCache,
     i: usize,
-    count: usize,
+    (row, count): (usize, usize),
     qkv: Rows<'_>,
 ) -> Result<()> {
     let ws = cx.workspace;
@@ -72,7 +91,7 @@ fn attention(
     for span in cache.spans(i, first..first + count) {
         let rows = span.positions.len();
         let params = Rope {
-            first: (span.positions.start - first) as u32,
+            first: (row + span.positions.start - first) as u32,
             heads: heads as u32,
             kv_heads: kv_heads as u32,
             half_dim: (dim / 2) as u32,
@@ -95,6 +114,7 @@ fn attention(
     let oldest = if window == 0 { 0 } else { (first + 1).saturating_sub(window) };
     let mut spans = cache.spans(i, oldest..first + count).peekable();
     let queries = cx.recorder.gpu().capabilities.tiles.attention_queries();
+    let (q, mixed) = (ws.q.rows(row, count, q_width)?, ws.mixed.rows(row, count, q_width)?);
     let mut begin = true;
     while let Some(span) = spans.next() {
         let params = Attention {
@@ -110,7 +130,7 @@ fn attention(
             end: spans.peek().is_none().into(),
             scale: 1.0 / (dim as f32).sqrt(),
         };
-        let slices = [&ws.q, &span.segment.slice, &ws.running, &ws.mixed];
+        let slices = [&q, &span.segment.slice, &ws.running, &mixed];
         let grid = [count.div_ceil(queries), heads, 1];
         cx.recorder.dispatch(KernelId::Attention, plain, &params, &slices, grid)?;
         begin = false;

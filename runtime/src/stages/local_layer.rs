@@ -8,6 +8,7 @@ use bolmo_shaders::{KernelId, WeightFormat};
 
 use super::{Context, Norm, Rows};
 use crate::error::Result;
+use crate::gpu::Slice;
 use crate::state::LayerState;
 use crate::weights::LocalLayer;
 
@@ -16,8 +17,36 @@ const GATE_CAP: f32 = 15.0;
 /// Epsilon of the norm over a head.
 const HEAD_NORM_EPS: f32 = 1e-6;
 
-/// Runs `bytes` rows of the workspace's `x` through the layer and carries its state on.
-pub(super) fn local_layer(cx: &mut Context<'_>, w: &LocalLayer, state: &LayerState, bytes: usize) -> Result<()> {
+/// Whose rows go through the layers.
+#[derive(Clone, Copy)]
+pub(crate) enum Over<'a> {
+    /// So many rows of one sequence, and the states of its layers.
+    Sequence(&'a [LayerState], usize),
+    /// One row of each of several sequences.
+    Lanes(&'a [LaneStates<'a>]),
+}
+
+/// What a sequence that has one row among others carries along.
+#[derive(Clone, Copy)]
+pub(crate) struct LaneStates<'a> {
+    /// The states of its layers.
+    pub(crate) states: &'a [LayerState],
+    /// The flag that keeps them as they are.
+    pub(crate) halt: &'a Slice,
+}
+
+impl Over<'_> {
+    pub(super) fn rows(&self) -> usize {
+        match self {
+            Over::Sequence(_, rows) => *rows,
+            Over::Lanes(lanes) => lanes.len(),
+        }
+    }
+}
+
+/// Runs rows of the workspace's `x` through layer `i` and carries its states on.
+pub(super) fn local_layer(cx: &mut Context<'_>, w: &LocalLayer, i: usize, over: Over<'_>) -> Result<()> {
+    let bytes = over.rows();
     let ws = cx.workspace;
     let d = cx.config.hidden_size;
     let eps = cx.config.rms_norm_eps;
@@ -26,11 +55,21 @@ pub(super) fn local_layer(cx: &mut Context<'_>, w: &LocalLayer, state: &LayerSta
     let norm = Norm { scale: &w.pre_xlstm_norm, eps };
     cx.norm_linear(norm, &w.projections, x, Rows::new(&ws.projections, ws.local_width, 0), bytes)?;
     let few = bytes <= cx.recorder.gpu().capabilities.few_rows;
-    if few && cx.config.mlstm_value_dim() <= MLSTM_CELL_MAX_DV as usize {
-        cell(cx, w, state, bytes)?;
-    } else {
-        mlstm(cx, state, bytes)?;
-        head_norm(cx, w, bytes)?;
+    match over {
+        Over::Lanes(lanes) => {
+            for (row, lane) in lanes.iter().enumerate() {
+                let outer = cx.recorder.guard(Some(lane.halt));
+                cell(cx, w, &lane.states[i], row, 1)?;
+                cx.recorder.guard(outer.as_ref());
+            }
+        }
+        Over::Sequence(states, _) if few && cx.config.mlstm_value_dim() <= MLSTM_CELL_MAX_DV as usize => {
+            cell(cx, w, &states[i], 0, bytes)?;
+        }
+        Over::Sequence(states, _) => {
+            mlstm(cx, &states[i], bytes)?;
+            head_norm(cx, w, bytes)?;
+        }
     }
     cx.linear(&w.out, Rows::new(&ws.mixed, d, 0), x, bytes, true)?;
 
@@ -38,10 +77,12 @@ pub(super) fn local_layer(cx: &mut Context<'_>, w: &LocalLayer, state: &LayerSta
     cx.mlp(&w.mlp, Some(norm), &ws.x, &ws.x, bytes, true)
 }
 
-/// From q, k, v and gates to what goes into the output projection, row after row in one dispatch.
-fn cell(cx: &mut Context<'_>, w: &LocalLayer, state: &LayerState, bytes: usize) -> Result<()> {
+/// From q, k, v and gates to what goes into the output projection, row after row from `row` on in one dispatch. Where that is not the
+/// first row, rows begin where a binding may begin.
+fn cell(cx: &mut Context<'_>, w: &LocalLayer, state: &LayerState, row: usize, bytes: usize) -> Result<()> {
     let ws = cx.workspace;
     let d = cx.config.hidden_size;
+    let first = row * ws.local_width;
     let (heads, dk, dv) = (cx.config.num_local_heads, cx.config.mlstm_key_dim(), cx.config.mlstm_value_dim());
     let params = MlstmCell {
         rows: bytes as u32,
@@ -49,17 +90,18 @@ fn cell(cx: &mut Context<'_>, w: &LocalLayer, state: &LayerState, bytes: usize) 
         dk: dk as u32,
         dv: dv as u32,
         stride: ws.local_width as u32,
-        q_offset: 0,
-        k_offset: (d / 2) as u32,
-        v_offset: d as u32,
-        o_offset: (2 * d) as u32,
-        i_offset: (3 * d) as u32,
-        f_offset: (3 * d + heads) as u32,
+        q_offset: first as u32,
+        k_offset: (first + d / 2) as u32,
+        v_offset: (first + d) as u32,
+        o_offset: (first + 2 * d) as u32,
+        i_offset: (first + 3 * d) as u32,
+        f_offset: (first + 3 * d + heads) as u32,
         cap: GATE_CAP,
         scale: 1.0 / (dk as f32).sqrt(),
         eps: HEAD_NORM_EPS,
     };
-    let slices = [&ws.projections, &state.c, &state.m, &w.head_norm, &ws.mixed];
+    let out = ws.mixed.rows(row, bytes, d)?;
+    let slices = [&ws.projections, &state.c, &state.m, &w.head_norm, &out];
     cx.recorder.dispatch(KernelId::MlstmCell, WeightFormat::F32, &params, &slices, [heads, 1, 1])
 }
 

@@ -17,4 +17,5 @@ mod local_layer;
 mod ops;
 pub(crate) mod patches;
 
+pub(crate) use local_layer::{LaneStates, Over};
 pub(crate) use ops::{Context, Norm, Rows};

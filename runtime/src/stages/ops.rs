@@ -109,7 +109,7 @@ impl Context<'_> {
             };
             let fusion = Fusion { norm: norm.is_some(), gated };
             let form = Form { format: w.format, fusion, scales: piece.scales.as_ref() };
-            let grid = [piece.rows.div_ceil(matvec_rows), rows, 1];
+            let grid = [rows, piece.rows.div_ceil(matvec_rows), 1];
             self.recorder.dispatch(KernelId::MatVec, form, &params, &slices, grid)?;
         }
         Ok(())
@@ -189,12 +189,13 @@ impl Context<'_> {
         from: &Slice,
         index: &Slice,
         y: &Slice,
+        y_row: usize,
         count: usize,
         add: bool,
     ) -> Result<()> {
         let dim = self.config.hidden_size;
         let rows = from.size() as usize / (4 * dim);
-        self.gather_piece(WeightFormat::F32.into(), (0, rows, from), dim, index, y, 0, count, add)
+        self.gather_piece(WeightFormat::F32.into(), (0, rows, from), dim, index, y, y_row, count, add)
     }
 
     #[allow(clippy::too_many_arguments)] // a kernel's arguments, all of them needed

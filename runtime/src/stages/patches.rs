@@ -8,11 +8,11 @@ use crate::weights::Weights;
 pub(crate) fn pool(cx: &mut Context<'_>, weights: &Weights, patches: usize) -> Result<()> {
     let ws = cx.workspace;
     let d = cx.config.hidden_size;
-    cx.gather_rows(&ws.h, &ws.ends, &ws.branch, patches, false)?;
+    cx.gather_rows(&ws.h, &ws.ends, &ws.branch, 0, patches, false)?;
     cx.linear(&weights.pool_projection, Rows::new(&ws.branch, d, 0), Rows::new(&ws.patches, d, 0), patches, false)
 }
 
-/// From the one byte in row 1 of `h` to the first row of `patches`.
+/// As [`pool`], for the one byte in row 1 of `h`.
 pub(crate) fn pool_one(cx: &mut Context<'_>, weights: &Weights) -> Result<()> {
     let ws = cx.workspace;
     let d = cx.config.hidden_size;

@@ -2,7 +2,7 @@ use super::{Matrix, dot, sizes};
 use crate::params;
 use crate::table::Fusion;
 
-/// `y = x Wᵀ + b` for few rows of x, or added to y. The block doesn't hold the number of rows, which is the height of the
+/// `y = x Wᵀ + b` for few rows of x, or added to y. The block doesn't hold the number of rows, which is the width of the
 /// kernel's grid, so the twin takes it beside the block.
 ///
 /// With [`Fusion::norm`] x is first `scale * x / sqrt(mean(x^2) + eps)`. With [`Fusion::gated`] rows 2j and 2j + 1 of W give

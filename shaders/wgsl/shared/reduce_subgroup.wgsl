@@ -19,9 +19,7 @@ fn main(
     // Counted: nothing promises that a subgroup is full, or that its lanes are numbered without a gap.
     team_lane = subgroupExclusiveAdd(1u);
     team_size = subgroupAdd(1u);
-    if !halted() {
-        run(group, lane);
-    }
+    run(group, lane);
 }
 
 // The sum of v over this lane's team, in every lane of it.

@@ -18,9 +18,7 @@ fn main(
     local_lane = lane;
     team = lane / TEAM;
     team_lane = lane % TEAM;
-    if !halted() {
-        run(group, lane);
-    }
+    run(group, lane);
 }
 
 // The sum of v over this lane's team, in every lane of it. Called in uniform control flow.

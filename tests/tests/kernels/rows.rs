@@ -253,7 +253,7 @@ fn linear_form(worst: &Worst, case: &Linear, form: (&Engine, WeightFormat), fusi
             let bindings = [w.bytes(form.1), bytes(&x), bytes(&b), bytes(&scale), bytes(&y)];
             let groups = n.div_ceil(form.0.capabilities().matvec_rows as usize);
             let bindings = w.with_scales(form.1, &bindings);
-            run_fused((form.0, form.1, fusion), KernelId::MatVec, &p, &bindings, [groups, rows, 1])?
+            run_fused((form.0, form.1, fusion), KernelId::MatVec, &p, &bindings, [rows, groups, 1])?
         }
     };
     let fusion = fusion.unwrap_or_default();
