@@ -75,7 +75,8 @@ fn hlsl() {
             let found = hlsl::Writer::new(&mut text, &options, &Default::default())
                 .write(module, info, None)
                 .map_err(|error| error.to_string())?;
-            assert!(text.contains("[numthreads(64, 1, 1)]"));
+            let lanes = module.entry_points[0].workgroup_size[0];
+            assert!(text.contains(&format!("[numthreads({lanes}, 1, 1)]")));
             found
                 .entry_point_names
                 .into_iter()
