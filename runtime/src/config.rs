@@ -1,12 +1,15 @@
 //! What `config.json` says about a model: every key that changes the computation, checked once, here.
 
 mod keys;
+mod quantization;
 mod read;
 mod scaling;
 mod write;
 
 #[cfg(test)]
 mod tests;
+
+pub(crate) use quantization::{set_stored_formats, stored_formats};
 
 use crate::error::{Error, Result};
 

@@ -40,7 +40,7 @@ fn weights_depend_on_seed_and_name_alone() {
         let report = write(&dir, options).unwrap();
         let checkpoint = Checkpoint::open(&dir).unwrap();
         assert_eq!(report.bytes, checkpoint.contents_bytes());
-        assert_eq!(report.parameters * options.dtype.size() as u64, report.bytes);
+        assert_eq!(options.dtype.bytes(report.parameters), report.bytes);
         (values(&checkpoint), report)
     };
     let plain = InitOptions { seed: 5, ..InitOptions::default() };
