@@ -9,7 +9,9 @@ mod write;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use quantization::{set_stored_formats, stored_formats};
+#[cfg(not(target_family = "wasm"))]
+pub(crate) use quantization::set_stored_formats;
+pub(crate) use quantization::stored_formats;
 
 use crate::error::{Error, Result};
 

@@ -43,6 +43,7 @@ pub struct Checkpoint {
     origin: String,
     config: Config,
     /// The text of `config.json`.
+    #[cfg(not(target_family = "wasm"))]
     config_text: Vec<u8>,
     formats: Option<Formats>,
     warnings: Vec<String>,
@@ -142,6 +143,7 @@ impl Checkpoint {
         Ok(Checkpoint {
             origin: origin.to_owned(),
             config,
+            #[cfg(not(target_family = "wasm"))]
             config_text: config_text.to_owned(),
             formats,
             warnings,
@@ -157,6 +159,7 @@ impl Checkpoint {
     }
 
     /// The text of `config.json`.
+    #[cfg(not(target_family = "wasm"))]
     pub(crate) fn config_text(&self) -> &[u8] {
         &self.config_text
     }

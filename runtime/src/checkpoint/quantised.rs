@@ -49,6 +49,7 @@ impl Stored {
     }
 
     /// Bytes in the file, scales included.
+    #[cfg(not(target_family = "wasm"))]
     pub(crate) fn byte_count(&self, spec: &TensorSpec) -> u64 {
         self.dtype.bytes(spec.element_count())
     }

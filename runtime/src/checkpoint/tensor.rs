@@ -50,6 +50,7 @@ impl DType {
     }
 
     /// The format of the device that holds weights of this type as they are, or exactly.
+    #[cfg(not(target_family = "wasm"))]
     pub(crate) fn format(self) -> WeightFormat {
         match self {
             DType::F32 | DType::BF16 => WeightFormat::F32,

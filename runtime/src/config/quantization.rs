@@ -46,6 +46,7 @@ pub(crate) fn stored_formats(text: &[u8], origin: &str) -> Result<Option<Formats
 }
 
 /// Puts the key into a `config.json`.
+#[cfg(not(target_family = "wasm"))]
 pub(crate) fn set_stored_formats(config: &mut Value, formats: Formats) {
     config[KEY] = json!({
         "version": VERSION,

@@ -1,5 +1,6 @@
 //! What a written folder holds, what it does not depend on, and what is left behind.
 
+use std::fs;
 use std::path::Path;
 
 use serde_json::Value;
