@@ -624,7 +624,10 @@ void bolmo_checkpoint_builder_delete(bolmo_checkpoint_builder *builder);
 /** A number (bolmo_model_property) about the model. */
 bolmo_status bolmo_checkpoint_number(const bolmo_checkpoint *checkpoint, int32_t which, uint64_t *number);
 
-/** Bytes of device memory that the weights will take in `format` (bolmo_format). Sessions come on top: see bolmo_model_property. */
+/**
+ * Bytes of device memory that the weights will take in `format` (bolmo_format), or if they were quantised ahead, in the formats
+ * that they are in, whatever `format` is. Sessions come on top: see bolmo_model_property.
+ */
 bolmo_status bolmo_checkpoint_device_bytes(const bolmo_checkpoint *checkpoint, int32_t format, uint64_t *bytes);
 
 /**
@@ -679,6 +682,23 @@ void bolmo_checkpoint_delete(bolmo_checkpoint *checkpoint);
 /** Bytes of a fingerprint. */
 #define BOLMO_FINGERPRINT_SIZE 16
 
+/** Parts of a model that may be kept in different formats. */
+enum bolmo_part
+#ifdef __cplusplus
+    : int32_t
+#endif
+{
+    /** What runs once a byte: local layers, boundary predictor, head. */
+    BOLMO_PART_LOCAL = 0,
+    /** The global blocks, which run once a patch. */
+    BOLMO_PART_GLOBAL = 1,
+    /** The tables of bytes and of subwords. */
+    BOLMO_PART_EMBEDDINGS = 2,
+};
+#ifndef __cplusplus
+typedef int32_t bolmo_part;
+#endif
+
 /** How to load a model. */
 typedef struct bolmo_load_options bolmo_load_options;
 
@@ -692,11 +712,14 @@ typedef struct bolmo_model bolmo_model;
  */
 typedef int32_t (*bolmo_progress_callback)(uint64_t done, uint64_t total, void *user_data);
 
-/** Options with everything as it is unless set: f32, the tokenizer that comes with the checkpoint, no progress. */
+/** Options with everything as it is unless set: the formats that the checkpoint was quantised in ahead or else f32, the tokenizer that comes with the checkpoint, no progress. */
 bolmo_status bolmo_load_options_create(bolmo_load_options **options);
 
-/** How matrices are kept on the device (bolmo_format). */
+/** How matrices are kept on the device (bolmo_format). A checkpoint that was quantised ahead loads in its own formats only. */
 bolmo_status bolmo_load_options_set_format(bolmo_load_options *options, int32_t format);
+
+/** How the matrices of one part (bolmo_part) are kept (bolmo_format), whatever bolmo_load_options_set_format says, before or after. */
+bolmo_status bolmo_load_options_set_part_format(bolmo_load_options *options, int32_t part, int32_t format);
 
 /**
  * The source model's `tokenizer.json`, or the folder that it is in, instead of the checkpoint's own. Read when the model is loaded;
@@ -723,7 +746,7 @@ void bolmo_load_options_delete(bolmo_load_options *options);
 /**
  * Puts the checkpoint's weights on the engine's device. `options` may be NULL; they are read during the call only.
  *
- * BOLMO_INVALID_ARGUMENT: the model needs a tokenizer.json and has none. BOLMO_BAD_CHECKPOINT: a tokenizer of another model, or
+ * BOLMO_INVALID_ARGUMENT: the model needs a tokenizer.json and has none, or it was quantised ahead in other formats than were set. BOLMO_BAD_CHECKPOINT: a tokenizer of another model, or
  * weights that are not finite. BOLMO_UNSUPPORTED: weights beyond f16. BOLMO_OUT_OF_MEMORY, BOLMO_DEVICE_LOST, BOLMO_CANCELLED,
  * BOLMO_IO.
  */

@@ -684,6 +684,10 @@ public:
 
     /** How matrices are kept on the device. */
     result<void> try_format(bolmo_format format) { return change(bolmo_load_options_set_format, format); }
+    /** How the matrices of one part are kept, whatever `format` says. */
+    result<void> try_part_format(bolmo_part part, bolmo_format format) {
+        return change(bolmo_load_options_set_part_format, part, format);
+    }
     /** The source model's `tokenizer.json`, or the folder that it is in. */
     result<void> try_tokenizer_path(std::string_view path) {
         return change(bolmo_load_options_set_tokenizer_path, path.data(), path.size());
@@ -706,6 +710,9 @@ public:
      * @{ */
     /** As with `try_` in front, but throws. */
     load_options &format(bolmo_format format) { return try_format(format).value(), *this; }
+    load_options &part_format(bolmo_part part, bolmo_format format) {
+        return try_part_format(part, format).value(), *this;
+    }
     load_options &tokenizer_path(std::string_view path) { return try_tokenizer_path(path).value(), *this; }
     load_options &tokenizer(std::string_view json, std::string_view config_json = {}) {
         return try_tokenizer(json, config_json).value(), *this;

@@ -452,7 +452,8 @@ pub unsafe extern "C" fn bolmo_checkpoint_number(
     })
 }
 
-/// Bytes of device memory that the weights will take in `format` (bolmo_format). Sessions come on top: see bolmo_model_property.
+/// Bytes of device memory that the weights will take in `format` (bolmo_format), or if they were quantised ahead, in the formats
+/// that they are in, whatever `format` is. Sessions come on top: see bolmo_model_property.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_checkpoint_device_bytes(
     checkpoint: *const bolmo_checkpoint,
@@ -461,7 +462,9 @@ pub unsafe extern "C" fn bolmo_checkpoint_device_bytes(
 ) -> bolmo_status {
     call(|| {
         let bytes = trusted!(Out::new(bytes, "bytes"))?;
-        bytes.set(device_bytes(handle::get(checkpoint)?.checkpoint.config(), self::format(format)?));
+        let (format, object) = (self::format(format)?, handle::get(checkpoint)?);
+        let formats = object.checkpoint.formats().unwrap_or(format.into());
+        bytes.set(device_bytes(object.checkpoint.config(), formats));
         Ok(())
     })
 }

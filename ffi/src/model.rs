@@ -20,13 +20,13 @@
 use std::ffi::{CString, c_char, c_void};
 use std::sync::Mutex;
 
-use bolmo_runtime::{LoadOptions, Model, WeightFormat, block_on, device_bytes};
+use bolmo_runtime::{Checkpoint, Formats, LoadOptions, Model, Result, WeightFormat, block_on, device_bytes};
 
 use crate::adapters::{hand_out, with_nul};
 use crate::checkpoint::{self, Tokenizer, bolmo_checkpoint};
 use crate::engine::bolmo_engine;
 use crate::handle::{self, opaque};
-use crate::input::{self, Out, UserData};
+use crate::input::{self, Out, UserData, invalid};
 use crate::status::{bolmo_status, call};
 use crate::text::lock;
 
@@ -42,6 +42,18 @@ pub struct bolmo_model {
 }
 opaque!(bolmo_model, LoadedModel);
 
+/// Parts of a model that may be kept in different formats.
+#[repr(i32)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum bolmo_part {
+    /// What runs once a byte: local layers, boundary predictor, head.
+    BOLMO_PART_LOCAL = 0,
+    /// The global blocks, which run once a patch.
+    BOLMO_PART_GLOBAL = 1,
+    /// The tables of bytes and of subwords.
+    BOLMO_PART_EMBEDDINGS = 2,
+}
+
 /// Told how far a long call has come, of how much. Returns 0 to go on; any other value cancels the call, which then returns
 /// BOLMO_CANCELLED, unless `done` is `total`: there is nothing left to cancel. Called by the thread that made the call. It may call the library, but for what the call itself uses: that is
 /// BOLMO_BUSY.
@@ -49,9 +61,34 @@ pub type bolmo_progress_callback = Option<unsafe extern "C" fn(done: u64, total:
 
 #[derive(Clone)]
 pub(crate) struct Loading {
-    format: WeightFormat,
+    format: Option<WeightFormat>,
+    /// Of parts that were set by themselves, in the order of bolmo_part.
+    part_formats: [Option<WeightFormat>; 3],
     tokenizer: Tokenizer,
     progress: Progress,
+}
+
+impl Loading {
+    /// The formats that were asked for, if any were. Parts that were not go by the checkpoint.
+    fn formats(&self, checkpoint: &Checkpoint) -> Option<Formats> {
+        if self.format.is_none() && self.part_formats == [None; 3] {
+            return None;
+        }
+        let mut formats = self.format.map_or_else(|| checkpoint.formats().unwrap_or_default(), Formats::from);
+        let [local, global, embeddings] = self.part_formats;
+        formats.local = local.unwrap_or(formats.local);
+        formats.global = global.unwrap_or(formats.global);
+        formats.embeddings = embeddings.unwrap_or(formats.embeddings);
+        Some(formats)
+    }
+}
+
+/// The place of a bolmo_part in lists of parts.
+fn part(part: i32) -> Result<usize> {
+    match part {
+        0..=2 => Ok(part as usize),
+        other => Err(invalid(format!("part: expected a bolmo_part, found {other}"))),
+    }
 }
 
 /// A model and what was odd about its checkpoint.
@@ -78,25 +115,40 @@ impl Progress {
     }
 }
 
-/// Options with everything as it is unless set: f32, the tokenizer that comes with the checkpoint, no progress.
+/// Options with everything as it is unless set: the formats that the checkpoint was quantised in ahead or else f32, the tokenizer that comes with the checkpoint, no progress.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_load_options_create(options: *mut *mut bolmo_load_options) -> bolmo_status {
     call(|| {
         let options = trusted!(Out::new(options, "options"))?;
         let progress = Progress::new(None, std::ptr::null_mut());
-        let loading = Loading { format: WeightFormat::F32, tokenizer: Tokenizer::None, progress };
+        let loading = Loading { format: None, part_formats: [None; 3], tokenizer: Tokenizer::None, progress };
         options.set(handle::insert(Mutex::new(loading))?);
         Ok(())
     })
 }
 
-/// How matrices are kept on the device (bolmo_format).
+/// How matrices are kept on the device (bolmo_format). A checkpoint that was quantised ahead loads in its own formats only.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_load_options_set_format(options: *mut bolmo_load_options, format: i32) -> bolmo_status {
     call(|| {
         let format = checkpoint::format(format)?;
         let object = handle::get(options)?;
-        lock(&object, "bolmo_load_options")?.format = format;
+        lock(&object, "bolmo_load_options")?.format = Some(format);
+        Ok(())
+    })
+}
+
+/// How the matrices of one part (bolmo_part) are kept (bolmo_format), whatever bolmo_load_options_set_format says, before or after.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bolmo_load_options_set_part_format(
+    options: *mut bolmo_load_options,
+    part: i32,
+    format: i32,
+) -> bolmo_status {
+    call(|| {
+        let (part, format) = (self::part(part)?, checkpoint::format(format)?);
+        let object = handle::get(options)?;
+        lock(&object, "bolmo_load_options")?.part_formats[part] = Some(format);
         Ok(())
     })
 }
@@ -157,7 +209,7 @@ pub extern "C" fn bolmo_load_options_delete(options: *mut bolmo_load_options) {
 
 /// Puts the checkpoint's weights on the engine's device. `options` may be NULL; they are read during the call only.
 ///
-/// BOLMO_INVALID_ARGUMENT: the model needs a tokenizer.json and has none. BOLMO_BAD_CHECKPOINT: a tokenizer of another model, or
+/// BOLMO_INVALID_ARGUMENT: the model needs a tokenizer.json and has none, or it was quantised ahead in other formats than were set. BOLMO_BAD_CHECKPOINT: a tokenizer of another model, or
 /// weights that are not finite. BOLMO_UNSUPPORTED: weights beyond f16. BOLMO_OUT_OF_MEMORY, BOLMO_DEVICE_LOST, BOLMO_CANCELLED,
 /// BOLMO_IO.
 #[unsafe(no_mangle)]
@@ -176,7 +228,7 @@ pub unsafe extern "C" fn bolmo_model_load(
             None => None,
         };
         let mut load = LoadOptions::default();
-        load.formats = loading.as_ref().map_or(WeightFormat::F32, |l| l.format).into();
+        load.formats = loading.as_ref().and_then(|l| l.formats(&checkpoint.checkpoint));
         load.vocabulary = match &loading {
             Some(Loading { tokenizer: tokenizer @ (Tokenizer::File(_) | Tokenizer::Memory(..)), .. })
                 if checkpoint.checkpoint.config().add_expanded_embeddings =>

@@ -1,12 +1,17 @@
 //! What `config.json` says about a model: every key that changes the computation, checked once, here.
 
 mod keys;
+mod quantization;
 mod read;
 mod scaling;
 mod write;
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(not(target_family = "wasm"))]
+pub(crate) use quantization::set_stored_formats;
+pub(crate) use quantization::stored_formats;
 
 use crate::error::{Error, Result};
 

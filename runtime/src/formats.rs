@@ -79,9 +79,7 @@ impl FromStr for Formats {
     /// A format for all parts, and behind it parts that differ: `q8`, or `q4,local=q8,embeddings=f16`.
     fn from_str(text: &str) -> Result<Self> {
         let format = |name: &str| {
-            WeightFormat::ALL
-                .into_iter()
-                .find(|format| format.name() == name)
+            WeightFormat::from_name(name)
                 .ok_or_else(|| Error::invalid(format!("format {name:?} of weights: expected f32, f16, q8 or q4")))
         };
         let mut parts = text.split(',');

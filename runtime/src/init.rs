@@ -11,15 +11,14 @@ mod weights;
 #[cfg(test)]
 mod tests;
 
-use std::fs;
-use std::io::ErrorKind as IoKind;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 pub use preset::Preset;
 
 use crate::checkpoint::DType;
+use crate::checkpoint::output::{Target, write_json};
 use crate::config::Config;
 use crate::error::{Error, Result};
 
@@ -77,15 +76,16 @@ pub(crate) fn write_config(
     if options.max_shard_bytes == 0 {
         return Err(Error::invalid("`max_shard_bytes` must be above 0"));
     }
-    let target = resolve(dir)?;
-    let exists = check_target(&target)?;
-    let partial = PartialFolder::beside(&target)?;
+    let target = Target::new(dir)?;
+    let partial = target.begin()?;
 
     let mut config_json = config.to_json();
     config_json["dtype"] = json!(match options.dtype {
         DType::F32 => "float32",
         DType::BF16 => "bfloat16",
         DType::F16 => "float16",
+        DType::Q8 | DType::Q4 =>
+            return Err(Error::invalid(format!("random weights can't be made in {}", options.dtype))),
     });
     write_json(&partial.path.join("config.json"), &config_json)?;
     let generation = json!({
@@ -103,92 +103,6 @@ pub(crate) fn write_config(
     }
     let report = weights::write(&partial.path, config, options, progress)?;
 
-    if exists {
-        // Some systems don't rename onto a folder, even an empty one.
-        fs::remove_dir(&target).map_err(|e| io_error(&target, "cannot be replaced", &e))?;
-    }
-    partial.rename_to(&target)?;
+    target.finish(partial)?;
     Ok(report)
-}
-
-/// `dir` with a last component that is a name, which `.` and `..` have not.
-fn resolve(dir: &Path) -> Result<PathBuf> {
-    if dir.file_name().is_some() {
-        return Ok(dir.to_owned());
-    }
-    let full = fs::canonicalize(dir).map_err(|e| io_error(dir, "cannot be resolved", &e))?;
-    match full.file_name() {
-        Some(_) => Ok(full),
-        None => Err(Error::invalid(format!("{}: is not a name for a new folder", dir.display()))),
-    }
-}
-
-/// Whether the target is there, which is only allowed for an empty folder.
-fn check_target(target: &Path) -> Result<bool> {
-    match fs::read_dir(target) {
-        Ok(mut entries) => match entries.next() {
-            None => Ok(true),
-            Some(_) => Err(Error::invalid(format!(
-                "{}: is a folder with files in it; name a new folder or an empty one",
-                target.display()
-            ))),
-        },
-        Err(e) if e.kind() == IoKind::NotFound => Ok(false),
-        Err(e) if e.kind() == IoKind::NotADirectory => {
-            Err(Error::invalid(format!("{}: is a file; name a new folder or an empty one", target.display())))
-        }
-        Err(e) => Err(io_error(target, "cannot be examined", &e)),
-    }
-}
-
-/// The folder under construction; removed with its contents unless it was renamed.
-struct PartialFolder {
-    path: PathBuf,
-    armed: bool,
-}
-
-impl PartialFolder {
-    fn beside(target: &Path) -> Result<Self> {
-        let name = target.file_name().unwrap_or_default().to_string_lossy();
-        let parent = target.parent().unwrap_or(Path::new(""));
-        if !parent.as_os_str().is_empty() {
-            fs::create_dir_all(parent).map_err(|e| io_error(parent, "cannot be made", &e))?;
-        }
-        // Making a folder fails if it exists, so two runs never share one.
-        let mut attempt = 0;
-        loop {
-            let path = parent.join(format!(".{name}.partial-{attempt}"));
-            match fs::create_dir(&path) {
-                Ok(()) => return Ok(PartialFolder { path, armed: true }),
-                Err(e) if e.kind() == IoKind::AlreadyExists && attempt < 1000 => attempt += 1,
-                Err(e) => return Err(io_error(&path, "cannot be made", &e)),
-            }
-        }
-    }
-
-    fn rename_to(mut self, target: &Path) -> Result<()> {
-        fs::rename(&self.path, target).map_err(|e| io_error(target, "cannot be given to the finished folder", &e))?;
-        self.armed = false;
-        Ok(())
-    }
-}
-
-impl Drop for PartialFolder {
-    fn drop(&mut self) {
-        if self.armed {
-            // The error that led here is the one to report.
-            let _ = fs::remove_dir_all(&self.path);
-        }
-    }
-}
-
-fn write_json(path: &Path, value: &Value) -> Result<()> {
-    let mut text = serde_json::to_string_pretty(value)
-        .map_err(|e| Error::internal(format!("{}: cannot be encoded: {e}", path.display())))?;
-    text.push('\n');
-    fs::write(path, text).map_err(|e| io_error(path, "cannot be written", &e))
-}
-
-fn io_error(path: &Path, what: &str, error: &std::io::Error) -> Error {
-    Error::io(format!("{}: {what}: {error}", path.display()))
 }

@@ -23,6 +23,7 @@
 //! Everything that touches the device is async and never blocks. Programs without an executor of their own use [`block_on`].
 
 pub mod checkpoint;
+mod compare;
 pub mod config;
 mod constraint;
 mod error;
@@ -35,6 +36,9 @@ mod kv;
 pub mod layout;
 mod loader;
 mod model;
+mod packed;
+#[cfg(not(target_family = "wasm"))]
+pub mod quantise;
 pub mod rope;
 mod score;
 mod session;
@@ -50,6 +54,7 @@ mod workspace;
 
 pub use bolmo_shaders::{Reduce, Tiles, WeightFormat};
 pub use checkpoint::Checkpoint;
+pub use compare::Comparison;
 pub use config::Config;
 pub use constraint::{Constraint, Matcher};
 pub use error::{Error, ErrorKind, Result};

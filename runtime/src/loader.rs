@@ -3,10 +3,7 @@
 use std::sync::Arc;
 
 use bolmo_shaders::WeightFormat;
-use bolmo_shaders::quant::{OutOfRange, quantise};
 use bolmo_shaders::table::QUANT_BLOCK;
-use half::f16;
-use half::slice::HalfFloatSliceExt;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::checkpoint::{Checkpoint, Tensor, check_finite};
@@ -14,6 +11,7 @@ use crate::config::{BlockType, Config, QkNorm};
 use crate::error::{Error, ErrorKind, Result};
 use crate::formats::Formats;
 use crate::gpu::{Gpu, Slice};
+use crate::packed::{Packed, out_of_range};
 use crate::weights::{GlobalLayer, LocalLayer, Matrix, Mlp, Piece, Weights};
 
 /// Elements that are converted and sent at a time.
@@ -35,6 +33,8 @@ pub(crate) struct Loader<'a> {
     /// Matrices that are kept in a larger format than was asked for, since their rows don't fit it.
     enlarged: Vec<String>,
     hash: Xxh3,
+    /// Of scales, apart from weights: how many rows go together depends on the adapter, and the hash must not.
+    scales_hash: Xxh3,
 }
 
 impl<'a> Loader<'a> {
@@ -55,10 +55,11 @@ impl<'a> Loader<'a> {
             in_flight: 0,
             enlarged: Vec::new(),
             hash: Xxh3::new(),
+            scales_hash: Xxh3::new(),
         }
     }
 
-    /// Loads everything. Also returns a hash of names, formats and values, and a warning if some matrices don't fit their format.
+    /// Loads everything. Also returns a hash of names, formats and weights as the device has them, and a warning if some matrices don't fit their format.
     pub(crate) async fn load(mut self, config: &Config) -> Result<(Weights, u128, Option<String>)> {
         self.hash.update(config.to_json().to_string().as_bytes());
         self.hash.update(self.formats.to_string().as_bytes());
@@ -111,6 +112,7 @@ impl<'a> Loader<'a> {
                 self.enlarged.len()
             )
         });
+        self.hash.update(&self.scales_hash.digest128().to_le_bytes());
         Ok((weights, self.hash.digest128(), warning))
     }
 
@@ -227,12 +229,19 @@ impl<'a> Loader<'a> {
             let rows_at_once = (STRIDE / k).next_multiple_of(2);
             for row in (0..piece.rows).step_by(rows_at_once) {
                 let rows = rows_at_once.min(piece.rows - row);
-                values.resize(rows * k, 0.0);
-                self.fill(source, piece.first_row + row, k, &mut values)?;
-                self.hash.update(bytemuck::cast_slice(&values));
-                packed
-                    .pack(format, &values)
-                    .map_err(|at| source.out_of_range(format, piece.first_row + row, k, &values, at))?;
+                let first = piece.first_row + row;
+                if source.is_packed() {
+                    packed.clear();
+                    self.copy_packed(source, first, rows, &mut packed)?;
+                } else {
+                    values.resize(rows * k, 0.0);
+                    self.fill(source, first, k, &mut values)?;
+                    packed.pack(format, &values).map_err(|at| source.out_of_range(format, first, k, &values, at))?;
+                }
+                self.hash.update(&packed.weights);
+                self.scales_hash.update(&packed.scales);
+                // The device's words hold two scales; only the last rows of a matrix can leave half a word.
+                packed.scales.resize(packed.scales.len().next_multiple_of(4), 0);
                 let offset = format.weight_bytes(row as u64, k as u64);
                 self.gpu.write(&piece.weights, offset, &packed.weights)?;
                 if let Some(scales) = &piece.scales {
@@ -267,6 +276,36 @@ impl<'a> Loader<'a> {
                         pair[turn * k..(turn + 1) * k].copy_from_slice(row);
                     }
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends `rows` rows of a matrix, from row `first` on, as they are stored.
+    fn copy_packed(&mut self, source: &Rows<'_>, first: usize, rows: usize, packed: &mut Packed) -> Result<()> {
+        let Packed { weights, scales } = packed;
+        match source {
+            Rows::Stacked(tensors) => {
+                let mut above = 0;
+                for tensor in tensors {
+                    let (from, to) = (first.max(above), (first + rows).min(above + tensor.shape[0]));
+                    if from < to {
+                        tensor.read_rows(from - above, to - from, weights, scales)?;
+                        self.advance(tensor, (to - from) * tensor.shape[1])?;
+                    }
+                    above += tensor.shape[0];
+                }
+            }
+            Rows::ByTurns(tensors) => {
+                let k = tensors[0].shape[1];
+                let mut both = [Packed::default(), Packed::default()];
+                for (tensor, one) in tensors.iter().zip(&mut both) {
+                    tensor.read_rows(first / 2, rows / 2, &mut one.weights, &mut one.scales)?;
+                    self.advance(tensor, rows / 2 * k)?;
+                }
+                let [one, other] = both;
+                by_turns(weights, &one.weights, &other.weights, one.weights.len() / (rows / 2).max(1));
+                by_turns(scales, &one.scales, &other.scales, k / QUANT_BLOCK * 2);
             }
         }
         Ok(())
@@ -308,7 +347,12 @@ impl<'a> Loader<'a> {
     fn read(&mut self, tensor: &Tensor<'_>, first: u64, out: &mut [f32]) -> Result<()> {
         tensor.read_f32(first, out)?;
         check_finite(tensor.name, first, out, tensor.shape.last().copied().unwrap_or(1))?;
-        self.done += out.len() as u64 * tensor.dtype.size() as u64;
+        self.advance(tensor, out.len())
+    }
+
+    /// Reports so many elements.
+    fn advance(&mut self, tensor: &Tensor<'_>, elements: usize) -> Result<()> {
+        self.done += tensor.dtype.bytes(elements as u64);
         if !(self.progress)(self.done.min(self.total), self.total) {
             return Err(Error::new(ErrorKind::Cancelled, "loading was cancelled"));
         }
@@ -339,6 +383,11 @@ impl<'a> Rows<'a> {
             Rows::Stacked(tensors) => tensors,
             Rows::ByTurns(tensors) => tensors,
         }
+    }
+
+    /// Whether the tensors are stored as the device takes them, with scales. They then all are: one part has one format.
+    fn is_packed(&self) -> bool {
+        self.tensors().iter().all(|tensor| tensor.dtype.has_scales())
     }
 
     /// Rows and columns.
@@ -375,50 +424,14 @@ impl<'a> Rows<'a> {
     /// What is wrong with element `at` of `values`, which begin at row `first_row`.
     fn out_of_range(&self, format: WeightFormat, first_row: usize, k: usize, values: &[f32], at: usize) -> Error {
         let (name, row) = self.place(first_row + at / k);
-        let what = if format == WeightFormat::F16 { "is" } else { "is in a block whose scale is" };
-        Error::unsupported(format!(
-            "tensor {name}: {} at row {row}, column {} {what} beyond the range of f16; load it with f32 weights",
-            values[at],
-            at % k
-        ))
+        out_of_range(format, name, (row, at % k), values[at])
     }
 }
 
-/// Rows as they go to the device.
-#[derive(Default)]
-struct Packed {
-    weights: Vec<u8>,
-    scales: Vec<u8>,
-}
-
-impl Packed {
-    /// Packs `values`; an error is the place of one that is out of range.
-    fn pack(&mut self, format: WeightFormat, values: &[f32]) -> std::result::Result<(), usize> {
-        self.weights.clear();
-        self.scales.clear();
-        match format {
-            WeightFormat::F32 => self.weights.extend_from_slice(bytemuck::cast_slice(values)),
-            WeightFormat::F16 => {
-                let mut halves = vec![f16::ZERO; values.len()];
-                halves.convert_from_f32_slice(values);
-                if let Some(at) = halves.iter().position(|h| !h.is_finite()) {
-                    return Err(at);
-                }
-                self.weights.extend_from_slice(bytemuck::cast_slice(&halves));
-            }
-            WeightFormat::Q8 | WeightFormat::Q4 => {
-                let mut scales = Vec::with_capacity(values.len() / QUANT_BLOCK + 1);
-                quantise(format, values, &mut self.weights, &mut scales).map_err(|OutOfRange(at)| {
-                    let block = &values[at..at + QUANT_BLOCK];
-                    let largest = |&(_, a): &(usize, &f32), &(_, b): &(usize, &f32)| a.abs().total_cmp(&b.abs());
-                    at + block.iter().enumerate().max_by(largest).map_or(0, |(i, _)| i)
-                })?;
-                if scales.len() % 2 == 1 {
-                    scales.push(f16::ZERO);
-                }
-                self.scales.extend_from_slice(bytemuck::cast_slice(&scales));
-            }
-        }
-        Ok(())
+/// Appends rows of `row_bytes` bytes, one of `a` and one of `b` by turns.
+fn by_turns(out: &mut Vec<u8>, a: &[u8], b: &[u8], row_bytes: usize) {
+    for (a, b) in a.chunks_exact(row_bytes.max(1)).zip(b.chunks_exact(row_bytes.max(1))) {
+        out.extend_from_slice(a);
+        out.extend_from_slice(b);
     }
 }

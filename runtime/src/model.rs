@@ -19,8 +19,8 @@ use crate::workspace::Workspace;
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct LoadOptions {
-    /// How matrices are kept on the device; norms and biases stay f32. f32 unless set.
-    pub formats: Formats,
+    /// How matrices are kept on the device; norms and biases stay f32. Unless set, as the checkpoint was quantised ahead, or f32.
+    pub formats: Option<Formats>,
     /// The source model's vocabulary, needed by models with a suffix table; others ignore it.
     pub vocabulary: Option<Vocabulary>,
 }
@@ -56,7 +56,7 @@ impl Model {
     /// Puts the weights of `checkpoint` on the device. `progress` hears of bytes done and in all, and may stop the work.
     ///
     /// # Errors
-    /// `InvalidArgument` if a needed vocabulary is missing, `BadCheckpoint` for damaged weights (not finite) or a
+    /// `InvalidArgument` if a needed vocabulary is missing or the checkpoint was quantised ahead in other formats, `BadCheckpoint` for damaged weights (not finite) or a
     /// vocabulary of another model, `OutOfMemory`, `Unsupported`, `Cancelled`, `DeviceLost`.
     pub async fn load(
         engine: &Engine,
@@ -65,7 +65,7 @@ impl Model {
         progress: &mut LoadProgress<'_>,
     ) -> Result<Self> {
         let config = checkpoint.config().clone();
-        let formats = options.formats;
+        let formats = formats_to_load(checkpoint, options.formats)?;
         let mut warnings = checkpoint.warnings().to_vec();
         let suffixes = match (config.add_expanded_embeddings, &options.vocabulary) {
             (false, _) => None,
@@ -176,6 +176,18 @@ impl Inner {
         // Bind groups hold the buffers of the session that used the workspace.
         recorder.forget_bindings();
         self.spare.lock().unwrap_or_else(|e| e.into_inner()).push((workspace, recorder));
+    }
+}
+
+/// The formats to load in: those that were asked for, if the checkpoint has not its own.
+fn formats_to_load(checkpoint: &Checkpoint, asked: Option<Formats>) -> Result<Formats> {
+    match (checkpoint.formats(), asked) {
+        (Some(stored), Some(asked)) if stored != asked => Err(Error::invalid(format!(
+            "{}: is quantised as {stored} and cannot be loaded as {asked}; leave the format out, or quantise the original anew",
+            checkpoint.origin()
+        ))),
+        (Some(stored), _) => Ok(stored),
+        (None, asked) => Ok(asked.unwrap_or_default()),
     }
 }
 

@@ -1,5 +1,7 @@
 //! Scoring: how probable a model finds a given text (SPEC 9), and everything that was computed on the way.
 
+use std::ops::Range;
+
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::session::{CancelToken, Dump, Session, Tap};
@@ -93,6 +95,52 @@ struct Predicted {
     folded: f64,
 }
 
+/// What the logits say of each id of a sequence, collected as they come.
+pub(crate) struct Tally {
+    predicted: Vec<Predicted>,
+}
+
+impl Tally {
+    /// For so many ids.
+    pub(crate) fn new(ids: usize) -> Self {
+        Self { predicted: vec![Predicted::default(); ids] }
+    }
+
+    /// Takes in logits of some rows, from that of `position` on.
+    pub(crate) fn take(&mut self, ids: &[u16], position: usize, logits: &[f32], width: usize) {
+        for (next, row) in (position + 1..).zip(logits.chunks_exact(width)) {
+            if let (Some(&id), Some(slot)) = (ids.get(next), self.predicted.get_mut(next)) {
+                let fused = id + bytes::FUSED_OFFSET;
+                *slot = Predicted {
+                    plain: sample::joint(row, id),
+                    fused: sample::joint(row, fused),
+                    folded: sample::folded(row, id),
+                };
+            }
+        }
+    }
+
+    /// The score of the ids `kept`, whose `boundaries` are among those of all ids.
+    pub(crate) fn score(&self, boundaries: &[bool], kept: Range<usize>) -> Score {
+        // The first id of an unframed sequence is not predicted.
+        let scored = kept.start.max(1)..kept.end;
+        let mut score = Score {
+            bytes: scored.len(),
+            log_likelihood_joint: 0.0,
+            log_likelihood_folded: 0.0,
+            patches: boundaries[kept.clone()].iter().filter(|&&b| b).count(),
+            boundaries: boundaries[kept].to_vec(),
+            dump: None,
+        };
+        for i in scored {
+            let predicted = self.predicted[i];
+            score.log_likelihood_joint += if boundaries[i] { predicted.fused } else { predicted.plain };
+            score.log_likelihood_folded += predicted.folded;
+        }
+        score
+    }
+}
+
 impl Model {
     /// Scores plain ids as they are: nothing is added, and the last one never ends a patch, since it has no next byte.
     ///
@@ -118,6 +166,11 @@ impl Model {
         options: &ScoreOptions,
         progress: &mut (dyn FnMut(usize, usize) + Send),
     ) -> Result<Score> {
+        self.score(&self.framed(text)?, true, options, progress).await
+    }
+
+    /// A text with `<bos>` before it and a newline after it.
+    pub(crate) fn framed(&self, text: &[u8]) -> Result<Vec<u16>> {
         if text.is_empty() {
             return Err(Error::invalid("the text to score is empty"));
         }
@@ -125,7 +178,7 @@ impl Model {
         let mut ids = vec![self.config().special.bos];
         ids.extend(bytes::encode(text, offset));
         ids.push(bytes::byte_to_id(b'\n', offset));
-        self.score(&ids, true, options, progress).await
+        Ok(ids)
     }
 
     /// `framed`: the first id is `<bos>` and the last one a lookahead, both to be left out.
@@ -147,20 +200,11 @@ impl Model {
             _ => None,
         };
 
-        let mut predicted = vec![Predicted::default(); ids.len()];
+        let mut tally = Tally::new(ids.len());
         let mut dump = options.dump.then(Dump::default);
         let width = self.config().vocab_size;
         let mut take = |position: usize, logits: &[f32]| {
-            for (next, row) in (position + 1..).zip(logits.chunks_exact(width)) {
-                if let (Some(&id), Some(slot)) = (ids.get(next), predicted.get_mut(next)) {
-                    let fused = id + bytes::FUSED_OFFSET;
-                    *slot = Predicted {
-                        plain: sample::joint(row, id),
-                        fused: sample::joint(row, fused),
-                        folded: sample::folded(row, id),
-                    };
-                }
-            }
+            tally.take(ids, position, logits, width);
             Ok(())
         };
         let mut tap = Tap { logits: &mut take, dump: dump.as_mut() };
@@ -171,21 +215,9 @@ impl Model {
         }
 
         let boundaries: Vec<bool> = session.ids().iter().map(|&id| bytes::is_fused(id)).collect();
-        // Frames are left out; the first id of an unframed sequence is not predicted.
+        // Frames are left out.
         let kept = if framed { 1..ids.len() - 1 } else { 0..ids.len() };
-        let scored = kept.start.max(1)..kept.end;
-        let mut score = Score {
-            bytes: scored.len(),
-            log_likelihood_joint: 0.0,
-            log_likelihood_folded: 0.0,
-            patches: boundaries[kept.clone()].iter().filter(|&&b| b).count(),
-            boundaries: boundaries[kept.clone()].to_vec(),
-            dump: None,
-        };
-        for i in scored {
-            score.log_likelihood_joint += if boundaries[i] { predicted[i].fused } else { predicted[i].plain };
-            score.log_likelihood_folded += predicted[i].folded;
-        }
+        let mut score = tally.score(&boundaries, kept.clone());
         if let Some(dump) = dump {
             score.dump = Some(self.tensors(ids, suffix_ids, &boundaries, dump, kept));
         }
@@ -220,7 +252,7 @@ impl Model {
         suffix_ids: Option<Vec<u32>>,
         boundaries: &[bool],
         dump: Dump,
-        kept: std::ops::Range<usize>,
+        kept: Range<usize>,
     ) -> Tensors {
         let d = self.config().hidden_size;
         let rows = |all: &[f32], width: usize| all[kept.start * width..kept.end * width].to_vec();

@@ -64,6 +64,11 @@ impl WeightFormat {
         }
     }
 
+    /// The format that users call `name`.
+    pub fn from_name(name: &str) -> Option<WeightFormat> {
+        WeightFormat::ALL.into_iter().find(|format| format.name() == name)
+    }
+
     /// The text that reads a matrix in this format, four weights at a time or in blocks as wide as a load.
     const fn part(self, access: WeightAccess) -> &'static str {
         match (self, access) {

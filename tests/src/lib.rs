@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use bolmo_runtime::{
-    AdapterChoice, Checkpoint, Engine, EngineOptions, LoadOptions, Model, Session, Vocabulary, WeightFormat, block_on,
+    AdapterChoice, Checkpoint, Engine, EngineOptions, Formats, LoadOptions, Model, Session, Vocabulary, WeightFormat,
+    block_on,
 };
 use safetensors::{Dtype, SafeTensors};
 
@@ -37,11 +38,16 @@ pub fn vocabulary() -> Vocabulary {
     Vocabulary::open(&fixtures().join("infer/subword_tokenizer/tokenizer.json")).expect("the golden vocabulary")
 }
 
-/// Loads the checkpoint folder `dir`.
-pub fn load_on(engine: &Engine, dir: &Path, format: WeightFormat) -> Model {
+/// Loads the checkpoint folder `dir` in these formats: one, or one a part.
+pub fn load_on(engine: &Engine, dir: &Path, formats: impl Into<Formats>) -> Model {
+    load_with(engine, dir, Some(formats.into()))
+}
+
+/// Loads the checkpoint folder `dir`; without formats, in those that it asks for itself.
+pub fn load_with(engine: &Engine, dir: &Path, formats: Option<Formats>) -> Model {
     let checkpoint = Checkpoint::open(dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
     let mut options = LoadOptions::default();
-    options.formats = format.into();
+    options.formats = formats;
     options.vocabulary = checkpoint.config().add_expanded_embeddings.then(vocabulary);
     block_on(Model::load(engine, &checkpoint, options, &mut |_, _| true))
         .unwrap_or_else(|e| panic!("{}: {e}", dir.display()))

@@ -61,7 +61,7 @@ fn weights_beyond_f16_are_named() {
     let name = "lm_head.weight";
     let dir = damaged(name, |bytes| bytes[4 * 65..][..4].copy_from_slice(&1e6f32.to_le_bytes()));
     let mut options = LoadOptions::default();
-    options.formats = WeightFormat::F16.into();
+    options.formats = Some(WeightFormat::F16.into());
     options.vocabulary = Some(vocabulary());
     let checkpoint = Checkpoint::open(dir.path()).expect("a checkpoint");
     let result = block_on(Model::load(engine(), &checkpoint, options, &mut |_, _| true));

@@ -36,7 +36,7 @@ Examples:
 Exit status: 0 success, 1 the work failed, 2 wrong usage.";
 
 /// Options of all commands.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Common options")]
 pub struct Common {
     /// Checkpoint folder; without it, the small demo model that is built in
@@ -52,10 +52,10 @@ pub struct Common {
     pub adapter: String,
     /// How matrices are kept on the adapter: f32, f16, q8 or q4; parts may differ, as in q4,local=q8.
     ///
-    /// f32 is exact, f16 takes half the memory, q8 a little more than a quarter, q4 about a seventh. The parts are `local` (what runs
+    /// Without it, as the folder was quantised ahead (`bolmo quantize`), else f32. f32 is exact, f16 takes half the memory, q8 a little more than a quarter, q4 about a seventh. The parts are `local` (what runs
     /// once a byte), `global` (what runs once a patch) and `embeddings`.
-    #[arg(long, value_name = "FORMAT", global = true, default_value_t = Formats::default(), value_parser = numbers::formats)]
-    pub quantize: Formats,
+    #[arg(long, value_name = "FORMAT", global = true, value_parser = numbers::formats)]
+    pub quantize: Option<Formats>,
     /// Base of the rotary frequencies, instead of the checkpoint's
     #[arg(long, value_name = "X", global = true, allow_negative_numbers = true, value_parser = numbers::rope_theta)]
     pub rope_theta: Option<f64>,
@@ -83,6 +83,9 @@ pub enum Command {
     /// Write a checkpoint folder with random weights, for tests and benches at true size
     #[command(after_help = INIT_EXAMPLES)]
     Init(InitArgs),
+    /// Write a checkpoint folder whose weights are in fewer bits, which loads without conversion. Needs no GPU
+    #[command(after_help = QUANTIZE_EXAMPLES)]
+    Quantize(QuantizeArgs),
 }
 
 const GENERATE_EXAMPLES: &str = "\
@@ -179,6 +182,7 @@ Examples:
   bolmo score --text \"def main():\"
   bolmo score --file book.txt --json
   bolmo score --ids ids.json --boundaries ends.json --dump tensors.safetensors
+  bolmo score --file book.txt --quantize q4 --against f32
 
 A text is scored with <bos> before it and one newline after it as lookahead, neither of them counted.
 Joint bits per byte count where patches end; folded ones don't, see a little of each next byte, and are
@@ -196,6 +200,9 @@ pub struct ScoreArgs {
     /// Write every tensor of the forward pass to this file
     #[arg(long, value_name = "OUT.safetensors")]
     pub dump: Option<PathBuf>,
+    /// Score with another model too, and say how the two differ: the same folder in other formats (f32), or another folder
+    #[arg(long, value_name = "FORMAT|DIR", conflicts_with_all = ["boundaries", "dump"])]
+    pub against: Option<OsString>,
 }
 
 /// What to score: exactly one of these.
@@ -233,6 +240,23 @@ pub struct InitArgs {
     /// Type of the stored weights: f32, f16 or bf16
     #[arg(long, value_name = "TYPE", default_value = "f32")]
     pub dtype: DType,
+}
+
+const QUANTIZE_EXAMPLES: &str = "\
+Examples:
+  bolmo quantize --model bolmo-1b --quantize q8 --out bolmo-1b-q8
+  bolmo quantize --model bolmo-1b --quantize q4,local=q8 --out bolmo-1b-q4
+  bolmo score --model bolmo-1b-q8 --file book.txt --against bolmo-1b
+
+The last one says what was lost. The folder holds what --model holds: configuration, weights and, where it is there, the
+tokenizer.json. An earlier output of the same name is replaced, any other folder with files in it is left alone.";
+
+/// Options of `quantize`.
+#[derive(Debug, Args)]
+pub struct QuantizeArgs {
+    /// The folder to write, new or empty, or one that this command wrote
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
 }
 
 /// A usage error of the command called `name`, in the form of all others.

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use bolmo_runtime::config::{BlockType, LayerType, QkNorm, RopeScaling};
 use bolmo_runtime::layout::{Part, parameters_by_part};
 use bolmo_runtime::stages::bytes::END_ID;
-use bolmo_runtime::{Checkpoint, Config, Vocabulary, WeightFormat, device_bytes};
+use bolmo_runtime::{Checkpoint, Config, Formats, Vocabulary, WeightFormat, device_bytes};
 use serde_json::{Value, json};
 
 use crate::args::Common;
@@ -79,6 +79,14 @@ impl<'a> Facts<'a> {
         self.parts.iter().map(|(_, count)| count).sum()
     }
 
+    /// The formats that it can be loaded in, unless parts differ: its own, if it was quantised ahead.
+    fn formats(&self) -> Vec<Formats> {
+        match self.checkpoint.formats() {
+            Some(formats) => vec![formats],
+            None => WeightFormat::ALL.map(Formats::from).to_vec(),
+        }
+    }
+
     fn sliding_layers(&self) -> usize {
         self.config.layer_types.iter().filter(|kind| **kind == LayerType::Sliding).count()
     }
@@ -108,10 +116,8 @@ impl<'a> Facts<'a> {
             .iter()
             .map(|(name, (tensors, bytes))| (name.clone(), json!({ "tensors": tensors, "bytes": bytes })))
             .collect();
-        let memory: serde_json::Map<String, Value> = WeightFormat::ALL
-            .map(|format| (format.name().to_owned(), json!(device_bytes(c, format))))
-            .into_iter()
-            .collect();
+        let memory: serde_json::Map<String, Value> =
+            self.formats().into_iter().map(|formats| (formats.to_string(), json!(device_bytes(c, formats)))).collect();
         let vocabulary = match &self.vocabulary {
             Subwords::NotNeeded => json!({ "status": "not needed" }),
             Subwords::Missing => json!({ "status": "missing", "needed": c.original_identifier }),
@@ -125,6 +131,7 @@ impl<'a> Facts<'a> {
             "parameters": self.parameters(),
             "parameters_by_part": parts,
             "dtypes": dtypes,
+            "quantized": self.checkpoint.formats().map(|formats| formats.to_string()),
             "memory_bytes": memory,
             "state_bytes_per_session": self.config.state_bytes(),
             "kv_bytes_per_patch": self.config.patch_bytes(layers),
@@ -156,8 +163,9 @@ impl<'a> Facts<'a> {
         for (dtype, (tensors, bytes)) in &self.dtypes {
             line("stored", format!("{tensors} tensors of {dtype}, {}", size(*bytes)));
         }
-        for format in WeightFormat::ALL {
-            line("memory", format!("{} with --quantize {}", size(device_bytes(c, format)), format.name()));
+        for formats in self.formats() {
+            let how = if self.checkpoint.formats().is_some() { "as it was quantised:" } else { "with --quantize" };
+            line("memory", format!("{} {how} {formats}", size(device_bytes(c, formats))));
         }
         line("memory per session", format!("{}, and {}", size(self.config.state_bytes()), self.growth()));
         line("hidden size", count(c.hidden_size as u64));

@@ -23,6 +23,8 @@ mod demo {
     pub const TOKENIZER_CONFIG: &[u8] = include_bytes!("../../demo-model/tokenizer_config.json");
 }
 
+/// What published folders say of how their model generates; nothing here reads it.
+const GENERATION_CONFIG: &str = "generation_config.json";
 /// Prompts, texts and lists above this are refused: they are mistakes, such as a device named as a file.
 const MAX_INPUT_BYTES: u64 = 256 << 20;
 
@@ -59,8 +61,47 @@ pub fn vocabulary(common: &Common) -> Result<Option<Vocabulary>> {
     }
 }
 
+/// The files besides configuration and weights that make a folder complete, by name: the tokenizer's, and how it generates.
+pub fn companions(common: &Common) -> Result<Vec<(String, Vec<u8>)>> {
+    const TOKENIZER: &str = "tokenizer.json";
+    const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
+    let mut files: Vec<(&str, Vec<u8>)> = Vec::new();
+    let mut take = |name: &'static str, path: &Path| -> Result<()> {
+        if path.exists() {
+            files.push((name, read_input(path)?));
+        }
+        Ok(())
+    };
+    match (&common.subwords, &common.model) {
+        (Some(path), model) => {
+            let file = if path.is_dir() { path.join(TOKENIZER) } else { path.clone() };
+            // A file that was asked for has to be there, and to be a vocabulary.
+            Vocabulary::open(&file)?;
+            take(TOKENIZER, &file)?;
+            take(TOKENIZER_CONFIG, &file.with_file_name(TOKENIZER_CONFIG))?;
+            if let Some(dir) = model {
+                take(GENERATION_CONFIG, &dir.join(GENERATION_CONFIG))?;
+            }
+        }
+        (None, Some(dir)) => {
+            for name in [TOKENIZER, TOKENIZER_CONFIG, GENERATION_CONFIG] {
+                take(name, &dir.join(name))?;
+            }
+        }
+        (None, None) => {
+            files = vec![(TOKENIZER, demo::TOKENIZER.to_vec()), (TOKENIZER_CONFIG, demo::TOKENIZER_CONFIG.to_vec())];
+        }
+    }
+    Ok(files.into_iter().map(|(name, contents)| (name.to_owned(), contents)).collect())
+}
+
 /// Opens the adapter and loads the model. `stop` is asked now and then whether to give up.
 pub fn model(common: &Common, stop: &(dyn Fn() -> bool + Sync)) -> Result<Model> {
+    model_on(None, common, stop)
+}
+
+/// The same on an adapter that is open already, if there is one.
+pub fn model_on(engine: Option<&Engine>, common: &Common, stop: &(dyn Fn() -> bool + Sync)) -> Result<Model> {
     let mut options = LoadOptions::default();
     options.formats = common.quantize;
     let checkpoint = checkpoint(common)?;
@@ -69,9 +110,14 @@ pub fn model(common: &Common, stop: &(dyn Fn() -> bool + Sync)) -> Result<Model>
     } else if common.subwords.is_some() && !common.quiet {
         note("warning", &format!("{}: has no suffix table, so --subwords is not used", checkpoint.origin()));
     }
-    let mut engine_options = EngineOptions::default();
-    engine_options.adapter = AdapterChoice::parse(&common.adapter);
-    let engine = block_on(Engine::open(&engine_options))?;
+    let engine = match engine {
+        Some(engine) => engine.clone(),
+        None => {
+            let mut options = EngineOptions::default();
+            options.adapter = AdapterChoice::parse(&common.adapter);
+            block_on(Engine::open(&options))?
+        }
+    };
     let mut progress = Progress::of_weights("loading", common);
     let model = block_on(Model::load(&engine, &checkpoint, options, &mut |done, total| {
         progress.update(done, total);

@@ -1,6 +1,7 @@
 //! The `bolmo` command: byte-level language models from a terminal.
 
 mod args;
+mod compare;
 mod devices;
 mod environment;
 mod generate;
@@ -12,6 +13,7 @@ mod numbers;
 mod output;
 mod patches;
 mod progress;
+mod quantize;
 mod score;
 mod tensors;
 
@@ -39,5 +41,6 @@ fn run(common: &Common, command: Command) -> Outcome {
         Command::Info => info::run(common),
         Command::Devices => devices::run(common),
         Command::Init(args) => init::run(common, &args),
+        Command::Quantize(args) => quantize::run(common, &args),
     }
 }

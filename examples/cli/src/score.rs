@@ -8,6 +8,7 @@ use bolmo_runtime::{Error, ErrorKind, Model, Result, Score, ScoreOptions, block_
 use serde_json::json;
 
 use crate::args::{Common, ScoreArgs, ScoreInput};
+use crate::compare;
 use crate::interrupt::Interrupt;
 use crate::load;
 use crate::output::{Failure, Outcome, count, write, write_json};
@@ -15,7 +16,7 @@ use crate::progress::Progress;
 use crate::tensors;
 
 /// What to score.
-enum Input {
+pub enum Input {
     /// Bytes, framed by `<bos>` and a newline.
     Text(Vec<u8>),
     /// Ids as they are.
@@ -32,6 +33,9 @@ pub fn run(common: &Common, args: &ScoreArgs) -> Outcome {
     }
     if let Some(path) = &args.dump {
         tensors::check_target(path)?;
+    }
+    if let Some(against) = &args.against {
+        return compare::run(common, &input, against);
     }
     let interrupt = Interrupt::listen();
     let model = load::model(common, &|| interrupt.asked())?;

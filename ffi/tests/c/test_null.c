@@ -158,12 +158,16 @@ static void checkpoints(void) {
     REFUSED(bolmo_load_options_create(NULL));
     CHECK_OK(bolmo_load_options_create(&options));
     BAD_HANDLES(bolmo_load_options, bolmo_load_options_set_format(handle, 0));
+    BAD_HANDLES(bolmo_load_options, bolmo_load_options_set_part_format(handle, 0, 0));
     BAD_HANDLES(bolmo_load_options, bolmo_load_options_set_tokenizer_path(handle, "a", 1));
     BAD_HANDLES(bolmo_load_options, bolmo_load_options_set_tokenizer(handle, "{}", 2, NULL, 0));
     BAD_HANDLES(bolmo_load_options, bolmo_load_options_set_progress(handle, NULL, NULL));
     BAD_DELETES(bolmo_load_options, bolmo_load_options_delete);
     REFUSED(bolmo_load_options_set_format(options, -1));
     REFUSED(bolmo_load_options_set_format(options, 4));
+    REFUSED(bolmo_load_options_set_part_format(options, -1, 0));
+    REFUSED(bolmo_load_options_set_part_format(options, 3, 0));
+    REFUSED(bolmo_load_options_set_part_format(options, 0, 4));
     REFUSED(bolmo_load_options_set_tokenizer_path(options, NULL, 1));
     REFUSED(bolmo_load_options_set_tokenizer_path(options, "", 0));
     REFUSED(bolmo_load_options_set_tokenizer_path(options, "a", SIZE_MAX));

@@ -172,7 +172,7 @@ static bolmo_checkpoint *checkpoint(void) {
 
 static bolmo_model *model(const bolmo_engine *engine, const bolmo_checkpoint *checkpoint) {
     bolmo_load_options *options = NULL;
-    bolmo_model *model = NULL, *half = NULL;
+    bolmo_model *model = NULL, *half = NULL, *mixed = NULL;
     uint8_t fingerprint[16] = {0}, other[16] = {0};
     uint64_t bytes = 0, expected = 0, number = 0;
     const char *text;
@@ -189,6 +189,17 @@ static bolmo_model *model(const bolmo_engine *engine, const bolmo_checkpoint *ch
     CHECK_OK(bolmo_load_options_set_format(options, BOLMO_F32));
     CHECK_OK(bolmo_load_options_set_tokenizer_path(options, model_folder, strlen(model_folder)));
     CHECK_OK(bolmo_model_load(engine, checkpoint, options, &model));
+    /* A part that is set by itself keeps its format, whatever is set before or after. */
+    CHECK_OK(bolmo_load_options_set_part_format(options, BOLMO_PART_EMBEDDINGS, BOLMO_Q8));
+    CHECK_OK(bolmo_load_options_set_part_format(options, BOLMO_PART_LOCAL, BOLMO_F32));
+    CHECK_OK(bolmo_load_options_set_part_format(options, BOLMO_PART_GLOBAL, BOLMO_F32));
+    CHECK_OK(bolmo_load_options_set_format(options, BOLMO_Q4));
+    CHECK_OK(bolmo_model_load(engine, checkpoint, options, &mixed));
+    CHECK_OK(bolmo_model_device_bytes(mixed, &number));
+    CHECK_OK(bolmo_checkpoint_device_bytes(checkpoint, BOLMO_F32, &bytes));
+    CHECK_OK(bolmo_checkpoint_device_bytes(checkpoint, BOLMO_Q8, &expected));
+    CHECK(number > expected && number < bytes);
+    bolmo_model_delete(mixed);
     bolmo_load_options_delete(options);
     CHECK_OK(bolmo_model_fingerprint(half, other));
     CHECK_OK(bolmo_model_fingerprint(model, fingerprint));

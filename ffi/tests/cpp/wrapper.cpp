@@ -112,7 +112,10 @@ void checkpoints(const bolmo::engine &engine, const std::string &folder) {
     CHECK(checkpoint && *checkpoint->try_number(BOLMO_MODEL_LOGITS) == 520 && !checkpoint->try_config_json()->empty());
     CHECK(*checkpoint->try_device_bytes(BOLMO_F16) > 0 && checkpoint->try_warnings() && checkpoint->try_tokenizer_source());
     bolmo::load_options options;
-    CHECK(options.try_format(BOLMO_F16) && options.try_progress(count_progress));
+    CHECK(options.try_format(BOLMO_Q4) && options.try_progress(count_progress));
+    for (bolmo_part part : {BOLMO_PART_LOCAL, BOLMO_PART_GLOBAL, BOLMO_PART_EMBEDDINGS}) {
+        CHECK(options.try_part_format(part, BOLMO_F16));
+    }
     bolmo::load_options moved = std::move(options);
     auto model = bolmo::model::try_load(engine, *checkpoint, moved);
     CHECK(model && progress_calls > 0 && model->try_fingerprint() && model->try_warnings());
@@ -154,6 +157,7 @@ void exceptions(const bolmo::engine &engine, const bolmo::model &model, const st
     CHECK(calls == 1 && !session.generate(bolmo::generate_options().max_bytes(5)).text().empty());
 
     bolmo::load_options options;
+    options.part_format(BOLMO_PART_GLOBAL, BOLMO_Q8);
     options.progress([](auto, auto) -> bool { throw odd(); });
     CHECK(throws<odd>([&] { bolmo::model::load(engine, bolmo::checkpoint::open(folder), options); }));
     bolmo::checkpoint_builder builder;

@@ -166,10 +166,14 @@ fn a_tensor_in_two_files() {
 }
 
 /// A small generator of its own, so that a failure repeats.
-struct Random(u64);
+pub(super) struct Random(u64);
 
 impl Random {
-    fn below(&mut self, bound: usize) -> usize {
+    pub(super) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub(super) fn below(&mut self, bound: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -178,7 +182,7 @@ impl Random {
 }
 
 /// Damages some bytes: flips, numbers in place of digits, cuts, repeats.
-fn damage(bytes: &mut Vec<u8>, random: &mut Random) {
+pub(super) fn damage(bytes: &mut Vec<u8>, random: &mut Random) {
     const NUMBERS: [&str; 9] =
         ["0", "1", "-1", "1e9", "4294967296", "9223372036854775807", "18446744073709551615", "null", "\"\""];
     for _ in 0..1 + random.below(3) {
@@ -216,7 +220,7 @@ fn random_damage() {
     let header = Value::Object(parts.header.clone()).to_string().into_bytes();
     let index = json!({ "metadata": {}, "weight_map": { "a": "model-1.safetensors", "b": "model-2.safetensors" } });
     let index = index.to_string().into_bytes();
-    let mut random = Random(0x2545_f491_4f6c_dd1d);
+    let mut random = Random::new(0x2545_f491_4f6c_dd1d);
     let mut values = Vec::new();
     while Instant::now() < deadline {
         let (mut config, mut header, mut index) = (parts.config.clone(), header.clone(), index.clone());

@@ -6,10 +6,15 @@ mod file;
 #[cfg(not(target_family = "wasm"))]
 mod folder;
 mod header;
+#[cfg(not(target_family = "wasm"))]
+pub(crate) mod output;
+pub(crate) mod quantised;
 mod tensor;
 
 #[cfg(test)]
 mod damage_tests;
+#[cfg(test)]
+mod quantised_tests;
 #[cfg(test)]
 mod tests;
 
@@ -21,10 +26,12 @@ pub use file::MappedFile;
 pub use file::{CheckpointFile, MemoryFile};
 pub use tensor::{DType, Tensor, check_finite};
 
-use crate::config::Config;
+use crate::config::{Config, stored_formats};
 use crate::error::{Error, Result};
+use crate::formats::Formats;
 use crate::layout::{TensorSpec, expected_tensors};
 use header::{HeaderEntry, read_header};
+use quantised::Stored;
 
 /// Names in a message about missing or unknown tensors; the rest is counted.
 const NAMES_SHOWN: usize = 5;
@@ -35,6 +42,10 @@ const IGNORED_SUFFIX: &str = "rotary_emb.inv_freq";
 pub struct Checkpoint {
     origin: String,
     config: Config,
+    /// The text of `config.json`.
+    #[cfg(not(target_family = "wasm"))]
+    config_text: Vec<u8>,
+    formats: Option<Formats>,
     warnings: Vec<String>,
     files: Vec<Box<dyn CheckpointFile>>,
     /// In the order of [`expected_tensors`].
@@ -49,6 +60,8 @@ struct Entry {
     shape: Vec<usize>,
     file: usize,
     start: u64,
+    /// File and first byte of the scales, in types that have some.
+    scales: Option<(usize, u64)>,
 }
 
 impl fmt::Debug for Checkpoint {
@@ -82,19 +95,34 @@ impl Checkpoint {
         files: Vec<Box<dyn CheckpointFile>>,
         headers: Vec<Vec<HeaderEntry>>,
     ) -> Result<Checkpoint> {
-        let (config, warnings) = Config::from_json(config, &format!("{origin}/config.json"))?;
+        let (config_text, config_name) = (config, format!("{origin}/config.json"));
+        let (config, warnings) = Config::from_json(config_text, &config_name)?;
+        let formats = stored_formats(config_text, &config_name)?;
         let expected = expected_tensors(&config);
         let mut found = collect(&files, headers)?;
 
         let mut tensors = Vec::with_capacity(expected.len());
         let mut missing = Vec::new();
         for spec in expected {
-            match found.remove(&spec.name) {
-                Some((file, entry)) => {
-                    let name = files.get(file).map_or("", |file| file.name());
-                    tensors.push(check(name, file, spec, entry)?);
+            let file_name = |file: usize| files.get(file).map_or("", |file| file.name());
+            let stored = formats.map(|formats| Stored::new(&spec, formats));
+            let scales_name = stored.as_ref().and_then(|stored| stored.scales.as_ref()).map(|(name, _)| name.clone());
+            let scales = scales_name.as_ref().and_then(|name| found.remove(name));
+            if let (Some(name), None) = (scales_name, &scales) {
+                missing.push(name);
+            }
+            match (found.remove(&spec.name), stored) {
+                (Some((file, entry)), None) => tensors.push(check(file_name(file), file, spec, entry)?),
+                (Some((file, entry)), Some(stored)) => {
+                    stored.check(file_name(file), &spec.name, &entry)?;
+                    if let Some((file, entry)) = &scales {
+                        stored.check_scales(file_name(*file), entry)?;
+                    }
+                    let TensorSpec { name, shape, .. } = spec;
+                    let scales = scales.map(|(file, entry)| (file, entry.start));
+                    tensors.push(Entry { name, dtype: stored.dtype, shape, file, start: entry.start, scales });
                 }
-                None => missing.push(spec.name),
+                (None, _) => missing.push(spec.name),
             }
         }
         if !missing.is_empty() {
@@ -112,12 +140,33 @@ impl Checkpoint {
             )));
         }
         let by_name = tensors.iter().enumerate().map(|(i, entry): (usize, &Entry)| (entry.name.clone(), i)).collect();
-        Ok(Checkpoint { origin: origin.to_owned(), config, warnings, files, tensors, by_name })
+        Ok(Checkpoint {
+            origin: origin.to_owned(),
+            config,
+            #[cfg(not(target_family = "wasm"))]
+            config_text: config_text.to_owned(),
+            formats,
+            warnings,
+            files,
+            tensors,
+            by_name,
+        })
     }
 
     /// The configuration.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// The text of `config.json`.
+    #[cfg(not(target_family = "wasm"))]
+    pub(crate) fn config_text(&self) -> &[u8] {
+        &self.config_text
+    }
+
+    /// The formats that the matrices are stored in, if they were quantised ahead. They load in no others.
+    pub fn formats(&self) -> Option<Formats> {
+        self.formats
     }
 
     /// Replaces the base of the rotary frequencies, for checkpoints whose conversion lost it.
@@ -149,14 +198,18 @@ impl Checkpoint {
         self.tensors.iter().filter_map(|entry| self.view(entry))
     }
 
-    /// Bytes that the weights take in the files, headers not counted.
+    /// Bytes that the weights take in the files with their scales, headers not counted.
     pub fn contents_bytes(&self) -> u64 {
         self.tensors().map(|tensor| tensor.byte_count()).sum()
     }
 
     fn view<'a>(&'a self, entry: &'a Entry) -> Option<Tensor<'a>> {
         let file = self.files.get(entry.file)?.as_ref();
-        Some(Tensor { name: &entry.name, dtype: entry.dtype, shape: &entry.shape, file, start: entry.start })
+        let scales = match entry.scales {
+            Some((file, start)) => Some((self.files.get(file)?.as_ref(), start)),
+            None => None,
+        };
+        Some(Tensor { name: &entry.name, dtype: entry.dtype, shape: &entry.shape, file, start: entry.start, scales })
     }
 }
 
@@ -200,7 +253,7 @@ fn check(file_name: &str, file: usize, spec: TensorSpec, entry: HeaderEntry) -> 
     let dtype = DType::from_safetensors(entry.dtype).ok_or_else(|| {
         Error::unsupported(format!("{file_name}: tensor `{name}` must be F32, BF16 or F16, found {}", entry.dtype))
     })?;
-    Ok(Entry { name, dtype, shape, file, start: entry.start })
+    Ok(Entry { name, dtype, shape, file, start: entry.start, scales: None })
 }
 
 fn shown_shape(shape: &[usize]) -> String {

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use bolmo_shaders::WeightFormat;
 use half::f16;
 use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 
@@ -21,15 +22,46 @@ pub enum DType {
     BF16,
     /// IEEE half precision.
     F16,
+    /// Signed bytes, with a scale for 32 of a row in a tensor beside; only in folders that were quantised ahead.
+    Q8,
+    /// Half bytes, likewise.
+    Q4,
 }
 
 impl DType {
-    /// Bytes of one element.
-    pub fn size(self) -> usize {
+    /// Bytes of so many elements, scales included.
+    pub fn bytes(self, elements: u64) -> u64 {
         match self {
-            DType::F32 => 4,
-            DType::BF16 | DType::F16 => 2,
+            DType::F32 => 4 * elements,
+            DType::BF16 | DType::F16 => 2 * elements,
+            DType::Q8 => elements + elements / 16,
+            DType::Q4 => elements / 2 + elements / 16,
         }
+    }
+
+    /// The type of weights in a format.
+    pub(crate) fn of_format(format: WeightFormat) -> DType {
+        match format {
+            WeightFormat::F32 => DType::F32,
+            WeightFormat::F16 => DType::F16,
+            WeightFormat::Q8 => DType::Q8,
+            WeightFormat::Q4 => DType::Q4,
+        }
+    }
+
+    /// The format of the device that holds weights of this type as they are, or exactly.
+    #[cfg(not(target_family = "wasm"))]
+    pub(crate) fn format(self) -> WeightFormat {
+        match self {
+            DType::F32 | DType::BF16 => WeightFormat::F32,
+            DType::F16 => WeightFormat::F16,
+            DType::Q8 => WeightFormat::Q8,
+            DType::Q4 => WeightFormat::Q4,
+        }
+    }
+
+    pub(crate) fn has_scales(self) -> bool {
+        matches!(self, DType::Q8 | DType::Q4)
     }
 
     /// The type among those of the file format, if weights may have it.
@@ -41,6 +73,17 @@ impl DType {
             _ => None,
         }
     }
+
+    /// The type that the file format knows it as.
+    pub(crate) fn stored(self) -> safetensors::Dtype {
+        match self {
+            DType::F32 => safetensors::Dtype::F32,
+            DType::BF16 => safetensors::Dtype::BF16,
+            DType::F16 => safetensors::Dtype::F16,
+            DType::Q8 => safetensors::Dtype::I8,
+            DType::Q4 => safetensors::Dtype::U8,
+        }
+    }
 }
 
 impl fmt::Display for DType {
@@ -49,6 +92,8 @@ impl fmt::Display for DType {
             DType::F32 => "F32",
             DType::BF16 => "BF16",
             DType::F16 => "F16",
+            DType::Q8 => "Q8",
+            DType::Q4 => "Q4",
         })
     }
 }
@@ -72,11 +117,13 @@ pub struct Tensor<'a> {
     pub name: &'a str,
     /// Type of the elements in the file.
     pub dtype: DType,
-    /// Shape, rows first.
+    /// Shape, rows first, in weights: that of the model, however they are packed.
     pub shape: &'a [usize],
     pub(super) file: &'a dyn CheckpointFile,
     /// First byte within `file`.
     pub(super) start: u64,
+    /// Where the scales are, in types that have some.
+    pub(super) scales: Option<(&'a dyn CheckpointFile, u64)>,
 }
 
 impl fmt::Debug for Tensor<'_> {
@@ -92,12 +139,13 @@ impl Tensor<'_> {
         self.shape.iter().map(|&size| size as u64).product()
     }
 
-    /// Bytes that the elements take in the file.
+    /// Bytes that the elements take in the file, scales included.
     pub fn byte_count(&self) -> u64 {
-        self.element_count() * self.dtype.size() as u64
+        self.dtype.bytes(self.element_count())
     }
 
-    /// Fills `out` with the elements from `first_element` on, in row-major order, exactly converted to f32.
+    /// Fills `out` with the elements from `first_element` on, in row-major order, converted to f32: exactly, or
+    /// where they were quantised as number times scale.
     pub fn read_f32(&self, first_element: u64, out: &mut [f32]) -> Result<()> {
         let count = self.element_count();
         if first_element.checked_add(out.len() as u64).is_none_or(|end| end > count) {
@@ -107,8 +155,11 @@ impl Tensor<'_> {
                 out.len()
             )));
         }
+        if self.dtype.has_scales() {
+            return self.read_quantised(first_element, out);
+        }
         // In range, so neither the product nor the sum leaves the file.
-        let start = self.start + first_element * self.dtype.size() as u64;
+        let start = self.start + self.dtype.bytes(first_element);
         let read = match (self.dtype, self.file.bytes()) {
             (DType::F32, _) => self.read_single(start, out),
             (_, Some(bytes)) => slice_at(self.file.name(), bytes, start, 2 * out.len())

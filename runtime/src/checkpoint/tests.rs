@@ -84,6 +84,7 @@ fn opens_what_was_written_and_agrees_with_another_reader() {
                     view.data().chunks_exact(2).map(|b| bf16::from_le_bytes([b[0], b[1]]).to_f32()).collect()
                 }
                 DType::F16 => view.data().chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),
+                DType::Q8 | DType::Q4 => unreachable!("not among the types above"),
             };
             assert_eq!(read_all(&tensor), expected, "{tensor:?}");
             total += view.data().len() as u64;
@@ -154,7 +155,7 @@ fn every_half_is_converted_exactly() {
     let (map, reader) = (MemoryFile::new("x", shifted.clone()), Reader(MemoryFile::new("x", shifted)));
     for dtype in [DType::BF16, DType::F16] {
         for file in [&map as &dyn CheckpointFile, &reader] {
-            let tensor = Tensor { name: "t", dtype, shape: &[65_536], file, start: 1 };
+            let tensor = Tensor { name: "t", dtype, shape: &[65_536], file, start: 1, scales: None };
             for (bits, x) in (0..=u16::MAX).zip(read_all(&tensor)) {
                 let expected = match dtype {
                     DType::BF16 => bf16::from_bits(bits).to_f32(),

@@ -1,5 +1,6 @@
 //! What a written folder holds, what it does not depend on, and what is left behind.
 
+use std::fs;
 use std::path::Path;
 
 use serde_json::Value;
@@ -40,7 +41,7 @@ fn weights_depend_on_seed_and_name_alone() {
         let report = write(&dir, options).unwrap();
         let checkpoint = Checkpoint::open(&dir).unwrap();
         assert_eq!(report.bytes, checkpoint.contents_bytes());
-        assert_eq!(report.parameters * options.dtype.size() as u64, report.bytes);
+        assert_eq!(options.dtype.bytes(report.parameters), report.bytes);
         (values(&checkpoint), report)
     };
     let plain = InitOptions { seed: 5, ..InitOptions::default() };

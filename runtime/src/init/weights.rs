@@ -6,11 +6,12 @@ use std::path::Path;
 
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, json};
 
 use super::random::Stream;
-use super::{InitOptions, InitReport, io_error, write_json};
+use super::{InitOptions, InitReport};
 use crate::checkpoint::DType;
+use crate::checkpoint::output::{HeaderItem, divide, header, io_error, shard_name, write_index};
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{TensorSpec, expected_tensors};
@@ -31,8 +32,8 @@ pub(super) fn write(
 ) -> Result<InitReport> {
     let specs = expected_tensors(config);
     let parameters: u64 = specs.iter().map(TensorSpec::element_count).sum();
-    let total = parameters * options.dtype.size() as u64;
-    let shards = divide(&specs, options);
+    let total = options.dtype.bytes(parameters);
+    let shards = divide(&specs, options.max_shard_bytes, |spec| options.dtype.bytes(spec.element_count()));
     let mut writer = Writer {
         options,
         progress,
@@ -40,38 +41,16 @@ pub(super) fn write(
         total,
         values: Vec::with_capacity(PIECE),
         halves: Vec::new(),
-        bytes: Vec::with_capacity(PIECE * options.dtype.size()),
+        bytes: Vec::with_capacity(options.dtype.bytes(PIECE as u64) as usize),
     };
     let mut weight_map = Map::new();
     for (i, shard) in shards.iter().enumerate() {
-        let name = match shards.len() {
-            1 => "model.safetensors".to_owned(),
-            count => format!("model-{:05}-of-{count:05}.safetensors", i + 1),
-        };
+        let name = shard_name(i, shards.len());
         writer.shard(&dir.join(&name), shard)?;
         weight_map.extend(shard.iter().map(|spec| (spec.name.clone(), json!(name))));
     }
-    if shards.len() > 1 {
-        let metadata = json!({ "total_parameters": parameters, "total_size": total });
-        let index = json!({ "metadata": metadata, "weight_map": weight_map });
-        write_json(&dir.join("model.safetensors.index.json"), &index)?;
-    }
+    write_index(dir, shards.len(), parameters, total, weight_map)?;
     Ok(InitReport { parameters, bytes: total, shards: shards.len() })
-}
-
-/// Cuts the list into runs of at most `max_shard_bytes`, a larger tensor alone.
-fn divide<'a>(specs: &'a [TensorSpec], options: &InitOptions) -> Vec<&'a [TensorSpec]> {
-    let (mut shards, mut first, mut filled) = (Vec::new(), 0, 0u64);
-    for (i, spec) in specs.iter().enumerate() {
-        let bytes = spec.element_count() * options.dtype.size() as u64;
-        if i > first && filled.saturating_add(bytes) > options.max_shard_bytes {
-            shards.push(&specs[first..i]);
-            (first, filled) = (i, 0);
-        }
-        filled = filled.saturating_add(bytes);
-    }
-    shards.push(&specs[first..]);
-    shards
 }
 
 /// What lasts from file to file: where the run stands, and its buffers.
@@ -92,7 +71,11 @@ impl Writer<'_> {
     fn shard(&mut self, path: &Path, specs: &[TensorSpec]) -> Result<()> {
         let failed = |e: std::io::Error| io_error(path, "cannot be written", &e);
         let mut file = File::create(path).map_err(failed)?;
-        file.write_all(&self.header(specs)).map_err(failed)?;
+        let items: Vec<HeaderItem> = specs
+            .iter()
+            .map(|spec| HeaderItem { name: &spec.name, dtype: self.options.dtype.stored(), shape: &spec.shape })
+            .collect();
+        file.write_all(&header(&items)).map_err(failed)?;
         for spec in specs {
             let kind = Values::of(spec, self.options.seed);
             let mut first = 0;
@@ -112,29 +95,6 @@ impl Writer<'_> {
         file.flush().map_err(failed)
     }
 
-    /// Length and JSON header of a file with these tensors in this order.
-    fn header(&self, specs: &[TensorSpec]) -> Vec<u8> {
-        let mut map = Map::new();
-        map.insert("__metadata__".to_owned(), json!({ "format": "pt" }));
-        let mut offset = 0u64;
-        for spec in specs {
-            let end = offset + spec.element_count() * self.options.dtype.size() as u64;
-            let entry = json!({
-                "dtype": self.options.dtype.to_string(),
-                "shape": spec.shape,
-                "data_offsets": [offset, end],
-            });
-            map.insert(spec.name.clone(), entry);
-            offset = end;
-        }
-        let mut text = Value::Object(map).to_string();
-        // Spaces up to a multiple of 8 keep the data aligned, as other writers do.
-        text.extend(std::iter::repeat_n(' ', text.len().next_multiple_of(8) - text.len()));
-        let mut header = (text.len() as u64).to_le_bytes().to_vec();
-        header.extend_from_slice(text.as_bytes());
-        header
-    }
-
     /// Rounds `values` to the stored type.
     fn encode(&mut self) {
         self.bytes.clear();
@@ -146,6 +106,8 @@ impl Writer<'_> {
                 self.halves.convert_from_f32_slice(&self.values);
                 self.bytes.extend(self.halves.iter().flat_map(|x| x.to_le_bytes()));
             }
+            // Refused before anything is written.
+            DType::Q8 | DType::Q4 => {}
         }
     }
 }

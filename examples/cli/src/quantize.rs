@@ -1,0 +1,82 @@
+//! `bolmo quantize`: a checkpoint folder whose weights are in fewer bits.
+
+use std::time::Instant;
+
+use bolmo_runtime::quantise::{QuantiseOptions, QuantiseReport, write_quantised};
+use serde_json::{Value, json};
+
+use crate::args::{Common, QuantizeArgs};
+use crate::interrupt::Interrupt;
+use crate::load;
+use crate::output::{Failure, Outcome, note, size, write, write_json};
+use crate::progress::Progress;
+
+/// Runs the command.
+pub fn run(common: &Common, args: &QuantizeArgs) -> Outcome {
+    let usage = |message: &str| Failure::Usage("quantize", message.to_owned());
+    let formats =
+        common.quantize.ok_or_else(|| usage("say the format: --quantize f16, q8, q4 or, by part, q4,local=q8"))?;
+    if common.rope_theta.is_some() {
+        return Err(usage("--rope-theta is not stored; give it when the new folder is used"));
+    }
+    // An interrupted run takes its unfinished folder away.
+    let interrupt = Interrupt::listen();
+    let checkpoint = load::checkpoint(common)?;
+    let mut options = QuantiseOptions::default();
+    options.others = load::companions(common)?;
+    let lacks_subwords = checkpoint.config().add_expanded_embeddings && options.others.is_empty();
+    let mut progress = Progress::of_weights("quantising", common);
+    let begun = Instant::now();
+    let report = write_quantised(&checkpoint, &args.out, formats, &options, &mut |done, total| {
+        progress.update(done, total);
+        !interrupt.asked()
+    })?;
+    drop(progress);
+    if !common.quiet {
+        if lacks_subwords {
+            note("warning", "there is no tokenizer.json to go with it: the new folder needs --subwords too");
+        }
+        if let Some(first) = report.enlarged.first() {
+            let count = report.enlarged.len();
+            note(
+                "warning",
+                &format!(
+                    "{count} matrices are in a larger format: their rows are no multiple of a block; the first is {first}"
+                ),
+            );
+        }
+    }
+    let out = args.out.display().to_string();
+    if common.json {
+        return write_json(&json!({
+            "out": out,
+            "formats": formats.to_string(),
+            "bytes_before": report.bytes_before(),
+            "bytes_after": report.bytes_after(),
+            "parts": parts(&report),
+            "shards": report.shards,
+            "enlarged": report.enlarged,
+            "seconds": begun.elapsed().as_secs_f64(),
+        }));
+    }
+    let files = if report.shards == 1 { "one file".to_owned() } else { format!("{} files", report.shards) };
+    let mut text =
+        format!("{out}: {formats}, {} of weights in {files}\n", change(report.bytes_before(), report.bytes_after()));
+    for (part, before, after) in &report.parts {
+        text.push_str(&format!("  {part:<20}{}\n", change(*before, *after)));
+    }
+    write(&text)
+}
+
+fn change(before: u64, after: u64) -> String {
+    format!("{} instead of {}", size(after), size(before))
+}
+
+fn parts(report: &QuantiseReport) -> Value {
+    let parts: serde_json::Map<String, Value> = report
+        .parts
+        .iter()
+        .map(|(part, before, after)| (part.to_string(), json!({ "bytes_before": before, "bytes_after": after })))
+        .collect();
+    parts.into()
+}

@@ -1,0 +1,143 @@
+//! `bolmo quantize`, and using what it wrote, from outside.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+
+use common::{bolmo, demo_folder, fail, message, succeed, succeed_json};
+use serde_json::{Value, json};
+
+const TEXT: &str = "def main(self):\n    return 1\n";
+
+/// The built-in model in these formats, in a folder.
+fn made(dir: &Path, formats: &str) -> (String, Value) {
+    let out = dir.join(formats.replace(['=', ','], "-")).to_str().unwrap().to_owned();
+    let report = succeed_json(&["quantize", "--quantize", formats, "--out", &out, "--json"]);
+    (out, report)
+}
+
+#[test]
+fn a_quantised_folder_is_complete_and_says_what_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let (out, report) = made(dir.path(), "q4,local=q8");
+    assert_eq!(
+        (&report["out"], &report["formats"], &report["shards"]),
+        (&json!(out), &json!("q4,local=q8"), &json!(1))
+    );
+    assert_eq!((&report["bytes_before"], &report["enlarged"]), (&json!(4 * 323_404), &json!([])));
+    let parts = report["parts"].as_object().unwrap();
+    for key in ["bytes_before", "bytes_after"] {
+        assert_eq!(parts.values().map(|part| part[key].as_u64().unwrap()).sum::<u64>(), report[key].as_u64().unwrap());
+    }
+    let mut names: Vec<_> =
+        fs::read_dir(&out).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    assert_eq!(names, ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]);
+    for name in &names[2..] {
+        assert!(fs::read(Path::new(&out).join(name)).unwrap() == fs::read(demo_folder().join(name)).unwrap(), "{name}");
+    }
+
+    let info = succeed_json(&["info", "--json", "--model", &out]);
+    assert_eq!((&info["quantized"], &info["vocabulary"]["status"]), (&json!("q4,local=q8"), &json!("fits")));
+    assert_eq!(info["memory_bytes"], json!({ "q4,local=q8": report["bytes_after"] }));
+    let stored: u64 = info["dtypes"].as_object().unwrap().values().map(|d| d["bytes"].as_u64().unwrap()).sum();
+    assert_eq!(json!(stored), report["bytes_after"]);
+    assert!(String::from_utf8(succeed(&["info", "--model", &out])).unwrap().contains("quantised: q4,local=q8"));
+    assert_eq!(succeed_json(&["info", "--json"])["quantized"], json!(null));
+}
+
+#[test]
+fn it_computes_what_the_same_formats_made_on_load_do() {
+    let dir = tempfile::tempdir().unwrap();
+    for formats in ["q8", "q4,local=q8"] {
+        let (out, _) = made(dir.path(), formats);
+        for command in [&["generate", TEXT, "--max-bytes", "12"][..], &["score", "--text", TEXT]] {
+            let ahead = succeed(&[command, &["--model", &out]].concat());
+            assert_eq!(ahead, succeed(&[command, &["--quantize", formats]].concat()), "{command:?} {formats}");
+            assert_eq!(ahead, succeed(&[command, &["--model", &out, "--quantize", formats]].concat()));
+            fail(&[command, &["--model", &out, "--quantize", "f16"]].concat(), 1, &format!("as {formats} and cannot"));
+        }
+    }
+}
+
+#[test]
+fn scores_against_another_model() {
+    let dir = tempfile::tempdir().unwrap();
+    let (out, _) = made(dir.path(), "q8");
+    let by_formats = succeed_json(&["score", "--text", TEXT, "--quantize", "q8", "--against", "f32", "--json"]);
+    let demo = demo_folder();
+    let by_folders =
+        succeed_json(&["score", "--text", TEXT, "--model", &out, "--against", demo.to_str().unwrap(), "--json"]);
+    let strip = |mut score: Value| {
+        score["seconds"] = Value::Null;
+        score
+    };
+    assert_eq!(strip(by_formats.clone()), strip(by_folders));
+    let alone = succeed_json(&["score", "--text", TEXT, "--json"]);
+    assert_eq!((&by_formats["formats"], &by_formats["reference"]["formats"]), (&json!("q8"), &json!("f32")));
+    assert_eq!(by_formats["reference"]["bits_per_byte_joint"], alone["bits_per_byte_joint"]);
+    for key in ["boundary_agreement", "greedy_agreement"] {
+        assert!((0.5..=1.0).contains(&by_formats[key].as_f64().unwrap()), "{by_formats}");
+    }
+    let (most, mean) = (&by_formats["logit_difference_max"], &by_formats["logit_difference_mean"]);
+    assert!(0.0 < mean.as_f64().unwrap() && mean.as_f64() < most.as_f64(), "{by_formats}");
+    let text = String::from_utf8(succeed(&["score", "--text", TEXT, "--quantize", "q8", "--against", "f32"])).unwrap();
+    for word in ["against f32", "same most probable id", &format!("{:.4}", most.as_f64().unwrap())] {
+        assert!(text.contains(word), "{text} lacks {word}");
+    }
+
+    fail(&["score", "--text", TEXT, "--against", "nowhere"], 1, "--against nowhere");
+    fail(&["score", "--text", TEXT, "--model", &out, "--against", "f32"], 1, "as q8 and cannot be loaded as f32");
+    fail(&["score", "--text", TEXT, "--against", "f16", "--dump", "x"], 2, "cannot be used with");
+    fail(&["score", "--text", TEXT, "--against", "f16", "--boundaries", "x"], 2, "cannot be used with");
+}
+
+#[test]
+fn mistakes() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let out = path("out");
+    fail(&["quantize", "--quantize", "q8"], 2, "--out");
+    fail(&["quantize", "--out", &out], 2, "--quantize");
+    fail(&["quantize", "--out", &out, "--quantize", "q8", "--rope-theta", "1e6"], 2, "--rope-theta");
+    fail(&["quantize", "--out", &out, "--quantize", "f32"], 1, "nothing to quantise");
+    fail(&["quantize", "--out", &out, "--quantize", "q8", "--model", "nowhere"], 1, "nowhere");
+    fail(&["quantize", "--out", &out, "--quantize", "q8", "--subwords", "nowhere"], 1, "nowhere");
+    let (q8, _) = made(dir.path(), "q8");
+    fail(&["quantize", "--out", &out, "--quantize", "q4", "--model", &q8], 1, "already, as q8");
+    fs::write(path("file"), "mine").unwrap();
+    fail(&["quantize", "--out", &path("file"), "--quantize", "q8"], 1, "is a file");
+    fs::create_dir(path("full")).unwrap();
+    fs::write(path("full/mine"), "mine").unwrap();
+    fail(&["quantize", "--out", &path("full"), "--quantize", "q8"], 1, "files in it");
+
+    // An earlier output is replaced, a folder that lacks its tokenizer says so.
+    succeed(&["quantize", "--out", &q8, "--quantize", "q4"]);
+    assert_eq!(succeed_json(&["info", "--json", "--model", &q8])["quantized"], json!("q4"));
+    fs::create_dir(path("bare")).unwrap();
+    for name in ["config.json", "model.safetensors"] {
+        fs::copy(demo_folder().join(name), dir.path().join("bare").join(name)).unwrap();
+    }
+    let output = bolmo(&["quantize", "--model", &path("bare"), "--out", &out, "--quantize", "q8"]).output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && stderr.starts_with("warning: ") && stderr.contains("--subwords"), "{stderr}");
+    let mut left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["bare", "file", "full", "out", "q8"]);
+}
+
+/// A write that fails half-way, as on a full disk, is told with the file's name and leaves nothing behind.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_disk_that_is_full() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    let args = ["quantize", "--quantize", "q8", "--out", out.to_str().unwrap()];
+    // The tokenizer fits below the limit, the weights don't.
+    let script = "trap '' XFSZ; ulimit -f 400; exec \"$0\" \"$@\"";
+    let output =
+        std::process::Command::new("sh").args(["-c", script, env!("CARGO_BIN_EXE_bolmo")]).args(args).output().unwrap();
+    assert!(message(&args, &output, 1).contains("model.safetensors: cannot be written"));
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+}

@@ -1,0 +1,219 @@
+//! Writing checkpoint folders: shards, their headers and index, and a folder that appears only when it is complete.
+
+use std::fs;
+use std::io::ErrorKind as IoKind;
+use std::path::{Path, PathBuf};
+
+use safetensors::Dtype;
+use serde_json::{Map, Value, json};
+
+use crate::error::{Error, Result};
+
+/// A tensor as a header lists it, one behind the other.
+pub(crate) struct HeaderItem<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) dtype: Dtype,
+    pub(crate) shape: &'a [usize],
+}
+
+impl HeaderItem<'_> {
+    pub(crate) fn byte_count(&self) -> u64 {
+        self.shape.iter().map(|&size| size as u64).product::<u64>() * self.dtype.bitsize() as u64 / 8
+    }
+}
+
+/// Length and JSON header of a file with these tensors in this order.
+pub(crate) fn header(items: &[HeaderItem<'_>]) -> Vec<u8> {
+    let mut map = Map::new();
+    map.insert("__metadata__".to_owned(), json!({ "format": "pt" }));
+    let mut offset = 0u64;
+    for item in items {
+        let end = offset + item.byte_count();
+        let entry = json!({ "dtype": item.dtype.to_string(), "shape": item.shape, "data_offsets": [offset, end] });
+        map.insert(item.name.to_owned(), entry);
+        offset = end;
+    }
+    let mut text = Value::Object(map).to_string();
+    // Spaces up to a multiple of 8 keep the data aligned, as other writers do.
+    text.extend(std::iter::repeat_n(' ', text.len().next_multiple_of(8) - text.len()));
+    let mut header = (text.len() as u64).to_le_bytes().to_vec();
+    header.extend_from_slice(text.as_bytes());
+    header
+}
+
+/// Cuts a list into runs of at most `most` bytes, a larger item alone.
+pub(crate) fn divide<T>(items: &[T], most: u64, bytes_of: impl Fn(&T) -> u64) -> Vec<&[T]> {
+    let (mut shards, mut first, mut filled) = (Vec::new(), 0, 0u64);
+    for (i, item) in items.iter().enumerate() {
+        let bytes = bytes_of(item);
+        if i > first && filled.saturating_add(bytes) > most {
+            shards.push(&items[first..i]);
+            (first, filled) = (i, 0);
+        }
+        filled = filled.saturating_add(bytes);
+    }
+    shards.push(&items[first..]);
+    shards
+}
+
+/// The name of shard `i` of so many.
+pub(crate) fn shard_name(i: usize, count: usize) -> String {
+    match count {
+        1 => "model.safetensors".to_owned(),
+        _ => format!("model-{:05}-of-{count:05}.safetensors", i + 1),
+    }
+}
+
+/// Writes the index of several shards; one needs none.
+pub(crate) fn write_index(
+    dir: &Path,
+    shards: usize,
+    parameters: u64,
+    bytes: u64,
+    weight_map: Map<String, Value>,
+) -> Result<()> {
+    if shards == 1 {
+        return Ok(());
+    }
+    let metadata = json!({ "total_parameters": parameters, "total_size": bytes });
+    let index = json!({ "metadata": metadata, "weight_map": weight_map });
+    write_json(&dir.join("model.safetensors.index.json"), &index)
+}
+
+/// Writes a document, indented.
+pub(crate) fn write_json(path: &Path, value: &Value) -> Result<()> {
+    let mut text = serde_json::to_string_pretty(value)
+        .map_err(|e| Error::internal(format!("{}: cannot be encoded: {e}", path.display())))?;
+    text.push('\n');
+    fs::write(path, text).map_err(|e| io_error(path, "cannot be written", &e))
+}
+
+pub(crate) fn io_error(path: &Path, what: &str, error: &std::io::Error) -> Error {
+    Error::io(format!("{}: {what}: {error}", path.display()))
+}
+
+/// Where a folder is to appear.
+pub(crate) struct Target {
+    path: PathBuf,
+    there: There,
+}
+
+/// What is at a target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum There {
+    Nothing,
+    Empty,
+    /// A folder that may be replaced.
+    Earlier,
+}
+
+impl Target {
+    /// A folder that is new or empty.
+    pub(crate) fn new(dir: &Path) -> Result<Self> {
+        Self::replacing(dir, |_| false)
+    }
+
+    /// A folder that is new or empty, or has files in it and `replaceable` allows its going.
+    pub(crate) fn replacing(dir: &Path, replaceable: impl Fn(&Path) -> bool) -> Result<Self> {
+        let path = resolve(dir)?;
+        let there = match fs::read_dir(&path) {
+            Ok(mut entries) => match entries.next() {
+                None => There::Empty,
+                Some(_) if replaceable(&path) => There::Earlier,
+                Some(_) => {
+                    return Err(Error::invalid(format!(
+                        "{}: is a folder with files in it; name a new folder or an empty one",
+                        path.display()
+                    )));
+                }
+            },
+            Err(e) if e.kind() == IoKind::NotFound => There::Nothing,
+            Err(e) if e.kind() == IoKind::NotADirectory => {
+                return Err(Error::invalid(format!(
+                    "{}: is a file; name a new folder or an empty one",
+                    path.display()
+                )));
+            }
+            Err(e) => return Err(io_error(&path, "cannot be examined", &e)),
+        };
+        Ok(Self { path, there })
+    }
+
+    /// The folder to write to until it is complete.
+    pub(crate) fn begin(&self) -> Result<PartialFolder> {
+        PartialFolder::beside(&self.path, "partial")
+    }
+
+    /// Gives the complete folder its name.
+    pub(crate) fn finish(self, partial: PartialFolder) -> Result<()> {
+        match self.there {
+            There::Nothing => {}
+            // Some systems don't rename onto a folder, even an empty one.
+            There::Empty => fs::remove_dir(&self.path).map_err(|e| io_error(&self.path, "cannot be replaced", &e))?,
+            There::Earlier => {
+                // The old one goes only when the new one has its name.
+                let aside = PartialFolder::beside(&self.path, "replaced")?;
+                let old = aside.path.join("old");
+                fs::rename(&self.path, &old).map_err(|e| io_error(&self.path, "cannot be replaced", &e))?;
+                return partial.rename_to(&self.path).inspect_err(|_| {
+                    // The error that led here is the one to report.
+                    let _ = fs::rename(&old, &self.path);
+                });
+            }
+        }
+        partial.rename_to(&self.path)
+    }
+}
+
+/// `dir` with a last component that is a name, which `.` and `..` have not.
+fn resolve(dir: &Path) -> Result<PathBuf> {
+    if dir.file_name().is_some() {
+        return Ok(dir.to_owned());
+    }
+    let full = fs::canonicalize(dir).map_err(|e| io_error(dir, "cannot be resolved", &e))?;
+    match full.file_name() {
+        Some(_) => Ok(full),
+        None => Err(Error::invalid(format!("{}: is not a name for a new folder", dir.display()))),
+    }
+}
+
+/// The folder under construction; removed with its contents unless it was renamed.
+pub(crate) struct PartialFolder {
+    pub(crate) path: PathBuf,
+    armed: bool,
+}
+
+impl PartialFolder {
+    fn beside(target: &Path, what: &str) -> Result<Self> {
+        let name = target.file_name().unwrap_or_default().to_string_lossy();
+        let parent = target.parent().unwrap_or(Path::new(""));
+        if !parent.as_os_str().is_empty() {
+            fs::create_dir_all(parent).map_err(|e| io_error(parent, "cannot be made", &e))?;
+        }
+        // Making a folder fails if it exists, so two runs never share one.
+        let mut attempt = 0;
+        loop {
+            let path = parent.join(format!(".{name}.{what}-{attempt}"));
+            match fs::create_dir(&path) {
+                Ok(()) => return Ok(PartialFolder { path, armed: true }),
+                Err(e) if e.kind() == IoKind::AlreadyExists && attempt < 1000 => attempt += 1,
+                Err(e) => return Err(io_error(&path, "cannot be made", &e)),
+            }
+        }
+    }
+
+    fn rename_to(mut self, target: &Path) -> Result<()> {
+        fs::rename(&self.path, target).map_err(|e| io_error(target, "cannot be given to the finished folder", &e))?;
+        self.armed = false;
+        Ok(())
+    }
+}
+
+impl Drop for PartialFolder {
+    fn drop(&mut self) {
+        if self.armed {
+            // The error that led here is the one to report.
+            let _ = fs::remove_dir_all(&self.path);
+        }
+    }
+}
