@@ -31,8 +31,7 @@ fn source(parent: &TempDir) -> PathBuf {
 fn quantised(parent: &TempDir, name: &str, formats: &str, shard_bytes: u64) -> (PathBuf, QuantiseReport) {
     let dir = parent.path().join(name);
     let checkpoint = Checkpoint::open(&source_once(parent)).unwrap();
-    let mut options = QuantiseOptions::default();
-    options.max_shard_bytes = shard_bytes;
+    let options = QuantiseOptions { max_shard_bytes: shard_bytes, ..QuantiseOptions::default() };
     let report = write_quantised(&checkpoint, &dir, formats.parse().unwrap(), &options, &mut |_, _| true).unwrap();
     (dir, report)
 }
