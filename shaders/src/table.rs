@@ -370,6 +370,11 @@ kernels! {
         Read "x" "[rows + 1, 2, dim]",
         ReadWrite "cosine" "[rows]",
     }
+    /// A plain copy, to measure what memory gives.
+    Copy "copy" { ;
+        Read "x" "[count]",
+        ReadWrite "y" "[count]",
+    }
 }
 
 impl KernelId {
@@ -445,5 +450,7 @@ pub const MATMUL_TILE: u32 = 64;
 pub const ATTENTION_QUERIES: u32 = 8;
 /// The widest head that `attention` holds.
 pub const ATTENTION_MAX_DIM: u32 = 128;
+/// Fours of values that one workgroup of `copy` takes.
+pub const COPY_BLOCK4: u32 = 1024;
 /// Lanes of every workgroup.
 pub const WORKGROUP: u32 = 64;

@@ -1,6 +1,7 @@
 //! The `bolmo` command: byte-level language models from a terminal.
 
 mod args;
+mod bench;
 mod devices;
 mod environment;
 mod generate;
@@ -39,5 +40,6 @@ fn run(common: &Common, command: Command) -> Outcome {
         Command::Info => info::run(common),
         Command::Devices => devices::run(common),
         Command::Init(args) => init::run(common, &args),
+        Command::Bench(args) => bench::run(common, &args),
     }
 }

@@ -10,6 +10,7 @@ use bolmo_shaders::{Fusion, KernelId, Variant, WeightFormat};
 use super::device::Gpu;
 use super::memory::Slice;
 use super::pipelines::Pipeline;
+use super::usage::Counters;
 use crate::error::{Error, Result};
 
 /// Distance between parameter blocks; no adapter asks for more.
@@ -21,6 +22,7 @@ const BLOCKS: u64 = 1024;
 enum Command {
     Dispatch { pipeline: wgpu::ComputePipeline, bindings: wgpu::BindGroup, params: u32, grid: [u32; 3] },
     Copy { from: Slice, to: Slice },
+    EndPass,
 }
 
 fn entry(binding: u32, slice: &Slice, size: u64) -> wgpu::BindGroupEntry<'_> {
@@ -73,8 +75,8 @@ pub(crate) struct Recorder {
     readable: Option<Slice>,
     /// The flag that guarded dispatches go by: one that never halts.
     guard: Slice,
-    /// Dispatches submitted so far.
-    dispatches: u64,
+    /// What was submitted so far.
+    counters: Counters,
 }
 
 impl Recorder {
@@ -87,7 +89,7 @@ impl Recorder {
             bind_groups: HashMap::new(),
             readable: None,
             guard: gpu.allocate("a flag", 4).await?,
-            dispatches: 0,
+            counters: Counters::default(),
         })
     }
 
@@ -95,9 +97,9 @@ impl Recorder {
         &self.gpu
     }
 
-    /// Dispatches submitted so far.
-    pub(crate) fn dispatches(&self) -> u64 {
-        self.dispatches
+    /// What was submitted so far.
+    pub(crate) fn counters(&self) -> Counters {
+        self.counters
     }
 
     /// Forgets the bind groups, and with them the buffers they keep alive.
@@ -182,6 +184,11 @@ impl Recorder {
         Ok(())
     }
 
+    /// Lets the next dispatch begin a compute pass of its own, to measure what that costs.
+    pub(crate) fn end_pass(&mut self) {
+        self.commands.push(Command::EndPass);
+    }
+
     /// Submits what was recorded.
     pub(crate) fn submit(&mut self) -> Result<()> {
         self.submit_with(|_| ()).map(|_| ())
@@ -193,11 +200,15 @@ impl Recorder {
             self.gpu.queue.write_buffer(&self.params_buffer.buffer, 0, &self.params);
         }
         let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        let mut dispatches = 0;
         let mut commands = self.commands.iter().peekable();
         while let Some(command) = commands.peek() {
             match command {
                 Command::Copy { from, to } => {
                     encoder.copy_buffer_to_buffer(&from.buffer, from.offset, &to.buffer, to.offset, from.size);
+                    commands.next();
+                }
+                Command::EndPass => {
                     commands.next();
                 }
                 Command::Dispatch { .. } => {
@@ -208,17 +219,25 @@ impl Recorder {
                         pass.set_pipeline(pipeline);
                         pass.set_bind_group(0, bindings, &[*params]);
                         pass.dispatch_workgroups(*x, *y, *z);
-                        self.dispatches += 1;
+                        dispatches += 1;
                     }
                 }
             }
         }
         last(&mut encoder);
         let submission = self.gpu.queue.submit([encoder.finish()]);
+        self.count(Counters { dispatches, submits: 1, readbacks: 0 });
         self.commands.clear();
         self.params.clear();
         self.gpu.check()?;
         Ok(submission)
+    }
+
+    fn count(&mut self, new: Counters) {
+        self.counters.dispatches += new.dispatches;
+        self.counters.submits += new.submits;
+        self.counters.readbacks += new.readbacks;
+        self.gpu.usage.add(new);
     }
 
     /// Submits what was recorded and returns the contents of `slices` after it, one behind the other.
@@ -238,6 +257,7 @@ impl Recorder {
             }
         })?;
         // If the wait fails or is dropped, the buffer may stay mapped: it is kept for next time only after success.
+        self.count(Counters { readbacks: 1, ..Counters::default() });
         let bytes = self.gpu.map(&readable, size, submission).await?;
         self.readable = Some(readable);
         Ok(bytes)
