@@ -162,6 +162,7 @@ fn limits_json(limits: &Limits) -> Value {
             json!({
                 "format": product.format.name(),
                 "matvec_weights_per_second": spread(product.matvec_weights_per_second),
+                "width": product.width,
                 "matmul_rows": product.matmul_rows,
                 "matmul_operations_per_second": spread(twice(product.matmul_products_per_second)),
             })

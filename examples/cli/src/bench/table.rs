@@ -18,7 +18,7 @@ Made by `make benchmarks` from the files in `benchmarks/`, which `bolmo bench --
 **Method.** Weights are random (`bolmo init`), and patches end by a fixed schedule, so the weights don't decide how much work there is.
 Speeds are medians of several runs in wall time, with one run before them to warm up. *Bandwidth* is the share of what the bandwidth of a copying
 shader allows, where a decoded byte moves all weights of the local layers, those of the global blocks by their share, the mLSTM states and the
-KV cache. *matvec* and *matmul* are the shares of what the kernels alone reach on matrices of 2048 by 2048 in the same run.
+KV cache. *matvec* and *matmul* are the shares of what the kernels alone reach on matrices of 2048 by 2048 (software adapters: 1024 by 1024) in the same run.
 *First byte* is the time from the start of loading to the logits behind the prompt, cold, and from an empty session, warm. *Memory* is the peak of all
 buffers on the device, and how much of that `bolmo info` predicts for weights and sessions is told as a ratio.
 Runs on machines that do other work at the same time come out slower; limits and speeds of one row were taken in one run.
