@@ -15,7 +15,7 @@ prompt := class Reader:
 options := --temperature 0.3 --repetition-penalty 1.1 --seed 2 --max-bytes 400
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test build lint docs install uninstall test-package test-c test-threads header picture wasm clean
+.PHONY: help demo test bench benchmarks bench-burn build lint docs install uninstall test-package test-c test-threads header picture wasm clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -80,6 +80,17 @@ header: ## Make ffi/include/bolmo.h from the sources, and record the ABI in ffi/
 picture: build ## Draw docs/demo.svg from a fresh run of the demo model
 	@scripts/setup.sh adapter $(target)/release/bolmo
 	scripts/picture.py docs/demo.svg $(target)/release/bolmo "$(prompt)" $(options)
+
+bench: build ## Run bolmo bench on a preset (PRESET=mid) in every format, and save the runs in benchmarks/
+	@scripts/setup.sh adapter $(target)/release/bolmo
+	scripts/bench.sh $(target)/release/bolmo $(target)/bench-models
+
+benchmarks: build ## Make BENCHMARKS.md from the saved runs in benchmarks/
+	$(target)/release/bolmo bench --table benchmarks/*.json > BENCHMARKS.md
+
+bench-burn: ## Time our kernels beside those of burn's wgpu backend; takes long to build
+	@scripts/setup.sh toolchain
+	cd benches/burn && CARGO_TARGET_DIR=$(abspath $(target))/burn $(CARGO) run --release --locked
 
 wasm: ## Check that the runtime builds for browsers
 	@scripts/setup.sh toolchain

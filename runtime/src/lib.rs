@@ -22,6 +22,8 @@
 //!
 //! Everything that touches the device is async and never blocks. Programs without an executor of their own use [`block_on`].
 
+#[cfg(not(target_family = "wasm"))]
+pub mod bench;
 pub mod checkpoint;
 mod compare;
 pub mod config;
@@ -60,7 +62,7 @@ pub use constraint::{Constraint, Matcher};
 pub use error::{Error, ErrorKind, Result};
 pub use formats::Formats;
 pub use generate::{GenerateOptions, Generation, Piece, StopReason, generate_batch};
-pub use gpu::{AdapterChoice, AdapterInfo, Capabilities, Engine, EngineOptions, adapters};
+pub use gpu::{AdapterChoice, AdapterInfo, Capabilities, Counters, DeviceMemory, Engine, EngineOptions, adapters};
 pub use loader::LoadProgress;
 pub use model::{LoadOptions, Model, device_bytes};
 pub use score::{Score, ScoreOptions, Tensors};

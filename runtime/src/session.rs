@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::gpu::Recorder;
+use crate::gpu::{Counters, Recorder};
 use crate::model::{Inner, Model};
 use crate::stages::bytes;
 use crate::stages::sample;
@@ -123,14 +123,10 @@ impl Session {
         self.state.arena.size() + self.state.kv.bytes()
     }
 
-    /// Compute dispatches of single steps so far.
-    pub fn dispatches(&self) -> u64 {
-        self.recorder.dispatches()
-    }
-
-    /// Submissions for single steps so far.
-    pub fn submissions(&self) -> u64 {
-        self.recorder.submissions()
+    /// What single steps of this session have sent to the device so far. Stretches of a prompt are in
+    /// [`Engine::counters`](crate::Engine::counters) alone.
+    pub fn counters(&self) -> Counters {
+        self.recorder.counters()
     }
 
     /// What stops this session from another thread.
@@ -163,6 +159,38 @@ impl Session {
     pub async fn append_ids(&mut self, ids: &[u32], progress: &mut (dyn FnMut(usize, usize) + Send)) -> Result<()> {
         let ids = bytes::validate_input_ids(ids)?;
         self.append_plain(&ids, progress).await
+    }
+
+    /// Appends plain ids whose patch ends are known: `ends[i]` says whether id `i` ends a patch, instead of the predictor. Also for the
+    /// last id, so nothing about them is open afterwards. The first position of a text always ends a patch, whatever `ends` says.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if `ends` is not as long as `ids`; as for [`Self::append`].
+    pub async fn append_ids_with_ends(
+        &mut self,
+        ids: &[u32],
+        ends: &[bool],
+        progress: &mut (dyn FnMut(usize, usize) + Send),
+    ) -> Result<()> {
+        if ids.len() != ends.len() {
+            return Err(Error::invalid(format!("{} patch ends for {} ids, expected one each", ends.len(), ids.len())));
+        }
+        let ids = bytes::validate_input_ids(ids)?;
+        let Some(&last) = ends.last() else { return Ok(()) };
+        self.check_suffixes(&ids)?;
+        if self.state.tail == Tail::Waiting {
+            // A byte from before waits for this text, but nothing in `ends` speaks of it.
+            self.logits(0.0).await?;
+        }
+        self.undecided = None;
+        self.begin()?;
+        if self.state.tail == Tail::Chosen {
+            self.feed_chosen().await?;
+        }
+        self.prefill(&ids, Some(ends), None, progress).await?;
+        self.commit_waiting(last || self.state.ids.len() == 1).await?;
+        self.end();
+        Ok(())
     }
 
     async fn append_plain(&mut self, ids: &[u16], progress: &mut (dyn FnMut(usize, usize) + Send)) -> Result<()> {

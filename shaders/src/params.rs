@@ -90,4 +90,6 @@ params! {
     }
     /// `boundary.wgsl`
     Boundary { rows: u32, dim4: u32, }
+    /// `copy.wgsl`
+    Copy { count4: u32, }
 }

@@ -449,6 +449,11 @@ kernels! {
         Read "x" "[rows + 1, 2, dim]",
         ReadWrite "cosine" "[rows]",
     }
+    /// A plain copy, to measure what memory gives.
+    Copy "copy" { ;
+        Read "x" "[count]",
+        ReadWrite "y" "[count]",
+    }
 }
 
 impl KernelId {
@@ -527,6 +532,8 @@ pub const MLSTM_CHUNK_OUT_TILE: u32 = 16;
 pub const MLSTM_MAX_DK: u32 = 128;
 /// The widest head that `attention` holds.
 pub const ATTENTION_MAX_DIM: u32 = 128;
+/// Fours of values that one workgroup of `copy` takes.
+pub const COPY_BLOCK4: u32 = 1024;
 /// Lanes of a workgroup in all other forms.
 pub const WORKGROUP: u32 = 64;
 /// Lanes of a workgroup, and of the one subgroup in it, in the forms for [`Tiles::Subgroup`].

@@ -68,6 +68,72 @@ fn pieces_equal_one_shot() {
 }
 
 #[test]
+fn given_ends_equal_predicted_ones() {
+    for (family, name) in KINDS {
+        let model = load(family, name);
+        let ids = text(400);
+        let mut predicted = session_with(&model, &ids);
+        let expected = logits(&mut predicted);
+        let ends: Vec<bool> = predicted.ids().iter().map(|&id| id >= 260).collect();
+
+        let mut whole = block_on(Session::new(&model)).expect("a session");
+        block_on(whole.append_ids_with_ends(&ids, &ends, &mut |_, _| {})).expect("ids");
+        assert_eq!((whole.ids(), whole.patches()), (predicted.ids(), predicted.patches()), "{name}");
+        assert_close(name, &logits(&mut whole), &expected, OTHER_GROUPING);
+        // In two pieces, the second one behind a byte whose end is known.
+        let mut pieces = block_on(Session::new(&model)).expect("a session");
+        for (ids, ends) in [(&ids[..1], &ends[..1]), (&ids[1..301], &ends[1..301]), (&ids[301..], &ends[301..])] {
+            block_on(pieces.append_ids_with_ends(ids, ends, &mut |_, _| {})).expect("a piece");
+        }
+        assert_eq!(pieces.ids(), predicted.ids(), "{name}");
+        assert_close(name, &logits(&mut pieces), &expected, OTHER_GROUPING);
+        // Other ends are other patches, and other logits.
+        let other: Vec<bool> = (0..ids.len()).map(|i| i % 4 == 0).collect();
+        let mut session = block_on(Session::new(&model)).expect("a session");
+        block_on(session.append_ids_with_ends(&ids, &other, &mut |_, _| {})).expect("ids");
+        assert_eq!(session.patches(), ids.len().div_ceil(4), "{name}");
+        assert!(logits(&mut session) != expected, "{name}");
+    }
+}
+
+#[test]
+fn as_many_ends_as_ids() {
+    let model = load("infer", "nano_trained");
+    let mut session = block_on(Session::new(&model)).expect("a session");
+    let error = block_on(session.append_ids_with_ends(&[1, 50], &[true], &mut |_, _| {})).expect_err("too few ends");
+    assert!(error.message().contains("1 patch ends for 2 ids"), "{error}");
+    assert!(session.ids().is_empty());
+    // Nothing happened to it.
+    block_on(session.append_ids_with_ends(&[1, 50], &[true, false], &mut |_, _| {})).expect("ids");
+    assert_eq!(session.ids(), [261, 50]);
+}
+
+#[test]
+fn memory_and_work_are_counted() {
+    // A device of its own: other tests use the shared one meanwhile.
+    let engine = block_on(Engine::open(&engine_options())).expect("an adapter");
+    let empty = engine.memory().current_bytes;
+    let model = load_on(&engine, &fixtures().join("infer/models/nano_trained"), WeightFormat::F32);
+    let loaded = engine.memory().current_bytes - empty;
+    let weights = bolmo_runtime::device_bytes(model.config(), WeightFormat::F32);
+    assert!(loaded >= weights && loaded < weights + weights / 20, "{loaded} bytes for {weights} of weights");
+
+    let mut session = session_with(&model, &text(50));
+    logits(&mut session);
+    let before = (engine.counters(), session.counters());
+    block_on(session.push(101)).expect("a byte");
+    logits(&mut session);
+    let (all, own) = (engine.counters() - before.0, session.counters() - before.1);
+    assert_eq!(all, own);
+    assert_eq!((own.submits, own.readbacks), (1, 1));
+    assert!(own.dispatches > 10, "{own:?}");
+    assert!(engine.memory().current_bytes > empty + loaded);
+    let peak = engine.memory().peak_bytes;
+    drop((session, model));
+    assert_eq!((engine.memory().current_bytes, engine.memory().peak_bytes), (empty, peak));
+}
+
+#[test]
 fn byte_by_byte_equals_one_shot() {
     let model = load("infer", "nano_trained");
     let ids = text(90);

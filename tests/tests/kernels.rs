@@ -56,6 +56,11 @@ fn boundary() {
 }
 
 #[test]
+fn copy() {
+    rows::copy();
+}
+
+#[test]
 fn sample() {
     sample::sample();
 }

@@ -86,6 +86,9 @@ pub enum Command {
     /// Write a checkpoint folder whose weights are in fewer bits, which loads without conversion. Needs no GPU
     #[command(after_help = QUANTIZE_EXAMPLES)]
     Quantize(QuantizeArgs),
+    /// Measure prefill and decoding beside what the adapter allows
+    #[command(after_help = BENCH_EXAMPLES)]
+    Bench(BenchArgs),
 }
 
 const GENERATE_EXAMPLES: &str = "\
@@ -257,6 +260,47 @@ pub struct QuantizeArgs {
     /// The folder to write, new or empty, or one that this command wrote
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
+}
+
+const BENCH_EXAMPLES: &str = "\
+Examples:
+  bolmo bench                                             the built-in demo model
+  bolmo init --preset mid --out mid-random
+  bolmo bench --model mid-random --quantize q8 --bytes-per-patch 5 --save mid-q8.json
+  bolmo bench --table benchmarks/*.json > BENCHMARKS.md
+
+Patches end by a fixed schedule, whatever the model predicts, so random weights do as well as trained ones.
+Times are wall time: leave the machine alone meanwhile.";
+
+/// Options of `bench`.
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// Bytes of the prompt
+    #[arg(long, value_name = "N", default_value_t = 1024, allow_negative_numbers = true, value_parser = numbers::at_least_one)]
+    pub prompt_bytes: usize,
+    /// Bytes that each session decodes
+    #[arg(long, value_name = "N", default_value_t = 128, allow_negative_numbers = true, value_parser = numbers::at_least_one)]
+    pub decode_bytes: usize,
+    /// Bytes of a patch, on the average
+    #[arg(long, value_name = "R", default_value_t = 4.4, allow_negative_numbers = true, value_parser = numbers::bytes_per_patch)]
+    pub bytes_per_patch: f64,
+    /// Sessions that are decoded together
+    #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true, value_parser = numbers::at_least_one)]
+    pub parallel: usize,
+    /// How often everything is measured
+    #[arg(long, value_name = "N", default_value_t = 3, allow_negative_numbers = true, value_parser = numbers::at_least_one)]
+    pub runs: usize,
+    /// Write the JSON object to this file as well
+    #[arg(long, value_name = "FILE")]
+    pub save: Option<PathBuf>,
+    /// Measure nothing: print saved runs as the tables of BENCHMARKS.md
+    #[arg(
+        long,
+        value_name = "FILES",
+        num_args = 1..,
+        conflicts_with_all = ["prompt_bytes", "decode_bytes", "bytes_per_patch", "parallel", "runs", "save"]
+    )]
+    pub table: Vec<PathBuf>,
 }
 
 /// A usage error of the command called `name`, in the form of all others.

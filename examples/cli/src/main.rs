@@ -1,6 +1,7 @@
 //! The `bolmo` command: byte-level language models from a terminal.
 
 mod args;
+mod bench;
 mod compare;
 mod devices;
 mod environment;
@@ -42,5 +43,6 @@ fn run(common: &Common, command: Command) -> Outcome {
         Command::Devices => devices::run(common),
         Command::Init(args) => init::run(common, &args),
         Command::Quantize(args) => quantize::run(common, &args),
+        Command::Bench(args) => bench::run(common, &args),
     }
 }

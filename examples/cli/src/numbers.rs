@@ -40,6 +40,11 @@ pub fn above_zero(text: &str) -> Result<f32, String> {
     ranged(text, "a finite number above 0", |x: &f32| x.is_finite() && *x > 0.0)
 }
 
+/// From 1 on.
+pub fn bytes_per_patch(text: &str) -> Result<f64, String> {
+    ranged(text, "a finite number of at least 1", |x: &f64| x.is_finite() && *x >= 1.0)
+}
+
 /// From 0 to 1.
 pub fn share(text: &str) -> Result<f32, String> {
     ranged(text, "a number from 0 to 1", |x: &f32| (0.0..=1.0).contains(x))
@@ -105,5 +110,7 @@ mod tests {
         assert!(["0", "1.1", "nan"].iter().all(|t| share_above_zero(t).is_err()));
         assert!(["0", "-1", "inf"].iter().all(|t| above_zero(t).is_err()));
         assert!(["1", "0", "inf", "nan"].iter().all(|t| rope_theta(t).is_err()));
+        assert_eq!((bytes_per_patch("1"), bytes_per_patch("4.4")), (Ok(1.0), Ok(4.4)));
+        assert!(["0.99", "-5", "inf", "nan", "x"].iter().all(|t| bytes_per_patch(t).is_err()));
     }
 }

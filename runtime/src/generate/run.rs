@@ -7,7 +7,7 @@ use crate::constraint::Matcher;
 use crate::error::{Error, ErrorKind, Result};
 use crate::session::{CancelToken, Round, Session};
 use crate::stages::bytes;
-use crate::stages::choose::{Flag, flagged, scheduled};
+use crate::stages::choose::{Flag, ends_patch, flagged};
 use crate::stages::sample::Sampler;
 use crate::stop::StopMatcher;
 
@@ -155,7 +155,7 @@ impl<'a> Run<'a> {
 
     /// Which twin the byte with this number gets.
     fn flag(&self, number: usize) -> Flag {
-        self.options.bytes_per_patch.map_or(Flag::Model, |bytes| Flag::Given(scheduled(number, bytes)))
+        self.options.bytes_per_patch.map_or(Flag::Model, |bytes| Flag::Given(ends_patch(number, bytes)))
     }
 
     /// Lets the model choose a byte or the end.

@@ -7,6 +7,7 @@ use bolmo_shaders::{Reduce, Tiles};
 use super::adapter::{self, AdapterChoice, AdapterInfo};
 use super::capabilities::Capabilities;
 use super::pipelines::Pipelines;
+use super::usage::{Counters, DeviceMemory, Usage};
 use crate::error::{Error, ErrorKind, Result};
 
 /// How to open an engine.
@@ -52,6 +53,16 @@ impl Engine {
     /// What was decided for it.
     pub fn capabilities(&self) -> &Capabilities {
         &self.gpu.capabilities
+    }
+
+    /// What was sent to the device so far, by every model and session on it.
+    pub fn counters(&self) -> Counters {
+        self.gpu.usage.counters()
+    }
+
+    /// The buffers on the device, those of every model and session on it.
+    pub fn memory(&self) -> DeviceMemory {
+        self.gpu.usage.memory()
     }
 
     /// Gives the device up: every later call on it, its models and sessions fails with
@@ -111,6 +122,7 @@ pub(crate) struct Gpu {
     pub(super) queue: wgpu::Queue,
     pub(super) status: Arc<Status>,
     pub(super) pipelines: Pipelines,
+    pub(super) usage: Arc<Usage>,
     pub(super) offset_alignment: u64,
     #[cfg(not(target_family = "wasm"))]
     poller: poller::Poller,
@@ -155,6 +167,7 @@ impl Gpu {
             #[cfg(not(target_family = "wasm"))]
             poller: poller::Poller::start(device.clone())?,
             pipelines: Pipelines::new(&device, &capabilities),
+            usage: Arc::default(),
             offset_alignment: u64::from(
                 limits.min_storage_buffer_offset_alignment.max(limits.min_uniform_buffer_offset_alignment),
             ),

@@ -1,18 +1,38 @@
 //! Device memory: making buffers, filling them, reading them back.
 
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
 use futures_channel::oneshot;
 
 use super::device::{Gpu, from_wgpu};
+use super::usage::Held;
 use crate::error::{Error, ErrorKind, Result};
 
 /// A range of a buffer, as a kernel sees it. Cheap to clone; keeps the buffer alive.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone)]
 pub(crate) struct Slice {
     pub(super) buffer: wgpu::Buffer,
     /// Bytes.
     pub(super) offset: u64,
     /// Bytes.
     pub(super) size: u64,
+    /// The buffer counts as held memory until the last slice of it is dropped.
+    held: Arc<Held>,
+}
+
+impl PartialEq for Slice {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.buffer, self.offset, self.size) == (&other.buffer, other.offset, other.size)
+    }
+}
+
+impl Eq for Slice {}
+
+impl Hash for Slice {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (&self.buffer, self.offset, self.size).hash(state);
+    }
 }
 
 impl Slice {
@@ -35,7 +55,7 @@ impl Slice {
         if offset.checked_add(size).is_none_or(|end| end > self.size) {
             return Err(Error::internal(format!("bytes {offset} + {size} of a device buffer of {}", self.size)));
         }
-        Ok(Slice { buffer: self.buffer.clone(), offset: self.offset + offset, size })
+        Ok(Slice { buffer: self.buffer.clone(), offset: self.offset + offset, size, held: self.held.clone() })
     }
 }
 
@@ -88,7 +108,7 @@ impl Gpu {
             self.check()?;
             return Err(from_wgpu(error).context(format!("{size} bytes for {what}")));
         }
-        Ok(Slice { buffer, offset: 0, size })
+        Ok(Slice { buffer, offset: 0, size, held: Arc::new(self.usage.hold(size)) })
     }
 
     /// Writes `bytes` (a multiple of 4) to `to` from `offset` (a multiple of 4) on, in order with what is submitted.

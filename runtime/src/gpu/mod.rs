@@ -9,6 +9,7 @@ mod device;
 mod memory;
 mod pipelines;
 mod recorder;
+mod usage;
 
 pub use adapter::{AdapterChoice, AdapterInfo, adapters};
 pub use capabilities::Capabilities;
@@ -16,3 +17,4 @@ pub(crate) use device::Gpu;
 pub use device::{Engine, EngineOptions};
 pub(crate) use memory::Slice;
 pub(crate) use recorder::{Form, Recorded, Recorder};
+pub use usage::{Counters, DeviceMemory};

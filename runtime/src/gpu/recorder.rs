@@ -10,6 +10,7 @@ use bolmo_shaders::{Fusion, KernelId, Variant, WeightFormat};
 use super::device::Gpu;
 use super::memory::Slice;
 use super::pipelines::Pipeline;
+use super::usage::Counters;
 use crate::error::{Error, Result};
 
 /// Distance between parameter blocks; no adapter asks for more.
@@ -21,6 +22,7 @@ const BLOCKS: u64 = 1024;
 enum Command {
     Dispatch { pipeline: wgpu::ComputePipeline, bindings: wgpu::BindGroup, params: u32, grid: [u32; 3] },
     Copy { from: Slice, to: Slice },
+    EndPass,
 }
 
 fn entry(binding: u32, slice: &Slice, size: u64) -> wgpu::BindGroupEntry<'_> {
@@ -83,10 +85,8 @@ pub(crate) struct Recorder {
     zero: Slice,
     /// The flags that guarded dispatches go by; one that never halts if `None`.
     guard: Option<Slice>,
-    /// Dispatches submitted so far.
-    dispatches: u64,
-    /// Submissions so far.
-    submissions: u64,
+    /// What was submitted so far.
+    counters: Counters,
 }
 
 impl Recorder {
@@ -100,8 +100,7 @@ impl Recorder {
             readable: None,
             zero: gpu.allocate("a flag", 4).await?,
             guard: None,
-            dispatches: 0,
-            submissions: 0,
+            counters: Counters::default(),
         })
     }
 
@@ -109,9 +108,9 @@ impl Recorder {
         &self.gpu
     }
 
-    /// Dispatches submitted so far.
-    pub(crate) fn dispatches(&self) -> u64 {
-        self.dispatches
+    /// What was submitted so far.
+    pub(crate) fn counters(&self) -> Counters {
+        self.counters
     }
 
     /// Lets rows of guarded dispatches from here on do nothing where their word of `flags` is not 0 (`guard.wgsl`), or with `None` go on in
@@ -123,11 +122,6 @@ impl Recorder {
     /// A word of device memory that is 0.
     pub(crate) fn zero(&self) -> &Slice {
         &self.zero
-    }
-
-    /// Submissions so far.
-    pub(crate) fn submissions(&self) -> u64 {
-        self.submissions
     }
 
     /// Forgets the bind groups, and with them the buffers they keep alive.
@@ -213,6 +207,11 @@ impl Recorder {
         Ok(())
     }
 
+    /// Lets the next dispatch begin a compute pass of its own, to measure what that costs.
+    pub(crate) fn end_pass(&mut self) {
+        self.commands.push(Command::EndPass);
+    }
+
     /// Submits what was recorded.
     pub(crate) fn submit(&mut self) -> Result<()> {
         self.submit_with(|_| ()).map(|_| ())
@@ -250,8 +249,7 @@ impl Recorder {
             self.gpu.queue.write_buffer(&self.params_buffer.buffer, 0, &params);
         }
         let submission = self.gpu.queue.submit([commands]);
-        self.dispatches += dispatches;
-        self.submissions += 1;
+        self.count(Counters { dispatches, submits: 1, readbacks: 0 });
         self.gpu.check()?;
         Ok(submission)
     }
@@ -263,6 +261,7 @@ impl Recorder {
         readable: &Slice,
     ) -> Result<impl Future<Output = Result<Vec<u8>>> + use<>> {
         let submission = self.submit_recorded(recorded)?;
+        self.count(Counters { readbacks: 1, ..Counters::default() });
         let mapped = self.gpu.begin_map(readable, readable.size, submission);
         let gpu = self.gpu.clone();
         Ok(async move { mapped.bytes(&gpu).await })
@@ -277,6 +276,9 @@ impl Recorder {
             match command {
                 Command::Copy { from, to } => {
                     encoder.copy_buffer_to_buffer(&from.buffer, from.offset, &to.buffer, to.offset, from.size);
+                    commands.next();
+                }
+                Command::EndPass => {
                     commands.next();
                 }
                 Command::Dispatch { .. } => {
@@ -297,6 +299,13 @@ impl Recorder {
         Ok(Recorded { commands: encoder.finish(), params: std::mem::take(&mut self.params), dispatches })
     }
 
+    fn count(&mut self, new: Counters) {
+        self.counters.dispatches += new.dispatches;
+        self.counters.submits += new.submits;
+        self.counters.readbacks += new.readbacks;
+        self.gpu.usage.add(new);
+    }
+
     /// Submits what was recorded and returns the contents of `slices` after it, one behind the other.
     pub(crate) async fn read(&mut self, slices: &[Slice]) -> Result<Vec<u8>> {
         let size: u64 = slices.iter().map(|s| s.size).sum();
@@ -314,6 +323,7 @@ impl Recorder {
             }
         })?;
         // If the wait fails or is dropped, the buffer may stay mapped: it is kept for next time only after success.
+        self.count(Counters { readbacks: 1, ..Counters::default() });
         let bytes = self.gpu.map(&readable, size, submission).await?;
         self.readable = Some(readable);
         Ok(bytes)

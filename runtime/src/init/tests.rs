@@ -143,7 +143,7 @@ fn presets_are_named_and_sound() {
         let expected = match preset {
             Preset::Nano => 323_404..323_405,
             Preset::Demo => 300_000..5_000_000,
-            Preset::Mid => 100_000_000..150_000_000,
+            Preset::Mid => 195_000_000..203_000_000,
             Preset::Bolmo1b => 1_465_000_000..1_475_000_000,
             Preset::Bolmo7b => 7_625_000_000..7_635_000_000,
             Preset::Bwen8b => 8_000_000_000..9_000_000_000,

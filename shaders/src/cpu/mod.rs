@@ -8,6 +8,7 @@
 
 mod attention;
 mod boundary;
+mod copy;
 mod gather_rows;
 mod matmul;
 mod matvec;
@@ -25,6 +26,7 @@ mod silu_mul;
 
 pub use attention::attention;
 pub use boundary::boundary;
+pub use copy::copy;
 pub use gather_rows::gather_rows;
 pub use matmul::matmul;
 pub use matvec::matvec;

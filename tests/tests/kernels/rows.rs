@@ -2,8 +2,8 @@
 
 use bolmo_runtime::Engine;
 use bolmo_shaders::cpu::Matrix;
-use bolmo_shaders::params::{GatherRows, MatMul, MatVec, RmsNorm, SiluMul};
-use bolmo_shaders::table::WORKGROUP;
+use bolmo_shaders::params::{Copy, GatherRows, MatMul, MatVec, RmsNorm, SiluMul};
+use bolmo_shaders::table::{COPY_BLOCK4, WORKGROUP};
 use bolmo_shaders::{Fusion, KernelId, WeightFormat, cpu};
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -354,4 +354,25 @@ fn silu_mul_case(worst: &Worst, case: &Gated) -> TestCaseResult {
         })?;
     }
     Ok(())
+}
+
+pub fn copy() {
+    let block = COPY_BLOCK4 as usize;
+    let all = edges(129).chain([block - 1, block, block + 1, 3 * block]).map(|count4| (count4, 3));
+    let drawn = (1..4 * block, any::<u64>());
+    hold(KernelId::Copy, all.collect::<Vec<_>>(), drawn, |worst, &(count4, seed)| {
+        let p = Copy { count4: count4 as u32 };
+        let shape = Rows::dense(1, 4 * count4);
+        let x = Noise::new(seed).rows(shape, 8.0);
+        let y = shape.output();
+        let mut twin = y.clone();
+        cpu::copy(&p, &x, &mut twin);
+        // One workgroup more than there is work for.
+        let grid = [count4.div_ceil(block) + 1, 1, 1];
+        for form in forms(KernelId::Copy) {
+            let found = run(form, KernelId::Copy, &p, &[bytes(&x), bytes(&y)], grid)?;
+            worst.compare("y", &found[1], &twin, |_| 0.0)?;
+        }
+        Ok(())
+    });
 }

@@ -1,0 +1,214 @@
+//! `bolmo bench`: what the adapter can do at most, and how much of that a model's prefill and decoding reach.
+//!
+//! The model comes first, so that the first prefill is a cold one: no kernel is compiled before it. Then come the same prefill and
+//! decoding `--runs` times each, and behind them the limits. Patches end by a fixed schedule.
+
+mod date;
+mod measured;
+mod report;
+mod table;
+
+use std::io::{self, IsTerminal, Write};
+use std::time::Instant;
+
+use bolmo_runtime::bench::{Limits, Spread, Traffic, decode, ends_patch};
+use bolmo_runtime::{Counters, Engine, Error, ErrorKind, Model, Result, Session, WeightFormat, block_on, device_bytes};
+
+use crate::args::{BenchArgs, Common};
+use crate::interrupt::Interrupt;
+use crate::load;
+use crate::output::{Failure, Outcome, write, write_json};
+use measured::{Decode, Measured, Memory, Prefill, Setup};
+
+/// Prompts are this text over and over.
+const TEXT: &[u8] =
+    b"A byte-level model reads text as it is stored. It groups bytes into patches, and thinks once a patch.\n";
+
+/// Runs the command.
+pub fn run(common: &Common, args: &BenchArgs) -> Outcome {
+    if !args.table.is_empty() {
+        return write(&table::table(&args.table)?);
+    }
+    let interrupt = Interrupt::listen();
+    let steps = Steps { shown: !common.quiet && io::stderr().is_terminal() };
+    let result = measure(common, args, &interrupt, &steps)?.to_json();
+    if let Some(path) = &args.save {
+        let text = format!("{result:#}\n");
+        std::fs::write(path, text)
+            .map_err(|e| Error::new(ErrorKind::Io, format!("{}: cannot be written: {e}", path.display())))?;
+    }
+    if common.json { write_json(&result) } else { write(&report::text(&result)) }
+}
+
+/// Tells on a terminal what is going on.
+struct Steps {
+    shown: bool,
+}
+
+impl Steps {
+    fn next(&self, what: &str) {
+        if self.shown {
+            let _ = writeln!(io::stderr(), "bench: {what}");
+        }
+    }
+}
+
+fn measure(common: &Common, args: &BenchArgs, interrupt: &Interrupt, steps: &Steps) -> Outcome<Measured> {
+    steps.next("loading the model");
+    let begun = Instant::now();
+    let model = load::model(common, &|| interrupt.asked())?;
+    let load_seconds = begun.elapsed().as_secs_f64();
+    let bench = Bench { args, model: &model, interrupt, steps };
+
+    let traffic = Traffic::of(model.config(), model.formats());
+    let prefill = block_on(bench.prefill())?;
+    let decode = block_on(bench.decode(&traffic))?;
+    // What is measured below takes memory of its own.
+    let memory = bench.memory();
+    let formats = formats(&model);
+    let limits = block_on(Limits::measure(model.engine(), &formats, args.runs, &mut |what| {
+        steps.next(&format!("limits: {what}"));
+        !interrupt.asked()
+    }));
+    let limits = limits.map_err(Failure::from)?;
+    let setup = Setup { name: name(common), load_seconds, traffic };
+    Ok(Measured::new(&model, args, setup, prefill, decode, memory, limits))
+}
+
+/// The formats of the model's products.
+fn formats(model: &Model) -> Vec<WeightFormat> {
+    let formats = model.formats();
+    let mut all = vec![formats.global];
+    all.extend((formats.local != formats.global).then_some(formats.local));
+    all
+}
+
+/// What to call the model in a table.
+fn name(common: &Common) -> String {
+    match &common.model {
+        None => "the built-in demo model".to_owned(),
+        Some(dir) => {
+            dir.file_name().map_or_else(|| dir.display().to_string(), |name| name.to_string_lossy().into_owned())
+        }
+    }
+}
+
+struct Bench<'a> {
+    args: &'a BenchArgs,
+    model: &'a Model,
+    interrupt: &'a Interrupt,
+    steps: &'a Steps,
+}
+
+impl Bench<'_> {
+    fn engine(&self) -> &Engine {
+        self.model.engine()
+    }
+
+    /// Ids of the prompt with `<bos>` before it, and where its patches end.
+    fn prompt(&self) -> Result<(Vec<u32>, Vec<bool>)> {
+        let count = self.args.prompt_bytes;
+        let text: Vec<u8> = TEXT.iter().copied().cycle().take(count).collect();
+        let offset = self.model.config().byte_offset;
+        let mut ids = vec![self.model.config().special.bos.into()];
+        ids.extend(text.iter().map(|&byte| u32::from(byte) + u32::from(offset)));
+        let mut ends = vec![true];
+        ends.extend((0..count).map(|i| ends_patch(i, self.args.bytes_per_patch)));
+        Ok((ids, ends))
+    }
+
+    async fn session(&self) -> Result<Session> {
+        let session = Session::new(self.model).await?;
+        self.interrupt.stops(session.cancel_token());
+        Ok(session)
+    }
+
+    /// Takes a prompt in until the logits of the first byte are there. The sessions are returned for decoding.
+    async fn prompt_once(&self) -> Result<(Session, f64)> {
+        let (ids, ends) = self.prompt()?;
+        let begun = Instant::now();
+        let mut session = self.session().await?;
+        session.append_ids_with_ends(&ids, &ends, &mut |_, _| {}).await?;
+        session.logits(0.0).await?;
+        Ok((session, begun.elapsed().as_secs_f64()))
+    }
+
+    async fn prefill(&self) -> Result<Prefill> {
+        self.steps.next("prefill, cold");
+        let (_, cold_seconds) = self.prompt_once().await?;
+        let mut samples = Vec::new();
+        let mut counters = Counters::default();
+        let mut patches = 0;
+        for run in 1..=self.args.runs {
+            self.steps.next(&format!("prefill, {run} of {}", self.args.runs));
+            let before = self.engine().counters();
+            let (session, seconds) = self.prompt_once().await?;
+            counters = self.engine().counters() - before;
+            patches = session.patches();
+            samples.push(seconds);
+        }
+        Ok(Prefill { cold_seconds, seconds: Spread::of(&samples), counters, patches })
+    }
+
+    async fn decode(&self, traffic: &Traffic) -> Result<Decode> {
+        let args = self.args;
+        let mut sessions = Vec::new();
+        for number in 1..=args.parallel {
+            self.steps.next(&format!("prompt of session {number} of {}", args.parallel));
+            sessions.push(self.prompt_once().await?.0);
+        }
+        let mut begin = Vec::new();
+        for session in &mut sessions {
+            begin.push(session.checkpoint().await?);
+        }
+        let mut samples = Vec::new();
+        let mut counters = Counters::default();
+        let mut patches = [0, 0];
+        // The first one compiles what only decoding needs, and is thrown away.
+        for run in 0..=args.runs {
+            self.steps.next(&match run {
+                0 => "decoding, once to warm up".to_owned(),
+                _ => format!("decoding, {run} of {}", args.runs),
+            });
+            for (session, begin) in sessions.iter_mut().zip(&begin) {
+                session.rewind(begin).await?;
+            }
+            let at = |sessions: &[Session]| sessions.iter().map(Session::patches).sum::<usize>();
+            patches[0] = at(&sessions);
+            let before = self.engine().counters();
+            let begun = Instant::now();
+            decode(&mut sessions, args.decode_bytes, args.bytes_per_patch).await?;
+            samples.push(begun.elapsed().as_secs_f64());
+            counters = self.engine().counters() - before;
+            patches[1] = at(&sessions);
+        }
+        let context = (patches[0] + patches[1]) as f64 / (2 * args.parallel) as f64;
+        Ok(Decode {
+            seconds: Spread::of(&samples[1..]),
+            counters,
+            patches: patches[1] - patches[0],
+            patches_each: patches[1] as u64 / args.parallel as u64,
+            bytes_moved: traffic.decode_bytes(args.bytes_per_patch, context, args.parallel),
+        })
+    }
+
+    fn memory(&self) -> Memory {
+        let config = self.model.config();
+        let patches = (self.args.prompt_bytes + self.args.decode_bytes) as f64 / self.args.bytes_per_patch;
+        let session = config.state_bytes() + config.patch_bytes(config.num_hidden_layers) * (1 + patches as u64);
+        Memory {
+            weights: device_bytes(config, self.model.formats()),
+            sessions: session * self.args.parallel as u64,
+            device_peak: self.engine().memory().peak_bytes,
+            host_peak: host_peak(),
+        }
+    }
+}
+
+/// The most main memory that the process has had, where the system tells.
+fn host_peak() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}

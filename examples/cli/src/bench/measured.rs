@@ -1,0 +1,209 @@
+//! What was measured, and the one JSON object that it becomes. Text and tables are made from that.
+
+use bolmo_runtime::bench::{Limits, ProductRate, Spread, Traffic};
+use bolmo_runtime::{Counters, Model};
+use serde_json::{Value, json};
+
+use super::date::today;
+use crate::args::BenchArgs;
+
+/// A prompt.
+pub struct Prefill {
+    /// The first one, which compiles the kernels.
+    pub cold_seconds: f64,
+    /// Further ones.
+    pub seconds: Spread,
+    /// Of one of them.
+    pub counters: Counters,
+    /// Patches of the prompt, `<bos>` included.
+    pub patches: usize,
+}
+
+/// Decoding, all sessions together.
+pub struct Decode {
+    pub seconds: Spread,
+    /// Of one run.
+    pub counters: Counters,
+    /// Patches that a run has ended.
+    pub patches: usize,
+    /// Patches of each session behind it.
+    pub patches_each: u64,
+    /// Bytes that a byte moves at least.
+    pub bytes_moved: f64,
+}
+
+/// Memory, in bytes.
+pub struct Memory {
+    /// Of the weights, predicted.
+    pub weights: u64,
+    /// Of the sessions, predicted.
+    pub sessions: u64,
+    /// Of all buffers, counted.
+    pub device_peak: u64,
+    /// Of the process, if the system tells.
+    pub host_peak: Option<u64>,
+}
+
+/// What else there is to say about a run.
+pub struct Setup {
+    pub name: String,
+    pub load_seconds: f64,
+    pub traffic: Traffic,
+}
+
+/// A whole run.
+pub struct Measured {
+    value: Value,
+}
+
+impl Measured {
+    pub fn new(
+        model: &Model,
+        args: &BenchArgs,
+        setup: Setup,
+        prefill: Prefill,
+        decode: Decode,
+        memory: Memory,
+        limits: Limits,
+    ) -> Self {
+        let Setup { name, load_seconds, traffic } = setup;
+        let adapter = model.engine().adapter();
+        let formats = model.formats();
+        let rate = |of: fn(&ProductRate) -> Spread| {
+            let limits = &limits;
+            move |format| limits.product(format).map_or(f64::INFINITY, |product| of(product).median)
+        };
+
+        let bytes = (args.decode_bytes * args.parallel) as f64;
+        let speed = decode.seconds.rate(bytes);
+        let products = traffic.decode_seconds(formats, args.bytes_per_patch, rate(|p| p.matvec_weights_per_second));
+        let bandwidth_bound = limits.copy_bytes_per_second.median / decode.bytes_moved;
+        let prompt_speed = prefill.seconds.rate(args.prompt_bytes as f64);
+        let prompt_products =
+            traffic.prefill_seconds(formats, args.bytes_per_patch, rate(|p| p.matmul_products_per_second));
+        let predicted = memory.weights + memory.sessions;
+
+        let value = json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "date": today(),
+            "adapter": {
+                "name": adapter.name,
+                "kind": adapter.kind,
+                "backend": adapter.backend,
+                "driver": adapter.driver,
+            },
+            "model": {
+                "name": name,
+                "quantize": formats.to_string(),
+                "local_weights": traffic.local_weights,
+                "global_weights": traffic.global_weights,
+            },
+            "settings": {
+                "prompt_bytes": args.prompt_bytes,
+                "decode_bytes": args.decode_bytes,
+                "bytes_per_patch": args.bytes_per_patch,
+                "parallel": args.parallel,
+                "runs": args.runs,
+            },
+            "limits": limits_json(&limits),
+            "first_byte": {
+                "load_seconds": load_seconds,
+                "cold_prefill_seconds": prefill.cold_seconds,
+                "cold_seconds": load_seconds + prefill.cold_seconds,
+                "warm_seconds": prefill.seconds.median,
+            },
+            "prefill": {
+                "seconds": spread(prefill.seconds),
+                "bytes_per_second": spread(prompt_speed),
+                "patches": prefill.patches,
+                "operations_per_byte": traffic.prefill_operations(args.bytes_per_patch),
+                "product_bound_bytes_per_second": finite(1.0 / prompt_products),
+                "share_of_product_bound": finite(prompt_products * prompt_speed.median),
+                "dispatches": prefill.counters.dispatches,
+                "submits": prefill.counters.submits,
+                "readbacks": prefill.counters.readbacks,
+            },
+            "decode": {
+                "bytes": args.decode_bytes * args.parallel,
+                "patches": decode.patches,
+                "patches_behind": decode.patches_each,
+                "seconds": spread(decode.seconds),
+                "bytes_per_second": spread(speed),
+                "bytes_moved_per_byte": decode.bytes_moved,
+                "bytes_moved_per_second": decode.bytes_moved * speed.median,
+                "bandwidth_bound_bytes_per_second": bandwidth_bound,
+                "share_of_bandwidth_bound": speed.median / bandwidth_bound,
+                "product_bound_bytes_per_second": finite(1.0 / products),
+                "share_of_product_bound": finite(products * speed.median),
+                "counts": counts(decode.counters, bytes, decode.patches as f64),
+            },
+            "memory": {
+                "device_peak_bytes": memory.device_peak,
+                "predicted_bytes": predicted,
+                "predicted_weights_bytes": memory.weights,
+                "predicted_sessions_bytes": memory.sessions,
+                "peak_over_predicted": memory.device_peak as f64 / predicted.max(1) as f64,
+                "host_peak_bytes": memory.host_peak,
+            },
+        });
+        Self { value }
+    }
+
+    pub fn to_json(&self) -> Value {
+        self.value.clone()
+    }
+}
+
+fn limits_json(limits: &Limits) -> Value {
+    let products: Vec<Value> = limits
+        .products
+        .iter()
+        .map(|product| {
+            json!({
+                "format": product.format.name(),
+                "matvec_weights_per_second": spread(product.matvec_weights_per_second),
+                "width": product.width,
+                "matmul_rows": product.matmul_rows,
+                "matmul_operations_per_second": spread(twice(product.matmul_products_per_second)),
+            })
+        })
+        .collect();
+    json!({
+        "copy_buffer_bytes": limits.copy_buffer_bytes,
+        "copy_bytes_per_second": spread(limits.copy_bytes_per_second),
+        "dispatch_gap_seconds": spread(limits.dispatch_gap_seconds),
+        "pass_seconds": spread(limits.pass_seconds),
+        "submit_seconds": spread(limits.submit_seconds),
+        "readback_seconds": spread(limits.readback_seconds),
+        "products": products,
+    })
+}
+
+/// A product is a multiplication and an addition.
+fn twice(mut of: Spread) -> Spread {
+    for value in [&mut of.median, &mut of.least, &mut of.most] {
+        *value *= 2.0;
+    }
+    of
+}
+
+fn counts(counters: Counters, bytes: f64, patches: f64) -> Value {
+    let Counters { dispatches, submits, readbacks, .. } = counters;
+    let per = |count: u64| {
+        json!({
+            "total": count,
+            "per_byte": count as f64 / bytes,
+            "per_patch": finite(count as f64 / patches),
+        })
+    };
+    json!({ "dispatches": per(dispatches), "submits": per(submits), "readbacks": per(readbacks) })
+}
+
+fn spread(of: Spread) -> Value {
+    json!({ "median": of.median, "least": of.least, "most": of.most })
+}
+
+/// JSON has no infinity; where there is none, there was nothing to divide by.
+fn finite(value: f64) -> Option<f64> {
+    value.is_finite().then_some(value)
+}

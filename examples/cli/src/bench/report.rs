@@ -1,0 +1,133 @@
+//! A run for people: text made from its JSON, so that both say the same.
+
+use std::fmt::Write;
+
+use serde_json::Value;
+
+use crate::output::{count, one_line, size};
+
+/// The text.
+pub fn text(run: &Value) -> String {
+    let mut text = String::new();
+    let mut line = |name: &str, value: String| {
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "  {name:<24}{value}");
+    };
+    let settings = &run["settings"];
+    line("adapter", adapter(run));
+    line("model", format!("{}, {}", word(&run["model"]["name"]), word(&run["model"]["quantize"])));
+    line(
+        "work",
+        format!(
+            "prompts of {} bytes, {} bytes decoded, {} bytes a patch, {} at once, {} runs; medians, least to most behind them",
+            whole(&settings["prompt_bytes"]),
+            whole(&settings["decode_bytes"]),
+            settings["bytes_per_patch"],
+            settings["parallel"],
+            settings["runs"]
+        ),
+    );
+
+    let limits = &run["limits"];
+    line("limits", String::new());
+    line("  copying shader", spread(&limits["copy_bytes_per_second"], 1e-9, "GB/s"));
+    line("  dispatch gap", spread(&limits["dispatch_gap_seconds"], 1e6, "µs"));
+    line("  compute pass", spread(&limits["pass_seconds"], 1e6, "µs"));
+    line("  empty submit", spread(&limits["submit_seconds"], 1e6, "µs"));
+    line("  submit and readback", spread(&limits["readback_seconds"], 1e6, "µs"));
+    for product in limits["products"].as_array().into_iter().flatten() {
+        let format = word(&product["format"]);
+        line(&format!("  matvec {format}"), spread(&product["matvec_weights_per_second"], 1e-9, "G weights/s"));
+        line(&format!("  matmul {format}"), spread(&product["matmul_operations_per_second"], 1e-9, "GFLOP/s"));
+    }
+
+    let first = &run["first_byte"];
+    let seconds = |value: &Value| format!("{:.3} s", number(value));
+    line(
+        "first byte",
+        format!(
+            "cold {} ({} of them to load), warm {}",
+            seconds(&first["cold_seconds"]),
+            seconds(&first["load_seconds"]),
+            seconds(&first["warm_seconds"])
+        ),
+    );
+
+    let prefill = &run["prefill"];
+    line("prefill", spread(&prefill["bytes_per_second"], 1.0, "bytes/s"));
+    line("  of the matmul rate", share(prefill));
+    line("  counts", format!("{} dispatches, {} submits", prefill["dispatches"], prefill["submits"]));
+
+    let decode = &run["decode"];
+    line("decoding", spread(&decode["bytes_per_second"], 1.0, "bytes/s"));
+    line(
+        "  of the bandwidth",
+        format!(
+            "{}: {} moved a byte allow {:.1} bytes/s",
+            percent(&decode["share_of_bandwidth_bound"]),
+            size(number(&decode["bytes_moved_per_byte"]) as u64),
+            number(&decode["bandwidth_bound_bytes_per_second"])
+        ),
+    );
+    line("  of the matvec rate", share(decode));
+    for what in ["dispatches", "submits", "readbacks"] {
+        let counts = &decode["counts"][what];
+        let (byte, patch) = (number(&counts["per_byte"]), number(&counts["per_patch"]));
+        line(&format!("  {what}"), format!("{byte:.2} a byte, {patch:.2} a patch"));
+    }
+
+    let memory = &run["memory"];
+    line(
+        "device memory",
+        format!(
+            "{} at most, {} of the {} that weights and sessions take",
+            size(memory["device_peak_bytes"].as_u64().unwrap_or_default()),
+            percent(&memory["peak_over_predicted"]),
+            size(memory["predicted_bytes"].as_u64().unwrap_or_default())
+        ),
+    );
+    if let Some(bytes) = memory["host_peak_bytes"].as_u64() {
+        line("host memory", format!("{} at most", size(bytes)));
+    }
+    text
+}
+
+/// Name and driver of a run's adapter.
+pub fn adapter(run: &Value) -> String {
+    let adapter = &run["adapter"];
+    let driver = format!("{} {}", word(&adapter["backend"]), word(&adapter["driver"]));
+    format!("{} ({})", word(&adapter["name"]), driver.trim())
+}
+
+/// A string of the JSON on one line.
+pub fn word(value: &Value) -> String {
+    one_line(value.as_str().unwrap_or("unknown"))
+}
+
+/// A number of the JSON; not a number where there is none.
+pub fn number(value: &Value) -> f64 {
+    value.as_f64().unwrap_or(f64::NAN)
+}
+
+/// A share as a percentage.
+pub fn percent(value: &Value) -> String {
+    match value.as_f64() {
+        Some(share) => format!("{:.1} %", 100.0 * share),
+        None => "unknown".to_owned(),
+    }
+}
+
+fn whole(value: &Value) -> String {
+    count(value.as_u64().unwrap_or_default())
+}
+
+fn share(of: &Value) -> String {
+    let bound = number(&of["product_bound_bytes_per_second"]);
+    format!("{} of {bound:.1} bytes/s", percent(&of["share_of_product_bound"]))
+}
+
+fn spread(value: &Value, factor: f64, unit: &str) -> String {
+    let [median, least, most] = ["median", "least", "most"].map(|name| factor * number(&value[name]));
+    let digits = if median < 10.0 { 2 } else { 1 };
+    format!("{median:.digits$} {unit} ({least:.digits$} to {most:.digits$})")
+}

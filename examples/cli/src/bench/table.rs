@@ -1,0 +1,148 @@
+//! `bolmo bench --table`: saved runs as the tables of BENCHMARKS.md.
+
+use std::fmt::Write;
+use std::path::PathBuf;
+
+use bolmo_runtime::{Error, ErrorKind};
+use serde_json::Value;
+
+use super::report::{adapter, number, percent, word};
+use crate::load;
+use crate::output::Outcome;
+
+const HEAD: &str = "\
+# Benchmarks
+
+Made by `make benchmarks` from the files in `benchmarks/`, which `bolmo bench --save FILE` writes; don't edit it by hand. Every row is one run.
+
+**Method.** Weights are random (`bolmo init`), and patches end by a fixed schedule, so the weights don't decide how much work there is.
+Speeds are medians of several runs in wall time, with one run before them to warm up. *Bandwidth* is the share of what the bandwidth of a copying
+shader allows, where a decoded byte moves all weights of the local layers, those of the global blocks by their share, the mLSTM states and the
+KV cache. *matvec* and *matmul* are the shares of what the kernels alone reach on matrices of 2048 by 2048 (software adapters: 1024 by 1024) in the same run.
+*First byte* is the time from the start of loading to the logits behind the prompt, cold, and from an empty session, warm. *Memory* is the peak of all
+buffers on the device, and how much of that `bolmo info` predicts for weights and sessions is told as a ratio.
+Runs on machines that do other work at the same time come out slower; limits and speeds of one row were taken in one run.
+";
+
+/// The tables of these files, in the order of their names.
+pub fn table(files: &[PathBuf]) -> Outcome<String> {
+    let mut files = files.to_vec();
+    files.sort();
+    let mut runs = Vec::new();
+    for file in &files {
+        let bytes = load::read_input(file)?;
+        let run: Value = serde_json::from_slice(&bytes).map_err(|e| bad(file, &e.to_string()))?;
+        for part in ["adapter", "model", "settings", "limits", "prefill", "decode", "memory", "first_byte"] {
+            if !run[part].is_object() {
+                return Err(bad(file, &format!("is no run of bolmo bench: it has no {part:?}")).into());
+            }
+        }
+        runs.push(run);
+    }
+    let mut text = HEAD.to_owned();
+    text.push_str("\n## Models\n\n");
+    let columns = [
+        "model",
+        "format",
+        "bytes a patch",
+        "at once",
+        "decoding, bytes/s",
+        "bandwidth",
+        "matvec",
+        "dispatches a byte",
+        "submits a byte",
+        "prefill, bytes/s",
+        "matmul",
+        "first byte cold, warm, s",
+        "memory, MiB",
+        "adapter",
+        "date",
+    ];
+    row(&mut text, &columns.map(str::to_owned));
+    row(&mut text, &columns.map(|_| "---".to_owned()));
+    for run in &runs {
+        row(&mut text, &model_row(run));
+    }
+    text.push_str("\n## Limits\n\n");
+    let columns = [
+        "adapter",
+        "date",
+        "copy, GB/s",
+        "dispatch gap, µs",
+        "pass, µs",
+        "empty submit, µs",
+        "readback, µs",
+        "format",
+        "matvec, G weights/s",
+        "matmul, GFLOP/s",
+    ];
+    row(&mut text, &columns.map(str::to_owned));
+    row(&mut text, &columns.map(|_| "---".to_owned()));
+    for run in &runs {
+        for product in run["limits"]["products"].as_array().into_iter().flatten() {
+            row(&mut text, &limits_row(run, product));
+        }
+    }
+    Ok(text)
+}
+
+fn bad(file: &std::path::Path, why: &str) -> Error {
+    Error::new(ErrorKind::InvalidArgument, format!("{}: {why}", file.display()))
+}
+
+fn row(text: &mut String, cells: &[String]) {
+    // Writing to a string does not fail.
+    let _ = writeln!(text, "| {} |", cells.join(" | "));
+}
+
+/// Names may hold what ends a cell.
+fn cell(text: &str) -> String {
+    text.replace('|', "\\|")
+}
+
+fn median(value: &Value, factor: f64) -> String {
+    let value = factor * number(&value["median"]);
+    if value < 10.0 { format!("{value:.2}") } else { format!("{value:.1}") }
+}
+
+fn model_row(run: &Value) -> [String; 15] {
+    let (decode, prefill, first, memory) = (&run["decode"], &run["prefill"], &run["first_byte"], &run["memory"]);
+    let counts = |what: &str| format!("{:.2}", number(&decode["counts"][what]["per_byte"]));
+    [
+        cell(&word(&run["model"]["name"])),
+        word(&run["model"]["quantize"]),
+        run["settings"]["bytes_per_patch"].to_string(),
+        run["settings"]["parallel"].to_string(),
+        median(&decode["bytes_per_second"], 1.0),
+        percent(&decode["share_of_bandwidth_bound"]),
+        percent(&decode["share_of_product_bound"]),
+        counts("dispatches"),
+        counts("submits"),
+        median(&prefill["bytes_per_second"], 1.0),
+        percent(&prefill["share_of_product_bound"]),
+        format!("{:.2}, {:.2}", number(&first["cold_seconds"]), number(&first["warm_seconds"])),
+        format!(
+            "{:.0} ({:.2})",
+            number(&memory["device_peak_bytes"]) / f64::from(1 << 20),
+            number(&memory["peak_over_predicted"])
+        ),
+        cell(&adapter(run)),
+        word(&run["date"]),
+    ]
+}
+
+fn limits_row(run: &Value, product: &Value) -> [String; 10] {
+    let limits = &run["limits"];
+    [
+        cell(&adapter(run)),
+        word(&run["date"]),
+        median(&limits["copy_bytes_per_second"], 1e-9),
+        median(&limits["dispatch_gap_seconds"], 1e6),
+        median(&limits["pass_seconds"], 1e6),
+        median(&limits["submit_seconds"], 1e6),
+        median(&limits["readback_seconds"], 1e6),
+        word(&product["format"]),
+        median(&product["matvec_weights_per_second"], 1e-9),
+        median(&product["matmul_operations_per_second"], 1e-9),
+    ]
+}

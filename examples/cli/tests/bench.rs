@@ -1,0 +1,145 @@
+//! `bolmo bench` from outside: figures that fit each other, tables made from saved runs, and mistakes.
+
+mod common;
+
+use std::fs;
+
+use common::{bolmo, fail, run, succeed, succeed_json};
+use serde_json::Value;
+
+/// Sizes that are soon done.
+const SMALL: [&str; 9] =
+    ["bench", "--runs", "1", "--prompt-bytes", "50", "--decode-bytes", "14", "--bytes-per-patch", "3.5"];
+
+fn small<'a>(more: &[&'a str]) -> Vec<&'a str> {
+    SMALL.into_iter().chain(more.iter().copied()).collect()
+}
+
+fn number(run: &Value, path: &str) -> f64 {
+    run.pointer(path).and_then(Value::as_f64).unwrap_or_else(|| panic!("no {path} in {run}"))
+}
+
+fn near(a: f64, b: f64) -> bool {
+    (a - b).abs() <= 1e-9 * a.abs().max(b.abs())
+}
+
+#[test]
+fn figures_fit_each_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let saved = folder.path().join("run.json");
+    let run = succeed_json(&small(&["--json", "--quantize", "q8,local=f16", "--save", saved.to_str().unwrap()]));
+    let at = |path: &str| number(&run, path);
+    assert_eq!(serde_json::from_slice::<Value>(&fs::read(&saved).unwrap()).unwrap(), run);
+
+    // <bos> is a patch, and then ⌊50 / 3.5⌋ and ⌊14 / 3.5⌋.
+    assert_eq!((at("/prefill/patches"), at("/decode/patches"), at("/decode/patches_behind")), (15.0, 4.0, 19.0));
+    assert_eq!(at("/decode/bytes"), 14.0);
+    // A byte is read back by itself at the most, and every dispatch has its submission.
+    for what in ["dispatches", "submits", "readbacks"] {
+        let total = at(&format!("/decode/counts/{what}/total"));
+        assert!(total > 0.0 && at(&format!("/prefill/{what}")) > 0.0, "{what}");
+        assert!(near(at(&format!("/decode/counts/{what}/per_byte")), total / 14.0), "{what}");
+        assert!(near(at(&format!("/decode/counts/{what}/per_patch")), total / 4.0), "{what}");
+    }
+    assert!(at("/decode/counts/readbacks/total") <= at("/decode/counts/submits/total"));
+    assert!(at("/decode/counts/submits/total") < at("/decode/counts/dispatches/total"));
+
+    for path in ["/decode/bytes_per_second", "/prefill/bytes_per_second", "/limits/copy_bytes_per_second"] {
+        let [least, median, most] = ["least", "median", "most"].map(|name| at(&format!("{path}/{name}")));
+        assert!(0.0 < least && least <= median && median <= most, "{path}");
+    }
+    assert!(near(at("/decode/bytes_per_second/median"), 14.0 / at("/decode/seconds/median")));
+    let (speed, bound) = (at("/decode/bytes_per_second/median"), at("/decode/bandwidth_bound_bytes_per_second"));
+    assert!(near(at("/decode/share_of_bandwidth_bound"), speed / bound));
+    assert!(near(bound * at("/decode/bytes_moved_per_byte"), at("/limits/copy_bytes_per_second/median")));
+    assert!(near(at("/decode/share_of_product_bound"), speed / at("/decode/product_bound_bytes_per_second")));
+    let cold = at("/first_byte/load_seconds") + at("/first_byte/cold_prefill_seconds");
+    assert!(near(at("/first_byte/cold_seconds"), cold));
+
+    // Both formats of the products were measured, and the bound is theirs.
+    let products = run["limits"]["products"].as_array().unwrap();
+    let formats: Vec<_> = products.iter().map(|product| product["format"].as_str().unwrap()).collect();
+    assert_eq!(formats, ["q8", "f16"]);
+    let rate = |i: usize| number(&products[i], "/matvec_weights_per_second/median");
+    let seconds = at("/model/local_weights") / rate(1) + at("/model/global_weights") / 3.5 / rate(0);
+    assert!(near(seconds * at("/decode/product_bound_bytes_per_second"), 1.0));
+
+    let (weights, sessions) = (at("/memory/predicted_weights_bytes"), at("/memory/predicted_sessions_bytes"));
+    assert_eq!(at("/memory/predicted_bytes"), weights + sessions);
+    assert!(at("/memory/device_peak_bytes") > weights, "weights are on the device");
+
+    let table = String::from_utf8(succeed(&["bench", "--table", saved.to_str().unwrap()])).unwrap();
+    let rows: Vec<&str> = table.lines().filter(|line| line.starts_with("| ")).collect();
+    // Two heads with their rules, one run, and one row of limits for each format.
+    assert_eq!(rows.len(), 7, "{table}");
+    let adapter = run["adapter"]["name"].as_str().unwrap();
+    assert!([2, 5, 6].iter().all(|&i| rows[i].contains(adapter)), "{table}");
+    assert!(rows[2].contains("the built-in demo model | q8,local=f16 | 3.5 | 1 |"), "{table}");
+}
+
+#[test]
+fn sessions_at_once() {
+    let run = succeed_json(&small(&["--json", "--parallel", "3"]));
+    assert_eq!((number(&run, "/decode/bytes"), number(&run, "/decode/patches")), (42.0, 12.0));
+    assert!(near(number(&run, "/decode/bytes_per_second/median") * number(&run, "/decode/seconds/median"), 42.0));
+}
+
+#[test]
+fn text_for_people() {
+    let text = String::from_utf8(succeed(&small(&[]))).unwrap();
+    for word in ["adapter", "dispatch gap", "first byte", "prefill", "decoding", "of the bandwidth", "device memory"] {
+        assert!(text.contains(word), "no {word} in {text}");
+    }
+    assert!(!text.contains("NaN") && !text.contains("unknown"), "{text}");
+}
+
+#[test]
+fn wrong_usage() {
+    for (option, values) in [
+        ("--prompt-bytes", &["0", "-1", "1.5", "x", ""][..]),
+        ("--decode-bytes", &["0", "-1", "x"]),
+        ("--bytes-per-patch", &["0", "0.5", "-2", "nan", "inf", "x"]),
+        ("--parallel", &["0", "-1", "x"]),
+        ("--runs", &["0", "-1", "x"]),
+        ("--quantize", &["f8"]),
+        ("--save", &[]),
+    ] {
+        for value in values {
+            fail(&["bench", option, value], 2, option);
+        }
+    }
+    fail(&["bench", "--table", "a.json", "--runs", "2"], 2, "cannot be used with");
+}
+
+#[test]
+fn files_that_are_no_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("other.json");
+    let name = file.to_str().unwrap();
+    fail(&["bench", "--table", name], 1, "other.json");
+    for text in ["", "{", "[]", "{\"adapter\": {}}"] {
+        fs::write(&file, text).unwrap();
+        fail(&["bench", "--table", name], 1, "other.json");
+    }
+    let missing = folder.path().join("no/folder/run.json");
+    let output = run(&small(&["--quiet", "--save", missing.to_str().unwrap()]));
+    common::message(&["bench"], &output, 1);
+}
+
+/// Ctrl-C ends the work with one clean message.
+#[cfg(unix)]
+#[test]
+fn an_interrupt_ends_it() {
+    let args = ["bench", "--prompt-bytes", "20", "--decode-bytes", "100000000"];
+    let child = bolmo(&args)
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("the command runs");
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    let kill = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(kill.success());
+    let output = child.wait_with_output().unwrap();
+    let stderr = common::message(&args, &output, 1);
+    assert!(stderr.contains("stopped") || stderr.contains("cancelled"), "{stderr}");
+}

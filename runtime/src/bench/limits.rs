@@ -1,0 +1,425 @@
+//! What an adapter can do at most, by kernels on their own.
+//!
+//! Method. A sample times a submission and the wait for a few bytes of its result, once with a few repetitions of the work and once
+//! with many; the difference over the number of additional repetitions is the time of one, free of what a submission costs. So many
+//! repetitions are taken that the longer one takes about [`LONG`]. What is told is the median of several samples, and their least and
+//! most; one more goes before them and is thrown away. Times are wall time, so other work on the machine makes them longer.
+//!
+//! - **Copy**: `copy.wgsl` from one buffer to another, far larger than caches; bytes read and bytes written both count.
+//! - **Gap**: dispatches of one workgroup that each read what the one before wrote, in one compute pass.
+//! - **Pass**: what a compute pass of its own adds to such a dispatch.
+//! - **Submit**: an empty submission and the wait for it. **Readback**: a submission of one dispatch and the wait for 4 KiB of result.
+//! - **Products**: matrices of 2048 by 2048 (software adapters: 1024 by 1024) as the model's stages multiply them, a different one each time, so that weights come from
+//!   memory: one row of x at a time, and as many as a stretch of a prompt has.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bolmo_shaders::params;
+use bolmo_shaders::table::COPY_BLOCK4;
+use bolmo_shaders::{KernelId, WeightFormat};
+
+use crate::config::Config;
+use crate::error::{Error, ErrorKind, Result};
+use crate::gpu::{Engine, Gpu, Recorder, Slice};
+use crate::init::Preset;
+use crate::stages::{Context, Rows};
+use crate::weights::{Matrix, Piece};
+use crate::workspace::Workspace;
+
+/// How long the longer part of a sample should take.
+const LONG: Duration = Duration::from_millis(50);
+/// Dispatches that one submission may hold, less some room.
+const MOST_DISPATCHES: usize = 1000;
+/// Rows and columns of the matrices; on software adapters they are smaller, to be done soon.
+const WIDTH: usize = 2048;
+const SOFTWARE_WIDTH: usize = 1024;
+
+/// The middle of some measurements, and how far they lie apart.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub struct Spread {
+    /// The median.
+    pub median: f64,
+    /// The least one.
+    pub least: f64,
+    /// The largest one.
+    pub most: f64,
+}
+
+impl Spread {
+    /// Of at least one sample; none is all zeros.
+    pub fn of(samples: &[f64]) -> Self {
+        let mut sorted = samples.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        let at = |i: usize| sorted.get(i).copied().unwrap_or(0.0);
+        let median = (at(sorted.len().saturating_sub(1) / 2) + at(sorted.len() / 2)) / 2.0;
+        Self { median, least: at(0), most: at(sorted.len().saturating_sub(1)) }
+    }
+
+    /// From seconds for `amount` of something to that per second.
+    pub fn rate(self, amount: f64) -> Self {
+        let of = |seconds: f64| amount / seconds.max(1e-12);
+        Self { median: of(self.median), least: of(self.most), most: of(self.least) }
+    }
+}
+
+/// Rates of matrix products in one format.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub struct ProductRate {
+    /// How the matrix is kept.
+    pub format: WeightFormat,
+    /// Rows and columns of each matrix.
+    pub width: usize,
+    /// Weights per second, with one row of x.
+    pub matvec_weights_per_second: Spread,
+    /// Weights per second and row of x, with as many rows as a stretch of a prompt; two operations each.
+    pub matmul_products_per_second: Spread,
+    /// Those rows.
+    pub matmul_rows: usize,
+}
+
+/// What an adapter can do at most.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Bytes read and written by a copying shader.
+    pub copy_bytes_per_second: Spread,
+    /// Bytes of each of the two buffers.
+    pub copy_buffer_bytes: u64,
+    /// From one dispatch to the next that needs its result.
+    pub dispatch_gap_seconds: Spread,
+    /// What a compute pass adds.
+    pub pass_seconds: Spread,
+    /// An empty submission and the wait for it.
+    pub submit_seconds: Spread,
+    /// A submission and the wait for a small result.
+    pub readback_seconds: Spread,
+    /// Products, by format.
+    pub products: Vec<ProductRate>,
+}
+
+impl Limits {
+    /// Measures the engine's device, products in each of `formats`, by `runs` samples each. `progress` hears what comes next, and stops
+    /// the work with `false`.
+    ///
+    /// # Errors
+    /// `Cancelled`; `OutOfMemory`; whatever the device reports.
+    pub async fn measure(
+        engine: &Engine,
+        formats: &[WeightFormat],
+        runs: usize,
+        progress: &mut (dyn FnMut(&str) -> bool + Send),
+    ) -> Result<Self> {
+        let gpu = &engine.gpu;
+        let software = gpu.adapter.is_software();
+        // Beyond the caches, and on software adapters soon done.
+        let large = (if software { 64 << 20 } else { 256 << 20 })
+            .min(gpu.capabilities.max_binding_bytes)
+            .min(gpu.capabilities.max_buffer_bytes);
+        let mut bench = Bench { recorder: Recorder::new(gpu).await?, runs: runs.max(1) };
+        let mut next = |what: &str| match progress(what) {
+            true => Ok(()),
+            false => Err(Error::new(ErrorKind::Cancelled, "measuring was stopped")),
+        };
+
+        next("submissions")?;
+        let small = Pair::new(gpu, 4096).await?;
+        let submit_seconds = bench.submits().await?;
+        let readback_seconds = bench.readbacks(&small).await?;
+        next("dispatches")?;
+        let dispatch_gap_seconds = bench.gap(&small).await?;
+        let pass_seconds = bench.passes(&small).await?;
+        next("copying")?;
+        let copy_bytes_per_second = bench.copies(&Pair::new(gpu, large).await?).await?;
+        let mut products = Vec::new();
+        for &format in formats {
+            next(&format!("products in {}", format.name()))?;
+            products.push(bench.products(gpu, format, large).await?);
+        }
+        Ok(Self {
+            copy_bytes_per_second,
+            copy_buffer_bytes: large,
+            dispatch_gap_seconds,
+            pass_seconds,
+            submit_seconds,
+            readback_seconds,
+            products,
+        })
+    }
+
+    /// The rates of a format that was measured.
+    pub fn product(&self, format: WeightFormat) -> Option<&ProductRate> {
+        self.products.iter().find(|rate| rate.format == format)
+    }
+}
+
+/// Two buffers of one size.
+struct Pair {
+    a: Slice,
+    b: Slice,
+}
+
+impl Pair {
+    async fn new(gpu: &Gpu, bytes: u64) -> Result<Self> {
+        let (a, b) = (gpu.allocate("a copy", bytes).await?, gpu.allocate("a copy", bytes).await?);
+        fill(gpu, &a, Pattern::F32).await?;
+        Ok(Self { a, b })
+    }
+
+    fn copy(&self, recorder: &mut Recorder, back: bool) -> Result<()> {
+        let (from, to) = if back { (&self.b, &self.a) } else { (&self.a, &self.b) };
+        let count4 = from.size() / 16;
+        let grid = [(count4 as usize).div_ceil(COPY_BLOCK4 as usize), 1, 1];
+        recorder.dispatch(KernelId::Copy, WeightFormat::F32, &params::Copy { count4: count4 as u32 }, &[from, to], grid)
+    }
+}
+
+struct Bench {
+    recorder: Recorder,
+    runs: usize,
+}
+
+impl Bench {
+    /// Seconds until the result of what was recorded is there.
+    async fn time(&mut self, result: &Slice) -> Result<f64> {
+        let begun = Instant::now();
+        self.recorder.read(&[result.part(0, result.size().min(4096))?]).await?;
+        Ok(begun.elapsed().as_secs_f64())
+    }
+
+    /// Seconds that `record` takes each time, which records `dispatches` dispatches that end in `result`.
+    async fn repeated(
+        &mut self,
+        dispatches: usize,
+        result: &Slice,
+        record: impl Fn(&mut Recorder) -> Result<()>,
+    ) -> Result<Spread> {
+        // The first one compiles the kernel.
+        let mut once = f64::INFINITY;
+        for _ in 0..2 {
+            record(&mut self.recorder)?;
+            once = once.min(self.time(result).await?);
+        }
+        let room = (MOST_DISPATCHES / dispatches.max(1)).saturating_sub(1).max(1);
+        let more = ((LONG.as_secs_f64() / once).ceil() as usize).clamp(1, 1024).min(room);
+        let mut samples = Vec::new();
+        for _ in 0..=self.runs {
+            record(&mut self.recorder)?;
+            let short = self.time(result).await?;
+            for _ in 0..=more {
+                record(&mut self.recorder)?;
+            }
+            let long = self.time(result).await?;
+            // Other work on the machine can fall into the shorter one.
+            samples.push(((long - short) / more as f64).max(0.0));
+        }
+        Ok(Spread::of(&samples[1..]))
+    }
+
+    async fn submits(&mut self) -> Result<Spread> {
+        let mut samples = Vec::new();
+        for _ in 0..=self.runs {
+            let begun = Instant::now();
+            for _ in 0..32 {
+                self.recorder.gpu().flush().await?;
+            }
+            samples.push(begun.elapsed().as_secs_f64() / 32.0);
+        }
+        Ok(Spread::of(&samples[1..]))
+    }
+
+    async fn readbacks(&mut self, pair: &Pair) -> Result<Spread> {
+        let mut samples = Vec::new();
+        for _ in 0..=self.runs {
+            let begun = Instant::now();
+            for _ in 0..32 {
+                pair.copy(&mut self.recorder, false)?;
+                self.time(&pair.b).await?;
+            }
+            samples.push(begun.elapsed().as_secs_f64() / 32.0);
+        }
+        Ok(Spread::of(&samples[1..]))
+    }
+
+    /// Many dispatches that need each other, less one of them.
+    async fn gap(&mut self, pair: &Pair) -> Result<Spread> {
+        const EACH: usize = 64;
+        let record = |recorder: &mut Recorder| (0..EACH).try_for_each(|i| pair.copy(recorder, i % 2 == 1));
+        let spread = self.repeated(EACH, &pair.a, record).await?;
+        Ok(scaled(spread, 1.0 / EACH as f64))
+    }
+
+    async fn passes(&mut self, pair: &Pair) -> Result<Spread> {
+        const EACH: usize = 512;
+        let mut samples = Vec::new();
+        for _ in 0..=self.runs {
+            let mut times = [0.0; 2];
+            for (own_pass, time) in [false, true].into_iter().zip(&mut times) {
+                for i in 0..EACH {
+                    pair.copy(&mut self.recorder, i % 2 == 1)?;
+                    if own_pass {
+                        self.recorder.end_pass();
+                    }
+                }
+                *time = self.time(&pair.a).await?;
+            }
+            samples.push(((times[1] - times[0]) / (EACH - 1) as f64).max(0.0));
+        }
+        Ok(Spread::of(&samples[1..]))
+    }
+
+    async fn copies(&mut self, pair: &Pair) -> Result<Spread> {
+        let seconds = self.repeated(1, &pair.b, |recorder| pair.copy(recorder, false)).await?;
+        Ok(seconds.rate(2.0 * pair.a.size() as f64))
+    }
+
+    /// Products with as many matrices as come to `large` bytes.
+    async fn products(&mut self, gpu: &Arc<Gpu>, format: WeightFormat, large: u64) -> Result<ProductRate> {
+        let width = if gpu.adapter.is_software() { SOFTWARE_WIDTH } else { WIDTH };
+        let (n, k) = (width, width);
+        let each = format.weight_bytes(n as u64, k as u64) + format.scale_bytes(n as u64, k as u64);
+        let mut products = Vec::new();
+        for _ in 1..(large / each).max(2) {
+            products.push(Product::new(gpu, format, width, 1).await?);
+        }
+        // The one that is multiplied with many rows too.
+        products.push(Product::new(gpu, format, width, gpu.capabilities.prefill_bytes).await?);
+        // The stages' own products want a model's surroundings, of which they use nothing.
+        let config = Preset::Nano.config();
+        let workspace = Workspace::new(gpu, &config, 1).await?;
+        let Some(last) = products.last() else { return Err(Error::internal("no product to measure")) };
+        let weights = (n * k) as f64;
+
+        let all = |recorder: &mut Recorder| {
+            products.iter().try_for_each(|product| product.record(recorder, &config, &workspace, 1))
+        };
+        let seconds = self.repeated(products.len(), &last.y, all).await?;
+        let matvec = seconds.rate(weights * products.len() as f64);
+
+        let rows = gpu.capabilities.prefill_bytes;
+        let one = |recorder: &mut Recorder| last.record(recorder, &config, &workspace, rows);
+        let seconds = self.repeated(1, &last.y, one).await?;
+        Ok(ProductRate {
+            format,
+            width,
+            matvec_weights_per_second: matvec,
+            matmul_products_per_second: seconds.rate(weights * rows as f64),
+            matmul_rows: rows,
+        })
+    }
+}
+
+fn scaled(spread: Spread, factor: f64) -> Spread {
+    Spread { median: spread.median * factor, least: spread.least * factor, most: spread.most * factor }
+}
+
+/// A matrix of its own, and rows to multiply it with.
+struct Product {
+    w: Matrix,
+    x: Slice,
+    y: Slice,
+}
+
+impl Product {
+    async fn new(gpu: &Gpu, format: WeightFormat, width: usize, rows: usize) -> Result<Self> {
+        let (n, k) = (width, width);
+        let weights = gpu.allocate("a matrix", format.weight_bytes(n as u64, k as u64)).await?;
+        fill(gpu, &weights, Pattern::of(format)).await?;
+        let mut scales = None;
+        if format.has_scales() {
+            let slice = gpu.allocate("scales", format.scale_bytes(n as u64, k as u64)).await?;
+            fill(gpu, &slice, Pattern::F16).await?;
+            scales = Some(slice);
+        }
+        let x = gpu.allocate("rows", (4 * rows * k) as u64).await?;
+        fill(gpu, &x, Pattern::F32).await?;
+        let y = gpu.allocate("rows", (4 * rows * n) as u64).await?;
+        let piece = Piece { first_row: 0, rows: n, weights, scales, bias: None };
+        Ok(Self { w: Matrix { n, k, format, pieces: vec![piece] }, x, y })
+    }
+
+    fn record(&self, recorder: &mut Recorder, config: &Config, workspace: &Workspace, rows: usize) -> Result<()> {
+        let mut cx = Context { recorder, config, workspace };
+        let (x, y) = (Rows::new(&self.x, self.w.k, 0), Rows::new(&self.y, self.w.n, 0));
+        cx.linear(&self.w, x, y, rows, false)
+    }
+}
+
+/// What buffers hold: values that a processor computes with at its usual speed, unlike NaNs, subnormals and zeros.
+#[derive(Debug, Clone, Copy)]
+enum Pattern {
+    /// From 1 to 2.
+    F32,
+    /// From 1 to 2.
+    F16,
+    /// Any bytes.
+    Bytes,
+}
+
+impl Pattern {
+    fn of(format: WeightFormat) -> Self {
+        match format {
+            WeightFormat::F32 => Pattern::F32,
+            WeightFormat::F16 => Pattern::F16,
+            WeightFormat::Q8 | WeightFormat::Q4 => Pattern::Bytes,
+        }
+    }
+
+    fn word(self, noise: u32) -> u32 {
+        match self {
+            Pattern::F32 => 0x3f80_0000 | noise & 0x007f_ffff,
+            Pattern::F16 => 0x3c00_3c00 | noise & 0x03ff_03ff,
+            Pattern::Bytes => noise,
+        }
+    }
+}
+
+/// Fills a buffer, a MiB at a time.
+async fn fill(gpu: &Gpu, slice: &Slice, pattern: Pattern) -> Result<()> {
+    let mut noise = 0x9e37_79b9u32;
+    let words: Vec<u32> = (0..1 << 18)
+        .map(|_| {
+            noise ^= noise << 13;
+            noise ^= noise >> 17;
+            noise ^= noise << 5;
+            pattern.word(noise)
+        })
+        .collect();
+    let bytes: &[u8] = bytemuck::cast_slice(&words);
+    let mut at = 0;
+    while at < slice.size() {
+        let part = (slice.size() - at).min(bytes.len() as u64);
+        gpu.write(slice, at, &bytes[..part as usize])?;
+        at += part;
+        gpu.flush().await?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn medians_and_rates() {
+        let spread = Spread::of(&[3.0, 1.0, 2.0]);
+        assert_eq!((spread.median, spread.least, spread.most), (2.0, 1.0, 3.0));
+        assert_eq!(Spread::of(&[4.0, 1.0]).median, 2.5);
+        let rate = spread.rate(6.0);
+        assert_eq!((rate.median, rate.least, rate.most), (3.0, 2.0, 6.0));
+        assert_eq!(Spread::of(&[]).median, 0.0);
+    }
+
+    #[test]
+    fn patterns_are_ordinary_numbers() {
+        for noise in [0, 1, 0x8000_0000, u32::MAX, 0x1234_5678] {
+            assert!((1.0..2.0).contains(&f32::from_bits(Pattern::F32.word(noise))));
+            let halves = Pattern::F16.word(noise);
+            for bits in [halves as u16, (halves >> 16) as u16] {
+                assert!((1.0..2.0).contains(&half::f16::from_bits(bits).to_f32()));
+            }
+        }
+    }
+}
