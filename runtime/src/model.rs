@@ -88,7 +88,15 @@ impl Model {
         };
         let gpu = &engine.gpu;
         check_memory(gpu, device_bytes(&config, formats))?;
+        // Kernels are compiled while weights are on their way.
+        #[cfg(not(target_family = "wasm"))]
+        let warming =
+            crate::gpu::Warming::start(gpu, crate::stages::kernels::kernels(&config, formats, &gpu.capabilities));
         let (weights, fingerprint, warning) = Loader::new(gpu, checkpoint, formats, progress).load(&config).await?;
+        #[cfg(not(target_family = "wasm"))]
+        warming.finish();
+        gpu.save_kernels();
+        gpu.check()?;
         warnings.extend(warning);
         let frequencies =
             |scaling| inverse_frequencies(config.head_dim, config.rope_theta, scaling, config.max_position_embeddings);

@@ -3,7 +3,6 @@
 use bolmo_runtime::testing::{Repeated, run_kernel};
 use bolmo_runtime::{Engine, WeightFormat, block_on};
 use bolmo_shaders::params::{Attention, MatMul, MatVec, Params, RmsNorm, SiluMul};
-use bolmo_shaders::table::{ATTENTION_QUERIES, MATMUL_TILE};
 use bolmo_shaders::{Fusion, KernelId};
 use burn::tensor::module::attention;
 use burn::tensor::ops::AttentionModuleOptions;
@@ -140,7 +139,7 @@ fn matvec<'a>(engine: &'a Engine, device: &'a Device) -> Result<Case<'a>, String
     let (w, x) = (noise(3, n * k), noise(4, k));
     let params =
         MatVec { n: n as u32, k4: k as u32 / 4, x_stride4: k as u32 / 4, y_stride: n as u32, ..MatVec::default() };
-    let grid = [n.div_ceil(engine.capabilities().matvec_rows as usize), 1, 1];
+    let grid = [1, n.div_ceil(engine.capabilities().matvec_rows as usize), 1];
     let none = [0.0; 4];
     let bindings: [&[f32]; 5] = [&w, &x, &none, &none, &vec![0.0; n]];
     let (result, side) = ours(engine, KernelId::MatVec, params, &bindings, grid, n)?;
@@ -167,8 +166,8 @@ fn matmul<'a>(engine: &'a Engine, device: &'a Device) -> Result<Case<'a>, String
         y_stride: n as u32,
         ..MatMul::default()
     };
-    let tile = MATMUL_TILE as usize;
-    let grid = [n.div_ceil(tile), rows.div_ceil(tile), 1];
+    let [tile_columns, tile_rows] = engine.capabilities().tiles.matmul();
+    let grid = [n.div_ceil(tile_columns), rows.div_ceil(tile_rows), 1];
     let bindings: [&[f32]; 4] = [&w, &x, &[0.0; 4], &vec![0.0; rows * n]];
     let (result, side) = ours(engine, KernelId::MatMul, params, &bindings, grid, rows * n)?;
     let (forms, found) = products(&w, &x, [rows, n, k], device)?;
@@ -251,7 +250,7 @@ fn causal_attention<'a>(engine: &'a Engine, device: &'a Device) -> Result<Case<'
         scale: 1.0 / (dim as f32).sqrt(),
         ..Attention::default()
     };
-    let grid = [count.div_ceil(ATTENTION_QUERIES as usize), heads, 1];
+    let grid = [count.div_ceil(engine.capabilities().tiles.attention_queries()), heads, 1];
     let bindings: [&[f32]; 4] = [&q, &kv, &vec![0.0; 2 * count * heads], &vec![0.0; count * width]];
     let (result, side) = ours(engine, KernelId::Attention, params, &bindings, grid, count * width)?;
     // burn wants heads first; it is given them so, and its result is turned round for the check alone.

@@ -1,5 +1,24 @@
 //! What has to be settled with the environment before anything else runs.
 
+use std::path::PathBuf;
+
+/// Where compiled kernels are kept: the folder in `BOLMO_KERNEL_CACHE`, none if that is empty, else one among the user's caches.
+pub fn kernel_cache() -> Option<PathBuf> {
+    let set = |name: &str| std::env::var_os(name).map(PathBuf::from);
+    if let Some(folder) = set("BOLMO_KERNEL_CACHE") {
+        return (!folder.as_os_str().is_empty()).then_some(folder);
+    }
+    let absolute = |name: &str| set(name).filter(|path| path.is_absolute());
+    let caches = if cfg!(target_os = "windows") {
+        absolute("LOCALAPPDATA")
+    } else if cfg!(target_os = "macos") {
+        absolute("HOME").map(|home| home.join("Library/Caches"))
+    } else {
+        absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")))
+    };
+    caches.map(|caches| caches.join("bolmo"))
+}
+
 /// Keeps the Vulkan drivers of headless machines from printing an `error:` line of their own.
 ///
 /// Mesa asks the Wayland library for a display as soon as adapters are listed. Without an `XDG_RUNTIME_DIR` that library prints

@@ -11,6 +11,7 @@ use bolmo_runtime::{
 };
 
 use crate::args::Common;
+use crate::environment::kernel_cache;
 use crate::output::note;
 use crate::progress::Progress;
 
@@ -115,6 +116,7 @@ pub fn model_on(engine: Option<&Engine>, common: &Common, stop: &(dyn Fn() -> bo
         None => {
             let mut options = EngineOptions::default();
             options.adapter = AdapterChoice::parse(&common.adapter);
+            options.kernel_cache = kernel_cache();
             block_on(Engine::open(&options))?
         }
     };

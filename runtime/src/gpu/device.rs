@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use bolmo_shaders::{Reduce, Tiles};
+use bolmo_shaders::{Fusion, KernelId, Reduce, Tiles, Variant, WeightFormat};
 
 use super::adapter::{self, AdapterChoice, AdapterInfo};
 use super::capabilities::Capabilities;
@@ -28,6 +28,9 @@ pub struct EngineOptions {
     pub prefill_bytes: Option<usize>,
     /// Bytes that one submission decodes at most; 0 takes the logits of every byte to the host and chooses there.
     pub decode_steps: Option<usize>,
+    /// A folder in which compiled kernels are kept, where the driver hands them out; nothing is written if `None`. Made when needed; what
+    /// is in it can be deleted at any time.
+    pub kernel_cache: Option<std::path::PathBuf>,
 }
 
 /// An opened device. Cheap to clone; models and sessions keep it alive.
@@ -145,6 +148,11 @@ impl Gpu {
         if capabilities.reduce == Reduce::Subgroup {
             features |= wgpu::Features::SUBGROUP;
         }
+        let keeps_kernels =
+            options.kernel_cache.is_some() && adapter.features().contains(wgpu::Features::PIPELINE_CACHE);
+        if keeps_kernels {
+            features |= wgpu::Features::PIPELINE_CACHE;
+        }
         let (device, queue) = adapter
             .request_device(&wgpu::DeviceDescriptor {
                 label: Some("bolmo"),
@@ -163,10 +171,19 @@ impl Gpu {
         });
         let errors = status.clone();
         device.on_uncaptured_error(Arc::new(move |error| errors.report(error)));
+        let pipelines = Pipelines::new(&device, &capabilities);
+        #[cfg(not(target_family = "wasm"))]
+        let pipelines = pipelines.with_disk(
+            options
+                .kernel_cache
+                .as_deref()
+                .filter(|_| keeps_kernels)
+                .map(|folder| super::cache::DiskCache::open(&device, folder, &info)),
+        );
         Ok(Self {
             #[cfg(not(target_family = "wasm"))]
             poller: poller::Poller::start(device.clone())?,
-            pipelines: Pipelines::new(&device, &capabilities),
+            pipelines,
             usage: Arc::default(),
             offset_alignment: u64::from(
                 limits.min_storage_buffer_offset_alignment.max(limits.min_uniform_buffer_offset_alignment),
@@ -177,6 +194,21 @@ impl Gpu {
             adapter: info,
             capabilities,
         })
+    }
+
+    /// Compiles a kernel, unless it already is.
+    pub(super) fn compile(&self, kernel: KernelId, format: WeightFormat, fusion: Fusion) {
+        self.pipelines.get(kernel, self.variant(kernel, format, fusion));
+    }
+
+    /// The variant of a kernel for this adapter.
+    pub(super) fn variant(&self, kernel: KernelId, format: WeightFormat, fusion: Fusion) -> Variant {
+        kernel.kernel().variant(format, self.capabilities.reduce, fusion, self.capabilities.tiles)
+    }
+
+    /// Keeps what was compiled for the next start, if there is a place for it.
+    pub(crate) fn save_kernels(&self) {
+        self.pipelines.save();
     }
 
     /// The failure that the device has reported, if any.

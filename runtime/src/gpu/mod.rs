@@ -4,12 +4,16 @@
 //! dispatches of the kernels in `bolmo-shaders` through a [`Recorder`].
 
 mod adapter;
+#[cfg(not(target_family = "wasm"))]
+mod cache;
 mod capabilities;
 mod device;
 mod memory;
 mod pipelines;
 mod recorder;
 mod usage;
+#[cfg(not(target_family = "wasm"))]
+mod warm;
 
 pub use adapter::{AdapterChoice, AdapterInfo, adapters};
 pub use capabilities::Capabilities;
@@ -18,3 +22,5 @@ pub use device::{Engine, EngineOptions};
 pub(crate) use memory::Slice;
 pub(crate) use recorder::{Form, Recorded, Recorder};
 pub use usage::{Counters, DeviceMemory};
+#[cfg(not(target_family = "wasm"))]
+pub(crate) use warm::Warming;

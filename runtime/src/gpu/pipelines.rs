@@ -21,13 +21,37 @@ pub(super) struct Pipelines {
     matvec_rows: u32,
     matvec_team_rows: u32,
     cell_lanes: u32,
+    #[cfg(not(target_family = "wasm"))]
+    disk: Option<super::cache::DiskCache>,
     made: Mutex<HashMap<(KernelId, Variant), Pipeline>>,
 }
 
 impl Pipelines {
     pub(super) fn new(device: &wgpu::Device, capabilities: &Capabilities) -> Self {
         let &Capabilities { matvec_rows, matvec_team_rows, cell_lanes, .. } = capabilities;
-        Self { device: device.clone(), matvec_rows, matvec_team_rows, cell_lanes, made: Mutex::default() }
+        Self {
+            device: device.clone(),
+            matvec_rows,
+            matvec_team_rows,
+            cell_lanes,
+            #[cfg(not(target_family = "wasm"))]
+            disk: None,
+            made: Mutex::default(),
+        }
+    }
+
+    /// Lets kernels come from and go to `disk`.
+    #[cfg(not(target_family = "wasm"))]
+    pub(super) fn with_disk(self, disk: Option<super::cache::DiskCache>) -> Self {
+        Self { disk, ..self }
+    }
+
+    /// Keeps what was compiled for the next start.
+    pub(super) fn save(&self) {
+        #[cfg(not(target_family = "wasm"))]
+        if let Some(disk) = &self.disk {
+            disk.save();
+        }
     }
 
     fn made(&self) -> MutexGuard<'_, HashMap<(KernelId, Variant), Pipeline>> {
@@ -101,6 +125,9 @@ impl Pipelines {
                 // Every kernel writes workgroup memory before it reads it, or reads what it does not use.
                 zero_initialize_workgroup_memory: false,
             },
+            #[cfg(not(target_family = "wasm"))]
+            cache: self.disk.as_ref().map(|disk| &disk.cache),
+            #[cfg(target_family = "wasm")]
             cache: None,
         });
         Pipeline { pipeline, layout }

@@ -163,8 +163,7 @@ impl Recorder {
         if self.params.len() as u64 == BLOCK * BLOCKS {
             self.submit()?;
         }
-        let capabilities = &self.gpu.capabilities;
-        let variant = row.variant(format, capabilities.reduce, fusion, capabilities.tiles);
+        let variant = self.gpu.variant(kernel, format, fusion);
         let scales = scales.filter(|_| variant.weights.is_some_and(WeightFormat::has_scales));
         let guard = row.guard.then(|| self.guard.as_ref().unwrap_or(&self.zero));
         let slices = slices.iter().copied().chain(guard).chain(scales).cloned().collect();
