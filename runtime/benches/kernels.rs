@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bolmo_runtime::testing::Repeated;
 use bolmo_runtime::{AdapterChoice, Engine, EngineOptions, Tiles, WeightFormat, block_on};
-use bolmo_shaders::params::{Attention, MatMul, MatVec, Params, RmsNorm, SiluMul};
+use bolmo_shaders::params::{Attention, MatMul, MatVec, MlstmCell, Params, RmsNorm, Sample, SiluMul};
 use bolmo_shaders::{Fusion, KernelId};
 use criterion::{BenchmarkId, Criterion, Throughput};
 
@@ -24,13 +24,25 @@ impl Bench<'_> {
     /// Times `kernel` on buffers of `sizes` bytes; `bytes` is what a dispatch reads at least.
     fn time<P: Params>(
         &mut self,
-        (kernel, format, what): (KernelId, WeightFormat, &str),
+        what: (KernelId, WeightFormat, &str),
         params: P,
         sizes: &[usize],
         grid: [usize; 3],
         bytes: u64,
     ) {
         let contents: Vec<Vec<u8>> = sizes.iter().map(|&n| noise(n)).collect();
+        self.time_on(what, params, &contents, grid, bytes);
+    }
+
+    /// The same on buffers with these contents.
+    fn time_on<P: Params>(
+        &mut self,
+        (kernel, format, what): (KernelId, WeightFormat, &str),
+        params: P,
+        contents: &[Vec<u8>],
+        grid: [usize; 3],
+        bytes: u64,
+    ) {
         let bindings: Vec<&[u8]> = contents.iter().map(Vec::as_slice).collect();
         let mut repeated = block_on(Repeated::new(self.engine, &bindings)).expect("buffers");
         let mut group = self.criterion.benchmark_group(self.engine.adapter().name.clone());
@@ -139,6 +151,61 @@ fn main() {
         let grid = [count.div_ceil(tiles.attention_queries()), heads, 1];
         let what = format!("{count} queries, {keys} keys, {heads} heads of {dim}");
         bench.time((KernelId::Attention, WeightFormat::F32, &what), params, &sizes, grid, cache as u64);
+    }
+    // A cell of Bolmo-1B and one of a toy, and the choice of an id.
+    for (heads, dk, dv) in [(16, 64, 128), (2, 16, 32)] {
+        let d = heads * dv;
+        let [q, k, v, o, i] = [0, d / 2, d, 2 * d, 3 * d].map(|at| at as u32);
+        let params = MlstmCell {
+            rows: 1,
+            heads: heads as u32,
+            dk: dk as u32,
+            dv: dv as u32,
+            stride: (3 * d + 2 * heads) as u32,
+            q_offset: q,
+            k_offset: k,
+            v_offset: v,
+            o_offset: o,
+            i_offset: i,
+            f_offset: i + heads as u32,
+            cap: 15.0,
+            scale: 0.1,
+            eps: 1e-6,
+        };
+        let state = 4 * heads * dk * (dv + 1);
+        let sizes = [4 * (3 * d + 2 * heads), state, 4 * heads, 4 * d, 4 * d];
+        let what = format!("{heads} heads of {dk} and {dv}");
+        bench.time((KernelId::MlstmCell, WeightFormat::F32, &what), params, &sizes, [heads, 1, 1], 2 * state as u64);
+    }
+    for (what, temperature, penalty) in [("greedy", 0.0, 0.0), ("drawn", 0.8, 0.0), ("drawn, with a penalty", 0.8, 0.2)]
+    {
+        let params = Sample {
+            temperature,
+            top_p: 1.0,
+            penalty,
+            top_k: 257,
+            window: 64,
+            // The plain twin, so that no choice halts those behind it.
+            flags: 1,
+            ring: 256,
+            ..Sample::default()
+        };
+        let words = |words: &[u32]| bytemuck::cast_slice(words).to_vec();
+        // What is chosen is counted; no run makes so many choices.
+        let mut control = vec![0u32; 1 << 22];
+        control[3] = u32::MAX;
+        control[4] = 64;
+        let contents = [
+            noise(4 * 520),
+            noise(4 * 257),
+            words(&vec![0x3f00_0000; 1 << 20]),
+            words(&[0]),
+            words(&[0]),
+            words(&control),
+            words(&[68; 256]),
+            words(&[0; 65]),
+        ];
+        bench.time_on((KernelId::Sample, WeightFormat::F32, what), params, &contents, [1, 1, 1], 4 * 520);
     }
     criterion.final_summary();
 }
