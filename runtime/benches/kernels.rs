@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use bolmo_runtime::testing::Repeated;
+use bolmo_runtime::testing::{Repeated, matmul_tile};
 use bolmo_runtime::{AdapterChoice, Engine, EngineOptions, Tiles, WeightFormat, block_on};
 use bolmo_shaders::params::{Attention, MatMul, MatVec, MlstmCell, Params, RmsNorm, Sample, SiluMul};
 use bolmo_shaders::{Fusion, KernelId};
@@ -74,7 +74,13 @@ fn noise(bytes: usize) -> Vec<u8> {
 
 fn main() {
     let mut options = EngineOptions::default();
-    options.tiles = (std::env::var("BOLMO_TILES").as_deref() == Ok("workgroup")).then_some(Tiles::Workgroup);
+    options.tiles = match std::env::var("BOLMO_TILES").as_deref() {
+        Ok("workgroup") => Some(Tiles::Workgroup),
+        Ok("subgroup") => Some(Tiles::Subgroup),
+        Ok("cooperative8") => Some(Tiles::Cooperative8),
+        Ok("cooperative16") => Some(Tiles::Cooperative16),
+        _ => None,
+    };
     options.adapter = AdapterChoice::parse(&std::env::var("BOLMO_ADAPTER").unwrap_or_default());
     let engine = block_on(Engine::open(&options)).expect("an adapter");
     let tiles = engine.capabilities().tiles;
@@ -99,7 +105,6 @@ fn main() {
     let sizes = [4 * dim, 4 * dim * rows, 4 * dim * rows];
     bench.time((KernelId::RmsNorm, WeightFormat::F32, "1024x2048"), params, &sizes, [1, rows, 1], sizes[1] as u64);
 
-    let [tile_columns, tile_rows] = tiles.matmul();
     let with = |mut sizes: Vec<usize>, scales: usize| {
         sizes.extend((scales > 0).then_some(scales));
         sizes
@@ -119,6 +124,7 @@ fn main() {
             continue;
         }
         let rows = 512;
+        let [tile_columns, tile_rows] = matmul_tile(&engine, format);
         let params = MatMul {
             rows: rows as u32,
             n: n as u32,

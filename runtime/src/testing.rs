@@ -4,7 +4,7 @@ use bolmo_shaders::params::Params;
 use bolmo_shaders::{Fusion, KernelId, WeightFormat};
 
 use crate::error::Result;
-use crate::gpu::{Engine, Form, Recorder, Slice};
+use crate::gpu::{Engine, EngineOptions, Form, Recorder, Slice};
 
 /// Runs `kernel` once over `grid` workgroups and returns the contents of all its storage bindings behind it, in their order.
 /// `bindings` are what they hold before, as bytes (a multiple of 4 each); a matrix' scales, if it has any, come last.
@@ -32,6 +32,20 @@ pub async fn run_kernel<P: Params>(
         rest = behind;
     }
     Ok(out)
+}
+
+/// Opens an engine as [`Engine::open`] does, with another test of what is unusual about the way lanes work together on tiles: whatever it
+/// refuses is not used.
+///
+/// # Errors
+/// As [`Engine::open`].
+pub async fn open_tested(options: &EngineOptions, test: impl AsyncFnOnce(&Engine) -> Result<()>) -> Result<Engine> {
+    Engine::open_tested(options, test).await
+}
+
+/// Rows of W and rows of x that one workgroup of `matmul` multiplies on this engine, where W is in `format`.
+pub fn matmul_tile(engine: &Engine, format: WeightFormat) -> [usize; 2] {
+    engine.gpu.matmul_tile(format)
 }
 
 /// A kernel and its buffers, to be dispatched again and again.

@@ -152,32 +152,48 @@ pub enum Tiles {
     Subgroup,
     /// A workgroup of [`WORKGROUP`] lanes, through workgroup memory; every adapter can.
     Workgroup,
+    /// A workgroup of four subgroups, by cooperative matrices of 8 x 8. Both factors are rounded to f16, so matrices in f32 don't come in
+    /// this form. The text is `wgsl/cooperative/<stem>.wgsl`.
+    Cooperative8,
+    /// The same by matrices of 16 x 16.
+    Cooperative16,
 }
 
 impl Tiles {
     /// Every way.
-    pub const ALL: [Tiles; 2] = [Tiles::Subgroup, Tiles::Workgroup];
+    pub const ALL: [Tiles; 4] = [Tiles::Subgroup, Tiles::Workgroup, Tiles::Cooperative8, Tiles::Cooperative16];
 
     const fn name(self) -> &'static str {
         match self {
             Tiles::Subgroup => "subgroup_tiles",
             Tiles::Workgroup => "workgroup_tiles",
+            Tiles::Cooperative8 => "cooperative_8",
+            Tiles::Cooperative16 => "cooperative_16",
         }
     }
 
-    /// Lanes of a workgroup.
-    pub const fn lanes(self) -> u32 {
+    /// Rows and columns of the cooperative matrices, if it is by those.
+    pub const fn cooperative_side(self) -> Option<u32> {
         match self {
-            Tiles::Subgroup => SUBGROUP_LANES,
-            Tiles::Workgroup => WORKGROUP,
+            Tiles::Subgroup | Tiles::Workgroup => None,
+            Tiles::Cooperative8 => Some(8),
+            Tiles::Cooperative16 => Some(16),
         }
+    }
+
+    /// What goes in front of everything else in a kernel's text, and what stands right in front of the kernel's own.
+    fn parts(self) -> (&'static str, String) {
+        let Some(side) = self.cooperative_side() else { return ("", String::new()) };
+        let matrix = |role, scalar| format!("alias Matrix{role} = coop_mat{side}x{side}<{scalar}, {role}>;\n");
+        let types = matrix("A", "f16") + &matrix("B", "f16") + &matrix("C", "f32");
+        ("enable f16;\nenable wgpu_cooperative_matrix;\n", format!("const SIDE: u32 = {side}u;\n{types}"))
     }
 
     /// Rows of W and rows of x that one workgroup of `matmul` multiplies.
     pub const fn matmul(self) -> [usize; 2] {
         match self {
-            Tiles::Subgroup => [32, 32],
-            Tiles::Workgroup => [64, 64],
+            Tiles::Subgroup | Tiles::Cooperative8 => [32, 32],
+            Tiles::Workgroup | Tiles::Cooperative16 => [64, 64],
         }
     }
 
@@ -185,7 +201,7 @@ impl Tiles {
     pub const fn attention_queries(self) -> usize {
         match self {
             Tiles::Subgroup => 16,
-            Tiles::Workgroup => 8,
+            Tiles::Workgroup | Tiles::Cooperative8 | Tiles::Cooperative16 => 8,
         }
     }
 }
@@ -206,7 +222,12 @@ pub struct Variant {
 impl Variant {
     /// Whether the adapter must have subgroup operations.
     pub fn subgroups(&self) -> bool {
-        self.reduce == Some(Reduce::Subgroup) || self.tiles == Some(Tiles::Subgroup)
+        self.reduce == Some(Reduce::Subgroup) || self.tiles == Some(Tiles::Subgroup) || self.cooperative()
+    }
+
+    /// Whether the adapter must have cooperative matrices, and f16 in shaders.
+    pub fn cooperative(&self) -> bool {
+        self.tiles.is_some_and(|tiles| tiles.cooperative_side().is_some())
     }
 }
 
@@ -266,6 +287,8 @@ pub struct Kernel {
     pub fusion: bool,
     /// Its text for [`Tiles::Subgroup`], if it comes in the forms of [`Tiles`].
     pub subgroup_text: Option<&'static str>,
+    /// Its text for cooperative matrices, if there is one.
+    pub cooperative_text: Option<&'static str>,
     /// Whether a flag in binding [`GUARD_BINDING`] can make a dispatch of it do nothing.
     pub guard: bool,
     /// Storage bindings from 1 on.
@@ -296,6 +319,7 @@ macro_rules! kernels {
             reduce: has(&[$(stringify!($part)),*], "reduce"),
             fusion: has(&[$(stringify!($part)),*], "fusion"),
             subgroup_text: if has(&[$(stringify!($part)),*], "tiles") { subgroup_text($stem) } else { None },
+            cooperative_text: if has(&[$(stringify!($part)),*], "cooperative") { cooperative_text($stem) } else { None },
             guard: has(&[$(stringify!($part)),*], "guard") || has(&[$(stringify!($part)),*], "reduce"),
             bindings: &[$(Binding { name: $name, access: Access::$access, shape: $shape },)*],
             params: <params::$id as Params>::LAYOUT,
@@ -335,6 +359,11 @@ const fn subgroup_text(stem: &str) -> Option<&'static str> {
     }
 }
 
+/// The texts in `wgsl/cooperative/`.
+const fn cooperative_text(stem: &str) -> Option<&'static str> {
+    if same(stem, "matmul") { Some(include_str!("../wgsl/cooperative/matmul.wgsl")) } else { None }
+}
+
 // After the stem: the shared parts that go in front of a kernel.
 kernels! {
     /// Rows of a table, picked by index.
@@ -358,7 +387,7 @@ kernels! {
         ReadWrite "y" "[rows, n]",
     }
     /// Matrix product for many rows of x.
-    MatMul "matmul" { fours tiles;
+    MatMul "matmul" { fours tiles cooperative;
         Read "w" "[n, k]",
         Read "x" "[rows, k]",
         Read "b" "[n]",
@@ -470,9 +499,14 @@ impl Kernel {
         let weights: Vec<_> = if self.weights.is_some() { WeightFormat::ALL.map(Some).to_vec() } else { vec![None] };
         let reduce: Vec<_> = if self.reduce { Reduce::ALL.map(Some).to_vec() } else { vec![None] };
         let fusion: Vec<_> = if self.fusion { Fusion::ALL.map(Some).to_vec() } else { vec![None] };
-        let tiles: Vec<_> = if self.subgroup_text.is_some() { Tiles::ALL.map(Some).to_vec() } else { vec![None] };
         let mut all = Vec::new();
         for &weights in &weights {
+            // Those that come to themselves.
+            let mut tiles = Tiles::ALL.map(|tiles| self.tiles(weights, tiles).filter(|&same| same == tiles)).to_vec();
+            tiles.retain(Option::is_some);
+            if tiles.is_empty() {
+                tiles.push(None);
+            }
             for &reduce in &reduce {
                 for &fusion in &fusion {
                     all.extend(tiles.iter().map(|&tiles| Variant { weights, reduce, fusion, tiles }));
@@ -488,13 +522,23 @@ impl Kernel {
             weights: self.weights.map(|_| weights),
             reduce: self.reduce.then_some(reduce),
             fusion: self.fusion.then_some(fusion),
-            tiles: self.subgroup_text.map(|_| tiles),
+            tiles: self.tiles(self.weights.map(|_| weights), tiles),
         }
+    }
+
+    /// The form that there is where `tiles` is asked for.
+    fn tiles(&self, weights: Option<WeightFormat>, tiles: Tiles) -> Option<Tiles> {
+        let cooperates = self.cooperative_text.is_some() && weights.is_some_and(|format| format != WeightFormat::F32);
+        self.subgroup_text.map(|_| match tiles {
+            Tiles::Cooperative8 | Tiles::Cooperative16 if !cooperates => Tiles::Workgroup,
+            tiles => tiles,
+        })
     }
 
     /// The whole WGSL text of a variant: the shared parts it is made of, then the kernel's own file.
     pub fn source(&self, variant: Variant) -> String {
-        let mut text = String::new();
+        let (first, types) = variant.tiles.map_or_else(Default::default, Tiles::parts);
+        let mut text = first.to_owned();
         if self.math {
             text.push_str(include_str!("../wgsl/shared/math.wgsl"));
         }
@@ -508,10 +552,13 @@ impl Kernel {
         if let Some(fusion) = variant.fusion {
             text.push_str(&fusion.part());
         }
-        text.push_str(match variant.tiles {
-            Some(Tiles::Subgroup) => self.subgroup_text.unwrap_or(self.text),
-            _ => self.text,
-        });
+        text.push_str(&types);
+        let own = match variant.tiles {
+            Some(Tiles::Subgroup) => self.subgroup_text,
+            Some(Tiles::Cooperative8 | Tiles::Cooperative16) => self.cooperative_text,
+            Some(Tiles::Workgroup) | None => None,
+        };
+        text.push_str(own.unwrap_or(self.text));
         text
     }
 }
@@ -533,7 +580,7 @@ pub const MLSTM_MAX_DK: u32 = 128;
 /// The widest head that `attention` holds.
 pub const ATTENTION_MAX_DIM: u32 = 128;
 /// Fours of values that one workgroup of `copy` takes.
-pub const COPY_BLOCK4: u32 = 1024;
+pub const COPY_SLICE4: u32 = 1024;
 /// Lanes of a workgroup in all other forms.
 pub const WORKGROUP: u32 = 64;
 /// Lanes of a workgroup, and of the one subgroup in it, in the forms for [`Tiles::Subgroup`].

@@ -2,6 +2,7 @@
 
 mod common;
 
+use bolmo_shaders::Tiles;
 use bolmo_shaders::table::{self, Access};
 use naga::{AddressSpace, GlobalVariable, Module, ScalarKind, StorageAccess, TypeInner};
 
@@ -96,8 +97,8 @@ fn workgroups() {
         // A size that an override gives stands as 1 until the override is resolved.
         let lanes = match variant.tiles {
             _ if entry.workgroup_size_overrides.is_some() => 1,
-            Some(tiles) => tiles.lanes(),
-            None => table::WORKGROUP,
+            Some(Tiles::Subgroup) => table::SUBGROUP_LANES,
+            _ => table::WORKGROUP,
         };
         assert_eq!(entry.workgroup_size, [lanes, 1, 1], "{name}: workgroup");
         let memory: u32 = module
@@ -119,7 +120,7 @@ fn constants() {
             let expected = match constant.name.as_deref() {
                 Some("WORKGROUP") => table::WORKGROUP,
                 Some("CHUNK") => table::MLSTM_CHUNK,
-                Some("BLOCK4") => table::COPY_BLOCK4,
+                Some("SLICE4") => table::COPY_SLICE4,
                 Some("TILE") => table::MLSTM_CHUNK_OUT_TILE,
                 _ => continue,
             };

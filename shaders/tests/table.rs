@@ -31,6 +31,8 @@ fn each_shader_has_a_row() {
     assert_eq!(stems(&folder("wgsl"), "wgsl"), rows());
     let tiled = KERNELS.iter().filter(|kernel| kernel.subgroup_text.is_some()).map(|kernel| kernel.stem.to_owned());
     assert_eq!(stems(&folder("wgsl/subgroup"), "wgsl"), tiled.collect());
+    let cooperative = KERNELS.iter().filter(|kernel| kernel.cooperative_text.is_some());
+    assert_eq!(stems(&folder("wgsl/cooperative"), "wgsl"), cooperative.map(|kernel| kernel.stem.to_owned()).collect());
 }
 
 #[test]

@@ -2,22 +2,36 @@
 
 mod common;
 
+use bolmo_shaders::{Tiles, Variant};
 use naga::back::pipeline_constants::process_overrides;
 use naga::back::{glsl, hlsl, msl, spv};
 use naga::proc::BoundsCheckPolicies;
 use naga::valid::ModuleInfo;
 use naga::{Module, ShaderStage};
 
-/// Hands every variant, its overrides resolved to their defaults, to a back end.
-fn each(translate: impl Fn(&Module, &ModuleInfo, bool) -> Result<(), String>) {
-    for (kernel, variant, name) in common::variants() {
+/// Hands every variant that the language has words for, its overrides resolved to their defaults, to a back end.
+fn each(takes: impl Fn(Variant) -> bool, translate: impl Fn(&Module, &ModuleInfo, Variant) -> Result<(), String>) {
+    for (kernel, variant, name) in common::variants().filter(|&(_, variant, _)| takes(variant)) {
         let (module, info) = common::module(kernel, variant);
         let (module, info) =
             process_overrides(&module, &info, Some((ShaderStage::Compute, "main")), &Default::default())
                 .unwrap_or_else(|error| panic!("{name}: {error}"));
-        let subgroups = variant.subgroups();
-        translate(&module, &info, subgroups).unwrap_or_else(|error| panic!("{name}: {error}"));
+        translate(&module, &info, variant).unwrap_or_else(|error| panic!("{name}: {error}"));
     }
+}
+
+/// HLSL and GLSL have no cooperative matrices, nor do the adapters behind them offer any.
+fn without_matrices(variant: Variant) -> bool {
+    !variant.cooperative()
+}
+
+fn all(_: Variant) -> bool {
+    true
+}
+
+/// Metal's matrices are 8 x 8.
+fn small_matrices(variant: Variant) -> bool {
+    variant.tiles != Some(Tiles::Cooperative16)
 }
 
 #[test]
@@ -29,6 +43,7 @@ fn overrides_can_be_set() {
         let expected = match kernel.stem {
             "matvec" => vec!["ROWS", "TEAM_ROWS"],
             "mlstm_cell" => vec!["LANES"],
+            "matmul" if variant.cooperative() => vec!["LANES"],
             _ => vec![],
         };
         assert_eq!(names, expected, "{name}");
@@ -40,9 +55,9 @@ fn overrides_can_be_set() {
 
 #[test]
 fn spir_v() {
-    each(|module, info, subgroups| {
+    each(all, |module, info, variant| {
         // Subgroup operations came with 1.3, that is, with Vulkan 1.1.
-        let lang_version = if subgroups { (1, 3) } else { (1, 0) };
+        let lang_version = if variant.subgroups() { (1, 3) } else { (1, 0) };
         let options = spv::Options { lang_version, ..Default::default() };
         let entry = spv::PipelineOptions { shader_stage: ShaderStage::Compute, entry_point: "main".to_owned() };
         let words = spv::write_vec(module, info, &options, Some(&entry)).map_err(|error| error.to_string())?;
@@ -53,8 +68,12 @@ fn spir_v() {
 
 #[test]
 fn metal() {
-    each(|module, info, subgroups| {
-        let lang_version = if subgroups { (2, 1) } else { (2, 0) };
+    each(small_matrices, |module, info, variant| {
+        let lang_version = match (variant.cooperative(), variant.subgroups()) {
+            (true, _) => (2, 3),
+            (_, true) => (2, 1),
+            _ => (2, 0),
+        };
         let options = msl::Options { lang_version, ..Default::default() };
         let (text, found) = msl::write_string(module, info, &options, &msl::PipelineOptions::default())
             .map_err(|error| error.to_string())?;
@@ -66,9 +85,9 @@ fn metal() {
 #[test]
 fn hlsl() {
     use hlsl::ShaderModel::{V5_1, V6_0, V6_6};
-    each(|module, info, subgroups| {
+    each(without_matrices, |module, info, variant| {
         // 5.1 is what the compiler that Windows comes with takes; wave operations need 6.0.
-        let models = if subgroups { [V6_0, V6_6] } else { [V5_1, V6_0] };
+        let models = if variant.subgroups() { [V6_0, V6_6] } else { [V5_1, V6_0] };
         for shader_model in models {
             let options = hlsl::Options { shader_model, ..Default::default() };
             let mut text = String::new();
@@ -88,7 +107,7 @@ fn hlsl() {
 
 #[test]
 fn glsl() {
-    each(|module, info, subgroups| {
+    each(without_matrices, |module, info, variant| {
         for version in [glsl::Version::new_gles(310), glsl::Version::Desktop(430)] {
             let options = glsl::Options { version, ..Default::default() };
             let entry = glsl::PipelineOptions {
@@ -101,7 +120,7 @@ fn glsl() {
                 .and_then(|mut writer| writer.write())
                 .map_err(|error| format!("{version}: {error}"))?;
             // Subgroups are an extension of GLSL: only the variants that say so may ask for it.
-            assert_eq!(text.contains("GL_KHR_shader_subgroup_arithmetic : require"), subgroups);
+            assert_eq!(text.contains("GL_KHR_shader_subgroup_arithmetic : require"), variant.subgroups());
         }
         Ok(())
     });

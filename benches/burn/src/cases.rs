@@ -1,6 +1,6 @@
 //! The cases: inputs, both sides, and the check that they compute the same.
 
-use bolmo_runtime::testing::{Repeated, run_kernel};
+use bolmo_runtime::testing::{Repeated, matmul_tile, run_kernel};
 use bolmo_runtime::{Engine, WeightFormat, block_on};
 use bolmo_shaders::params::{Attention, MatMul, MatVec, Params, RmsNorm, SiluMul};
 use bolmo_shaders::{Fusion, KernelId};
@@ -166,7 +166,7 @@ fn matmul<'a>(engine: &'a Engine, device: &'a Device) -> Result<Case<'a>, String
         y_stride: n as u32,
         ..MatMul::default()
     };
-    let [tile_columns, tile_rows] = engine.capabilities().tiles.matmul();
+    let [tile_columns, tile_rows] = matmul_tile(engine, WeightFormat::F32);
     let grid = [n.div_ceil(tile_columns), rows.div_ceil(tile_rows), 1];
     let bindings: [&[f32]; 4] = [&w, &x, &[0.0; 4], &vec![0.0; rows * n]];
     let (result, side) = ours(engine, KernelId::MatMul, params, &bindings, grid, rows * n)?;

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bolmo_shaders::params;
-use bolmo_shaders::table::COPY_BLOCK4;
+use bolmo_shaders::table::COPY_SLICE4;
 use bolmo_shaders::{KernelId, WeightFormat};
 
 use crate::config::Config;
@@ -171,7 +171,7 @@ impl Pair {
     fn copy(&self, recorder: &mut Recorder, back: bool) -> Result<()> {
         let (from, to) = if back { (&self.b, &self.a) } else { (&self.a, &self.b) };
         let count4 = from.size() / 16;
-        let grid = [(count4 as usize).div_ceil(COPY_BLOCK4 as usize), 1, 1];
+        let grid = [(count4 as usize).div_ceil(COPY_SLICE4 as usize), 1, 1];
         recorder.dispatch(KernelId::Copy, WeightFormat::F32, &params::Copy { count4: count4 as u32 }, &[from, to], grid)
     }
 }

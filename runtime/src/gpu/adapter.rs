@@ -51,8 +51,12 @@ pub struct AdapterInfo {
     pub subgroup_sizes: Option<(u32, u32)>,
     /// Whether shaders may compute in f16.
     pub shader_f16: bool,
+    /// Lanes of the largest workgroup.
+    pub workgroup_lanes: u32,
     /// Whether the adapter offers cooperative matrices.
     pub cooperative_matrix: bool,
+    /// Sides of those that are square, f16 times f16 into f32.
+    pub cooperative_sides: Vec<u32>,
     /// Whether GPU time stamps can be taken.
     pub timestamps: bool,
     /// What the adapter lacks, if it cannot be used.
@@ -159,12 +163,21 @@ fn describe(index: usize, adapter: &wgpu::Adapter) -> AdapterInfo {
             .contains(wgpu::Features::SUBGROUP)
             .then_some((info.subgroup_min_size, info.subgroup_max_size)),
         shader_f16: features.contains(wgpu::Features::SHADER_F16),
+        workgroup_lanes: limits.max_compute_invocations_per_workgroup,
+        cooperative_sides: cooperative_sides(adapter),
         cooperative_matrix: features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX),
         timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
         unusable,
         chosen: false,
         reason: String::new(),
     }
+}
+
+fn cooperative_sides(adapter: &wgpu::Adapter) -> Vec<u32> {
+    use wgpu::CooperativeScalarType::{F16, F32};
+    let offered = adapter.cooperative_matrix_properties();
+    let square = offered.iter().filter(|p| p.m_size == p.n_size && p.n_size == p.k_size);
+    square.filter(|p| (p.ab_type, p.cr_type) == (F16, F32)).map(|p| p.m_size).collect()
 }
 
 fn rank(info: &AdapterInfo) -> u32 {
@@ -240,7 +253,9 @@ mod tests {
             workgroup_bytes: 16384,
             subgroup_sizes: None,
             shader_f16: false,
+            workgroup_lanes: 256,
             cooperative_matrix: false,
+            cooperative_sides: Vec::new(),
             timestamps: false,
             unusable: unusable.map(str::to_owned),
             chosen: false,

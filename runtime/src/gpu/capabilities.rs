@@ -20,10 +20,14 @@ pub struct Capabilities {
     pub matvec_team_rows: u32,
     /// Up to this width of x a norm in front of a `matvec` is part of it: every team goes over x once more, instead of one more dispatch.
     pub fused_norm_width: usize,
+    /// Lanes of a subgroup, where all have as many: what cooperative matrices are made for.
+    pub subgroup_lanes: Option<u32>,
     /// Lanes of a workgroup of `mlstm_cell`.
     pub cell_lanes: u32,
-    /// Up to this many rows a product is a `matvec` and the mLSTM recurrent; above, `matmul` and chunkwise.
+    /// Up to this many rows a product is a `matvec`; above, `matmul`.
     pub few_rows: usize,
+    /// Up to this many rows the mLSTM is recurrent; above, chunkwise.
+    pub recurrent_rows: usize,
     /// Bytes of a prompt that one submission handles at most.
     pub prefill_bytes: usize,
     /// Products of two numbers that one submission of a prompt's bytes makes at most, roughly.
@@ -50,18 +54,23 @@ impl Capabilities {
             _ if subgroups.is_some() => Reduce::Subgroup,
             _ => Reduce::Workgroup,
         };
-        // Tiles of a subgroup suit CPUs, where barriers and workgroup memory are dear, and are written for one size of subgroups.
-        let tiles = match options.tiles {
-            Some(Tiles::Workgroup) => Tiles::Workgroup,
-            asked
-                if reduce == Reduce::Subgroup
-                    && subgroups == Some((SUBGROUP_LANES, SUBGROUP_LANES))
-                    && (asked.is_some() || adapter.is_software()) =>
-            {
-                Tiles::Subgroup
+        let subgroup_lanes =
+            subgroups.filter(|(min, max)| min == max && reduce == Reduce::Subgroup).map(|(min, _)| min);
+        let possible = |tiles: Tiles| match tiles.cooperative_side() {
+            // four subgroups to a workgroup
+            Some(side) => {
+                adapter.shader_f16
+                    && adapter.cooperative_sides.contains(&side)
+                    && subgroup_lanes.is_some_and(|lanes| 4 * lanes <= adapter.workgroup_lanes)
             }
-            _ => Tiles::Workgroup,
+            None => tiles == Tiles::Workgroup || subgroup_lanes == Some(SUBGROUP_LANES),
         };
+        // Tiles of a subgroup suit CPUs, where barriers and workgroup memory are dear, and are written for one size of subgroups. CPUs
+        // that offer cooperative matrices have no units for them.
+        let best: &[Tiles] =
+            if adapter.is_software() { &[Tiles::Subgroup] } else { &[Tiles::Cooperative16, Tiles::Cooperative8] };
+        let wanted = options.tiles.as_ref().map_or(best, std::slice::from_ref);
+        let tiles = wanted.iter().copied().find(|&tiles| possible(tiles)).unwrap_or(Tiles::Workgroup);
         let matvec_team_rows = if adapter.is_software() { 8 } else { 4 };
         let matvec_rows = match (reduce, subgroups) {
             // as many for each subgroup of a workgroup
@@ -70,8 +79,14 @@ impl Capabilities {
             }
             _ => 8 * matvec_team_rows,
         };
-        // On a CPU a matvec reads the weights from its caches again for every row, and beats the tiles of matmul for longer.
-        let few_rows = if adapter.is_software() { 24 } else { 8 };
+        // On a CPU a matvec reads the weights from its caches again for every row, and beats tiles in workgroup memory for long. Tiles of a
+        // subgroup take 32 rows in the time of two to six.
+        let few_rows = match tiles {
+            Tiles::Subgroup => 4,
+            _ if adapter.is_software() => 24,
+            Tiles::Workgroup | Tiles::Cooperative8 | Tiles::Cooperative16 => 8,
+        };
+        let recurrent_rows = if adapter.is_software() { 24 } else { 8 };
         // Small models on a CPU stay below 100 ms a submission, so that a cancel is quick. Attention is made of loads, which software
         // adapters do lane by lane.
         let (prefill_bytes, prefill_products, attention_cost) =
@@ -79,6 +94,7 @@ impl Capabilities {
         Self {
             reduce,
             tiles,
+            subgroup_lanes,
             matvec_rows,
             matvec_team_rows,
             // On a CPU a dispatch costs about as much as a matrix of 50 000 weights, and the scales of a norm are loads like those.
@@ -86,6 +102,7 @@ impl Capabilities {
             // Large devices have few heads to go round and much to wait for: more lanes share a head's state.
             cell_lanes: if adapter.is_software() { 64 } else { 256 },
             few_rows: options.few_rows.unwrap_or(few_rows),
+            recurrent_rows: options.few_rows.unwrap_or(recurrent_rows),
             prefill_bytes: options.prefill_bytes.unwrap_or(prefill_bytes).clamp(1, 4096),
             prefill_products,
             decode_steps: options.decode_steps.unwrap_or(16),

@@ -7,6 +7,7 @@ use bolmo_shaders::{Fusion, KernelId, Reduce, Tiles, Variant, WeightFormat};
 use super::adapter::{self, AdapterChoice, AdapterInfo};
 use super::capabilities::Capabilities;
 use super::pipelines::Pipelines;
+use super::self_test;
 use super::usage::{Counters, DeviceMemory, Usage};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -20,7 +21,8 @@ pub struct EngineOptions {
     pub max_binding_bytes: Option<u64>,
     /// Use another way of adding up than the adapter's best; only [`Reduce::Workgroup`] is possible everywhere.
     pub reduce: Option<Reduce>,
-    /// Let others work together on a tile than is best for the adapter; only [`Tiles::Workgroup`] is possible everywhere.
+    /// Let others work together on a tile than is best for the adapter. [`Tiles::Workgroup`] is possible everywhere; it is also what is
+    /// used where the adapter cannot do what is asked for, or fails its test.
     pub tiles: Option<Tiles>,
     /// Up to how many rows a product is computed row by row, and the mLSTM recurrently.
     pub few_rows: Option<usize>,
@@ -45,7 +47,23 @@ impl Engine {
     /// # Errors
     /// `NotFound` if no adapter fits, `Unsupported` if it refuses the limits, `OutOfMemory`.
     pub async fn open(options: &EngineOptions) -> Result<Self> {
-        Ok(Self { gpu: Arc::new(Gpu::open(options).await?) })
+        Self::open_tested(options, self_test::run).await
+    }
+
+    /// As [`Self::open`]; where lanes work together on tiles in a way that `test` refuses, the device is opened again to use workgroup
+    /// memory instead. A test that loses the device refuses too.
+    pub(crate) async fn open_tested(
+        options: &EngineOptions,
+        test: impl AsyncFnOnce(&Engine) -> Result<()>,
+    ) -> Result<Self> {
+        let engine = Self { gpu: Arc::new(Gpu::open(options).await?) };
+        if engine.capabilities().tiles == Tiles::Workgroup {
+            return Ok(engine);
+        }
+        let Err(error) = test(&engine).await else { return Ok(engine) };
+        log::warn!("{}: {:?} is not used: {error}", engine.adapter().name, engine.capabilities().tiles);
+        let options = EngineOptions { tiles: Some(Tiles::Workgroup), ..options.clone() };
+        Ok(Self { gpu: Arc::new(Gpu::open(&options).await?) })
     }
 
     /// The adapter in use.
@@ -148,6 +166,14 @@ impl Gpu {
         if capabilities.reduce == Reduce::Subgroup {
             features |= wgpu::Features::SUBGROUP;
         }
+        let cooperates = capabilities.tiles.cooperative_side().is_some();
+        let mut experimental = wgpu::ExperimentalFeatures::disabled();
+        if cooperates {
+            features |= wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX | wgpu::Features::SHADER_F16;
+            // SAFETY: what is asked of the caller is to accept that the feature may have faults. It is used by one kernel, which is tested
+            // on the device before anything relies on it (`gpu/self_test.rs`).
+            experimental = unsafe { wgpu::ExperimentalFeatures::enabled() };
+        }
         let keeps_kernels =
             options.kernel_cache.is_some() && adapter.features().contains(wgpu::Features::PIPELINE_CACHE);
         if keeps_kernels {
@@ -158,7 +184,7 @@ impl Gpu {
                 label: Some("bolmo"),
                 required_features: features,
                 required_limits: limits.clone(),
-                experimental_features: wgpu::ExperimentalFeatures::disabled(),
+                experimental_features: experimental,
                 memory_hints: wgpu::MemoryHints::Performance,
                 trace: wgpu::Trace::Off,
             })
@@ -204,6 +230,11 @@ impl Gpu {
     /// The variant of a kernel for this adapter.
     pub(super) fn variant(&self, kernel: KernelId, format: WeightFormat, fusion: Fusion) -> Variant {
         kernel.kernel().variant(format, self.capabilities.reduce, fusion, self.capabilities.tiles)
+    }
+
+    /// Rows of W and rows of x that one workgroup of `matmul` multiplies, where W is in `format`.
+    pub(crate) fn matmul_tile(&self, format: WeightFormat) -> [usize; 2] {
+        self.variant(KernelId::MatMul, format, Fusion::default()).tiles.unwrap_or(Tiles::Workgroup).matmul()
     }
 
     /// Keeps what was compiled for the next start, if there is a place for it.

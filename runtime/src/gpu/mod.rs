@@ -11,6 +11,7 @@ mod device;
 mod memory;
 mod pipelines;
 mod recorder;
+mod self_test;
 mod usage;
 #[cfg(not(target_family = "wasm"))]
 mod warm;

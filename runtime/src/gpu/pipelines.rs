@@ -21,6 +21,7 @@ pub(super) struct Pipelines {
     matvec_rows: u32,
     matvec_team_rows: u32,
     cell_lanes: u32,
+    cooperative_lanes: u32,
     #[cfg(not(target_family = "wasm"))]
     disk: Option<super::cache::DiskCache>,
     made: Mutex<HashMap<(KernelId, Variant), Pipeline>>,
@@ -34,6 +35,7 @@ impl Pipelines {
             matvec_rows,
             matvec_team_rows,
             cell_lanes,
+            cooperative_lanes: 4 * capabilities.subgroup_lanes.unwrap_or_default(),
             #[cfg(not(target_family = "wasm"))]
             disk: None,
             made: Mutex::default(),
@@ -112,6 +114,7 @@ impl Pipelines {
             KernelId::MatVec => {
                 &[("ROWS", f64::from(self.matvec_rows)), ("TEAM_ROWS", f64::from(self.matvec_team_rows))]
             }
+            KernelId::MatMul if variant.cooperative() => &[("LANES", f64::from(self.cooperative_lanes))],
             KernelId::MlstmCell => &[("LANES", f64::from(self.cell_lanes))],
             _ => &[],
         };

@@ -11,8 +11,10 @@ use crate::workspace::Workspace;
 
 /// Bytes of a stretch below which a matrix product would waste most of its tiles.
 const SHORTEST_STRETCH: u64 = 64;
-/// Patches of a stretch below which attention would do so: it reads keys and values once for so many queries.
-const FEWEST_PATCHES: u64 = 8;
+/// Patches of a stretch below which the products of the global blocks would do so.
+const FEWEST_PATCHES: u64 = 32;
+/// The same for attention, where that takes longer: it reads keys and values once for so many queries.
+const FEWEST_QUERIES: u64 = 16;
 
 /// What is to be kept of a forward pass, row by row and in order.
 pub(crate) struct Tap<'a> {
@@ -91,7 +93,9 @@ impl Session {
         let attention = attention.saturating_mul(capabilities.attention_cost).saturating_mul(patches);
         let attention = attention.saturating_mul(ids.min(2 * patches)) / ids.max(1);
         let weights = self.model.weights_per_row;
-        let shortest = if attention > weights { FEWEST_PATCHES * ids / patches.max(1) } else { SHORTEST_STRETCH };
+        let bytes_of = |rows: u64| rows * ids / patches.max(1);
+        let shortest =
+            if attention > weights { bytes_of(FEWEST_QUERIES) } else { SHORTEST_STRETCH.max(bytes_of(FEWEST_PATCHES)) };
         let bytes = capabilities.prefill_products / weights.saturating_add(attention).max(1);
         usize::try_from(bytes.max(shortest)).unwrap_or(usize::MAX).min(capacity).max(1)
     }

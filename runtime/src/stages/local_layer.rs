@@ -54,7 +54,7 @@ pub(super) fn local_layer(cx: &mut Context<'_>, w: &LocalLayer, i: usize, over: 
 
     let norm = Norm { scale: &w.pre_xlstm_norm, eps };
     cx.norm_linear(norm, &w.projections, x, Rows::new(&ws.projections, ws.local_width, 0), bytes)?;
-    let few = bytes <= cx.recorder.gpu().capabilities.few_rows;
+    let few = bytes <= cx.recorder.gpu().capabilities.recurrent_rows;
     match over {
         Over::Lanes(lanes) => {
             for (row, lane) in lanes.iter().enumerate() {
@@ -122,7 +122,7 @@ fn mlstm(cx: &mut Context<'_>, state: &LayerState, bytes: usize) -> Result<()> {
     let groups = |n: usize| n.div_ceil(WORKGROUP as usize);
     cx.recorder.dispatch(KernelId::MlstmGates, plain, &gates, &slices, [groups(heads), 1, 1])?;
 
-    if bytes <= cx.recorder.gpu().capabilities.few_rows {
+    if bytes <= cx.recorder.gpu().capabilities.recurrent_rows {
         let params =
             MlstmStep { rows, heads: heads_u, dk: dk_u, dv: dv_u, stride, q_offset, k_offset, v_offset, scale };
         let slices = [&ws.projections, &ws.gates, &state.c, &ws.cell];

@@ -116,7 +116,7 @@ impl Context<'_> {
     }
 
     fn matmul(&mut self, w: &Matrix, x: Rows<'_>, y: Rows<'_>, rows: usize, add: bool) -> Result<()> {
-        let [tile_columns, tile_rows] = self.recorder.gpu().capabilities.tiles.matmul();
+        let [tile_columns, tile_rows] = self.recorder.gpu().matmul_tile(w.format);
         for piece in &w.pieces {
             let slices = [&piece.weights, x.slice, piece.bias.as_ref().unwrap_or(&piece.weights), y.slice];
             let params = MatMul {

@@ -10,8 +10,8 @@ pub fn variants() -> impl Iterator<Item = (&'static Kernel, Variant, String)> {
     })
 }
 
-/// Parses and validates a variant with the capabilities that it says it needs and no others: subgroup operations, and
-/// unpacking f16 to f32, which is in core WebGPU and is missing only from some OpenGL adapters (`SHADER_F16_IN_F32` of wgpu).
+/// Parses and validates a variant with the capabilities that it says it needs and no others: subgroup operations,
+/// cooperative matrices with f16, and unpacking f16 to f32, which is in core WebGPU and is missing only from some OpenGL adapters (`SHADER_F16_IN_F32` of wgpu).
 pub fn module(kernel: &Kernel, variant: Variant) -> (naga::Module, ModuleInfo) {
     let text = kernel.source(variant);
     let module = naga::front::wgsl::parse_str(&text)
@@ -22,6 +22,8 @@ pub fn module(kernel: &Kernel, variant: Variant) -> (naga::Module, ModuleInfo) {
         Capabilities::SHADER_FLOAT16_IN_FLOAT32,
         variant.weights.is_some_and(|format| format != WeightFormat::F32),
     );
+    let cooperative = Capabilities::SHADER_FLOAT16 | Capabilities::COOPERATIVE_MATRIX;
+    capabilities.set(cooperative, variant.cooperative());
     let info = Validator::new(ValidationFlags::all(), capabilities)
         .validate(&module)
         .unwrap_or_else(|error| panic!("{} ({variant}): {}", kernel.stem, error.emit_to_string(&text)));

@@ -33,7 +33,8 @@ fn engines() -> &'static [Engine] {
     static ENGINES: OnceLock<Vec<Engine>> = OnceLock::new();
     ENGINES.get_or_init(|| {
         let mut engines: Vec<Engine> = Vec::new();
-        for (reduce, tiles) in [(None, None), (None, Some(Tiles::Workgroup)), (Some(Reduce::Workgroup), None)] {
+        let ways = Tiles::ALL.map(|tiles| (None, Some(tiles)));
+        for (reduce, tiles) in [(None, None)].into_iter().chain(ways).chain([(Some(Reduce::Workgroup), None)]) {
             let mut options = engine_options();
             (options.reduce, options.tiles) = (reduce, tiles);
             let engine = block_on(Engine::open(&options)).expect("an adapter");

@@ -1,10 +1,12 @@
 //! Kernels over rows: look-ups, norms, products and the gated product.
 
 use bolmo_runtime::Engine;
+use bolmo_runtime::testing::matmul_tile;
 use bolmo_shaders::cpu::Matrix;
 use bolmo_shaders::params::{Copy, GatherRows, MatMul, MatVec, RmsNorm, SiluMul};
-use bolmo_shaders::table::{COPY_BLOCK4, WORKGROUP};
+use bolmo_shaders::table::{COPY_SLICE4, WORKGROUP};
 use bolmo_shaders::{Fusion, KernelId, WeightFormat, cpu};
+use half::f16;
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::TestCaseResult;
@@ -245,7 +247,7 @@ fn linear_form(worst: &Worst, case: &Linear, form: (&Engine, WeightFormat), fusi
             let &MatVec { n, k4, x_offset4, x_stride4, y_offset, y_stride, add, bias, .. } = &p;
             let p = MatMul { rows: rows as u32, n, k4, x_offset4, x_stride4, y_offset, y_stride, add, bias };
             let bindings = w.with_scales(form.1, &[w.bytes(form.1), bytes(&x), bytes(&b), bytes(&y)]);
-            let [tile_columns, tile_rows] = form.0.capabilities().tiles.matmul();
+            let [tile_columns, tile_rows] = matmul_tile(form.0, form.1);
             let grid = [(n as usize).div_ceil(tile_columns), rows.div_ceil(tile_rows), 1];
             run(form, KernelId::MatMul, &p, &bindings, grid)?
         }
@@ -256,9 +258,17 @@ fn linear_form(worst: &Worst, case: &Linear, form: (&Engine, WeightFormat), fusi
             run_fused((form.0, form.1, fusion), KernelId::MatVec, &p, &bindings, [rows, groups, 1])?
         }
     };
+    // Cooperative matrices are of f16: what goes in is rounded, what comes out is the product of that.
+    let rounds =
+        fusion.is_none() && form.1 != WeightFormat::F32 && form.0.capabilities().tiles.cooperative_side().is_some();
+    let narrow = |v: f32| if rounds && !v.is_nan() { f16::from_f32(v).to_f32() } else { v };
+    let x: Vec<f32> = x.into_iter().map(narrow).collect();
+    let narrowed: Vec<f32> =
+        if rounds { (0..n * 4 * k4).map(|i| narrow(w.matrix(form.1).get(i))).collect() } else { vec![] };
+    let matrix = || if rounds { Matrix::F32(&narrowed) } else { w.matrix(form.1) };
     let fusion = fusion.unwrap_or_default();
     let mut twin = y.clone();
-    cpu::matvec(&p, fusion, rows as u32, w.matrix(form.1), &x, &b, &scale, &mut twin);
+    cpu::matvec(&p, fusion, rows as u32, matrix(), &x, &b, &scale, &mut twin);
     // Absolute values of what a product adds up, by row of W.
     let sums_of = |p: &MatVec, y: &mut [f32]| {
         let weights = w.magnitudes(form.1);
@@ -357,7 +367,7 @@ fn silu_mul_case(worst: &Worst, case: &Gated) -> TestCaseResult {
 }
 
 pub fn copy() {
-    let block = COPY_BLOCK4 as usize;
+    let block = COPY_SLICE4 as usize;
     let all = edges(129).chain([block - 1, block, block + 1, 3 * block]).map(|count4| (count4, 3));
     let drawn = (1..4 * block, any::<u64>());
     hold(KernelId::Copy, all.collect::<Vec<_>>(), drawn, |worst, &(count4, seed)| {
