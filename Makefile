@@ -15,7 +15,7 @@ prompt := class Reader:
 options := --temperature 0.3 --repetition-penalty 1.1 --seed 2 --max-bytes 400
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench benchmarks bench-burn build lint docs install uninstall test-package test-c test-threads header picture wasm clean
+.PHONY: help demo test bench benchmarks bench-burn build lint docs install uninstall test-package test-c test-threads test-tint test-cooperative header picture wasm clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -30,6 +30,7 @@ test: ## Set up, check style, run every test
 	@$(timed) "style and lints" $(MAKE) --no-print-directory lint
 	@$(timed) "building the tests" $(CARGO) test --workspace --no-run
 	@scripts/setup.sh adapter $(target)/debug/bolmo
+	@$(MAKE) --no-print-directory test-tint
 	@$(timed) "unit tests" env BOLMO_FUZZ_SECONDS=$(FUZZ_SECONDS) \
 		$(CARGO) test --workspace --lib --bins -- --test-threads=3
 	@$(timed) "tests on the adapter" $(CARGO) test --workspace --test '*'
@@ -73,6 +74,16 @@ test-c: ## Run the C tests of the ABI against what test-package has installed
 test-threads: ## Run the C tests with threads under ThreadSanitizer; takes minutes to build
 	@scripts/setup.sh c
 	@$(timed) "threads under ThreadSanitizer" scripts/test-threads.sh
+
+test-tint: ## Compile every kernel that browsers can run with Tint, the compiler of Chromium
+	@scripts/setup.sh nodejs
+	@$(timed) "kernels through Tint" scripts/test-tint.sh $(target)/tint
+
+test-cooperative: ## Test cooperative matrices on a newer software driver, which it fetches (Debian only)
+	@scripts/newer-mesa.sh $(target)/newer-mesa
+	@$(timed) "cooperative matrices on a newer driver" env BOLMO_TILES=cooperative8 $(CARGO) test --workspace \
+		--config 'target."cfg(all())".runner="$(abspath $(target))/newer-mesa/run"' \
+		--test kernels --test self_test -- matmul what_fails models_through
 
 header: ## Make ffi/include/bolmo.h from the sources, and record the ABI in ffi/abi.txt
 	BOLMO_UPDATE=1 $(CARGO) test --workspace --test header

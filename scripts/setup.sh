@@ -3,6 +3,7 @@
 #
 #   scripts/setup.sh toolchain       a C linker and Rust, for `make demo` and `make build`
 #   scripts/setup.sh lint            rustfmt and clippy as well, for `make test`
+#   scripts/setup.sh nodejs          Node.js and npm, for tests that concern browsers
 #   scripts/setup.sh docs            Doxygen, for `make docs`
 #   scripts/setup.sh c               C and C++ compilers, CMake and what else tests of the C library need
 #   scripts/setup.sh adapter BOLMO   a driver for some GPU adapter; BOLMO is the built command, which is asked for adapters
@@ -71,6 +72,10 @@ docs() {
     has doxygen || install "there is no doxygen" doxygen
 }
 
+nodejs() {
+    { has node && has npm; } || install "there is no Node.js" nodejs npm
+}
+
 c() {
     toolchain
     # The program that is looked for, and the package that has it.
@@ -101,10 +106,10 @@ adapter() {
 }
 
 case "${1-}:$#" in
-toolchain:1 | lint:1 | docs:1 | c:1) "$1" ;;
+toolchain:1 | lint:1 | nodejs:1 | docs:1 | c:1) "$1" ;;
 adapter:2) adapter "$2" ;;
 *)
-    sed -n '2,8s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,9s/^# \{0,1\}//p' "$0" >&2
     exit 2
     ;;
 esac

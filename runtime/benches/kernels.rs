@@ -74,13 +74,7 @@ fn noise(bytes: usize) -> Vec<u8> {
 
 fn main() {
     let mut options = EngineOptions::default();
-    options.tiles = match std::env::var("BOLMO_TILES").as_deref() {
-        Ok("workgroup") => Some(Tiles::Workgroup),
-        Ok("subgroup") => Some(Tiles::Subgroup),
-        Ok("cooperative8") => Some(Tiles::Cooperative8),
-        Ok("cooperative16") => Some(Tiles::Cooperative16),
-        _ => None,
-    };
+    options.tiles = std::env::var("BOLMO_TILES").ok().and_then(|name| Tiles::from_name(&name));
     options.adapter = AdapterChoice::parse(&std::env::var("BOLMO_ADAPTER").unwrap_or_default());
     let engine = block_on(Engine::open(&options)).expect("an adapter");
     let tiles = engine.capabilities().tiles;

@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, Mutex};
 
+use bolmo_shaders::WeightFormat;
+
 use crate::checkpoint::Checkpoint;
 use crate::config::{Config, RopeScaling};
 use crate::error::{Error, ErrorKind, Result};
@@ -87,7 +89,11 @@ impl Model {
             }
         };
         let gpu = &engine.gpu;
-        check_memory(gpu, device_bytes(&config, formats))?;
+        Workspace::fitting(gpu, &config, 1)?;
+        if let Some(available) = gpu.adapter.is_software().then(available_memory).flatten() {
+            let stored = checkpoint.formats().is_some();
+            check_memory(&config, formats, stored, available).map_err(|e| e.context(&gpu.adapter.name))?;
+        }
         // Kernels are compiled while weights are on their way.
         #[cfg(not(target_family = "wasm"))]
         let warming =
@@ -205,22 +211,23 @@ pub fn device_bytes(config: &Config, formats: impl Into<Formats>) -> u64 {
     expected_tensors(config).iter().map(|tensor| formats.tensor_bytes(tensor)).sum()
 }
 
-/// Refuses a load that cannot end well: software adapters take host memory, and systems kill who takes too much of it.
-fn check_memory(gpu: &Gpu, needed: u64) -> Result<()> {
-    let Some(available) = gpu.adapter.is_software().then(available_memory).flatten() else {
+/// Refuses a load that cannot end well, and says what would fit: software adapters take host memory, and systems kill who takes too
+/// much of it. `stored`: the formats are the checkpoint's own, and not to be chosen here.
+fn check_memory(config: &Config, formats: Formats, stored: bool, available: u64) -> Result<()> {
+    let needed = device_bytes(config, formats);
+    if needed <= available {
         return Ok(());
-    };
-    if needed > available {
-        return Err(Error::new(
-            ErrorKind::OutOfMemory,
-            format!(
-                "the weights need {needed} bytes, {available} are free, and adapter {} computes in main memory; \
-                 use a smaller model or --quantize f16",
-                gpu.adapter.name
-            ),
-        ));
     }
-    Ok(())
+    let smaller = WeightFormat::ALL.map(|format| (format.name(), device_bytes(config, format)));
+    let advice = match smaller.iter().find(|(_, bytes)| *bytes <= available) {
+        Some((name, bytes)) if stored => format!("quantise the original as {name} ({bytes} bytes; bolmo quantize)"),
+        Some((name, bytes)) => format!("use --quantize {name} ({bytes} bytes)"),
+        None => format!("use a smaller model: even in q4 this one needs {} bytes", smaller.map(|(_, b)| b)[3]),
+    };
+    let message = format!(
+        "the weights need {needed} bytes, {available} are free, and the adapter computes in main memory; {advice}"
+    );
+    Err(Error::new(ErrorKind::OutOfMemory, message))
 }
 
 /// Bytes of main memory that can be had without swapping, where the system tells.
@@ -229,4 +236,30 @@ fn available_memory() -> Option<u64> {
     let line = text.lines().find_map(|l| l.strip_prefix("MemAvailable:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::init::Preset;
+
+    #[test]
+    fn the_format_that_would_fit() {
+        let config = Preset::Mid.config();
+        let bytes = |format| device_bytes(&config, format);
+        let refused = |formats: WeightFormat, stored, available| {
+            check_memory(&config, formats.into(), stored, available).map_err(|e| e.message().to_owned())
+        };
+        assert_eq!(refused(WeightFormat::F32, false, bytes(WeightFormat::F32)), Ok(()));
+        let message = refused(WeightFormat::F32, false, bytes(WeightFormat::F16)).unwrap_err();
+        assert!(message.contains("--quantize f16"), "{message}");
+        let message = refused(WeightFormat::F32, false, bytes(WeightFormat::F16) - 1).unwrap_err();
+        assert!(message.contains("--quantize q8"), "{message}");
+        let message = refused(WeightFormat::F16, false, bytes(WeightFormat::Q4)).unwrap_err();
+        assert!(message.contains("--quantize q4"), "{message}");
+        let message = refused(WeightFormat::Q8, true, bytes(WeightFormat::Q4)).unwrap_err();
+        assert!(message.contains("bolmo quantize"), "{message}");
+        let message = refused(WeightFormat::Q4, false, 1000).unwrap_err();
+        assert!(message.contains("a smaller model"), "{message}");
+    }
 }

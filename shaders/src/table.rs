@@ -119,6 +119,9 @@ impl Fusion {
 /// How the lanes of a workgroup add up. Each way has a `shared/reduce_*.wgsl`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Reduce {
+    /// With subgroup operations, in a workgroup that is one subgroup of [`SUBGROUP_LANES`] lanes: nothing waits at a barrier. Wrong on any other
+    /// size of subgroups. Kernels whose workgroups hold several teams have the form for [`Reduce::Subgroup`] in its place.
+    OneSubgroup,
     /// With subgroup operations, whatever the subgroup's size.
     Subgroup,
     /// Through workgroup memory alone; every adapter can.
@@ -127,17 +130,32 @@ pub enum Reduce {
 
 impl Reduce {
     /// Every way.
-    pub const ALL: [Reduce; 2] = [Reduce::Subgroup, Reduce::Workgroup];
+    pub const ALL: [Reduce; 3] = [Reduce::OneSubgroup, Reduce::Subgroup, Reduce::Workgroup];
 
     const fn name(self) -> &'static str {
         match self {
+            Reduce::OneSubgroup => "one_subgroup",
             Reduce::Subgroup => "subgroup",
             Reduce::Workgroup => "workgroup",
         }
     }
 
+    /// Lanes of a workgroup.
+    pub const fn lanes(self) -> u32 {
+        match self {
+            Reduce::OneSubgroup => SUBGROUP_LANES,
+            Reduce::Subgroup | Reduce::Workgroup => WORKGROUP,
+        }
+    }
+
+    /// Whether it takes subgroup operations.
+    pub const fn subgroups(self) -> bool {
+        !matches!(self, Reduce::Workgroup)
+    }
+
     const fn part(self) -> &'static str {
         match self {
+            Reduce::OneSubgroup => include_str!("../wgsl/shared/reduce_one_subgroup.wgsl"),
             Reduce::Subgroup => include_str!("../wgsl/shared/reduce_subgroup.wgsl"),
             Reduce::Workgroup => include_str!("../wgsl/shared/reduce_workgroup.wgsl"),
         }
@@ -163,13 +181,19 @@ impl Tiles {
     /// Every way.
     pub const ALL: [Tiles; 4] = [Tiles::Subgroup, Tiles::Workgroup, Tiles::Cooperative8, Tiles::Cooperative16];
 
-    const fn name(self) -> &'static str {
+    /// The name that users type.
+    pub const fn name(self) -> &'static str {
         match self {
-            Tiles::Subgroup => "subgroup_tiles",
-            Tiles::Workgroup => "workgroup_tiles",
-            Tiles::Cooperative8 => "cooperative_8",
-            Tiles::Cooperative16 => "cooperative_16",
+            Tiles::Subgroup => "subgroup",
+            Tiles::Workgroup => "workgroup",
+            Tiles::Cooperative8 => "cooperative8",
+            Tiles::Cooperative16 => "cooperative16",
         }
+    }
+
+    /// The way that users call `name`.
+    pub fn from_name(name: &str) -> Option<Tiles> {
+        Tiles::ALL.into_iter().find(|tiles| tiles.name() == name)
     }
 
     /// Rows and columns of the cooperative matrices, if it is by those.
@@ -222,7 +246,7 @@ pub struct Variant {
 impl Variant {
     /// Whether the adapter must have subgroup operations.
     pub fn subgroups(&self) -> bool {
-        self.reduce == Some(Reduce::Subgroup) || self.tiles == Some(Tiles::Subgroup) || self.cooperative()
+        self.reduce.is_some_and(Reduce::subgroups) || self.tiles == Some(Tiles::Subgroup) || self.cooperative()
     }
 
     /// Whether the adapter must have cooperative matrices, and f16 in shaders.
@@ -234,10 +258,11 @@ impl Variant {
 impl std::fmt::Display for Variant {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let fusion = self.fusion.unwrap_or_default();
+        let tiles = self.tiles.map(|tiles| format!("{}_tiles", tiles.name()));
         let names = [
             self.weights.map(WeightFormat::name),
             self.reduce.map(Reduce::name),
-            self.tiles.map(Tiles::name),
+            tiles.as_deref(),
             fusion.norm.then_some("norm"),
             fusion.gated.then_some("gated"),
         ];
@@ -485,6 +510,12 @@ kernels! {
     }
 }
 
+/// The forms of a dimension that a kernel has itself: those that are what they come to. A kernel without the dimension has one form.
+fn own_forms<T: Copy + PartialEq, const N: usize>(all: [T; N], comes_to: impl Fn(T) -> Option<T>) -> Vec<Option<T>> {
+    let own: Vec<_> = all.into_iter().filter(|&form| comes_to(form) == Some(form)).map(Some).collect();
+    if own.is_empty() { vec![None] } else { own }
+}
+
 impl KernelId {
     /// The kernel's row.
     pub fn kernel(self) -> &'static Kernel {
@@ -497,16 +528,11 @@ impl Kernel {
     /// Every variant of the kernel.
     pub fn variants(&self) -> Vec<Variant> {
         let weights: Vec<_> = if self.weights.is_some() { WeightFormat::ALL.map(Some).to_vec() } else { vec![None] };
-        let reduce: Vec<_> = if self.reduce { Reduce::ALL.map(Some).to_vec() } else { vec![None] };
+        let reduce = own_forms(Reduce::ALL, |reduce| self.reduces(reduce));
         let fusion: Vec<_> = if self.fusion { Fusion::ALL.map(Some).to_vec() } else { vec![None] };
         let mut all = Vec::new();
         for &weights in &weights {
-            // Those that come to themselves.
-            let mut tiles = Tiles::ALL.map(|tiles| self.tiles(weights, tiles).filter(|&same| same == tiles)).to_vec();
-            tiles.retain(Option::is_some);
-            if tiles.is_empty() {
-                tiles.push(None);
-            }
+            let tiles = own_forms(Tiles::ALL, |tiles| self.tiles(weights, tiles));
             for &reduce in &reduce {
                 for &fusion in &fusion {
                     all.extend(tiles.iter().map(|&tiles| Variant { weights, reduce, fusion, tiles }));
@@ -516,14 +542,25 @@ impl Kernel {
         all
     }
 
+    /// Storage buffers of the variant that binds most of them.
+    pub fn most_storage_buffers(&self) -> usize {
+        self.bindings.len() + usize::from(self.guard) + usize::from(self.weights.is_some())
+    }
+
     /// The variant of this kernel that a caller's choices come to: dimensions that the kernel lacks are dropped.
     pub fn variant(&self, weights: WeightFormat, reduce: Reduce, fusion: Fusion, tiles: Tiles) -> Variant {
         Variant {
             weights: self.weights.map(|_| weights),
-            reduce: self.reduce.then_some(reduce),
+            reduce: self.reduces(reduce),
             fusion: self.fusion.then_some(fusion),
             tiles: self.tiles(self.weights.map(|_| weights), tiles),
         }
+    }
+
+    /// The form that there is where `reduce` is asked for.
+    fn reduces(&self, reduce: Reduce) -> Option<Reduce> {
+        // Products have teams.
+        self.reduce.then_some(if self.fusion && reduce == Reduce::OneSubgroup { Reduce::Subgroup } else { reduce })
     }
 
     /// The form that there is where `tiles` is asked for.
@@ -583,5 +620,5 @@ pub const ATTENTION_MAX_DIM: u32 = 128;
 pub const COPY_SLICE4: u32 = 1024;
 /// Lanes of a workgroup in all other forms.
 pub const WORKGROUP: u32 = 64;
-/// Lanes of a workgroup, and of the one subgroup in it, in the forms for [`Tiles::Subgroup`].
+/// Lanes of a workgroup, and of the one subgroup in it, in the forms for [`Tiles::Subgroup`] and [`Reduce::OneSubgroup`].
 pub const SUBGROUP_LANES: u32 = 8;

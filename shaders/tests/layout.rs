@@ -2,8 +2,8 @@
 
 mod common;
 
-use bolmo_shaders::Tiles;
 use bolmo_shaders::table::{self, Access};
+use bolmo_shaders::{Reduce, Tiles};
 use naga::{AddressSpace, GlobalVariable, Module, ScalarKind, StorageAccess, TypeInner};
 
 /// WebGPU's default limit of storage buffers a stage.
@@ -98,7 +98,7 @@ fn workgroups() {
         let lanes = match variant.tiles {
             _ if entry.workgroup_size_overrides.is_some() => 1,
             Some(Tiles::Subgroup) => table::SUBGROUP_LANES,
-            _ => table::WORKGROUP,
+            _ => variant.reduce.map_or(table::WORKGROUP, Reduce::lanes),
         };
         assert_eq!(entry.workgroup_size, [lanes, 1, 1], "{name}: workgroup");
         let memory: u32 = module
@@ -118,7 +118,7 @@ fn constants() {
         let (module, _) = common::module(kernel, variant);
         for (_, constant) in module.constants.iter() {
             let expected = match constant.name.as_deref() {
-                Some("WORKGROUP") => table::WORKGROUP,
+                Some("WORKGROUP") => variant.reduce.map_or(table::WORKGROUP, Reduce::lanes),
                 Some("CHUNK") => table::MLSTM_CHUNK,
                 Some("SLICE4") => table::COPY_SLICE4,
                 Some("TILE") => table::MLSTM_CHUNK_OUT_TILE,

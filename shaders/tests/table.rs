@@ -35,6 +35,14 @@ fn each_shader_has_a_row() {
     assert_eq!(stems(&folder("wgsl/cooperative"), "wgsl"), cooperative.map(|kernel| kernel.stem.to_owned()).collect());
 }
 
+/// As many storage buffers as WebGPU promises on every adapter.
+#[test]
+fn each_kernel_can_be_bound_everywhere() {
+    for kernel in KERNELS {
+        assert!(kernel.most_storage_buffers() <= 8, "{}: {}", kernel.stem, kernel.most_storage_buffers());
+    }
+}
+
 #[test]
 fn each_row_is_found_by_its_id() {
     for kernel in KERNELS {

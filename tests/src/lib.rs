@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use bolmo_runtime::{
-    AdapterChoice, Checkpoint, Engine, EngineOptions, Formats, LoadOptions, Model, Session, Vocabulary, WeightFormat,
-    block_on,
+    AdapterChoice, Checkpoint, Engine, EngineOptions, Formats, LoadOptions, Model, Session, Tiles, Vocabulary,
+    WeightFormat, block_on,
 };
 use safetensors::{Dtype, SafeTensors};
 
@@ -16,10 +16,13 @@ mod tree;
 
 pub use tree::fixtures;
 
-/// Options that honour `BOLMO_ADAPTER`.
+/// Options that honour `BOLMO_ADAPTER` and `BOLMO_TILES`.
 pub fn engine_options() -> EngineOptions {
     let mut options = EngineOptions::default();
     options.adapter = AdapterChoice::parse(&std::env::var("BOLMO_ADAPTER").unwrap_or_default());
+    options.tiles = std::env::var("BOLMO_TILES")
+        .ok()
+        .map(|name| Tiles::from_name(&name).unwrap_or_else(|| panic!("BOLMO_TILES is {name:?}")));
     options
 }
 

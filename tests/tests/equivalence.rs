@@ -166,6 +166,7 @@ fn every_way_of_computing_agrees() {
         let ways: [(&str, Model); 5] = [
             ("recurrent", reopened(family, name, |o| o.few_rows = Some(usize::MAX))),
             ("chunkwise", reopened(family, name, |o| o.few_rows = Some(1))),
+            ("workgroups of several subgroups", reopened(family, name, |o| o.reduce = Some(Reduce::Subgroup))),
             ("without subgroups", reopened(family, name, |o| o.reduce = Some(Reduce::Workgroup))),
             ("workgroup tiles", reopened(family, name, |o| o.tiles = Some(Tiles::Workgroup))),
             ("short stretches", reopened(family, name, |o| o.prefill_bytes = Some(37))),

@@ -59,6 +59,7 @@ fn models_through_cooperative_matrices() {
         options.tiles = Some(Tiles::Workgroup);
         block_on(Engine::open(&options)).expect("an adapter")
     };
+    let mut seen = Vec::new();
     for tiles in [Tiles::Cooperative8, Tiles::Cooperative16] {
         let mut options = engine_options();
         (options.tiles, options.few_rows) = (Some(tiles), Some(4));
@@ -69,6 +70,7 @@ fn models_through_cooperative_matrices() {
             assert_eq!(engine.capabilities().tiles, Tiles::Workgroup);
             continue;
         }
+        seen.push(tiles);
         let mut reopened = engine_options();
         (reopened.tiles, reopened.few_rows) = (Some(Tiles::Workgroup), Some(4));
         let same = block_on(Engine::open(&reopened)).expect("an adapter");
@@ -81,5 +83,8 @@ fn models_through_cooperative_matrices() {
             assert!(found.iter().all(|v| v.is_finite()) && worst <= 0.01 * largest, "{tiles:?} {}", format.name());
             assert_ne!(found, expected, "{tiles:?} {}: the product was another one", format.name());
         }
+    } // `make test-cooperative` says that there are some.
+    if let Some(asked) = engine_options().tiles.filter(|asked| asked.cooperative_side().is_some()) {
+        assert!(seen.contains(&asked), "the adapter has no {asked:?}");
     }
 }

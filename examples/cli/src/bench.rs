@@ -12,9 +12,10 @@ use std::io::{self, IsTerminal, Write};
 use std::time::Instant;
 
 use bolmo_runtime::bench::{Limits, Spread, Traffic, decode, ends_patch};
-use bolmo_runtime::{Counters, Engine, Error, ErrorKind, Model, Result, Session, WeightFormat, block_on, device_bytes};
+use bolmo_runtime::{Counters, Engine, Model, Result, Session, WeightFormat, block_on, device_bytes};
 
 use crate::args::{BenchArgs, Common};
+use crate::files;
 use crate::interrupt::Interrupt;
 use crate::load;
 use crate::output::{Failure, Outcome, write, write_json};
@@ -31,13 +32,16 @@ pub fn run(common: &Common, args: &BenchArgs) -> Outcome {
     }
     let interrupt = Interrupt::listen();
     let steps = Steps { shown: !common.quiet && io::stderr().is_terminal() };
+    args.save.as_deref().map_or(Ok(()), files::check_target)?;
     let result = measure(common, args, &interrupt, &steps)?.to_json();
-    if let Some(path) = &args.save {
-        let text = format!("{result:#}\n");
-        std::fs::write(path, text)
-            .map_err(|e| Error::new(ErrorKind::Io, format!("{}: cannot be written: {e}", path.display())))?;
+    // What took so long to measure is shown even where it cannot be saved.
+    if common.json {
+        write_json(&result)?
+    } else {
+        write(&report::text(&result))?
     }
-    if common.json { write_json(&result) } else { write(&report::text(&result)) }
+    let Some(path) = &args.save else { return Ok(()) };
+    Ok(files::write(path, |partial| std::fs::write(partial, format!("{result:#}\n")))?)
 }
 
 /// Tells on a terminal what is going on.

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use bolmo_runtime::{Error, ErrorKind, Result, Tiles};
+
 /// Where compiled kernels are kept: the folder in `BOLMO_KERNEL_CACHE`, none if that is empty, else one among the user's caches.
 pub fn kernel_cache() -> Option<PathBuf> {
     let set = |name: &str| std::env::var_os(name).map(PathBuf::from);
@@ -17,6 +19,15 @@ pub fn kernel_cache() -> Option<PathBuf> {
         absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")))
     };
     caches.map(|caches| caches.join("bolmo"))
+}
+
+/// How lanes work together on tiles: as `BOLMO_TILES` says, else as is best.
+pub fn tiles() -> Result<Option<Tiles>> {
+    let Some(name) = std::env::var_os("BOLMO_TILES").filter(|name| !name.is_empty()) else { return Ok(None) };
+    name.to_str().and_then(Tiles::from_name).map(Some).ok_or_else(|| {
+        let names = Tiles::ALL.map(Tiles::name).join(", ");
+        Error::new(ErrorKind::InvalidArgument, format!("BOLMO_TILES is {name:?}, expected one of {names}"))
+    })
 }
 
 /// Keeps the Vulkan drivers of headless machines from printing an `error:` line of their own.

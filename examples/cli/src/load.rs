@@ -11,7 +11,7 @@ use bolmo_runtime::{
 };
 
 use crate::args::Common;
-use crate::environment::kernel_cache;
+use crate::environment::{kernel_cache, tiles};
 use crate::output::note;
 use crate::progress::Progress;
 
@@ -117,6 +117,7 @@ pub fn model_on(engine: Option<&Engine>, common: &Common, stop: &(dyn Fn() -> bo
             let mut options = EngineOptions::default();
             options.adapter = AdapterChoice::parse(&common.adapter);
             options.kernel_cache = kernel_cache();
+            options.tiles = tiles()?;
             block_on(Engine::open(&options))?
         }
     };

@@ -5,6 +5,7 @@ mod bench;
 mod compare;
 mod devices;
 mod environment;
+mod files;
 mod generate;
 mod info;
 mod init;

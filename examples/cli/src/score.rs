@@ -9,6 +9,7 @@ use serde_json::json;
 
 use crate::args::{Common, ScoreArgs, ScoreInput};
 use crate::compare;
+use crate::files;
 use crate::interrupt::Interrupt;
 use crate::load;
 use crate::output::{Failure, Outcome, count, write, write_json};
@@ -32,7 +33,7 @@ pub fn run(common: &Common, args: &ScoreArgs) -> Outcome {
         options.boundaries = Some(read_boundaries(path, &input)?);
     }
     if let Some(path) = &args.dump {
-        tensors::check_target(path)?;
+        files::check_target(path)?;
     }
     if let Some(against) = &args.against {
         return compare::run(common, &input, against);

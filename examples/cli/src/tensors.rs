@@ -1,28 +1,14 @@
 //! The file of `bolmo score --dump`.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use bolmo_runtime::{Error, ErrorKind, Result, Tensors};
 use bytemuck::cast_slice;
 use safetensors::tensor::{Dtype, TensorView, serialize_to_file};
 
-/// Refuses a place that cannot be written to, before the long work.
-pub fn check_target(path: &Path) -> Result<()> {
-    if path.is_dir() || path.file_name().is_none() {
-        return Err(invalid(format!("{}: is a folder; name a file for the tensors", path.display())));
-    }
-    let folder = folder_of(path);
-    if !folder.is_dir() {
-        return Err(Error::new(
-            ErrorKind::NotFound,
-            format!("{}: its folder does not exist; make it first", path.display()),
-        ));
-    }
-    Ok(())
-}
+use crate::files;
 
-/// Writes the tensors of a model with hidden size `d` to a file beside `path`, which takes its name at the end.
+/// Writes the tensors of a model with hidden size `d` to `path`.
 pub fn write(path: &Path, all: &Tensors, d: usize) -> Result<()> {
     let ids: Vec<i64> = all.ids.iter().map(|&id| id.into()).collect();
     let suffix_ids: Option<Vec<i64>> = all.suffix_ids.as_ref().map(|ids| ids.iter().map(|&id| id.into()).collect());
@@ -43,15 +29,7 @@ pub fn write(path: &Path, all: &Tensors, d: usize) -> Result<()> {
         views.push(view("suffix_ids", Dtype::I64, 1, suffix_ids.len(), cast_slice(suffix_ids))?);
     }
 
-    let partial = partial_name(path);
-    let written = serialize_to_file(views, None, &partial)
-        .map_err(|e| failed(path, "cannot be written", &e))
-        .and_then(|()| fs::rename(&partial, path).map_err(|e| failed(path, "cannot be given its name", &e)));
-    if written.is_err() {
-        // The error that led here is the one to report.
-        let _ = fs::remove_file(&partial);
-    }
-    written
+    files::write(path, |partial| serialize_to_file(views, None, partial))
 }
 
 fn floats<'a>(name: &'static str, width: usize, values: &'a [f32]) -> Result<(&'static str, TensorView<'a>)> {
@@ -70,25 +48,4 @@ fn view<'a>(
     let view = TensorView::new(dtype, shape, data)
         .map_err(|e| Error::new(ErrorKind::Internal, format!("tensor {name} has another size than expected: {e}")))?;
     Ok((name, view))
-}
-
-fn folder_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    }
-}
-
-/// A hidden name in the same folder, so that giving the file its name is one step. Two runs at once have two names.
-fn partial_name(path: &Path) -> PathBuf {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    path.with_file_name(format!(".{name}.partial-{}", std::process::id()))
-}
-
-fn invalid(message: String) -> Error {
-    Error::new(ErrorKind::InvalidArgument, message)
-}
-
-fn failed(path: &Path, what: &str, error: &dyn std::error::Error) -> Error {
-    Error::new(ErrorKind::Io, format!("{}: {what}: {error}", path.display()))
 }

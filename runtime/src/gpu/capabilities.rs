@@ -49,13 +49,16 @@ impl Capabilities {
     pub(super) fn decide(adapter: &AdapterInfo, options: &EngineOptions) -> Self {
         // A subgroup wider than the workgroup of 64 would leave lanes without values.
         let subgroups = adapter.subgroup_sizes.filter(|&(_, max)| max <= bolmo_shaders::table::WORKGROUP);
+        let lone = subgroups == Some((SUBGROUP_LANES, SUBGROUP_LANES));
         let reduce = match options.reduce {
             Some(Reduce::Workgroup) => Reduce::Workgroup,
+            // Barriers are dear on CPUs, and rows are short.
+            None if lone && adapter.is_software() => Reduce::OneSubgroup,
+            Some(Reduce::OneSubgroup) if lone => Reduce::OneSubgroup,
             _ if subgroups.is_some() => Reduce::Subgroup,
             _ => Reduce::Workgroup,
         };
-        let subgroup_lanes =
-            subgroups.filter(|(min, max)| min == max && reduce == Reduce::Subgroup).map(|(min, _)| min);
+        let subgroup_lanes = subgroups.filter(|(min, max)| min == max && reduce.subgroups()).map(|(min, _)| min);
         let possible = |tiles: Tiles| match tiles.cooperative_side() {
             // four subgroups to a workgroup
             Some(side) => {
@@ -74,7 +77,7 @@ impl Capabilities {
         let matvec_team_rows = if adapter.is_software() { 8 } else { 4 };
         let matvec_rows = match (reduce, subgroups) {
             // as many for each subgroup of a workgroup
-            (Reduce::Subgroup, Some((min, _))) => {
+            (Reduce::OneSubgroup | Reduce::Subgroup, Some((min, _))) => {
                 matvec_team_rows * (bolmo_shaders::table::WORKGROUP / min.max(1)).max(1)
             }
             _ => 8 * matvec_team_rows,

@@ -130,7 +130,7 @@ pub(super) fn from_wgpu(error: wgpu::Error) -> Error {
     match error {
         wgpu::Error::OutOfMemory { .. } => Error::new(
             ErrorKind::OutOfMemory,
-            "the device has no memory left; use a smaller model, --quantize f16, or fewer sessions at once",
+            "the device has no memory left; use a smaller model, a smaller format (--quantize f16, q8 or q4), or fewer sessions at once",
         ),
         other => Error::internal(format!("the graphics library refused a command: {other}")),
     }
@@ -163,7 +163,7 @@ impl Gpu {
         let mut limits = adapter.limits();
         limits.max_storage_buffer_binding_size = capabilities.max_binding_bytes;
         let mut features = wgpu::Features::empty();
-        if capabilities.reduce == Reduce::Subgroup {
+        if capabilities.reduce.subgroups() {
             features |= wgpu::Features::SUBGROUP;
         }
         let cooperates = capabilities.tiles.cooperative_side().is_some();

@@ -34,7 +34,11 @@ fn engines() -> &'static [Engine] {
     ENGINES.get_or_init(|| {
         let mut engines: Vec<Engine> = Vec::new();
         let ways = Tiles::ALL.map(|tiles| (None, Some(tiles)));
-        for (reduce, tiles) in [(None, None)].into_iter().chain(ways).chain([(Some(Reduce::Workgroup), None)]) {
+        for (reduce, tiles) in [(None, None)]
+            .into_iter()
+            .chain(ways)
+            .chain([Reduce::Subgroup, Reduce::Workgroup].map(|reduce| (Some(reduce), None)))
+        {
             let mut options = engine_options();
             (options.reduce, options.tiles) = (reduce, tiles);
             let engine = block_on(Engine::open(&options)).expect("an adapter");

@@ -1,0 +1,13 @@
+// Entry point and sums for a workgroup that is one subgroup of 8 lanes: for adapters on CPUs, where a barrier costs more than what the
+// kernels do between two of them. Wrong on any other size of subgroups.
+const WORKGROUP: u32 = 8u;
+
+@compute @workgroup_size(8)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
+    run(group, lane);
+}
+
+// The sum of v over the workgroup, in every lane.
+fn workgroup_sum(v: vec4<f32>) -> vec4<f32> {
+    return subgroupAdd(v);
+}
