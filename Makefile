@@ -99,9 +99,10 @@ bench: build ## Run bolmo bench on a preset (PRESET=mid) in every format, and sa
 benchmarks: build ## Make BENCHMARKS.md from the saved runs in benchmarks/
 	$(target)/release/bolmo bench --table benchmarks/*.json > BENCHMARKS.md
 
-bench-burn: ## Time our kernels beside those of burn's wgpu backend; takes long to build
+bench-burn: ## Time our kernels beside those of burn's wgpu backend, saved in benchmarks/; takes long to build
 	@scripts/setup.sh toolchain
-	cd benches/burn && CARGO_TARGET_DIR=$(abspath $(target))/burn $(CARGO) run --release --locked
+	@mkdir -p benchmarks
+	cd benches/burn && CARGO_TARGET_DIR=$(abspath $(target))/burn $(CARGO) run --release --locked -- --save ../../benchmarks/burn.json
 
 wasm: ## Check that the runtime builds for browsers
 	@scripts/setup.sh toolchain

@@ -70,6 +70,7 @@ pub use session::{CancelToken, Checkpoint as SessionCheckpoint, Session};
 pub use stages::sample::SamplingOptions;
 pub use utf8::Utf8Assembler;
 pub use vocabulary::Vocabulary;
+pub use workspace::work_bytes;
 
 /// The README's example, which has to compile.
 #[cfg(doctest)]

@@ -10,57 +10,57 @@ use crate::gpu::{Gpu, Slice};
 
 /// Activations of up to `capacity` bytes, and so of up to `capacity` patches. `D` is the hidden size, f32 throughout.
 #[derive(Debug)]
-pub(crate) struct Workspace {
+pub(crate) struct Workspace<S = Slice> {
     /// Bytes that fit.
     pub(crate) capacity: usize,
     /// Plain ids, `[capacity]` u32.
-    pub(crate) ids: Slice,
+    pub(crate) ids: S,
     /// Suffix ids, `[capacity]` u32.
-    pub(crate) suffix_ids: Slice,
+    pub(crate) suffix_ids: S,
     /// Rows of [`Self::h`] that end a patch, `[capacity]` u32.
-    pub(crate) ends: Slice,
+    pub(crate) ends: S,
     /// Row of [`Self::g`] that each byte sees, `[capacity]` u32.
-    pub(crate) patch_of: Slice,
+    pub(crate) patch_of: S,
     /// Angles of the patches' positions, plain and scaled: `[capacity, head_dim / 2, 2]`.
-    pub(crate) cos_sin: [Slice; 2],
+    pub(crate) cos_sin: [S; 2],
     /// Residual stream of the local layers, `[capacity, D]`.
-    pub(crate) x: Slice,
+    pub(crate) x: S,
     /// Residual stream of the global layers, `[capacity, D]`.
-    pub(crate) patches: Slice,
+    pub(crate) patches: S,
     /// What a norm in front of a product made, `[capacity + 1, D]`.
-    pub(crate) u: Slice,
+    pub(crate) u: S,
     /// Encoder output, `[1 + capacity, D]`; row 0 is the byte that still waited for its lookahead.
-    pub(crate) h: Slice,
+    pub(crate) h: S,
     /// Global outputs behind their norm, `[1 + capacity, D]`; row 0 is that of the patch before.
-    pub(crate) g: Slice,
+    pub(crate) g: S,
     /// q, k, v and gates of a local layer, q, k, v of a global one, or q, k of the predictor.
-    pub(crate) projections: Slice,
+    pub(crate) projections: S,
     /// Width of a row of [`Self::projections`] for a local layer.
     pub(crate) local_width: usize,
     /// Gates, `[capacity, H, 4]`.
-    pub(crate) gates: Slice,
+    pub(crate) gates: S,
     /// Sums of the mLSTM cell, `[capacity, H, dv + 1]`.
-    pub(crate) cell: Slice,
+    pub(crate) cell: S,
     /// States at the starts of chunks, `[chunks, H, dk, dv + 1]`.
-    pub(crate) states: Slice,
+    pub(crate) states: S,
     /// What goes into an output projection, `[capacity, D or heads head_dim]`.
-    pub(crate) mixed: Slice,
+    pub(crate) mixed: S,
     /// Rotated queries, `[capacity, heads, head_dim]`.
-    pub(crate) q: Slice,
+    pub(crate) q: S,
     /// Maximum and sum of each softmax under way, `[capacity, heads, 2]`.
-    pub(crate) running: Slice,
+    pub(crate) running: S,
     /// Output of attention or feed-forward before its norm, `[capacity, D]`.
-    pub(crate) branch: Slice,
+    pub(crate) branch: S,
     /// gate and up of a feed-forward, `[capacity, F, 2]`.
-    pub(crate) gate_up: Slice,
+    pub(crate) gate_up: S,
     /// `[capacity, F]`
-    pub(crate) hidden: Slice,
+    pub(crate) hidden: S,
     /// `[capacity]`
-    pub(crate) cosine: Slice,
+    pub(crate) cosine: S,
     /// Decoder output behind the final norm, `[capacity, D]`.
-    pub(crate) final_hidden: Slice,
+    pub(crate) final_hidden: S,
     /// `[capacity, 520]`
-    pub(crate) logits: Slice,
+    pub(crate) logits: S,
 }
 
 /// Widths in floats of the rows that a workspace holds, by buffer.
@@ -127,35 +127,66 @@ impl Workspace {
     }
 
     pub(crate) async fn new(gpu: &Arc<Gpu>, config: &Config, capacity: usize) -> Result<Self> {
-        let w = Widths::of(config);
-        let chunks = capacity.div_ceil(MLSTM_CHUNK as usize);
-        let make = async |rows: usize, width: usize| gpu.allocate("activations", (rows * width * 4) as u64).await;
-        Ok(Self {
-            capacity,
-            ids: make(capacity, 1).await?,
-            suffix_ids: make(capacity, 1).await?,
-            ends: make(capacity, 1).await?,
-            patch_of: make(capacity, 1).await?,
-            cos_sin: [make(capacity, w.angles).await?, make(capacity, w.angles).await?],
-            x: make(capacity, w.hidden).await?,
-            patches: make(capacity, w.hidden).await?,
-            u: make(capacity + 1, w.hidden).await?,
-            h: make(capacity + 1, w.hidden).await?,
-            g: make(capacity + 1, w.hidden).await?,
-            projections: make(capacity + 1, w.projections).await?,
-            local_width: w.local,
-            gates: make(capacity, w.gates).await?,
-            cell: make(capacity, w.cell).await?,
-            states: make(chunks, w.state).await?,
-            mixed: make(capacity, w.mixed).await?,
-            q: make(capacity, w.q).await?,
-            running: make(capacity, w.running).await?,
-            branch: make(capacity, w.hidden).await?,
-            gate_up: make(capacity, 2 * w.feedforward).await?,
-            hidden: make(capacity, w.feedforward).await?,
-            cosine: make(capacity, 1).await?,
-            final_hidden: make(capacity, w.hidden).await?,
-            logits: make(capacity, w.logits).await?,
+        let mut slices = Vec::new();
+        for bytes in sizes(config, capacity) {
+            slices.push(gpu.allocate("activations", bytes).await?);
+        }
+        let mut slices = slices.into_iter();
+        // The same buffers in the same order.
+        Self::build(config, capacity, |_, _| {
+            slices.next().ok_or_else(|| Error::internal("a workspace without a buffer"))
         })
     }
+}
+
+impl<S> Workspace<S> {
+    /// Makes every buffer of so many rows of so many floats.
+    fn build(config: &Config, capacity: usize, mut make: impl FnMut(usize, usize) -> Result<S>) -> Result<Self> {
+        let w = Widths::of(config);
+        let chunks = capacity.div_ceil(MLSTM_CHUNK as usize);
+        Ok(Self {
+            capacity,
+            ids: make(capacity, 1)?,
+            suffix_ids: make(capacity, 1)?,
+            ends: make(capacity, 1)?,
+            patch_of: make(capacity, 1)?,
+            cos_sin: [make(capacity, w.angles)?, make(capacity, w.angles)?],
+            x: make(capacity, w.hidden)?,
+            patches: make(capacity, w.hidden)?,
+            u: make(capacity + 1, w.hidden)?,
+            h: make(capacity + 1, w.hidden)?,
+            g: make(capacity + 1, w.hidden)?,
+            projections: make(capacity + 1, w.projections)?,
+            local_width: w.local,
+            gates: make(capacity, w.gates)?,
+            cell: make(capacity, w.cell)?,
+            states: make(chunks, w.state)?,
+            mixed: make(capacity, w.mixed)?,
+            q: make(capacity, w.q)?,
+            running: make(capacity, w.running)?,
+            branch: make(capacity, w.hidden)?,
+            gate_up: make(capacity, 2 * w.feedforward)?,
+            hidden: make(capacity, w.feedforward)?,
+            cosine: make(capacity, 1)?,
+            final_hidden: make(capacity, w.hidden)?,
+            logits: make(capacity, w.logits)?,
+        })
+    }
+}
+
+/// Bytes of each buffer.
+fn sizes(config: &Config, capacity: usize) -> Vec<u64> {
+    let mut sizes = Vec::new();
+    // Nothing fails here.
+    let _ = Workspace::build(config, capacity, |rows, width| {
+        sizes.push((rows * width * 4) as u64);
+        Ok(())
+    });
+    sizes
+}
+
+/// Bytes of device memory that prefill in stretches of so many bytes works in, beside weights and sessions.
+/// [`Capabilities::prefill_bytes`](crate::Capabilities) says how long stretches are.
+pub fn work_bytes(config: &Config, stretch: usize) -> u64 {
+    sizes(config, stretch).iter().sum()
 }

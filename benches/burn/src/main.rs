@@ -8,7 +8,7 @@
 //! burn's over ours, by the latter time on software adapters and by wall time on GPUs. Control: two floats through either side, which
 //! is all overhead.
 //!
-//! `cargo run --release -- [--adapter NAME] [--runs N] [--json]`; the adapter is `software` unless given, and then both sides run on it.
+//! `cargo run --release -- [--adapter NAME] [--runs N] [--json] [--save FILE]`; the adapter is `software` unless given, and then both sides run on it.
 
 mod cases;
 mod clock;
@@ -27,6 +27,7 @@ struct Options {
     adapter: String,
     runs: usize,
     json: bool,
+    save: Option<std::path::PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -40,7 +41,7 @@ fn main() -> ExitCode {
 }
 
 fn options() -> Result<Options, String> {
-    let mut options = Options { adapter: "software".to_owned(), runs: 7, json: false };
+    let mut options = Options { adapter: "software".to_owned(), runs: 7, json: false, save: None };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
@@ -52,7 +53,12 @@ fn options() -> Result<Options, String> {
                     text.parse().ok().filter(|&n| n > 0).ok_or(format!("--runs {text}: expected 1 or more"))?;
             }
             "--json" => options.json = true,
-            _ => return Err(format!("unknown option {word}; there are --adapter NAME, --runs N and --json")),
+            "--save" => options.save = Some(value()?.into()),
+            _ => {
+                return Err(format!(
+                    "unknown option {word}; there are --adapter NAME, --runs N, --json and --save FILE"
+                ));
+            }
         }
     }
     Ok(options)
@@ -107,7 +113,12 @@ fn run(options: &Options) -> Result<(), String> {
     } else {
         print(&result);
     }
-    Ok(())
+    let Some(path) = &options.save else { return Ok(()) };
+    // Under another name until it is whole.
+    let partial = path.with_extension("partial");
+    std::fs::write(&partial, format!("{result:#}\n"))
+        .and_then(|()| std::fs::rename(&partial, path))
+        .map_err(|e| format!("{}: {e}", path.display()))
 }
 
 /// Times both sides by turns: medians of ours, of burn's best form, and that form's name.

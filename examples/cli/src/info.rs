@@ -6,7 +6,7 @@ use std::fmt::Write;
 use bolmo_runtime::config::{BlockType, LayerType, QkNorm, RopeScaling};
 use bolmo_runtime::layout::{Part, parameters_by_part};
 use bolmo_runtime::stages::bytes::END_ID;
-use bolmo_runtime::{Checkpoint, Config, Formats, Vocabulary, WeightFormat, device_bytes};
+use bolmo_runtime::{Capabilities, Checkpoint, Config, Formats, Vocabulary, WeightFormat, device_bytes, work_bytes};
 use serde_json::{Value, json};
 
 use crate::args::Common;
@@ -133,6 +133,10 @@ impl<'a> Facts<'a> {
             "dtypes": dtypes,
             "quantized": self.checkpoint.formats().map(|formats| formats.to_string()),
             "memory_bytes": memory,
+            "work_bytes": {
+                "software": work_bytes(c, Capabilities::SOFTWARE_PREFILL_BYTES),
+                "gpu": work_bytes(c, Capabilities::GPU_PREFILL_BYTES),
+            },
             "state_bytes_per_session": self.config.state_bytes(),
             "kv_bytes_per_patch": self.config.patch_bytes(layers),
             "kv_bytes_per_patch_beyond_window": self.config.patch_bytes(layers - sliding),
@@ -167,6 +171,9 @@ impl<'a> Facts<'a> {
             let how = if self.checkpoint.formats().is_some() { "as it was quantised:" } else { "with --quantize" };
             line("memory", format!("{} {how} {formats}", size(device_bytes(c, formats))));
         }
+        let [gpu, software] = [Capabilities::GPU_PREFILL_BYTES, Capabilities::SOFTWARE_PREFILL_BYTES]
+            .map(|bytes| size(work_bytes(c, bytes)));
+        line("memory for prompts", format!("{gpu}, on software adapters {software}"));
         line("memory per session", format!("{}, and {}", size(self.config.state_bytes()), self.growth()));
         line("hidden size", count(c.hidden_size as u64));
         line(

@@ -64,8 +64,9 @@ fn figures_fit_each_other() {
     let seconds = at("/model/local_weights") / rate(1) + at("/model/global_weights") / 3.5 / rate(0);
     assert!(near(seconds * at("/decode/product_bound_bytes_per_second"), 1.0));
 
-    let (weights, sessions) = (at("/memory/predicted_weights_bytes"), at("/memory/predicted_sessions_bytes"));
-    assert_eq!(at("/memory/predicted_bytes"), weights + sessions);
+    let parts = ["weights", "prompts", "sessions"].map(|part| at(&format!("/memory/predicted_{part}_bytes")));
+    assert_eq!(at("/memory/predicted_bytes"), parts.iter().sum::<f64>());
+    let weights = parts[0];
     assert!(at("/memory/device_peak_bytes") > weights, "weights are on the device");
 
     let table = String::from_utf8(succeed(&["bench", "--table", saved.to_str().unwrap()])).unwrap();
@@ -75,6 +76,26 @@ fn figures_fit_each_other() {
     let adapter = run["adapter"]["name"].as_str().unwrap();
     assert!([2, 5, 6].iter().all(|&i| rows[i].contains(adapter)), "{table}");
     assert!(rows[2].contains("the built-in demo model | q8,local=f16 | 3.5 | 1 |"), "{table}");
+}
+
+#[test]
+fn a_comparison_with_burn() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("burn.json");
+    let side = |seconds: f64| format!(r#"{{"wall_seconds": {seconds}, "thread_seconds": null}}"#);
+    let case = format!(
+        r#"{{"case": "a | b", "ratio": 1.5, "burn_form": "fused", "ours": {}, "burn": {}}}"#,
+        side(0.002),
+        side(0.003)
+    );
+    let adapter = r#"{"name": "Some GPU", "backend": "vulkan", "driver": "1.0"}"#;
+    let text = format!(
+        r#"{{"adapter": {adapter}, "burn": "0.0", "runs": 3, "ratio_by": "wall", "geometric_mean": 1.5, "cases": [{case}]}}"#
+    );
+    fs::write(&file, text).unwrap();
+    let table = String::from_utf8(succeed(&["bench", "--table", file.to_str().unwrap()])).unwrap();
+    assert!(table.contains("Some GPU (vulkan, 1.0), f32, medians of 3 samples"), "{table}");
+    assert!(table.contains(r"| a \| b | 2.00 | - | 3.00 | - | 1.50 | fused |"), "{table}");
 }
 
 #[test]

@@ -46,6 +46,11 @@ pub struct Capabilities {
 }
 
 impl Capabilities {
+    /// [`Self::prefill_bytes`] on software adapters, unless their limits allow fewer or options ask for others.
+    pub const SOFTWARE_PREFILL_BYTES: usize = 256;
+    /// The same on all others.
+    pub const GPU_PREFILL_BYTES: usize = 1024;
+
     pub(super) fn decide(adapter: &AdapterInfo, options: &EngineOptions) -> Self {
         // A subgroup wider than the workgroup of 64 would leave lanes without values.
         let subgroups = adapter.subgroup_sizes.filter(|&(_, max)| max <= bolmo_shaders::table::WORKGROUP);
@@ -92,8 +97,11 @@ impl Capabilities {
         let recurrent_rows = if adapter.is_software() { 24 } else { 8 };
         // Small models on a CPU stay below 100 ms a submission, so that a cancel is quick. Attention is made of loads, which software
         // adapters do lane by lane.
-        let (prefill_bytes, prefill_products, attention_cost) =
-            if adapter.is_software() { (256, 1 << 27, 8) } else { (1024, 1 << 38, 1) };
+        let (prefill_bytes, prefill_products, attention_cost) = if adapter.is_software() {
+            (Self::SOFTWARE_PREFILL_BYTES, 1 << 27, 8)
+        } else {
+            (Self::GPU_PREFILL_BYTES, 1 << 38, 1)
+        };
         Self {
             reduce,
             tiles,

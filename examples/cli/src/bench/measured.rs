@@ -36,6 +36,8 @@ pub struct Decode {
 pub struct Memory {
     /// Of the weights, predicted.
     pub weights: u64,
+    /// Of what prefill works in, predicted.
+    pub prompts: u64,
     /// Of the sessions, predicted.
     pub sessions: u64,
     /// Of all buffers, counted.
@@ -81,7 +83,7 @@ impl Measured {
         let prompt_speed = prefill.seconds.rate(args.prompt_bytes as f64);
         let prompt_products =
             traffic.prefill_seconds(formats, args.bytes_per_patch, rate(|p| p.matmul_products_per_second));
-        let predicted = memory.weights + memory.sessions;
+        let predicted = memory.weights + memory.prompts + memory.sessions;
 
         let value = json!({
             "version": env!("CARGO_PKG_VERSION"),
@@ -141,6 +143,7 @@ impl Measured {
                 "device_peak_bytes": memory.device_peak,
                 "predicted_bytes": predicted,
                 "predicted_weights_bytes": memory.weights,
+                "predicted_prompts_bytes": memory.prompts,
                 "predicted_sessions_bytes": memory.sessions,
                 "peak_over_predicted": memory.device_peak as f64 / predicted.max(1) as f64,
                 "host_peak_bytes": memory.host_peak,

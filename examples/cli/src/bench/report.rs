@@ -80,7 +80,7 @@ pub fn text(run: &Value) -> String {
     line(
         "device memory",
         format!(
-            "{} at most, {} of the {} that weights and sessions take",
+            "{} at most, {} of the {} that weights, prompts and sessions take",
             size(memory["device_peak_bytes"].as_u64().unwrap_or_default()),
             percent(&memory["peak_over_predicted"]),
             size(memory["predicted_bytes"].as_u64().unwrap_or_default())

@@ -13,14 +13,15 @@ use crate::output::Outcome;
 const HEAD: &str = "\
 # Benchmarks
 
-Made by `make benchmarks` from the files in `benchmarks/`, which `bolmo bench --save FILE` writes; don't edit it by hand. Every row is one run.
+Made by `make benchmarks` from the files in `benchmarks/`, which `bolmo bench --save FILE` (`make bench`) and `make bench-burn` write; don't edit it
+by hand. Every row of the first table is one run.
 
 **Method.** Weights are random (`bolmo init`), and patches end by a fixed schedule, so the weights don't decide how much work there is.
 Speeds are medians of several runs in wall time, with one run before them to warm up. *Bandwidth* is the share of what the bandwidth of a copying
 shader allows, where a decoded byte moves all weights of the local layers, those of the global blocks by their share, the mLSTM states and the
 KV cache. *matvec* and *matmul* are the shares of what the kernels alone reach on matrices of 2048 by 2048 (software adapters: 1024 by 1024) in the same run.
 *First byte* is the time from the start of loading to the logits behind the prompt, cold, and from an empty session, warm. *Memory* is the peak of all
-buffers on the device, and how much of that `bolmo info` predicts for weights and sessions is told as a ratio.
+buffers on the device, and how it compares to what `bolmo info` predicts for weights, prompts and sessions is told as a ratio.
 Runs on machines that do other work at the same time come out slower; limits and speeds of one row were taken in one run.
 ";
 
@@ -28,10 +29,14 @@ Runs on machines that do other work at the same time come out slower; limits and
 pub fn table(files: &[PathBuf]) -> Outcome<String> {
     let mut files = files.to_vec();
     files.sort();
-    let mut runs = Vec::new();
+    let (mut runs, mut comparisons) = (Vec::new(), Vec::new());
     for file in &files {
         let bytes = load::read_input(file)?;
         let run: Value = serde_json::from_slice(&bytes).map_err(|e| bad(file, &e.to_string()))?;
+        if run["burn"].is_string() && run["cases"].is_array() {
+            comparisons.push(run);
+            continue;
+        }
         for part in ["adapter", "model", "settings", "limits", "prefill", "decode", "memory", "first_byte"] {
             if !run[part].is_object() {
                 return Err(bad(file, &format!("is no run of bolmo bench: it has no {part:?}")).into());
@@ -83,7 +88,45 @@ pub fn table(files: &[PathBuf]) -> Outcome<String> {
             row(&mut text, &limits_row(run, product));
         }
     }
+    for comparison in &comparisons {
+        beside_burn(&mut text, comparison);
+    }
     Ok(text)
+}
+
+/// The table of a run of `make bench-burn`.
+fn beside_burn(text: &mut String, run: &Value) {
+    let adapter = &run["adapter"];
+    let by = word(&run["ratio_by"]);
+    // Writing to a string does not fail.
+    let _ = write!(
+        text,
+        "\n## Kernels beside those of burn {}\n\n{} ({}, {}), f32, medians of {} samples a side, by turns, each beside burn's best way to state \
+         the case. The ratio is burn's time over ours, in {by} time; its geometric mean is {:.2}. `benches/burn/src/main.rs` has the method.\n\n",
+        word(&run["burn"]),
+        word(&adapter["name"]),
+        word(&adapter["backend"]),
+        word(&adapter["driver"]),
+        run["runs"],
+        number(&run["geometric_mean"])
+    );
+    let columns = ["case", "ours, ms", "ours, threads, ms", "burn, ms", "burn, threads, ms", "ratio", "burn's form"];
+    row(text, &columns.map(str::to_owned));
+    row(text, &columns.map(|_| "---".to_owned()));
+    let ms = |value: &Value| value.as_f64().map_or("-".to_owned(), |seconds| format!("{:.2}", 1e3 * seconds));
+    for case in run["cases"].as_array().into_iter().flatten() {
+        let (ours, burn) = (&case["ours"], &case["burn"]);
+        let cells = [
+            cell(&word(&case["case"])),
+            ms(&ours["wall_seconds"]),
+            ms(&ours["thread_seconds"]),
+            ms(&burn["wall_seconds"]),
+            ms(&burn["thread_seconds"]),
+            format!("{:.2}", number(&case["ratio"])),
+            cell(&word(&case["burn_form"])),
+        ];
+        row(text, &cells);
+    }
 }
 
 fn bad(file: &std::path::Path, why: &str) -> Error {
