@@ -11,6 +11,20 @@ use crate::gpu::{Gpu, Recorder, Slice};
 /// Rows of the first segment of a layer; each further one doubles the cache.
 const FIRST_ROWS: usize = 64;
 
+/// The most bytes of device memory that a session of so many patches takes. The cache grows by doubling, and while it is open whether the
+/// last byte ends a patch, the state and the segments that are written to are there twice. Layers with a sliding window take less once
+/// patches have left it.
+pub fn session_bytes(config: &Config, patches: usize) -> u64 {
+    let mut reserved = FIRST_ROWS;
+    let mut last = FIRST_ROWS;
+    while reserved < patches {
+        last = reserved;
+        reserved = reserved.saturating_mul(2);
+    }
+    let patch = config.patch_bytes(config.num_hidden_layers);
+    2 * config.state_bytes() + patch.saturating_mul((reserved + last) as u64)
+}
+
 /// Keys and values of neighbouring patches of one layer, `[rows, 2, kv_heads, head_dim]` f32.
 #[derive(Debug)]
 pub(crate) struct Segment {

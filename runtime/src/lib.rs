@@ -63,6 +63,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use formats::Formats;
 pub use generate::{GenerateOptions, Generation, Piece, StopReason, generate_batch};
 pub use gpu::{AdapterChoice, AdapterInfo, Capabilities, Counters, DeviceMemory, Engine, EngineOptions, adapters};
+pub use kv::session_bytes;
 pub use loader::LoadProgress;
 pub use model::{LoadOptions, Model, device_bytes};
 pub use score::{Score, ScoreOptions, Tensors};

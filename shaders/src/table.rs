@@ -221,6 +221,16 @@ impl Tiles {
         }
     }
 
+    /// The grid of `mlstm_chunk_out` for values `dv` wide.
+    pub const fn chunk_out_grid(self, rows: usize, heads: usize, dv: usize) -> [usize; 3] {
+        let columns = match self {
+            // columns that one workgroup makes, besides the last
+            Tiles::Subgroup => dv.div_ceil(32),
+            Tiles::Workgroup | Tiles::Cooperative8 | Tiles::Cooperative16 => 1,
+        };
+        [rows.div_ceil(MLSTM_CHUNK_OUT_TILE as usize), heads, columns]
+    }
+
     /// Queries that one workgroup of `attention` takes.
     pub const fn attention_queries(self) -> usize {
         match self {
@@ -379,6 +389,8 @@ const fn subgroup_text(stem: &str) -> Option<&'static str> {
         Some(include_str!("../wgsl/subgroup/matmul.wgsl"))
     } else if same(stem, "attention") {
         Some(include_str!("../wgsl/subgroup/attention.wgsl"))
+    } else if same(stem, "mlstm_chunk_out") {
+        Some(include_str!("../wgsl/subgroup/mlstm_chunk_out.wgsl"))
     } else {
         None
     }
@@ -473,7 +485,7 @@ kernels! {
         ReadWrite "states" "[chunks, heads, dk, dv + 1]",
     }
     /// Chunkwise mLSTM: the output of every row.
-    MlstmChunkOut "mlstm_chunk_out" { ;
+    MlstmChunkOut "mlstm_chunk_out" { tiles;
         Read "x" "[rows, ...]",
         Read "gates" "[rows, heads, 4]",
         Read "states" "[chunks, heads, dk, dv + 1]",

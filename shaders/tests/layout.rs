@@ -131,5 +131,5 @@ fn constants() {
         }
     }
     let reduced = table::KERNELS.iter().filter(|kernel| kernel.reduce).map(|kernel| kernel.variants().len());
-    assert_eq!(seen, reduced.sum::<usize>() + 3, "a constant has another name in the shaders");
+    assert_eq!(seen, reduced.sum::<usize>() + 5, "a constant has another name in the shaders");
 }

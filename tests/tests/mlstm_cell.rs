@@ -8,7 +8,7 @@ use bolmo_runtime::{WeightFormat, block_on};
 use bolmo_shaders::Fusion;
 use bolmo_shaders::KernelId;
 use bolmo_shaders::params::{MlstmChunkOut, MlstmChunkScan, MlstmChunkState, MlstmGates, MlstmNorm, MlstmStep, Params};
-use bolmo_shaders::table::{MLSTM_CHUNK, MLSTM_CHUNK_OUT_TILE, WORKGROUP};
+use bolmo_shaders::table::{MLSTM_CHUNK, WORKGROUP};
 use bolmo_tests::{engine, fixtures, largest_difference, read_tensors};
 
 type Tensors = BTreeMap<String, (Vec<usize>, Vec<f64>)>;
@@ -147,7 +147,7 @@ impl Cell {
                 *c = new_c;
 
                 let p = MlstmChunkOut { rows, heads, dk, dv, stride, q_offset, k_offset, v_offset, scale };
-                let grid = [count.div_ceil(MLSTM_CHUNK_OUT_TILE as usize), heads_wide, 1];
+                let grid = engine().capabilities().tiles.chunk_out_grid(count, heads_wide, self.dv);
                 let [_, _, _, y] = take(run(KernelId::MlstmChunkOut, &p, &[x, &gates, &states, &y], grid));
                 y
             }

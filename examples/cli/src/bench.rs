@@ -12,7 +12,9 @@ use std::io::{self, IsTerminal, Write};
 use std::time::Instant;
 
 use bolmo_runtime::bench::{Limits, Spread, Traffic, decode, ends_patch};
-use bolmo_runtime::{Counters, Engine, Model, Result, Session, WeightFormat, block_on, device_bytes, work_bytes};
+use bolmo_runtime::{
+    Counters, Engine, Model, Result, Session, WeightFormat, block_on, device_bytes, session_bytes, work_bytes,
+};
 
 use crate::args::{BenchArgs, Common};
 use crate::files;
@@ -199,11 +201,10 @@ impl Bench<'_> {
     fn memory(&self) -> Memory {
         let config = self.model.config();
         let patches = (self.args.prompt_bytes + self.args.decode_bytes) as f64 / self.args.bytes_per_patch;
-        let session = config.state_bytes() + config.patch_bytes(config.num_hidden_layers) * (1 + patches as u64);
         Memory {
             weights: device_bytes(config, self.model.formats()),
             prompts: work_bytes(config, self.engine().capabilities().prefill_bytes),
-            sessions: session * self.args.parallel as u64,
+            sessions: session_bytes(config, 1 + patches as usize) * self.args.parallel as u64,
             device_peak: self.engine().memory().peak_bytes,
             host_peak: host_peak(),
         }

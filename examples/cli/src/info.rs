@@ -6,12 +6,17 @@ use std::fmt::Write;
 use bolmo_runtime::config::{BlockType, LayerType, QkNorm, RopeScaling};
 use bolmo_runtime::layout::{Part, parameters_by_part};
 use bolmo_runtime::stages::bytes::END_ID;
-use bolmo_runtime::{Capabilities, Checkpoint, Config, Formats, Vocabulary, WeightFormat, device_bytes, work_bytes};
+use bolmo_runtime::{
+    Capabilities, Checkpoint, Config, Formats, Vocabulary, WeightFormat, device_bytes, session_bytes, work_bytes,
+};
 use serde_json::{Value, json};
 
 use crate::args::Common;
 use crate::load;
 use crate::output::{Outcome, count, one_line, size, write, write_json};
+
+/// Patches of a text of some pages.
+const LONG_TEXT: usize = 1024;
 
 /// Runs the command.
 pub fn run(common: &Common) -> Outcome {
@@ -137,6 +142,7 @@ impl<'a> Facts<'a> {
                 "software": work_bytes(c, Capabilities::SOFTWARE_PREFILL_BYTES),
                 "gpu": work_bytes(c, Capabilities::GPU_PREFILL_BYTES),
             },
+            "session_bytes_at_most": { "patches": LONG_TEXT, "bytes": session_bytes(c, LONG_TEXT) },
             "state_bytes_per_session": self.config.state_bytes(),
             "kv_bytes_per_patch": self.config.patch_bytes(layers),
             "kv_bytes_per_patch_beyond_window": self.config.patch_bytes(layers - sliding),
@@ -174,7 +180,10 @@ impl<'a> Facts<'a> {
         let [gpu, software] = [Capabilities::GPU_PREFILL_BYTES, Capabilities::SOFTWARE_PREFILL_BYTES]
             .map(|bytes| size(work_bytes(c, bytes)));
         line("memory for prompts", format!("{gpu}, on software adapters {software}"));
-        line("memory per session", format!("{}, and {}", size(self.config.state_bytes()), self.growth()));
+        let most = size(session_bytes(c, LONG_TEXT));
+        let growth = self.growth();
+        let state = size(c.state_bytes());
+        line("memory per session", format!("{state}, and {growth}; with {LONG_TEXT} patches at most {most}"));
         line("hidden size", count(c.hidden_size as u64));
         line(
             "global blocks",

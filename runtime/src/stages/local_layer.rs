@@ -3,7 +3,7 @@
 use bolmo_shaders::params::{
     MlstmCell, MlstmChunkOut, MlstmChunkScan, MlstmChunkState, MlstmGates, MlstmNorm, MlstmStep,
 };
-use bolmo_shaders::table::{MLSTM_CELL_MAX_DV, MLSTM_CHUNK, MLSTM_CHUNK_OUT_TILE, WORKGROUP};
+use bolmo_shaders::table::{MLSTM_CELL_MAX_DV, MLSTM_CHUNK, WORKGROUP};
 use bolmo_shaders::{KernelId, WeightFormat};
 
 use super::{Context, Norm, Rows};
@@ -142,7 +142,7 @@ fn mlstm(cx: &mut Context<'_>, state: &LayerState, bytes: usize) -> Result<()> {
     let params =
         MlstmChunkOut { rows, heads: heads_u, dk: dk_u, dv: dv_u, stride, q_offset, k_offset, v_offset, scale };
     let slices = [&ws.projections, &ws.gates, &ws.states, &ws.cell];
-    let grid = [bytes.div_ceil(MLSTM_CHUNK_OUT_TILE as usize), heads, 1];
+    let grid = cx.recorder.gpu().capabilities.tiles.chunk_out_grid(bytes, heads, dv);
     cx.recorder.dispatch(KernelId::MlstmChunkOut, plain, &params, &slices, grid)
 }
 

@@ -3,7 +3,7 @@
 use bolmo_shaders::params::{
     MlstmCell, MlstmChunkOut, MlstmChunkScan, MlstmChunkState, MlstmGates, MlstmNorm, MlstmStep,
 };
-use bolmo_shaders::table::{MLSTM_CHUNK, MLSTM_CHUNK_OUT_TILE, MLSTM_MAX_DK, WORKGROUP};
+use bolmo_shaders::table::{MLSTM_CHUNK, MLSTM_MAX_DK, WORKGROUP};
 use bolmo_shaders::{KernelId, cpu};
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -347,8 +347,8 @@ fn chunk_out_case(worst: &Worst, case: &Cell) -> TestCaseResult {
     cpu::mlstm_chunk_out(&p, &x, &gates, &states, &mut twin);
     let mut sums = y.clone();
     cpu::mlstm_chunk_out(&p, &magnitudes(&x), &gates, &magnitudes(&states), &mut sums);
-    let grid = [rows.div_ceil(MLSTM_CHUNK_OUT_TILE as usize), heads, 1];
     for form in forms(KernelId::MlstmChunkOut) {
+        let grid = form.0.capabilities().tiles.chunk_out_grid(rows, heads, dv);
         let bindings = [bytes(&x), bytes(&gates), bytes(&states), bytes(&y)];
         let found = run(form, KernelId::MlstmChunkOut, &p, &bindings, grid)?;
         // Half a unit for each of dk products and for each row of the chunk, and a few for the weight and the products.
