@@ -49,11 +49,14 @@ impl Bench<'_> {
         group.sample_size(10).measurement_time(Duration::from_secs(3)).warm_up_time(Duration::from_millis(500));
         group.throughput(Throughput::Bytes(bytes));
         let id = BenchmarkId::new(kernel.kernel().stem, format!("{} {what}", format.name()));
+        // Every matrix here that is multiplied so has 2048 rows or more.
+        let tall = kernel == KernelId::MatVec && self.engine.capabilities().tall_rows <= 2048;
+        let fusion = Fusion { tall, ..Fusion::default() };
         group.bench_function(id, |b| {
             b.iter_custom(|n| {
                 let begun = std::time::Instant::now();
                 for _ in 0..n {
-                    block_on(repeated.run(kernel, (format, Fusion::default()), &params, grid, TIMES)).expect("a run");
+                    block_on(repeated.run(kernel, (format, fusion), &params, grid, TIMES)).expect("a run");
                 }
                 begun.elapsed() / TIMES as u32
             });
@@ -79,7 +82,6 @@ fn main() {
     let engine = block_on(Engine::open(&options)).expect("an adapter");
     let tiles = engine.capabilities().tiles;
     println!("adapter: {} ({}), tiles of a {tiles:?}", engine.adapter().name, engine.adapter().driver);
-    let rows_of_matvec = engine.capabilities().matvec_rows as usize;
     let mut criterion = Criterion::default().configure_from_args();
     let mut bench = Bench { criterion: &mut criterion, engine: &engine };
 
@@ -111,7 +113,8 @@ fn main() {
         let mut params = MatVec { n: n as u32, k4: k as u32 / 4, y_stride: n as u32, ..MatVec::default() };
         params.x_stride4 = k as u32 / 4;
         let sizes = with([matrix, 4 * k, 16, 16, 4 * n].to_vec(), scales);
-        let grid = [1, n / rows_of_matvec, 1];
+        let fusion = Fusion { tall: n >= engine.capabilities().tall_rows, ..Fusion::default() };
+        let grid = [1, n / engine.capabilities().matvec_rows(fusion), 1];
         bench.time((KernelId::MatVec, format, &format!("{n}x{k}")), params, &sizes, grid, matrix as u64);
 
         if size > 2048 {

@@ -93,22 +93,25 @@ pub enum WeightAccess {
     Blocks,
 }
 
-/// What a product does besides multiplying; see `matvec.wgsl`.
+/// What a product does besides multiplying, and how it is cut; see `matvec.wgsl`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Fusion {
     /// x goes through an RMS norm first.
     pub norm: bool,
     /// Rows of W are pairs of gate and up, and what comes out is `silu(gate) * up`.
     pub gated: bool,
+    /// Teams take twice as many rows of W, so that loads of x count for less: where a matrix has so many that teams are enough anyway. The
+    /// text is the same, what differs are the kernel's constants.
+    pub tall: bool,
 }
 
 impl Fusion {
-    /// Every combination.
+    /// Every combination that has a text of its own.
     pub const ALL: [Fusion; 4] = [
-        Fusion { norm: false, gated: false },
-        Fusion { norm: false, gated: true },
-        Fusion { norm: true, gated: false },
-        Fusion { norm: true, gated: true },
+        Fusion { norm: false, gated: false, tall: false },
+        Fusion { norm: false, gated: true, tall: false },
+        Fusion { norm: true, gated: false, tall: false },
+        Fusion { norm: true, gated: true, tall: false },
     ];
 
     fn part(self) -> String {
@@ -275,6 +278,7 @@ impl std::fmt::Display for Variant {
             tiles.as_deref(),
             fusion.norm.then_some("norm"),
             fusion.gated.then_some("gated"),
+            fusion.tall.then_some("tall"),
         ];
         match names.into_iter().flatten().collect::<Vec<_>>().join("-") {
             none if none.is_empty() => f.write_str("plain"),

@@ -22,7 +22,7 @@ struct Params {
 
 // Rows of W a workgroup takes; TEAM_ROWS * teams keeps every team busy once.
 override ROWS: u32 = 32u;
-// Rows of W a team takes at a time: 4 or 8.
+// Rows of W a team takes at a time: 4, 8 or 16.
 override TEAM_ROWS: u32 = 4u;
 
 var<private> x0: u32;             // where the row of x begins
@@ -101,6 +101,14 @@ fn run(group: vec3<u32>, lane: u32) {
         let n5 = row_of(n + 5u);
         let n6 = row_of(n + 6u);
         let n7 = row_of(n + 7u);
+        let n8 = row_of(n + 8u);
+        let n9 = row_of(n + 9u);
+        let n10 = row_of(n + 10u);
+        let n11 = row_of(n + 11u);
+        let n12 = row_of(n + 12u);
+        let n13 = row_of(n + 13u);
+        let n14 = row_of(n + 14u);
+        let n15 = row_of(n + 15u);
         var a0 = vec4<f32>();
         var a1 = vec4<f32>();
         var a2 = vec4<f32>();
@@ -109,6 +117,14 @@ fn run(group: vec3<u32>, lane: u32) {
         var a5 = vec4<f32>();
         var a6 = vec4<f32>();
         var a7 = vec4<f32>();
+        var a8 = vec4<f32>();
+        var a9 = vec4<f32>();
+        var a10 = vec4<f32>();
+        var a11 = vec4<f32>();
+        var a12 = vec4<f32>();
+        var a13 = vec4<f32>();
+        var a14 = vec4<f32>();
+        var a15 = vec4<f32>();
         squares = vec4<f32>();
         for (var i = team_lane; i < blocks; i += team_size) {
             let v = load_block(i);
@@ -122,21 +138,41 @@ fn run(group: vec3<u32>, lane: u32) {
                 a6 += products(n6 * blocks, n6, i, v);
                 a7 += products(n7 * blocks, n7, i, v);
             }
+            if TEAM_ROWS > 8u {
+                a8 += products(n8 * blocks, n8, i, v);
+                a9 += products(n9 * blocks, n9, i, v);
+                a10 += products(n10 * blocks, n10, i, v);
+                a11 += products(n11 * blocks, n11, i, v);
+                a12 += products(n12 * blocks, n12, i, v);
+                a13 += products(n13 * blocks, n13, i, v);
+                a14 += products(n14 * blocks, n14, i, v);
+                a15 += products(n15 * blocks, n15, i, v);
+            }
         }
         var r = 1.0;
         if NORM {
             let mean = dot(team_sum(squares), vec4<f32>(1.0)) / f32(4u * p.k4);
             r = 1.0 / sqrt(mean + p.eps);
         }
-        let low = r * sums(a0, a1, a2, a3);
-        var high = vec4<f32>();
+        let s0 = r * sums(a0, a1, a2, a3);
+        var s1 = vec4<f32>();
+        var s2 = vec4<f32>();
+        var s3 = vec4<f32>();
         if TEAM_ROWS > 4u {
-            high = r * sums(a4, a5, a6, a7);
+            s1 = r * sums(a4, a5, a6, a7);
+        }
+        if TEAM_ROWS > 8u {
+            s2 = r * sums(a8, a9, a10, a11);
+            s3 = r * sums(a12, a13, a14, a15);
         }
         if team_lane == 0u && local < ROWS {
-            put4(group.x, n, low);
+            put4(group.x, n, s0);
             if TEAM_ROWS > 4u {
-                put4(group.x, n + 4u, high);
+                put4(group.x, n + 4u, s1);
+            }
+            if TEAM_ROWS > 8u {
+                put4(group.x, n + 8u, s2);
+                put4(group.x, n + 12u, s3);
             }
         }
     }

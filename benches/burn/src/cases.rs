@@ -93,7 +93,8 @@ fn ours<'a, P: Params>(
     count: usize,
 ) -> Result<(Vec<f32>, Side<'a>), String> {
     let bindings: Vec<&[u8]> = bindings.iter().map(|values| bytemuck::cast_slice(values)).collect();
-    let form = (WeightFormat::F32, Fusion::default());
+    let fusion = if kernel == KernelId::MatVec { matvec_form(engine, count) } else { Fusion::default() };
+    let form = (WeightFormat::F32, fusion);
     let failed = |e: bolmo_runtime::Error| e.to_string();
     let out = block_on(run_kernel(engine, kernel, form, &params, &bindings, grid)).map_err(failed)?;
     let last = out.last().ok_or("no result")?;
@@ -101,6 +102,11 @@ fn ours<'a, P: Params>(
     let mut repeated = block_on(Repeated::new(engine, &bindings)).map_err(failed)?;
     let side = move |times| block_on(repeated.run(kernel, form, &params, grid, times)).map_err(failed);
     Ok((result, Box::new(side)))
+}
+
+/// The form in which the stages multiply a matrix of `rows` rows with one row of x.
+fn matvec_form(engine: &Engine, rows: usize) -> Fusion {
+    Fusion { tall: rows >= engine.capabilities().tall_rows, ..Fusion::default() }
 }
 
 /// Every case, the control first.
@@ -139,7 +145,8 @@ fn matvec<'a>(engine: &'a Engine, device: &'a Device) -> Result<Case<'a>, String
     let (w, x) = (noise(3, n * k), noise(4, k));
     let params =
         MatVec { n: n as u32, k4: k as u32 / 4, x_stride4: k as u32 / 4, y_stride: n as u32, ..MatVec::default() };
-    let grid = [1, n.div_ceil(engine.capabilities().matvec_rows as usize), 1];
+    let fusion = matvec_form(engine, n);
+    let grid = [1, n.div_ceil(engine.capabilities().matvec_rows(fusion)), 1];
     let none = [0.0; 4];
     let bindings: [&[f32]; 5] = [&w, &x, &none, &none, &vec![0.0; n]];
     let (result, side) = ours(engine, KernelId::MatVec, params, &bindings, grid, n)?;

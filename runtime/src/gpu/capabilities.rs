@@ -1,7 +1,7 @@
 //! The one function that maps what an adapter can do to the forms of kernels and sizes of work that are used on it.
 
 use bolmo_shaders::table::SUBGROUP_LANES;
-use bolmo_shaders::{Reduce, Tiles};
+use bolmo_shaders::{Fusion, Reduce, Tiles};
 
 use super::adapter::AdapterInfo;
 use super::device::EngineOptions;
@@ -14,10 +14,12 @@ pub struct Capabilities {
     pub reduce: Reduce,
     /// Who works together on a tile of a product of many rows, or of attention.
     pub tiles: Tiles,
-    /// Rows of a matrix that one workgroup of `matvec` takes.
+    /// Rows of a matrix that one workgroup of `matvec` takes, or half of what it takes if the matrix is tall.
     pub matvec_rows: u32,
-    /// Rows of a matrix that a team of lanes of `matvec` takes at a time.
+    /// Rows of a matrix that a team of lanes of `matvec` takes at a time, or half of what it takes if the matrix is tall.
     pub matvec_team_rows: u32,
+    /// From so many rows on a matrix is tall.
+    pub tall_rows: usize,
     /// Up to this width of x a norm in front of a `matvec` is part of it: every team goes over x once more, instead of one more dispatch.
     pub fused_norm_width: usize,
     /// Lanes of a subgroup, where all have as many: what cooperative matrices are made for.
@@ -108,6 +110,8 @@ impl Capabilities {
             subgroup_lanes,
             matvec_rows,
             matvec_team_rows,
+            // Enough for eight workgroups, so that every thread has some. What GPUs gain is not known.
+            tall_rows: if adapter.is_software() { 1024 } else { usize::MAX },
             // On a CPU a dispatch costs about as much as a matrix of 50 000 weights, and the scales of a norm are loads like those.
             fused_norm_width: if adapter.is_software() { 512 } else { usize::MAX },
             // Large devices have few heads to go round and much to wait for: more lanes share a head's state.
@@ -124,5 +128,10 @@ impl Capabilities {
                 .map_or(adapter.max_binding_bytes, |asked| asked.min(adapter.max_binding_bytes)),
             max_buffer_bytes: adapter.max_buffer_bytes,
         }
+    }
+
+    /// Rows of a matrix that one workgroup of `matvec` takes in this form.
+    pub fn matvec_rows(&self, fusion: Fusion) -> usize {
+        self.matvec_rows as usize * if fusion.tall { 2 } else { 1 }
     }
 }

@@ -112,7 +112,11 @@ impl Pipelines {
         let module = unsafe { self.device.create_shader_module_trusted(descriptor, checks) };
         let constants: &[(&str, f64)] = match id {
             KernelId::MatVec => {
-                &[("ROWS", f64::from(self.matvec_rows)), ("TEAM_ROWS", f64::from(self.matvec_team_rows))]
+                let times = if variant.fusion.is_some_and(|fusion| fusion.tall) { 2 } else { 1 };
+                &[
+                    ("ROWS", f64::from(times * self.matvec_rows)),
+                    ("TEAM_ROWS", f64::from(times * self.matvec_team_rows)),
+                ]
             }
             KernelId::MatMul if variant.cooperative() => &[("LANES", f64::from(self.cooperative_lanes))],
             KernelId::MlstmCell => &[("LANES", f64::from(self.cell_lanes))],

@@ -32,13 +32,16 @@ pub(crate) fn kernels(
     }
     add(KernelId::GatherRows, f32, plain);
     add(KernelId::GatherRows, embeddings, plain);
-    add(KernelId::MatVec, local, plain);
-    add(KernelId::MatVec, local, Fusion { norm, gated: false });
-    add(KernelId::MatVec, local, Fusion { norm, gated: true });
+    // A kernel for a matrix of so many rows.
+    let product = |norm: bool, gated: bool, rows: usize| Fusion { norm, gated, tall: rows >= capabilities.tall_rows };
+    add(KernelId::MatVec, local, product(false, false, config.vocab_size));
+    add(KernelId::MatVec, local, product(false, false, d));
+    add(KernelId::MatVec, local, product(norm, false, 3 * d));
+    add(KernelId::MatVec, local, product(norm, true, 2 * config.local_intermediate_size));
     let norm_in_front = norm && config.block_type == BlockType::PreNorm;
-    add(KernelId::MatVec, global, plain);
-    add(KernelId::MatVec, global, Fusion { norm: norm_in_front, gated: false });
-    add(KernelId::MatVec, global, Fusion { norm: norm_in_front, gated: true });
+    add(KernelId::MatVec, global, product(false, false, d));
+    add(KernelId::MatVec, global, product(norm_in_front, false, config.query_width() + 2 * config.key_value_width()));
+    add(KernelId::MatVec, global, product(norm_in_front, true, 2 * config.intermediate_size));
     if config.mlstm_value_dim() <= MLSTM_CELL_MAX_DV as usize {
         add(KernelId::MlstmCell, f32, plain);
     } else {

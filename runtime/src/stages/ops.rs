@@ -89,7 +89,6 @@ impl Context<'_> {
         rows: usize,
         add: bool,
     ) -> Result<()> {
-        let matvec_rows = self.recorder.gpu().capabilities.matvec_rows as usize;
         for piece in &w.pieces {
             // A product without bias or norm binds its own weights in their place and does not read them.
             let bias = piece.bias.as_ref().unwrap_or(&piece.weights);
@@ -107,9 +106,10 @@ impl Context<'_> {
                 bias: piece.bias.is_some().into(),
                 eps: norm.map_or(0.0, |norm| norm.eps),
             };
-            let fusion = Fusion { norm: norm.is_some(), gated };
+            let capabilities = &self.recorder.gpu().capabilities;
+            let fusion = Fusion { norm: norm.is_some(), gated, tall: piece.rows >= capabilities.tall_rows };
+            let grid = [rows, piece.rows.div_ceil(capabilities.matvec_rows(fusion)), 1];
             let form = Form { format: w.format, fusion, scales: piece.scales.as_ref() };
-            let grid = [rows, piece.rows.div_ceil(matvec_rows), 1];
             self.recorder.dispatch(KernelId::MatVec, form, &params, &slices, grid)?;
         }
         Ok(())

@@ -62,7 +62,7 @@ mod tests {
     use crate::cpu::noise::assert_close;
     use half::f16;
 
-    const PLAIN: Fusion = Fusion { norm: false, gated: false };
+    const PLAIN: Fusion = Fusion { norm: false, gated: false, tall: false };
 
     #[test]
     fn offsets_bias_and_add() {
@@ -95,9 +95,9 @@ mod tests {
         let scale = [2.0, 4.0, 6.0, 0.0];
         let p = params::MatVec { n: 2, k4: 1, x_stride4: 1, y_stride: 2, eps: 1.0, ..Default::default() };
         let mut y = [0.0; 2];
-        matvec(&p, Fusion { norm: true, gated: false }, 1, Matrix::F32(&w), &x, &[], &scale, &mut y);
+        matvec(&p, Fusion { norm: true, ..PLAIN }, 1, Matrix::F32(&w), &x, &[], &scale, &mut y);
         assert_close(&y, &[1.0, 1.0], 1e-7);
-        matvec(&p, Fusion { norm: true, gated: true }, 1, Matrix::F32(&w), &x, &[], &scale, &mut y);
+        matvec(&p, Fusion { norm: true, gated: true, ..PLAIN }, 1, Matrix::F32(&w), &x, &[], &scale, &mut y);
         assert_close(&y[..1], &[1.0 / (1.0 + (-1f32).exp())], 1e-7);
     }
 }
