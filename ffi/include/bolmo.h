@@ -1125,8 +1125,9 @@ typedef int32_t bolmo_stop;
 typedef struct bolmo_generation bolmo_generation;
 
 /**
- * Takes bytes as they come, never bytes that may still turn out to begin a stop string. `ids` has `size` items too: each byte's id,
- * fused (BOLMO_FUSED_OFFSET added) where it ends a patch. Both are valid during the call. Returns 0 to go on; any other value ends the generation.
+ * Takes bytes as they come, those of a patch at once as a rule, never bytes that may still turn out to begin a stop string. `ids` has
+ * `size` items too: each byte's id, fused (BOLMO_FUSED_OFFSET added) where it ends a patch. Both are valid during the call. Returns 0 to
+ * go on; any other value ends the generation.
  * Called by the thread that called bolmo_session_generate. It may call the library, but for this session, which is BOLMO_BUSY;
  * bolmo_session_cancel and bolmo_session_delete are allowed.
  */

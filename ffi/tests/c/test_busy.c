@@ -48,9 +48,11 @@ static void check_others_work(void) {
 }
 
 static int calls;
+static size_t received;
 
 static int32_t piece(const uint8_t *data, size_t size, const uint16_t *ids, void *user_data) {
-    (void)data, (void)size, (void)ids, (void)user_data;
+    (void)data, (void)ids, (void)user_data;
+    received += size;
     if (calls++ % 3 == 0) {
         check_all_busy();
         check_others_work();
@@ -80,7 +82,7 @@ static void from_callbacks(void) {
     const uint32_t ids[] = {80, 81};
     bolmo_generate_options *options = greedy(8);
     CHECK_OK(bolmo_session_generate(session, options, piece, NULL, NULL));
-    CHECK(calls == 8);
+    CHECK(received == 8 && calls >= 1);
     bolmo_generate_options_delete(options);
     calls = 0;
     CHECK_OK(bolmo_session_append(session, "some text", 9, progress, NULL));

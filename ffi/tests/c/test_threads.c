@@ -109,9 +109,10 @@ static void *delete_session(void *session) {
 }
 
 static int32_t wait_at_first(const uint8_t *data, size_t size, const uint16_t *ids, void *user_data) {
-    (void)data, (void)size, (void)ids;
-    int *seen = user_data;
-    if ((*seen)++ == 0) pthread_barrier_wait(&barrier);
+    (void)data, (void)ids;
+    size_t *seen = user_data;
+    if (*seen == 0) pthread_barrier_wait(&barrier);
+    *seen += size;
     return 0;
 }
 
@@ -123,8 +124,7 @@ static void deleted_elsewhere(void) {
         bolmo_session *session = session_with(demo.model, "def ");
         bolmo_generation *generation = NULL;
         pthread_t thread;
-        size_t patches = 0;
-        int seen = 0;
+        size_t patches = 0, seen = 0;
         int32_t stop = -1;
         CHECK(pthread_create(&thread, NULL, delete_session, session) == 0);
         CHECK_OK(bolmo_session_generate(session, options, wait_at_first, &seen, &generation));
