@@ -32,7 +32,8 @@ pub fn table(files: &[PathBuf]) -> Outcome<String> {
     let (mut runs, mut comparisons) = (Vec::new(), Vec::new());
     for file in &files {
         let bytes = load::read_input(file)?;
-        let run: Value = serde_json::from_slice(&bytes).map_err(|e| bad(file, &e.to_string()))?;
+        let run: Value =
+            serde_json::from_slice(&bytes).map_err(|e| bad(file, &format!("is no run of bolmo bench: {e}")))?;
         if run["burn"].is_string() && run["cases"].is_array() {
             comparisons.push(run);
             continue;
