@@ -11,7 +11,7 @@ mod tests;
 
 #[cfg(not(target_family = "wasm"))]
 pub(crate) use quantization::set_stored_formats;
-pub(crate) use quantization::stored_formats;
+pub use quantization::stored_formats;
 
 use crate::error::{Error, Result};
 

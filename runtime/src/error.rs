@@ -30,6 +30,22 @@ pub enum ErrorKind {
     Internal,
 }
 
+impl ErrorKind {
+    /// All kinds, in the order of the C ABI's codes.
+    pub const ALL: [ErrorKind; 10] = [
+        ErrorKind::InvalidArgument,
+        ErrorKind::NotFound,
+        ErrorKind::BadCheckpoint,
+        ErrorKind::Unsupported,
+        ErrorKind::OutOfMemory,
+        ErrorKind::DeviceLost,
+        ErrorKind::Cancelled,
+        ErrorKind::Busy,
+        ErrorKind::Io,
+        ErrorKind::Internal,
+    ];
+}
+
 impl fmt::Display for ErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

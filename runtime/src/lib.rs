@@ -27,6 +27,10 @@ pub mod bench;
 pub mod checkpoint;
 mod compare;
 pub mod config;
+#[cfg(feature = "constraints")]
+mod constraint;
+#[cfg(not(feature = "constraints"))]
+#[path = "no_constraint.rs"]
 mod constraint;
 mod error;
 mod formats;

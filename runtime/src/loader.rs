@@ -15,7 +15,7 @@ use crate::packed::{Packed, out_of_range};
 use crate::weights::{GlobalLayer, LocalLayer, Matrix, Mlp, Piece, Weights};
 
 /// Elements that are converted and sent at a time.
-const STRIDE: usize = 2 << 20;
+const STRIDE: usize = if cfg!(target_family = "wasm") { 1 << 19 } else { 2 << 20 };
 /// Bytes sent before the loader waits for the device to take them.
 const IN_FLIGHT: u64 = 64 << 20;
 
@@ -182,7 +182,7 @@ impl<'a> Loader<'a> {
     async fn matrix(&mut self, format: WeightFormat, names: &[&str], biases: &[Option<&str>]) -> Result<Matrix> {
         let checkpoint = self.checkpoint;
         let tensors = names.iter().map(|name| checkpoint.tensor(name)).collect::<Result<Vec<_>>>()?;
-        let bias = self.bias(&tensors, biases)?;
+        let bias = self.bias(&tensors, biases).await?;
         self.put(format, &Rows::Stacked(tensors), bias.as_deref()).await
     }
 
@@ -232,10 +232,10 @@ impl<'a> Loader<'a> {
                 let first = piece.first_row + row;
                 if source.is_packed() {
                     packed.clear();
-                    self.copy_packed(source, first, rows, &mut packed)?;
+                    self.copy_packed(source, first, rows, &mut packed).await?;
                 } else {
                     values.resize(rows * k, 0.0);
-                    self.fill(source, first, k, &mut values)?;
+                    self.fill(source, first, k, &mut values).await?;
                     packed.pack(format, &values).map_err(|at| source.out_of_range(format, first, k, &values, at))?;
                 }
                 self.hash.update(&packed.weights);
@@ -254,7 +254,7 @@ impl<'a> Loader<'a> {
     }
 
     /// Reads rows `first ..` of a matrix of `k` columns.
-    fn fill(&mut self, source: &Rows<'_>, first: usize, k: usize, values: &mut [f32]) -> Result<()> {
+    async fn fill(&mut self, source: &Rows<'_>, first: usize, k: usize, values: &mut [f32]) -> Result<()> {
         match source {
             Rows::Stacked(tensors) => {
                 let last = first + values.len() / k;
@@ -263,7 +263,7 @@ impl<'a> Loader<'a> {
                     let (from, to) = (first.max(above), last.min(above + tensor.shape[0]));
                     if from < to {
                         let to_values = &mut values[(from - first) * k..(to - first) * k];
-                        self.read(tensor, ((from - above) * k) as u64, to_values)?;
+                        self.read(tensor, ((from - above) * k) as u64, to_values).await?;
                     }
                     above += tensor.shape[0];
                 }
@@ -271,7 +271,7 @@ impl<'a> Loader<'a> {
             Rows::ByTurns(tensors) => {
                 let mut one = vec![0.0; values.len() / 2];
                 for (turn, tensor) in tensors.iter().enumerate() {
-                    self.read(tensor, (first / 2 * k) as u64, &mut one)?;
+                    self.read(tensor, (first / 2 * k) as u64, &mut one).await?;
                     for (pair, row) in values.chunks_exact_mut(2 * k).zip(one.chunks_exact(k)) {
                         pair[turn * k..(turn + 1) * k].copy_from_slice(row);
                     }
@@ -282,7 +282,7 @@ impl<'a> Loader<'a> {
     }
 
     /// Appends `rows` rows of a matrix, from row `first` on, as they are stored.
-    fn copy_packed(&mut self, source: &Rows<'_>, first: usize, rows: usize, packed: &mut Packed) -> Result<()> {
+    async fn copy_packed(&mut self, source: &Rows<'_>, first: usize, rows: usize, packed: &mut Packed) -> Result<()> {
         let Packed { weights, scales } = packed;
         match source {
             Rows::Stacked(tensors) => {
@@ -290,6 +290,7 @@ impl<'a> Loader<'a> {
                 for tensor in tensors {
                     let (from, to) = (first.max(above), (first + rows).min(above + tensor.shape[0]));
                     if from < to {
+                        fetch_rows(tensor, from - above, to - from).await?;
                         tensor.read_rows(from - above, to - from, weights, scales)?;
                         self.advance(tensor, (to - from) * tensor.shape[1])?;
                     }
@@ -300,6 +301,7 @@ impl<'a> Loader<'a> {
                 let k = tensors[0].shape[1];
                 let mut both = [Packed::default(), Packed::default()];
                 for (tensor, one) in tensors.iter().zip(&mut both) {
+                    fetch_rows(tensor, first / 2, rows / 2).await?;
                     tensor.read_rows(first / 2, rows / 2, &mut one.weights, &mut one.scales)?;
                     self.advance(tensor, rows / 2 * k)?;
                 }
@@ -312,7 +314,7 @@ impl<'a> Loader<'a> {
     }
 
     /// The biases of a matrix made of `tensors`, one behind the other.
-    fn bias(&mut self, tensors: &[Tensor<'_>], names: &[Option<&str>]) -> Result<Option<Vec<f32>>> {
+    async fn bias(&mut self, tensors: &[Tensor<'_>], names: &[Option<&str>]) -> Result<Option<Vec<f32>>> {
         if names.is_empty() {
             return Ok(None);
         }
@@ -323,7 +325,7 @@ impl<'a> Loader<'a> {
             if let Some(name) = name {
                 let bias = self.checkpoint.tensor(name)?;
                 self.hash.update(name.as_bytes());
-                self.read(&bias, 0, &mut values[at..])?;
+                self.read(&bias, 0, &mut values[at..]).await?;
                 self.hash.update(bytemuck::cast_slice(&values[at..]));
             }
         }
@@ -335,7 +337,7 @@ impl<'a> Loader<'a> {
         let tensor = self.checkpoint.tensor(name)?;
         let mut values = vec![0.0; tensor.shape[0]];
         self.hash.update(name.as_bytes());
-        self.read(&tensor, 0, &mut values)?;
+        self.read(&tensor, 0, &mut values).await?;
         self.hash.update(bytemuck::cast_slice(&values));
         let slice = self.gpu.allocate(name, values.len() as u64 * 4).await?;
         self.gpu.write(&slice, 0, bytemuck::cast_slice(&values))?;
@@ -344,7 +346,8 @@ impl<'a> Loader<'a> {
     }
 
     /// Reads, checks and reports progress.
-    fn read(&mut self, tensor: &Tensor<'_>, first: u64, out: &mut [f32]) -> Result<()> {
+    async fn read(&mut self, tensor: &Tensor<'_>, first: u64, out: &mut [f32]) -> Result<()> {
+        tensor.fetch(first, out.len() as u64).await?;
         tensor.read_f32(first, out)?;
         check_finite(tensor.name, first, out, tensor.shape.last().copied().unwrap_or(1))?;
         self.advance(tensor, out.len())
@@ -426,6 +429,12 @@ impl<'a> Rows<'a> {
         let (name, row) = self.place(first_row + at / k);
         out_of_range(format, name, (row, at % k), values[at])
     }
+}
+
+/// Sees to it that `rows` rows of a matrix can be read, from row `first` on.
+async fn fetch_rows(tensor: &Tensor<'_>, first: usize, rows: usize) -> Result<()> {
+    let k = tensor.shape[1];
+    tensor.fetch((first * k) as u64, (rows * k) as u64).await
 }
 
 /// Appends rows of `row_bytes` bytes, one of `a` and one of `b` by turns.

@@ -40,6 +40,11 @@ impl Utf8Assembler {
         text
     }
 
+    /// How many bytes it holds back, since they may begin a character: at most three.
+    pub fn pending(&self) -> usize {
+        self.pending.len()
+    }
+
     /// Ends the text: U+FFFD if it stops within a character, otherwise nothing. The assembler can be used anew.
     pub fn finish(&mut self) -> String {
         if self.pending.is_empty() {

@@ -251,6 +251,8 @@ fn a_lost_device_is_an_error_that_can_be_recovered_from() {
     }));
     assert_error(result, ErrorKind::DeviceLost, &["lost", "load the model again"]);
     assert_eq!(made, 3);
+    let loss = block_on(engine.lost());
+    assert_eq!(loss.kind(), ErrorKind::DeviceLost, "{loss}");
     assert_error(block_on(Session::new(&model)), ErrorKind::DeviceLost, &["lost"]);
     let checkpoint = Checkpoint::open(&demo_dir()).expect("a checkpoint");
     let mut options = LoadOptions::default();

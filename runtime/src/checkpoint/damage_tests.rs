@@ -229,7 +229,7 @@ fn random_damage() {
             1 => damage(&mut index, &mut random),
             _ => damage(&mut header, &mut random),
         }
-        if let Ok(map) = super::folder::parse_index(&index, "index") {
+        if let Ok(map) = super::index::parse_index(&index, "index") {
             assert!(map.values().all(|file| !file.contains(['/', '\\']) && file != ".."));
         }
         let mut file = file_of(&header, &parts.data);

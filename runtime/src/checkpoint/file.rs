@@ -1,12 +1,17 @@
 //! Where the bytes of a checkpoint come from: a mapped file, memory, or a caller's own reader.
 
 use std::borrow::Cow;
+use std::pin::Pin;
 
 use crate::error::{Error, Result};
 
+/// What [`CheckpointFile::fetch`] returns.
+pub type Fetching<'a> = Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>>;
+
 /// One file of a checkpoint, read at any offset from any thread.
 ///
-/// Implement it to read from an archive, a network or a browser's storage.
+/// Implement it to read from an archive, a network or a browser's storage. A file that cannot be read without waiting implements
+/// [`Self::fetch`] too: loaders await it before they read.
 pub trait CheckpointFile: Send + Sync {
     /// The file's name, for messages.
     fn name(&self) -> &str;
@@ -16,6 +21,13 @@ pub trait CheckpointFile: Send + Sync {
 
     /// Fills `out` with the bytes from `offset` on; an error if the file ends before.
     fn read_at(&self, offset: u64, out: &mut [u8]) -> Result<()>;
+
+    /// Gets the `length` bytes from `offset` on, for reads that follow at once; `None` if all bytes are at hand. Two ranges of a file may be
+    /// fetched before they are read, weights and their scales; nothing but headers is read that was not fetched.
+    fn fetch(&self, offset: u64, length: usize) -> Option<Fetching<'_>> {
+        let _ = (offset, length);
+        None
+    }
 
     /// The whole contents, where they are addressable: readers then copy nothing twice.
     fn bytes(&self) -> Option<&[u8]> {

@@ -6,6 +6,7 @@ mod file;
 #[cfg(not(target_family = "wasm"))]
 mod folder;
 mod header;
+mod index;
 #[cfg(not(target_family = "wasm"))]
 pub(crate) mod output;
 pub(crate) mod quantised;
@@ -23,7 +24,8 @@ use std::fmt;
 
 #[cfg(not(target_family = "wasm"))]
 pub use file::MappedFile;
-pub use file::{CheckpointFile, MemoryFile};
+pub use file::{CheckpointFile, Fetching, MemoryFile};
+pub use index::Index;
 pub use tensor::{DType, Tensor, check_finite};
 
 use crate::config::{Config, stored_formats};

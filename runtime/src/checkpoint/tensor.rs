@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use bolmo_shaders::WeightFormat;
+use bolmo_shaders::table::QUANT_BLOCK;
 use half::f16;
 use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 
@@ -110,6 +111,15 @@ impl FromStr for DType {
     }
 }
 
+/// Gets `length` bytes of `file` that lie `offset` behind `start`.
+async fn fetch(file: &dyn CheckpointFile, start: u64, offset: u64, length: u64) -> Result<()> {
+    let length = usize::try_from(length).map_err(|_| Error::invalid(format!("{length} bytes are too many at once")))?;
+    match file.fetch(start.saturating_add(offset), length) {
+        Some(fetching) => fetching.await,
+        None => Ok(()),
+    }
+}
+
 /// A view of one tensor; its data stays in the file until it is read.
 #[derive(Clone, Copy)]
 pub struct Tensor<'a> {
@@ -142,6 +152,19 @@ impl Tensor<'_> {
     /// Bytes that the elements take in the file, scales included.
     pub fn byte_count(&self) -> u64 {
         self.dtype.bytes(self.element_count())
+    }
+
+    /// Gets elements from a file that is not at hand, for [`Self::read_f32`] to read: `count` of them from `first_element` on, both whole
+    /// blocks where there are scales.
+    pub async fn fetch(&self, first_element: u64, count: u64) -> Result<()> {
+        // What is out of range is found out by the read.
+        let Some((file, start)) = self.scales else {
+            return fetch(self.file, self.start, self.dtype.bytes(first_element), self.dtype.bytes(count)).await;
+        };
+        let scale_bytes = |elements: u64| elements / QUANT_BLOCK as u64 * 2;
+        let weight_bytes = |elements: u64| self.dtype.bytes(elements) - scale_bytes(elements);
+        fetch(self.file, self.start, weight_bytes(first_element), weight_bytes(count)).await?;
+        fetch(file, start, scale_bytes(first_element), scale_bytes(count)).await
     }
 
     /// Fills `out` with the elements from `first_element` on, in row-major order, converted to f32: exactly, or

@@ -2,7 +2,9 @@
 
 use bolmo_shaders::WeightFormat;
 use bolmo_shaders::table::QUANT_BLOCK;
-use serde_json::{Value, json};
+use serde_json::Value;
+#[cfg(not(target_family = "wasm"))]
+use serde_json::json;
 
 use super::keys::Keys;
 use crate::error::{Error, Result};
@@ -17,7 +19,7 @@ const OWN_KEYS: [&str; 2] = ["version", "block"];
 const PARTS: [&str; 3] = ["local", "global", "embeddings"];
 
 /// The formats that a `config.json` names, or none. `origin` names the file in messages.
-pub(crate) fn stored_formats(text: &[u8], origin: &str) -> Result<Option<Formats>> {
+pub fn stored_formats(text: &[u8], origin: &str) -> Result<Option<Formats>> {
     let value: Value = serde_json::from_slice(text)
         .map_err(|e| Error::bad_checkpoint(format!("{origin}: not a JSON document: {e}")))?;
     let Some(keys) = Keys::new(&value, origin)?.optional_object(KEY)? else {

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use bolmo_shaders::{Fusion, KernelId, Reduce, Tiles, Variant, WeightFormat};
+use futures_channel::oneshot;
 
 use super::adapter::{self, AdapterChoice, AdapterInfo};
 use super::capabilities::Capabilities;
@@ -86,6 +87,15 @@ impl Engine {
         self.gpu.usage.memory()
     }
 
+    /// Waits until the device is lost, and returns the reason. It never ends if the engine goes first.
+    pub async fn lost(&self) -> Error {
+        let loss = self.gpu.status.loss();
+        match loss.await {
+            Ok(error) => error,
+            Err(_) => std::future::pending().await,
+        }
+    }
+
     /// Gives the device up: every later call on it, its models and sessions fails with
     /// [`ErrorKind::DeviceLost`], as if the driver had dropped it.
     pub fn destroy(&self) {
@@ -98,12 +108,36 @@ impl Engine {
 #[derive(Debug, Default)]
 pub(super) struct Status {
     failure: Mutex<Option<Error>>,
+    /// Who waits for a loss.
+    waiting: Mutex<Vec<oneshot::Sender<Error>>>,
 }
 
 impl Status {
     fn lose(&self, why: String) {
         let message = format!("the device was lost: {why}; open the engine again and load the model again to go on");
-        *self.failure.lock().unwrap_or_else(|e| e.into_inner()) = Some(Error::new(ErrorKind::DeviceLost, message));
+        let error = Error::new(ErrorKind::DeviceLost, message);
+        *self.failure.lock().unwrap_or_else(|e| e.into_inner()) = Some(error.clone());
+        self.tell(&error);
+    }
+
+    fn tell(&self, error: &Error) {
+        let waiting = std::mem::take(&mut *self.waiting.lock().unwrap_or_else(|e| e.into_inner()));
+        for waiter in waiting {
+            // Nobody waits any more if the future was dropped.
+            let _ = waiter.send(error.clone());
+        }
+    }
+
+    /// Hears of a loss, at once if there was one.
+    fn loss(&self) -> oneshot::Receiver<Error> {
+        let (sender, receiver) = oneshot::channel();
+        self.waiting.lock().unwrap_or_else(|e| e.into_inner()).push(sender);
+        // In this order no loss slips through in between.
+        let failure = self.failure.lock().unwrap_or_else(|e| e.into_inner()).clone();
+        if let Some(error) = failure.filter(|error| error.kind() == ErrorKind::DeviceLost) {
+            self.tell(&error);
+        }
+        receiver
     }
 
     fn report(&self, error: wgpu::Error) {
@@ -223,6 +257,7 @@ impl Gpu {
     }
 
     /// Compiles a kernel, unless it already is.
+    #[cfg(not(target_family = "wasm"))]
     pub(super) fn compile(&self, kernel: KernelId, format: WeightFormat, fusion: Fusion) {
         self.pipelines.get(kernel, self.variant(kernel, format, fusion));
     }

@@ -17,8 +17,26 @@ pub(crate) struct Slice {
     pub(super) offset: u64,
     /// Bytes.
     pub(super) size: u64,
-    /// The buffer counts as held memory until the last slice of it is dropped.
-    held: Arc<Held>,
+    /// Dropped with the last slice of the buffer.
+    owner: Arc<Owner>,
+}
+
+/// What ends with the last slice of a buffer.
+#[derive(Debug)]
+struct Owner {
+    /// Until then it counts as held memory.
+    _held: Held,
+    #[cfg(target_family = "wasm")]
+    buffer: wgpu::Buffer,
+}
+
+#[cfg(target_family = "wasm")]
+impl Drop for Owner {
+    /// Browsers free a buffer when its JavaScript object is collected, which knows nothing of the memory behind it and may take minutes.
+    /// What was submitted before still has it.
+    fn drop(&mut self) {
+        self.buffer.destroy();
+    }
 }
 
 impl PartialEq for Slice {
@@ -55,7 +73,7 @@ impl Slice {
         if offset.checked_add(size).is_none_or(|end| end > self.size) {
             return Err(Error::internal(format!("bytes {offset} + {size} of a device buffer of {}", self.size)));
         }
-        Ok(Slice { buffer: self.buffer.clone(), offset: self.offset + offset, size, held: self.held.clone() })
+        Ok(Slice { buffer: self.buffer.clone(), offset: self.offset + offset, size, owner: self.owner.clone() })
     }
 }
 
@@ -108,7 +126,12 @@ impl Gpu {
             self.check()?;
             return Err(from_wgpu(error).context(format!("{size} bytes for {what}")));
         }
-        Ok(Slice { buffer, offset: 0, size, held: Arc::new(self.usage.hold(size)) })
+        let owner = Owner {
+            _held: self.usage.hold(size),
+            #[cfg(target_family = "wasm")]
+            buffer: buffer.clone(),
+        };
+        Ok(Slice { buffer, offset: 0, size, owner: Arc::new(owner) })
     }
 
     /// Writes `bytes` (a multiple of 4) to `to` from `offset` (a multiple of 4) on, in order with what is submitted.

@@ -22,6 +22,7 @@ const BLOCKS: u64 = 1024;
 enum Command {
     Dispatch { pipeline: wgpu::ComputePipeline, bindings: wgpu::BindGroup, params: u32, grid: [u32; 3] },
     Copy { from: Slice, to: Slice },
+    #[cfg(not(target_family = "wasm"))]
     EndPass,
 }
 
@@ -207,6 +208,7 @@ impl Recorder {
     }
 
     /// Lets the next dispatch begin a compute pass of its own, to measure what that costs.
+    #[cfg(not(target_family = "wasm"))]
     pub(crate) fn end_pass(&mut self) {
         self.commands.push(Command::EndPass);
     }
@@ -277,6 +279,7 @@ impl Recorder {
                     encoder.copy_buffer_to_buffer(&from.buffer, from.offset, &to.buffer, to.offset, from.size);
                     commands.next();
                 }
+                #[cfg(not(target_family = "wasm"))]
                 Command::EndPass => {
                     commands.next();
                 }

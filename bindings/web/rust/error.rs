@@ -1,0 +1,31 @@
+//! Errors across the border: a JavaScript `Error` whose property `kind` is the name of an [`ErrorKind`].
+
+use bolmo_runtime::{Error, ErrorKind, Result};
+use js_sys::{Promise, Reflect};
+use wasm_bindgen::JsValue;
+use wasm_bindgen_futures::future_to_promise;
+
+/// The property of an error that says of what kind it is.
+const KIND: &str = "kind";
+
+/// A promise of what `future` comes to.
+pub fn promise<T: Into<JsValue>>(future: impl Future<Output = Result<T>> + 'static) -> Promise {
+    future_to_promise(async move { future.await.map(Into::into).map_err(|error| to_js(&error)) })
+}
+
+/// As JavaScript sees it.
+pub fn to_js(error: &Error) -> JsValue {
+    let js = js_sys::Error::new(error.message());
+    // A new object takes any property.
+    let _ = Reflect::set(&js, &KIND.into(), &error.kind().to_string().into());
+    js.into()
+}
+
+/// What a function of JavaScript has thrown; one without a `kind` comes from the browser's own means of reading.
+pub fn from_js(thrown: &JsValue) -> Error {
+    let text = |key: &str| Reflect::get(thrown, &key.into()).ok().and_then(|value| value.as_string());
+    let kind = text(KIND);
+    let kind = ErrorKind::ALL.into_iter().find(|known| Some(known.to_string()) == kind).unwrap_or(ErrorKind::Io);
+    let message = text("message").or_else(|| thrown.as_string());
+    Error::new(kind, message.unwrap_or_else(|| "reading failed without a reason".to_owned()))
+}

@@ -1,0 +1,164 @@
+//! A model on a device of its own.
+
+use bolmo_runtime::{
+    CancelToken, Engine, EngineOptions, Error, ErrorKind, Formats, LoadOptions, Model, Result, ScoreOptions, Session,
+};
+use js_sys::{Function, Promise};
+use send_wrapper::SendWrapper;
+use serde_json::json;
+use wasm_bindgen::JsValue;
+use wasm_bindgen::prelude::wasm_bindgen;
+
+use crate::error::promise;
+use crate::folder::{self, Folder};
+use crate::options::Options;
+use crate::probe;
+use crate::session::WebSession;
+
+/// A model. It has its device to itself, so that what goes wrong there concerns no other.
+#[wasm_bindgen]
+pub struct WebModel {
+    model: Model,
+}
+
+/// Loads the checkpoint in `folder`. `options` is JSON: `quantize`, a format or formats by part. `progress` is called with bytes
+/// done and in all, and stops the work with `false`.
+#[wasm_bindgen]
+pub fn load(folder: Folder, options: &str, progress: Function) -> Promise {
+    let options = formats(options);
+    let progress = SendWrapper::new(progress);
+    promise(async move {
+        let mut load = LoadOptions::default();
+        load.formats = options?;
+        let opened = folder::open(&folder).await?;
+        load.vocabulary = opened.vocabulary;
+        let engine = Engine::open(&EngineOptions::default()).await?;
+        let mut tell = |done: u64, all: u64| {
+            let answer = progress.call2(&JsValue::NULL, &(done as f64).into(), &(all as f64).into());
+            answer.map_or(true, |answer| answer != false)
+        };
+        let model = Model::load(&engine, &opened.checkpoint, load, &mut tell).await;
+        // The device would else stay until it is collected.
+        let model = model.inspect_err(|_| engine.destroy())?;
+        Ok(WebModel { model })
+    })
+}
+
+fn formats(options: &str) -> Result<Option<Formats>> {
+    let mut options = Options::parse("load", options)?;
+    let formats = options.string("quantize")?.map(|text| text.parse()).transpose()?;
+    options.finish()?;
+    Ok(formats)
+}
+
+#[wasm_bindgen]
+impl WebModel {
+    /// What it is, as JSON.
+    pub fn info(&self) -> String {
+        let (model, engine) = (&self.model, self.model.engine());
+        let config = model.config();
+        json!({
+            "parameters": probe::parameters(config),
+            "hiddenSize": config.hidden_size,
+            "formats": model.formats().to_string(),
+            "fingerprint": format!("{:032x}", model.fingerprint()),
+            "warnings": model.warnings(),
+            "maxPositions": config.max_position_embeddings,
+            "weightBytes": bolmo_runtime::device_bytes(config, model.formats()),
+            "adapter": probe::adapter(engine.adapter()),
+        })
+        .to_string()
+    }
+
+    /// What the device was asked for so far, and the memory held on it, as JSON.
+    pub fn usage(&self) -> String {
+        let (counters, memory) = (self.model.engine().counters(), self.model.engine().memory());
+        json!({
+            "dispatches": counters.dispatches,
+            "submits": counters.submits,
+            "readbacks": counters.readbacks,
+            "deviceBytes": memory.current_bytes,
+            "peakDeviceBytes": memory.peak_bytes,
+        })
+        .to_string()
+    }
+
+    /// A new session, with `<bos>` in front if `bos`.
+    pub fn session(&self, bos: bool) -> Promise {
+        let model = self.model.clone();
+        promise(async move {
+            let mut session = Session::new(&model).await?;
+            if bos {
+                session.append_bos().await?;
+            }
+            Ok(WebSession::new(session, bos))
+        })
+    }
+
+    /// The session that a snapshot was taken of.
+    pub fn restore(&self, snapshot: Vec<u8>) -> Promise {
+        let model = self.model.clone();
+        promise(async move {
+            let Some((bos @ (0 | 1), snapshot)) = snapshot.split_first() else {
+                let message = "these bytes are not a snapshot of a session";
+                return Err(Error::new(ErrorKind::BadCheckpoint, message));
+            };
+            Ok(WebSession::new(Session::restore(&model, snapshot).await?, *bos == 1))
+        })
+    }
+
+    /// How probable a text is, as JSON. `progress` is called with bytes done and in all.
+    pub fn score(&self, text: Vec<u8>, cancel: &Cancel, progress: Function) -> Promise {
+        let model = self.model.clone();
+        let mut options = ScoreOptions::default();
+        options.cancel = cancel.token.clone();
+        let progress = SendWrapper::new(progress);
+        promise(async move {
+            let mut tell = |done: usize, all: usize| {
+                // What the listener does with it is its own business.
+                let _ = progress.call2(&JsValue::NULL, &(done as f64).into(), &(all as f64).into());
+            };
+            let score = model.score_text(&text, &options, &mut tell).await?;
+            let json = json!({
+                "bytes": score.bytes,
+                "patches": score.patches,
+                "bytesPerPatch": score.bytes_per_patch(),
+                "bitsPerByteJoint": score.bits_per_byte_joint(),
+                "bitsPerByteFolded": score.bits_per_byte_folded(),
+            });
+            Ok(json.to_string())
+        })
+    }
+
+    /// Comes to a sentence if the device is lost, and to nothing else.
+    pub fn lost(&self) -> Promise {
+        let engine = self.model.engine().clone();
+        promise(async move { Ok(engine.lost().await.message().to_owned()) })
+    }
+
+    /// Gives the device up, with everything on it.
+    pub fn destroy(&self) {
+        self.model.engine().destroy();
+    }
+}
+
+/// Stops a call that has no session.
+#[wasm_bindgen]
+#[derive(Default)]
+pub struct Cancel {
+    token: CancelToken,
+}
+
+#[wasm_bindgen]
+impl Cancel {
+    /// A new one.
+    #[wasm_bindgen(constructor)]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Asks the call to stop.
+    pub fn cancel(&self) {
+        self.token.cancel();
+    }
+}

@@ -1,0 +1,135 @@
+//! Options from JavaScript, as a JSON object whose keys are all known.
+
+use std::collections::BTreeSet;
+
+use bolmo_runtime::{Constraint, Error, ErrorKind, GenerateOptions, Result};
+use serde_json::{Map, Value};
+
+/// An object of options; every key that is asked for counts as known.
+pub struct Options {
+    what: &'static str,
+    map: Map<String, Value>,
+    known: BTreeSet<&'static str>,
+}
+
+fn invalid(message: String) -> Error {
+    Error::new(ErrorKind::InvalidArgument, message)
+}
+
+impl Options {
+    /// Reads the text that JavaScript has made; `what` names the options in messages.
+    pub fn parse(what: &'static str, text: &str) -> Result<Self> {
+        match serde_json::from_str(text) {
+            Ok(Value::Object(map)) => Ok(Self { what, map, known: BTreeSet::new() }),
+            _ => Err(invalid(format!("{what}: expected an object"))),
+        }
+    }
+
+    /// The value of a key, unless it is absent or null.
+    fn value(&mut self, key: &'static str) -> Option<&Value> {
+        self.known.insert(key);
+        self.map.get(key).filter(|value| !value.is_null())
+    }
+
+    fn read<T>(
+        &mut self,
+        key: &'static str,
+        expected: &str,
+        read: impl FnOnce(&Value) -> Option<T>,
+    ) -> Result<Option<T>> {
+        let what = self.what;
+        let Some(value) = self.value(key) else { return Ok(None) };
+        let found = || invalid(format!("{what}: {key} must be {expected}, found {}", brief(value)));
+        read(value).map(Some).ok_or_else(found)
+    }
+
+    /// A string.
+    pub fn string(&mut self, key: &'static str) -> Result<Option<String>> {
+        self.read(key, "a string", |value| value.as_str().map(str::to_owned))
+    }
+
+    /// A number; which ones are good is for the runtime to say.
+    fn number(&mut self, key: &'static str) -> Result<Option<f32>> {
+        self.read(key, "a number", |value| value.as_f64().map(|number| number as f32))
+    }
+
+    /// A whole number from 0 on.
+    fn whole(&mut self, key: &'static str) -> Result<Option<u64>> {
+        self.read(key, "a whole number from 0 on", |value| {
+            let number = value.as_f64()?;
+            // JavaScript counts exactly up to here.
+            let exact = (0.0..=9_007_199_254_740_991.0).contains(&number) && number.fract() == 0.0;
+            exact.then_some(number as u64)
+        })
+    }
+
+    /// Refuses keys that nobody asked for, which are mistyped.
+    pub fn finish(self) -> Result<()> {
+        match self.map.keys().find(|key| !self.known.contains(key.as_str())) {
+            None => Ok(()),
+            Some(unknown) => {
+                let known: Vec<&str> = self.known.into_iter().collect();
+                Err(invalid(format!("{}: there is no {unknown:?}; there are {}", self.what, known.join(", "))))
+            }
+        }
+    }
+}
+
+fn brief(value: &Value) -> String {
+    match value {
+        Value::Array(_) => "an array".to_owned(),
+        Value::Object(_) => "an object".to_owned(),
+        other => other.to_string().chars().take(40).collect(),
+    }
+}
+
+fn byte_string(value: &Value) -> Option<Vec<u8>> {
+    value.as_array()?.iter().map(|byte| byte.as_u64().and_then(|byte| u8::try_from(byte).ok())).collect()
+}
+
+/// How to generate.
+pub fn generate(text: &str) -> Result<GenerateOptions> {
+    let mut from = Options::parse("generate", text)?;
+    let mut to = GenerateOptions::default();
+    let too_large = |_| invalid("generate: a number is too large".to_owned());
+    let size = |from: &mut Options, key, to: &mut usize| -> Result<()> {
+        if let Some(number) = from.whole(key)? {
+            *to = usize::try_from(number).map_err(too_large)?;
+        }
+        Ok(())
+    };
+    size(&mut from, "maxBytes", &mut to.max_bytes)?;
+    size(&mut from, "topK", &mut to.sampling.top_k)?;
+    size(&mut from, "repetitionWindow", &mut to.sampling.repetition_window)?;
+    let sampling = &mut to.sampling;
+    for (key, to) in [
+        ("temperature", &mut sampling.temperature),
+        ("topP", &mut sampling.top_p),
+        ("minP", &mut sampling.min_p),
+        ("repetitionPenalty", &mut sampling.repetition_penalty),
+        ("endBias", &mut sampling.end_bias),
+        ("boundaryBias", &mut sampling.boundary_bias),
+    ] {
+        if let Some(number) = from.number(key)? {
+            *to = number;
+        }
+    }
+    if let Some(seed) = from.whole("seed")? {
+        to.sampling.seed = seed;
+    }
+    let stops = |value: &Value| value.as_array()?.iter().map(byte_string).collect::<Option<Vec<_>>>();
+    if let Some(stops) = from.read("stop", "strings or bytes", stops)? {
+        to.stops = stops;
+    }
+    let regex = from.string("regex")?;
+    let schema = from.read("jsonSchema", "a JSON schema", |value| Some(value.to_string()))?;
+    to.constraint = match (regex, schema) {
+        (Some(_), Some(_)) => return Err(invalid("generate: give regex or jsonSchema, not both".to_owned())),
+        (Some(regex), None) => Some(Constraint::regex(&regex)?),
+        (None, Some(schema)) => Some(Constraint::json_schema(schema.as_bytes())?),
+        (None, None) => None,
+    };
+    from.finish()?;
+    to.validate()?;
+    Ok(to)
+}

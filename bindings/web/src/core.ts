@@ -1,0 +1,238 @@
+/** The runtime in this thread: commands by name, for the worker and for the direct mode alike. */
+
+import type { LoadProgress, Usage } from './types.js';
+import type { Cancel, InitOutput, WebModel, WebSession } from './wasm/bolmo.js';
+import { type Folder, type PlainSource, openFolder } from './source.js';
+import { forgetAll } from './cache.js';
+import { BolmoError } from './errors.js';
+import type { Fetching, Loading } from './protocol.js';
+
+/** The generated module. Both wasm files come with one, of the same shape. */
+type Wasm = typeof import('./wasm/bolmo.js');
+
+/** Tells the page something in the course of a call. */
+export type Tell = (event: unknown) => void;
+
+interface Loaded {
+  model: WebModel;
+  source: PlainSource;
+  fetching: Fetching;
+  quantize: string | undefined;
+  sessions: Set<number>;
+}
+
+/** What an environment holds: models and sessions by number. */
+export class Core {
+  readonly #wasm: Promise<{ module: Wasm; output: InitOutput }>;
+  readonly #models = new Map<number, Loaded>();
+  readonly #sessions = new Map<number, { session: WebSession; model: number }>();
+  #numbers = 0;
+  /** A trap leaves the module's memory in no known state. */
+  #crash: BolmoError | undefined;
+
+  constructor({ constraints, wasmUrl }: Loading) {
+    this.#wasm = start(constraints, wasmUrl);
+    // Whoever calls first hears of it.
+    this.#wasm.catch(() => {});
+  }
+
+  /** Runs a command. */
+  async call(name: string, args: unknown, tell: Tell, signal: AbortSignal): Promise<unknown> {
+    if (this.#crash) throw this.#crash;
+    const command = (this as unknown as Record<string, unknown>)[`do_${name}`];
+    if (typeof command !== 'function') throw new BolmoError('internal', `there is no command ${name}`);
+    try {
+      return await command.call(this, args, tell, signal);
+    } catch (error) {
+      if (error instanceof WebAssembly.RuntimeError) {
+        this.#crash = new BolmoError('internal', `the wasm module has crashed (${error.message}); reload the page, and please report this`);
+        throw this.#crash;
+      }
+      throw error;
+    }
+  }
+
+  #model(number: number): Loaded {
+    const found = this.#models.get(number);
+    if (!found) throw new BolmoError('invalid argument', 'the model is closed');
+    return found;
+  }
+
+  #session(number: number): WebSession {
+    const found = this.#sessions.get(number);
+    if (!found) throw new BolmoError('invalid argument', 'the session is closed, or its model is');
+    return found.session;
+  }
+
+  #keep(session: unknown, model: number): number {
+    const number = ++this.#numbers;
+    this.#sessions.set(number, { session: session as WebSession, model });
+    this.#model(model).sessions.add(number);
+    return number;
+  }
+
+  async do_probe(
+    { source, fetching, adapter: ask }: { source?: PlainSource; fetching: Fetching; adapter: boolean },
+    _: Tell,
+    signal: AbortSignal,
+  ): Promise<{ adapter: string; model: string | null }> {
+    const { module } = await this.#wasm;
+    const adapter = ask ? ((await module.probeAdapter()) as string) : 'null';
+    const model = source ? ((await module.probeModel(openFolder(source, fetching, signal))) as string) : null;
+    return { adapter, model };
+  }
+
+  async do_load(
+    { source, quantize, fetching }: { source: PlainSource; quantize?: string; fetching: Fetching },
+    tell: Tell,
+    signal: AbortSignal,
+  ): Promise<{ model: number; info: string }> {
+    const model = await this.#load(source, quantize, fetching, tell, signal);
+    const number = ++this.#numbers;
+    this.#models.set(number, { model, source, fetching, quantize, sessions: new Set() });
+    return { model: number, info: model.info() };
+  }
+
+  async do_reload({ model: number }: { model: number }, tell: Tell, signal: AbortSignal): Promise<string> {
+    const loaded = this.#model(number);
+    this.#closeSessions(loaded);
+    loaded.model.destroy();
+    const model = await this.#load(loaded.source, loaded.quantize, loaded.fetching, tell, signal);
+    loaded.model.free();
+    loaded.model = model;
+    return model.info();
+  }
+
+  async #load(
+    source: PlainSource,
+    quantize: string | undefined,
+    fetching: Fetching,
+    tell: Tell,
+    signal: AbortSignal,
+  ): Promise<WebModel> {
+    const { module } = await this.#wasm;
+    const folder = openFolder(source, fetching, signal);
+    const progress = (loaded: number, total: number): boolean => {
+      tell({ loaded, total, ...folder.counts } satisfies LoadProgress);
+      return !signal.aborted;
+    };
+    try {
+      return (await module.load(folder, JSON.stringify({ quantize }), progress)) as WebModel;
+    } catch (error) {
+      await forgetIfBad(folder, error);
+      throw error;
+    }
+  }
+
+  async do_lost({ model }: { model: number }): Promise<unknown> {
+    return this.#model(model).model.lost();
+  }
+
+  async do_session({ model, bos }: { model: number; bos: boolean }): Promise<number> {
+    return this.#keep(await this.#model(model).model.session(bos), model);
+  }
+
+  async do_restore({ model, snapshot }: { model: number; snapshot: Uint8Array }): Promise<number> {
+    return this.#keep(await this.#model(model).model.restore(snapshot), model);
+  }
+
+  async do_fork({ session }: { session: number }): Promise<number> {
+    const model = this.#sessions.get(session)?.model ?? 0;
+    return this.#keep(await this.#session(session).fork(), model);
+  }
+
+  async do_append({ session, text }: { session: number; text: Uint8Array }, tell: Tell, signal: AbortSignal): Promise<void> {
+    const found = this.#session(session);
+    await cancelling(signal, found, () => found.append(text, (done: number, all: number) => tell({ done, all })));
+  }
+
+  async do_generate({ session, options }: { session: number; options: string }, tell: Tell, signal: AbortSignal): Promise<unknown> {
+    const found = this.#session(session);
+    const onPiece = (text: string, bytes: Uint8Array, patchEnds: Uint32Array): void =>
+      tell({ text, bytes, patchEnds: Array.from(patchEnds) });
+    return cancelling(signal, found, () => found.generate(options, onPiece));
+  }
+
+  async do_snapshot({ session }: { session: number }): Promise<unknown> {
+    return this.#session(session).snapshot();
+  }
+
+  async do_state({ session }: { session: number }): Promise<unknown> {
+    const { length, deviceBytes } = this.#session(session);
+    return { length, deviceBytes, patchEnds: Array.from(this.#session(session).patchEnds()) };
+  }
+
+  async do_score({ model, text }: { model: number; text: Uint8Array }, tell: Tell, signal: AbortSignal): Promise<unknown> {
+    const { module } = await this.#wasm;
+    const cancel: Cancel = new module.Cancel();
+    const progress = (done: number, all: number): void => tell({ done, all });
+    try {
+      return await cancelling(signal, cancel, () => this.#model(model).model.score(text, cancel, progress));
+    } finally {
+      cancel.free();
+    }
+  }
+
+  async do_usage({ model }: { model: number }): Promise<Usage> {
+    const { output } = await this.#wasm;
+    const usage = JSON.parse(this.#model(model).model.usage()) as Usage;
+    return { ...usage, wasmBytes: output.memory.buffer.byteLength };
+  }
+
+  async do_closeSession({ session }: { session: number }): Promise<void> {
+    const found = this.#sessions.get(session);
+    if (!found) return;
+    this.#sessions.delete(session);
+    this.#models.get(found.model)?.sessions.delete(session);
+    // A call that is under way ends soon, and has what it needs.
+    found.session.cancel();
+    found.session.free();
+  }
+
+  async do_closeModel({ model }: { model: number }): Promise<void> {
+    const loaded = this.#models.get(model);
+    if (!loaded) return;
+    this.#closeSessions(loaded);
+    this.#models.delete(model);
+    loaded.model.destroy();
+    loaded.model.free();
+  }
+
+  async do_clearCache(): Promise<void> {
+    await forgetAll();
+  }
+
+  #closeSessions(loaded: Loaded): void {
+    for (const session of loaded.sessions) void this.do_closeSession({ session });
+  }
+}
+
+/** Fetches and starts the wasm module. */
+async function start(constraints: boolean, wasmUrl: string | undefined): Promise<{ module: Wasm; output: InitOutput }> {
+  const module = constraints ? ((await import('./wasm-constraints/bolmo.js')) as Wasm) : await import('./wasm/bolmo.js');
+  const url = wasmUrl ?? (constraints ? new URL('./wasm-constraints/bolmo_bg.wasm', import.meta.url) : new URL('./wasm/bolmo_bg.wasm', import.meta.url));
+  try {
+    return { module, output: await module.default({ module_or_path: url }) };
+  } catch (error) {
+    throw new BolmoError('io', `${String(url)}: the wasm file cannot be started (${String(error)}); check where it is served, or give wasmUrl`);
+  }
+}
+
+/** Lets an aborted signal stop what `call` does. */
+async function cancelling<T>(signal: AbortSignal, what: { cancel(): void }, call: () => Promise<T>): Promise<T> {
+  const cancel = (): void => what.cancel();
+  signal.throwIfAborted();
+  const result = call();
+  // The call has begun, and takes no cancel from before for its own.
+  signal.addEventListener('abort', cancel);
+  try {
+    return await result;
+  } finally {
+    signal.removeEventListener('abort', cancel);
+  }
+}
+
+/** A cache that holds a damaged checkpoint would bring it up again for ever. */
+async function forgetIfBad(folder: Folder, error: unknown): Promise<void> {
+  if ((error as { kind?: unknown }).kind === 'bad checkpoint') await folder.forget();
+}

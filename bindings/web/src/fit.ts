@@ -1,0 +1,29 @@
+/** How a model would fit, reckoned from its sizes and what the browser tells of the machine. */
+
+import type { AdapterInfo, Fit, Probe } from './types.js';
+
+/** Of every machine, where the browser tells nothing. */
+const USUAL_MEMORY = 4 * 2 ** 30;
+
+interface Sizes {
+  parameters: number;
+  weightBytes: Record<string, number>;
+  workBytes: { software: number; gpu: number };
+  sessionBytes: number;
+}
+
+/** Takes the sizes as JSON; without an adapter nothing fits. */
+export function fitting(json: string, adapter: AdapterInfo | null): NonNullable<Probe['model']> {
+  const { parameters, weightBytes, workBytes, sessionBytes } = JSON.parse(json) as Sizes;
+  // In GiB, rounded down to a power of two, and nothing above 8.
+  const told = (globalThis.navigator as { deviceMemory?: number } | undefined)?.deviceMemory;
+  const memory = told ? told * 2 ** 30 : USUAL_MEMORY;
+  const most = told && told < 8 ? memory : Infinity;
+  const formats = Object.entries(weightBytes).map(([format, weights]): Fit => {
+    const bytes = weights + (adapter?.software ? workBytes.software : workBytes.gpu) + sessionBytes;
+    const fits = !adapter || bytes > most ? 'no' : bytes > memory / 2 ? 'perhaps' : 'yes';
+    return { format, bytes, fits };
+  });
+  const best = formats.find(({ fits }) => fits === 'yes') ?? formats.find(({ fits }) => fits === 'perhaps');
+  return { parameters, formats, recommended: best?.format ?? null };
+}

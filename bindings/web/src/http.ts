@@ -1,0 +1,351 @@
+/**
+ * Files over HTTP, read in chunks: from the cache, else by range requests in whatever order the loader wants, else, where a server knows no ranges, by one
+ * stream that is kept until it is used. Requests that fail or stall are made again from the byte where they were.
+ */
+
+import type { FetchOptions } from './types.js';
+import type { FileReader, Folder } from './source.js';
+import { type ChunkStore, forgetFile, openStore } from './cache.js';
+import { BolmoError } from './errors.js';
+
+/** Bytes that are fetched and kept together. */
+const CHUNK = 4 << 20;
+/** Chunks that are kept at hand: neighbours are read in turn. */
+const AT_HAND = 6;
+/** Chunks that are asked for ahead of the one that is read. */
+const AHEAD = 2;
+
+type Bytes = Uint8Array<ArrayBuffer>;
+
+/** How requests are made. */
+class Client {
+  readonly #options: FetchOptions;
+  readonly #signal: AbortSignal | undefined;
+  readonly counts: { fetched: number; cached: number };
+
+  constructor(options: FetchOptions, signal: AbortSignal | undefined, counts: { fetched: number; cached: number }) {
+    this.#options = options;
+    this.#signal = signal;
+    this.counts = counts;
+  }
+
+  /** Makes `attempt` again while what it throws may pass; each attempt gets a signal and has to report that it is alive. */
+  async insist<T>(name: string, attempt: (signal: AbortSignal, alive: () => void) => Promise<T>): Promise<T> {
+    const { stallTimeout = 30_000, retries = 3 } = this.#options;
+    for (let failures = 0; ; ) {
+      this.#signal?.throwIfAborted();
+      const controller = new AbortController();
+      const abort = () => controller.abort(this.#signal?.reason);
+      this.#signal?.addEventListener('abort', abort);
+      let timer: ReturnType<typeof setTimeout> | undefined;
+      let stalled = false;
+      const alive = () => {
+        clearTimeout(timer);
+        timer = setTimeout(() => {
+          stalled = true;
+          controller.abort();
+        }, stallTimeout);
+      };
+      try {
+        alive();
+        return await attempt(controller.signal, alive);
+      } catch (error) {
+        this.#signal?.throwIfAborted();
+        if (error instanceof BolmoError && !(error instanceof PassingError)) throw error;
+        failures += 1;
+        if (failures > retries) {
+          const why = stalled ? `sent nothing for ${stallTimeout / 1000} s` : reason(error);
+          throw new BolmoError('io', `${name}: ${why}, ${failures} times; check the connection and the server, and try again`);
+        }
+        await new Promise((resolve) => setTimeout(resolve, Math.min(100 * 4 ** (failures - 1), 3000)));
+      } finally {
+        clearTimeout(timer);
+        this.#signal?.removeEventListener('abort', abort);
+      }
+    }
+  }
+
+  async request(url: string, init: RequestInit): Promise<Response> {
+    const { headers, credentials } = this.#options;
+    const response = await fetch(url, {
+      ...init,
+      headers: { ...headers, ...(init.headers as Record<string, string> | undefined) },
+      ...(credentials && { credentials }),
+    });
+    if (response.status >= 500 || response.status === 429 || response.status === 408) {
+      throw new PassingError('io', `the server answered ${response.status} ${response.statusText}`.trimEnd());
+    }
+    return response;
+  }
+
+  get caches(): boolean {
+    return this.#options.cache ?? true;
+  }
+}
+
+/** A failure that may not come again. */
+class PassingError extends BolmoError {}
+
+function reason(error: unknown): string {
+  if (error instanceof PassingError) return error.message;
+  return `the connection failed (${error instanceof Error ? error.message : String(error)})`;
+}
+
+function refused(name: string, { status, statusText }: Response): BolmoError {
+  return new BolmoError('io', `${name}: the server answered ${status} ${statusText}`.trimEnd());
+}
+
+/** A folder on a server. */
+export class HttpFolder implements Folder {
+  readonly origin: string;
+  readonly counts = { fetched: 0, cached: 0 };
+  readonly #client: Client;
+  /** Addresses of the files that were asked for. */
+  readonly #opened = new Set<string>();
+
+  constructor(url: string, options: FetchOptions, signal?: AbortSignal) {
+    this.origin = url.replace(/\/+$/, '');
+    this.#client = new Client(options, signal, this.counts);
+  }
+
+  async open(name: string): Promise<FileReader | undefined> {
+    const url = `${this.origin}/${name}`;
+    this.#opened.add(url);
+    return openFile(url, this.#client);
+  }
+
+  async forget(): Promise<void> {
+    await Promise.all(Array.from(this.#opened, forgetFile));
+  }
+}
+
+async function openFile(url: string, client: Client): Promise<FileReader | undefined> {
+  const head = await client.insist(url, async (signal) => {
+    const response = await client.request(url, { method: 'HEAD', signal, cache: 'no-cache' });
+    // Some servers refuse to answer for the head alone.
+    if (response.status !== 405 && response.status !== 501) return response;
+    const whole = await client.request(url, { signal, cache: 'no-cache' });
+    await whole.body?.cancel();
+    return whole;
+  });
+  if (head.status === 404 || head.status === 410) return undefined;
+  if (!head.ok) throw refused(url, head);
+  const length = head.headers.get('content-encoding') ? null : head.headers.get('content-length');
+  if (length === null) return wholeFile(url, client);
+  const size = Number(length);
+  const version = [size, head.headers.get('etag'), head.headers.get('last-modified')].join(' ');
+  const store = client.caches ? await openStore(url, version) : undefined;
+  return new ChunkedFile(url, client, size, store);
+}
+
+/** A file whose length is not known beforehand, as servers send small ones that they compress. */
+async function wholeFile(url: string, client: Client): Promise<FileReader> {
+  const bytes = await client.insist(url, async (signal, alive) => {
+    const response = await client.request(url, { signal });
+    if (!response.ok) throw refused(url, response);
+    return collect(response, alive);
+  });
+  client.counts.fetched += bytes.length;
+  return { size: bytes.length, read: async (offset, length) => bytes.subarray(offset, offset + length) };
+}
+
+async function collect(response: Response, alive: () => void): Promise<Bytes> {
+  const pieces: Bytes[] = [];
+  for await (const piece of stream(response)) {
+    alive();
+    pieces.push(piece);
+  }
+  return new Uint8Array(await new Blob(pieces).arrayBuffer());
+}
+
+async function* stream(response: Response): AsyncGenerator<Bytes> {
+  const reader = response.body?.getReader();
+  if (!reader) return;
+  try {
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) return;
+      yield value;
+    }
+  } finally {
+    // Whoever broke off does not want the rest.
+    await reader.cancel().catch(() => {});
+  }
+}
+
+class ChunkedFile implements FileReader {
+  /** Chunks that are at hand or on their way, the last used at the end. */
+  readonly #chunks = new Map<number, Promise<Bytes>>();
+  /** Once the server was found to know no ranges. */
+  #whole: WholeStream | undefined;
+
+  constructor(
+    readonly url: string,
+    readonly client: Client,
+    readonly size: number,
+    readonly store: ChunkStore | undefined,
+  ) {}
+
+  async read(offset: number, length: number): Promise<Uint8Array> {
+    if (offset + length > this.size) {
+      throw new BolmoError('internal', `${this.url}: ${length} bytes at ${offset} of ${this.size}`);
+    }
+    const first = Math.floor(offset / CHUNK);
+    const last = Math.floor(Math.max(offset, offset + length - 1) / CHUNK);
+    if (length === 0) return new Uint8Array(0);
+    if (first === last) return (await this.#chunk(first)).subarray(offset - first * CHUNK, offset - first * CHUNK + length);
+    const out = new Uint8Array(length);
+    for (let index = first; index <= last; index++) {
+      const start = index * CHUNK;
+      const from = Math.max(offset, start);
+      const to = Math.min(offset + length, start + CHUNK);
+      out.set((await this.#chunk(index)).subarray(from - start, to - start), from - offset);
+    }
+    return out;
+  }
+
+  async #chunk(index: number): Promise<Bytes> {
+    const count = Math.ceil(this.size / CHUNK);
+    const wanted = this.#at(index);
+    for (let ahead = index + 1; ahead <= index + AHEAD && ahead < count; ahead++) {
+      // Whoever reads it hears of its failure.
+      this.#at(ahead).catch(() => {});
+    }
+    return wanted;
+  }
+
+  #at(index: number): Promise<Bytes> {
+    const chunk = this.#chunks.get(index) ?? this.#load(index);
+    this.#chunks.delete(index);
+    this.#chunks.set(index, chunk);
+    for (const old of this.#chunks.keys()) {
+      if (this.#chunks.size <= AT_HAND) break;
+      this.#chunks.delete(old);
+    }
+    return chunk;
+  }
+
+  #load(index: number): Promise<Bytes> {
+    const loading = this.#find(index);
+    loading.catch(() => {
+      // A later read tries again.
+      if (this.#chunks.get(index) === loading) this.#chunks.delete(index);
+    });
+    return loading;
+  }
+
+  async #find(index: number): Promise<Bytes> {
+    const length = Math.min(CHUNK, this.size - index * CHUNK);
+    const kept = await this.store?.get(index);
+    if (kept?.length === length) {
+      this.client.counts.cached += length;
+      return kept;
+    }
+    const bytes = (!this.#whole && (await this.#fetch(index * CHUNK, length))) || (await this.#stream().chunk(index));
+    // The caller need not wait for the disk.
+    void this.store?.put(index, bytes);
+    return bytes;
+  }
+
+  #stream(): WholeStream {
+    return (this.#whole ??= new WholeStream(this.url, this.client, this.size, this.store));
+  }
+
+  /** Gets a range; nothing if the server sends whole files only. */
+  async #fetch(start: number, length: number): Promise<Bytes | undefined> {
+    const bytes = new Uint8Array(length);
+    let done = 0;
+    return this.client.insist(this.url, async (signal, alive) => {
+      const range = `bytes=${start + done}-${start + length - 1}`;
+      const response = await this.client.request(this.url, { signal, headers: { Range: range } });
+      if (response.status === 200) {
+        await response.body?.cancel();
+        return undefined;
+      }
+      const total = response.headers.get('content-range')?.match(/\/(\d+)$/)?.[1];
+      if (response.status === 416 || (total && Number(total) !== this.size)) {
+        throw new BolmoError('io', `${this.url}: has changed on the server while it was loaded; load it again`);
+      }
+      if (response.status !== 206) throw refused(this.url, response);
+      for await (const piece of stream(response)) {
+        alive();
+        if (piece.length > length - done) throw new PassingError('io', 'the server sent more bytes than were asked for');
+        bytes.set(piece, done);
+        done += piece.length;
+        this.client.counts.fetched += piece.length;
+      }
+      if (done < length) throw new PassingError('io', `the server sent ${done} of ${length} bytes`);
+      return bytes;
+    });
+  }
+}
+
+/** A file that comes in one stream, kept in the store, or else as blobs, which browsers keep out of the page's memory. */
+class WholeStream {
+  readonly #blobs = new Map<number, Blob>();
+  readonly #arrived = new Set<number>();
+  #wake: () => void = () => {};
+  #change = new Promise<void>((resolve) => (this.#wake = resolve));
+  #failure: unknown;
+
+  constructor(
+    readonly url: string,
+    readonly client: Client,
+    readonly size: number,
+    readonly store: ChunkStore | undefined,
+  ) {
+    this.#run().catch((error: unknown) => {
+      this.#failure = error ?? new BolmoError('io', `${url}: loading failed`);
+      this.#notify();
+    });
+  }
+
+  async chunk(index: number): Promise<Bytes> {
+    while (!this.#arrived.has(index)) {
+      if (this.#failure !== undefined) throw this.#failure;
+      await this.#change;
+    }
+    const blob = this.#blobs.get(index);
+    const bytes = blob ? new Uint8Array(await blob.arrayBuffer()) : await this.store?.get(index);
+    if (!bytes) throw new BolmoError('io', `${this.url}: what was stored of it is gone; load it again`);
+    return bytes;
+  }
+
+  #notify(): void {
+    const wake = this.#wake;
+    this.#change = new Promise<void>((resolve) => (this.#wake = resolve));
+    wake();
+  }
+
+  #run(): Promise<void> {
+    return this.client.insist(this.url, async (signal, alive) => {
+      const response = await this.client.request(this.url, { signal });
+      if (!response.ok) throw refused(this.url, response);
+      let index = 0;
+      let filled = 0;
+      let chunk = new Uint8Array(Math.min(CHUNK, this.size));
+      for await (let piece of stream(response)) {
+        alive();
+        this.client.counts.fetched += piece.length;
+        while (piece.length > 0) {
+          if (chunk.length === 0) throw new PassingError('io', `the server sent more than the ${this.size} bytes it announced`);
+          const part = piece.subarray(0, chunk.length - filled);
+          chunk.set(part, filled);
+          filled += part.length;
+          piece = piece.subarray(part.length);
+          if (filled < chunk.length) continue;
+          if (!this.#arrived.has(index)) {
+            if (!(await this.store?.put(index, chunk))) this.#blobs.set(index, new Blob([chunk]));
+            this.#arrived.add(index);
+            this.#notify();
+          }
+          index += 1;
+          filled = 0;
+          chunk = new Uint8Array(Math.max(0, Math.min(CHUNK, this.size - index * CHUNK)));
+        }
+      }
+      const sent = index * CHUNK + filled;
+      if (sent < this.size) throw new PassingError('io', `the server sent ${sent} of ${this.size} bytes`);
+    });
+  }
+}

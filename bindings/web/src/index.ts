@@ -1,0 +1,294 @@
+/**
+ * Byte-level language models (Bolmo) in the browser, on WebGPU.
+ *
+ * ```ts
+ * import { Bolmo } from 'bolmo-web';
+ *
+ * const model = await Bolmo.load('/models/demo', { onProgress: ({ loaded, total }) => console.log(loaded, total) });
+ * for await (const piece of model.generate('Once upon a time', { maxBytes: 200, temperature: 0.7 })) {
+ *   document.body.append(piece.text);
+ * }
+ * model.close();
+ * ```
+ */
+
+import { type Environment, environment } from './environment.js';
+import { BolmoError, DeviceLostError, NoWebGpuError, errorOf } from './errors.js';
+import { forgetAll } from './cache.js';
+import { plainSource } from './source.js';
+import { fitting } from './fit.js';
+import type {
+  AdapterInfo,
+  AppendOptions,
+  FetchOptions,
+  GenerateOptions,
+  Generation,
+  LoadOptions,
+  LoadProgress,
+  ModelInfo,
+  Piece,
+  Probe,
+  ProbeOptions,
+  ReloadOptions,
+  Score,
+  SessionOptions,
+  SessionState,
+  Source,
+  Usage,
+} from './types.js';
+
+export * from './errors.js';
+export type * from './types.js';
+
+/** Text as bytes: strings as UTF-8. */
+function bytesOf(text: string | Uint8Array): Uint8Array {
+  if (typeof text === 'string') return new TextEncoder().encode(text);
+  if (text instanceof Uint8Array) return text;
+  throw errorOf({ kind: 'invalid argument', message: 'text: expected a string or a Uint8Array' });
+}
+
+function fetching({ headers, credentials, cache, stallTimeout, retries }: FetchOptions): FetchOptions {
+  const all = { headers, credentials, cache, stallTimeout, retries };
+  return Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined));
+}
+
+function requireWebGpu(): void {
+  if (globalThis.isSecureContext === false) {
+    throw new NoWebGpuError('WebGPU is for secure pages only: serve this one over https, or from localhost');
+  }
+  if (!globalThis.navigator?.gpu) {
+    throw new NoWebGpuError('this browser has no WebGPU, or it is switched off: use a current version of Chrome, Edge, Safari or Firefox');
+  }
+}
+
+/** What an object that was not closed leaves behind. */
+const abandoned = new FinalizationRegistry<() => void>((close) => close());
+
+/** The entrance: probing, loading, and the cache. */
+export class Bolmo {
+  private constructor() {}
+
+  /** Says, before weights are fetched, whether models run here, and how the one at `source` would fit. Rejects only for a source that cannot be read. */
+  static async probe(source?: Source, options: ProbeOptions = {}): Promise<Probe> {
+    const estimate = await globalThis.navigator?.storage?.estimate?.().catch(() => undefined);
+    const storage = estimate ? { usage: estimate.usage ?? 0, quota: estimate.quota ?? 0 } : null;
+    let reason: string | null = null;
+    let adapter: AdapterInfo | null = null;
+    let model: Probe['model'] = null;
+    try {
+      requireWebGpu();
+    } catch (error) {
+      reason = (error as Error).message;
+      if (source === undefined) return { ok: false, reason, adapter, model, storage };
+    }
+    const plain = source === undefined ? undefined : plainSource(source);
+    const found = await environment(options).call<{ adapter: string; model: string | null }>(
+      'probe',
+      { source: plain, fetching: fetching(options), adapter: reason === null },
+      options,
+    );
+    adapter = JSON.parse(found.adapter) as AdapterInfo | null;
+    reason ??= adapter ? (adapter.unusable && `the GPU cannot be used: ${adapter.unusable}`) : NO_ADAPTER;
+    if (found.model) model = fitting(found.model, reason === null ? adapter : null);
+    return { ok: reason === null, reason, adapter, model, storage };
+  }
+
+  /** Loads a checkpoint folder onto the GPU. */
+  static async load(source: Source, options: LoadOptions = {}): Promise<Model> {
+    requireWebGpu();
+    const place = environment(options);
+    const args = { source: plainSource(source), quantize: options.quantize, fetching: fetching(options) };
+    const { model, info } = await place
+      .call<{ model: number; info: string }>('load', args, {
+        onEvent: options.onProgress as ((progress: LoadProgress) => void) | undefined,
+        signal: options.signal,
+      })
+      .catch(noAdapter);
+    return new Model(place, model, info);
+  }
+
+  /** Drops what this package has stored for this origin. */
+  static async clearCache(): Promise<void> {
+    await forgetAll();
+  }
+}
+
+const NO_ADAPTER = 'this browser has WebGPU, but no GPU that it may use: see chrome://gpu or about:support for the reason';
+
+function noAdapter(error: unknown): never {
+  // The runtime's own words are for programs that are installed.
+  if (error instanceof BolmoError && error.message.startsWith('no GPU adapter was found')) throw new NoWebGpuError(NO_ADAPTER);
+  throw error;
+}
+
+/** A model on the GPU. Close it to free its memory; one that was forgotten is closed some time after. */
+export class Model {
+  readonly #place: Environment;
+  readonly #number: number;
+  #info: ModelInfo;
+  #lost: Promise<DeviceLostError>;
+
+  /** Made by `Bolmo.load`. */
+  constructor(place: Environment, number: number, info: string) {
+    this.#place = place;
+    this.#number = number;
+    this.#info = JSON.parse(info) as ModelInfo;
+    this.#lost = this.#watch();
+    abandoned.register(this, () => void place.call('closeModel', { model: number }).catch(() => {}), this);
+  }
+
+  #watch(): Promise<DeviceLostError> {
+    const never = new Promise<never>(() => {});
+    const watching = this.#place.call<string>('lost', { model: this.#number });
+    return watching.then((message) => new DeviceLostError('device lost', message), () => never);
+  }
+
+  /** What it is. */
+  get info(): ModelInfo {
+    return this.#info;
+  }
+
+  /** Resolves if the device is lost. Calls then reject with a `DeviceLostError`, until `reload`. */
+  get lost(): Promise<DeviceLostError> {
+    return this.#lost;
+  }
+
+  /**
+   * Goes on after `prompt` in a session of its own, and yields pieces as they come. Leaving the loop early, or the signal, ends the generation; with the
+   * signal the loop throws its reason. The generator's return value says how the generation ended.
+   */
+  async *generate(prompt: string | Uint8Array, options: GenerateOptions = {}): AsyncGenerator<Piece, Generation> {
+    const session = await this.session();
+    try {
+      const append: AppendOptions = options.signal ? { signal: options.signal } : {};
+      await session.append(prompt, append);
+      return yield* session.generate(options);
+    } finally {
+      session.close();
+    }
+  }
+
+  /** A new session. */
+  async session({ bos = true }: SessionOptions = {}): Promise<Session> {
+    return new Session(this, this.#place, await this.#place.call<number>('session', { model: this.#number, bos }));
+  }
+
+  /** The session that a snapshot was taken of, on this model or another one with the same fingerprint. */
+  async restore(snapshot: Uint8Array): Promise<Session> {
+    const number = await this.#place.call<number>('restore', { model: this.#number, snapshot: bytesOf(snapshot) });
+    return new Session(this, this.#place, number);
+  }
+
+  /** How probable the model finds a text. */
+  async score(text: string | Uint8Array, options: AppendOptions = {}): Promise<Score> {
+    const args = { model: this.#number, text: bytesOf(text) };
+    return JSON.parse(await this.#place.call<string>('score', args, appending(options))) as Score;
+  }
+
+  /** What the device was asked for, and what it holds. */
+  async usage(): Promise<Usage> {
+    return this.#place.call<Usage>('usage', { model: this.#number });
+  }
+
+  /** Loads the model anew, from the same source, onto a new device: after a loss. Its sessions are closed. */
+  async reload({ onProgress, signal }: ReloadOptions = {}): Promise<void> {
+    const onEvent = onProgress as ((progress: LoadProgress) => void) | undefined;
+    const info = await this.#place.call<string>('reload', { model: this.#number }, { onEvent, signal }).catch(noAdapter);
+    this.#info = JSON.parse(info) as ModelInfo;
+    this.#lost = this.#watch();
+  }
+
+  /** Frees its memory, and closes its sessions. */
+  close(): void {
+    abandoned.unregister(this);
+    void this.#place.call('closeModel', { model: this.#number }).catch(() => {});
+  }
+}
+
+function appending({ onProgress, signal }: AppendOptions) {
+  const onEvent = onProgress && (({ done, all }: { done: number; all: number }): void => onProgress(done, all));
+  return { onEvent, signal };
+}
+
+/** One sequence on a model. One call at a time; a second one is refused with a `BusyError`. */
+export class Session {
+  /** The model that it is on. */
+  readonly model: Model;
+  readonly #place: Environment;
+  readonly #number: number;
+
+  /** Made by `Model.session`. */
+  constructor(model: Model, place: Environment, number: number) {
+    this.model = model;
+    this.#place = place;
+    this.#number = number;
+    abandoned.register(this, () => void place.call('closeSession', { session: number }).catch(() => {}), this);
+  }
+
+  /** Appends text; in pieces it comes to the same as at once. An aborted call keeps the bytes that were done. */
+  async append(text: string | Uint8Array, options: AppendOptions = {}): Promise<void> {
+    await this.#place.call('append', { session: this.#number, text: bytesOf(text) }, appending(options));
+  }
+
+  /** Goes on after the text, and keeps what is generated. See `Model.generate`. */
+  async *generate({ signal, stop, ...rest }: GenerateOptions = {}): AsyncGenerator<Piece, Generation> {
+    const stops = stop?.map((text) => Array.from(bytesOf(text)));
+    const options = JSON.stringify({ ...rest, ...(stops && { stop: stops }) });
+    // Leaving the loop stops the work as the signal does.
+    const leaving = new AbortController();
+    const both = signal ? AbortSignal.any([signal, leaving.signal]) : leaving.signal;
+    const pieces: Piece[] = [];
+    let wake: () => void = () => {};
+    let ended: { how?: string; error?: unknown } | undefined;
+    const onEvent = (piece: Piece): void => {
+      pieces.push(piece);
+      wake();
+    };
+    const end = (how: typeof ended): void => {
+      ended = how;
+      wake();
+    };
+    const call = this.#place.call<string>('generate', { session: this.#number, options }, { onEvent, signal: both });
+    const over = call.then((how) => end({ how }), (error: unknown) => end({ error }));
+    try {
+      for (;;) {
+        const piece = pieces.shift();
+        if (piece) yield piece;
+        else if (!ended) await new Promise<void>((resolve) => (wake = resolve));
+        else if (ended.how !== undefined) return this.#generation(ended.how, signal);
+        else throw ended.error;
+      }
+    } finally {
+      leaving.abort();
+      // The session is free again only then.
+      await over;
+    }
+  }
+
+  #generation(how: string, signal: AbortSignal | undefined): Generation {
+    const made = JSON.parse(how) as Generation;
+    if (made.stop === 'cancelled') signal?.throwIfAborted();
+    return made;
+  }
+
+  /** The session as bytes, to go on from later or elsewhere. */
+  async snapshot(): Promise<Uint8Array> {
+    return this.#place.call<Uint8Array>('snapshot', { session: this.#number });
+  }
+
+  /** Another session with the same text, which goes its own way from here. */
+  async fork(): Promise<Session> {
+    return new Session(this.model, this.#place, await this.#place.call<number>('fork', { session: this.#number }));
+  }
+
+  /** What it holds. */
+  async state(): Promise<SessionState> {
+    return this.#place.call<SessionState>('state', { session: this.#number });
+  }
+
+  /** Frees its memory. */
+  close(): void {
+    abandoned.unregister(this);
+    void this.#place.call('closeSession', { session: this.#number }).catch(() => {});
+  }
+}

@@ -1,0 +1,76 @@
+/** Checkpoint folders as the wasm module reads them: file by file, range by range. */
+
+import type { FetchOptions, Source } from './types.js';
+import { BolmoError } from './errors.js';
+import { HttpFolder } from './http.js';
+
+/** A file, read at any offset. */
+export interface FileReader {
+  readonly size: number;
+  /** Exactly `length` bytes from `offset` on. */
+  read(offset: number, length: number): Promise<Uint8Array>;
+}
+
+/** A folder of files. */
+export interface Folder {
+  /** Where it is, for messages. */
+  readonly origin: string;
+  /** The file of that name, if there is one. */
+  open(name: string): Promise<FileReader | undefined>;
+  /** Bytes read so far: over the network, and from a cache. */
+  readonly counts: { fetched: number; cached: number };
+  /** Forgets what a cache holds of it. */
+  forget(): Promise<void>;
+}
+
+/** A source as it crosses to the worker. */
+export type PlainSource = { url: string } | { files: [name: string, file: Blob][] };
+
+/** Takes a source in any of its forms. */
+export function plainSource(source: Source): PlainSource {
+  if (typeof source === 'string' || source instanceof URL) {
+    try {
+      return { url: new URL(source, globalThis.location?.href).href };
+    } catch {
+      throw new BolmoError('invalid argument', `${JSON.stringify(source)}: expected the address of a checkpoint folder`);
+    }
+  }
+  const iterable = Symbol.iterator in source;
+  const files = iterable
+    ? Array.from(source as Iterable<File>, (file): [string, Blob] => [file.name, file])
+    : Object.entries(source as Record<string, Blob>);
+  const wrong = files.find(([, file]) => !(file instanceof Blob));
+  if (wrong) throw new BolmoError('invalid argument', `${wrong[0]}: expected a File or a Blob`);
+  return { files };
+}
+
+/** Opens a source. */
+export function openFolder(source: PlainSource, options: FetchOptions, signal?: AbortSignal): Folder {
+  return 'url' in source ? new HttpFolder(source.url, options, signal) : new BlobFolder(source.files);
+}
+
+class BlobFolder implements Folder {
+  readonly origin = 'the files';
+  readonly counts = { fetched: 0, cached: 0 };
+  readonly #files: Map<string, Blob>;
+
+  constructor(files: [string, Blob][]) {
+    this.#files = new Map(files);
+  }
+
+  async open(name: string): Promise<FileReader | undefined> {
+    const file = this.#files.get(name);
+    if (!file) return undefined;
+    const read = async (offset: number, length: number): Promise<Uint8Array> => {
+      try {
+        return new Uint8Array(await file.slice(offset, offset + length).arrayBuffer());
+      } catch (error) {
+        // Browsers give out files that have changed, moved or become unreadable only once they are read.
+        throw new BolmoError('io', `${name}: cannot be read any more (${String(error)}); choose the folder again`);
+      }
+    };
+    return { size: file.size, read };
+  }
+
+  async forget(): Promise<void> {}
+}

@@ -1,0 +1,55 @@
+#!/bin/bash
+# Builds the browser package: bindings/web/dist, and with `example` the page in examples/web/dist too.
+#
+#   scripts/web.sh [package|example]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+root=$PWD
+target=wasm32-unknown-unknown
+build_dir=$(realpath -m "${CARGO_TARGET_DIR:-target}")
+web=bindings/web
+# The larger file is for `constraints: true` and not counted.
+most_gzipped=400000
+
+npm_ci() { (cd "$1" && npm ci --silent --no-audit --no-fund --ignore-scripts); }
+
+# The glue first: it is for this machine, whatever compiler the rest needs.
+(cd "$web/glue" && CARGO_TARGET_DIR="$build_dir/glue" cargo build --release --locked)
+npm_ci "$web"
+. scripts/wasm-target.sh
+wasm_opt=$web/node_modules/.bin/wasm-opt
+
+# variant FOLDER [CARGO_OPTION…]: the wasm file and its glue, in src (for its types) and dist
+variant() {
+    local name=$1 made=$build_dir/web/$1
+    shift
+    CARGO_TARGET_DIR="$build_dir/wasm" cargo build --profile web --target "$target" -p bolmo-web "$@"
+    rm -rf "$made" && mkdir -p "$made"
+    "$build_dir/glue/release/bolmo-web-glue" "$build_dir/wasm/$target/web/bolmo_web.wasm" "$made"
+    # What every browser with WebGPU has.
+    "$wasm_opt" -Oz --enable-bulk-memory --enable-bulk-memory-opt --enable-nontrapping-float-to-int --enable-sign-ext \
+        --enable-mutable-globals --enable-reference-types --enable-multivalue --enable-call-indirect-overlong \
+        "$made/bolmo_bg.wasm" -o "$made/optimised.wasm"
+    mv "$made/optimised.wasm" "$made/bolmo_bg.wasm"
+    rm -rf "$web/src/$name" && mkdir -p "$web/src/$name" "$web/dist/$name"
+    cp "$made/bolmo.d.ts" "$web/src/$name"
+    cp "$made/bolmo.d.ts" "$made/bolmo.js" "$made/bolmo_bg.wasm" "$web/dist/$name"
+}
+
+rm -rf "$web/dist"
+variant wasm
+variant wasm-constraints --features constraints
+(cd "$web" && npm run --silent build)
+
+gzipped() { gzip -9 -c "$1" | wc -c; }
+echo "web: sizes in bytes, plain and gzipped"
+for file in "$web"/dist/wasm/bolmo_bg.wasm "$web"/dist/wasm-constraints/bolmo_bg.wasm "$web"/dist/wasm/bolmo.js "$web"/dist/*.js; do
+    printf '%9d %9d  %s\n' "$(wc -c <"$file")" "$(gzipped "$file")" "${file#"$web"/dist/}"
+done
+size=$(gzipped "$web/dist/wasm/bolmo_bg.wasm")
+[ "$size" -le "$most_gzipped" ] || { echo "web: the wasm file has $size bytes gzipped, more than $most_gzipped" >&2; exit 1; }
+
+[ "${1-example}" = example ] || exit 0
+[ -d "$root/examples/web" ] || exit 0
+npm_ci examples/web
+(cd examples/web && npm run --silent build)
