@@ -93,11 +93,12 @@ impl KvCache {
     /// Makes room for `count` more patches in every layer, in segments that nobody else holds.
     pub(crate) async fn reserve(&mut self, gpu: &Gpu, recorder: &mut Recorder, count: usize) -> Result<()> {
         let row_bytes = self.width as u64 * 4;
-        let most = (gpu.capabilities.max_binding_bytes.min(gpu.capabilities.max_buffer_bytes) / row_bytes) as usize;
+        let capabilities = &gpu.capabilities;
+        let most = (capabilities.max_binding_bytes.min(capabilities.max_buffer_bytes) / row_bytes) as usize;
         if most == 0 {
             return Err(Error::unsupported(format!(
                 "keys and values of a patch take {row_bytes} bytes, the adapter {} allows bindings of {}",
-                gpu.adapter.name, gpu.capabilities.max_binding_bytes
+                gpu.adapter.name, capabilities.max_binding_bytes
             )));
         }
         let (len, window) = (self.len, self.window);
@@ -122,7 +123,7 @@ impl KvCache {
                     LayerType::Full => most,
                     LayerType::Sliding => most.min(window.next_power_of_two().max(FIRST_ROWS)),
                 };
-                let rows = (end - layer.first).clamp(FIRST_ROWS, 1 << 20).min(largest);
+                let rows = (end - layer.first).clamp(FIRST_ROWS, capabilities.segment_rows).min(largest);
                 let slice = gpu.allocate("KV cache", rows as u64 * row_bytes).await?;
                 layer.segments.push_back(Arc::new(Segment { slice, rows }));
                 end += rows;

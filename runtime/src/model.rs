@@ -95,9 +95,12 @@ impl Model {
             check_memory(&config, formats, stored, available).map_err(|e| e.context(&gpu.adapter.name))?;
         }
         // Kernels are compiled while weights are on their way.
+        let kernels = crate::stages::kernels::kernels(&config, formats, &gpu.capabilities);
         #[cfg(not(target_family = "wasm"))]
-        let warming =
-            crate::gpu::Warming::start(gpu, crate::stages::kernels::kernels(&config, formats, &gpu.capabilities));
+        let warming = crate::gpu::Warming::start(gpu, kernels);
+        // Browsers compile in another process, and wait for nothing here.
+        #[cfg(target_family = "wasm")]
+        kernels.into_iter().rev().for_each(|(kernel, format, fusion)| gpu.compile(kernel, format, fusion));
         let (weights, fingerprint, warning) = Loader::new(gpu, checkpoint, formats, progress).load(&config).await?;
         #[cfg(not(target_family = "wasm"))]
         warming.finish();

@@ -129,17 +129,23 @@ pub enum Reduce {
     Subgroup,
     /// Through workgroup memory alone; every adapter can.
     Workgroup,
+    /// Not at all: a workgroup is one lane, or several that work on rows of their own. Every adapter can; for CPUs without subgroups, where
+    /// barriers are dearest. Some kernels that otherwise have one form come in this one too: their text without the barriers. One lane then
+    /// does the work of many, and Mesa's driver for CPUs ends the loops of a lane, without a word, once they come to 65535 turns together:
+    /// a dispatch must stay below that.
+    OneLane,
 }
 
 impl Reduce {
     /// Every way.
-    pub const ALL: [Reduce; 3] = [Reduce::OneSubgroup, Reduce::Subgroup, Reduce::Workgroup];
+    pub const ALL: [Reduce; 4] = [Reduce::OneSubgroup, Reduce::Subgroup, Reduce::Workgroup, Reduce::OneLane];
 
     const fn name(self) -> &'static str {
         match self {
             Reduce::OneSubgroup => "one_subgroup",
             Reduce::Subgroup => "subgroup",
             Reduce::Workgroup => "workgroup",
+            Reduce::OneLane => "one_lane",
         }
     }
 
@@ -148,16 +154,20 @@ impl Reduce {
         match self {
             Reduce::OneSubgroup => SUBGROUP_LANES,
             Reduce::Subgroup | Reduce::Workgroup => WORKGROUP,
+            Reduce::OneLane => 1,
         }
     }
 
     /// Whether it takes subgroup operations.
     pub const fn subgroups(self) -> bool {
-        !matches!(self, Reduce::Workgroup)
+        matches!(self, Reduce::OneSubgroup | Reduce::Subgroup)
     }
 
-    const fn part(self) -> &'static str {
+    /// `teams`: of a kernel whose workgroups hold several teams.
+    const fn part(self, teams: bool) -> &'static str {
         match self {
+            Reduce::OneLane if teams => include_str!("../wgsl/shared/teams_of_one.wgsl"),
+            Reduce::OneLane => include_str!("../wgsl/shared/reduce_one_lane.wgsl"),
             Reduce::OneSubgroup => include_str!("../wgsl/shared/reduce_one_subgroup.wgsl"),
             Reduce::Subgroup => include_str!("../wgsl/shared/reduce_subgroup.wgsl"),
             Reduce::Workgroup => include_str!("../wgsl/shared/reduce_workgroup.wgsl"),
@@ -178,11 +188,15 @@ pub enum Tiles {
     Cooperative8,
     /// The same by matrices of 16 x 16.
     Cooperative16,
+    /// Nobody: a lane works by itself. For attention on CPUs without subgroups; other kernels have the form for [`Tiles::Workgroup`] in its
+    /// place. The text is `wgsl/one_lane/<stem>.wgsl`.
+    OneLane,
 }
 
 impl Tiles {
     /// Every way.
-    pub const ALL: [Tiles; 4] = [Tiles::Subgroup, Tiles::Workgroup, Tiles::Cooperative8, Tiles::Cooperative16];
+    pub const ALL: [Tiles; 5] =
+        [Tiles::Subgroup, Tiles::Workgroup, Tiles::Cooperative8, Tiles::Cooperative16, Tiles::OneLane];
 
     /// The name that users type.
     pub const fn name(self) -> &'static str {
@@ -191,6 +205,7 @@ impl Tiles {
             Tiles::Workgroup => "workgroup",
             Tiles::Cooperative8 => "cooperative8",
             Tiles::Cooperative16 => "cooperative16",
+            Tiles::OneLane => "one_lane",
         }
     }
 
@@ -202,7 +217,7 @@ impl Tiles {
     /// Rows and columns of the cooperative matrices, if it is by those.
     pub const fn cooperative_side(self) -> Option<u32> {
         match self {
-            Tiles::Subgroup | Tiles::Workgroup => None,
+            Tiles::Subgroup | Tiles::Workgroup | Tiles::OneLane => None,
             Tiles::Cooperative8 => Some(8),
             Tiles::Cooperative16 => Some(16),
         }
@@ -220,7 +235,7 @@ impl Tiles {
     pub const fn matmul(self) -> [usize; 2] {
         match self {
             Tiles::Subgroup | Tiles::Cooperative8 => [32, 32],
-            Tiles::Workgroup | Tiles::Cooperative16 => [64, 64],
+            Tiles::Workgroup | Tiles::Cooperative16 | Tiles::OneLane => [64, 64],
         }
     }
 
@@ -229,16 +244,17 @@ impl Tiles {
         let columns = match self {
             // columns that one workgroup makes, besides the last
             Tiles::Subgroup => dv.div_ceil(32),
-            Tiles::Workgroup | Tiles::Cooperative8 | Tiles::Cooperative16 => 1,
+            Tiles::Workgroup | Tiles::Cooperative8 | Tiles::Cooperative16 | Tiles::OneLane => 1,
         };
         [rows.div_ceil(MLSTM_CHUNK_OUT_TILE as usize), heads, columns]
     }
 
-    /// Queries that one workgroup of `attention` takes.
-    pub const fn attention_queries(self) -> usize {
+    /// The grid of `attention`.
+    pub const fn attention_grid(self, queries: usize, heads: usize) -> [usize; 3] {
         match self {
-            Tiles::Subgroup => 16,
-            Tiles::Workgroup | Tiles::Cooperative8 | Tiles::Cooperative16 => 8,
+            Tiles::Subgroup => [queries.div_ceil(16), heads, 1],
+            Tiles::Workgroup | Tiles::Cooperative8 | Tiles::Cooperative16 => [queries.div_ceil(8), heads, 1],
+            Tiles::OneLane => [(queries * heads).div_ceil(4), 1, 1],
         }
     }
 }
@@ -326,6 +342,10 @@ pub struct Kernel {
     pub fusion: bool,
     /// Its text for [`Tiles::Subgroup`], if it comes in the forms of [`Tiles`].
     pub subgroup_text: Option<&'static str>,
+    /// Its text for [`Tiles::OneLane`], if there is one.
+    pub one_lane_text: Option<&'static str>,
+    /// Whether it comes in the form for [`Reduce::OneLane`] and in none of the others: with the constant `LANES` at 1, without barriers.
+    pub lone: bool,
     /// Its text for cooperative matrices, if there is one.
     pub cooperative_text: Option<&'static str>,
     /// Whether a flag in binding [`GUARD_BINDING`] can make a dispatch of it do nothing.
@@ -358,6 +378,8 @@ macro_rules! kernels {
             reduce: has(&[$(stringify!($part)),*], "reduce"),
             fusion: has(&[$(stringify!($part)),*], "fusion"),
             subgroup_text: if has(&[$(stringify!($part)),*], "tiles") { subgroup_text($stem) } else { None },
+            one_lane_text: if has(&[$(stringify!($part)),*], "tiles") { one_lane_text($stem) } else { None },
+            lone: has(&[$(stringify!($part)),*], "lone"),
             cooperative_text: if has(&[$(stringify!($part)),*], "cooperative") { cooperative_text($stem) } else { None },
             guard: has(&[$(stringify!($part)),*], "guard") || has(&[$(stringify!($part)),*], "reduce"),
             bindings: &[$(Binding { name: $name, access: Access::$access, shape: $shape },)*],
@@ -398,6 +420,11 @@ const fn subgroup_text(stem: &str) -> Option<&'static str> {
     } else {
         None
     }
+}
+
+/// The texts in `wgsl/one_lane/`.
+const fn one_lane_text(stem: &str) -> Option<&'static str> {
+    if same(stem, "attention") { Some(include_str!("../wgsl/one_lane/attention.wgsl")) } else { None }
 }
 
 /// The texts in `wgsl/cooperative/`.
@@ -462,7 +489,7 @@ kernels! {
         ReadWrite "gates" "[rows, heads, 4]",
     }
     /// A whole mLSTM cell for few rows: gates, recurrent step, norm and output gate.
-    MlstmCell "mlstm_cell" { math guard;
+    MlstmCell "mlstm_cell" { math guard lone;
         Read "x" "[rows, ...]",
         ReadWrite "c" "[heads, dk, dv + 1]",
         ReadWrite "m" "[heads]",
@@ -504,7 +531,7 @@ kernels! {
         ReadWrite "out" "[rows, heads, dv]",
     }
     /// The choice of the next id, and the way to the next byte.
-    Sample "sample" { math;
+    Sample "sample" { math lone;
         Read "logits" "[520]",
         Read "bias" "[257]",
         Read "random" "[steps]",
@@ -544,7 +571,10 @@ impl Kernel {
     /// Every variant of the kernel.
     pub fn variants(&self) -> Vec<Variant> {
         let weights: Vec<_> = if self.weights.is_some() { WeightFormat::ALL.map(Some).to_vec() } else { vec![None] };
-        let reduce = own_forms(Reduce::ALL, |reduce| self.reduces(reduce));
+        let mut reduce = own_forms(Reduce::ALL, |reduce| self.reduces(reduce));
+        if self.lone {
+            reduce.push(None);
+        }
         let fusion: Vec<_> = if self.fusion { Fusion::ALL.map(Some).to_vec() } else { vec![None] };
         let mut all = Vec::new();
         for &weights in &weights {
@@ -575,6 +605,9 @@ impl Kernel {
 
     /// The form that there is where `reduce` is asked for.
     fn reduces(&self, reduce: Reduce) -> Option<Reduce> {
+        if self.lone {
+            return (reduce == Reduce::OneLane).then_some(reduce);
+        }
         // Products have teams.
         self.reduce.then_some(if self.fusion && reduce == Reduce::OneSubgroup { Reduce::Subgroup } else { reduce })
     }
@@ -584,6 +617,7 @@ impl Kernel {
         let cooperates = self.cooperative_text.is_some() && weights.is_some_and(|format| format != WeightFormat::F32);
         self.subgroup_text.map(|_| match tiles {
             Tiles::Cooperative8 | Tiles::Cooperative16 if !cooperates => Tiles::Workgroup,
+            Tiles::OneLane if self.one_lane_text.is_none() => Tiles::Workgroup,
             tiles => tiles,
         })
     }
@@ -599,7 +633,8 @@ impl Kernel {
             text.push_str(include_str!("../wgsl/shared/guard.wgsl"));
         }
         let weights = variant.weights.zip(self.weights).map(|(format, access)| format.part(access));
-        for part in [variant.reduce.map(Reduce::part), weights].into_iter().flatten() {
+        let reduce = variant.reduce.filter(|_| self.reduce).map(|reduce| reduce.part(self.fusion));
+        for part in [reduce, weights].into_iter().flatten() {
             text.push_str(part);
         }
         if let Some(fusion) = variant.fusion {
@@ -609,11 +644,20 @@ impl Kernel {
         let own = match variant.tiles {
             Some(Tiles::Subgroup) => self.subgroup_text,
             Some(Tiles::Cooperative8 | Tiles::Cooperative16) => self.cooperative_text,
+            Some(Tiles::OneLane) => self.one_lane_text,
             Some(Tiles::Workgroup) | None => None,
         };
-        text.push_str(own.unwrap_or(self.text));
+        match variant.reduce {
+            Some(_) if self.lone => text.push_str(&without_barriers(self.text)),
+            _ => text.push_str(own.unwrap_or(self.text)),
+        }
         text
     }
+}
+
+/// A kernel's text for a workgroup of one lane, which waits for nobody. CPUs are slow to compile barriers, and to keep them.
+fn without_barriers(text: &str) -> String {
+    text.replace("workgroupBarrier();", "").replace("workgroupUniformLoad(&", "(")
 }
 
 /// The binding whose first word makes a guarded dispatch do nothing where it is not 0.
@@ -634,6 +678,8 @@ pub const MLSTM_MAX_DK: u32 = 128;
 pub const ATTENTION_MAX_DIM: u32 = 128;
 /// Fours of values that one workgroup of `copy` takes.
 pub const COPY_SLICE4: u32 = 1024;
+/// Lanes of a workgroup of a kernel with teams in the form for [`Reduce::OneLane`], and in the form for [`Tiles::OneLane`].
+pub const LONE_TEAMS: u32 = 4;
 /// Lanes of a workgroup in all other forms.
 pub const WORKGROUP: u32 = 64;
 /// Lanes of a workgroup, and of the one subgroup in it, in the forms for [`Tiles::Subgroup`] and [`Reduce::OneSubgroup`].

@@ -27,7 +27,7 @@ struct Params {
 @group(0) @binding(4) var<storage, read> norm: array<f32>;            // [heads, dv]
 @group(0) @binding(5) var<storage, read_write> out: array<f32>;       // [rows, heads, dv]
 
-// Lanes of the workgroup: 64 columns of C, times how many parts its rows are cut into.
+// Lanes of the workgroup: 64 columns of C, times how many parts its rows are cut into; or one lane for everything.
 override LANES: u32 = 64u;
 
 var<workgroup> parts: array<f32, 256>; // [LANES]
@@ -36,9 +36,10 @@ var<workgroup> partial: array<f32, 16>;
 
 // The sum over j < dv of sums[j] - shift, squared or not. Called in uniform control flow.
 fn sum_over(lane: u32, shift: f32, squared: bool) -> f32 {
-    if lane < 16u {
+    let adders = min(LANES, 16u);
+    if lane < adders {
         var s = 0.0;
-        for (var j = lane; j < p.dv; j += 16u) {
+        for (var j = lane; j < p.dv; j += adders) {
             let d = sums[j] - shift;
             s += select(d, d * d, squared);
         }
@@ -46,7 +47,7 @@ fn sum_over(lane: u32, shift: f32, squared: bool) -> f32 {
     }
     workgroupBarrier();
     var total = 0.0;
-    for (var i = 0u; i < 16u; i++) {
+    for (var i = 0u; i < adders; i++) {
         total += partial[i];
     }
     workgroupBarrier();
@@ -60,8 +61,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
     let head = group.x;
     let columns = p.dv + 1u;
-    let slices = LANES / 64u;
-    let slice = lane / 64u;
+    let width = min(LANES, 64u); // columns at a time
+    let slices = LANES / width;
+    let slice = lane / width;
     var state = m[head];
     for (var t = 0u; t < p.rows; t++) {
         let row = t * p.stride;
@@ -72,8 +74,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         let add = exp_accurate(ig - state);
         let q0 = row + p.q_offset + head * p.dk;
         let k0 = row + p.k_offset + head * p.dk;
-        for (var first = 0u; first < columns; first += 64u) {
-            let column = first + lane % 64u;
+        for (var first = 0u; first < columns; first += width) {
+            let column = first + lane % width;
             var sum = 0.0;
             if column < columns {
                 var v = add;
@@ -91,7 +93,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             workgroupBarrier();
             if slice == 0u && column < columns {
                 for (var s = 1u; s < slices; s++) {
-                    sum += parts[64u * s + lane];
+                    sum += parts[width * s + lane];
                 }
                 sums[column] = sum * p.scale;
             }

@@ -38,13 +38,16 @@ const LOWEST: f32 = -3.0e38;
 const RULED_OUT: f32 = -1.0e38;
 const NONE: u32 = 0xffffffffu;
 
+// Lanes of the workgroup: 64 or 1.
+override LANES: u32 = 64u;
+
 var<workgroup> twins: array<vec2<f32>, 257>;  // [candidates] adjusted logits of plain and fused
 var<workgroup> weight: array<f32, 257>;       // [candidates] logarithm of both together
 var<workgroup> order: array<u32, 257>;        // [candidates] by descending weight
 var<workgroup> share: array<f32, 257>;        // [candidates] in that order, relative to the first
 var<workgroup> seen: array<u32, 256>;         // [bytes]
-var<workgroup> lane_value: array<f32, 64>;    // [lanes]
-var<workgroup> lane_id: array<u32, 64>;       // [lanes]
+var<workgroup> lane_value: array<f32, 64>;    // [LANES]
+var<workgroup> lane_id: array<u32, 64>;       // [LANES]
 var<workgroup> halted_before: u32;
 var<workgroup> chosen: u32;
 var<workgroup> fault: atomic<u32>;
@@ -75,7 +78,7 @@ fn max_over_lanes(lane: u32, v: f32) -> f32 {
     lane_value[lane] = v;
     workgroupBarrier();
     var most = lane_value[0];
-    for (var i = 1u; i < 64u; i++) {
+    for (var i = 1u; i < LANES; i++) {
         most = max(most, lane_value[i]);
     }
     workgroupBarrier();
@@ -86,7 +89,7 @@ fn sum_over_lanes(lane: u32, v: f32) -> f32 {
     lane_value[lane] = v;
     workgroupBarrier();
     var sum = 0.0;
-    for (var i = 0u; i < 64u; i++) {
+    for (var i = 0u; i < LANES; i++) {
         sum += lane_value[i];
     }
     workgroupBarrier();
@@ -96,12 +99,12 @@ fn sum_over_lanes(lane: u32, v: f32) -> f32 {
 // The logarithm of the sum of exp(logit) over all ids. Called in uniform control flow.
 fn log_total(lane: u32) -> f32 {
     var most = LOWEST;
-    for (var id = lane; id < IDS; id += 64u) {
+    for (var id = lane; id < IDS; id += LANES) {
         most = max(most, logit(id));
     }
     most = max_over_lanes(lane, most);
     var sum = 0.0;
-    for (var id = lane; id < IDS; id += 64u) {
+    for (var id = lane; id < IDS; id += LANES) {
         sum += exp_accurate(logit(id) - most);
     }
     return most + log(sum_over_lanes(lane, sum));
@@ -111,7 +114,7 @@ fn log_total(lane: u32) -> f32 {
 fn greedy(lane: u32) -> u32 {
     var value = RULED_OUT;
     var id = NONE;
-    for (var candidate = lane; candidate < CANDIDATES; candidate += 64u) {
+    for (var candidate = lane; candidate < CANDIDATES; candidate += LANES) {
         let pair = twins[candidate];
         let plain = id_of(candidate);
         if pair.x > value || (pair.x == value && plain < id) {
@@ -126,7 +129,7 @@ fn greedy(lane: u32) -> u32 {
     lane_value[lane] = value;
     lane_id[lane] = id;
     workgroupBarrier();
-    for (var i = 0u; i < 64u; i++) {
+    for (var i = 0u; i < LANES; i++) {
         if lane_value[i] > value || (lane_value[i] == value && lane_id[i] < id) {
             value = lane_value[i];
             id = lane_id[i];
@@ -136,22 +139,30 @@ fn greedy(lane: u32) -> u32 {
     return id;
 }
 
+// 1 if `other` comes before `candidate` in the order of weights, and of ids among equals.
+fn before(other: u32, candidate: u32) -> u32 {
+    let v = weight[other];
+    let w = weight[candidate];
+    return select(0u, 1u, v > w || (v == w && id_of(other) < id_of(candidate)));
+}
+
 // An id drawn by weight: a byte or the end first, then its flag. Called in uniform control flow; what counts is lane 0's.
 fn draw(lane: u32, numbers: vec2<f32>) -> u32 {
     var most = LOWEST;
-    for (var candidate = lane; candidate < CANDIDATES; candidate += 64u) {
+    for (var candidate = lane; candidate < CANDIDATES; candidate += LANES) {
         let w = log_add_exp(twins[candidate].x, twins[candidate].y);
         weight[candidate] = w;
         most = max(most, w);
     }
     most = max_over_lanes(lane, most);
-    for (var candidate = lane; candidate < CANDIDATES; candidate += 64u) {
+    for (var candidate = lane; candidate < CANDIDATES; candidate += LANES) {
         let w = weight[candidate];
         if w > RULED_OUT {
-            var rank = 0u;
-            for (var other = 0u; other < CANDIDATES; other++) {
-                let v = weight[other];
-                rank += select(0u, 1u, v > w || (v == w && id_of(other) < id_of(candidate)));
+            // Four at a time: the loops of one lane must not come to more than 65535 turns (table.rs, `Reduce::OneLane`).
+            var rank = before(END, candidate);
+            for (var other = 0u; other < END; other += 4u) {
+                rank += before(other, candidate) + before(other + 1u, candidate);
+                rank += before(other + 2u, candidate) + before(other + 3u, candidate);
             }
             order[rank] = candidate;
             share[rank] = exp_accurate((w - most) / p.temperature);
@@ -201,8 +212,14 @@ fn draw(lane: u32, numbers: vec2<f32>) -> u32 {
     return id;
 }
 
-// The id at `back` positions before the end of a text of `ids` ids.
+// What was chosen, once it was: nobody has to wait until it is in history.
+var<private> newest: u32 = NONE;
+
+// The id at `back` positions before the end of a text of `ids` ids, which ends with the newest one, if there is one.
 fn past(ids: u32, back: u32) -> u32 {
+    if back == 0u && newest != NONE {
+        return newest;
+    }
     return history[(ids - 1u - back) % p.ring];
 }
 
@@ -244,7 +261,7 @@ fn suffix(ids: u32) -> u32 {
     return longest;
 }
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(LANES)
 fn main(@builtin(local_invocation_index) lane: u32) {
     if lane == 0u {
         halted_before = control[0];
@@ -252,7 +269,7 @@ fn main(@builtin(local_invocation_index) lane: u32) {
         atomicStore(&stopped, 0u);
         atomicStore(&kept, 0u);
     }
-    for (var byte = lane; byte < 256u; byte += 64u) {
+    for (var byte = lane; byte < 256u; byte += LANES) {
         seen[byte] = 0u;
     }
     if workgroupUniformLoad(&halted_before) != 0u {
@@ -262,14 +279,14 @@ fn main(@builtin(local_invocation_index) lane: u32) {
     let ids = control[4];
 
     // what the choice is between
-    for (var id = lane; id < IDS; id += 64u) {
+    for (var id = lane; id < IDS; id += LANES) {
         if is_faulty(logits[id]) {
             atomicStore(&fault, 1u);
         }
     }
     var total = 0.0;
     if p.penalty != 0.0 {
-        for (var back = lane; back < min(p.window, ids); back += 64u) {
+        for (var back = lane; back < min(p.window, ids); back += LANES) {
             let id = past(ids, back);
             if id >= OFFSET {
                 seen[id - OFFSET] = 1u;
@@ -278,7 +295,7 @@ fn main(@builtin(local_invocation_index) lane: u32) {
         total = log_total(lane);
     }
     workgroupBarrier();
-    for (var candidate = lane; candidate < CANDIDATES; candidate += 64u) {
+    for (var candidate = lane; candidate < CANDIDATES; candidate += LANES) {
         let id = id_of(candidate);
         let raw = vec2<f32>(logit(id), logit(id + FUSED));
         var pair = vec2<f32>(LOWEST);
@@ -320,10 +337,10 @@ fn main(@builtin(local_invocation_index) lane: u32) {
     if made == NONE {
         return;
     }
+    newest = made % FUSED;
     // whether a stop string ends here: all of its bytes were generated
-    storageBarrier();
     if made % FUSED != END_ID {
-        for (var stop = lane; stop < stops[0]; stop += 64u) {
+        for (var stop = lane; stop < stops[0]; stop += LANES) {
             let at = stops[1u + 2u * stop];
             let length = stops[2u + 2u * stop];
             var same = length <= taken + 1u;

@@ -163,11 +163,12 @@ fn every_way_of_computing_agrees() {
         let ids = text(400);
         let mut usual = session_with(&load(family, name), &ids);
         let (usual_logits, usual_text) = (logits(&mut usual), greedy(&mut usual, 24));
-        let ways: [(&str, Model); 6] = [
+        let ways: [(&str, Model); 7] = [
             ("recurrent", reopened(family, name, |o| o.few_rows = Some(usize::MAX))),
             ("chunkwise", reopened(family, name, |o| o.few_rows = Some(1))),
             ("workgroups of several subgroups", reopened(family, name, |o| o.reduce = Some(Reduce::Subgroup))),
             ("without subgroups", reopened(family, name, |o| o.reduce = Some(Reduce::Workgroup))),
+            ("a lane by itself", reopened(family, name, |o| o.reduce = Some(Reduce::OneLane))),
             ("workgroup tiles", reopened(family, name, |o| o.tiles = Some(Tiles::Workgroup))),
             ("short stretches", reopened(family, name, |o| o.prefill_bytes = Some(37))),
         ];

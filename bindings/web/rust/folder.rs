@@ -179,11 +179,13 @@ impl CheckpointFile for WebFile {
         };
         let ranges = self.ranges.lock().unwrap_or_else(|e| e.into_inner());
         let mut held = ranges.held.iter().rev().filter(|(name, ..)| *name == self.name);
-        copy(&self.head, 0, out).or_else(|| held.find_map(|(_, first, bytes)| copy(bytes, *first, out))).ok_or_else(|| {
-            let length = out.len();
-            let message = format!("{}: {length} bytes at {offset} are read and were not fetched", self.name);
-            Error::new(bolmo_runtime::ErrorKind::Internal, message)
-        })
+        copy(&self.head, 0, out).or_else(|| held.find_map(|(_, first, bytes)| copy(bytes, *first, out))).ok_or_else(
+            || {
+                let length = out.len();
+                let message = format!("{}: {length} bytes at {offset} are read and were not fetched", self.name);
+                Error::new(bolmo_runtime::ErrorKind::Internal, message)
+            },
+        )
     }
 
     fn fetch(&self, offset: u64, length: usize) -> Option<Fetching<'_>> {

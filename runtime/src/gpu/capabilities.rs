@@ -1,6 +1,6 @@
 //! The one function that maps what an adapter can do to the forms of kernels and sizes of work that are used on it.
 
-use bolmo_shaders::table::SUBGROUP_LANES;
+use bolmo_shaders::table::{LONE_TEAMS, SUBGROUP_LANES};
 use bolmo_shaders::{Fusion, Reduce, Tiles};
 
 use super::adapter::AdapterInfo;
@@ -30,6 +30,10 @@ pub struct Capabilities {
     pub few_rows: usize,
     /// Up to this many rows the mLSTM is recurrent; above, chunkwise.
     pub recurrent_rows: usize,
+    /// Up to this many rows all of a recurrent cell is one dispatch.
+    pub cell_rows: usize,
+    /// Rows of the largest segment of a KV cache.
+    pub segment_rows: usize,
     /// Bytes of a prompt that one submission handles at most.
     pub prefill_bytes: usize,
     /// Products of two numbers that one submission of a prompt's bytes makes at most, roughly.
@@ -58,11 +62,12 @@ impl Capabilities {
         let subgroups = adapter.subgroup_sizes.filter(|&(_, max)| max <= bolmo_shaders::table::WORKGROUP);
         let lone = subgroups == Some((SUBGROUP_LANES, SUBGROUP_LANES));
         let reduce = match options.reduce {
-            Some(Reduce::Workgroup) => Reduce::Workgroup,
+            Some(fixed @ (Reduce::Workgroup | Reduce::OneLane)) => fixed,
             // Barriers are dear on CPUs, and rows are short.
             None if lone && adapter.is_software() => Reduce::OneSubgroup,
             Some(Reduce::OneSubgroup) if lone => Reduce::OneSubgroup,
             _ if subgroups.is_some() => Reduce::Subgroup,
+            None if adapter.is_software() => Reduce::OneLane,
             _ => Reduce::Workgroup,
         };
         let subgroup_lanes = subgroups.filter(|(min, max)| min == max && reduce.subgroups()).map(|(min, _)| min);
@@ -73,12 +78,15 @@ impl Capabilities {
                     && adapter.cooperative_sides.contains(&side)
                     && subgroup_lanes.is_some_and(|lanes| 4 * lanes <= adapter.workgroup_lanes)
             }
-            None => tiles == Tiles::Workgroup || subgroup_lanes == Some(SUBGROUP_LANES),
+            None => tiles != Tiles::Subgroup || subgroup_lanes == Some(SUBGROUP_LANES),
         };
         // Tiles of a subgroup suit CPUs, where barriers and workgroup memory are dear, and are written for one size of subgroups. CPUs
         // that offer cooperative matrices have no units for them.
-        let best: &[Tiles] =
-            if adapter.is_software() { &[Tiles::Subgroup] } else { &[Tiles::Cooperative16, Tiles::Cooperative8] };
+        let best: &[Tiles] = match adapter.is_software() {
+            true if reduce == Reduce::OneLane => &[Tiles::OneLane],
+            true => &[Tiles::Subgroup],
+            false => &[Tiles::Cooperative16, Tiles::Cooperative8],
+        };
         let wanted = options.tiles.as_ref().map_or(best, std::slice::from_ref);
         let tiles = wanted.iter().copied().find(|&tiles| possible(tiles)).unwrap_or(Tiles::Workgroup);
         let matvec_team_rows = if adapter.is_software() { 8 } else { 4 };
@@ -87,16 +95,26 @@ impl Capabilities {
             (Reduce::OneSubgroup | Reduce::Subgroup, Some((min, _))) => {
                 matvec_team_rows * (bolmo_shaders::table::WORKGROUP / min.max(1)).max(1)
             }
+            (Reduce::OneLane, _) => LONE_TEAMS * matvec_team_rows,
             _ => 8 * matvec_team_rows,
         };
         // On a CPU a matvec reads the weights from its caches again for every row, and beats tiles in workgroup memory for long. Tiles of a
-        // subgroup take 32 rows in the time of two to six.
+        // subgroup take 32 rows in the time of two to six. Without subgroups barriers take so long to compile and to keep that the forms
+        // without them are best for any number of rows.
         let few_rows = match tiles {
+            Tiles::OneLane => Self::SOFTWARE_PREFILL_BYTES,
             Tiles::Subgroup => 4,
             _ if adapter.is_software() => 24,
             Tiles::Workgroup | Tiles::Cooperative8 | Tiles::Cooperative16 => 8,
         };
-        let recurrent_rows = if adapter.is_software() { 24 } else { 8 };
+        let recurrent_rows = match tiles {
+            Tiles::OneLane => Self::SOFTWARE_PREFILL_BYTES,
+            _ if adapter.is_software() => 24,
+            _ => 8,
+        };
+        // One lane must not take too many turns in its loops, see `Reduce::OneLane`: a row of the widest cell takes 33 000, a key of the
+        // widest head 8.
+        let (cell_rows, segment_rows) = if reduce == Reduce::OneLane { (1, 4096) } else { (recurrent_rows, 1 << 20) };
         // Small models on a CPU stay below 100 ms a submission, so that a cancel is quick. Attention is made of loads, which software
         // adapters do lane by lane.
         let (prefill_bytes, prefill_products, attention_cost) = if adapter.is_software() {
@@ -117,6 +135,8 @@ impl Capabilities {
             // Large devices have few heads to go round and much to wait for: more lanes share a head's state.
             cell_lanes: if adapter.is_software() { 64 } else { 256 },
             few_rows: options.few_rows.unwrap_or(few_rows),
+            cell_rows: options.few_rows.unwrap_or(cell_rows),
+            segment_rows,
             recurrent_rows: options.few_rows.unwrap_or(recurrent_rows),
             prefill_bytes: options.prefill_bytes.unwrap_or(prefill_bytes).clamp(1, 4096),
             prefill_products,

@@ -20,7 +20,7 @@ pub struct EngineOptions {
     pub adapter: AdapterChoice,
     /// Ask the device for smaller bindings than the adapter offers, in bytes (at least 64 KiB).
     pub max_binding_bytes: Option<u64>,
-    /// Use another way of adding up than the adapter's best; only [`Reduce::Workgroup`] is possible everywhere.
+    /// Use another way of adding up than the adapter's best; [`Reduce::Workgroup`] and [`Reduce::OneLane`] are possible everywhere.
     pub reduce: Option<Reduce>,
     /// Let others work together on a tile than is best for the adapter. [`Tiles::Workgroup`] is possible everywhere; it is also what is
     /// used where the adapter cannot do what is asked for, or fails its test.
@@ -58,7 +58,8 @@ impl Engine {
         test: impl AsyncFnOnce(&Engine) -> Result<()>,
     ) -> Result<Self> {
         let engine = Self { gpu: Arc::new(Gpu::open(options).await?) };
-        if engine.capabilities().tiles == Tiles::Workgroup {
+        // These need nothing that an adapter may get wrong.
+        if matches!(engine.capabilities().tiles, Tiles::Workgroup | Tiles::OneLane) {
             return Ok(engine);
         }
         let Err(error) = test(&engine).await else { return Ok(engine) };
@@ -257,8 +258,7 @@ impl Gpu {
     }
 
     /// Compiles a kernel, unless it already is.
-    #[cfg(not(target_family = "wasm"))]
-    pub(super) fn compile(&self, kernel: KernelId, format: WeightFormat, fusion: Fusion) {
+    pub(crate) fn compile(&self, kernel: KernelId, format: WeightFormat, fusion: Fusion) {
         self.pipelines.get(kernel, self.variant(kernel, format, fusion));
     }
 

@@ -119,6 +119,7 @@ impl Pipelines {
                 ]
             }
             KernelId::MatMul if variant.cooperative() => &[("LANES", f64::from(self.cooperative_lanes))],
+            KernelId::MlstmCell | KernelId::Sample if variant.reduce.is_some() => &[("LANES", 1.0)],
             KernelId::MlstmCell => &[("LANES", f64::from(self.cell_lanes))],
             _ => &[],
         };

@@ -20,8 +20,16 @@ const BLOCKS: u64 = 1024;
 
 #[derive(Debug)]
 enum Command {
-    Dispatch { pipeline: wgpu::ComputePipeline, bindings: wgpu::BindGroup, params: u32, grid: [u32; 3] },
-    Copy { from: Slice, to: Slice },
+    Dispatch {
+        pipeline: wgpu::ComputePipeline,
+        bindings: wgpu::BindGroup,
+        params: u32,
+        grid: [u32; 3],
+    },
+    Copy {
+        from: Slice,
+        to: Slice,
+    },
     #[cfg(not(target_family = "wasm"))]
     EndPass,
 }

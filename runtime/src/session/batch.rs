@@ -18,6 +18,9 @@ use crate::workspace::Workspace;
 /// Rows of lanes have to be multiples of so many floats: bindings begin at them.
 const ROW_FLOATS: usize = 64;
 
+/// Each lane has dispatches of its own, and a submission holds so many.
+const MOST_LANES: usize = 24;
+
 /// What lanes share.
 #[derive(Debug)]
 pub(crate) struct Batch {
@@ -37,7 +40,7 @@ impl Batch {
         let (config, capabilities) = (&session.model.config, &session.model.gpu().capabilities);
         let rows_begin_well =
             config.hidden_size.is_multiple_of(ROW_FLOATS) && config.query_width().is_multiple_of(ROW_FLOATS);
-        if rows_begin_well { capabilities.few_rows.max(1) } else { 1 }
+        if rows_begin_well { capabilities.few_rows.clamp(1, MOST_LANES) } else { 1 }
     }
 
     /// A batch of sessions that choose by `lanes`, their samplers and stop strings, or `None` if they cannot be decoded together.

@@ -113,7 +113,7 @@ fn attention(
     let window = cache.window(i);
     let oldest = if window == 0 { 0 } else { (first + 1).saturating_sub(window) };
     let mut spans = cache.spans(i, oldest..first + count).peekable();
-    let queries = cx.recorder.gpu().capabilities.tiles.attention_queries();
+    let grid = cx.recorder.gpu().capabilities.tiles.attention_grid(count, heads);
     let (q, mixed) = (ws.q.rows(row, count, q_width)?, ws.mixed.rows(row, count, q_width)?);
     let mut begin = true;
     while let Some(span) = spans.next() {
@@ -131,7 +131,6 @@ fn attention(
             scale: 1.0 / (dim as f32).sqrt(),
         };
         let slices = [&q, &span.segment.slice, &ws.running, &mixed];
-        let grid = [count.div_ceil(queries), heads, 1];
         cx.recorder.dispatch(KernelId::Attention, plain, &params, &slices, grid)?;
         begin = false;
     }

@@ -48,18 +48,24 @@ pub(crate) fn kernels(
         add(KernelId::MlstmStep, f32, plain);
     }
     // stretches of a prompt
-    for kernel in [
-        KernelId::MlstmGates,
-        KernelId::MlstmChunkState,
-        KernelId::MlstmChunkScan,
-        KernelId::MlstmChunkOut,
-        KernelId::MlstmNorm,
-        KernelId::SiluMul,
-    ] {
-        add(kernel, f32, plain);
+    let (cell, recurrent, prefill) = (capabilities.cell_rows, capabilities.recurrent_rows, capabilities.prefill_bytes);
+    if prefill > cell {
+        add(KernelId::MlstmGates, f32, plain);
+        add(KernelId::MlstmNorm, f32, plain);
     }
-    add(KernelId::MatMul, local, plain);
-    add(KernelId::MatMul, global, plain);
+    if recurrent > cell {
+        add(KernelId::MlstmStep, f32, plain);
+    }
+    if prefill > recurrent {
+        for kernel in [KernelId::MlstmChunkState, KernelId::MlstmChunkScan, KernelId::MlstmChunkOut] {
+            add(kernel, f32, plain);
+        }
+    }
+    if capabilities.prefill_bytes > capabilities.few_rows {
+        add(KernelId::SiluMul, f32, plain);
+        add(KernelId::MatMul, local, plain);
+        add(KernelId::MatMul, global, plain);
+    }
     all.reverse();
     all
 }

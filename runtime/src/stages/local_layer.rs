@@ -54,7 +54,7 @@ pub(super) fn local_layer(cx: &mut Context<'_>, w: &LocalLayer, i: usize, over: 
 
     let norm = Norm { scale: &w.pre_xlstm_norm, eps };
     cx.norm_linear(norm, &w.projections, x, Rows::new(&ws.projections, ws.local_width, 0), bytes)?;
-    let few = bytes <= cx.recorder.gpu().capabilities.recurrent_rows;
+    let few = bytes <= cx.recorder.gpu().capabilities.cell_rows;
     match over {
         Over::Lanes(lanes) => {
             for (row, lane) in lanes.iter().enumerate() {

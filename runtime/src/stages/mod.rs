@@ -13,7 +13,6 @@ pub(crate) mod embed;
 pub(crate) mod encoder;
 pub(crate) mod global;
 pub(crate) mod head;
-#[cfg(not(target_family = "wasm"))]
 pub(crate) mod kernels;
 mod local_layer;
 mod ops;

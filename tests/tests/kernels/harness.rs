@@ -37,7 +37,7 @@ fn engines() -> &'static [Engine] {
         for (reduce, tiles) in [(None, None)]
             .into_iter()
             .chain(ways)
-            .chain([Reduce::Subgroup, Reduce::Workgroup].map(|reduce| (Some(reduce), None)))
+            .chain([Reduce::Subgroup, Reduce::Workgroup, Reduce::OneLane].map(|reduce| (Some(reduce), None)))
         {
             let mut options = engine_options();
             (options.reduce, options.tiles) = (reduce, tiles);
@@ -60,7 +60,8 @@ pub fn forms(id: KernelId) -> Vec<(&'static Engine, WeightFormat)> {
     let mut seen = Vec::new();
     engines.retain(|engine| {
         let can = engine.capabilities();
-        let way = (kernel.reduce.then_some(can.reduce), kernel.subgroup_text.map(|_| can.tiles));
+        let lone = kernel.lone.then_some(can.reduce == Reduce::OneLane);
+        let way = (kernel.reduce.then_some(can.reduce), kernel.subgroup_text.map(|_| can.tiles), lone);
         let new = !seen.contains(&way);
         seen.push(way);
         new

@@ -201,7 +201,7 @@ fn attention_case(worst: &Worst, case: &Segments) -> TestCaseResult {
     let relative = 2.0 * score_error + (16.0 + 4.0 * reach + positions as f64) * EPS;
 
     for form in forms(KernelId::Attention) {
-        let groups = count.div_ceil(form.0.capabilities().tiles.attention_queries());
+        let grid = form.0.capabilities().tiles.attention_grid(count, heads);
         let mut running = Rows::dense(count, heads * 2).output();
         let mut o = Rows::dense(count, heads * dim).output();
         for span in bounds.windows(2) {
@@ -221,7 +221,7 @@ fn attention_case(worst: &Worst, case: &Segments) -> TestCaseResult {
             let mut kv = all_kv[span[0] * 2 * kv_width..span[1] * 2 * kv_width].to_vec();
             kv.resize(kv.len() + room * 2 * kv_width, UNREAD);
             let bindings = [bytes(&q), bytes(&kv), bytes(&running), bytes(&o)];
-            let found = run(form, KernelId::Attention, &p, &bindings, [groups, heads, 1])?;
+            let found = run(form, KernelId::Attention, &p, &bindings, grid)?;
             let (mut running_twin, mut o_twin) = (running.clone(), o.clone());
             cpu::attention(&p, &q, &kv, &mut running_twin, &mut o_twin);
             worst.compare("running", &found[2], &running_twin, |i| {
