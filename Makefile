@@ -15,7 +15,7 @@ prompt := class Reader:
 options := --temperature 0.3 --repetition-penalty 1.1 --seed 2 --max-bytes 400
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench benchmarks bench-burn build lint docs install uninstall test-package test-c test-threads test-tint test-cooperative header picture wasm clean
+.PHONY: help demo test bench benchmarks bench-burn build lint docs install uninstall test-package test-c test-threads test-tint test-cooperative header picture web test-web clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -104,9 +104,15 @@ bench-burn: ## Time our kernels beside those of burn's wgpu backend, saved in be
 	@mkdir -p benchmarks
 	cd benches/burn && CARGO_TARGET_DIR=$(abspath $(target))/burn $(CARGO) run --release --locked -- --save ../../benchmarks/burn.json
 
-wasm: ## Check that the runtime builds for browsers
+web: ## Build the browser package (bindings/web/dist) and the example page (examples/web/dist)
 	@scripts/setup.sh toolchain
-	scripts/wasm.sh
+	@scripts/setup.sh nodejs
+	scripts/web.sh
+
+test-web: build ## Build the browser package and test it in Chromium
+	@scripts/setup.sh browser
+	@$(timed) "the browser package" $(MAKE) --no-print-directory web
+	@$(timed) "tests in a browser" scripts/test-web.sh $(target)/release/bolmo
 
 clean: ## Remove everything that was built
 	$(CARGO) clean

@@ -4,6 +4,7 @@
 #   scripts/setup.sh toolchain       a C linker and Rust, for `make demo` and `make build`
 #   scripts/setup.sh lint            rustfmt and clippy as well, for `make test`
 #   scripts/setup.sh nodejs          Node.js and npm, for tests that concern browsers
+#   scripts/setup.sh browser         Node.js and Chromium, for tests in a browser
 #   scripts/setup.sh docs            Doxygen, for `make docs`
 #   scripts/setup.sh c               C and C++ compilers, CMake and what else tests of the C library need
 #   scripts/setup.sh adapter BOLMO   a driver for some GPU adapter; BOLMO is the built command, which is asked for adapters
@@ -76,6 +77,22 @@ nodejs() {
     { has node && has npm; } || install "there is no Node.js" nodejs npm
 }
 
+# The Chromium to test in: CHROMIUM, or the first that there is.
+chromium() {
+    local path
+    for path in "${CHROMIUM-}" /usr/bin/chromium "$(command -v google-chrome || true)"; do
+        if [ -n "$path" ] && [ -x "$path" ]; then echo "$path"; return; fi
+    done
+}
+
+browser() {
+    nodejs
+    [ -n "$(chromium)" ] && return
+    # Ubuntu's package of this name only installs a snap.
+    install "there is no Chromium" chromium
+    [ -n "$(chromium)" ] || { say "there is still no Chromium: install one, and name it in CHROMIUM"; exit 1; }
+}
+
 c() {
     toolchain
     # The program that is looked for, and the package that has it.
@@ -106,10 +123,10 @@ adapter() {
 }
 
 case "${1-}:$#" in
-toolchain:1 | lint:1 | nodejs:1 | docs:1 | c:1) "$1" ;;
+toolchain:1 | lint:1 | nodejs:1 | browser:1 | docs:1 | c:1) "$1" ;;
 adapter:2) adapter "$2" ;;
 *)
-    sed -n '2,9s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,10s/^# \{0,1\}//p' "$0" >&2
     exit 2
     ;;
 esac

@@ -40,6 +40,7 @@ rm -rf "$web/dist"
 variant wasm
 variant wasm-constraints --features constraints
 (cd "$web" && npm run --silent build)
+cp LICENSE "$web"
 
 gzipped() { gzip -9 -c "$1" | wc -c; }
 echo "web: sizes in bytes, plain and gzipped"

@@ -30,8 +30,8 @@ pub struct Capabilities {
     pub few_rows: usize,
     /// Up to this many rows the mLSTM is recurrent; above, chunkwise.
     pub recurrent_rows: usize,
-    /// Up to this many rows all of a recurrent cell is one dispatch.
-    pub cell_rows: usize,
+    /// Turns that a lane's loops may take within a recurrent cell that is one dispatch, one for each row and value of the state that it computes.
+    pub cell_turns: usize,
     /// Rows of the largest segment of a KV cache.
     pub segment_rows: usize,
     /// Bytes of a prompt that one submission handles at most.
@@ -112,9 +112,9 @@ impl Capabilities {
             _ if adapter.is_software() => 24,
             _ => 8,
         };
-        // One lane must not take too many turns in its loops, see `Reduce::OneLane`: a row of the widest cell takes 33 000, a key of the
-        // widest head 8.
-        let (cell_rows, segment_rows) = if reduce == Reduce::OneLane { (1, 4096) } else { (recurrent_rows, 1 << 20) };
+        // Where one lane does all the work its loops must end before 65535 turns, see `Reduce::OneLane`; a row of the widest cell takes 33 000. A
+        // key of the widest head takes 8.
+        let (cell_turns, segment_rows) = if reduce == Reduce::OneLane { (40_000, 4096) } else { (usize::MAX, 1 << 20) };
         // Small models on a CPU stay below 100 ms a submission, so that a cancel is quick. Attention is made of loads, which software
         // adapters do lane by lane.
         let (prefill_bytes, prefill_products, attention_cost) = if adapter.is_software() {
@@ -135,7 +135,7 @@ impl Capabilities {
             // Large devices have few heads to go round and much to wait for: more lanes share a head's state.
             cell_lanes: if adapter.is_software() { 64 } else { 256 },
             few_rows: options.few_rows.unwrap_or(few_rows),
-            cell_rows: options.few_rows.unwrap_or(cell_rows),
+            cell_turns,
             segment_rows,
             recurrent_rows: options.few_rows.unwrap_or(recurrent_rows),
             prefill_bytes: options.prefill_bytes.unwrap_or(prefill_bytes).clamp(1, 4096),
@@ -148,6 +148,11 @@ impl Capabilities {
                 .map_or(adapter.max_binding_bytes, |asked| asked.min(adapter.max_binding_bytes)),
             max_buffer_bytes: adapter.max_buffer_bytes,
         }
+    }
+
+    /// Up to this many rows all of a recurrent cell of this shape is one dispatch; at least 1.
+    pub fn cell_rows(&self, key_dim: usize, value_dim: usize) -> usize {
+        (self.cell_turns / (key_dim * (value_dim + 1)).max(1)).clamp(1, self.recurrent_rows.max(1))
     }
 
     /// Rows of a matrix that one workgroup of `matvec` takes in this form.

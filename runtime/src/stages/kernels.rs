@@ -48,7 +48,8 @@ pub(crate) fn kernels(
         add(KernelId::MlstmStep, f32, plain);
     }
     // stretches of a prompt
-    let (cell, recurrent, prefill) = (capabilities.cell_rows, capabilities.recurrent_rows, capabilities.prefill_bytes);
+    let cell = capabilities.cell_rows(config.mlstm_key_dim(), config.mlstm_value_dim());
+    let (recurrent, prefill) = (capabilities.recurrent_rows, capabilities.prefill_bytes);
     if prefill > cell {
         add(KernelId::MlstmGates, f32, plain);
         add(KernelId::MlstmNorm, f32, plain);

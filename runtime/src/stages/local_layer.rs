@@ -54,7 +54,8 @@ pub(super) fn local_layer(cx: &mut Context<'_>, w: &LocalLayer, i: usize, over: 
 
     let norm = Norm { scale: &w.pre_xlstm_norm, eps };
     cx.norm_linear(norm, &w.projections, x, Rows::new(&ws.projections, ws.local_width, 0), bytes)?;
-    let few = bytes <= cx.recorder.gpu().capabilities.cell_rows;
+    let (dk, dv) = (cx.config.mlstm_key_dim(), cx.config.mlstm_value_dim());
+    let few = bytes <= cx.recorder.gpu().capabilities.cell_rows(dk, dv);
     match over {
         Over::Lanes(lanes) => {
             for (row, lane) in lanes.iter().enumerate() {
@@ -63,7 +64,7 @@ pub(super) fn local_layer(cx: &mut Context<'_>, w: &LocalLayer, i: usize, over: 
                 cx.recorder.guard(outer.as_ref());
             }
         }
-        Over::Sequence(states, _) if few && cx.config.mlstm_value_dim() <= MLSTM_CELL_MAX_DV as usize => {
+        Over::Sequence(states, _) if few && dv <= MLSTM_CELL_MAX_DV as usize => {
             cell(cx, w, &states[i], 0, bytes)?;
         }
         Over::Sequence(states, _) => {
