@@ -10,10 +10,12 @@ import { BolmoError } from './errors.js';
 
 /** Bytes that are fetched and kept together. */
 const CHUNK = 4 << 20;
-/** Chunks that are kept at hand: neighbours are read in turn. */
-const AT_HAND = 6;
-/** Chunks that are asked for ahead of the one that is read. */
+/** Chunks that are kept at hand: the loader goes through two tensors by turns, each a little way into the next chunk. */
+const AT_HAND = 12;
+/** Chunks that are asked for ahead of the one that is read, where reads follow each other. */
 const AHEAD = 2;
+/** Ends of the last reads, by which those that follow are known. */
+const ENDS = 4;
 
 type Bytes = Uint8Array<ArrayBuffer>;
 
@@ -176,6 +178,8 @@ async function* stream(response: Response): AsyncGenerator<Bytes> {
 class ChunkedFile implements FileReader {
   /** Chunks that are at hand or on their way, the last used at the end. */
   readonly #chunks = new Map<number, Promise<Bytes>>();
+  /** Where the last reads ended. */
+  readonly #ends: number[] = [];
   /** Once the server was found to know no ranges. */
   #whole: WholeStream | undefined;
 
@@ -193,25 +197,33 @@ class ChunkedFile implements FileReader {
     const first = Math.floor(offset / CHUNK);
     const last = Math.floor(Math.max(offset, offset + length - 1) / CHUNK);
     if (length === 0) return new Uint8Array(0);
-    if (first === last) return (await this.#chunk(first)).subarray(offset - first * CHUNK, offset - first * CHUNK + length);
+    const wanted = Array.from({ length: last - first + 1 }, (_, i) => this.#at(first + i));
+    this.#lookAhead(offset, offset + length);
+    const chunks = await Promise.all(wanted);
+    const [only] = chunks;
+    if (only && chunks.length === 1) return only.subarray(offset - first * CHUNK, offset - first * CHUNK + length);
     const out = new Uint8Array(length);
-    for (let index = first; index <= last; index++) {
-      const start = index * CHUNK;
+    for (const [i, chunk] of chunks.entries()) {
+      const start = (first + i) * CHUNK;
       const from = Math.max(offset, start);
       const to = Math.min(offset + length, start + CHUNK);
-      out.set((await this.#chunk(index)).subarray(from - start, to - start), from - offset);
+      out.set(chunk.subarray(from - start, to - start), from - offset);
     }
     return out;
   }
 
-  async #chunk(index: number): Promise<Bytes> {
+  /** Asks for what a reader that goes on and on will want next. */
+  #lookAhead(offset: number, end: number): void {
+    const follows = this.#ends.includes(offset);
+    this.#ends.push(end);
+    if (this.#ends.length > ENDS) this.#ends.shift();
+    if (!follows) return;
+    const next = Math.ceil(end / CHUNK);
     const count = Math.ceil(this.size / CHUNK);
-    const wanted = this.#at(index);
-    for (let ahead = index + 1; ahead <= index + AHEAD && ahead < count; ahead++) {
+    for (let index = next; index < Math.min(next + AHEAD, count); index++) {
       // Whoever reads it hears of its failure.
-      this.#at(ahead).catch(() => {});
+      this.#at(index).catch(() => {});
     }
-    return wanted;
   }
 
   #at(index: number): Promise<Bytes> {
