@@ -98,9 +98,8 @@ impl Model {
         let kernels = crate::stages::kernels::kernels(&config, formats, &gpu.capabilities);
         #[cfg(not(target_family = "wasm"))]
         let warming = crate::gpu::Warming::start(gpu, kernels);
-        // Browsers compile in another process, and wait for nothing here.
         #[cfg(target_family = "wasm")]
-        kernels.into_iter().rev().for_each(|(kernel, format, fusion)| gpu.compile(kernel, format, fusion));
+        crate::gpu::warm(gpu, kernels);
         let (weights, fingerprint, warning) = Loader::new(gpu, checkpoint, formats, progress).load(&config).await?;
         #[cfg(not(target_family = "wasm"))]
         warming.finish();

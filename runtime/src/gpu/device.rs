@@ -134,11 +134,16 @@ impl Status {
         let (sender, receiver) = oneshot::channel();
         self.waiting.lock().unwrap_or_else(|e| e.into_inner()).push(sender);
         // In this order no loss slips through in between.
-        let failure = self.failure.lock().unwrap_or_else(|e| e.into_inner()).clone();
-        if let Some(error) = failure.filter(|error| error.kind() == ErrorKind::DeviceLost) {
+        if let Some(error) = self.found_lost() {
             self.tell(&error);
         }
         receiver
+    }
+
+    /// The loss, if there was one.
+    fn found_lost(&self) -> Option<Error> {
+        let failure = self.failure.lock().unwrap_or_else(|e| e.into_inner()).clone();
+        failure.filter(|error| error.kind() == ErrorKind::DeviceLost)
     }
 
     fn report(&self, error: wgpu::Error) {
@@ -280,6 +285,12 @@ impl Gpu {
     /// The failure that the device has reported, if any.
     pub(crate) fn check(&self) -> Result<()> {
         self.status.check()
+    }
+
+    /// Whether the device is lost.
+    #[cfg(target_family = "wasm")]
+    pub(super) fn is_lost(&self) -> bool {
+        self.status.found_lost().is_some()
     }
 
     /// Sees to it that the callbacks of `submission` are called without anyone blocking for them.

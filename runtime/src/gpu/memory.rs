@@ -150,6 +150,13 @@ impl Gpu {
     /// Sends off what was written and waits until the device has taken it, which frees the copies held for it.
     pub(crate) async fn flush(&self) -> Result<()> {
         self.check()?;
+        let answer = self.idle().await;
+        self.check()?;
+        answer.map_err(|_| Error::internal("the device dropped a wait"))
+    }
+
+    /// Waits until the device has done what it was asked for so far; what went wrong meanwhile is left to others.
+    pub(super) async fn idle(&self) -> std::result::Result<(), oneshot::Canceled> {
         let submission = self.queue.submit([]);
         let (done, wait) = oneshot::channel();
         self.queue.on_submitted_work_done(move || {
@@ -157,9 +164,7 @@ impl Gpu {
             let _ = done.send(());
         });
         self.attend(submission);
-        let answer = wait.await;
-        self.check()?;
-        answer.map_err(|_| Error::internal("the device dropped a wait"))
+        wait.await
     }
 
     /// The first `size` bytes of a readable buffer, once `submission` is done.

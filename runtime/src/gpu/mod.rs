@@ -13,7 +13,6 @@ mod pipelines;
 mod recorder;
 mod self_test;
 mod usage;
-#[cfg(not(target_family = "wasm"))]
 mod warm;
 
 pub use adapter::{AdapterChoice, AdapterInfo, adapters};
@@ -25,3 +24,5 @@ pub(crate) use recorder::{Form, Recorded, Recorder};
 pub use usage::{Counters, DeviceMemory};
 #[cfg(not(target_family = "wasm"))]
 pub(crate) use warm::Warming;
+#[cfg(target_family = "wasm")]
+pub(crate) use warm::warm;

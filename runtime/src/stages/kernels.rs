@@ -27,7 +27,7 @@ pub(crate) fn kernels(
     let (local, global, embeddings) =
         (formats.local.fitting(d), formats.global.fitting(d), formats.embeddings.fitting(d));
     // decoding and short prompts
-    for kernel in [KernelId::Sample, KernelId::Rope, KernelId::Attention, KernelId::RmsNorm, KernelId::Boundary] {
+    for kernel in [KernelId::Rope, KernelId::Attention, KernelId::RmsNorm, KernelId::Boundary] {
         add(kernel, f32, plain);
     }
     add(KernelId::GatherRows, f32, plain);
@@ -47,6 +47,8 @@ pub(crate) fn kernels(
     } else {
         add(KernelId::MlstmStep, f32, plain);
     }
+    // The first byte behind a prompt is chosen on the host.
+    add(KernelId::Sample, f32, plain);
     // stretches of a prompt
     let cell = capabilities.cell_rows(config.mlstm_key_dim(), config.mlstm_value_dim());
     let (recurrent, prefill) = (capabilities.recurrent_rows, capabilities.prefill_bytes);
