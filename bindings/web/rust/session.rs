@@ -77,10 +77,11 @@ impl WebSession {
 impl WebSession {
     /// Appends bytes of text; `progress` is called with bytes done and in all.
     pub fn append(&self, text: Vec<u8>, progress: Function) -> Promise {
-        let shared = self.shared.clone();
+        // At once, and not when the promise begins: a cancel that comes in between is for this call.
+        let taken = self.shared.take();
         let progress = SendWrapper::new(progress);
         promise(async move {
-            let mut taken = shared.take()?;
+            let mut taken = taken?;
             let mut tell = |done: usize, all: usize| {
                 // What the listener does with it is its own business.
                 let _ = progress.call2(&JsValue::NULL, &(done as f64).into(), &(all as f64).into());
@@ -91,11 +92,10 @@ impl WebSession {
 
     /// Generates; `on_piece` gets a piece's text, bytes and patch ends. Comes to a JSON object.
     pub fn generate(&self, options: &str, on_piece: Function) -> Promise {
-        let shared = self.shared.clone();
         let options = options::generate(options);
+        let taken = self.shared.take();
         promise(async move {
-            let options = options?;
-            let mut taken = shared.take()?;
+            let (options, mut taken) = (options?, taken?);
             let mut pieces = Pieces::new(on_piece);
             let result = taken
                 .get()?
@@ -116,11 +116,10 @@ impl WebSession {
 
     /// The session as bytes.
     pub fn snapshot(&self) -> Promise {
-        let shared = self.shared.clone();
+        let (taken, bos) = (self.shared.take(), self.shared.bos);
         promise(async move {
-            let mut taken = shared.take()?;
-            let bytes = taken.get()?.snapshot().await?;
-            let mut framed = vec![u8::from(shared.bos)];
+            let bytes = taken?.get()?.snapshot().await?;
+            let mut framed = vec![u8::from(bos)];
             framed.extend(bytes);
             Ok(Uint8Array::from(&framed[..]))
         })
@@ -128,11 +127,8 @@ impl WebSession {
 
     /// Another session with the same text.
     pub fn fork(&self) -> Promise {
-        let shared = self.shared.clone();
-        promise(async move {
-            let mut taken = shared.take()?;
-            Ok(WebSession::new(taken.get()?.try_clone().await?, shared.bos))
-        })
+        let (taken, bos) = (self.shared.take(), self.shared.bos);
+        promise(async move { Ok(WebSession::new(taken?.get()?.try_clone().await?, bos)) })
     }
 
     /// How many bytes of text it has.

@@ -48,6 +48,8 @@ export class Core {
         this.#crash = new BolmoError('internal', `the wasm module has crashed (${error.message}); reload the page, and please report this`);
         throw this.#crash;
       }
+      // Whatever the abort has turned into on its way through the layers.
+      if (signal.aborted) throw new BolmoError('cancelled', 'the call was aborted');
       throw error;
     }
   }
