@@ -1,6 +1,6 @@
 /** The runtime in this thread: commands by name, for the worker and for the direct mode alike. */
 
-import type { LoadProgress, Usage } from './types.js';
+import type { AdapterInfo, LoadProgress, ModelInfo, Usage } from './types.js';
 import type { Cancel, InitOutput, WebModel, WebSession } from './wasm/bolmo.js';
 import { type Folder, type PlainSource, openFolder } from './source.js';
 import { forgetAll } from './cache.js';
@@ -77,9 +77,9 @@ export class Core {
     { source, fetching, adapter: ask }: { source?: PlainSource; fetching: Fetching; adapter: boolean },
     _: Tell,
     signal: AbortSignal,
-  ): Promise<{ adapter: string; model: string | null }> {
+  ): Promise<{ adapter: AdapterInfo | null; model: string | null }> {
     const { module } = await this.#wasm;
-    const adapter = ask ? ((await module.probeAdapter()) as string) : 'null';
+    const adapter = ask ? await named(JSON.parse((await module.probeAdapter()) as string) as AdapterInfo | null) : null;
     const model = source ? ((await module.probeModel(openFolder(source, fetching, signal))) as string) : null;
     return { adapter, model };
   }
@@ -88,21 +88,21 @@ export class Core {
     { source, quantize, fetching }: { source: PlainSource; quantize?: string; fetching: Fetching },
     tell: Tell,
     signal: AbortSignal,
-  ): Promise<{ model: number; info: string }> {
+  ): Promise<{ model: number; info: ModelInfo }> {
     const model = await this.#load(source, quantize, fetching, tell, signal);
     const number = ++this.#numbers;
     this.#models.set(number, { model, source, fetching, quantize, sessions: new Set() });
-    return { model: number, info: model.info() };
+    return { model: number, info: await infoOf(model) };
   }
 
-  async do_reload({ model: number }: { model: number }, tell: Tell, signal: AbortSignal): Promise<string> {
+  async do_reload({ model: number }: { model: number }, tell: Tell, signal: AbortSignal): Promise<ModelInfo> {
     const loaded = this.#model(number);
     this.#closeSessions(loaded);
     loaded.model.destroy();
     const model = await this.#load(loaded.source, loaded.quantize, loaded.fetching, tell, signal);
     loaded.model.free();
     loaded.model = model;
-    return model.info();
+    return infoOf(model);
   }
 
   async #load(
@@ -118,6 +118,7 @@ export class Core {
       tell({ loaded, total, ...folder.counts } satisfies LoadProgress);
       return !signal.aborted;
     };
+    progress(0, 0);
     try {
       return (await module.load(folder, JSON.stringify({ quantize }), progress)) as WebModel;
     } catch (error) {
@@ -207,6 +208,22 @@ export class Core {
   #closeSessions(loaded: Loaded): void {
     for (const session of loaded.sessions) void this.do_closeSession({ session });
   }
+}
+
+async function infoOf(model: WebModel): Promise<ModelInfo> {
+  const info = JSON.parse(model.info()) as ModelInfo;
+  await named(info.adapter);
+  return info;
+}
+
+/** Most browsers keep a GPU's name to themselves, but tell its maker and its kind. */
+async function named<T extends AdapterInfo | null>(adapter: T): Promise<T> {
+  if (adapter?.name === 'unnamed adapter') {
+    const found = await navigator.gpu.requestAdapter({ powerPreference: 'high-performance' }).catch(() => null);
+    const words = [found?.info.vendor, found?.info.architecture].filter(Boolean);
+    if (words.length > 0) adapter.name = words.join(' ');
+  }
+  return adapter;
 }
 
 /** Fetches and starts the wasm module. */

@@ -12,7 +12,7 @@ interface Sizes {
   sessionBytes: number;
 }
 
-/** Takes the sizes as JSON; without an adapter nothing fits. */
+/** Takes the sizes as JSON; without an adapter nothing is known. */
 export function fitting(json: string, adapter: AdapterInfo | null): NonNullable<Probe['model']> {
   const { parameters, weightBytes, workBytes, sessionBytes } = JSON.parse(json) as Sizes;
   // In GiB, rounded down to a power of two, and nothing above 8.
@@ -21,7 +21,7 @@ export function fitting(json: string, adapter: AdapterInfo | null): NonNullable<
   const most = told && told < 8 ? memory : Infinity;
   const formats = Object.entries(weightBytes).map(([format, weights]): Fit => {
     const bytes = weights + (adapter?.software ? workBytes.software : workBytes.gpu) + sessionBytes;
-    const fits = !adapter || bytes > most ? 'no' : bytes > memory / 2 ? 'perhaps' : 'yes';
+    const fits = !adapter ? 'unknown' : bytes > most ? 'no' : bytes > memory / 2 ? 'perhaps' : 'yes';
     return { format, bytes, fits };
   });
   const best = formats.find(({ fits }) => fits === 'yes') ?? formats.find(({ fits }) => fits === 'perhaps');

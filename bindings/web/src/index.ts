@@ -82,12 +82,12 @@ export class Bolmo {
       if (source === undefined) return { ok: false, reason, adapter, model, storage };
     }
     const plain = source === undefined ? undefined : plainSource(source);
-    const found = await environment(options).call<{ adapter: string; model: string | null }>(
+    const found = await environment(options).call<{ adapter: AdapterInfo | null; model: string | null }>(
       'probe',
       { source: plain, fetching: fetching(options), adapter: reason === null },
       options,
     );
-    adapter = JSON.parse(found.adapter) as AdapterInfo | null;
+    adapter = found.adapter;
     reason ??= adapter ? (adapter.unusable && `the GPU cannot be used: ${adapter.unusable}`) : NO_ADAPTER;
     if (found.model) model = fitting(found.model, reason === null ? adapter : null);
     return { ok: reason === null, reason, adapter, model, storage };
@@ -99,7 +99,7 @@ export class Bolmo {
     const place = environment(options);
     const args = { source: plainSource(source), quantize: options.quantize, fetching: fetching(options) };
     const { model, info } = await place
-      .call<{ model: number; info: string }>('load', args, {
+      .call<{ model: number; info: ModelInfo }>('load', args, {
         onEvent: options.onProgress as ((progress: LoadProgress) => void) | undefined,
         signal: options.signal,
       })
@@ -129,10 +129,10 @@ export class Model {
   #lost: Promise<DeviceLostError>;
 
   /** Made by `Bolmo.load`. */
-  constructor(place: Environment, number: number, info: string) {
+  constructor(place: Environment, number: number, info: ModelInfo) {
     this.#place = place;
     this.#number = number;
-    this.#info = JSON.parse(info) as ModelInfo;
+    this.#info = info;
     this.#lost = this.#watch();
     abandoned.register(this, () => void place.call('closeModel', { model: number }).catch(() => {}), this);
   }
@@ -148,7 +148,7 @@ export class Model {
     return this.#info;
   }
 
-  /** Resolves if the device is lost. Calls then reject with a `DeviceLostError`, until `reload`. */
+  /** Resolves if the device is lost. Calls then reject with a `DeviceLostError`, until `reload`, which begins a new promise. */
   get lost(): Promise<DeviceLostError> {
     return this.#lost;
   }
@@ -193,8 +193,7 @@ export class Model {
   /** Loads the model anew, from the same source, onto a new device: after a loss. Its sessions are closed. */
   async reload({ onProgress, signal }: ReloadOptions = {}): Promise<void> {
     const onEvent = onProgress as ((progress: LoadProgress) => void) | undefined;
-    const info = await this.#place.call<string>('reload', { model: this.#number }, { onEvent, signal }).catch(noAdapter);
-    this.#info = JSON.parse(info) as ModelInfo;
+    this.#info = await this.#place.call<ModelInfo>('reload', { model: this.#number }, { onEvent, signal }).catch(noAdapter);
     this.#lost = this.#watch();
   }
 

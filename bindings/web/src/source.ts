@@ -37,11 +37,21 @@ export function plainSource(source: Source): PlainSource {
   }
   const iterable = Symbol.iterator in source;
   const files = iterable
-    ? Array.from(source as Iterable<File>, (file): [string, Blob] => [file.name, file])
+    ? Array.from(source as Iterable<File>, (file): [string, Blob] => [file.webkitRelativePath || file.name, file])
     : Object.entries(source as Record<string, Blob>);
   const wrong = files.find(([, file]) => !(file instanceof Blob));
   if (wrong) throw new BolmoError('invalid argument', `${wrong[0]}: expected a File or a Blob`);
-  return { files };
+  return { files: checkpointFiles(files) };
+}
+
+/** The files of the topmost folder that has a `config.json`: who picks a folder gets what is in its subfolders too. */
+function checkpointFiles(files: [path: string, file: Blob][]): [name: string, file: Blob][] {
+  const folderOf = (path: string): string => path.slice(0, path.lastIndexOf('/') + 1);
+  const depth = (path: string): number => path.split('/').length;
+  const configs = files.map(([path]) => path).filter((path) => path === 'config.json' || path.endsWith('/config.json'));
+  const top = configs.sort((a, b) => depth(a) - depth(b))[0];
+  const folder = folderOf(top ?? files[0]?.[0] ?? '');
+  return files.filter(([path]) => folderOf(path) === folder).map(([path, file]) => [path.slice(folder.length), file]);
 }
 
 /** Opens a source. */
@@ -50,7 +60,7 @@ export function openFolder(source: PlainSource, options: FetchOptions, signal?: 
 }
 
 class BlobFolder implements Folder {
-  readonly origin = 'the files';
+  readonly origin = 'the chosen folder';
   readonly counts = { fetched: 0, cached: 0 };
   readonly #files: Map<string, Blob>;
 

@@ -75,10 +75,10 @@ export interface Fit {
   /** Bytes of device memory: weights, working memory, and a session of a text of some pages. */
   bytes: number;
   /**
-   * `yes` within half of the machine's memory as the browser tells it; `perhaps` above; `no` above all of it, and where no adapter can be used. Browsers
+   * `yes` within half of the machine's memory as the browser tells it; `perhaps` above; `no` above all of it; `unknown` where no adapter can be used. Browsers
    * tell of 8 GiB at most, or of nothing: then nothing above 2 GiB is more than `perhaps`.
    */
-  fits: 'yes' | 'perhaps' | 'no';
+  fits: 'yes' | 'perhaps' | 'no' | 'unknown';
 }
 
 /** What is known before any weights are fetched. */

@@ -115,7 +115,11 @@ pub(super) struct Status {
 
 impl Status {
     fn lose(&self, why: String) {
-        let message = format!("the device was lost: {why}; open the engine again and load the model again to go on");
+        let advice = match cfg!(target_family = "wasm") {
+            true => "reload() of the model gets a new one",
+            false => "open the engine again and load the model again to go on",
+        };
+        let message = format!("the device was lost: {}; {advice}", why.trim_end_matches('.'));
         let error = Error::new(ErrorKind::DeviceLost, message);
         *self.failure.lock().unwrap_or_else(|e| e.into_inner()) = Some(error.clone());
         self.tell(&error);

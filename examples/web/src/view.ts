@@ -1,0 +1,201 @@
+/** The page's elements, and what is shown in them. */
+
+import type { LoadProgress, Probe, Usage } from 'bolmo-web';
+import { advise } from './advice.js';
+import { count, plural, rate, seconds, size } from './format.js';
+import type { Loaded } from './model.js';
+import { type Cut, bytesPerPatch, lengths } from './patches.js';
+
+function find<T extends HTMLElement>(id: string, kind: new () => T): T {
+  const element = document.getElementById(id);
+  if (!(element instanceof kind)) throw new Error(`the page has no ${kind.name} #${id}`);
+  return element;
+}
+
+export const elements = {
+  alert: find('alert', HTMLDivElement),
+  lamp: find('lamp', HTMLSpanElement),
+  gpu: find('gpu', HTMLSpanElement),
+  fit: find('fit', HTMLParagraphElement),
+  loading: find('loading', HTMLDivElement),
+  progress: find('progress', HTMLProgressElement),
+  phase: find('phase', HTMLSpanElement),
+  form: find('form', HTMLFormElement),
+  prompt: find('prompt', HTMLTextAreaElement),
+  maxBytes: find('max-bytes', HTMLInputElement),
+  temperature: find('temperature', HTMLInputElement),
+  penalty: find('penalty', HTMLInputElement),
+  seed: find('seed', HTMLInputElement),
+  bias: find('bias', HTMLInputElement),
+  biasValue: find('bias-value', HTMLOutputElement),
+  write: find('write', HTMLButtonElement),
+  stop: find('stop', HTMLButtonElement),
+  status: find('status', HTMLParagraphElement),
+  text: find('text', HTMLDivElement),
+  list: find('list', HTMLDetailsElement),
+  rows: find('rows', HTMLTableSectionElement),
+  speed: find('speed', HTMLElement),
+  first: find('first', HTMLElement),
+  ratio: find('ratio', HTMLElement),
+  written: find('written', HTMLElement),
+  histogram: find('histogram', HTMLDivElement),
+  deviceMemory: find('device-memory', HTMLElement),
+  wasmMemory: find('wasm-memory', HTMLElement),
+  stored: find('stored', HTMLSpanElement),
+  forget: find('forget', HTMLButtonElement),
+  facts: find('facts', HTMLDListElement),
+  quantize: find('quantize', HTMLSelectElement),
+  requantize: find('requantize', HTMLButtonElement),
+  folder: find('folder', HTMLInputElement),
+  demo: find('demo', HTMLButtonElement),
+};
+
+/** What the page is at. */
+export type State = 'loading' | 'writing' | 'ready' | 'empty';
+
+/** Shows what can be done. Buttons that cannot be used keep the focus: one that has it would else lose it. */
+export function showState(state: State): void {
+  document.body.dataset.state = state;
+  const disable = (button: HTMLElement, disabled: boolean): void => button.setAttribute('aria-disabled', String(disabled));
+  disable(elements.write, state !== 'ready');
+  disable(elements.stop, state !== 'writing' && state !== 'loading');
+  disable(elements.requantize, state !== 'ready');
+  elements.text.setAttribute('aria-busy', String(state === 'writing'));
+  if (state !== 'loading') elements.loading.hidden = true;
+}
+
+export function enabled(button: HTMLElement): boolean {
+  return button.getAttribute('aria-disabled') !== 'true';
+}
+
+/** One sentence, which screen readers say as well. */
+export function say(text: string): void {
+  elements.status.textContent = text;
+}
+
+/** Shows an error, and a button that may help. */
+export function showError(error: unknown, action?: { label: string; run: () => void }): void {
+  const { sentence, advice } = advise(error);
+  // A lost device is reported by the call that it ended, too.
+  if (elements.alert.querySelector('strong')?.textContent === sentence) return;
+  const box = document.createElement('div');
+  box.className = 'error';
+  const strong = document.createElement('p');
+  strong.append(Object.assign(document.createElement('strong'), { textContent: sentence }));
+  box.append(strong);
+  if (advice.length === 1) box.append(Object.assign(document.createElement('p'), { textContent: advice[0] }));
+  if (advice.length > 1) {
+    const list = document.createElement('ul');
+    for (const line of advice) list.append(Object.assign(document.createElement('li'), { textContent: line }));
+    box.append(list);
+  }
+  const buttons = document.createElement('p');
+  buttons.className = 'actions';
+  if (action) buttons.append(button(action.label, action.run));
+  buttons.append(button('Dismiss', clearError));
+  box.append(buttons);
+  elements.alert.replaceChildren(box);
+  // Who is further down would not see it.
+  elements.alert.scrollIntoView({ block: 'nearest' });
+}
+
+export function clearError(): void {
+  const focused = elements.alert.contains(document.activeElement);
+  elements.alert.replaceChildren();
+  if (focused) elements.prompt.focus();
+}
+
+function button(label: string, run: () => void): HTMLButtonElement {
+  const made = Object.assign(document.createElement('button'), { type: 'button', textContent: label });
+  made.addEventListener('click', run);
+  return made;
+}
+
+/** What is known before anything is loaded. */
+export function showProbe({ ok, model }: Probe, name: string, adapter: string): void {
+  elements.lamp.dataset.on = ok ? 'yes' : 'no';
+  elements.gpu.textContent = ok ? `WebGPU works here: ${adapter}.` : 'WebGPU does not work here.';
+  const fit = model?.formats.find(({ format }) => format === model.recommended) ?? model?.formats.at(-1);
+  elements.fit.textContent = '';
+  // Without a GPU nothing is known, and the error says so.
+  if (!ok || !fit) return;
+  const words = { yes: 'fits', perhaps: 'may fit', no: 'does not fit', unknown: 'needs a GPU' }[fit.fits];
+  elements.fit.textContent = `${name} ${words}: about ${size(fit.bytes)} of memory as ${fit.format}.`;
+}
+
+/** How far loading is. */
+export function showProgress({ loaded, total, fetched, cached }: LoadProgress, name: string): void {
+  elements.loading.hidden = false;
+  if (total > 0) {
+    elements.progress.max = total;
+    elements.progress.value = loaded;
+  } else {
+    elements.progress.removeAttribute('value');
+  }
+  const from = fetched > 0 ? ' from the network' : cached > 0 ? ' from the browser’s storage' : '';
+  elements.phase.textContent = total > 0 ? `${name}: ${size(loaded)} of ${size(total)}${from}` : `${name}: opening the checkpoint, compiling the kernels`;
+}
+
+/** What a loaded model is. */
+export function showModel({ model, origin, probe, milliseconds, fetched, cached }: Loaded, adapter: string): void {
+  const { info } = model;
+  const from = fetched > 0 ? 'the network' : cached > 0 ? 'the browser’s storage' : 'files';
+  const facts: [string, string][] = [
+    ['Name', origin.name],
+    ['Parameters', count(info.parameters)],
+    ['Weights', `${size(info.weightBytes)} as ${info.formats}`],
+    ['Loaded', `in ${seconds(milliseconds)} from ${from}`],
+    ['Adapter', adapter],
+    ...info.warnings.map((warning): [string, string] => ['Note', warning]),
+  ];
+  elements.facts.replaceChildren(
+    ...facts.map(([term, value]) => {
+      const row = document.createElement('div');
+      row.append(Object.assign(document.createElement('dt'), { textContent: term }), Object.assign(document.createElement('dd'), { textContent: value }));
+      return row;
+    }),
+  );
+  const formats = probe.model?.formats ?? [];
+  const words = { yes: '', perhaps: ', may fit', no: ', does not fit', unknown: '' };
+  elements.quantize.replaceChildren(
+    ...formats.map(({ format, bytes, fits }) => new Option(`${format}, ${size(bytes)}${words[fits]}`, format, false, format === info.formats)),
+  );
+  elements.quantize.disabled = formats.length < 2;
+}
+
+/** What the model holds in memory, and what the browser has stored. */
+export async function showMemory(usage: Usage | undefined): Promise<void> {
+  if (usage) {
+    elements.deviceMemory.textContent = size(usage.deviceBytes);
+    elements.wasmMemory.textContent = size(usage.wasmBytes);
+  }
+  const stored = (await navigator.storage?.estimate?.())?.usage;
+  elements.stored.textContent = stored === undefined ? 'not told' : size(stored);
+}
+
+const PLACES = 8;
+
+/** The numbers of a text while it is written. */
+export function showNumbers(cut: Cut, first: number | undefined, perSecond: number | undefined): void {
+  const ratio = bytesPerPatch(cut);
+  elements.speed.textContent = perSecond === undefined ? '–' : rate(perSecond);
+  elements.first.textContent = first === undefined ? '–' : seconds(first);
+  elements.ratio.textContent = ratio === undefined ? '–' : ratio.toFixed(2);
+  elements.written.textContent = String(cut.bytes.length - cut.prompt);
+  showHistogram(lengths(cut, PLACES));
+}
+
+export function showHistogram(counts: number[]): void {
+  const most = Math.max(1, ...counts);
+  elements.histogram.replaceChildren(
+    ...counts.map((number, at) => {
+      const place = document.createElement('span');
+      place.style.setProperty('--share', String(number / most));
+      place.dataset.label = at + 1 < PLACES ? String(at + 1) : `${PLACES}+`;
+      place.title = `${plural(number, 'patch', 'patches')} of ${plural(at + 1, 'byte')}${at + 1 < PLACES ? '' : ' or more'}`;
+      return place;
+    }),
+  );
+  const words = counts.flatMap((number, at) => (number > 0 ? [`${number} of ${at + 1 < PLACES ? at + 1 : `${PLACES} or more`}`] : []));
+  elements.histogram.setAttribute('aria-label', words.length > 0 ? `Patches by their bytes: ${words.join(', ')}` : 'No patches yet');
+}

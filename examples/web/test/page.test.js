@@ -1,0 +1,295 @@
+/**
+ * The built page in a browser: `npm run build` first.
+ *
+ * CHROMIUM is the browser, /usr/bin/chromium unless set. BOLMO_SCREENSHOT=FILE.png keeps a picture of the page, and FILE-dark.png.
+ */
+
+import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
+import http from 'node:http';
+import path from 'node:path';
+import { after, before, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { chromium } from 'playwright-core';
+
+const dist = fileURLToPath(new URL('../dist/', import.meta.url));
+const checkpoint = fileURLToPath(new URL('../../demo-model', import.meta.url));
+const noCheckpoint = fileURLToPath(new URL('../src', import.meta.url));
+const axe = fileURLToPath(import.meta.resolve('axe-core/axe.min.js'));
+
+// The kernels are compiled at the first text, which takes a software adapter many seconds.
+const PATIENCE = { timeout: 120_000 };
+const LIMIT = { timeout: 300_000 };
+
+const TYPES = { '.css': 'text/css', '.html': 'text/html', '.js': 'text/javascript', '.json': 'application/json', '.wasm': 'application/wasm' };
+
+/** A server as plain as can be: whole files, below a folder of its own, no headers but type and length. */
+const server = http.createServer(async (request, response) => {
+  const name = new URL(request.url, 'http://localhost').pathname.replace(/^\/some\/folder\//, '').replace(/^$/, 'index.html');
+  const body = name.includes('..') ? undefined : await readFile(dist + name).catch(() => undefined);
+  if (!body) return response.writeHead(404).end();
+  response.writeHead(200, { 'content-type': TYPES[path.extname(name)] ?? 'application/octet-stream', 'content-length': body.length });
+  response.end(request.method === 'HEAD' ? undefined : body);
+});
+
+let browser;
+let page;
+let address;
+/** What pages have complained of, or fetched from elsewhere. */
+const complaints = [];
+
+async function open(options = {}) {
+  const opened = await browser.newPage({ viewport: { width: 1240, height: 900 }, colorScheme: 'light', ...options });
+  opened.on('console', (message) => ['error', 'warning'].includes(message.type()) && complaints.push(message.text()));
+  opened.on('pageerror', (error) => complaints.push(String(error)));
+  opened.on('request', (request) => /^(data|blob):/.test(request.url()) || request.url().startsWith(address) || complaints.push(request.url()));
+  return opened;
+}
+
+const text = (id) => page.locator(`#${id}`).innerText();
+const says = (id, pattern) =>
+  page
+    .waitForFunction(([id, source]) => new RegExp(source).test(document.getElementById(id).textContent), [id, pattern.source], PATIENCE)
+    .catch(async () => assert.fail(`${id}: ${pattern} did not come; status: ${await text('status')}; alert: ${await text('alert')}`));
+const status = (pattern) => says('status', pattern);
+const ratio = async () => Number(await text('ratio'));
+
+async function write() {
+  // What is said of the text before doesn't count.
+  await page.evaluate(() => (document.getElementById('status').textContent = ''));
+  await page.locator('#write').click();
+  await status(/^Wrote/);
+}
+
+before(async () => {
+  await new Promise((resolve) => server.listen(0, 'localhost', resolve));
+  address = `http://localhost:${server.address().port}/some/folder/`;
+  browser = await chromium.launch({
+    executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
+    chromiumSandbox: false,
+    args: [
+      '--enable-unsafe-webgpu',
+      '--disable-quic',
+      '--no-first-run',
+      '--disable-background-networking',
+      '--disable-component-update',
+      '--disable-sync',
+    ],
+  });
+  page = await open();
+  await page.goto(address);
+}, LIMIT);
+
+after(async () => {
+  await browser?.close();
+  server.close();
+});
+
+test('the demo model loads by itself', LIMIT, async () => {
+  await status(/^Demo model is ready/);
+  assert.match(await text('gpu'), /^WebGPU works here: /);
+  assert.match(await text('fit'), /^Demo model (fits|may fit): about .* MiB of memory as f32/);
+  assert.match(await text('facts'), /1\.2 MiB as f32[^]*Loaded\s+in .* from the network/);
+  assert.equal(await page.locator('#loading').isVisible(), false);
+});
+
+test('the keyboard alone gets to Write, and the text shows its patches', LIMIT, async () => {
+  const stations = [];
+  while (stations.at(-1) !== 'write' && stations.length < 12) {
+    await page.keyboard.press('Tab');
+    stations.push(await page.evaluate(() => document.activeElement.id));
+    // Tab has selected what is in the field.
+    if (stations.at(-1) === 'max-bytes') await page.keyboard.type('60');
+  }
+  assert.deepEqual(stations, ['prompt', 'max-bytes', 'temperature', 'penalty', 'seed', 'bias', 'write']);
+  await page.keyboard.press('Enter');
+  await status(/^Wrote 60 bytes in \d+ patches, .* bytes a second/);
+  assert.equal(await page.evaluate(() => document.activeElement.id), 'write');
+
+  const prompt = await page.locator('#text .patch.prompt').allTextContents();
+  assert.equal(prompt.join(''), 'class Reader:');
+  assert.ok(prompt.length > 1, 'the prompt has patches');
+  const made = page.locator('#text .patch:not(.prompt)');
+  assert.equal((await made.allTextContents()).join('').length, 60);
+  const bytes = await made.evaluateAll((spans) => spans.map((span) => Number(span.style.getPropertyValue('--bytes'))));
+  assert.equal(bytes.reduce((sum, some) => sum + some), 60);
+  assert.match(await made.first().getAttribute('title'), /^patch \d+: .*\d bytes?/);
+  const colours = await made.evaluateAll((spans) => new Set(spans.map((span) => getComputedStyle(span).backgroundColor)).size);
+  assert.equal(colours, 2);
+
+  for (const id of ['speed', 'first', 'ratio', 'written', 'device-memory', 'wasm-memory', 'stored']) assert.match(await text(id), /\d/, id);
+  await page.locator('summary').click();
+  assert.equal(await page.locator('#rows tr').count(), await page.locator('#text .patch').count());
+  await page.locator('summary').click();
+});
+
+test('equal seeds write equal texts', LIMIT, async () => {
+  const first = await page.locator('#text').textContent();
+  await write();
+  assert.equal(await page.locator('#text').textContent(), first);
+});
+
+test('Stop and Esc stop', LIMIT, async () => {
+  await page.locator('#max-bytes').fill('4000');
+  for (const stop of [() => page.locator('#stop').click(), () => page.keyboard.press('Escape')]) {
+    await page.keyboard.press('Control+Enter');
+    await page.waitForFunction(() => document.querySelectorAll('#text .patch:not(.prompt)').length > 5, null, PATIENCE);
+    await stop();
+    await status(/^Stopped\. Wrote \d+ bytes/);
+    const length = (await page.locator('#text .patch:not(.prompt)').allTextContents()).join('').length;
+    assert.ok(length > 5 && length < 4000, `${length}`);
+  }
+});
+
+test('the boundary bias makes patches longer or shorter', LIMIT, async () => {
+  await page.locator('#max-bytes').fill('60');
+  const bias = page.locator('#bias');
+  const press = async (key, times) => {
+    await bias.focus();
+    for (let time = 0; time < times; time++) await page.keyboard.press(key);
+  };
+  await press('ArrowLeft', 4);
+  assert.equal(await text('bias-value'), '−2.0');
+  await write();
+  const long = await ratio();
+  await press('ArrowRight', 8);
+  assert.equal(await text('bias-value'), '+2.0');
+  await write();
+  const short = await ratio();
+  await press('ArrowLeft', 4);
+  assert.ok(long > 2 && short < 2 && short >= 1, `${long} and ${short} bytes a patch`);
+});
+
+test('characters of several bytes, and patches inside them', LIMIT, async () => {
+  await page.locator('#prompt').fill('Grüße, 日本 😀\n\n');
+  await page.locator('#max-bytes').fill('20');
+  await write();
+  assert.equal((await page.locator('#text .patch.prompt').allTextContents()).join(''), 'Grüße, 日本 😀\n\n');
+  const bytes = await page.locator('#text .patch.prompt').evaluateAll((spans) => spans.map((span) => Number(span.style.getPropertyValue('--bytes'))));
+  assert.equal(bytes.reduce((sum, some) => sum + some), Buffer.byteLength('Grüße, 日本 😀\n\n'));
+  await page.locator('#prompt').fill('class Reader:');
+});
+
+async function drop(folder) {
+  const devtools = await page.context().newCDPSession(page);
+  const data = { items: [], files: [folder], dragOperationsMask: 1 };
+  for (const type of ['dragEnter', 'dragOver', 'drop']) await devtools.send('Input.dispatchDragEvent', { type, x: 300, y: 300, data });
+  await devtools.detach();
+}
+
+test('a folder that is no checkpoint is refused in words, and the page goes on', LIMIT, async () => {
+  for (const bring of [(folder) => page.locator('#folder').setInputFiles(folder), drop]) {
+    await bring(noCheckpoint);
+    const alert = page.getByRole('alert');
+    await alert.getByText('config.json, so it is not a checkpoint folder').waitFor(PATIENCE);
+    assert.match(await alert.innerText(), /A checkpoint is a folder with config\.json/);
+    assert.match(await text('status'), /Demo model is still there/);
+    await write();
+    assert.equal(await alert.innerText(), '');
+  }
+});
+
+test('a checkpoint folder can be dropped and chosen, and its weights kept in fewer bits', LIMIT, async () => {
+  for (const bring of [drop, (folder) => page.locator('#folder').setInputFiles(folder)]) {
+    await bring(checkpoint);
+    await status(/^demo-model is ready/);
+    assert.match(await text('facts'), /demo-model[^]*from files/);
+    await page.locator('#quantize').selectOption('q8');
+    await page.locator('#requantize').click();
+    await says('facts', / as q8/);
+    await write();
+    await page.locator('#demo').click();
+    await status(/^Demo model is ready/);
+    assert.match(await text('facts'), /from the browser’s storage/);
+  }
+});
+
+test('what was stored can be deleted', LIMIT, async () => {
+  await page.locator('#forget').click();
+  await status(/is deleted/);
+});
+
+test('loading can be stopped, and begun again', LIMIT, async () => {
+  const own = page;
+  page = await open();
+  try {
+    await page.route('**/model.safetensors', () => {});
+    await page.goto(address);
+    await page.locator('#loading').waitFor(PATIENCE);
+    await says('fit', /./);
+    await page.keyboard.press('Escape');
+    await status(/^Stopped/);
+    await page.unroute('**/model.safetensors');
+    await page.locator('#demo').click();
+    await status(/^Demo model is ready/);
+  } finally {
+    await page.close();
+    page = own;
+  }
+});
+
+test('without WebGPU the page says what to do', LIMIT, async () => {
+  const own = page;
+  page = await open();
+  try {
+    await page.addInitScript(() => delete Navigator.prototype.gpu);
+    await page.goto(address);
+    await page.getByRole('alert').getByText('has no WebGPU').waitFor(PATIENCE);
+    assert.match(await text('alert'), /Chrome and Edge have WebGPU since/);
+    assert.equal(await text('gpu'), 'WebGPU does not work here.');
+    assert.equal(await page.locator('#write').getAttribute('aria-disabled'), 'true');
+    await audit('without WebGPU');
+  } finally {
+    await page.close();
+    page = own;
+  }
+});
+
+async function audit(where) {
+  if (!(await page.evaluate(() => 'axe' in globalThis))) await page.addScriptTag({ path: axe });
+  const { violations } = await page.evaluate(() => globalThis.axe.run());
+  assert.deepEqual(violations.map(({ id, nodes }) => [id, nodes[0].html, nodes[0].failureSummary]), [], where);
+}
+
+test('axe finds nothing, in light and dark, wide and at 320 pixels, where nothing is wider than the page', LIMIT, async () => {
+  await write();
+  await page.locator('summary').click();
+  for (const colorScheme of ['light', 'dark']) {
+    await page.emulateMedia({ colorScheme });
+    for (const width of [1240, 320]) {
+      await page.setViewportSize({ width, height: 800 });
+      await audit(`${colorScheme}, ${width} pixels`);
+      assert.ok((await page.evaluate(() => document.documentElement.scrollWidth)) <= width, `no wider than ${width}`);
+    }
+  }
+  // With an error as well.
+  await page.locator('#folder').setInputFiles(noCheckpoint);
+  await page.getByRole('alert').getByText('config.json').first().waitFor(PATIENCE);
+  for (const colorScheme of ['dark', 'light']) {
+    await page.emulateMedia({ colorScheme });
+    await audit(`${colorScheme}, with an error`);
+  }
+  assert.ok((await page.evaluate(() => document.documentElement.scrollWidth)) <= 320, 'no wider with an error');
+  await page.getByRole('button', { name: 'Dismiss' }).click();
+  assert.equal(await page.evaluate(() => document.activeElement.id), 'prompt');
+});
+
+test('nothing complained, and nothing came from elsewhere', () => assert.deepEqual(complaints, []));
+
+const picture = process.env.BOLMO_SCREENSHOT;
+test('a picture', { ...LIMIT, skip: !picture && 'BOLMO_SCREENSHOT is not set' }, async () => {
+  await page.close();
+  page = await open({ viewport: { width: 1180, height: 900 }, deviceScaleFactor: 1.5 });
+  await page.goto(address);
+  await status(/^Demo model is ready/);
+  // The speed shall be that of a model that has its kernels.
+  await page.locator('#max-bytes').fill('40');
+  await write();
+  await page.locator('#max-bytes').fill('400');
+  await write();
+  await page.mouse.move(0, 0);
+  for (const colorScheme of ['light', 'dark']) {
+    await page.emulateMedia({ colorScheme });
+    await page.screenshot({ path: colorScheme === 'light' ? picture : picture.replace(/(\.png)?$/, '-dark$1'), fullPage: true });
+  }
+});
