@@ -48,6 +48,9 @@ pub(crate) struct Inner {
     /// Products that a byte takes if it doesn't.
     pub(crate) weights_per_byte: u64,
     warnings: Vec<String>,
+    /// Kernels that were not compiled while the model was loaded.
+    #[cfg(target_family = "wasm")]
+    cold: Mutex<Vec<crate::stages::kernels::Wanted>>,
     /// The trie on the device, once it was asked for.
     suffix_table: Mutex<Option<Slice>>,
     /// Workspaces for long stretches, handed out for the time of a call.
@@ -97,9 +100,12 @@ impl Model {
         // Kernels are compiled while weights are on their way.
         let kernels = crate::stages::kernels::kernels(&config, formats, &gpu.capabilities);
         #[cfg(not(target_family = "wasm"))]
-        let warming = crate::gpu::Warming::start(gpu, kernels);
+        let warming = crate::gpu::Warming::start(gpu, kernels.concat());
+        // Browsers compile one at a time, and what is not needed at once can wait.
         #[cfg(target_family = "wasm")]
-        crate::gpu::warm(gpu, kernels);
+        let [first, later] = kernels;
+        #[cfg(target_family = "wasm")]
+        crate::gpu::warm(gpu, first);
         let (weights, fingerprint, warning) = Loader::new(gpu, checkpoint, formats, progress).load(&config).await?;
         #[cfg(not(target_family = "wasm"))]
         warming.finish();
@@ -125,6 +131,8 @@ impl Model {
             weights_per_row,
             weights_per_byte,
             suffix_table: Mutex::default(),
+            #[cfg(target_family = "wasm")]
+            cold: Mutex::new(later),
             warnings,
             spare: Mutex::default(),
         };
@@ -149,6 +157,14 @@ impl Model {
     /// Names this model's configuration, weights and format: snapshots restore only on a model with the same.
     pub fn fingerprint(&self) -> u128 {
         self.inner.fingerprint
+    }
+
+    /// Begins to compile what is not needed for the first byte, in the background. Otherwise it is compiled when it is needed, and the second
+    /// byte takes longer. A program that waits for its user's text has the time for it.
+    #[cfg(target_family = "wasm")]
+    pub fn warm(&self) {
+        let kernels = std::mem::take(&mut *self.inner.cold.lock().unwrap_or_else(|e| e.into_inner()));
+        crate::gpu::warm(self.inner.gpu(), kernels);
     }
 
     /// What was odd about the checkpoint but did not keep it from loading.

@@ -130,6 +130,11 @@ impl WebModel {
         })
     }
 
+    /// Begins to compile what is not needed for the first byte.
+    pub fn warm(&self) {
+        self.model.warm();
+    }
+
     /// Comes to a sentence if the device is lost, and to nothing else.
     pub fn lost(&self) -> Promise {
         let engine = self.model.engine().clone();

@@ -13,6 +13,9 @@ type Wasm = typeof import('./wasm/bolmo.js');
 /** Tells the page something in the course of a call. */
 export type Tell = (event: unknown) => void;
 
+/** Milliseconds after loading until kernels that are not needed for the first byte are compiled. */
+const WARM_AFTER = 500;
+
 interface Loaded {
   model: WebModel;
   source: PlainSource;
@@ -120,11 +123,21 @@ export class Core {
     };
     progress(0, 0);
     try {
-      return (await module.load(folder, JSON.stringify({ quantize }), progress)) as WebModel;
+      const model = (await module.load(folder, JSON.stringify({ quantize }), progress)) as WebModel;
+      this.#warmSoon(model);
+      return model;
     } catch (error) {
       await forgetIfBad(folder, error);
       throw error;
     }
+  }
+
+  /** Compiles the rest of the kernels while the page waits for its user, or behind the first byte if the page does not wait. */
+  #warmSoon(model: WebModel): void {
+    setTimeout(() => {
+      const open = [...this.#models.values()].some((loaded) => loaded.model === model);
+      if (open) model.warm();
+    }, WARM_AFTER);
   }
 
   async do_lost({ model }: { model: number }): Promise<unknown> {

@@ -2,17 +2,16 @@
 
 use std::sync::Arc;
 
-use bolmo_shaders::{Fusion, KernelId, WeightFormat};
-
 use super::device::Gpu;
+use crate::stages::kernels::Wanted;
 
-/// Compiles kernels in the background, the last one first. A browser's process for the GPU takes commands in their order: each kernel is
+/// Compiles kernels in the background, one after the other. A browser's process for the GPU takes commands in their order: each kernel is
 /// asked for when the one before is done, so that whatever else is submitted waits for one at most.
 #[cfg(target_family = "wasm")]
-pub(crate) fn warm(gpu: &Arc<Gpu>, kernels: Vec<(KernelId, WeightFormat, Fusion)>) {
+pub(crate) fn warm(gpu: &Arc<Gpu>, kernels: Vec<Wanted>) {
     let gpu = gpu.clone();
     wasm_bindgen_futures::spawn_local(async move {
-        for (kernel, format, fusion) in kernels.into_iter().rev() {
+        for (kernel, format, fusion) in kernels {
             if gpu.is_lost() {
                 return;
             }
@@ -31,7 +30,7 @@ mod threads {
     use std::sync::Mutex;
     use std::thread::JoinHandle;
 
-    use super::{Arc, Fusion, Gpu, KernelId, WeightFormat};
+    use super::{Arc, Gpu, Wanted};
 
     /// Most drivers compile on as many threads as call them; more than this bring little.
     const MOST_THREADS: usize = 8;
@@ -39,13 +38,14 @@ mod threads {
     /// Kernels that are being compiled. Dropping it waits for the ones under way and leaves the others to whoever needs them.
     #[derive(Debug, Default)]
     pub(crate) struct Warming {
-        left: Arc<Mutex<Vec<(KernelId, WeightFormat, Fusion)>>>,
+        left: Arc<Mutex<Vec<Wanted>>>,
         threads: Vec<JoinHandle<()>>,
     }
 
     impl Warming {
-        /// Begins with the last of `kernels`.
-        pub(crate) fn start(gpu: &Arc<Gpu>, kernels: Vec<(KernelId, WeightFormat, Fusion)>) -> Self {
+        /// Begins with the first of `kernels`.
+        pub(crate) fn start(gpu: &Arc<Gpu>, mut kernels: Vec<Wanted>) -> Self {
+            kernels.reverse();
             let cores = std::thread::available_parallelism().map_or(1, usize::from);
             let count = kernels.len().min(cores).min(MOST_THREADS);
             let left = Arc::new(Mutex::new(kernels));

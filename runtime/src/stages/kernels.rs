@@ -7,13 +7,12 @@ use crate::config::{BlockType, Config};
 use crate::formats::Formats;
 use crate::gpu::Capabilities;
 
-/// Kernels with the formats and forms that the stages dispatch them in; those that come first last. One that is missing is compiled when
-/// it is dispatched, one too many costs time.
-pub(crate) fn kernels(
-    config: &Config,
-    formats: Formats,
-    capabilities: &Capabilities,
-) -> Vec<(KernelId, WeightFormat, Fusion)> {
+/// A kernel in the format and the form that a stage dispatches it in.
+pub(crate) type Wanted = (KernelId, WeightFormat, Fusion);
+
+/// The kernels that lead to the first byte behind a short prompt, and those that come after; each in their order. One that is missing is
+/// compiled when it is dispatched, one too many costs time.
+pub(crate) fn kernels(config: &Config, formats: Formats, capabilities: &Capabilities) -> [Vec<Wanted>; 2] {
     let d = config.hidden_size;
     let plain = Fusion::default();
     let norm = d <= capabilities.fused_norm_width;
@@ -47,7 +46,13 @@ pub(crate) fn kernels(
     } else {
         add(KernelId::MlstmStep, f32, plain);
     }
-    // The first byte behind a prompt is chosen on the host.
+    let first = std::mem::take(&mut all);
+    let mut add = |kernel: KernelId, format: WeightFormat, fusion: Fusion| {
+        if !first.contains(&(kernel, format, fusion)) && !all.contains(&(kernel, format, fusion)) {
+            all.push((kernel, format, fusion));
+        }
+    };
+    // The first byte is chosen on the host.
     add(KernelId::Sample, f32, plain);
     // stretches of a prompt
     let cell = capabilities.cell_rows(config.mlstm_key_dim(), config.mlstm_value_dim());
@@ -69,6 +74,5 @@ pub(crate) fn kernels(
         add(KernelId::MatMul, local, plain);
         add(KernelId::MatMul, global, plain);
     }
-    all.reverse();
-    all
+    [first, all]
 }
