@@ -217,6 +217,41 @@ fn cancel_stops_prefill_and_decode() {
     assert!((5..100).contains(&seen), "{seen} bytes");
 }
 
+/// Nothing has to be appended before a session that was cancelled in its prompt can go on.
+#[test]
+fn a_cancelled_prompt_is_a_shorter_one() {
+    let model = load("infer", "nano_trained");
+    let text = b"for line in self.lines: yield line\n".repeat(100);
+    let mut options = GenerateOptions::default();
+    options.max_bytes = 12;
+    for begun in [false, true] {
+        let begin = |until: Option<usize>| {
+            let mut session = session_with(&model, &[1, 80, 81, 82]);
+            if begun {
+                block_on(session.generate(&options, &mut |_| ControlFlow::Continue(()))).expect("a generation");
+            }
+            let before = session.ids().len();
+            let token = session.cancel_token();
+            let text = &text[..until.unwrap_or(text.len())];
+            let result = block_on(session.append(text, &mut |done, _| {
+                if done > 0 && until.is_none() {
+                    token.cancel();
+                }
+            }));
+            (result, session.ids().len() - before, session)
+        };
+        let (result, done, mut cancelled) = begin(None);
+        assert_error(result, ErrorKind::Cancelled, &["stopped after"]);
+        assert!(done > 0 && done < text.len());
+        let (result, _, mut shorter) = begin(Some(done));
+        result.expect("the shorter text");
+        let generate = |session: &mut Session| {
+            block_on(session.generate(&options, &mut |_| ControlFlow::Continue(()))).expect("a generation")
+        };
+        assert_eq!(generate(&mut cancelled), generate(&mut shorter), "begun: {begun}");
+    }
+}
+
 #[test]
 fn an_abandoned_operation_is_noticed() {
     let model = load("infer", "nano_trained");

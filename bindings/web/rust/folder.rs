@@ -89,16 +89,23 @@ pub async fn open(folder: &Folder) -> Result<Opened> {
         }
     };
     let vocabulary = match checkpoint.config().add_expanded_embeddings {
-        true => vocabulary(folder, &origin).await?,
+        true => Some(vocabulary(folder, &checkpoint).await?),
         false => None,
     };
     Ok(Opened { checkpoint, vocabulary })
 }
 
-async fn vocabulary(folder: &Folder, origin: &str) -> Result<Option<Vocabulary>> {
-    let Some(tokenizer) = text(folder, "tokenizer.json").await? else { return Ok(None) };
+async fn vocabulary(folder: &Folder, checkpoint: &Checkpoint) -> Result<Vocabulary> {
+    let origin = folder.origin();
+    let Some(tokenizer) = text(folder, "tokenizer.json").await? else {
+        let source = checkpoint.config().original_identifier.as_deref().unwrap_or("the source model");
+        let message = format!(
+            "{origin}: has no tokenizer.json, which its suffix table needs: put that of {source} into the folder"
+        );
+        return Err(Error::new(bolmo_runtime::ErrorKind::NotFound, message));
+    };
     let config = text(folder, "tokenizer_config.json").await?;
-    Vocabulary::from_json(&tokenizer, config.as_deref(), &format!("{origin}/tokenizer.json")).map(Some)
+    Vocabulary::from_json(&tokenizer, config.as_deref(), &format!("{origin}/tokenizer.json"))
 }
 
 async fn source(folder: &Folder, name: &str) -> Result<Option<Source>> {

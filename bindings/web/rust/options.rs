@@ -123,6 +123,10 @@ pub fn generate(text: &str) -> Result<GenerateOptions> {
     }
     let regex = from.string("regex")?;
     let schema = from.read("jsonSchema", "a JSON schema", |value| Some(value.to_string()))?;
+    if !cfg!(feature = "constraints") && (regex.is_some() || schema.is_some()) {
+        let message = "generate: regex and jsonSchema need the larger wasm file: load the model with constraints: true";
+        return Err(Error::new(ErrorKind::Unsupported, message));
+    }
     to.constraint = match (regex, schema) {
         (Some(_), Some(_)) => return Err(invalid("generate: give regex or jsonSchema, not both".to_owned())),
         (Some(regex), None) => Some(Constraint::regex(&regex)?),
@@ -130,6 +134,18 @@ pub fn generate(text: &str) -> Result<GenerateOptions> {
         (None, None) => None,
     };
     from.finish()?;
-    to.validate()?;
+    to.validate().map_err(|error| Error::new(error.kind(), in_camel_case(error.message())))?;
     Ok(to)
+}
+
+/// A message that begins with the runtime's name of an option, with JavaScript's name of it.
+fn in_camel_case(message: &str) -> String {
+    let (name, rest) = message.split_at(message.find([' ', ':']).unwrap_or(0));
+    let mut parts = name.split('_');
+    let first = parts.next().unwrap_or_default().to_owned();
+    let rest_of_name = parts.map(|part| {
+        let (initial, others) = part.split_at(part.len().min(1));
+        initial.to_ascii_uppercase() + others
+    });
+    first + &rest_of_name.collect::<String>() + rest
 }

@@ -4,6 +4,7 @@ import type { AdapterInfo, LoadProgress, ModelInfo, Usage } from './types.js';
 import type { Cancel, InitOutput, WebModel, WebSession } from './wasm/bolmo.js';
 import { type Folder, type PlainSource, openFolder } from './source.js';
 import { forgetAll } from './cache.js';
+import { lackOf } from './fit.js';
 import { BolmoError } from './errors.js';
 import type { Fetching, Loading } from './protocol.js';
 
@@ -26,17 +27,26 @@ interface Loaded {
 
 /** What an environment holds: models and sessions by number. */
 export class Core {
-  readonly #wasm: Promise<{ module: Wasm; output: InitOutput }>;
+  readonly #loading: Loading;
+  #started: Promise<{ module: Wasm; output: InitOutput }> | undefined;
   readonly #models = new Map<number, Loaded>();
   readonly #sessions = new Map<number, { session: WebSession; model: number }>();
   #numbers = 0;
   /** A trap leaves the module's memory in no known state. */
   #crash: BolmoError | undefined;
 
-  constructor({ constraints, wasmUrl }: Loading) {
-    this.#wasm = start(constraints, wasmUrl);
-    // Whoever calls first hears of it.
-    this.#wasm.catch(() => {});
+  constructor(loading: Loading) {
+    this.#loading = loading;
+  }
+
+  /** The wasm module, started at first use; one that could not be fetched is tried again. */
+  get #wasm(): Promise<{ module: Wasm; output: InitOutput }> {
+    if (!this.#started) {
+      const started = start(this.#loading);
+      started.catch(() => (this.#started = undefined));
+      this.#started = started;
+    }
+    return this.#started;
   }
 
   /** Runs a command. */
@@ -116,6 +126,9 @@ export class Core {
     signal: AbortSignal,
   ): Promise<WebModel> {
     const { module } = await this.#wasm;
+    const adapter = JSON.parse((await module.probeAdapter()) as string) as AdapterInfo | null;
+    const lack = lackOf(adapter);
+    if (lack) throw new BolmoError('no webgpu', lack);
     const folder = openFolder(source, fetching, signal);
     const progress = (loaded: number, total: number): boolean => {
       tell({ loaded, total, ...folder.counts } satisfies LoadProgress);
@@ -240,7 +253,7 @@ async function named<T extends AdapterInfo | null>(adapter: T): Promise<T> {
 }
 
 /** Fetches and starts the wasm module. */
-async function start(constraints: boolean, wasmUrl: string | undefined): Promise<{ module: Wasm; output: InitOutput }> {
+async function start({ constraints, wasmUrl }: Loading): Promise<{ module: Wasm; output: InitOutput }> {
   const module = constraints ? ((await import('./wasm-constraints/bolmo.js')) as Wasm) : await import('./wasm/bolmo.js');
   const url = wasmUrl ?? (constraints ? new URL('./wasm-constraints/bolmo_bg.wasm', import.meta.url) : new URL('./wasm/bolmo_bg.wasm', import.meta.url));
   try {

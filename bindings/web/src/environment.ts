@@ -8,6 +8,8 @@ import type { EnvironmentOptions } from './types.js';
 /** Runs commands of `Core`. */
 export interface Environment {
   call<T>(name: string, args: unknown, options?: CallOptions): Promise<T>;
+  /** Ends it, if it serves nobody else. */
+  end?(): void;
 }
 
 export interface CallOptions {
@@ -24,7 +26,10 @@ export function environment(options: EnvironmentOptions): Environment {
     wasmUrl: options.wasmUrl === undefined ? undefined : new URL(options.wasmUrl, globalThis.location?.href).href,
   };
   const worker = options.worker ?? true;
-  if (worker && options.createWorker) return new WorkerEnvironment(loading, options.createWorker);
+  if (worker && options.createWorker) {
+    const own = new WorkerEnvironment(loading, options.createWorker);
+    return { call: (name, args, callOptions) => own.call(name, args, callOptions), end: () => own.terminate() };
+  }
   const key = JSON.stringify([worker, loading]);
   const known = environments.get(key);
   if (known) return known;
@@ -76,8 +81,9 @@ class WorkerEnvironment implements Environment {
     this.#worker.addEventListener('message', ({ data }: MessageEvent<Reply>) => this.#take(data));
     this.#worker.addEventListener('error', (event) => {
       event.preventDefault();
-      const what = event.message ? `: ${event.message}` : ' or cannot be loaded';
-      this.#failure = new BolmoError('internal', `the worker has crashed${what}; load the model again`);
+      this.#failure = event.message
+        ? new BolmoError('internal', `the worker has crashed: ${event.message}; load the model again`)
+        : new BolmoError('io', 'the worker cannot be loaded; check where the package is served, or give createWorker');
       // Whoever asks next gets another one.
       onFailure();
       const pending = [...this.#pending.values()];
@@ -85,6 +91,11 @@ class WorkerEnvironment implements Environment {
       for (const call of pending) call.reject(errorOf(this.#failure));
     });
     this.#post({ start: loading });
+  }
+
+  terminate(): void {
+    this.#worker.terminate();
+    this.#failure = new BolmoError('invalid argument', 'the model is closed');
   }
 
   #post(request: Request): void {
@@ -116,7 +127,7 @@ class WorkerEnvironment implements Environment {
           this.#post({ id, call: name, args });
         } catch (error) {
           this.#pending.delete(id);
-          reject(new BolmoError('invalid argument', `an argument cannot be sent to the worker: ${String(error)}`));
+          reject(errorOf({ kind: 'invalid argument', message: `an argument cannot be sent to the worker: ${String(error)}` }));
         }
       });
     } finally {

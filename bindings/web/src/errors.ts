@@ -77,7 +77,7 @@ export function errorOf({ kind, message }: PlainError): BolmoError {
 /** What was thrown, as it can cross to the page. Anything without a kind is a defect or a crash of the wasm module. */
 export function plain(thrown: unknown): PlainError {
   if (isAbort(thrown)) return { kind: 'cancelled', message: 'the call was aborted' };
-  const { kind, message } = thrown as { kind?: unknown; message?: unknown };
+  const { kind, message } = (thrown ?? {}) as { kind?: unknown; message?: unknown };
   return { kind: typeof kind === 'string' ? kind : 'internal', message: String(message ?? thrown) };
 }
 

@@ -5,6 +5,12 @@ import type { AdapterInfo, Fit, Probe } from './types.js';
 /** Of every machine, where the browser tells nothing. */
 const USUAL_MEMORY = 4 * 2 ** 30;
 
+/** Why models cannot run on an adapter, if they cannot. */
+export function lackOf(adapter: AdapterInfo | null): string | null {
+  if (!adapter) return 'this browser has WebGPU, but no GPU that it may use: see chrome://gpu or about:support for the reason';
+  return adapter.unusable && `the GPU cannot be used: ${adapter.unusable}`;
+}
+
 interface Sizes {
   parameters: number;
   weightBytes: Record<string, number>;

@@ -24,6 +24,8 @@ class Client {
   readonly #options: FetchOptions;
   readonly #signal: AbortSignal | undefined;
   readonly counts: { fetched: number; cached: number };
+  readonly #writing = new Set<Promise<boolean>>();
+  #forgotten = false;
 
   constructor(options: FetchOptions, signal: AbortSignal | undefined, counts: { fetched: number; cached: number }) {
     this.#options = options;
@@ -57,9 +59,10 @@ class Client {
         failures += 1;
         if (failures > retries) {
           const why = stalled ? `sent nothing for ${stallTimeout / 1000} s` : reason(error);
-          throw new BolmoError('io', `${name}: ${why}, ${failures} times; check the connection and the server, and try again`);
+          const often = failures === 1 ? '' : `, ${failures} times`;
+          throw new BolmoError('io', `${name}: ${why}${often}; check the connection and the server, and try again`);
         }
-        await new Promise((resolve) => setTimeout(resolve, Math.min(100 * 4 ** (failures - 1), 3000)));
+        await pause(Math.min(100 * 4 ** (failures - 1), 3000), this.#signal);
       } finally {
         clearTimeout(timer);
         this.#signal?.removeEventListener('abort', abort);
@@ -83,6 +86,35 @@ class Client {
   get caches(): boolean {
     return this.#options.cache ?? true;
   }
+
+  /** Keeps a chunk in a store; answers whether it is there. */
+  async keep(store: ChunkStore | undefined, index: number, bytes: Bytes): Promise<boolean> {
+    if (!store || this.#forgotten) return false;
+    const writing = store.put(index, bytes);
+    this.#writing.add(writing);
+    return writing.finally(() => this.#writing.delete(writing));
+  }
+
+  /** Lets nothing be kept any more, and waits for what is on its way to the stores. */
+  async keepNoMore(): Promise<void> {
+    this.#forgotten = true;
+    await Promise.all(this.#writing);
+  }
+}
+
+/** Waits, unless and until the signal is aborted. */
+function pause(milliseconds: number, signal: AbortSignal | undefined): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const abort = (): void => {
+      clearTimeout(timer);
+      reject(signal?.reason);
+    };
+    const timer = setTimeout(() => {
+      signal?.removeEventListener('abort', abort);
+      resolve();
+    }, milliseconds);
+    signal?.addEventListener('abort', abort, { once: true });
+  });
 }
 
 /** A failure that may not come again. */
@@ -95,6 +127,16 @@ function reason(error: unknown): string {
 
 function refused(name: string, { status, statusText }: Response): BolmoError {
   return new BolmoError('io', `${name}: the server answered ${status} ${statusText}`.trimEnd());
+}
+
+function changed(name: string): BolmoError {
+  return new BolmoError('io', `${name}: has changed on the server while it was loaded; load it again`);
+}
+
+/** Refuses an answer of another version than the first one's, where the server tells versions. */
+function checkVersion(name: string, etag: string | null, response: Response): void {
+  const now = response.headers.get('etag');
+  if (etag && now && now !== etag) throw changed(name);
 }
 
 /** A folder on a server. */
@@ -117,6 +159,7 @@ export class HttpFolder implements Folder {
   }
 
   async forget(): Promise<void> {
+    await this.#client.keepNoMore();
     await Promise.all(Array.from(this.#opened, forgetFile));
   }
 }
@@ -137,7 +180,7 @@ async function openFile(url: string, client: Client): Promise<FileReader | undef
   const size = Number(length);
   const version = [size, head.headers.get('etag'), head.headers.get('last-modified')].join(' ');
   const store = client.caches ? await openStore(url, version) : undefined;
-  return new ChunkedFile(url, client, size, store);
+  return new ChunkedFile(url, client, size, head.headers.get('etag'), store);
 }
 
 /** A file whose length is not known beforehand, as servers send small ones that they compress. */
@@ -187,6 +230,7 @@ class ChunkedFile implements FileReader {
     readonly url: string,
     readonly client: Client,
     readonly size: number,
+    readonly etag: string | null,
     readonly store: ChunkStore | undefined,
   ) {}
 
@@ -255,12 +299,12 @@ class ChunkedFile implements FileReader {
     }
     const bytes = (!this.#whole && (await this.#fetch(index * CHUNK, length))) || (await this.#stream().chunk(index));
     // The caller need not wait for the disk.
-    void this.store?.put(index, bytes);
+    void this.client.keep(this.store, index, bytes);
     return bytes;
   }
 
   #stream(): WholeStream {
-    return (this.#whole ??= new WholeStream(this.url, this.client, this.size, this.store));
+    return (this.#whole ??= new WholeStream(this.url, this.client, this.size, this.etag, this.store));
   }
 
   /** Gets a range; nothing if the server sends whole files only. */
@@ -275,10 +319,9 @@ class ChunkedFile implements FileReader {
         return undefined;
       }
       const total = response.headers.get('content-range')?.match(/\/(\d+)$/)?.[1];
-      if (response.status === 416 || (total && Number(total) !== this.size)) {
-        throw new BolmoError('io', `${this.url}: has changed on the server while it was loaded; load it again`);
-      }
+      if (response.status === 416 || (total && Number(total) !== this.size)) throw changed(this.url);
       if (response.status !== 206) throw refused(this.url, response);
+      checkVersion(this.url, this.etag, response);
       for await (const piece of stream(response)) {
         alive();
         if (piece.length > length - done) throw new PassingError('io', 'the server sent more bytes than were asked for');
@@ -304,6 +347,7 @@ class WholeStream {
     readonly url: string,
     readonly client: Client,
     readonly size: number,
+    readonly etag: string | null,
     readonly store: ChunkStore | undefined,
   ) {
     this.#run().catch((error: unknown) => {
@@ -333,6 +377,7 @@ class WholeStream {
     return this.client.insist(this.url, async (signal, alive) => {
       const response = await this.client.request(this.url, { signal });
       if (!response.ok) throw refused(this.url, response);
+      checkVersion(this.url, this.etag, response);
       let index = 0;
       let filled = 0;
       let chunk = new Uint8Array(Math.min(CHUNK, this.size));
@@ -347,7 +392,7 @@ class WholeStream {
           piece = piece.subarray(part.length);
           if (filled < chunk.length) continue;
           if (!this.#arrived.has(index)) {
-            if (!(await this.store?.put(index, chunk))) this.#blobs.set(index, new Blob([chunk]));
+            if (!(await this.client.keep(this.store, index, chunk))) this.#blobs.set(index, new Blob([chunk]));
             this.#arrived.add(index);
             this.#notify();
           }

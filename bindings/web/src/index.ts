@@ -13,10 +13,10 @@
  */
 
 import { type Environment, environment } from './environment.js';
-import { BolmoError, DeviceLostError, NoWebGpuError, errorOf } from './errors.js';
+import { DeviceLostError, NoWebGpuError, errorOf } from './errors.js';
 import { forgetAll } from './cache.js';
 import { plainSource } from './source.js';
-import { fitting } from './fit.js';
+import { fitting, lackOf } from './fit.js';
 import type {
   AdapterInfo,
   AppendOptions,
@@ -82,13 +82,15 @@ export class Bolmo {
       if (source === undefined) return { ok: false, reason, adapter, model, storage };
     }
     const plain = source === undefined ? undefined : plainSource(source);
-    const found = await environment(options).call<{ adapter: AdapterInfo | null; model: string | null }>(
+    const place = environment(options);
+    const asked = place.call<{ adapter: AdapterInfo | null; model: string | null }>(
       'probe',
       { source: plain, fetching: fetching(options), adapter: reason === null },
       options,
     );
+    const found = await asked.finally(() => place.end?.());
     adapter = found.adapter;
-    reason ??= adapter ? (adapter.unusable && `the GPU cannot be used: ${adapter.unusable}`) : NO_ADAPTER;
+    reason ??= lackOf(adapter);
     if (found.model) model = fitting(found.model, reason === null ? adapter : null);
     return { ok: reason === null, reason, adapter, model, storage };
   }
@@ -96,15 +98,18 @@ export class Bolmo {
   /** Loads a checkpoint folder onto the GPU. */
   static async load(source: Source, options: LoadOptions = {}): Promise<Model> {
     requireWebGpu();
-    const place = environment(options);
     const args = { source: plainSource(source), quantize: options.quantize, fetching: fetching(options) };
-    const { model, info } = await place
-      .call<{ model: number; info: ModelInfo }>('load', args, {
+    const place = environment(options);
+    try {
+      const { model, info } = await place.call<{ model: number; info: ModelInfo }>('load', args, {
         onEvent: options.onProgress as ((progress: LoadProgress) => void) | undefined,
         signal: options.signal,
-      })
-      .catch(noAdapter);
-    return new Model(place, model, info);
+      });
+      return new Model(place, model, info);
+    } catch (error) {
+      place.end?.();
+      throw error;
+    }
   }
 
   /** Drops what this package has stored for this origin. */
@@ -113,12 +118,8 @@ export class Bolmo {
   }
 }
 
-const NO_ADAPTER = 'this browser has WebGPU, but no GPU that it may use: see chrome://gpu or about:support for the reason';
-
-function noAdapter(error: unknown): never {
-  // The runtime's own words are for programs that are installed.
-  if (error instanceof BolmoError && error.message.startsWith('no GPU adapter was found')) throw new NoWebGpuError(NO_ADAPTER);
-  throw error;
+function closeModel(place: Environment, model: number): void {
+  void place.call('closeModel', { model }).catch(() => {}).then(() => place.end?.());
 }
 
 /** A model on the GPU. Close it to free its memory; one that was forgotten is closed some time after. */
@@ -134,7 +135,7 @@ export class Model {
     this.#number = number;
     this.#info = info;
     this.#lost = this.#watch();
-    abandoned.register(this, () => void place.call('closeModel', { model: number }).catch(() => {}), this);
+    abandoned.register(this, () => closeModel(place, number), this);
   }
 
   #watch(): Promise<DeviceLostError> {
@@ -193,14 +194,14 @@ export class Model {
   /** Loads the model anew, from the same source, onto a new device: after a loss. Its sessions are closed. */
   async reload({ onProgress, signal }: ReloadOptions = {}): Promise<void> {
     const onEvent = onProgress as ((progress: LoadProgress) => void) | undefined;
-    this.#info = await this.#place.call<ModelInfo>('reload', { model: this.#number }, { onEvent, signal }).catch(noAdapter);
+    this.#info = await this.#place.call<ModelInfo>('reload', { model: this.#number }, { onEvent, signal });
     this.#lost = this.#watch();
   }
 
   /** Frees its memory, and closes its sessions. */
   close(): void {
     abandoned.unregister(this);
-    void this.#place.call('closeModel', { model: this.#number }).catch(() => {});
+    closeModel(this.#place, this.#number);
   }
 }
 

@@ -1,7 +1,7 @@
 /** Checkpoint folders as the wasm module reads them: file by file, range by range. */
 
 import type { FetchOptions, Source } from './types.js';
-import { BolmoError } from './errors.js';
+import { BolmoError, InvalidArgumentError } from './errors.js';
 import { HttpFolder } from './http.js';
 
 /** A file, read at any offset. */
@@ -32,7 +32,7 @@ export function plainSource(source: Source): PlainSource {
     try {
       return { url: new URL(source, globalThis.location?.href).href };
     } catch {
-      throw new BolmoError('invalid argument', `${JSON.stringify(source)}: expected the address of a checkpoint folder`);
+      throw new InvalidArgumentError('invalid argument', `${JSON.stringify(source)}: expected the address of a checkpoint folder`);
     }
   }
   const iterable = Symbol.iterator in source;
@@ -40,7 +40,7 @@ export function plainSource(source: Source): PlainSource {
     ? Array.from(source as Iterable<File>, (file): [string, Blob] => [file.webkitRelativePath || file.name, file])
     : Object.entries(source as Record<string, Blob>);
   const wrong = files.find(([, file]) => !(file instanceof Blob));
-  if (wrong) throw new BolmoError('invalid argument', `${wrong[0]}: expected a File or a Blob`);
+  if (wrong) throw new InvalidArgumentError('invalid argument', `${wrong[0]}: expected a File or a Blob`);
   return { files: checkpointFiles(files) };
 }
 

@@ -291,6 +291,18 @@ impl Gpu {
         self.status.check()
     }
 
+    /// Waits for a loss that something else has given away, as long as the device takes for nothing, a few times over.
+    #[cfg(target_family = "wasm")]
+    pub(super) async fn loss_in_sight(&self) {
+        for _ in 0..8 {
+            if self.is_lost() {
+                return;
+            }
+            // A lost device answers too, or drops the wait.
+            let _ = self.idle().await;
+        }
+    }
+
     /// Whether the device is lost.
     #[cfg(target_family = "wasm")]
     pub(super) fn is_lost(&self) -> bool {

@@ -195,6 +195,11 @@ impl Mapped {
     /// What is in it, once it is there.
     pub(super) async fn bytes(self, gpu: &Gpu) -> Result<Vec<u8>> {
         let answer = self.wait.await;
+        // A browser takes results back before it says that the device is lost.
+        #[cfg(target_family = "wasm")]
+        if !matches!(answer, Ok(Ok(()))) {
+            gpu.loss_in_sight().await;
+        }
         gpu.check()?;
         match answer {
             Ok(Ok(())) => {}

@@ -1,5 +1,7 @@
 //! How ids go through the model: encoder first, then boundaries, then everything behind them.
 
+use std::sync::Arc;
+
 use super::Session;
 use crate::error::{Error, ErrorKind, Result};
 use crate::gpu::{Recorder, Slice};
@@ -57,23 +59,30 @@ impl Session {
         let mut resources = model.take_workspace().await?;
         let (workspace, recorder) = &mut resources;
         let mut done = 0;
+        // Rows that the last stretch took through the whole model.
+        let mut rows = 0;
         let mut result = Ok(());
         while done < ids.len() {
             // Before the question: what is told of the progress may be answered by a request to stop.
             progress(done, ids.len());
             if self.cancel.take() {
-                result = Err(Error::new(ErrorKind::Cancelled, format!("stopped after {done} of {} bytes", ids.len())));
-                // Between stretches the session is whole.
-                self.torn = false;
+                result = self.last_logits(workspace, recorder, rows).await;
+                // Between stretches the session is whole, with the logits before its last byte.
+                self.torn = result.is_err();
+                let message = format!("stopped after {done} of {} bytes", ids.len());
+                result = result.and(Err(Error::new(ErrorKind::Cancelled, message)));
                 break;
             }
             let stretch = done..ids.len().min(done + self.stretch_bytes(workspace.capacity));
             let last = stretch.end == ids.len();
             // The waiting byte before the stretch is decided in it, the stretch's last byte is not.
             let given = given.map(|g| &g[stretch.start.saturating_sub(1)..stretch.end - 1]);
-            result = self.stretch(workspace, recorder, &ids[stretch.clone()], given, last, tap.as_deref_mut()).await;
-            if result.is_err() {
-                break;
+            match self.stretch(workspace, recorder, &ids[stretch.clone()], given, last, tap.as_deref_mut()).await {
+                Ok(through) => rows = through,
+                Err(error) => {
+                    result = Err(error);
+                    break;
+                }
             }
             done = stretch.end;
         }
@@ -100,6 +109,17 @@ impl Session {
         usize::try_from(bytes.max(shortest)).unwrap_or(usize::MAX).min(capacity).max(1)
     }
 
+    /// Gets the logits behind the last of `rows` rows that a stretch has left in `ws`; without rows those that there are are right.
+    async fn last_logits(&mut self, ws: &Workspace, recorder: &mut Recorder, rows: usize) -> Result<()> {
+        if let Some(row) = rows.checked_sub(1) {
+            let model = self.model.clone();
+            let cx = &mut Context { recorder, config: &model.config, workspace: ws };
+            self.state.logits = Some(logits_of_row(cx, &model, row).await?);
+        }
+        Ok(())
+    }
+
+    /// Takes a stretch in, and returns how many rows went through the whole model: all but the one that now waits.
     async fn stretch(
         &mut self,
         ws: &Workspace,
@@ -108,7 +128,7 @@ impl Session {
         given: Option<&[bool]>,
         last: bool,
         mut tap: Option<&mut Tap<'_>>,
-    ) -> Result<()> {
+    ) -> Result<usize> {
         let model = self.model.clone();
         let suffixes = self.suffixes(ids)?;
         let state = &mut self.state;
@@ -151,7 +171,8 @@ impl Session {
         for (id, _) in state.ids[position..].iter_mut().zip(&ends).filter(|(_, end)| **end) {
             *id += bytes::FUSED_OFFSET;
         }
-        commit(&mut cx, &model, state, first, &ends, last, position, tap).await
+        commit(&mut cx, &model, state, first, &ends, last, position, tap).await?;
+        Ok(decided)
     }
 
     /// Takes the chosen id through the whole model.
@@ -280,13 +301,18 @@ async fn commit(
         }
         state.logits = Some(logits[(count - 1) * width..].into());
     } else if last {
-        head::head_row(cx, &model.weights, count - 1, &ws.logits)?;
-        let logits = cx.recorder.read_f32(&[ws.logits.part(0, 4 * width as u64)?]).await?;
-        state.logits = Some(logits.into());
+        state.logits = Some(logits_of_row(cx, model, count - 1).await?);
     } else {
         cx.recorder.submit()?;
     }
     Ok(())
+}
+
+/// The logits behind a row of the workspace's `x`.
+async fn logits_of_row(cx: &mut Context<'_>, model: &Inner, row: usize) -> Result<Arc<[f32]>> {
+    let logits = &cx.workspace.logits;
+    head::head_row(cx, &model.weights, row, logits)?;
+    Ok(cx.recorder.read_f32(&[logits.part(0, 4 * model.config.vocab_size as u64)?]).await?.into())
 }
 
 impl Session {

@@ -74,7 +74,7 @@ impl Session {
         let fingerprint = u128::from_le_bytes(r.array()?);
         if fingerprint != inner.fingerprint {
             return Err(Error::invalid(
-                "the snapshot is of another model: weights, configuration or --quantize differ from this one",
+                "the snapshot is of another model: weights, configuration or format differ from this one",
             ));
         }
         let count = r.len(2)?;

@@ -1,0 +1,292 @@
+/** What is fetched is kept in the browser's storage, and only what is missing there is fetched. */
+
+import assert from 'node:assert/strict';
+import { after, afterEach, before, test } from 'node:test';
+
+import { closePage, launch, openPage, visit, withoutKernels } from './browser.js';
+import { demoModel, goldenModels } from './models.js';
+import { read, write } from './safetensors.js';
+import { Server } from './server.js';
+
+/** The package fetches and keeps so many bytes together. */
+const CHUNK = 4 << 20;
+
+const demo = await demoModel();
+/** The same with other weights. */
+const other = new Map(demo).set(
+  'model.safetensors',
+  (await goldenModels()).find(({ name }) => name === 'nano').files.get('model.safetensors'),
+);
+const weights = demo.get('model.safetensors');
+const { header, data } = read(weights);
+/** The demo model with so long a header that its file is fetched in three chunks. */
+const large = new Map(demo).set('model.safetensors', write(header, data, 2 * CHUNK));
+
+let server, browser, page, fingerprint;
+
+before(async () => {
+  server = await Server.start({ demo, large });
+  browser = await launch();
+});
+
+after(async () => {
+  await browser?.close();
+  await server?.stop();
+});
+
+afterEach(async () => {
+  server.mend();
+  server.add('demo', demo);
+  if (page) await closePage(page);
+});
+
+/** Opens the page of a test, with storage of its own. */
+async function open(...init) {
+  page = await openPage(browser, server, { init: [withoutKernels, ...init] });
+  server.takeRequests();
+}
+
+/**
+ * Loads a model on the page's own thread: its fingerprint, which depends on every weight, and how many bytes came from where.
+ *
+ * @returns {Promise<{ fingerprint: string, fetched: number, cached: number }>}
+ */
+async function load(name = 'demo', { worker = false, ...options } = {}) {
+  const run = async ([name, options]) => {
+    let counts;
+    const onProgress = ({ fetched, cached }) => (counts = { fetched, cached });
+    const model = await Bolmo.load(`/${name}`, { onProgress, ...options });
+    const { fingerprint } = model.info;
+    model.close();
+    return { fingerprint, ...counts };
+  };
+  return page.evaluate(run, [name, { worker, ...options }]);
+}
+
+/** The files of chunks in the origin private file system, by their path, with their sizes. */
+async function keptFiles() {
+  return page.evaluate(async () => {
+    const found = {};
+    const walk = async (folder, path) => {
+      for await (const [name, entry] of folder.entries()) {
+        if (entry.kind === 'directory') await walk(entry, `${path}/${name}`);
+        // A file may be on its way to its name, and gone from this one.
+        else found[`${path}/${name}`] = await entry.getFile().then(({ size }) => size, () => 0);
+      }
+    };
+    await walk(await navigator.storage.getDirectory(), '');
+    return found;
+  });
+}
+
+/** Chunks are written behind the load's back: waits until there are so many, and all are complete. */
+async function untilKept(count) {
+  for (let tries = 0; ; tries++) {
+    const files = Object.values(await keptFiles());
+    if (files.length >= count && files.every((size) => size > 0)) return;
+    assert.ok(tries < 100, `${count} chunks were to be kept, there are ${files.length}`);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}
+
+/** Requests that are answered with bytes of files. */
+const gets = () => server.takeRequests().filter(({ method }) => method === 'GET');
+
+/** `config.json`, both files of the tokenizer, and the weights. */
+const FILES = 4;
+
+test('a second load fetches nothing', async () => {
+  await open();
+  const first = await load();
+  assert.equal(first.fetched, gets().reduce((bytes, { path }) => bytes + demo.get(path.split('/')[2]).length, 0));
+  assert.equal(first.cached, 0);
+  fingerprint = first.fingerprint;
+  await untilKept(FILES);
+  await visit(page, server);
+  assert.deepEqual(await load(), { fingerprint, fetched: 0, cached: first.fetched });
+  assert.deepEqual(gets(), []);
+});
+
+test('worker and page have one cache', async () => {
+  await open();
+  const { fetched } = await load('demo', { worker: true });
+  await untilKept(FILES);
+  assert.deepEqual(await load(), { fingerprint, fetched: 0, cached: fetched });
+});
+
+test('a load that was cut off goes on with what is missing', async () => {
+  await open();
+  // The last chunk of the weights never comes.
+  server.spoil('/large/model.safetensors', (answer, { headers }) => {
+    if (headers.range?.startsWith(`bytes=${2 * CHUNK}-`)) answer.stallAfter = 10;
+  });
+  await page.evaluate(() => void Bolmo.load('/large', { worker: false }).catch(() => {}));
+  // `config.json` and two chunks; the tokenizer would come later.
+  await untilKept(3);
+  await visit(page, server);
+  server.mend();
+  server.takeRequests();
+  const { fetched, fingerprint: found } = await load('large');
+  const size = large.get('model.safetensors').length;
+  const missing = gets();
+  assert.deepEqual(
+    missing.filter(({ path }) => path.endsWith('.safetensors')).map(({ range }) => range),
+    [`bytes=${2 * CHUNK}-${size - 1}`],
+  );
+  assert.ok(!missing.some(({ path }) => path === '/large/config.json'));
+  assert.ok(fetched < CHUNK, `${fetched} bytes were fetched`);
+  assert.equal(found, fingerprint);
+});
+
+test('a chunk that was damaged in storage is fetched again', async () => {
+  await open();
+  await load();
+  await untilKept(FILES);
+  const [path] = Object.entries(await keptFiles()).find(([, size]) => size === weights.length);
+  await page.evaluate(async (path) => {
+    let folder = await navigator.storage.getDirectory();
+    const parts = path.split('/').slice(1);
+    for (const part of parts.slice(0, -1)) folder = await folder.getDirectoryHandle(part);
+    const file = await (await folder.getFileHandle(parts.at(-1))).createWritable({ keepExistingData: true });
+    await file.write({ type: 'write', position: 500_000, data: new Uint8Array([1, 2, 3, 4]) });
+    await file.close();
+  }, path);
+  gets();
+  const again = await load();
+  assert.deepEqual(gets().map(({ path }) => path), ['/demo/model.safetensors']);
+  assert.equal(again.fetched, weights.length);
+  assert.equal(again.fingerprint, fingerprint);
+  // Now it is whole once more.
+  await untilKept(FILES);
+  assert.equal((await load()).fetched, 0);
+});
+
+test('a file that has changed on the server is fetched again, and the old one dropped', async () => {
+  await open();
+  await load();
+  await untilKept(FILES);
+  const before = Object.keys(await keptFiles());
+  server.add('demo', other);
+  gets();
+  const changed = await load();
+  assert.deepEqual(gets().map(({ path }) => path), ['/demo/model.safetensors']);
+  assert.notEqual(changed.fingerprint, fingerprint);
+  await untilKept(FILES);
+  const files = Object.keys(await keptFiles());
+  assert.equal(files.length, before.length);
+  assert.equal((await load()).fetched, 0);
+});
+
+test('what the browser itself keeps of an old version is not taken', async () => {
+  await open();
+  server.spoil('/demo/model.safetensors', (answer) => void (answer.headers['cache-control'] = 'max-age=3600'));
+  await load();
+  server.add('demo', other);
+  assert.notEqual((await load()).fingerprint, fingerprint);
+});
+
+test('what is dropped is fetched again', async () => {
+  await open();
+  const { fetched } = await load();
+  await untilKept(FILES);
+  await page.evaluate(() => Bolmo.clearCache());
+  assert.deepEqual(await keptFiles(), {});
+  assert.deepEqual(await load(), { fingerprint, fetched, cached: 0 });
+});
+
+test('what is still being written is dropped too', async () => {
+  await open();
+  const { fetched } = await load();
+  await page.evaluate(() => Bolmo.clearCache());
+  await page.evaluate(() => wait(300));
+  assert.deepEqual(await keptFiles(), {});
+  assert.equal((await load()).fetched, fetched);
+});
+
+test('nothing is kept if the page wants that', async () => {
+  await open();
+  await load('demo', { cache: false });
+  const again = await load('demo', { cache: false });
+  assert.equal(again.cached, 0);
+  assert.deepEqual(await keptFiles(), {});
+  assert.deepEqual(await page.evaluate(() => caches.keys()), []);
+});
+
+/** These run in the page before anything else. */
+const withoutFiles = () => {
+  delete StorageManager.prototype.getDirectory;
+};
+const withoutStorage = () => {
+  const refuse = async () => {
+    throw new DOMException('storage is refused', 'SecurityError');
+  };
+  StorageManager.prototype.getDirectory = refuse;
+  CacheStorage.prototype.open = refuse;
+  CacheStorage.prototype.keys = refuse;
+  CacheStorage.prototype.delete = refuse;
+};
+const withoutRoom = () => {
+  FileSystemFileHandle.prototype.createWritable = async () => {
+    throw new DOMException('storage is full', 'QuotaExceededError');
+  };
+};
+const withoutRoomToWrite = () => {
+  FileSystemWritableFileStream.prototype.write = async () => {
+    throw new DOMException('storage is full', 'QuotaExceededError');
+  };
+};
+
+test('without a file system the Cache API keeps it', async () => {
+  await open(withoutFiles);
+  const first = await load();
+  assert.equal(first.cached, 0);
+  // Its writes too end behind the load's back.
+  await page.waitForFunction(async (files) => {
+    const names = await caches.keys();
+    const kept = await Promise.all(names.map(async (name) => (await (await caches.open(name)).keys()).length));
+    return kept.filter((chunks) => chunks > 0).length === files;
+  }, FILES);
+  gets();
+  assert.deepEqual(await load(), { fingerprint, fetched: 0, cached: first.fetched });
+  assert.deepEqual(gets(), []);
+
+  // Somebody else's entries stay.
+  await page.evaluate(async () => {
+    await caches.open('mine');
+    await Bolmo.clearCache();
+  });
+  assert.deepEqual(await page.evaluate(() => caches.keys()), ['mine']);
+  assert.equal((await load()).fetched, first.fetched);
+});
+
+for (const [what, init] of Object.entries({
+  'storage is refused': withoutStorage,
+  'storage is full': withoutRoom,
+  'storage becomes full': withoutRoomToWrite,
+})) {
+  test(`${what}, and the model loads all the same`, async () => {
+    await open(init);
+    const first = await load();
+    assert.equal(first.fingerprint, fingerprint);
+    const again = await load();
+    assert.deepEqual(again, { fingerprint, fetched: first.fetched, cached: 0 });
+    await page.evaluate(() => Bolmo.clearCache());
+  });
+}
+
+test('storage is refused in a worker of the page', async () => {
+  await open();
+  const { fingerprint: found } = await page.evaluate(async (spoil) => {
+    // Imports run in their order: storage is spoilt first.
+    const text = `import ${JSON.stringify(`data:text/javascript,(${encodeURIComponent(spoil)})()`)};
+      import ${JSON.stringify(new URL('/package/worker.js', location.href).href)};`;
+    const address = URL.createObjectURL(new Blob([text], { type: 'text/javascript' }));
+    const createWorker = () => new Worker(address, { type: 'module' });
+    const model = await Bolmo.load('/demo', { createWorker });
+    const { fingerprint } = model.info;
+    model.close();
+    return { fingerprint };
+  }, String(withoutStorage));
+  assert.equal(found, fingerprint);
+  assert.deepEqual(await keptFiles(), {});
+});

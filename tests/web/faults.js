@@ -1,0 +1,92 @@
+/** Loads that meet faults: of servers on the way, or of the checkpoint itself. */
+
+import assert from 'node:assert/strict';
+
+import { launch, openPage, withoutKernels } from './browser.js';
+import { Server } from './server.js';
+
+/** A fault for requests of the file itself. */
+export const ofGet = (change) => (answer, request, count) => {
+  if (request.method === 'GET') change(answer, count);
+};
+/** The same for the first of them alone. */
+export const once = (change) => ofGet((answer, count) => count === 0 && change(answer));
+export const status = (code) => (answer) => void (answer.status = code);
+export const cutAfter = (bytes) => (answer) => void (answer.cutAfter = bytes);
+export const stallAfter = (bytes) => (answer) => void (answer.stallAfter = bytes);
+/** Other contents under the version of the good ones, as damage on the way has it. `change` works on a copy. */
+export const damaged = (change) => (answer) => {
+  answer.body = Buffer.from(answer.body);
+  change(answer.body);
+};
+
+/** Requests that fail are made once more here, not three times, which takes seconds. */
+export const quick = { retries: 1, stallTimeout: 500 };
+
+/** A page that loads one model again and again from the same address, `/demo`. */
+export class Loader {
+  /** @param {Map<string, Buffer>} model As it is without faults. */
+  static async start(model) {
+    const loader = new Loader();
+    loader.model = model;
+    loader.server = await Server.start({ demo: model });
+    loader.browser = await launch();
+    loader.page = await openPage(loader.browser, loader.server, { init: [withoutKernels] });
+    loader.fingerprint = (await loader.load()).fingerprint;
+    return loader;
+  }
+
+  async stop() {
+    await this.browser.close();
+    await this.server.stop();
+  }
+
+  /** Loads the model on the page's own thread: its fingerprint, which depends on every weight, or the error. */
+  async load(options = {}) {
+    const result = await this.page.evaluate(async (options) => {
+      try {
+        const model = await Bolmo.load('/demo', { worker: false, ...options });
+        const { fingerprint, warnings } = model.info;
+        model.close();
+        return { fingerprint, warnings };
+      } catch (error) {
+        return { error: describe(error) };
+      }
+    }, options);
+    // The port changes from run to run.
+    if (result.error) result.error.message = result.error.message.replaceAll(this.server.origin, '');
+    return result;
+  }
+
+  /** Begins with other files or with faults of some; with nothing in the cache, and no requests on record. */
+  async begin(files, faults = {}) {
+    await this.page.evaluate(async () => {
+      const storage = await navigator.storage.getDirectory();
+      const isEmpty = async () => (await storage.keys().next()).done;
+      // What the last load is still writing cannot be dropped yet.
+      do await Bolmo.clearCache();
+      while (!(await isEmpty()));
+    });
+    this.server.add('demo', files);
+    for (const [name, fault] of Object.entries(faults)) this.server.spoil(`/demo/${name}`, fault);
+    this.server.takeRequests();
+  }
+
+  /** The model loads. */
+  async checkGood(options) {
+    assert.deepEqual(await this.load(options), { fingerprint: this.fingerprint, warnings: [] });
+  }
+
+  /** Once the fault is gone, the model loads. */
+  async checkMended() {
+    this.server.mend();
+    this.server.add('demo', this.model);
+    await this.checkGood();
+  }
+
+  /** The ranges that were asked for of a file. */
+  ranges(name) {
+    const requests = this.server.takeRequests();
+    return requests.filter(({ method, path }) => method === 'GET' && path === `/demo/${name}`).map(({ range }) => range);
+  }
+}

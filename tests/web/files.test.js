@@ -1,0 +1,158 @@
+/** Models from files that a user has picked and from blobs, and in which formats weights are kept. */
+
+import assert from 'node:assert/strict';
+import { mkdir, mkdtemp, rm, utimes, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { after, before, test } from 'node:test';
+
+import { launch, openPage, withoutKernels } from './browser.js';
+import { demoModel, root } from './models.js';
+import { missing, nativeGeneration } from './native.js';
+import { Server } from './server.js';
+
+const demo = await demoModel();
+const folder = path.join(root, 'examples/demo-model');
+let server, browser, page, fingerprint;
+
+before(async () => {
+  server = await Server.start({ demo });
+  browser = await launch();
+  page = await openPage(browser, server, { init: [withoutKernels] });
+  fingerprint = await page.evaluate(async () => {
+    const model = await Bolmo.load('/demo', { worker: false });
+    model.close();
+    const input = document.createElement('input');
+    Object.assign(input, { type: 'file', multiple: true });
+    document.body.append(input);
+    // What the tests make their sources of.
+    globalThis.blobs = async (...names) => {
+      const get = async (name) => [name, await (await fetch(`/demo/${name}`)).blob()];
+      return Object.fromEntries(await Promise.all(names.map(get)));
+    };
+    return model.info.fingerprint;
+  });
+});
+
+after(async () => {
+  await browser?.close();
+  await server?.stop();
+});
+
+/** Puts files into the page's file input, as a user does. */
+const pick = (files) => page.locator('input').setInputFiles(files);
+
+test('files that a user has picked', async () => {
+  await pick([...demo.keys()].map((name) => path.join(folder, name)));
+  for (const worker of [true, false]) {
+    const found = await page.evaluate(async (worker) => {
+      const counts = [];
+      const onProgress = ({ loaded, total, fetched, cached }) => counts.push({ loaded, total, fetched, cached });
+      const model = await Bolmo.load(document.querySelector('input').files, { worker, onProgress });
+      model.close();
+      return { fingerprint: model.info.fingerprint, last: counts.at(-1) };
+    }, worker);
+    assert.equal(found.fingerprint, fingerprint);
+    const { loaded, total, fetched, cached } = found.last;
+    assert.ok(total > 0 && loaded === total);
+    assert.deepEqual({ fetched, cached }, { fetched: 0, cached: 0 });
+  }
+});
+
+/** Runs `work` with a folder of its own, in which the model's files are. */
+async function withFolder(work) {
+  const dir = await mkdtemp(path.join(tmpdir(), 'bolmo-web-'));
+  try {
+    for (const [name, bytes] of demo) await writeFile(path.join(dir, name), bytes);
+    await work(dir);
+  } finally {
+    await rm(dir, { recursive: true });
+  }
+}
+
+test('a folder that a user has picked, with what lies below it', () =>
+  withFolder(async (dir) => {
+    await mkdir(path.join(dir, 'before'));
+    await writeFile(path.join(dir, 'before', 'config.json'), 'not this one');
+    await page.evaluate(() => (document.querySelector('input').webkitdirectory = true));
+    await pick(dir);
+    const found = await page.evaluate(async () => {
+      const input = document.querySelector('input');
+      const model = await Bolmo.load(input.files, { worker: false });
+      model.close();
+      const count = input.files.length;
+      input.webkitdirectory = false;
+      return { fingerprint: model.info.fingerprint, count };
+    });
+    assert.deepEqual(found, { fingerprint, count: demo.size + 1 });
+  }));
+
+test('a file that changes after it was picked', (t) =>
+  withFolder(async (dir) => {
+    await pick([...demo.keys()].map((name) => path.join(dir, name)));
+    const config = path.join(dir, 'config.json');
+    await writeFile(config, '{}');
+    await utimes(config, new Date(), new Date(Date.now() + 10_000));
+    const load = () => failure(Bolmo.load(document.querySelector('input').files, { worker: false }));
+    const error = await page.evaluate(load);
+    t.diagnostic(`changed file -> ${error?.class}: ${error?.message}`);
+    assert.equal(error?.class, 'NetworkError');
+    assert.match(error.message, /config\.json/);
+  }));
+
+test('blobs by name', async (t) => {
+  const { found, errors, probed } = await page.evaluate(async () => {
+    const all = await blobs('config.json', 'model.safetensors', 'tokenizer.json', 'tokenizer_config.json');
+    const options = { worker: false };
+    const model = await Bolmo.load(all, options);
+    model.close();
+    const { 'config.json': config, 'model.safetensors': weights, ...tokenizer } = all;
+    const errors = {
+      'no config': await failure(Bolmo.load({ 'model.safetensors': weights, ...tokenizer }, options)),
+      'no weights': await failure(Bolmo.load({ 'config.json': config, ...tokenizer }, options)),
+      'weights cut short': await failure(Bolmo.load({ ...all, 'model.safetensors': weights.slice(0, 1_000_000) }, options)),
+      'no files': await failure(Bolmo.load([], options)),
+    };
+    const probed = await Bolmo.probe({ 'config.json': config }, options);
+    return { found: model.info.fingerprint, errors, probed };
+  });
+  assert.equal(found, fingerprint);
+  assert.ok(probed.ok && probed.model.parameters > 0);
+  for (const [what, error] of Object.entries(errors)) t.diagnostic(`${what} -> ${error?.class}: ${error?.message}`);
+  assert.equal(errors['no config']?.class, 'NotFoundError');
+  assert.equal(errors['no weights']?.class, 'NotFoundError');
+  assert.equal(errors['weights cut short']?.class, 'BadCheckpointError');
+  assert.equal(errors['no files']?.class, 'NotFoundError');
+});
+
+for (const quantize of ['f16', 'q8', 'q4,local=q8']) {
+  test(`weights in ${quantize} come to what the command has in ${quantize}`, { skip: missing }, async () => {
+    const prompt = 'class Reader:';
+    const [got, want] = await Promise.all([
+      page.evaluate(async ([prompt, quantize]) => {
+        const model = await Bolmo.load('/demo', { quantize });
+        const { bytes } = await collect(model.generate(prompt, { maxBytes: 16 }));
+        model.close();
+        return { bytes, info: model.info };
+      }, [prompt, quantize]),
+      nativeGeneration(prompt, ['--max-bytes', '16', '--quantize', quantize]),
+    ]);
+    assert.deepEqual(got.bytes, want.bytes);
+    assert.equal(got.info.formats, quantize);
+    assert.notEqual(got.info.fingerprint, fingerprint);
+  });
+}
+
+test('formats that there are not', async (t) => {
+  const errors = await page.evaluate(async () => {
+    const errors = {};
+    for (const quantize of ['q5', '', 'q4,head=q8', 'q4,', 8]) {
+      errors[JSON.stringify(quantize)] = await failure(Bolmo.load('/demo', { worker: false, quantize }));
+    }
+    return errors;
+  });
+  for (const [what, error] of Object.entries(errors)) {
+    t.diagnostic(`quantize: ${what} -> ${error?.class}: ${error?.message}`);
+    assert.equal(error?.class, 'InvalidArgumentError', what);
+  }
+});

@@ -1,0 +1,86 @@
+/** How fast the package is beside the command on the same software adapter, in one run, by turns. */
+
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { existsSync, realpathSync } from 'node:fs';
+import path from 'node:path';
+import { after, before, test } from 'node:test';
+import { promisify } from 'node:util';
+
+import { launch, openPage } from './browser.js';
+import { demoModel, root } from './models.js';
+import { Server } from './server.js';
+
+const PROMPT = 'class Reader:';
+const BYTES = 120;
+const ROUNDS = 5;
+/** What the browser has to reach of the command's speed. */
+const SHARE = 0.6;
+/** Milliseconds to the first byte, once the model is loaded. */
+const FIRST_BYTE = 2000;
+
+const chromium = process.env.CHROMIUM ?? '/usr/bin/chromium';
+const command = process.env.BOLMO ?? path.join(root, 'target/release/bolmo');
+/** The driver for the CPU that the browser brings along, where it is laid out as in Debian's package. */
+const driver = ['/usr/lib/chromium', path.dirname(realpathSync(chromium))]
+  .map((folder) => path.join(folder, 'vk_swiftshader_icd.json'))
+  .find(existsSync);
+
+let server, browser, page, model;
+
+before(async () => {
+  server = await Server.start({ demo: await demoModel() });
+  browser = await launch();
+  page = await openPage(browser, server);
+  // The first load fetches, the second one finds everything in the cache.
+  await page.evaluate(async () => (await Bolmo.load('/demo')).close());
+  model = await page.evaluateHandle(async () => {
+    const begun = performance.now();
+    const model = await Bolmo.load('/demo');
+    return Object.assign(model, { loading: performance.now() - begun });
+  });
+});
+
+after(async () => {
+  await browser?.close();
+  await server?.stop();
+});
+
+const median = (numbers) => numbers.toSorted((a, b) => a - b)[Math.floor(numbers.length / 2)];
+
+/** Milliseconds to the first piece, and bytes a second behind it. */
+function generation(model, [prompt, maxBytes]) {
+  return (async () => {
+    const begun = performance.now();
+    let first, bytes = 0;
+    for await (const piece of model.generate(prompt, { maxBytes })) {
+      if (first === undefined) first = performance.now();
+      else bytes += piece.bytes.length;
+    }
+    return { first: first - begun, speed: (1000 * bytes) / (performance.now() - first) };
+  })();
+}
+
+test('the first byte comes soon after a warm load', async () => {
+  const { first } = await model.evaluate(generation, [PROMPT, 8]);
+  const loading = await model.evaluate((model) => model.loading);
+  console.log(`SwiftShader, demo model: warm load ${loading.toFixed(0)} ms, then the first byte after ${first.toFixed(0)} ms`);
+  assert.ok(first <= FIRST_BYTE, `${first} ms`);
+});
+
+test('decoding is as fast as the command, or nearly', { skip: !driver || !existsSync(command) }, async () => {
+  const speeds = { browser: [], command: [] };
+  await model.evaluate(generation, [PROMPT, 40]);
+  for (let round = 0; round < ROUNDS; round++) {
+    speeds.browser.push((await model.evaluate(generation, [PROMPT, BYTES])).speed);
+    const env = { ...process.env, VK_ICD_FILENAMES: driver };
+    const { stdout } = await promisify(execFile)(command, ['generate', PROMPT, '--max-bytes', String(BYTES), '--json', '--quiet'], { env });
+    const { adapter, decode_seconds: seconds } = JSON.parse(stdout);
+    assert.match(adapter, /SwiftShader/);
+    speeds.command.push(BYTES / seconds);
+  }
+  const share = median(speeds.browser) / median(speeds.command);
+  const shown = (name) => `${name} ${median(speeds[name]).toFixed(0)} B/s`;
+  console.log(`SwiftShader, demo model: ${shown('browser')}, ${shown('command')}, share ${share.toFixed(2)}`);
+  assert.ok(share >= SHARE, `${share}`);
+});
