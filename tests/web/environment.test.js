@@ -193,7 +193,7 @@ test('a worker whose file fails once', async () => {
   await open();
   await page.route('**/worker.js', (route) => route.fulfill({ status: 503 }), { times: 1 });
   const error = await failedStart({});
-  assert.equal(error?.class, 'InternalError');
+  assert.equal(error?.class, 'NetworkError');
   // The next call gets another worker.
   assert.equal(await failedStart({}), null);
 });
