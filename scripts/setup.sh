@@ -89,7 +89,7 @@ browser() {
     nodejs
     [ -n "$(chromium)" ] && return
     # Ubuntu's package of this name only installs a snap.
-    install "there is no Chromium" chromium
+    install "there is no Chromium" chromium fonts-dejavu-core
     [ -n "$(chromium)" ] || { say "there is still no Chromium: install one, and name it in CHROMIUM"; exit 1; }
 }
 
