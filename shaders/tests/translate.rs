@@ -42,7 +42,7 @@ fn overrides_can_be_set() {
             module.overrides.iter().map(|(_, constant)| constant.name.clone().expect("a name")).collect();
         let expected = match kernel.stem {
             "matvec" => vec!["ROWS", "TEAM_ROWS"],
-            "mlstm_cell" => vec!["LANES"],
+            "mlstm_cell" | "sample" => vec!["LANES"],
             "matmul" if variant.cooperative() => vec!["LANES"],
             _ => vec![],
         };
