@@ -77,20 +77,14 @@ nodejs() {
     { has node && has npm; } || install "there is no Node.js" nodejs npm
 }
 
-# The Chromium to test in: CHROMIUM, or the first that there is.
-chromium() {
-    local path
-    for path in "${CHROMIUM-}" /usr/bin/chromium "$(command -v google-chrome || true)"; do
-        if [ -n "$path" ] && [ -x "$path" ]; then echo "$path"; return; fi
-    done
-}
+has_chromium() { [ -x "${CHROMIUM:-/usr/bin/chromium}" ]; }
 
 browser() {
     nodejs
-    [ -n "$(chromium)" ] && return
-    # Ubuntu's package of this name only installs a snap.
+    has_chromium && return
     install "there is no Chromium" chromium fonts-dejavu-core
-    [ -n "$(chromium)" ] || { say "there is still no Chromium: install one, and name it in CHROMIUM"; exit 1; }
+    # Ubuntu's package of this name only installs a snap.
+    has_chromium || { say "there is still no /usr/bin/chromium: install a Chromium or Chrome, and name it in CHROMIUM"; exit 1; }
 }
 
 c() {

@@ -297,7 +297,9 @@ class ChunkedFile implements FileReader {
       this.client.counts.cached += length;
       return kept;
     }
-    const bytes = (!this.#whole && (await this.#fetch(index * CHUNK, length))) || (await this.#stream().chunk(index));
+    const bytes = this.#whole ? undefined : await this.#fetch(index * CHUNK, length);
+    // A stream keeps its chunks by itself.
+    if (!bytes) return this.#stream().chunk(index);
     // The caller need not wait for the disk.
     void this.client.keep(this.store, index, bytes);
     return bytes;

@@ -229,8 +229,8 @@ fn random_damage() {
             1 => damage(&mut index, &mut random),
             _ => damage(&mut header, &mut random),
         }
-        if let Ok(map) = super::index::parse_index(&index, "index") {
-            assert!(map.values().all(|file| !file.contains(['/', '\\']) && file != ".."));
+        if let Ok(index) = super::Index::parse(&index, "index") {
+            assert!(index.shards().iter().all(|file| !file.contains(['/', '\\']) && file != ".."));
         }
         let mut file = file_of(&header, &parts.data);
         if random.below(4) == 0 {

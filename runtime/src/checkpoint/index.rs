@@ -67,7 +67,7 @@ impl Checkpoint {
 }
 
 /// Tensor name to file name, from an index whose file names are plain.
-pub(super) fn parse_index(text: &[u8], name: &str) -> Result<BTreeMap<String, String>> {
+fn parse_index(text: &[u8], name: &str) -> Result<BTreeMap<String, String>> {
     let bad = |what: String| Error::bad_checkpoint(format!("{name}: {what}"));
     let value: Value = serde_json::from_slice(text).map_err(|e| bad(format!("not a JSON document: {e}")))?;
     let Some(Value::Object(map)) = value.get("weight_map") else {

@@ -30,7 +30,7 @@ pub struct Capabilities {
     pub few_rows: usize,
     /// Up to this many rows the mLSTM is recurrent; above, chunkwise.
     pub recurrent_rows: usize,
-    /// Turns that a lane's loops may take within a recurrent cell that is one dispatch, one for each row and value of the state that it computes.
+    /// Turns that a lane's loops may take within a recurrent cell that is one dispatch.
     pub cell_turns: usize,
     /// Rows of the largest segment of a KV cache.
     pub segment_rows: usize,
@@ -112,9 +112,9 @@ impl Capabilities {
             _ if adapter.is_software() => 24,
             _ => 8,
         };
-        // Where one lane does all the work its loops must end before 65535 turns, see `Reduce::OneLane`; a row of the widest cell takes 33 000. A
+        // Where one lane does all the work its loops must end before 65535 turns, see `Reduce::OneLane`; a row of the widest cell takes 34 000. A
         // key of the widest head takes 8.
-        let (cell_turns, segment_rows) = if reduce == Reduce::OneLane { (40_000, 4096) } else { (usize::MAX, 1 << 20) };
+        let (cell_turns, segment_rows) = if reduce == Reduce::OneLane { (60_000, 4096) } else { (usize::MAX, 1 << 20) };
         // Small models on a CPU stay below 100 ms a submission, so that a cancel is quick. Attention is made of loads, which software
         // adapters do lane by lane.
         let (prefill_bytes, prefill_products, attention_cost) = if adapter.is_software() {
@@ -152,7 +152,9 @@ impl Capabilities {
 
     /// Up to this many rows all of a recurrent cell of this shape is one dispatch; at least 1.
     pub fn cell_rows(&self, key_dim: usize, value_dim: usize) -> usize {
-        (self.cell_turns / (key_dim * (value_dim + 1)).max(1)).clamp(1, self.recurrent_rows.max(1))
+        // For each column of the state its rows, the column itself, mean and variance, and what is written.
+        let turns = (key_dim + 4) * (value_dim + 1);
+        (self.cell_turns / turns).clamp(1, self.recurrent_rows.max(1))
     }
 
     /// Rows of a matrix that one workgroup of `matvec` takes in this form.

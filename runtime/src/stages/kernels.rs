@@ -46,13 +46,7 @@ pub(crate) fn kernels(config: &Config, formats: Formats, capabilities: &Capabili
     } else {
         add(KernelId::MlstmStep, f32, plain);
     }
-    let first = std::mem::take(&mut all);
-    let mut add = |kernel: KernelId, format: WeightFormat, fusion: Fusion| {
-        if !first.contains(&(kernel, format, fusion)) && !all.contains(&(kernel, format, fusion)) {
-            all.push((kernel, format, fusion));
-        }
-    };
-    // The first byte is chosen on the host.
+    // The first byte is chosen on the host: what comes from here on is for later.
     add(KernelId::Sample, f32, plain);
     // stretches of a prompt
     let cell = capabilities.cell_rows(config.mlstm_key_dim(), config.mlstm_value_dim());
@@ -69,10 +63,12 @@ pub(crate) fn kernels(config: &Config, formats: Formats, capabilities: &Capabili
             add(kernel, f32, plain);
         }
     }
-    if capabilities.prefill_bytes > capabilities.few_rows {
+    if prefill > capabilities.few_rows {
         add(KernelId::SiluMul, f32, plain);
         add(KernelId::MatMul, local, plain);
         add(KernelId::MatMul, global, plain);
     }
-    [first, all]
+    let first = all.iter().take_while(|(kernel, ..)| *kernel != KernelId::Sample).count();
+    let later = all.split_off(first);
+    [all, later]
 }

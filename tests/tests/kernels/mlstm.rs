@@ -515,7 +515,8 @@ fn whole_case(worst: &Worst, case: &Whole) -> TestCaseResult {
     let spreads = spreads(&p, &x, &c, &m);
     for form in forms(KernelId::MlstmCell) {
         // The runtime does not ask this of one lane either.
-        if form.0.capabilities().reduce == Reduce::OneLane && rows > 1 && rows * dk * (dv + 1) > 1 << 15 {
+        let can = form.0.capabilities();
+        if can.reduce == Reduce::OneLane && rows > can.cell_rows(dk, dv) {
             continue;
         }
         let bindings = [bytes(&x), bytes(&c), bytes(&m), bytes(&norm), bytes(&out)];
