@@ -27,9 +27,9 @@ pub fn session_bytes(config: &Config, patches: usize) -> u64 {
 
 /// Keys and values of neighbouring patches of one layer, `[rows, 2, kv_heads, head_dim]` f32.
 #[derive(Debug)]
-pub(crate) struct Segment {
-    pub(crate) slice: Slice,
-    pub(crate) rows: usize,
+pub struct Segment {
+    pub slice: Slice,
+    pub rows: usize,
 }
 
 /// The segments of one layer, without gaps.
@@ -43,7 +43,7 @@ struct LayerCache {
 
 /// Keys and values of a sequence. A clone shares all segments; whoever writes to a shared one copies it first.
 #[derive(Debug, Clone)]
-pub(crate) struct KvCache {
+pub struct KvCache {
     layers: Vec<LayerCache>,
     /// Patches held.
     len: usize,
@@ -53,16 +53,17 @@ pub(crate) struct KvCache {
 }
 
 /// A stretch of positions within one segment.
-pub(crate) struct Span<'a> {
-    pub(crate) segment: &'a Segment,
+pub struct Span<'a> {
+    pub segment: &'a Segment,
     /// Position of the segment's row 0.
-    pub(crate) first: usize,
+    pub first: usize,
     /// The positions, all of them in the segment.
-    pub(crate) positions: Range<usize>,
+    pub positions: Range<usize>,
 }
 
 impl KvCache {
-    pub(crate) fn new(config: &Config) -> Self {
+    /// An empty cache without room.
+    pub fn new(config: &Config) -> Self {
         let layer = |&kind| LayerCache { kind, first: 0, segments: VecDeque::new() };
         Self {
             layers: config.layer_types.iter().map(layer).collect(),
@@ -72,18 +73,27 @@ impl KvCache {
         }
     }
 
+    /// A cache with nothing in it yet that has just this room, a slice of as many rows for each layer.
+    pub fn within(config: &Config, rows: usize, layers: &[Slice]) -> Self {
+        let mut cache = Self::new(config);
+        for (layer, slice) in cache.layers.iter_mut().zip(layers) {
+            layer.segments.push_back(Arc::new(Segment { slice: slice.clone(), rows }));
+        }
+        cache
+    }
+
     /// Patches held.
-    pub(crate) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.len
     }
 
     /// Bytes of device memory, shared segments included.
-    pub(crate) fn bytes(&self) -> u64 {
+    pub fn bytes(&self) -> u64 {
         self.layers.iter().flat_map(|l| &l.segments).map(|s| s.slice.size()).sum()
     }
 
     /// How many positions a query of this layer sees up to its own; 0 for all.
-    pub(crate) fn window(&self, layer: usize) -> usize {
+    pub fn window(&self, layer: usize) -> usize {
         match self.layers[layer].kind {
             LayerType::Full => 0,
             LayerType::Sliding => self.window,
@@ -91,7 +101,7 @@ impl KvCache {
     }
 
     /// Makes room for `count` more patches in every layer, in segments that nobody else holds.
-    pub(crate) async fn reserve(&mut self, gpu: &Gpu, recorder: &mut Recorder, count: usize) -> Result<()> {
+    pub async fn reserve(&mut self, gpu: &Gpu, recorder: &mut Recorder, count: usize) -> Result<()> {
         let row_bytes = self.width as u64 * 4;
         let capabilities = &gpu.capabilities;
         let most = (capabilities.max_binding_bytes.min(capabilities.max_buffer_bytes) / row_bytes) as usize;
@@ -133,7 +143,7 @@ impl KvCache {
     }
 
     /// Where the positions `range` of a layer lie, segment by segment.
-    pub(crate) fn spans(&self, layer: usize, range: Range<usize>) -> impl Iterator<Item = Span<'_>> {
+    pub fn spans(&self, layer: usize, range: Range<usize>) -> impl Iterator<Item = Span<'_>> {
         let mut first = self.layers[layer].first;
         self.layers[layer].segments.iter().filter_map(move |segment| {
             let here = first;
@@ -145,7 +155,7 @@ impl KvCache {
 
     /// Counts `count` patches as held, and lets go of what no later query sees. Returns whether there was such a thing: bind groups
     /// may still hold it.
-    pub(crate) fn advance(&mut self, count: usize) -> bool {
+    pub fn advance(&mut self, count: usize) -> bool {
         self.len += count;
         let (len, window) = (self.len, self.window);
         let mut freed = false;
@@ -163,7 +173,7 @@ impl KvCache {
     }
 
     /// What is held, layer by layer: the first position and the rows' memory.
-    pub(crate) fn contents(&self) -> Result<Vec<(usize, Vec<Slice>)>> {
+    pub fn contents(&self) -> Result<Vec<(usize, Vec<Slice>)>> {
         let row_bytes = self.width as u64 * 4;
         let mut all = Vec::new();
         for (i, layer) in self.layers.iter().enumerate() {
@@ -178,7 +188,7 @@ impl KvCache {
 
     /// A cache of `len` patches whose layers begin at `firsts` and hold `rows` (f32, one behind the other), as from
     /// [`Self::contents`].
-    pub(crate) async fn restore(
+    pub async fn restore(
         config: &Config,
         gpu: &Gpu,
         recorder: &mut Recorder,

@@ -9,16 +9,16 @@ use crate::kv::KvCache;
 
 /// What an mLSTM layer carries (SPEC 4).
 #[derive(Debug, Clone)]
-pub(crate) struct LayerState {
+pub struct LayerState {
     /// C with n as its last column, `[heads, dk, dv + 1]`.
-    pub(crate) c: Slice,
+    pub c: Slice,
     /// The stabiliser, `[heads]`.
-    pub(crate) m: Slice,
+    pub m: Slice,
 }
 
 /// What is still to be done with the last id of a sequence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Tail {
+pub enum Tail {
     /// Nothing: it went through the whole model, or there is none.
     Done,
     /// It went through the encoder; whether it ends a patch is open.
@@ -29,31 +29,31 @@ pub(crate) enum Tail {
 
 /// A sequence on the device. The parts of `arena` are copied together; the KV cache is shared between copies until one writes.
 #[derive(Debug)]
-pub(crate) struct State {
+pub struct State {
     /// Every id so far, fused where the byte is known to end a patch.
-    pub(crate) ids: Vec<u16>,
-    pub(crate) tail: Tail,
+    pub ids: Vec<u16>,
+    pub tail: Tail,
     /// The 520 logits behind the last id that went through the whole model.
-    pub(crate) logits: Option<Arc<[f32]>>,
-    pub(crate) kv: KvCache,
+    pub logits: Option<Arc<[f32]>>,
+    pub kv: KvCache,
     /// All device memory of the state but the KV cache.
-    pub(crate) arena: Slice,
-    pub(crate) encoder: Vec<LayerState>,
-    pub(crate) decoder: Vec<LayerState>,
+    pub arena: Slice,
+    pub encoder: Vec<LayerState>,
+    pub decoder: Vec<LayerState>,
     /// Encoder output of the waiting id, `[D]`.
-    pub(crate) h: Slice,
+    pub h: Slice,
     /// Global output of the last patch behind its norm, `[D]`.
-    pub(crate) g: Slice,
+    pub g: Slice,
 }
 
 impl State {
     /// The state before the first id.
-    pub(crate) async fn new(gpu: &Gpu, config: &Config) -> Result<Self> {
+    pub async fn new(gpu: &Gpu, config: &Config) -> Result<Self> {
         Self::with_kv(gpu, config, KvCache::new(config)).await
     }
 
     /// The state before the first id, but for its KV cache.
-    pub(crate) async fn with_kv(gpu: &Gpu, config: &Config, kv: KvCache) -> Result<Self> {
+    pub async fn with_kv(gpu: &Gpu, config: &Config, kv: KvCache) -> Result<Self> {
         let arena = gpu.allocate("the state of a session", Self::arena_bytes(gpu, config)).await?;
         let mut at = 0;
         let mut part = |bytes: u64| {
@@ -79,14 +79,14 @@ impl State {
     }
 
     /// Bytes of the arena.
-    pub(crate) fn arena_bytes(gpu: &Gpu, config: &Config) -> u64 {
+    pub fn arena_bytes(gpu: &Gpu, config: &Config) -> u64 {
         let [c, m, d] = Self::part_bytes(config).map(|n| gpu.align(n));
         let layers = config.num_local_encoder_layers + config.num_local_decoder_layers;
         layers as u64 * (c + m) + 2 * d
     }
 
     /// A copy that goes its own way.
-    pub(crate) async fn fork(&self, config: &Config, recorder: &mut Recorder) -> Result<Self> {
+    pub async fn fork(&self, config: &Config, recorder: &mut Recorder) -> Result<Self> {
         let gpu = recorder.gpu().clone();
         let mut copy = Self::with_kv(&gpu, config, self.kv.clone()).await?;
         copy.ids = self.ids.clone();

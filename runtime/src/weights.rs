@@ -6,93 +6,102 @@ use crate::gpu::Slice;
 
 /// A matrix `[n, k]` on the device, cut by rows into pieces that one binding can cover.
 #[derive(Debug)]
-pub(crate) struct Matrix {
+pub struct Matrix {
     /// Rows: outputs of the product.
-    pub(crate) n: usize,
+    pub n: usize,
     /// Columns: inputs of the product.
-    pub(crate) k: usize,
-    pub(crate) format: WeightFormat,
-    pub(crate) pieces: Vec<Piece>,
+    pub k: usize,
+    /// How it is kept.
+    pub format: WeightFormat,
+    /// In order.
+    pub pieces: Vec<Piece>,
 }
 
 /// Some rows of a [`Matrix`], and the same rows of its bias.
 #[derive(Debug)]
-pub(crate) struct Piece {
-    pub(crate) first_row: usize,
-    pub(crate) rows: usize,
+pub struct Piece {
+    /// Row of the matrix that is its row 0.
+    pub first_row: usize,
+    /// Rows that it has.
+    pub rows: usize,
     /// `[rows, k]`
-    pub(crate) weights: Slice,
+    pub weights: Slice,
     /// `[rows, k / 32]` f16, in formats that have scales.
-    pub(crate) scales: Option<Slice>,
+    pub scales: Option<Slice>,
     /// `[rows]`
-    pub(crate) bias: Option<Slice>,
+    pub bias: Option<Slice>,
 }
 
 /// A local layer, of encoder and decoder alike (SPEC 4).
 #[derive(Debug)]
-pub(crate) struct LocalLayer {
+pub struct LocalLayer {
     /// `[D]`
-    pub(crate) pre_xlstm_norm: Slice,
+    pub pre_xlstm_norm: Slice,
     /// q, k, v, output gate, input gate, forget gate one above the other: `[D/2 + D/2 + D + D + H + H, D]`, with the gates' biases.
-    pub(crate) projections: Matrix,
+    pub projections: Matrix,
     /// `[D]`, head by head
-    pub(crate) head_norm: Slice,
+    pub head_norm: Slice,
     /// `[D, D]`
-    pub(crate) out: Matrix,
+    pub out: Matrix,
     /// `[D]`
-    pub(crate) pre_feedforward_norm: Slice,
-    pub(crate) mlp: Mlp,
+    pub pre_feedforward_norm: Slice,
+    /// The feed-forward.
+    pub mlp: Mlp,
 }
 
 /// A SwiGLU feed-forward.
 #[derive(Debug)]
-pub(crate) struct Mlp {
+pub struct Mlp {
     /// Rows of gate and up by turns: `[F, 2, D]`
-    pub(crate) gate_up: Matrix,
+    pub gate_up: Matrix,
     /// `[D, F]`
-    pub(crate) down: Matrix,
+    pub down: Matrix,
 }
 
 /// A block of the global model (SPEC 6). The norms stand before or behind attention and feed-forward, as the config says.
 #[derive(Debug)]
-pub(crate) struct GlobalLayer {
+pub struct GlobalLayer {
     /// `[D]`
-    pub(crate) attention_norm: Slice,
+    pub attention_norm: Slice,
     /// q, k, v one above the other: `[(heads + 2 kv_heads) head_dim, D]`
-    pub(crate) qkv: Matrix,
+    pub qkv: Matrix,
     /// `[heads head_dim]` or `[head_dim]`
-    pub(crate) q_norm: Option<Slice>,
+    pub q_norm: Option<Slice>,
     /// `[kv_heads head_dim]` or `[head_dim]`
-    pub(crate) k_norm: Option<Slice>,
+    pub k_norm: Option<Slice>,
     /// `[D, heads head_dim]`
-    pub(crate) out: Matrix,
+    pub out: Matrix,
     /// `[D]`
-    pub(crate) feedforward_norm: Slice,
-    pub(crate) mlp: Mlp,
+    pub feedforward_norm: Slice,
+    /// The feed-forward.
+    pub mlp: Mlp,
 }
 
 /// All weights of a model.
 #[derive(Debug)]
-pub(crate) struct Weights {
+pub struct Weights {
     /// `[520, D]`
-    pub(crate) byte_embedding: Matrix,
+    pub byte_embedding: Matrix,
     /// `[subword_vocab_size, D]`
-    pub(crate) suffix_embedding: Option<Matrix>,
-    pub(crate) encoder: Vec<LocalLayer>,
+    pub suffix_embedding: Option<Matrix>,
+    /// Layers before the boundary predictor.
+    pub encoder: Vec<LocalLayer>,
     /// `[D]`
-    pub(crate) post_encoder_norm: Slice,
+    pub post_encoder_norm: Slice,
     /// q above k of the boundary predictor: `[2 D, D]`
-    pub(crate) boundary: Matrix,
+    pub boundary: Matrix,
     /// `[D, D]` with bias
-    pub(crate) pool_projection: Matrix,
-    pub(crate) global: Vec<GlobalLayer>,
+    pub pool_projection: Matrix,
+    /// Blocks that run once a patch.
+    pub global: Vec<GlobalLayer>,
     /// `[D]`
-    pub(crate) initial_norm: Slice,
+    pub initial_norm: Slice,
     /// `[D, D]` with bias
-    pub(crate) depool_projection: Matrix,
-    pub(crate) decoder: Vec<LocalLayer>,
+    pub depool_projection: Matrix,
+    /// Layers behind the global blocks.
+    pub decoder: Vec<LocalLayer>,
     /// `[D]`
-    pub(crate) final_norm: Slice,
+    pub final_norm: Slice,
     /// `[520, D]`
-    pub(crate) head: Matrix,
+    pub head: Matrix,
 }

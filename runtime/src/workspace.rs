@@ -9,58 +9,61 @@ use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Slice};
 
 /// Activations of up to `capacity` bytes, and so of up to `capacity` patches. `D` is the hidden size, f32 throughout.
-#[derive(Debug)]
-pub(crate) struct Workspace<S = Slice> {
+#[derive(Debug, Clone)]
+pub struct Workspace<S = Slice> {
+    /// Whether what is computed on the way is kept for later, as training does: nothing is then computed row by row or together with
+    /// what comes behind it.
+    pub keep: bool,
     /// Bytes that fit.
-    pub(crate) capacity: usize,
+    pub capacity: usize,
     /// Plain ids, `[capacity]` u32.
-    pub(crate) ids: S,
+    pub ids: S,
     /// Suffix ids, `[capacity]` u32.
-    pub(crate) suffix_ids: S,
+    pub suffix_ids: S,
     /// Rows of [`Self::h`] that end a patch, `[capacity]` u32.
-    pub(crate) ends: S,
+    pub ends: S,
     /// Row of [`Self::g`] that each byte sees, `[capacity]` u32.
-    pub(crate) patch_of: S,
+    pub patch_of: S,
     /// Angles of the patches' positions, plain and scaled: `[capacity, head_dim / 2, 2]`.
-    pub(crate) cos_sin: [S; 2],
+    pub cos_sin: [S; 2],
     /// Residual stream of the local layers, `[capacity, D]`.
-    pub(crate) x: S,
+    pub x: S,
     /// Residual stream of the global layers, `[capacity, D]`.
-    pub(crate) patches: S,
+    pub patches: S,
     /// What a norm in front of a product made, `[capacity + 1, D]`.
-    pub(crate) u: S,
+    pub u: S,
     /// Encoder output, `[1 + capacity, D]`; row 0 is the byte that still waited for its lookahead.
-    pub(crate) h: S,
+    pub h: S,
     /// Global outputs behind their norm, `[1 + capacity, D]`; row 0 is that of the patch before.
-    pub(crate) g: S,
+    pub g: S,
     /// q, k, v and gates of a local layer, q, k, v of a global one, or q, k of the predictor.
-    pub(crate) projections: S,
+    pub projections: S,
     /// Width of a row of [`Self::projections`] for a local layer.
-    pub(crate) local_width: usize,
+    pub local_width: usize,
     /// Gates, `[capacity, H, 4]`.
-    pub(crate) gates: S,
+    pub gates: S,
     /// Sums of the mLSTM cell, `[capacity, H, dv + 1]`.
-    pub(crate) cell: S,
+    pub cell: S,
     /// States at the starts of chunks, `[chunks, H, dk, dv + 1]`.
-    pub(crate) states: S,
+    pub states: S,
     /// What goes into an output projection, `[capacity, D or heads head_dim]`.
-    pub(crate) mixed: S,
+    pub mixed: S,
     /// Rotated queries, `[capacity, heads, head_dim]`.
-    pub(crate) q: S,
+    pub q: S,
     /// Maximum and sum of each softmax under way, `[capacity, heads, 2]`.
-    pub(crate) running: S,
+    pub running: S,
     /// Output of attention or feed-forward before its norm, `[capacity, D]`.
-    pub(crate) branch: S,
+    pub branch: S,
     /// gate and up of a feed-forward, `[capacity, F, 2]`.
-    pub(crate) gate_up: S,
+    pub gate_up: S,
     /// `[capacity, F]`
-    pub(crate) hidden: S,
+    pub hidden: S,
     /// `[capacity]`
-    pub(crate) cosine: S,
+    pub cosine: S,
     /// Decoder output behind the final norm, `[capacity, D]`.
-    pub(crate) final_hidden: S,
+    pub final_hidden: S,
     /// `[capacity, 520]`
-    pub(crate) logits: S,
+    pub logits: S,
 }
 
 /// Widths in floats of the rows that a workspace holds, by buffer.
@@ -110,7 +113,7 @@ impl Widths {
 
 impl Workspace {
     /// How many bytes a workspace may hold on this device: `wanted` unless its limits allow only fewer.
-    pub(crate) fn fitting(gpu: &Gpu, config: &Config, wanted: usize) -> Result<usize> {
+    pub fn fitting(gpu: &Gpu, config: &Config, wanted: usize) -> Result<usize> {
         let widths = Widths::of(config);
         let limit = gpu.capabilities.max_binding_bytes.min(gpu.capabilities.max_buffer_bytes) as usize / 4;
         let by_rows = (limit / widths.widest()).saturating_sub(1);
@@ -126,7 +129,8 @@ impl Workspace {
         }
     }
 
-    pub(crate) async fn new(gpu: &Arc<Gpu>, config: &Config, capacity: usize) -> Result<Self> {
+    /// Buffers for so many bytes.
+    pub async fn new(gpu: &Arc<Gpu>, config: &Config, capacity: usize) -> Result<Self> {
         let mut slices = Vec::new();
         for bytes in sizes(config, capacity) {
             slices.push(gpu.allocate("activations", bytes).await?);
@@ -145,6 +149,7 @@ impl<S> Workspace<S> {
         let w = Widths::of(config);
         let chunks = capacity.div_ceil(MLSTM_CHUNK as usize);
         Ok(Self {
+            keep: false,
             capacity,
             ids: make(capacity, 1)?,
             suffix_ids: make(capacity, 1)?,

@@ -8,7 +8,7 @@ mod folder;
 mod header;
 mod index;
 #[cfg(not(target_family = "wasm"))]
-pub(crate) mod output;
+pub mod output;
 pub(crate) mod quantised;
 mod tensor;
 

@@ -10,20 +10,24 @@ use serde_json::{Map, Value, json};
 use crate::error::{Error, Result};
 
 /// A tensor as a header lists it, one behind the other.
-pub(crate) struct HeaderItem<'a> {
-    pub(crate) name: &'a str,
-    pub(crate) dtype: Dtype,
-    pub(crate) shape: &'a [usize],
+pub struct HeaderItem<'a> {
+    /// Full name.
+    pub name: &'a str,
+    /// Stored type.
+    pub dtype: Dtype,
+    /// Rows first.
+    pub shape: &'a [usize],
 }
 
 impl HeaderItem<'_> {
-    pub(crate) fn byte_count(&self) -> u64 {
+    /// Bytes that it takes in the file.
+    pub fn byte_count(&self) -> u64 {
         self.shape.iter().map(|&size| size as u64).product::<u64>() * self.dtype.bitsize() as u64 / 8
     }
 }
 
 /// Length and JSON header of a file with these tensors in this order.
-pub(crate) fn header(items: &[HeaderItem<'_>]) -> Vec<u8> {
+pub fn header(items: &[HeaderItem<'_>]) -> Vec<u8> {
     let mut map = Map::new();
     map.insert("__metadata__".to_owned(), json!({ "format": "pt" }));
     let mut offset = 0u64;
@@ -42,7 +46,7 @@ pub(crate) fn header(items: &[HeaderItem<'_>]) -> Vec<u8> {
 }
 
 /// Cuts a list into runs of at most `most` bytes, a larger item alone.
-pub(crate) fn divide<T>(items: &[T], most: u64, bytes_of: impl Fn(&T) -> u64) -> Vec<&[T]> {
+pub fn divide<T>(items: &[T], most: u64, bytes_of: impl Fn(&T) -> u64) -> Vec<&[T]> {
     let (mut shards, mut first, mut filled) = (Vec::new(), 0, 0u64);
     for (i, item) in items.iter().enumerate() {
         let bytes = bytes_of(item);
@@ -57,7 +61,7 @@ pub(crate) fn divide<T>(items: &[T], most: u64, bytes_of: impl Fn(&T) -> u64) ->
 }
 
 /// The name of shard `i` of so many.
-pub(crate) fn shard_name(i: usize, count: usize) -> String {
+pub fn shard_name(i: usize, count: usize) -> String {
     match count {
         1 => "model.safetensors".to_owned(),
         _ => format!("model-{:05}-of-{count:05}.safetensors", i + 1),
@@ -65,7 +69,7 @@ pub(crate) fn shard_name(i: usize, count: usize) -> String {
 }
 
 /// Writes the index of several shards; one needs none.
-pub(crate) fn write_index(
+pub fn write_index(
     dir: &Path,
     shards: usize,
     parameters: u64,
@@ -81,19 +85,20 @@ pub(crate) fn write_index(
 }
 
 /// Writes a document, indented.
-pub(crate) fn write_json(path: &Path, value: &Value) -> Result<()> {
+pub fn write_json(path: &Path, value: &Value) -> Result<()> {
     let mut text = serde_json::to_string_pretty(value)
         .map_err(|e| Error::internal(format!("{}: cannot be encoded: {e}", path.display())))?;
     text.push('\n');
     fs::write(path, text).map_err(|e| io_error(path, "cannot be written", &e))
 }
 
-pub(crate) fn io_error(path: &Path, what: &str, error: &std::io::Error) -> Error {
+/// An error about a file: the path, what cannot be done with it, and why.
+pub fn io_error(path: &Path, what: &str, error: &std::io::Error) -> Error {
     Error::io(format!("{}: {what}: {error}", path.display()))
 }
 
 /// Where a folder is to appear.
-pub(crate) struct Target {
+pub struct Target {
     path: PathBuf,
     there: There,
 }
@@ -109,12 +114,12 @@ enum There {
 
 impl Target {
     /// A folder that is new or empty.
-    pub(crate) fn new(dir: &Path) -> Result<Self> {
+    pub fn new(dir: &Path) -> Result<Self> {
         Self::replacing(dir, |_| false)
     }
 
     /// A folder that is new or empty, or has files in it and `replaceable` allows its going.
-    pub(crate) fn replacing(dir: &Path, replaceable: impl Fn(&Path) -> bool) -> Result<Self> {
+    pub fn replacing(dir: &Path, replaceable: impl Fn(&Path) -> bool) -> Result<Self> {
         let path = resolve(dir)?;
         let there = match fs::read_dir(&path) {
             Ok(mut entries) => match entries.next() {
@@ -140,12 +145,12 @@ impl Target {
     }
 
     /// The folder to write to until it is complete.
-    pub(crate) fn begin(&self) -> Result<PartialFolder> {
+    pub fn begin(&self) -> Result<PartialFolder> {
         PartialFolder::beside(&self.path, "partial")
     }
 
     /// Gives the complete folder its name.
-    pub(crate) fn finish(self, partial: PartialFolder) -> Result<()> {
+    pub fn finish(self, partial: PartialFolder) -> Result<()> {
         match self.there {
             There::Nothing => {}
             // Some systems don't rename onto a folder, even an empty one.
@@ -178,8 +183,9 @@ fn resolve(dir: &Path) -> Result<PathBuf> {
 }
 
 /// The folder under construction; removed with its contents unless it was renamed.
-pub(crate) struct PartialFolder {
-    pub(crate) path: PathBuf,
+pub struct PartialFolder {
+    /// Where it is until it gets its name.
+    pub path: PathBuf,
     armed: bool,
 }
 

@@ -182,7 +182,7 @@ pub(super) fn from_wgpu(error: wgpu::Error) -> Error {
 
 /// The device, its queue and everything made once for it.
 #[derive(Debug)]
-pub(crate) struct Gpu {
+pub struct Gpu {
     pub(super) device: wgpu::Device,
     pub(super) queue: wgpu::Queue,
     pub(super) status: Arc<Status>,
@@ -191,8 +191,10 @@ pub(crate) struct Gpu {
     pub(super) offset_alignment: u64,
     #[cfg(not(target_family = "wasm"))]
     poller: poller::Poller,
-    pub(crate) adapter: AdapterInfo,
-    pub(crate) capabilities: Capabilities,
+    /// The adapter in use.
+    pub adapter: AdapterInfo,
+    /// What was decided for it.
+    pub capabilities: Capabilities,
 }
 
 impl Gpu {
@@ -277,7 +279,7 @@ impl Gpu {
     }
 
     /// Rows of W and rows of x that one workgroup of `matmul` multiplies, where W is in `format`.
-    pub(crate) fn matmul_tile(&self, format: WeightFormat) -> [usize; 2] {
+    pub fn matmul_tile(&self, format: WeightFormat) -> [usize; 2] {
         self.variant(KernelId::MatMul, format, Fusion::default()).tiles.unwrap_or(Tiles::Workgroup).matmul()
     }
 
@@ -287,7 +289,7 @@ impl Gpu {
     }
 
     /// The failure that the device has reported, if any.
-    pub(crate) fn check(&self) -> Result<()> {
+    pub fn check(&self) -> Result<()> {
         self.status.check()
     }
 

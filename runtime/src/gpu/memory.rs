@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// A range of a buffer, as a kernel sees it. Cheap to clone; keeps the buffer alive.
 #[derive(Debug, Clone)]
-pub(crate) struct Slice {
+pub struct Slice {
     pub(super) buffer: wgpu::Buffer,
     /// Bytes.
     pub(super) offset: u64,
@@ -55,13 +55,13 @@ impl Hash for Slice {
 
 impl Slice {
     /// Length in bytes.
-    pub(crate) fn size(&self) -> u64 {
+    pub fn size(&self) -> u64 {
         self.size
     }
 
     /// Rows `row ..` of `width` floats: `count` of them, or all of it from the first row on, so that there is one such slice and not one
     /// for every count.
-    pub(crate) fn rows(&self, row: usize, count: usize, width: usize) -> Result<Slice> {
+    pub fn rows(&self, row: usize, count: usize, width: usize) -> Result<Slice> {
         match row {
             0 => Ok(self.clone()),
             _ => self.part(4 * (row * width) as u64, 4 * (count * width) as u64),
@@ -69,7 +69,7 @@ impl Slice {
     }
 
     /// A part of it. `offset` (bytes) is a multiple of the device's alignment where a kernel is to see the part.
-    pub(crate) fn part(&self, offset: u64, size: u64) -> Result<Slice> {
+    pub fn part(&self, offset: u64, size: u64) -> Result<Slice> {
         if offset.checked_add(size).is_none_or(|end| end > self.size) {
             return Err(Error::internal(format!("bytes {offset} + {size} of a device buffer of {}", self.size)));
         }
@@ -79,7 +79,7 @@ impl Slice {
 
 impl Gpu {
     /// `size` bytes rounded up to where the next part of a shared buffer may begin.
-    pub(crate) fn align(&self, size: u64) -> u64 {
+    pub fn align(&self, size: u64) -> u64 {
         size.next_multiple_of(self.offset_alignment.max(256))
     }
 
@@ -87,7 +87,7 @@ impl Gpu {
     ///
     /// # Errors
     /// `OutOfMemory`, `Unsupported` above the adapter's limits; both name `what`.
-    pub(crate) async fn allocate(&self, what: &str, size: u64) -> Result<Slice> {
+    pub async fn allocate(&self, what: &str, size: u64) -> Result<Slice> {
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
         let size = size.max(16).next_multiple_of(16);
         let limit = self.capabilities.max_buffer_bytes.min(self.capabilities.max_binding_bytes);
@@ -135,7 +135,7 @@ impl Gpu {
     }
 
     /// Writes `bytes` (a multiple of 4) to `to` from `offset` (a multiple of 4) on, in order with what is submitted.
-    pub(crate) fn write(&self, to: &Slice, offset: u64, bytes: &[u8]) -> Result<()> {
+    pub fn write(&self, to: &Slice, offset: u64, bytes: &[u8]) -> Result<()> {
         if offset.checked_add(bytes.len() as u64).is_none_or(|end| end > to.size) || !bytes.len().is_multiple_of(4) {
             return Err(Error::internal(format!(
                 "writing {} bytes at {offset} of a device buffer of {}",
@@ -148,7 +148,7 @@ impl Gpu {
     }
 
     /// Sends off what was written and waits until the device has taken it, which frees the copies held for it.
-    pub(crate) async fn flush(&self) -> Result<()> {
+    pub async fn flush(&self) -> Result<()> {
         self.check()?;
         let answer = self.idle().await;
         self.check()?;

@@ -17,10 +17,11 @@ mod warm;
 
 pub use adapter::{AdapterChoice, AdapterInfo, adapters};
 pub use capabilities::Capabilities;
-pub(crate) use device::Gpu;
+pub use device::Gpu;
 pub use device::{Engine, EngineOptions};
-pub(crate) use memory::Slice;
-pub(crate) use recorder::{Form, Recorded, Recorder};
+pub use memory::Slice;
+pub(crate) use recorder::Recorded;
+pub use recorder::{Form, Recorder};
 pub use usage::{Counters, DeviceMemory};
 #[cfg(not(target_family = "wasm"))]
 pub(crate) use warm::Warming;

@@ -30,6 +30,7 @@ enum Command {
         from: Slice,
         to: Slice,
     },
+    Clear(Slice),
     #[cfg(not(target_family = "wasm"))]
     EndPass,
 }
@@ -41,10 +42,13 @@ fn entry(binding: u32, slice: &Slice, size: u64) -> wgpu::BindGroupEntry<'_> {
 
 /// Which of a kernel's forms to dispatch, and the scales of its matrix if the format has them.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Form<'a> {
-    pub(crate) format: WeightFormat,
-    pub(crate) fusion: Fusion,
-    pub(crate) scales: Option<&'a Slice>,
+pub struct Form<'a> {
+    /// Format of its matrix.
+    pub format: WeightFormat,
+    /// What a product does besides multiplying.
+    pub fusion: Fusion,
+    /// Scales of its matrix.
+    pub scales: Option<&'a Slice>,
 }
 
 impl From<WeightFormat> for Form<'_> {
@@ -81,7 +85,7 @@ pub(crate) struct Recorded {
 
 /// A list of commands for one device, with what it takes to repeat such lists cheaply.
 #[derive(Debug)]
-pub(crate) struct Recorder {
+pub struct Recorder {
     gpu: Arc<Gpu>,
     commands: Vec<Command>,
     /// Parameter blocks of the recorded dispatches, [`BLOCK`] bytes each.
@@ -99,7 +103,8 @@ pub(crate) struct Recorder {
 }
 
 impl Recorder {
-    pub(crate) async fn new(gpu: &Arc<Gpu>) -> Result<Self> {
+    /// An empty list.
+    pub async fn new(gpu: &Arc<Gpu>) -> Result<Self> {
         Ok(Self {
             gpu: gpu.clone(),
             commands: Vec::new(),
@@ -113,7 +118,8 @@ impl Recorder {
         })
     }
 
-    pub(crate) fn gpu(&self) -> &Arc<Gpu> {
+    /// The device it is for.
+    pub fn gpu(&self) -> &Arc<Gpu> {
         &self.gpu
     }
 
@@ -134,13 +140,13 @@ impl Recorder {
     }
 
     /// Forgets the bind groups, and with them the buffers they keep alive.
-    pub(crate) fn forget_bindings(&mut self) {
+    pub fn forget_bindings(&mut self) {
         self.bind_groups.clear();
     }
 
     /// Records one dispatch of `kernel` over `grid` workgroups. `slices` are its storage bindings in the table's order; `form` says
     /// how its matrix is kept, if it has one. An empty grid records nothing.
-    pub(crate) fn dispatch<'a, P: Params>(
+    pub fn dispatch<'a, P: Params>(
         &mut self,
         kernel: KernelId,
         form: impl Into<Form<'a>>,
@@ -205,7 +211,7 @@ impl Recorder {
     }
 
     /// Records a copy of the whole of `from` to the beginning of `to`. Both begin at multiples of 4 bytes, in different buffers.
-    pub(crate) fn copy(&mut self, from: &Slice, to: &Slice) -> Result<()> {
+    pub fn copy(&mut self, from: &Slice, to: &Slice) -> Result<()> {
         if from.size > to.size {
             return Err(Error::internal(format!("a copy of {} bytes into {}", from.size, to.size)));
         }
@@ -215,6 +221,11 @@ impl Recorder {
         Ok(())
     }
 
+    /// Records that all of `slice` becomes 0.
+    pub fn clear(&mut self, slice: &Slice) {
+        self.commands.push(Command::Clear(slice.clone()));
+    }
+
     /// Lets the next dispatch begin a compute pass of its own, to measure what that costs.
     #[cfg(not(target_family = "wasm"))]
     pub(crate) fn end_pass(&mut self) {
@@ -222,12 +233,12 @@ impl Recorder {
     }
 
     /// Submits what was recorded.
-    pub(crate) fn submit(&mut self) -> Result<()> {
+    pub fn submit(&mut self) -> Result<()> {
         self.submit_with(|_| ()).map(|_| ())
     }
 
     /// Submits what was recorded, if anything was.
-    pub(crate) fn submit_if_any(&mut self) -> Result<()> {
+    pub fn submit_if_any(&mut self) -> Result<()> {
         if self.commands.is_empty() { Ok(()) } else { self.submit() }
     }
 
@@ -287,6 +298,10 @@ impl Recorder {
                     encoder.copy_buffer_to_buffer(&from.buffer, from.offset, &to.buffer, to.offset, from.size);
                     commands.next();
                 }
+                Command::Clear(slice) => {
+                    encoder.clear_buffer(&slice.buffer, slice.offset, Some(slice.size));
+                    commands.next();
+                }
                 #[cfg(not(target_family = "wasm"))]
                 Command::EndPass => {
                     commands.next();
@@ -317,7 +332,7 @@ impl Recorder {
     }
 
     /// Submits what was recorded and returns the contents of `slices` after it, one behind the other.
-    pub(crate) async fn read(&mut self, slices: &[Slice]) -> Result<Vec<u8>> {
+    pub async fn read(&mut self, slices: &[Slice]) -> Result<Vec<u8>> {
         let size: u64 = slices.iter().map(|s| s.size).sum();
         if self.readable.as_ref().is_none_or(|r| r.size < size) {
             self.readable = Some(self.gpu.allocate_readable(size.next_power_of_two().max(4096)).await?);
@@ -340,13 +355,13 @@ impl Recorder {
     }
 
     /// As [`Self::read`], for slices of f32.
-    pub(crate) async fn read_f32(&mut self, slices: &[Slice]) -> Result<Vec<f32>> {
+    pub async fn read_f32(&mut self, slices: &[Slice]) -> Result<Vec<f32>> {
         let bytes = self.read(slices).await?;
         Ok(bytemuck::pod_collect_to_vec(&bytes))
     }
 
     /// Drops what was recorded and not submitted.
-    pub(crate) fn discard(&mut self) {
+    pub fn discard(&mut self) {
         self.commands.clear();
         self.params.clear();
         self.guard = None;

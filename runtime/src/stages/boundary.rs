@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::weights::Weights;
 
 /// The cosines of `bytes` neighbouring rows of `h` from row `first` on, which `bytes + 1` rows are needed for.
-pub(crate) fn boundary(cx: &mut Context<'_>, weights: &Weights, first: usize, bytes: usize) -> Result<()> {
+pub fn boundary(cx: &mut Context<'_>, weights: &Weights, first: usize, bytes: usize) -> Result<()> {
     let ws = cx.workspace;
     let d = cx.config.hidden_size;
     let projections = Rows::new(&ws.projections, 2 * d, 0);
@@ -19,11 +19,11 @@ pub(crate) fn boundary(cx: &mut Context<'_>, weights: &Weights, first: usize, by
 }
 
 /// The log-probability that a patch ends, from the cosine.
-pub(crate) fn log_probability(cosine: f32) -> f32 {
+pub fn log_probability(cosine: f32) -> f32 {
     ((-f64::from(cosine.min(0.999))).ln_1p() - std::f64::consts::LN_2) as f32
 }
 
 /// Whether a patch ends: the probability is above one half, that is, the cosine is negative.
-pub(crate) fn ends_patch(cosine: f32) -> bool {
+pub fn ends_patch(cosine: f32) -> bool {
     cosine < 0.0
 }

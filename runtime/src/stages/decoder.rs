@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::weights::Weights;
 
 /// Runs the rows of the workspace's `x` through the decoder's layers.
-pub(crate) fn decoder(cx: &mut Context<'_>, weights: &Weights, over: Over<'_>) -> Result<()> {
+pub fn decoder(cx: &mut Context<'_>, weights: &Weights, over: Over<'_>) -> Result<()> {
     for (i, layer) in weights.decoder.iter().enumerate() {
         local_layer(cx, layer, i, over)?;
     }

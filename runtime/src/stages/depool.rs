@@ -6,7 +6,7 @@ use crate::gpu::Slice;
 use crate::weights::Weights;
 
 /// `g[first + j] = rms(patch patch + j; initial_norm)` for `count` new patches.
-pub(crate) fn normalise(
+pub fn normalise(
     cx: &mut Context<'_>,
     weights: &Weights,
     patch: usize,
@@ -20,7 +20,7 @@ pub(crate) fn normalise(
 }
 
 /// `x[t] = in_projection(h[first + t]) + g[patch_of[t]]`
-pub(crate) fn depool(cx: &mut Context<'_>, weights: &Weights, first: usize, bytes: usize) -> Result<()> {
+pub fn depool(cx: &mut Context<'_>, weights: &Weights, first: usize, bytes: usize) -> Result<()> {
     let ws = cx.workspace;
     let d = cx.config.hidden_size;
     cx.linear(&weights.depool_projection, Rows::new(&ws.h, d, first), Rows::new(&ws.x, d, 0), bytes, false)?;
@@ -29,7 +29,7 @@ pub(crate) fn depool(cx: &mut Context<'_>, weights: &Weights, first: usize, byte
 
 /// `x[row] = in_projection(h[1 + row]) + g` for one byte of each of several sequences: `lanes` has each one's `g` `[D]`, and the flag that
 /// halts it.
-pub(crate) fn depool_lanes<'a>(
+pub fn depool_lanes<'a>(
     cx: &mut Context<'_>,
     weights: &Weights,
     lanes: impl ExactSizeIterator<Item = (&'a Slice, &'a Slice)>,

@@ -6,7 +6,7 @@ use crate::gpu::Slice;
 use crate::weights::Weights;
 
 /// `x[row + t] = byte_embedding[ids[t]] + subword_embedding[suffix_ids[t]]`, both `[bytes]` u32.
-pub(crate) fn embed(
+pub fn embed(
     cx: &mut Context<'_>,
     weights: &Weights,
     ids: &Slice,

@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::weights::Weights;
 
 /// From the embeddings in `x` to rows 1 .. of the workspace's `h`.
-pub(crate) fn encoder(cx: &mut Context<'_>, weights: &Weights, over: Over<'_>) -> Result<()> {
+pub fn encoder(cx: &mut Context<'_>, weights: &Weights, over: Over<'_>) -> Result<()> {
     for (i, layer) in weights.encoder.iter().enumerate() {
         local_layer(cx, layer, i, over)?;
     }

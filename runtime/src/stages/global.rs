@@ -12,7 +12,7 @@ use crate::weights::{GlobalLayer, Weights};
 /// Runs rows of the workspace's `patches` through all blocks. For each sequence there are its cache, which has room for them, and how
 /// many rows are its own; their positions follow those in the cache. Where there is more than one sequence, rows of queries begin where a
 /// binding may begin.
-pub(crate) fn global(cx: &mut Context<'_>, weights: &Weights, sequences: &[(&KvCache, usize)]) -> Result<()> {
+pub fn global(cx: &mut Context<'_>, weights: &Weights, sequences: &[(&KvCache, usize)]) -> Result<()> {
     for (i, layer) in weights.global.iter().enumerate() {
         block(cx, layer, sequences, i)?;
     }
@@ -20,26 +20,52 @@ pub(crate) fn global(cx: &mut Context<'_>, weights: &Weights, sequences: &[(&KvC
 }
 
 fn block(cx: &mut Context<'_>, w: &GlobalLayer, sequences: &[(&KvCache, usize)], i: usize) -> Result<()> {
+    attention_half(cx, w, sequences, i)?;
+    feed_forward_half(cx, w, sequences.iter().map(|(_, count)| count).sum())
+}
+
+/// The first half of block `i`: attention, with its norm before or behind it, added to the stream.
+pub fn attention_half(
+    cx: &mut Context<'_>,
+    w: &GlobalLayer,
+    sequences: &[(&KvCache, usize)],
+    i: usize,
+) -> Result<()> {
     let count = sequences.iter().map(|(_, count)| count).sum();
     let ws = cx.workspace;
     let d = cx.config.hidden_size;
     let eps = cx.config.rms_norm_eps;
     let (x, branch) = (Rows::new(&ws.patches, d, 0), Rows::new(&ws.branch, d, 0));
     let qkv = Rows::new(&ws.projections, cx.config.query_width() + 2 * cx.config.key_value_width(), 0);
+    let mixed = Rows::new(&ws.mixed, w.out.k, 0);
     match cx.config.block_type {
         BlockType::PreNorm => {
             cx.norm_linear(Norm { scale: &w.attention_norm, eps }, &w.qkv, x, qkv, count)?;
             attentions(cx, w, sequences, i, qkv)?;
-            cx.linear(&w.out, Rows::new(&ws.mixed, w.out.k, 0), x, count, true)?;
-            let norm = Norm { scale: &w.feedforward_norm, eps };
-            cx.mlp(&w.mlp, Some(norm), &ws.patches, &ws.patches, count, true)
+            cx.linear(&w.out, mixed, x, count, true)
         }
         BlockType::ReorderedNorm => {
             cx.linear(&w.qkv, x, qkv, count, false)?;
             attentions(cx, w, sequences, i, qkv)?;
-            cx.linear(&w.out, Rows::new(&ws.mixed, w.out.k, 0), branch, count, false)?;
-            cx.norm(&w.attention_norm, eps, branch, x, count, 1, d, true)?;
+            cx.linear(&w.out, mixed, branch, count, false)?;
+            cx.norm(&w.attention_norm, eps, branch, x, count, 1, d, true)
+        }
+    }
+}
+
+/// The second half of a block: the feed-forward, with its norm before or behind it, added to the stream.
+pub fn feed_forward_half(cx: &mut Context<'_>, w: &GlobalLayer, count: usize) -> Result<()> {
+    let ws = cx.workspace;
+    let d = cx.config.hidden_size;
+    let eps = cx.config.rms_norm_eps;
+    match cx.config.block_type {
+        BlockType::PreNorm => {
+            let norm = Norm { scale: &w.feedforward_norm, eps };
+            cx.mlp(&w.mlp, Some(norm), &ws.patches, &ws.patches, count, true)
+        }
+        BlockType::ReorderedNorm => {
             cx.mlp(&w.mlp, None, &ws.patches, &ws.branch, count, false)?;
+            let (x, branch) = (Rows::new(&ws.patches, d, 0), Rows::new(&ws.branch, d, 0));
             cx.norm(&w.feedforward_norm, eps, branch, x, count, 1, d, true)
         }
     }
@@ -115,6 +141,7 @@ fn attention(
     let mut spans = cache.spans(i, oldest..first + count).peekable();
     let grid = cx.recorder.gpu().capabilities.tiles.attention_grid(count, heads);
     let (q, mixed) = (ws.q.rows(row, count, q_width)?, ws.mixed.rows(row, count, q_width)?);
+    let running = if ws.keep { ws.running.rows(row, count, 2 * heads)? } else { ws.running.clone() };
     let mut begin = true;
     while let Some(span) = spans.next() {
         let params = Attention {
@@ -130,7 +157,7 @@ fn attention(
             end: spans.peek().is_none().into(),
             scale: 1.0 / (dim as f32).sqrt(),
         };
-        let slices = [&q, &span.segment.slice, &ws.running, &mixed];
+        let slices = [&q, &span.segment.slice, &running, &mixed];
         cx.recorder.dispatch(KernelId::Attention, plain, &params, &slices, grid)?;
         begin = false;
     }

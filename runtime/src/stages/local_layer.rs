@@ -19,33 +19,43 @@ const HEAD_NORM_EPS: f32 = 1e-6;
 
 /// Whose rows go through the layers.
 #[derive(Clone, Copy)]
-pub(crate) enum Over<'a> {
+pub enum Over<'a> {
     /// So many rows of one sequence, and the states of its layers.
     Sequence(&'a [LayerState], usize),
+    /// All rows of several sequences of so many rows each, a multiple of [`MLSTM_CHUNK`]. States are those of all sequences, one behind
+    /// the other.
+    Batch(&'a [LayerState], usize, usize),
     /// One row of each of several sequences.
     Lanes(&'a [LaneStates<'a>]),
 }
 
 /// What a sequence that has one row among others carries along.
 #[derive(Clone, Copy)]
-pub(crate) struct LaneStates<'a> {
+pub struct LaneStates<'a> {
     /// The states of its layers.
-    pub(crate) states: &'a [LayerState],
+    pub states: &'a [LayerState],
     /// The flag that keeps them as they are.
-    pub(crate) halt: &'a Slice,
+    pub halt: &'a Slice,
 }
 
 impl Over<'_> {
     pub(super) fn rows(&self) -> usize {
         match self {
             Over::Sequence(_, rows) => *rows,
+            Over::Batch(_, sequences, period) => sequences * period,
             Over::Lanes(lanes) => lanes.len(),
         }
     }
 }
 
 /// Runs rows of the workspace's `x` through layer `i` and carries its states on.
-pub(super) fn local_layer(cx: &mut Context<'_>, w: &LocalLayer, i: usize, over: Over<'_>) -> Result<()> {
+pub fn local_layer(cx: &mut Context<'_>, w: &LocalLayer, i: usize, over: Over<'_>) -> Result<()> {
+    mixer(cx, w, i, over)?;
+    feed_forward(cx, w, over.rows())
+}
+
+/// The first half of a local layer: the mLSTM behind its norm, added to the stream.
+pub fn mixer(cx: &mut Context<'_>, w: &LocalLayer, i: usize, over: Over<'_>) -> Result<()> {
     let bytes = over.rows();
     let ws = cx.workspace;
     let d = cx.config.hidden_size;
@@ -68,13 +78,21 @@ pub(super) fn local_layer(cx: &mut Context<'_>, w: &LocalLayer, i: usize, over: 
             cell(cx, w, &states[i], 0, bytes)?;
         }
         Over::Sequence(states, _) => {
-            mlstm(cx, &states[i], bytes)?;
+            mlstm(cx, &states[i], bytes, bytes)?;
+            head_norm(cx, w, bytes)?;
+        }
+        Over::Batch(states, _, period) => {
+            mlstm(cx, &states[i], bytes, period)?;
             head_norm(cx, w, bytes)?;
         }
     }
-    cx.linear(&w.out, Rows::new(&ws.mixed, d, 0), x, bytes, true)?;
+    cx.linear(&w.out, Rows::new(&ws.mixed, d, 0), x, bytes, true)
+}
 
-    let norm = Norm { scale: &w.pre_feedforward_norm, eps };
+/// The second half: the feed-forward behind its norm, added to the stream.
+pub fn feed_forward(cx: &mut Context<'_>, w: &LocalLayer, bytes: usize) -> Result<()> {
+    let ws = cx.workspace;
+    let norm = Norm { scale: &w.pre_feedforward_norm, eps: cx.config.rms_norm_eps };
     cx.mlp(&w.mlp, Some(norm), &ws.x, &ws.x, bytes, true)
 }
 
@@ -106,49 +124,115 @@ fn cell(cx: &mut Context<'_>, w: &LocalLayer, state: &LayerState, row: usize, by
     cx.recorder.dispatch(KernelId::MlstmCell, WeightFormat::F32, &params, &slices, [heads, 1, 1])
 }
 
+/// Sizes of a layer's cell and where its parts lie in a row of the projections, in floats.
+#[derive(Debug, Clone, Copy)]
+#[allow(missing_docs)] // the names are those of the kernels' parameters
+pub struct CellShape {
+    pub rows: u32,
+    pub heads: u32,
+    pub dk: u32,
+    pub dv: u32,
+    pub stride: u32,
+    pub q_offset: u32,
+    pub k_offset: u32,
+    pub v_offset: u32,
+    pub o_offset: u32,
+    pub i_offset: u32,
+    pub f_offset: u32,
+    pub scale: f32,
+    pub cap: f32,
+    pub eps: f32,
+    pub chunk: u32,
+    pub period: u32,
+}
+
+impl CellShape {
+    /// For so many rows, in sequences of `period` each.
+    pub fn new(cx: &Context<'_>, rows: usize, period: usize) -> Self {
+        let d = cx.config.hidden_size;
+        let (heads, dk, dv) = (cx.config.num_local_heads, cx.config.mlstm_key_dim(), cx.config.mlstm_value_dim());
+        let [q_offset, k_offset, v_offset, o_offset, i_offset, f_offset] =
+            [0, d / 2, d, 2 * d, 3 * d, 3 * d + heads].map(|n| n as u32);
+        let [rows, heads, dk_u, dv, period] = [rows, heads, dk, dv, period].map(|n| n as u32);
+        Self {
+            rows,
+            heads,
+            dk: dk_u,
+            dv,
+            stride: cx.workspace.local_width as u32,
+            q_offset,
+            k_offset,
+            v_offset,
+            o_offset,
+            i_offset,
+            f_offset,
+            scale: 1.0 / (dk as f32).sqrt(),
+            cap: GATE_CAP,
+            eps: HEAD_NORM_EPS,
+            chunk: MLSTM_CHUNK,
+            period,
+        }
+    }
+
+    /// Elements of a head's state.
+    pub fn size(&self) -> u32 {
+        self.dk * (self.dv + 1)
+    }
+
+    /// Sequences that the rows are of.
+    pub fn sequences(&self) -> u32 {
+        self.rows.div_ceil(self.period.max(1))
+    }
+
+    /// Workgroups of 64 lanes for so many lanes.
+    pub fn groups(lanes: u32) -> usize {
+        lanes.div_ceil(WORKGROUP) as usize
+    }
+}
+
 /// From q, k, v and gates to the cell's sums: recurrently for few rows, else chunkwise.
-fn mlstm(cx: &mut Context<'_>, state: &LayerState, bytes: usize) -> Result<()> {
+fn mlstm(cx: &mut Context<'_>, state: &LayerState, bytes: usize, period: usize) -> Result<()> {
     let ws = cx.workspace;
     let plain = WeightFormat::F32;
-    let d = cx.config.hidden_size;
-    let (heads, dk, dv) = (cx.config.num_local_heads, cx.config.mlstm_key_dim(), cx.config.mlstm_value_dim());
-    let [rows, heads_u, dk_u, dv_u] = [bytes, heads, dk, dv].map(|n| n as u32);
-    let stride = ws.local_width as u32;
-    let [q_offset, k_offset, v_offset, i_offset, f_offset] = [0, d / 2, d, 3 * d, 3 * d + heads].map(|n| n as u32);
-    let scale = 1.0 / (dk as f32).sqrt();
-    let chunk = MLSTM_CHUNK;
-
-    let gates = MlstmGates { rows, heads: heads_u, stride, i_offset, f_offset, chunk, cap: GATE_CAP };
+    let shape = CellShape::new(cx, bytes, period);
+    let CellShape { rows, heads, dk, dv, stride, q_offset, k_offset, v_offset, scale, .. } = shape;
+    let CellShape { i_offset, f_offset, chunk, cap, period, .. } = shape;
+    let gates = MlstmGates { rows, heads, stride, i_offset, f_offset, chunk, cap, period };
     let slices = [&ws.projections, &state.m, &ws.gates];
-    let groups = |n: usize| n.div_ceil(WORKGROUP as usize);
-    cx.recorder.dispatch(KernelId::MlstmGates, plain, &gates, &slices, [groups(heads), 1, 1])?;
+    let grid = [CellShape::groups(heads), shape.sequences() as usize, 1];
+    cx.recorder.dispatch(KernelId::MlstmGates, plain, &gates, &slices, grid)?;
 
-    if bytes <= cx.recorder.gpu().capabilities.recurrent_rows {
-        let params =
-            MlstmStep { rows, heads: heads_u, dk: dk_u, dv: dv_u, stride, q_offset, k_offset, v_offset, scale };
+    if !ws.keep && bytes <= cx.recorder.gpu().capabilities.recurrent_rows {
+        let params = MlstmStep { rows, heads, dk, dv, stride, q_offset, k_offset, v_offset, scale };
         let slices = [&ws.projections, &ws.gates, &state.c, &ws.cell];
-        return cx.recorder.dispatch(KernelId::MlstmStep, plain, &params, &slices, [groups(dv + 1), heads, 1]);
+        let grid = [CellShape::groups(dv + 1), heads as usize, 1];
+        return cx.recorder.dispatch(KernelId::MlstmStep, plain, &params, &slices, grid);
     }
-    let chunks = bytes.div_ceil(chunk as usize);
-    let params = MlstmChunkState { rows, heads: heads_u, dk: dk_u, dv: dv_u, stride, k_offset, v_offset, chunk };
-    let slices = [&ws.projections, &ws.gates, &ws.states];
-    let grid = [groups(dk.div_ceil(4) * (dv + 1)), heads, chunks];
-    cx.recorder.dispatch(KernelId::MlstmChunkState, plain, &params, &slices, grid)?;
-
-    let size = dk * (dv + 1);
-    let params = MlstmChunkScan { rows, heads: heads_u, size: size as u32, chunk };
-    let slices = [&ws.gates, &state.c, &ws.states];
-    cx.recorder.dispatch(KernelId::MlstmChunkScan, plain, &params, &slices, [groups(size), heads, 1])?;
-
-    let params =
-        MlstmChunkOut { rows, heads: heads_u, dk: dk_u, dv: dv_u, stride, q_offset, k_offset, v_offset, scale };
+    chunk_states(cx, state, shape)?;
+    let params = MlstmChunkOut { rows, heads, dk, dv, stride, q_offset, k_offset, v_offset, scale };
     let slices = [&ws.projections, &ws.gates, &ws.states, &ws.cell];
-    let grid = cx.recorder.gpu().capabilities.tiles.chunk_out_grid(bytes, heads, dv);
+    let grid = cx.recorder.gpu().capabilities.tiles.chunk_out_grid(bytes, heads as usize, dv as usize);
     cx.recorder.dispatch(KernelId::MlstmChunkOut, plain, &params, &slices, grid)
 }
 
+/// The states at the starts of chunks in the workspace's `states`, from q, k, v and gates; `state` is carried on.
+pub fn chunk_states(cx: &mut Context<'_>, state: &LayerState, shape: CellShape) -> Result<()> {
+    let ws = cx.workspace;
+    let plain = WeightFormat::F32;
+    let CellShape { rows, heads, dk, dv, stride, k_offset, v_offset, chunk, period, .. } = shape;
+    let params = MlstmChunkState { rows, heads, dk, dv, stride, k_offset, v_offset, chunk };
+    let slices = [&ws.projections, &ws.gates, &ws.states];
+    let grid = [CellShape::groups(dk.div_ceil(4) * (dv + 1)), heads as usize, rows.div_ceil(chunk) as usize];
+    cx.recorder.dispatch(KernelId::MlstmChunkState, plain, &params, &slices, grid)?;
+
+    let params = MlstmChunkScan { rows, heads, size: shape.size(), chunk, period };
+    let slices = [&ws.gates, &state.c, &ws.states];
+    let grid = [CellShape::groups(shape.size()), heads as usize, shape.sequences() as usize];
+    cx.recorder.dispatch(KernelId::MlstmChunkScan, plain, &params, &slices, grid)
+}
+
 /// From the cell's sums to what goes into the output projection.
-fn head_norm(cx: &mut Context<'_>, w: &LocalLayer, bytes: usize) -> Result<()> {
+pub fn head_norm(cx: &mut Context<'_>, w: &LocalLayer, bytes: usize) -> Result<()> {
     let ws = cx.workspace;
     let heads = cx.config.num_local_heads;
     let params = MlstmNorm {

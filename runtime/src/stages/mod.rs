@@ -14,7 +14,7 @@ pub(crate) mod encoder;
 pub(crate) mod global;
 pub(crate) mod head;
 pub(crate) mod kernels;
-mod local_layer;
+pub(crate) mod local_layer;
 mod ops;
 pub(crate) mod patches;
 

@@ -11,42 +11,50 @@ use crate::weights::{Matrix, Mlp};
 use crate::workspace::Workspace;
 
 /// What every stage works with.
-pub(crate) struct Context<'a> {
-    pub(crate) recorder: &'a mut Recorder,
-    pub(crate) config: &'a Config,
-    pub(crate) workspace: &'a Workspace,
+pub struct Context<'a> {
+    /// Where dispatches go.
+    pub recorder: &'a mut Recorder,
+    /// The model's shape.
+    pub config: &'a Config,
+    /// Where activations are.
+    pub workspace: &'a Workspace,
 }
 
 /// Rows in device memory: where the first one begins and how far it is to the next, in floats.
 #[derive(Clone, Copy)]
-pub(crate) struct Rows<'a> {
-    pub(crate) slice: &'a Slice,
-    pub(crate) offset: usize,
-    pub(crate) stride: usize,
+pub struct Rows<'a> {
+    /// The memory.
+    pub slice: &'a Slice,
+    /// Of row 0, in floats.
+    pub offset: usize,
+    /// From row to row, in floats.
+    pub stride: usize,
 }
 
 impl<'a> Rows<'a> {
     /// Rows of `stride` floats from row `first` on.
-    pub(crate) fn new(slice: &'a Slice, stride: usize, first: usize) -> Self {
+    pub fn new(slice: &'a Slice, stride: usize, first: usize) -> Self {
         Self { slice, offset: first * stride, stride }
     }
 }
 
 /// An RMS norm in front of a product: its weight `[k]`, and its epsilon.
 #[derive(Clone, Copy)]
-pub(crate) struct Norm<'a> {
-    pub(crate) scale: &'a Slice,
-    pub(crate) eps: f32,
+pub struct Norm<'a> {
+    /// `[k]`
+    pub scale: &'a Slice,
+    /// Added to the mean square.
+    pub eps: f32,
 }
 
 impl Context<'_> {
     /// `y = x Wᵀ + b`, or added to y where `add`.
-    pub(crate) fn linear(&mut self, w: &Matrix, x: Rows<'_>, y: Rows<'_>, rows: usize, add: bool) -> Result<()> {
+    pub fn linear(&mut self, w: &Matrix, x: Rows<'_>, y: Rows<'_>, rows: usize, add: bool) -> Result<()> {
         if self.few(rows) { self.matvec(w, None, false, x, y, rows, add) } else { self.matmul(w, x, y, rows, add) }
     }
 
     /// `y = rms(x; norm) Wᵀ + b`, or added to y where `add`. Overwrites the workspace's `u`.
-    pub(crate) fn norm_linear(
+    pub fn norm_linear(
         &mut self,
         norm: Norm<'_>,
         w: &Matrix,
@@ -70,7 +78,7 @@ impl Context<'_> {
 
     /// Whether a product of this many rows is computed row by row.
     fn few(&self, rows: usize) -> bool {
-        rows <= self.recorder.gpu().capabilities.few_rows
+        !self.workspace.keep && rows <= self.recorder.gpu().capabilities.few_rows
     }
 
     /// Whether the norm in front of a product is part of it.
@@ -139,7 +147,7 @@ impl Context<'_> {
 
     /// `y = rms(x; scale, eps)` over each of the `groups` parts of a row, or added to y where `add`.
     #[allow(clippy::too_many_arguments)] // a kernel's arguments, all of them needed
-    pub(crate) fn norm(
+    pub fn norm(
         &mut self,
         scale: &Slice,
         eps: f32,
@@ -166,7 +174,7 @@ impl Context<'_> {
     }
 
     /// `y[t] = table[index[t]]`, or added to y where `add`; `y_row` is the row of y that `index[0]` writes to.
-    pub(crate) fn gather(
+    pub fn gather(
         &mut self,
         table: &Matrix,
         index: &Slice,
@@ -184,7 +192,7 @@ impl Context<'_> {
     }
 
     /// As [`Self::gather`], from rows of activations.
-    pub(crate) fn gather_rows(
+    pub fn gather_rows(
         &mut self,
         from: &Slice,
         index: &Slice,
@@ -223,7 +231,7 @@ impl Context<'_> {
     }
 
     /// `y = down(silu(gate(x)) * up(x))`, or added to y where `add`, and x behind `norm` if there is one. All rows are `[rows, D]`.
-    pub(crate) fn mlp(
+    pub fn mlp(
         &mut self,
         w: &Mlp,
         norm: Option<Norm<'_>>,

@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::weights::Weights;
 
 /// From the rows of `h` that the workspace's `ends` lists to the first `patches` rows of `patches`.
-pub(crate) fn pool(cx: &mut Context<'_>, weights: &Weights, patches: usize) -> Result<()> {
+pub fn pool(cx: &mut Context<'_>, weights: &Weights, patches: usize) -> Result<()> {
     let ws = cx.workspace;
     let d = cx.config.hidden_size;
     cx.gather_rows(&ws.h, &ws.ends, &ws.branch, 0, patches, false)?;
@@ -13,7 +13,7 @@ pub(crate) fn pool(cx: &mut Context<'_>, weights: &Weights, patches: usize) -> R
 }
 
 /// As [`pool`], for the one byte in row 1 of `h`.
-pub(crate) fn pool_one(cx: &mut Context<'_>, weights: &Weights) -> Result<()> {
+pub fn pool_one(cx: &mut Context<'_>, weights: &Weights) -> Result<()> {
     let ws = cx.workspace;
     let d = cx.config.hidden_size;
     cx.linear(&weights.pool_projection, Rows::new(&ws.h, d, 1), Rows::new(&ws.patches, d, 0), 1, false)

@@ -1,0 +1,25 @@
+//! What the training module builds on: device memory, recorded commands, weights as kernels take them, and the stages of the forward
+//! pass. Only for crates of this workspace: it changes without notice.
+
+use std::sync::Arc;
+
+pub use crate::checkpoint::output;
+pub use crate::gpu::{Form, Gpu, Recorder, Slice};
+pub use crate::kv::KvCache;
+pub use crate::stages::global::{attention_half, feed_forward_half, global};
+pub use crate::stages::local_layer::{CellShape, chunk_states, feed_forward, head_norm, local_layer, mixer};
+pub use crate::stages::boundary::{boundary, ends_patch, log_probability};
+pub use crate::stages::depool::{depool, normalise};
+pub use crate::stages::embed::embed;
+pub use crate::stages::head::head;
+pub use crate::stages::local_layer::Over;
+pub use crate::stages::patches::pool;
+pub use crate::stages::{Context, Norm, Rows};
+pub use crate::state::LayerState;
+pub use crate::weights::{GlobalLayer, LocalLayer, Matrix, Mlp, Piece, Weights};
+pub use crate::workspace::Workspace;
+
+/// The device of an engine.
+pub fn gpu(engine: &crate::Engine) -> &Arc<Gpu> {
+    &engine.gpu
+}
