@@ -61,7 +61,7 @@ params! {
         begin: u32, end: u32, scale: f32,
     }
     /// `mlstm_gates.wgsl`
-    MlstmGates { rows: u32, heads: u32, stride: u32, i_offset: u32, f_offset: u32, chunk: u32, cap: f32, }
+    MlstmGates { rows: u32, heads: u32, stride: u32, i_offset: u32, f_offset: u32, chunk: u32, cap: f32, period: u32, }
     /// `mlstm_cell.wgsl`
     MlstmCell {
         rows: u32, heads: u32, dk: u32, dv: u32, stride: u32, q_offset: u32, k_offset: u32, v_offset: u32, i_offset: u32,
@@ -76,7 +76,7 @@ params! {
         rows: u32, heads: u32, dk: u32, dv: u32, stride: u32, k_offset: u32, v_offset: u32, chunk: u32,
     }
     /// `mlstm_chunk_scan.wgsl`
-    MlstmChunkScan { rows: u32, heads: u32, size: u32, chunk: u32, }
+    MlstmChunkScan { rows: u32, heads: u32, size: u32, chunk: u32, period: u32, }
     /// `mlstm_chunk_out.wgsl`
     MlstmChunkOut {
         rows: u32, heads: u32, dk: u32, dv: u32, stride: u32, q_offset: u32, k_offset: u32, v_offset: u32, scale: f32,

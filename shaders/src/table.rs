@@ -185,7 +185,7 @@ kernels! {
     /// Gates of the mLSTM and their stabiliser.
     MlstmGates "mlstm_gates" { math;
         Read "x" "[rows, ...]",
-        ReadWrite "m" "[heads]",
+        ReadWrite "m" "[sequences, heads]",
         ReadWrite "gates" "[rows, heads, 4]",
     }
     /// A whole mLSTM cell for few rows: gates, recurrent step, norm and output gate.
@@ -212,7 +212,7 @@ kernels! {
     /// Chunkwise mLSTM: the state at the start of each chunk.
     MlstmChunkScan "mlstm_chunk_scan" { ;
         Read "gates" "[rows, heads, 4]",
-        ReadWrite "c" "[heads, dk, dv + 1]",
+        ReadWrite "c" "[sequences, heads, dk, dv + 1]",
         ReadWrite "states" "[chunks, heads, dk, dv + 1]",
     }
     /// Chunkwise mLSTM: the output of every row.

@@ -118,7 +118,7 @@ fn mlstm(cx: &mut Context<'_>, state: &LayerState, bytes: usize) -> Result<()> {
     let scale = 1.0 / (dk as f32).sqrt();
     let chunk = MLSTM_CHUNK;
 
-    let gates = MlstmGates { rows, heads: heads_u, stride, i_offset, f_offset, chunk, cap: GATE_CAP };
+    let gates = MlstmGates { rows, heads: heads_u, stride, i_offset, f_offset, chunk, cap: GATE_CAP, period: rows };
     let slices = [&ws.projections, &state.m, &ws.gates];
     let groups = |n: usize| n.div_ceil(WORKGROUP as usize);
     cx.recorder.dispatch(KernelId::MlstmGates, plain, &gates, &slices, [groups(heads), 1, 1])?;
@@ -136,7 +136,7 @@ fn mlstm(cx: &mut Context<'_>, state: &LayerState, bytes: usize) -> Result<()> {
     cx.recorder.dispatch(KernelId::MlstmChunkState, plain, &params, &slices, grid)?;
 
     let size = dk * (dv + 1);
-    let params = MlstmChunkScan { rows, heads: heads_u, size: size as u32, chunk };
+    let params = MlstmChunkScan { rows, heads: heads_u, size: size as u32, chunk, period: rows };
     let slices = [&ws.gates, &state.c, &ws.states];
     cx.recorder.dispatch(KernelId::MlstmChunkScan, plain, &params, &slices, [groups(size), heads, 1])?;
 

@@ -27,6 +27,8 @@ struct Gates {
     /// Before the input gates, between them and the forget gates, behind those.
     gaps: [usize; 3],
     chunk: usize,
+    /// Chunks of a sequence; 0: there is one, and it ends with the rows.
+    sequence: usize,
     cap: f32,
     size: f32,
     m: f32,
@@ -34,36 +36,46 @@ struct Gates {
 }
 
 pub fn gates() {
-    let base = Gates { rows: 5, heads: 2, gaps: [1, 2, 3], chunk: CHUNK, cap: 15.0, size: 8.0, m: 3.0, seed: 1 };
+    let base =
+        Gates { rows: 5, heads: 2, gaps: [1, 2, 3], chunk: CHUNK, sequence: 0, cap: 15.0, size: 8.0, m: 3.0, seed: 1 };
     let rows = edges(129).map(|rows| Gates { rows, ..base.clone() });
     let heads = edges(129).map(|heads| Gates { heads, rows: 3, ..base.clone() });
     let chunks = edges(65).map(|chunk| Gates { chunk, rows: 66, ..base.clone() });
+    let sequences = [(1, 64), (1, 65), (2, 129), (2, 300), (3, 64)].map(|(sequence, rows)| Gates {
+        sequence,
+        rows,
+        heads: 3,
+        ..base.clone()
+    });
     let sizes = [0.1, 4.0, 30.0, 100.0].map(|size| Gates { size, rows: 40, ..base.clone() });
     let open = [0.1, 4.0, 30.0, 100.0].map(|size| Gates { size, cap: 0.0, rows: 40, ..base.clone() });
     let drawn = (
         (size(140), size(20), [0..5usize, 0..5, 0..5]),
-        select(vec![CHUNK, 3, 16]),
+        (select(vec![CHUNK, 3, 16]), 0..4usize),
         select(vec![15.0f32, 15.0, 30.0, 0.0]),
         select(vec![0.5f32, 3.0, 15.0, 40.0]),
         select(vec![0.0f32, 1.0, 20.0]),
         any::<u64>(),
     )
-        .prop_map(|((rows, heads, gaps), chunk, cap, size, m, seed)| Gates {
+        .prop_map(|((rows, heads, gaps), (chunk, sequence), cap, size, m, seed)| Gates {
             rows,
             heads,
             gaps,
             chunk,
+            sequence,
             cap,
             size,
             m,
             seed,
         });
-    let edges = rows.chain(heads).chain(chunks).chain(sizes).chain(open);
+    let edges = rows.chain(heads).chain(chunks).chain(sequences).chain(sizes).chain(open);
     hold(KernelId::MlstmGates, edges.collect::<Vec<_>>(), drawn, gates_case);
 }
 
 fn gates_case(worst: &Worst, case: &Gates) -> TestCaseResult {
-    let &Gates { rows, heads, gaps, chunk, cap, size, m, seed } = case;
+    let &Gates { rows, heads, gaps, chunk, sequence, cap, size, m, seed } = case;
+    let period = if sequence == 0 { rows } else { sequence * chunk };
+    let sequences = rows.div_ceil(period);
     let mut noise = Noise::new(seed);
     let f_offset = gaps[0] + heads + gaps[1];
     let stride = f_offset + heads + gaps[2];
@@ -75,11 +87,12 @@ fn gates_case(worst: &Worst, case: &Gates) -> TestCaseResult {
         f_offset: f_offset as u32,
         chunk: chunk as u32,
         cap,
+        period: period as u32,
     };
     let mut x = noise.rows(Rows { rows, width: heads, offset: gaps[0], stride }, size);
     noise.fill(&mut x, Rows { rows, width: heads, offset: f_offset, stride }, size);
-    let mut m_before = Rows::dense(1, heads).output();
-    noise.fill(&mut m_before, Rows::dense(1, heads), m);
+    let mut m_before = Rows::dense(sequences, heads).output();
+    noise.fill(&mut m_before, Rows::dense(sequences, heads), m);
     let gates = Rows::dense(rows, 4 * heads).output();
     let (mut m_twin, mut twin) = (m_before.clone(), gates.clone());
     cpu::mlstm_gates(&p, &x, &mut m_twin, &mut twin);
@@ -91,7 +104,7 @@ fn gates_case(worst: &Worst, case: &Gates) -> TestCaseResult {
     let g = (0..rows * heads).map(|at| f64::from(twin[4 * at + 3].abs())).fold(0.0, f64::max);
     for form in forms(KernelId::MlstmGates) {
         let bindings = [bytes(&x), bytes(&m_before), bytes(&gates)];
-        let found = run(form, KernelId::MlstmGates, &p, &bindings, [groups(heads), 1, 1])?;
+        let found = run(form, KernelId::MlstmGates, &p, &bindings, [groups(heads), sequences, 1])?;
         worst.compare("m", &found[1], &m_twin, |_| state_error(rows))?;
         worst.compare("gates", &found[2], &twin, |i| {
             let row = i / (4 * heads);
@@ -118,12 +131,15 @@ struct Cell {
     gaps: [usize; 4],
     /// Rows of a chunk, where a kernel leaves that open.
     chunk: usize,
+    /// Chunks of a sequence, where a kernel knows of several; 0: there is one, and it ends with the rows.
+    sequence: usize,
     /// A row forgets up to exp(-decay).
     decay: f32,
     seed: u64,
 }
 
-const CELL: Cell = Cell { rows: 5, heads: 2, dk: 6, dv: 5, gaps: [1, 2, 3, 4], chunk: CHUNK, decay: 0.5, seed: 2 };
+const CELL: Cell =
+    Cell { rows: 5, heads: 2, dk: 6, dv: 5, gaps: [1, 2, 3, 4], chunk: CHUNK, sequence: 0, decay: 0.5, seed: 2 };
 
 impl Cell {
     /// Every edge in one size, the others small.
@@ -140,13 +156,31 @@ impl Cell {
     fn drawn(max_rows: usize) -> impl Strategy<Value = Self> {
         let sizes = (size(max_rows), size(4), size(72), size(72));
         let decays = select(vec![0.01f32, 0.5, 8.0]);
-        (sizes, [0..5usize, 0..5, 0..5, 0..5], select(vec![CHUNK, CHUNK, 5, 16]), decays, any::<u64>()).prop_map(
-            |((rows, heads, dk, dv), gaps, chunk, decay, seed)| Self { rows, heads, dk, dv, gaps, chunk, decay, seed },
-        )
+        (sizes, [0..5usize, 0..5, 0..5, 0..5], (select(vec![CHUNK, CHUNK, 5, 16]), 0..4usize), decays, any::<u64>())
+            .prop_map(|((rows, heads, dk, dv), gaps, (chunk, sequence), decay, seed)| Self {
+                rows,
+                heads,
+                dk,
+                dv,
+                gaps,
+                chunk,
+                sequence,
+                decay,
+                seed,
+            })
     }
 
     fn chunks(&self) -> usize {
         self.rows.div_ceil(self.chunk)
+    }
+
+    /// Rows of a sequence.
+    fn period(&self) -> usize {
+        if self.sequence == 0 { self.rows } else { self.sequence * self.chunk }
+    }
+
+    fn sequences(&self) -> usize {
+        self.rows.div_ceil(self.period())
     }
 
     /// Offsets of q, k and v.
@@ -287,6 +321,7 @@ fn chunk_state_case(worst: &Worst, case: &Cell) -> TestCaseResult {
 pub fn chunk_scan() {
     let mut edges = Cell::edges(129);
     edges.extend([1, 7, 16].map(|chunk| Cell { chunk, rows: 33, ..CELL }));
+    edges.extend([(1, 64), (1, 65), (2, 300), (3, 64)].map(|(sequence, rows)| Cell { sequence, rows, ..CELL }));
     hold(KernelId::MlstmChunkScan, edges, Cell::drawn(300), chunk_scan_case);
 }
 
@@ -294,14 +329,20 @@ fn chunk_scan_case(worst: &Worst, case: &Cell) -> TestCaseResult {
     let &Cell { rows, heads, dk, dv, chunk, seed, .. } = case;
     let mut noise = Noise::new(seed);
     let size = dk * (dv + 1);
-    let p = MlstmChunkScan { rows: rows as u32, heads: heads as u32, size: size as u32, chunk: chunk as u32 };
+    let p = MlstmChunkScan {
+        rows: rows as u32,
+        heads: heads as u32,
+        size: size as u32,
+        chunk: chunk as u32,
+        period: case.period() as u32,
+    };
     let mut gates = case.gates(&mut noise, [false, false, false, true]);
     // Only the last row of each chunk is read.
     for t in (0..rows - 1).filter(|t| (t + 1) % chunk != 0) {
         gates[4 * t * heads..4 * (t + 1) * heads].fill(UNREAD);
     }
-    let mut c = case.states(1).output();
-    noise.fill(&mut c, case.states(1), 1.0);
+    let mut c = case.states(case.sequences()).output();
+    noise.fill(&mut c, case.states(case.sequences()), 1.0);
     let mut states = case.states(case.chunks()).output();
     noise.fill(&mut states, case.states(case.chunks()), 1.0);
     let (mut c_twin, mut twin) = (c.clone(), states.clone());
@@ -310,7 +351,7 @@ fn chunk_scan_case(worst: &Worst, case: &Cell) -> TestCaseResult {
     cpu::mlstm_chunk_scan(&p, &gates, &mut c_sums, &mut sums);
     for form in forms(KernelId::MlstmChunkScan) {
         let bindings = [bytes(&gates), bytes(&c), bytes(&states)];
-        let found = run(form, KernelId::MlstmChunkScan, &p, &bindings, [groups(size), heads, 1])?;
+        let found = run(form, KernelId::MlstmChunkScan, &p, &bindings, [groups(size), heads, case.sequences()])?;
         // A weight, a product and a sum for each chunk that a state comes through.
         let roundings = case.chunks() as f64 * (case.exp_roundings() + 1.0);
         worst.compare("c", &found[1], &c_twin, |i| roundings * EPS * f64::from(c_sums[i]) + VANISHING)?;
@@ -535,7 +576,7 @@ fn whole_case(worst: &Worst, case: &Whole) -> TestCaseResult {
 fn spreads(p: &MlstmCell, x: &[f32], c: &[f32], m: &[f32]) -> Vec<f64> {
     let &MlstmCell { rows, heads, dk, dv, stride, q_offset, k_offset, v_offset, i_offset, f_offset, .. } = p;
     let mut gates = vec![0.0; (4 * rows * heads) as usize];
-    let block = MlstmGates { rows, heads, stride, i_offset, f_offset, chunk: rows, cap: p.cap };
+    let block = MlstmGates { rows, heads, stride, i_offset, f_offset, chunk: rows, cap: p.cap, period: rows };
     cpu::mlstm_gates(&block, x, &mut m.to_vec(), &mut gates);
     let columns = dv as usize + 1;
     let mut y = vec![0.0; (rows * heads) as usize * columns];
