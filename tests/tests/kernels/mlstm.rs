@@ -11,12 +11,12 @@ use proptest::test_runner::TestCaseResult;
 
 use crate::harness::{EPS, Noise, Rows, UNREAD, Worst, bytes, edges, forms, hold, largest, magnitudes, run, size};
 
-const CHUNK: usize = MLSTM_CHUNK as usize;
+pub const CHUNK: usize = MLSTM_CHUNK as usize;
 const MAX_DK: usize = MLSTM_MAX_DK as usize;
 /// Added to bounds: what weights that vanish, below exp(-50), may add up to.
-const VANISHING: f64 = 1e-18;
+pub const VANISHING: f64 = 1e-18;
 
-fn groups(lanes: usize) -> usize {
+pub fn groups(lanes: usize) -> usize {
     lanes.div_ceil(WORKGROUP as usize)
 }
 
@@ -122,28 +122,28 @@ fn gates_case(worst: &Worst, case: &Gates) -> TestCaseResult {
 
 /// Rows of q, k and v with their gates.
 #[derive(Debug, Clone)]
-struct Cell {
-    rows: usize,
-    heads: usize,
-    dk: usize,
-    dv: usize,
+pub struct Cell {
+    pub rows: usize,
+    pub heads: usize,
+    pub dk: usize,
+    pub dv: usize,
     /// Before q, k and v and behind v.
-    gaps: [usize; 4],
+    pub gaps: [usize; 4],
     /// Rows of a chunk, where a kernel leaves that open.
-    chunk: usize,
+    pub chunk: usize,
     /// Chunks of a sequence, where a kernel knows of several; 0: there is one, and it ends with the rows.
-    sequence: usize,
+    pub sequence: usize,
     /// A row forgets up to exp(-decay).
-    decay: f32,
-    seed: u64,
+    pub decay: f32,
+    pub seed: u64,
 }
 
-const CELL: Cell =
+pub const CELL: Cell =
     Cell { rows: 5, heads: 2, dk: 6, dv: 5, gaps: [1, 2, 3, 4], chunk: CHUNK, sequence: 0, decay: 0.5, seed: 2 };
 
 impl Cell {
     /// Every edge in one size, the others small.
-    fn edges(max_rows: usize) -> Vec<Self> {
+    pub fn edges(max_rows: usize) -> Vec<Self> {
         let rows = edges(max_rows).map(|rows| Self { rows, ..CELL });
         let heads = edges(17).map(|heads| Self { heads, ..CELL });
         let dk = edges(MAX_DK).map(|dk| Self { dk, rows: 3, ..CELL });
@@ -153,7 +153,7 @@ impl Cell {
         rows.chain(heads).chain(dk).chain(dv).chain(decays).collect()
     }
 
-    fn drawn(max_rows: usize) -> impl Strategy<Value = Self> {
+    pub fn drawn(max_rows: usize) -> impl Strategy<Value = Self> {
         let sizes = (size(max_rows), size(4), size(72), size(72));
         let decays = select(vec![0.01f32, 0.5, 8.0]);
         (sizes, [0..5usize, 0..5, 0..5, 0..5], (select(vec![CHUNK, CHUNK, 5, 16]), 0..4usize), decays, any::<u64>())
@@ -170,33 +170,33 @@ impl Cell {
             })
     }
 
-    fn chunks(&self) -> usize {
+    pub fn chunks(&self) -> usize {
         self.rows.div_ceil(self.chunk)
     }
 
     /// Rows of a sequence.
-    fn period(&self) -> usize {
+    pub fn period(&self) -> usize {
         if self.sequence == 0 { self.rows } else { self.sequence * self.chunk }
     }
 
-    fn sequences(&self) -> usize {
+    pub fn sequences(&self) -> usize {
         self.rows.div_ceil(self.period())
     }
 
     /// Offsets of q, k and v.
-    fn offsets(&self) -> [usize; 3] {
+    pub fn offsets(&self) -> [usize; 3] {
         let width = self.heads * self.dk;
         let q = self.gaps[0];
         let k = q + width + self.gaps[1];
         [q, k, k + width + self.gaps[2]]
     }
 
-    fn stride(&self) -> usize {
+    pub fn stride(&self) -> usize {
         self.offsets()[2] + self.heads * self.dv + self.gaps[3]
     }
 
     /// `[rows, ...]` of q if wanted, k and v.
-    fn x(&self, noise: &mut Noise, with_q: bool) -> Vec<f32> {
+    pub fn x(&self, noise: &mut Noise, with_q: bool) -> Vec<f32> {
         let part = |offset: usize, width: usize| Rows { rows: self.rows, width, offset, stride: self.stride() };
         let [q, k, v] = self.offsets();
         let mut x = part(0, 0).array(UNREAD);
@@ -209,7 +209,7 @@ impl Cell {
     }
 
     /// `[rows, heads, 4]` of gates, of which only those in `read` aren't padding.
-    fn gates(&self, noise: &mut Noise, read: [bool; 4]) -> Vec<f32> {
+    pub fn gates(&self, noise: &mut Noise, read: [bool; 4]) -> Vec<f32> {
         let mut gates = Rows::dense(self.rows, 4 * self.heads).array(UNREAD);
         for t in 0..self.rows {
             for head in 0..self.heads {
@@ -226,17 +226,17 @@ impl Cell {
     }
 
     /// `[times, heads, dk, dv + 1]`
-    fn states(&self, times: usize) -> Rows {
+    pub fn states(&self, times: usize) -> Rows {
         Rows::dense(times, self.heads * self.dk * (self.dv + 1))
     }
 
-    fn y(&self) -> Rows {
+    pub fn y(&self) -> Rows {
         Rows::dense(self.rows, self.heads * (self.dv + 1))
     }
 
     /// Roundings that a weight exp(g) makes: a device's exp may be off by 3 + 2 |x| units, and the difference of two g by
     /// half a unit of |x|.
-    fn exp_roundings(&self) -> f64 {
+    pub fn exp_roundings(&self) -> f64 {
         let reach = f64::from(self.decay) * self.rows.min(self.chunk) as f64;
         4.0 + 3.0 * reach.min(50.0)
     }
@@ -400,37 +400,53 @@ fn chunk_out_case(worst: &Worst, case: &Cell) -> TestCaseResult {
 }
 
 #[derive(Debug, Clone)]
-struct HeadNorm {
-    rows: usize,
-    heads: usize,
-    dv: usize,
+pub struct HeadNorm {
+    pub rows: usize,
+    pub heads: usize,
+    pub dv: usize,
     /// Before the output gates and behind them.
-    gaps: [usize; 2],
-    eps: f32,
+    pub gaps: [usize; 2],
+    pub eps: f32,
     /// Largest m either way.
-    m: f32,
-    seed: u64,
+    pub m: f32,
+    pub seed: u64,
 }
 
 pub fn norm() {
-    let base = HeadNorm { rows: 3, heads: 2, dv: 6, gaps: [1, 2], eps: 1e-6, m: 2.0, seed: 6 };
-    let all = edges(129).flat_map(|size| {
-        [
-            HeadNorm { rows: size, ..base.clone() },
-            HeadNorm { heads: size, ..base.clone() },
-            HeadNorm { dv: size, ..base.clone() },
-        ]
-    });
-    let widest = [255, 256, 257].map(|dv| HeadNorm { dv, ..base.clone() });
-    let ranges = [0.0, 10.0, 20.0].map(|m| HeadNorm { m, ..base.clone() });
-    let drawn = (
-        (size(20), size(8), size(140), [0..5usize, 0..5]),
-        select(vec![1e-6f32, 1e-6, 0.1]),
-        select(vec![0.5f32, 3.0, 20.0]),
-        any::<u64>(),
-    )
-        .prop_map(|((rows, heads, dv, gaps), eps, m, seed)| HeadNorm { rows, heads, dv, gaps, eps, m, seed });
-    hold(KernelId::MlstmNorm, all.chain(widest).chain(ranges).collect::<Vec<_>>(), drawn, norm_case);
+    let (edges, drawn) = HeadNorm::cases();
+    hold(KernelId::MlstmNorm, edges, drawn, norm_case);
+}
+
+impl HeadNorm {
+    /// Edges, and what to draw.
+    pub fn cases() -> (Vec<Self>, impl Strategy<Value = Self>) {
+        let base = HeadNorm { rows: 3, heads: 2, dv: 6, gaps: [1, 2], eps: 1e-6, m: 2.0, seed: 6 };
+        let all = edges(129).flat_map(|size| {
+            [
+                HeadNorm { rows: size, ..base.clone() },
+                HeadNorm { heads: size, ..base.clone() },
+                HeadNorm { dv: size, ..base.clone() },
+            ]
+        });
+        let widest = [255, 256, 257].map(|dv| HeadNorm { dv, ..base.clone() });
+        let ranges = [0.0, 10.0, 20.0].map(|m| HeadNorm { m, ..base.clone() });
+        let drawn = (
+            (size(20), size(8), size(140), [0..5usize, 0..5]),
+            select(vec![1e-6f32, 1e-6, 0.1]),
+            select(vec![0.5f32, 3.0, 20.0]),
+            any::<u64>(),
+        )
+            .prop_map(|((rows, heads, dv, gaps), eps, m, seed)| HeadNorm {
+                rows,
+                heads,
+                dv,
+                gaps,
+                eps,
+                m,
+                seed,
+            });
+        (all.chain(widest).chain(ranges).collect(), drawn)
+    }
 }
 
 fn norm_case(worst: &Worst, case: &HeadNorm) -> TestCaseResult {
