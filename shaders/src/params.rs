@@ -61,7 +61,7 @@ params! {
         begin: u32, end: u32, scale: f32,
     }
     /// `mlstm_gates.wgsl`
-    MlstmGates { rows: u32, heads: u32, stride: u32, i_offset: u32, f_offset: u32, chunk: u32, cap: f32, }
+    MlstmGates { rows: u32, heads: u32, stride: u32, i_offset: u32, f_offset: u32, chunk: u32, cap: f32, period: u32, }
     /// `mlstm_cell.wgsl`
     MlstmCell {
         rows: u32, heads: u32, dk: u32, dv: u32, stride: u32, q_offset: u32, k_offset: u32, v_offset: u32, i_offset: u32,
@@ -76,7 +76,7 @@ params! {
         rows: u32, heads: u32, dk: u32, dv: u32, stride: u32, k_offset: u32, v_offset: u32, chunk: u32,
     }
     /// `mlstm_chunk_scan.wgsl`
-    MlstmChunkScan { rows: u32, heads: u32, size: u32, chunk: u32, }
+    MlstmChunkScan { rows: u32, heads: u32, size: u32, chunk: u32, period: u32, }
     /// `mlstm_chunk_out.wgsl`
     MlstmChunkOut {
         rows: u32, heads: u32, dk: u32, dv: u32, stride: u32, q_offset: u32, k_offset: u32, v_offset: u32, scale: f32,
@@ -92,4 +92,24 @@ params! {
     Boundary { rows: u32, dim4: u32, }
     /// `copy.wgsl`
     Copy { count4: u32, }
+    /// `mlstm_norm_grad.wgsl`
+    MlstmNormGrad { rows: u32, heads: u32, dv: u32, x_stride: u32, o_offset: u32, eps: f32, }
+    /// `mlstm_chunk_state_grad.wgsl`
+    MlstmChunkStateGrad {
+        rows: u32, heads: u32, dk: u32, dv: u32, stride: u32, q_offset: u32, chunk: u32, scale: f32,
+    }
+    /// `mlstm_chunk_scan_grad.wgsl`
+    MlstmChunkScanGrad { rows: u32, heads: u32, size: u32, chunk: u32, period: u32, }
+    /// `mlstm_chunk_scores.wgsl`
+    MlstmChunkScores {
+        rows: u32, heads: u32, dk: u32, dv: u32, stride: u32, q_offset: u32, k_offset: u32, v_offset: u32, scale: f32,
+    }
+    /// `mlstm_chunk_out_grad.wgsl`
+    MlstmChunkOutGrad {
+        rows: u32, heads: u32, dk: u32, dv: u32, stride: u32, q_offset: u32, k_offset: u32, v_offset: u32, scale: f32,
+    }
+    /// `mlstm_gate_dots.wgsl`
+    MlstmGateDots { rows: u32, heads: u32, dk: u32, stride: u32, q_offset: u32, k_offset: u32, }
+    /// `mlstm_gates_grad.wgsl`
+    MlstmGatesGrad { rows: u32, heads: u32, stride: u32, i_offset: u32, f_offset: u32, cap: f32, period: u32, }
 }

@@ -185,7 +185,7 @@ kernels! {
     /// Gates of the mLSTM and their stabiliser.
     MlstmGates "mlstm_gates" { math;
         Read "x" "[rows, ...]",
-        ReadWrite "m" "[heads]",
+        ReadWrite "m" "[sequences, heads]",
         ReadWrite "gates" "[rows, heads, 4]",
     }
     /// A whole mLSTM cell for few rows: gates, recurrent step, norm and output gate.
@@ -212,7 +212,7 @@ kernels! {
     /// Chunkwise mLSTM: the state at the start of each chunk.
     MlstmChunkScan "mlstm_chunk_scan" { ;
         Read "gates" "[rows, heads, 4]",
-        ReadWrite "c" "[heads, dk, dv + 1]",
+        ReadWrite "c" "[sequences, heads, dk, dv + 1]",
         ReadWrite "states" "[chunks, heads, dk, dv + 1]",
     }
     /// Chunkwise mLSTM: the output of every row.
@@ -250,6 +250,60 @@ kernels! {
     Copy "copy" { ;
         Read "x" "[count]",
         ReadWrite "y" "[count]",
+    }
+    /// Backwards through the mLSTM's normaliser, head norm and output gate.
+    MlstmNormGrad "mlstm_norm_grad" { ;
+        Read "y" "[rows, heads, dv + 1]",
+        Read "gates" "[rows, heads, 4]",
+        Read "x" "[rows, ...]",
+        Read "scale" "[heads, dv]",
+        Read "dout" "[rows, heads, dv]",
+        ReadWrite "dy" "[rows, heads, dv + 1]",
+        ReadWrite "dx" "[rows, ...]",
+        ReadWrite "dscale" "[rows, heads, dv]",
+    }
+    /// Backwards through the chunkwise mLSTM: what each chunk asks of the state at its start.
+    MlstmChunkStateGrad "mlstm_chunk_state_grad" { ;
+        Read "x" "[rows, ...]",
+        Read "gates" "[rows, heads, 4]",
+        Read "dy" "[rows, heads, dv + 1]",
+        ReadWrite "dstates" "[chunks, heads, dk, dv + 1]",
+    }
+    /// Backwards through the chunkwise mLSTM: the gradient of the state at the end of each chunk.
+    MlstmChunkScanGrad "mlstm_chunk_scan_grad" { ;
+        Read "gates" "[rows, heads, 4]",
+        ReadWrite "dstates" "[chunks, heads, dk, dv + 1]",
+    }
+    /// Backwards through the chunkwise mLSTM: what ties rows of a chunk to each other.
+    MlstmChunkScores "mlstm_chunk_scores" { ;
+        Read "x" "[rows, ...]",
+        Read "gates" "[rows, heads, 4]",
+        Read "dy" "[rows, heads, dv + 1]",
+        ReadWrite "a" "[rows, heads, 64]",
+        ReadWrite "b" "[rows, heads, 64]",
+    }
+    /// Backwards through the chunkwise mLSTM: the gradients of q, k and v.
+    MlstmChunkOutGrad "mlstm_chunk_out_grad" { ;
+        Read "x" "[rows, ...]",
+        Read "gates" "[rows, heads, 4]",
+        Read "states" "[chunks, heads, dk, dv + 1]",
+        Read "dstates" "[chunks, heads, dk, dv + 1]",
+        Read "dy" "[rows, heads, dv + 1]",
+        Read "a" "[rows, heads, 64]",
+        Read "b" "[rows, heads, 64]",
+        ReadWrite "dx" "[rows, ...]",
+    }
+    /// What the gradients of the mLSTM's gates come from.
+    MlstmGateDots "mlstm_gate_dots" { ;
+        Read "x" "[rows, ...]",
+        Read "dx" "[rows, ...]",
+        ReadWrite "dots" "[rows, heads, 2]",
+    }
+    /// The gradients of the mLSTM's gates.
+    MlstmGatesGrad "mlstm_gates_grad" { math;
+        Read "x" "[rows, ...]",
+        Read "dots" "[rows, heads, 2]",
+        ReadWrite "dx" "[rows, ...]",
     }
 }
 
@@ -384,3 +438,15 @@ pub const LONE_TEAMS: u32 = 4;
 pub const WORKGROUP: u32 = 64;
 /// Lanes of a workgroup, and of the one subgroup in it, in the forms for [`Tiles::Subgroup`] and [`Reduce::OneSubgroup`].
 pub const SUBGROUP_LANES: u32 = 8;
+
+/// The grid of `mlstm_chunk_scores`: four rows by four sources a lane.
+pub const fn mlstm_chunk_scores_grid(rows: usize, heads: usize) -> [usize; 3] {
+    let quads = (MLSTM_CHUNK / 4) as usize;
+    [(quads * quads).div_ceil(WORKGROUP as usize), heads, rows.div_ceil(MLSTM_CHUNK as usize)]
+}
+
+/// The grid of `mlstm_chunk_out_grad`: four rows by four columns of q, k or v a lane.
+pub const fn mlstm_chunk_out_grad_grid(rows: usize, heads: usize, dk: usize, dv: usize) -> [usize; 3] {
+    let lanes = (2 * dk.div_ceil(4) + dv.div_ceil(4)) * (MLSTM_CHUNK / 4) as usize;
+    [lanes.div_ceil(WORKGROUP as usize), heads, rows.div_ceil(MLSTM_CHUNK as usize)]
+}

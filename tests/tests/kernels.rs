@@ -10,6 +10,8 @@ mod harness;
 mod heads;
 #[path = "kernels/mlstm.rs"]
 mod mlstm;
+#[path = "kernels/mlstm_grad.rs"]
+mod mlstm_grad;
 #[path = "kernels/rows.rs"]
 mod rows;
 #[path = "kernels/sample.rs"]
@@ -98,4 +100,39 @@ fn mlstm_chunk_out() {
 #[test]
 fn mlstm_norm() {
     mlstm::norm();
+}
+
+#[test]
+fn mlstm_norm_grad() {
+    mlstm_grad::norm();
+}
+
+#[test]
+fn mlstm_chunk_state_grad() {
+    mlstm_grad::chunk_state();
+}
+
+#[test]
+fn mlstm_chunk_scan_grad() {
+    mlstm_grad::chunk_scan();
+}
+
+#[test]
+fn mlstm_chunk_scores() {
+    mlstm_grad::chunk_scores();
+}
+
+#[test]
+fn mlstm_chunk_out_grad() {
+    mlstm_grad::chunk_out();
+}
+
+#[test]
+fn mlstm_gate_dots() {
+    mlstm_grad::gate_dots();
+}
+
+#[test]
+fn mlstm_gates_grad() {
+    mlstm_grad::gates();
 }

@@ -120,7 +120,7 @@ impl Cell {
         let groups = |lanes: usize| lanes.div_ceil(WORKGROUP as usize);
 
         // The files hold pre-activations behind the cap.
-        let p = MlstmGates { rows, heads, stride, i_offset, f_offset, chunk, cap: 0.0 };
+        let p = MlstmGates { rows, heads, stride, i_offset, f_offset, chunk, cap: 0.0, period: rows };
         let gates = vec![f32::NAN; count * heads_wide * 4];
         let [_, new_m, gates] = take(run(KernelId::MlstmGates, &p, &[x, m, &gates], [groups(heads_wide), 1, 1]));
         *m = new_m;
@@ -141,7 +141,7 @@ impl Cell {
                 let grid = [groups(self.dk.div_ceil(4) * columns), heads_wide, chunks];
                 let [_, _, states] = take(run(KernelId::MlstmChunkState, &p, &[x, &gates, &states], grid));
 
-                let p = MlstmChunkScan { rows, heads, size: size as u32, chunk };
+                let p = MlstmChunkScan { rows, heads, size: size as u32, chunk, period: rows };
                 let grid = [groups(size), heads_wide, 1];
                 let [_, new_c, states] = take(run(KernelId::MlstmChunkScan, &p, &[&gates, c, &states], grid));
                 *c = new_c;
@@ -294,6 +294,7 @@ fn soft_cap() {
         f_offset: heads as u32,
         chunk: MLSTM_CHUNK,
         cap: 15.0,
+        period: 1,
     };
     let gates = vec![f32::NAN; 4 * heads];
     let m = vec![-1e6; heads];

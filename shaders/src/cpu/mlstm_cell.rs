@@ -8,7 +8,7 @@ use crate::params;
 pub fn mlstm_cell(p: &params::MlstmCell, x: &[f32], c: &mut [f32], m: &mut [f32], norm: &[f32], out: &mut [f32]) {
     let &params::MlstmCell { rows, heads, dk, dv, stride, q_offset, k_offset, v_offset, i_offset, f_offset, .. } = p;
     let mut gates = vec![0.0; (4 * rows * heads) as usize];
-    let block = params::MlstmGates { rows, heads, stride, i_offset, f_offset, chunk: rows, cap: p.cap };
+    let block = params::MlstmGates { rows, heads, stride, i_offset, f_offset, chunk: rows, cap: p.cap, period: rows };
     mlstm_gates(&block, x, m, &mut gates);
     let mut y = vec![0.0; (rows * heads * (dv + 1)) as usize];
     let block = params::MlstmStep { rows, heads, dk, dv, stride, q_offset, k_offset, v_offset, scale: p.scale };

@@ -70,7 +70,7 @@ mod tests {
             let mut gates = vec![0.0; (rows * heads * 4) as usize];
             let mut y = vec![0.0; (rows * heads * (dv + 1)) as usize];
             mlstm_gates(
-                &params::MlstmGates { rows, heads, stride, i_offset, f_offset, chunk, cap: 15.0 },
+                &params::MlstmGates { rows, heads, stride, i_offset, f_offset, chunk, cap: 15.0, period: rows },
                 x,
                 m,
                 &mut gates,
@@ -79,7 +79,12 @@ mod tests {
                 let mut states = vec![0.0; (rows.div_ceil(chunk) * heads * size) as usize];
                 let state = params::MlstmChunkState { rows, heads, dk, dv, stride, k_offset, v_offset, chunk };
                 mlstm_chunk_state(&state, x, &gates, &mut states);
-                mlstm_chunk_scan(&params::MlstmChunkScan { rows, heads, size, chunk }, &gates, c, &mut states);
+                mlstm_chunk_scan(
+                    &params::MlstmChunkScan { rows, heads, size, chunk, period: rows },
+                    &gates,
+                    c,
+                    &mut states,
+                );
                 let out = params::MlstmChunkOut { rows, heads, dk, dv, stride, q_offset, k_offset, v_offset, scale };
                 mlstm_chunk_out(&out, x, &gates, &states, &mut y);
             } else {

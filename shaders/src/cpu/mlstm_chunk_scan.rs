@@ -2,23 +2,26 @@ use super::{gate, sizes};
 use crate::params;
 
 /// Chunkwise mLSTM, second of three (SPEC 4): replaces what each chunk adds by the state at its start, and c by the state
-/// behind the last chunk: `C' = exp(g_end) C + added`.
+/// behind the last chunk: `C' = exp(g_end) C + added`. Sequences of `period` rows lie one behind the other, each with a state of
+/// its own.
 ///
-/// Shapes: gates `[rows, heads, 4]`, c `[heads, size]`, states `[chunks, heads, size]`, `size = dk (dv + 1)`.
+/// Shapes: gates `[rows, heads, 4]`, c `[sequences, heads, size]`, states `[chunks, heads, size]`, `size = dk (dv + 1)`.
 pub fn mlstm_chunk_scan(p: &params::MlstmChunkScan, gates: &[f32], c: &mut [f32], states: &mut [f32]) {
-    let [rows, heads, size, chunk] = sizes([p.rows, p.heads, p.size, p.chunk]);
-    for head in 0..heads {
-        for element in 0..size {
-            let mut state = f64::from(c[head * size + element]);
-            for begin in (0..rows).step_by(chunk) {
-                let end = (begin + chunk).min(rows);
+    let [rows, heads, size, chunk, period] = sizes([p.rows, p.heads, p.size, p.chunk, p.period]);
+    for (sequence, first) in (0..rows).step_by(period).enumerate() {
+        let behind = (first + period).min(rows);
+        for (head, element) in (0..heads).flat_map(|head| (0..size).map(move |element| (head, element))) {
+            let own = (sequence * heads + head) * size + element;
+            let mut state = f64::from(c[own]);
+            for begin in (first..behind).step_by(chunk) {
+                let end = (begin + chunk).min(behind);
                 let at = (begin / chunk * heads + head) * size + element;
                 let added = f64::from(states[at]);
                 states[at] = state as f32;
                 let [_, _, _, g_end] = gate(gates, (end - 1) * heads + head);
                 state = g_end.exp() * state + added;
             }
-            c[head * size + element] = state as f32;
+            c[own] = state as f32;
         }
     }
 }
@@ -29,7 +32,7 @@ mod tests {
 
     #[test]
     fn two_chunks_of_two_heads() {
-        let p = params::MlstmChunkScan { rows: 3, heads: 2, size: 1, chunk: 2 };
+        let p = params::MlstmChunkScan { rows: 3, heads: 2, size: 1, chunk: 2, period: 3 };
         let ln2 = 2f32.ln();
         // g of both heads in rows 0, 1 and 2; a chunk's last row counts
         let g = [[-9.0, -9.0], [-ln2, 0.0], [0.0, -ln2]];
@@ -40,5 +43,12 @@ mod tests {
         // head 0: 8, then 4 + 1, then 5 + 3; head 1: 6, then 6 + 2, then 4 + 4
         crate::cpu::noise::assert_close(&states, &[8.0, 6.0, 5.0, 8.0], 1e-6);
         crate::cpu::noise::assert_close(&c, &[8.0, 8.0], 1e-6);
+
+        // the same chunks as two sequences, the second one from states of its own
+        let mut c = [8.0, 6.0, 2.0, 10.0];
+        let mut states = [1.0, 2.0, 3.0, 4.0];
+        mlstm_chunk_scan(&params::MlstmChunkScan { period: 2, ..p }, &gates, &mut c, &mut states);
+        crate::cpu::noise::assert_close(&states, &[8.0, 6.0, 2.0, 10.0], 1e-6);
+        crate::cpu::noise::assert_close(&c, &[5.0, 8.0, 5.0, 9.0], 1e-6);
     }
 }

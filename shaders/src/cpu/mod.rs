@@ -14,10 +14,17 @@ mod matmul;
 mod matvec;
 mod mlstm_cell;
 mod mlstm_chunk_out;
+mod mlstm_chunk_out_grad;
 mod mlstm_chunk_scan;
+mod mlstm_chunk_scan_grad;
+mod mlstm_chunk_scores;
 mod mlstm_chunk_state;
+mod mlstm_chunk_state_grad;
+mod mlstm_gate_dots;
 mod mlstm_gates;
+mod mlstm_gates_grad;
 mod mlstm_norm;
+mod mlstm_norm_grad;
 mod mlstm_step;
 mod rms_norm;
 mod rope;
@@ -32,10 +39,17 @@ pub use matmul::matmul;
 pub use matvec::matvec;
 pub use mlstm_cell::mlstm_cell;
 pub use mlstm_chunk_out::mlstm_chunk_out;
+pub use mlstm_chunk_out_grad::mlstm_chunk_out_grad;
 pub use mlstm_chunk_scan::mlstm_chunk_scan;
+pub use mlstm_chunk_scan_grad::mlstm_chunk_scan_grad;
+pub use mlstm_chunk_scores::mlstm_chunk_scores;
 pub use mlstm_chunk_state::mlstm_chunk_state;
+pub use mlstm_chunk_state_grad::mlstm_chunk_state_grad;
+pub use mlstm_gate_dots::mlstm_gate_dots;
 pub use mlstm_gates::mlstm_gates;
+pub use mlstm_gates_grad::mlstm_gates_grad;
 pub use mlstm_norm::mlstm_norm;
+pub use mlstm_norm_grad::mlstm_norm_grad;
 pub use mlstm_step::mlstm_step;
 pub use rms_norm::rms_norm;
 pub use rope::rope;
@@ -99,6 +113,27 @@ mod noise {
             (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
         };
         (0..count).map(|_| size * next()).collect()
+    }
+
+    /// The same values in f64.
+    pub fn wide(values: &[f32]) -> Vec<f64> {
+        values.iter().map(|&value| f64::from(value)).collect()
+    }
+
+    /// The derivative of `f` by value `i` of `x`, from f on either side.
+    pub fn central_differences(f: impl Fn(&[f64]) -> f64, x: &[f64], i: usize) -> f64 {
+        let step = 1e-5 * x[i].abs().max(1.0);
+        let at = |moved: f64| {
+            let mut x = x.to_vec();
+            x[i] += moved;
+            f(&x)
+        };
+        (at(step) - at(-step)) / (2.0 * step)
+    }
+
+    /// Its derivative by every value.
+    pub fn gradient(f: impl Fn(&[f64]) -> f64, x: &[f64]) -> Vec<f32> {
+        (0..x.len()).map(|i| central_differences(&f, x, i) as f32).collect()
     }
 
     /// Holds two slices against each other, relative to the largest expected value.

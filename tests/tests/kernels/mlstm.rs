@@ -11,12 +11,12 @@ use proptest::test_runner::TestCaseResult;
 
 use crate::harness::{EPS, Noise, Rows, UNREAD, Worst, bytes, edges, forms, hold, largest, magnitudes, run, size};
 
-const CHUNK: usize = MLSTM_CHUNK as usize;
+pub const CHUNK: usize = MLSTM_CHUNK as usize;
 const MAX_DK: usize = MLSTM_MAX_DK as usize;
 /// Added to bounds: what weights that vanish, below exp(-50), may add up to.
-const VANISHING: f64 = 1e-18;
+pub const VANISHING: f64 = 1e-18;
 
-fn groups(lanes: usize) -> usize {
+pub fn groups(lanes: usize) -> usize {
     lanes.div_ceil(WORKGROUP as usize)
 }
 
@@ -27,6 +27,8 @@ struct Gates {
     /// Before the input gates, between them and the forget gates, behind those.
     gaps: [usize; 3],
     chunk: usize,
+    /// Chunks of a sequence; 0: there is one, and it ends with the rows.
+    sequence: usize,
     cap: f32,
     size: f32,
     m: f32,
@@ -34,36 +36,46 @@ struct Gates {
 }
 
 pub fn gates() {
-    let base = Gates { rows: 5, heads: 2, gaps: [1, 2, 3], chunk: CHUNK, cap: 15.0, size: 8.0, m: 3.0, seed: 1 };
+    let base =
+        Gates { rows: 5, heads: 2, gaps: [1, 2, 3], chunk: CHUNK, sequence: 0, cap: 15.0, size: 8.0, m: 3.0, seed: 1 };
     let rows = edges(129).map(|rows| Gates { rows, ..base.clone() });
     let heads = edges(129).map(|heads| Gates { heads, rows: 3, ..base.clone() });
     let chunks = edges(65).map(|chunk| Gates { chunk, rows: 66, ..base.clone() });
+    let sequences = [(1, 64), (1, 65), (2, 129), (2, 300), (3, 64)].map(|(sequence, rows)| Gates {
+        sequence,
+        rows,
+        heads: 3,
+        ..base.clone()
+    });
     let sizes = [0.1, 4.0, 30.0, 100.0].map(|size| Gates { size, rows: 40, ..base.clone() });
     let open = [0.1, 4.0, 30.0, 100.0].map(|size| Gates { size, cap: 0.0, rows: 40, ..base.clone() });
     let drawn = (
         (size(140), size(20), [0..5usize, 0..5, 0..5]),
-        select(vec![CHUNK, 3, 16]),
+        (select(vec![CHUNK, 3, 16]), 0..4usize),
         select(vec![15.0f32, 15.0, 30.0, 0.0]),
         select(vec![0.5f32, 3.0, 15.0, 40.0]),
         select(vec![0.0f32, 1.0, 20.0]),
         any::<u64>(),
     )
-        .prop_map(|((rows, heads, gaps), chunk, cap, size, m, seed)| Gates {
+        .prop_map(|((rows, heads, gaps), (chunk, sequence), cap, size, m, seed)| Gates {
             rows,
             heads,
             gaps,
             chunk,
+            sequence,
             cap,
             size,
             m,
             seed,
         });
-    let edges = rows.chain(heads).chain(chunks).chain(sizes).chain(open);
+    let edges = rows.chain(heads).chain(chunks).chain(sequences).chain(sizes).chain(open);
     hold(KernelId::MlstmGates, edges.collect::<Vec<_>>(), drawn, gates_case);
 }
 
 fn gates_case(worst: &Worst, case: &Gates) -> TestCaseResult {
-    let &Gates { rows, heads, gaps, chunk, cap, size, m, seed } = case;
+    let &Gates { rows, heads, gaps, chunk, sequence, cap, size, m, seed } = case;
+    let period = if sequence == 0 { rows } else { sequence * chunk };
+    let sequences = rows.div_ceil(period);
     let mut noise = Noise::new(seed);
     let f_offset = gaps[0] + heads + gaps[1];
     let stride = f_offset + heads + gaps[2];
@@ -75,11 +87,12 @@ fn gates_case(worst: &Worst, case: &Gates) -> TestCaseResult {
         f_offset: f_offset as u32,
         chunk: chunk as u32,
         cap,
+        period: period as u32,
     };
     let mut x = noise.rows(Rows { rows, width: heads, offset: gaps[0], stride }, size);
     noise.fill(&mut x, Rows { rows, width: heads, offset: f_offset, stride }, size);
-    let mut m_before = Rows::dense(1, heads).output();
-    noise.fill(&mut m_before, Rows::dense(1, heads), m);
+    let mut m_before = Rows::dense(sequences, heads).output();
+    noise.fill(&mut m_before, Rows::dense(sequences, heads), m);
     let gates = Rows::dense(rows, 4 * heads).output();
     let (mut m_twin, mut twin) = (m_before.clone(), gates.clone());
     cpu::mlstm_gates(&p, &x, &mut m_twin, &mut twin);
@@ -91,7 +104,7 @@ fn gates_case(worst: &Worst, case: &Gates) -> TestCaseResult {
     let g = (0..rows * heads).map(|at| f64::from(twin[4 * at + 3].abs())).fold(0.0, f64::max);
     for form in forms(KernelId::MlstmGates) {
         let bindings = [bytes(&x), bytes(&m_before), bytes(&gates)];
-        let found = run(form, KernelId::MlstmGates, &p, &bindings, [groups(heads), 1, 1])?;
+        let found = run(form, KernelId::MlstmGates, &p, &bindings, [groups(heads), sequences, 1])?;
         worst.compare("m", &found[1], &m_twin, |_| state_error(rows))?;
         worst.compare("gates", &found[2], &twin, |i| {
             let row = i / (4 * heads);
@@ -109,25 +122,28 @@ fn gates_case(worst: &Worst, case: &Gates) -> TestCaseResult {
 
 /// Rows of q, k and v with their gates.
 #[derive(Debug, Clone)]
-struct Cell {
-    rows: usize,
-    heads: usize,
-    dk: usize,
-    dv: usize,
+pub struct Cell {
+    pub rows: usize,
+    pub heads: usize,
+    pub dk: usize,
+    pub dv: usize,
     /// Before q, k and v and behind v.
-    gaps: [usize; 4],
+    pub gaps: [usize; 4],
     /// Rows of a chunk, where a kernel leaves that open.
-    chunk: usize,
+    pub chunk: usize,
+    /// Chunks of a sequence, where a kernel knows of several; 0: there is one, and it ends with the rows.
+    pub sequence: usize,
     /// A row forgets up to exp(-decay).
-    decay: f32,
-    seed: u64,
+    pub decay: f32,
+    pub seed: u64,
 }
 
-const CELL: Cell = Cell { rows: 5, heads: 2, dk: 6, dv: 5, gaps: [1, 2, 3, 4], chunk: CHUNK, decay: 0.5, seed: 2 };
+pub const CELL: Cell =
+    Cell { rows: 5, heads: 2, dk: 6, dv: 5, gaps: [1, 2, 3, 4], chunk: CHUNK, sequence: 0, decay: 0.5, seed: 2 };
 
 impl Cell {
     /// Every edge in one size, the others small.
-    fn edges(max_rows: usize) -> Vec<Self> {
+    pub fn edges(max_rows: usize) -> Vec<Self> {
         let rows = edges(max_rows).map(|rows| Self { rows, ..CELL });
         let heads = edges(17).map(|heads| Self { heads, ..CELL });
         let dk = edges(MAX_DK).map(|dk| Self { dk, rows: 3, ..CELL });
@@ -137,32 +153,50 @@ impl Cell {
         rows.chain(heads).chain(dk).chain(dv).chain(decays).collect()
     }
 
-    fn drawn(max_rows: usize) -> impl Strategy<Value = Self> {
+    pub fn drawn(max_rows: usize) -> impl Strategy<Value = Self> {
         let sizes = (size(max_rows), size(4), size(72), size(72));
         let decays = select(vec![0.01f32, 0.5, 8.0]);
-        (sizes, [0..5usize, 0..5, 0..5, 0..5], select(vec![CHUNK, CHUNK, 5, 16]), decays, any::<u64>()).prop_map(
-            |((rows, heads, dk, dv), gaps, chunk, decay, seed)| Self { rows, heads, dk, dv, gaps, chunk, decay, seed },
-        )
+        (sizes, [0..5usize, 0..5, 0..5, 0..5], (select(vec![CHUNK, CHUNK, 5, 16]), 0..4usize), decays, any::<u64>())
+            .prop_map(|((rows, heads, dk, dv), gaps, (chunk, sequence), decay, seed)| Self {
+                rows,
+                heads,
+                dk,
+                dv,
+                gaps,
+                chunk,
+                sequence,
+                decay,
+                seed,
+            })
     }
 
-    fn chunks(&self) -> usize {
+    pub fn chunks(&self) -> usize {
         self.rows.div_ceil(self.chunk)
     }
 
+    /// Rows of a sequence.
+    pub fn period(&self) -> usize {
+        if self.sequence == 0 { self.rows } else { self.sequence * self.chunk }
+    }
+
+    pub fn sequences(&self) -> usize {
+        self.rows.div_ceil(self.period())
+    }
+
     /// Offsets of q, k and v.
-    fn offsets(&self) -> [usize; 3] {
+    pub fn offsets(&self) -> [usize; 3] {
         let width = self.heads * self.dk;
         let q = self.gaps[0];
         let k = q + width + self.gaps[1];
         [q, k, k + width + self.gaps[2]]
     }
 
-    fn stride(&self) -> usize {
+    pub fn stride(&self) -> usize {
         self.offsets()[2] + self.heads * self.dv + self.gaps[3]
     }
 
     /// `[rows, ...]` of q if wanted, k and v.
-    fn x(&self, noise: &mut Noise, with_q: bool) -> Vec<f32> {
+    pub fn x(&self, noise: &mut Noise, with_q: bool) -> Vec<f32> {
         let part = |offset: usize, width: usize| Rows { rows: self.rows, width, offset, stride: self.stride() };
         let [q, k, v] = self.offsets();
         let mut x = part(0, 0).array(UNREAD);
@@ -175,7 +209,7 @@ impl Cell {
     }
 
     /// `[rows, heads, 4]` of gates, of which only those in `read` aren't padding.
-    fn gates(&self, noise: &mut Noise, read: [bool; 4]) -> Vec<f32> {
+    pub fn gates(&self, noise: &mut Noise, read: [bool; 4]) -> Vec<f32> {
         let mut gates = Rows::dense(self.rows, 4 * self.heads).array(UNREAD);
         for t in 0..self.rows {
             for head in 0..self.heads {
@@ -192,17 +226,17 @@ impl Cell {
     }
 
     /// `[times, heads, dk, dv + 1]`
-    fn states(&self, times: usize) -> Rows {
+    pub fn states(&self, times: usize) -> Rows {
         Rows::dense(times, self.heads * self.dk * (self.dv + 1))
     }
 
-    fn y(&self) -> Rows {
+    pub fn y(&self) -> Rows {
         Rows::dense(self.rows, self.heads * (self.dv + 1))
     }
 
     /// Roundings that a weight exp(g) makes: a device's exp may be off by 3 + 2 |x| units, and the difference of two g by
     /// half a unit of |x|.
-    fn exp_roundings(&self) -> f64 {
+    pub fn exp_roundings(&self) -> f64 {
         let reach = f64::from(self.decay) * self.rows.min(self.chunk) as f64;
         4.0 + 3.0 * reach.min(50.0)
     }
@@ -287,6 +321,7 @@ fn chunk_state_case(worst: &Worst, case: &Cell) -> TestCaseResult {
 pub fn chunk_scan() {
     let mut edges = Cell::edges(129);
     edges.extend([1, 7, 16].map(|chunk| Cell { chunk, rows: 33, ..CELL }));
+    edges.extend([(1, 64), (1, 65), (2, 300), (3, 64)].map(|(sequence, rows)| Cell { sequence, rows, ..CELL }));
     hold(KernelId::MlstmChunkScan, edges, Cell::drawn(300), chunk_scan_case);
 }
 
@@ -294,14 +329,20 @@ fn chunk_scan_case(worst: &Worst, case: &Cell) -> TestCaseResult {
     let &Cell { rows, heads, dk, dv, chunk, seed, .. } = case;
     let mut noise = Noise::new(seed);
     let size = dk * (dv + 1);
-    let p = MlstmChunkScan { rows: rows as u32, heads: heads as u32, size: size as u32, chunk: chunk as u32 };
+    let p = MlstmChunkScan {
+        rows: rows as u32,
+        heads: heads as u32,
+        size: size as u32,
+        chunk: chunk as u32,
+        period: case.period() as u32,
+    };
     let mut gates = case.gates(&mut noise, [false, false, false, true]);
     // Only the last row of each chunk is read.
     for t in (0..rows - 1).filter(|t| (t + 1) % chunk != 0) {
         gates[4 * t * heads..4 * (t + 1) * heads].fill(UNREAD);
     }
-    let mut c = case.states(1).output();
-    noise.fill(&mut c, case.states(1), 1.0);
+    let mut c = case.states(case.sequences()).output();
+    noise.fill(&mut c, case.states(case.sequences()), 1.0);
     let mut states = case.states(case.chunks()).output();
     noise.fill(&mut states, case.states(case.chunks()), 1.0);
     let (mut c_twin, mut twin) = (c.clone(), states.clone());
@@ -310,7 +351,7 @@ fn chunk_scan_case(worst: &Worst, case: &Cell) -> TestCaseResult {
     cpu::mlstm_chunk_scan(&p, &gates, &mut c_sums, &mut sums);
     for form in forms(KernelId::MlstmChunkScan) {
         let bindings = [bytes(&gates), bytes(&c), bytes(&states)];
-        let found = run(form, KernelId::MlstmChunkScan, &p, &bindings, [groups(size), heads, 1])?;
+        let found = run(form, KernelId::MlstmChunkScan, &p, &bindings, [groups(size), heads, case.sequences()])?;
         // A weight, a product and a sum for each chunk that a state comes through.
         let roundings = case.chunks() as f64 * (case.exp_roundings() + 1.0);
         worst.compare("c", &found[1], &c_twin, |i| roundings * EPS * f64::from(c_sums[i]) + VANISHING)?;
@@ -359,37 +400,53 @@ fn chunk_out_case(worst: &Worst, case: &Cell) -> TestCaseResult {
 }
 
 #[derive(Debug, Clone)]
-struct HeadNorm {
-    rows: usize,
-    heads: usize,
-    dv: usize,
+pub struct HeadNorm {
+    pub rows: usize,
+    pub heads: usize,
+    pub dv: usize,
     /// Before the output gates and behind them.
-    gaps: [usize; 2],
-    eps: f32,
+    pub gaps: [usize; 2],
+    pub eps: f32,
     /// Largest m either way.
-    m: f32,
-    seed: u64,
+    pub m: f32,
+    pub seed: u64,
 }
 
 pub fn norm() {
-    let base = HeadNorm { rows: 3, heads: 2, dv: 6, gaps: [1, 2], eps: 1e-6, m: 2.0, seed: 6 };
-    let all = edges(129).flat_map(|size| {
-        [
-            HeadNorm { rows: size, ..base.clone() },
-            HeadNorm { heads: size, ..base.clone() },
-            HeadNorm { dv: size, ..base.clone() },
-        ]
-    });
-    let widest = [255, 256, 257].map(|dv| HeadNorm { dv, ..base.clone() });
-    let ranges = [0.0, 10.0, 20.0].map(|m| HeadNorm { m, ..base.clone() });
-    let drawn = (
-        (size(20), size(8), size(140), [0..5usize, 0..5]),
-        select(vec![1e-6f32, 1e-6, 0.1]),
-        select(vec![0.5f32, 3.0, 20.0]),
-        any::<u64>(),
-    )
-        .prop_map(|((rows, heads, dv, gaps), eps, m, seed)| HeadNorm { rows, heads, dv, gaps, eps, m, seed });
-    hold(KernelId::MlstmNorm, all.chain(widest).chain(ranges).collect::<Vec<_>>(), drawn, norm_case);
+    let (edges, drawn) = HeadNorm::cases();
+    hold(KernelId::MlstmNorm, edges, drawn, norm_case);
+}
+
+impl HeadNorm {
+    /// Edges, and what to draw.
+    pub fn cases() -> (Vec<Self>, impl Strategy<Value = Self>) {
+        let base = HeadNorm { rows: 3, heads: 2, dv: 6, gaps: [1, 2], eps: 1e-6, m: 2.0, seed: 6 };
+        let all = edges(129).flat_map(|size| {
+            [
+                HeadNorm { rows: size, ..base.clone() },
+                HeadNorm { heads: size, ..base.clone() },
+                HeadNorm { dv: size, ..base.clone() },
+            ]
+        });
+        let widest = [255, 256, 257].map(|dv| HeadNorm { dv, ..base.clone() });
+        let ranges = [0.0, 10.0, 20.0].map(|m| HeadNorm { m, ..base.clone() });
+        let drawn = (
+            (size(20), size(8), size(140), [0..5usize, 0..5]),
+            select(vec![1e-6f32, 1e-6, 0.1]),
+            select(vec![0.5f32, 3.0, 20.0]),
+            any::<u64>(),
+        )
+            .prop_map(|((rows, heads, dv, gaps), eps, m, seed)| HeadNorm {
+                rows,
+                heads,
+                dv,
+                gaps,
+                eps,
+                m,
+                seed,
+            });
+        (all.chain(widest).chain(ranges).collect(), drawn)
+    }
 }
 
 fn norm_case(worst: &Worst, case: &HeadNorm) -> TestCaseResult {
@@ -535,7 +592,7 @@ fn whole_case(worst: &Worst, case: &Whole) -> TestCaseResult {
 fn spreads(p: &MlstmCell, x: &[f32], c: &[f32], m: &[f32]) -> Vec<f64> {
     let &MlstmCell { rows, heads, dk, dv, stride, q_offset, k_offset, v_offset, i_offset, f_offset, .. } = p;
     let mut gates = vec![0.0; (4 * rows * heads) as usize];
-    let block = MlstmGates { rows, heads, stride, i_offset, f_offset, chunk: rows, cap: p.cap };
+    let block = MlstmGates { rows, heads, stride, i_offset, f_offset, chunk: rows, cap: p.cap, period: rows };
     cpu::mlstm_gates(&block, x, &mut m.to_vec(), &mut gates);
     let columns = dv as usize + 1;
     let mut y = vec![0.0; (rows * heads) as usize * columns];
