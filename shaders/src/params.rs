@@ -92,4 +92,20 @@ params! {
     Boundary { rows: u32, dim4: u32, }
     /// `copy.wgsl`
     Copy { count4: u32, }
+    /// `rms_norm_grad.wgsl`
+    RmsNormGrad {
+        rows: u32, groups: u32, dim4: u32, x_offset4: u32, x_stride4: u32, dy_offset4: u32, dy_stride4: u32, dx_offset4: u32,
+        dx_stride4: u32, add: u32, eps: f32,
+    }
+    /// `silu_mul_grad.wgsl`
+    SiluMulGrad { rows: u32, dim4: u32, }
+    /// `boundary_grad.wgsl`
+    BoundaryGrad { rows: u32, dim4: u32, }
+    /// `attention_grad_q.wgsl`
+    AttentionGradQ { count: u32, heads: u32, heads_per_kv: u32, dim4: u32, window: u32, scale: f32, }
 }
+
+/// `rope_grad.wgsl`: the same block as on the way forward.
+pub type RopeGrad = Rope;
+/// `attention_grad_kv.wgsl`: the same block as for the queries.
+pub type AttentionGradKv = AttentionGradQ;
