@@ -220,7 +220,9 @@ fn boundary_case(worst: &Worst, case: &Cosine) -> TestCaseResult {
         for i in 0..dim {
             let [q, k] = [0, 1].map(|which| f64::from(x[parts[which] + i]).abs() / norms[which]);
             let sum = f64::from(dcosine[t]).abs() * (q + k);
-            [0, 1].map(|which| bounds[parts[which] + i] = roundings * EPS * sum / norms[which]);
+            for (at, norm) in parts.into_iter().zip(norms) {
+                bounds[at + i] = roundings * EPS * sum / norm;
+            }
         }
     }
     for form in forms(KernelId::BoundaryGrad) {
