@@ -112,4 +112,20 @@ params! {
     MlstmGateDots { rows: u32, heads: u32, dk: u32, stride: u32, q_offset: u32, k_offset: u32, }
     /// `mlstm_gates_grad.wgsl`
     MlstmGatesGrad { rows: u32, heads: u32, stride: u32, i_offset: u32, f_offset: u32, cap: f32, period: u32, }
+    /// `rms_norm_grad.wgsl`
+    RmsNormGrad {
+        rows: u32, groups: u32, dim4: u32, x_offset4: u32, x_stride4: u32, dy_offset4: u32, dy_stride4: u32, dx_offset4: u32,
+        dx_stride4: u32, add: u32, eps: f32,
+    }
+    /// `silu_mul_grad.wgsl`
+    SiluMulGrad { rows: u32, dim4: u32, }
+    /// `boundary_grad.wgsl`
+    BoundaryGrad { rows: u32, dim4: u32, }
+    /// `attention_grad_q.wgsl`
+    AttentionGradQ { count: u32, heads: u32, heads_per_kv: u32, dim4: u32, window: u32, scale: f32, }
 }
+
+/// `rope_grad.wgsl`: the same block as on the way forward.
+pub type RopeGrad = Rope;
+/// `attention_grad_kv.wgsl`: the same block as for the queries.
+pub type AttentionGradKv = AttentionGradQ;

@@ -81,7 +81,8 @@ macro_rules! kernels {
             one_lane_text: if has(&[$(stringify!($part)),*], "tiles") { one_lane_text($stem) } else { None },
             lone: has(&[$(stringify!($part)),*], "lone"),
             cooperative_text: if has(&[$(stringify!($part)),*], "cooperative") { cooperative_text($stem) } else { None },
-            guard: has(&[$(stringify!($part)),*], "guard") || has(&[$(stringify!($part)),*], "reduce"),
+            guard: has(&[$(stringify!($part)),*], "guard")
+                || has(&[$(stringify!($part)),*], "reduce") && !has(&[$(stringify!($part)),*], "unguarded"),
             bindings: &[$(Binding { name: $name, access: Access::$access, shape: $shape },)*],
             params: <params::$id as Params>::LAYOUT,
         },)*];
@@ -132,7 +133,8 @@ const fn cooperative_text(stem: &str) -> Option<&'static str> {
     if same(stem, "matmul") { Some(include_str!("../wgsl/cooperative/matmul.wgsl")) } else { None }
 }
 
-// After the stem: the shared parts that go in front of a kernel.
+// After the stem: the shared parts that go in front of a kernel. Those in the reduce forms have a guard, unless they are unguarded: it takes
+// a binding, of which an adapter may have no more than 8.
 kernels! {
     /// Rows of a table, picked by index.
     GatherRows "gather_rows" { fours guard;
@@ -304,6 +306,55 @@ kernels! {
         Read "x" "[rows, ...]",
         Read "dots" "[rows, heads, 2]",
         ReadWrite "dx" "[rows, ...]",
+    /// Back through the root-mean-square norm.
+    RmsNormGrad "rms_norm_grad" { reduce;
+        Read "scale" "[dim]",
+        Read "x" "[rows, groups, dim]",
+        Read "dy" "[rows, groups, dim]",
+        ReadWrite "dx" "[rows, groups, dim]",
+        ReadWrite "dscale" "[rows, groups, dim]",
+    }
+    /// Back through the gated product.
+    SiluMulGrad "silu_mul_grad" { ;
+        Read "gate_up" "[rows, dim, 2]",
+        Read "dh" "[rows, dim]",
+        ReadWrite "d_gate_up" "[rows, dim, 2]",
+    }
+    /// Back through the boundary predictor's cosine.
+    BoundaryGrad "boundary_grad" { reduce;
+        Read "x" "[rows + 1, 2, dim]",
+        Read "dcosine" "[rows]",
+        ReadWrite "dx" "[rows + 1, 2, dim]",
+    }
+    /// Back through norm and rotary positions of queries and keys.
+    RopeGrad "rope_grad" { reduce unguarded;
+        Read "qkv" "[rows, ...]",
+        Read "q_scale" "[q_group, 2 half_dim]",
+        Read "k_scale" "[k_group, 2 half_dim]",
+        Read "cos_sin" "[rows, half_dim]",
+        Read "dq" "[rows, heads, 2 half_dim]",
+        Read "dkv" "[segment rows, 2, kv_heads, 2 half_dim]",
+        ReadWrite "dqkv" "[rows, ...]",
+        ReadWrite "dscale" "[rows, heads + kv_heads, 2 half_dim]",
+    }
+    /// Back through attention within sequences, to the queries.
+    AttentionGradQ "attention_grad_q" { ;
+        Read "q" "[rows, heads, dim]",
+        Read "kv" "[rows, 2, kv_heads, dim]",
+        Read "running" "[rows, heads, 2]",
+        Read "o" "[rows, heads, dim]",
+        Read "d_o" "[rows, heads, dim]",
+        ReadWrite "delta" "[rows, heads]",
+        ReadWrite "dq" "[rows, heads, dim]",
+    }
+    /// Back through attention within sequences, to keys and values.
+    AttentionGradKv "attention_grad_kv" { ;
+        Read "q" "[rows, heads, dim]",
+        Read "kv" "[rows, 2, kv_heads, dim]",
+        Read "running" "[rows, heads, 2]",
+        Read "d_o" "[rows, heads, dim]",
+        Read "delta" "[rows, heads]",
+        ReadWrite "dkv" "[rows, 2, kv_heads, dim]",
     }
 }
 
@@ -449,4 +500,21 @@ pub const fn mlstm_chunk_scores_grid(rows: usize, heads: usize) -> [usize; 3] {
 pub const fn mlstm_chunk_out_grad_grid(rows: usize, heads: usize, dk: usize, dv: usize) -> [usize; 3] {
     let lanes = (2 * dk.div_ceil(4) + dv.div_ceil(4)) * (MLSTM_CHUNK / 4) as usize;
     [lanes.div_ceil(WORKGROUP as usize), heads, rows.div_ceil(MLSTM_CHUNK as usize)]
+/// Rows of a head that one lane of `attention_grad_q` (queries) and of `attention_grad_kv` (keys) takes.
+pub const ATTENTION_GRAD_ROWS: usize = 4;
+
+/// The grid of `attention_grad_q` for sequences of `count` rows.
+pub const fn attention_grad_q_grid(count: usize, heads: usize, sequences: usize) -> [usize; 3] {
+    [(count.div_ceil(ATTENTION_GRAD_ROWS) * heads).div_ceil(WORKGROUP as usize), 1, sequences]
+}
+
+/// The grid of `attention_grad_kv` for sequences of `count` rows.
+pub const fn attention_grad_kv_grid(count: usize, kv_heads: usize, sequences: usize) -> [usize; 3] {
+    attention_grad_q_grid(count, kv_heads, sequences)
+}
+
+/// Turns of loops that a lane of `attention_grad_q` or of `attention_grad_kv` takes at most. Mesa's driver for CPUs ends the loops of a lane,
+/// without a word, once they come to 65535 turns together: there this has to stay below.
+pub const fn attention_grad_turns(count: usize, heads_per_kv: usize, dim4: usize) -> usize {
+    dim4 + heads_per_kv * (1 + count.div_ceil(ATTENTION_GRAD_ROWS) * (1 + 2 * dim4))
 }

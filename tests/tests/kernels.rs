@@ -17,6 +17,11 @@ mod rows;
 #[path = "kernels/sample.rs"]
 mod sample;
 
+#[path = "kernels/attention_grad.rs"]
+mod attention_grad;
+#[path = "kernels/rows_grad.rs"]
+mod rows_grad;
+
 #[test]
 fn gather_rows() {
     rows::gather_rows();
@@ -135,4 +140,31 @@ fn mlstm_gate_dots() {
 #[test]
 fn mlstm_gates_grad() {
     mlstm_grad::gates();
+fn rms_norm_grad() {
+    rows_grad::rms_norm();
+}
+
+#[test]
+fn silu_mul_grad() {
+    rows_grad::silu_mul();
+}
+
+#[test]
+fn boundary_grad() {
+    rows_grad::boundary();
+}
+
+#[test]
+fn rope_grad() {
+    rows_grad::rope();
+}
+
+#[test]
+fn attention_grad_q() {
+    attention_grad::queries();
+}
+
+#[test]
+fn attention_grad_kv() {
+    attention_grad::keys_and_values();
 }

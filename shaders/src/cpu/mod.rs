@@ -31,6 +31,13 @@ mod rope;
 mod sample;
 mod silu_mul;
 
+mod attention_grad_kv;
+mod attention_grad_q;
+mod boundary_grad;
+mod rms_norm_grad;
+mod rope_grad;
+mod silu_mul_grad;
+
 pub use attention::attention;
 pub use boundary::boundary;
 pub use copy::copy;
@@ -55,6 +62,13 @@ pub use rms_norm::rms_norm;
 pub use rope::rope;
 pub use sample::sample;
 pub use silu_mul::silu_mul;
+
+pub use attention_grad_kv::attention_grad_kv;
+pub use attention_grad_q::attention_grad_q;
+pub use boundary_grad::boundary_grad;
+pub use rms_norm_grad::rms_norm_grad;
+pub use rope_grad::rope_grad;
+pub use silu_mul_grad::silu_mul_grad;
 
 use half::f16;
 
@@ -96,9 +110,49 @@ fn dot(a: &[f32], b: &[f32]) -> f64 {
     a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum()
 }
 
+/// Back through a norm `y = scale * x * r`, `r = 1 / sqrt(mean(x^2) + eps)`: for each value its `dx` and what it adds to `dscale`.
+fn norm_grad(x: &[f32], scale: &[f32], dy: &[f64], eps: f32) -> Vec<[f64; 2]> {
+    let n = x.len() as f64;
+    let r = 1.0 / (dot(x, x) / n + f64::from(eps)).sqrt();
+    let products = x.iter().zip(scale).zip(dy).map(|((&x, &scale), &dy)| f64::from(x) * f64::from(scale) * dy);
+    let mean = r * r * r / n * products.sum::<f64>();
+    let values = x.iter().zip(scale).zip(dy).map(|((&x, &scale), &dy)| (f64::from(x), f64::from(scale), dy));
+    values.map(|(x, scale, dy)| [r * scale * dy - x * mean, dy * x * r]).collect()
+}
+
 /// Gates `f, i, m, g` of a row and head, `at` counted in fours.
 fn gate(gates: &[f32], at: usize) -> [f64; 4] {
     [0, 1, 2, 3].map(|which| f64::from(gates[4 * at + which]))
+}
+
+#[cfg(test)]
+mod differences {
+    /// The derivative of `f` by value `i` of `x`, by central differences.
+    pub fn central_differences(f: impl Fn(&[f64]) -> f64, x: &[f64], i: usize) -> f64 {
+        let step = 1e-5 * x[i].abs().max(1.0);
+        let mut moved = x.to_vec();
+        moved[i] = x[i] + step;
+        let above = f(&moved);
+        moved[i] = x[i] - step;
+        (above - f(&moved)) / (2.0 * step)
+    }
+
+    /// The derivatives of `f` by every value of `x`.
+    pub fn gradient(f: impl Fn(&[f64]) -> f64, x: &[f32]) -> Vec<f32> {
+        let x = wide(x);
+        (0..x.len()).map(|i| central_differences(&f, &x, i) as f32).collect()
+    }
+
+    /// Values in f64.
+    pub fn wide(x: &[f32]) -> Vec<f64> {
+        x.iter().map(|&x| f64::from(x)).collect()
+    }
+
+    /// The loss whose gradient by `y` is `cotangent`.
+    pub fn loss(cotangent: &[f32], y: &[f64]) -> f64 {
+        assert_eq!(cotangent.len(), y.len());
+        cotangent.iter().zip(y).map(|(&c, &y)| f64::from(c) * y).sum()
+    }
 }
 
 #[cfg(test)]
