@@ -251,6 +251,65 @@ kernels! {
         Read "x" "[count]",
         ReadWrite "y" "[count]",
     }
+    /// A matrix laid down the other way.
+    Transpose "transpose" { ;
+        Read "x" "[rows, columns]",
+        ReadWrite "y" "[columns, rows]",
+    }
+    /// Sums over rows.
+    SumRows "sum_rows" { ;
+        Read "x" "[rows, columns]",
+        ReadWrite "y" "[rows / per, columns]",
+    }
+    /// Gradient of a table that rows were picked from.
+    GatherRowsGrad "gather_rows_grad" { ;
+        Read "dy" "[.., dim]",
+        Read "order" "[positions]",
+        Read "segments" "[segments, 4]",
+        ReadWrite "dw" "[rows, dim]",
+    }
+    /// Logarithms of the probabilities of a label and of a set of ids.
+    LogSoftmax "log_softmax" { math reduce;
+        Read "logits" "[rows, n]",
+        Read "label" "[rows]",
+        Read "members" "[n]",
+        ReadWrite "out" "[rows, 4]",
+    }
+    /// Gradient of those logarithms, in place of the logits.
+    LogSoftmaxGrad "log_softmax_grad" { math;
+        ReadWrite "logits" "[rows, n]",
+        Read "label" "[rows]",
+        Read "members" "[n]",
+        Read "out" "[rows, 4]",
+        Read "weight" "[rows, 2]",
+    }
+    /// Euclidean distances of rows.
+    RowDistance "row_distance" { reduce;
+        Read "x" "[rows, dim]",
+        Read "y" "[rows, dim]",
+        ReadWrite "out" "[rows]",
+    }
+    /// Gradient of those distances.
+    RowDistanceGrad "row_distance_grad" { ;
+        Read "x" "[rows, dim]",
+        Read "y" "[rows, dim]",
+        Read "distance" "[rows]",
+        Read "weight" "[rows]",
+        ReadWrite "dx" "[rows, dim]",
+    }
+    /// Sums of squares over stretches, for the norm of a gradient.
+    SumSquares "sum_squares" { reduce;
+        Read "x" "[count]",
+        ReadWrite "out" "[stretches]",
+    }
+    /// A step of the optimiser AdamW.
+    Adamw "adamw" { ;
+        Read "grad" "[count]",
+        Read "squares" "[1]",
+        ReadWrite "w" "[count]",
+        ReadWrite "m" "[count]",
+        ReadWrite "v" "[count]",
+    }
 }
 
 /// The forms of a dimension that a kernel has itself: those that are what they come to. A kernel without the dimension has one form.
@@ -384,3 +443,14 @@ pub const LONE_TEAMS: u32 = 4;
 pub const WORKGROUP: u32 = 64;
 /// Lanes of a workgroup, and of the one subgroup in it, in the forms for [`Tiles::Subgroup`] and [`Reduce::OneSubgroup`].
 pub const SUBGROUP_LANES: u32 = 8;
+/// Rows and columns of x that one workgroup of `transpose` takes.
+pub const TRANSPOSE_TILE: u32 = 32;
+/// The most workgroups in one dimension of a dispatch that every adapter takes.
+pub const MAX_GROUPS: u32 = 65535;
+
+/// The grid of `adamw` for `count4` fours of weights: more workgroups than one dimension takes go on in the second.
+pub const fn adamw_grid(count4: usize) -> [usize; 3] {
+    let groups = count4.div_ceil(WORKGROUP as usize);
+    let most = MAX_GROUPS as usize;
+    if groups <= most { [groups, 1, 1] } else { [most, groups.div_ceil(most), 1] }
+}

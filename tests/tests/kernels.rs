@@ -14,6 +14,8 @@ mod mlstm;
 mod rows;
 #[path = "kernels/sample.rs"]
 mod sample;
+#[path = "kernels/sums.rs"]
+mod sums;
 
 #[test]
 fn gather_rows() {
@@ -98,4 +100,49 @@ fn mlstm_chunk_out() {
 #[test]
 fn mlstm_norm() {
     mlstm::norm();
+}
+
+#[test]
+fn transpose() {
+    sums::transpose();
+}
+
+#[test]
+fn sum_rows() {
+    sums::sum_rows();
+}
+
+#[test]
+fn gather_rows_grad() {
+    sums::gather_rows_grad();
+}
+
+#[test]
+fn log_softmax() {
+    sums::log_softmax();
+}
+
+#[test]
+fn log_softmax_grad() {
+    sums::log_softmax_grad();
+}
+
+#[test]
+fn row_distance() {
+    sums::row_distance();
+}
+
+#[test]
+fn row_distance_grad() {
+    sums::row_distance_grad();
+}
+
+#[test]
+fn sum_squares() {
+    sums::sum_squares();
+}
+
+#[test]
+fn adamw() {
+    sums::adamw();
 }

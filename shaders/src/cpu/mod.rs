@@ -6,10 +6,14 @@
 //! f32, its twin sums in f64, so that the twin is the more exact of the two. A twin trusts its caller: a slice that is too
 //! short for the block panics.
 
+mod adamw;
 mod attention;
 mod boundary;
 mod copy;
 mod gather_rows;
+mod gather_rows_grad;
+mod log_softmax;
+mod log_softmax_grad;
 mod matmul;
 mod matvec;
 mod mlstm_cell;
@@ -21,13 +25,22 @@ mod mlstm_norm;
 mod mlstm_step;
 mod rms_norm;
 mod rope;
+mod row_distance;
+mod row_distance_grad;
 mod sample;
 mod silu_mul;
+mod sum_rows;
+mod sum_squares;
+mod transpose;
 
+pub use adamw::adamw;
 pub use attention::attention;
 pub use boundary::boundary;
 pub use copy::copy;
 pub use gather_rows::gather_rows;
+pub use gather_rows_grad::gather_rows_grad;
+pub use log_softmax::log_softmax;
+pub use log_softmax_grad::log_softmax_grad;
 pub use matmul::matmul;
 pub use matvec::matvec;
 pub use mlstm_cell::mlstm_cell;
@@ -39,8 +52,13 @@ pub use mlstm_norm::mlstm_norm;
 pub use mlstm_step::mlstm_step;
 pub use rms_norm::rms_norm;
 pub use rope::rope;
+pub use row_distance::row_distance;
+pub use row_distance_grad::row_distance_grad;
 pub use sample::sample;
 pub use silu_mul::silu_mul;
+pub use sum_rows::sum_rows;
+pub use sum_squares::sum_squares;
+pub use transpose::transpose;
 
 use half::f16;
 
@@ -108,5 +126,22 @@ mod noise {
         for (i, (&found, &expected)) in found.iter().zip(expected).enumerate() {
             assert!((found - expected).abs() <= tolerance * size, "value {i}: found {found}, expected {expected}");
         }
+    }
+
+    /// The derivative of `f` by value `i` of `x`, from `f` on both sides of it.
+    pub fn central_differences(f: impl Fn(&[f64]) -> f64, x: &[f64], i: usize) -> f64 {
+        // The error of the formula goes with the square of the step, that of rounding with its inverse.
+        let step = 1e-5 * x[i].abs().max(1.0);
+        let at = |x_i: f64| {
+            let mut x = x.to_vec();
+            x[i] = x_i;
+            f(&x)
+        };
+        (at(x[i] + step) - at(x[i] - step)) / (2.0 * step)
+    }
+
+    /// The same values in f64.
+    pub fn widen(values: &[f32]) -> Vec<f64> {
+        values.iter().map(|&v| v.into()).collect()
     }
 }
