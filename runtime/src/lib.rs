@@ -37,10 +37,10 @@ mod formats;
 mod generate;
 mod gpu;
 #[cfg(not(target_family = "wasm"))]
+pub mod init;
+#[cfg(not(target_family = "wasm"))]
 #[doc(hidden)]
 pub mod internals;
-#[cfg(not(target_family = "wasm"))]
-pub mod init;
 mod kv;
 pub mod layout;
 mod loader;

@@ -123,6 +123,29 @@ params! {
     BoundaryGrad { rows: u32, dim4: u32, }
     /// `attention_grad_q.wgsl`
     AttentionGradQ { count: u32, heads: u32, heads_per_kv: u32, dim4: u32, window: u32, scale: f32, }
+    /// `transpose.wgsl`
+    Transpose { rows: u32, columns: u32, x_offset: u32, x_stride: u32, y_offset: u32, y_stride: u32, }
+    /// `sum_rows.wgsl`
+    SumRows { rows: u32, columns: u32, x_offset: u32, x_stride: u32, per: u32, y_offset: u32, add: u32, }
+    /// `gather_rows_grad.wgsl`
+    GatherRowsGrad { segments: u32, dim4: u32, first_row: u32, rows: u32, add: u32, }
+    /// `log_softmax.wgsl`
+    LogSoftmax { rows: u32, n: u32, stride: u32, offset: u32, }
+    /// `log_softmax_grad.wgsl`
+    LogSoftmaxGrad { rows: u32, n: u32, stride: u32, offset: u32, }
+    /// `row_distance.wgsl`
+    RowDistance { rows: u32, dim4: u32, x_offset4: u32, x_stride4: u32, y_offset4: u32, y_stride4: u32, }
+    /// `row_distance_grad.wgsl`
+    RowDistanceGrad {
+        rows: u32, dim4: u32, x_offset4: u32, x_stride4: u32, y_offset4: u32, y_stride4: u32, dx_offset4: u32, dx_stride4: u32,
+        add: u32,
+    }
+    /// `sum_squares.wgsl`
+    SumSquares { count4: u32, per4: u32, }
+    /// `adamw.wgsl`
+    Adamw {
+        count4: u32, lr: f32, beta1: f32, beta2: f32, eps: f32, decay: f32, bias1: f32, bias2: f32, clip: f32, scale: f32,
+    }
 }
 
 /// `rope_grad.wgsl`: the same block as on the way forward.

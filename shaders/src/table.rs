@@ -306,6 +306,7 @@ kernels! {
         Read "x" "[rows, ...]",
         Read "dots" "[rows, heads, 2]",
         ReadWrite "dx" "[rows, ...]",
+    }
     /// Back through the root-mean-square norm.
     RmsNormGrad "rms_norm_grad" { reduce;
         Read "scale" "[dim]",
@@ -355,6 +356,65 @@ kernels! {
         Read "d_o" "[rows, heads, dim]",
         Read "delta" "[rows, heads]",
         ReadWrite "dkv" "[rows, 2, kv_heads, dim]",
+    }
+    /// A matrix laid down the other way.
+    Transpose "transpose" { ;
+        Read "x" "[rows, columns]",
+        ReadWrite "y" "[columns, rows]",
+    }
+    /// Sums over rows.
+    SumRows "sum_rows" { ;
+        Read "x" "[rows, columns]",
+        ReadWrite "y" "[rows / per, columns]",
+    }
+    /// Gradient of a table that rows were picked from.
+    GatherRowsGrad "gather_rows_grad" { ;
+        Read "dy" "[.., dim]",
+        Read "order" "[positions]",
+        Read "segments" "[segments, 4]",
+        ReadWrite "dw" "[rows, dim]",
+    }
+    /// Logarithms of the probabilities of a label and of a set of ids.
+    LogSoftmax "log_softmax" { math reduce;
+        Read "logits" "[rows, n]",
+        Read "label" "[rows]",
+        Read "members" "[n]",
+        ReadWrite "out" "[rows, 4]",
+    }
+    /// Gradient of those logarithms, in place of the logits.
+    LogSoftmaxGrad "log_softmax_grad" { math;
+        ReadWrite "logits" "[rows, n]",
+        Read "label" "[rows]",
+        Read "members" "[n]",
+        Read "out" "[rows, 4]",
+        Read "weight" "[rows, 2]",
+    }
+    /// Euclidean distances of rows.
+    RowDistance "row_distance" { reduce;
+        Read "x" "[rows, dim]",
+        Read "y" "[rows, dim]",
+        ReadWrite "out" "[rows]",
+    }
+    /// Gradient of those distances.
+    RowDistanceGrad "row_distance_grad" { ;
+        Read "x" "[rows, dim]",
+        Read "y" "[rows, dim]",
+        Read "distance" "[rows]",
+        Read "weight" "[rows]",
+        ReadWrite "dx" "[rows, dim]",
+    }
+    /// Sums of squares over stretches, for the norm of a gradient.
+    SumSquares "sum_squares" { reduce;
+        Read "x" "[count]",
+        ReadWrite "out" "[stretches]",
+    }
+    /// A step of the optimiser AdamW.
+    Adamw "adamw" { ;
+        Read "grad" "[count]",
+        Read "squares" "[1]",
+        ReadWrite "w" "[count]",
+        ReadWrite "m" "[count]",
+        ReadWrite "v" "[count]",
     }
 }
 
@@ -500,6 +560,8 @@ pub const fn mlstm_chunk_scores_grid(rows: usize, heads: usize) -> [usize; 3] {
 pub const fn mlstm_chunk_out_grad_grid(rows: usize, heads: usize, dk: usize, dv: usize) -> [usize; 3] {
     let lanes = (2 * dk.div_ceil(4) + dv.div_ceil(4)) * (MLSTM_CHUNK / 4) as usize;
     [lanes.div_ceil(WORKGROUP as usize), heads, rows.div_ceil(MLSTM_CHUNK as usize)]
+}
+
 /// Rows of a head that one lane of `attention_grad_q` (queries) and of `attention_grad_kv` (keys) takes.
 pub const ATTENTION_GRAD_ROWS: usize = 4;
 
@@ -517,4 +579,16 @@ pub const fn attention_grad_kv_grid(count: usize, kv_heads: usize, sequences: us
 /// without a word, once they come to 65535 turns together: there this has to stay below.
 pub const fn attention_grad_turns(count: usize, heads_per_kv: usize, dim4: usize) -> usize {
     dim4 + heads_per_kv * (1 + count.div_ceil(ATTENTION_GRAD_ROWS) * (1 + 2 * dim4))
+}
+
+/// Rows and columns of x that one workgroup of `transpose` takes.
+pub const TRANSPOSE_TILE: u32 = 32;
+/// The most workgroups in one dimension of a dispatch that every adapter takes.
+pub const MAX_GROUPS: u32 = 65535;
+
+/// The grid of `adamw` for `count4` fours of weights: more workgroups than one dimension takes go on in the second.
+pub const fn adamw_grid(count4: usize) -> [usize; 3] {
+    let groups = count4.div_ceil(WORKGROUP as usize);
+    let most = MAX_GROUPS as usize;
+    if groups <= most { [groups, 1, 1] } else { [most, groups.div_ceil(most), 1] }
 }

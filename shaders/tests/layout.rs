@@ -124,6 +124,8 @@ fn constants() {
                 Some("CHUNK") => table::MLSTM_CHUNK,
                 Some("SLICE4") => table::COPY_SLICE4,
                 Some("TILE") => table::MLSTM_CHUNK_OUT_TILE,
+                Some("TRANSPOSE_TILE") => table::TRANSPOSE_TILE,
+                Some("MAX_GROUPS") => table::MAX_GROUPS,
                 _ => continue,
             };
             let found = &module.global_expressions[constant.init];
@@ -140,4 +142,18 @@ fn constants() {
     let reduced = kernels.flat_map(|kernel| kernel.variants().into_iter().map(move |variant| (kernel, variant)));
     let reduced = reduced.filter(|(kernel, variant)| named(kernel, variant)).count();
     assert_eq!(seen, reduced + 7, "a constant has another name in the shaders");
+}
+
+#[test]
+fn the_grid_of_adamw() {
+    let most = table::MAX_GROUPS as usize;
+    for groups in [1, 2, most - 1, most, most + 1, 3 * most, 3 * most + 1] {
+        for count4 in [64 * groups - 63, 64 * groups] {
+            let [x, y, z] = table::adamw_grid(count4);
+            assert!(x <= most && y <= most && z == 1, "{count4}: {x} {y} {z}");
+            // A row of the grid begins where the one before it ends, and only the last one has work left.
+            assert!(y == 1 || x == most, "{count4}: {x} {y}");
+            assert!(64 * x * y >= count4 && 64 * x * (y - 1) < count4, "{count4}: {x} {y}");
+        }
+    }
 }

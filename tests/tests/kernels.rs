@@ -16,6 +16,8 @@ mod mlstm_grad;
 mod rows;
 #[path = "kernels/sample.rs"]
 mod sample;
+#[path = "kernels/sums.rs"]
+mod sums;
 
 #[path = "kernels/attention_grad.rs"]
 mod attention_grad;
@@ -140,6 +142,9 @@ fn mlstm_gate_dots() {
 #[test]
 fn mlstm_gates_grad() {
     mlstm_grad::gates();
+}
+
+#[test]
 fn rms_norm_grad() {
     rows_grad::rms_norm();
 }
@@ -167,4 +172,49 @@ fn attention_grad_q() {
 #[test]
 fn attention_grad_kv() {
     attention_grad::keys_and_values();
+}
+
+#[test]
+fn transpose() {
+    sums::transpose();
+}
+
+#[test]
+fn sum_rows() {
+    sums::sum_rows();
+}
+
+#[test]
+fn gather_rows_grad() {
+    sums::gather_rows_grad();
+}
+
+#[test]
+fn log_softmax() {
+    sums::log_softmax();
+}
+
+#[test]
+fn log_softmax_grad() {
+    sums::log_softmax_grad();
+}
+
+#[test]
+fn row_distance() {
+    sums::row_distance();
+}
+
+#[test]
+fn row_distance_grad() {
+    sums::row_distance_grad();
+}
+
+#[test]
+fn sum_squares() {
+    sums::sum_squares();
+}
+
+#[test]
+fn adamw() {
+    sums::adamw();
 }

@@ -25,12 +25,7 @@ fn block(cx: &mut Context<'_>, w: &GlobalLayer, sequences: &[(&KvCache, usize)],
 }
 
 /// The first half of block `i`: attention, with its norm before or behind it, added to the stream.
-pub fn attention_half(
-    cx: &mut Context<'_>,
-    w: &GlobalLayer,
-    sequences: &[(&KvCache, usize)],
-    i: usize,
-) -> Result<()> {
+pub fn attention_half(cx: &mut Context<'_>, w: &GlobalLayer, sequences: &[(&KvCache, usize)], i: usize) -> Result<()> {
     let count = sequences.iter().map(|(_, count)| count).sum();
     let ws = cx.workspace;
     let d = cx.config.hidden_size;

@@ -54,14 +54,7 @@ impl Context<'_> {
     }
 
     /// `y = rms(x; norm) Wᵀ + b`, or added to y where `add`. Overwrites the workspace's `u`.
-    pub fn norm_linear(
-        &mut self,
-        norm: Norm<'_>,
-        w: &Matrix,
-        x: Rows<'_>,
-        y: Rows<'_>,
-        rows: usize,
-    ) -> Result<()> {
+    pub fn norm_linear(&mut self, norm: Norm<'_>, w: &Matrix, x: Rows<'_>, y: Rows<'_>, rows: usize) -> Result<()> {
         if self.fuses_norm(rows, w.k) {
             return self.matvec(w, Some(norm), false, x, y, rows, false);
         }
@@ -231,15 +224,7 @@ impl Context<'_> {
     }
 
     /// `y = down(silu(gate(x)) * up(x))`, or added to y where `add`, and x behind `norm` if there is one. All rows are `[rows, D]`.
-    pub fn mlp(
-        &mut self,
-        w: &Mlp,
-        norm: Option<Norm<'_>>,
-        x: &Slice,
-        y: &Slice,
-        rows: usize,
-        add: bool,
-    ) -> Result<()> {
+    pub fn mlp(&mut self, w: &Mlp, norm: Option<Norm<'_>>, x: &Slice, y: &Slice, rows: usize, add: bool) -> Result<()> {
         let d = self.config.hidden_size;
         let ws = self.workspace;
         let width = w.down.k;

@@ -61,8 +61,9 @@ pub fn mlstm_chunk_out_grad(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cpu::differences::{gradient, wide};
     use crate::cpu::mlstm_chunk_scores;
-    use crate::cpu::noise::{assert_close, gradient, noise, wide};
+    use crate::cpu::noise::{assert_close, noise};
 
     /// With [`mlstm_chunk_scores`] in front: what comes out of the chunks and what they add to the states at their ends.
     #[test]

@@ -26,7 +26,8 @@ pub fn mlstm_chunk_scan_grad(p: &params::MlstmChunkScanGrad, gates: &[f32], dsta
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cpu::noise::{assert_close, gradient, noise};
+    use crate::cpu::differences::gradient;
+    use crate::cpu::noise::{assert_close, noise};
 
     #[test]
     fn central_differences() {

@@ -36,7 +36,8 @@ pub fn mlstm_chunk_state_grad(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cpu::noise::{assert_close, gradient, noise};
+    use crate::cpu::differences::gradient;
+    use crate::cpu::noise::{assert_close, noise};
 
     #[test]
     fn central_differences() {

@@ -31,7 +31,8 @@ fn slope(cap: f32, x: f32) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cpu::noise::{assert_close, central_differences, gradient, noise, wide};
+    use crate::cpu::differences::{central_differences, gradient, wide};
+    use crate::cpu::noise::{assert_close, noise};
     use crate::cpu::{
         mlstm_chunk_out, mlstm_chunk_out_grad, mlstm_chunk_scan, mlstm_chunk_scan_grad, mlstm_chunk_scores,
         mlstm_chunk_state, mlstm_chunk_state_grad, mlstm_gate_dots, mlstm_gates, mlstm_norm, mlstm_norm_grad,

@@ -54,7 +54,8 @@ pub fn mlstm_norm_grad(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cpu::noise::{assert_close, gradient, noise, wide};
+    use crate::cpu::differences::{gradient, wide};
+    use crate::cpu::noise::{assert_close, noise};
 
     #[test]
     fn central_differences() {

@@ -6,10 +6,17 @@
 //! f32, its twin sums in f64, so that the twin is the more exact of the two. A twin trusts its caller: a slice that is too
 //! short for the block panics.
 
+mod adamw;
 mod attention;
+mod attention_grad_kv;
+mod attention_grad_q;
 mod boundary;
+mod boundary_grad;
 mod copy;
 mod gather_rows;
+mod gather_rows_grad;
+mod log_softmax;
+mod log_softmax_grad;
 mod matmul;
 mod matvec;
 mod mlstm_cell;
@@ -27,21 +34,29 @@ mod mlstm_norm;
 mod mlstm_norm_grad;
 mod mlstm_step;
 mod rms_norm;
+mod rms_norm_grad;
 mod rope;
+mod rope_grad;
+mod row_distance;
+mod row_distance_grad;
 mod sample;
 mod silu_mul;
-
-mod attention_grad_kv;
-mod attention_grad_q;
-mod boundary_grad;
-mod rms_norm_grad;
-mod rope_grad;
 mod silu_mul_grad;
+mod sum_rows;
+mod sum_squares;
+mod transpose;
 
+pub use adamw::adamw;
 pub use attention::attention;
+pub use attention_grad_kv::attention_grad_kv;
+pub use attention_grad_q::attention_grad_q;
 pub use boundary::boundary;
+pub use boundary_grad::boundary_grad;
 pub use copy::copy;
 pub use gather_rows::gather_rows;
+pub use gather_rows_grad::gather_rows_grad;
+pub use log_softmax::log_softmax;
+pub use log_softmax_grad::log_softmax_grad;
 pub use matmul::matmul;
 pub use matvec::matvec;
 pub use mlstm_cell::mlstm_cell;
@@ -59,16 +74,17 @@ pub use mlstm_norm::mlstm_norm;
 pub use mlstm_norm_grad::mlstm_norm_grad;
 pub use mlstm_step::mlstm_step;
 pub use rms_norm::rms_norm;
+pub use rms_norm_grad::rms_norm_grad;
 pub use rope::rope;
+pub use rope_grad::rope_grad;
+pub use row_distance::row_distance;
+pub use row_distance_grad::row_distance_grad;
 pub use sample::sample;
 pub use silu_mul::silu_mul;
-
-pub use attention_grad_kv::attention_grad_kv;
-pub use attention_grad_q::attention_grad_q;
-pub use boundary_grad::boundary_grad;
-pub use rms_norm_grad::rms_norm_grad;
-pub use rope_grad::rope_grad;
 pub use silu_mul_grad::silu_mul_grad;
+pub use sum_rows::sum_rows;
+pub use sum_squares::sum_squares;
+pub use transpose::transpose;
 
 use half::f16;
 
@@ -138,8 +154,8 @@ mod differences {
     }
 
     /// The derivatives of `f` by every value of `x`.
-    pub fn gradient(f: impl Fn(&[f64]) -> f64, x: &[f32]) -> Vec<f32> {
-        let x = wide(x);
+    pub fn gradient<T: Copy + Into<f64>>(f: impl Fn(&[f64]) -> f64, x: &[T]) -> Vec<f32> {
+        let x: Vec<f64> = x.iter().map(|&x| x.into()).collect();
         (0..x.len()).map(|i| central_differences(&f, &x, i) as f32).collect()
     }
 
@@ -167,27 +183,6 @@ mod noise {
             (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
         };
         (0..count).map(|_| size * next()).collect()
-    }
-
-    /// The same values in f64.
-    pub fn wide(values: &[f32]) -> Vec<f64> {
-        values.iter().map(|&value| f64::from(value)).collect()
-    }
-
-    /// The derivative of `f` by value `i` of `x`, from f on either side.
-    pub fn central_differences(f: impl Fn(&[f64]) -> f64, x: &[f64], i: usize) -> f64 {
-        let step = 1e-5 * x[i].abs().max(1.0);
-        let at = |moved: f64| {
-            let mut x = x.to_vec();
-            x[i] += moved;
-            f(&x)
-        };
-        (at(step) - at(-step)) / (2.0 * step)
-    }
-
-    /// Its derivative by every value.
-    pub fn gradient(f: impl Fn(&[f64]) -> f64, x: &[f64]) -> Vec<f32> {
-        (0..x.len()).map(|i| central_differences(&f, x, i) as f32).collect()
     }
 
     /// Holds two slices against each other, relative to the largest expected value.

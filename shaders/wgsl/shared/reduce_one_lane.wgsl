@@ -1,5 +1,5 @@
-// Entry point and sums for a workgroup of one lane: for adapters on CPUs without subgroups (browsers that play a GPU), where lanes take turns
-// anyway, and every barrier between them costs more than what the kernels do between two.
+// Entry point, sums and maxima for a workgroup of one lane: for adapters on CPUs without subgroups (browsers that play a GPU), where
+// lanes take turns anyway, and every barrier between them costs more than what the kernels do between two.
 const WORKGROUP: u32 = 1u;
 
 @compute @workgroup_size(1)
@@ -9,5 +9,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>) {
 
 // The sum of v over the workgroup.
 fn workgroup_sum(v: vec4<f32>) -> vec4<f32> {
+    return v;
+}
+
+// The largest of each part of v over the workgroup.
+fn workgroup_max(v: vec4<f32>) -> vec4<f32> {
     return v;
 }

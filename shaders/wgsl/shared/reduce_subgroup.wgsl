@@ -1,4 +1,4 @@
-// Entry point and sums over a workgroup of 64 for adapters with subgroups, whatever the subgroup's size.
+// Entry point, sums and maxima over a workgroup of 64 for adapters with subgroups, whatever the subgroup's size.
 // A *team* is a set of lanes that work on the same rows: here a subgroup.
 const WORKGROUP: u32 = 64u;
 var<workgroup> partial: array<vec4<f32>, 64>; // [subgroups]
@@ -37,6 +37,21 @@ fn workgroup_sum(v: vec4<f32>) -> vec4<f32> {
     var total = vec4<f32>();
     for (var i = 0u; i < teams; i++) {
         total += partial[i];
+    }
+    workgroupBarrier();
+    return total;
+}
+
+// The largest of each part of v over the workgroup, in every lane. Called in uniform control flow.
+fn workgroup_max(v: vec4<f32>) -> vec4<f32> {
+    let most = subgroupMax(v);
+    if team_lane == 0u {
+        partial[team] = most;
+    }
+    workgroupBarrier();
+    var total = partial[0];
+    for (var i = 1u; i < teams; i++) {
+        total = max(total, partial[i]);
     }
     workgroupBarrier();
     return total;

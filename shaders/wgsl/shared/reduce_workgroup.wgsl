@@ -1,4 +1,4 @@
-// Entry point and sums over a workgroup of 64 for adapters without subgroups (browsers among them).
+// Entry point, sums and maxima over a workgroup of 64 for adapters without subgroups (browsers among them).
 // A *team* is a set of lanes that work on the same rows: here 8 neighbours.
 const WORKGROUP: u32 = 64u;
 const TEAM: u32 = 8u;
@@ -48,6 +48,26 @@ fn workgroup_sum(v: vec4<f32>) -> vec4<f32> {
     var total = vec4<f32>();
     for (var i = 0u; i < TEAM; i++) {
         total += partial[i];
+    }
+    workgroupBarrier();
+    return total;
+}
+
+// The largest of each part of v over the workgroup, in every lane. Called in uniform control flow.
+fn workgroup_max(v: vec4<f32>) -> vec4<f32> {
+    partial[local_lane] = v;
+    workgroupBarrier();
+    if local_lane < TEAM {
+        var most = v;
+        for (var i = 1u; i < TEAM; i++) {
+            most = max(most, partial[local_lane + i * TEAM]);
+        }
+        partial[local_lane] = most;
+    }
+    workgroupBarrier();
+    var total = partial[0];
+    for (var i = 1u; i < TEAM; i++) {
+        total = max(total, partial[i]);
     }
     workgroupBarrier();
     return total;

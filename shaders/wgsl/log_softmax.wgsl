@@ -1,0 +1,75 @@
+// The logarithms that losses over logits are made of: of the sum of exp(logit - max) over a row, of the label's probability, and of the
+// probability that the id is one of a set. Maximum and sum stay apart: together they would lose what logits of any size
+// have behind the point. One workgroup a row.
+struct Params {
+    rows: u32,
+    n: u32,      // logits of a row; with workgroups of one lane, below 32768 (forms.rs, `Reduce::OneLane`)
+    stride: u32, // from row to row of the logits
+    offset: u32, // of row 0
+}
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> logits: array<f32>;          // [rows, n] at offset, stride
+@group(0) @binding(2) var<storage, read> label: array<u32>;           // [rows], n or above: none
+@group(0) @binding(3) var<storage, read> members: array<u32>;         // [n], 1: in the set
+@group(0) @binding(4) var<storage, read_write> out: array<vec4<f32>>; // [rows, 4]: max, log of the sum, log p(label) or 0, log p(set)
+
+// What log p(set) is for a set of nobody, and what a maximum starts from.
+const LOWEST: f32 = -3.0e38;
+
+// The logarithm of a sum of exp(logit - max), as the number of logits that are the maximum and the sum over the others: where one logit is
+// far above the rest, all there is to say is in that rest.
+fn log_of(at_max: f32, others: f32) -> f32 {
+    let sum = at_max + others;
+    if sum <= 2.0 {
+        return log1p_accurate((at_max - 1.0) + others);
+    }
+    return log(sum);
+}
+
+fn run(group: vec3<u32>, lane: u32) {
+    let row = group.x;
+    if halted(row) {
+        return;
+    }
+    let first = p.offset + row * p.stride;
+    // of all, of the set
+    var most = vec4<f32>(LOWEST);
+    for (var i = lane; i < p.n; i += WORKGROUP) {
+        let l = logits[first + i];
+        most.x = max(most.x, l);
+        if members[i] != 0u {
+            most.y = max(most.y, l);
+        }
+    }
+    most = workgroup_max(most);
+    // of all: how many are the maximum, and the sum over the others; then the same of the set
+    var sums = vec4<f32>();
+    for (var i = lane; i < p.n; i += WORKGROUP) {
+        let l = logits[first + i];
+        if l == most.x {
+            sums.x += 1.0;
+        } else {
+            sums.y += exp_accurate(l - most.x);
+        }
+        if members[i] != 0u {
+            if l == most.y {
+                sums.z += 1.0;
+            } else {
+                sums.w += exp_accurate(l - most.y);
+            }
+        }
+    }
+    sums = workgroup_sum(sums);
+    if lane == 0u {
+        let log_sum = log_of(sums.x, sums.y);
+        var of_label = 0.0;
+        if label[row] < p.n {
+            of_label = (logits[first + label[row]] - most.x) - log_sum;
+        }
+        var of_set = LOWEST;
+        if sums.z > 0.0 {
+            of_set = (most.y - most.x) + (log_of(sums.z, sums.w) - log_sum);
+        }
+        out[row] = vec4<f32>(most.x, log_sum, of_label, of_set);
+    }
+}

@@ -1,0 +1,593 @@
+//! Kernels of training that move and add up: transposes, sums over rows, the gradient of a look-up, the logarithms of losses, distances, and the
+//! step of the optimiser.
+
+use bolmo_shaders::params::{
+    Adamw, GatherRowsGrad, LogSoftmax, LogSoftmaxGrad, RowDistance, RowDistanceGrad, SumRows, SumSquares, Transpose,
+};
+use bolmo_shaders::table::{TRANSPOSE_TILE, WORKGROUP, adamw_grid};
+use bolmo_shaders::{KernelId, cpu};
+use proptest::prelude::*;
+use proptest::sample::select;
+use proptest::test_runner::TestCaseResult;
+
+use crate::harness::{EPS, Noise, Rows, UNREAD, UNWRITTEN, Worst, bytes, edges, forms, hold, magnitudes, run, size};
+
+const LANES: usize = WORKGROUP as usize;
+
+#[derive(Debug, Clone)]
+struct Turned {
+    rows: usize,
+    columns: usize,
+    offsets: [usize; 2],
+    gaps: [usize; 2],
+    seed: u64,
+}
+
+pub fn transpose() {
+    let base = Turned { rows: 5, columns: 7, offsets: [1, 2], gaps: [3, 0], seed: 1 };
+    let all = edges(129).flat_map(|size| {
+        let [long, wide] = [(size, 6), (6, size)];
+        [long, wide, (size, size)].map(|(rows, columns)| Turned { rows, columns, ..base.clone() })
+    });
+    let drawn = (size(140), size(140), [0..9usize, 0..9], [0..9usize, 0..9], any::<u64>())
+        .prop_map(|(rows, columns, offsets, gaps, seed)| Turned { rows, columns, offsets, gaps, seed });
+    hold(KernelId::Transpose, all.collect::<Vec<_>>(), drawn, transpose_case);
+}
+
+fn transpose_case(worst: &Worst, case: &Turned) -> TestCaseResult {
+    let &Turned { rows, columns, offsets, gaps, seed } = case;
+    let x_rows = Rows { rows, width: columns, offset: offsets[0], stride: columns + gaps[0] };
+    let y_rows = Rows { rows: columns, width: rows, offset: offsets[1], stride: rows + gaps[1] };
+    let p = Transpose {
+        rows: rows as u32,
+        columns: columns as u32,
+        x_offset: x_rows.offset as u32,
+        x_stride: x_rows.stride as u32,
+        y_offset: y_rows.offset as u32,
+        y_stride: y_rows.stride as u32,
+    };
+    let x = Noise::new(seed).rows(x_rows, 1.0);
+    let y = y_rows.output();
+    let mut twin = y.clone();
+    cpu::transpose(&p, &x, &mut twin);
+    // One tile more than there is work for, both ways.
+    let [across, down] = [columns, rows].map(|size| size.div_ceil(TRANSPOSE_TILE as usize) + 1);
+    for form in forms(KernelId::Transpose) {
+        let found = run(form, KernelId::Transpose, &p, &[bytes(&x), bytes(&y)], [across, down, 1])?;
+        worst.compare("y", &found[1], &twin, |_| 0.0)?;
+    }
+    Ok(())
+}
+
+#[derive(Debug, Clone)]
+struct Summed {
+    rows: usize,
+    columns: usize,
+    per: usize,
+    x_offset: usize,
+    x_gap: usize,
+    y_offset: usize,
+    add: bool,
+    seed: u64,
+}
+
+pub fn sum_rows() {
+    let base = Summed { rows: 10, columns: 5, per: 4, x_offset: 1, x_gap: 2, y_offset: 3, add: false, seed: 2 };
+    let all = edges(129).flat_map(|size| {
+        let long = Summed { rows: size, add: true, ..base.clone() };
+        let whole = Summed { rows: 129, per: size, ..base.clone() };
+        [long, whole, Summed { columns: size, ..base.clone() }]
+    });
+    let drawn = ((size(140), size(140), size(140)), (0..9usize, 0..9usize, 0..9usize), any::<bool>(), any::<u64>())
+        .prop_map(|((rows, columns, per), (x_offset, x_gap, y_offset), add, seed)| Summed {
+            rows,
+            columns,
+            per,
+            x_offset,
+            x_gap,
+            y_offset,
+            add,
+            seed,
+        });
+    hold(KernelId::SumRows, all.collect::<Vec<_>>(), drawn, sum_rows_case);
+}
+
+fn sum_rows_case(worst: &Worst, case: &Summed) -> TestCaseResult {
+    let &Summed { rows, columns, per, x_offset, x_gap, y_offset, add, seed } = case;
+    let mut noise = Noise::new(seed);
+    let sums = rows.div_ceil(per);
+    let y_rows = Rows { offset: y_offset, ..Rows::dense(sums, columns) };
+    let p = SumRows {
+        rows: rows as u32,
+        columns: columns as u32,
+        x_offset: x_offset as u32,
+        x_stride: (columns + x_gap) as u32,
+        per: per as u32,
+        y_offset: y_offset as u32,
+        add: add.into(),
+    };
+    let x = noise.rows(Rows { rows, width: columns, offset: x_offset, stride: columns + x_gap }, 1.0);
+    let mut y = y_rows.output();
+    if add {
+        noise.fill(&mut y, y_rows, 1.0);
+    }
+    let mut twin = y.clone();
+    cpu::sum_rows(&p, &x, &mut twin);
+    let mut absolute = magnitudes(&y);
+    cpu::sum_rows(&p, &magnitudes(&x), &mut absolute);
+    // One sum more than there is.
+    let grid = [columns.div_ceil(LANES), sums + 1, 1];
+    for form in forms(KernelId::SumRows) {
+        let found = run(form, KernelId::SumRows, &p, &[bytes(&x), bytes(&y)], grid)?;
+        let roundings = (per.min(rows) + 2) as f64;
+        worst.compare("y", &found[1], &twin, |i| roundings * EPS * f64::from(absolute[i]))?;
+    }
+    Ok(())
+}
+
+#[derive(Debug, Clone)]
+struct Picked {
+    positions: usize,
+    dim4: usize,
+    first_row: usize,
+    rows: usize,
+    add: bool,
+    seed: u64,
+}
+
+pub fn gather_rows_grad() {
+    let base = Picked { positions: 20, dim4: 3, first_row: 2, rows: 4, add: false, seed: 3 };
+    let all = edges(129).flat_map(|size| {
+        let wide = Picked { dim4: size, ..base.clone() };
+        [wide, Picked { positions: size, add: true, ..base.clone() }, Picked { rows: size, ..base.clone() }]
+    });
+    let drawn = (size(140), size(140), 0..9usize, size(40), any::<bool>(), any::<u64>()).prop_map(
+        |(positions, dim4, first_row, rows, add, seed)| Picked { positions, dim4, first_row, rows, add, seed },
+    );
+    hold(KernelId::GatherRowsGrad, all.collect::<Vec<_>>(), drawn, gather_rows_grad_case);
+}
+
+fn gather_rows_grad_case(worst: &Worst, case: &Picked) -> TestCaseResult {
+    let &Picked { positions, dim4, first_row, rows, add, seed } = case;
+    let mut noise = Noise::new(seed);
+    let dim = 4 * dim4;
+    let end = first_row + rows;
+    // Rows of the table by position: some in the pieces before and behind this one, one as far away as can be.
+    let mut picks: Vec<usize> = (0..positions).map(|_| noise.below(end + 3)).collect();
+    picks[noise.below(positions)] = u32::MAX as usize;
+    picks[noise.below(positions)] = end - 1;
+    let mut dy = noise.rows(Rows::dense(positions, dim), 1.0);
+    let mut order: Vec<u32> = (0..positions as u32).collect();
+    order.sort_by_key(|&position| picks[position as usize]);
+    let mut segments: Vec<[u32; 4]> = Vec::new();
+    for (at, &position) in order.iter().enumerate() {
+        let row = picks[position as usize];
+        if !(first_row..end).contains(&row) {
+            // Nobody in this piece asks for it.
+            dy[position as usize * dim..][..dim].fill(UNREAD);
+        }
+        match segments.last_mut() {
+            Some(last) if last[0] as usize == row => last[2] += 1,
+            _ => segments.push([row as u32, at as u32, 1, 0]),
+        }
+    }
+    let p = GatherRowsGrad {
+        segments: segments.len() as u32,
+        dim4: dim4 as u32,
+        first_row: first_row as u32,
+        rows: rows as u32,
+        add: add.into(),
+    };
+    let dw_rows = Rows::dense(rows, dim);
+    let mut dw = dw_rows.output();
+    if add {
+        noise.fill(&mut dw, dw_rows, 1.0);
+    }
+    let mut twin = dw.clone();
+    cpu::gather_rows_grad(&p, &dy, &order, &segments, &mut twin);
+    let mut absolute = magnitudes(&dw);
+    cpu::gather_rows_grad(&p, &magnitudes(&dy), &order, &segments, &mut absolute);
+    // One segment more than there is, which the kernel has to leave out.
+    let grid = [dim4.div_ceil(LANES), segments.len() + 1, 1];
+    segments.push([first_row as u32, 0, 1, 0]);
+    for form in forms(KernelId::GatherRowsGrad) {
+        let bindings = [bytes(&dy), bytes(&order), bytes(&segments), bytes(&dw)];
+        let found = run(form, KernelId::GatherRowsGrad, &p, &bindings, grid)?;
+        worst.compare("dw", &found[3], &twin, |i| (positions + 2) as f64 * EPS * f64::from(absolute[i]))?;
+    }
+    Ok(())
+}
+
+#[derive(Debug, Clone)]
+struct Logits {
+    rows: usize,
+    n: usize,
+    offset: usize,
+    gap: usize,
+    size: f32,
+    /// Of `n + 1` ids how many are in the set.
+    members: usize,
+    seed: u64,
+}
+
+const LOGITS: Logits = Logits { rows: 3, n: 9, offset: 2, gap: 3, size: 4.0, members: 3, seed: 4 };
+
+impl Logits {
+    fn edges(sizes: &[f32]) -> Vec<Self> {
+        let all = edges(129).flat_map(|size| {
+            let wide = Self { n: size, members: size / 2, ..LOGITS };
+            [Self { rows: size, ..LOGITS }, wide, Self { n: size, members: size + 1, ..LOGITS }]
+        });
+        let few = [0, 1, 520].map(|members| Self { n: 520, members, ..LOGITS });
+        all.chain(few).chain(sizes.iter().map(|&size| Self { size, ..LOGITS })).collect()
+    }
+
+    fn drawn(sizes: &[f32]) -> impl Strategy<Value = Self> {
+        let n = prop_oneof![size(140), 500..600usize];
+        (size(20), n, (0..9usize, 0..9usize), select(sizes.to_vec()), 0.0..1.0f32, any::<u64>()).prop_map(
+            |(rows, n, (offset, gap), size, share, seed)| {
+                let members = (share * (n + 1) as f32) as usize;
+                Self { rows, n, offset, gap, size, members, seed }
+            },
+        )
+    }
+
+    fn rows(&self) -> Rows {
+        Rows { rows: self.rows, width: self.n, offset: self.offset, stride: self.n + self.gap }
+    }
+
+    fn params(&self) -> LogSoftmax {
+        let [rows, n, stride, offset] = [self.rows, self.n, self.rows().stride, self.offset].map(|v| v as u32);
+        LogSoftmax { rows, n, stride, offset }
+    }
+
+    /// Logits, labels and members.
+    fn inputs(&self, noise: &mut Noise) -> (Vec<f32>, Vec<u32>, Vec<u32>) {
+        let rows = self.rows();
+        let mut logits = noise.rows(rows, self.size);
+        for row in 0..self.rows {
+            let logits = &mut logits[rows.offset + row * rows.stride..][..self.n];
+            match noise.below(4) {
+                // several maxima
+                0 => logits.iter_mut().for_each(|l| *l = l.min(0.5 * self.size)),
+                // one far above the others
+                1 => logits[noise.below(self.n)] = 25.0 + self.size,
+                _ => {}
+            }
+        }
+        let label = (0..self.rows).map(|row| match row % 4 {
+            3 => [self.n as u32, u32::MAX][noise.below(2)],
+            _ => noise.below(self.n) as u32,
+        });
+        let label = label.collect();
+        let members = (0..self.n).map(|_| u32::from(noise.below(self.n + 1) < self.members)).collect();
+        (logits, label, members)
+    }
+}
+
+pub fn log_softmax() {
+    let sizes = [0.1, 4.0, 30.0, 1e3, 1e30];
+    hold(KernelId::LogSoftmax, Logits::edges(&sizes), Logits::drawn(&sizes), |worst, case| {
+        let (logits, label, members) = case.inputs(&mut Noise::new(case.seed));
+        let p = case.params();
+        let out = Rows::dense(case.rows, 4).output();
+        let mut twin = out.clone();
+        cpu::log_softmax(&p, &logits, &label, &members, &mut twin);
+        let bindings = [bytes(&logits), bytes(&label), bytes(&members), bytes(&out)];
+        for form in forms(KernelId::LogSoftmax) {
+            let found = run(form, KernelId::LogSoftmax, &p, &bindings, [case.rows, 1, 1])?;
+            worst.compare("out", &found[3], &twin, |i| {
+                let [_, log_sum, of_label, of_set] = [0, 1, 2, 3].map(|j| f64::from(twin[i / 4 * 4 + j]).abs());
+                // A lane of a workgroup of one adds everything up, and an exponent down to -87 is rounded before exp. What
+                // that does to the logarithm is no more than the share of what isn't the maximum, which the logarithm is
+                // above; a builtin's logarithm is off by 3 units.
+                let roundings = case.n as f64 + 100.0;
+                let log_error = |log: f64| (roundings * log.min(1.0) + 5.0 * log) * EPS + 1e-35;
+                let most = (case.n as f64).ln();
+                match i % 4 {
+                    0 => 0.0,
+                    1 => log_error(log_sum),
+                    2 => log_error(log_sum) + 2.0 * EPS * (of_label + log_sum),
+                    _ => log_error(log_sum) + log_error(most) + 4.0 * EPS * (of_set + log_sum + most),
+                }
+            })?;
+        }
+        Ok(())
+    });
+}
+
+pub fn log_softmax_grad() {
+    let sizes = [0.1, 4.0, 30.0, 1e3];
+    hold(KernelId::LogSoftmaxGrad, Logits::edges(&sizes), Logits::drawn(&sizes), |worst, case| {
+        let mut noise = Noise::new(case.seed);
+        let (mut logits, label, members) = case.inputs(&mut noise);
+        let rows = case.rows();
+        let mut out = Rows::dense(case.rows, 4).array(UNREAD);
+        cpu::log_softmax(&case.params(), &logits, &label, &members, &mut out);
+        let mut weight = noise.rows(Rows::dense(case.rows, 2), 2.0);
+        for row in 0..case.rows {
+            match noise.below(4) {
+                // Nothing counts, so that nothing has to be there.
+                0 => {
+                    weight[2 * row..2 * row + 2].fill(0.0);
+                    logits[rows.offset + row * rows.stride..][..case.n].fill(UNREAD);
+                    out[4 * row..4 * row + 4].fill(UNREAD);
+                }
+                1 => weight[2 * row] = 0.0,
+                2 => weight[2 * row + 1] = 0.0,
+                _ => {}
+            }
+        }
+        let LogSoftmax { rows: count, n, stride, offset } = case.params();
+        let p = LogSoftmaxGrad { rows: count, n, stride, offset };
+        let mut twin = logits.clone();
+        // Where the gaps are, nothing may be written.
+        (0..twin.len()).filter(|&i| logits[i].is_nan()).for_each(|i| twin[i] = UNWRITTEN);
+        let before = twin.clone();
+        cpu::log_softmax_grad(&p, &mut twin, &label, &members, &out, &weight);
+        let bindings = [bytes(&before), bytes(&label), bytes(&members), bytes(&out), bytes(&weight)];
+        // One row and a workgroup more than there is.
+        let grid = [case.n.div_ceil(LANES) + 1, case.rows + 1, 1];
+        for form in forms(KernelId::LogSoftmaxGrad) {
+            let found = run(form, KernelId::LogSoftmaxGrad, &p, &bindings, grid)?;
+            worst.compare("logits", &found[0], &twin, |at| {
+                let (row, i) = ((at - rows.offset) / rows.stride, (at - rows.offset) % rows.stride);
+                let [w0, w1] = [0, 1].map(|j| f64::from(weight[2 * row + j]).abs());
+                if w0 == 0.0 && w1 == 0.0 {
+                    return 0.0;
+                }
+                let [max, log_sum, _, of_set] = [0, 1, 2, 3].map(|j| f64::from(out[4 * row + j]));
+                let below = max - f64::from(logits[at]);
+                // An exponent is off by half a unit of each of its steps, the exp of it by two units more.
+                let share = |exponent: f64, terms: f64| exponent.exp() * ((terms * EPS).exp_m1() + 4.0 * EPS);
+                let terms = below + log_sum + 1.0;
+                let of_all = share(-below - log_sum, terms);
+                let in_set =
+                    if members[i] != 0 { share(-below - log_sum - of_set, terms + 2.0 * of_set.abs()) } else { 0.0 };
+                let whole = 4.0 * EPS * (w0 + w1);
+                w0 * of_all + w1 * (of_all + in_set) + whole + 1e-35
+            })?;
+        }
+        Ok(())
+    });
+}
+
+#[derive(Debug, Clone)]
+struct Apart {
+    rows: usize,
+    dim4: usize,
+    /// Of x, y and dx.
+    offsets4: [usize; 3],
+    gaps4: [usize; 3],
+    size: f32,
+    add: bool,
+    seed: u64,
+}
+
+const APART: Apart = Apart { rows: 4, dim4: 3, offsets4: [1, 0, 2], gaps4: [0, 2, 1], size: 1.0, add: false, seed: 5 };
+
+impl Apart {
+    fn edges() -> Vec<Self> {
+        let all = edges(129).flat_map(|size| [Self { rows: size, ..APART }, Self { dim4: size, add: true, ..APART }]);
+        all.chain([255, 257, 1024].map(|dim4| Self { dim4, ..APART })).collect()
+    }
+
+    fn drawn() -> impl Strategy<Value = Self> {
+        let small = || [0..4usize, 0..4, 0..4];
+        let sizes = select(vec![1e-6f32, 1.0, 1e3]);
+        (size(20), size(140), small(), small(), sizes, any::<bool>(), any::<u64>()).prop_map(
+            |(rows, dim4, offsets4, gaps4, size, add, seed)| Self { rows, dim4, offsets4, gaps4, size, add, seed },
+        )
+    }
+
+    /// Where the rows of x, y and dx are, in fours.
+    fn strides4(&self) -> [usize; 3] {
+        self.gaps4.map(|gap| self.dim4 + gap)
+    }
+
+    fn rows(&self, which: usize) -> Rows {
+        let [offset, stride] = [self.offsets4[which], self.strides4()[which]].map(|size| 4 * size);
+        Rows { rows: self.rows, width: 4 * self.dim4, offset, stride }
+    }
+
+    /// x and y, some rows of which are in one place.
+    fn inputs(&self, noise: &mut Noise) -> [Vec<f32>; 2] {
+        let [x_rows, y_rows] = [0, 1].map(|which| self.rows(which));
+        let (x, mut y) = (noise.rows(x_rows, self.size), noise.rows(y_rows, self.size));
+        for row in (2..self.rows).step_by(3) {
+            let to = y_rows.offset + row * y_rows.stride;
+            let from = x_rows.offset + row * x_rows.stride;
+            y[to..to + y_rows.width].copy_from_slice(&x[from..from + x_rows.width]);
+        }
+        [x, y]
+    }
+
+    fn params(&self) -> RowDistance {
+        let [x_stride4, y_stride4, _] = self.strides4().map(|v| v as u32);
+        let [x_offset4, y_offset4, _] = self.offsets4.map(|v| v as u32);
+        let [rows, dim4] = [self.rows, self.dim4].map(|v| v as u32);
+        RowDistance { rows, dim4, x_offset4, x_stride4, y_offset4, y_stride4 }
+    }
+}
+
+pub fn row_distance() {
+    hold(KernelId::RowDistance, Apart::edges(), Apart::drawn(), |worst, case| {
+        let [x, y] = case.inputs(&mut Noise::new(case.seed));
+        let p = case.params();
+        let out = Rows::dense(case.rows, 1).output();
+        let mut twin = out.clone();
+        cpu::row_distance(&p, &x, &y, &mut twin);
+        for form in forms(KernelId::RowDistance) {
+            let found = run(form, KernelId::RowDistance, &p, &[bytes(&x), bytes(&y), bytes(&out)], [case.rows, 1, 1])?;
+            // Differences are rounded once. A workgroup of one lane adds all of them up; the root halves that.
+            let roundings = case.dim4 as f64 / 2.0 + 8.0;
+            worst.compare("out", &found[2], &twin, |i| roundings * EPS * f64::from(twin[i]))?;
+        }
+        Ok(())
+    });
+}
+
+pub fn row_distance_grad() {
+    hold(KernelId::RowDistanceGrad, Apart::edges(), Apart::drawn(), |worst, case| {
+        let mut noise = Noise::new(case.seed);
+        let [x, y] = case.inputs(&mut noise);
+        let RowDistance { rows, dim4, x_offset4, x_stride4, y_offset4, y_stride4 } = case.params();
+        let mut distance = Rows::dense(case.rows, 1).array(UNREAD);
+        cpu::row_distance(&case.params(), &x, &y, &mut distance);
+        let weight = noise.rows(Rows::dense(case.rows, 1), 2.0);
+        let p = RowDistanceGrad {
+            rows,
+            dim4,
+            x_offset4,
+            x_stride4,
+            y_offset4,
+            y_stride4,
+            dx_offset4: case.offsets4[2] as u32,
+            dx_stride4: case.strides4()[2] as u32,
+            add: case.add.into(),
+        };
+        let mut dx = case.rows(2).output();
+        if case.add {
+            noise.fill(&mut dx, case.rows(2), 1.0);
+        }
+        let mut twin = dx.clone();
+        cpu::row_distance_grad(&p, &x, &y, &distance, &weight, &mut twin);
+        // One row more than there is.
+        let grid = [case.dim4.div_ceil(LANES), case.rows + 1, 1];
+        let bindings = [bytes(&x), bytes(&y), bytes(&distance), bytes(&weight), bytes(&dx)];
+        for form in forms(KernelId::RowDistanceGrad) {
+            let found = run(form, KernelId::RowDistanceGrad, &p, &bindings, grid)?;
+            // A difference, a quotient that may be off by two and a half units, a product, and a sum with what was there.
+            worst.compare("dx", &found[4], &twin, |i| {
+                let old = if case.add { f64::from(dx[i]) } else { 0.0 };
+                EPS * (6.0 * (f64::from(twin[i]) - old).abs() + 2.0 * old.abs())
+            })?;
+        }
+        Ok(())
+    });
+}
+
+pub fn sum_squares() {
+    let all = edges(129).flat_map(|size| [(size, 7, 6), (300, size, 7)]).chain([(5000, 4096, 8), (3, 4096, 9)]);
+    let drawn = (1..2000usize, size(600), any::<u64>());
+    hold(KernelId::SumSquares, all.collect::<Vec<_>>(), drawn, |worst, &(count4, per4, seed)| {
+        let p = SumSquares { count4: count4 as u32, per4: per4 as u32 };
+        let stretches = count4.div_ceil(per4);
+        let mut x = vec![UNREAD; 4 * (count4 + 1)];
+        Noise::new(seed).fill(&mut x, Rows::dense(1, 4 * count4), 8.0);
+        let out = Rows::dense(stretches, 1).output();
+        let mut twin = out.clone();
+        cpu::sum_squares(&p, &x, &mut twin);
+        for form in forms(KernelId::SumSquares) {
+            let found = run(form, KernelId::SumSquares, &p, &[bytes(&x), bytes(&out)], [stretches, 1, 1])?;
+            // A workgroup of one lane adds up all of a stretch.
+            let roundings = per4.min(count4) as f64 + 16.0;
+            worst.compare("out", &found[1], &twin, |i| roundings * EPS * f64::from(twin[i]))?;
+        }
+        Ok(())
+    });
+}
+
+#[derive(Debug, Clone)]
+struct Step {
+    count4: usize,
+    /// How often the optimiser has stepped by then.
+    t: i32,
+    size: f32,
+    scale: f32,
+    clip: f32,
+    decay: f32,
+    /// In place of the squares' sum.
+    squares: Option<f32>,
+    seed: u64,
+}
+
+pub fn adamw() {
+    let base = Step { count4: 5, t: 3, size: 1.0, scale: 0.25, clip: 0.5, decay: 0.1, squares: None, seed: 10 };
+    let counts = edges(129).map(|count4| Step { count4, ..base.clone() });
+    // Far enough to tell a row of the grid from a lane.
+    let long = [70_000].map(|count4| Step { count4, ..base.clone() });
+    let times = [1, 2, 1000, 100_000].map(|t| Step { t, clip: 0.0, ..base.clone() });
+    let faults = [f32::INFINITY, f32::NAN, -f32::NAN, f32::NEG_INFINITY];
+    let skipped = faults.map(|squares| Step { squares: Some(squares), ..base.clone() });
+    let extreme = [0.0, f32::MAX].map(|squares| Step { squares: Some(squares), ..base.clone() });
+    let drawn = (
+        (size(300), prop_oneof![1..10i32, 1..10_000]),
+        select(vec![1e-12f32, 1e-3, 1.0, 1e3]),
+        select(vec![1.0f32, 0.125, 1.0 / 65536.0]),
+        select(vec![0.0f32, 1e-3, 1.0, 1e6]),
+        select(vec![0.0f32, 0.01, 1.0]),
+        any::<u64>(),
+    )
+        .prop_map(|((count4, t), size, scale, clip, decay, seed)| Step {
+            count4,
+            t,
+            size,
+            scale,
+            clip,
+            decay,
+            squares: None,
+            seed,
+        });
+    let all = counts.chain(long).chain(times).chain(skipped).chain(extreme);
+    hold(KernelId::Adamw, all.collect::<Vec<_>>(), drawn, adamw_case);
+}
+
+fn adamw_case(worst: &Worst, case: &Step) -> TestCaseResult {
+    let &Step { count4, t, size, scale, clip, decay, squares, seed } = case;
+    let mut noise = Noise::new(seed);
+    let [beta1, beta2] = [0.9f32, 0.999];
+    let p = Adamw {
+        count4: count4 as u32,
+        lr: 0.01,
+        beta1,
+        beta2,
+        eps: 1e-8,
+        decay,
+        bias1: 1.0 - beta1.powi(t),
+        bias2: 1.0 - beta2.powi(t),
+        clip,
+        scale,
+    };
+    let shape = Rows::dense(1, 4 * count4);
+    let grad = noise.rows(shape, size);
+    let sum: f64 = grad[..4 * count4].iter().map(|&g| f64::from(g).powi(2)).sum();
+    let squares = [squares.unwrap_or(sum as f32)];
+    let [mut w, mut m, mut v] = [shape.output(), shape.output(), shape.output()];
+    noise.fill(&mut w, shape, 1.0);
+    // As if the gradients so far had been like this one.
+    noise.fill(&mut m, shape, 0.5 * size * scale);
+    noise.fill(&mut v, shape, 0.25 * (size * scale).powi(2));
+    v.iter_mut().filter(|v| !v.is_nan()).for_each(|v| *v = v.abs());
+    let [mut w_twin, mut m_twin, mut v_twin] = [w.clone(), m.clone(), v.clone()];
+    cpu::adamw(&p, &grad, &squares, &mut w_twin, &mut m_twin, &mut v_twin);
+    // One workgroup more than there is work for, and a row of the grid that has none.
+    let [across, down, _] = adamw_grid(count4);
+    let grid = [across + 1, down + 1, 1];
+    let bindings = [bytes(&grad), bytes(&squares), bytes(&w), bytes(&m), bytes(&v)];
+    for form in forms(KernelId::Adamw) {
+        let found = run(form, KernelId::Adamw, &p, &bindings, grid)?;
+        if !squares[0].is_finite() {
+            for (found, before) in found[2..].iter().zip([&w, &m, &v]) {
+                prop_assert!(bytes(found) == bytes(before), "a step that is skipped changes something");
+            }
+            continue;
+        }
+        // The scaled gradient is off by a dozen units: a root, a quotient and products.
+        let norm = f64::from(scale) * f64::from(squares[0]).sqrt();
+        let clipped = if clip > 0.0 { (f64::from(clip) / (norm + 1e-6)).min(1.0) } else { 1.0 };
+        let g = |i: usize| f64::from(scale) * clipped * f64::from(grad[i]).abs();
+        let m_error = |i: usize| EPS * (2.0 * f64::from(m[i]).abs() + 4.0 * g(i)) + 1e-37;
+        worst.compare("m", &found[3], &m_twin, m_error)?;
+        worst.compare("v", &found[4], &v_twin, |i| 32.0 * EPS * f64::from(v_twin[i]) + 1e-37)?;
+        worst.compare("w", &found[2], &w_twin, |i| {
+            let [bias1, bias2, eps, lr] = [p.bias1, p.bias2, p.eps, p.lr].map(f64::from);
+            let below = (f64::from(v_twin[i]) / bias2).sqrt() + eps;
+            let step = f64::from(m_twin[i]).abs() / bias1 / below;
+            let step_error = m_error(i) / bias1 / below + 32.0 * EPS * step;
+            lr * (step_error + 4.0 * EPS * f64::from(decay * w[i].abs()))
+                + 2.0 * EPS * (f64::from(w[i].abs()) + lr * step)
+        })?;
+    }
+    Ok(())
+}
