@@ -1,5 +1,5 @@
-//! Kernels of training that move and add up: transposes, sums over rows, the gradient of a look-up, the logarithms of losses, distances, and the
-//! step of the optimiser.
+//! Kernels of training that move and add up: transposes, sums over rows, the gradient of a look-up, the logarithms of losses,
+//! distances, and the step of the optimiser.
 
 use bolmo_shaders::params::{
     Adamw, GatherRowsGrad, LogSoftmax, LogSoftmaxGrad, RowDistance, RowDistanceGrad, SumRows, SumSquares, Transpose,
