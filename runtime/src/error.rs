@@ -95,29 +95,33 @@ impl Error {
         Self { kind: self.kind, message: format!("{what}: {}", self.message) }
     }
 
-    pub(crate) fn invalid(message: impl Into<String>) -> Self {
+    /// An argument that cannot be meant.
+    pub fn invalid(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::InvalidArgument, message)
     }
 
-    pub(crate) fn not_found(message: impl Into<String>) -> Self {
+    /// Something that is not there.
+    pub fn not_found(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::NotFound, message)
     }
 
-    pub(crate) fn bad_checkpoint(message: impl Into<String>) -> Self {
+    /// A file of a checkpoint that is not what it should be.
+    pub fn bad_checkpoint(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::BadCheckpoint, message)
     }
 
-    pub(crate) fn unsupported(message: impl Into<String>) -> Self {
+    /// Something that cannot be done here.
+    pub fn unsupported(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Unsupported, message)
     }
 
-    // Browsers have no files and no threads to fail.
-    #[cfg_attr(target_family = "wasm", allow(dead_code))]
-    pub(crate) fn io(message: impl Into<String>) -> Self {
+    /// What the operating system says about a file.
+    pub fn io(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Io, message)
     }
 
-    pub(crate) fn internal(message: impl Into<String>) -> Self {
+    /// A fault of our own.
+    pub fn internal(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Internal, message)
     }
 }

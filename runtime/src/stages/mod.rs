@@ -15,7 +15,7 @@ pub(crate) mod global;
 pub(crate) mod head;
 pub(crate) mod kernels;
 pub(crate) mod local_layer;
-mod ops;
+pub(crate) mod ops;
 pub(crate) mod patches;
 
 pub(crate) use local_layer::{LaneStates, Over};

@@ -1,0 +1,53 @@
+//! Layers with what training keeps of them, forwards and backwards.
+
+pub(crate) mod global;
+pub(crate) mod local;
+
+use std::sync::Arc;
+
+use bolmo_runtime::internals::{Context, Gpu, Rows, Slice, Workspace};
+use bolmo_runtime::{Config, Result};
+
+/// How many rows there are of what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    /// Examples of a batch.
+    pub rows: usize,
+    /// Bytes of an example, a multiple of 64.
+    pub bytes: usize,
+    /// Patch slots of an example; a multiple of 32 always fits.
+    pub patches: usize,
+}
+
+impl Shape {
+    /// Bytes of a batch.
+    pub fn all_bytes(&self) -> usize {
+        self.rows * self.bytes
+    }
+
+    /// Patch slots of a batch.
+    pub fn all_patches(&self) -> usize {
+        self.rows * self.patches
+    }
+}
+
+/// A buffer of so many rows of so many floats.
+pub(crate) async fn buffer(gpu: &Arc<Gpu>, rows: usize, width: usize) -> Result<Slice> {
+    gpu.allocate("activations", 4 * (rows * width) as u64).await
+}
+
+/// Copies the first `rows` rows of a stream.
+pub(crate) fn copy_rows(cx: &mut Context<'_>, from: &Slice, to: &Slice, rows: usize) -> Result<()> {
+    let bytes = 4 * (rows * cx.config.hidden_size) as u64;
+    cx.recorder.copy(&from.part(0, bytes)?, to)
+}
+
+/// Rows of a stream, from the first on.
+pub(crate) fn stream<'a>(config: &Config, slice: &'a Slice) -> Rows<'a> {
+    Rows::new(slice, config.hidden_size, 0)
+}
+
+/// The same context over other buffers.
+pub(crate) fn over<'a>(cx: &'a mut Context<'_>, workspace: &'a Workspace) -> Context<'a> {
+    Context { recorder: cx.recorder, config: cx.config, workspace }
+}

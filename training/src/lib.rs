@@ -1,0 +1,18 @@
+//! Byteifies subword models: batches, losses and steps of training, with the runtime's own kernels and their gradients (SPEC 10).
+
+mod backward;
+mod byte_level;
+mod layers;
+pub mod losses;
+mod optimiser;
+mod parameters;
+mod stages;
+mod teacher;
+mod trainer;
+mod weights;
+
+pub use layers::Shape;
+pub use optimiser::{AdamOptions, Schedule};
+pub use parameters::{Group, TensorSource};
+pub use stages::{Examples, StageOutput};
+pub use trainer::{StepReport, TeacherSource, Trainer, TrainerOptions};

@@ -1,0 +1,183 @@
+//! A run of stage 1 or stage 2: batches in, losses out, parameters that follow.
+
+use bolmo_runtime::internals::{Recorder, gpu};
+use bolmo_runtime::{Config, Engine, Error, Result};
+
+use crate::byte_level::ByteLevel;
+use crate::layers::Shape;
+use crate::losses::{LossOptions, Losses};
+use crate::optimiser::{AdamOptions, Optimiser, Schedule, Step};
+use crate::parameters::{Group, TensorSource, Which};
+use crate::stages::{COMPARED_BLOCKS, Examples, StageOutput, stage1, stage2};
+use crate::teacher::{Teacher, TeacherOptions};
+
+/// Learning rates, schedule and losses of a run.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TrainerOptions {
+    /// Sizes of a batch.
+    pub shape: Shape,
+    /// How losses are added up.
+    pub losses: LossOptions,
+    /// How parameters follow their gradients.
+    pub adam: AdamOptions,
+    /// How learning rates change over the run.
+    pub schedule: Schedule,
+    /// The highest learning rate of everything but the global blocks.
+    pub local_rate: f64,
+    /// The highest learning rate of the global blocks; stage 1 leaves them as they are.
+    pub global_rate: f64,
+}
+
+/// Who teaches in stage 1. Its blocks must be those of the student.
+pub struct TeacherSource<'a> {
+    /// Embeddings, final norm and head, by their names in a folder of the source model.
+    pub tensors: &'a dyn TensorSource,
+    /// Rows of its vocabulary.
+    pub vocabulary: usize,
+    /// Whether its head is its embedding.
+    pub tied: bool,
+    /// Subwords that begin with a space, a tab or a newline.
+    pub spaces: &'a [u32],
+}
+
+/// What a step came to.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StepReport {
+    /// Which step it was, counted from 1.
+    pub step: u64,
+    /// Means over the batches of the step.
+    pub losses: Losses,
+    /// Patches over all batches.
+    pub patches: u64,
+    /// Norm of all gradients together before it was bounded.
+    pub gradient_norm: f64,
+    /// Learning rate of everything but the global blocks.
+    pub rate: f64,
+    /// Whether the parameters were left as they are, since a gradient was no finite number.
+    pub skipped: bool,
+}
+
+/// A byte-level model in training.
+#[derive(Debug)]
+pub struct Trainer {
+    model: ByteLevel,
+    teacher: Option<Teacher>,
+    optimiser: Optimiser,
+    options: TrainerOptions,
+    step: u64,
+}
+
+impl Trainer {
+    /// Loads a model from `weights`, by the names of SPEC 2, and gets ready to train it: in stage 1 if there is a teacher, else in stage 2.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for options that cannot be meant, `OutOfMemory`, `Unsupported` where the adapter's limits are too low, and whatever
+    /// `weights` reports.
+    pub async fn new(
+        engine: &Engine,
+        config: &Config,
+        options: TrainerOptions,
+        weights: &dyn TensorSource,
+        teacher: Option<TeacherSource<'_>>,
+    ) -> Result<Self> {
+        options.adam.check()?;
+        for (name, rate) in [("local_rate", options.local_rate), ("global_rate", options.global_rate)] {
+            if !rate.is_finite() || rate < 0.0 {
+                return Err(Error::invalid(format!("`{name}` must be finite and not negative, found {rate}")));
+            }
+        }
+        let gpu = gpu(engine);
+        let frozen = teacher.is_some();
+        let model = ByteLevel::new(gpu, config, options.shape, |group| group != Group::Global || !frozen).await?;
+        model.parameters.load(weights).await?;
+        let teacher = match teacher {
+            None => None,
+            Some(TeacherSource { tensors, vocabulary, tied, spaces }) => {
+                let compared = COMPARED_BLOCKS.min(config.num_hidden_layers);
+                let parts = TeacherOptions { vocabulary, tied, spaces, compared };
+                Some(Teacher::new(gpu, config, options.shape, &parts, tensors).await?)
+            }
+        };
+        let optimiser = Optimiser::new(gpu, &model.parameters.arenas).await?;
+        Ok(Self { model, teacher, optimiser, options, step: 0 })
+    }
+
+    /// Steps that were made.
+    pub fn steps(&self) -> u64 {
+        self.step
+    }
+
+    /// One step over the gradients of all `batches` together, of the trainer's shape each.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a batch of another shape, and whatever the device reports; parameters may then be half changed.
+    pub async fn step(&mut self, batches: &[Examples<'_>]) -> Result<StepReport> {
+        if batches.is_empty() {
+            return Err(Error::invalid("a step without batches"));
+        }
+        self.model.clear_gradients();
+        let mut losses = Losses::default();
+        let mut patches = 0;
+        for examples in batches {
+            let output = self.run(examples, true).await?;
+            losses.add(&output.losses, 1.0 / batches.len() as f64);
+            patches += output.patches;
+        }
+        self.step += 1;
+        let factor = self.options.schedule.factor(self.step);
+        let rate = |group: Group| {
+            factor * if group == Group::Global { self.options.global_rate } else { self.options.local_rate }
+        };
+        let scale = 1.0 / batches.len() as f64;
+        let step = Step { options: &self.options.adam, step: self.step, scale };
+        let arenas = &self.model.parameters.arenas;
+        let squares = self.optimiser.record(&mut self.model.recorder, arenas, rate, step)?.part(0, 4)?;
+        let squares = self.model.recorder.read_f32(&[squares]).await?.first().copied().unwrap_or(f32::NAN);
+        Ok(StepReport {
+            step: self.step,
+            losses,
+            patches,
+            gradient_norm: scale * f64::from(squares).sqrt(),
+            rate: rate(Group::Local),
+            skipped: !squares.is_finite(),
+        })
+    }
+
+    /// What the losses are on a batch, without gradients.
+    ///
+    /// # Errors
+    /// As [`Self::step`].
+    pub async fn evaluate(&mut self, examples: &Examples<'_>) -> Result<StageOutput> {
+        self.run(examples, false).await
+    }
+
+    async fn run(&mut self, examples: &Examples<'_>, train: bool) -> Result<StageOutput> {
+        examples.check(self.options.shape)?;
+        let options = &self.options.losses;
+        match &self.teacher {
+            Some(teacher) => stage1(&mut self.model, teacher, examples, options, train).await,
+            None => stage2(&mut self.model, examples, options, train).await,
+        }
+    }
+
+    /// Gives every tensor of the model, by the names of SPEC 2.
+    ///
+    /// # Errors
+    /// Whatever the device and `each` report.
+    pub async fn each_weight(&mut self, each: &mut dyn FnMut(&str, Vec<f32>) -> Result<()>) -> Result<()> {
+        self.each(Which::Weights, each).await
+    }
+
+    /// Gives the gradient of every tensor that is trained, as the last step left it, before it was scaled and bounded.
+    ///
+    /// # Errors
+    /// Whatever the device and `each` report.
+    pub async fn each_gradient(&mut self, each: &mut dyn FnMut(&str, Vec<f32>) -> Result<()>) -> Result<()> {
+        self.each(Which::Gradients, each).await
+    }
+
+    async fn each(&mut self, which: Which, each: &mut dyn FnMut(&str, Vec<f32>) -> Result<()>) -> Result<()> {
+        let recorder: &mut Recorder = &mut self.model.recorder;
+        self.model.parameters.each_tensor(recorder, which, each).await
+    }
+}
