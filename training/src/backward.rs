@@ -48,16 +48,17 @@ pub(crate) struct Scratch {
 }
 
 impl Scratch {
-    /// Memory for so many rows of bytes and of patches, for a model whose widest matrix has `widest` rows and whose largest has
-    /// `largest` weights.
+    /// Memory for so many rows of bytes and of patches, for a model whose head has `widest` rows and is multiplied with `head_rows` rows at a
+    /// time, and whose largest matrix has `largest` weights.
     pub(crate) async fn new(
         gpu: &Arc<Gpu>,
         config: &Config,
         (bytes, patches): (usize, usize),
-        (widest, largest): (usize, usize),
+        (head_rows, widest): (usize, usize),
+        largest: usize,
     ) -> Result<Self> {
         let mut slices = Vec::new();
-        for floats in Self::sizes(config, (bytes, patches), (widest, largest)) {
+        for floats in Self::sizes(config, (bytes, patches), (head_rows, widest), largest) {
             slices.push(gpu.allocate("gradients of activations", 4 * floats as u64).await?);
         }
         let mut slices = slices.into_iter();
@@ -85,7 +86,8 @@ impl Scratch {
     pub(crate) fn sizes(
         config: &Config,
         (bytes, patches): (usize, usize),
-        (widest, largest): (usize, usize),
+        (head_rows, widest): (usize, usize),
+        largest: usize,
     ) -> [usize; 17] {
         let d = config.hidden_size;
         let heads = config.num_local_heads;
@@ -95,7 +97,7 @@ impl Scratch {
         let rows = bytes.max(patches);
         let inner = (bytes * config.local_intermediate_size).max(patches * config.intermediate_size);
         let projections = (bytes * local).max(patches * (q + 2 * kv));
-        let outputs = (bytes * local.max(widest).max(2 * d)).max(patches * (q + 2 * kv)).max(2 * inner);
+        let outputs = (bytes * local.max(2 * d)).max(head_rows * widest).max(patches * (q + 2 * kv)).max(2 * inner);
         let inputs = (rows * d).max(inner).max(patches * q).max(largest);
         let columns = widest.max(local).max(2 * config.intermediate_size).max(2 * config.local_intermediate_size);
         [

@@ -115,7 +115,7 @@ impl ByteLevel {
                 .max(2 * config.intermediate_size)
                 .max(config.query_width() + 2 * config.key_value_width())
                 .max(config.vocab_size);
-        let scratch = Scratch::new(gpu, config, (bytes, patches), (config.vocab_size, largest)).await?;
+        let scratch = Scratch::new(gpu, config, (bytes, patches), (bytes, config.vocab_size), largest).await?;
         let recorder = Recorder::new(gpu).await?;
         let mut this = Self {
             encoder,
@@ -398,15 +398,7 @@ fn check_shape(gpu: &Gpu, config: &Config, shape: Shape) -> Result<()> {
             shape.patches, shape.bytes
         ));
     }
-    // Attention binds each example's queries, keys and maxima by themselves.
-    let widths = [config.query_width(), 2 * config.key_value_width(), 2 * config.num_attention_heads];
-    let begins = |width: &usize| gpu.align(4 * (shape.patches * width) as u64) == 4 * (shape.patches * width) as u64;
-    if shape.rows > 1 && !widths.iter().all(begins) {
-        return refuse(format!(
-            "{} patches an example: with {} heads of {} their memory begins where no binding may; take a multiple of 32",
-            shape.patches, config.num_attention_heads, config.head_dim
-        ));
-    }
+    global::check(gpu, config, shape)?;
     if shape.all_bytes() > usize::from(u16::MAX) {
         return refuse(format!(
             "a batch of {} bytes; at most 65535 go through at a time: lower the examples of a batch and accumulate gradients",

@@ -6,7 +6,7 @@ use bolmo_runtime::config::{BlockType, LayerType, QkNorm};
 use bolmo_runtime::internals::{
     Context, GlobalLayer, Gpu, KvCache, Norm, Rows, Slice, Workspace, attention_half, feed_forward_half,
 };
-use bolmo_runtime::{Config, Result, WeightFormat};
+use bolmo_runtime::{Config, Error, Result, WeightFormat};
 use bolmo_shaders::KernelId;
 use bolmo_shaders::params::{AttentionGradKv, AttentionGradQ, RopeGrad};
 use bolmo_shaders::table::{attention_grad_kv_grid, attention_grad_q_grid};
@@ -64,6 +64,20 @@ impl Kept {
         let branches = if config.block_type == BlockType::ReorderedNorm { 2 * d } else { 0 };
         2 * d + 2 * kv + q + 2 * kv + 2 * q + 2 * config.num_attention_heads + branches + 2 * config.intermediate_size
     }
+}
+
+/// Refuses patches whose memory begins where no binding may.
+pub(crate) fn check(gpu: &Gpu, config: &Config, shape: Shape) -> Result<()> {
+    // Attention binds each example's queries, keys and maxima by themselves.
+    let widths = [config.query_width(), 2 * config.key_value_width(), 2 * config.num_attention_heads];
+    let begins = |width: &usize| gpu.align(4 * (shape.patches * width) as u64) == 4 * (shape.patches * width) as u64;
+    if shape.rows == 1 || widths.iter().all(begins) {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "{} patches an example: with {} heads of {} their memory begins where no binding may; take a multiple of 32",
+        shape.patches, config.num_attention_heads, config.head_dim
+    )))
 }
 
 /// An empty cache for each example, over the keys and values that blocks keep, one slice a block.
