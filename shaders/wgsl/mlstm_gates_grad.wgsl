@@ -32,11 +32,18 @@ fn slope(x: f32) -> f32 {
     return 4.0 * t / ((1.0 + t) * (1.0 + t));
 }
 
-// A sum and what its roundings have lost. A driver that reorders sums may lose that again.
+// v itself, but no compiler can know that there are fewer than 2^31 rows. Drivers cancel (a + b) - a to b where they see it, and with that
+// what tells how much a sum has lost.
+fn opaque(v: f32) -> f32 {
+    return bitcast<f32>(bitcast<u32>(v) ^ (p.rows >> 31u));
+}
+
+// A sum and what its roundings have lost, v added.
 fn plus(sum: vec2<f32>, v: f32) -> vec2<f32> {
-    let s = sum.x + v;
-    let added = s - sum.x;
-    return vec2<f32>(s, sum.y + ((sum.x - (s - added)) + (v - added)));
+    let s = opaque(sum.x + v);
+    let added = opaque(s - sum.x);
+    let before = opaque(s - added);
+    return vec2<f32>(s, sum.y + ((sum.x - before) + (v - added)));
 }
 
 @compute @workgroup_size(64)
