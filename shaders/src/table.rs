@@ -575,10 +575,14 @@ pub const fn attention_grad_kv_grid(count: usize, kv_heads: usize, sequences: us
     attention_grad_q_grid(count, kv_heads, sequences)
 }
 
-/// Turns of loops that a lane of `attention_grad_q` or of `attention_grad_kv` takes at most. Mesa's driver for CPUs ends the loops of a lane,
-/// without a word, once they come to 65535 turns together: there this has to stay below.
+/// Turns of loops that a lane of `attention_grad_q` or of `attention_grad_kv` takes at most, counted as Mesa's driver for CPUs counts them: it
+/// ends the loops of a lane, without a word, once they come to 65535 turns together. There this has to stay below.
 pub const fn attention_grad_turns(count: usize, heads_per_kv: usize, dim4: usize) -> usize {
-    dim4 + heads_per_kv * (1 + count.div_ceil(ATTENTION_GRAD_ROWS) * (1 + 2 * dim4))
+    // The turn that finds a loop at its end counts too.
+    let width = dim4 + 1;
+    // Eight rows at a time: a turn for them, and twice through the head's width.
+    let head = count.div_ceil(8) * (1 + 2 * width) + 1;
+    width + heads_per_kv * (1 + head) + 1
 }
 
 /// Rows and columns of x that one workgroup of `transpose` takes.

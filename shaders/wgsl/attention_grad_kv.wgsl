@@ -1,7 +1,7 @@
 // Back through causal softmax attention within sequences, as far as keys and values (see attention_grad_q.wgsl, which runs first):
 //   dk_s = scale sum_t ds_ts q_t, dv_s = sum_t p_ts do_t, over the queries t that see key s, in all heads that share it
-// A lane takes 4 keys of a head and goes through the queries four by four: sums have one order, and nobody adds to another's. It waits
-// for nobody; dkv grows in memory, since a lane has no registers for it.
+// A lane takes 4 keys of a head and goes through the queries eight by eight: sums have one order, and nobody adds to another's. It
+// waits for nobody; dkv grows in memory, since a lane has no registers for it.
 // Mesa's driver for CPUs ends a lane's loops, without a word, once they come to 65535 turns: there the caller keeps
 // `attention_grad_turns` below that.
 struct Params {
@@ -20,13 +20,76 @@ struct Params {
 @group(0) @binding(5) var<storage, read> delta: array<f32>;               // [rows, heads]
 @group(0) @binding(6) var<storage, read_write> dkv: array<vec4<f32>>;     // [rows, 2, kv_heads, dim]
 
+// Four columns of values of 4 rows, a column of the matrix for each row.
+fn q_at(rows: vec4<u32>) -> mat4x4<f32> {
+    return mat4x4<f32>(q[rows.x], q[rows.y], q[rows.z], q[rows.w]);
+}
+
+fn kv_at(rows: vec4<u32>) -> mat4x4<f32> {
+    return mat4x4<f32>(kv[rows.x], kv[rows.y], kv[rows.z], kv[rows.w]);
+}
+
+fn d_o_at(rows: vec4<u32>) -> mat4x4<f32> {
+    return mat4x4<f32>(d_o[rows.x], d_o[rows.y], d_o[rows.z], d_o[rows.w]);
+}
+
+fn dkv_at(rows: vec4<u32>) -> mat4x4<f32> {
+    return mat4x4<f32>(dkv[rows.x], dkv[rows.y], dkv[rows.z], dkv[rows.w]);
+}
+
+// What is known of 4 queries.
+struct Queries {
+    positions: vec4<u32>,
+    at: vec4<u32>,       // of their rows in q and d_o
+    tops: vec4<f32>,
+    sums: vec4<f32>,
+    deltas: vec4<f32>,
+}
+
+// Queries behind the last one are read as that one, and have no weight.
+fn queries_from(first: u32, row0: u32, head: u32) -> Queries {
+    let positions = first + vec4<u32>(0u, 1u, 2u, 3u);
+    let items = (row0 + min(positions, vec4<u32>(p.count - 1u))) * p.heads + head;
+    let before0 = running[items.x];
+    let before1 = running[items.y];
+    let before2 = running[items.z];
+    let before3 = running[items.w];
+    return Queries(
+        positions,
+        items * p.dim4,
+        vec4<f32>(before0.x, before1.x, before2.x, before3.x),
+        vec4<f32>(before0.y, before1.y, before2.y, before3.y),
+        vec4<f32>(delta[items.x], delta[items.y], delta[items.z], delta[items.w]),
+    );
+}
+
 // The weights of a key for 4 queries.
-fn weights(scores: vec4<f32>, top: vec4<f32>, sums: vec4<f32>, queries: vec4<u32>, key: u32) -> vec4<f32> {
-    var seen = (queries >= vec4<u32>(key)) & (queries < vec4<u32>(p.count));
+fn weights(scores: vec4<f32>, queries: Queries, key: u32) -> vec4<f32> {
+    var seen = (queries.positions >= vec4<u32>(key)) & (queries.positions < vec4<u32>(p.count));
     if p.window != 0u {
-        seen = seen & (queries < vec4<u32>(key + p.window));
+        seen = seen & (queries.positions < vec4<u32>(key + p.window));
     }
-    return select(vec4<f32>(), exp(scores * p.scale - top) / sums, seen);
+    return select(vec4<f32>(), exp(scores * p.scale - queries.tops) / queries.sums, seen);
+}
+
+// The weights of 4 keys, from `key` on, for 4 queries.
+fn weights_of(scores: mat4x4<f32>, queries: Queries, key: u32) -> mat4x4<f32> {
+    return mat4x4<f32>(
+        weights(scores[0], queries, key),
+        weights(scores[1], queries, key + 1u),
+        weights(scores[2], queries, key + 2u),
+        weights(scores[3], queries, key + 3u),
+    );
+}
+
+// The gradients of the scores.
+fn score_grads(w: mat4x4<f32>, products: mat4x4<f32>, queries: Queries) -> mat4x4<f32> {
+    return p.scale * mat4x4<f32>(
+        w[0] * (products[0] - queries.deltas),
+        w[1] * (products[1] - queries.deltas),
+        w[2] * (products[2] - queries.deltas),
+        w[3] * (products[3] - queries.deltas),
+    );
 }
 
 @compute @workgroup_size(64)
@@ -53,45 +116,33 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     }
     let first_head = kv_head * p.heads_per_kv;
     for (var head = first_head; head < first_head + p.heads_per_kv; head++) {
-        for (var query = key; query < end; query += 4u) {
-            let queries = vec4<u32>(query) + vec4<u32>(0u, 1u, 2u, 3u);
-            let items = (row0 + min(queries, vec4<u32>(p.count - 1u))) * p.heads + head;
-            let at = items * p.dim4;
+        for (var query = key; query < end; query += 8u) {
+            let low = queries_from(query, row0, head);
+            let high = queries_from(query + 4u, row0, head);
             // a column for each key, a row for each query
-            var scores = mat4x4<f32>();
-            var products = mat4x4<f32>();
+            var low_scores = mat4x4<f32>();
+            var high_scores = mat4x4<f32>();
+            var low_products = mat4x4<f32>();
+            var high_products = mat4x4<f32>();
             for (var d = 0u; d < p.dim4; d++) {
-                let keys = mat4x4<f32>(kv[rows.x + d], kv[rows.y + d], kv[rows.z + d], kv[rows.w + d]);
-                scores += transpose(mat4x4<f32>(q[at.x + d], q[at.y + d], q[at.z + d], q[at.w + d])) * keys;
-                let values = mat4x4<f32>(kv[v_rows.x + d], kv[v_rows.y + d], kv[v_rows.z + d], kv[v_rows.w + d]);
-                products += transpose(mat4x4<f32>(d_o[at.x + d], d_o[at.y + d], d_o[at.z + d], d_o[at.w + d])) * values;
+                let keys = kv_at(rows + d);
+                low_scores += transpose(q_at(low.at + d)) * keys;
+                high_scores += transpose(q_at(high.at + d)) * keys;
+                let values = kv_at(v_rows + d);
+                low_products += transpose(d_o_at(low.at + d)) * values;
+                high_products += transpose(d_o_at(high.at + d)) * values;
             }
-            let before0 = running[items.x];
-            let before1 = running[items.y];
-            let before2 = running[items.z];
-            let before3 = running[items.w];
-            let top = vec4<f32>(before0.x, before1.x, before2.x, before3.x);
-            let sums = vec4<f32>(before0.y, before1.y, before2.y, before3.y);
-            let deltas = vec4<f32>(delta[items.x], delta[items.y], delta[items.z], delta[items.w]);
-            let w = mat4x4<f32>(
-                weights(scores[0], top, sums, queries, key),
-                weights(scores[1], top, sums, queries, key + 1u),
-                weights(scores[2], top, sums, queries, key + 2u),
-                weights(scores[3], top, sums, queries, key + 3u),
-            );
-            let ds = p.scale * mat4x4<f32>(
-                w[0] * (products[0] - deltas),
-                w[1] * (products[1] - deltas),
-                w[2] * (products[2] - deltas),
-                w[3] * (products[3] - deltas),
-            );
+            let low_weights = weights_of(low_scores, low, key);
+            let high_weights = weights_of(high_scores, high, key);
+            let low_ds = score_grads(low_weights, low_products, low);
+            let high_ds = score_grads(high_weights, high_products, high);
             let fresh = head == first_head && query == key;
             for (var d = 0u; d < p.dim4; d++) {
-                var dk = mat4x4<f32>(q[at.x + d], q[at.y + d], q[at.z + d], q[at.w + d]) * ds;
-                var dv = mat4x4<f32>(d_o[at.x + d], d_o[at.y + d], d_o[at.z + d], d_o[at.w + d]) * w;
+                var dk = q_at(low.at + d) * low_ds + q_at(high.at + d) * high_ds;
+                var dv = d_o_at(low.at + d) * low_weights + d_o_at(high.at + d) * high_weights;
                 if !fresh {
-                    dk += mat4x4<f32>(dkv[rows.x + d], dkv[rows.y + d], dkv[rows.z + d], dkv[rows.w + d]);
-                    dv += mat4x4<f32>(dkv[v_rows.x + d], dkv[v_rows.y + d], dkv[v_rows.z + d], dkv[v_rows.w + d]);
+                    dk += dkv_at(rows + d);
+                    dv += dkv_at(v_rows + d);
                 }
                 dkv[rows.x + d] = dk[0];
                 dkv[v_rows.x + d] = dv[0];

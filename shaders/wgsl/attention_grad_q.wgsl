@@ -1,8 +1,8 @@
 // Back through causal softmax attention within sequences, as far as the queries (the backward pass of arXiv 2205.14135): the weights
 // p_ts = exp(scale q_t . k_s - max_t) / sum_t are made again from what attention.wgsl left, and with ds_ts = p_ts (do_t . v_s - delta_t),
 //   delta_t = do_t . o_t, dq_t = scale sum_s ds_ts k_s
-// A lane takes 4 queries of a head and goes through the keys four by four: a product of two 4 x 4 matrices for 8 loads. It waits for
-// nobody; dq grows in memory, since a lane has no registers for it.
+// A lane takes 4 queries of a head and goes through the keys eight by eight, which makes two products of 4 x 4 matrices of 12 loads. It
+// waits for nobody; dq grows in memory, since a lane has no registers for it.
 // Mesa's driver for CPUs ends a lane's loops, without a word, once they come to 65535 turns: there the caller keeps
 // `attention_grad_turns` below that.
 struct Params {
@@ -22,13 +22,31 @@ struct Params {
 @group(0) @binding(6) var<storage, read_write> delta: array<f32>;         // [rows, heads]
 @group(0) @binding(7) var<storage, read_write> dq: array<vec4<f32>>;      // [rows, heads, dim]
 
-// The weights of a query over 4 keys.
-fn weights(scores: vec4<f32>, before: vec2<f32>, query: u32, keys: vec4<u32>) -> vec4<f32> {
+// Four columns of values of 4 rows, a column of the matrix for each row.
+fn q_at(rows: vec4<u32>) -> mat4x4<f32> {
+    return mat4x4<f32>(q[rows.x], q[rows.y], q[rows.z], q[rows.w]);
+}
+
+fn kv_at(rows: vec4<u32>) -> mat4x4<f32> {
+    return mat4x4<f32>(kv[rows.x], kv[rows.y], kv[rows.z], kv[rows.w]);
+}
+
+fn d_o_at(rows: vec4<u32>) -> mat4x4<f32> {
+    return mat4x4<f32>(d_o[rows.x], d_o[rows.y], d_o[rows.z], d_o[rows.w]);
+}
+
+fn dq_at(rows: vec4<u32>) -> mat4x4<f32> {
+    return mat4x4<f32>(dq[rows.x], dq[rows.y], dq[rows.z], dq[rows.w]);
+}
+
+// The gradients of a query's scores for 4 keys. Keys that it does not see have no weight.
+fn score_grad(score: vec4<f32>, product: vec4<f32>, before: vec2<f32>, delta: f32, query: u32, keys: vec4<u32>) -> vec4<f32> {
     var seen = keys <= vec4<u32>(query);
     if p.window != 0u {
         seen = seen & (keys + p.window > vec4<u32>(query));
     }
-    return select(vec4<f32>(), exp(scores * p.scale - before.x) / before.y, seen);
+    let weight = exp(score * p.scale - before.x) / before.y;
+    return p.scale * select(vec4<f32>(), weight * (product - delta), seen);
 }
 
 @compute @workgroup_size(64)
@@ -42,7 +60,8 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     // Rows behind the last one are read as that one, and written nowhere.
     let present = min(4u, p.count - query);
     let row0 = id.z * p.count;
-    let items = (row0 + query + min(vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(present - 1u))) * p.heads + head;
+    let four = vec4<u32>(0u, 1u, 2u, 3u);
+    let items = (row0 + query + min(four, vec4<u32>(present - 1u))) * p.heads + head;
     let at = items * p.dim4;
     let kv_dim4 = p.heads / p.heads_per_kv * p.dim4;
     let kv_head = head / p.heads_per_kv * p.dim4;
@@ -65,34 +84,45 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let before2 = running[items.z];
     let before3 = running[items.w];
 
-    // the first key that any of the queries sees, at the start of a four
+    // the first key that any of the queries sees, if not up to 7 in front of it
     var begin = 0u;
     if p.window != 0u && query + 1u > p.window {
-        begin = (query + 1u - p.window) / 4u * 4u;
+        begin = (query + 1u - p.window) / 8u * 8u;
     }
-    for (var key = begin; key < query + present; key += 4u) {
-        let keys = vec4<u32>(key) + vec4<u32>(0u, 1u, 2u, 3u);
-        let rows = (row0 + min(keys, vec4<u32>(p.count - 1u))) * 2u * kv_dim4 + kv_head;
-        let v_rows = rows + kv_dim4;
+    for (var key = begin; key < query + present; key += 8u) {
+        let low_keys = key + four;
+        let high_keys = low_keys + 4u;
+        let low = (row0 + min(low_keys, vec4<u32>(p.count - 1u))) * 2u * kv_dim4 + kv_head;
+        let high = (row0 + min(high_keys, vec4<u32>(p.count - 1u))) * 2u * kv_dim4 + kv_head;
         // a column for each query, a row for each key
-        var scores = mat4x4<f32>();
-        var products = mat4x4<f32>();
+        var low_scores = mat4x4<f32>();
+        var high_scores = mat4x4<f32>();
+        var low_products = mat4x4<f32>();
+        var high_products = mat4x4<f32>();
         for (var d = 0u; d < p.dim4; d++) {
-            let queries = mat4x4<f32>(q[at.x + d], q[at.y + d], q[at.z + d], q[at.w + d]);
-            scores += transpose(mat4x4<f32>(kv[rows.x + d], kv[rows.y + d], kv[rows.z + d], kv[rows.w + d])) * queries;
-            let outputs = mat4x4<f32>(d_o[at.x + d], d_o[at.y + d], d_o[at.z + d], d_o[at.w + d]);
-            products += transpose(mat4x4<f32>(kv[v_rows.x + d], kv[v_rows.y + d], kv[v_rows.z + d], kv[v_rows.w + d])) * outputs;
+            let queries = q_at(at + d);
+            low_scores += transpose(kv_at(low + d)) * queries;
+            high_scores += transpose(kv_at(high + d)) * queries;
+            let outputs = d_o_at(at + d);
+            low_products += transpose(kv_at(low + kv_dim4 + d)) * outputs;
+            high_products += transpose(kv_at(high + kv_dim4 + d)) * outputs;
         }
-        let ds = p.scale * mat4x4<f32>(
-            weights(scores[0], before0, query, keys) * (products[0] - deltas.x),
-            weights(scores[1], before1, query + 1u, keys) * (products[1] - deltas.y),
-            weights(scores[2], before2, query + 2u, keys) * (products[2] - deltas.z),
-            weights(scores[3], before3, query + 3u, keys) * (products[3] - deltas.w),
+        let low_ds = mat4x4<f32>(
+            score_grad(low_scores[0], low_products[0], before0, deltas.x, query, low_keys),
+            score_grad(low_scores[1], low_products[1], before1, deltas.y, query + 1u, low_keys),
+            score_grad(low_scores[2], low_products[2], before2, deltas.z, query + 2u, low_keys),
+            score_grad(low_scores[3], low_products[3], before3, deltas.w, query + 3u, low_keys),
+        );
+        let high_ds = mat4x4<f32>(
+            score_grad(high_scores[0], high_products[0], before0, deltas.x, query, high_keys),
+            score_grad(high_scores[1], high_products[1], before1, deltas.y, query + 1u, high_keys),
+            score_grad(high_scores[2], high_products[2], before2, deltas.z, query + 2u, high_keys),
+            score_grad(high_scores[3], high_products[3], before3, deltas.w, query + 3u, high_keys),
         );
         for (var d = 0u; d < p.dim4; d++) {
-            var sum = mat4x4<f32>(kv[rows.x + d], kv[rows.y + d], kv[rows.z + d], kv[rows.w + d]) * ds;
+            var sum = kv_at(low + d) * low_ds + kv_at(high + d) * high_ds;
             if key > begin {
-                sum += mat4x4<f32>(dq[at.x + d], dq[at.y + d], dq[at.z + d], dq[at.w + d]);
+                sum += dq_at(at + d);
             }
             dq[at.x + d] = sum[0];
             if present > 1u { dq[at.y + d] = sum[1]; }
