@@ -4,6 +4,8 @@ mod keys;
 mod quantization;
 mod read;
 mod scaling;
+#[cfg(not(target_family = "wasm"))]
+mod source;
 mod write;
 
 #[cfg(test)]
@@ -12,6 +14,8 @@ mod tests;
 #[cfg(not(target_family = "wasm"))]
 pub(crate) use quantization::set_stored_formats;
 pub use quantization::stored_formats;
+#[cfg(not(target_family = "wasm"))]
+pub(crate) use source::Blocks;
 
 use crate::error::{Error, Result};
 

@@ -44,6 +44,8 @@ pub mod internals;
 mod kv;
 pub mod layout;
 mod loader;
+#[cfg(not(target_family = "wasm"))]
+pub mod merge;
 mod model;
 mod packed;
 #[cfg(not(target_family = "wasm"))]

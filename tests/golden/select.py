@@ -3,8 +3,9 @@
 covered in at most 10 MiB:  select.py FULL_TREE tests/golden
 
 Left out: models that follow from others (nano_bf16 and nano_f16 are nano rounded, nano_trained is the demo model), texts that
-another model covers, all but the last rows of the logits, and tensors that later ones follow from. Weights are packed: the
-file's bytes in four planes (every fourth byte from 0, from 1, ...), which gzip then makes an eighth smaller."""
+another model covers, all but the last rows of the logits, and tensors that later ones follow from; of merged models what stays
+as it was. Weights are packed: the file's bytes in four planes (every fourth byte from 0, from 1, ...), which gzip then makes an
+eighth smaller."""
 import gzip
 import json
 import os
@@ -42,6 +43,20 @@ def read(path):
     return {n: (e["dtype"], e["shape"], data[slice(*e["data_offsets"])]) for n, e in header.items()}
 
 
+def packed(data):
+    assert len(data) % 4 == 0
+    return gzip.compress(b"".join(data[i::4] for i in range(4)), 9, mtime=0)
+
+
+def pack(path):
+    """Replaces a file by its packed form."""
+    with open(path, "rb") as f:
+        data = f.read()
+    os.remove(path)
+    with open(f"{path}.planes.gz", "wb") as f:
+        f.write(packed(data))
+
+
 def write(path, tensors):
     header, at = {}, 0
     for name, (dtype, shape, data) in tensors.items():
@@ -64,6 +79,26 @@ def text_file(source, kept):
     return tensors
 
 
+def arith(full, out):
+    """The models of a merge, of the subword models what is read of them; and of one merge what moved."""
+    merged, embeddings = "merged_a0.5", "merged_a0.5_emb"
+    with open(f"{full}/report.json", encoding="utf-8") as f:
+        runs = {n: {k: r[k] for k in ("alpha", "changed")} for n, r in json.load(f)["runs"].items() if n in (merged, embeddings)}
+    dropped = {"base": ["lm_head.weight"], "post": ["lm_head.weight"], "bolmo": []}
+    for folder, without in dropped.items():
+        tensors = read(f"{full}/{folder}/model.safetensors")
+        write(f"{out}/{folder}/model.safetensors", {n: t for n, t in tensors.items() if n not in without})
+        pack(f"{out}/{folder}/model.safetensors")
+        shutil.copyfile(f"{full}/{folder}/config.json", f"{out}/{folder}/config.json")
+    moved = read(f"{full}/{merged}/model.safetensors")
+    write(f"{out}/{merged}/model.safetensors", {n: moved[n] for n in runs[merged]["changed"]})
+    pack(f"{out}/{merged}/model.safetensors")
+    write(f"{out}/{embeddings}.safetensors", read(f"{full}/{embeddings}.safetensors"))
+    pack(f"{out}/{embeddings}.safetensors")
+    with open(f"{out}/report.json", "w", encoding="utf-8") as f:
+        json.dump({"runs": runs}, f, separators=(",", ":"))
+
+
 def main(full, out):
     for family, models in MODELS.items():
         for model in models:
@@ -72,9 +107,8 @@ def main(full, out):
             shutil.copyfile(f"{source}/config.json", f"{target}/config.json")
             with open(f"{source}/model.safetensors", "rb") as f:
                 data = f.read()
-            assert len(data) % 4 == 0
             with open(f"{target}/model.safetensors.planes.gz", "wb") as f:
-                f.write(gzip.compress(b"".join(data[i::4] for i in range(4)), 9, mtime=0))
+                f.write(packed(data))
         for model, texts in TEXTS[family].items():
             for text, kept in texts.items():
                 where = f"{family}/golden/{model}/{text}.safetensors"
@@ -91,6 +125,7 @@ def main(full, out):
         boundary = {m: {t: all_of_it["boundary"][m][t] for t in texts} for m, texts in TEXTS[family].items()}
         with open(f"{out}/{family}/golden/{meta}", "w", encoding="utf-8") as f:
             json.dump({"boundary": boundary, "generate": generate}, f, separators=(",", ":"))
+    arith(f"{full}/arith", f"{out}/arith")
     shutil.copyfile(f"{full}/infer/golden/tokenizer.json", f"{out}/infer/golden/tokenizer.json")
     for name in sorted(os.listdir(f"{full}/infer/mlstm")):
         if name.endswith(".safetensors"):

@@ -1,10 +1,10 @@
-//! Opening a checkpoint folder: which files belong to it.
+//! Opening a folder of weights: which files belong to it.
 
 use std::fs;
 use std::io::{ErrorKind as IoKind, Read};
 use std::path::Path;
 
-use super::{Checkpoint, CheckpointFile, Index, MappedFile};
+use super::{CheckpointFile, Index, MappedFile};
 use crate::error::{Error, Result};
 
 /// The model in one file.
@@ -14,8 +14,20 @@ const INDEX: &str = "model.safetensors.index.json";
 /// A `config.json` or an index above this is refused; real ones have kilobytes.
 const MAX_JSON_BYTES: u64 = 16 << 20;
 
-/// See [`Checkpoint::open`].
-pub(super) fn open(dir: &Path) -> Result<Checkpoint> {
+/// A folder's files, each opened and none read.
+pub(super) struct Folder {
+    /// Its path, for messages.
+    pub origin: String,
+    /// The text of its `config.json`.
+    pub config: Vec<u8>,
+    /// Where there is one, else the weights are in one file.
+    pub index: Option<Index>,
+    /// In the order of [`Index::shards`].
+    pub files: Vec<Box<dyn CheckpointFile>>,
+}
+
+/// Finds the files of the folder `dir`.
+pub(super) fn open(dir: &Path) -> Result<Folder> {
     let origin = dir.display().to_string();
     match fs::metadata(dir) {
         Ok(metadata) if metadata.is_dir() => {}
@@ -39,7 +51,8 @@ pub(super) fn open(dir: &Path) -> Result<Checkpoint> {
         if !has_single {
             return Err(Error::not_found(format!("{origin}: has neither {SINGLE} nor {INDEX}")));
         }
-        return Checkpoint::from_parts(&origin, &config, vec![Box::new(MappedFile::open(&single)?)]);
+        let files: Vec<Box<dyn CheckpointFile>> = vec![Box::new(MappedFile::open(&single)?)];
+        return Ok(Folder { origin, config, index: None, files });
     };
     let index = Index::parse(&index, &dir.join(INDEX).display().to_string())?;
     if has_single && !index.shards().iter().any(|shard| shard == SINGLE) {
@@ -52,7 +65,7 @@ pub(super) fn open(dir: &Path) -> Result<Checkpoint> {
         let file = MappedFile::open(&dir.join(shard));
         files.push(Box::new(file.map_err(|e| e.context(format_args!("{} names it", index.name())))?));
     }
-    Checkpoint::from_shards(&origin, &config, &index, files)
+    Ok(Folder { origin, config, index: Some(index), files })
 }
 
 /// The contents of a small file, or `None` if it does not exist.

@@ -42,6 +42,21 @@ impl Index {
         }
         Ok(Self { name: name.to_owned(), weight_map, shards })
     }
+
+    /// The headers of `files`, which are those of [`Self::shards`] in that order, after a look at whether the index tells the truth.
+    pub(super) fn headers(&self, files: &[Box<dyn CheckpointFile>]) -> Result<Vec<Vec<HeaderEntry>>> {
+        if files.len() != self.shards.len() {
+            return Err(Error::invalid(format!(
+                "{}: names {} files, {} were given",
+                self.name,
+                self.shards.len(),
+                files.len()
+            )));
+        }
+        let headers = read_headers(files)?;
+        check_index(&self.name, &self.weight_map, &self.shards, &headers)?;
+        Ok(headers)
+    }
 }
 
 impl Checkpoint {
@@ -52,16 +67,7 @@ impl Checkpoint {
         index: &Index,
         files: Vec<Box<dyn CheckpointFile>>,
     ) -> Result<Checkpoint> {
-        if files.len() != index.shards.len() {
-            return Err(Error::invalid(format!(
-                "{}: names {} files, {} were given",
-                index.name,
-                index.shards.len(),
-                files.len()
-            )));
-        }
-        let headers = read_headers(&files)?;
-        check_index(&index.name, &index.weight_map, &index.shards, &headers)?;
+        let headers = index.headers(&files)?;
         Self::from_headers(origin, config, files, headers)
     }
 }

@@ -1,6 +1,7 @@
 //! A checkpoint: its configuration and its tensors, all checked against each other before anything uses them.
 //!
-//! Opening reads headers only. Weights stay in their files until [`Tensor::read_f32`] asks for them.
+//! Opening reads headers only. Weights stay in their files until [`Tensor::read_f32`] asks for them. A [`TensorFolder`] is the same
+//! for models of any other kind.
 
 mod file;
 #[cfg(not(target_family = "wasm"))]
@@ -11,6 +12,7 @@ mod index;
 pub mod output;
 pub(crate) mod quantised;
 mod tensor;
+mod tensor_folder;
 
 #[cfg(test)]
 mod damage_tests;
@@ -26,7 +28,10 @@ use std::fmt;
 pub use file::MappedFile;
 pub use file::{CheckpointFile, Fetching, MemoryFile};
 pub use index::Index;
+#[cfg(not(target_family = "wasm"))]
+pub(crate) use tensor::convert_half;
 pub use tensor::{DType, Tensor, check_finite};
+pub use tensor_folder::TensorFolder;
 
 use crate::config::{Config, stored_formats};
 use crate::error::{Error, Result};
@@ -79,7 +84,11 @@ impl Checkpoint {
     /// The files are mapped into memory and must not be cut or rewritten while the checkpoint is open.
     #[cfg(not(target_family = "wasm"))]
     pub fn open(dir: &std::path::Path) -> Result<Checkpoint> {
-        folder::open(dir)
+        let folder::Folder { origin, config, index, files } = folder::open(dir)?;
+        match index {
+            Some(index) => Self::from_shards(&origin, &config, &index, files),
+            None => Self::from_parts(&origin, &config, files),
+        }
     }
 
     /// Opens a checkpoint from the text of its `config.json` and its safetensors files, in any order.
@@ -205,6 +214,19 @@ impl Checkpoint {
         self.tensors().map(|tensor| tensor.byte_count()).sum()
     }
 
+    /// The files.
+    #[cfg(not(target_family = "wasm"))]
+    pub(crate) fn files(&self) -> &[Box<dyn CheckpointFile>] {
+        &self.files
+    }
+
+    /// Which of [`Self::files`] holds the tensor called `name`, and its first byte there.
+    #[cfg(not(target_family = "wasm"))]
+    pub(crate) fn place(&self, name: &str) -> Option<(usize, u64)> {
+        let entry = self.tensors.get(*self.by_name.get(name)?)?;
+        Some((entry.file, entry.start))
+    }
+
     fn view<'a>(&'a self, entry: &'a Entry) -> Option<Tensor<'a>> {
         let file = self.files.get(entry.file)?.as_ref();
         let scales = match entry.scales {
@@ -252,13 +274,19 @@ fn check(file_name: &str, file: usize, spec: TensorSpec, entry: HeaderEntry) -> 
             shown_shape(&entry.shape)
         )));
     }
-    let dtype = DType::from_safetensors(entry.dtype).ok_or_else(|| {
-        Error::unsupported(format!("{file_name}: tensor `{name}` must be F32, BF16 or F16, found {}", entry.dtype))
-    })?;
+    let dtype = weight_type(file_name, &name, &entry)?;
     Ok(Entry { name, dtype, shape, file, start: entry.start, scales: None })
 }
 
-fn shown_shape(shape: &[usize]) -> String {
+/// The type of a tensor of weights as a header has it.
+fn weight_type(file_name: &str, name: &str, entry: &HeaderEntry) -> Result<DType> {
+    DType::from_safetensors(entry.dtype).ok_or_else(|| {
+        Error::unsupported(format!("{file_name}: tensor `{name}` must be F32, BF16 or F16, found {}", entry.dtype))
+    })
+}
+
+/// A shape for a message; a damaged file's may be very long.
+pub(crate) fn shown_shape(shape: &[usize]) -> String {
     if shape.len() <= 8 { format!("{shape:?}") } else { format!("{} dimensions", shape.len()) }
 }
 
@@ -271,7 +299,7 @@ fn listed(names: &[String]) -> String {
 }
 
 /// A name from a file for a message; a damaged one may be very long.
-fn shortened(name: &str) -> String {
+pub(crate) fn shortened(name: &str) -> String {
     const LONGEST: usize = 120;
     match name.char_indices().nth(LONGEST) {
         Some((end, _)) => format!("{}...", name.get(..end).unwrap_or_default()),

@@ -4,9 +4,12 @@ use std::fs;
 use std::io::ErrorKind as IoKind;
 use std::path::{Path, PathBuf};
 
+use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16};
 use safetensors::Dtype;
 use serde_json::{Map, Value, json};
 
+use super::DType;
 use crate::error::{Error, Result};
 
 /// A tensor as a header lists it, one behind the other.
@@ -43,6 +46,25 @@ pub fn header(items: &[HeaderItem<'_>]) -> Vec<u8> {
     let mut header = (text.len() as u64).to_le_bytes().to_vec();
     header.extend_from_slice(text.as_bytes());
     header
+}
+
+/// Appends `values` to `bytes`, rounded to the type that they are stored in, which is one without scales.
+pub(crate) fn encode(dtype: DType, values: &[f32], bytes: &mut Vec<u8>) {
+    match dtype {
+        DType::F32 => bytes.extend(values.iter().flat_map(|x| x.to_le_bytes())),
+        DType::BF16 => bytes.extend(values.iter().flat_map(|&x| bf16::from_f32(x).to_le_bytes())),
+        DType::F16 => {
+            // The hardware's conversion is one of slices.
+            let mut buffer = [f16::ZERO; 4096];
+            for values in values.chunks(buffer.len()) {
+                let halves = &mut buffer[..values.len()];
+                halves.convert_from_f32_slice(values);
+                bytes.extend(halves.iter().flat_map(|x| x.to_le_bytes()));
+            }
+        }
+        // Their writer packs rows together with the scales; callers refuse these types before they write.
+        DType::Q8 | DType::Q4 => {}
+    }
 }
 
 /// Cuts a list into runs of at most `most` bytes, a larger item alone.

@@ -214,7 +214,7 @@ impl Tensor<'_> {
 }
 
 /// Converts two-byte elements; `bytes` has two for each of `out`, at any alignment.
-fn convert_half(dtype: DType, bytes: &[u8], out: &mut [f32]) {
+pub(crate) fn convert_half(dtype: DType, bytes: &[u8], out: &mut [f32]) {
     if dtype == DType::BF16 {
         for (x, pair) in out.iter_mut().zip(bytes.chunks_exact(2)) {
             *x = f32::from_bits(u32::from(u16::from_le_bytes([pair[0], pair[1]])) << 16);

@@ -4,14 +4,11 @@ use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 
-use half::slice::HalfFloatSliceExt;
-use half::{bf16, f16};
 use serde_json::{Map, json};
 
 use super::random::Stream;
 use super::{InitOptions, InitReport};
-use crate::checkpoint::DType;
-use crate::checkpoint::output::{HeaderItem, divide, header, io_error, shard_name, write_index};
+use crate::checkpoint::output::{HeaderItem, divide, encode, header, io_error, shard_name, write_index};
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{TensorSpec, expected_tensors};
@@ -40,7 +37,6 @@ pub(super) fn write(
         done: 0,
         total,
         values: Vec::with_capacity(PIECE),
-        halves: Vec::new(),
         bytes: Vec::with_capacity(options.dtype.bytes(PIECE as u64) as usize),
     };
     let mut weight_map = Map::new();
@@ -61,8 +57,6 @@ struct Writer<'a> {
     total: u64,
     /// Values of one piece before rounding.
     values: Vec<f32>,
-    /// The same in f16, where that is the type; reused to keep the hardware conversion.
-    halves: Vec<f16>,
     /// The same as they are stored.
     bytes: Vec<u8>,
 }
@@ -83,7 +77,8 @@ impl Writer<'_> {
                 let count = (spec.element_count() - first).min(PIECE as u64);
                 self.values.resize(count as usize, 0.0);
                 kind.fill(first, &mut self.values);
-                self.encode();
+                self.bytes.clear();
+                encode(self.options.dtype, &self.values, &mut self.bytes);
                 file.write_all(&self.bytes).map_err(failed)?;
                 first += count;
                 self.done += self.bytes.len() as u64;
@@ -93,22 +88,6 @@ impl Writer<'_> {
             }
         }
         file.flush().map_err(failed)
-    }
-
-    /// Rounds `values` to the stored type.
-    fn encode(&mut self) {
-        self.bytes.clear();
-        match self.options.dtype {
-            DType::F32 => self.bytes.extend(self.values.iter().flat_map(|x| x.to_le_bytes())),
-            DType::BF16 => self.bytes.extend(self.values.iter().flat_map(|&x| bf16::from_f32(x).to_le_bytes())),
-            DType::F16 => {
-                self.halves.resize(self.values.len(), f16::ZERO);
-                self.halves.convert_from_f32_slice(&self.values);
-                self.bytes.extend(self.halves.iter().flat_map(|x| x.to_le_bytes()));
-            }
-            // Refused before anything is written.
-            DType::Q8 | DType::Q4 => {}
-        }
     }
 }
 
