@@ -3,9 +3,7 @@
 use std::sync::Arc;
 
 use bolmo_runtime::config::RopeScaling;
-use bolmo_runtime::internals::{
-    Context, Gpu, KvCache, Matrix, Norm, Recorder, Rows, Slice, Workspace, gpu,
-};
+use bolmo_runtime::internals::{Context, Gpu, KvCache, Matrix, Norm, Recorder, Rows, Slice, Workspace, gpu};
 use bolmo_runtime::rope::{cos_sin, inverse_frequencies};
 use bolmo_runtime::{Config, Engine, Error, Result, WeightFormat};
 use bolmo_shaders::KernelId;
@@ -128,10 +126,8 @@ impl SubwordModel {
         let caches = global::caches(config, shape, &blocks.iter().map(|kept| &kept.kv).collect::<Vec<_>>())?;
         let d = config.hidden_size;
         let at_once = rows_at_once(vocabulary, tokens);
-        let largest = d
-            * vocabulary
-                .max(2 * config.intermediate_size)
-                .max(config.query_width() + 2 * config.key_value_width());
+        let largest =
+            d * vocabulary.max(2 * config.intermediate_size).max(config.query_width() + 2 * config.key_value_width());
         let scratch = Scratch::new(gpu, config, (0, tokens), (at_once, vocabulary), largest).await?;
         for (scaling, table) in [RopeScaling::None, config.rope_scaling].iter().zip(&ws.cos_sin) {
             let (inverse, factor) =
