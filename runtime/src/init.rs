@@ -4,7 +4,7 @@
 //! so they are finite in f16 as well, and nothing saturates.
 
 mod preset;
-mod random;
+pub(crate) mod random;
 mod vocabulary;
 mod weights;
 

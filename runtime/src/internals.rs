@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 pub use crate::checkpoint::output;
 pub use crate::gpu::{Form, Gpu, Recorder, Slice};
+pub use crate::init::random::Stream;
 pub use crate::kv::KvCache;
 pub use crate::stages::boundary::{boundary, ends_patch, log_probability};
 pub use crate::stages::depool::{depool, normalise};

@@ -2,10 +2,13 @@
 
 mod backward;
 mod byte_level;
+pub mod export;
+pub mod init;
 mod layers;
 pub mod losses;
 mod optimiser;
 mod parameters;
+pub mod snapshot;
 mod source;
 mod stages;
 mod subword;

@@ -17,7 +17,7 @@ fn mix(mut z: u64) -> u64 {
 
 /// An endless sequence of random words, readable at any place.
 #[derive(Clone, Copy)]
-pub(super) struct Stream {
+pub struct Stream {
     start: u64,
 }
 

@@ -1,0 +1,200 @@
+//! Models as Hugging Face folders: byte-level ones in the layout of SPEC 2, subword ones as OLMo 2, Qwen 3 or Llama 3 have it.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::Path;
+
+use bolmo_runtime::config::{BYTE_VOCABULARY, BlockType, LayerType, QkNorm};
+use bolmo_runtime::internals::output::{
+    HeaderItem, Target, divide, header, io_error, shard_name, write_index, write_json,
+};
+use bolmo_runtime::layout::expected_tensors;
+use bolmo_runtime::{Config, Error, Result};
+use half::{bf16, f16};
+use safetensors::Dtype;
+use serde_json::{Map, Value, json};
+
+/// The type that tensors are stored in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum StoredType {
+    /// Four bytes an element.
+    #[default]
+    F32,
+    /// Two bytes, ten bits of precision.
+    F16,
+    /// Two bytes, seven bits of precision.
+    Bf16,
+}
+
+impl StoredType {
+    fn dtype(self) -> Dtype {
+        match self {
+            StoredType::F32 => Dtype::F32,
+            StoredType::F16 => Dtype::F16,
+            StoredType::Bf16 => Dtype::BF16,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            StoredType::F32 => "float32",
+            StoredType::F16 => "float16",
+            StoredType::Bf16 => "bfloat16",
+        }
+    }
+
+    fn encode(self, values: &[f32], out: &mut Vec<u8>) {
+        out.clear();
+        match self {
+            StoredType::F32 => out.extend_from_slice(bytemuck::cast_slice(values)),
+            StoredType::F16 => out.extend(values.iter().flat_map(|&v| f16::from_f32(v).to_le_bytes())),
+            StoredType::Bf16 => out.extend(values.iter().flat_map(|&v| bf16::from_f32(v).to_le_bytes())),
+        }
+    }
+}
+
+/// Files of a tokenizer, which go with a model.
+const TOKENIZER_FILES: [&str; 3] = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"];
+/// Bytes of a shard at most, unless one tensor has more.
+const SHARD: u64 = 4 << 30;
+
+/// A tensor's name and shape, and how many of its rows are stored.
+struct Item {
+    name: String,
+    shape: Vec<usize>,
+}
+
+/// Writes a byte-level model. `tensors` are by the names of SPEC 2; tables may have more than 520 rows, of which the first are stored. The
+/// tokenizer's files come from the folder `tokenizer`.
+///
+/// # Errors
+/// `InvalidArgument` if `dir` has files in it, `Io`, `Internal` if a tensor is missing.
+pub fn byte_level(
+    dir: &Path,
+    config: &Config,
+    tensors: &HashMap<String, Vec<f32>>,
+    stored: StoredType,
+    tokenizer: &Path,
+) -> Result<()> {
+    let config = Config { vocab_size: BYTE_VOCABULARY, ..config.clone() };
+    let items = expected_tensors(&config).into_iter().map(|spec| Item { name: spec.name, shape: spec.shape }).collect();
+    let mut json = config.to_json();
+    json["dtype"] = json!(stored.name());
+    write(dir, &json, items, tensors, stored, tokenizer)
+}
+
+/// Writes a subword model with `vocabulary` rows.
+///
+/// # Errors
+/// As [`byte_level`].
+pub fn subword(
+    dir: &Path,
+    config: &Config,
+    (vocabulary, tied): (usize, bool),
+    tensors: &HashMap<String, Vec<f32>>,
+    stored: StoredType,
+    (tokenizer, eos, pad): (&Path, u32, u32),
+) -> Result<()> {
+    let d = config.hidden_size;
+    let mut items = vec![Item { name: "model.embed_tokens.weight".to_owned(), shape: vec![vocabulary, d] }];
+    let blocks = expected_tensors(config).into_iter().filter(|spec| spec.name.starts_with("model.layers."));
+    items.extend(blocks.map(|spec| Item { name: spec.name, shape: spec.shape }));
+    items.push(Item { name: "model.norm.weight".to_owned(), shape: vec![d] });
+    if !tied {
+        items.push(Item { name: "lm_head.weight".to_owned(), shape: vec![vocabulary, d] });
+    }
+    let mut json = subword_config(config, vocabulary, tied)?;
+    json["dtype"] = json!(stored.name());
+    json["eos_token_id"] = json!(eos);
+    json["pad_token_id"] = json!(pad);
+    write(dir, &json, items, tensors, stored, tokenizer)
+}
+
+/// The `config.json` of a subword model.
+fn subword_config(config: &Config, vocabulary: usize, tied: bool) -> Result<Value> {
+    let sliding = config.layer_types.contains(&LayerType::Sliding);
+    let (kind, class) = match (config.block_type, config.qk_norm) {
+        (BlockType::ReorderedNorm, QkNorm::Whole) if sliding => ("olmo3", "Olmo3ForCausalLM"),
+        (BlockType::ReorderedNorm, QkNorm::Whole) => ("olmo2", "Olmo2ForCausalLM"),
+        (BlockType::PreNorm, QkNorm::PerHead) => ("qwen3", "Qwen3ForCausalLM"),
+        (BlockType::PreNorm, QkNorm::None) => ("llama", "LlamaForCausalLM"),
+        (block, norm) => {
+            return Err(Error::unsupported(format!("no subword model has blocks of {block:?} with query norms {norm:?}")));
+        }
+    };
+    let ours = config.to_json();
+    let mut json = Map::new();
+    for key in [
+        "attention_bias",
+        "hidden_act",
+        "hidden_size",
+        "intermediate_size",
+        "max_position_embeddings",
+        "num_attention_heads",
+        "num_hidden_layers",
+        "num_key_value_heads",
+        "rms_norm_eps",
+        "rope_scaling",
+        "rope_theta",
+        "layer_types",
+        "sliding_window",
+    ] {
+        if let Some(value) = ours.get(key) {
+            json.insert(key.to_owned(), value.clone());
+        }
+    }
+    json.insert("head_dim".to_owned(), json!(config.head_dim));
+    json.insert("architectures".to_owned(), json!([class]));
+    json.insert("model_type".to_owned(), json!(kind));
+    json.insert("tie_word_embeddings".to_owned(), json!(tied));
+    json.insert("vocab_size".to_owned(), json!(vocabulary));
+    Ok(Value::Object(json))
+}
+
+fn write(
+    dir: &Path,
+    config: &Value,
+    items: Vec<Item>,
+    tensors: &HashMap<String, Vec<f32>>,
+    stored: StoredType,
+    tokenizer: &Path,
+) -> Result<()> {
+    let target = Target::new(dir)?;
+    let partial = target.begin()?;
+    write_json(&partial.path.join("config.json"), config)?;
+    for name in TOKENIZER_FILES {
+        let from = tokenizer.join(name);
+        if from.exists() {
+            fs::copy(&from, partial.path.join(name)).map_err(|e| io_error(&from, "cannot be copied", &e))?;
+        }
+    }
+    let dtype = stored.dtype();
+    let bytes_of = |item: &Item| HeaderItem { name: &item.name, dtype, shape: &item.shape }.byte_count();
+    let shards = divide(&items, SHARD, bytes_of);
+    let mut weight_map = Map::new();
+    for (i, shard) in shards.iter().enumerate() {
+        let name = shard_name(i, shards.len());
+        let path = partial.path.join(&name);
+        let failed = |e: std::io::Error| io_error(&path, "cannot be written", &e);
+        let mut file = File::create(&path).map_err(failed)?;
+        let headers: Vec<_> =
+            shard.iter().map(|item| HeaderItem { name: &item.name, dtype, shape: &item.shape }).collect();
+        file.write_all(&header(&headers)).map_err(failed)?;
+        let mut bytes = Vec::new();
+        for item in *shard {
+            let count: usize = item.shape.iter().product();
+            let values = tensors.get(&item.name).and_then(|values| values.get(..count)).ok_or_else(|| {
+                Error::internal(format!("{count} elements of tensor {} are to be written and not there", item.name))
+            })?;
+            stored.encode(values, &mut bytes);
+            file.write_all(&bytes).map_err(failed)?;
+            weight_map.insert(item.name.clone(), json!(name));
+        }
+        file.sync_all().map_err(failed)?;
+    }
+    let parameters = items.iter().map(|item| item.shape.iter().product::<usize>() as u64).sum();
+    let total = items.iter().map(bytes_of).sum();
+    write_index(&partial.path, shards.len(), parameters, total, weight_map)?;
+    target.finish(partial)
+}
