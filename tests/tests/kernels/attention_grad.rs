@@ -125,7 +125,7 @@ impl Example {
         let (p, rows) = (&self.p, sequences * self.p.count as usize);
         let mut delta = Rows::dense(rows, p.heads as usize).output();
         let mut dq = Rows::dense(rows, (p.heads * 4 * p.dim4) as usize).output();
-        let &Self { ref q, ref kv, ref running, ref o, ref d_o, .. } = self;
+        let Self { q, kv, running, o, d_o, .. } = self;
         cpu::attention_grad_q(p, sequences as u32, q, kv, running, o, d_o, &mut delta, &mut dq);
         [delta, dq]
     }

@@ -213,13 +213,13 @@ fn boundary_case(worst: &Worst, case: &Cosine) -> TestCaseResult {
     // The cosine has three sums over dim / 256 values a lane and 16 steps from lane to lane; roots, quotients and products follow.
     let roundings = dim4 as f64 / 64.0 + 32.0;
     let mut bounds = vec![0.0; dx.len()];
-    for t in 0..rows {
+    for (t, &dcosine) in dcosine[..rows].iter().enumerate() {
         let parts = [t * 2 * dim, (t * 2 + 3) * dim];
         let norms =
             parts.map(|at| x[at..at + dim].iter().map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt().max(1e-12));
         for i in 0..dim {
             let [q, k] = [0, 1].map(|which| f64::from(x[parts[which] + i]).abs() / norms[which]);
-            let sum = f64::from(dcosine[t]).abs() * (q + k);
+            let sum = f64::from(dcosine).abs() * (q + k);
             for (at, norm) in parts.into_iter().zip(norms) {
                 bounds[at + i] = roundings * EPS * sum / norm;
             }
