@@ -181,7 +181,7 @@ const char *bolmo_status_name(int32_t status);
  */
 
 /** The version of the ABI that a header describes. It grows when something is added; what is there keeps its meaning. */
-#define BOLMO_ABI_VERSION 1
+#define BOLMO_ABI_VERSION 2
 
 /** How much is logged. */
 enum bolmo_log_level
@@ -1374,6 +1374,76 @@ bolmo_status bolmo_score_tensor(const bolmo_score *score, int32_t which, const f
 
 /** Deletes the score. NULL and handles that were deleted are left alone. */
 void bolmo_score_delete(bolmo_score *score);
+
+/** @} */
+
+/**
+ * @defgroup merge Merge
+ *
+ * Task arithmetic: what a subword model learnt after its pretraining, added to the Bolmo model that was made from it.
+ *
+ * Global blocks and final norm become `bolmo + alpha * (post_trained - base)`; what was made for bytes stays. No device is used.
+ *
+ * @code{.c}
+ * bolmo_merge_options *options;
+ * bolmo_bytes *report;
+ * bolmo_merge_options_create(&options);
+ * bolmo_merge_options_set_bolmo(options, "bolmo-7b", 8);
+ * bolmo_merge_options_set_base(options, "olmo-3-7b", 9);
+ * bolmo_merge_options_set_post_trained(options, "olmo-3-7b-instruct", 18);
+ * if (bolmo_merge(options, "bolmo-7b-instruct", 17, &report) == BOLMO_OK) {
+ *     const uint8_t *json;
+ *     size_t size;
+ *     bolmo_bytes_get(report, &json, &size);
+ *     fwrite(json, 1, size, stdout);
+ *     bolmo_bytes_delete(report);
+ * }
+ * bolmo_merge_options_delete(options);
+ * @endcode
+ *
+ * @{
+ */
+
+/** What to merge. */
+typedef struct bolmo_merge_options bolmo_merge_options;
+
+/** Options without paths, which have to be set, and with the rest as it is unless set: alpha 1, embeddings left alone, no progress. */
+bolmo_status bolmo_merge_options_create(bolmo_merge_options **options);
+
+/** The folder of the Bolmo model. Paths are as in bolmo_checkpoint_open, and are copied. */
+bolmo_status bolmo_merge_options_set_bolmo(bolmo_merge_options *options, const void *path, size_t size);
+
+/** The folder of the subword model that it was made from: OLMo 2 or 3, Qwen 3 or Llama, in the Hugging Face layout. */
+bolmo_status bolmo_merge_options_set_base(bolmo_merge_options *options, const void *path, size_t size);
+
+/** The folder of a model that was trained from the base model, and differs from it in its weights only. */
+bolmo_status bolmo_merge_options_set_post_trained(bolmo_merge_options *options, const void *path, size_t size);
+
+/** How much of the difference between the two is added, a finite number; 1 unless set. */
+bolmo_status bolmo_merge_options_set_alpha(bolmo_merge_options *options, float alpha);
+
+/** Whether the suffix table moves too, by the difference of the token embeddings; not unless set. */
+bolmo_status bolmo_merge_options_set_embeddings(bolmo_merge_options *options, bool embeddings);
+
+/** Whom to tell about progress, in bytes of weight files, and who can cancel; NULL for nobody. */
+bolmo_status bolmo_merge_options_set_progress(bolmo_merge_options *options, bolmo_progress_callback progress, void *user_data);
+
+/** Deletes the options. NULL and handles that were deleted are left alone. */
+void bolmo_merge_options_delete(bolmo_merge_options *options);
+
+/**
+ * Writes the merged model to the folder `out`, which must not exist or be empty, with the files of the Bolmo folder. The folder
+ * appears when it is complete. `report` is JSON: `alpha`, `embeddings`, `files`, `bytes`, `moved` and `kept` as counts, and a list
+ * `tensors` of objects with `name`, `shape`, `dtype`, `moved`, and `largest_change` and `rms_change` or else `why`.
+ *
+ * BOLMO_INVALID_ARGUMENT: a path is missing, the models don't belong together, the Bolmo model was quantised ahead, or the folder has
+ * files in it. BOLMO_NOT_FOUND, BOLMO_BAD_CHECKPOINT: the message names the file and the tensor or key. BOLMO_UNSUPPORTED: a subword
+ * model of another kind, or sums beyond f16. BOLMO_CANCELLED, BOLMO_IO.
+ */
+bolmo_status bolmo_merge(const bolmo_merge_options *options,
+                         const void *out,
+                         size_t size,
+                         bolmo_bytes **report);
 
 /** @} */
 

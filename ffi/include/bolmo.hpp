@@ -446,6 +446,21 @@ public:
 #endif
 };
 
+/// @cond internal
+namespace detail {
+
+/* A C function that gives a document through its last argument. */
+template <class F, class... A> result<std::string> json(F fn, A... args) {
+    auto made = make<bytes>(fn, args...);
+    if (!made) return made.error();
+    auto view = made->try_view();
+    if (!view) return view.error();
+    return std::string(*view);
+}
+
+} // namespace detail
+/// @endcond
+
 /** Whole characters out of bytes that come in pieces. */
 class utf8_assembler : public detail::lazy<bolmo_utf8, bolmo_utf8_create, bolmo_utf8_delete> {
 public:
@@ -588,11 +603,7 @@ public:
     }
     /** The configuration as the library understands it, as JSON. */
     result<std::string> try_config_json() const {
-        auto json = detail::make<bytes>(bolmo_checkpoint_config_json, get());
-        if (!json) return json.error();
-        auto view = json->try_view();
-        if (!view) return view.error();
-        return std::string(*view);
+        return detail::json(bolmo_checkpoint_config_json, get());
     }
 
 #ifndef BOLMO_NO_EXCEPTIONS
@@ -1183,6 +1194,60 @@ public:
     }
     /** @} */
 #endif
+};
+
+/** What to merge; without paths, which have to be set. For one thread at a time. */
+class merge_options
+    : public detail::lazy<bolmo_merge_options, bolmo_merge_options_create, bolmo_merge_options_delete> {
+public:
+    using lazy::lazy;
+
+    /** The folder of the Bolmo model. */
+    result<void> try_bolmo(std::string_view path) {
+        return change(bolmo_merge_options_set_bolmo, path.data(), path.size());
+    }
+    /** The folder of the subword model that it was made from. */
+    result<void> try_base(std::string_view path) {
+        return change(bolmo_merge_options_set_base, path.data(), path.size());
+    }
+    /** The folder of a model that was trained from the base model. */
+    result<void> try_post_trained(std::string_view path) {
+        return change(bolmo_merge_options_set_post_trained, path.data(), path.size());
+    }
+    /** How much of the difference between the two is added. */
+    result<void> try_alpha(float alpha) { return change(bolmo_merge_options_set_alpha, alpha); }
+    /** Whether the suffix table moves too. */
+    result<void> try_embeddings(bool embeddings) { return change(bolmo_merge_options_set_embeddings, embeddings); }
+    /** Whom to tell about progress: `fn(done, total)`, in bytes of weight files. */
+    template <class F> result<void> try_progress(F fn) {
+        auto kept = detail::keep_progress(std::move(fn));
+        auto done =
+            change(bolmo_merge_options_set_progress, detail::on_progress<detail::progress_function>, kept.get());
+        if (done) progress_ = std::move(kept);
+        return done;
+    }
+    /** Writes the merged model to the folder `out`; gives the report as JSON. */
+    result<std::string> try_merge(std::string_view out) {
+        if (auto there = ensure(); !there) return there.error();
+        return detail::json(bolmo_merge, get(), out.data(), out.size());
+    }
+
+#ifndef BOLMO_NO_EXCEPTIONS
+    /** @name Forms that throw
+     * @{ */
+    /** As with `try_` in front, but throws. */
+    merge_options &bolmo(std::string_view path) { return try_bolmo(path).value(), *this; }
+    merge_options &base(std::string_view path) { return try_base(path).value(), *this; }
+    merge_options &post_trained(std::string_view path) { return try_post_trained(path).value(), *this; }
+    merge_options &alpha(float alpha) { return try_alpha(alpha).value(), *this; }
+    merge_options &embeddings(bool embeddings) { return try_embeddings(embeddings).value(), *this; }
+    template <class F> merge_options &progress(F fn) { return try_progress(std::move(fn)).value(), *this; }
+    std::string merge(std::string_view out) { return try_merge(out).value(); }
+    /** @} */
+#endif
+
+private:
+    std::unique_ptr<detail::progress_function> progress_;
 };
 
 #ifndef BOLMO_NO_EXCEPTIONS

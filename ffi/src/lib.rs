@@ -19,6 +19,7 @@ pub mod constraint;
 pub mod engine;
 pub mod generate;
 pub mod library;
+pub mod merge;
 pub mod model;
 pub mod options;
 pub mod sampler;

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 /// The groups of the header, in its order, and what Doxygen calls them. A name is that of a file in `src`.
-const GROUPS: [(&str, &str); 13] = [
+const GROUPS: [(&str, &str); 14] = [
     ("status", "Status"),
     ("library", "Library"),
     ("text", "Text"),
@@ -19,6 +19,7 @@ const GROUPS: [(&str, &str); 13] = [
     ("generate", "Generate"),
     ("sampler", "Sampler"),
     ("score", "Score"),
+    ("merge", "Merge"),
 ];
 
 fn root() -> PathBuf {

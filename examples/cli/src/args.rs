@@ -86,6 +86,9 @@ pub enum Command {
     /// Write a checkpoint folder whose weights are in fewer bits, which loads without conversion. Needs no GPU
     #[command(after_help = QUANTIZE_EXAMPLES)]
     Quantize(QuantizeArgs),
+    /// Add what a subword model learnt after its pretraining to the Bolmo model that was made from it. Needs no GPU
+    #[command(after_help = MERGE_EXAMPLES)]
+    Merge(MergeArgs),
     /// Measure prefill and decoding beside what the adapter allows
     #[command(after_help = BENCH_EXAMPLES)]
     Bench(BenchArgs),
@@ -258,6 +261,38 @@ tokenizer.json. An earlier output of the same name is replaced, any other folder
 #[derive(Debug, Args)]
 pub struct QuantizeArgs {
     /// The folder to write, new or empty, or one that this command wrote
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+}
+
+const MERGE_EXAMPLES: &str = "\
+Examples:
+  bolmo merge --bolmo bolmo-7b --base olmo-3-7b --post-trained olmo-3-7b-instruct --out bolmo-7b-instruct
+  bolmo merge --bolmo bolmo-7b --base olmo-3-7b --post-trained olmo-3-7b-think --alpha 0.5 --embeddings --out mix
+
+The global blocks and the final norm become bolmo + alpha * (post-trained - base); local layers, byte embedding, boundary
+predictor and head stay. Base and post-trained are folders of OLMo 2 or 3, Qwen 3 or Llama models that differ in their weights
+only. Standard error tells of each tensor what became of it, or with --json the list `tensors` does.";
+
+/// Options of `merge`.
+#[derive(Debug, Args)]
+pub struct MergeArgs {
+    /// Folder of the Bolmo model
+    #[arg(long, value_name = "DIR")]
+    pub bolmo: PathBuf,
+    /// Folder of the subword model that it was made from
+    #[arg(long, value_name = "DIR")]
+    pub base: PathBuf,
+    /// Folder of a model that was trained from that one
+    #[arg(long, value_name = "DIR")]
+    pub post_trained: PathBuf,
+    /// How much of the difference between the two is added
+    #[arg(long, value_name = "X", default_value_t = 1.0, allow_negative_numbers = true, value_parser = numbers::finite)]
+    pub alpha: f32,
+    /// The suffix table moves too, by the difference of the token embeddings
+    #[arg(long)]
+    pub embeddings: bool,
+    /// The folder to write, new or empty
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
 }

@@ -11,6 +11,7 @@ mod info;
 mod init;
 mod interrupt;
 mod load;
+mod merge;
 mod numbers;
 mod output;
 mod patches;
@@ -44,6 +45,7 @@ fn run(common: &Common, command: Command) -> Outcome {
         Command::Devices => devices::run(common),
         Command::Init(args) => init::run(common, &args),
         Command::Quantize(args) => quantize::run(common, &args),
+        Command::Merge(args) => merge::run(common, &args),
         Command::Bench(args) => bench::run(common, &args),
     }
 }

@@ -10,16 +10,26 @@ use common::{bolmo, demo_folder, fail, message, run, succeed};
 fn help_and_version() {
     for args in [&["--help"][..], &["-h"], &["help"]] {
         let text = String::from_utf8(succeed(args)).unwrap();
-        for word in
-            ["generate", "score", "info", "devices", "init", "quantize", "bench", "--model", "--json", "Examples:"]
-        {
+        for word in [
+            "generate",
+            "score",
+            "info",
+            "devices",
+            "init",
+            "quantize",
+            "merge",
+            "bench",
+            "--model",
+            "--json",
+            "Examples:",
+        ] {
             assert!(text.contains(word), "{args:?}: no {word} in {text}");
         }
-        for later in ["train", "merge", "eval"] {
+        for later in ["train", "eval"] {
             assert!(!text.contains(&format!("  {later}")), "{args:?}: {later} in {text}");
         }
     }
-    for command in ["generate", "score", "info", "devices", "init", "quantize", "bench"] {
+    for command in ["generate", "score", "info", "devices", "init", "quantize", "merge", "bench"] {
         assert!(String::from_utf8(run(&[command, "--help"]).stdout).unwrap().contains("Usage: bolmo"), "{command}");
     }
     assert_eq!(String::from_utf8(succeed(&["--version"])).unwrap(), concat!("bolmo ", env!("CARGO_PKG_VERSION"), "\n"));

@@ -1,8 +1,9 @@
-# Whether test_setup.c and test_use.c in the folder TESTS call every function that HEADER declares.
+# Whether the tests that call functions with success (test_setup.c and so on in the folder TESTS) call every function that HEADER declares.
 file(READ "${HEADER}" header)
-file(READ "${TESTS}/test_setup.c" setup)
-file(READ "${TESTS}/test_use.c" use)
-set(test "${setup}${use}")
+foreach(subject IN ITEMS setup use merge)
+    file(READ "${TESTS}/test_${subject}.c" source)
+    string(APPEND test "${source}")
+endforeach()
 # Comments mention functions of the samples' own; a declaration begins a line.
 string(REGEX MATCHALL "\n[a-z][a-z0-9_ ]*[ *]+bolmo_[a-z0-9_]+\\(" declarations "${header}")
 set(count 0)

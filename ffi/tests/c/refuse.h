@@ -17,6 +17,7 @@ typedef struct {
     bolmo_generation *generation;
     bolmo_load_options *load_options;
     bolmo_matcher *matcher;
+    bolmo_merge_options *merge_options;
     bolmo_model *model;
     bolmo_sampler *sampler;
     bolmo_score *score;

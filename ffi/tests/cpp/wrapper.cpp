@@ -6,8 +6,10 @@
 #include <bolmo.hpp>
 
 #include <cstdio>
+#include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <random>
 
 namespace {
 
@@ -126,6 +128,37 @@ void checkpoints(const bolmo::engine &engine, const std::string &folder) {
     CHECK(in_memory.try_open());
 }
 
+// The demo model's blocks as a subword model, merged with itself: nothing moves, and everything is there.
+void merges(const std::string &folder) {
+    namespace fs = std::filesystem;
+    fs::path work = fs::temp_directory_path() / ("bolmo-wrapper-" + std::to_string(std::random_device()()));
+    fs::create_directories(work / "base");
+    std::string config = read(folder + "/config.json"), kind = "\"model_type\": \"bolmo\"";
+    std::size_t at = config.find(kind);
+    CHECK(at != std::string::npos);
+    if (at != std::string::npos) config.replace(at, kind.size(), "\"model_type\": \"olmo2\"");
+    std::ofstream(work / "base" / "config.json", std::ios::binary) << config;
+    fs::copy_file(folder + "/model.safetensors", work / "base" / "model.safetensors");
+    std::string base = (work / "base").string(), out = (work / "out").string();
+
+    bolmo::merge_options options;
+    CHECK(options.try_merge(out).error().status() == BOLMO_INVALID_ARGUMENT);
+    CHECK(options.try_bolmo(folder) && options.try_base(base) && options.try_post_trained(base));
+    CHECK(options.try_alpha(0.5f) && options.try_embeddings(true));
+    CHECK(options.try_merge(out).error().status() == BOLMO_INVALID_ARGUMENT);
+    std::uint64_t calls = progress_calls;
+    CHECK(options.try_embeddings(false) && options.try_progress(count_progress));
+    bolmo::merge_options moved = std::move(options);
+    auto report = moved.try_merge(out);
+    CHECK(report && report->find("\"moved\":true") != std::string::npos && progress_calls > calls);
+    CHECK(read(out + "/model.safetensors") == read(folder + "/model.safetensors") && bolmo::checkpoint::try_open(out));
+#ifndef BOLMO_NO_EXCEPTIONS
+    moved.bolmo(folder).base(base).post_trained(base).alpha(1).embeddings(false).progress([](auto, auto) { return true; });
+    CHECK(!moved.merge((work / "again").string()).empty());
+#endif
+    fs::remove_all(work);
+}
+
 #ifndef BOLMO_NO_EXCEPTIONS
 struct odd {};
 template <class E, class F> bool throws(F work) {
@@ -183,6 +216,7 @@ int main(int argc, char **argv) {
         if (failures > 0) return 1;
         sessions(*model);
         checkpoints(*engine, argv[1]);
+        merges(argv[1]);
 #ifndef BOLMO_NO_EXCEPTIONS
         exceptions(*engine, *model, argv[1]);
 #endif
