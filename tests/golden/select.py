@@ -32,6 +32,8 @@ TEXTS = {
         "blama": {"detail": ALL, "ascii": SOME, "rnd": SOME, "one": ALL},
     },
 }
+# What a batch of training has, and what the reference makes of it before any arithmetic.
+TRAIN = {"batch0": None, "batch1": None, "batch2": None, "stage1/intermediates": ["true_boundary_mask", "patch_ids"]}
 ALWAYS = ["input_ids", "expanded_input_ids", "boundary_logprobs", "boundary_mask", "logits", "logits_start"]
 
 
@@ -133,6 +135,15 @@ def main(full, out):
             drop = {"h", "h_parallel", "C_chunk", "n_chunk", "m_chunk"} | (set() if "wide" in name else {"h_chunk"})
             tensors = {n: t for n, t in read(f"{full}/infer/mlstm/{name}").items() if n not in drop}
             write(f"{out}/infer/mlstm/{name}", tensors)
+    for name, kept in TRAIN.items():
+        tensors = read(f"{full}/train/{name}.safetensors")
+        write(f"{out}/train/{name}.safetensors", {n: t for n, t in tensors.items() if kept is None or n in kept})
+    os.makedirs(f"{out}/compress", exist_ok=True)
+    for name in ("train/config.json", "compress/schedule.json"):
+        with open(f"{full}/{name}", encoding="utf-8") as f:
+            all_of_it = json.load(f)
+        with open(f"{out}/{name}", "w", encoding="utf-8") as f:
+            json.dump(all_of_it, f, separators=(",", ":"))
     for name in ("tokenizer.json", "tokenizer_config.json"):
         os.makedirs(f"{out}/infer/subword_tokenizer", exist_ok=True)
         shutil.copyfile(f"{full}/infer/subword_tokenizer/{name}", f"{out}/infer/subword_tokenizer/{name}")

@@ -2,6 +2,7 @@
 
 mod backward;
 mod byte_level;
+pub mod data;
 pub mod export;
 pub mod init;
 mod layers;

@@ -1,0 +1,89 @@
+//! Patches by the look of the text: words with the space in front of them, and runs of punctuation.
+
+/// The longest patch that does not begin with more blanks than this.
+const LONGEST: usize = 16;
+
+/// What an id is to the division into words.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Padding, or the beginning or the end of text: a patch ends at it.
+    Special,
+    /// Space, tab or line break.
+    Blank,
+    /// A byte that is neither blank nor in a word: punctuation, a control character, or the first byte of a longer character.
+    Mark,
+    /// A letter or digit of ASCII, or a later byte of a longer character.
+    Word,
+}
+
+impl Kind {
+    /// What a byte is.
+    pub(super) fn of_byte(byte: u8) -> Self {
+        match byte {
+            b' ' | b'\t' | b'\n' | b'\r' => Self::Blank,
+            0x80..=0xbf => Self::Word,
+            _ if byte.is_ascii_alphanumeric() => Self::Word,
+            _ => Self::Mark,
+        }
+    }
+}
+
+/// Lengths of patches that end where the kind of bytes changes, and each begin with all the blanks in front of them.
+pub(super) fn space_patch_lens(kinds: &[Kind]) -> Vec<u32> {
+    let mut lens = Vec::new();
+    let mut start = 0;
+    let mut only_blanks = true;
+    for (i, &kind) in kinds.iter().enumerate() {
+        only_blanks &= kind == Kind::Blank;
+        // Behind the end there might be a blank. To a neighbour a special is a mark.
+        let next = kinds.get(i + 1).copied().unwrap_or(Kind::Blank);
+        let changes = plain(kind) != plain(next);
+        if !only_blanks && (changes || kind == Kind::Special || i + 1 - start >= LONGEST) {
+            lens.push(i + 1 - start);
+            start = i + 1;
+            only_blanks = true;
+        }
+    }
+    if start < kinds.len() {
+        lens.push(kinds.len() - start);
+    }
+    // A row of bytes is far shorter than that.
+    lens.into_iter().map(|len| len as u32).collect()
+}
+
+fn plain(kind: Kind) -> Kind {
+    if kind == Kind::Special { Kind::Mark } else { kind }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pieces(text: &str) -> Vec<&str> {
+        let kinds: Vec<Kind> = text.bytes().map(|b| if b == b'#' { Kind::Special } else { Kind::of_byte(b) }).collect();
+        let mut rest = text;
+        let lens = space_patch_lens(&kinds);
+        lens.iter()
+            .map(|&len| {
+                let piece;
+                (piece, rest) = rest.split_at(len as usize);
+                piece
+            })
+            .collect()
+    }
+
+    #[test]
+    fn words_take_the_blanks_in_front_of_them() {
+        assert_eq!(pieces("#given, as a\n\n  string."), ["#", "given", ",", " as", " a", "\n\n  string", "."]);
+        assert_eq!(pieces("x = __main__ \t"), ["x", " =", " __", "main", "__", " \t"]);
+        assert_eq!(pieces("##a#"), ["#", "#", "a", "#"]);
+        assert!(pieces("").is_empty());
+    }
+
+    #[test]
+    fn long_words_are_cut_but_blanks_are_not() {
+        let long = format!("{}x{}", " ".repeat(20), "y".repeat(20));
+        // The first patch is too long already when its word begins.
+        assert_eq!(pieces(&long), [&long[..21], &long[21..37], &long[37..]]);
+    }
+}

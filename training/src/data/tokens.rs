@@ -1,0 +1,284 @@
+//! A corpus: subword ids from texts and files, one document behind the other, and what of it is held out.
+
+use std::io::BufRead;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use bolmo_runtime::{Error, ErrorKind, Result};
+
+use super::random::{Purpose, generator, shuffled};
+use super::rows::{Rows, Segment};
+use super::{SubwordTokenizer, TokenFile, invalid};
+
+/// Into how many stretches of whole documents a file is cut at most, so that some can be held out.
+const STRETCHES: u64 = 1024;
+/// How many ids are looked through at once for the end of a document.
+const BLOCK: u64 = 1 << 14;
+
+/// How a text is divided into documents.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Documents {
+    /// It is one.
+    OnePerFile,
+    /// A line that says just this stands between two of them.
+    Delimited(String),
+}
+
+/// Subword ids of many documents, each with the end of text behind it.
+pub struct Corpus {
+    sources: Vec<Source>,
+    eos: u32,
+}
+
+enum Source {
+    Memory(Vec<u32>),
+    File(TokenFile),
+}
+
+/// How a corpus is divided into rows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RowOptions {
+    /// Subwords of a row.
+    pub patches: usize,
+    /// Decides about the order of rows and about what is held out.
+    pub seed: u64,
+    /// The share of the ids that is held out, from 0 to below 1.
+    pub held_out: f64,
+}
+
+/// The rows of a corpus. No document is in both parts.
+pub struct Split {
+    /// Rows to train on.
+    pub train: Rows,
+    /// Rows to evaluate on, if a share was held out.
+    pub held_out: Option<Rows>,
+}
+
+impl Corpus {
+    /// An empty corpus, for ids of this tokenizer.
+    pub fn new(tokenizer: &SubwordTokenizer) -> Self {
+        Self::with_eos(tokenizer.eos())
+    }
+
+    pub(super) fn with_eos(eos: u32) -> Self {
+        Self { sources: Vec::new(), eos }
+    }
+
+    /// Tokenises a text file.
+    ///
+    /// # Errors
+    /// As [`Corpus::add_text`], and if the file cannot be read.
+    pub fn add_text_file(&mut self, tokenizer: &SubwordTokenizer, path: &Path, documents: &Documents) -> Result<()> {
+        let origin = path.display().to_string();
+        let file = std::fs::File::open(path).map_err(|error| {
+            let kind = match error.kind() {
+                std::io::ErrorKind::NotFound => ErrorKind::NotFound,
+                _ => ErrorKind::Io,
+            };
+            Error::new(kind, format!("{origin}: expected a readable text file: {error}"))
+        })?;
+        self.add_text(tokenizer, &origin, std::io::BufReader::new(file), documents)
+    }
+
+    /// Tokenises a text, document by document; those without a byte are left out. `origin` is its name in messages.
+    ///
+    /// # Errors
+    /// Text that is no UTF-8, cannot be read, or that the tokenizer refuses. Nothing of it is added then.
+    pub fn add_text(
+        &mut self,
+        tokenizer: &SubwordTokenizer,
+        origin: &str,
+        mut text: impl BufRead,
+        documents: &Documents,
+    ) -> Result<()> {
+        let delimiter = match documents {
+            Documents::OnePerFile => None,
+            Documents::Delimited(line) if line.contains('\n') => {
+                return Err(invalid(format!("the line between documents must be a single one, found {line:?}")));
+            }
+            Documents::Delimited(line) => Some(line.as_bytes()),
+        };
+        let mut ids = Vec::new();
+        let mut document = Vec::new();
+        // Where the document begins.
+        let mut start = 0;
+        loop {
+            let line_at = document.len();
+            let read = text
+                .read_until(b'\n', &mut document)
+                .map_err(|error| Error::new(ErrorKind::Io, format!("{origin}: expected a readable text: {error}")))?;
+            let line = document[line_at..].strip_suffix(b"\n").unwrap_or(&document[line_at..]);
+            let between = delimiter == Some(line.strip_suffix(b"\r").unwrap_or(line)) && read > 0;
+            if read > 0 && !between {
+                continue;
+            }
+            let whole = document.len();
+            document.truncate(line_at);
+            self.tokenise(tokenizer, &document, &mut ids)
+                .map_err(|error| error.context(format_args!("{origin}: the document that begins at byte {start}")))?;
+            if read == 0 {
+                break;
+            }
+            start += whole;
+            document.clear();
+        }
+        self.add_ids(ids);
+        Ok(())
+    }
+
+    fn tokenise(&self, tokenizer: &SubwordTokenizer, document: &[u8], ids: &mut Vec<u32>) -> Result<()> {
+        let text = std::str::from_utf8(document).map_err(|error| {
+            invalid(format!("expected text in UTF-8, found something else {} bytes on", error.valid_up_to()))
+        })?;
+        if !text.is_empty() {
+            ids.extend(tokenizer.encode(text)?);
+            ids.push(self.eos);
+        }
+        Ok(())
+    }
+
+    /// Adds ids that are at hand, the end of text behind each document among them.
+    pub fn add_ids(&mut self, ids: Vec<u32>) {
+        self.sources.push(Source::Memory(ids));
+    }
+
+    /// Adds the ids of a file, the end of text behind each document among them. The file stays where it is.
+    pub fn add_file(&mut self, file: TokenFile) {
+        self.sources.push(Source::File(file));
+    }
+
+    /// The number of ids.
+    pub fn len(&self) -> u64 {
+        self.sources.iter().map(Source::len).sum()
+    }
+
+    /// Whether there are no ids.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Divides the corpus into rows of equal length. What is left at the end and fills no row is not used.
+    ///
+    /// # Errors
+    /// Options out of their range, fewer ids than a row has, and a share to be held out of a single document.
+    pub fn rows(self, options: &RowOptions) -> Result<Split> {
+        let RowOptions { patches, seed, held_out } = *options;
+        if !(0.0..1.0).contains(&held_out) {
+            return Err(invalid(format!("the share to be held out must be from 0 to below 1, found {held_out}")));
+        }
+        let (train, held) = if held_out == 0.0 {
+            let whole = |(source, ids): (usize, &Source)| (source, 0..ids.len());
+            (self.sources.iter().enumerate().map(whole).collect(), None)
+        } else {
+            let (train, held) = self.hold_out(held_out, seed)?;
+            (train, Some(held))
+        };
+        let corpus = Arc::new(self);
+        let rows = |part: &str, stretches: Vec<Stretch>| {
+            let segments = Segment::line_up(stretches);
+            Rows::new(Arc::clone(&corpus), segments, patches, seed).map_err(|error| error.context(part))
+        };
+        Ok(Split {
+            train: rows("the documents to train on", train)?,
+            held_out: held.map(|held| rows("the documents held out", held)).transpose()?,
+        })
+    }
+
+    /// Stretches of whole documents to train on and to hold out, both in the order of the corpus.
+    fn hold_out(&self, share: f64, seed: u64) -> Result<(Vec<Stretch>, Vec<Stretch>)> {
+        let mut stretches = Vec::new();
+        for (source, ids) in self.sources.iter().enumerate() {
+            ids.stretches(self.eos, |range| stretches.push((source, range)))?;
+        }
+        if stretches.len() < 2 {
+            return Err(invalid(format!(
+                "a share can be held out of two documents or more, found {}: add documents, end them by id {}, or hold nothing out",
+                stretches.len(),
+                self.eos
+            )));
+        }
+        let len = |i: u32| stretches[i as usize].1.end - stretches[i as usize].1.start;
+        let wanted = (self.len() as f64 * share).round() as u64;
+        // At most STRETCHES a source.
+        let order = shuffled(&mut generator(seed, Purpose::HeldOut, 0), stretches.len() as u32);
+        let mut held = vec![false; stretches.len()];
+        let mut total = 0;
+        for &i in &order {
+            if total + len(i) <= wanted {
+                held[i as usize] = true;
+                total += len(i);
+            }
+        }
+        if total == 0
+            && let Some(&smallest) = order.iter().min_by_key(|&&i| len(i))
+        {
+            held[smallest as usize] = true;
+        }
+        let mut parts = (Vec::new(), Vec::new());
+        for (stretch, held) in stretches.into_iter().zip(held) {
+            if held { &mut parts.1 } else { &mut parts.0 }.push(stretch);
+        }
+        Ok(parts)
+    }
+
+    /// Appends ids of one source to `out`.
+    pub(super) fn read(&self, source: usize, range: Range<u64>, out: &mut Vec<u32>) -> Result<()> {
+        self.sources[source].read(range, out)
+    }
+}
+
+/// A source and a range of its ids.
+pub(super) type Stretch = (usize, Range<u64>);
+
+impl Source {
+    fn len(&self) -> u64 {
+        match self {
+            Self::Memory(ids) => ids.len() as u64,
+            Self::File(file) => file.len(),
+        }
+    }
+
+    fn read(&self, range: Range<u64>, out: &mut Vec<u32>) -> Result<()> {
+        match self {
+            Self::Memory(ids) => {
+                // A range of a list in memory fits.
+                out.extend_from_slice(&ids[range.start as usize..range.end as usize]);
+                Ok(())
+            }
+            Self::File(file) => file.read(range, out),
+        }
+    }
+
+    /// Gives the stretches of whole documents that are about a 1024th of the ids long, or one document if that is longer.
+    fn stretches(&self, eos: u32, mut found: impl FnMut(Range<u64>)) -> Result<()> {
+        let len = self.len();
+        let mut start = 0;
+        while start < len {
+            let end = self.document_end(eos, start + len.div_ceil(STRETCHES) - 1)?;
+            found(start..end);
+            start = end;
+        }
+        Ok(())
+    }
+
+    /// The place behind the first end of text that is not before `from`, or the end of all.
+    fn document_end(&self, eos: u32, mut from: u64) -> Result<u64> {
+        let len = self.len();
+        let mut block = Vec::new();
+        while from < len {
+            let until = len.min(from.saturating_add(BLOCK));
+            block.clear();
+            self.read(from..until, &mut block)?;
+            if let Some(at) = block.iter().position(|&id| id == eos) {
+                return Ok(from + at as u64 + 1);
+            }
+            from = until;
+        }
+        Ok(len)
+    }
+}
+
+#[cfg(test)]
+#[path = "tokens_tests.rs"]
+mod tests;
