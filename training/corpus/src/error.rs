@@ -21,7 +21,7 @@ pub enum Error {
         /// What the system says.
         source: io::Error,
     },
-    /// The manifest is not one that [`write`](crate::write) makes.
+    /// The manifest is not one that [`write_files`](crate::write_files) makes.
     Manifest {
         /// The file.
         path: PathBuf,

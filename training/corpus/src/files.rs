@@ -20,7 +20,7 @@ pub const HELD_OUT_FILE: &str = "held_out.txt";
 /// The file of the [`Manifest`].
 pub const MANIFEST_FILE: &str = "corpus.json";
 
-/// What is in a folder that [`write`] has filled.
+/// What is in a folder that [`write_files`] has filled.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
     /// The seed of the corpus.
@@ -58,7 +58,7 @@ pub struct PartOfManifest {
 /// # Errors
 ///
 /// If the share of the puzzles is none, or if the system does not let the files be written.
-pub fn write(folder: &Path, corpus: &Corpus, held_out_bytes: u64) -> Result<Manifest> {
+pub fn write_files(folder: &Path, corpus: &Corpus, held_out_bytes: u64) -> Result<Manifest> {
     let held_out = Corpus { bytes: held_out_bytes, ..*corpus };
     // Before anything is written.
     held_out.documents(Part::HeldOut)?;
@@ -108,7 +108,7 @@ impl Manifest {
 }
 
 /// The documents of a file's text, each with its last newline.
-pub fn documents(text: &str) -> impl Iterator<Item = &str> {
+pub fn split_documents(text: &str) -> impl Iterator<Item = &str> {
     text.split_terminator(SEPARATOR)
 }
 
@@ -179,7 +179,7 @@ mod tests {
     fn files_hold_what_the_manifest_says() {
         let folder = tempfile::tempdir().expect("a folder");
         let folder = folder.path().join("new").join("corpus");
-        let manifest = write(&folder, &CORPUS, 10_000).expect("written");
+        let manifest = write_files(&folder, &CORPUS, 10_000).expect("written");
         assert_eq!(Manifest::read(&folder).expect("read"), manifest);
         manifest.check(&folder).expect("unchanged");
         for (part, written, bytes) in
@@ -189,7 +189,7 @@ mod tests {
             assert_eq!(text.len() as u64, written.bytes);
             assert!(written.bytes >= bytes);
             let made = Corpus { bytes, ..CORPUS }.documents(part).expect("a share").map(|document| document.text);
-            let read: Vec<&str> = documents(&text).collect();
+            let read: Vec<&str> = split_documents(&text).collect();
             assert_eq!(read, made.collect::<Vec<_>>());
             assert_eq!(read.len() as u64, written.documents);
             assert!(written.puzzles > 0 && written.puzzles < written.documents);
@@ -203,14 +203,14 @@ mod tests {
     #[test]
     fn a_corpus_takes_the_place_of_another() {
         let folder = tempfile::tempdir().expect("a folder");
-        let first = write(folder.path(), &CORPUS, 5_000).expect("written");
-        let second = write(folder.path(), &Corpus { seed: 5, ..CORPUS }, 5_000).expect("written");
+        let first = write_files(folder.path(), &CORPUS, 5_000).expect("written");
+        let second = write_files(folder.path(), &Corpus { seed: 5, ..CORPUS }, 5_000).expect("written");
         assert_ne!(first.training.hash, second.training.hash);
         second.check(folder.path()).expect("unchanged");
         let error = first.check(folder.path()).expect_err("other files");
         assert!(error.to_string().contains(&second.training.hash), "{error}");
         // The same once more is the same to the byte.
-        assert_eq!(write(folder.path(), &CORPUS, 5_000).expect("written"), first);
+        assert_eq!(write_files(folder.path(), &CORPUS, 5_000).expect("written"), first);
     }
 
     #[test]
@@ -224,13 +224,13 @@ mod tests {
         // A folder of the file's name cannot be replaced by a file.
         let taken = folder.path().join(TRAINING_FILE);
         fs::create_dir_all(taken.join("inside")).expect("made");
-        let error = write(folder.path(), &CORPUS, 5_000).expect_err("the name is taken");
+        let error = write_files(folder.path(), &CORPUS, 5_000).expect_err("the name is taken");
         assert!(error.to_string().contains(TRAINING_FILE), "{error}");
         let left = fs::read_dir(folder.path()).expect("a folder").count();
         assert_eq!(left, 2, "the manifest and the folder");
 
         let nowhere = folder.path().join("nowhere");
-        let error = write(&nowhere, &Corpus { puzzle_share: 2.0, ..CORPUS }, 5_000).expect_err("no share");
+        let error = write_files(&nowhere, &Corpus { puzzle_share: 2.0, ..CORPUS }, 5_000).expect_err("no share");
         assert!(matches!(error, Error::Share(_)) && !nowhere.exists(), "{error}");
     }
 }

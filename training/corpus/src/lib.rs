@@ -1,7 +1,7 @@
 //! Texts to train small byte models on, made by rule and by seed.
 //!
 //! Two sources: [`story`] tells short English stories from a grammar, and [`suite`] asks about the characters of words
-//! and the words of phrases. [`Corpus`] mixes both into documents, and [`write`] puts them into files.
+//! and the words of phrases. [`Corpus`] mixes both into documents, and [`write_files`] puts them into files.
 //!
 //! Nothing here is read from elsewhere: the same seed gives the same bytes on every machine.
 //!
@@ -22,6 +22,8 @@ mod words;
 
 pub use corpus::{Corpus, Document, Documents, Kind, Part};
 pub use error::{Error, Result};
-pub use files::{HELD_OUT_FILE, MANIFEST_FILE, Manifest, PartOfManifest, SEPARATOR, TRAINING_FILE, documents, write};
+pub use files::{
+    HELD_OUT_FILE, MANIFEST_FILE, Manifest, PartOfManifest, SEPARATOR, TRAINING_FILE, split_documents, write_files,
+};
 pub use stories::{Story, story, vocabulary};
 pub use words::Split;

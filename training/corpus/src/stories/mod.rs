@@ -100,7 +100,7 @@ fn capital(sentence: &str) -> String {
 
 /// `title` with the capitals that titles have.
 fn heading(title: &str) -> String {
-    const SMALL: &[&str] = &["a", "an", "and", "at", "by", "for", "in", "is", "of", "on", "or", "the", "to", "with"];
+    const SMALL: &[&str] = &["a", "an", "and", "at", "by", "for", "in", "of", "on", "or", "the", "to", "with"];
     let words = title
         .split(' ')
         .enumerate()

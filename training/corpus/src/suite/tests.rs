@@ -103,6 +103,7 @@ fn wrong_ones(answer: &str) -> Vec<String> {
         format!("{answer}{answer}"),
         format!("{}{letter}{}", &answer[..middle], &answer[middle + 1..]),
         answer[1..].to_owned(),
+        if answer == "yes" { "no" } else { "yes" }.to_owned(),
     ]
 }
 

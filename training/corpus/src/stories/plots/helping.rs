@@ -71,7 +71,7 @@ const STUCK: Plot = Plot {
             "in a deep hole/a rope/pulled {fhim} out",
             "high up in a tree/a ladder/helped {fhim} down",
             "in the mud/a long stick/pulled {fhim} out",
-            "in a net/a pair of scissors/cut {fhim} free",
+            "in a net/a sharp knife/cut {fhim} free",
             "behind a heavy gate/a hammer/opened it for {fhim}",
             "under a fallen branch/a saw/got {fhim} out",
         ],
@@ -100,7 +100,7 @@ const STUCK: Plot = Plot {
         ]),
         Turn(&[
             "<Don't be afraid,> said {hero}, <I will get {trouble.1}.>",
-            "<We need {trouble.1},> said {hero}, <and I know where to find it.>",
+            "<I know what we need,> said {hero}, <and that is {trouble.1}.>",
             "<Wait here,> said {hero}, but then {he} had to laugh, because {friend} could do nothing else.",
         ]),
         Tell(&[
