@@ -1,0 +1,236 @@
+//! A corpus as files: two texts and a manifest that says what they are.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Read, Write};
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::corpus::{Corpus, Kind, Part};
+use crate::error::{Error, Result};
+use crate::hash::Hash;
+use crate::stories::vocabulary;
+
+/// The line that follows each document in a file.
+pub const SEPARATOR: &str = "<|endoftext|>\n";
+/// The file of the documents to train on.
+pub const TRAINING_FILE: &str = "train.txt";
+/// The file of the documents to measure on.
+pub const HELD_OUT_FILE: &str = "held_out.txt";
+/// The file of the [`Manifest`].
+pub const MANIFEST_FILE: &str = "corpus.json";
+
+/// What is in a folder that [`write_files`] has filled.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// The seed of the corpus.
+    pub seed: u64,
+    /// The part of the bytes that were to be puzzles.
+    pub puzzle_share: f64,
+    /// How many different words stories can have.
+    pub vocabulary: usize,
+    /// The documents to train on.
+    pub training: PartOfManifest,
+    /// The documents to measure on.
+    pub held_out: PartOfManifest,
+}
+
+/// What is in one file of a corpus.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartOfManifest {
+    /// The name of the file, in the folder of the manifest.
+    pub file: String,
+    /// Its length.
+    pub bytes: u64,
+    /// How many documents are in it.
+    pub documents: u64,
+    /// How many of them are puzzles.
+    pub puzzles: u64,
+    /// FNV-1a of the file in 64 bits, as sixteen hexadecimal digits.
+    pub hash: String,
+}
+
+/// Writes the documents of `corpus` to [`TRAINING_FILE`] in `folder`, held-out ones of `held_out_bytes` to
+/// [`HELD_OUT_FILE`], and a [`Manifest`] to [`MANIFEST_FILE`]. The folder is made if it is not there.
+///
+/// Each file appears under its name only when it is complete, the manifest last.
+///
+/// # Errors
+///
+/// If the share of the puzzles is none, or if the system does not let the files be written.
+pub fn write_files(folder: &Path, corpus: &Corpus, held_out_bytes: u64) -> Result<Manifest> {
+    let held_out = Corpus { bytes: held_out_bytes, ..*corpus };
+    // Before anything is written.
+    held_out.documents(Part::HeldOut)?;
+    fs::create_dir_all(folder).map_err(|source| failed("make", folder, source))?;
+    let manifest = Manifest {
+        seed: corpus.seed,
+        puzzle_share: corpus.puzzle_share,
+        vocabulary: vocabulary().len(),
+        training: write_part(folder, TRAINING_FILE, corpus, Part::Training)?,
+        held_out: write_part(folder, HELD_OUT_FILE, &held_out, Part::HeldOut)?,
+    };
+    let path = folder.join(MANIFEST_FILE);
+    replace(&path, |file| {
+        serde_json::to_writer_pretty(&mut *file, &manifest)?;
+        writeln!(file)
+    })?;
+    Ok(manifest)
+}
+
+impl Manifest {
+    /// The manifest in `folder`.
+    ///
+    /// # Errors
+    ///
+    /// If there is none, or if it is damaged.
+    pub fn read(folder: &Path) -> Result<Manifest> {
+        let path = folder.join(MANIFEST_FILE);
+        let text = fs::read(&path).map_err(|source| failed("read", &path, source))?;
+        serde_json::from_slice(&text).map_err(|source| Error::Manifest { path, source })
+    }
+
+    /// Whether the files in `folder` are still those that were written.
+    ///
+    /// # Errors
+    ///
+    /// If one cannot be read or is not what it was.
+    pub fn check(&self, folder: &Path) -> Result<()> {
+        for part in [&self.training, &self.held_out] {
+            let path = folder.join(&part.file);
+            let found = hash_file(&path).map_err(|source| failed("read", &path, source))?;
+            if found != part.hash {
+                return Err(Error::Changed { path, expected: part.hash.clone(), found });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The documents of a file's text, each with its last newline.
+pub fn split_documents(text: &str) -> impl Iterator<Item = &str> {
+    text.split_terminator(SEPARATOR)
+}
+
+fn write_part(folder: &Path, name: &str, corpus: &Corpus, part: Part) -> Result<PartOfManifest> {
+    let mut written = PartOfManifest { file: name.to_owned(), bytes: 0, documents: 0, puzzles: 0, hash: String::new() };
+    let mut hash = Hash::new();
+    let documents = corpus.documents(part)?;
+    replace(&folder.join(name), |file| {
+        for document in documents {
+            for piece in [&*document, SEPARATOR] {
+                file.write_all(piece.as_bytes())?;
+                hash.add(piece.as_bytes());
+                written.bytes += piece.len() as u64;
+            }
+            written.documents += 1;
+            written.puzzles += u64::from(document.kind != Kind::Story);
+        }
+        Ok(())
+    })?;
+    written.hash = digits(hash);
+    Ok(written)
+}
+
+/// Lets `fill` write a file beside `path` that then takes its name, or is removed if that fails.
+fn replace(path: &Path, fill: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> Result<()> {
+    // Two processes that write the same corpus shall not write into the same file.
+    let temporary = path.with_added_extension(format!("{}.tmp", std::process::id()));
+    let write = || {
+        let mut file = BufWriter::new(File::create(&temporary)?);
+        fill(&mut file)?;
+        file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
+        fs::rename(&temporary, path)
+    };
+    write().map_err(|source| {
+        // It may be that it was never made, and the first error is the one to know.
+        let _ = fs::remove_file(&temporary);
+        failed("write", path, source)
+    })
+}
+
+fn hash_file(path: &Path) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    let mut hash = Hash::new();
+    let mut piece = vec![0; 1 << 16];
+    loop {
+        match file.read(&mut piece)? {
+            0 => return Ok(digits(hash)),
+            count => hash.add(&piece[..count]),
+        }
+    }
+}
+
+fn digits(hash: Hash) -> String {
+    format!("{:016x}", hash.sum())
+}
+
+fn failed(action: &'static str, path: &Path, source: io::Error) -> Error {
+    Error::File { action, path: path.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CORPUS: Corpus = Corpus { seed: 4, bytes: 60_000, puzzle_share: 0.2 };
+
+    #[test]
+    fn files_hold_what_the_manifest_says() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let folder = folder.path().join("new").join("corpus");
+        let manifest = write_files(&folder, &CORPUS, 10_000).expect("written");
+        assert_eq!(Manifest::read(&folder).expect("read"), manifest);
+        manifest.check(&folder).expect("unchanged");
+        for (part, written, bytes) in
+            [(Part::Training, &manifest.training, 60_000), (Part::HeldOut, &manifest.held_out, 10_000)]
+        {
+            let text = fs::read_to_string(folder.join(&written.file)).expect("text");
+            assert_eq!(text.len() as u64, written.bytes);
+            assert!(written.bytes >= bytes);
+            let made = Corpus { bytes, ..CORPUS }.documents(part).expect("a share").map(|document| document.text);
+            let read: Vec<&str> = split_documents(&text).collect();
+            assert_eq!(read, made.collect::<Vec<_>>());
+            assert_eq!(read.len() as u64, written.documents);
+            assert!(written.puzzles > 0 && written.puzzles < written.documents);
+        }
+        let mut names: Vec<_> =
+            fs::read_dir(&folder).expect("a folder").map(|entry| entry.expect("an entry").file_name()).collect();
+        names.sort();
+        assert_eq!(names, [MANIFEST_FILE, HELD_OUT_FILE, TRAINING_FILE]);
+    }
+
+    #[test]
+    fn a_corpus_takes_the_place_of_another() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let first = write_files(folder.path(), &CORPUS, 5_000).expect("written");
+        let second = write_files(folder.path(), &Corpus { seed: 5, ..CORPUS }, 5_000).expect("written");
+        assert_ne!(first.training.hash, second.training.hash);
+        second.check(folder.path()).expect("unchanged");
+        let error = first.check(folder.path()).expect_err("other files");
+        assert!(error.to_string().contains(&second.training.hash), "{error}");
+        // The same once more is the same to the byte.
+        assert_eq!(write_files(folder.path(), &CORPUS, 5_000).expect("written"), first);
+    }
+
+    #[test]
+    fn failures_name_the_file_and_leave_none_behind() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let error = Manifest::read(folder.path()).expect_err("there is none");
+        assert!(error.to_string().contains(MANIFEST_FILE), "{error}");
+        fs::write(folder.path().join(MANIFEST_FILE), "{}").expect("written");
+        assert!(matches!(Manifest::read(folder.path()), Err(Error::Manifest { .. })));
+
+        // A folder of the file's name cannot be replaced by a file.
+        let taken = folder.path().join(TRAINING_FILE);
+        fs::create_dir_all(taken.join("inside")).expect("made");
+        let error = write_files(folder.path(), &CORPUS, 5_000).expect_err("the name is taken");
+        assert!(error.to_string().contains(TRAINING_FILE), "{error}");
+        let left = fs::read_dir(folder.path()).expect("a folder").count();
+        assert_eq!(left, 2, "the manifest and the folder");
+
+        let nowhere = folder.path().join("nowhere");
+        let error = write_files(&nowhere, &Corpus { puzzle_share: 2.0, ..CORPUS }, 5_000).expect_err("no share");
+        assert!(matches!(error, Error::Share(_)) && !nowhere.exists(), "{error}");
+    }
+}

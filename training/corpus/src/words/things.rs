@@ -1,0 +1,71 @@
+//! What the stories are about: one of it, and many of it.
+
+/// Things to play with.
+pub(crate) const TOYS: &[&str] = &[
+    "ball/balls",
+    "kite/kites",
+    "drum/drums",
+    "doll/dolls",
+    "boat/boats",
+    "top/tops",
+    "puzzle/puzzles",
+    "whistle/whistles",
+    "flute/flutes",
+    "train/trains",
+];
+
+/// Things to wear.
+pub(crate) const CLOTHES: &[&str] =
+    &["hat/hats", "scarf/scarves", "coat/coats", "cap/caps", "sweater/sweaters", "belt/belts"];
+
+/// Things to work with.
+pub(crate) const TOOLS: &[&str] = &[
+    "lamp/lamps",
+    "basket/baskets",
+    "cup/cups",
+    "book/books",
+    "umbrella/umbrellas",
+    "pencil/pencils",
+    "blanket/blankets",
+    "clock/clocks",
+    "spoon/spoons",
+    "brush/brushes",
+];
+
+/// Things worth hiding.
+pub(crate) const TREASURES: &[&str] = &[
+    "ring/rings",
+    "coin/coins",
+    "shell/shells",
+    "stone/stones",
+    "feather/feathers",
+    "bell/bells",
+    "key/keys",
+    "crown/crowns",
+    "mirror/mirrors",
+    "bottle/bottles",
+];
+
+/// Things to eat that grow, so that one can also cook with them.
+pub(crate) const FRUITS: &[&str] =
+    &["apple/apples", "pear/pears", "plum/plums", "carrot/carrots", "nut/nuts", "orange/oranges", "onion/onions"];
+
+/// Things to eat that someone has made.
+pub(crate) const BAKED: &[&str] = &["cookie/cookies", "pancake/pancakes", "roll/rolls", "muffin/muffins"];
+
+/// Things to plant: the seed's name, then what grows.
+pub(crate) const PLANTS: &[&str] =
+    &["bean/beans", "pumpkin/pumpkins", "flower/flowers", "tomato/tomatoes", "melon/melons", "sunflower/sunflowers"];
+
+/// What a made thing looks like.
+pub(crate) const LOOKS: &[&str] = &[
+    "red", "blue", "green", "yellow", "white", "black", "brown", "old", "new", "small", "big", "round", "wooden",
+    "tiny", "shiny", "pretty", "purple", "silver",
+];
+
+/// What food looks like.
+pub(crate) const TASTES: &[&str] = &["fresh", "big", "small", "round", "tasty", "good", "fine"];
+
+/// Numbers in words, by value.
+pub(crate) const NUMBERS: &[&str] =
+    &["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"];
