@@ -8,7 +8,7 @@ mod error;
 mod file;
 #[cfg(test)]
 mod file_tests;
-//pub mod plot;
+pub mod plot;
 mod record;
 
 pub use error::{Error, Result};

@@ -1,5 +1,9 @@
 //! Axes: the range of the values, linear or logarithmic, and ticks that read well.
 
+use std::ops::Range;
+
+use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, ValueFormatter};
+
 /// How the values of an axis are spread over it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Scale {
@@ -21,7 +25,7 @@ pub(super) struct Axis {
 
 /// Beyond this nothing that is measured lies, and sums and spans of what is drawn stay finite.
 const BEYOND: f64 = 1e100;
-/// About how many ticks an axis has.
+/// About how many ticks an axis has from the bottom to the top.
 const TICKS: f64 = 5.0;
 
 /// The value as it can be drawn: nothing for a gap, and zero for what has no decade that could be told.
@@ -33,43 +37,54 @@ pub(super) fn drawable(value: f64) -> Option<f64> {
     }
 }
 
+/// About how many ticks have room below an axis of this length.
+fn ticks_below(length: f64) -> f64 {
+    // With fewer than three there may be none within the range.
+    (length / 70.0).clamp(3.0, 6.0)
+}
+
 impl Axis {
-    /// An axis for whole numbers from edge to edge.
-    pub fn whole(values: impl Iterator<Item = f64>) -> Self {
+    /// An axis at the bottom, of this length, for whole numbers from edge to edge.
+    pub fn whole(values: impl Iterator<Item = f64>, length: f64) -> Self {
         let (low, high) = range(values).unwrap_or((0.0, 1.0));
         let (low, high) = widened(low, high);
-        Self::linear(low, high, 1.0)
+        let (low, high) = (low.floor(), high.ceil());
+        Self::linear(low, high, step((high - low) / ticks_below(length)).max(1.0))
     }
 
-    /// An axis with a little room around the values.
-    pub fn around(values: impl Iterator<Item = f64> + Clone, scale: Scale) -> Self {
-        let (low, high) = range(values.clone()).unwrap_or((0.0, 1.0));
+    /// An axis at the bottom, of this length, with a little room around the values.
+    pub fn below(values: impl Iterator<Item = f64>, length: f64) -> Self {
+        let (low, high) = roomy(values);
+        Self::linear(low, high, step((high - low) / ticks_below(length)))
+    }
+
+    /// An axis at the side, with a little room around the values.
+    pub fn beside(values: impl Iterator<Item = f64> + Clone, scale: Scale) -> Self {
         if scale == Scale::Auto
-            && low >= 0.0
-            && let Some((least, most)) = range(values.filter(|value| *value > 0.0))
+            && range(values.clone()).is_some_and(|(low, _)| low >= 0.0)
+            && let Some((least, most)) = range(values.clone().filter(|value| *value > 0.0))
+            && least > 0.0
             && most > 100.0 * least
         {
             return Self::decades(least, most);
         }
-        let (wide_low, wide_high) = widened(low, high);
-        let room = 0.05 * (wide_high - wide_low);
-        // Losses, rates and counts have no values below zero, and their axes no room for them.
-        let floor = if low >= 0.0 { 0.0 } else { f64::NEG_INFINITY };
-        Self::linear((wide_low - room).max(floor), wide_high + room, 0.0)
+        let (low, high) = roomy(values);
+        Self::linear(low, high, step((high - low) / TICKS))
     }
 
-    /// An axis for bars: it begins at zero, and `label` of its length is room for what is written at their ends.
-    pub fn bars(values: impl Iterator<Item = f64>, label: f64) -> Self {
+    /// An axis at the bottom, of this length, for bars: it begins at zero, and `label` of the length is room for what is
+    /// written at their ends.
+    pub fn bars(values: impl Iterator<Item = f64>, length: f64, label: f64) -> Self {
         let (low, high) = range(values.chain([0.0])).unwrap_or((0.0, 0.0));
         let (low, high) = if low == high { (0.0, 1.0) } else { (low, high) };
-        let room = (high - low) * label / (1.0 - 2.0 * label).max(0.1);
+        let room = (high - low) * label / (length - 2.0 * label).max(0.1 * length);
         let below = if low < 0.0 { room } else { 0.0 };
         let above = if high > 0.0 { room } else { 0.0 };
-        Self::linear(low - below, high + above, 0.0)
+        let (low, high) = (low - below, high + above);
+        Self::linear(low, high, step((high - low) / ticks_below(length)))
     }
 
-    fn linear(low: f64, high: f64, least_step: f64) -> Self {
-        let step = step((high - low) / TICKS).max(least_step);
+    fn linear(low: f64, high: f64, step: f64) -> Self {
         let first = (low / step - 1e-6).ceil();
         let count = ((high / step + 1e-6).floor() - first).max(0.0) as usize;
         let ticks: Vec<f64> = (0..=count).map(|index| (first + index as f64) * step).collect();
@@ -86,7 +101,8 @@ impl Axis {
         let count = ((high / every + 1e-6).floor() - first).max(0.0) as usize;
         let ticks = (0..=count).map(|index| {
             let decade = ((first + index as f64) * every) as i32;
-            let label = if (-2..=3).contains(&decade) { format!("{}", 10f64.powi(decade)) } else { format!("1e{decade}") };
+            let label =
+                if (-2..=3).contains(&decade) { format!("{}", 10f64.powi(decade)) } else { format!("1e{decade}") };
             (f64::from(decade), label)
         });
         Self { low: low - room, high: high + room, ticks: ticks.collect(), logarithmic: true }
@@ -97,14 +113,31 @@ impl Axis {
         let value = drawable(value)?;
         if self.logarithmic { (value > 0.0).then(|| value.log10()) } else { Some(value) }
     }
+}
 
-    /// What stands beside the tick that lies there.
-    pub fn label(&self, position: f64) -> String {
-        self.ticks.iter().find(|(tick, _)| *tick == position).map_or_else(String::new, |(_, label)| label.clone())
+/// An axis is its own coordinate to the drawing library, with its own ticks and their labels.
+impl Ranged for Axis {
+    type FormatOption = NoDefaultFormatting;
+    type ValueType = f64;
+
+    fn map(&self, value: &f64, limit: (i32, i32)) -> i32 {
+        let (first, last) = (f64::from(limit.0), f64::from(limit.1));
+        (first + (last - first) * (value - self.low) / (self.high - self.low)).round() as i32
     }
 
-    pub fn positions(&self) -> Vec<f64> {
-        self.ticks.iter().map(|(position, _)| *position).collect()
+    fn key_points<Hint: KeyPointHint>(&self, hint: Hint) -> Vec<f64> {
+        // The library asks once for the ticks and once for lines between them, of which there are none.
+        if hint.weight().allow_light_points() { Vec::new() } else { self.ticks.iter().map(|(at, _)| *at).collect() }
+    }
+
+    fn range(&self) -> Range<f64> {
+        self.low..self.high
+    }
+}
+
+impl ValueFormatter<f64> for Axis {
+    fn format_ext(&self, value: &f64) -> String {
+        self.ticks.iter().find(|(tick, _)| tick == value).map_or_else(String::new, |(_, label)| label.clone())
     }
 }
 
@@ -114,6 +147,16 @@ fn range(values: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
         let (low, high) = range.unwrap_or((value, value));
         Some((value.min(low), value.max(high)))
     })
+}
+
+/// The range of the values with a little room around it.
+fn roomy(values: impl Iterator<Item = f64>) -> (f64, f64) {
+    let (low, high) = range(values).unwrap_or((0.0, 1.0));
+    let (wide_low, wide_high) = widened(low, high);
+    let room = 0.05 * (wide_high - wide_low);
+    // Losses, rates and counts have no values below zero, and their axes no room for them.
+    let floor = if low >= 0.0 { 0.0 } else { f64::NEG_INFINITY };
+    ((wide_low - room).max(floor), wide_high + room)
 }
 
 /// The same range, or a wider one where ticks could not tell its ends apart.
@@ -140,7 +183,7 @@ fn labels(ticks: &[f64], step: f64) -> Vec<String> {
     let largest = ticks.iter().fold(0f64, |largest, tick| largest.max(tick.abs()));
     // Ticks that are a multiple of their step off zero are that far off it by rounding alone.
     let is_zero = |tick: f64| tick.abs() < step / 2.0;
-    if largest >= 1e15 || largest < 1e-2 {
+    if !(1e-2..1e15).contains(&largest) {
         let scientific = |&tick: &f64| {
             let decimals = (tick.abs().log10() + 1e-9).floor() - (step.log10() + 1e-9).floor();
             format!("{:.*e}", decimals.clamp(0.0, 6.0) as usize, tick)
@@ -168,32 +211,40 @@ mod tests {
 
     #[test]
     fn ticks_read_well() {
-        assert_eq!(texts(&Axis::whole([0.0, 100_000.0].into_iter())), ["0", "20k", "40k", "60k", "80k", "100k"]);
-        assert_eq!(texts(&Axis::whole([1.0, 3.0].into_iter())), ["1", "2", "3"]);
-        assert_eq!(texts(&Axis::around([0.9, 1.0].into_iter(), Scale::Linear)), ["0.900", "0.950", "1.000"]);
-        assert_eq!(texts(&Axis::around([0.0, 3e-4].into_iter(), Scale::Linear)), ["0", "1e-4", "2e-4", "3e-4"]);
-        assert_eq!(texts(&Axis::around([0.05, 200.0].into_iter(), Scale::Auto)), ["0.1", "1", "10", "100"]);
+        assert_eq!(texts(&Axis::whole([0.0, 100_000.0].into_iter(), 440.0)), ["0", "20k", "40k", "60k", "80k", "100k"]);
+        assert_eq!(texts(&Axis::whole([1.0, 3.0].into_iter(), 440.0)), ["1", "2", "3"]);
+        assert_eq!(texts(&Axis::beside([0.9, 1.0].into_iter(), Scale::Linear)), ["0.90", "0.95", "1.00"]);
+        assert_eq!(texts(&Axis::beside([0.0, 3e-4].into_iter(), Scale::Linear)), ["0", "1e-4", "2e-4", "3e-4"]);
+        assert_eq!(texts(&Axis::beside([0.05, 200.0].into_iter(), Scale::Auto)), ["0.1", "1", "10", "100"]);
     }
 
     /// Whatever the values are, there are a few ticks, in order, within the axis and with labels that differ.
     #[test]
     fn ticks_of_any_range_are_few_and_differ() {
-        let sizes = [0.0, 1e-320, 1e-99, 1e-9, 0.037, 1.0, 2.5, 999.0, 12_345.6, 1e7, 1e16, 1e99, f64::MAX, f64::INFINITY];
+        let sizes =
+            [0.0, 1e-320, 1e-99, 1e-9, 0.037, 1.0, 2.5, 999.0, 12_345.6, 1e7, 1e16, 1e99, f64::MAX, f64::INFINITY];
         let offsets = [0.0, 1e-15, 1e-7, 0.003, 0.4, 1.0, 7.0];
-        for (size, offset, sign) in sizes.iter().flat_map(|s| offsets.iter().flat_map(|o| [(*s, *o, 1.0), (*s, *o, -1.0)])) {
+        for (size, offset, sign) in
+            sizes.iter().flat_map(|s| offsets.iter().flat_map(|o| [(*s, *o, 1.0), (*s, *o, -1.0)]))
+        {
             let values = [size * sign, size * sign * (1.0 + offset), f64::NAN];
             for axis in [
-                Axis::whole(values.into_iter()),
-                Axis::around(values.into_iter(), Scale::Linear),
-                Axis::around(values.into_iter(), Scale::Auto),
-                Axis::bars(values.into_iter(), 0.1),
+                Axis::whole(values.into_iter(), 440.0),
+                Axis::beside(values.into_iter(), Scale::Linear),
+                Axis::beside(values.into_iter(), Scale::Auto),
+                Axis::below(values.into_iter(), 180.0),
+                Axis::bars(values.into_iter(), 180.0, 60.0),
+                Axis::bars(values.into_iter(), 900.0, 60.0),
             ] {
-                let positions = axis.positions();
+                let positions: Vec<f64> = axis.ticks.iter().map(|(position, _)| *position).collect();
                 assert!(axis.low < axis.high && axis.high.is_finite(), "{values:?} {axis:?}");
                 assert!((1..=12).contains(&positions.len()), "{values:?} {axis:?}");
                 assert!(positions.is_sorted_by(|a, b| a < b), "{values:?} {axis:?}");
                 let room = (axis.high - axis.low) * 1e-3;
-                assert!(positions.iter().all(|p| *p >= axis.low - room && *p <= axis.high + room), "{values:?} {axis:?}");
+                assert!(
+                    positions.iter().all(|p| *p >= axis.low - room && *p <= axis.high + room),
+                    "{values:?} {axis:?}"
+                );
                 let mut labels = texts(&axis);
                 labels.sort_unstable();
                 labels.dedup();
@@ -205,10 +256,10 @@ mod tests {
 
     #[test]
     fn only_wide_ranges_are_logarithmic() {
-        assert!(!Axis::around([0.0, 1.0, 99.0].into_iter(), Scale::Auto).logarithmic);
-        assert!(!Axis::around([-1.0, 0.001, 1.0].into_iter(), Scale::Auto).logarithmic);
-        assert!(!Axis::around([0.001, 1.0].into_iter(), Scale::Linear).logarithmic);
-        let axis = Axis::around([0.0, 0.001, 1.0].into_iter(), Scale::Auto);
+        assert!(!Axis::beside([0.0, 1.0, 99.0].into_iter(), Scale::Auto).logarithmic);
+        assert!(!Axis::beside([-1.0, 0.001, 1.0].into_iter(), Scale::Auto).logarithmic);
+        assert!(!Axis::beside([0.001, 1.0].into_iter(), Scale::Linear).logarithmic);
+        let axis = Axis::beside([0.0, 0.001, 1.0].into_iter(), Scale::Auto);
         assert!(axis.logarithmic);
         assert_eq!((axis.place(0.0), axis.place(f64::NAN)), (None, None));
         assert!((axis.place(0.1).unwrap() + 1.0).abs() < 1e-12);

@@ -136,8 +136,8 @@ mod tests {
         assert_eq!(gaps, Vec::from_iter(10..20));
         let smooth = smoothed(&points, 300);
         assert!((0..1000).all(|i| smooth[i].y.is_nan() == points[i].y.is_nan()));
-        let x = Axis::whole(points.iter().map(|p| p.x));
-        let y = Axis::around(points.iter().map(|p| p.y), Scale::Linear);
+        let x = Axis::whole(points.iter().map(|p| p.x), 440.0);
+        let y = Axis::beside(points.iter().map(|p| p.y), Scale::Linear);
         let lengths: Vec<usize> = runs(&smooth, &x, &y).iter().map(Vec::len).collect();
         assert_eq!(lengths, [10, 980]);
     }
