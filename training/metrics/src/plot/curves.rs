@@ -1,0 +1,182 @@
+//! The curves of a run over its steps.
+
+use std::collections::BTreeMap;
+
+use super::axis::{Axis, Scale};
+use super::page::{MARGIN, Text, colour, part, sheet, sheet_width, write};
+use super::panel::{Panel, Series, axis_length};
+use super::series::{Point, runs, smoothed, thinned};
+use crate::error::Result;
+use crate::record::{Record, TRAIN};
+
+/// How [`curves`] looks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CurveOptions {
+    /// What stands above all panels; may be empty.
+    pub title: String,
+    /// The width of the chart in pixels, 360 to 4000; its height follows from its panels.
+    pub width: u32,
+    /// How many panels stand side by side, where the width has room for them.
+    pub columns: usize,
+    /// How many records of training the running mean is over; 1 draws them as they are, and nothing chooses a fortieth of
+    /// a curve.
+    pub smoothing: Option<usize>,
+    /// How many points a curve is drawn with, 2 to 5000; one with more values is drawn with the means of neighbouring ones.
+    pub max_points: usize,
+}
+
+impl Default for CurveOptions {
+    fn default() -> Self {
+        Self { title: String::new(), width: 1100, columns: 2, smoothing: None, max_points: 1000 }
+    }
+}
+
+/// Which values a panel shows.
+enum Names {
+    /// These, in this order.
+    Are(&'static [&'static str]),
+    /// All whose name ends so, in the order of the alphabet.
+    EndIn(&'static str),
+}
+
+const PANELS: [(&str, Names, Scale); 6] = [
+    ("Losses", Names::Are(&["total", "loss", "cross_entropy", "boundary", "encoder", "distill"]), Scale::Auto),
+    ("Bits per byte", Names::EndIn("bits_per_byte"), Scale::Linear),
+    ("Boundaries", Names::Are(&["boundary_accuracy", "boundary_precision", "boundary_recall"]), Scale::Linear),
+    ("Bytes per patch", Names::EndIn("bytes_per_patch"), Scale::Linear),
+    ("Learning rate", Names::Are(&["learning_rate", "lr"]), Scale::Auto),
+    ("Gradient norm", Names::Are(&["gradient_norm", "grad_norm"]), Scale::Auto),
+];
+
+/// The height of a panel's axes with their ticks, and the space between panels.
+const AXES: f64 = 220.0;
+const BETWEEN: f64 = 24.0;
+/// The least width of a panel.
+const NARROWEST: f64 = 260.0;
+/// Lines of training, and lines of everything that is measured seldom.
+const THIN: f64 = 1.4;
+const THICK: f64 = 2.6;
+/// Curves with fewer values are not smoothed unless that is asked for.
+const SMOOTHED_FROM: usize = 80;
+
+/// All values by name and kind, in the order of their steps.
+type Values<'a> = BTreeMap<&'a str, BTreeMap<&'a str, Vec<(f64, f64)>>>;
+
+/// Draws what the records hold of the losses, the bits per byte, the boundaries, the bytes per patch, the learning rate and
+/// the gradient norm as panels over the same axis of steps.
+///
+/// Records of [`TRAIN`] are thin lines, smoothed, with the values themselves pale behind; those of other kinds are thick and
+/// as they are. Values that are not finite are gaps.
+pub fn curves(records: &[Record], options: &CurveOptions) -> Result<String> {
+    let values = gathered(records);
+    let chosen: Vec<_> = PANELS
+        .iter()
+        .map(|(title, names, scale)| (*title, chosen(&values, names), *scale))
+        .filter(|(_, curves, _)| !curves.is_empty())
+        .collect();
+    let width = sheet_width(options.width);
+    if chosen.is_empty() {
+        return sheet(&options.title, width, 40.0, |area| {
+            write(area, "The run has recorded nothing that could be drawn.", (0.0, 20.0), Text::default())
+        });
+    }
+    let inner = width - 2.0 * MARGIN;
+    let room = ((inner + BETWEEN) / (NARROWEST + BETWEEN)) as usize;
+    let columns = options.columns.min(room).min(chosen.len()).max(1);
+    let panel_width = (inner - BETWEEN * (columns - 1) as f64) / columns as f64;
+    let steps = Axis::whole(records.iter().map(|record| record.step as f64), axis_length(panel_width));
+    let panels: Vec<Panel> =
+        chosen.iter().map(|(title, curves, scale)| panel(title, curves, *scale, &steps, options)).collect();
+    // Panels that stand side by side have their axes at the same height.
+    let rows: Vec<(&[Panel], f64)> = panels
+        .chunks(columns)
+        .map(|row| (row, row.iter().map(|panel| panel.head(panel_width)).fold(0.0, f64::max)))
+        .collect();
+    let height = rows.iter().map(|(_, head)| head + AXES + BETWEEN).sum::<f64>() - BETWEEN;
+    sheet(&options.title, width, height, |area| {
+        let mut top = 0.0;
+        for (row, head) in &rows {
+            let size = (panel_width, head + AXES);
+            for (column, panel) in row.iter().enumerate() {
+                let left = column as f64 * (panel_width + BETWEEN);
+                panel.draw(&part(area, left, top, size.0, size.1), size, *head)?;
+            }
+            top += size.1 + BETWEEN;
+        }
+        Ok(())
+    })
+}
+
+fn gathered(records: &[Record]) -> Values<'_> {
+    let mut values = Values::new();
+    for record in records {
+        for (name, &value) in &record.values {
+            values.entry(name).or_default().entry(&record.kind).or_default().push((record.step as f64, value));
+        }
+    }
+    for points in values.values_mut().flat_map(BTreeMap::values_mut) {
+        points.sort_by(|a, b| a.0.total_cmp(&b.0));
+    }
+    values
+}
+
+/// One curve: its name, its kind and its values.
+type Curve<'a> = (&'a str, &'a str, &'a [(f64, f64)]);
+
+fn chosen<'a>(values: &'a Values, names: &Names) -> Vec<Curve<'a>> {
+    let names: Vec<&str> = match names {
+        Names::Are(names) => names.to_vec(),
+        Names::EndIn(end) => values.keys().copied().filter(|name| name.ends_with(end)).collect(),
+    };
+    let mut chosen = Vec::new();
+    for name in names {
+        if let Some((&name, kinds)) = values.get_key_value(name) {
+            let mut kinds: Vec<_> = kinds.iter().collect();
+            kinds.sort_by_key(|(kind, _)| (**kind != TRAIN, **kind));
+            chosen.extend(kinds.into_iter().map(|(&kind, points)| (name, kind, points.as_slice())));
+        }
+    }
+    chosen
+}
+
+fn panel(title: &str, curves: &[Curve], scale: Scale, steps: &Axis, options: &CurveOptions) -> Panel {
+    let only_train = curves.iter().all(|(_, kind, _)| *kind == TRAIN);
+    let thin: Vec<(Vec<Point>, Option<Vec<Point>>)> =
+        curves.iter().map(|(_, kind, values)| points(values, *kind == TRAIN, options)).collect();
+    let y = Axis::beside(thin.iter().flat_map(|(points, _)| points.iter().map(|point| point.y)), scale);
+    let mut names: Vec<&str> = curves.iter().map(|(name, ..)| *name).collect();
+    names.dedup();
+    let one_name = names.len() == 1;
+    let series = curves.iter().zip(&thin).enumerate().map(|(index, (&(name, kind, _), (points, smooth)))| {
+        let words = name.replace('_', " ");
+        // Lines of one name have one colour, unless there is but one name and colours are free to tell kinds apart.
+        let position = names.iter().position(|other| *other == name).unwrap_or(index);
+        Series {
+            label: match (one_name && words.eq_ignore_ascii_case(title), only_train) {
+                (true, _) => kind.into(),
+                (false, true) => words,
+                (false, false) => format!("{words} ({kind})"),
+            },
+            colour: colour(if one_name { index } else { position }),
+            width: if kind == TRAIN { THIN } else { THICK },
+            marked: kind != TRAIN,
+            runs: runs(smooth.as_ref().unwrap_or(points), steps, &y),
+            raw: if smooth.is_some() { runs(points, steps, &y) } else { Vec::new() },
+        }
+    });
+    let series: Vec<Series> = series.collect();
+    let plain = only_train && series.len() == 1 && series[0].label == TRAIN;
+    Panel { title: title.into(), x: steps.clone(), y, x_name: "step".into(), series, plain }
+}
+
+/// The points of a curve, and their running mean where the curve is to be smoothed.
+fn points(values: &[(f64, f64)], noisy: bool, options: &CurveOptions) -> (Vec<Point>, Option<Vec<Point>>) {
+    let points = thinned(values, options.max_points.clamp(2, 5000));
+    let window = match options.smoothing {
+        Some(window) => window,
+        None if values.len() >= SMOOTHED_FROM => values.len() / 40,
+        None => 1,
+    };
+    let smooth = (noisy && window > 1).then(|| smoothed(&points, window));
+    (points, smooth)
+}

@@ -1,0 +1,159 @@
+//! One panel of lines: its title, its legend, its axes and its series.
+
+use plotters::prelude::*;
+use plotters::style::text_anchor::HPos;
+
+use super::axis::Axis;
+use super::page::{AXIS_LINE, Area, Drawn, GRID_LINE, INK, MUTED, Text, grid, part, text_width, wrapped, write};
+
+/// Space for the ticks of an axis.
+const LEFT: f64 = 58.0;
+pub(super) const BELOW: f64 = 22.0;
+/// Space for what the axis at the bottom is about.
+pub(super) const NAME: f64 = 16.0;
+/// Space for half a label that stands at the right end of an axis.
+pub(super) const RIGHT: f64 = 20.0;
+const TITLE: f64 = 22.0;
+const LEGEND_ROW: f64 = 17.0;
+const SWATCH: f64 = 18.0;
+const LEGEND_SIZE: f64 = 12.0;
+/// More points than this are a line without marks.
+const MARKED: usize = 60;
+
+/// A series of a panel.
+pub(super) struct Series {
+    pub label: String,
+    pub colour: RGBColor,
+    pub width: f64,
+    /// Whether each point is an observation of its own, to be marked.
+    pub marked: bool,
+    /// The line, in runs without a gap.
+    pub runs: Vec<Vec<(f64, f64)>>,
+    /// The same before it was smoothed; empty where it was not.
+    pub raw: Vec<Vec<(f64, f64)>>,
+}
+
+/// A panel of lines.
+pub(super) struct Panel {
+    pub title: String,
+    pub x: Axis,
+    pub y: Axis,
+    /// What the axis at the bottom is about.
+    pub x_name: String,
+    pub series: Vec<Series>,
+    /// Whether the title says enough about the only series.
+    pub plain: bool,
+}
+
+/// How long the axis at the bottom of a panel is.
+pub(super) fn axis_length(width: f64) -> f64 {
+    width - LEFT - RIGHT
+}
+
+/// What a legend says: a colour, the width of a line or nothing for a bar, and a text.
+pub(super) type LegendEntry<'a> = (RGBColor, Option<f64>, &'a str);
+
+impl Panel {
+    fn legend(&self) -> Vec<LegendEntry<'_>> {
+        let entries = self.series.iter().map(|series| (series.colour, Some(series.width), series.label.as_str()));
+        entries.filter(|_| !self.plain).collect()
+    }
+
+    /// How much of the panel's height stands above its axes.
+    pub fn head(&self, width: f64) -> f64 {
+        TITLE + legend_height(&self.legend(), width)
+    }
+
+    /// Draws the panel, with the axes below a head of this height.
+    pub fn draw(&self, area: &Area, (width, height): (f64, f64), head: f64) -> Drawn {
+        let logarithmic = if self.y.logarithmic { " (logarithmic)" } else { "" };
+        let title = format!("{}{logarithmic}", self.title);
+        for line in wrapped(&title, width, 13.0, 1) {
+            write(area, &line, (0.0, 9.0), Text { size: 13.0, bold: true, ..Text::default() })?;
+        }
+        draw_legend(area, &self.legend(), width, TITLE)?;
+        let bottom = if self.x_name.is_empty() { BELOW } else { BELOW + NAME };
+        let mut chart = ChartBuilder::on(&part(area, 0.0, head, width, height - head))
+            .margin_top(grid(6.0))
+            .margin_right(grid(RIGHT))
+            .margin_bottom(grid(bottom - BELOW))
+            .x_label_area_size(grid(BELOW))
+            .y_label_area_size(grid(LEFT))
+            .build_cartesian_2d(self.x.clone(), self.y.clone())?;
+        let ticks = Text { size: 11.0, colour: MUTED, ..Text::default() };
+        chart
+            .configure_mesh()
+            .bold_line_style(GRID_LINE.stroke_width(grid(1.0) as u32))
+            .light_line_style(TRANSPARENT)
+            .axis_style(AXIS_LINE.stroke_width(grid(1.0) as u32))
+            .set_all_tick_mark_size(grid(3.0))
+            .label_style(ticks.style())
+            .draw()?;
+        // The pale curves come first, so that none of them covers another's mean.
+        for series in &self.series {
+            let style = series.colour.mix(0.22).stroke_width(grid(1.0) as u32);
+            for run in &series.raw {
+                chart.draw_series(LineSeries::new(run.iter().copied(), style))?;
+            }
+        }
+        for series in &self.series {
+            let points: usize = series.runs.iter().map(Vec::len).sum();
+            let style = series.colour.stroke_width(grid(series.width) as u32);
+            for run in &series.runs {
+                chart.draw_series(LineSeries::new(run.iter().copied(), style))?;
+                // A point without neighbours is no line.
+                if run.len() == 1 || (series.marked && points <= MARKED) {
+                    let radius = grid(series.width + 1.0);
+                    chart.draw_series(run.iter().map(|&at| Circle::new(at, radius, series.colour.filled())))?;
+                }
+            }
+        }
+        let middle = LEFT + axis_length(width) / 2.0;
+        if self.series.iter().all(|series| series.runs.is_empty()) {
+            let remark = Text { colour: MUTED, side: HPos::Center, ..Text::default() };
+            write(area, "no values to draw", (middle, (head + height - bottom) / 2.0), remark)?;
+        }
+        for name in wrapped(&self.x_name, width - LEFT, 11.0, 1) {
+            let style = Text { size: 11.0, colour: INK, side: HPos::Center, ..Text::default() };
+            write(area, &name, (middle, height - NAME / 2.0), style)?;
+        }
+        Ok(())
+    }
+}
+
+/// Where the entries of a legend stand on an area of this width: from the left, in as many rows as they need.
+fn legend_places(entries: &[LegendEntry], width: f64) -> Vec<(f64, usize, String)> {
+    let (mut x, mut row) = (0.0, 0);
+    let place = |&(_, _, label): &LegendEntry| {
+        let label = wrapped(label, width - SWATCH - 6.0, LEGEND_SIZE, 1).join("");
+        let needed = SWATCH + 6.0 + text_width(&label, LEGEND_SIZE);
+        if x > 0.0 && x + needed > width {
+            (x, row) = (0.0, row + 1);
+        }
+        let place = (x, row, label);
+        x += needed + 16.0;
+        place
+    };
+    entries.iter().map(place).collect()
+}
+
+/// How high a legend is on an area of this width.
+pub(super) fn legend_height(entries: &[LegendEntry], width: f64) -> f64 {
+    legend_places(entries, width).last().map_or(0.0, |(_, row, _)| LEGEND_ROW * (row + 1) as f64)
+}
+
+/// Draws a legend whose first row begins at `top`.
+pub(super) fn draw_legend(area: &Area, entries: &[LegendEntry], width: f64, top: f64) -> Drawn {
+    for (&(colour, line, _), (x, row, label)) in entries.iter().zip(legend_places(entries, width)) {
+        let y = top + LEGEND_ROW * row as f64 + 7.0;
+        if let Some(thickness) = line {
+            let ends = [(grid(x), grid(y)), (grid(x + SWATCH), grid(y))];
+            area.draw(&PathElement::new(ends, colour.stroke_width(grid(thickness) as u32)))?;
+        } else {
+            let corners = [(grid(x + 3.0), grid(y - 5.5)), (grid(x + SWATCH - 3.0), grid(y + 5.5))];
+            area.draw(&Rectangle::new(corners, colour.filled()))?;
+        }
+        write(area, &label, (x + SWATCH + 6.0, y), Text { size: LEGEND_SIZE, ..Text::default() })?;
+    }
+    Ok(())
+}

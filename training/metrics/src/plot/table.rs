@@ -1,0 +1,220 @@
+//! Tables as charts: bars for things with names, lines over numbers.
+
+use plotters::prelude::*;
+use plotters::style::text_anchor::HPos;
+
+use super::axis::{Axis, Scale, drawable};
+use super::page::{
+    AXIS_LINE, Area, Drawn, GRID_LINE, MARGIN, MUTED, Text, colour, grid, part, sheet, sheet_width, text_width,
+    wrapped, write,
+};
+use super::panel::{BELOW, LegendEntry, NAME, Panel, RIGHT, Series, axis_length, draw_legend, legend_height};
+use super::series::{Point, runs};
+use crate::error::{Error, Result};
+
+/// The rows of a [`Table`], each with one value per name; NaN stands for a missing one.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Rows {
+    /// Rows about things with names, drawn as groups of bars in this order.
+    Bars(Vec<(String, Vec<f64>)>),
+    /// Rows about numbers, drawn as lines over these.
+    Lines(Vec<(f64, Vec<f64>)>),
+}
+
+/// A small table to be drawn.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Table {
+    /// What the numbers of the rows are, as in "bytes per patch"; bars need none.
+    pub row_name: String,
+    /// What the values are, as in "bits per byte"; may be empty.
+    pub value_name: String,
+    /// The names of the values in each row, as in "teacher" and "byteified".
+    pub names: Vec<String>,
+    /// The rows.
+    pub rows: Rows,
+}
+
+/// How [`bars_or_lines`] looks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableOptions {
+    /// What stands above the chart; may be empty.
+    pub title: String,
+    /// The width of the chart in pixels, 360 to 4000; its height follows from what is on it.
+    pub width: u32,
+}
+
+impl Default for TableOptions {
+    fn default() -> Self {
+        Self { title: String::new(), width: 760 }
+    }
+}
+
+/// The height of the axes of a chart of lines.
+const AXES: f64 = 300.0;
+/// The height of a bar, and the space between groups of bars.
+const BAR: f64 = 15.0;
+const BETWEEN: f64 = 14.0;
+/// Writing beside the bars, and the height of its lines.
+const SIZE: f64 = 12.0;
+const LINE: f64 = 15.0;
+/// Room for a number at the end of a bar.
+const NUMBER: f64 = 62.0;
+
+/// Draws a table: rows with names as groups of lying bars with their values written at their ends, rows about numbers as one
+/// line for each name.
+pub fn bars_or_lines(table: &Table, options: &TableOptions) -> Result<String> {
+    let expected = table.names.len();
+    let lengths: Vec<usize> = match &table.rows {
+        Rows::Bars(rows) => rows.iter().map(|(_, values)| values.len()).collect(),
+        Rows::Lines(rows) => rows.iter().map(|(_, values)| values.len()).collect(),
+    };
+    if let Some(index) = lengths.iter().position(|length| *length != expected) {
+        return Err(Error::Row { row: index + 1, found: lengths[index], expected });
+    }
+    if expected == 0 || lengths.is_empty() {
+        return sheet(&options.title, sheet_width(options.width), 40.0, |area| {
+            write(area, "The table is empty.", (0.0, 20.0), Text::default())
+        });
+    }
+    match &table.rows {
+        Rows::Bars(rows) => bars(table, rows, options),
+        Rows::Lines(rows) => lines(table, rows, options),
+    }
+}
+
+fn lines(table: &Table, rows: &[(f64, Vec<f64>)], options: &TableOptions) -> Result<String> {
+    let mut rows: Vec<_> = rows.iter().filter(|(x, _)| drawable(*x).is_some()).collect();
+    rows.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let width = sheet_width(options.width);
+    let x = Axis::below(rows.iter().map(|(x, _)| *x), axis_length(width - 2.0 * MARGIN));
+    let y = Axis::beside(rows.iter().flat_map(|(_, values)| values.iter().copied()), Scale::Linear);
+    let line = |(index, name): (usize, &String)| {
+        let points: Vec<Point> = rows.iter().map(|(x, values)| Point { x: *x, y: values[index], count: 1 }).collect();
+        let runs = runs(&points, &x, &y);
+        Series { label: name.clone(), colour: colour(index), width: 2.0, marked: true, runs, raw: Vec::new() }
+    };
+    let series = table.names.iter().enumerate().map(line).collect();
+    let plain = table.names.len() == 1 && table.names[0] == table.value_name;
+    let (title, x_name) = (table.value_name.clone(), table.row_name.clone());
+    let panel = Panel { title, x_name, series, plain, x: x.clone(), y: y.clone() };
+    let head = panel.head(width - 2.0 * MARGIN);
+    let size = (width - 2.0 * MARGIN, head + AXES);
+    sheet(&options.title, width, size.1, |area| panel.draw(area, size, head))
+}
+
+fn bars(table: &Table, rows: &[(String, Vec<f64>)], options: &TableOptions) -> Result<String> {
+    let width = sheet_width(options.width);
+    let inner = width - 2.0 * MARGIN;
+    let widest = rows.iter().map(|(name, _)| text_width(name, SIZE)).fold(0.0, f64::max);
+    let left = widest.min(0.35 * inner) + 10.0;
+    let names: Vec<Vec<String>> = rows.iter().map(|(name, _)| wrapped(name, left - 10.0, SIZE, 4)).collect();
+    let group = |index: usize| (BAR * table.names.len() as f64).max(LINE * names[index].len() as f64);
+    let plot = (0..rows.len()).map(|index| group(index) + BETWEEN).sum::<f64>();
+    // One name is no news if the axis says it already.
+    let plain = table.names.len() == 1 && table.names[0] == table.value_name;
+    let entries = table.names.iter().enumerate().map(|(index, name)| (colour(index), None, name.as_str()));
+    let legend: Vec<LegendEntry> = entries.filter(|_| !plain).collect();
+    let head = legend_height(&legend, inner) + 4.0;
+    let below = if table.value_name.is_empty() { BELOW } else { BELOW + NAME };
+    let values = rows.iter().flat_map(|(_, values)| values.iter().copied());
+    let axis = Axis::bars(values, inner - left - RIGHT, NUMBER);
+    sheet(&options.title, width, head + plot + below, |area| {
+        draw_legend(area, &legend, inner, 0.0)?;
+        let scale = Placed { axis: &axis, left, right: inner - RIGHT };
+        scale.draw(&part(area, 0.0, head, inner, plot + BELOW), inner)?;
+        let mut top = head + BETWEEN / 2.0;
+        for (index, (_, values)) in rows.iter().enumerate() {
+            let middle = top + group(index) / 2.0;
+            let mut y = middle - LINE * (names[index].len() as f64 - 1.0) / 2.0;
+            for line in &names[index] {
+                write(area, line, (left - 10.0, y), Text { size: SIZE, side: HPos::Right, ..Text::default() })?;
+                y += LINE;
+            }
+            let mut y = middle - BAR * values.len() as f64 / 2.0;
+            for (index, &value) in values.iter().enumerate() {
+                scale.bar(area, value, y, colour(index))?;
+                y += BAR;
+            }
+            top += group(index) + BETWEEN;
+        }
+        let middle = left + (inner - RIGHT - left) / 2.0;
+        for name in wrapped(&table.value_name, inner, 11.0, 1) {
+            let style = Text { size: 11.0, side: HPos::Center, ..Text::default() };
+            write(area, &name, (middle, head + plot + below - NAME / 2.0), style)?;
+        }
+        Ok(())
+    })
+}
+
+/// The axis of the bars' lengths, between two edges of the area.
+struct Placed<'a> {
+    axis: &'a Axis,
+    left: f64,
+    right: f64,
+}
+
+impl Placed<'_> {
+    /// Draws the axis and its grid.
+    fn draw(&self, area: &Area, width: f64) -> Drawn {
+        let mut chart = ChartBuilder::on(area)
+            .margin_left(grid(self.left))
+            .margin_right(grid(width - self.right))
+            .x_label_area_size(grid(BELOW))
+            .build_cartesian_2d(self.axis.clone(), 0.0..1.0)?;
+        chart
+            .configure_mesh()
+            .disable_y_mesh()
+            .bold_line_style(GRID_LINE.stroke_width(grid(1.0) as u32))
+            .light_line_style(TRANSPARENT)
+            .axis_style(AXIS_LINE.stroke_width(grid(1.0) as u32))
+            .set_all_tick_mark_size(grid(3.0))
+            .label_style(Text { size: 11.0, colour: MUTED, ..Text::default() }.style())
+            .draw()?;
+        Ok(())
+    }
+
+    fn place(&self, value: f64) -> f64 {
+        self.left + (self.right - self.left) * (value - self.axis.low) / (self.axis.high - self.axis.low)
+    }
+
+    /// Draws one bar below `top`, with its value at its end.
+    fn bar(&self, area: &Area, value: f64, top: f64, colour: RGBColor) -> Drawn {
+        let (zero, end) = (self.place(0.0), self.place(drawable(value).unwrap_or(0.0)));
+        let corners = [(grid(zero.min(end)), grid(top + 1.0)), (grid(zero.max(end)), grid(top + BAR - 1.0))];
+        if corners[0].0 < corners[1].0 {
+            area.draw(&Rectangle::new(corners, colour.filled()))?;
+        }
+        let (side, x) = if end < zero { (HPos::Right, end - 4.0) } else { (HPos::Left, end + 4.0) };
+        let colour = if drawable(value).is_some() { Text::default().colour } else { MUTED };
+        write(area, &number(value), (x, top + BAR / 2.0), Text { size: 11.0, side, colour, ..Text::default() })
+    }
+}
+
+/// A value as it is written at the end of its bar: with four digits that count, or a dash for a missing one.
+fn number(value: f64) -> String {
+    let Some(value) = drawable(value) else { return "–".into() };
+    let size = value.abs();
+    if size == 0.0 {
+        return "0".into();
+    }
+    if !(1e-3..1e7).contains(&size) {
+        return format!("{value:.2e}");
+    }
+    let decimals = (3.0 - size.log10().floor()).clamp(0.0, 6.0) as usize;
+    let text = format!("{value:.decimals$}");
+    // Numbers such as counts are whole and look it.
+    if value.fract() == 0.0 { format!("{value:.0}") } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_have_four_digits() {
+        let numbers = [0.873_27, 1.2, 12.0, 1234.56, -0.051_239, 123_456.0, 1e-5, 3e9, f64::NAN, 0.0];
+        let texts = numbers.map(number);
+        let expected = ["0.8733", "1.200", "12", "1235", "-0.05124", "123456", "1.00e-5", "3.00e9", "–", "0"];
+        assert_eq!(texts, expected);
+    }
+}
