@@ -53,8 +53,11 @@ fn main() {
     options.adapter = AdapterChoice::parse(&std::env::var("BOLMO_ADAPTER").unwrap_or_default());
     let engine = block_on(Engine::open(&options)).expect("an adapter");
     println!("adapter: {} ({})", engine.adapter().name, engine.adapter().driver);
-    let mut criterion =
-        Criterion::default().sample_size(10).warm_up_time(Duration::from_secs(1)).measurement_time(Duration::from_secs(5)).configure_from_args();
+    let mut criterion = Criterion::default()
+        .sample_size(10)
+        .warm_up_time(Duration::from_secs(1))
+        .measurement_time(Duration::from_secs(5))
+        .configure_from_args();
     for (width, blocks) in [(128, 4), (192, 4)] {
         byte_level(&mut criterion, &engine, &config(width, blocks));
         subword(&mut criterion, &engine, &config(width, blocks));

@@ -69,7 +69,7 @@ struct Item {
 /// tokenizer's files come from the folder `tokenizer`.
 ///
 /// # Errors
-/// `InvalidArgument` if `dir` has files in it, `Io`, `Internal` if a tensor is missing.
+/// `InvalidArgument` if `dir` has files in it that are no model's, `Io`, `Internal` if a tensor is missing.
 pub fn byte_level(
     dir: &Path,
     config: &Config,
@@ -120,7 +120,9 @@ fn subword_config(config: &Config, vocabulary: usize, tied: bool) -> Result<Valu
         (BlockType::PreNorm, QkNorm::PerHead) => ("qwen3", "Qwen3ForCausalLM"),
         (BlockType::PreNorm, QkNorm::None) => ("llama", "LlamaForCausalLM"),
         (block, norm) => {
-            return Err(Error::unsupported(format!("no subword model has blocks of {block:?} with query norms {norm:?}")));
+            return Err(Error::unsupported(format!(
+                "no subword model has blocks of {block:?} with query norms {norm:?}"
+            )));
         }
     };
     let ours = config.to_json();
@@ -160,7 +162,8 @@ fn write(
     stored: StoredType,
     tokenizer: &Path,
 ) -> Result<()> {
-    let target = Target::new(dir)?;
+    // A model that is there already is replaced.
+    let target = Target::replacing(dir, |path| path.join("config.json").exists())?;
     let partial = target.begin()?;
     write_json(&partial.path.join("config.json"), config)?;
     for name in TOKENIZER_FILES {

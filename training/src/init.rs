@@ -6,7 +6,7 @@ use bolmo_runtime::{Config, Engine, Error, Result};
 
 use crate::byte_level::{ByteLevel, Bytes};
 use crate::layers::Shape;
-use crate::parameters::{Group, TensorSource};
+use crate::parameters::TensorSource;
 use crate::source::SourceModel;
 
 /// Deviation of matrices and tables.
@@ -96,7 +96,9 @@ impl<'a> Byteified<'a> {
     /// Random plain ids of bytes.
     fn random_ids(&self) -> Vec<u32> {
         let stream = Stream::new(self.seed, "random text");
-        (0..MEASURED.all_bytes() as u64).map(|i| u32::from(self.config.byte_offset) + (stream.word(i) >> 56) as u32).collect()
+        (0..MEASURED.all_bytes() as u64)
+            .map(|i| u32::from(self.config.byte_offset) + (stream.word(i) >> 56) as u32)
+            .collect()
     }
 
     async fn fit(&self, engine: &Engine, ids: &[u32], fit: PoolFit) -> Result<(Vec<f32>, Vec<f32>)> {
@@ -130,7 +132,8 @@ fn fit_pool(h: &[f32], weight: &[f32], columns: &[(f64, f64)], fit: PoolFit) -> 
         PoolFit::Reference => factors[at % d],
     };
     let scaled = weight.iter().enumerate().map(|(at, &w)| (f64::from(w) * of(at)) as f32).collect();
-    let bias = columns.iter().zip(&found).zip(&factors).map(|((wanted, found), factor)| (wanted.0 - found.0 * factor) as f32);
+    let bias =
+        columns.iter().zip(&found).zip(&factors).map(|((wanted, found), factor)| (wanted.0 - found.0 * factor) as f32);
     (scaled, bias.collect())
 }
 
@@ -191,15 +194,6 @@ impl TensorSource for Byteified<'_> {
             () if name.ends_with(".bias") => vec![0.0; count],
             () => drawn(),
         })
-    }
-}
-
-/// Which groups a model has at all, for memory that is asked for ahead.
-pub(crate) fn group_of(name: &str) -> Group {
-    match name {
-        name if name.ends_with("byte_embedding.weight") || name.ends_with("subword_embedding.weight") => Group::Embeddings,
-        name if name.starts_with("model.layers.") => Group::Global,
-        _ => Group::Local,
     }
 }
 

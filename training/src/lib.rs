@@ -9,6 +9,7 @@ mod layers;
 pub mod losses;
 mod optimiser;
 mod parameters;
+pub mod run;
 pub mod snapshot;
 mod source;
 mod stages;

@@ -334,14 +334,6 @@ impl<W> Parameters<W> {
         }
         Ok(())
     }
-
-    /// Parameters of a group.
-    pub(crate) fn count(&self, group: Group) -> u64 {
-        let in_group =
-            |block: &&Block| block.pieces.first().is_some_and(|p| self.arenas[p.weights.arena].group == group);
-        let floats = |piece: &PiecePlace| (piece.weights.size + piece.bias.map_or(0, |bias| bias.size)) / 4;
-        self.blocks.iter().filter(in_group).flat_map(|block| &block.pieces).map(floats).sum()
-    }
 }
 
 /// What of the parameters.

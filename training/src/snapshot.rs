@@ -50,11 +50,8 @@ pub(crate) async fn write(
     let mut file = File::create(&tensors).map_err(failed)?;
     let buffers = buffers(arenas);
     let shapes: Vec<[usize; 1]> = buffers.iter().map(|(_, slice)| [slice.size() as usize / 4]).collect();
-    let items: Vec<HeaderItem<'_>> = buffers
-        .iter()
-        .zip(&shapes)
-        .map(|((name, _), shape)| HeaderItem { name, dtype: Dtype::F32, shape })
-        .collect();
+    let items: Vec<HeaderItem<'_>> =
+        buffers.iter().zip(&shapes).map(|((name, _), shape)| HeaderItem { name, dtype: Dtype::F32, shape }).collect();
     file.write_all(&header(&items)).map_err(failed)?;
     for (_, slice) in &buffers {
         let mut at = 0;
@@ -115,7 +112,8 @@ fn prune(dir: &Path, keep: usize) -> Result<()> {
 pub(crate) fn progress(path: &Path) -> Result<Value> {
     let file = path.join(PROGRESS);
     let text = fs::read(&file).map_err(|e| io_error(&file, "cannot be read", &e))?;
-    serde_json::from_slice(&text).map_err(|e| Error::bad_checkpoint(format!("{}: not a JSON document: {e}", file.display())))
+    serde_json::from_slice(&text)
+        .map_err(|e| Error::bad_checkpoint(format!("{}: not a JSON document: {e}", file.display())))
 }
 
 /// Fills the arenas from a snapshot.

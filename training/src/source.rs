@@ -74,8 +74,30 @@ impl SourceModel {
     /// # Errors
     /// As [`Self::open`].
     pub fn from_folder(folder: TensorFolder, local: LocalSizes, subwords: Option<usize>) -> Result<Self> {
-        let origin = folder.origin().to_owned();
+        let origin = format!("{}/config.json", folder.origin());
         let source = folder.config();
+        let vocabulary = source["vocab_size"]
+            .as_u64()
+            .filter(|&n| (1..1 << 24).contains(&n))
+            .ok_or_else(|| Error::bad_checkpoint(format!("{origin}: `vocab_size` must be a number above 0")))?
+            as usize;
+        let tied = match &source["tie_word_embeddings"] {
+            Value::Bool(tied) => *tied,
+            _ => folder.shape("lm_head.weight").is_none(),
+        };
+        let (config, warnings) = Self::config_of(source, &origin, local, subwords.unwrap_or(vocabulary))?;
+        let this = Self { folder, config, vocabulary, tied, warnings };
+        this.check_tensors()?;
+        Ok(this)
+    }
+
+    /// The configuration of a byte-level model with the blocks of a source's `config.json`, and warnings.
+    pub(crate) fn config_of(
+        source: &Value,
+        origin: &str,
+        local: LocalSizes,
+        subwords: usize,
+    ) -> Result<(Config, Vec<String>)> {
         let kind = source["model_type"].as_str().unwrap_or_default();
         let (block_type, qk_norm, head_qk_norm) = match kind {
             "olmo2" | "olmo3" => ("reordered_norm", true, false),
@@ -83,23 +105,15 @@ impl SourceModel {
             "llama" => ("default", false, false),
             other => {
                 return Err(Error::unsupported(format!(
-                    "{origin}/config.json: `model_type` is {other:?}; source models are olmo2, olmo3, qwen3 and llama"
+                    "{origin}: `model_type` is {other:?}; source models are olmo2, olmo3, qwen3 and llama"
                 )));
             }
         };
         if source["use_sliding_window"] == json!(true) && !source["layer_types"].is_array() {
             return Err(Error::unsupported(format!(
-                "{origin}/config.json: `use_sliding_window` without `layer_types` does not say which layers slide"
+                "{origin}: `use_sliding_window` without `layer_types` does not say which layers slide"
             )));
         }
-        let vocabulary = source["vocab_size"].as_u64().filter(|&n| (1..1 << 24).contains(&n)).ok_or_else(|| {
-            Error::bad_checkpoint(format!("{origin}/config.json: `vocab_size` must be a number above 0"))
-        })? as usize;
-        let tied = match &source["tie_word_embeddings"] {
-            Value::Bool(tied) => *tied,
-            _ => folder.shape("lm_head.weight").is_none(),
-        };
-        let subwords = subwords.unwrap_or(vocabulary);
         let mut json = Map::new();
         for key in SHARED {
             if let Some(value) = source.get(key) {
@@ -143,10 +157,7 @@ impl SourceModel {
         };
         json.extend(ours);
         let text = Value::Object(json).to_string();
-        let (config, warnings) = Config::from_json(text.as_bytes(), &format!("{origin}/config.json"))?;
-        let this = Self { folder, config, vocabulary, tied, warnings };
-        this.check_tensors()?;
-        Ok(this)
+        Config::from_json(text.as_bytes(), origin)
     }
 
     /// Every tensor that is needed must be there, in its shape.

@@ -131,6 +131,28 @@ pub(crate) async fn stage2(
 /// Blocks behind which stage 1 compares student and teacher.
 pub(crate) const COMPARED_BLOCKS: usize = 4;
 
+/// Runs the teacher over a batch; each subword's label is the next one.
+fn run_teacher(model: &mut ByteLevel, teacher: &Teacher, examples: &Examples<'_>) -> Result<()> {
+    let shape = model.shape;
+    let label = |at: usize| match (at + 1) % shape.patches {
+        0 => NO_LABEL,
+        _ => examples.subwords[at + 1],
+    };
+    let labels: Vec<u32> = (0..shape.all_patches()).map(label).collect();
+    let place = (&mut model.recorder, &model.config, &model.ws);
+    teacher.run(place, &model.parameters.weights, shape, examples.subwords, &labels)
+}
+
+/// The teacher's -log p of all subwords that have bytes in the batch, but for the first of each example.
+pub(crate) async fn teacher_nats(model: &mut ByteLevel, teacher: &Teacher, examples: &Examples<'_>) -> Result<f64> {
+    run_teacher(model, teacher, examples)?;
+    let patches = model.shape.all_patches();
+    let values = model.recorder.read_f32(&[teacher.likelihood.part(0, 16 * patches as u64)?]).await?;
+    let lens = examples.targets.patch_lens;
+    let real = |at: &usize| (at + 1) % model.shape.patches != 0 && lens[at + 1] != 0;
+    Ok((0..patches).filter(real).map(|at| -f64::from(values[4 * at + 2])).sum())
+}
+
 /// Stage 1: true boundaries, the teacher's last outputs for the decoder, and all four losses. Gradients are added up if `train`.
 pub(crate) async fn stage1(
     model: &mut ByteLevel,
@@ -154,12 +176,7 @@ pub(crate) async fn stage1(
         true_patch[slot] = row + if used[slot] { patch } else { 0 };
     }
 
-    let next: Vec<u32> = (0..patches)
-        .map(|at| if (at + 1) % shape.patches == 0 { NO_LABEL } else { examples.subwords[at + 1] })
-        .collect();
-    let place = (&mut model.recorder, &model.config, &model.ws);
-    teacher.run(place, &model.parameters.weights, shape, examples.subwords, &next)?;
-
+    run_teacher(model, teacher, examples)?;
     let cosines = model.encode(Bytes { ids: examples.ids, suffixes: examples.suffixes }).await?;
     model.pool(&slots.ends)?;
     let blocks = model.config.num_hidden_layers.min(COMPARED_BLOCKS);

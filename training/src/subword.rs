@@ -1,5 +1,6 @@
 //! A subword model: forwards for its hidden states and logits, and in training. Its blocks are those of a byte-level model (SPEC 6).
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bolmo_runtime::config::RopeScaling;
@@ -9,12 +10,14 @@ use bolmo_runtime::{Config, Engine, Error, Result, WeightFormat};
 use bolmo_shaders::KernelId;
 use bolmo_shaders::params::{LogSoftmax, LogSoftmaxGrad};
 use bolmo_shaders::table::WORKGROUP;
+use serde_json::Value;
 
 use crate::backward::{Backward, Into, Scratch, Segments};
 use crate::layers::{Shape, buffer, copy_rows, global, stream};
 use crate::losses::NO_LABEL;
 use crate::optimiser::{AdamOptions, Optimiser, Schedule, Step};
 use crate::parameters::{Parameters, TensorSource, Which};
+use crate::snapshot;
 use crate::weights::{self, SubwordWeights};
 
 /// Floats of logits that are in memory at a time.
@@ -343,6 +346,62 @@ impl SubwordModel {
         let likelihood = self.run(ids, labels, train).await?;
         let real = likelihood.iter().zip(labels).filter(|&(_, &label)| label != NO_LABEL);
         Ok(real.fold((0.0, 0), |(sum, count), (&likelihood, _)| (sum - f64::from(likelihood), count + 1)))
+    }
+
+    /// Entropy of what the model says at each place, and its cross-entropy with the label there, in nats; `[rows, tokens]` both.
+    ///
+    /// # Errors
+    /// As [`Self::step`].
+    pub async fn uncertainty(&mut self, ids: &[u32], labels: &[u32]) -> Result<(Vec<f32>, Vec<f32>)> {
+        let tokens = self.shape.all_patches();
+        if labels.len() != tokens {
+            return Err(Error::invalid(format!("{} labels, expected {tokens}", labels.len())));
+        }
+        self.forward(ids, &mut |_| Ok(()))?;
+        let (mut entropies, mut cross_entropies) = (Vec::new(), Vec::new());
+        let at_once = rows_at_once(self.vocabulary, tokens);
+        for first in (0..tokens).step_by(at_once) {
+            let rows = at_once.min(tokens - first);
+            self.logits(first, rows)?;
+            let part = self.logits.part(0, 4 * (rows * self.vocabulary) as u64)?;
+            let logits = self.recorder.read_f32(&[part]).await?;
+            for (row, &label) in logits.chunks(self.vocabulary).zip(&labels[first..]) {
+                let top = row.iter().copied().fold(f32::MIN, f32::max);
+                let (mut sum, mut weighted) = (0.0, 0.0);
+                for &logit in row {
+                    let (x, p) = (f64::from(logit - top), f64::from(logit - top).exp());
+                    sum += p;
+                    weighted += p * x;
+                }
+                entropies.push((sum.ln() - weighted / sum) as f32);
+                let of_label = row.get(label as usize).map_or(0.0, |&logit| f64::from(logit - top));
+                cross_entropies.push((sum.ln() - of_label) as f32);
+            }
+        }
+        Ok((entropies, cross_entropies))
+    }
+
+    /// The configuration of a byte-level model with the same blocks.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Writes a snapshot of parameters and moments below `dir`, together with `progress`, and deletes all but the last `keep`.
+    ///
+    /// # Errors
+    /// `Io`, and whatever the device reports.
+    pub async fn save(&mut self, dir: &Path, step: u64, progress: &Value, keep: usize) -> Result<PathBuf> {
+        snapshot::write(dir, step, progress, (&mut self.recorder, &self.parameters.arenas), keep).await
+    }
+
+    /// Goes back to a snapshot.
+    ///
+    /// # Errors
+    /// `Io`, `BadCheckpoint` for one that is damaged or of another model.
+    pub async fn restore(&mut self, path: &Path, step: u64) -> Result<()> {
+        snapshot::restore(path, &self.gpu, &self.parameters.arenas).await?;
+        self.step = step;
+        Ok(())
     }
 
     /// Gives every tensor, by the names of the source model's folder.

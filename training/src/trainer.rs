@@ -1,14 +1,18 @@
 //! A run of stage 1 or stage 2: batches in, losses out, parameters that follow.
 
+use std::path::{Path, PathBuf};
+
 use bolmo_runtime::internals::{Recorder, gpu};
 use bolmo_runtime::{Config, Engine, Error, Result};
+use serde_json::Value;
 
 use crate::byte_level::ByteLevel;
 use crate::layers::Shape;
 use crate::losses::{LossOptions, Losses};
 use crate::optimiser::{AdamOptions, Optimiser, Schedule, Step};
 use crate::parameters::{Group, TensorSource, Which};
-use crate::stages::{COMPARED_BLOCKS, Examples, StageOutput, stage1, stage2};
+use crate::snapshot;
+use crate::stages::{COMPARED_BLOCKS, Examples, StageOutput, stage1, stage2, teacher_nats};
 use crate::teacher::{Teacher, TeacherOptions};
 
 /// Learning rates, schedule and losses of a run.
@@ -143,12 +147,55 @@ impl Trainer {
         })
     }
 
-    /// What the losses are on a batch, without gradients.
+    /// What the losses are on a batch with the boundaries that the model predicts and its own global outputs, without gradients.
     ///
     /// # Errors
     /// As [`Self::step`].
-    pub async fn evaluate(&mut self, examples: &Examples<'_>) -> Result<StageOutput> {
-        self.run(examples, false).await
+    pub async fn evaluate(&mut self, examples: &Examples<'_>, losses: &LossOptions) -> Result<StageOutput> {
+        examples.check(self.options.shape)?;
+        stage2(&mut self.model, examples, losses, false).await
+    }
+
+    /// What the teacher makes of a batch: the sum of -log p of all subwords behind the first, those past the bytes' cap left out, in nats.
+    /// `None` without a teacher.
+    ///
+    /// # Errors
+    /// As [`Self::step`].
+    pub async fn teacher_nats(&mut self, examples: &Examples<'_>) -> Result<Option<f64>> {
+        examples.check(self.options.shape)?;
+        match &self.teacher {
+            Some(teacher) => teacher_nats(&mut self.model, teacher, examples).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Sizes of a batch.
+    pub fn shape(&self) -> Shape {
+        self.options.shape
+    }
+
+    /// The model's configuration.
+    pub fn config(&self) -> &Config {
+        &self.model.config
+    }
+
+    /// Writes a snapshot of parameters and moments below `dir`, together with `progress`, and deletes all but the last `keep`.
+    ///
+    /// # Errors
+    /// `Io`, and whatever the device reports.
+    pub async fn save(&mut self, dir: &Path, step: u64, progress: &Value, keep: usize) -> Result<PathBuf> {
+        let ByteLevel { recorder, parameters, .. } = &mut self.model;
+        snapshot::write(dir, step, progress, (recorder, &parameters.arenas), keep).await
+    }
+
+    /// Goes back to a snapshot.
+    ///
+    /// # Errors
+    /// `Io`, `BadCheckpoint` for one that is damaged or of another model.
+    pub async fn restore(&mut self, path: &Path, step: u64) -> Result<()> {
+        snapshot::restore(path, &self.model.gpu, &self.model.parameters.arenas).await?;
+        self.step = step;
+        Ok(())
     }
 
     async fn run(&mut self, examples: &Examples<'_>, train: bool) -> Result<StageOutput> {

@@ -89,6 +89,9 @@ pub enum Command {
     /// Add what a subword model learnt after its pretraining to the Bolmo model that was made from it. Needs no GPU
     #[command(after_help = MERGE_EXAMPLES)]
     Merge(MergeArgs),
+    /// Train a subword model, or make a byte-level model of one in two stages
+    #[command(subcommand, after_help = TRAIN_EXAMPLES)]
+    Train(TrainCommand),
     /// Measure prefill and decoding beside what the adapter allows
     #[command(after_help = BENCH_EXAMPLES)]
     Bench(BenchArgs),
@@ -295,6 +298,89 @@ pub struct MergeArgs {
     /// The folder to write, new or empty
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
+}
+
+const TRAIN_EXAMPLES: &str = "\
+Examples:
+  bolmo train corpus --out texts --bytes 4000000
+  bolmo train tokenizer texts/train.txt --vocabulary 1024 --out tokenizer
+  bolmo train subword --config subword.toml
+  bolmo train stage1 --config stage1.toml --set optimiser.steps=2000
+  bolmo train stage2 --config stage2.toml --resume
+
+A run's folder has metrics.jsonl, curves.svg, snapshots to resume from, and at the end the model. Ctrl-C writes a snapshot and
+ends the run; a run that was killed resumes from its last snapshot and comes to the same model.";
+
+/// What `train` trains, and what goes before it.
+#[derive(Debug, Subcommand)]
+pub enum TrainCommand {
+    /// Train a subword model, from nothing or further
+    Subword(TrainArgs),
+    /// First stage of byteifying: the blocks stay as they are, the subword model teaches
+    Stage1(TrainArgs),
+    /// Second stage: all of the model, end to end
+    Stage2(TrainArgs),
+    /// Draw the curves of a run again
+    Plot(PlotArgs),
+    /// Learn a subword tokenizer from text files. Needs no GPU
+    Tokenizer(TokenizerArgs),
+    /// Make texts to train on: small stories, and puzzles about characters. Needs no GPU
+    Corpus(CorpusArgs),
+}
+
+/// Options of a training run.
+#[derive(Debug, Args)]
+pub struct TrainArgs {
+    /// What the run is, as TOML
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// Another value for a key of the file, as in optimiser.steps=100; may be given again
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Go on from the run's last snapshot
+    #[arg(long)]
+    pub resume: bool,
+}
+
+/// Options of `train plot`.
+#[derive(Debug, Args)]
+pub struct PlotArgs {
+    /// Folder of the run
+    pub run: PathBuf,
+}
+
+/// Options of `train tokenizer`.
+#[derive(Debug, Args)]
+pub struct TokenizerArgs {
+    /// Text files
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Subwords, all bytes and two specials among them
+    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = numbers::at_least_one)]
+    pub vocabulary: usize,
+    /// Folder to write to
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+}
+
+/// Options of `train corpus`.
+#[derive(Debug, Args)]
+pub struct CorpusArgs {
+    /// Folder to write to, new or empty
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Bytes to train on
+    #[arg(long, value_name = "N", default_value_t = 4_000_000, value_parser = numbers::at_least_one)]
+    pub bytes: usize,
+    /// Bytes to evaluate on, of other documents
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = numbers::at_least_one)]
+    pub held_out_bytes: usize,
+    /// Share of the text that is puzzles
+    #[arg(long, value_name = "P", default_value_t = 0.3, value_parser = numbers::share)]
+    pub puzzle_share: f32,
+    /// Other texts for another seed
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
 }
 
 const BENCH_EXAMPLES: &str = "\

@@ -101,6 +101,15 @@ pub fn model(common: &Common, stop: &(dyn Fn() -> bool + Sync)) -> Result<Model>
     model_on(None, common, stop)
 }
 
+/// Opens the adapter that the options name.
+pub fn open_engine(common: &Common) -> Result<Engine> {
+    let mut options = EngineOptions::default();
+    options.adapter = AdapterChoice::parse(&common.adapter);
+    options.kernel_cache = kernel_cache();
+    options.tiles = tiles()?;
+    block_on(Engine::open(&options))
+}
+
 /// The same on an adapter that is open already, if there is one.
 pub fn model_on(engine: Option<&Engine>, common: &Common, stop: &(dyn Fn() -> bool + Sync)) -> Result<Model> {
     let mut options = LoadOptions::default();
@@ -113,13 +122,7 @@ pub fn model_on(engine: Option<&Engine>, common: &Common, stop: &(dyn Fn() -> bo
     }
     let engine = match engine {
         Some(engine) => engine.clone(),
-        None => {
-            let mut options = EngineOptions::default();
-            options.adapter = AdapterChoice::parse(&common.adapter);
-            options.kernel_cache = kernel_cache();
-            options.tiles = tiles()?;
-            block_on(Engine::open(&options))?
-        }
+        None => open_engine(common)?,
     };
     let mut progress = Progress::of_weights("loading", common);
     let model = block_on(Model::load(&engine, &checkpoint, options, &mut |done, total| {

@@ -19,6 +19,7 @@ mod progress;
 mod quantize;
 mod score;
 mod tensors;
+mod train;
 
 use std::process::ExitCode;
 
@@ -46,6 +47,7 @@ fn run(common: &Common, command: Command) -> Outcome {
         Command::Init(args) => init::run(common, &args),
         Command::Quantize(args) => quantize::run(common, &args),
         Command::Merge(args) => merge::run(common, &args),
+        Command::Train(command) => train::run(common, &command),
         Command::Bench(args) => bench::run(common, &args),
     }
 }

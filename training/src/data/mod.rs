@@ -5,6 +5,7 @@
 //! targets, and [`Compression`] widens those step by step.
 
 mod batch;
+mod bpe;
 mod compression;
 mod merges;
 mod npy;
@@ -15,6 +16,7 @@ mod tokenizer;
 mod tokens;
 
 pub use batch::{Batch, Batcher, ByteLength, IGNORED};
+pub use bpe::{END_OF_TEXT, train_tokenizer};
 pub use compression::{Compression, CompressionKind};
 pub use merges::{bpe_merges, entropy_merges, merge_patches, space_patches};
 pub use npy::{IdType, TokenFile};

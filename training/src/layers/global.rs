@@ -57,13 +57,6 @@ impl Kept {
             },
         })
     }
-
-    /// Floats that are kept for each patch slot.
-    pub(crate) fn floats_per_patch(config: &Config) -> usize {
-        let (d, q, kv) = (config.hidden_size, config.query_width(), config.key_value_width());
-        let branches = if config.block_type == BlockType::ReorderedNorm { 2 * d } else { 0 };
-        2 * d + 2 * kv + q + 2 * kv + 2 * q + 2 * config.num_attention_heads + branches + 2 * config.intermediate_size
-    }
 }
 
 /// Refuses patches whose memory begins where no binding may.

@@ -31,7 +31,9 @@ pub(crate) struct Kept {
 
 impl Kept {
     pub(crate) async fn new(gpu: &Arc<Gpu>, config: &Config, shape: Shape, shared: &Workspace) -> Result<Self> {
-        let [d, projections, gates, cell, gate_up] = Self::widths(config);
+        let (d, heads) = (config.hidden_size, config.num_local_heads);
+        let (projections, gates) = (3 * d + 2 * heads, 4 * heads);
+        let (cell, gate_up) = (heads * (config.mlstm_value_dim() + 1), 2 * config.local_intermediate_size);
         let bytes = shape.all_bytes();
         Ok(Self {
             x: buffer(gpu, bytes, d).await?,
@@ -44,16 +46,6 @@ impl Kept {
                 ..shared.clone()
             },
         })
-    }
-
-    fn widths(config: &Config) -> [usize; 5] {
-        let (d, heads) = (config.hidden_size, config.num_local_heads);
-        [d, 3 * d + 2 * heads, 4 * heads, heads * (config.mlstm_value_dim() + 1), 2 * config.local_intermediate_size]
-    }
-
-    /// Floats that are kept for each byte.
-    pub(crate) fn floats_per_byte(config: &Config) -> usize {
-        Self::widths(config).iter().sum::<usize>() + config.hidden_size
     }
 }
 

@@ -1,0 +1,178 @@
+//! `bolmo train`: runs of training, and what goes before them.
+
+use std::io::IsTerminal;
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use bolmo_corpus::{Corpus, write_files};
+use bolmo_runtime::{Error, ErrorKind, block_on};
+use bolmo_training::data::train_tokenizer;
+use bolmo_training::run::{Event, Kind, Run, RunConfig, draw};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
+
+use crate::args::{Common, CorpusArgs, PlotArgs, TokenizerArgs, TrainArgs, TrainCommand};
+use crate::interrupt::Interrupt;
+use crate::load::open_engine;
+use crate::output::{Failure, Outcome, count, note, size, write, write_json};
+
+/// Runs the command.
+pub fn run(common: &Common, command: &TrainCommand) -> Outcome {
+    let common_options = [
+        ("--model", common.model.is_some(), "models are named in the file of --config"),
+        ("--subwords", common.subwords.is_some(), "the tokenizer is named in the file of --config"),
+        ("--quantize", common.quantize.is_some(), "training is in f32; quantise the model afterwards"),
+        ("--rope-theta", common.rope_theta.is_some(), "the source's own is taken"),
+    ];
+    if let Some((name, _, instead)) = common_options.iter().find(|(_, given, _)| *given) {
+        return Err(Failure::Usage("train", format!("{name} has no meaning here: {instead}")));
+    }
+    match command {
+        TrainCommand::Subword(args) => train(common, Kind::Subword, args),
+        TrainCommand::Stage1(args) => train(common, Kind::Stage1, args),
+        TrainCommand::Stage2(args) => train(common, Kind::Stage2, args),
+        TrainCommand::Plot(args) => plot(common, args),
+        TrainCommand::Tokenizer(args) => tokenizer(common, args),
+        TrainCommand::Corpus(args) => corpus(common, args),
+    }
+}
+
+fn train(common: &Common, kind: Kind, args: &TrainArgs) -> Outcome {
+    let config = RunConfig::read(&args.config, &args.set)?;
+    let (out, steps) = (config.out.clone(), config.optimiser.steps);
+    let interrupt = Interrupt::listen();
+    let engine = open_engine(common)?;
+    let mut run = block_on(Run::open(&engine, kind, config, args.resume))?;
+    if !common.quiet {
+        // Everything that a step needs is there by now.
+        note("device", &format!("{}, {} in use", engine.adapter().name, size(Run::device_bytes(&engine))));
+    }
+    let bar = progress_bar(common, steps, run.steps());
+    let outcome = block_on(run.go(&mut |event| {
+        match event {
+            Event::Step(record) => match &bar {
+                Some(bar) => {
+                    bar.set_position(record["step"].as_u64().unwrap_or(0));
+                    bar.set_message(short(record));
+                }
+                // Without a terminal a line now and then is enough.
+                None if !common.quiet && record["step"].as_u64().is_some_and(|step| step == 1 || step % 50 == 0) => {
+                    note("step", &format!("{} of {steps}: {}", record["step"], short(record)));
+                }
+                None => {}
+            },
+            _ if common.quiet => {}
+            Event::Resumed(step) => say(&bar, "resumed", &format!("from the snapshot of step {step}")),
+            Event::Evaluated(record) => say(&bar, "held-out text", &evaluation(record)),
+            Event::Saved(path) => log::info!("saved {}", path.display()),
+            Event::Exported(path) => say(&bar, "model", &path.display().to_string()),
+        }
+        if interrupt.asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }))?;
+    if let Some(bar) = bar {
+        bar.finish_and_clear();
+    }
+    if common.json {
+        return write_json(&json!({
+            "out": out.display().to_string(),
+            "steps": outcome.steps,
+            "complete": outcome.complete,
+            "model": outcome.model.map(|path| path.display().to_string()),
+            "evaluation": outcome.evaluation,
+            "adapter": engine.adapter().name,
+        }));
+    }
+    match outcome.model {
+        Some(path) => write(&format!("{}: trained in {} steps\n", path.display(), count(outcome.steps))),
+        None => write(&format!(
+            "{}: stopped after {} of {} steps; --resume goes on from there\n",
+            out.display(),
+            count(outcome.steps),
+            count(steps)
+        )),
+    }
+}
+
+/// A bar over the steps, if there is somebody to see it.
+fn progress_bar(common: &Common, steps: u64, done: u64) -> Option<ProgressBar> {
+    if common.json || common.quiet || !std::io::stderr().is_terminal() {
+        return None;
+    }
+    let bar = ProgressBar::new(steps).with_position(done);
+    bar.enable_steady_tick(Duration::from_millis(500));
+    let template = "{wide_bar} {pos} of {len}, {eta} to go  {msg}";
+    // The template is ours; should it not be understood, the default look serves as well.
+    Some(match ProgressStyle::with_template(template) {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    })
+}
+
+fn say(bar: &Option<ProgressBar>, kind: &str, message: &str) {
+    match bar {
+        Some(bar) => bar.suspend(|| note(kind, message)),
+        None => note(kind, message),
+    }
+}
+
+/// The metrics of a step in a few words.
+fn short(record: &Value) -> String {
+    let number = |key: &str| record[key].as_f64();
+    let mut text = String::new();
+    for (key, name) in
+        [("total", "loss"), ("loss", "loss"), ("bits_per_byte", "bits/byte"), ("boundary_accuracy", "boundaries")]
+    {
+        if let Some(value) = number(key) {
+            text += &format!("{name} {value:.3}  ");
+        }
+    }
+    text + &format!("{:.0} bytes/s", number("bytes_per_second").unwrap_or(0.0))
+}
+
+/// An evaluation in a few words.
+fn evaluation(record: &Value) -> String {
+    let mut parts = vec![format!("step {}", record["step"])];
+    for (key, name, digits) in [
+        ("bits_per_byte", "bits per byte", 4),
+        ("teacher_bits_per_byte", "teacher's", 4),
+        ("boundary_accuracy", "boundary accuracy", 4),
+        ("bytes_per_patch", "bytes per patch", 2),
+    ] {
+        if let Some(value) = record[key].as_f64() {
+            parts.push(format!("{name} {value:.digits$}"));
+        }
+    }
+    parts.join(", ")
+}
+
+fn plot(common: &Common, args: &PlotArgs) -> Outcome {
+    let title = args.run.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let path = draw(&args.run, &title)?.display().to_string();
+    if common.json { write_json(&json!({ "plot": path })) } else { write(&format!("{path}\n")) }
+}
+
+fn tokenizer(common: &Common, args: &TokenizerArgs) -> Outcome {
+    train_tokenizer(&args.files, args.vocabulary, &args.out)?;
+    let out = args.out.display().to_string();
+    match common.json {
+        true => write_json(&json!({ "out": out, "vocabulary": args.vocabulary })),
+        false => write(&format!("{out}: a tokenizer of up to {} subwords\n", count(args.vocabulary as u64))),
+    }
+}
+
+fn corpus(common: &Common, args: &CorpusArgs) -> Outcome {
+    let corpus = Corpus { seed: args.seed, bytes: args.bytes as u64, puzzle_share: f64::from(args.puzzle_share) };
+    let of_corpus = |e: bolmo_corpus::Error| Error::new(ErrorKind::Io, e.to_string());
+    let manifest = write_files(&args.out, &corpus, args.held_out_bytes as u64).map_err(of_corpus)?;
+    let out = args.out.display().to_string();
+    if common.json {
+        let mut json = serde_json::to_value(&manifest).unwrap_or_default();
+        json["out"] = out.into();
+        return write_json(&json);
+    }
+    write(&format!(
+        "{out}: {} documents to train on, {} to evaluate on\n",
+        count(manifest.training.documents),
+        count(manifest.held_out.documents)
+    ))
+}

@@ -1,0 +1,63 @@
+//! A byte-level BPE tokenizer of one's own, for models that are trained from nothing.
+
+use std::path::Path;
+
+use bolmo_runtime::internals::output::{io_error, write_json};
+use bolmo_runtime::{Error, Result};
+use serde_json::json;
+use tokenizers::models::bpe::{BPE, BpeTrainer};
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::{AddedToken, TokenizerBuilder, decoders, normalizers, processors};
+
+/// The end of text, by which documents are separated.
+pub const END_OF_TEXT: &str = "<|endoftext|>";
+/// What fills a row up.
+pub const PAD: &str = "<|pad|>";
+
+/// Learns `vocabulary` subwords, two specials and all bytes among them, from text files, and writes `tokenizer.json` and
+/// `tokenizer_config.json` into the folder `out`, which is made if it is not there.
+///
+/// # Errors
+/// `InvalidArgument` for a vocabulary without room for all bytes, `Io`, and text that is no UTF-8.
+pub fn train_tokenizer(files: &[impl AsRef<Path>], vocabulary: usize, out: &Path) -> Result<()> {
+    if !(260..=1 << 20).contains(&vocabulary) {
+        return Err(Error::invalid(format!("a vocabulary of {vocabulary} subwords; between 260 and {}", 1 << 20)));
+    }
+    let mut texts = Vec::new();
+    for path in files {
+        let path = path.as_ref();
+        let text = std::fs::read_to_string(path).map_err(|e| io_error(path, "cannot be read as text", &e))?;
+        // Lines that separate documents are no text.
+        texts.extend(text.lines().filter(|line| *line != END_OF_TEXT).map(|line| format!("{line}\n")));
+    }
+    let failed = |e: tokenizers::Error| Error::internal(format!("the tokenizer cannot be made: {e}"));
+    let bytes = ByteLevel::new(false, true, true);
+    let mut tokenizer =
+        TokenizerBuilder::<BPE, normalizers::NormalizerWrapper, _, processors::PostProcessorWrapper, _>::default()
+            .with_model(BPE::default())
+            .with_pre_tokenizer(Some(bytes))
+            .with_decoder(Some(decoders::DecoderWrapper::ByteLevel(bytes)))
+            .build()
+            .map_err(failed)?;
+    let special = |content: &str| AddedToken::from(content, true);
+    let mut trainer = BpeTrainer::builder()
+        .vocab_size(vocabulary)
+        .min_frequency(2)
+        .show_progress(false)
+        .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
+        .special_tokens(vec![special(END_OF_TEXT), special(PAD)])
+        .build();
+    tokenizer.train(&mut trainer, texts.into_iter()).map_err(failed)?;
+    std::fs::create_dir_all(out).map_err(|e| io_error(out, "cannot be made", &e))?;
+    let text = tokenizer.to_string(true).map_err(failed)?;
+    let value = serde_json::from_str(&text).map_err(|e| Error::internal(format!("the tokenizer is no JSON: {e}")))?;
+    write_json(&out.join("tokenizer.json"), &value)?;
+    let config = json!({
+        "eos_token": END_OF_TEXT,
+        "pad_token": PAD,
+        "bos_token": null,
+        "model_max_length": 1_000_000,
+        "tokenizer_class": "PreTrainedTokenizerFast",
+    });
+    write_json(&out.join("tokenizer_config.json"), &config)
+}

@@ -1,0 +1,376 @@
+//! What a run is: a TOML file whose keys are the fields below.
+
+use std::path::{Path, PathBuf};
+
+use bolmo_runtime::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+use crate::data::CompressionKind;
+use crate::losses::LossOptions;
+use crate::optimiser::{AdamOptions, Schedule};
+
+/// Which training it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A subword model from nothing, or a folder's further.
+    Subword,
+    /// The first stage of byteifying: global blocks frozen, a teacher.
+    Stage1,
+    /// The second stage: everything, end to end.
+    Stage2,
+}
+
+/// A run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunConfig {
+    /// Folder of the run: metrics, snapshots, charts, and at the end the model.
+    pub out: PathBuf,
+    /// Decides about everything that is drawn.
+    #[serde(default)]
+    pub seed: u64,
+    /// What is trained.
+    pub model: ModelConfig,
+    /// What it is trained on.
+    pub data: DataConfig,
+    /// Sizes of a step.
+    #[serde(default)]
+    pub batch: BatchConfig,
+    /// Rates and the like.
+    pub optimiser: OptimiserConfig,
+    /// Factors of the losses; byte-level models.
+    #[serde(default)]
+    pub losses: LossConfig,
+    /// Wider patches than the tokenizer's; stage 2.
+    pub compression: Option<CompressionConfig>,
+    /// How often what is done.
+    #[serde(default)]
+    pub every: EveryConfig,
+}
+
+/// What is trained.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ModelConfig {
+    /// Stage 1: folder of the source model, which is the teacher too. Subword: a folder to go on from, in place of `new`.
+    pub source: Option<PathBuf>,
+    /// Stage 2: folder of the byte-level model. Stage 1: a byte-level model to go on from, in place of a fresh one.
+    pub student: Option<PathBuf>,
+    /// Stage 1: sizes of the local parts; those of the published models if absent.
+    pub local: Option<LocalConfig>,
+    /// Subword: a new model of these sizes.
+    pub new: Option<NewModel>,
+    /// Type of the exported tensors: `f32`, `f16` or `bf16`.
+    pub export: ExportType,
+}
+
+/// Type of exported tensors.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ExportType {
+    /// Four bytes.
+    #[default]
+    F32,
+    /// Two bytes, IEEE.
+    F16,
+    /// Two bytes, the upper half of an f32.
+    Bf16,
+}
+
+/// Sizes of local parts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LocalConfig {
+    /// Layers in front of the boundaries.
+    pub encoder_layers: usize,
+    /// Layers behind the global blocks.
+    pub decoder_layers: usize,
+    /// mLSTM heads.
+    pub heads: usize,
+    /// Inner width of the feed-forwards.
+    pub intermediate_size: usize,
+}
+
+/// Sizes of a new subword model with the blocks of OLMo 2.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewModel {
+    /// Width of the stream.
+    pub hidden_size: usize,
+    /// Blocks.
+    pub layers: usize,
+    /// Attention heads.
+    pub heads: usize,
+    /// Inner width of the feed-forwards.
+    pub intermediate_size: usize,
+}
+
+/// What is trained on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataConfig {
+    /// Text files, or `.npy` files of subword ids.
+    pub train: Vec<PathBuf>,
+    /// Files for evaluation; without any, a share of the training files is held out.
+    #[serde(default)]
+    pub held_out: Vec<PathBuf>,
+    /// Share of documents that is held out if there are no files for that.
+    #[serde(default = "held_out_share")]
+    pub held_out_share: f64,
+    /// Line between documents of a text file.
+    #[serde(default = "separator")]
+    pub separator: String,
+    /// Folder or `tokenizer.json` of the subword tokenizer; the source's or student's own if absent.
+    pub tokenizer: Option<PathBuf>,
+}
+
+fn held_out_share() -> f64 {
+    0.02
+}
+
+fn separator() -> String {
+    "<|endoftext|>".to_owned()
+}
+
+/// Sizes of a step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BatchConfig {
+    /// Examples that go through the model at a time.
+    pub rows: usize,
+    /// Subwords of an example, which are its patch slots too.
+    pub subwords: usize,
+    /// Bytes of an example for each of its subwords at most.
+    pub bytes_per_subword: usize,
+    /// Batches whose gradients make a step.
+    pub accumulate: usize,
+}
+
+impl Default for BatchConfig {
+    fn default() -> Self {
+        Self { rows: 8, subwords: 128, bytes_per_subword: 6, accumulate: 1 }
+    }
+}
+
+/// Rates and the like.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OptimiserConfig {
+    /// Steps of the run.
+    pub steps: u64,
+    /// The highest learning rate.
+    pub rate: f64,
+    /// That of the global blocks in stage 2; half of `rate` if absent.
+    pub global_rate: Option<f64>,
+    /// Share of the steps that warms up.
+    #[serde(default = "warmup")]
+    pub warmup: f64,
+    /// Decay of the first moment.
+    #[serde(default = "beta1")]
+    pub beta1: f64,
+    /// Decay of the second moment.
+    #[serde(default = "beta2")]
+    pub beta2: f64,
+    /// Weight decay of everything but embeddings.
+    #[serde(default = "decay")]
+    pub decay: f64,
+    /// Bound of the gradients' norm; 0 for none.
+    #[serde(default = "clip")]
+    pub clip: f64,
+}
+
+fn warmup() -> f64 {
+    0.1
+}
+fn beta1() -> f64 {
+    AdamOptions::default().beta1
+}
+fn beta2() -> f64 {
+    AdamOptions::default().beta2
+}
+fn decay() -> f64 {
+    AdamOptions::default().decay
+}
+fn clip() -> f64 {
+    AdamOptions::default().clip
+}
+
+impl OptimiserConfig {
+    pub(crate) fn adam(&self) -> AdamOptions {
+        let Self { beta1, beta2, decay, clip, .. } = *self;
+        AdamOptions { beta1, beta2, decay, clip, ..AdamOptions::default() }
+    }
+
+    pub(crate) fn schedule(&self) -> Schedule {
+        Schedule { steps: self.steps, warmup: self.warmup }
+    }
+}
+
+/// Factors of the losses; those of the paper if absent.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LossConfig {
+    /// Of the patches' distance.
+    pub encoder: Option<f64>,
+    /// Of the cross-entropy.
+    pub cross_entropy: Option<f64>,
+    /// Of the distillation.
+    pub distill: Option<f64>,
+    /// Of the boundary predictor.
+    pub boundary: Option<f64>,
+    /// Divide cross-entropy and distillation once more by the share of bytes that are real, as the reference does; plain means if absent.
+    pub divide_twice: bool,
+}
+
+impl LossConfig {
+    pub(crate) fn options(&self, kind: Kind) -> LossOptions {
+        let base = if kind == Kind::Stage1 { LossOptions::stage1() } else { LossOptions::stage2() };
+        LossOptions {
+            encoder: self.encoder.unwrap_or(base.encoder),
+            cross_entropy: self.cross_entropy.unwrap_or(base.cross_entropy),
+            distill: self.distill.unwrap_or(base.distill),
+            boundary: self.boundary.unwrap_or(base.boundary),
+            divide_twice: self.divide_twice,
+            ..base
+        }
+    }
+}
+
+/// Wider patches.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CompressionConfig {
+    /// Which patches are merged: `bpe`, `entropy`, `cross_entropy` or `space`.
+    pub kind: CompressionKind,
+    /// Bytes a patch at the end.
+    pub target: f64,
+    /// Steps until then; half of the run if absent.
+    pub steps: Option<u64>,
+    /// Folder of the subword model whose entropies decide; kinds that need them.
+    pub entropies: Option<PathBuf>,
+}
+
+/// How often what is done, in steps.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EveryConfig {
+    /// A snapshot to go on from.
+    pub snapshot: u64,
+    /// Snapshots that are kept.
+    pub keep: usize,
+    /// An evaluation on held-out text.
+    pub evaluate: u64,
+    /// Batches of an evaluation.
+    pub evaluate_batches: usize,
+}
+
+impl Default for EveryConfig {
+    fn default() -> Self {
+        Self { snapshot: 500, keep: 2, evaluate: 500, evaluate_batches: 4 }
+    }
+}
+
+impl RunConfig {
+    /// Reads a TOML file; `overrides` are `key=value` pairs with dotted keys, as in `optimiser.steps=100`. Paths are relative to the
+    /// current folder.
+    ///
+    /// # Errors
+    /// `NotFound`, `InvalidArgument` with the place of what is wrong.
+    pub fn read(path: &Path, overrides: &[String]) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(|e| {
+            let message = format!("{}: cannot be read: {e}", path.display());
+            if e.kind() == std::io::ErrorKind::NotFound { Error::not_found(message) } else { Error::io(message) }
+        })?;
+        Self::parse(&text, overrides).map_err(|e| e.context(path.display()))
+    }
+
+    /// The same from a text.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn parse(text: &str, overrides: &[String]) -> Result<Self> {
+        let one_line = |e: toml::de::Error| Error::invalid(e.to_string().trim_end().replace('\n', "; "));
+        let mut table: toml::Table = text.parse().map_err(one_line)?;
+        for pair in overrides {
+            let refuse = |why: &str| Error::invalid(format!("{pair:?}: {why}"));
+            let (key, value) = pair.split_once('=').ok_or_else(|| refuse("an override is key=value"))?;
+            // What is no TOML value is a text, so that paths need no quotes.
+            let value = format!("v = {value}")
+                .parse::<toml::Table>()
+                .ok()
+                .and_then(|mut table| table.remove("v"))
+                .unwrap_or_else(|| toml::Value::String(value.to_owned()));
+            let mut place = &mut table;
+            let mut parts = key.split('.').peekable();
+            while let Some(part) = parts.next() {
+                if parts.peek().is_none() {
+                    place.insert(part.to_owned(), value.clone());
+                    break;
+                }
+                let entry = place.entry(part).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+                place = entry.as_table_mut().ok_or_else(|| refuse("the key is below one that is no table"))?;
+            }
+        }
+        let config: Self = table.try_into().map_err(one_line)?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<()> {
+        let refuse = |what: String| Err(Error::invalid(what));
+        self.optimiser.adam().check()?;
+        let OptimiserConfig { steps, rate, warmup, .. } = self.optimiser;
+        if steps == 0 || !rate.is_finite() || rate < 0.0 || !(0.0..=1.0).contains(&warmup) {
+            return refuse(format!(
+                "`optimiser`: {steps} steps at a rate of {rate} with a warm-up of {warmup}; steps are above 0, the rate is not negative, the warm-up a share"
+            ));
+        }
+        if self.data.train.is_empty() {
+            return refuse("`data.train` names no file".to_owned());
+        }
+        if self.batch.accumulate == 0 || self.batch.rows == 0 || self.batch.subwords < 2 {
+            return refuse("`batch`: rows, subwords and accumulate must be above 0".to_owned());
+        }
+        if self.every.snapshot == 0 || self.every.evaluate == 0 || self.every.evaluate_batches == 0 {
+            return refuse("`every`: snapshot, evaluate and evaluate_batches must be above 0".to_owned());
+        }
+        if let Some(CompressionConfig { target, .. }) = self.compression
+            && !(target.is_finite() && target >= 1.0)
+        {
+            return refuse(format!("`compression.target` is {target} bytes a patch; at least 1"));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "out = \"o\"\n[model]\n[data]\ntrain = [\"a.txt\"]\n[optimiser]\nsteps = 10\nrate = 1e-3\n";
+
+    #[test]
+    fn overrides_replace_and_add() {
+        let overrides = ["optimiser.steps=20", "batch.rows=3", "model.source=some/dir"].map(str::to_owned);
+        let config = RunConfig::parse(TEXT, &overrides).unwrap();
+        assert_eq!((config.optimiser.steps, config.batch.rows), (20, 3));
+        assert_eq!(config.model.source, Some("some/dir".into()));
+        assert_eq!(config.batch.subwords, BatchConfig::default().subwords);
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        for (text, overrides, named) in [
+            ("out = 1", vec![], "out"),
+            (TEXT, vec!["optimiser.stpes=3"], "stpes"),
+            (TEXT, vec!["optimiser.steps=0"], "steps"),
+            (TEXT, vec!["out.x=0"], "out.x"),
+            (TEXT, vec!["nothing"], "key=value"),
+            (TEXT, vec!["optimiser.beta1=1.5"], "beta1"),
+        ] {
+            let overrides: Vec<String> = overrides.into_iter().map(str::to_owned).collect();
+            let error = RunConfig::parse(text, &overrides).unwrap_err();
+            assert!(error.message().contains(named) && !error.message().contains('\n'), "{error}");
+        }
+    }
+}

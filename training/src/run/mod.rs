@@ -1,0 +1,257 @@
+//! A whole run: data, steps, metrics, evaluations, snapshots to go on from, charts and the model at the end.
+
+mod config;
+mod learner;
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use bolmo_metrics::MetricsFile;
+use bolmo_metrics::plot::{CurveOptions, curves, write_svg};
+use bolmo_runtime::internals::output::{io_error, write_json};
+use bolmo_runtime::{Engine, Error, Result};
+use serde_json::{Value, json};
+
+pub use config::{
+    BatchConfig, CompressionConfig, DataConfig, EveryConfig, ExportType, Kind, LocalConfig, LossConfig, ModelConfig,
+    NewModel, OptimiserConfig, RunConfig,
+};
+use learner::Learner;
+
+use crate::data::{Corpus, Cursor, Documents, RowOptions, Rows, SubwordTokenizer, TokenFile};
+use crate::snapshot;
+
+/// What a run tells of itself.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event<'a> {
+    /// It goes on from a snapshot of this step.
+    Resumed(u64),
+    /// A step: its metrics.
+    Step(&'a Value),
+    /// An evaluation: its metrics.
+    Evaluated(&'a Value),
+    /// A snapshot was written.
+    Saved(&'a Path),
+    /// The model was written.
+    Exported(&'a Path),
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome {
+    /// Steps that are behind it, those before it was resumed included.
+    pub steps: u64,
+    /// Whether all steps were made.
+    pub complete: bool,
+    /// Folder of the model, if all steps were made.
+    pub model: Option<PathBuf>,
+    /// The last evaluation.
+    pub evaluation: Option<Value>,
+}
+
+/// A run, ready to go.
+pub struct Run {
+    config: RunConfig,
+    kind: Kind,
+    learner: Learner,
+    train: Rows,
+    held_out: Rows,
+    step: u64,
+    /// Seconds of the run before it was resumed.
+    before: f64,
+}
+
+impl Run {
+    /// Reads data and model, and the last snapshot if `resume`; without it the folder `out` must not hold a run.
+    ///
+    /// # Errors
+    /// Files that are not there or not what they should be, options that cannot be meant, and whatever the device reports.
+    pub async fn open(engine: &Engine, kind: Kind, config: RunConfig, resume: bool) -> Result<Self> {
+        let snapshots = snapshot::list(&config.out.join("snapshots"))?;
+        if !resume && (!snapshots.is_empty() || metrics_path(&config).exists()) {
+            return Err(Error::invalid(format!(
+                "{}: holds a run already; resume it, or name another folder with `out`",
+                config.out.display()
+            )));
+        }
+        let tokenizer_path = tokenizer_path(kind, &config)?;
+        let (train, held_out) = rows(&config, &SubwordTokenizer::open(&tokenizer_path)?)?;
+        let learner = Learner::open(engine, kind, &config, &tokenizer_path, &train).await?;
+        let mut this = Self { config, kind, learner, train, held_out, step: 0, before: 0.0 };
+        if let Some((step, path)) = snapshots.last() {
+            this.restore(*step, path).await?;
+        }
+        Ok(this)
+    }
+
+    async fn restore(&mut self, step: u64, path: &Path) -> Result<()> {
+        let progress = snapshot::progress(path)?;
+        let bad = || Error::bad_checkpoint(format!("{}: state.json does not say where the run stood", path.display()));
+        let cursor: Cursor = serde_json::from_value(progress["cursor"].clone()).map_err(|_| bad())?;
+        if progress["step"].as_u64() != Some(step) {
+            return Err(bad());
+        }
+        self.train.restore(&cursor).map_err(|e| e.context(path.display()))?;
+        self.learner.restore(path, step).await?;
+        self.step = step;
+        self.before = progress["seconds"].as_f64().unwrap_or(0.0);
+        Ok(())
+    }
+
+    /// Bytes of device memory that the run has taken.
+    pub fn device_bytes(engine: &Engine) -> u64 {
+        engine.memory().current_bytes
+    }
+
+    /// Steps that are behind it.
+    pub fn steps(&self) -> u64 {
+        self.step
+    }
+
+    /// Makes the steps that are left. `tell` may end the run early: a snapshot is then written and the outcome is not complete.
+    ///
+    /// # Errors
+    /// Whatever files and device report. What was saved stays.
+    pub async fn go(&mut self, tell: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>) -> Result<Outcome> {
+        let out = self.config.out.clone();
+        std::fs::create_dir_all(&out).map_err(|e| io_error(&out, "cannot be made", &e))?;
+        let mut metrics = MetricsFile::resume(metrics_path(&self.config), self.step).map_err(of_metrics)?;
+        let begun = Instant::now();
+        let (total, every) = (self.config.optimiser.steps, self.config.every.clone());
+        let mut evaluation = None;
+        let mut stop = self.step > 0 && tell(Event::Resumed(self.step)).is_break();
+        while self.step < total && !stop {
+            let since = Instant::now();
+            let rows = self.config.batch.rows * self.config.batch.accumulate;
+            let ids = self.train.next(rows)?;
+            let mut record = self.learner.step(&ids).await?;
+            self.step += 1;
+            record["step"] = json!(self.step);
+            record["kind"] = json!("train");
+            let seconds = since.elapsed().as_secs_f64();
+            record["seconds"] = json!(self.before + begun.elapsed().as_secs_f64());
+            record["bytes_per_second"] = json!(record["bytes"].as_f64().unwrap_or(0.0) / seconds.max(1e-9));
+            metrics.append(&record).map_err(of_metrics)?;
+            stop = tell(Event::Step(&record)).is_break();
+            if self.step % every.evaluate == 0 || self.step == total {
+                let record = self.evaluate().await?;
+                metrics.append(&record).map_err(of_metrics)?;
+                stop |= tell(Event::Evaluated(&record)).is_break();
+                evaluation = Some(record);
+            }
+            if self.step % every.snapshot == 0 || self.step == total || stop {
+                let progress = json!({
+                    "step": self.step,
+                    "cursor": self.train.cursor(),
+                    "seconds": self.before + begun.elapsed().as_secs_f64(),
+                });
+                let path = self.learner.save(&out.join("snapshots"), self.step, &progress, every.keep).await?;
+                stop |= tell(Event::Saved(&path)).is_break();
+            }
+        }
+        self.before += begun.elapsed().as_secs_f64();
+        draw(&out, &format!("{:?}", self.kind))?;
+        let complete = self.step >= total;
+        let mut model = None;
+        if complete {
+            let path = out.join("model");
+            self.learner.export(&path).await?;
+            let summary = json!({
+                "steps": self.step,
+                "seconds": self.before,
+                "evaluation": evaluation,
+                "config": self.config,
+            });
+            write_json(&out.join("summary.json"), &summary)?;
+            // Whether it is to end makes no difference any more.
+            let _ = tell(Event::Exported(&path));
+            model = Some(path);
+        }
+        Ok(Outcome { steps: self.step, complete, model, evaluation })
+    }
+
+    /// Metrics on held-out text.
+    ///
+    /// # Errors
+    /// Whatever files and device report.
+    pub async fn evaluate(&mut self) -> Result<Value> {
+        let rows = self.config.batch.rows;
+        let batches = self.config.every.evaluate_batches.min((self.held_out.len() as usize).div_ceil(rows));
+        let mut ids = Vec::new();
+        for i in 0..batches * rows {
+            ids.extend(self.held_out.get(i as u64 % self.held_out.len())?);
+        }
+        let mut record = self.learner.evaluate(&ids).await?;
+        record["step"] = json!(self.step);
+        record["kind"] = json!("eval");
+        Ok(record)
+    }
+}
+
+fn of_metrics(error: bolmo_metrics::Error) -> Error {
+    Error::io(error.to_string())
+}
+
+fn metrics_path(config: &RunConfig) -> PathBuf {
+    config.out.join("metrics.jsonl")
+}
+
+/// Draws `curves.svg` of the run in `out` from its metrics.
+///
+/// # Errors
+/// Metrics that are missing or damaged, `Io`.
+pub fn draw(out: &Path, title: &str) -> Result<PathBuf> {
+    let records = bolmo_metrics::read(out.join("metrics.jsonl")).map_err(of_metrics)?;
+    let options = CurveOptions { title: title.to_owned(), ..CurveOptions::default() };
+    let svg = curves(&records, &options).map_err(of_metrics)?;
+    let path = out.join("curves.svg");
+    write_svg(&path, &svg).map_err(of_metrics)?;
+    Ok(path)
+}
+
+/// The `tokenizer.json` that the data goes through.
+fn tokenizer_path(kind: Kind, config: &RunConfig) -> Result<PathBuf> {
+    let folder = match (&config.data.tokenizer, kind) {
+        (Some(path), _) => path.clone(),
+        (None, Kind::Stage2) => config.model.student.clone().unwrap_or_default(),
+        (None, _) => config.model.source.clone().unwrap_or_default(),
+    };
+    let path = if folder.is_dir() { folder.join("tokenizer.json") } else { folder };
+    if path.is_file() {
+        return Ok(path);
+    }
+    Err(Error::not_found(format!(
+        "{}: no tokenizer.json is there; name the subword tokenizer's with `data.tokenizer`",
+        path.display()
+    )))
+}
+
+/// Rows to train on and rows to evaluate on.
+fn rows(config: &RunConfig, tokenizer: &SubwordTokenizer) -> Result<(Rows, Rows)> {
+    let data = &config.data;
+    let documents = Documents::Delimited(data.separator.clone());
+    let corpus = |files: &[PathBuf]| {
+        let mut corpus = Corpus::new(tokenizer);
+        for path in files {
+            match path.extension().and_then(|extension| extension.to_str()) {
+                Some("npy") => corpus.add_file(TokenFile::open(path)?),
+                _ => corpus.add_text_file(tokenizer, path, &documents)?,
+            }
+        }
+        Ok::<_, Error>(corpus)
+    };
+    let share = if data.held_out.is_empty() { data.held_out_share } else { 0.0 };
+    let options = |held_out: f64| RowOptions { patches: config.batch.subwords, seed: config.seed, held_out };
+    let split = corpus(&data.train)?.rows(&options(share)).map_err(|e| e.context("`data.train`"))?;
+    let held_out = match (split.held_out, data.held_out.is_empty()) {
+        (_, false) => corpus(&data.held_out)?.rows(&options(0.0)).map_err(|e| e.context("`data.held_out`"))?.train,
+        (Some(held_out), true) => held_out,
+        (None, true) => {
+            return Err(Error::invalid(
+                "no text is held out: name files with `data.held_out`, or a `data.held_out_share`",
+            ));
+        }
+    };
+    Ok((split.train, held_out))
+}
