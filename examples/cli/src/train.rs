@@ -7,7 +7,7 @@ use std::time::Duration;
 use bolmo_corpus::{Corpus, write_files};
 use bolmo_runtime::{Error, ErrorKind, block_on};
 use bolmo_training::data::train_tokenizer;
-use bolmo_training::run::{Event, Kind, Run, RunConfig, draw};
+use bolmo_training::run::{Event, Kind, Run, RunConfig, Texts, draw};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
@@ -42,7 +42,7 @@ fn train(common: &Common, kind: Kind, args: &TrainArgs) -> Outcome {
     let (out, steps) = (config.out.clone(), config.optimiser.steps);
     let interrupt = Interrupt::listen();
     let engine = open_engine(common)?;
-    let mut run = block_on(Run::open(&engine, kind, config, args.resume))?;
+    let mut run = block_on(Run::open(&engine, kind, config, &Texts::default(), args.resume))?;
     if !common.quiet {
         // Everything that a step needs is there by now.
         note("device", &format!("{}, {} in use", engine.adapter().name, size(Run::device_bytes(&engine))));

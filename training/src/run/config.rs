@@ -110,6 +110,7 @@ pub struct NewModel {
 #[serde(deny_unknown_fields)]
 pub struct DataConfig {
     /// Text files, or `.npy` files of subword ids.
+    #[serde(default)]
     pub train: Vec<PathBuf>,
     /// Files for evaluation; without any, a share of the training files is held out.
     #[serde(default)]
@@ -324,9 +325,6 @@ impl RunConfig {
             return refuse(format!(
                 "`optimiser`: {steps} steps at a rate of {rate} with a warm-up of {warmup}; steps are above 0, the rate is not negative, the warm-up a share"
             ));
-        }
-        if self.data.train.is_empty() {
-            return refuse("`data.train` names no file".to_owned());
         }
         if self.batch.accumulate == 0 || self.batch.rows == 0 || self.batch.subwords < 2 {
             return refuse("`batch`: rows, subwords and accumulate must be above 0".to_owned());

@@ -37,6 +37,15 @@ pub enum Event<'a> {
     Exported(&'a Path),
 }
 
+/// Texts from memory, in UTF-8, with separators between their documents.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Texts<'a> {
+    /// To train on.
+    pub train: &'a [Vec<u8>],
+    /// To evaluate on.
+    pub held_out: &'a [Vec<u8>],
+}
+
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outcome {
@@ -58,16 +67,20 @@ pub struct Run {
     train: Rows,
     held_out: Rows,
     step: u64,
-    /// Seconds of the run before it was resumed.
-    before: f64,
+    /// Seconds that steps have taken so far, in sittings before this one too.
+    seconds: f64,
 }
 
 impl Run {
-    /// Reads data and model, and the last snapshot if `resume`; without it the folder `out` must not hold a run.
+    /// Reads data and model, and the last snapshot if `resume`; without it the folder `out` must not hold a run. `texts` are added to the
+    /// files that the configuration names.
     ///
     /// # Errors
     /// Files that are not there or not what they should be, options that cannot be meant, and whatever the device reports.
-    pub async fn open(engine: &Engine, kind: Kind, config: RunConfig, resume: bool) -> Result<Self> {
+    pub async fn open(engine: &Engine, kind: Kind, config: RunConfig, texts: &Texts<'_>, resume: bool) -> Result<Self> {
+        if config.data.train.is_empty() && texts.train.is_empty() {
+            return Err(Error::invalid("there is nothing to train on: `data.train` names no file"));
+        }
         let snapshots = snapshot::list(&config.out.join("snapshots"))?;
         if !resume && (!snapshots.is_empty() || metrics_path(&config).exists()) {
             return Err(Error::invalid(format!(
@@ -76,9 +89,9 @@ impl Run {
             )));
         }
         let tokenizer_path = tokenizer_path(kind, &config)?;
-        let (train, held_out) = rows(&config, &SubwordTokenizer::open(&tokenizer_path)?)?;
+        let (train, held_out) = rows(&config, texts, &SubwordTokenizer::open(&tokenizer_path)?)?;
         let learner = Learner::open(engine, kind, &config, &tokenizer_path, &train).await?;
-        let mut this = Self { config, kind, learner, train, held_out, step: 0, before: 0.0 };
+        let mut this = Self { config, kind, learner, train, held_out, step: 0, seconds: 0.0 };
         if let Some((step, path)) = snapshots.last() {
             this.restore(*step, path).await?;
         }
@@ -95,7 +108,7 @@ impl Run {
         self.train.restore(&cursor).map_err(|e| e.context(path.display()))?;
         self.learner.restore(path, step).await?;
         self.step = step;
-        self.before = progress["seconds"].as_f64().unwrap_or(0.0);
+        self.seconds = progress["seconds"].as_f64().unwrap_or(0.0);
         Ok(())
     }
 
@@ -117,21 +130,11 @@ impl Run {
         let out = self.config.out.clone();
         std::fs::create_dir_all(&out).map_err(|e| io_error(&out, "cannot be made", &e))?;
         let mut metrics = MetricsFile::resume(metrics_path(&self.config), self.step).map_err(of_metrics)?;
-        let begun = Instant::now();
         let (total, every) = (self.config.optimiser.steps, self.config.every.clone());
         let mut evaluation = None;
         let mut stop = self.step > 0 && tell(Event::Resumed(self.step)).is_break();
         while self.step < total && !stop {
-            let since = Instant::now();
-            let rows = self.config.batch.rows * self.config.batch.accumulate;
-            let ids = self.train.next(rows)?;
-            let mut record = self.learner.step(&ids).await?;
-            self.step += 1;
-            record["step"] = json!(self.step);
-            record["kind"] = json!("train");
-            let seconds = since.elapsed().as_secs_f64();
-            record["seconds"] = json!(self.before + begun.elapsed().as_secs_f64());
-            record["bytes_per_second"] = json!(record["bytes"].as_f64().unwrap_or(0.0) / seconds.max(1e-9));
+            let record = self.step().await?;
             metrics.append(&record).map_err(of_metrics)?;
             stop = tell(Event::Step(&record)).is_break();
             if self.step % every.evaluate == 0 || self.step == total {
@@ -141,25 +144,19 @@ impl Run {
                 evaluation = Some(record);
             }
             if self.step % every.snapshot == 0 || self.step == total || stop {
-                let progress = json!({
-                    "step": self.step,
-                    "cursor": self.train.cursor(),
-                    "seconds": self.before + begun.elapsed().as_secs_f64(),
-                });
-                let path = self.learner.save(&out.join("snapshots"), self.step, &progress, every.keep).await?;
+                let path = self.save().await?;
                 stop |= tell(Event::Saved(&path)).is_break();
             }
         }
-        self.before += begun.elapsed().as_secs_f64();
         draw(&out, &format!("{:?}", self.kind))?;
         let complete = self.step >= total;
         let mut model = None;
         if complete {
             let path = out.join("model");
-            self.learner.export(&path).await?;
+            self.export(&path).await?;
             let summary = json!({
                 "steps": self.step,
-                "seconds": self.before,
+                "seconds": self.seconds,
                 "evaluation": evaluation,
                 "config": self.config,
             });
@@ -169,6 +166,43 @@ impl Run {
             model = Some(path);
         }
         Ok(Outcome { steps: self.step, complete, model, evaluation })
+    }
+
+    /// One step; its metrics. Past the last one of the schedule the learning rate is 0.
+    ///
+    /// # Errors
+    /// Whatever files and device report.
+    pub async fn step(&mut self) -> Result<Value> {
+        let since = Instant::now();
+        let rows = self.config.batch.rows * self.config.batch.accumulate;
+        let ids = self.train.next(rows)?;
+        let mut record = self.learner.step(&ids).await?;
+        self.step += 1;
+        let seconds = since.elapsed().as_secs_f64();
+        self.seconds += seconds;
+        record["step"] = json!(self.step);
+        record["kind"] = json!("train");
+        record["seconds"] = json!(self.seconds);
+        record["bytes_per_second"] = json!(record["bytes"].as_f64().unwrap_or(0.0) / seconds.max(1e-9));
+        Ok(record)
+    }
+
+    /// Writes a snapshot to resume from into the run's folder; returns its path.
+    ///
+    /// # Errors
+    /// `Io`, and whatever the device reports.
+    pub async fn save(&mut self) -> Result<PathBuf> {
+        let progress = json!({ "step": self.step, "cursor": self.train.cursor(), "seconds": self.seconds });
+        let dir = self.config.out.join("snapshots");
+        self.learner.save(&dir, self.step, &progress, self.config.every.keep).await
+    }
+
+    /// Writes the model as a folder, in place of a model that is there.
+    ///
+    /// # Errors
+    /// `Io`, `InvalidArgument` for a folder of something else, and whatever the device reports.
+    pub async fn export(&mut self, dir: &Path) -> Result<()> {
+        self.learner.export(dir).await
     }
 
     /// Metrics on held-out text.
@@ -228,10 +262,10 @@ fn tokenizer_path(kind: Kind, config: &RunConfig) -> Result<PathBuf> {
 }
 
 /// Rows to train on and rows to evaluate on.
-fn rows(config: &RunConfig, tokenizer: &SubwordTokenizer) -> Result<(Rows, Rows)> {
+fn rows(config: &RunConfig, texts: &Texts<'_>, tokenizer: &SubwordTokenizer) -> Result<(Rows, Rows)> {
     let data = &config.data;
     let documents = Documents::Delimited(data.separator.clone());
-    let corpus = |files: &[PathBuf]| {
+    let corpus = |files: &[PathBuf], texts: &[Vec<u8>]| {
         let mut corpus = Corpus::new(tokenizer);
         for path in files {
             match path.extension().and_then(|extension| extension.to_str()) {
@@ -239,15 +273,21 @@ fn rows(config: &RunConfig, tokenizer: &SubwordTokenizer) -> Result<(Rows, Rows)
                 _ => corpus.add_text_file(tokenizer, path, &documents)?,
             }
         }
+        for (i, text) in texts.iter().enumerate() {
+            corpus.add_text(tokenizer, &format!("text {i}"), text.as_slice(), &documents)?;
+        }
         Ok::<_, Error>(corpus)
     };
-    let share = if data.held_out.is_empty() { data.held_out_share } else { 0.0 };
+    let given = !data.held_out.is_empty() || !texts.held_out.is_empty();
+    let share = if !given { data.held_out_share } else { 0.0 };
     let options = |held_out: f64| RowOptions { patches: config.batch.subwords, seed: config.seed, held_out };
-    let split = corpus(&data.train)?.rows(&options(share)).map_err(|e| e.context("`data.train`"))?;
-    let held_out = match (split.held_out, data.held_out.is_empty()) {
-        (_, false) => corpus(&data.held_out)?.rows(&options(0.0)).map_err(|e| e.context("`data.held_out`"))?.train,
-        (Some(held_out), true) => held_out,
-        (None, true) => {
+    let split = corpus(&data.train, texts.train)?.rows(&options(share)).map_err(|e| e.context("`data.train`"))?;
+    let held_out = match (split.held_out, given) {
+        (_, true) => {
+            corpus(&data.held_out, texts.held_out)?.rows(&options(0.0)).map_err(|e| e.context("`data.held_out`"))?.train
+        }
+        (Some(held_out), false) => held_out,
+        (None, false) => {
             return Err(Error::invalid(
                 "no text is held out: name files with `data.held_out`, or a `data.held_out_share`",
             ));
