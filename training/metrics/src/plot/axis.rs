@@ -48,7 +48,9 @@ impl Axis {
     pub fn whole(values: impl Iterator<Item = f64>, length: f64) -> Self {
         let (low, high) = range(values).unwrap_or((0.0, 1.0));
         let (low, high) = widened(low, high);
-        let (low, high) = (low.floor(), high.ceil());
+        // A run that begins with its first step begins at the edge of the axis, whatever it calls that step.
+        let low = if (0.0..0.05 * high).contains(&low) { 0.0 } else { low.floor() };
+        let high = high.ceil();
         Self::linear(low, high, step((high - low) / ticks_below(length)).max(1.0))
     }
 
@@ -212,6 +214,7 @@ mod tests {
     #[test]
     fn ticks_read_well() {
         assert_eq!(texts(&Axis::whole([0.0, 100_000.0].into_iter(), 440.0)), ["0", "20k", "40k", "60k", "80k", "100k"]);
+        assert_eq!(texts(&Axis::whole([1.0, 60.0].into_iter(), 440.0)), ["0", "10", "20", "30", "40", "50", "60"]);
         assert_eq!(texts(&Axis::whole([1.0, 3.0].into_iter(), 440.0)), ["1", "2", "3"]);
         assert_eq!(texts(&Axis::beside([0.9, 1.0].into_iter(), Scale::Linear)), ["0.90", "0.95", "1.00"]);
         assert_eq!(texts(&Axis::beside([0.0, 3e-4].into_iter(), Scale::Linear)), ["0", "1e-4", "2e-4", "3e-4"]);

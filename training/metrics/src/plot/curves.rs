@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::axis::{Axis, Scale};
-use super::page::{MARGIN, Text, colour, part, sheet, sheet_width, write};
+use super::page::{MARGIN, colour, part, sheet, sheet_width};
 use super::panel::{Panel, Series, axis_length};
 use super::series::{Point, runs, smoothed, thinned};
+use super::text::{PLAIN, write};
 use crate::error::Result;
 use crate::record::{Record, TRAIN};
 
@@ -77,7 +78,7 @@ pub fn curves(records: &[Record], options: &CurveOptions) -> Result<String> {
     let width = sheet_width(options.width);
     if chosen.is_empty() {
         return sheet(&options.title, width, 40.0, |area| {
-            write(area, "The run has recorded nothing that could be drawn.", (0.0, 20.0), Text::default())
+            write(area, "The run has recorded nothing that could be drawn.", (0.0, 20.0), PLAIN)
         });
     }
     let inner = width - 2.0 * MARGIN;
@@ -140,7 +141,6 @@ fn chosen<'a>(values: &'a Values, names: &Names) -> Vec<Curve<'a>> {
 }
 
 fn panel(title: &str, curves: &[Curve], scale: Scale, steps: &Axis, options: &CurveOptions) -> Panel {
-    let only_train = curves.iter().all(|(_, kind, _)| *kind == TRAIN);
     let thin: Vec<(Vec<Point>, Option<Vec<Point>>)> =
         curves.iter().map(|(_, kind, values)| points(values, *kind == TRAIN, options)).collect();
     let y = Axis::beside(thin.iter().flat_map(|(points, _)| points.iter().map(|point| point.y)), scale);
@@ -152,10 +152,11 @@ fn panel(title: &str, curves: &[Curve], scale: Scale, steps: &Axis, options: &Cu
         // Lines of one name have one colour, unless there is but one name and colours are free to tell kinds apart.
         let position = names.iter().position(|other| *other == name).unwrap_or(index);
         Series {
-            label: match (one_name && words.eq_ignore_ascii_case(title), only_train) {
-                (true, _) => kind.into(),
-                (false, true) => words,
-                (false, false) => format!("{words} ({kind})"),
+            label: match kind {
+                // The title has said the name.
+                _ if one_name && words.eq_ignore_ascii_case(title) => kind.into(),
+                TRAIN => words,
+                _ => format!("{words} ({kind})"),
             },
             colour: colour(if one_name { index } else { position }),
             width: if kind == TRAIN { THIN } else { THICK },
@@ -165,7 +166,7 @@ fn panel(title: &str, curves: &[Curve], scale: Scale, steps: &Axis, options: &Cu
         }
     });
     let series: Vec<Series> = series.collect();
-    let plain = only_train && series.len() == 1 && series[0].label == TRAIN;
+    let plain = series.len() == 1 && series[0].label == TRAIN;
     Panel { title: title.into(), x: steps.clone(), y, x_name: "step".into(), series, plain }
 }
 

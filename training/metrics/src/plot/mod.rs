@@ -8,6 +8,7 @@ mod series;
 mod table;
 #[cfg(test)]
 mod tests;
+mod text;
 
 use std::path::Path;
 

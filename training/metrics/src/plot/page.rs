@@ -1,11 +1,12 @@
-//! The sheet that charts are drawn on: its size, colours and writing.
+//! The sheet that charts are drawn on: its size, its colours and its title.
 
 use std::io;
 
 use plotters::coord::Shift;
 use plotters::prelude::*;
-use plotters::style::text_anchor::{HPos, Pos, VPos};
+use plotters::style::text_anchor::HPos;
 
+use super::text::{Text, clean, write};
 use crate::error::{Error, Result};
 
 /// A part of the sheet.
@@ -15,13 +16,15 @@ pub(super) type Drawn<T = ()> = std::result::Result<T, DrawingAreaErrorKind<io::
 
 /// Steps of the drawing's grid in one unit of the sheet: the drawing library knows whole steps only, and curves need finer
 /// ones than the units that sizes are given in.
-const GRID: f64 = 4.0;
+pub(super) const GRID: f64 = 4.0;
 /// How wide sheets may be, in units, so that everything on them has room and an area that can be counted.
 const WIDTHS: std::ops::RangeInclusive<u32> = 360..=4000;
 /// Space between the edges of the sheet and what is on it.
 pub(super) const MARGIN: f64 = 18.0;
-/// Space for the title.
-const TITLE: f64 = 34.0;
+/// The title, the height of its lines, and the space below them.
+const TITLE: Text = Text { size: 18.0, colour: INK, bold: true, side: HPos::Left };
+const TITLE_LINE: f64 = 22.0;
+const BELOW_TITLE: f64 = 12.0;
 
 const GROUND: RGBColor = RGBColor(255, 255, 255);
 /// Titles, and numbers to be read.
@@ -57,7 +60,8 @@ pub(super) fn sheet_width(wanted: u32) -> f64 {
 
 /// Draws a sheet: its title, and below that, `height` high, whatever `draw` puts on the area it is given.
 pub(super) fn sheet(title: &str, width: f64, height: f64, draw: impl FnOnce(&Area) -> Drawn) -> Result<String> {
-    let top = if title.is_empty() { MARGIN } else { MARGIN + TITLE };
+    let lines = TITLE.wrapped(title, width - 2.0 * MARGIN, 3);
+    let top = MARGIN + if lines.is_empty() { 0.0 } else { TITLE_LINE * lines.len() as f64 + BELOW_TITLE };
     let height = top + height + MARGIN;
     let mut svg = String::new();
     let drawn = {
@@ -65,9 +69,8 @@ pub(super) fn sheet(title: &str, width: f64, height: f64, draw: impl FnOnce(&Are
         let root = SVGBackend::with_string(&mut svg, size).into_drawing_area();
         let draw = || {
             root.fill(&GROUND)?;
-            let lines = wrapped(title, width - 2.0 * MARGIN, 18.0, 1);
-            if let Some(line) = lines.first() {
-                write(&root, line, (MARGIN, MARGIN + 9.0), Text { size: 18.0, bold: true, ..Text::default() })?;
+            for (index, line) in lines.iter().enumerate() {
+                write(&root, line, (MARGIN, MARGIN + TITLE_LINE * (index as f64 + 0.5)), TITLE)?;
             }
             draw(&part(&root, MARGIN, top, width - 2.0 * MARGIN, height - top - MARGIN))?;
             root.present()
@@ -90,102 +93,4 @@ pub(super) fn sheet(title: &str, width: f64, height: f64, draw: impl FnOnce(&Are
 /// The part of an area that begins at (`x`, `y`).
 pub(super) fn part<'a>(area: &Area<'a>, x: f64, y: f64, width: f64, height: f64) -> Area<'a> {
     area.clone().shrink((grid(x), grid(y)), (grid(width), grid(height)))
-}
-
-/// How something is written.
-#[derive(Clone, Copy)]
-pub(super) struct Text {
-    pub size: f64,
-    pub colour: RGBColor,
-    pub bold: bool,
-    /// Which side of the text the position is on.
-    pub side: HPos,
-}
-
-impl Default for Text {
-    fn default() -> Self {
-        Self { size: 12.0, colour: INK, bold: false, side: HPos::Left }
-    }
-}
-
-impl Text {
-    /// The same for the drawing library.
-    pub fn style(self) -> TextStyle<'static> {
-        let weight = if self.bold { FontStyle::Bold } else { FontStyle::Normal };
-        // The library takes the height of a line for the size of a font.
-        let font = FontDesc::new(FontFamily::SansSerif, self.size * GRID * 1.24, weight);
-        TextStyle { color: self.colour.to_backend_color(), ..TextStyle::from(font) }
-            .pos(Pos::new(self.side, VPos::Center))
-    }
-}
-
-/// Writes one line whose middle is as high as `y`.
-pub(super) fn write(area: &Area, text: &str, (x, y): (f64, f64), style: Text) -> Drawn {
-    area.draw_text(&clean(text), &style.style(), (grid(x), grid(y)))
-}
-
-/// The text without the characters that XML cannot hold.
-fn clean(text: &str) -> String {
-    let allowed = |c: char| !c.is_control() && !matches!(c, '\u{fffe}' | '\u{ffff}');
-    text.chars().map(|c| if allowed(c) { c } else { '\u{fffd}' }).collect()
-}
-
-/// About how wide a text is: whoever looks at the chart has a font of their own.
-pub(super) fn text_width(text: &str, size: f64) -> f64 {
-    let width = |c: char| match c {
-        'i' | 'j' | 'l' | 'I' | '.' | ',' | ':' | ';' | '\'' | '|' | '!' | '(' | ')' | ' ' => 0.34,
-        'f' | 'r' | 't' | '-' => 0.4,
-        'm' | 'w' | 'M' | 'W' => 0.88,
-        c if c.is_ascii_lowercase() || c.is_ascii_digit() => 0.59,
-        c if c.is_ascii() => 0.7,
-        c if c < '\u{2e80}' => 0.65,
-        // Beyond these come the scripts whose characters are as wide as they are high.
-        _ => 1.0,
-    };
-    size * text.chars().map(width).sum::<f64>()
-}
-
-/// The text in at most `most` lines that are no wider than `width`, with a mark where some of it had to be left out.
-pub(super) fn wrapped(text: &str, width: f64, size: f64, most: usize) -> Vec<String> {
-    let mut lines: Vec<String> = Vec::new();
-    for word in text.split_whitespace() {
-        let may_begin = lines.len() < most;
-        match lines.last_mut() {
-            // What finds no line of its own is cut off below.
-            Some(line) if !may_begin || text_width(&format!("{line} {word}"), size) <= width => {
-                line.push(' ');
-                line.push_str(word);
-            }
-            _ => lines.push(word.into()),
-        }
-    }
-    for line in &mut lines {
-        if text_width(line, size) > width {
-            while !line.is_empty() && text_width(line, size) + size > width {
-                line.pop();
-            }
-            line.truncate(line.trim_end().len());
-            line.push('…');
-        }
-    }
-    lines
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn long_texts_are_wrapped_and_cut() {
-        let text = "character suite: the teacher beside the byteified model";
-        let lines = wrapped(text, 150.0, 12.0, 9);
-        assert!(lines.len() > 1 && lines.iter().all(|line| text_width(line, 12.0) <= 150.0), "{lines:?}");
-        assert_eq!(lines.join(" "), text);
-        let lines = wrapped(text, 150.0, 12.0, 2);
-        assert!(lines.len() == 2 && lines[1].ends_with('…'), "{lines:?}");
-        assert!(lines.iter().all(|line| text_width(line, 12.0) <= 150.0), "{lines:?}");
-        let lines = wrapped(&"x".repeat(90), 100.0, 12.0, 3);
-        assert!(lines.len() == 1 && lines[0].ends_with('…') && text_width(&lines[0], 12.0) <= 100.0, "{lines:?}");
-        assert!(wrapped("  ", 100.0, 12.0, 3).is_empty());
-    }
 }

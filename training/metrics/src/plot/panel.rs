@@ -4,7 +4,8 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;
 
 use super::axis::Axis;
-use super::page::{AXIS_LINE, Area, Drawn, GRID_LINE, INK, MUTED, Text, grid, part, text_width, wrapped, write};
+use super::page::{AXIS_LINE, Area, Drawn, GRID_LINE, MUTED, grid, part};
+use super::text::{AXIS_NAME, PLAIN, TICK, Text, write};
 
 /// Space for the ticks of an axis.
 const LEFT: f64 = 58.0;
@@ -14,9 +15,9 @@ pub(super) const NAME: f64 = 16.0;
 /// Space for half a label that stands at the right end of an axis.
 pub(super) const RIGHT: f64 = 20.0;
 const TITLE: f64 = 22.0;
+const TITLE_TEXT: Text = Text { size: 13.0, bold: true, ..PLAIN };
 const LEGEND_ROW: f64 = 17.0;
 const SWATCH: f64 = 18.0;
-const LEGEND_SIZE: f64 = 12.0;
 /// More points than this are a line without marks.
 const MARKED: usize = 60;
 
@@ -68,8 +69,8 @@ impl Panel {
     pub fn draw(&self, area: &Area, (width, height): (f64, f64), head: f64) -> Drawn {
         let logarithmic = if self.y.logarithmic { " (logarithmic)" } else { "" };
         let title = format!("{}{logarithmic}", self.title);
-        for line in wrapped(&title, width, 13.0, 1) {
-            write(area, &line, (0.0, 9.0), Text { size: 13.0, bold: true, ..Text::default() })?;
+        for line in TITLE_TEXT.wrapped(&title, width, 1) {
+            write(area, &line, (0.0, 9.0), TITLE_TEXT)?;
         }
         draw_legend(area, &self.legend(), width, TITLE)?;
         let bottom = if self.x_name.is_empty() { BELOW } else { BELOW + NAME };
@@ -80,14 +81,13 @@ impl Panel {
             .x_label_area_size(grid(BELOW))
             .y_label_area_size(grid(LEFT))
             .build_cartesian_2d(self.x.clone(), self.y.clone())?;
-        let ticks = Text { size: 11.0, colour: MUTED, ..Text::default() };
         chart
             .configure_mesh()
             .bold_line_style(GRID_LINE.stroke_width(grid(1.0) as u32))
             .light_line_style(TRANSPARENT)
             .axis_style(AXIS_LINE.stroke_width(grid(1.0) as u32))
             .set_all_tick_mark_size(grid(3.0))
-            .label_style(ticks.style())
+            .label_style(TICK.style())
             .draw()?;
         // The pale curves come first, so that none of them covers another's mean.
         for series in &self.series {
@@ -110,12 +110,11 @@ impl Panel {
         }
         let middle = LEFT + axis_length(width) / 2.0;
         if self.series.iter().all(|series| series.runs.is_empty()) {
-            let remark = Text { colour: MUTED, side: HPos::Center, ..Text::default() };
+            let remark = Text { colour: MUTED, side: HPos::Center, ..PLAIN };
             write(area, "no values to draw", (middle, (head + height - bottom) / 2.0), remark)?;
         }
-        for name in wrapped(&self.x_name, width - LEFT, 11.0, 1) {
-            let style = Text { size: 11.0, colour: INK, side: HPos::Center, ..Text::default() };
-            write(area, &name, (middle, height - NAME / 2.0), style)?;
+        for name in AXIS_NAME.wrapped(&self.x_name, width - LEFT, 1) {
+            write(area, &name, (middle, height - NAME / 2.0), AXIS_NAME)?;
         }
         Ok(())
     }
@@ -125,8 +124,8 @@ impl Panel {
 fn legend_places(entries: &[LegendEntry], width: f64) -> Vec<(f64, usize, String)> {
     let (mut x, mut row) = (0.0, 0);
     let place = |&(_, _, label): &LegendEntry| {
-        let label = wrapped(label, width - SWATCH - 6.0, LEGEND_SIZE, 1).join("");
-        let needed = SWATCH + 6.0 + text_width(&label, LEGEND_SIZE);
+        let label = PLAIN.wrapped(label, width - SWATCH - 6.0, 1).join("");
+        let needed = SWATCH + 6.0 + PLAIN.width(&label);
         if x > 0.0 && x + needed > width {
             (x, row) = (0.0, row + 1);
         }
@@ -153,7 +152,7 @@ pub(super) fn draw_legend(area: &Area, entries: &[LegendEntry], width: f64, top:
             let corners = [(grid(x + 3.0), grid(y - 5.5)), (grid(x + SWATCH - 3.0), grid(y + 5.5))];
             area.draw(&Rectangle::new(corners, colour.filled()))?;
         }
-        write(area, &label, (x + SWATCH + 6.0, y), Text { size: LEGEND_SIZE, ..Text::default() })?;
+        write(area, &label, (x + SWATCH + 6.0, y), PLAIN)?;
     }
     Ok(())
 }

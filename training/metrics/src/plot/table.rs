@@ -4,12 +4,10 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;
 
 use super::axis::{Axis, Scale, drawable};
-use super::page::{
-    AXIS_LINE, Area, Drawn, GRID_LINE, MARGIN, MUTED, Text, colour, grid, part, sheet, sheet_width, text_width,
-    wrapped, write,
-};
+use super::page::{AXIS_LINE, Area, Drawn, GRID_LINE, MARGIN, MUTED, colour, grid, part, sheet, sheet_width};
 use super::panel::{BELOW, LegendEntry, NAME, Panel, RIGHT, Series, axis_length, draw_legend, legend_height};
 use super::series::{Point, runs};
+use super::text::{AXIS_NAME, PLAIN, TICK, Text, write};
 use crate::error::{Error, Result};
 
 /// The rows of a [`Table`], each with one value per name; NaN stands for a missing one.
@@ -55,10 +53,11 @@ const AXES: f64 = 300.0;
 const BAR: f64 = 15.0;
 const BETWEEN: f64 = 14.0;
 /// Writing beside the bars, and the height of its lines.
-const SIZE: f64 = 12.0;
+const NAME_TEXT: Text = Text { side: HPos::Right, ..PLAIN };
 const LINE: f64 = 15.0;
-/// Room for a number at the end of a bar.
-const NUMBER: f64 = 62.0;
+/// The numbers at the ends of the bars, and their distance from these.
+const NUMBER_TEXT: Text = Text { size: 11.0, ..PLAIN };
+const NUMBER_FROM: f64 = 4.0;
 
 /// Draws a table: rows with names as groups of lying bars with their values written at their ends, rows about numbers as one
 /// line for each name.
@@ -73,7 +72,7 @@ pub fn bars_or_lines(table: &Table, options: &TableOptions) -> Result<String> {
     }
     if expected == 0 || lengths.is_empty() {
         return sheet(&options.title, sheet_width(options.width), 40.0, |area| {
-            write(area, "The table is empty.", (0.0, 20.0), Text::default())
+            write(area, "The table is empty.", (0.0, 20.0), PLAIN)
         });
     }
     match &table.rows {
@@ -105,9 +104,9 @@ fn lines(table: &Table, rows: &[(f64, Vec<f64>)], options: &TableOptions) -> Res
 fn bars(table: &Table, rows: &[(String, Vec<f64>)], options: &TableOptions) -> Result<String> {
     let width = sheet_width(options.width);
     let inner = width - 2.0 * MARGIN;
-    let widest = rows.iter().map(|(name, _)| text_width(name, SIZE)).fold(0.0, f64::max);
+    let widest = rows.iter().map(|(name, _)| NAME_TEXT.width(name)).fold(0.0, f64::max);
     let left = widest.min(0.35 * inner) + 10.0;
-    let names: Vec<Vec<String>> = rows.iter().map(|(name, _)| wrapped(name, left - 10.0, SIZE, 4)).collect();
+    let names: Vec<Vec<String>> = rows.iter().map(|(name, _)| NAME_TEXT.wrapped(name, left - 10.0, 4)).collect();
     let group = |index: usize| (BAR * table.names.len() as f64).max(LINE * names[index].len() as f64);
     let plot = (0..rows.len()).map(|index| group(index) + BETWEEN).sum::<f64>();
     // One name is no news if the axis says it already.
@@ -117,7 +116,8 @@ fn bars(table: &Table, rows: &[(String, Vec<f64>)], options: &TableOptions) -> R
     let head = legend_height(&legend, inner) + 4.0;
     let below = if table.value_name.is_empty() { BELOW } else { BELOW + NAME };
     let values = rows.iter().flat_map(|(_, values)| values.iter().copied());
-    let axis = Axis::bars(values, inner - left - RIGHT, NUMBER);
+    let longest = values.clone().map(|value| NUMBER_TEXT.width(&number(value))).fold(0.0, f64::max);
+    let axis = Axis::bars(values, inner - left - RIGHT, longest + 2.0 * NUMBER_FROM);
     sheet(&options.title, width, head + plot + below, |area| {
         draw_legend(area, &legend, inner, 0.0)?;
         let scale = Placed { axis: &axis, left, right: inner - RIGHT };
@@ -127,7 +127,7 @@ fn bars(table: &Table, rows: &[(String, Vec<f64>)], options: &TableOptions) -> R
             let middle = top + group(index) / 2.0;
             let mut y = middle - LINE * (names[index].len() as f64 - 1.0) / 2.0;
             for line in &names[index] {
-                write(area, line, (left - 10.0, y), Text { size: SIZE, side: HPos::Right, ..Text::default() })?;
+                write(area, line, (left - 10.0, y), NAME_TEXT)?;
                 y += LINE;
             }
             let mut y = middle - BAR * values.len() as f64 / 2.0;
@@ -138,9 +138,8 @@ fn bars(table: &Table, rows: &[(String, Vec<f64>)], options: &TableOptions) -> R
             top += group(index) + BETWEEN;
         }
         let middle = left + (inner - RIGHT - left) / 2.0;
-        for name in wrapped(&table.value_name, inner, 11.0, 1) {
-            let style = Text { size: 11.0, side: HPos::Center, ..Text::default() };
-            write(area, &name, (middle, head + plot + below - NAME / 2.0), style)?;
+        for name in AXIS_NAME.wrapped(&table.value_name, inner, 1) {
+            write(area, &name, (middle, head + plot + below - NAME / 2.0), AXIS_NAME)?;
         }
         Ok(())
     })
@@ -168,7 +167,7 @@ impl Placed<'_> {
             .light_line_style(TRANSPARENT)
             .axis_style(AXIS_LINE.stroke_width(grid(1.0) as u32))
             .set_all_tick_mark_size(grid(3.0))
-            .label_style(Text { size: 11.0, colour: MUTED, ..Text::default() }.style())
+            .label_style(TICK.style())
             .draw()?;
         Ok(())
     }
@@ -184,26 +183,22 @@ impl Placed<'_> {
         if corners[0].0 < corners[1].0 {
             area.draw(&Rectangle::new(corners, colour.filled()))?;
         }
-        let (side, x) = if end < zero { (HPos::Right, end - 4.0) } else { (HPos::Left, end + 4.0) };
-        let colour = if drawable(value).is_some() { Text::default().colour } else { MUTED };
-        write(area, &number(value), (x, top + BAR / 2.0), Text { size: 11.0, side, colour, ..Text::default() })
+        let (side, x) = if end < zero { (HPos::Right, end - NUMBER_FROM) } else { (HPos::Left, end + NUMBER_FROM) };
+        let colour = if drawable(value).is_some() { NUMBER_TEXT.colour } else { MUTED };
+        write(area, &number(value), (x, top + BAR / 2.0), Text { side, colour, ..NUMBER_TEXT })
     }
 }
 
-/// A value as it is written at the end of its bar: with four digits that count, or a dash for a missing one.
+/// A value as it is written at the end of its bar: with at most four digits that count, or a dash for a missing one.
 fn number(value: f64) -> String {
     let Some(value) = drawable(value) else { return "–".into() };
     let size = value.abs();
-    if size == 0.0 {
-        return "0".into();
-    }
-    if !(1e-3..1e7).contains(&size) {
+    if size > 0.0 && !(1e-3..1e7).contains(&size) {
         return format!("{value:.2e}");
     }
-    let decimals = (3.0 - size.log10().floor()).clamp(0.0, 6.0) as usize;
+    let decimals = if size > 0.0 { (3.0 - size.log10().floor()).clamp(0.0, 6.0) as usize } else { 0 };
     let text = format!("{value:.decimals$}");
-    // Numbers such as counts are whole and look it.
-    if value.fract() == 0.0 { format!("{value:.0}") } else { text }
+    if decimals == 0 { text } else { text.trim_end_matches('0').trim_end_matches('.').into() }
 }
 
 #[cfg(test)]
@@ -214,7 +209,7 @@ mod tests {
     fn numbers_have_four_digits() {
         let numbers = [0.873_27, 1.2, 12.0, 1234.56, -0.051_239, 123_456.0, 1e-5, 3e9, f64::NAN, 0.0];
         let texts = numbers.map(number);
-        let expected = ["0.8733", "1.200", "12", "1235", "-0.05124", "123456", "1.00e-5", "3.00e9", "–", "0"];
+        let expected = ["0.8733", "1.2", "12", "1235", "-0.05124", "123456", "1.00e-5", "3.00e9", "–", "0"];
         assert_eq!(texts, expected);
     }
 }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use roxmltree::{Document, Node};
 
-use super::page::{colour, text_width};
+use super::page::colour;
+use super::text::{PLAIN, Text};
 use super::{CurveOptions, Rows, Table, TableOptions, bars_or_lines, curves, write_svg};
 use crate::{EVAL, Error, Record, TRAIN};
 
@@ -54,7 +55,8 @@ fn boxes<'a>(document: &'a Document) -> Vec<([f64; 4], &'a str)> {
     let bounds = |node: Node<'a, 'a>| {
         let text = node.text().unwrap().trim_matches('\n');
         let (x, y, size) = (number(node, "x"), number(node, "y"), number(node, "font-size"));
-        let width = text_width(text, size);
+        let bold = node.attribute("font-weight") == Some("bold");
+        let width = Text { size, bold, ..PLAIN }.width(text);
         let left = match node.attribute("text-anchor").unwrap() {
             "start" => x,
             "middle" => x - width / 2.0,
@@ -226,7 +228,7 @@ fn bars_are_as_long_as_their_values() {
     }
     assert_eq!((teacher.len(), byteified.len()), (3, 2), "a missing value has no bar");
     let texts = texts(&document);
-    for text in ["Character suite", "teacher", "byteified", "0.7500", "-0.5000", "–", "spelling", "accuracy"] {
+    for text in ["Character suite", "teacher", "byteified", "0.75", "-0.5", "–", "spelling", "accuracy"] {
         assert!(texts.iter().any(|found| found == text), "{text} is not in {texts:?}");
     }
 }

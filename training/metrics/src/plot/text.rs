@@ -1,0 +1,106 @@
+//! Writing on the sheet.
+
+use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+
+use super::page::{Area, Drawn, GRID, INK, MUTED, grid};
+
+/// How something is written.
+#[derive(Clone, Copy)]
+pub(super) struct Text {
+    pub size: f64,
+    pub colour: RGBColor,
+    pub bold: bool,
+    /// Which side of the text the position is on.
+    pub side: HPos,
+}
+
+/// Most of the writing.
+pub(super) const PLAIN: Text = Text { size: 12.0, colour: INK, bold: false, side: HPos::Left };
+/// The ticks of the axes.
+pub(super) const TICK: Text = Text { size: 11.0, colour: MUTED, ..PLAIN };
+/// What an axis is about.
+pub(super) const AXIS_NAME: Text = Text { size: 11.0, side: HPos::Center, ..PLAIN };
+
+impl Text {
+    /// About how wide a text is: whoever looks at the chart has a font of their own.
+    pub fn width(self, text: &str) -> f64 {
+        let width = |c: char| match c {
+            'i' | 'j' | 'l' | 'I' | '.' | ',' | ':' | ';' | '\'' | '|' | '!' | '(' | ')' | ' ' => 0.34,
+            'f' | 'r' | 't' | '-' => 0.4,
+            'm' | 'w' | 'M' | 'W' => 0.88,
+            c if c.is_ascii_lowercase() || c.is_ascii_digit() => 0.61,
+            c if c.is_ascii() => 0.7,
+            c if c < '\u{2e80}' => 0.65,
+            // Beyond these come the scripts whose characters are as wide as they are high.
+            _ => 1.0,
+        };
+        let stretch = if self.bold { 1.15 } else { 1.0 };
+        self.size * stretch * text.chars().map(width).sum::<f64>()
+    }
+
+    /// The text in at most `most` lines that are no wider than `width`, with a mark where some of it had to be left out.
+    pub fn wrapped(self, text: &str, width: f64, most: usize) -> Vec<String> {
+        let mut lines: Vec<String> = Vec::new();
+        for word in text.split_whitespace() {
+            let may_begin = lines.len() < most;
+            match lines.last_mut() {
+                // What finds no line of its own is cut off below.
+                Some(line) if !may_begin || self.width(&format!("{line} {word}")) <= width => {
+                    line.push(' ');
+                    line.push_str(word);
+                }
+                _ => lines.push(word.into()),
+            }
+        }
+        for line in &mut lines {
+            if self.width(line) > width {
+                while !line.is_empty() && self.width(line) + self.width("…") > width {
+                    line.pop();
+                }
+                line.truncate(line.trim_end().len());
+                line.push('…');
+            }
+        }
+        lines
+    }
+
+    /// The same for the drawing library.
+    pub fn style(self) -> TextStyle<'static> {
+        let weight = if self.bold { FontStyle::Bold } else { FontStyle::Normal };
+        // The library takes the height of a line for the size of a font.
+        let font = FontDesc::new(FontFamily::SansSerif, self.size * GRID * 1.24, weight);
+        let style = TextStyle { color: self.colour.to_backend_color(), ..TextStyle::from(font) };
+        style.pos(Pos::new(self.side, VPos::Center))
+    }
+}
+
+/// Writes one line whose middle is as high as `y`.
+pub(super) fn write(area: &Area, text: &str, (x, y): (f64, f64), style: Text) -> Drawn {
+    area.draw_text(&clean(text), &style.style(), (grid(x), grid(y)))
+}
+
+/// The text without the characters that XML cannot hold.
+pub(super) fn clean(text: &str) -> String {
+    let allowed = |c: char| !c.is_control() && !matches!(c, '\u{fffe}' | '\u{ffff}');
+    text.chars().map(|c| if allowed(c) { c } else { '\u{fffd}' }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_texts_are_wrapped_and_cut() {
+        let fits = |lines: &[String]| lines.iter().all(|line| PLAIN.width(line) <= 150.0);
+        let text = "character suite: the teacher beside the byteified model";
+        let lines = PLAIN.wrapped(text, 150.0, 9);
+        assert!(lines.len() > 1 && fits(&lines), "{lines:?}");
+        assert_eq!(lines.join(" "), text);
+        let lines = PLAIN.wrapped(text, 150.0, 2);
+        assert!(lines.len() == 2 && lines[1].ends_with('…') && fits(&lines), "{lines:?}");
+        let lines = PLAIN.wrapped(&"x".repeat(90), 150.0, 3);
+        assert!(lines.len() == 1 && lines[0].ends_with('…') && fits(&lines), "{lines:?}");
+        assert!(PLAIN.wrapped("  ", 150.0, 3).is_empty());
+    }
+}
