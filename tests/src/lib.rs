@@ -14,7 +14,7 @@ use safetensors::{Dtype, SafeTensors};
 
 mod tree;
 
-pub use tree::fixtures;
+pub use tree::{fixtures, in_tree};
 
 /// Options that honour `BOLMO_ADAPTER` and `BOLMO_TILES`.
 pub fn engine_options() -> EngineOptions {

@@ -94,3 +94,13 @@ fn rounded(from: &Path, to: &Path, dtype: Dtype) -> std::io::Result<()> {
         .map_err(std::io::Error::other)?;
     safetensors::serialize_to_file(views, None, &to.join("model.safetensors")).map_err(std::io::Error::other)
 }
+
+/// Whether the tree of golden files has `path`. The selection in the repository lacks the largest ones; a tree that was named has to be whole.
+pub fn in_tree(path: &str) -> bool {
+    let there = fixtures().join(path).exists();
+    assert!(there || std::env::var_os("BOLMO_FIXTURES").is_none(), "BOLMO_FIXTURES has no {path}");
+    if !there {
+        eprintln!("the repository's golden files have no {path}: name a whole tree with BOLMO_FIXTURES");
+    }
+    there
+}

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use bolmo_runtime::block_on;
-use bolmo_tests::{engine, fixtures};
+use bolmo_runtime::config::{BlockType, LayerType, QkNorm};
+use bolmo_runtime::init::Preset;
+use bolmo_tests::{engine, fixtures, in_tree};
+use bolmo_training::init::RandomSubword;
 use bolmo_training::{AdamOptions, LocalSizes, Schedule, SourceModel, SubwordModel, SubwordOptions, TensorSource};
 use safetensors::SafeTensors;
 
@@ -31,6 +34,9 @@ fn largest_difference(found: &[f32], expected: &[f32]) -> f32 {
 
 /// Hidden states and logits of the golden texts.
 fn golden(name: &str) {
+    if !in_tree(&format!("teachers/{name}")) {
+        return;
+    }
     let source = open(name);
     let path = fixtures().join("teachers/golden").join(format!("{name}.safetensors"));
     let bytes = std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
@@ -61,34 +67,39 @@ fn golden(name: &str) {
 }
 
 /// The derivative of the loss along a direction through all parameters, as the gradients say and as differences say.
-fn gradients(name: &str) {
+fn gradients(name: &str, source: &RandomSubword) {
     struct Moved<'a> {
-        source: &'a SourceModel,
+        source: &'a RandomSubword,
         direction: &'a BTreeMap<String, Vec<f32>>,
         step: f32,
     }
     impl TensorSource for Moved<'_> {
         fn read(&self, name: &str) -> bolmo_runtime::Result<Vec<f32>> {
             let values = self.source.read(name)?;
-            Ok(values.iter().zip(&self.direction[name]).map(|(v, d)| v + self.step * d).collect())
+            // Larger than models begin with, so that softmaxes and gates are not flat.
+            let larger = if name.contains("norm") { 1.0 } else { 8.0 };
+            let direction = self.direction.get(name);
+            let moved = |(at, v): (usize, &f32)| larger * v + direction.map_or(0.0, |d| self.step * d[at]);
+            Ok(values.iter().enumerate().map(moved).collect())
         }
     }
-    let source = open(name);
     let (rows, tokens) = (2, 32);
     let mut seed = 7u64;
     let mut draw = move || {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (seed >> 33) as u32
     };
-    let ids: Vec<u32> = (0..rows * tokens).map(|_| draw() % source.vocabulary() as u32).collect();
+    let ids: Vec<u32> = (0..rows * tokens).map(|_| draw() % source.vocabulary as u32).collect();
     let labels: Vec<u32> =
-        (0..rows * tokens).map(|i| if i % 7 == 0 { u32::MAX } else { draw() % source.vocabulary() as u32 }).collect();
-    let model = |source: &dyn TensorSource, of: &SourceModel, trained: bool| {
-        let size = (of.vocabulary(), of.tied());
-        block_on(SubwordModel::new(engine(), of.config(), size, options(rows, tokens), source, trained))
+        (0..rows * tokens).map(|i| if i % 7 == 0 { u32::MAX } else { draw() % source.vocabulary as u32 }).collect();
+    let nowhere = BTreeMap::new();
+    let model = |step: f32, direction: &BTreeMap<String, Vec<f32>>, trained: bool| {
+        let moved = Moved { source, direction, step };
+        let size = (source.vocabulary, false);
+        block_on(SubwordModel::new(engine(), &source.config, size, options(rows, tokens), &moved, trained))
             .expect("a model")
     };
-    let mut trained = model(&source, &source, true);
+    let mut trained = model(0.0, &nowhere, true);
     block_on(trained.step(&[(&ids, &labels)])).expect("a step");
     let mut gradients = BTreeMap::new();
     let mut keep = |name: &str, values: Vec<f32>| {
@@ -97,8 +108,7 @@ fn gradients(name: &str) {
     };
     block_on(trained.each_gradient(&mut keep)).expect("gradients");
     let loss = |step: f32, direction: &BTreeMap<String, Vec<f32>>| {
-        let moved = Moved { source: &source, direction, step };
-        let (sum, count) = block_on(model(&moved, &source, false).evaluate(&ids, &labels)).expect("a loss");
+        let (sum, count) = block_on(model(step, direction, false).evaluate(&ids, &labels)).expect("a loss");
         sum / count as f64
     };
     // Along the gradient of one part of the model the loss changes most, and rounding matters least.
@@ -123,19 +133,16 @@ fn gradients(name: &str) {
 #[test]
 fn olmo2() {
     golden("olmo2");
-    gradients("olmo2");
 }
 
 #[test]
 fn olmo3() {
     golden("olmo3");
-    gradients("olmo3");
 }
 
 #[test]
 fn qwen3() {
     golden("qwen3");
-    gradients("qwen3");
 }
 
 #[test]
@@ -146,4 +153,23 @@ fn qwen3_with_one_table() {
 #[test]
 fn llama() {
     golden("llama");
+}
+
+/// Blocks of every kind: norms behind and a window, norms in front with one for each head and shared keys, norms in front alone.
+#[test]
+fn gradients_of_every_kind_of_block() {
+    let kinds = [
+        ("reordered", BlockType::ReorderedNorm, QkNorm::Whole, 4),
+        ("norms per head", BlockType::PreNorm, QkNorm::PerHead, 2),
+        ("no query norms", BlockType::PreNorm, QkNorm::None, 1),
+    ];
+    for (name, block_type, qk_norm, kv_heads) in kinds {
+        let mut config = Preset::Nano.config();
+        (config.block_type, config.qk_norm, config.num_key_value_heads) = (block_type, qk_norm, kv_heads);
+        if block_type == BlockType::ReorderedNorm {
+            config.layer_types[0] = LayerType::Sliding;
+            config.sliding_window = 5;
+        }
+        gradients(name, &RandomSubword { config, vocabulary: 96, seed: 5 });
+    }
 }

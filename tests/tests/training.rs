@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use bolmo_runtime::config::{BlockType, LayerType, QkNorm, RopeScaling, SpecialIds};
-use bolmo_runtime::{Config, Error, Result, Vocabulary, block_on};
-use bolmo_tests::{engine, fixtures};
+use bolmo_runtime::{Config, Error, Result, block_on};
+use bolmo_tests::{engine, fixtures, in_tree};
 use bolmo_training::losses::{LossOptions, Targets};
 use bolmo_training::{
     AdamOptions, Examples, Schedule, Shape, StepReport, TeacherSource, TensorSource, Trainer, TrainerOptions,
@@ -257,6 +257,9 @@ fn close(what: &str, found: f64, expected: f64, tolerance: f64) {
 
 /// Runs the three recorded steps of one of the reference's runs.
 fn run(name: &str) {
+    if !in_tree(&format!("train/{name}")) {
+        return;
+    }
     let case = Case::new();
     let dir = case.dir.join(name);
     let report = json(&dir.join("report.json"));
@@ -384,16 +387,4 @@ fn stage1_as_it_begins() {
 #[test]
 fn stage2() {
     run("stage2");
-}
-
-/// The golden vocabulary fits the batches: a look that the files belong together.
-#[test]
-fn suffixes_are_subwords() {
-    let case = Case::new();
-    let vocabulary =
-        Vocabulary::open(&fixtures().join("infer/subword_tokenizer/tokenizer.json")).expect("a vocabulary");
-    let (_, eos) = subwords();
-    let batch = Batch::read(&case, 0, eos);
-    assert!(batch.suffixes.iter().all(|&id| (id as usize) < case.size("subword_vocab")));
-    let _ = vocabulary;
 }

@@ -232,6 +232,25 @@ impl SubwordModel {
         cx.linear(head, hidden, Rows::new(&self.logits, self.vocabulary, 0), rows, false)
     }
 
+    /// The logits behind one place of each example, `[vocabulary]` each.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for subwords or places that are not there, and whatever the device reports.
+    pub async fn logits_at(&mut self, ids: &[u32], places: &[usize]) -> Result<Vec<Vec<f32>>> {
+        let Shape { rows, patches, .. } = self.shape;
+        if places.len() != rows || places.iter().any(|&place| place >= patches) {
+            return Err(Error::invalid(format!("{} places, expected {rows}, each below {patches}", places.len())));
+        }
+        self.forward(ids, &mut |_| Ok(()))?;
+        let mut all = Vec::new();
+        for (row, &place) in places.iter().enumerate() {
+            self.logits(row * patches + place, 1)?;
+            let part = self.logits.part(0, 4 * self.vocabulary as u64)?;
+            all.push(self.recorder.read_f32(&[part]).await?);
+        }
+        Ok(all)
+    }
+
     /// The log-probability of each label, `[rows, tokens]`, [`NO_LABEL`] for none; gradients of their mean's negative are added up if `train`.
     async fn run(&mut self, ids: &[u32], labels: &[u32], train: bool) -> Result<Vec<f32>> {
         let tokens = self.shape.all_patches();

@@ -89,6 +89,9 @@ pub enum Command {
     /// Add what a subword model learnt after its pretraining to the Bolmo model that was made from it. Needs no GPU
     #[command(after_help = MERGE_EXAMPLES)]
     Merge(MergeArgs),
+    /// Measure a model on a text and on questions about characters, beside the subword model that it was made from
+    #[command(after_help = EVAL_EXAMPLES)]
+    Eval(EvalArgs),
     /// Train a subword model, or make a byte-level model of one in two stages
     #[command(subcommand, after_help = TRAIN_EXAMPLES)]
     Train(TrainCommand),
@@ -298,6 +301,41 @@ pub struct MergeArgs {
     /// The folder to write, new or empty
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
+}
+
+const EVAL_EXAMPLES: &str = "\
+Examples:
+  bolmo eval --text-file notes.txt                        bits per byte, document by document
+  bolmo eval --suite --examples 50 --teacher olmo-2-1b    questions about characters
+  bolmo eval --model runs/stage2/model --suite --plot suite.svg --json
+
+Documents of a file are separated by lines that say <|endoftext|>. The answers to the suite's questions are generated greedily and
+count if they are right to the letter.";
+
+/// Options of `eval`.
+#[derive(Debug, Args)]
+pub struct EvalArgs {
+    /// A text to measure bits per byte on
+    #[arg(long, value_name = "FILE", required_unless_present = "suite")]
+    pub text_file: Option<PathBuf>,
+    /// Ask questions about characters: spell, contains, insert, delete, substitute, swap
+    #[arg(long)]
+    pub suite: bool,
+    /// Questions of each kind
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = numbers::at_least_one)]
+    pub examples: usize,
+    /// Answered questions in front of each
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = numbers::whole)]
+    pub shots: usize,
+    /// Other questions for another seed
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// Folder of the subword model to measure beside it
+    #[arg(long, value_name = "DIR")]
+    pub teacher: Option<PathBuf>,
+    /// Draw the suite's results as SVG
+    #[arg(long, value_name = "FILE")]
+    pub plot: Option<PathBuf>,
 }
 
 const TRAIN_EXAMPLES: &str = "\

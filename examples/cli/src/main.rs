@@ -5,6 +5,7 @@ mod bench;
 mod compare;
 mod devices;
 mod environment;
+mod eval;
 mod files;
 mod generate;
 mod info;
@@ -47,6 +48,7 @@ fn run(common: &Common, command: Command) -> Outcome {
         Command::Init(args) => init::run(common, &args),
         Command::Quantize(args) => quantize::run(common, &args),
         Command::Merge(args) => merge::run(common, &args),
+        Command::Eval(args) => eval::run(common, &args),
         Command::Train(command) => train::run(common, &command),
         Command::Bench(args) => bench::run(common, &args),
     }

@@ -191,7 +191,7 @@ impl Subword {
             "loss": report.loss,
             "bits_per_byte": nats / std::f64::consts::LN_2 / bytes.max(1) as f64,
             "gradient_norm": report.gradient_norm,
-            "rate": report.rate,
+            "learning_rate": report.rate,
             "bytes": bytes,
             "skipped": u8::from(report.skipped),
         }))
@@ -345,7 +345,7 @@ impl Bytes {
         let report = self.trainer.step(&examples).await?;
         let mut record = losses(&report.losses, report.patches);
         record["gradient_norm"] = json!(report.gradient_norm);
-        record["rate"] = json!(report.rate);
+        record["learning_rate"] = json!(report.rate);
         record["skipped"] = json!(u8::from(report.skipped));
         if let Some(compression) = &self.compression {
             record["target_bytes_per_patch"] = json!(compression.ratio(report.step));

@@ -1,0 +1,346 @@
+//! `bolmo eval`: bits per byte of a text, and answers to questions about characters, beside the source model's.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use bolmo_corpus::suite::{Example, Task, examples};
+use bolmo_corpus::{Split, split_documents};
+use bolmo_metrics::plot::{Rows, Table, TableOptions, bars_or_lines, write_svg};
+use bolmo_runtime::{Engine, Error, ErrorKind, GenerateOptions, Model, Result, ScoreOptions, Session, block_on};
+use bolmo_training::data::SubwordTokenizer;
+use bolmo_training::losses::NO_LABEL;
+use bolmo_training::{AdamOptions, LocalSizes, Schedule, SourceModel, SubwordModel, SubwordOptions};
+use serde_json::{Value, json};
+
+use crate::args::{Common, EvalArgs};
+use crate::interrupt::Interrupt;
+use crate::load;
+use crate::output::{Outcome, count, write, write_json};
+use crate::progress::Progress;
+
+/// Examples that the source model answers at a time.
+const AT_ONCE: usize = 8;
+/// Bytes of an answer beyond the right one's.
+const SLACK: usize = 8;
+
+/// Runs the command.
+pub fn run(common: &Common, args: &EvalArgs) -> Outcome {
+    let documents = match &args.text_file {
+        Some(path) => read_documents(path)?,
+        None => Vec::new(),
+    };
+    let interrupt = Interrupt::listen();
+    let model = load::model(common, &|| interrupt.asked())?;
+    let teacher = args.teacher.as_deref().map(|dir| Teacher::open(model.engine(), dir)).transpose()?;
+    let text = match documents.is_empty() {
+        true => None,
+        false => Some(text(common, &model, teacher.as_ref(), &documents, &interrupt)?),
+    };
+    let suite = match args.suite {
+        true => Some(suite(common, args, &model, teacher.as_ref(), &interrupt)?),
+        false => None,
+    };
+    if let (Some(path), Some(suite)) = (&args.plot, &suite) {
+        draw(path, suite, teacher.is_some())?;
+    }
+    if common.json {
+        let suite = suite.as_deref().map(|lines| lines.iter().map(Line::to_json).collect::<Vec<_>>());
+        return write_json(&json!({ "text": text, "suite": suite, "adapter": model.engine().adapter().name }));
+    }
+    if let Some(text) = &text {
+        let number = |key: &str| text[key].as_f64().unwrap_or(f64::NAN);
+        write(&format!(
+            "bits per byte, joint      {:.4}\nbits per byte, folded     {:.4}\nbytes                     {}\nbytes per patch           {:.3}\n",
+            number("bits_per_byte_joint"),
+            number("bits_per_byte_folded"),
+            count(text["bytes"].as_u64().unwrap_or(0)),
+            number("bytes_per_patch"),
+        ))?;
+        if let Some(teacher) = text["teacher_bits_per_byte"].as_f64() {
+            write(&format!("the source model's        {teacher:.4}\n"))?;
+        }
+    }
+    suite.map_or(Ok(()), |suite| write(&table(&suite, teacher.is_some())))
+}
+
+fn invalid(message: String) -> Error {
+    Error::new(ErrorKind::InvalidArgument, message)
+}
+
+fn read_documents(path: &Path) -> Result<Vec<String>> {
+    let text = String::from_utf8(load::read_input(path)?)
+        .map_err(|e| invalid(format!("{}: is no UTF-8 text: {e}", path.display())))?;
+    let documents: Vec<String> = split_documents(&text).filter(|text| !text.is_empty()).map(str::to_owned).collect();
+    if documents.is_empty() {
+        return Err(invalid(format!("{}: there is nothing to measure, give at least one byte", path.display())));
+    }
+    Ok(documents)
+}
+
+/// The source model, and what it takes to run it.
+struct Teacher {
+    engine: Engine,
+    source: SourceModel,
+    tokenizer: SubwordTokenizer,
+}
+
+impl Teacher {
+    fn open(engine: &Engine, dir: &Path) -> Result<Self> {
+        let local = LocalSizes { encoder_layers: 1, decoder_layers: 1, heads: 2, intermediate_size: 32 };
+        let source = SourceModel::open(dir, local, None)?;
+        let tokenizer = SubwordTokenizer::open(&dir.join("tokenizer.json"))?;
+        Ok(Self { engine: engine.clone(), source, tokenizer })
+    }
+
+    /// The model for batches of so many subwords.
+    fn model(&self, rows: usize, tokens: usize) -> Result<SubwordModel> {
+        let options = SubwordOptions {
+            rows,
+            // What always begins where a binding may.
+            tokens: tokens.next_multiple_of(32),
+            adam: AdamOptions::default(),
+            schedule: Schedule { steps: 1, warmup: 0.0 },
+            rate: 0.0,
+        };
+        let size = (self.source.vocabulary(), self.source.tied());
+        block_on(SubwordModel::new(&self.engine, self.source.config(), size, options, &self.source, false))
+    }
+
+    /// The sum of -log p of a document's subwords, in nats.
+    fn nats(&self, model: &mut SubwordModel, tokens: usize, ids: &[u32]) -> Result<f64> {
+        let mut input = vec![self.tokenizer.eos()];
+        input.extend(&ids[..ids.len() - 1]);
+        input.resize(tokens, self.tokenizer.pad());
+        let mut labels = ids.to_vec();
+        labels.resize(tokens, NO_LABEL);
+        block_on(model.evaluate(&input, &labels)).map(|(nats, _)| nats)
+    }
+
+    /// Whether each example is answered rightly, greedily.
+    fn answers(&self, examples: &[Example], asked: &dyn Fn() -> bool) -> Result<Vec<bool>> {
+        let prompt = |example: &Example| {
+            let mut ids = vec![self.tokenizer.eos()];
+            ids.extend(self.tokenizer.encode(&example.prompt)?);
+            Ok(ids)
+        };
+        let prompts = examples.iter().map(prompt).collect::<Result<Vec<_>>>()?;
+        let longest = examples.iter().map(|example| example.answer.len()).max().unwrap_or(0) + SLACK;
+        let tokens = prompts.iter().map(Vec::len).max().unwrap_or(0) + longest;
+        let tokens = tokens.next_multiple_of(32);
+        let mut model = self.model(AT_ONCE, tokens)?;
+        let mut right = Vec::new();
+        for (prompts, examples) in prompts.chunks(AT_ONCE).zip(examples.chunks(AT_ONCE)) {
+            let mut texts: Vec<Vec<u32>> = prompts.to_vec();
+            texts.resize(AT_ONCE, vec![self.tokenizer.eos()]);
+            let mut answers: Vec<Vec<u8>> = vec![Vec::new(); examples.len()];
+            for _ in 0..longest {
+                let open = |answer: &[u8], example: &Example| {
+                    !answer.contains(&b'\n') && answer.len() < example.answer.len() + SLACK
+                };
+                if asked() || !answers.iter().zip(examples).any(|(answer, example)| open(answer, example)) {
+                    break;
+                }
+                let mut ids = Vec::with_capacity(AT_ONCE * tokens);
+                for text in &texts {
+                    ids.extend(text);
+                    ids.resize(ids.len().next_multiple_of(tokens), self.tokenizer.pad());
+                }
+                let places: Vec<usize> = texts.iter().map(|text| text.len() - 1).collect();
+                let logits = block_on(model.logits_at(&ids, &places))?;
+                for (i, (answer, example)) in answers.iter_mut().zip(examples).enumerate() {
+                    if !open(answer, example) || texts[i].len() + 1 >= tokens {
+                        continue;
+                    }
+                    let subwords = &logits[i][..self.tokenizer.vocabulary().len()];
+                    let best = (0..subwords.len()).max_by(|&a, &b| subwords[a].total_cmp(&subwords[b])).unwrap_or(0);
+                    texts[i].push(best as u32);
+                    match bytes_of(&self.tokenizer, best as u32) {
+                        Some(bytes) => answer.extend(bytes),
+                        // A special token ends the answer.
+                        None => answer.push(b'\n'),
+                    }
+                }
+            }
+            right.extend(answers.iter().zip(examples).map(|(answer, example)| is_right(answer, example)));
+        }
+        Ok(right)
+    }
+}
+
+/// The bytes of a subword that is no special one.
+fn bytes_of(tokenizer: &SubwordTokenizer, id: u32) -> Option<Vec<u8>> {
+    let sequence = tokenizer.vocabulary().sequence(id)?;
+    sequence.iter().map(|&id| id.checked_sub(4).and_then(|byte| u8::try_from(byte).ok())).collect()
+}
+
+/// Whether the first line is the answer.
+fn is_right(answer: &[u8], example: &Example) -> bool {
+    let line = answer.split(|&byte| byte == b'\n').next().unwrap_or(answer);
+    line == example.answer.trim_end_matches('\n').as_bytes()
+}
+
+/// Bits per byte over all documents.
+fn text(
+    common: &Common,
+    model: &Model,
+    teacher: Option<&Teacher>,
+    documents: &[String],
+    interrupt: &Interrupt,
+) -> Result<Value> {
+    let total: u64 = documents.iter().map(|text| text.len() as u64).sum();
+    let mut progress = Progress::of_text("measuring", common);
+    let (mut joint, mut folded, mut bytes, mut patches, mut nats) = (0.0, 0.0, 0u64, 0u64, 0.0);
+    let ids = match teacher {
+        Some(teacher) => documents.iter().map(|text| teacher.tokenizer.encode(text)).collect::<Result<Vec<_>>>()?,
+        None => Vec::new(),
+    };
+    let tokens = ids.iter().map(Vec::len).max().unwrap_or(1).next_multiple_of(32);
+    let mut subword = teacher.map(|teacher| teacher.model(1, tokens)).transpose()?;
+    for (i, text) in documents.iter().enumerate() {
+        if interrupt.asked() {
+            break;
+        }
+        let score = block_on(model.score_text(text.as_bytes(), &ScoreOptions::default(), &mut |_, _| {}))?;
+        joint += score.log_likelihood_joint;
+        folded += score.log_likelihood_folded;
+        bytes += score.bytes as u64;
+        patches += score.patches as u64;
+        if let (Some(teacher), Some(model)) = (teacher, &mut subword) {
+            nats += teacher.nats(model, tokens, &ids[i])?;
+        }
+        progress.update(bytes, total);
+    }
+    let per_byte = |nats: f64| nats / std::f64::consts::LN_2 / bytes.max(1) as f64;
+    Ok(json!({
+        "bits_per_byte_joint": per_byte(-joint),
+        "bits_per_byte_folded": per_byte(-folded),
+        "teacher_bits_per_byte": teacher.map(|_| per_byte(nats)),
+        "bytes": bytes,
+        "patches": patches,
+        "bytes_per_patch": bytes as f64 / patches.max(1) as f64,
+        "documents": documents.len(),
+    }))
+}
+
+/// The results of one kind of question.
+struct Line {
+    task: &'static str,
+    level: &'static str,
+    asked: usize,
+    right: usize,
+    teacher_right: Option<usize>,
+}
+
+impl Line {
+    fn share(&self, right: usize) -> f64 {
+        right as f64 / self.asked.max(1) as f64
+    }
+
+    fn to_json(&self) -> Value {
+        json!({
+            "task": self.task,
+            "level": self.level,
+            "examples": self.asked,
+            "accuracy": self.share(self.right),
+            "teacher_accuracy": self.teacher_right.map(|right| self.share(right)),
+        })
+    }
+}
+
+fn suite(
+    common: &Common,
+    args: &EvalArgs,
+    model: &Model,
+    teacher: Option<&Teacher>,
+    interrupt: &Interrupt,
+) -> Result<Vec<Line>> {
+    let mut lines: Vec<Line> = Vec::new();
+    let total: usize = Task::ALL.iter().map(|task| args.examples * task.levels().len()).sum();
+    let mut progress = Progress::of_text("asking", common);
+    let mut done = 0;
+    for task in Task::ALL {
+        let all = examples(task, Split::Test, args.examples * task.levels().len(), args.shots, args.seed);
+        let mut right = Vec::new();
+        for example in &all {
+            if interrupt.asked() {
+                break;
+            }
+            right.push(answer(model, example)?);
+            done += 1;
+            progress.update(done, total as u64);
+        }
+        let teachers = teacher.map(|teacher| teacher.answers(&all, &|| interrupt.asked())).transpose()?;
+        for &level in task.levels() {
+            let of_level = |right: &[bool]| {
+                all.iter().zip(right).filter(|(example, right)| example.level == level && **right).count()
+            };
+            lines.push(Line {
+                task: task.name(),
+                level: level.name(),
+                asked: all.iter().take(right.len()).filter(|example| example.level == level).count(),
+                right: of_level(&right),
+                teacher_right: teachers.as_deref().map(of_level),
+            });
+        }
+        if interrupt.asked() {
+            break;
+        }
+    }
+    let sum = |of: &dyn Fn(&Line) -> usize| lines.iter().map(of).sum();
+    let (asked, right) = (sum(&|line| line.asked), sum(&|line| line.right));
+    let teacher_right = teacher.map(|_| sum(&|line| line.teacher_right.unwrap_or(0)));
+    lines.push(Line { task: "all", level: "", asked, right, teacher_right });
+    Ok(lines)
+}
+
+/// Whether the model answers an example rightly, greedily.
+fn answer(model: &Model, example: &Example) -> Result<bool> {
+    let mut options = GenerateOptions::default();
+    options.max_bytes = example.answer.len() + SLACK;
+    options.stops = vec![b"\n".to_vec()];
+    let mut session = block_on(Session::new(model))?;
+    block_on(session.append_bos())?;
+    block_on(session.append(example.prompt.as_bytes(), &mut |_, _| {}))?;
+    let mut text = Vec::new();
+    block_on(session.generate(&options, &mut |piece| {
+        text.extend_from_slice(piece.bytes);
+        ControlFlow::Continue(())
+    }))?;
+    Ok(is_right(&text, example))
+}
+
+fn table(lines: &[Line], teacher: bool) -> String {
+    let mut text = format!("{:16}{:12}{:>10}{:>14}", "task", "level", "examples", "byte-level");
+    text += if teacher { "  source model\n" } else { "\n" };
+    for line in lines {
+        text +=
+            &format!("{:16}{:12}{:>10}{:>13.1}%", line.task, line.level, line.asked, 100.0 * line.share(line.right));
+        text += &match line.teacher_right {
+            Some(right) => format!("{:>13.1}%\n", 100.0 * line.share(right)),
+            None => "\n".to_owned(),
+        };
+    }
+    text
+}
+
+fn draw(path: &Path, lines: &[Line], teacher: bool) -> Result<()> {
+    let mut names = vec!["byte-level model".to_owned()];
+    if teacher {
+        names.push("source model".to_owned());
+    }
+    let of = |line: &Line| {
+        let name = if line.level.is_empty() { line.task.to_owned() } else { format!("{}, {}", line.task, line.level) };
+        let mut values = vec![line.share(line.right)];
+        values.extend(line.teacher_right.map(|right| line.share(right)));
+        (name, values)
+    };
+    let table = Table {
+        row_name: "task".to_owned(),
+        value_name: "share of right answers".to_owned(),
+        names,
+        rows: Rows::Bars(lines.iter().map(of).collect()),
+    };
+    let options = TableOptions { title: "Questions about characters".to_owned(), ..TableOptions::default() };
+    let failed = |e: bolmo_metrics::Error| Error::new(ErrorKind::Io, e.to_string());
+    write_svg(path, &bars_or_lines(&table, &options).map_err(failed)?).map_err(failed)
+}

@@ -1,0 +1,60 @@
+//! `bolmo eval` from outside.
+
+mod common;
+
+use std::fs;
+
+use common::{fail, succeed, succeed_json};
+
+#[test]
+fn bits_per_byte_are_those_of_score() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("text.txt");
+    fs::write(&file, "Some text to measure.\n").unwrap();
+    let file = file.to_str().unwrap();
+    let score = succeed_json(&["score", "--file", file, "--json"]);
+    let eval = succeed_json(&["eval", "--text-file", file, "--json"]);
+    for key in ["bits_per_byte_joint", "bits_per_byte_folded", "bytes", "patches"] {
+        let (found, expected) = (eval["text"][key].as_f64().unwrap(), score[key].as_f64().unwrap());
+        assert!((found - expected).abs() <= 1e-9 * expected.abs(), "{key}: {found} {expected}");
+    }
+    // Two documents are measured one by one.
+    let both = dir.path().join("both.txt");
+    fs::write(&both, "Some text to measure.\n<|endoftext|>\nSome text to measure.\n").unwrap();
+    let both = succeed_json(&["eval", "--text-file", both.to_str().unwrap(), "--json"]);
+    assert_eq!(both["text"]["documents"].as_u64(), Some(2));
+    let per_byte = |value: &serde_json::Value| value["text"]["bits_per_byte_joint"].as_f64().unwrap();
+    assert!((per_byte(&both) - per_byte(&eval)).abs() < 0.05 * per_byte(&eval));
+}
+
+#[test]
+fn the_suite_is_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    let plot = dir.path().join("suite.svg");
+    let plot_path = plot.to_str().unwrap();
+    let args = ["eval", "--suite", "--examples", "2", "--shots", "1", "--plot", plot_path, "--json"];
+    let report = succeed_json(&args);
+    let lines = report["suite"].as_array().unwrap();
+    // Five tasks about characters and words, two about characters alone, and all together.
+    assert_eq!(lines.len(), 13);
+    for line in lines {
+        assert!((0.0..=1.0).contains(&line["accuracy"].as_f64().unwrap()), "{line}");
+    }
+    assert_eq!(lines[12]["examples"].as_u64(), Some(24));
+    assert!(fs::read_to_string(&plot).unwrap().contains("<svg"));
+    let text = String::from_utf8(succeed(&["eval", "--suite", "--examples", "1", "--shots", "0"])).unwrap();
+    assert!(text.contains("spell-inverse"), "{text}");
+}
+
+#[test]
+fn mistakes_are_sentences() {
+    let dir = tempfile::tempdir().unwrap();
+    fail(&["eval"], 2, "--text-file");
+    fail(&["eval", "--text-file", "missing.txt"], 1, "missing.txt");
+    let file = dir.path().join("binary");
+    fs::write(&file, [0xff, 0xfe]).unwrap();
+    fail(&["eval", "--text-file", file.to_str().unwrap()], 1, "UTF-8");
+    fs::write(&file, "").unwrap();
+    fail(&["eval", "--text-file", file.to_str().unwrap()], 1, "nothing");
+    fail(&["eval", "--suite", "--teacher", "nowhere"], 1, "nowhere");
+}

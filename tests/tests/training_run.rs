@@ -1,0 +1,189 @@
+//! Whole runs of training on a few documents: what they leave behind, and that one that was interrupted goes on bit by bit.
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use bolmo_runtime::{Checkpoint, ErrorKind, LoadOptions, Model, Session, Vocabulary, block_on};
+use bolmo_tests::engine;
+use bolmo_training::data::train_tokenizer;
+use bolmo_training::run::{Event, Kind, Outcome, Run, RunConfig, Texts};
+use bolmo_training::{LocalSizes, SourceModel};
+
+/// A folder with a text, a tokenizer and configurations of small runs.
+struct Place {
+    dir: tempfile::TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut text = String::new();
+        for i in 0..400 {
+            let (a, b) = (["cat", "dog", "owl", "hen"][i % 4], ["red", "old", "shy"][i % 3]);
+            text += &format!("The {b} {a} has {} apples and {} pears.\nIt likes them.\n<|endoftext|>\n", i % 7, i % 5);
+        }
+        std::fs::write(dir.path().join("text.txt"), text).expect("a text");
+        train_tokenizer(&[dir.path().join("text.txt")], 320, &dir.path().join("tokenizer")).expect("a tokenizer");
+        Self { dir }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn config(&self, out: &str, rest: &str) -> RunConfig {
+        let dir = self.dir.path().display();
+        let text = format!(
+            "out = '{dir}/{out}'\nseed = 3\n{}\n[data]\ntrain = ['{dir}/text.txt']\nheld_out_share = 0.1\n\
+             tokenizer = '{dir}/tokenizer'\n[batch]\nrows = 2\nsubwords = 32\nbytes_per_subword = 4\n\
+             [optimiser]\nsteps = 6\nrate = 0.003\n[every]\nsnapshot = 2\nkeep = 2\nevaluate = 3\nevaluate_batches = 1\n",
+            rest.replace("DIR", &dir.to_string())
+        );
+        RunConfig::parse(&text, &[]).expect("a configuration")
+    }
+
+    fn subword(&self, out: &str) -> RunConfig {
+        self.config(out, "[model.new]\nhidden_size = 32\nlayers = 2\nheads = 2\nintermediate_size = 64")
+    }
+
+    fn stage1(&self, out: &str) -> RunConfig {
+        let local = "encoder_layers = 1\ndecoder_layers = 1\nheads = 2\nintermediate_size = 32";
+        self.config(out, &format!("[model]\nsource = 'DIR/subword/model'\n[model.local]\n{local}"))
+    }
+
+    fn stage2(&self, out: &str, rest: &str) -> RunConfig {
+        self.config(out, &format!("[model]\nstudent = 'DIR/stage1/model'\nexport = 'f16'\n{rest}"))
+    }
+}
+
+/// Makes steps up to `last`, or all; the losses of each.
+fn go(kind: Kind, config: RunConfig, resume: bool, last: Option<u64>) -> (Vec<(u64, u64)>, Outcome) {
+    let mut losses = Vec::new();
+    let mut run = block_on(Run::open(engine(), kind, config, &Texts::default(), resume)).expect("a run");
+    let outcome = block_on(run.go(&mut |event| {
+        if let Event::Step(record) = event {
+            let loss = record["total"].as_f64().or(record["loss"].as_f64()).expect("a loss");
+            let step = record["step"].as_u64().expect("a step");
+            losses.push((step, loss.to_bits()));
+            if Some(step) == last {
+                return ControlFlow::Break(());
+            }
+        }
+        ControlFlow::Continue(())
+    }))
+    .expect("steps");
+    (losses, outcome)
+}
+
+fn lines(path: &Path) -> usize {
+    std::fs::read_to_string(path).expect("metrics").lines().count()
+}
+
+#[test]
+fn from_nothing_to_a_byte_level_model_that_writes() {
+    let place = Place::new();
+
+    // The whole of a run, and the same in pieces: stopped twice, once at a step without a snapshot of its own plan.
+    let (whole, outcome) = go(Kind::Subword, place.subword("subword"), false, None);
+    assert!(outcome.complete && whole.len() == 6);
+    let first = f64::from_bits(whole[0].1);
+    let last = f64::from_bits(whole[5].1);
+    assert!(last < first, "the loss went from {first} to {last}");
+    let mut pieces = Vec::new();
+    for last in [3, 5] {
+        let (part, outcome) = go(Kind::Subword, place.subword("pieces"), !pieces.is_empty(), Some(last));
+        assert!(!outcome.complete && outcome.steps == last);
+        pieces.extend(part);
+    }
+    // Steps behind the last snapshot are lost with a run that is killed: here they were told and must come again.
+    let snapshots = place.path("pieces/snapshots");
+    std::fs::remove_dir_all(snapshots.join("step-00000005")).expect("a snapshot");
+    pieces.truncate(4);
+    let (rest, outcome) = go(Kind::Subword, place.subword("pieces"), true, None);
+    pieces.extend(rest);
+    assert!(outcome.complete);
+    assert_eq!(pieces, whole);
+    assert_eq!(lines(&place.path("pieces/metrics.jsonl")), lines(&place.path("subword/metrics.jsonl")));
+    let model = |run: &str| std::fs::read(place.path(run).join("model/model.safetensors")).expect("a model");
+    assert!(model("pieces") == model("subword"), "the models differ");
+
+    // A run's folder is not begun anew by accident.
+    let again = block_on(Run::open(engine(), Kind::Subword, place.subword("subword"), &Texts::default(), false));
+    assert_eq!(again.err().map(|e| e.kind()), Some(ErrorKind::InvalidArgument));
+
+    let local = LocalSizes { encoder_layers: 1, decoder_layers: 1, heads: 2, intermediate_size: 32 };
+    let source = SourceModel::open(&place.path("subword/model"), local, None).expect("a source");
+    assert_eq!((source.config().hidden_size, source.tied()), (32, false));
+
+    let (stage1, outcome) = go(Kind::Stage1, place.stage1("stage1"), false, None);
+    assert!(outcome.complete && stage1.len() == 6);
+    let evaluation = outcome.evaluation.expect("an evaluation");
+    for key in ["bits_per_byte", "teacher_bits_per_byte", "boundary_accuracy", "bytes_per_patch"] {
+        assert!(evaluation[key].as_f64().is_some_and(|value| value > 0.0), "{key}: {evaluation}");
+    }
+    // What stage 1 leaves frozen is the source's.
+    let checkpoint = Checkpoint::open(&place.path("stage1/model")).expect("a checkpoint");
+    let blocks =
+        |values: &dyn bolmo_training::TensorSource| values.read("model.layers.1.mlp.up_proj.weight").expect("a block");
+    assert_eq!(blocks(&checkpoint), blocks(&source));
+
+    let (stage2, outcome) = go(Kind::Stage2, place.stage2("stage2", ""), false, None);
+    assert!(outcome.complete && stage2.len() == 6);
+    let compressed = "[compression]\nkind = 'bpe'\ntarget = 8.0\nsteps = 2";
+    let (_, outcome) = go(Kind::Stage2, place.stage2("wide", compressed), false, None);
+    assert!(outcome.complete);
+    for kind in ["entropy", "cross_entropy", "space"] {
+        let compressed = format!("[compression]\nkind = '{kind}'\ntarget = 8.0\nentropies = 'DIR/subword/model'");
+        let (_, outcome) = go(Kind::Stage2, place.stage2(kind, &compressed), false, Some(1));
+        assert_eq!(outcome.steps, 1, "{kind}");
+    }
+
+    // The runtime takes the model.
+    let dir = place.path("stage2/model");
+    let checkpoint = Checkpoint::open(&dir).expect("a checkpoint");
+    let mut options = LoadOptions::default();
+    options.vocabulary = Some(Vocabulary::open(&dir.join("tokenizer.json")).expect("a vocabulary"));
+    let model = block_on(Model::load(engine(), &checkpoint, options, &mut |_, _| true)).expect("a model");
+    let mut session = block_on(Session::new(&model)).expect("a session");
+    block_on(session.append_bos()).expect("a beginning");
+    block_on(session.append(b"The old owl has", &mut |_, _| {})).expect("a prompt");
+    let logits = block_on(session.logits()).expect("logits");
+    assert!(logits.iter().all(|logit| logit.is_finite()));
+}
+
+#[test]
+fn what_cannot_be_is_refused_in_a_sentence() {
+    let place = Place::new();
+    let refused = |kind: Kind, config: RunConfig| {
+        let error = block_on(Run::open(engine(), kind, config, &Texts::default(), false)).err().expect("a refusal");
+        eprintln!("{error}");
+        assert!(!error.message().contains('\n'));
+        error.kind()
+    };
+    assert_eq!(refused(Kind::Stage1, place.subword("a")), ErrorKind::InvalidArgument);
+    assert_eq!(refused(Kind::Stage2, place.subword("a")), ErrorKind::InvalidArgument);
+    assert_eq!(refused(Kind::Stage1, place.stage1("a")), ErrorKind::NotFound);
+    let mut config = place.subword("a");
+    config.data.train = vec![place.path("missing.txt")];
+    assert_eq!(refused(Kind::Subword, config), ErrorKind::NotFound);
+    let mut config = place.subword("a");
+    config.data.tokenizer = Some(place.path("nowhere"));
+    assert_eq!(refused(Kind::Subword, config), ErrorKind::NotFound);
+    let mut config = place.subword("a");
+    std::fs::write(place.path("binary.txt"), [0xff, 0xfe, 0x00]).expect("a file");
+    config.data.train = vec![place.path("binary.txt")];
+    assert_eq!(refused(Kind::Subword, config), ErrorKind::InvalidArgument);
+    let mut config = place.subword("a");
+    config.data.train = Vec::new();
+    assert_eq!(refused(Kind::Subword, config), ErrorKind::InvalidArgument);
+    let mut config = place.subword("a");
+    config.batch.subwords = 30;
+    assert_eq!(refused(Kind::Subword, config), ErrorKind::InvalidArgument);
+    // A snapshot of another model, and one that was cut.
+    let (_, _) = go(Kind::Subword, place.subword("b"), false, Some(2));
+    let state = place.path("b/snapshots/step-00000002/state.safetensors");
+    let bytes = std::fs::read(&state).expect("a snapshot");
+    std::fs::write(&state, &bytes[..bytes.len() / 2]).expect("a cut snapshot");
+    let error = block_on(Run::open(engine(), Kind::Subword, place.subword("b"), &Texts::default(), true)).err();
+    assert_eq!(error.map(|e| e.kind()), Some(ErrorKind::BadCheckpoint));
+}
