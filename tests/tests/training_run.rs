@@ -147,7 +147,7 @@ fn from_nothing_to_a_byte_level_model_that_writes() {
     let mut session = block_on(Session::new(&model)).expect("a session");
     block_on(session.append_bos()).expect("a beginning");
     block_on(session.append(b"The old owl has", &mut |_, _| {})).expect("a prompt");
-    let logits = block_on(session.logits()).expect("logits");
+    let logits = block_on(session.logits(0.0)).expect("logits");
     assert!(logits.iter().all(|logit| logit.is_finite()));
 }
 
