@@ -149,7 +149,7 @@ pub(crate) async fn teacher_nats(model: &mut ByteLevel, teacher: &Teacher, examp
     let patches = model.shape.all_patches();
     let values = model.recorder.read_f32(&[teacher.likelihood.part(0, 16 * patches as u64)?]).await?;
     let lens = examples.targets.patch_lens;
-    let real = |at: &usize| (at + 1) % model.shape.patches != 0 && lens[at + 1] != 0;
+    let real = |at: &usize| !(at + 1).is_multiple_of(model.shape.patches) && lens[at + 1] != 0;
     Ok((0..patches).filter(real).map(|at| -f64::from(values[4 * at + 2])).sum())
 }
 

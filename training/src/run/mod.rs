@@ -137,13 +137,13 @@ impl Run {
             let record = self.step().await?;
             metrics.append(&record).map_err(of_metrics)?;
             stop = tell(Event::Step(&record)).is_break();
-            if self.step % every.evaluate == 0 || self.step == total {
+            if self.step.is_multiple_of(every.evaluate) || self.step == total {
                 let record = self.evaluate().await?;
                 metrics.append(&record).map_err(of_metrics)?;
                 stop |= tell(Event::Evaluated(&record)).is_break();
                 evaluation = Some(record);
             }
-            if self.step % every.snapshot == 0 || self.step == total || stop {
+            if self.step.is_multiple_of(every.snapshot) || self.step == total || stop {
                 let path = self.save().await?;
                 stop |= tell(Event::Saved(&path)).is_break();
             }
