@@ -133,6 +133,6 @@ step "the wrapper's own test, with exceptions and without"
 read -ra flags <<<"$(pkg-config --cflags --libs bolmo)"
 for extra in -fexceptions -fno-exceptions; do
     g++ -std=c++17 $extra ffi/tests/cpp/wrapper.cpp -o "$work/wrapper" "${flags[@]}" -Wl,-rpath,"$prefix/lib"
-    checked "$work/wrapper" "$model"
+    checked "$work/wrapper" "$model" "$root/tests/golden/infer/subword_tokenizer"
 done
 echo "test-package: all is well; $(basename "$(realpath "$library")") has $(wc -c <"$library") bytes, stripped"

@@ -23,6 +23,8 @@
  * | options, generate | generating with a callback |
  * | sampler | generating step by step |
  * | score | how probable a text is |
+ * | merge | what a subword model learnt, added to a model made from it |
+ * | training | byte-level models from subword ones |
  *
  * ## Ownership
  *
@@ -37,7 +39,7 @@
  * ## Threads
  *
  * Everything may be called from any thread. Engines, checkpoints, models and results may be used by several at once; sessions, options,
- * samplers, matchers and assemblers by one at a time: another one gets BOLMO_BUSY, nothing breaks. Functions return when they are
+ * samplers, matchers, assemblers and trainers by one at a time: another one gets BOLMO_BUSY, nothing breaks. Functions return when they are
  * done. Callbacks are called by the thread that is in the function, but for the log's, and may call the library, but for the objects
  * that the function uses. They must not throw C++ exceptions or jump out.
  *
@@ -181,7 +183,7 @@ const char *bolmo_status_name(int32_t status);
  */
 
 /** The version of the ABI that a header describes. It grows when something is added; what is there keeps its meaning. */
-#define BOLMO_ABI_VERSION 2
+#define BOLMO_ABI_VERSION 3
 
 /** How much is logged. */
 enum bolmo_log_level
@@ -1444,6 +1446,168 @@ bolmo_status bolmo_merge(const bolmo_merge_options *options,
                          const void *out,
                          size_t size,
                          bolmo_bytes **report);
+
+/** @} */
+
+/**
+ * @defgroup training Training
+ *
+ * Training: a subword model from nothing, and the two stages that make a byte-level model of one.
+ *
+ * What is trained, on what and how is a text in TOML, as in `examples/byteify`; texts may come from memory as well as from the files
+ * that it names. The program makes the steps, a few at a time, and saves and exports when it wants to:
+ *
+ * @code{.c}
+ * static int32_t show(const char *metrics, size_t size, void *user_data) {
+ *     return fwrite(metrics, 1, size, (FILE *)user_data) != size; // any other value than 0 stops
+ * }
+ * ...
+ * bolmo_trainer_options *options;
+ * bolmo_trainer *trainer;
+ * bolmo_trainer_options_create(&options);
+ * bolmo_trainer_options_set_kind(options, BOLMO_TRAIN_STAGE1);
+ * bolmo_trainer_options_set_config(options, toml, strlen(toml));
+ * bolmo_trainer_options_add_text(options, text, strlen(text));
+ * bolmo_status status = bolmo_trainer_create(engine, options, &trainer);
+ * bolmo_trainer_options_delete(options);
+ * if (status == BOLMO_OK) status = bolmo_trainer_step(trainer, 100, show, stdout);
+ * if (status == BOLMO_OK) status = bolmo_trainer_export(trainer, "model", 5);
+ * bolmo_trainer_delete(trainer);
+ * @endcode
+ *
+ * A trainer is used by one thread at a time; a second one gets BOLMO_BUSY. Only bolmo_trainer_cancel, bolmo_trainer_reset_cancel and
+ * bolmo_trainer_delete may be called while another call with the trainer is running. Libraries that are built without the cargo
+ * feature `training` lack this group.
+ *
+ * @{
+ */
+
+/** Which training it is. */
+enum bolmo_train_kind
+#ifdef __cplusplus
+    : int32_t
+#endif
+{
+    /** A subword model: a new one, or a folder's further. */
+    BOLMO_TRAIN_SUBWORD = 0,
+    /** The first stage of making a byte-level model: the local parts learn what a subword model does, whose blocks are frozen. */
+    BOLMO_TRAIN_STAGE1 = 1,
+    /** The second stage: everything learns, end to end. */
+    BOLMO_TRAIN_STAGE2 = 2,
+};
+#ifndef __cplusplus
+typedef int32_t bolmo_train_kind;
+#endif
+
+/** A run of training on a device, which it keeps open. */
+typedef struct bolmo_trainer bolmo_trainer;
+
+/** What to train, and on what. */
+typedef struct bolmo_trainer_options bolmo_trainer_options;
+
+/**
+ * Gets the metrics of a step: one JSON object, UTF-8 without a NUL at the end, valid during the call. Returns 0 to go on; any other
+ * value stops. Called by the thread that made the call. It may call the library, but for what the call itself uses: that is
+ * BOLMO_BUSY.
+ */
+typedef int32_t (*bolmo_metrics_callback)(const char *metrics, size_t size, void *user_data);
+
+/** Options without a kind and a configuration, which have to be set, without texts, and for a new run. */
+bolmo_status bolmo_trainer_options_create(bolmo_trainer_options **options);
+
+/** Which training it is (bolmo_train_kind). */
+bolmo_status bolmo_trainer_options_set_kind(bolmo_trainer_options *options, int32_t kind);
+
+/** The configuration, a text in TOML, which is copied; bolmo_trainer_create reads it. Paths in it are relative to the current folder. */
+bolmo_status bolmo_trainer_options_set_config(bolmo_trainer_options *options,
+                                              const void *toml,
+                                              size_t size);
+
+/**
+ * Replaces or adds one value of the configuration: `key=value` with a dotted key, as in `optimiser.steps=100`. What is no value of TOML
+ * is a text. Of two for one key the later one counts.
+ */
+bolmo_status bolmo_trainer_options_set_override(bolmo_trainer_options *options,
+                                                const void *pair,
+                                                size_t size);
+
+/**
+ * Adds a text to train on, UTF-8, which is copied, to the files that `data.train` names. Between its documents are lines that say
+ * `data.separator`.
+ */
+bolmo_status bolmo_trainer_options_add_text(bolmo_trainer_options *options, const void *data, size_t size);
+
+/**
+ * Adds a text to evaluate on, as bolmo_trainer_options_add_text. Without any, and without files in `data.held_out`, a share of the
+ * documents to train on is held out.
+ */
+bolmo_status bolmo_trainer_options_add_held_out_text(bolmo_trainer_options *options, const void *data, size_t size);
+
+/**
+ * Other than 0: the run goes on from the last snapshot in its folder, if there is one. 0, as unless set: its folder must not hold a
+ * run.
+ */
+bolmo_status bolmo_trainer_options_set_resume(bolmo_trainer_options *options, int32_t resume);
+
+/** Deletes the options. NULL and handles that were deleted are left alone. */
+void bolmo_trainer_options_delete(bolmo_trainer_options *options);
+
+/**
+ * Reads data and model, and makes the run ready on the device. The options are read during the call only.
+ *
+ * BOLMO_INVALID_ARGUMENT: kind, configuration or texts are missing, the configuration has a key that is none or a value that cannot
+ * be, or its folder holds a run and it is not to be resumed. BOLMO_NOT_FOUND, BOLMO_BAD_CHECKPOINT, BOLMO_IO: the message names the
+ * file. BOLMO_OUT_OF_MEMORY, BOLMO_UNSUPPORTED.
+ */
+bolmo_status bolmo_trainer_create(const bolmo_engine *engine, const bolmo_trainer_options *options, bolmo_trainer **trainer);
+
+/**
+ * Makes `count` steps, or as many as are left of `optimiser.steps`, maybe none. After each one `callback`, which may be NULL, gets its
+ * metrics, and can stop. Nothing is written to the run's folder.
+ *
+ * BOLMO_CANCELLED: stopped by the callback or by bolmo_trainer_cancel, with steps left to make; another call goes on from there. After
+ * any other failure go on from the last snapshot, with a new trainer.
+ */
+bolmo_status bolmo_trainer_step(bolmo_trainer *trainer,
+                                uint64_t count,
+                                bolmo_metrics_callback callback,
+                                void *user_data);
+
+/**
+ * Stops bolmo_trainer_step after the step under way, or else before the first step of the next call that has steps to make. May be
+ * called from any thread at any time, but not from a signal handler: let that set a flag, and the callback return it.
+ */
+bolmo_status bolmo_trainer_cancel(bolmo_trainer *trainer);
+
+/** Takes back a bolmo_trainer_cancel that came too late for what it was meant for. */
+bolmo_status bolmo_trainer_reset_cancel(bolmo_trainer *trainer);
+
+/** Steps that are behind the run, those before it was resumed included. */
+bolmo_status bolmo_trainer_steps(const bolmo_trainer *trainer, uint64_t *steps);
+
+/** Metrics on the text that is held out, as one JSON object. */
+bolmo_status bolmo_trainer_evaluate(bolmo_trainer *trainer, bolmo_bytes **metrics);
+
+/**
+ * Writes a snapshot into the folder `snapshots` of the run's own, and deletes the oldest but `every.keep`. It appears when it is
+ * complete; a run that is resumed goes on from it as if never interrupted.
+ */
+bolmo_status bolmo_trainer_save(bolmo_trainer *trainer);
+
+/**
+ * Writes the model as a folder in the Hugging Face layout, in place of a model that is there. Paths are as in bolmo_checkpoint_open.
+ *
+ * BOLMO_INVALID_ARGUMENT: the folder has other files in it.
+ */
+bolmo_status bolmo_trainer_export(bolmo_trainer *trainer,
+                                  const void *path,
+                                  size_t size);
+
+/**
+ * Deletes the trainer. If a call with it is running, that call goes on to its end. NULL and handles that were deleted are left
+ * alone.
+ */
+void bolmo_trainer_delete(bolmo_trainer *trainer);
 
 /** @} */
 

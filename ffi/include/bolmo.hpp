@@ -352,6 +352,10 @@ std::int32_t on_piece(const std::uint8_t *data, std::size_t size, const std::uin
     });
 }
 
+template <class F> std::int32_t on_metrics(const char *metrics, std::size_t size, void *user_data) noexcept {
+    return guarded(std::int32_t{1}, [&] { return go_on(*static_cast<F *>(user_data), std::string_view(metrics, size)); });
+}
+
 template <class F>
 std::int64_t on_read(void *user_data, std::uint64_t offset, std::uint8_t *out, std::size_t size) noexcept {
     return guarded(std::int64_t{-1}, [&]() -> std::int64_t { return (*static_cast<F *>(user_data))(offset, out, size); });
@@ -1248,6 +1252,98 @@ public:
 
 private:
     std::unique_ptr<detail::progress_function> progress_;
+};
+
+/** What to train, and on what. */
+class trainer_options
+    : public detail::lazy<bolmo_trainer_options, bolmo_trainer_options_create, bolmo_trainer_options_delete> {
+public:
+    using lazy::lazy;
+
+    /** Which training it is. */
+    result<void> try_kind(bolmo_train_kind kind) { return change(bolmo_trainer_options_set_kind, kind); }
+    /** The configuration, a text in TOML. */
+    result<void> try_config(std::string_view toml) {
+        return change(bolmo_trainer_options_set_config, toml.data(), toml.size());
+    }
+    /** Replaces or adds one value of the configuration: `key=value`. */
+    result<void> try_set(std::string_view pair) {
+        return change(bolmo_trainer_options_set_override, pair.data(), pair.size());
+    }
+    /** Adds a text to train on. */
+    result<void> try_add_text(std::string_view text) {
+        return change(bolmo_trainer_options_add_text, text.data(), text.size());
+    }
+    /** Adds a text to evaluate on. */
+    result<void> try_add_held_out_text(std::string_view text) {
+        return change(bolmo_trainer_options_add_held_out_text, text.data(), text.size());
+    }
+    /** Whether the run goes on from its last snapshot. */
+    result<void> try_resume(bool resume) { return change(bolmo_trainer_options_set_resume, resume ? 1 : 0); }
+
+#ifndef BOLMO_NO_EXCEPTIONS
+    /** @name Forms that throw
+     * @{ */
+    /** As with `try_` in front, but throws. */
+    trainer_options &kind(bolmo_train_kind kind) { return try_kind(kind).value(), *this; }
+    trainer_options &config(std::string_view toml) { return try_config(toml).value(), *this; }
+    trainer_options &set(std::string_view pair) { return try_set(pair).value(), *this; }
+    trainer_options &add_text(std::string_view text) { return try_add_text(text).value(), *this; }
+    trainer_options &add_held_out_text(std::string_view text) { return try_add_held_out_text(text).value(), *this; }
+    trainer_options &resume(bool resume) { return try_resume(resume).value(), *this; }
+    /** @} */
+#endif
+};
+
+/** A run of training. For one thread at a time, but for cancel(). */
+class trainer : public handle<bolmo_trainer, bolmo_trainer_delete> {
+public:
+    using handle::handle;
+
+    /** Reads data and model, and makes the run ready on the device. */
+    static result<trainer> try_create(const engine &engine, const trainer_options &options) {
+        return detail::make<trainer>(bolmo_trainer_create, engine.get(), options.get());
+    }
+    /** Makes `count` steps, or as many as are left. */
+    result<void> try_step(std::uint64_t count = 1) {
+        return detail::call(bolmo_trainer_step, get(), count, nullptr, nullptr);
+    }
+    /** The same, with `on_metrics(json)` after each step: a std::string_view. */
+    template <class F> result<void> try_step(std::uint64_t count, F on_metrics) {
+        return detail::call(bolmo_trainer_step, get(), count, detail::on_metrics<F>, &on_metrics);
+    }
+    /** Stops after the step under way, or else before the next one. From any thread. */
+    result<void> try_cancel() const { return detail::call(bolmo_trainer_cancel, get()); }
+    /** Takes back a cancel that came too late. */
+    result<void> try_reset_cancel() const { return detail::call(bolmo_trainer_reset_cancel, get()); }
+    /** Steps that are behind the run. */
+    result<std::uint64_t> try_steps() const { return detail::read<std::uint64_t>(bolmo_trainer_steps, get()); }
+    /** Metrics on the text that is held out, as JSON. */
+    result<std::string> try_evaluate() { return detail::json(bolmo_trainer_evaluate, get()); }
+    /** Writes a snapshot into the run's folder. */
+    result<void> try_save() { return detail::call(bolmo_trainer_save, get()); }
+    /** Writes the model as a folder. */
+    result<void> try_export_model(std::string_view path) {
+        return detail::call(bolmo_trainer_export, get(), path.data(), path.size());
+    }
+
+#ifndef BOLMO_NO_EXCEPTIONS
+    /** @name Forms that throw
+     * @{ */
+    /** As with `try_` in front, but throws. */
+    static trainer create(const engine &engine, const trainer_options &options) {
+        return try_create(engine, options).value();
+    }
+    void step(std::uint64_t count = 1) { try_step(count).value(); }
+    template <class F> void step(std::uint64_t count, F on_metrics) { try_step(count, std::move(on_metrics)).value(); }
+    void cancel() const { try_cancel().value(); }
+    void reset_cancel() const { try_reset_cancel().value(); }
+    std::uint64_t steps() const { return try_steps().value(); }
+    std::string evaluate() { return try_evaluate().value(); }
+    void save() { try_save().value(); }
+    void export_model(std::string_view path) { try_export_model(path).value(); }
+    /** @} */
+#endif
 };
 
 #ifndef BOLMO_NO_EXCEPTIONS

@@ -27,3 +27,5 @@ pub mod score;
 pub mod session;
 pub mod status;
 pub mod text;
+#[cfg(feature = "training")]
+pub mod training;

@@ -21,7 +21,7 @@ use crate::input::invalid;
 use crate::status::{bolmo_status, call};
 
 /// The version of the ABI that a header describes. It grows when something is added; what is there keeps its meaning.
-pub const BOLMO_ABI_VERSION: u32 = 2;
+pub const BOLMO_ABI_VERSION: u32 = 3;
 
 /// How much is logged.
 #[repr(i32)]

@@ -23,6 +23,8 @@
  * | options, generate | generating with a callback |
  * | sampler | generating step by step |
  * | score | how probable a text is |
+ * | merge | what a subword model learnt, added to a model made from it |
+ * | training | byte-level models from subword ones |
  *
  * ## Ownership
  *
@@ -37,7 +39,7 @@
  * ## Threads
  *
  * Everything may be called from any thread. Engines, checkpoints, models and results may be used by several at once; sessions, options,
- * samplers, matchers and assemblers by one at a time: another one gets BOLMO_BUSY, nothing breaks. Functions return when they are
+ * samplers, matchers, assemblers and trainers by one at a time: another one gets BOLMO_BUSY, nothing breaks. Functions return when they are
  * done. Callbacks are called by the thread that is in the function, but for the log's, and may call the library, but for the objects
  * that the function uses. They must not throw C++ exceptions or jump out.
  *

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 /// The groups of the header, in its order, and what Doxygen calls them. A name is that of a file in `src`.
-const GROUPS: [(&str, &str); 14] = [
+const GROUPS: [(&str, &str); 15] = [
     ("status", "Status"),
     ("library", "Library"),
     ("text", "Text"),
@@ -20,6 +20,7 @@ const GROUPS: [(&str, &str); 14] = [
     ("sampler", "Sampler"),
     ("score", "Score"),
     ("merge", "Merge"),
+    ("training", "Training"),
 ];
 
 fn root() -> PathBuf {

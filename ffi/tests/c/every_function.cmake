@@ -1,6 +1,6 @@
 # Whether the tests that call functions with success (test_setup.c and so on in the folder TESTS) call every function that HEADER declares.
 file(READ "${HEADER}" header)
-foreach(subject IN ITEMS setup use merge)
+foreach(subject IN ITEMS setup use merge train)
     file(READ "${TESTS}/test_${subject}.c" source)
     string(APPEND test "${source}")
 endforeach()

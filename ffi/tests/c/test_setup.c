@@ -1,4 +1,4 @@
-/* Every function up to a loaded model, called with success, and what it gives; the others are in test_use.c and test_merge.c. */
+/* Every function up to a loaded model, called with success, and what it gives; the others are in test_use.c, test_merge.c and test_train.c. */
 #include "check.h"
 
 static int32_t count_progress(uint64_t done, uint64_t total, void *user_data) {

@@ -1,7 +1,7 @@
 // What bolmo.hpp adds to bolmo.h: owners, results, exceptions, callables. scripts/test-package.sh builds and runs it, with exceptions
 // and without, in C++17 and C++20.
 //
-//   wrapper MODEL_FOLDER
+//   wrapper MODEL_FOLDER TOKENIZER_FOLDER
 
 #include <bolmo.hpp>
 
@@ -159,6 +159,49 @@ void merges(const std::string &folder) {
     fs::remove_all(work);
 }
 
+// A subword model of hardly any size, trained for a few steps on what the tokenizer of TOKENIZER_FOLDER makes of a sentence.
+void trains(const bolmo::engine &engine, const std::string &tokenizer) {
+    namespace fs = std::filesystem;
+    fs::path work = fs::temp_directory_path() / ("bolmo-wrapper-" + std::to_string(std::random_device()()));
+    const char *toml = "[model.new]\nhidden_size = 32\nlayers = 1\nheads = 2\nintermediate_size = 64\n"
+                       "[batch]\nrows = 2\nsubwords = 16\n[optimiser]\nsteps = 10\nrate = 1e-2\n";
+    std::string text;
+    for (int i = 0; i < 50; i++) text += "The cat sat on the mat.\n";
+    bolmo::trainer_options options;
+    CHECK(bolmo::trainer::try_create(engine, options).error().status() == BOLMO_INVALID_ARGUMENT);
+    CHECK(options.try_set("seed").error().status() == BOLMO_INVALID_ARGUMENT);
+    CHECK(options.try_kind(BOLMO_TRAIN_SUBWORD) && options.try_resume(false));
+    CHECK(options.try_config(toml));
+    CHECK(options.try_set("data.tokenizer=" + tokenizer) && options.try_set("out=" + (work / "run").string()));
+    CHECK(options.try_add_text(text) && options.try_add_held_out_text(text));
+    bolmo::trainer_options moved = std::move(options);
+    auto made = bolmo::trainer::try_create(engine, moved);
+    CHECK(made && *made->try_steps() == 0);
+    if (!made) return;
+    bolmo::trainer trainer = *std::move(made);
+    std::string metrics = *trainer.try_evaluate();
+    CHECK(metrics.find("\"loss\":") != std::string::npos && trainer.try_step() && trainer.try_step(2));
+    auto stopped = trainer.try_step(3, [&](std::string_view json) { return (metrics = json, false); });
+    CHECK(stopped.error().status() == BOLMO_CANCELLED && *trainer.try_steps() == 4);
+    CHECK(metrics.find("\"step\":4") != std::string::npos);
+    CHECK(trainer.try_step(1, [](std::string_view) {}) && trainer.try_cancel() && trainer.try_reset_cancel());
+    CHECK(trainer.try_step() && trainer.try_save() && trainer.try_export_model((work / "model").string()));
+    CHECK(fs::exists(work / "model" / "config.json"));
+#ifndef BOLMO_NO_EXCEPTIONS
+    moved.config(toml).set("seed=1").kind(BOLMO_TRAIN_SUBWORD).resume(true).add_text(text).add_held_out_text(text);
+    auto again = bolmo::trainer::create(engine, moved);
+    CHECK(again.steps() == 6);
+    again.step(1, [](std::string_view) {});
+    again.cancel();
+    again.reset_cancel();
+    again.step();
+    again.save();
+    again.export_model((work / "model").string());
+    CHECK(again.steps() == 8 && again.evaluate() != metrics);
+#endif
+    fs::remove_all(work);
+}
+
 #ifndef BOLMO_NO_EXCEPTIONS
 struct odd {};
 template <class E, class F> bool throws(F work) {
@@ -203,7 +246,7 @@ void exceptions(const bolmo::engine &engine, const bolmo::model &model, const st
 } // namespace
 
 int main(int argc, char **argv) {
-    if (argc != 2) return 2;
+    if (argc != 3) return 2;
     small_things();
     {
         auto engine = bolmo::engine::try_create();
@@ -217,6 +260,7 @@ int main(int argc, char **argv) {
         sessions(*model);
         checkpoints(*engine, argv[1]);
         merges(argv[1]);
+        trains(*engine, argv[2]);
 #ifndef BOLMO_NO_EXCEPTIONS
         exceptions(*engine, *model, argv[1]);
 #endif
