@@ -24,6 +24,8 @@ typedef struct {
     bolmo_score_options *score_options;
     bolmo_session *session;
     bolmo_session_checkpoint *session_checkpoint;
+    bolmo_trainer *trainer;
+    bolmo_trainer_options *trainer_options;
     bolmo_utf8 *utf8;
     const char *text;
     const uint8_t *data;

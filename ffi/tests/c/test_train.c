@@ -177,7 +177,7 @@ static void learns(void) {
     options = small("run");
     bolmo_engine *own = open_engine();
     watch again = {.trainer = NULL};
-    REFUSED(bolmo_trainer_create(own, options, &again.trainer));
+    REFUSED(bolmo_trainer_create(own, options, &out.trainer));
     CHECK_SAYS("holds a run already");
     CHECK_OK(bolmo_trainer_options_set_resume(options, 1));
     CHECK_OK(bolmo_trainer_create(own, options, &again.trainer));
@@ -288,36 +288,35 @@ static void refused_options(void) {
     REFUSED(bolmo_trainer_options_add_held_out_text(options, "\xff", 1));
 
     /* What is missing is named, one after the other. */
-    bolmo_trainer *trainer = NULL;
-    REFUSED(bolmo_trainer_create(engine, options, &trainer));
+    REFUSED(bolmo_trainer_create(engine, options, &out.trainer));
     CHECK_SAYS("bolmo_trainer_options_set_kind");
     CHECK_OK(bolmo_trainer_options_set_kind(options, BOLMO_TRAIN_SUBWORD));
-    REFUSED(bolmo_trainer_create(engine, options, &trainer));
+    REFUSED(bolmo_trainer_create(engine, options, &out.trainer));
     CHECK_SAYS("bolmo_trainer_options_set_config");
     CHECK_OK(bolmo_trainer_options_set_config(options, "", 0));
-    REFUSED(bolmo_trainer_create(engine, options, &trainer));
+    REFUSED(bolmo_trainer_create(engine, options, &out.trainer));
     CHECK_SAYS("out");
     CHECK_OK(bolmo_trainer_options_set_config(options, "[model", 6));
-    REFUSED(bolmo_trainer_create(engine, options, &trainer));
+    REFUSED(bolmo_trainer_create(engine, options, &out.trainer));
     const char *toml = "out = 'nowhere'\n[model]\n[data]\n[optimiser]\nsteps = 1\nrate = 0.1\n";
     CHECK_OK(bolmo_trainer_options_set_config(options, toml, strlen(toml)));
-    REFUSED(bolmo_trainer_create(engine, options, &trainer));
+    REFUSED(bolmo_trainer_create(engine, options, &out.trainer));
     CHECK_SAYS("nothing to train on");
     bolmo_trainer_options_delete(options);
 
     options = small("refused");
-    REFUSED(bolmo_trainer_create(NULL, options, &trainer));
-    REFUSED(bolmo_trainer_create(engine, NULL, &trainer));
+    REFUSED(bolmo_trainer_create(NULL, options, &out.trainer));
+    REFUSED(bolmo_trainer_create(engine, NULL, &out.trainer));
     REFUSED(bolmo_trainer_create(engine, options, NULL));
-    BAD_HANDLES(bolmo_engine, bolmo_trainer_create(handle, options, &trainer));
-    BAD_HANDLES(bolmo_trainer_options, bolmo_trainer_create(engine, handle, &trainer));
+    BAD_HANDLES(bolmo_engine, bolmo_trainer_create(handle, options, &out.trainer));
+    BAD_HANDLES(bolmo_trainer_options, bolmo_trainer_create(engine, handle, &out.trainer));
     set_override(options, "data.tokenizer", in_work("nowhere"));
-    REFUSED_WITH(BOLMO_NOT_FOUND, bolmo_trainer_create(engine, options, &trainer));
+    REFUSED_WITH(BOLMO_NOT_FOUND, bolmo_trainer_create(engine, options, &out.trainer));
     CHECK_SAYS("tokenizer.json");
     set_override(options, "optimiser.stpes", "3");
-    REFUSED(bolmo_trainer_create(engine, options, &trainer));
+    REFUSED(bolmo_trainer_create(engine, options, &out.trainer));
     CHECK_SAYS("stpes");
-    CHECK(trainer == NULL && !is_there("refused"));
+    CHECK(!is_there("refused"));
     bolmo_trainer_options_delete(options);
 }
 

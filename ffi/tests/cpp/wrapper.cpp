@@ -188,8 +188,10 @@ void trains(const bolmo::engine &engine, const std::string &tokenizer) {
     CHECK(trainer.try_step() && trainer.try_save() && trainer.try_export_model((work / "model").string()));
     CHECK(fs::exists(work / "model" / "config.json"));
 #ifndef BOLMO_NO_EXCEPTIONS
-    moved.config(toml).set("seed=1").kind(BOLMO_TRAIN_SUBWORD).resume(true).add_text(text).add_held_out_text(text);
-    auto again = bolmo::trainer::create(engine, moved);
+    bolmo::trainer_options further;
+    further.config(toml).set("data.tokenizer=" + tokenizer).set("out=" + (work / "run").string());
+    further.kind(BOLMO_TRAIN_SUBWORD).resume(true).add_text(text).add_held_out_text(text);
+    auto again = bolmo::trainer::create(engine, further);
     CHECK(again.steps() == 6);
     again.step(1, [](std::string_view) {});
     again.cancel();
