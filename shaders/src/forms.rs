@@ -40,7 +40,7 @@ impl WeightFormat {
         }
     }
 
-    /// Whether the format has scales, in binding [`SCALES_BINDING`].
+    /// Whether the format has scales, in binding [`SCALES_BINDING`](crate::table::SCALES_BINDING).
     pub const fn has_scales(self) -> bool {
         matches!(self, WeightFormat::Q8 | WeightFormat::Q4)
     }
