@@ -3,8 +3,10 @@
 
 use std::sync::Arc;
 
+#[cfg(not(target_family = "wasm"))]
 pub use crate::checkpoint::output;
 pub use crate::gpu::{Form, Gpu, Recorder, Slice};
+#[cfg(not(target_family = "wasm"))]
 pub use crate::init::random::Stream;
 pub use crate::kv::KvCache;
 pub use crate::stages::boundary::{boundary, ends_patch, log_probability};

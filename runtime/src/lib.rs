@@ -38,7 +38,6 @@ mod generate;
 mod gpu;
 #[cfg(not(target_family = "wasm"))]
 pub mod init;
-#[cfg(not(target_family = "wasm"))]
 #[doc(hidden)]
 pub mod internals;
 mod kv;
