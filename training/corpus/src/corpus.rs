@@ -148,7 +148,7 @@ fn story_document(random: &mut Random) -> Document {
     Document { kind: Kind::Story, text: Story::tell(random).to_string() }
 }
 
-/// Both parts ask about words for training: what is held out here are documents, and the words for tests are the suite's.
+/// Both parts ask about words for training: held out here are documents, the words for tests are the suite's.
 fn puzzle_document(random: &mut Random) -> Document {
     let task = random.pick(&Task::ALL);
     let level = random.pick(task.levels());

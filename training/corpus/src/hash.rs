@@ -1,4 +1,4 @@
-//! A hash that stays the same over versions, machines and builds: which word and which document is for what hangs on it.
+//! A hash that stays the same over versions, machines and builds: what a word or a document is for hangs on it.
 
 const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
 const PRIME: u64 = 0x0000_0100_0000_01b3;

@@ -6,8 +6,8 @@
 //! Nothing here is read from elsewhere: the same seed gives the same bytes on every machine.
 //!
 //! Two things keep a measurement honest. Words are either for training or for tests ([`Split`]), by a hash of the word,
-//! so that the suite can ask about words that no puzzle of the training text has used. Documents are either for training
-//! or held out ([`Part`]), by a hash of the document, so that no held-out document is also trained on.
+//! so that the suite can ask about words that no puzzle of the training text has used. Documents are either for
+//! training or held out ([`Part`]), by a hash of the document, so that no held-out document is also trained on.
 
 #![deny(missing_docs)]
 

@@ -123,7 +123,7 @@ pub struct Example {
 /// `count` examples of `task`, each with `shots` answered questions before its own.
 ///
 /// All words in them are of `split`, those that an answer makes among them. The levels of the task take turns. No two
-/// of the questions to be answered are the same. The same arguments give the same examples; a larger count only appends.
+/// of the questions to be answered are the same. The same arguments give the same examples; a larger count appends.
 ///
 /// ```
 /// use bolmo_corpus::suite::{Task, examples};

@@ -191,7 +191,7 @@ const LETTER: Plot = Plot {
         ]),
         Tell(&[
             "{elder} had hidden it there {n} years ago.",
-            "when they showed it to {elder}, {elder.1} {friendly}.|<I hid it when I was as old as you,> {elder.1} said.",
+            "when they showed it to {elder}, {elder.1} {friendly}.|<I hid it when I was young,> {elder.1} said.",
             "they asked everybody, but nobody had lost {a noun}.",
             "<We will put it back and write a new letter,> said {hero}.",
         ]),
