@@ -22,6 +22,15 @@ pub struct LocalSizes {
 }
 
 impl LocalSizes {
+    /// For a source whose blocks alone are wanted: as little as any model has, with heads that suit its width.
+    pub const BLOCKS_ONLY: Self = Self { encoder_layers: 1, decoder_layers: 1, heads: 0, intermediate_size: 32 };
+
+    /// Heads that divide this hidden size and are no wider than kernels hold.
+    fn fitting_heads(hidden_size: usize) -> usize {
+        let half = hidden_size / 2;
+        (2..=half).find(|heads| half.is_multiple_of(*heads) && half / heads <= 128).unwrap_or(2)
+    }
+
     /// Those of the published models for a hidden size: 1 and 4 layers, and feed-forwards of 11/8 of it.
     pub fn for_width(hidden_size: usize) -> Self {
         let intermediate_size = (hidden_size * 11 / 8).next_multiple_of(32);
@@ -114,6 +123,10 @@ impl SourceModel {
                 "{origin}: `use_sliding_window` without `layer_types` does not say which layers slide"
             )));
         }
+        let heads = match local.heads {
+            0 => LocalSizes::fitting_heads(source["hidden_size"].as_u64().unwrap_or(0).min(1 << 20) as usize),
+            heads => heads,
+        };
         let mut json = Map::new();
         for key in SHARED {
             if let Some(value) = source.get(key) {
@@ -133,7 +146,7 @@ impl SourceModel {
             "local_rms_norm_eps": 1e-5,
             "num_local_encoder_layers": local.encoder_layers,
             "num_local_decoder_layers": local.decoder_layers,
-            "num_local_heads": local.heads,
+            "num_local_heads": heads,
             "local_intermediate_size": local.intermediate_size,
             "subword_vocab_size": subwords,
             "add_expanded_embeddings": true,
@@ -235,5 +248,18 @@ impl TensorSource for bolmo_runtime::Checkpoint {
         tensor.read_f32(0, &mut values)?;
         bolmo_runtime::checkpoint::check_finite(name, 0, &values, tensor.shape.last().copied().unwrap_or(1))?;
         Ok(values)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heads_fit_every_width() {
+        for width in [8, 48, 64, 512, 1024, 2048, 4096, 5120] {
+            let heads = LocalSizes::fitting_heads(width);
+            assert!((width / 2).is_multiple_of(heads) && width / 2 / heads <= 128, "{width}: {heads}");
+        }
     }
 }

@@ -86,9 +86,12 @@ struct Teacher {
 
 impl Teacher {
     fn open(engine: &Engine, dir: &Path) -> Result<Self> {
-        let local = LocalSizes { encoder_layers: 1, decoder_layers: 1, heads: 2, intermediate_size: 32 };
-        let source = SourceModel::open(dir, local, None)?;
+        let source = SourceModel::open(dir, LocalSizes::BLOCKS_ONLY, None)?;
         let tokenizer = SubwordTokenizer::open(&dir.join("tokenizer.json"))?;
+        let (subwords, rows) = (tokenizer.vocabulary().len(), source.vocabulary());
+        if subwords > rows {
+            return Err(invalid(format!("{}: the tokenizer has {subwords} subwords, the model {rows}", dir.display())));
+        }
         Ok(Self { engine: engine.clone(), source, tokenizer })
     }
 

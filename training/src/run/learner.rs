@@ -115,7 +115,7 @@ fn folder_of(tokenizer_path: &Path) -> PathBuf {
 }
 
 /// Local sizes that no subword model uses and a configuration needs.
-const UNUSED: LocalSizes = LocalSizes { encoder_layers: 1, decoder_layers: 1, heads: 2, intermediate_size: 32 };
+const UNUSED: LocalSizes = LocalSizes::BLOCKS_ONLY;
 
 impl Subword {
     async fn open(engine: &Engine, config: &RunConfig, tokenizer_path: &Path) -> Result<Self> {
