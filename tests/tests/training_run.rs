@@ -127,6 +127,18 @@ fn from_nothing_to_a_byte_level_model_that_writes() {
         |values: &dyn bolmo_training::TensorSource| values.read("model.layers.1.mlp.up_proj.weight").expect("a block");
     assert_eq!(blocks(&checkpoint), blocks(&source));
 
+    // Stage 1 goes on from a model of its own source, and from no other.
+    let mut config = place.stage1("further");
+    config.model.student = Some(place.path("stage1/model"));
+    assert_eq!(go(Kind::Stage1, config.clone(), false, Some(1)).1.steps, 1);
+    let mut other = place.subword("other");
+    other.seed = 4;
+    go(Kind::Subword, other, false, None);
+    config.model.source = Some(place.path("other/model"));
+    config.out = place.path("refused");
+    let refused = block_on(Run::open(engine(), Kind::Stage1, config, &Texts::default(), false)).err();
+    assert!(refused.is_some_and(|e| e.message().contains("blocks")));
+
     let (stage2, outcome) = go(Kind::Stage2, place.stage2("stage2", ""), false, None);
     assert!(outcome.complete && stage2.len() == 6);
     let compressed = "[compression]\nkind = 'bpe'\ntarget = 8.0\nsteps = 2";

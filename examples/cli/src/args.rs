@@ -334,7 +334,7 @@ pub struct EvalArgs {
     #[arg(long, value_name = "DIR")]
     pub teacher: Option<PathBuf>,
     /// Draw the suite's results as SVG
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", requires = "suite")]
     pub plot: Option<PathBuf>,
 }
 

@@ -6,6 +6,7 @@ use std::path::Path;
 use bolmo_corpus::suite::{Example, Task, examples};
 use bolmo_corpus::{Split, split_documents};
 use bolmo_metrics::plot::{Rows, Table, TableOptions, bars_or_lines, write_svg};
+use bolmo_runtime::stages::bytes::BYTE_OFFSET;
 use bolmo_runtime::{Engine, Error, ErrorKind, GenerateOptions, Model, Result, ScoreOptions, Session, block_on};
 use bolmo_training::data::SubwordTokenizer;
 use bolmo_training::losses::NO_LABEL;
@@ -15,7 +16,7 @@ use serde_json::{Value, json};
 use crate::args::{Common, EvalArgs};
 use crate::interrupt::Interrupt;
 use crate::load;
-use crate::output::{Outcome, count, write, write_json};
+use crate::output::{Outcome, count, note, write, write_json};
 use crate::progress::Progress;
 
 /// Examples that the source model answers at a time.
@@ -45,7 +46,15 @@ pub fn run(common: &Common, args: &EvalArgs) -> Outcome {
     }
     if common.json {
         let suite = suite.as_deref().map(|lines| lines.iter().map(Line::to_json).collect::<Vec<_>>());
-        return write_json(&json!({ "text": text, "suite": suite, "adapter": model.engine().adapter().name }));
+        return write_json(&json!({
+            "text": text,
+            "suite": suite,
+            "complete": !interrupt.asked(),
+            "adapter": model.engine().adapter().name,
+        }));
+    }
+    if interrupt.asked() {
+        note("interrupted", "what follows is about the part that was done");
     }
     if let Some(text) = &text {
         let number = |key: &str| text[key].as_f64().unwrap_or(f64::NAN);
@@ -173,7 +182,7 @@ impl Teacher {
 /// The bytes of a subword that is no special one.
 fn bytes_of(tokenizer: &SubwordTokenizer, id: u32) -> Option<Vec<u8>> {
     let sequence = tokenizer.vocabulary().sequence(id)?;
-    sequence.iter().map(|&id| id.checked_sub(4).and_then(|byte| u8::try_from(byte).ok())).collect()
+    sequence.iter().map(|&id| id.checked_sub(BYTE_OFFSET.into()).and_then(|byte| u8::try_from(byte).ok())).collect()
 }
 
 /// Whether the first line is the answer.
@@ -273,6 +282,10 @@ fn suite(
             progress.update(done, total as u64);
         }
         let teachers = teacher.map(|teacher| teacher.answers(&all, &|| interrupt.asked())).transpose()?;
+        // A task that was left off says nothing.
+        if interrupt.asked() {
+            break;
+        }
         for &level in task.levels() {
             let of_level = |right: &[bool]| {
                 all.iter().zip(right).filter(|(example, right)| example.level == level && **right).count()
@@ -284,9 +297,6 @@ fn suite(
                 right: of_level(&right),
                 teacher_right: teachers.as_deref().map(of_level),
             });
-        }
-        if interrupt.asked() {
-            break;
         }
     }
     let sum = |of: &dyn Fn(&Line) -> usize| lines.iter().map(of).sum();

@@ -9,59 +9,93 @@ use proptest::test_runner::TestCaseResult;
 
 use crate::harness::{EPS, Noise, Rows, UNREAD, Worst, bytes, edges, forms, hold, largest, run, size};
 
+/// Shapes of rotary positions, forwards and backwards.
 #[derive(Debug, Clone)]
-struct Rotation {
-    count: usize,
-    first: usize,
-    per_kv: usize,
-    kv_heads: usize,
-    half_dim: usize,
+pub struct Rotation {
+    pub count: usize,
+    pub first: usize,
+    pub per_kv: usize,
+    pub kv_heads: usize,
+    pub half_dim: usize,
     /// All heads share a norm, each has its own, or there is none.
-    norm: Option<bool>,
+    pub norm: Option<bool>,
     /// Before the queries, between them and the keys, before the values and behind them.
-    gaps: [usize; 4],
-    kv_row: usize,
-    seed: u64,
+    pub gaps: [usize; 4],
+    pub kv_row: usize,
+    pub seed: u64,
+}
+
+impl Rotation {
+    /// Sizes around every edge, and drawn ones.
+    pub fn cases(seed: u64) -> (Vec<Self>, impl Strategy<Value = Self>) {
+        let base = Self {
+            count: 3,
+            first: 1,
+            per_kv: 2,
+            kv_heads: 1,
+            half_dim: 4,
+            norm: None,
+            gaps: [1, 2, 3, 4],
+            kv_row: 2,
+            seed,
+        };
+        let norms = [None, Some(true), Some(false)];
+        let all = edges(65).flat_map(|size| {
+            [
+                Self { count: size, ..base.clone() },
+                Self { per_kv: size, ..base.clone() },
+                Self { kv_heads: size, per_kv: 1, ..base.clone() },
+                Self { half_dim: size, ..base.clone() },
+                Self { half_dim: size, first: 0, kv_row: 0, gaps: [0; 4], ..base.clone() },
+            ]
+        });
+        let all = all.flat_map(|case| norms.map(|norm| Self { norm, ..case.clone() }));
+        let sizes = (size(17), 0..5usize, 1..5usize, 1..4usize, size(65));
+        let drawn = (sizes, select(norms.to_vec()), [0..7usize, 0..7, 0..7, 0..7], 0..9usize, any::<u64>()).prop_map(
+            |((count, first, per_kv, kv_heads, half_dim), norm, gaps, kv_row, seed)| Self {
+                count,
+                first,
+                per_kv,
+                kv_heads,
+                half_dim,
+                norm,
+                gaps,
+                kv_row,
+                seed,
+            },
+        );
+        (all.collect(), drawn)
+    }
+
+    /// The kernel's parameters: queries, keys and values one behind the other in a row, with gaps.
+    pub fn params(&self) -> Rope {
+        let &Self { first, per_kv, kv_heads, half_dim, norm, gaps, kv_row, .. } = self;
+        let heads = per_kv * kv_heads;
+        let (q_width, kv_width) = (2 * heads * half_dim, 2 * kv_heads * half_dim);
+        let k_offset = gaps[0] + q_width + gaps[1];
+        let v_offset = k_offset + kv_width + gaps[2];
+        let (q_group, k_group) = if norm == Some(true) { (heads, kv_heads) } else { (1, 1) };
+        Rope {
+            first: first as u32,
+            heads: heads as u32,
+            kv_heads: kv_heads as u32,
+            half_dim: half_dim as u32,
+            q_group: q_group as u32,
+            k_group: k_group as u32,
+            norm: norm.is_some().into(),
+            q_offset: gaps[0] as u32,
+            k_offset: k_offset as u32,
+            v_offset: v_offset as u32,
+            stride: (v_offset + kv_width + gaps[3]) as u32,
+            kv_row: kv_row as u32,
+            eps: 1e-5,
+        }
+    }
 }
 
 pub fn rope() {
-    let base = Rotation {
-        count: 3,
-        first: 1,
-        per_kv: 2,
-        kv_heads: 1,
-        half_dim: 4,
-        norm: None,
-        gaps: [1, 2, 3, 4],
-        kv_row: 2,
-        seed: 1,
-    };
-    let norms = [None, Some(true), Some(false)];
-    let all = edges(65).flat_map(|size| {
-        [
-            Rotation { count: size, ..base.clone() },
-            Rotation { per_kv: size, ..base.clone() },
-            Rotation { kv_heads: size, per_kv: 1, ..base.clone() },
-            Rotation { half_dim: size, ..base.clone() },
-            Rotation { half_dim: size, first: 0, kv_row: 0, gaps: [0; 4], ..base.clone() },
-        ]
-    });
-    let all = all.flat_map(|case| norms.map(|norm| Rotation { norm, ..case.clone() }));
-    let sizes = (size(17), 0..5usize, 1..5usize, 1..4usize, size(65));
-    let drawn = (sizes, select(norms.to_vec()), [0..7usize, 0..7, 0..7, 0..7], 0..9usize, any::<u64>()).prop_map(
-        |((count, first, per_kv, kv_heads, half_dim), norm, gaps, kv_row, seed)| Rotation {
-            count,
-            first,
-            per_kv,
-            kv_heads,
-            half_dim,
-            norm,
-            gaps,
-            kv_row,
-            seed,
-        },
-    );
-    hold(KernelId::Rope, all.collect::<Vec<_>>(), drawn, rope_case);
+    let (edges, drawn) = Rotation::cases(1);
+    hold(KernelId::Rope, edges, drawn, rope_case);
 }
 
 fn rope_case(worst: &Worst, case: &Rotation) -> TestCaseResult {
@@ -70,25 +104,9 @@ fn rope_case(worst: &Worst, case: &Rotation) -> TestCaseResult {
     let heads = per_kv * kv_heads;
     let dim = 2 * half_dim;
     let (q_width, kv_width) = (heads * dim, kv_heads * dim);
-    let k_offset = gaps[0] + q_width + gaps[1];
-    let v_offset = k_offset + kv_width + gaps[2];
-    let stride = v_offset + kv_width + gaps[3];
-    let (q_group, k_group) = if norm == Some(true) { (heads, kv_heads) } else { (1, 1) };
-    let p = Rope {
-        first: first as u32,
-        heads: heads as u32,
-        kv_heads: kv_heads as u32,
-        half_dim: half_dim as u32,
-        q_group: q_group as u32,
-        k_group: k_group as u32,
-        norm: norm.is_some().into(),
-        q_offset: gaps[0] as u32,
-        k_offset: k_offset as u32,
-        v_offset: v_offset as u32,
-        stride: stride as u32,
-        kv_row: kv_row as u32,
-        eps: 1e-5,
-    };
+    let p = case.params();
+    let [k_offset, v_offset, stride] = [p.k_offset, p.v_offset, p.stride].map(|n| n as usize);
+    let [q_group, k_group] = [p.q_group, p.k_group].map(|n| n as usize);
     // Rows before the first one belong to another dispatch.
     let part = |offset: usize, width: usize, stride: usize| Rows {
         rows: count,

@@ -1,6 +1,6 @@
 //! Gradients of the kernels over rows: norms, the gated product, the boundary's cosine and rotary positions.
 
-use bolmo_shaders::params::{BoundaryGrad, RmsNormGrad, RopeGrad, SiluMulGrad};
+use bolmo_shaders::params::{BoundaryGrad, RmsNormGrad, SiluMulGrad};
 use bolmo_shaders::table::WORKGROUP;
 use bolmo_shaders::{KernelId, cpu};
 use proptest::prelude::*;
@@ -8,6 +8,7 @@ use proptest::sample::select;
 use proptest::test_runner::TestCaseResult;
 
 use crate::harness::{EPS, Noise, Rows, UNREAD, Worst, bytes, edges, forms, hold, run, size};
+use crate::heads::Rotation;
 
 /// Absolute values of what the gradient of a norm adds up, for dx and for dscale: `r |scale dy| + |x| r^3 / n Σ |scale dy x|` and `|dy x| r`.
 fn norm_sums(x: &[f32], scale: &[f32], dy: &[f64], eps: f32) -> Vec<[f64; 2]> {
@@ -232,59 +233,9 @@ fn boundary_case(worst: &Worst, case: &Cosine) -> TestCaseResult {
     Ok(())
 }
 
-#[derive(Debug, Clone)]
-struct Rotation {
-    count: usize,
-    first: usize,
-    per_kv: usize,
-    kv_heads: usize,
-    half_dim: usize,
-    /// All heads share a norm, each has its own, or there is none.
-    norm: Option<bool>,
-    /// Before the queries, between them and the keys, before the values and behind them.
-    gaps: [usize; 4],
-    kv_row: usize,
-    seed: u64,
-}
-
 pub fn rope() {
-    let base = Rotation {
-        count: 3,
-        first: 1,
-        per_kv: 2,
-        kv_heads: 1,
-        half_dim: 4,
-        norm: None,
-        gaps: [1, 2, 3, 4],
-        kv_row: 2,
-        seed: 7,
-    };
-    let norms = [None, Some(true), Some(false)];
-    let all = edges(65).flat_map(|size| {
-        [
-            Rotation { count: size, ..base.clone() },
-            Rotation { per_kv: size, ..base.clone() },
-            Rotation { kv_heads: size, per_kv: 1, ..base.clone() },
-            Rotation { half_dim: size, ..base.clone() },
-            Rotation { half_dim: size, first: 0, kv_row: 0, gaps: [0; 4], ..base.clone() },
-        ]
-    });
-    let all = all.flat_map(|case| norms.map(|norm| Rotation { norm, ..case.clone() }));
-    let sizes = (size(17), 0..5usize, 1..5usize, 1..4usize, size(65));
-    let drawn = (sizes, select(norms.to_vec()), [0..7usize, 0..7, 0..7, 0..7], 0..9usize, any::<u64>()).prop_map(
-        |((count, first, per_kv, kv_heads, half_dim), norm, gaps, kv_row, seed)| Rotation {
-            count,
-            first,
-            per_kv,
-            kv_heads,
-            half_dim,
-            norm,
-            gaps,
-            kv_row,
-            seed,
-        },
-    );
-    hold(KernelId::RopeGrad, all.collect::<Vec<_>>(), drawn, rope_case);
+    let (edges, drawn) = Rotation::cases(7);
+    hold(KernelId::RopeGrad, edges, drawn, rope_case);
 }
 
 fn rope_case(worst: &Worst, case: &Rotation) -> TestCaseResult {
@@ -293,25 +244,9 @@ fn rope_case(worst: &Worst, case: &Rotation) -> TestCaseResult {
     let heads = per_kv * kv_heads;
     let dim = 2 * half_dim;
     let (q_width, kv_width) = (heads * dim, kv_heads * dim);
-    let k_offset = gaps[0] + q_width + gaps[1];
-    let v_offset = k_offset + kv_width + gaps[2];
-    let stride = v_offset + kv_width + gaps[3];
-    let (q_group, k_group) = if norm == Some(true) { (heads, kv_heads) } else { (1, 1) };
-    let p = RopeGrad {
-        first: first as u32,
-        heads: heads as u32,
-        kv_heads: kv_heads as u32,
-        half_dim: half_dim as u32,
-        q_group: q_group as u32,
-        k_group: k_group as u32,
-        norm: norm.is_some().into(),
-        q_offset: gaps[0] as u32,
-        k_offset: k_offset as u32,
-        v_offset: v_offset as u32,
-        stride: stride as u32,
-        kv_row: kv_row as u32,
-        eps: 1e-5,
-    };
+    let p = case.params();
+    let [k_offset, stride] = [p.k_offset, p.stride].map(|n| n as usize);
+    let [q_group, k_group] = [p.q_group, p.k_group].map(|n| n as usize);
     // Rows before the first one belong to another dispatch.
     let part = |offset: usize, width: usize, stride: usize| Rows {
         rows: count,

@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use bolmo_runtime::layout::expected_tensors;
+use bolmo_runtime::stages::bytes::BYTE_OFFSET;
 use bolmo_runtime::{Checkpoint, Engine, Error, Result};
 use serde_json::{Value, json};
 
@@ -47,7 +49,6 @@ pub(super) struct Bytes {
     tokenizer_folder: PathBuf,
     per_batch: usize,
     export: StoredType,
-    kind: Kind,
 }
 
 impl Learner {
@@ -283,10 +284,14 @@ impl Bytes {
                 };
                 let width = SourceModel::open(dir, UNUSED, Some(subwords))?.config().hidden_size;
                 let source = SourceModel::open(dir, sizes(width), Some(subwords))?;
-                let fresh = Byteified::new(engine, &source, config.seed, PoolFit::Exact).await?;
-                let (weights, model_config): (&dyn TensorSource, _) = match student {
-                    None => (&fresh, source.config()),
-                    Some(student) => (student, student.config()),
+                let fresh = match student {
+                    None => Some(Byteified::new(engine, &source, config.seed, PoolFit::Exact).await?),
+                    Some(student) => check_blocks(student, &source).map(|()| None)?,
+                };
+                let (weights, model_config): (&dyn TensorSource, _) = match (&fresh, student) {
+                    (Some(fresh), _) => (fresh, source.config()),
+                    (None, Some(student)) => (student, student.config()),
+                    (None, None) => return Err(Error::internal("stage 1 without a model")),
                 };
                 let batcher = Batcher::new(model_config, tokenizer()?, patches, length)?;
                 let spaces = spaces(batcher.tokenizer());
@@ -308,7 +313,6 @@ impl Bytes {
             tokenizer_folder: folder_of(tokenizer_path),
             per_batch: config.batch.rows * patches,
             export: stored(config),
-            kind,
             batcher,
         })
     }
@@ -379,7 +383,6 @@ impl Bytes {
             Ok(())
         };
         self.trainer.each_weight(&mut keep).await?;
-        debug_assert!(self.kind != Kind::Subword);
         export::byte_level(dir, self.trainer.config(), &tensors, self.export, &self.tokenizer_folder)
     }
 }
@@ -415,12 +418,32 @@ fn teacher_input(batch: &Batch, eos: u32) -> Vec<u32> {
     rows.flat_map(|row| std::iter::once(eos).chain(row[..row.len() - 1].iter().copied())).collect()
 }
 
+/// Refuses a student whose blocks are not its teacher's: stage 1 runs the teacher through them.
+fn check_blocks(student: &Checkpoint, source: &SourceModel) -> Result<()> {
+    let blocks = |config| {
+        let all = expected_tensors(config).into_iter();
+        all.filter(|spec| spec.name.starts_with("model.layers.")).collect::<Vec<_>>()
+    };
+    let wanted = blocks(source.config());
+    let mut same = wanted == blocks(student.config());
+    for spec in &wanted {
+        same = same && student.read(&spec.name)? == source.read(&spec.name)?;
+    }
+    if same {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "`model.student` does not have the blocks of `model.source`, {}: stage 1 leaves blocks as they are, so only a model that was made from it can go on",
+        source.origin()
+    )))
+}
+
 /// Subwords that begin with a space, a tab or a newline.
 fn spaces(tokenizer: &SubwordTokenizer) -> Vec<u32> {
     let vocabulary = tokenizer.vocabulary();
     let space_like = |&id: &u32| {
         let first = vocabulary.sequence(id).and_then(|ids| ids.first()).copied();
-        first.is_some_and(|id| b" \t\n".iter().any(|&byte| id == 4 + u16::from(byte)))
+        first.is_some_and(|id| b" \t\n".iter().any(|&byte| id == u16::from(BYTE_OFFSET) + u16::from(byte)))
     };
     (0..vocabulary.len() as u32).filter(space_like).collect()
 }
