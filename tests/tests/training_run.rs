@@ -191,7 +191,24 @@ fn what_cannot_be_is_refused_in_a_sentence() {
     let mut config = place.subword("a");
     config.batch.subwords = 30;
     assert_eq!(refused(Kind::Subword, config), ErrorKind::InvalidArgument);
-    // A snapshot of another model, and one that was cut.
+    // A rate at which nothing stays finite.
+    let mut config = place.subword("diverging");
+    config.optimiser.rate = 1e30;
+    config.optimiser.warmup = 0.0;
+    let mut run = block_on(Run::open(engine(), Kind::Subword, config, &Texts::default(), false)).expect("a run");
+    let error = block_on(run.go(&mut |_| ControlFlow::Continue(()))).expect_err("a divergence");
+    eprintln!("{error}");
+    assert!(error.message().contains("diverged") && error.message().starts_with("step "), "{error}");
+    // Another configuration than the snapshot's.
+    let (_, _) = go(Kind::Subword, place.subword("changed"), false, Some(2));
+    let mut config = place.subword("changed");
+    config.optimiser.rate = 0.5;
+    config.every.evaluate = 1;
+    let error = block_on(Run::open(engine(), Kind::Subword, config, &Texts::default(), true)).err().expect("a refusal");
+    eprintln!("{error}");
+    assert!(error.message().contains("`optimiser.rate` was 0.003 and is 0.5"), "{error}");
+    assert!(!error.message().contains("every"), "{error}");
+    // A snapshot that was cut.
     let (_, _) = go(Kind::Subword, place.subword("b"), false, Some(2));
     let state = place.path("b/snapshots/step-00000002/state.safetensors");
     let bytes = std::fs::read(&state).expect("a snapshot");

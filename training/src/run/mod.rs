@@ -105,6 +105,15 @@ impl Run {
         if progress["step"].as_u64() != Some(step) {
             return Err(bad());
         }
+        let mut changed = Vec::new();
+        differences(&progress["config"], &comparable(&self.config), "", &mut changed);
+        if !changed.is_empty() {
+            return Err(Error::invalid(format!(
+                "{}: was written by a run of another configuration: {}; resume with the old values, or begin anew with another `out`",
+                path.display(),
+                changed.join(", ")
+            )));
+        }
         self.train.restore(&cursor).map_err(|e| e.context(path.display()))?;
         self.learner.restore(path, step).await?;
         self.step = step;
@@ -136,6 +145,16 @@ impl Run {
         while self.step < total && !stop {
             let record = self.step().await?;
             metrics.append(&record).map_err(of_metrics)?;
+            if let Some(term) = diverged(&record) {
+                let kept = snapshot::list(&out.join("snapshots"))?.last().map_or_else(
+                    || "there is no snapshot yet".to_owned(),
+                    |(step, path)| format!("the last snapshot, of step {step}, is {}", path.display()),
+                );
+                return Err(Error::invalid(format!(
+                    "step {}: `{term}` is no finite number any more, the run has diverged; {kept}; lower `optimiser.rate` or lengthen the warm-up",
+                    self.step
+                )));
+            }
             stop = tell(Event::Step(&record)).is_break();
             if self.step.is_multiple_of(every.evaluate) || self.step == total {
                 let record = self.evaluate().await?;
@@ -192,7 +211,7 @@ impl Run {
     /// # Errors
     /// `Io`, and whatever the device reports.
     pub async fn save(&mut self) -> Result<PathBuf> {
-        let progress = json!({ "step": self.step, "cursor": self.train.cursor(), "seconds": self.seconds });
+        let progress = json!({ "step": self.step, "cursor": self.train.cursor(), "seconds": self.seconds, "config": comparable(&self.config) });
         let dir = self.config.out.join("snapshots");
         self.learner.save(&dir, self.step, &progress, self.config.every.keep).await
     }
@@ -220,6 +239,37 @@ impl Run {
         record["step"] = json!(self.step);
         record["kind"] = json!("eval");
         Ok(record)
+    }
+}
+
+/// The first term of a step's metrics that is no finite number, which JSON has no word for.
+fn diverged(record: &Value) -> Option<&'static str> {
+    let terms = ["cross_entropy", "boundary", "encoder", "distill", "loss", "gradient_norm"];
+    terms.into_iter().find(|&term| record.get(term).is_some_and(|value| value.as_f64().is_none_or(|v| !v.is_finite())))
+}
+
+/// What must be the same for a run to go on as it began: everything but its folder and how often what is done.
+fn comparable(config: &RunConfig) -> Value {
+    let mut value = serde_json::to_value(config).unwrap_or_default();
+    if let Value::Object(keys) = &mut value {
+        keys.remove("out");
+        keys.remove("every");
+    }
+    value
+}
+
+/// Lists the keys that differ, with both values.
+fn differences(was: &Value, is: &Value, key: &str, out: &mut Vec<String>) {
+    match (was, is) {
+        (Value::Object(a), Value::Object(b)) => {
+            let keys: std::collections::BTreeSet<&String> = a.keys().chain(b.keys()).collect();
+            for name in keys {
+                let key = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
+                differences(&was[name.as_str()], &is[name.as_str()], &key, out);
+            }
+        }
+        _ if was == is => {}
+        _ => out.push(format!("`{key}` was {was} and is {is}")),
     }
 }
 
