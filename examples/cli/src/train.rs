@@ -45,7 +45,7 @@ fn train(common: &Common, kind: Kind, args: &TrainArgs) -> Outcome {
     let mut run = block_on(Run::open(&engine, kind, config, &Texts::default(), args.resume))?;
     if !common.quiet {
         // Everything that a step needs is there by now.
-        note("device", &format!("{}, {} in use", engine.adapter().name, size(Run::device_bytes(&engine))));
+        note("device", &format!("{}, {} in use", engine.adapter().name, size(engine.memory().current_bytes)));
     }
     let bar = progress_bar(common, steps, run.steps());
     let outcome = block_on(run.go(&mut |event| {

@@ -121,11 +121,6 @@ impl Run {
         Ok(())
     }
 
-    /// Bytes of device memory that the run has taken.
-    pub fn device_bytes(engine: &Engine) -> u64 {
-        engine.memory().current_bytes
-    }
-
     /// Steps that are behind it.
     pub fn steps(&self) -> u64 {
         self.step
