@@ -5,10 +5,14 @@ use std::sync::Arc;
 
 #[cfg(not(target_family = "wasm"))]
 pub use crate::checkpoint::output;
+#[cfg(not(target_family = "wasm"))]
+pub use crate::gpu::KernelTime;
 pub use crate::gpu::{Form, Gpu, Recorder, Slice};
 #[cfg(not(target_family = "wasm"))]
 pub use crate::init::random::Stream;
 pub use crate::kv::KvCache;
+#[cfg(not(target_family = "wasm"))]
+pub use crate::model::available_memory;
 pub use crate::stages::boundary::{boundary, ends_patch, log_probability};
 pub use crate::stages::depool::{depool, normalise};
 pub use crate::stages::embed::embed;
@@ -25,4 +29,10 @@ pub use crate::workspace::Workspace;
 /// The device of an engine.
 pub fn gpu(engine: &crate::Engine) -> &Arc<Gpu> {
     &engine.gpu
+}
+
+/// An engine that only counts what is allocated on it (`Gpu::is_rehearsal`).
+#[cfg(not(target_family = "wasm"))]
+pub fn rehearsal(engine: &crate::Engine) -> crate::Result<crate::Engine> {
+    Ok(crate::Engine { gpu: Arc::new(engine.gpu.rehearsal()?) })
 }

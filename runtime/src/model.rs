@@ -249,7 +249,7 @@ fn check_memory(config: &Config, formats: Formats, stored: bool, available: u64)
 }
 
 /// Bytes of main memory that can be had without swapping, where the system tells.
-fn available_memory() -> Option<u64> {
+pub fn available_memory() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|l| l.strip_prefix("MemAvailable:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;

@@ -3,8 +3,8 @@
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use bolmo_runtime::{Checkpoint, ErrorKind, LoadOptions, Model, Session, Vocabulary, block_on};
-use bolmo_tests::engine;
+use bolmo_runtime::{Checkpoint, Engine, ErrorKind, LoadOptions, Model, Session, Vocabulary, block_on};
+use bolmo_tests::{engine, engine_options};
 use bolmo_training::data::train_tokenizer;
 use bolmo_training::run::{Event, Kind, Outcome, Run, RunConfig, Texts};
 use bolmo_training::{LocalSizes, SourceModel};
@@ -215,4 +215,47 @@ fn what_cannot_be_is_refused_in_a_sentence() {
     std::fs::write(&state, &bytes[..bytes.len() / 2]).expect("a cut snapshot");
     let error = block_on(Run::open(engine(), Kind::Subword, place.subword("b"), &Texts::default(), true)).err();
     assert_eq!(error.map(|e| e.kind()), Some(ErrorKind::BadCheckpoint));
+}
+
+#[test]
+fn memory_is_known_before_it_is_taken() {
+    let place = Place::new();
+    // A device of its own: others would be counted too.
+    let engine = block_on(Engine::open(&engine_options())).expect("an adapter");
+    let open = |rows: usize, subwords: usize, memory_mib: Option<u64>| {
+        let mut config = place.subword("memory");
+        config.batch.rows = rows;
+        config.batch.subwords = subwords;
+        config.device.memory_mib = memory_mib;
+        block_on(Run::open(&engine, Kind::Subword, config, &Texts::default(), false))
+    };
+    let bytes = |rows| {
+        let before = engine.memory().current_bytes;
+        let run = open(rows, 32, None).expect("a run");
+        assert_eq!(run.memory_bytes(), engine.memory().current_bytes - before, "{rows} rows");
+        run.memory_bytes()
+    };
+    let (one, all) = (bytes(1), bytes(64));
+    assert!(all > 4 * one, "{one} bytes for one row, {all} for 64");
+
+    // Refused with a number that fits, where one more does not.
+    let before = engine.memory().peak_bytes;
+    let mib = (all / 2) >> 20;
+    let error = open(64, 32, Some(mib)).err().expect("a refusal");
+    eprintln!("{error}");
+    assert_eq!(error.kind(), ErrorKind::OutOfMemory);
+    assert_eq!(engine.memory().peak_bytes, before, "memory was taken");
+    let number = |message: &str, key: &str| -> usize {
+        let (_, rest) = message.split_once(&format!("`{key}` = ")).unwrap_or_else(|| panic!("no {key}: {message}"));
+        rest.split(|c: char| !c.is_ascii_digit()).next().expect("a number").parse().expect("a number")
+    };
+    let rows = number(error.message(), "batch.rows");
+    assert!(open(rows, 32, Some(mib)).is_ok() && open(rows + 1, 32, Some(mib)).is_err(), "{rows} rows");
+
+    // One row that is too long.
+    let mib = one.div_ceil(1 << 20);
+    let error = open(1, 640, Some(mib)).err().expect("a refusal");
+    eprintln!("{error}");
+    let subwords = number(error.message(), "batch.subwords");
+    assert!(open(1, subwords, Some(mib)).is_ok() && open(1, subwords + 4, Some(mib)).is_err(), "{subwords} subwords");
 }

@@ -400,6 +400,11 @@ impl SubwordModel {
         Ok((entropies, cross_entropies))
     }
 
+    /// The commands that it records.
+    pub(crate) fn recorder(&mut self) -> &mut Recorder {
+        &mut self.recorder
+    }
+
     /// The configuration of a byte-level model with the same blocks.
     pub fn config(&self) -> &Config {
         &self.config

@@ -106,6 +106,11 @@ impl Trainer {
         Ok(Self { model, teacher, optimiser, options, step: 0 })
     }
 
+    /// The commands that it records.
+    pub(crate) fn recorder(&mut self) -> &mut Recorder {
+        &mut self.model.recorder
+    }
+
     /// Steps that were made.
     pub fn steps(&self) -> u64 {
         self.step

@@ -44,8 +44,8 @@ fn train(common: &Common, kind: Kind, args: &TrainArgs) -> Outcome {
     let engine = open_engine(common)?;
     let mut run = block_on(Run::open(&engine, kind, config, &Texts::default(), args.resume))?;
     if !common.quiet {
-        // Everything that a step needs is there by now.
-        note("device", &format!("{}, {} in use", engine.adapter().name, size(engine.memory().current_bytes)));
+        // Snapshots and evaluations take nothing besides.
+        note("device", &format!("{}, {} of its memory", engine.adapter().name, size(run.memory_bytes())));
     }
     let bar = progress_bar(common, steps, run.steps());
     let outcome = block_on(run.go(&mut |event| {

@@ -189,6 +189,9 @@ pub struct Gpu {
     pub(super) pipelines: Pipelines,
     pub(super) usage: Arc<Usage>,
     pub(super) offset_alignment: u64,
+    /// What stands for every buffer where nothing is allocated in earnest.
+    #[cfg(not(target_family = "wasm"))]
+    pub(super) stand_in: Option<wgpu::Buffer>,
     #[cfg(not(target_family = "wasm"))]
     poller: poller::Poller,
     /// The adapter in use.
@@ -254,6 +257,8 @@ impl Gpu {
         );
         Ok(Self {
             #[cfg(not(target_family = "wasm"))]
+            stand_in: None,
+            #[cfg(not(target_family = "wasm"))]
             poller: poller::Poller::start(device.clone())?,
             pipelines,
             usage: Arc::default(),
@@ -266,6 +271,36 @@ impl Gpu {
             adapter: info,
             capabilities,
         })
+    }
+
+    /// The same device for a rehearsal: what is allocated there only counts, and what is written there goes nowhere. It tells how much
+    /// memory something takes before any is taken; nothing can be computed with what it hands out.
+    #[cfg(not(target_family = "wasm"))]
+    pub(crate) fn rehearsal(&self) -> Result<Self> {
+        let descriptor = wgpu::BufferDescriptor {
+            label: Some("a stand-in"),
+            size: 16,
+            usage: wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        };
+        Ok(Self {
+            stand_in: Some(self.device.create_buffer(&descriptor)),
+            poller: poller::Poller::start(self.device.clone())?,
+            pipelines: Pipelines::new(&self.device, &self.capabilities),
+            usage: Arc::default(),
+            offset_alignment: self.offset_alignment,
+            device: self.device.clone(),
+            queue: self.queue.clone(),
+            status: self.status.clone(),
+            adapter: self.adapter.clone(),
+            capabilities: self.capabilities.clone(),
+        })
+    }
+
+    /// Whether it is a rehearsal.
+    #[cfg(not(target_family = "wasm"))]
+    pub fn is_rehearsal(&self) -> bool {
+        self.stand_in.is_some()
     }
 
     /// Compiles a kernel, unless it already is.

@@ -20,6 +20,8 @@ pub use capabilities::Capabilities;
 pub use device::Gpu;
 pub use device::{Engine, EngineOptions};
 pub use memory::Slice;
+#[cfg(not(target_family = "wasm"))]
+pub use recorder::KernelTime;
 pub(crate) use recorder::Recorded;
 pub use recorder::{Form, Recorder};
 pub use usage::{Counters, DeviceMemory};

@@ -100,6 +100,19 @@ pub struct Recorder {
     guard: Option<Slice>,
     /// What was submitted so far.
     counters: Counters,
+    /// How long dispatches took, by kernel, while they are measured one by one.
+    #[cfg(not(target_family = "wasm"))]
+    times: Option<HashMap<KernelId, KernelTime>>,
+}
+
+/// What the dispatches of a kernel took together.
+#[cfg(not(target_family = "wasm"))]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct KernelTime {
+    /// How many there were.
+    pub dispatches: u64,
+    /// How long the device took for them, with what handing over each of them costs.
+    pub time: std::time::Duration,
 }
 
 impl Recorder {
@@ -115,6 +128,8 @@ impl Recorder {
             zero: gpu.allocate("a flag", 4).await?,
             guard: None,
             counters: Counters::default(),
+            #[cfg(not(target_family = "wasm"))]
+            times: None,
         })
     }
 
@@ -187,7 +202,33 @@ impl Recorder {
         self.params.extend_from_slice(bytemuck::bytes_of(params));
         self.params.resize(at + BLOCK as usize, 0);
         self.commands.push(Command::Dispatch { pipeline, bindings, params: at as u32, grid: grid.map(|n| n as u32) });
+        #[cfg(not(target_family = "wasm"))]
+        self.measure(kernel)?;
         Ok(())
+    }
+
+    /// From here on lets every dispatch be handed over and waited for by itself, and adds up what it takes. Where `on` is not set, goes on
+    /// as usual. Returns what was measured before.
+    #[cfg(not(target_family = "wasm"))]
+    pub fn measure_dispatches(&mut self, on: bool) -> Vec<(KernelId, KernelTime)> {
+        let new = on.then(HashMap::new);
+        let mut times: Vec<_> = std::mem::replace(&mut self.times, new).into_iter().flatten().collect();
+        times.sort_by_key(|(_, time)| std::cmp::Reverse(time.time));
+        times
+    }
+
+    /// Waits for the dispatch of `kernel` that was just recorded, where dispatches are measured.
+    #[cfg(not(target_family = "wasm"))]
+    fn measure(&mut self, kernel: KernelId) -> Result<()> {
+        let Some(mut times) = self.times.take() else { return Ok(()) };
+        let begun = std::time::Instant::now();
+        let submission = self.submit_with(|_| ())?;
+        let done = self.gpu.device.poll(wgpu::PollType::Wait { submission_index: Some(submission), timeout: None });
+        let time = times.entry(kernel).or_insert_with(KernelTime::default);
+        time.dispatches += 1;
+        time.time += begun.elapsed();
+        self.times = Some(times);
+        done.map(|_| ()).map_err(|error| Error::internal(format!("waiting for a dispatch: {error}")))
     }
 
     fn bind_group(&mut self, key: BindingsKey) -> Result<(wgpu::ComputePipeline, wgpu::BindGroup)> {

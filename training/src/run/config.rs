@@ -36,6 +36,9 @@ pub struct RunConfig {
     /// Sizes of a step.
     #[serde(default)]
     pub batch: BatchConfig,
+    /// What it may take of the device.
+    #[serde(default)]
+    pub device: DeviceConfig,
     /// Rates and the like.
     pub optimiser: OptimiserConfig,
     /// Factors of the losses; byte-level models.
@@ -151,6 +154,14 @@ impl Default for BatchConfig {
     fn default() -> Self {
         Self { rows: 8, subwords: 128, bytes_per_subword: 6, accumulate: 1 }
     }
+}
+
+/// What a run may take of the device.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DeviceConfig {
+    /// MiB of memory at most. Without it there is no bound of the run's own, but on adapters that compute in main memory what is free there.
+    pub memory_mib: Option<u64>,
 }
 
 /// Rates and the like.

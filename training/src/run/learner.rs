@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use bolmo_runtime::internals::{Recorder, gpu};
 use bolmo_runtime::layout::expected_tensors;
 use bolmo_runtime::stages::bytes::BYTE_OFFSET;
 use bolmo_runtime::{Checkpoint, Engine, Error, Result};
@@ -62,6 +63,14 @@ impl Learner {
         match kind {
             Kind::Subword => Ok(Self::Subword(Box::new(Subword::open(engine, config, tokenizer_path).await?))),
             _ => Ok(Self::Bytes(Box::new(Bytes::open(engine, kind, config, tokenizer_path, rows).await?))),
+        }
+    }
+
+    /// The commands that it records.
+    pub(super) fn recorder(&mut self) -> &mut Recorder {
+        match self {
+            Self::Subword(this) => this.model.recorder(),
+            Self::Bytes(this) => this.trainer.recorder(),
         }
     }
 
@@ -285,13 +294,15 @@ impl Bytes {
                 let width = SourceModel::open(dir, UNUSED, Some(subwords))?.config().hidden_size;
                 let source = SourceModel::open(dir, sizes(width), Some(subwords))?;
                 let fresh = match student {
+                    // What counts in a rehearsal is the memory, not what is in it.
+                    None if gpu(engine).is_rehearsal() => None,
                     None => Some(Byteified::new(engine, &source, config.seed, PoolFit::Exact).await?),
                     Some(student) => check_blocks(student, &source).map(|()| None)?,
                 };
                 let (weights, model_config): (&dyn TensorSource, _) = match (&fresh, student) {
                     (Some(fresh), _) => (fresh, source.config()),
                     (None, Some(student)) => (student, student.config()),
-                    (None, None) => return Err(Error::internal("stage 1 without a model")),
+                    (None, None) => (&source, source.config()),
                 };
                 let batcher = Batcher::new(model_config, tokenizer()?, patches, length)?;
                 let spaces = spaces(batcher.tokenizer());

@@ -2,6 +2,7 @@
 
 mod config;
 mod learner;
+mod memory;
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -9,15 +10,18 @@ use std::time::Instant;
 
 use bolmo_metrics::MetricsFile;
 use bolmo_metrics::plot::{CurveOptions, curves, write_svg};
+use bolmo_runtime::internals::KernelTime;
 use bolmo_runtime::internals::output::{io_error, write_json};
 use bolmo_runtime::{Engine, Error, Result};
+use bolmo_shaders::KernelId;
 use serde_json::{Value, json};
 
 pub use config::{
-    BatchConfig, CompressionConfig, DataConfig, EveryConfig, ExportType, Kind, LocalConfig, LossConfig, ModelConfig,
-    NewModel, OptimiserConfig, RunConfig,
+    BatchConfig, CompressionConfig, DataConfig, DeviceConfig, EveryConfig, ExportType, Kind, LocalConfig, LossConfig,
+    ModelConfig, NewModel, OptimiserConfig, RunConfig,
 };
 use learner::Learner;
+use memory::Plan;
 
 use crate::data::{Corpus, Cursor, Documents, RowOptions, Rows, SubwordTokenizer, TokenFile};
 use crate::snapshot;
@@ -69,6 +73,7 @@ pub struct Run {
     step: u64,
     /// Seconds that steps have taken so far, in sittings before this one too.
     seconds: f64,
+    memory_bytes: u64,
 }
 
 impl Run {
@@ -90,8 +95,17 @@ impl Run {
         }
         let tokenizer_path = tokenizer_path(kind, &config)?;
         let (train, held_out) = rows(&config, texts, &SubwordTokenizer::open(&tokenizer_path)?)?;
-        let learner = Learner::open(engine, kind, &config, &tokenizer_path, &train).await?;
-        let mut this = Self { config, kind, learner, train, held_out, step: 0, seconds: 0.0 };
+        let plan = Plan { engine, kind, config: &config, tokenizer_path: &tokenizer_path, rows: &train };
+        let memory_bytes = plan.check().await?;
+        let before = engine.memory().current_bytes;
+        let learner = match Learner::open(engine, kind, &config, &tokenizer_path, &train).await {
+            Ok(learner) => learner,
+            Err(error) => {
+                let taken = engine.memory().peak_bytes.saturating_sub(before);
+                return Err(plan.explain(error, taken).await);
+            }
+        };
+        let mut this = Self { config, kind, learner, train, held_out, step: 0, seconds: 0.0, memory_bytes };
         if let Some((step, path)) = snapshots.last() {
             this.restore(*step, path).await?;
         }
@@ -124,6 +138,11 @@ impl Run {
     /// Steps that are behind it.
     pub fn steps(&self) -> u64 {
         self.step
+    }
+
+    /// Bytes of device memory that it takes, as reckoned before any was taken.
+    pub fn memory_bytes(&self) -> u64 {
+        self.memory_bytes
     }
 
     /// Makes the steps that are left. `tell` may end the run early: a snapshot is then written and the outcome is not complete.
@@ -201,6 +220,17 @@ impl Run {
         Ok(record)
     }
 
+    /// Makes one step whose dispatches are handed over and waited for one by one: what each kernel takes, the longest first.
+    ///
+    /// # Errors
+    /// As [`Self::step`].
+    pub async fn measured_step(&mut self) -> Result<Vec<(KernelId, KernelTime)>> {
+        self.learner.recorder().measure_dispatches(true);
+        let done = self.step().await;
+        let times = self.learner.recorder().measure_dispatches(false);
+        done.map(|_| times)
+    }
+
     /// Writes a snapshot to resume from into the run's folder; returns its path.
     ///
     /// # Errors
@@ -243,12 +273,13 @@ fn diverged(record: &Value) -> Option<&'static str> {
     terms.into_iter().find(|&term| record.get(term).is_some_and(|value| value.as_f64().is_none_or(|v| !v.is_finite())))
 }
 
-/// What must be the same for a run to go on as it began: everything but its folder and how often what is done.
+/// What must be the same for a run to go on as it began: everything but its folder, how often what is done, and what it may take.
 fn comparable(config: &RunConfig) -> Value {
     let mut value = serde_json::to_value(config).unwrap_or_default();
     if let Value::Object(keys) = &mut value {
         keys.remove("out");
         keys.remove("every");
+        keys.remove("device");
     }
     value
 }
