@@ -29,7 +29,7 @@ END
 printf '%s\n' race:libvulkan race:libLLVM thread:libvulkan mutex:libvulkan >"$target/drivers"
 gcc -O0 -fno-builtin -c "$target/missing.c" -o "$target/missing.o"
 for subject in threads cancel busy; do
-    gcc -fsanitize=thread -g -std=c11 -D_XOPEN_SOURCE=700 -DBOLMO_DEMO_MODEL="\"$PWD/examples/demo-model\"" \
+    gcc -fsanitize=thread -g -std=c11 -D_XOPEN_SOURCE=700 -DBOLMO_TEST_MODEL="\"$PWD/tests/golden/infer/models/nano_trained\"" \
         -DGOLDEN_FOLDER="\"$PWD/ffi/tests/c\"" -Iffi/include "ffi/tests/c/test_$subject.c" "$target/missing.o" -rdynamic \
         -o "$target/test_$subject" "$target/libbolmo.so.0" -Wl,-rpath,"$target" -lpthread
     TSAN_OPTIONS="suppressions=$target/drivers ignore_noninstrumented_modules=1 exitcode=66" BOLMO_SLOW_FACTOR=20 \

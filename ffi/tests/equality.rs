@@ -157,7 +157,7 @@ fn generations_of_all_golden_models() {
     assert!(compared >= 10, "only {compared} generations were compared");
 }
 
-/// The demo model's golden generations as c/test_generate.c reads them: for each one the number of prompt ids, of emitted ids and of
+/// The golden generations of the trained model as c/test_generate.c reads them: for each one the number of prompt ids, of emitted ids and of
 /// those that can be relied on, then the ids.
 #[test]
 fn the_table_of_the_c_tests_is_up_to_date() {

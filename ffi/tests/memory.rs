@@ -26,7 +26,7 @@ fn ok(status: bolmo_status) {
     assert_eq!(status, BOLMO_OK, "{:?}", abi!(CStr::from_ptr(bolmo_last_error_message())));
 }
 
-/// The demo model's configuration, grown.
+/// A golden model's configuration, grown.
 fn config() -> Vec<u8> {
     let text = std::fs::read(fixtures().join("infer/models/nano_trained/config.json")).expect("config.json");
     let mut json: Value = serde_json::from_slice(&text).expect("JSON");

@@ -140,6 +140,8 @@ params! {
         rows: u32, dim4: u32, x_offset4: u32, x_stride4: u32, y_offset4: u32, y_stride4: u32, dx_offset4: u32, dx_stride4: u32,
         add: u32,
     }
+    /// `round_f16.wgsl`
+    RoundF16 { count4: u32, }
     /// `sum_squares.wgsl`
     SumSquares { count4: u32, per4: u32, }
     /// `adamw.wgsl`

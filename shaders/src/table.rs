@@ -408,6 +408,11 @@ kernels! {
         Read "x" "[count]",
         ReadWrite "out" "[stretches]",
     }
+    /// Values as f16, for products in that type.
+    RoundF16 "round_f16" { ;
+        Read "x" "[count]",
+        ReadWrite "y" "[count / 4] of four f16",
+    }
     /// A step of the optimiser AdamW.
     Adamw "adamw" { ;
         Read "grad" "[count]",
@@ -590,8 +595,8 @@ pub const TRANSPOSE_TILE: u32 = 32;
 /// The most workgroups in one dimension of a dispatch that every adapter takes.
 pub const MAX_GROUPS: u32 = 65535;
 
-/// The grid of `adamw` for `count4` fours of weights: more workgroups than one dimension takes go on in the second.
-pub const fn adamw_grid(count4: usize) -> [usize; 3] {
+/// The grid of `adamw` and `round_f16` for `count4` fours of values: more workgroups than one dimension takes go on in the second.
+pub const fn fours_grid(count4: usize) -> [usize; 3] {
     let groups = count4.div_ceil(WORKGROUP as usize);
     let most = MAX_GROUPS as usize;
     if groups <= most { [groups, 1, 1] } else { [most, groups.div_ceil(most), 1] }

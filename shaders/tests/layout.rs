@@ -142,8 +142,8 @@ fn constants() {
     let reduced = kernels.flat_map(|kernel| kernel.variants().into_iter().map(move |variant| (kernel, variant)));
     let reduced = reduced.filter(|(kernel, variant)| named(kernel, variant)).count();
     let expected = [
-        ("CHUNK", 4), // mlstm_chunk_out twice, its gradient, mlstm_chunk_scores
-        ("MAX_GROUPS", 1),
+        ("CHUNK", 4),      // mlstm_chunk_out twice, its gradient, mlstm_chunk_scores
+        ("MAX_GROUPS", 2), // adamw, round_f16
         ("SLICE4", 1),
         ("TILE", 2), // mlstm_chunk_out twice
         ("TRANSPOSE_TILE", 1),
@@ -154,11 +154,11 @@ fn constants() {
 }
 
 #[test]
-fn the_grid_of_adamw() {
+fn the_grid_of_fours() {
     let most = table::MAX_GROUPS as usize;
     for groups in [1, 2, most - 1, most, most + 1, 3 * most, 3 * most + 1] {
         for count4 in [64 * groups - 63, 64 * groups] {
-            let [x, y, z] = table::adamw_grid(count4);
+            let [x, y, z] = table::fours_grid(count4);
             assert!(x <= most && y <= most && z == 1, "{count4}: {x} {y} {z}");
             // A row of the grid begins where the one before it ends, and only the last one has work left.
             assert!(y == 1 || x == most, "{count4}: {x} {y}");

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Chooses from a full tree of golden files what the repository keeps, so that every kind of model, text and unit case stays
-covered in at most 11 MiB:  select.py FULL_TREE tests/golden
+covered in at most 12 MiB:  select.py FULL_TREE tests/golden
 
-Left out: models that follow from others (nano_bf16 and nano_f16 are nano rounded, nano_trained is the demo model), texts that
+Left out: models that follow from others (nano_bf16 and nano_f16 are nano rounded), texts that
 another model covers, all but the last rows of the logits, and tensors that later ones follow from; of merged models what stays
 as it was. Weights are packed: the file's bytes in four planes (every fourth byte from 0, from 1, ...), which gzip then makes an
 eighth smaller."""
@@ -81,6 +81,15 @@ def text_file(source, kept):
     return tensors
 
 
+def whole_folder(full, target):
+    """The model that was trained, with its tokenizer and as it is: programs outside Rust open it too."""
+    os.makedirs(target, exist_ok=True)
+    for name in ("config.json", "generation_config.json", "model.safetensors", "special_tokens_map.json"):
+        shutil.copyfile(f"{full}/infer/models/nano_trained/{name}", f"{target}/{name}")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copyfile(f"{full}/infer/subword_tokenizer/{name}", f"{target}/{name}")
+
+
 def arith(full, out):
     """The models of a merge, of the subword models what is read of them; and of one merge what moved."""
     merged, embeddings = "merged_a0.5", "merged_a0.5_emb"
@@ -127,6 +136,7 @@ def main(full, out):
         boundary = {m: {t: all_of_it["boundary"][m][t] for t in texts} for m, texts in TEXTS[family].items()}
         with open(f"{out}/{family}/golden/{meta}", "w", encoding="utf-8") as f:
             json.dump({"boundary": boundary, "generate": generate}, f, separators=(",", ":"))
+    whole_folder(full, f"{out}/infer/models/nano_trained")
     arith(f"{full}/arith", f"{out}/arith")
     shutil.copyfile(f"{full}/infer/golden/tokenizer.json", f"{out}/infer/golden/tokenizer.json")
     for name in sorted(os.listdir(f"{full}/infer/mlstm")):

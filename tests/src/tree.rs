@@ -21,7 +21,6 @@ pub fn fixtures() -> PathBuf {
 /// Unpacks the selection beside the build's other products, once for each version of it.
 fn assemble() -> std::io::Result<PathBuf> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden");
-    let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/demo-model");
     let built = std::env::current_exe()?.parent().map_or_else(std::env::temp_dir, Path::to_path_buf);
     let tree = built.join("golden");
     // Made under a name of its own, then renamed: another test program may be at it at the same time.
@@ -29,7 +28,6 @@ fn assemble() -> std::io::Result<PathBuf> {
     copy_tree(&source, &making)?;
     unpack(&making)?;
     let models = making.join("infer/models");
-    copy_tree(&demo, &models.join("nano_trained"))?;
     rounded(&models.join("nano"), &models.join("nano_bf16"), Dtype::BF16)?;
     rounded(&models.join("nano"), &models.join("nano_f16"), Dtype::F16)?;
     let _ = std::fs::remove_dir_all(&tree);

@@ -215,6 +215,11 @@ fn sum_squares() {
 }
 
 #[test]
+fn round_f16() {
+    sums::round_f16();
+}
+
+#[test]
 fn adamw() {
     sums::adamw();
 }

@@ -10,7 +10,7 @@ use bolmo_runtime::{
 };
 use bolmo_tests::{engine, engine_options, fixtures, load, load_on, session_with, vocabulary};
 
-fn demo_dir() -> std::path::PathBuf {
+fn trained_dir() -> std::path::PathBuf {
     fixtures().join("infer/models/nano_trained")
 }
 
@@ -20,11 +20,11 @@ fn try_load(dir: &Path, vocabulary: Option<Vocabulary>) -> Result<Model> {
     block_on(Model::load(engine(), &Checkpoint::open(dir)?, options, &mut |_, _| true))
 }
 
-/// A copy of the demo model whose tensor `name` was changed by `change`.
+/// A copy of the trained golden model whose tensor `name` was changed by `change`.
 fn damaged(name: &str, change: impl FnOnce(&mut [u8])) -> tempfile::TempDir {
     let dir = tempfile::tempdir().expect("a folder");
-    std::fs::copy(demo_dir().join("config.json"), dir.path().join("config.json")).expect("config.json");
-    let mut bytes = std::fs::read(demo_dir().join("model.safetensors")).expect("the weights");
+    std::fs::copy(trained_dir().join("config.json"), dir.path().join("config.json")).expect("config.json");
+    let mut bytes = std::fs::read(trained_dir().join("model.safetensors")).expect("the weights");
     let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
     let json: serde_json::Value = serde_json::from_slice(&bytes[8..8 + header]).expect("a header");
     let range: Vec<usize> =
@@ -70,12 +70,12 @@ fn weights_beyond_f16_are_named() {
 
 #[test]
 fn vocabularies_must_be_there_and_fit() {
-    assert_error(try_load(&demo_dir(), None), ErrorKind::InvalidArgument, &["tokenizer.json", "--subwords"]);
+    assert_error(try_load(&trained_dir(), None), ErrorKind::InvalidArgument, &["tokenizer.json", "--subwords"]);
     let text = std::fs::read(fixtures().join("infer/subword_tokenizer/tokenizer.json")).expect("tokenizer.json");
     let mut json: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
     json["added_tokens"].as_array_mut().expect("added tokens").pop();
     let other = Vocabulary::from_json(json.to_string().as_bytes(), None, "other/tokenizer.json").expect("a vocabulary");
-    assert_error(try_load(&demo_dir(), Some(other)), ErrorKind::BadCheckpoint, &["811", "810"]);
+    assert_error(try_load(&trained_dir(), Some(other)), ErrorKind::BadCheckpoint, &["811", "810"]);
     json["model"]["vocab"].as_object_mut().expect("a vocabulary").remove("A");
     let lacking = Vocabulary::from_json(json.to_string().as_bytes(), None, "other/tokenizer.json");
     assert_error(lacking, ErrorKind::BadCheckpoint, &["41"]);
@@ -87,7 +87,7 @@ fn special_ids_that_the_vocabulary_lacks_are_refused() {
     let path = fixtures().join("infer/subword_tokenizer/tokenizer.json");
     let text = std::fs::read_to_string(path).expect("tokenizer.json").replace("<|pad|>", "<|filler|>");
     let nameless = Vocabulary::from_json(text.as_bytes(), None, "a tokenizer.json alone").expect("a vocabulary");
-    let model = try_load(&demo_dir(), Some(nameless)).expect("a model");
+    let model = try_load(&trained_dir(), Some(nameless)).expect("a model");
     assert!(model.warnings().iter().any(|w| w.contains("<|endoftext|>")), "{:?}", model.warnings());
     let mut session = block_on(Session::new(&model)).expect("a session");
     let result = block_on(session.append_ids(&[1, 80, 0, 81], &mut |_, _| {}));
@@ -98,7 +98,7 @@ fn special_ids_that_the_vocabulary_lacks_are_refused() {
 
 #[test]
 fn loading_can_be_cancelled_and_reports_progress() {
-    let checkpoint = Checkpoint::open(&demo_dir()).expect("a checkpoint");
+    let checkpoint = Checkpoint::open(&trained_dir()).expect("a checkpoint");
     let mut options = LoadOptions::default();
     options.vocabulary = Some(vocabulary());
     let mut last = (0, 0);
@@ -274,7 +274,7 @@ fn an_abandoned_operation_is_noticed() {
 #[test]
 fn a_lost_device_is_an_error_that_can_be_recovered_from() {
     let engine = block_on(Engine::open(&engine_options())).expect("an engine");
-    let model = load_on(&engine, &demo_dir(), WeightFormat::F32);
+    let model = load_on(&engine, &trained_dir(), WeightFormat::F32);
     let mut session = session_with(&model, &[1, 80, 81, 82]);
     let mut made = 0;
     let result = block_on(session.generate(&GenerateOptions::default(), &mut |piece| {
@@ -289,7 +289,7 @@ fn a_lost_device_is_an_error_that_can_be_recovered_from() {
     let loss = block_on(engine.lost());
     assert_eq!(loss.kind(), ErrorKind::DeviceLost, "{loss}");
     assert_error(block_on(Session::new(&model)), ErrorKind::DeviceLost, &["lost"]);
-    let checkpoint = Checkpoint::open(&demo_dir()).expect("a checkpoint");
+    let checkpoint = Checkpoint::open(&trained_dir()).expect("a checkpoint");
     let mut options = LoadOptions::default();
     options.vocabulary = Some(vocabulary());
     assert_error(
@@ -299,7 +299,7 @@ fn a_lost_device_is_an_error_that_can_be_recovered_from() {
     );
 
     let engine = block_on(Engine::open(&engine_options())).expect("another engine");
-    let model = load_on(&engine, &demo_dir(), WeightFormat::F32);
+    let model = load_on(&engine, &trained_dir(), WeightFormat::F32);
     let mut options = GenerateOptions::default();
     options.max_bytes = 8;
     let mut session = session_with(&model, &[1, 80, 81, 82]);
@@ -333,7 +333,7 @@ fn checkpoints_of_another_model_are_refused() {
     // The same files loaded again are the same model; in another format they are not.
     assert_eq!(load("infer", "nano_trained").fingerprint(), a.fingerprint());
     block_on(Session::restore(&load("infer", "nano_trained"), &snapshot)).expect("a session");
-    let halves = load_on(engine(), &demo_dir(), WeightFormat::F16);
+    let halves = load_on(engine(), &trained_dir(), WeightFormat::F16);
     assert_error(block_on(Session::restore(&halves, &snapshot)), ErrorKind::InvalidArgument, &["another model"]);
 }
 

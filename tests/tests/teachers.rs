@@ -18,6 +18,7 @@ fn options(rows: usize, tokens: usize) -> SubwordOptions {
         tokens,
         adam: AdamOptions::default(),
         schedule: Schedule { steps: 10, warmup: 0.0 },
+        half_products: false,
         rate: 0.0,
     }
 }

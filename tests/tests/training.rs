@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use bolmo_runtime::config::{BlockType, LayerType, QkNorm, RopeScaling, SpecialIds};
+use bolmo_runtime::layout::expected_tensors;
 use bolmo_runtime::{Config, Error, Result, block_on};
 use bolmo_tests::{engine, fixtures, in_tree};
 use bolmo_training::losses::{LossOptions, Targets};
@@ -272,6 +273,7 @@ fn run(name: &str) {
         losses: if stage1 { LossOptions::stage1() } else { LossOptions::stage2() },
         adam: AdamOptions { beta2: if stage1 { 0.999 } else { 0.95 }, ..AdamOptions::default() },
         schedule: Schedule { steps: 20, warmup: 0.1 },
+        half_products: false,
         local_rate: if stage1 { 7e-4 } else { 5.2e-5 },
         global_rate: 2.6e-5,
     };
@@ -387,4 +389,85 @@ fn stage1_as_it_begins() {
 #[test]
 fn stage2() {
     run("stage2");
+}
+
+/// Weights at random, by the names and shapes of a byte-level model, or of a subword model's embeddings, norm and head.
+struct AtRandom<'a> {
+    config: &'a Config,
+    vocabulary: Option<usize>,
+}
+
+impl TensorSource for AtRandom<'_> {
+    fn read(&self, name: &str) -> Result<Vec<f32>> {
+        let count = match (self.vocabulary, name) {
+            (Some(rows), "model.embed_tokens.weight" | "lm_head.weight") => rows * self.config.hidden_size,
+            _ => {
+                let all = expected_tensors(self.config).into_iter();
+                let mut named = all.filter(|spec| spec.name == name);
+                named.next().map(|spec| spec.element_count() as usize).expect("a tensor")
+            }
+        };
+        let mut state = name.bytes().fold(17u32, |state, byte| state.wrapping_mul(31).wrapping_add(byte.into()));
+        let mut draw = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / 8_388_608.0 - 1.0
+        };
+        let norm = name.ends_with("norm.weight");
+        Ok((0..count).map(|_| if norm { 1.0 + 0.1 * draw() } else { 0.2 * draw() }).collect())
+    }
+}
+
+/// What products of f16 change: losses and gradients are those of f32 to f16's precision, small gradients included, and a step is made.
+#[test]
+fn products_of_f16() {
+    let case = Case::new();
+    let config = case.config();
+    let (spaces, eos) = subwords();
+    let batch = Batch::read(&case, 0, eos);
+    let vocabulary = case.size("teacher_vocab");
+    let mut made = Vec::new();
+    for half_products in [false, true] {
+        let options = TrainerOptions {
+            shape: case.shape(),
+            losses: LossOptions::stage1(),
+            adam: AdamOptions::default(),
+            schedule: Schedule { steps: 20, warmup: 0.1 },
+            half_products,
+            local_rate: 1e-3,
+            global_rate: 0.0,
+        };
+        let teacher = AtRandom { config: &config, vocabulary: Some(vocabulary) };
+        let source = TeacherSource { tensors: &teacher, vocabulary, tied: false, spaces: &spaces };
+        let student = AtRandom { config: &config, vocabulary: None };
+        let mut trainer =
+            block_on(Trainer::new(engine(), &config, options, &student, Some(source))).expect("a trainer");
+        let report = block_on(trainer.step(&[batch.examples()])).expect("a step");
+        assert!(!report.skipped);
+        let mut gradients = Vec::new();
+        let mut keep = |name: &str, values: Vec<f32>| {
+            gradients.push((name.to_owned(), values));
+            Ok(())
+        };
+        block_on(trainer.each_gradient(&mut keep)).expect("gradients");
+        made.push((report, gradients));
+    }
+    let [(exact, gradients), (found, halves)] = &made[..] else { panic!("two runs") };
+    assert!(exact != found, "both are in f32");
+    close("loss", found.losses.total, exact.losses.total, 2e-3);
+    close("cross-entropy", found.losses.cross_entropy, exact.losses.cross_entropy, 2e-3);
+    close("encoder", found.losses.encoder, exact.losses.encoder, 2e-3);
+    close("norm", found.gradient_norm, exact.gradient_norm, 1e-2);
+    let mut worst = (0.0, "");
+    for ((name, exact_values), (same, half)) in gradients.iter().zip(halves) {
+        assert_eq!(name, same);
+        let (difference, cosine) = compare(half, exact_values);
+        let norm = exact_values.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt();
+        // Some gradients are small sums of large parts; none is lost.
+        let bound = 0.05 * norm + 5e-4 * exact.gradient_norm;
+        assert!(difference * norm < bound && cosine > 0.9, "{name}: {difference:.1e} of {norm:.1e}, cosine {cosine}");
+        if difference > worst.0 {
+            worst = (difference, name);
+        }
+    }
+    eprintln!("products of f16: gradients off by {:.1e} of their norm at most ({})", worst.0, worst.1);
 }

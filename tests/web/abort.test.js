@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 
 import { launch, openPage } from './browser.js';
-import { demoModel } from './models.js';
+import { trainedModel } from './models.js';
 import { Server } from './server.js';
 
 const PROMPT = 'class Reader:';
@@ -14,7 +14,7 @@ const LONG = 'def read(self, path):\n    return open(path).read()\n\n'.repeat(40
 let server, browser, page;
 
 before(async () => {
-  server = await Server.start({ demo: await demoModel() });
+  server = await Server.start({ demo: await trainedModel() });
   browser = await launch();
   page = await openPage(browser, server);
 });

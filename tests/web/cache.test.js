@@ -4,14 +4,14 @@ import assert from 'node:assert/strict';
 import { after, afterEach, before, test } from 'node:test';
 
 import { closePage, launch, openPage, visit, withoutKernels } from './browser.js';
-import { demoModel, goldenModels } from './models.js';
+import { trainedModel, goldenModels } from './models.js';
 import { read, write } from './safetensors.js';
 import { Server } from './server.js';
 
 /** The package fetches and keeps so many bytes together. */
 const CHUNK = 4 << 20;
 
-const demo = await demoModel();
+const demo = await trainedModel();
 /** The same with other weights. */
 const other = new Map(demo).set(
   'model.safetensors',
@@ -19,7 +19,7 @@ const other = new Map(demo).set(
 );
 const weights = demo.get('model.safetensors');
 const { header, data } = read(weights);
-/** The demo model with so long a header that its file is fetched in three chunks. */
+/** The trained golden model with so long a header that its file is fetched in three chunks. */
 const large = new Map(demo).set('model.safetensors', write(header, data, 2 * CHUNK));
 
 let server, browser, page, fingerprint;

@@ -7,7 +7,7 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 
 import { Loader, damaged, ofGet, quick } from './faults.js';
-import { demoModel } from './models.js';
+import { trainedModel } from './models.js';
 import { read, shard, write } from './safetensors.js';
 
 const WEIGHTS = 'model.safetensors';
@@ -15,7 +15,7 @@ const CONFIG = 'config.json';
 const INDEX = 'model.safetensors.index.json';
 const TENSOR = 'lm_head.weight';
 
-const demo = await demoModel();
+const demo = await trainedModel();
 const weights = demo.get(WEIGHTS);
 const { header, data } = read(weights);
 let loader;

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 
 import { launch, openPage } from './browser.js';
-import { demoModel } from './models.js';
+import { trainedModel } from './models.js';
 import { Server } from './server.js';
 
 const PROMPT = 'class Reader:';
@@ -12,7 +12,7 @@ const PROMPT = 'class Reader:';
 let server;
 
 before(async () => {
-  server = await Server.start({ demo: await demoModel() });
+  server = await Server.start({ demo: await trainedModel() });
 });
 
 after(() => server?.stop());

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 
 import { launch, openPage, withoutKernels } from './browser.js';
-import { demoModel } from './models.js';
+import { trainedModel } from './models.js';
 import { Server } from './server.js';
 
 let server, browser, page, model;
@@ -27,7 +27,7 @@ function watchDevices() {
 }
 
 before(async () => {
-  server = await Server.start({ demo: await demoModel() });
+  server = await Server.start({ demo: await trainedModel() });
   browser = await launch();
   page = await openPage(browser, server, { init: [watchDevices] });
   // On the page's own thread, so that its heap is the one that is measured.

@@ -6,10 +6,10 @@ import path from 'node:path';
 import { after, afterEach, before, test } from 'node:test';
 
 import { closePage, launch, openPage, withoutKernels } from './browser.js';
-import { demoModel } from './models.js';
+import { trainedModel } from './models.js';
 import { Server, built } from './server.js';
 
-const demo = await demoModel();
+const demo = await trainedModel();
 let server, browser, page;
 
 before(async () => {

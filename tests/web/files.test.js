@@ -7,12 +7,11 @@ import path from 'node:path';
 import { after, before, test } from 'node:test';
 
 import { launch, openPage, withoutKernels } from './browser.js';
-import { demoModel, root } from './models.js';
+import { trained as folder, trainedModel } from './models.js';
 import { missing, nativeGeneration } from './native.js';
 import { Server } from './server.js';
 
-const demo = await demoModel();
-const folder = path.join(root, 'examples/demo-model');
+const demo = await trainedModel();
 let server, browser, page, fingerprint;
 
 before(async () => {

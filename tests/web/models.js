@@ -8,6 +8,8 @@ import { gunzip } from 'node:zlib';
 
 export const root = path.join(path.dirname(fileURLToPath(import.meta.url)), '../..');
 const golden = path.join(root, 'tests/golden');
+/** Folder of the golden model that was trained, a whole checkpoint as it is. */
+export const trained = path.join(golden, 'infer/models/nano_trained');
 
 /** @returns {Promise<Map<string, Buffer>>} */
 async function folder(dir) {
@@ -31,9 +33,9 @@ async function unpack(packed) {
   return bytes;
 }
 
-/** The demo model. */
-export async function demoModel() {
-  return folder(path.join(root, 'examples/demo-model'));
+/** The golden model that was trained. */
+export async function trainedModel() {
+  return folder(trained);
 }
 
 /**
@@ -47,8 +49,7 @@ export async function goldenModels() {
   for (const [family, meta] of [['infer', 'meta.json'], ['prenorm', 'meta_prenorm.json']]) {
     const { generate } = JSON.parse(await readFile(path.join(golden, family, 'golden', meta), 'utf8'));
     for (const [name, { single, stops_by_eos }] of Object.entries(generate)) {
-      // The demo model is the golden one that was trained.
-      const own = name === 'nano_trained' ? await demoModel() : await folder(path.join(golden, family, 'models', name));
+      const own = await folder(path.join(golden, family, 'models', name));
       const files = new Map([...vocabulary, ...own]);
       models.push({ name, files, cases: stops_by_eos ? [...single, stops_by_eos] : single });
     }

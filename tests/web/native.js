@@ -4,18 +4,18 @@ import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import path from 'node:path';
 
-import { root } from './models.js';
+import { root, trained } from './models.js';
 
 const command = process.env.BOLMO ?? path.join(root, 'target/release/bolmo');
 
 /** Why tests that need the command are skipped; `false` if they aren't. */
 export const missing = existsSync(command) ? false : `${command} is not built`;
 
-/** Runs the command with `input` on its standard input, and answers what it prints as JSON. */
+/** Runs the command on the trained golden model with `input` on its standard input, and answers what it prints as JSON. */
 export function native(args, input) {
   return new Promise((resolve, reject) => {
     const options = { maxBuffer: 1 << 26 };
-    const child = execFile(command, [...args, '--json', '--quiet'], options, (error, stdout, stderr) => {
+    const child = execFile(command, [...args, '--model', trained, '--json', '--quiet'], options, (error, stdout, stderr) => {
       if (error) reject(new Error(`bolmo ${args.join(' ')}: ${stderr || error.message}`));
       else resolve(JSON.parse(stdout));
     });

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 
 import { launch, openPage } from './browser.js';
-import { demoModel } from './models.js';
+import { trainedModel } from './models.js';
 import { missing, native, nativeGeneration } from './native.js';
 import { Server } from './server.js';
 
@@ -23,7 +23,7 @@ const drawn = { maxBytes: 24, temperature: 0.7, seed: 7 };
 let server, browser, page;
 
 before(async () => {
-  server = await Server.start({ demo: await demoModel() });
+  server = await Server.start({ demo: await trainedModel() });
   browser = await launch();
   page = await openPage(browser, server);
 });

@@ -7,14 +7,14 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 
 import { Loader, cutAfter, ofGet, once, quick, stallAfter, status } from './faults.js';
-import { demoModel } from './models.js';
+import { trainedModel } from './models.js';
 import { shard } from './safetensors.js';
 import { Server } from './server.js';
 
 const WEIGHTS = 'model.safetensors';
 const CONFIG = 'config.json';
 
-const demo = await demoModel();
+const demo = await trainedModel();
 const names = [...demo.keys()];
 const weights = demo.get(WEIGHTS);
 let loader;

@@ -9,7 +9,7 @@ import { after, before, test } from 'node:test';
 import { promisify } from 'node:util';
 
 import { launch } from './browser.js';
-import { demoModel, root } from './models.js';
+import { trainedModel, root } from './models.js';
 import { Server } from './server.js';
 
 const run = promisify(execFile);
@@ -75,7 +75,7 @@ test("the README's lines type-check under strict, and run", async () => {
   const files = await folder(project);
   files.set('index.html', Buffer.from(html));
   // The README's model lies at /models/demo.
-  const demo = new Map([...(await demoModel())].map(([name, file]) => [`demo/${name}`, file]));
+  const demo = new Map([...(await trainedModel())].map(([name, file]) => [`demo/${name}`, file]));
   server = await Server.start({ project: files, models: demo });
   const page = await browser.newPage();
   const errors = [];

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 
 import { launch, openPage, withoutKernels } from './browser.js';
-import { demoModel } from './models.js';
+import { trainedModel } from './models.js';
 import { Server } from './server.js';
 
 const FIRST = 'class Reader:';
@@ -15,7 +15,7 @@ let server, browser, page, model;
 const alone = {};
 
 before(async () => {
-  server = await Server.start({ demo: await demoModel() });
+  server = await Server.start({ demo: await trainedModel() });
   browser = await launch();
   page = await openPage(browser, server);
   model = await page.evaluateHandle(() => Bolmo.load('/demo'));

@@ -4,14 +4,14 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 
 import { launch, openPage, visit, withoutKernels } from './browser.js';
-import { demoModel, goldenModels } from './models.js';
+import { trainedModel, goldenModels } from './models.js';
 import { Server } from './server.js';
 
 let server, browser, page;
 
 before(async () => {
   const other = (await goldenModels()).find(({ name }) => name === 'noexp').files;
-  server = await Server.start({ demo: await demoModel(), other });
+  server = await Server.start({ demo: await trainedModel(), other });
   browser = await launch();
   page = await openPage(browser, server);
 });

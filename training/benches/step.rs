@@ -9,11 +9,9 @@ use std::time::Duration;
 use bolmo_runtime::init::Preset;
 use bolmo_runtime::layout::expected_tensors;
 use bolmo_runtime::{AdapterChoice, Config, Engine, EngineOptions, Result, block_on};
+use bolmo_training::bench::StepBench;
 use bolmo_training::init::RandomSubword;
-use bolmo_training::losses::{IGNORED, LossOptions, Targets};
-use bolmo_training::{
-    AdamOptions, Examples, Schedule, Shape, SubwordModel, SubwordOptions, TensorSource, Trainer, TrainerOptions,
-};
+use bolmo_training::{AdamOptions, Schedule, Shape, SubwordModel, SubwordOptions, TensorSource};
 use criterion::{Criterion, Throughput};
 
 struct AtRandom<'a>(&'a Config);
@@ -67,37 +65,11 @@ fn main() {
 
 fn byte_level(criterion: &mut Criterion, engine: &Engine, config: &Config) {
     let shape = Shape { rows: 8, bytes: 512, patches: 128 };
-    let trainer = TrainerOptions {
-        shape,
-        losses: LossOptions::stage2(),
-        adam: AdamOptions::default(),
-        schedule: Schedule { steps: 1000, warmup: 0.1 },
-        local_rate: 1e-4,
-        global_rate: 1e-4,
-    };
-    let mut trainer = block_on(Trainer::new(engine, config, trainer, &AtRandom(config), None)).expect("a trainer");
-    let count = shape.all_bytes();
-    let ids: Vec<u32> = (0..count as u32).map(|i| 4 + i * 7 % 250).collect();
-    let suffixes: Vec<u32> = ids.iter().map(|id| id * 3 % 1024).collect();
-    let labels: Vec<i32> =
-        (0..count).map(|i| if (i + 1) % shape.bytes == 0 { IGNORED } else { ids[i + 1] as i32 }).collect();
-    let truth: Vec<bool> = (0..count).map(|i| i % 4 == 0).collect();
-    let examples = Examples {
-        ids: &ids,
-        suffixes: &suffixes,
-        subwords: &vec![0; shape.all_patches()],
-        targets: Targets {
-            shape,
-            labels: &labels,
-            truth: &truth,
-            patch_lens: &vec![4; shape.all_patches()],
-            patch_of: &vec![0; count],
-        },
-    };
+    let mut bench = block_on(StepBench::new(engine, config, &AtRandom(config), shape, false)).expect("a trainer");
     let mut group = criterion.benchmark_group("stage 2");
-    group.throughput(Throughput::Bytes(count as u64));
+    group.throughput(Throughput::Bytes(shape.all_bytes() as u64));
     group.bench_function(format!("width {}, {} blocks", config.hidden_size, config.num_hidden_layers), |b| {
-        b.iter(|| block_on(trainer.step(&[examples])).expect("a step"));
+        b.iter(|| block_on(bench.step()).expect("a step"));
     });
     group.finish();
 }
@@ -109,6 +81,7 @@ fn subword(criterion: &mut Criterion, engine: &Engine, config: &Config) {
         tokens,
         adam: AdamOptions::default(),
         schedule: Schedule { steps: 1000, warmup: 0.1 },
+        half_products: false,
         rate: 1e-4,
     };
     let source = RandomSubword { config: config.clone(), vocabulary, seed: 1 };

@@ -82,6 +82,11 @@ impl Scratch {
         })
     }
 
+    /// Room for the largest matrix of a product as f16, one of the model's or a factor of a gradient.
+    pub(crate) async fn room_for_halves(&self, gpu: &Arc<Gpu>) -> Result<Slice> {
+        gpu.allocate("a matrix as f16", self.transposed[1].size() / 2).await
+    }
+
     /// Floats of each buffer, in order.
     pub(crate) fn sizes(
         config: &Config,

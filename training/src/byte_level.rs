@@ -16,6 +16,7 @@ use bolmo_shaders::table::WORKGROUP;
 use crate::backward::{Backward, Into, Scratch, Segments};
 use crate::layers::{Shape, buffer, copy_rows, global, local, stream};
 use crate::losses::{Likelihood, LikelihoodGradient};
+use crate::optimiser::gradient_scale;
 use crate::parameters::{Group, Parameters};
 use crate::weights;
 
@@ -28,6 +29,8 @@ pub(crate) struct ByteLevel {
     pub(crate) gpu: Arc<Gpu>,
     pub(crate) config: Config,
     pub(crate) shape: Shape,
+    /// What gradients are multiplied with ([`gradient_scale`]).
+    pub(crate) gradient_scale: f32,
     pub(crate) parameters: Parameters<Weights>,
     pub(crate) recorder: Recorder,
     pub(crate) ws: Workspace,
@@ -81,11 +84,13 @@ pub(crate) struct Bytes<'a> {
 }
 
 impl ByteLevel {
-    /// Allocates everything for batches of `shape`. `trained` says which groups have gradients.
+    /// Allocates everything for batches of `shape`. `trained` says which groups have gradients, `half_products` whether products are made of
+    /// f16.
     pub(crate) async fn new(
         gpu: &Arc<Gpu>,
         config: &Config,
         shape: Shape,
+        half_products: bool,
         trained: impl Fn(Group) -> bool,
     ) -> Result<Self> {
         check_shape(gpu, config, shape)?;
@@ -116,6 +121,9 @@ impl ByteLevel {
                 .max(config.query_width() + 2 * config.key_value_width())
                 .max(config.vocab_size);
         let scratch = Scratch::new(gpu, config, (bytes, patches), (bytes, config.vocab_size), largest).await?;
+        if half_products {
+            ws.halves = Some(scratch.room_for_halves(gpu).await?);
+        }
         let recorder = Recorder::new(gpu).await?;
         let mut this = Self {
             encoder,
@@ -148,6 +156,7 @@ impl ByteLevel {
             gpu: gpu.clone(),
             config: config.clone(),
             shape,
+            gradient_scale: gradient_scale(half_products, bytes),
             parameters,
             recorder,
             ws,

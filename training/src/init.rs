@@ -104,7 +104,7 @@ impl<'a> Byteified<'a> {
     async fn fit(&self, engine: &Engine, ids: &[u32], fit: PoolFit) -> Result<(Vec<f32>, Vec<f32>)> {
         let d = self.config.hidden_size;
         let gpu = bolmo_runtime::internals::gpu(engine);
-        let mut model = ByteLevel::new(gpu, &self.config, MEASURED, |_| false).await?;
+        let mut model = ByteLevel::new(gpu, &self.config, MEASURED, false, |_| false).await?;
         model.parameters.load(self).await?;
         // Any subword does that a byte can end.
         let suffixes: Vec<u32> = ids.iter().map(|&id| id % self.config.subword_vocab_size.max(1) as u32).collect();

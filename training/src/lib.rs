@@ -1,6 +1,7 @@
 //! Byteifies subword models: batches, losses and steps of training, with the runtime's own kernels and their gradients (SPEC 10).
 
 mod backward;
+pub mod bench;
 mod byte_level;
 pub mod data;
 pub mod export;

@@ -7,7 +7,7 @@ use bolmo_runtime::internals::{Gpu, Recorder, Slice};
 use bolmo_runtime::{Error, Result, WeightFormat};
 use bolmo_shaders::KernelId;
 use bolmo_shaders::params::{Adamw, SumRows, SumSquares};
-use bolmo_shaders::table::adamw_grid;
+use bolmo_shaders::table::fours_grid;
 
 use crate::parameters::{Arena, Group, Trained};
 
@@ -146,9 +146,20 @@ impl Optimiser {
                 scale: scale as f32,
             };
             let slices = [grads, &self.squares, &arena.weights, m, v];
-            recorder.dispatch(KernelId::Adamw, plain, &params, &slices, adamw_grid(count4 as usize))?;
+            recorder.dispatch(KernelId::Adamw, plain, &params, &slices, fours_grid(count4 as usize))?;
         }
         Ok(&self.squares)
+    }
+}
+
+/// What derivatives of the losses are multiplied with on their way back through products in f16, so that small ones are not lost there, and what
+/// the optimiser takes out again. A mean over so many rows gives each of them a derivative of 1 over their number at most by its logits:
+/// with this it is about 16, with room for 12 more powers of two above, and 28 below.
+pub(crate) fn gradient_scale(half_products: bool, rows: usize) -> f32 {
+    match half_products {
+        // A power of two changes nothing but exponents.
+        true => (16.0 * rows.max(1) as f32).log2().floor().exp2(),
+        false => 1.0,
     }
 }
 

@@ -8,7 +8,7 @@ use bolmo_shaders::table::WORKGROUP;
 
 use crate::byte_level::{ByteLevel, Bytes};
 use crate::layers::{Shape, copy_rows};
-use crate::losses::{self, Likelihood, LossOptions, Losses, NO_LABEL, Targets};
+use crate::losses::{self, Likelihood, LikelihoodGradient, LossOptions, Losses, NO_LABEL, Targets};
 use crate::teacher::Teacher;
 
 /// A batch as the stages take it. `B` examples of `L` bytes and `P` patch slots, one behind the other.
@@ -121,11 +121,20 @@ pub(crate) async fn stage2(
     losses::cross_entropy(options, &examples.targets, &likelihood, &mut gradient, &mut losses);
     let d_cosine = losses::boundary(options, &examples.targets, &cosines, &mut losses);
     if train {
+        let (gradient, d_cosine) = scaled(model.gradient_scale, gradient, d_cosine);
         model.decode_backward(&gradient, true)?;
         model.global_backward(blocks, true)?;
         model.encode_backward(&d_cosine)?;
     }
     Ok(StageOutput::new(losses, examples, mask))
+}
+
+/// Derivatives of the losses, as they go back through the model.
+fn scaled(scale: f32, mut gradient: LikelihoodGradient, mut d_cosine: Vec<f32>) -> (LikelihoodGradient, Vec<f32>) {
+    for value in gradient.iter_mut().flatten().chain(&mut d_cosine) {
+        *value *= scale;
+    }
+    (gradient, d_cosine)
 }
 
 /// Blocks behind which stage 1 compares student and teacher.
@@ -184,7 +193,8 @@ pub(crate) async fn stage1(
     // The teacher's stream in the order of the slots is where the decoder's outputs will be: nothing is there yet.
     model.gather_patches(&teacher.early, &true_patch)?;
     let weights = losses::encoder_weights(options, targets, &used, d);
-    model.write_patch_weights(&weights)?;
+    let scale = if train { model.gradient_scale } else { 1.0 };
+    model.write_patch_weights(&weights.iter().map(|weight| scale * weight).collect::<Vec<_>>())?;
     let width4 = (d / 4) as u32;
     let params = RowDistance {
         rows: patches as u32,
@@ -231,6 +241,7 @@ pub(crate) async fn stage1(
     let d_cosine = losses::boundary(options, targets, &cosines, &mut losses);
     if train {
         // What the teacher made is not trained.
+        let (gradient, d_cosine) = scaled(model.gradient_scale, gradient, d_cosine);
         model.decode_backward(&gradient, false)?;
         model.global_backward(blocks, false)?;
         model.encode_backward(&d_cosine)?;

@@ -15,7 +15,7 @@ use serde_json::Value;
 use crate::backward::{Backward, Into, Scratch, Segments};
 use crate::layers::{Shape, buffer, copy_rows, global, stream};
 use crate::losses::NO_LABEL;
-use crate::optimiser::{AdamOptions, Optimiser, Schedule, Step};
+use crate::optimiser::{AdamOptions, Optimiser, Schedule, Step, gradient_scale};
 use crate::parameters::{Parameters, TensorSource, Which};
 use crate::snapshot;
 use crate::weights::{self, SubwordWeights};
@@ -34,6 +34,8 @@ pub struct SubwordOptions {
     pub adam: AdamOptions,
     /// How the learning rate changes over the run.
     pub schedule: Schedule,
+    /// Whether products are made of f16, with sums in f32. Weights are f32 in any case.
+    pub half_products: bool,
     /// The highest learning rate.
     pub rate: f64,
 }
@@ -75,6 +77,7 @@ pub struct SubwordModel {
     config: Config,
     vocabulary: usize,
     shape: Shape,
+    gradient_scale: f32,
     options: SubwordOptions,
     parameters: Parameters<SubwordWeights>,
     optimiser: Optimiser,
@@ -132,6 +135,9 @@ impl SubwordModel {
         let largest =
             d * vocabulary.max(2 * config.intermediate_size).max(config.query_width() + 2 * config.key_value_width());
         let scratch = Scratch::new(gpu, config, (0, tokens), (at_once, vocabulary), largest).await?;
+        if options.half_products {
+            ws.halves = Some(scratch.room_for_halves(gpu).await?);
+        }
         for (scaling, table) in [RopeScaling::None, config.rope_scaling].iter().zip(&ws.cos_sin) {
             let (inverse, factor) =
                 inverse_frequencies(config.head_dim, config.rope_theta, scaling, config.max_position_embeddings);
@@ -157,6 +163,7 @@ impl SubwordModel {
             config: config.clone(),
             vocabulary,
             shape,
+            gradient_scale: gradient_scale(options.half_products, tokens),
             options,
             parameters,
             ws,
@@ -259,8 +266,10 @@ impl SubwordModel {
             return Err(Error::invalid(format!("{} labels, expected {tokens}", labels.len())));
         }
         let count = labels.iter().filter(|&&label| label != NO_LABEL).count().max(1);
-        let weights: Vec<[f32; 2]> =
-            labels.iter().map(|&label| [if label == NO_LABEL { 0.0 } else { -1.0 / count as f32 }, 0.0]).collect();
+        let weights: Vec<[f32; 2]> = labels
+            .iter()
+            .map(|&label| [if label == NO_LABEL { 0.0 } else { -self.gradient_scale / count as f32 }, 0.0])
+            .collect();
         self.gpu.write(&self.labels, 0, bytemuck::cast_slice(labels))?;
         self.gpu.write(&self.likelihood_weights, 0, bytemuck::cast_slice(&weights))?;
         if train {
@@ -339,7 +348,7 @@ impl SubwordModel {
         }
         self.step += 1;
         let rate = self.options.rate * self.options.schedule.factor(self.step);
-        let scale = 1.0 / batches.len() as f64;
+        let scale = 1.0 / batches.len() as f64 / f64::from(self.gradient_scale);
         let step = Step { options: &self.options.adam, step: self.step, scale };
         let squares = self.optimiser.record(&mut self.recorder, &self.parameters.arenas, |_| rate, step)?.part(0, 4)?;
         let squares = self.recorder.read_f32(&[squares]).await?.first().copied().unwrap_or(f32::NAN);
@@ -400,11 +409,6 @@ impl SubwordModel {
         Ok((entropies, cross_entropies))
     }
 
-    /// The commands that it records.
-    pub(crate) fn recorder(&mut self) -> &mut Recorder {
-        &mut self.recorder
-    }
-
     /// The configuration of a byte-level model with the same blocks.
     pub fn config(&self) -> &Config {
         &self.config
@@ -441,7 +445,12 @@ impl SubwordModel {
     /// # Errors
     /// Whatever the device and `each` report.
     pub async fn each_gradient(&mut self, each: &mut dyn FnMut(&str, Vec<f32>) -> Result<()>) -> Result<()> {
-        self.parameters.each_tensor(&mut self.recorder, Which::Gradients, each).await
+        let factor = 1.0 / self.gradient_scale;
+        let mut unscaled = |name: &str, mut values: Vec<f32>| {
+            values.iter_mut().for_each(|value| *value *= factor);
+            each(name, values)
+        };
+        self.parameters.each_tensor(&mut self.recorder, Which::Gradients, &mut unscaled).await
     }
 }
 

@@ -26,6 +26,8 @@ pub struct TrainerOptions {
     pub adam: AdamOptions,
     /// How learning rates change over the run.
     pub schedule: Schedule,
+    /// Whether products are made of f16, with sums in f32. Weights are f32 in any case.
+    pub half_products: bool,
     /// The highest learning rate of everything but the global blocks.
     pub local_rate: f64,
     /// The highest learning rate of the global blocks; stage 1 leaves them as they are.
@@ -92,7 +94,8 @@ impl Trainer {
         }
         let gpu = gpu(engine);
         let frozen = teacher.is_some();
-        let model = ByteLevel::new(gpu, config, options.shape, |group| group != Group::Global || !frozen).await?;
+        let trained = |group| group != Group::Global || !frozen;
+        let model = ByteLevel::new(gpu, config, options.shape, options.half_products, trained).await?;
         model.parameters.load(weights).await?;
         let teacher = match teacher {
             None => None,
@@ -137,7 +140,7 @@ impl Trainer {
         let rate = |group: Group| {
             factor * if group == Group::Global { self.options.global_rate } else { self.options.local_rate }
         };
-        let scale = 1.0 / batches.len() as f64;
+        let scale = 1.0 / batches.len() as f64 / f64::from(self.model.gradient_scale);
         let step = Step { options: &self.options.adam, step: self.step, scale };
         let arenas = &self.model.parameters.arenas;
         let squares = self.optimiser.record(&mut self.model.recorder, arenas, rate, step)?.part(0, 4)?;
@@ -225,7 +228,12 @@ impl Trainer {
     /// # Errors
     /// Whatever the device and `each` report.
     pub async fn each_gradient(&mut self, each: &mut dyn FnMut(&str, Vec<f32>) -> Result<()>) -> Result<()> {
-        self.each(Which::Gradients, each).await
+        let factor = 1.0 / self.model.gradient_scale;
+        let mut unscaled = |name: &str, mut values: Vec<f32>| {
+            values.iter_mut().for_each(|value| *value *= factor);
+            each(name, values)
+        };
+        self.each(Which::Gradients, &mut unscaled).await
     }
 
     async fn each(&mut self, which: Which, each: &mut dyn FnMut(&str, Vec<f32>) -> Result<()>) -> Result<()> {

@@ -449,6 +449,9 @@ pub struct BenchArgs {
     /// How often everything is measured
     #[arg(long, value_name = "N", default_value_t = 3, allow_negative_numbers = true, value_parser = numbers::at_least_one)]
     pub runs: usize,
+    /// Measure steps of training instead, over batches of --parallel examples of --prompt-bytes
+    #[arg(long, conflicts_with_all = ["decode_bytes"])]
+    pub train: bool,
     /// Write the JSON object to this file as well
     #[arg(long, value_name = "FILE")]
     pub save: Option<PathBuf>,
@@ -457,7 +460,7 @@ pub struct BenchArgs {
         long,
         value_name = "FILES",
         num_args = 1..,
-        conflicts_with_all = ["prompt_bytes", "decode_bytes", "bytes_per_patch", "parallel", "runs", "save"]
+        conflicts_with_all = ["prompt_bytes", "decode_bytes", "bytes_per_patch", "parallel", "runs", "train", "save"]
     )]
     pub table: Vec<PathBuf>,
 }

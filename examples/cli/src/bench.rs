@@ -7,6 +7,7 @@ mod date;
 mod measured;
 mod report;
 mod table;
+mod train;
 
 use std::io::{self, IsTerminal, Write};
 use std::time::Instant;
@@ -15,6 +16,8 @@ use bolmo_runtime::bench::{Limits, Spread, Traffic, decode, ends_patch};
 use bolmo_runtime::{
     Counters, Engine, Model, Result, Session, WeightFormat, block_on, device_bytes, session_bytes, work_bytes,
 };
+
+use serde_json::Value;
 
 use crate::args::{BenchArgs, Common};
 use crate::files;
@@ -35,12 +38,16 @@ pub fn run(common: &Common, args: &BenchArgs) -> Outcome {
     let interrupt = Interrupt::listen();
     let steps = Steps { shown: !common.quiet && io::stderr().is_terminal() };
     args.save.as_deref().map_or(Ok(()), files::check_target)?;
-    let result = measure(common, args, &interrupt, &steps)?.to_json();
+    let (result, text): (_, fn(&Value) -> String) = if args.train {
+        (train::measure(common, args, &interrupt, &steps)?, train::text)
+    } else {
+        (measure(common, args, &interrupt, &steps)?.to_json(), report::text)
+    };
     // What took so long to measure is shown even where it cannot be saved.
     if common.json {
         write_json(&result)?
     } else {
-        write(&report::text(&result))?
+        write(&text(&result))?
     }
     let Some(path) = &args.save else { return Ok(()) };
     Ok(files::write(path, |partial| std::fs::write(partial, format!("{result:#}\n")))?)

@@ -112,6 +112,7 @@ impl Teacher {
             tokens: tokens.next_multiple_of(32),
             adam: AdamOptions::default(),
             schedule: Schedule { steps: 1, warmup: 0.0 },
+            half_products: false,
             rate: 0.0,
         };
         let size = (self.source.vocabulary(), self.source.tied());

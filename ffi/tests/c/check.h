@@ -1,4 +1,4 @@
-/* What the C tests of the ABI share: checks that say where and why, and the demo model. */
+/* What the C tests of the ABI share: checks that say where and why, and the trained golden model. */
 #ifndef CHECK_H
 #define CHECK_H
 
@@ -9,12 +9,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The folder of the demo model, unless the first argument names one. */
-#ifndef BOLMO_DEMO_MODEL
-#define BOLMO_DEMO_MODEL "examples/demo-model"
+/* The folder of the trained golden model, unless the first argument names one. */
+#ifndef BOLMO_TEST_MODEL
+#define BOLMO_TEST_MODEL "tests/golden/infer/models/nano_trained"
 #endif
 
-static const char *model_folder = BOLMO_DEMO_MODEL;
+static const char *model_folder = BOLMO_TEST_MODEL;
 
 static inline void fail(const char *file, int line, const char *format, ...) {
     va_list arguments;
@@ -76,19 +76,19 @@ typedef struct {
     bolmo_engine *engine;
     bolmo_checkpoint *checkpoint;
     bolmo_model *model;
-} demo_model;
+} trained_model;
 
-static inline demo_model open_demo(void) {
-    demo_model demo = {open_engine(), NULL, NULL};
-    CHECK_OK(bolmo_checkpoint_open(model_folder, strlen(model_folder), &demo.checkpoint));
-    CHECK_OK(bolmo_model_load(demo.engine, demo.checkpoint, NULL, &demo.model));
-    return demo;
+static inline trained_model open_trained(void) {
+    trained_model trained = {open_engine(), NULL, NULL};
+    CHECK_OK(bolmo_checkpoint_open(model_folder, strlen(model_folder), &trained.checkpoint));
+    CHECK_OK(bolmo_model_load(trained.engine, trained.checkpoint, NULL, &trained.model));
+    return trained;
 }
 
-static inline void close_demo(demo_model demo) {
-    bolmo_model_delete(demo.model);
-    bolmo_checkpoint_delete(demo.checkpoint);
-    bolmo_engine_delete(demo.engine);
+static inline void close_trained(trained_model trained) {
+    bolmo_model_delete(trained.model);
+    bolmo_checkpoint_delete(trained.checkpoint);
+    bolmo_engine_delete(trained.engine);
 }
 
 /* A session that holds the beginning of a text and `prompt`. */
@@ -121,7 +121,7 @@ static inline size_t generate(bolmo_session *session, const bolmo_generate_optio
     return size;
 }
 
-/* The contents of a file of the demo model, to be freed. */
+/* The contents of a file of the trained golden model, to be freed. */
 static inline uint8_t *read_model_file(const char *name, size_t *size) {
     char path[4096];
     snprintf(path, sizeof path, "%s/%s", model_folder, name);

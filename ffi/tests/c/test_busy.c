@@ -2,7 +2,7 @@
 #include "refuse.h"
 #include <pthread.h>
 
-static demo_model demo;
+static trained_model trained;
 static bolmo_session *session, *other;
 static bolmo_session_checkpoint *state;
 static bolmo_sampler *sampler;
@@ -40,7 +40,7 @@ static void check_others_work(void) {
     size_t length = 0;
     CHECK_OK(bolmo_session_rewind(other, state));
     CHECK_OK(bolmo_session_generate(other, options, NULL, NULL, NULL));
-    CHECK_OK(bolmo_session_restore(demo.model, snapshot, snapshot_size, &restored));
+    CHECK_OK(bolmo_session_restore(trained.model, snapshot, snapshot_size, &restored));
     CHECK_OK(bolmo_session_length(restored, &length));
     CHECK(length == 3);
     bolmo_session_delete(restored);
@@ -95,7 +95,7 @@ static void from_callbacks(void) {
     CHECK_OK(bolmo_score_options_create(&scoring));
     CHECK_OK(bolmo_score_options_set_progress(scoring, progress_of_another, NULL));
     calls = 0;
-    CHECK_OK(bolmo_model_score(demo.model, "some text", 9, scoring, &score));
+    CHECK_OK(bolmo_model_score(trained.model, "some text", 9, scoring, &score));
     CHECK(calls > 0);
     bolmo_score_delete(score);
     bolmo_score_options_delete(scoring);
@@ -104,7 +104,7 @@ static void from_callbacks(void) {
     CHECK_OK(bolmo_load_options_create(&loading));
     CHECK_OK(bolmo_load_options_set_progress(loading, progress_of_another, NULL));
     calls = 0;
-    CHECK_OK(bolmo_model_load(demo.engine, demo.checkpoint, loading, &model));
+    CHECK_OK(bolmo_model_load(trained.engine, trained.checkpoint, loading, &model));
     CHECK(calls > 0);
     bolmo_model_delete(model);
     bolmo_load_options_delete(loading);
@@ -144,7 +144,7 @@ static void call_in(int32_t level, const char *text, size_t size, void *user_dat
     CHECK_STATUS(BOLMO_BUSY, bolmo_session_length(other, &length));
     CHECK_STATUS(BOLMO_BUSY, bolmo_session_cancel(other));
     CHECK_STATUS(BOLMO_BUSY, bolmo_set_log_callback(BOLMO_LOG_OFF, NULL, NULL));
-    CHECK_STATUS(BOLMO_BUSY, bolmo_engine_destroy_device(demo.engine));
+    CHECK_STATUS(BOLMO_BUSY, bolmo_engine_destroy_device(trained.engine));
     CHECK(utf8 == NULL && length == 5);
     bolmo_utf8_delete(utf8);
     /* These two are allowed. */
@@ -166,9 +166,9 @@ static void from_the_log(void) {
 
 int main(int argc, char **argv) {
     begin(argc, argv);
-    demo = open_demo();
-    session = session_with(demo.model, "ab");
-    other = session_with(demo.model, "ab");
+    trained = open_trained();
+    session = session_with(trained.model, "ab");
+    other = session_with(trained.model, "ab");
     CHECK_OK(bolmo_session_checkpoint_create(session, &state));
     CHECK_OK(bolmo_sampler_create(NULL, &sampler));
     bolmo_bytes *bytes = NULL;
@@ -187,6 +187,6 @@ int main(int argc, char **argv) {
     bolmo_session_checkpoint_delete(state);
     bolmo_session_delete(session);
     bolmo_session_delete(other);
-    close_demo(demo);
+    close_trained(trained);
     return end("busy");
 }

@@ -3,7 +3,7 @@
 #include <pthread.h>
 #include <time.h>
 
-static demo_model demo;
+static trained_model trained;
 static bolmo_session *session;
 static double asked;
 
@@ -46,7 +46,7 @@ static int prefill(void) {
     const char *line = "    for line in self.lines: yield line.rstrip()\n";
     double worst = 0, bound = 100 * slow_factor();
     for (size_t i = 0; i < TEXT; i++) text[i] = line[i % strlen(line)];
-    session = session_with(demo.model, "");
+    session = session_with(trained.model, "");
     stretches undisturbed = {milliseconds(), 0};
     CHECK_OK(bolmo_session_append(session, text, MEASURED, measure, &undisturbed));
     bolmo_session_delete(session);
@@ -54,7 +54,7 @@ static int prefill(void) {
     printf("stretches take up to %.1f ms\n", undisturbed.longest);
     printf("append returned after bolmo_session_cancel in ms:");
     for (int i = 0; i < TRIES; i++) {
-        session = session_with(demo.model, "");
+        session = session_with(trained.model, "");
         long delay = (long)((100000 + 23000 * i) * slow_factor());
         size_t length = 0;
         pthread_t thread;
@@ -79,7 +79,7 @@ static void decode(void) {
     double worst = 0, bound = 100 * slow_factor();
     bolmo_generate_options *options = greedy(100000);
     CHECK_OK(bolmo_generate_options_set_end_bias(options, -1e6f));
-    session = session_with(demo.model, "def ");
+    session = session_with(trained.model, "def ");
     for (int i = 0; i < TRIES; i++) {
         long delay = (long)((20000 + 5000 * i) * slow_factor());
         bolmo_generation *generation = NULL;
@@ -121,7 +121,7 @@ static void races(void) {
     pthread_t thread;
     bolmo_session_checkpoint *start = NULL;
     bolmo_generate_options *options = greedy(2);
-    session = session_with(demo.model, "ab");
+    session = session_with(trained.model, "ab");
     CHECK_OK(bolmo_session_checkpoint_create(session, &start));
     __atomic_store_n(&racing, 1, __ATOMIC_RELAXED);
     CHECK(pthread_create(&thread, NULL, cancel_all_the_time, NULL) == 0);
@@ -141,7 +141,7 @@ static void races(void) {
     CHECK_OK(bolmo_session_reset_cancel(session));
     CHECK_OK(bolmo_session_rewind(session, start));
     uint8_t text[4096], expected[4096];
-    bolmo_session *fresh = session_with(demo.model, "ab");
+    bolmo_session *fresh = session_with(trained.model, "ab");
     size_t size = generate(session, options, text);
     CHECK_BYTES(expected, generate(fresh, options, expected), text, size);
     printf("%d of %d short calls were cancelled\n", cancelled, tries);
@@ -153,13 +153,13 @@ static void races(void) {
 
 int main(int argc, char **argv) {
     begin(argc, argv);
-    demo = open_demo();
+    trained = open_trained();
     decode();
     races();
     /* Other programs on the machine may take its processors for a while: one quiet round is enough. */
     int in_time = 0;
     for (int round = 0; round < 3 && !in_time; round++) in_time = prefill();
     CHECK(in_time);
-    close_demo(demo);
+    close_trained(trained);
     return end("cancel");
 }

@@ -198,9 +198,9 @@ int main(int argc, char **argv) {
     begin(argc, argv);
     matchers();
     refused();
-    demo_model demo = open_demo();
-    forced(demo.model);
-    generations(demo.model);
-    close_demo(demo);
+    trained_model trained = open_trained();
+    forced(trained.model);
+    generations(trained.model);
+    close_trained(trained);
     return end("constraint");
 }

@@ -97,7 +97,7 @@ static void lengths(void) {
 }
 
 /* Weights that are no numbers are found when they are loaded, and named. */
-static void not_finite(demo_model demo) {
+static void not_finite(trained_model trained) {
     bolmo_checkpoint_builder *builder = NULL;
     bolmo_checkpoint *checkpoint = NULL;
     bolmo_model *model = NULL;
@@ -118,7 +118,7 @@ static void not_finite(demo_model demo) {
         CHECK_OK(bolmo_load_options_set_tokenizer_path(options, model_folder, strlen(model_folder)));
         CHECK_OK(bolmo_load_options_set_format(options, i == 0 ? BOLMO_F32 : BOLMO_F16));
         CHECK_STATUS(i == 0 ? BOLMO_BAD_CHECKPOINT : BOLMO_UNSUPPORTED,
-                     bolmo_model_load(demo.engine, checkpoint, options, &model));
+                     bolmo_model_load(trained.engine, checkpoint, options, &model));
         CHECK_SAYS("weight");
         CHECK(model == NULL);
         bolmo_load_options_delete(options);
@@ -135,9 +135,9 @@ int main(int argc, char **argv) {
     cuts();
     lengths();
     flips();
-    demo_model demo = open_demo();
-    not_finite(demo);
-    close_demo(demo);
+    trained_model trained = open_trained();
+    not_finite(trained);
+    close_trained(trained);
     free(config);
     free(weights);
     return end("damage");

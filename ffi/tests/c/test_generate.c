@@ -1,4 +1,4 @@
-/* Greedy generations of the demo model are the reference implementation's, id by id: at once, step by step, and by pieces. */
+/* Greedy generations of the trained golden model are the reference implementation's, id by id: at once, step by step, and by pieces. */
 #include "check.h"
 
 enum { MOST = 512 };
@@ -107,20 +107,20 @@ static void by_pieces(const bolmo_model *model, const golden *want) {
 
 int main(int argc, char **argv) {
     begin(argc, argv);
-    demo_model demo = open_demo();
+    trained_model trained = open_trained();
     FILE *file = fopen(GOLDEN_FOLDER "/generations.txt", "r");
     CHECK(file != NULL);
     static golden want;
     int compared = 0;
     while (read_golden(file, &want)) {
-        at_once(demo.model, &want);
-        by_steps(demo.model, &want);
-        by_pieces(demo.model, &want);
+        at_once(trained.model, &want);
+        by_steps(trained.model, &want);
+        by_pieces(trained.model, &want);
         compared++;
     }
     fclose(file);
     CHECK(compared >= 4);
     printf("%d generations are the reference's\n", compared);
-    close_demo(demo);
+    close_trained(trained);
     return end("generate");
 }

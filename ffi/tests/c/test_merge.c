@@ -43,7 +43,7 @@ static size_t first_element(const uint8_t *weights, const char *name) {
     return (size_t)(8 + header + begin);
 }
 
-/* The demo model's blocks as a subword model, with `more` on the first element of the final norm and of the embeddings. */
+/* The trained golden model's blocks as a subword model, with `more` on the first element of the final norm and of the embeddings. */
 static void write_subword_model(const char *name, float more) {
     char path[4096];
     size_t size;

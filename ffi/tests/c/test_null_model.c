@@ -4,12 +4,12 @@
 static _Alignas(16) uint8_t room[64];
 #define ODD ((void *)(room + 1))
 
-static void models(demo_model demo) {
-    REFUSED(bolmo_model_load(demo.engine, demo.checkpoint, NULL, NULL));
-    REFUSED(bolmo_model_load(demo.engine, demo.checkpoint, NULL, ODD));
-    BAD_HANDLES(bolmo_engine, bolmo_model_load(handle, demo.checkpoint, NULL, &out.model));
-    BAD_HANDLES(bolmo_checkpoint, bolmo_model_load(demo.engine, handle, NULL, &out.model));
-    BAD_HANDLES_FROM(1, bolmo_load_options, bolmo_model_load(demo.engine, demo.checkpoint, handle, &out.model));
+static void models(trained_model trained) {
+    REFUSED(bolmo_model_load(trained.engine, trained.checkpoint, NULL, NULL));
+    REFUSED(bolmo_model_load(trained.engine, trained.checkpoint, NULL, ODD));
+    BAD_HANDLES(bolmo_engine, bolmo_model_load(handle, trained.checkpoint, NULL, &out.model));
+    BAD_HANDLES(bolmo_checkpoint, bolmo_model_load(trained.engine, handle, NULL, &out.model));
+    BAD_HANDLES_FROM(1, bolmo_load_options, bolmo_model_load(trained.engine, trained.checkpoint, handle, &out.model));
     BAD_HANDLES(bolmo_model, bolmo_model_number(handle, 0, &out.number));
     BAD_HANDLES(bolmo_model, bolmo_model_device_bytes(handle, &out.number));
     BAD_HANDLES(bolmo_model, bolmo_model_fingerprint(handle, out.flags));
@@ -18,21 +18,21 @@ static void models(demo_model demo) {
     BAD_HANDLES(bolmo_model, bolmo_session_restore(handle, room, sizeof room, &out.session));
     BAD_HANDLES(bolmo_model, bolmo_model_score(handle, "ab", 2, NULL, &out.score));
     BAD_DELETES(bolmo_model, bolmo_model_delete);
-    REFUSED(bolmo_model_number(demo.model, 0, NULL));
-    REFUSED(bolmo_model_number(demo.model, 0, ODD));
-    REFUSED(bolmo_model_number(demo.model, 10, &out.number));
-    REFUSED(bolmo_model_number(demo.model, INT32_MAX, &out.number));
-    REFUSED(bolmo_model_device_bytes(demo.model, NULL));
-    REFUSED(bolmo_model_fingerprint(demo.model, NULL));
-    REFUSED(bolmo_model_warning(demo.model, 0, NULL, &out.size));
+    REFUSED(bolmo_model_number(trained.model, 0, NULL));
+    REFUSED(bolmo_model_number(trained.model, 0, ODD));
+    REFUSED(bolmo_model_number(trained.model, 10, &out.number));
+    REFUSED(bolmo_model_number(trained.model, INT32_MAX, &out.number));
+    REFUSED(bolmo_model_device_bytes(trained.model, NULL));
+    REFUSED(bolmo_model_fingerprint(trained.model, NULL));
+    REFUSED(bolmo_model_warning(trained.model, 0, NULL, &out.size));
     BAD_HANDLES(bolmo_model, bolmo_model_warning_count(handle, &out.size));
-    REFUSED(bolmo_model_warning_count(demo.model, NULL));
-    REFUSED_WITH(BOLMO_NOT_FOUND, bolmo_model_warning(demo.model, SIZE_MAX, &out.text, &out.size));
-    REFUSED(bolmo_engine_text(demo.engine, 0, NULL, &out.size));
-    REFUSED(bolmo_engine_text(demo.engine, 5, &out.text, &out.size));
-    REFUSED(bolmo_engine_text(demo.engine, 0, &out.text, ODD));
-    REFUSED(bolmo_engine_number(demo.engine, 0, NULL));
-    REFUSED(bolmo_engine_number(demo.engine, -1, &out.number));
+    REFUSED(bolmo_model_warning_count(trained.model, NULL));
+    REFUSED_WITH(BOLMO_NOT_FOUND, bolmo_model_warning(trained.model, SIZE_MAX, &out.text, &out.size));
+    REFUSED(bolmo_engine_text(trained.engine, 0, NULL, &out.size));
+    REFUSED(bolmo_engine_text(trained.engine, 5, &out.text, &out.size));
+    REFUSED(bolmo_engine_text(trained.engine, 0, &out.text, ODD));
+    REFUSED(bolmo_engine_number(trained.engine, 0, NULL));
+    REFUSED(bolmo_engine_number(trained.engine, -1, &out.number));
 }
 
 static void sessions(const bolmo_model *model) {
@@ -218,12 +218,12 @@ static void scores(const bolmo_model *model) {
 int main(int argc, char **argv) {
     begin(argc, argv);
     make_no_handles();
-    demo_model demo = open_demo();
-    models(demo);
-    sessions(demo.model);
-    samplers(demo.model);
-    scores(demo.model);
-    close_demo(demo);
+    trained_model trained = open_trained();
+    models(trained);
+    sessions(trained.model);
+    samplers(trained.model);
+    scores(trained.model);
+    close_trained(trained);
     delete_no_handles();
     return end("null_model");
 }

@@ -141,8 +141,8 @@ static void effects(void) {
 int main(int argc, char **argv) {
     begin(argc, argv);
     make_no_handles();
-    demo_model demo = open_demo();
-    model = demo.model;
+    trained_model trained = open_trained();
+    model = trained.model;
     options = greedy(24);
     CHECK_OK(bolmo_generate_options_set_temperature(options, 0.7f));
     CHECK_OK(bolmo_generate_options_set_seed(options, 3));
@@ -160,7 +160,7 @@ int main(int argc, char **argv) {
     options = greedy(60);
     effects();
     bolmo_generate_options_delete(options);
-    close_demo(demo);
+    close_trained(trained);
     delete_no_handles();
     return end("options");
 }

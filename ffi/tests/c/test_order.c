@@ -4,7 +4,7 @@
 enum { ENGINE, CHECKPOINT, MODEL, SESSION, STATE, OPTIONS, GENERATION, THINGS };
 
 typedef struct {
-    demo_model demo;
+    trained_model trained;
     bolmo_session *session;
     bolmo_session_checkpoint *state;
     bolmo_generate_options *options;
@@ -13,8 +13,8 @@ typedef struct {
 } all;
 
 static void make(all *a) {
-    a->demo = open_demo();
-    a->session = session_with(a->demo.model, "ab");
+    a->trained = open_trained();
+    a->session = session_with(a->trained.model, "ab");
     CHECK_OK(bolmo_session_checkpoint_create(a->session, &a->state));
     a->options = greedy(1);
     CHECK_OK(bolmo_session_generate(a->session, a->options, NULL, NULL, &a->generation));
@@ -23,9 +23,9 @@ static void make(all *a) {
 
 static void delete_one(all *a, int which) {
     switch (which) {
-    case ENGINE: bolmo_engine_delete(a->demo.engine); break;
-    case CHECKPOINT: bolmo_checkpoint_delete(a->demo.checkpoint); break;
-    case MODEL: bolmo_model_delete(a->demo.model); break;
+    case ENGINE: bolmo_engine_delete(a->trained.engine); break;
+    case CHECKPOINT: bolmo_checkpoint_delete(a->trained.checkpoint); break;
+    case MODEL: bolmo_model_delete(a->trained.model); break;
     case SESSION: bolmo_session_delete(a->session); break;
     case STATE: bolmo_session_checkpoint_delete(a->state); break;
     case OPTIONS: bolmo_generate_options_delete(a->options); break;
@@ -42,9 +42,9 @@ static void use(const all *a) {
     const uint8_t *data;
     uint64_t number;
     size_t size;
-    CHECK_STATUS(expected(a->there[ENGINE]), bolmo_engine_text(a->demo.engine, 0, &text, &size));
-    CHECK_STATUS(expected(a->there[CHECKPOINT]), bolmo_checkpoint_number(a->demo.checkpoint, 0, &number));
-    CHECK_STATUS(expected(a->there[MODEL]), bolmo_model_number(a->demo.model, 0, &number));
+    CHECK_STATUS(expected(a->there[ENGINE]), bolmo_engine_text(a->trained.engine, 0, &text, &size));
+    CHECK_STATUS(expected(a->there[CHECKPOINT]), bolmo_checkpoint_number(a->trained.checkpoint, 0, &number));
+    CHECK_STATUS(expected(a->there[MODEL]), bolmo_model_number(a->trained.model, 0, &number));
     CHECK_STATUS(expected(a->there[SESSION]), bolmo_session_length(a->session, &size));
     CHECK_STATUS(expected(a->there[OPTIONS]), bolmo_generate_options_set_seed(a->options, 1));
     CHECK_STATUS(expected(a->there[GENERATION]), bolmo_generation_bytes(a->generation, &data, &size));
@@ -57,7 +57,7 @@ static void use_device(const all *a) {
     bolmo_session *new_one = NULL;
     CHECK_STATUS(expected(session && state), bolmo_session_rewind(a->session, a->state));
     CHECK_STATUS(expected(session && a->there[OPTIONS]), bolmo_session_generate(a->session, a->options, NULL, NULL, NULL));
-    CHECK_STATUS(expected(a->there[MODEL]), bolmo_session_create(a->demo.model, &new_one));
+    CHECK_STATUS(expected(a->there[MODEL]), bolmo_session_create(a->trained.model, &new_one));
     if (state && a->there[MODEL]) CHECK_OK(bolmo_session_rewind(new_one, a->state));
     bolmo_session_delete(new_one);
 }
@@ -143,7 +143,7 @@ static void within_loading_and_appending(void) {
     make(&a);
     CHECK_OK(bolmo_load_options_create(&options));
     CHECK_OK(bolmo_load_options_set_progress(options, delete_while_told, &a));
-    CHECK_OK(bolmo_model_load(a.demo.engine, a.demo.checkpoint, options, &model));
+    CHECK_OK(bolmo_model_load(a.trained.engine, a.trained.checkpoint, options, &model));
     bolmo_load_options_delete(options);
     bolmo_session *session = session_with(model, "still there");
     bolmo_session_delete(session);
@@ -156,7 +156,7 @@ static void within_loading_and_appending(void) {
     make(&a);
     CHECK_OK(bolmo_score_options_create(&scoring));
     CHECK_OK(bolmo_score_options_set_progress(scoring, delete_while_told, &a));
-    CHECK_OK(bolmo_model_score(a.demo.model, "some text", 9, scoring, &score));
+    CHECK_OK(bolmo_model_score(a.trained.model, "some text", 9, scoring, &score));
     CHECK_OK(bolmo_score_number(score, BOLMO_SCORE_BYTES, &bytes));
     CHECK(bytes == 9);
     bolmo_score_options_delete(scoring);

@@ -80,7 +80,7 @@ static void failing(const bolmo_engine *engine) {
 }
 
 /* Readers that give a byte at a time are tedious, and right. */
-static void slow_reader(demo_model demo) {
+static void slow_reader(trained_model trained) {
     reader this = {BY_ONE_BYTE, 0, 0, 0};
     bolmo_checkpoint_builder *builder = builder_with(&this, weights_size);
     bolmo_checkpoint *checkpoint = NULL;
@@ -88,9 +88,9 @@ static void slow_reader(demo_model demo) {
     uint8_t expected[16], found[16];
     CHECK_OK(bolmo_checkpoint_builder_open(builder, &checkpoint));
     bolmo_checkpoint_builder_delete(builder);
-    CHECK_OK(bolmo_model_load(demo.engine, checkpoint, NULL, &model));
+    CHECK_OK(bolmo_model_load(trained.engine, checkpoint, NULL, &model));
     CHECK_OK(bolmo_model_fingerprint(model, found));
-    CHECK_OK(bolmo_model_fingerprint(demo.model, expected));
+    CHECK_OK(bolmo_model_fingerprint(trained.model, expected));
     CHECK_BYTES(found, 16, expected, 16);
     CHECK(this.releases == 0);
     bolmo_checkpoint_delete(checkpoint);
@@ -207,14 +207,14 @@ int main(int argc, char **argv) {
     config = read_model_file("config.json", &config_size);
     weights = read_model_file("model.safetensors", &weights_size);
     tokenizer = read_model_file("tokenizer.json", &tokenizer_size);
-    demo_model demo = open_demo();
-    failing(demo.engine);
-    slow_reader(demo);
+    trained_model trained = open_trained();
+    failing(trained.engine);
+    slow_reader(trained);
     wrong_sizes();
     releases();
     release_calls_library();
     reader_calls_library();
-    close_demo(demo);
+    close_trained(trained);
     free(config);
     free(weights);
     free(tokenizer);

@@ -82,19 +82,19 @@ static void continues(const bolmo_model *model) {
     bolmo_generate_options_delete(options);
 }
 
-static void of_another_model(demo_model demo, const uint8_t *data, size_t size) {
+static void of_another_model(trained_model trained, const uint8_t *data, size_t size) {
     bolmo_load_options *options = NULL;
     bolmo_model *half = NULL, *again = NULL;
     bolmo_session *session = NULL;
     CHECK_OK(bolmo_load_options_create(&options));
     CHECK_OK(bolmo_load_options_set_format(options, BOLMO_F16));
-    CHECK_OK(bolmo_model_load(demo.engine, demo.checkpoint, options, &half));
+    CHECK_OK(bolmo_model_load(trained.engine, trained.checkpoint, options, &half));
     CHECK_INVALID(bolmo_session_restore(half, data, size, &session));
     CHECK_SAYS("another model");
     CHECK(session == NULL);
     /* The same files loaded again, also on another engine, are the same model. */
     bolmo_engine *engine = open_engine();
-    CHECK_OK(bolmo_model_load(engine, demo.checkpoint, NULL, &again));
+    CHECK_OK(bolmo_model_load(engine, trained.checkpoint, NULL, &again));
     CHECK_OK(bolmo_session_restore(again, data, size, &session));
     bolmo_session_delete(session);
     bolmo_model_delete(again);
@@ -139,15 +139,15 @@ static void damaged(const bolmo_model *model, uint8_t *data, size_t size) {
 
 int main(int argc, char **argv) {
     begin(argc, argv);
-    demo_model demo = open_demo();
-    continues(demo.model);
-    bolmo_session *session = session_with(demo.model, "class Reader:\n    def ");
+    trained_model trained = open_trained();
+    continues(trained.model);
+    bolmo_session *session = session_with(trained.model, "class Reader:\n    def ");
     size_t size;
     uint8_t *data = snapshot_of(session, &size);
     bolmo_session_delete(session);
-    of_another_model(demo, data, size);
-    damaged(demo.model, data, size);
+    of_another_model(trained, data, size);
+    damaged(trained.model, data, size);
     free(data);
-    close_demo(demo);
+    close_trained(trained);
     return end("snapshot");
 }

@@ -48,13 +48,13 @@ static void paths(void) {
 }
 
 /* Every format is taken, and each takes less memory than the one before. */
-static void formats(demo_model demo) {
+static void formats(trained_model trained) {
     bolmo_load_options *options = NULL;
     uint64_t before = UINT64_MAX, bytes = 0;
     CHECK_OK(bolmo_load_options_create(&options));
     for (int32_t format = BOLMO_F32; format <= BOLMO_Q4; format++) {
         CHECK_OK(bolmo_load_options_set_format(options, format));
-        CHECK_OK(bolmo_checkpoint_device_bytes(demo.checkpoint, format, &bytes));
+        CHECK_OK(bolmo_checkpoint_device_bytes(trained.checkpoint, format, &bytes));
         CHECK(bytes > 0 && bytes < before);
         before = bytes;
     }
@@ -63,7 +63,7 @@ static void formats(demo_model demo) {
 }
 
 /* Every way of giving a tokenizer that does not fit. */
-static void tokenizers(demo_model demo) {
+static void tokenizers(trained_model trained) {
     size_t config_size, weights_size;
     uint8_t *config = read_model_file("config.json", &config_size);
     uint8_t *weights = read_model_file("model.safetensors", &weights_size);
@@ -75,20 +75,20 @@ static void tokenizers(demo_model demo) {
     CHECK_OK(bolmo_checkpoint_builder_set_config(builder, config, config_size));
     CHECK_OK(bolmo_checkpoint_builder_add_memory(builder, "w", 1, weights, weights_size, NULL, NULL));
     CHECK_OK(bolmo_checkpoint_builder_open(builder, &checkpoint));
-    CHECK_INVALID(bolmo_model_load(demo.engine, checkpoint, NULL, &model));
+    CHECK_INVALID(bolmo_model_load(trained.engine, checkpoint, NULL, &model));
     CHECK_SAYS("tokenizer.json");
     CHECK_OK(bolmo_load_options_create(&options));
-    CHECK_INVALID(bolmo_model_load(demo.engine, checkpoint, options, &model));
+    CHECK_INVALID(bolmo_model_load(trained.engine, checkpoint, options, &model));
     CHECK_OK(bolmo_load_options_set_tokenizer(options, "{}", 2, NULL, 0));
-    CHECK_STATUS(BOLMO_BAD_CHECKPOINT, bolmo_model_load(demo.engine, checkpoint, options, &model));
+    CHECK_STATUS(BOLMO_BAD_CHECKPOINT, bolmo_model_load(trained.engine, checkpoint, options, &model));
     CHECK_OK(bolmo_load_options_set_tokenizer(options, NULL, 0, NULL, 0));
-    CHECK_STATUS(BOLMO_BAD_CHECKPOINT, bolmo_model_load(demo.engine, checkpoint, options, &model));
+    CHECK_STATUS(BOLMO_BAD_CHECKPOINT, bolmo_model_load(trained.engine, checkpoint, options, &model));
     CHECK_OK(bolmo_load_options_set_tokenizer_path(options, "/no/such/file", 13));
-    CHECK_STATUS(BOLMO_NOT_FOUND, bolmo_model_load(demo.engine, checkpoint, options, &model));
+    CHECK_STATUS(BOLMO_NOT_FOUND, bolmo_model_load(trained.engine, checkpoint, options, &model));
     CHECK_SAYS("/no/such/file");
     CHECK(model == NULL);
     CHECK_OK(bolmo_load_options_set_tokenizer_path(options, model_folder, strlen(model_folder)));
-    CHECK_OK(bolmo_model_load(demo.engine, checkpoint, options, &model));
+    CHECK_OK(bolmo_model_load(trained.engine, checkpoint, options, &model));
     bolmo_model_delete(model);
     bolmo_load_options_delete(options);
     bolmo_checkpoint_delete(checkpoint);
@@ -114,21 +114,21 @@ static int32_t stop_at_once(const uint8_t *data, size_t size, const uint16_t *id
     return 7;
 }
 
-static void cancelled(demo_model demo) {
+static void cancelled(trained_model trained) {
     bolmo_load_options *options = NULL;
     bolmo_model *model = NULL;
     for (uint64_t at = 0; at < 1300000; at += 400000) {
         watcher this = {at, 0, 0};
         CHECK_OK(bolmo_load_options_create(&options));
         CHECK_OK(bolmo_load_options_set_progress(options, cancel_at, &this));
-        CHECK_STATUS(BOLMO_CANCELLED, bolmo_model_load(demo.engine, demo.checkpoint, options, &model));
+        CHECK_STATUS(BOLMO_CANCELLED, bolmo_model_load(trained.engine, trained.checkpoint, options, &model));
         CHECK(model == NULL && this.last >= at && this.calls > 0);
         bolmo_load_options_delete(options);
     }
 
     static char text[4000];
     memset(text, 'a', sizeof text);
-    bolmo_session *session = session_with(demo.model, "");
+    bolmo_session *session = session_with(trained.model, "");
     size_t length = 0, before = 0;
     const uint64_t places[] = {0, 1, 1500, 3999};
     for (int i = 0; i < 4; i++) {
@@ -173,20 +173,20 @@ static void cancelled(demo_model demo) {
     CHECK_OK(bolmo_score_options_create(&scoring));
     this.last = 0;
     CHECK_OK(bolmo_score_options_set_progress(scoring, cancel_at, &this));
-    CHECK_STATUS(BOLMO_CANCELLED, bolmo_model_score(demo.model, text, sizeof text, scoring, &score));
+    CHECK_STATUS(BOLMO_CANCELLED, bolmo_model_score(trained.model, text, sizeof text, scoring, &score));
     CHECK(score == NULL);
     bolmo_score_options_delete(scoring);
 }
 
 /* What belongs to another model. */
-static void another_model(demo_model demo) {
+static void another_model(trained_model trained) {
     bolmo_load_options *options = NULL;
     bolmo_model *half = NULL;
     CHECK_OK(bolmo_load_options_create(&options));
     CHECK_OK(bolmo_load_options_set_format(options, BOLMO_F16));
-    CHECK_OK(bolmo_model_load(demo.engine, demo.checkpoint, options, &half));
+    CHECK_OK(bolmo_model_load(trained.engine, trained.checkpoint, options, &half));
     bolmo_load_options_delete(options);
-    bolmo_session *session = session_with(half, "ab"), *other = session_with(demo.model, "ab");
+    bolmo_session *session = session_with(half, "ab"), *other = session_with(trained.model, "ab");
     bolmo_session_checkpoint *state = NULL;
     CHECK_OK(bolmo_session_checkpoint_create(session, &state));
     CHECK_INVALID(bolmo_session_rewind(other, state));
@@ -201,11 +201,11 @@ int main(int argc, char **argv) {
     begin(argc, argv);
     not_found();
     paths();
-    demo_model demo = open_demo();
-    formats(demo);
-    tokenizers(demo);
-    cancelled(demo);
-    another_model(demo);
-    close_demo(demo);
+    trained_model trained = open_trained();
+    formats(trained);
+    tokenizers(trained);
+    cancelled(trained);
+    another_model(trained);
+    close_trained(trained);
     return end("statuses");
 }

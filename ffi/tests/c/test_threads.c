@@ -4,7 +4,7 @@
 
 enum { THREADS = 8, BYTES = 32 };
 
-static demo_model demo;
+static trained_model trained;
 static const char *const prompts[THREADS] = {"def ", "class Reader:", "import ", "    return ", "\"\"\"", "x = [", "# ", "\xe4\xbd\xa0"};
 
 typedef struct {
@@ -15,7 +15,7 @@ typedef struct {
 
 static void *write_text(void *user_data) {
     writer *this = user_data;
-    bolmo_session *session = session_with(demo.model, this->prompt);
+    bolmo_session *session = session_with(trained.model, this->prompt);
     bolmo_generate_options *options = greedy(BYTES);
     this->size = generate(session, options, this->text);
     bolmo_generate_options_delete(options);
@@ -45,13 +45,13 @@ static void *make_and_delete(void *user_data) {
         bolmo_bytes *snapshot = NULL;
         const uint8_t *data;
         size_t size;
-        CHECK_OK(bolmo_session_create(demo.model, &session));
+        CHECK_OK(bolmo_session_create(trained.model, &session));
         CHECK_OK(bolmo_session_rewind(session, shared));
         CHECK_OK(bolmo_session_append(session, "ab", 2, NULL, NULL));
         CHECK_OK(bolmo_session_clone(session, &clone));
         CHECK_OK(bolmo_session_snapshot(clone, &snapshot));
         CHECK_OK(bolmo_bytes_get(snapshot, &data, &size));
-        CHECK_OK(bolmo_session_restore(demo.model, data, size, &restored));
+        CHECK_OK(bolmo_session_restore(trained.model, data, size, &restored));
         CHECK_OK(bolmo_session_length(restored, &size));
         CHECK(size == 5);
         bolmo_session_delete(session);
@@ -64,7 +64,7 @@ static void *make_and_delete(void *user_data) {
 
 static void many_handles(void) {
     pthread_t threads[THREADS];
-    bolmo_session *session = session_with(demo.model, "ab");
+    bolmo_session *session = session_with(trained.model, "ab");
     bolmo_session_checkpoint *shared = NULL;
     CHECK_OK(bolmo_session_checkpoint_create(session, &shared));
     for (int i = 0; i < THREADS; i++) CHECK(pthread_create(&threads[i], NULL, make_and_delete, shared) == 0);
@@ -121,7 +121,7 @@ static void deleted_elsewhere(void) {
     CHECK(pthread_barrier_init(&barrier, NULL, 2) == 0);
     bolmo_generate_options *options = greedy(BYTES);
     for (int i = 0; i < repetitions(10); i++) {
-        bolmo_session *session = session_with(demo.model, "def ");
+        bolmo_session *session = session_with(trained.model, "def ");
         bolmo_generation *generation = NULL;
         pthread_t thread;
         size_t patches = 0, seen = 0;
@@ -165,12 +165,12 @@ static void log_callbacks(void) {
 
 int main(int argc, char **argv) {
     begin(argc, argv);
-    demo = open_demo();
+    trained = open_trained();
     messages();
     same_as_alone();
     many_handles();
     deleted_elsewhere();
     log_callbacks();
-    close_demo(demo);
+    close_trained(trained);
     return end("threads");
 }

@@ -197,10 +197,10 @@ static void score(const bolmo_model *model) {
 
 int main(int argc, char **argv) {
     begin(argc, argv);
-    demo_model demo = open_demo();
-    sessions(demo.model);
-    score(demo.model);
-    close_demo(demo);
+    trained_model trained = open_trained();
+    sessions(trained.model);
+    score(trained.model);
+    close_trained(trained);
     bolmo_constraint_delete(constraints());
     return end("use");
 }

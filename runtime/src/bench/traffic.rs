@@ -25,6 +25,8 @@ pub struct Traffic {
     pub global_bytes: u64,
     /// Weights that a byte of a prompt is multiplied with besides, to find its boundary, less those of the head, which a prompt needs once.
     prompt_more: i64,
+    /// Weights that find the boundary behind a byte of a prompt.
+    predictor_weights: u64,
     /// Bytes of the mLSTM states, read and written.
     pub state_bytes: u64,
     /// Bytes of keys and values that a patch reads for each patch that it sees, in layers that see everything, and in windowed ones.
@@ -41,6 +43,7 @@ impl Traffic {
             local_bytes: 0,
             global_bytes: 0,
             prompt_more: 0,
+            predictor_weights: 0,
             // Two vectors of the state's bytes are no mLSTM's, and far below a hundredth of it.
             state_bytes: 2 * config.state_bytes(),
             kv: [0; 2],
@@ -54,7 +57,10 @@ impl Traffic {
                 Part::ByteEmbedding | Part::SuffixEmbedding => {
                     traffic.local_bytes += bytes / tensor.shape.first().map_or(1, |&rows| rows.max(1) as u64);
                 }
-                Part::BoundaryPredictor => traffic.prompt_more += weights as i64,
+                Part::BoundaryPredictor => {
+                    traffic.prompt_more += weights as i64;
+                    traffic.predictor_weights += weights;
+                }
                 _ if once_a_patch => {
                     traffic.global_weights += weights;
                     traffic.global_bytes += bytes;
@@ -94,6 +100,12 @@ impl Traffic {
     pub fn prefill_seconds(&self, formats: Formats, bytes_per_patch: f64, rate: impl Fn(WeightFormat) -> f64) -> f64 {
         let local = self.local_weights as f64 + self.prompt_more as f64;
         local / rate(formats.local) + self.global_weights as f64 / bytes_per_patch / rate(formats.global)
+    }
+
+    /// Floating-point operations of the products of a byte in training: two a weight forwards, and twice as many backwards, for the gradients of
+    /// what comes in and of the weight. Attention and mLSTM are not in it.
+    pub fn training_operations(&self, bytes_per_patch: f64) -> f64 {
+        6.0 * ((self.local_weights + self.predictor_weights) as f64 + self.global_weights as f64 / bytes_per_patch)
     }
 
     /// Floating-point operations of the products of a byte of a prompt, two a weight. Attention and mLSTM are not in it.

@@ -1,13 +1,13 @@
 //! What the stages are made of: products, norms and look-ups over rows of device memory.
 
-use bolmo_shaders::params::{GatherRows, MatMul, MatVec, RmsNorm, SiluMul};
-use bolmo_shaders::table::WORKGROUP;
+use bolmo_shaders::params::{GatherRows, MatMul, MatVec, RmsNorm, RoundF16, SiluMul};
+use bolmo_shaders::table::{WORKGROUP, fours_grid};
 use bolmo_shaders::{Fusion, KernelId, WeightFormat};
 
 use crate::config::Config;
 use crate::error::Result;
 use crate::gpu::{Form, Recorder, Slice};
-use crate::weights::{Matrix, Mlp};
+use crate::weights::{Matrix, Mlp, Piece};
 use crate::workspace::Workspace;
 
 /// What every stage works with.
@@ -50,7 +50,37 @@ pub struct Norm<'a> {
 impl Context<'_> {
     /// `y = x Wᵀ + b`, or added to y where `add`.
     pub fn linear(&mut self, w: &Matrix, x: Rows<'_>, y: Rows<'_>, rows: usize, add: bool) -> Result<()> {
-        if self.few(rows) { self.matvec(w, None, false, x, y, rows, add) } else { self.matmul(w, x, y, rows, add) }
+        if self.few(rows) {
+            return self.matvec(w, None, false, x, y, rows, add);
+        }
+        match &self.workspace.halves {
+            Some(halves) if w.format == WeightFormat::F32 => self.matmul_in_f16(w, halves, x, y, rows, add),
+            _ => self.matmul(w, x, y, rows, add),
+        }
+    }
+
+    /// As [`Self::matmul`], each piece of W as f16 in `halves` when its turn comes.
+    fn matmul_in_f16(
+        &mut self,
+        w: &Matrix,
+        halves: &Slice,
+        x: Rows<'_>,
+        y: Rows<'_>,
+        rows: usize,
+        add: bool,
+    ) -> Result<()> {
+        for piece in &w.pieces {
+            let count = piece.rows * w.k;
+            let weights = halves.part(0, 2 * count as u64)?;
+            let params = RoundF16 { count4: (count / 4) as u32 };
+            let slices = [&piece.weights, &weights];
+            self.recorder.dispatch(KernelId::RoundF16, WeightFormat::F32, &params, &slices, fours_grid(count / 4))?;
+            let own =
+                Piece { first_row: piece.first_row, rows: piece.rows, weights, scales: None, bias: piece.bias.clone() };
+            let w = Matrix { n: w.n, k: w.k, format: WeightFormat::F16, pieces: vec![own] };
+            self.matmul(&w, x, y, rows, add)?;
+        }
+        Ok(())
     }
 
     /// `y = rms(x; norm) Wᵀ + b`, or added to y where `add`. Overwrites the workspace's `u`.

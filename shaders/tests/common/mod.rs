@@ -1,6 +1,6 @@
 //! Kernels through naga's front end and validator.
 
-use bolmo_shaders::table::{KERNELS, Kernel, Variant, WeightFormat};
+use bolmo_shaders::table::{KERNELS, Kernel, KernelId, Variant, WeightFormat};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 
 /// Every variant of every kernel, with a name for messages.
@@ -20,7 +20,7 @@ pub fn module(kernel: &Kernel, variant: Variant) -> (naga::Module, ModuleInfo) {
     capabilities.set(Capabilities::SUBGROUP, variant.subgroups());
     capabilities.set(
         Capabilities::SHADER_FLOAT16_IN_FLOAT32,
-        variant.weights.is_some_and(|format| format != WeightFormat::F32),
+        kernel.id == KernelId::RoundF16 || variant.weights.is_some_and(|format| format != WeightFormat::F32),
     );
     let cooperative = Capabilities::SHADER_FLOAT16 | Capabilities::COOPERATIVE_MATRIX;
     capabilities.set(cooperative, variant.cooperative());

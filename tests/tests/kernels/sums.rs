@@ -2,10 +2,12 @@
 //! distances, and the step of the optimiser.
 
 use bolmo_shaders::params::{
-    Adamw, GatherRowsGrad, LogSoftmax, LogSoftmaxGrad, RowDistance, RowDistanceGrad, SumRows, SumSquares, Transpose,
+    Adamw, GatherRowsGrad, LogSoftmax, LogSoftmaxGrad, RoundF16, RowDistance, RowDistanceGrad, SumRows, SumSquares,
+    Transpose,
 };
-use bolmo_shaders::table::{TRANSPOSE_TILE, WORKGROUP, adamw_grid};
+use bolmo_shaders::table::{TRANSPOSE_TILE, WORKGROUP, fours_grid};
 use bolmo_shaders::{KernelId, cpu};
+use half::f16;
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::TestCaseResult;
@@ -488,6 +490,36 @@ pub fn sum_squares() {
     });
 }
 
+pub fn round_f16() {
+    // The second row of the grid begins behind 65535 workgroups of 64 fours.
+    let all = edges(129).map(|count4| (count4, 3)).chain([(65535 * 64 + 3, 4)]);
+    let drawn = (1..2000usize, any::<u64>());
+    hold(KernelId::RoundF16, all.collect::<Vec<_>>(), drawn, |worst, &(count4, seed)| {
+        let p = RoundF16 { count4: count4 as u32 };
+        let mut x = vec![UNREAD; 4 * (count4 + 1)];
+        Noise::new(seed).fill(&mut x, Rows::dense(1, 4 * count4), 8.0);
+        // Of every size that f16 has, and some beyond.
+        for (i, x) in x[..4 * count4].iter_mut().enumerate() {
+            *x *= [1.0, 1e-3, 1e-7, 1e4][i % 4];
+        }
+        // What is behind the last four has to stay.
+        let untouched = f16::from_f32(7.0);
+        let mut y = vec![untouched; 4 * (count4 + 1)];
+        let mut twin = y.clone();
+        cpu::round_f16(&p, &x, &mut twin);
+        let twin: Vec<f32> = twin.iter().map(|&v| v.into()).collect();
+        for form in forms(KernelId::RoundF16) {
+            let found = run(form, KernelId::RoundF16, &p, &[bytes(&x), bytes(&y)], fours_grid(count4))?;
+            y.copy_from_slice(bytemuck::cast_slice(&found[1]));
+            let found: Vec<f32> = y.iter().map(|&v| v.into()).collect();
+            // The other neighbour at the most: adapters choose how they round.
+            worst.compare("y", &found, &twin, |i| (f64::from(twin[i]).abs() / 1024.0).max(6e-8))?;
+            y.fill(untouched);
+        }
+        Ok(())
+    });
+}
+
 #[derive(Debug, Clone)]
 struct Step {
     count4: usize,
@@ -562,7 +594,7 @@ fn adamw_case(worst: &Worst, case: &Step) -> TestCaseResult {
     let [mut w_twin, mut m_twin, mut v_twin] = [w.clone(), m.clone(), v.clone()];
     cpu::adamw(&p, &grad, &squares, &mut w_twin, &mut m_twin, &mut v_twin);
     // One workgroup more than there is work for, and a row of the grid that has none.
-    let [across, down, _] = adamw_grid(count4);
+    let [across, down, _] = fours_grid(count4);
     let grid = [across + 1, down + 1, 1];
     let bindings = [bytes(&grad), bytes(&squares), bytes(&w), bytes(&m), bytes(&v)];
     for form in forms(KernelId::Adamw) {

@@ -148,11 +148,14 @@ pub struct BatchConfig {
     pub bytes_per_subword: usize,
     /// Batches whose gradients make a step.
     pub accumulate: usize,
+    /// Whether products are made of f16, with sums in f32: faster where the adapter has matrix units, and half the reads of weights
+    /// elsewhere. Weights are f32 in any case, and gradients are scaled so that small ones are not lost.
+    pub half_products: bool,
 }
 
 impl Default for BatchConfig {
     fn default() -> Self {
-        Self { rows: 8, subwords: 128, bytes_per_subword: 6, accumulate: 1 }
+        Self { rows: 8, subwords: 128, bytes_per_subword: 6, accumulate: 1, half_products: false }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use bolmo_runtime::internals::{Recorder, gpu};
+use bolmo_runtime::internals::gpu;
 use bolmo_runtime::layout::expected_tensors;
 use bolmo_runtime::stages::bytes::BYTE_OFFSET;
 use bolmo_runtime::{Checkpoint, Engine, Error, Result};
@@ -63,14 +63,6 @@ impl Learner {
         match kind {
             Kind::Subword => Ok(Self::Subword(Box::new(Subword::open(engine, config, tokenizer_path).await?))),
             _ => Ok(Self::Bytes(Box::new(Bytes::open(engine, kind, config, tokenizer_path, rows).await?))),
-        }
-    }
-
-    /// The commands that it records.
-    pub(super) fn recorder(&mut self) -> &mut Recorder {
-        match self {
-            Self::Subword(this) => this.model.recorder(),
-            Self::Bytes(this) => this.trainer.recorder(),
         }
     }
 
@@ -135,6 +127,7 @@ impl Subword {
             tokens: config.batch.subwords,
             adam: config.optimiser.adam(),
             schedule: config.optimiser.schedule(),
+            half_products: config.batch.half_products,
             rate: config.optimiser.rate,
         };
         let (model, size) = match (&config.model.new, &config.model.source) {
@@ -263,6 +256,7 @@ impl Bytes {
             losses: config.losses.options(kind),
             adam: config.optimiser.adam(),
             schedule: config.optimiser.schedule(),
+            half_products: config.batch.half_products,
             local_rate: config.optimiser.rate,
             global_rate: config.optimiser.global_rate.unwrap_or(config.optimiser.rate / 2.0),
         };
@@ -516,6 +510,7 @@ async fn compression(
                 tokens: config.batch.subwords,
                 adam: config.optimiser.adam(),
                 schedule: config.optimiser.schedule(),
+                half_products: config.batch.half_products,
                 rate: 0.0,
             };
             let size = (source.vocabulary(), source.tied());

@@ -10,10 +10,8 @@ use std::time::Instant;
 
 use bolmo_metrics::MetricsFile;
 use bolmo_metrics::plot::{CurveOptions, curves, write_svg};
-use bolmo_runtime::internals::KernelTime;
 use bolmo_runtime::internals::output::{io_error, write_json};
 use bolmo_runtime::{Engine, Error, Result};
-use bolmo_shaders::KernelId;
 use serde_json::{Value, json};
 
 pub use config::{
@@ -218,17 +216,6 @@ impl Run {
         record["seconds"] = json!(self.seconds);
         record["bytes_per_second"] = json!(record["bytes"].as_f64().unwrap_or(0.0) / seconds.max(1e-9));
         Ok(record)
-    }
-
-    /// Makes one step whose dispatches are handed over and waited for one by one: what each kernel takes, the longest first.
-    ///
-    /// # Errors
-    /// As [`Self::step`].
-    pub async fn measured_step(&mut self) -> Result<Vec<(KernelId, KernelTime)>> {
-        self.learner.recorder().measure_dispatches(true);
-        let done = self.step().await;
-        let times = self.learner.recorder().measure_dispatches(false);
-        done.map(|_| times)
     }
 
     /// Writes a snapshot to resume from into the run's folder; returns its path.

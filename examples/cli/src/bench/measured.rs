@@ -1,7 +1,7 @@
 //! What was measured, and the one JSON object that it becomes. Text and tables are made from that.
 
 use bolmo_runtime::bench::{Limits, ProductRate, Spread, Traffic};
-use bolmo_runtime::{Counters, Model};
+use bolmo_runtime::{AdapterInfo, Counters, Model};
 use serde_json::{Value, json};
 
 use super::date::today;
@@ -88,12 +88,7 @@ impl Measured {
         let value = json!({
             "version": env!("CARGO_PKG_VERSION"),
             "date": today(),
-            "adapter": {
-                "name": adapter.name,
-                "kind": adapter.kind,
-                "backend": adapter.backend,
-                "driver": adapter.driver,
-            },
+            "adapter": adapter_json(adapter),
             "model": {
                 "name": name,
                 "quantize": formats.to_string(),
@@ -157,6 +152,16 @@ impl Measured {
     }
 }
 
+/// What is told of an adapter.
+pub fn adapter_json(adapter: &AdapterInfo) -> Value {
+    json!({
+        "name": adapter.name,
+        "kind": adapter.kind,
+        "backend": adapter.backend,
+        "driver": adapter.driver,
+    })
+}
+
 fn limits_json(limits: &Limits) -> Value {
     let products: Vec<Value> = limits
         .products
@@ -202,7 +207,8 @@ fn counts(counters: Counters, bytes: f64, patches: f64) -> Value {
     json!({ "dispatches": per(dispatches), "submits": per(submits), "readbacks": per(readbacks) })
 }
 
-fn spread(of: Spread) -> Value {
+/// Some measurements as JSON.
+pub fn spread(of: Spread) -> Value {
     json!({ "median": of.median, "least": of.least, "most": of.most })
 }
 

@@ -1,0 +1,23 @@
+// y = x rounded to f16, two to a word: the matrix of a product as `shared/weights_f16.wgsl` reads it. What is beyond f16 becomes its largest
+// number.
+struct Params {
+    count4: u32, // values / 4
+}
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;         // [count]
+@group(0) @binding(2) var<storage, read_write> y: array<vec2<u32>>;   // [count / 4], four f16 each
+
+// Workgroups of a row of the grid, as many as every adapter takes.
+const MAX_GROUPS: u32 = 65535u;
+
+@compute @workgroup_size(64)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let i = (group.y * MAX_GROUPS + group.x) * 64u + lane;
+    if i >= p.count4 {
+        return;
+    }
+    let v = x[i];
+    // What is no number stays that.
+    let near = select(clamp(v, vec4<f32>(-65504.0), vec4<f32>(65504.0)), v, v != v);
+    y[i] = vec2<u32>(pack2x16float(near.xy), pack2x16float(near.zw));
+}
