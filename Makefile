@@ -11,11 +11,11 @@ timed := scripts/timed.sh
 # Where `make install` puts things; scripts/install.sh has the defaults.
 export PREFIX DESTDIR LIBDIR
 # What `make demo` and `make picture` run.
-prompt := class Reader:
-options := --temperature 0.3 --repetition-penalty 1.1 --seed 2 --max-bytes 400
+prompt := This is a story about Mia,
+options := --temperature 0.5 --seed 2 --max-bytes 500
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench benchmarks bench-burn build lint docs install uninstall test-package test-c test-threads test-tint test-cooperative header picture web test-web clean
+.PHONY: help demo demo-model test bench benchmarks bench-burn build lint docs install uninstall test-package test-c test-threads test-tint test-cooperative header picture web test-web clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -87,6 +87,11 @@ test-cooperative: ## Test cooperative matrices on a newer software driver, which
 
 header: ## Make ffi/include/bolmo.h from the sources, and record the ABI in ffi/abi.txt
 	BOLMO_UPDATE=1 $(CARGO) test --workspace --test header
+
+demo-model: build ## Train the demo model anew, from nothing: an hour and more on a software adapter
+	@scripts/setup.sh adapter $(target)/release/bolmo
+	examples/byteify/run.sh $(target)/release/bolmo
+	cp examples/byteify/runs/stage2/model/* examples/demo-model/
 
 picture: build ## Draw docs/demo.svg from a fresh run of the demo model
 	@scripts/setup.sh adapter $(target)/release/bolmo

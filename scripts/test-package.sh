@@ -70,15 +70,15 @@ checked() {
 
 # run_examples FOLDER_OF_C FOLDER_OF_CPP
 run_examples() {
-    checked "$target/release/bolmo" generate "def main(" --max-bytes 40
+    checked "$target/release/bolmo" generate "The next day" --max-bytes 40
     cp "$work/out" "$work/expected"
-    checked "$1/generate" "$model" "def main(" --max-bytes 40
+    checked "$1/generate" "$model" "The next day" --max-bytes 40
     cmp "$work/out" "$work/expected" || fail "examples/c/generate doesn't write what the bolmo command does"
-    checked "$1/generate" "$model" "def main(" --max-bytes 40 --temperature 0.8 --seed 7 --subwords "$model/tokenizer.json"
+    checked "$1/generate" "$model" "The next day" --max-bytes 40 --temperature 0.8 --seed 7 --subwords "$model/tokenizer.json"
     if "$1/generate" "$work" x >"$work/out" 2>"$work/err"; then fail "a folder without a model is opened"; fi
     grep -q '^error: not found: ' "$work/err" || fail "no reason is given for a folder without a model: $(cat "$work/err")"
 
-    checked "$2/branch" "$model" "class Reader:" 2 "$work/branch.bolmo"
+    checked "$2/branch" "$model" "This is a story about Mia," 2 "$work/branch.bolmo"
     grep -q 'goes on the same way' "$work/out" || fail "a restored session goes on differently"
     [ -s "$work/branch.bolmo" ] || fail "branch wrote no snapshot"
     printf 'What is a file?\nAnd a folder?\n' >"$work/questions"
@@ -122,11 +122,11 @@ read -ra flags <<<"$(pkg-config --cflags --libs bolmo)"
 gcc -std=c99 "$work/example.c" -o "$work/example" "${flags[@]}" -Wl,-rpath,"$prefix/lib"
 checked "$work/example" "$model"
 gcc -std=c99 examples/c/generate.c -o "$work/generate" "${flags[@]}" -Wl,-rpath,"$prefix/lib"
-checked "$work/generate" "$model" "def main(" --max-bytes 40
+checked "$work/generate" "$model" "The next day" --max-bytes 40
 cmp "$work/out" "$work/expected"
 read -ra flags <<<"$(pkg-config --static --cflags --libs bolmo | sed 's/-lbolmo/-l:libbolmo.a/')"
 gcc -std=c99 examples/c/generate.c -o "$work/generate" "${flags[@]}"
-checked "$work/generate" "$model" "def main(" --max-bytes 40
+checked "$work/generate" "$model" "The next day" --max-bytes 40
 cmp "$work/out" "$work/expected"
 
 step "the wrapper's own test, with exceptions and without"

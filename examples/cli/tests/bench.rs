@@ -164,3 +164,30 @@ fn an_interrupt_ends_it() {
     let stderr = common::message(&args, &output, 1);
     assert!(stderr.contains("stopped") || stderr.contains("cancelled"), "{stderr}");
 }
+
+#[test]
+fn steps_of_training() {
+    let args = ["bench", "--train", "--runs", "1", "--prompt-bytes", "256", "--bytes-per-patch", "3.5", "--json"];
+    let run = succeed_json(&args);
+    let at = |path: &str| number(&run, path);
+    assert_eq!((at("/training/examples"), at("/training/bytes"), at("/training/patches")), (1.0, 256.0, 128.0));
+    assert!(near(at("/training/bytes_per_second/median"), 256.0 / at("/training/seconds/median")));
+    let rate = at("/training/product_operations") / at("/training/seconds/median");
+    assert!(near(at("/training/share_of_matmul_rate"), rate / at("/training/matmul_operations_per_second")));
+    let sum = |list: &str, key: &str| {
+        run["training"][list].as_array().unwrap().iter().map(|row| row[key].as_f64().unwrap()).sum::<f64>()
+    };
+    assert!(near(sum("parts", "share"), 1.0) && near(sum("kernels", "share"), 1.0));
+    assert!(near(sum("parts", "seconds"), sum("kernels", "seconds")));
+    assert_eq!(sum("kernels", "dispatches"), at("/training/dispatches"));
+    // The same bytes, in examples that get longer.
+    let growth = run["training"]["growth"].as_array().unwrap();
+    let shapes: Vec<_> = growth.iter().map(|row| (row["examples"].as_u64(), row["bytes"].as_u64())).collect();
+    assert_eq!(shapes, [(Some(4), Some(64)), (Some(2), Some(128)), (Some(1), Some(256))]);
+    let text = String::from_utf8(succeed(&args[..args.len() - 1])).unwrap();
+    for word in ["mLSTM", "matmul", "of the matmul rate", "256 bytes"] {
+        assert!(text.contains(word), "{word}: {text}");
+    }
+    fail(&["bench", "--train", "--quantize", "q8"], 2, "--quantize");
+    fail(&["bench", "--train", "--decode-bytes", "8"], 2, "--decode-bytes");
+}

@@ -4,22 +4,22 @@ mod common;
 
 use std::fs;
 
-use common::{bolmo, demo_folder, succeed, succeed_json};
+use common::{bolmo, succeed, succeed_json, trained_folder};
 use serde_json::json;
 
 #[test]
 fn info_tells_what_the_demo_model_is() {
     let info = succeed_json(&["info", "--json"]);
-    assert_eq!(info["parameters"], json!(323_404));
+    assert_eq!(info["parameters"], json!(524_696));
     let parts = info["parameters_by_part"].as_object().unwrap();
-    assert_eq!(parts.values().map(|n| n.as_u64().unwrap()).sum::<u64>(), 323_404);
-    assert_eq!(info["memory_bytes"]["f32"], json!(4 * 323_404));
-    assert!(info["memory_bytes"]["f16"].as_u64().unwrap() < 4 * 323_404 * 6 / 10);
-    assert_eq!(info["dtypes"]["F32"]["bytes"], json!(4 * 323_404));
-    assert_eq!((&info["suffix_table_rows"], &info["vocabulary"]["status"]), (&json!(811), &json!("fits")));
-    assert_eq!((&info["rope_theta"], &info["full_attention_layers"]), (&json!(500_000.0), &json!(2)));
+    assert_eq!(parts.values().map(|n| n.as_u64().unwrap()).sum::<u64>(), 524_696);
+    assert_eq!(info["memory_bytes"]["f32"], json!(4 * 524_696));
+    assert!(info["memory_bytes"]["f16"].as_u64().unwrap() < 4 * 524_696 * 6 / 10);
+    assert_eq!(info["dtypes"]["F16"]["bytes"], json!(2 * 524_696));
+    assert_eq!((&info["suffix_table_rows"], &info["vocabulary"]["status"]), (&json!(1024), &json!("fits")));
+    assert_eq!((&info["rope_theta"], &info["full_attention_layers"]), (&json!(10_000.0), &json!(4)));
     assert_eq!(succeed_json(&["info", "--json", "--rope-theta", "1e6"])["rope_theta"], json!(1e6));
-    assert!(String::from_utf8(succeed(&["info"])).unwrap().contains("323 404"));
+    assert!(String::from_utf8(succeed(&["info"])).unwrap().contains("524 696"));
 }
 
 #[test]
@@ -32,7 +32,7 @@ fn info_needs_no_adapter() {
 fn info_tells_what_a_folder_lacks() {
     let dir = tempfile::tempdir().unwrap();
     for name in ["config.json", "model.safetensors"] {
-        fs::copy(demo_folder().join(name), dir.path().join(name)).unwrap();
+        fs::copy(trained_folder().join(name), dir.path().join(name)).unwrap();
     }
     let folder = dir.path().to_str().unwrap();
     let status = || succeed_json(&["info", "--json", "--model", folder]);
@@ -40,7 +40,7 @@ fn info_tells_what_a_folder_lacks() {
     fs::write(dir.path().join("tokenizer.json"), "{}").unwrap();
     assert_eq!(status()["vocabulary"]["status"], json!("unusable"));
     // Without the names of its specials the vocabulary fits, and its end of text is guessed.
-    fs::copy(demo_folder().join("tokenizer.json"), dir.path().join("tokenizer.json")).unwrap();
+    fs::copy(trained_folder().join("tokenizer.json"), dir.path().join("tokenizer.json")).unwrap();
     let info = status();
     assert_eq!(info["vocabulary"]["status"], json!("fits"));
     assert!(info["warnings"][0].as_str().unwrap().contains("<|endoftext|>"), "{info}");

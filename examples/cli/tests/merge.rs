@@ -5,16 +5,16 @@ mod common;
 use std::fs;
 use std::path::Path;
 
-use common::{demo_folder, fail, run, succeed, succeed_json};
+use common::{fail, run, succeed, succeed_json, trained_folder};
 use serde_json::{Value, json};
 
-/// The demo model's blocks as a subword model, whose final norm is larger by `more`.
+/// The golden model's blocks as a subword model, whose final norm is larger by `more`.
 fn subword_model(dir: &Path, more: f32) -> String {
     fs::create_dir(dir).unwrap();
-    let mut config: Value = serde_json::from_slice(&fs::read(demo_folder().join("config.json")).unwrap()).unwrap();
+    let mut config: Value = serde_json::from_slice(&fs::read(trained_folder().join("config.json")).unwrap()).unwrap();
     config["model_type"] = json!("olmo2");
     fs::write(dir.join("config.json"), config.to_string()).unwrap();
-    let mut bytes = fs::read(demo_folder().join("model.safetensors")).unwrap();
+    let mut bytes = fs::read(trained_folder().join("model.safetensors")).unwrap();
     let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
     let json: Value = serde_json::from_slice(&bytes[8..8 + header]).unwrap();
     let [begin, end] = [0, 1].map(|i| json["model.norm.weight"]["data_offsets"][i].as_u64().unwrap() as usize);
@@ -30,7 +30,7 @@ fn subword_model(dir: &Path, more: f32) -> String {
 fn merges_and_says_what_moved() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
-    let (demo, base) = (demo_folder(), subword_model(&dir.path().join("base"), 0.0));
+    let (demo, base) = (trained_folder(), subword_model(&dir.path().join("base"), 0.0));
     let post = subword_model(&dir.path().join("post"), 1.0);
     let demo = demo.to_str().unwrap();
     let models = ["merge", "--bolmo", demo, "--base", &base, "--post-trained", &post, "--out"];

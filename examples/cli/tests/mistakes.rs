@@ -4,7 +4,7 @@ mod common;
 
 use std::fs;
 
-use common::{bolmo, demo_folder, fail, message, run, succeed};
+use common::{bolmo, fail, message, run, succeed, trained_folder};
 
 #[test]
 fn help_and_version() {
@@ -112,10 +112,10 @@ fn files_that_are_not_there_or_not_what_they_should_be() {
     let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
     fs::write(path("file"), "not JSON").unwrap();
     fs::create_dir(path("folder")).unwrap();
-    let demo = demo_folder();
+    let whole = trained_folder();
     fs::create_dir(path("bare")).unwrap();
     for name in ["config.json", "model.safetensors"] {
-        fs::copy(demo.join(name), dir.path().join("bare").join(name)).unwrap();
+        fs::copy(whole.join(name), dir.path().join("bare").join(name)).unwrap();
     }
 
     for command in [&["generate", "a"][..], &["score", "--text", "a"], &["info"]] {

@@ -89,7 +89,7 @@ test('the demo model loads by itself', LIMIT, async () => {
   await status(/^Demo model is ready/);
   assert.match(await text('gpu'), /^WebGPU works here: /);
   assert.match(await text('fit'), /^Demo model (fits|may fit): about .* MiB of memory as f32/);
-  assert.match(await text('facts'), /1\.2 MiB as f32[^]*Loaded\s+in .* from the network/);
+  assert.match(await text('facts'), /2\.0 MiB as f32[^]*Loaded\s+in .* from the network/);
   assert.equal(await page.locator('#loading').isVisible(), false);
 });
 
@@ -107,7 +107,7 @@ test('the keyboard alone gets to Write, and the text shows its patches', LIMIT, 
   assert.equal(await page.evaluate(() => document.activeElement.id), 'write');
 
   const prompt = await page.locator('#text .patch.prompt').allTextContents();
-  assert.equal(prompt.join(''), 'class Reader:');
+  assert.equal(prompt.join(''), 'This is a story about Mia,');
   assert.ok(prompt.length > 1, 'the prompt has patches');
   const made = page.locator('#text .patch:not(.prompt)');
   assert.equal((await made.allTextContents()).join('').length, 60);
@@ -167,7 +167,7 @@ test('characters of several bytes, and patches inside them', LIMIT, async () => 
   assert.equal((await page.locator('#text .patch.prompt').allTextContents()).join(''), 'Grüße, 日本 😀\n\n');
   const bytes = await page.locator('#text .patch.prompt').evaluateAll((spans) => spans.map((span) => Number(span.style.getPropertyValue('--bytes'))));
   assert.equal(bytes.reduce((sum, some) => sum + some), Buffer.byteLength('Grüße, 日本 😀\n\n'));
-  await page.locator('#prompt').fill('class Reader:');
+  await page.locator('#prompt').fill('This is a story about Mia,');
 });
 
 async function drop(folder) {

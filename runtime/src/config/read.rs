@@ -14,7 +14,9 @@ const PLAIN_IDS: usize = BYTE_VOCABULARY / 2;
 /// Special tokens of the byte vocabulary: what the 256 byte values leave of the plain ids.
 const SPECIAL_TOKENS: usize = PLAIN_IDS - 256;
 /// The base that a configuration class fills in when a converter wrote none.
-const DEFAULT_ROPE_THETA: f64 = 10_000.0;
+pub(super) const DEFAULT_ROPE_THETA: f64 = 10_000.0;
+/// The key by which our own writers say that the default is meant.
+pub(super) const ROPE_THETA_CONFIRMED: &str = "rope_theta_confirmed";
 /// The widest head that the attention and mLSTM kernels keep in workgroup memory.
 const MAX_HEAD_WIDTH: usize = 128;
 
@@ -180,7 +182,7 @@ fn read_rope_theta(keys: &Keys, warnings: &mut Vec<String>) -> Result<f64> {
             keys.bad("rope_theta", format_args!("must be above 1 and at most {MAX_ROPE_THETA:e}, found {theta}"))
         );
     }
-    if theta == DEFAULT_ROPE_THETA {
+    if theta == DEFAULT_ROPE_THETA && !keys.flag(ROPE_THETA_CONFIRMED, false)? {
         let origin = keys.origin();
         let state = if found.is_none() { "is absent, so 10000 is used" } else { "is 10000" };
         warnings.push(format!(

@@ -144,6 +144,14 @@ fn constants_are_checked() {
 }
 
 #[test]
+fn a_rope_base_that_is_meant_is_no_warning() {
+    let config = Config { rope_theta: 10_000.0, ..Preset::Nano.config() };
+    let text = config.to_json().to_string();
+    let (found, warnings) = Config::from_json(text.as_bytes(), "config.json").unwrap();
+    assert_eq!((found, warnings), (config, vec![]));
+}
+
+#[test]
 fn a_lost_rope_base_is_a_warning_and_can_be_overridden() {
     for theta in [json!(null), json!(10000), json!(10000.0)] {
         let (mut config, warnings) = read(json!({ "rope_theta": theta })).unwrap();

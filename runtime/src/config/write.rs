@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::read::{DEFAULT_ROPE_THETA, ROPE_THETA_CONFIRMED};
 use super::{BlockType, Config, LayerType, QkNorm, block_keys, scaling};
 
 impl Config {
@@ -60,6 +61,10 @@ impl Config {
             "use_cache": true,
             "vocab_size": self.vocab_size,
         });
+        if self.rope_theta == DEFAULT_ROPE_THETA {
+            // Elsewhere this value tends to mean that the true one was lost.
+            json[ROPE_THETA_CONFIRMED] = json!(true);
+        }
         if let Some(identifier) = &self.original_identifier {
             json["tokenizer_config"]["original_identifier"] = json!(identifier);
         }

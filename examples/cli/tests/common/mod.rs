@@ -58,6 +58,12 @@ pub fn fail(args: &[&str], status: i32, word: &str) {
     assert!(stderr.contains(word), "{args:?}: expected {word:?} in {stderr}");
 }
 
+/// The folder of a golden model in f32, with its tokenizer.
+#[allow(dead_code)] // not every test program wants it
+pub fn trained_folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/infer/models/nano_trained")
+}
+
 /// The folder of the demo model.
 #[allow(dead_code)] // not every test program opens it
 pub fn demo_folder() -> PathBuf {
