@@ -9,3 +9,5 @@ cd "$(dirname "$0")"
 for stage in subword stage1 stage2; do
     [ -e runs/$stage/summary.json ] || "$bolmo" train $stage --config $stage.toml --resume
 done
+# What wider patches cost.
+[ -e runs/compressed/summary.json ] || "$bolmo" train stage2 --config compressed.toml --resume
