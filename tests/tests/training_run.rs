@@ -191,6 +191,15 @@ fn what_cannot_be_is_refused_in_a_sentence() {
     let mut config = place.subword("a");
     config.batch.subwords = 30;
     assert_eq!(refused(Kind::Subword, config), ErrorKind::InvalidArgument);
+    // A source that nobody can read: no batch is to blame.
+    let mut config = place.stage1("a");
+    std::fs::create_dir(place.path("odd")).expect("a folder");
+    std::fs::write(place.path("odd/config.json"), r#"{"model_type": "odd", "vocab_size": 320}"#).expect("a file");
+    std::fs::write(place.path("odd/model.safetensors"), b"\x02\0\0\0\0\0\0\0{}").expect("a file");
+    config.model.source = Some(place.path("odd"));
+    let error = block_on(Run::open(engine(), Kind::Stage1, config, &Texts::default(), false)).err().expect("a refusal");
+    eprintln!("{error}");
+    assert!(error.kind() == ErrorKind::Unsupported && !error.message().contains("batch"), "{error}");
     // A rate at which nothing stays finite.
     let mut config = place.subword("diverging");
     config.optimiser.rate = 1e30;

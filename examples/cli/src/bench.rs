@@ -16,7 +16,6 @@ use bolmo_runtime::bench::{Limits, Spread, Traffic, decode, ends_patch};
 use bolmo_runtime::{
     Counters, Engine, Model, Result, Session, WeightFormat, block_on, device_bytes, session_bytes, work_bytes,
 };
-
 use serde_json::Value;
 
 use crate::args::{BenchArgs, Common};

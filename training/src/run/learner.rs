@@ -289,7 +289,7 @@ impl Bytes {
                 let source = SourceModel::open(dir, sizes(width), Some(subwords))?;
                 let fresh = match student {
                     // What counts in a rehearsal is the memory, not what is in it.
-                    None if gpu(engine).is_rehearsal() => None,
+                    _ if gpu(engine).is_rehearsal() => None,
                     None => Some(Byteified::new(engine, &source, config.seed, PoolFit::Exact).await?),
                     Some(student) => check_blocks(student, &source).map(|()| None)?,
                 };

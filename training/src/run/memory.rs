@@ -39,18 +39,22 @@ impl Plan<'_> {
             Err(error) if error.kind() == ErrorKind::Unsupported => error,
             Err(error) => return Err(error),
         };
-        Err(self.advise(&too_much, limit).await)
+        Err(self.advise(too_much, limit).await)
     }
 
     /// What went wrong when memory was taken in earnest, with what would have fitted into what there was.
     pub(super) async fn explain(&self, error: Error, taken: u64) -> Error {
-        if error.kind() == ErrorKind::OutOfMemory { self.advise(&error, Some(taken)).await } else { error }
+        if error.kind() == ErrorKind::OutOfMemory { self.advise(error, Some(taken)).await } else { error }
     }
 
-    /// The error with the batch that led to it, and one that would not.
-    async fn advise(&self, error: &Error, limit: Option<u64>) -> Error {
+    /// The error with the batch that led to it, and one that would not. What is unsupported with any batch has nothing to do with the batch.
+    async fn advise(&self, error: Error, limit: Option<u64>) -> Error {
         let batch = &self.config.batch;
-        let fitting = self.fitting(limit).await;
+        let fitting = match self.fitting(limit).await {
+            Some(fitting) => fitting,
+            None if error.kind() == ErrorKind::Unsupported => return error,
+            None => "no batch would fit: take a smaller model".to_owned(),
+        };
         let message =
             format!("a batch of {} rows of {} subwords: {}; {fitting}", batch.rows, batch.subwords, error.message());
         Error::new(error.kind(), message)
@@ -81,7 +85,7 @@ impl Plan<'_> {
     }
 
     /// What would fit: fewer rows, or if even one is too much, fewer subwords in it.
-    async fn fitting(&self, limit: Option<u64>) -> String {
+    async fn fitting(&self, limit: Option<u64>) -> Option<String> {
         let batch = &self.config.batch;
         // `fits` does, or is 0; `above` does not.
         let (mut fits, mut above) = (0, batch.rows);
@@ -90,10 +94,10 @@ impl Plan<'_> {
             if self.fits(rows, batch.subwords, limit).await { fits = rows } else { above = rows }
         }
         if fits > 0 {
-            return format!(
+            return Some(format!(
                 "`batch.rows` = {fits} would fit, with `batch.accumulate` = {} for about the same step",
                 (batch.rows * batch.accumulate).div_ceil(fits)
-            );
+            ));
         }
         // Rows are made of fours of subwords, or else counts are refused for other reasons.
         let (mut fits, mut above) = (0, batch.subwords.div_ceil(4));
@@ -101,9 +105,6 @@ impl Plan<'_> {
             let fours = fits.midpoint(above);
             if self.fits(1, 4 * fours, limit).await { fits = fours } else { above = fours }
         }
-        match fits {
-            0 => "no batch would fit: take a smaller model".to_owned(),
-            fours => format!("one row of `batch.subwords` = {} would fit", 4 * fours),
-        }
+        (fits > 0).then(|| format!("one row of `batch.subwords` = {} would fit", 4 * fits))
     }
 }
