@@ -33,6 +33,8 @@ pub struct Score {
     pub patches: usize,
     /// Whether each id ends a patch.
     pub boundaries: Vec<bool>,
+    /// Natural log-probability of each id with its flag, as many as there are boundaries; 0 for a first one that is not predicted.
+    pub log_likelihoods: Vec<f64>,
     /// The tensors, if asked for.
     pub dump: Option<Tensors>,
 }
@@ -129,12 +131,15 @@ impl Tally {
             log_likelihood_joint: 0.0,
             log_likelihood_folded: 0.0,
             patches: boundaries[kept.clone()].iter().filter(|&&b| b).count(),
-            boundaries: boundaries[kept].to_vec(),
+            boundaries: boundaries[kept.clone()].to_vec(),
+            log_likelihoods: vec![0.0; kept.len()],
             dump: None,
         };
         for i in scored {
             let predicted = self.predicted[i];
-            score.log_likelihood_joint += if boundaries[i] { predicted.fused } else { predicted.plain };
+            let joint = if boundaries[i] { predicted.fused } else { predicted.plain };
+            score.log_likelihoods[i - kept.start] = joint;
+            score.log_likelihood_joint += joint;
             score.log_likelihood_folded += predicted.folded;
         }
         score
@@ -273,5 +278,31 @@ impl Model {
             final_hidden: rows(&dump.final_hidden, d),
             logits: rows(&dump.logits, self.config().vocab_size),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Logits that leave no doubt about one id.
+    fn row(id: u16) -> Vec<f32> {
+        (0..520).map(|other| if other == id { 0.0 } else { -1e4 }).collect()
+    }
+
+    #[test]
+    fn each_id_is_told_apart() {
+        let ids = [1, 70, 71, 72];
+        let mut tally = Tally::new(ids.len());
+        // Foreseen without its flag, with it, and not at all.
+        let logits = [row(70), row(71 + bytes::FUSED_OFFSET), row(99)].concat();
+        tally.take(&ids, 0, &logits, 520);
+        let score = tally.score(&[true, false, true, false], 0..4);
+        assert_eq!(score.log_likelihoods, [0.0, 0.0, 0.0, -1e4]);
+        assert_eq!((score.bytes, score.patches, score.log_likelihood_joint), (3, 2, -1e4));
+        // Without the frame.
+        let score = tally.score(&[true, true, false, false], 1..3);
+        assert_eq!(score.log_likelihoods, [-1e4, -1e4]);
+        assert_eq!(score.log_likelihood_joint, -2e4);
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use bolmo_runtime::{Checkpoint, Engine, ErrorKind, LoadOptions, Model, Session, Vocabulary, block_on};
 use bolmo_tests::{engine, engine_options};
 use bolmo_training::data::train_tokenizer;
-use bolmo_training::run::{Event, Kind, Outcome, Run, RunConfig, Texts};
+use bolmo_training::run::{Event, Kind, Outcome, Run, RunConfig, Start, Texts};
 use bolmo_training::{LocalSizes, SourceModel};
 
 /// A folder with a text, a tokenizer and configurations of small runs.
@@ -127,6 +127,18 @@ fn from_nothing_to_a_byte_level_model_that_writes() {
         |values: &dyn bolmo_training::TensorSource| values.read("model.layers.1.mlp.up_proj.weight").expect("a block");
     assert_eq!(blocks(&checkpoint), blocks(&source));
 
+    // A fitted start stands for the subwords from the first step on.
+    let distance = |out: &str| {
+        let text = std::fs::read_to_string(place.path(out).join("metrics.jsonl")).expect("metrics");
+        let first: serde_json::Value = serde_json::from_str(text.lines().next().expect("a line")).expect("JSON");
+        first["encoder"].as_f64().expect("a distance")
+    };
+    let mut config = place.stage1("fitted");
+    config.model.start = Start::Fitted;
+    go(Kind::Stage1, config, false, Some(1));
+    let (fitted, moments) = (distance("fitted"), distance("stage1"));
+    assert!(fitted < 0.5 * moments, "{fitted} from a fitted start, {moments} without");
+
     // Stage 1 goes on from a model of its own source, and from no other.
     let mut config = place.stage1("further");
     config.model.student = Some(place.path("stage1/model"));
@@ -217,6 +229,25 @@ fn what_cannot_be_is_refused_in_a_sentence() {
     eprintln!("{error}");
     assert!(error.message().contains("`optimiser.rate` was 0.003 and is 0.5"), "{error}");
     assert!(!error.message().contains("every"), "{error}");
+    // A snapshot of a version that had a key less goes on; one that says nothing of its configuration does not.
+    let state = place.path("changed/snapshots/step-00000002/state.json");
+    let rewrite = |change: &dyn Fn(&mut serde_json::Value)| {
+        let mut value = serde_json::from_slice(&std::fs::read(&state).expect("a state")).expect("JSON");
+        change(&mut value);
+        std::fs::write(&state, value.to_string()).expect("a state");
+        let run = Run::open(engine(), Kind::Subword, place.subword("changed"), &Texts::default(), true);
+        block_on(run).map(|run| run.steps())
+    };
+    let older = rewrite(&|state| {
+        state["config"]["model"].as_object_mut().expect("a table").remove("start").expect("a key");
+    });
+    assert_eq!(older.expect("a run that goes on"), 2);
+    let error = rewrite(&|state| {
+        state.as_object_mut().expect("a table").remove("config").expect("a key");
+    });
+    let error = error.expect_err("a refusal");
+    eprintln!("{error}");
+    assert!(error.kind() == ErrorKind::Unsupported && error.message().contains("another version"), "{error}");
     // A snapshot that was cut.
     let (_, _) = go(Kind::Subword, place.subword("b"), false, Some(2));
     let state = place.path("b/snapshots/step-00000002/state.safetensors");

@@ -6,6 +6,7 @@ use bolmo_runtime::{Config, Engine, Error, Result};
 
 use crate::byte_level::{ByteLevel, Bytes};
 use crate::layers::Shape;
+use crate::least_squares::least_squares;
 use crate::parameters::TensorSource;
 use crate::source::SourceModel;
 
@@ -15,8 +16,11 @@ const DEVIATION: f64 = 0.02;
 const INPUT_GATE: f32 = -10.0;
 /// Biases of forget gates, from the first head to the last.
 const FORGET_GATES: (f32, f32) = (3.0, 6.0);
-/// Bytes of the random text that the pooled states of are measured.
+/// Bytes of the random text whose pooled states are measured.
 const MEASURED: Shape = Shape { rows: 4, bytes: 512, patches: 32 };
+/// Scale of byte embeddings over that of the subwords' where pooled states are to be the subwords' embeddings: what is to come out is
+/// in the suffixes' embeddings already.
+const QUIET: f64 = 0.1;
 
 fn bell(seed: u64, name: &str, count: usize) -> Vec<f32> {
     let mut values = vec![0.0; count];
@@ -56,12 +60,28 @@ fn spec(config: &Config, name: &str) -> Result<TensorSpec> {
 }
 
 /// How the projection of pooled states is fitted to the source's embeddings.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PoolFit {
+#[derive(Debug, Clone, Copy)]
+pub enum PoolFit<'a> {
     /// Each output has the mean and the deviation of the embeddings' column.
     Exact,
     /// As the reference does it: columns of the weight are scaled where rows were meant, and the match is rough.
     Reference,
+    /// Each patch of a text comes as close to its subword's embedding as a linear map can bring it, and byte embeddings are small. Not of the
+    /// paper; most of what the encoder has to learn is there from the first step on.
+    Subwords(&'a SpeltOut),
+}
+
+/// A text as bytes, and which of them end a subword.
+#[derive(Debug, Clone)]
+pub struct SpeltOut {
+    /// Of a batch. Patch slots don't matter.
+    pub shape: Shape,
+    /// Plain ids of bytes, any number of batches.
+    pub ids: Vec<u32>,
+    /// Longest subword that ends at each byte.
+    pub suffixes: Vec<u32>,
+    /// Bytes that end a subword, and the subword.
+    pub ends: Vec<(usize, u32)>,
 }
 
 /// A byte-level model from its source: blocks, final norm and suffix table are the source's, bytes are drawn like its subwords, the rest is
@@ -73,6 +93,8 @@ pub struct Byteified<'a> {
     seed: u64,
     /// Mean and deviation of each column of the source's embeddings.
     columns: Vec<(f64, f64)>,
+    /// Scale of byte embeddings.
+    byte_scale: f64,
     /// Weight and bias of the projection of pooled states, once they are fitted.
     pool: Option<(Vec<f32>, Vec<f32>)>,
 }
@@ -82,14 +104,37 @@ impl<'a> Byteified<'a> {
     ///
     /// # Errors
     /// Whatever reading the source and the device report.
-    pub async fn new(engine: &Engine, source: &'a SourceModel, seed: u64, fit: PoolFit) -> Result<Self> {
+    pub async fn new(engine: &Engine, source: &'a SourceModel, seed: u64, fit: PoolFit<'_>) -> Result<Self> {
         let config = source.config().clone();
+        let d = config.hidden_size;
         let table = source.read("model.embed_tokens.weight")?;
         let rows = config.subword_vocab_size.min(source.vocabulary());
-        let columns = moments(&table[..rows * config.hidden_size], config.hidden_size);
-        let mut this = Self { source, config, seed, columns, pool: None };
-        let ids = this.random_ids();
-        this.pool = Some(this.fit(engine, &ids, fit).await?);
+        let columns = moments(&table[..rows * d], d);
+        let byte_scale = if matches!(fit, PoolFit::Subwords(_)) { QUIET } else { 1.0 };
+        let mut this = Self { source, config, seed, columns, byte_scale, pool: None };
+        this.pool = Some(match fit {
+            PoolFit::Exact | PoolFit::Reference => {
+                let ids = this.random_ids();
+                // Any subword does that a byte can end.
+                let suffixes: Vec<_> = ids.iter().map(|&id| id % this.config.subword_vocab_size.max(1) as u32).collect();
+                let h = this.encoded(engine, MEASURED, &ids, &suffixes).await?;
+                let weight = this.read("model.local_encoder.out_projection.weight")?;
+                fit_pool(&h, &weight, &this.columns, matches!(fit, PoolFit::Reference))
+            }
+            PoolFit::Subwords(text) => {
+                let h = this.encoded(engine, text.shape, &text.ids, &text.suffixes).await?;
+                let (mut inputs, mut outputs) = (Vec::new(), Vec::new());
+                for &(byte, subword) in &text.ends {
+                    let row = |of: &[f32], at: usize| of.get(at * d..(at + 1) * d).map(<[f32]>::to_vec);
+                    // Rows that the table lacks have no embedding to come close to.
+                    if let (Some(input), Some(output)) = (row(&h, byte), row(&table, subword as usize)) {
+                        inputs.extend(input);
+                        outputs.extend(output);
+                    }
+                }
+                least_squares(&inputs, d, &outputs, d)
+            }
+        });
         Ok(this)
     }
 
@@ -101,23 +146,26 @@ impl<'a> Byteified<'a> {
             .collect()
     }
 
-    async fn fit(&self, engine: &Engine, ids: &[u32], fit: PoolFit) -> Result<(Vec<f32>, Vec<f32>)> {
+    /// The normed states behind the encoder of whole batches of `shape`.
+    async fn encoded(&self, engine: &Engine, shape: Shape, ids: &[u32], suffixes: &[u32]) -> Result<Vec<f32>> {
         let d = self.config.hidden_size;
         let gpu = bolmo_runtime::internals::gpu(engine);
-        let mut model = ByteLevel::new(gpu, &self.config, MEASURED, false, |_| false).await?;
+        let mut model = ByteLevel::new(gpu, &self.config, shape, false, |_| false).await?;
         model.parameters.load(self).await?;
-        // Any subword does that a byte can end.
-        let suffixes: Vec<u32> = ids.iter().map(|&id| id % self.config.subword_vocab_size.max(1) as u32).collect();
-        model.encode(Bytes { ids, suffixes: &suffixes }).await?;
-        let h = model.ws.h.part(4 * d as u64, 4 * (ids.len() * d) as u64)?;
-        let h = model.recorder.read_f32(&[h]).await?;
-        let weight = self.read("model.local_encoder.out_projection.weight")?;
-        Ok(fit_pool(&h, &weight, &self.columns, fit))
+        let mut states = Vec::with_capacity(ids.len() * d);
+        let count = shape.all_bytes();
+        for (ids, suffixes) in ids.chunks_exact(count).zip(suffixes.chunks_exact(count)) {
+            model.encode(Bytes { ids, suffixes }).await?;
+            let h = model.ws.h.part(4 * d as u64, 4 * (count * d) as u64)?;
+            states.extend(model.recorder.read_f32(&[h]).await?);
+        }
+        Ok(states)
     }
 }
 
-/// The weight `[D, D]` and bias `[D]` that give the pooled states `h` `[n, D]` means and deviations of `columns`.
-fn fit_pool(h: &[f32], weight: &[f32], columns: &[(f64, f64)], fit: PoolFit) -> (Vec<f32>, Vec<f32>) {
+/// The weight `[D, D]` and bias `[D]` that give the pooled states `h` `[n, D]` means and deviations of `columns`; or only roughly, if the
+/// weight's columns are scaled in place of its rows.
+fn fit_pool(h: &[f32], weight: &[f32], columns: &[(f64, f64)], by_columns: bool) -> (Vec<f32>, Vec<f32>) {
     let d = columns.len();
     let mut pooled = Vec::with_capacity(h.len());
     for row in h.chunks_exact(d) {
@@ -127,10 +175,7 @@ fn fit_pool(h: &[f32], weight: &[f32], columns: &[(f64, f64)], fit: PoolFit) -> 
     }
     let found = moments(&pooled, d);
     let factors: Vec<f64> = columns.iter().zip(&found).map(|(wanted, found)| wanted.1 / found.1.max(1e-12)).collect();
-    let of = |at: usize| match fit {
-        PoolFit::Exact => factors[at / d],
-        PoolFit::Reference => factors[at % d],
-    };
+    let of = |at: usize| if by_columns { factors[at % d] } else { factors[at / d] };
     let scaled = weight.iter().enumerate().map(|(at, &w)| (f64::from(w) * of(at)) as f32).collect();
     let bias =
         columns.iter().zip(&found).zip(&factors).map(|((wanted, found), factor)| (wanted.0 - found.0 * factor) as f32);
@@ -177,7 +222,7 @@ impl TensorSource for Byteified<'_> {
                 let drawn = drawn();
                 let with = |(at, &value): (usize, &f32)| {
                     let (mean, deviation) = self.columns[at % d];
-                    (mean + f64::from(value) / DEVIATION * deviation) as f32
+                    (self.byte_scale * (mean + f64::from(value) / DEVIATION * deviation)) as f32
                 };
                 drawn.iter().enumerate().map(with).collect()
             }
@@ -207,7 +252,7 @@ mod tests {
         let h = bell(1, "h", 300 * d);
         let weight = bell(2, "weight", d * d);
         let columns = [(0.5, 2.0), (-1.0, 0.1), (0.0, 1.0)];
-        let (weight, bias) = fit_pool(&h, &weight, &columns, PoolFit::Exact);
+        let (weight, bias) = fit_pool(&h, &weight, &columns, false);
         let mut pooled = Vec::new();
         for row in h.chunks(d) {
             for (w, b) in weight.chunks(d).zip(&bias) {

@@ -7,6 +7,7 @@ pub mod data;
 pub mod export;
 pub mod init;
 mod layers;
+mod least_squares;
 pub mod losses;
 mod optimiser;
 mod parameters;

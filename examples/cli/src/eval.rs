@@ -119,14 +119,37 @@ impl Teacher {
         block_on(SubwordModel::new(&self.engine, self.source.config(), size, options, &self.source, false))
     }
 
-    /// The sum of -log p of a document's subwords, in nats.
-    fn nats(&self, model: &mut SubwordModel, tokens: usize, ids: &[u32]) -> Result<f64> {
+    /// The sum of -log p of a document's subwords but the first `given`, in nats.
+    fn nats(&self, model: &mut SubwordModel, tokens: usize, ids: &[u32], given: usize) -> Result<f64> {
         let mut input = vec![self.tokenizer.eos()];
         input.extend(&ids[..ids.len() - 1]);
         input.resize(tokens, self.tokenizer.pad());
         let mut labels = ids.to_vec();
+        labels[..given].fill(NO_LABEL);
         labels.resize(tokens, NO_LABEL);
         block_on(model.evaluate(&input, &labels)).map(|(nats, _)| nats)
+    }
+
+    /// What each example's right answer costs, in nats.
+    fn answer_nats(&self, examples: &[Example], asked: &dyn Fn() -> bool) -> Result<Vec<f64>> {
+        let texts = examples.iter().map(|example| {
+            let prompt = self.tokenizer.encode(&example.prompt)?;
+            let answer = self.tokenizer.encode(&example.answer)?;
+            Ok((prompt, answer))
+        });
+        let texts = texts.collect::<Result<Vec<_>>>()?;
+        let tokens = texts.iter().map(|(prompt, answer)| prompt.len() + answer.len()).max().unwrap_or(1);
+        let tokens = tokens.next_multiple_of(32);
+        let mut model = self.model(1, tokens)?;
+        let mut all = Vec::new();
+        for (prompt, answer) in &texts {
+            if asked() {
+                break;
+            }
+            let ids: Vec<u32> = prompt.iter().chain(answer).copied().collect();
+            all.push(self.nats(&mut model, tokens, &ids, prompt.len())?);
+        }
+        Ok(all)
     }
 
     /// Whether each example is answered rightly, greedily.
@@ -219,7 +242,7 @@ fn text(
         bytes += score.bytes as u64;
         patches += score.patches as u64;
         if let (Some(teacher), Some(model)) = (teacher, &mut subword) {
-            nats += teacher.nats(model, tokens, &ids[i])?;
+            nats += teacher.nats(model, tokens, &ids[i], 0)?;
         }
         progress.update(bytes, total);
     }
@@ -240,13 +263,39 @@ struct Line {
     task: &'static str,
     level: &'static str,
     asked: usize,
+    /// Bytes of the right answers.
+    bytes: usize,
+    model: Answers,
+    teacher: Option<Answers>,
+}
+
+/// How a model answers questions of one kind.
+#[derive(Clone, Copy, Default)]
+struct Answers {
     right: usize,
-    teacher_right: Option<usize>,
+    /// What the right answers cost.
+    nats: f64,
+}
+
+impl Answers {
+    fn of(one: &[(bool, f64)], chosen: impl Fn(usize) -> bool) -> Self {
+        let mut all = Self::default();
+        for (_, &(right, nats)) in one.iter().enumerate().filter(|(i, _)| chosen(*i)) {
+            all.right += usize::from(right);
+            all.nats += nats;
+        }
+        all
+    }
 }
 
 impl Line {
-    fn share(&self, right: usize) -> f64 {
-        right as f64 / self.asked.max(1) as f64
+    fn share(&self, answers: Answers) -> f64 {
+        answers.right as f64 / self.asked.max(1) as f64
+    }
+
+    /// Bits a byte of the right answers: tells of what a model has learnt before it gets a whole answer right.
+    fn bits(&self, answers: Answers) -> f64 {
+        answers.nats / std::f64::consts::LN_2 / self.bytes.max(1) as f64
     }
 
     fn to_json(&self) -> Value {
@@ -254,8 +303,10 @@ impl Line {
             "task": self.task,
             "level": self.level,
             "examples": self.asked,
-            "accuracy": self.share(self.right),
-            "teacher_accuracy": self.teacher_right.map(|right| self.share(right)),
+            "accuracy": self.share(self.model),
+            "teacher_accuracy": self.teacher.map(|answers| self.share(answers)),
+            "answer_bits_per_byte": self.bits(self.model),
+            "teacher_answer_bits_per_byte": self.teacher.map(|answers| self.bits(answers)),
         })
     }
 }
@@ -273,38 +324,57 @@ fn suite(
     let mut done = 0;
     for task in Task::ALL {
         let all = examples(task, Split::Test, args.examples * task.levels().len(), args.shots, args.seed);
-        let mut right = Vec::new();
+        let mut own = Vec::new();
         for example in &all {
             if interrupt.asked() {
                 break;
             }
-            right.push(answer(model, example)?);
+            own.push((answer(model, example)?, answer_nats(model, example)?));
             done += 1;
             progress.update(done, total as u64);
         }
-        let teachers = teacher.map(|teacher| teacher.answers(&all, &|| interrupt.asked())).transpose()?;
+        let asked = || interrupt.asked();
+        let teachers = match teacher {
+            Some(teacher) => {
+                let right = teacher.answers(&all, &asked)?;
+                let nats = teacher.answer_nats(&all, &asked)?;
+                Some(right.into_iter().zip(nats).collect::<Vec<_>>())
+            }
+            None => None,
+        };
         // A task that was left off says nothing.
         if interrupt.asked() {
             break;
         }
         for &level in task.levels() {
-            let of_level = |right: &[bool]| {
-                all.iter().zip(right).filter(|(example, right)| example.level == level && **right).count()
-            };
+            let chosen = |i: usize| all[i].level == level;
+            let of_level = all.iter().filter(|example| example.level == level);
             lines.push(Line {
                 task: task.name(),
                 level: level.name(),
-                asked: all.iter().take(right.len()).filter(|example| example.level == level).count(),
-                right: of_level(&right),
-                teacher_right: teachers.as_deref().map(of_level),
+                asked: of_level.clone().count(),
+                bytes: of_level.map(|example| example.answer.len()).sum(),
+                model: Answers::of(&own, chosen),
+                teacher: teachers.as_deref().map(|one| Answers::of(one, chosen)),
             });
         }
     }
-    let sum = |of: &dyn Fn(&Line) -> usize| lines.iter().map(of).sum();
-    let (asked, right) = (sum(&|line| line.asked), sum(&|line| line.right));
-    let teacher_right = teacher.map(|_| sum(&|line| line.teacher_right.unwrap_or(0)));
-    lines.push(Line { task: "all", level: "", asked, right, teacher_right });
+    let sum = |of: &dyn Fn(&Line) -> Answers| {
+        let add = |all: Answers, one: Answers| Answers { right: all.right + one.right, nats: all.nats + one.nats };
+        lines.iter().map(of).fold(Answers::default(), add)
+    };
+    let (asked, bytes) = lines.iter().fold((0, 0), |(asked, bytes), line| (asked + line.asked, bytes + line.bytes));
+    let all = sum(&|line| line.model);
+    let teachers = teacher.map(|_| sum(&|line| line.teacher.unwrap_or_default()));
+    lines.push(Line { task: "all", level: "", asked, bytes, model: all, teacher: teachers });
     Ok(lines)
+}
+
+/// What the right answer costs the model, in nats.
+fn answer_nats(model: &Model, example: &Example) -> Result<f64> {
+    let text = [example.prompt.as_bytes(), example.answer.as_bytes()].concat();
+    let score = block_on(model.score_text(&text, &ScoreOptions::default(), &mut |_, _| {}))?;
+    Ok(-score.log_likelihoods[example.prompt.len()..].iter().sum::<f64>())
 }
 
 /// Whether the model answers an example rightly, greedily.
@@ -324,15 +394,32 @@ fn answer(model: &Model, example: &Example) -> Result<bool> {
 }
 
 fn table(lines: &[Line], teacher: bool) -> String {
-    let mut text = format!("{:16}{:12}{:>10}{:>14}", "task", "level", "examples", "byte-level");
-    text += if teacher { "  source model\n" } else { "\n" };
+    let row = |cells: [String; 7]| {
+        let [task, level, examples, right, teachers, bits, teachers_bits] = cells;
+        let mut text = format!("{task:16}{level:12}{examples:>9}{right:>9}");
+        if teacher {
+            text += &format!("{teachers:>14}");
+        }
+        text += &format!("{bits:>18}");
+        if teacher {
+            text += &format!("{teachers_bits:>14}");
+        }
+        text + "\n"
+    };
+    let heads = ["task", "level", "examples", "right", "source model", "answer, bits/byte", "source model"];
+    let mut text = row(heads.map(str::to_owned));
     for line in lines {
-        text +=
-            &format!("{:16}{:12}{:>10}{:>13.1}%", line.task, line.level, line.asked, 100.0 * line.share(line.right));
-        text += &match line.teacher_right {
-            Some(right) => format!("{:>13.1}%\n", 100.0 * line.share(right)),
-            None => "\n".to_owned(),
-        };
+        let share = |answers: Answers| format!("{:.1}%", 100.0 * line.share(answers));
+        let bits = |answers: Answers| format!("{:.3}", line.bits(answers));
+        text += &row([
+            line.task.to_owned(),
+            line.level.to_owned(),
+            line.asked.to_string(),
+            share(line.model),
+            line.teacher.map(share).unwrap_or_default(),
+            bits(line.model),
+            line.teacher.map(bits).unwrap_or_default(),
+        ]);
     }
     text
 }
@@ -344,8 +431,8 @@ fn draw(path: &Path, lines: &[Line], teacher: bool) -> Result<()> {
     }
     let of = |line: &Line| {
         let name = if line.level.is_empty() { line.task.to_owned() } else { format!("{}, {}", line.task, line.level) };
-        let mut values = vec![line.share(line.right)];
-        values.extend(line.teacher_right.map(|right| line.share(right)));
+        let mut values = vec![line.share(line.model)];
+        values.extend(line.teacher.map(|answers| line.share(answers)));
         (name, values)
     };
     let table = Table {

@@ -39,6 +39,7 @@ fn the_suite_is_asked() {
     assert_eq!(lines.len(), 13);
     for line in lines {
         assert!((0.0..=1.0).contains(&line["accuracy"].as_f64().unwrap()), "{line}");
+        assert!(line["answer_bits_per_byte"].as_f64().unwrap() > 0.0, "{line}");
     }
     assert_eq!(lines[12]["examples"].as_u64(), Some(24));
     assert!(fs::read_to_string(&plot).unwrap().contains("<svg"));

@@ -61,10 +61,23 @@ pub struct ModelConfig {
     pub student: Option<PathBuf>,
     /// Stage 1: sizes of the local parts; those of the published models if absent.
     pub local: Option<LocalConfig>,
+    /// Stage 1: what a fresh byte-level model begins with.
+    pub start: Start,
     /// Subword: a new model of these sizes.
     pub new: Option<NewModel>,
     /// Type of the exported tensors: `f32`, `f16` or `bf16`.
     pub export: ExportType,
+}
+
+/// What a fresh byte-level model begins with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Start {
+    /// As in the paper: patches of random bytes have the mean and the deviation of the source's embeddings.
+    #[default]
+    Moments,
+    /// Patches of the training text are as close to their subwords' embeddings as a linear map brings them, and byte embeddings are small.
+    Fitted,
 }
 
 /// Type of exported tensors.

@@ -9,10 +9,10 @@ use bolmo_runtime::stages::bytes::BYTE_OFFSET;
 use bolmo_runtime::{Checkpoint, Engine, Error, Result};
 use serde_json::{Value, json};
 
-use super::config::{ExportType, Kind, LocalConfig, ModelConfig, NewModel, RunConfig};
+use super::config::{ExportType, Kind, LocalConfig, ModelConfig, NewModel, RunConfig, Start};
 use crate::data::{Batch, Batcher, ByteLength, Compression, CompressionKind, Rows, SubwordTokenizer};
 use crate::export::{self, StoredType};
-use crate::init::{Byteified, PoolFit, RandomSubword};
+use crate::init::{Byteified, PoolFit, RandomSubword, SpeltOut};
 use crate::layers::Shape;
 use crate::losses::{LossOptions, Losses, NO_LABEL, Targets};
 use crate::parameters::TensorSource;
@@ -246,7 +246,7 @@ fn new_config(new: &NewModel, vocabulary: usize) -> Result<bolmo_runtime::Config
 
 impl Bytes {
     async fn open(engine: &Engine, kind: Kind, config: &RunConfig, tokenizer_path: &Path, rows: &Rows) -> Result<Self> {
-        let ModelConfig { source, student, local, .. } = &config.model;
+        let ModelConfig { source, student, local, start, .. } = &config.model;
         let length = ByteLength::PerSubword(config.batch.bytes_per_subword);
         let tokenizer = || SubwordTokenizer::open(tokenizer_path);
         let patches = config.batch.subwords;
@@ -290,7 +290,18 @@ impl Bytes {
                 let fresh = match student {
                     // What counts in a rehearsal is the memory, not what is in it.
                     _ if gpu(engine).is_rehearsal() => None,
-                    None => Some(Byteified::new(engine, &source, config.seed, PoolFit::Exact).await?),
+                    None => {
+                        let text;
+                        let fit = match start {
+                            Start::Moments => PoolFit::Exact,
+                            Start::Fitted => {
+                                let batcher = Batcher::new(source.config(), tokenizer()?, patches, length)?;
+                                text = spelt_out(&batcher, shape(&batcher), rows)?;
+                                PoolFit::Subwords(&text)
+                            }
+                        };
+                        Some(Byteified::new(engine, &source, config.seed, fit).await?)
+                    }
                     Some(student) => check_blocks(student, &source).map(|()| None)?,
                 };
                 let (weights, model_config): (&dyn TensorSource, _) = match (&fresh, student) {
@@ -390,6 +401,24 @@ impl Bytes {
         self.trainer.each_weight(&mut keep).await?;
         export::byte_level(dir, self.trainer.config(), &tensors, self.export, &self.tokenizer_folder)
     }
+}
+
+/// Rows of the training text, as many as make whole batches.
+fn spelt_out(batcher: &Batcher, shape: Shape, rows: &Rows) -> Result<SpeltOut> {
+    let mut text = SpeltOut { shape, ids: Vec::new(), suffixes: Vec::new(), ends: Vec::new() };
+    for row in 0..(MEASURED_ROWS as usize).next_multiple_of(shape.rows) as u64 {
+        let batch = batcher.batch(&rows.get(row % rows.len().max(1))?)?;
+        let subwords = teacher_input(&batch, batcher.tokenizer().eos());
+        let before = text.ids.len();
+        let ends = batch.boundaries.iter().zip(&batch.patch_of).enumerate();
+        text.ends.extend(ends.filter_map(|(at, (&end, &patch))| {
+            let subword = subwords.get(patch as usize).filter(|_| end != 0);
+            subword.map(|&subword| (before + at, subword))
+        }));
+        text.ids.extend(&batch.byte_ids);
+        text.suffixes.extend(&batch.suffix_ids);
+    }
+    Ok(text)
 }
 
 /// A batch with what the stages want of it.

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 pub use config::{
     BatchConfig, CompressionConfig, DataConfig, DeviceConfig, EveryConfig, ExportType, Kind, LocalConfig, LossConfig,
-    ModelConfig, NewModel, OptimiserConfig, RunConfig,
+    ModelConfig, NewModel, OptimiserConfig, RunConfig, Start,
 };
 use learner::Learner;
 use memory::Plan;
@@ -117,8 +117,14 @@ impl Run {
         if progress["step"].as_u64() != Some(step) {
             return Err(bad());
         }
+        let recorded = recorded(&progress["config"]).ok_or_else(|| {
+            Error::unsupported(format!(
+                "{}: does not say, in words that this version knows, what run it is of; it was written by another version: begin anew with another `out`",
+                path.display()
+            ))
+        })?;
         let mut changed = Vec::new();
-        differences(&progress["config"], &comparable(&self.config), "", &mut changed);
+        differences(&recorded, &comparable(&self.config), "", &mut changed);
         if !changed.is_empty() {
             return Err(Error::invalid(format!(
                 "{}: was written by a run of another configuration: {}; resume with the old values, or begin anew with another `out`",
@@ -269,6 +275,13 @@ fn comparable(config: &RunConfig) -> Value {
         keys.remove("device");
     }
     value
+}
+
+/// What a snapshot says of its run, with the values that keys have which were not there yet when it was written.
+fn recorded(value: &Value) -> Option<Value> {
+    let mut value = value.clone();
+    value.as_object_mut()?.insert("out".to_owned(), json!(""));
+    serde_json::from_value(value).ok().map(|config| comparable(&config))
 }
 
 /// Lists the keys that differ, with both values.

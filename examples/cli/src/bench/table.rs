@@ -25,11 +25,19 @@ buffers on the device, and how it compares to what `bolmo info` predicts for wei
 Runs on machines that do other work at the same time come out slower; limits and speeds of one row were taken in one run.
 ";
 
+const TRAINING: &str = "
+## Training
+
+`bolmo bench --train --save FILE`: steps of stage 2 over a made-up batch. *Of the matmul rate* is the share of what one plain product of large matrices
+reaches in the same run; *parts* are of a step whose dispatches were waited for one by one.
+
+";
+
 /// The tables of these files, in the order of their names.
 pub fn table(files: &[PathBuf]) -> Outcome<String> {
     let mut files = files.to_vec();
     files.sort();
-    let (mut runs, mut comparisons) = (Vec::new(), Vec::new());
+    let (mut runs, mut trainings, mut comparisons) = (Vec::new(), Vec::new(), Vec::new());
     for file in &files {
         let bytes = load::read_input(file)?;
         let run: Value =
@@ -38,12 +46,18 @@ pub fn table(files: &[PathBuf]) -> Outcome<String> {
             comparisons.push(run);
             continue;
         }
-        for part in ["adapter", "model", "settings", "limits", "prefill", "decode", "memory", "first_byte"] {
+        let training = run["training"].is_object();
+        let parts: &[&str] = if training {
+            &["adapter", "model", "memory"]
+        } else {
+            &["adapter", "model", "settings", "limits", "prefill", "decode", "memory", "first_byte"]
+        };
+        for part in parts {
             if !run[part].is_object() {
                 return Err(bad(file, &format!("is no run of bolmo bench: it has no {part:?}")).into());
             }
         }
-        runs.push(run);
+        if training { trainings.push(run) } else { runs.push(run) }
     }
     let mut text = HEAD.to_owned();
     text.push_str("\n## Models\n\n");
@@ -89,10 +103,72 @@ pub fn table(files: &[PathBuf]) -> Outcome<String> {
             row(&mut text, &limits_row(run, product));
         }
     }
+    if !trainings.is_empty() {
+        training(&mut text, &trainings);
+    }
     for comparison in &comparisons {
         beside_burn(&mut text, comparison);
     }
     Ok(text)
+}
+
+/// The tables of runs of `bolmo bench --train`.
+fn training(text: &mut String, runs: &[Value]) {
+    text.push_str(TRAINING);
+    let columns = [
+        "model",
+        "examples",
+        "step, ms",
+        "bytes/s",
+        "of the matmul rate",
+        "dispatches",
+        "parts of a step",
+        "memory, MiB",
+        "adapter",
+        "date",
+    ];
+    row(text, &columns.map(str::to_owned));
+    row(text, &columns.map(|_| "---".to_owned()));
+    for run in runs {
+        let training = &run["training"];
+        let parts = training["parts"].as_array().into_iter().flatten();
+        let parts: Vec<_> = parts.map(|part| format!("{} {}", word(&part["part"]), percent(&part["share"]))).collect();
+        let cells = [
+            cell(&word(&run["model"]["name"])),
+            format!("{} of {} bytes in {} patches", training["examples"], training["bytes"], training["patches"]),
+            median(&training["seconds"], 1e3),
+            median(&training["bytes_per_second"], 1.0),
+            format!(
+                "{} of {:.1} GFLOP/s",
+                percent(&training["share_of_matmul_rate"]),
+                1e-9 * number(&training["matmul_operations_per_second"])
+            ),
+            training["dispatches"].to_string(),
+            cell(&parts.join(", ")),
+            format!("{:.0}", number(&run["memory"]["device_peak_bytes"]) / f64::from(1 << 20)),
+            cell(&adapter(run)),
+            word(&run["date"]),
+        ];
+        row(text, &cells);
+    }
+    text.push_str("\nAs many bytes a step in fewer and longer examples; time a byte:\n\n");
+    let columns = ["model", "bytes of an example", "step, ms", "mLSTM, µs a byte", "attention, µs a byte", "adapter"];
+    row(text, &columns.map(str::to_owned));
+    row(text, &columns.map(|_| "---".to_owned()));
+    for run in runs {
+        for length in run["training"]["growth"].as_array().into_iter().flatten() {
+            let us = |key: &str| format!("{:.1}", 1e6 * number(&length[key]));
+            let cells = [
+                cell(&word(&run["model"]["name"])),
+                length["bytes"].to_string(),
+                median(&length["seconds"], 1e3),
+                us("mlstm_seconds_per_byte"),
+                us("attention_seconds_per_byte"),
+                cell(&adapter(run)),
+            ];
+            row(text, &cells);
+        }
+    }
 }
 
 /// The table of a run of `make bench-burn`.
