@@ -275,6 +275,7 @@ fn run(name: &str) {
         schedule: Schedule { steps: 20, warmup: 0.1 },
         half_products: false,
         local_rate: if stage1 { 7e-4 } else { 5.2e-5 },
+        encoder_rate: if stage1 { 7e-4 } else { 5.2e-5 },
         global_rate: 2.6e-5,
     };
     let source =
@@ -434,6 +435,7 @@ fn products_of_f16() {
             schedule: Schedule { steps: 20, warmup: 0.1 },
             half_products,
             local_rate: 1e-3,
+            encoder_rate: 1e-3,
             global_rate: 0.0,
         };
         let teacher = AtRandom { config: &config, vocabulary: Some(vocabulary) };

@@ -38,6 +38,7 @@ impl StepBench {
             schedule: Schedule { steps: 1, warmup: 0.0 },
             half_products,
             local_rate: 0.0,
+            encoder_rate: 0.0,
             global_rate: 0.0,
         };
         let trainer = Trainer::new(engine, config, options, weights, None).await?;

@@ -116,7 +116,8 @@ impl<'a> Byteified<'a> {
             PoolFit::Exact | PoolFit::Reference => {
                 let ids = this.random_ids();
                 // Any subword does that a byte can end.
-                let suffixes: Vec<_> = ids.iter().map(|&id| id % this.config.subword_vocab_size.max(1) as u32).collect();
+                let suffixes: Vec<_> =
+                    ids.iter().map(|&id| id % this.config.subword_vocab_size.max(1) as u32).collect();
                 let h = this.encoded(engine, MEASURED, &ids, &suffixes).await?;
                 let weight = this.read("model.local_encoder.out_projection.weight")?;
                 fit_pool(&h, &weight, &this.columns, matches!(fit, PoolFit::Reference))

@@ -11,7 +11,9 @@ use bolmo_runtime::{Error, Result, WeightFormat};
 pub enum Group {
     /// Byte and suffix embeddings, or those of a subword model; no weight decay.
     Embeddings,
-    /// Local layers, predictor, projections, norms and head.
+    /// The encoder's layers and norm, the boundary predictor and the projection of pooled states.
+    Encoder,
+    /// The decoder and the head, and what a subword model has beside its embeddings and blocks.
     Local,
     /// The global blocks.
     Global,
@@ -19,7 +21,7 @@ pub enum Group {
 
 impl Group {
     /// Every group.
-    pub const ALL: [Group; 3] = [Group::Embeddings, Group::Local, Group::Global];
+    pub const ALL: [Group; 4] = [Group::Embeddings, Group::Encoder, Group::Local, Group::Global];
 }
 
 /// Whoever has the values of tensors by their names in checkpoints.

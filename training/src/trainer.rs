@@ -28,8 +28,10 @@ pub struct TrainerOptions {
     pub schedule: Schedule,
     /// Whether products are made of f16, with sums in f32. Weights are f32 in any case.
     pub half_products: bool,
-    /// The highest learning rate of everything but the global blocks.
+    /// The highest learning rate of the decoder and the head.
     pub local_rate: f64,
+    /// The same of what lies in front of the patches: embeddings, encoder, boundary predictor.
+    pub encoder_rate: f64,
     /// The highest learning rate of the global blocks; stage 1 leaves them as they are.
     pub global_rate: f64,
 }
@@ -57,7 +59,7 @@ pub struct StepReport {
     pub patches: u64,
     /// Norm of all gradients together before it was bounded.
     pub gradient_norm: f64,
-    /// Learning rate of everything but the global blocks.
+    /// Learning rate of the decoder and the head.
     pub rate: f64,
     /// Whether the parameters were left as they are, since a gradient was no finite number.
     pub skipped: bool,
@@ -87,7 +89,8 @@ impl Trainer {
         teacher: Option<TeacherSource<'_>>,
     ) -> Result<Self> {
         options.adam.check()?;
-        for (name, rate) in [("local_rate", options.local_rate), ("global_rate", options.global_rate)] {
+        let TrainerOptions { local_rate, encoder_rate, global_rate, .. } = options;
+        for (name, rate) in [("local_rate", local_rate), ("encoder_rate", encoder_rate), ("global_rate", global_rate)] {
             if !rate.is_finite() || rate < 0.0 {
                 return Err(Error::invalid(format!("`{name}` must be finite and not negative, found {rate}")));
             }
@@ -138,7 +141,13 @@ impl Trainer {
         self.step += 1;
         let factor = self.options.schedule.factor(self.step);
         let rate = |group: Group| {
-            factor * if group == Group::Global { self.options.global_rate } else { self.options.local_rate }
+            let TrainerOptions { local_rate, encoder_rate, global_rate, .. } = self.options;
+            factor
+                * match group {
+                    Group::Embeddings | Group::Encoder => encoder_rate,
+                    Group::Local => local_rate,
+                    Group::Global => global_rate,
+                }
         };
         let scale = 1.0 / batches.len() as f64 / f64::from(self.model.gradient_scale);
         let step = Step { options: &self.options.adam, step: self.step, scale };

@@ -19,14 +19,14 @@ pub(crate) fn byte_level(config: &Config, memory: &mut dyn Memory) -> Result<Wei
             true => Some(memory.matrix(Group::Embeddings, table("subword"), config.subword_vocab_size, d)?),
             false => None,
         },
-        encoder: local_layers(config, encoder, config.num_local_encoder_layers, memory)?,
-        post_encoder_norm: memory.vector(Group::Local, format!("{encoder}.post_last_block_norm.weight"), d)?,
-        boundary: memory.stacked(Group::Local, vec![predictor("q"), predictor("k")], Vec::new(), d)?,
-        pool_projection: linear(&format!("{encoder}.out_projection"), d, memory)?,
+        encoder: local_layers(config, (Group::Encoder, encoder), config.num_local_encoder_layers, memory)?,
+        post_encoder_norm: memory.vector(Group::Encoder, format!("{encoder}.post_last_block_norm.weight"), d)?,
+        boundary: memory.stacked(Group::Encoder, vec![predictor("q"), predictor("k")], Vec::new(), d)?,
+        pool_projection: linear((Group::Encoder, &format!("{encoder}.out_projection")), d, memory)?,
         global: global_layers(config, memory)?,
         initial_norm: memory.vector(Group::Local, format!("{decoder}.initial_norm.weight"), d)?,
-        depool_projection: linear(&format!("{decoder}.in_projection"), d, memory)?,
-        decoder: local_layers(config, decoder, config.num_local_decoder_layers, memory)?,
+        depool_projection: linear((Group::Local, &format!("{decoder}.in_projection")), d, memory)?,
+        decoder: local_layers(config, (Group::Local, decoder), config.num_local_decoder_layers, memory)?,
         final_norm: memory.vector(Group::Local, "model.norm.weight".to_owned(), d)?,
         head: memory.matrix(Group::Local, "lm_head.weight".to_owned(), config.vocab_size, d)?,
     })
@@ -59,11 +59,16 @@ pub(crate) fn subword(config: &Config, rows: usize, tied: bool, memory: &mut dyn
     })
 }
 
-fn linear(name: &str, d: usize, memory: &mut dyn Memory) -> Result<Matrix> {
-    memory.stacked(Group::Local, vec![(format!("{name}.weight"), d)], vec![Some(format!("{name}.bias"))], d)
+fn linear((group, name): (Group, &str), d: usize, memory: &mut dyn Memory) -> Result<Matrix> {
+    memory.stacked(group, vec![(format!("{name}.weight"), d)], vec![Some(format!("{name}.bias"))], d)
 }
 
-fn local_layers(config: &Config, side: &str, count: usize, memory: &mut dyn Memory) -> Result<Vec<LocalLayer>> {
+fn local_layers(
+    config: &Config,
+    (group, side): (Group, &str),
+    count: usize,
+    memory: &mut dyn Memory,
+) -> Result<Vec<LocalLayer>> {
     let (d, heads) = (config.hidden_size, config.num_local_heads);
     let mut layers = Vec::new();
     for i in 0..count {
@@ -81,16 +86,12 @@ fn local_layers(config: &Config, side: &str, count: usize, memory: &mut dyn Memo
         let gates = ["igate_preact", "fgate_preact"].map(|part| Some(named(part) + ".bias"));
         let biases = [None, None, None, None].into_iter().chain(gates).collect();
         layers.push(LocalLayer {
-            pre_xlstm_norm: memory.vector(Group::Local, format!("{layer}.pre_xlstm_layernorm.weight"), d)?,
-            projections: memory.stacked(Group::Local, weights, biases, d)?,
-            head_norm: memory.vector(Group::Local, named("multihead_norm.weight"), d)?,
-            out: memory.matrix(Group::Local, named("out_proj.weight"), d, d)?,
-            pre_feedforward_norm: memory.vector(
-                Group::Local,
-                format!("{layer}.pre_feedforward_layernorm.weight"),
-                d,
-            )?,
-            mlp: mlp(Group::Local, &layer, d, config.local_intermediate_size, memory)?,
+            pre_xlstm_norm: memory.vector(group, format!("{layer}.pre_xlstm_layernorm.weight"), d)?,
+            projections: memory.stacked(group, weights, biases, d)?,
+            head_norm: memory.vector(group, named("multihead_norm.weight"), d)?,
+            out: memory.matrix(group, named("out_proj.weight"), d, d)?,
+            pre_feedforward_norm: memory.vector(group, format!("{layer}.pre_feedforward_layernorm.weight"), d)?,
+            mlp: mlp(group, &layer, d, config.local_intermediate_size, memory)?,
         });
     }
     Ok(layers)

@@ -188,6 +188,9 @@ pub struct OptimiserConfig {
     pub steps: u64,
     /// The highest learning rate.
     pub rate: f64,
+    /// That of what lies in front of the patches (embeddings, encoder, boundary predictor) in byte-level models; `rate` if absent. A lower one
+    /// suits a fitted start, where most of it is right already.
+    pub encoder_rate: Option<f64>,
     /// That of the global blocks in stage 2; half of `rate` if absent.
     pub global_rate: Option<f64>,
     /// Share of the steps that warms up.

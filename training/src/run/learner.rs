@@ -258,6 +258,7 @@ impl Bytes {
             schedule: config.optimiser.schedule(),
             half_products: config.batch.half_products,
             local_rate: config.optimiser.rate,
+            encoder_rate: config.optimiser.encoder_rate.unwrap_or(config.optimiser.rate),
             global_rate: config.optimiser.global_rate.unwrap_or(config.optimiser.rate / 2.0),
         };
         let shape = |batcher: &Batcher| Shape { rows: config.batch.rows, bytes: batcher.bytes(), patches };
