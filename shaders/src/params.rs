@@ -133,6 +133,10 @@ params! {
     LogSoftmax { rows: u32, n: u32, stride: u32, offset: u32, }
     /// `log_softmax_grad.wgsl`
     LogSoftmaxGrad { rows: u32, n: u32, stride: u32, offset: u32, }
+    /// `next_ids.wgsl`
+    NextIds { rows: u32, n: u32, vocabulary: u32, first: u32, count: u32, }
+    /// `soft_labels.wgsl`
+    SoftLabels { rows: u32, n: u32, scale: f32, }
     /// `row_distance.wgsl`
     RowDistance { rows: u32, dim4: u32, x_offset4: u32, x_stride4: u32, y_offset4: u32, y_stride4: u32, }
     /// `row_distance_grad.wgsl`

@@ -389,6 +389,23 @@ kernels! {
         Read "out" "[rows, 4]",
         Read "weight" "[rows, 2]",
     }
+    /// Probabilities of next ids from logits over subwords.
+    NextIds "next_ids" { math reduce;
+        Read "logits" "[count, vocabulary]",
+        Read "order" "[subwords]",
+        Read "starts" "[nodes + 1]",
+        Read "children" "[children, 4]",
+        Read "place" "[rows, 2]",
+        ReadWrite "out" "[rows, n]",
+    }
+    /// Divergence of logits from probabilities, and its gradient.
+    SoftLabels "soft_labels" { math reduce;
+        Read "logits" "[rows, n]",
+        Read "logs" "[rows, 4]",
+        Read "place" "[rows, 2]",
+        ReadWrite "target_p" "[rows, n]",
+        ReadWrite "divergence" "[rows]",
+    }
     /// Euclidean distances of rows.
     RowDistance "row_distance" { reduce;
         Read "x" "[rows, dim]",

@@ -200,6 +200,16 @@ fn log_softmax_grad() {
 }
 
 #[test]
+fn next_ids() {
+    sums::next_ids();
+}
+
+#[test]
+fn soft_labels() {
+    sums::soft_labels();
+}
+
+#[test]
 fn row_distance() {
     sums::row_distance();
 }

@@ -1,11 +1,11 @@
 //! Losses, gradients and optimiser steps of stage 1 and stage 2 against the reference's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
 use bolmo_runtime::config::{BlockType, LayerType, QkNorm, RopeScaling, SpecialIds};
 use bolmo_runtime::layout::expected_tensors;
-use bolmo_runtime::{Config, Error, Result, block_on};
+use bolmo_runtime::{Config, Error, Result, Vocabulary, block_on};
 use bolmo_tests::{engine, fixtures, in_tree};
 use bolmo_training::losses::{LossOptions, Targets};
 use bolmo_training::{
@@ -278,8 +278,13 @@ fn run(name: &str) {
         encoder_rate: if stage1 { 7e-4 } else { 5.2e-5 },
         global_rate: 2.6e-5,
     };
-    let source =
-        TeacherSource { tensors: &teacher, vocabulary: case.size("teacher_vocab"), tied: false, spaces: &spaces };
+    let source = TeacherSource {
+        tensors: &teacher,
+        vocabulary: case.size("teacher_vocab"),
+        tied: false,
+        spaces: &spaces,
+        sequences: &[],
+    };
     let mut trainer =
         block_on(Trainer::new(engine(), &config, options, &student, stage1.then_some(source))).expect("a trainer");
     for step in 0..3 {
@@ -439,7 +444,7 @@ fn products_of_f16() {
             global_rate: 0.0,
         };
         let teacher = AtRandom { config: &config, vocabulary: Some(vocabulary) };
-        let source = TeacherSource { tensors: &teacher, vocabulary, tied: false, spaces: &spaces };
+        let source = TeacherSource { tensors: &teacher, vocabulary, tied: false, spaces: &spaces, sequences: &[] };
         let student = AtRandom { config: &config, vocabulary: None };
         let mut trainer =
             block_on(Trainer::new(engine(), &config, options, &student, Some(source))).expect("a trainer");
@@ -472,4 +477,75 @@ fn products_of_f16() {
         }
     }
     eprintln!("products of f16: gradients off by {:.1e} of their norm at most ({})", worst.0, worst.1);
+}
+
+/// Tensors of which one is moved along a direction.
+struct Moved<'a> {
+    from: AtRandom<'a>,
+    name: &'a str,
+    by: Vec<f32>,
+}
+
+impl TensorSource for Moved<'_> {
+    fn read(&self, name: &str) -> Result<Vec<f32>> {
+        let mut values = self.from.read(name)?;
+        if name == self.name {
+            values.iter_mut().zip(&self.by).for_each(|(value, by)| *value += by);
+        }
+        Ok(values)
+    }
+}
+
+/// The divergence of next ids' probabilities from the teacher's: its gradient by weights of every kind on the way is what differences say.
+#[test]
+fn what_the_teacher_says_of_each_byte() {
+    let case = Case::new();
+    let config = case.config();
+    let (spaces, eos) = subwords();
+    let batch = Batch::read(&case, 0, eos);
+    let vocabulary = case.size("teacher_vocab");
+    let spelt = Vocabulary::open(&fixtures().join("infer/subword_tokenizer/tokenizer.json")).expect("a vocabulary");
+    let sequences: Vec<Vec<u16>> =
+        (0..vocabulary as u32).map(|id| spelt.sequence(id).unwrap_or_default().to_vec()).collect();
+    let none = LossOptions { encoder: 0.0, cross_entropy: 0.0, distill: 0.0, boundary: 0.0, ..LossOptions::stage1() };
+    let options = TrainerOptions {
+        shape: case.shape(),
+        losses: LossOptions { spelling: 2.0, ..none },
+        adam: AdamOptions { clip: 0.0, ..AdamOptions::default() },
+        schedule: Schedule { steps: 20, warmup: 0.1 },
+        half_products: false,
+        local_rate: 0.0,
+        encoder_rate: 0.0,
+        global_rate: 0.0,
+    };
+    let teacher = AtRandom { config: &config, vocabulary: Some(vocabulary) };
+    let step = |student: &dyn TensorSource| {
+        let source =
+            TeacherSource { tensors: &teacher, vocabulary, tied: false, spaces: &spaces, sequences: &sequences };
+        let mut trainer = block_on(Trainer::new(engine(), &config, options, student, Some(source))).expect("a trainer");
+        let report = block_on(trainer.step(&[batch.examples()])).expect("a step");
+        (report, trainer)
+    };
+    let (report, mut trainer) = step(&AtRandom { config: &config, vocabulary: None });
+    assert!(report.losses.spelling > 0.1, "{:?}", report.losses);
+    assert_eq!(report.losses.total, report.losses.spelling);
+    let mut gradients = HashMap::new();
+    let mut keep = |name: &str, values: Vec<f32>| {
+        gradients.insert(name.to_owned(), values);
+        Ok(())
+    };
+    block_on(trainer.each_gradient(&mut keep)).expect("gradients");
+    let ways =
+        ["lm_head.weight", "model.local_decoder.layers.0.xlstm.v.weight", "model.local_decoder.in_projection.bias"];
+    for name in ways {
+        let gradient = &gradients[name];
+        let norm = gradient.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt();
+        assert!(norm > 1e-3, "{name}: {norm}");
+        let moved = |length: f64| {
+            let by = gradient.iter().map(|&v| (f64::from(v) / norm * length) as f32).collect();
+            step(&Moved { from: AtRandom { config: &config, vocabulary: None }, name, by }).0.losses.spelling
+        };
+        let length = 0.02;
+        close(name, (moved(length) - moved(-length)) / (2.0 * length), norm, 5e-3);
+    }
 }

@@ -18,6 +18,7 @@ use crate::layers::{Shape, buffer, copy_rows, global, local, stream};
 use crate::losses::{Likelihood, LikelihoodGradient};
 use crate::optimiser::gradient_scale;
 use crate::parameters::{Group, Parameters};
+use crate::spelling::Spelling;
 use crate::weights;
 
 /// Space-like bytes that may follow a patch.
@@ -244,12 +245,14 @@ impl ByteLevel {
     }
 
     /// From the global outputs in [`Self::outputs`] to the logits: each byte sees the output in the row `patch_of` says. Reads back what the
-    /// logits say about `labels`, more than any id for none; `[B, L]` all.
+    /// logits say about `labels`, more than any id for none; `[B, L]` all. With `spelling` they are compared with what the teacher says of each
+    /// id as well, with the scale of the gradient.
     pub(crate) async fn decode(
         &mut self,
         patch_of: &[u32],
         labels: &[u32],
         others: &[Slice],
+        spelling: Option<(&Spelling, f32)>,
     ) -> Result<(Vec<Likelihood>, Vec<f32>)> {
         let (rows, patches) = (self.shape.all_bytes(), self.shape.all_patches());
         // The runtime's first row of normalised outputs is that of the patch before a stretch.
@@ -272,6 +275,9 @@ impl ByteLevel {
         let params = LogSoftmax { rows: rows as u32, n: n as u32, stride: n as u32, offset: 0 };
         let slices = [&ws.logits, &self.labels, &self.members, &self.likelihood];
         cx.recorder.dispatch(KernelId::LogSoftmax, WeightFormat::F32, &params, &slices, [rows, 1, 1])?;
+        if let Some((spelling, scale)) = spelling {
+            spelling.compare(cx.recorder, &ws.logits, &self.likelihood, scale)?;
+        }
         let mut read = vec![self.likelihood.part(0, 16 * rows as u64)?];
         read.extend_from_slice(others);
         let values = cx.recorder.read_f32(&read).await?;
@@ -282,7 +288,12 @@ impl ByteLevel {
 
     /// Goes back from the derivatives by the likelihoods to the stream in front of the decoder, and to the global outputs: their gradient
     /// is then in [`Self::d_patches`] if `global`, and those of the encoder's output have begun.
-    pub(crate) fn decode_backward(&mut self, gradient: &LikelihoodGradient, global: bool) -> Result<()> {
+    pub(crate) fn decode_backward(
+        &mut self,
+        gradient: &LikelihoodGradient,
+        global: bool,
+        spelling: Option<&Spelling>,
+    ) -> Result<()> {
         let (rows, patches) = (self.shape.all_bytes(), self.shape.all_patches());
         let d = self.config.hidden_size;
         self.gpu.write(&self.likelihood_weights, 0, bytemuck::cast_slice(gradient))?;
@@ -294,6 +305,9 @@ impl ByteLevel {
         let slices = [&ws.logits, &self.labels, &self.members, &self.likelihood, &self.likelihood_weights];
         let grid = [n.div_ceil(WORKGROUP as usize), rows, 1];
         cx.recorder.dispatch(KernelId::LogSoftmaxGrad, WeightFormat::F32, &params, &slices, grid)?;
+        if let Some(spelling) = spelling {
+            spelling.add_gradient(cx.recorder, &ws.logits)?;
+        }
         let b = &mut Backward { cx: &mut cx, scratch: &self.scratch };
         let config = b.cx.config;
         let (du, dx) = (stream(config, &self.scratch.du), stream(config, &self.dx));

@@ -14,6 +14,7 @@ mod parameters;
 pub mod run;
 pub mod snapshot;
 mod source;
+mod spelling;
 mod stages;
 mod subword;
 mod teacher;

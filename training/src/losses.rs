@@ -28,6 +28,8 @@ pub struct LossOptions {
     pub distill: f64,
     /// Factor of the boundary predictor's cross-entropy.
     pub boundary: f64,
+    /// Factor of the divergence of each next id's probabilities from the teacher's; not of the paper, and 0 there.
+    pub spelling: f64,
     /// What log-probabilities are divided by before they are compared in distillation.
     pub temperature: f64,
     /// What they are lowered by then.
@@ -44,6 +46,7 @@ impl LossOptions {
             cross_entropy: 1.0,
             distill: 1.0,
             boundary: 4.0,
+            spelling: 0.0,
             temperature: 5.0,
             epsilon: 1e-6,
             divide_twice: true,
@@ -69,6 +72,8 @@ pub struct Losses {
     pub encoder: f64,
     /// Binary divergence of patches' probabilities; stage 1.
     pub distill: f64,
+    /// Divergence of next ids' probabilities from the teacher's, in nats, with its factor; stage 1.
+    pub spelling: f64,
     /// Mean of -log2 p of a byte with its flag over the real bytes.
     pub bits_per_byte: f64,
     /// How well the predictor finds the true boundaries.
@@ -85,6 +90,7 @@ impl Losses {
         self.boundary += factor * other.boundary;
         self.encoder += factor * other.encoder;
         self.distill += factor * other.distill;
+        self.spelling += factor * other.spelling;
         self.bits_per_byte += factor * other.bits_per_byte;
         self.predictor.add(&other.predictor);
         self.labels += other.labels;
@@ -318,6 +324,18 @@ pub fn distill(
     }
     losses.distill = sum * weight;
     losses.total += options.distill * losses.distill;
+}
+
+/// The derivative of the total by the divergence of each byte.
+pub fn spelling_weight(options: &LossOptions, targets: &Targets<'_>) -> f64 {
+    options.spelling * targets.per_label(options)
+}
+
+/// Adds the divergence of each next id's probabilities from what the teacher says of them, `[B, L]`; 0 for bytes of which it says nothing.
+pub fn spelling(options: &LossOptions, targets: &Targets<'_>, divergences: &[f32], losses: &mut Losses) {
+    let sum: f64 = divergences.iter().map(|&divergence| f64::from(divergence)).sum();
+    losses.spelling = spelling_weight(options, targets) * sum;
+    losses.total += losses.spelling;
 }
 
 /// `log(1 - e^x)` for x < 0.

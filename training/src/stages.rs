@@ -115,14 +115,14 @@ pub(crate) async fn stage2(
     let cx = &mut Context { recorder: &mut model.recorder, config: &model.config, workspace: &model.ws };
     copy_rows(cx, &model.ws.patches, &model.outputs, shape.all_patches())?;
     let labels = examples.targets.fused_labels(&mask);
-    let (likelihood, _) = model.decode(&slots.seen, &labels, &[]).await?;
+    let (likelihood, _) = model.decode(&slots.seen, &labels, &[], None).await?;
     let mut losses = Losses::default();
     let mut gradient = vec![[0.0; 2]; shape.all_bytes()];
     losses::cross_entropy(options, &examples.targets, &likelihood, &mut gradient, &mut losses);
     let d_cosine = losses::boundary(options, &examples.targets, &cosines, &mut losses);
     if train {
         let (gradient, d_cosine) = scaled(model.gradient_scale, gradient, d_cosine);
-        model.decode_backward(&gradient, true)?;
+        model.decode_backward(&gradient, true, None)?;
         model.global_backward(blocks, true)?;
         model.encode_backward(&d_cosine)?;
     }
@@ -185,6 +185,10 @@ pub(crate) async fn stage1(
         true_patch[slot] = row + if used[slot] { patch } else { 0 };
     }
 
+    let spelling = teacher.spelling.as_ref();
+    if let Some(spelling) = spelling {
+        spelling.begin(&mut model.recorder, targets, examples.ids)?;
+    }
     run_teacher(model, teacher, examples)?;
     let cosines = model.encode(Bytes { ids: examples.ids, suffixes: examples.suffixes }).await?;
     model.pool(&slots.ends)?;
@@ -228,9 +232,13 @@ pub(crate) async fn stage1(
     copy_rows(cx, &teacher.last, &model.outputs, patches)?;
     let seen: Vec<u32> = slots.seen.iter().map(|&slot| true_patch[slot as usize]).collect();
     let labels = targets.fused_labels(&mask);
-    let others = [model.distances.part(0, 4 * patches as u64)?, teacher.likelihood.part(0, 16 * patches as u64)?];
-    let (likelihood, others) = model.decode(&seen, &labels, &others).await?;
-    let (distances, teachers) = others.split_at(patches);
+    let mut others =
+        vec![model.distances.part(0, 4 * patches as u64)?, teacher.likelihood.part(0, 16 * patches as u64)?];
+    others.extend(spelling.map(|spelling| spelling.divergence.clone()));
+    let soft = spelling.map(|spelling| (spelling, scale * losses::spelling_weight(options, targets) as f32));
+    let (likelihood, others) = model.decode(&seen, &labels, &others, soft).await?;
+    let (distances, others) = others.split_at(patches);
+    let (teachers, divergences) = others.split_at(4 * patches);
     let teachers: Vec<_> = teachers.chunks(4).map(|row| Likelihood { label: row[2], space: row[3] }).collect();
 
     let mut losses = Losses::default();
@@ -238,11 +246,12 @@ pub(crate) async fn stage1(
     losses::encoder(&weights, distances, &mut losses);
     losses::cross_entropy(options, targets, &likelihood, &mut gradient, &mut losses);
     losses::distill(options, targets, &likelihood, &teachers, &mut gradient, &mut losses);
+    losses::spelling(options, targets, divergences, &mut losses);
     let d_cosine = losses::boundary(options, targets, &cosines, &mut losses);
     if train {
         // What the teacher made is not trained.
         let (gradient, d_cosine) = scaled(model.gradient_scale, gradient, d_cosine);
-        model.decode_backward(&gradient, false)?;
+        model.decode_backward(&gradient, false, spelling)?;
         model.global_backward(blocks, false)?;
         model.encode_backward(&d_cosine)?;
     }

@@ -12,6 +12,7 @@ use bolmo_shaders::params::LogSoftmax;
 
 use crate::layers::{Shape, buffer, copy_rows, global, stream};
 use crate::parameters::{Group, Memory, Parameters, TensorSource};
+use crate::spelling::Spelling;
 
 /// Floats of logits that are in memory at a time.
 const LOGITS: usize = 16 << 20;
@@ -45,6 +46,8 @@ pub(crate) struct Teacher {
     logits: Slice,
     /// What the logits say, `[patches, 4]`.
     pub(crate) likelihood: Slice,
+    /// What they say of each next byte, if that is wanted.
+    pub(crate) spelling: Option<Spelling>,
 }
 
 /// What a teacher is made of.
@@ -57,6 +60,8 @@ pub(crate) struct TeacherOptions<'a> {
     pub(crate) spaces: &'a [u32],
     /// Blocks behind which the student is compared.
     pub(crate) compared: usize,
+    /// The ids of each entry of the vocabulary, if the student's logits are compared id by id.
+    pub(crate) sequences: Option<&'a [Vec<u16>]>,
 }
 
 impl Teacher {
@@ -67,7 +72,7 @@ impl Teacher {
         options: &TeacherOptions<'_>,
         source: &dyn TensorSource,
     ) -> Result<Self> {
-        let &TeacherOptions { vocabulary, tied, spaces, compared } = options;
+        let &TeacherOptions { vocabulary, tied, spaces, compared, sequences } = options;
         let d = config.hidden_size;
         let build = |memory: &mut dyn Memory| {
             let named = |name: &str| name.to_owned();
@@ -94,7 +99,12 @@ impl Teacher {
             }
         }
         gpu.write(&members, 0, bytemuck::cast_slice(&in_set))?;
+        let spelling = match sequences {
+            Some(sequences) => Some(Spelling::new(gpu, sequences, shape, config.vocab_size).await?),
+            None => None,
+        };
         Ok(Self {
+            spelling,
             parameters,
             vocabulary,
             caches,
@@ -148,6 +158,9 @@ impl Teacher {
             let likelihood = self.likelihood.part(16 * first as u64, 16 * rows as u64)?;
             let slices = [&self.logits, &labels, &self.members, &likelihood];
             cx.recorder.dispatch(KernelId::LogSoftmax, WeightFormat::F32, &params, &slices, [rows, 1, 1])?;
+            if let Some(spelling) = &self.spelling {
+                spelling.take(cx.recorder, &self.logits, n, first, rows)?;
+            }
         }
         Ok(())
     }

@@ -46,6 +46,8 @@ pub struct TeacherSource<'a> {
     pub tied: bool,
     /// Subwords that begin with a space, a tab or a newline.
     pub spaces: &'a [u32],
+    /// The ids of each subword's bytes, none for one without; only `losses.spelling` asks for them.
+    pub sequences: &'a [Vec<u16>],
 }
 
 /// What a step came to.
@@ -102,9 +104,10 @@ impl Trainer {
         model.parameters.load(weights).await?;
         let teacher = match teacher {
             None => None,
-            Some(TeacherSource { tensors, vocabulary, tied, spaces }) => {
+            Some(TeacherSource { tensors, vocabulary, tied, spaces, sequences }) => {
                 let compared = COMPARED_BLOCKS.min(config.num_hidden_layers);
-                let parts = TeacherOptions { vocabulary, tied, spaces, compared };
+                let sequences = (options.losses.spelling > 0.0).then_some(sequences);
+                let parts = TeacherOptions { vocabulary, tied, spaces, compared, sequences };
                 Some(Teacher::new(gpu, config, options.shape, &parts, tensors).await?)
             }
         };

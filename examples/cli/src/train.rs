@@ -1,12 +1,12 @@
 //! `bolmo train`: runs of training, and what goes before them.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Read};
 use std::ops::ControlFlow;
 use std::time::Duration;
 
 use bolmo_corpus::{Corpus, write_files};
 use bolmo_runtime::{Error, ErrorKind, block_on};
-use bolmo_training::data::train_tokenizer;
+use bolmo_training::data::{END_OF_TEXT, FORESIGHT_BYTES, Foresight, SubwordTokenizer, foresight, train_tokenizer};
 use bolmo_training::run::{Event, Kind, Run, RunConfig, Texts, draw};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
@@ -154,10 +154,27 @@ fn plot(common: &Common, args: &PlotArgs) -> Outcome {
 fn tokenizer(common: &Common, args: &TokenizerArgs) -> Outcome {
     train_tokenizer(&args.files, args.vocabulary, &args.out)?;
     let out = args.out.display().to_string();
-    match common.json {
-        true => write_json(&json!({ "out": out, "vocabulary": args.vocabulary })),
-        false => write(&format!("{out}: a tokenizer of up to {} subwords\n", count(args.vocabulary as u64))),
+    // The beginnings of the files tell enough.
+    let mut bytes = Vec::new();
+    for path in &args.files {
+        let failed = |e| Error::new(ErrorKind::Io, format!("{}: cannot be read: {e}", path.display()));
+        let file = std::fs::File::open(path).map_err(failed)?;
+        file.take(FORESIGHT_BYTES as u64).read_to_end(&mut bytes).map_err(failed)?;
+        bytes.extend_from_slice(format!("\n{END_OF_TEXT}\n").as_bytes());
     }
+    let tokenizer = SubwordTokenizer::open(&args.out.join("tokenizer.json"))?;
+    let foresight = foresight(&tokenizer, &String::from_utf8_lossy(&bytes), END_OF_TEXT)?;
+    if common.json {
+        return write_json(&json!({ "out": out, "vocabulary": args.vocabulary, "foresight": foresight }));
+    }
+    let mut report = format!("{out}: a tokenizer of up to {} subwords\n", count(args.vocabulary as u64));
+    if let Some(Foresight { bytes_per_subword, accuracy, .. }) = foresight {
+        report += &format!(
+            "{bytes_per_subword:.2} bytes a subword; the word so far and one byte more tell {:.2} % of the cuts\n",
+            100.0 * accuracy
+        );
+    }
+    write(&report)
 }
 
 fn corpus(common: &Common, args: &CorpusArgs) -> Outcome {

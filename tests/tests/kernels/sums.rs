@@ -2,8 +2,8 @@
 //! distances, and the step of the optimiser.
 
 use bolmo_shaders::params::{
-    Adamw, GatherRowsGrad, LogSoftmax, LogSoftmaxGrad, RoundF16, RowDistance, RowDistanceGrad, SumRows, SumSquares,
-    Transpose,
+    Adamw, GatherRowsGrad, LogSoftmax, LogSoftmaxGrad, NextIds, RoundF16, RowDistance, RowDistanceGrad, SoftLabels,
+    SumRows, SumSquares, Transpose,
 };
 use bolmo_shaders::table::{TRANSPOSE_TILE, WORKGROUP, fours_grid};
 use bolmo_shaders::{KernelId, cpu};
@@ -348,6 +348,132 @@ pub fn log_softmax_grad() {
                     if members[i] != 0 { share(-below - log_sum - of_set, terms + 2.0 * of_set.abs()) } else { 0.0 };
                 let whole = 4.0 * EPS * (w0 + w1);
                 w0 * of_all + w1 * (of_all + in_set) + whole + 1e-35
+            })?;
+        }
+        Ok(())
+    });
+}
+
+/// A tree over subwords, and rows that are somewhere in it.
+#[derive(Debug, Clone)]
+struct Spelt {
+    rows: usize,
+    ids: usize,
+    vocabulary: usize,
+    nodes: usize,
+    size: f32,
+    seed: u64,
+}
+
+const SPELT: Spelt = Spelt { rows: 5, ids: 9, vocabulary: 12, nodes: 3, size: 4.0, seed: 7 };
+
+impl Spelt {
+    fn edges() -> Vec<Self> {
+        let all = edges(257).flat_map(|size| {
+            [Self { rows: size, ..SPELT }, Self { ids: size, ..SPELT }, Self { vocabulary: size, nodes: 1, ..SPELT }]
+        });
+        all.chain([1e-3, 30.0, 1e3].map(|size| Self { size, ids: 520, vocabulary: 300, ..SPELT })).collect()
+    }
+
+    fn drawn() -> impl Strategy<Value = Self> {
+        (size(20), size(140), size(300), 1..6usize, select(vec![1e-3f32, 4.0, 30.0, 1e3]), any::<u64>())
+            .prop_map(|(rows, ids, vocabulary, nodes, size, seed)| Self { rows, ids, vocabulary, nodes, size, seed })
+    }
+
+    /// Rows of a subword model, those there are of them, and places: some rows are nowhere, some in a row that is not there.
+    fn places(&self, noise: &mut Noise) -> (u32, u32, Vec<u32>) {
+        let (first, count) = (noise.below(3) as u32, 1 + noise.below(3) as u32);
+        let place = |_| match noise.below(4) {
+            0 => [first, u32::MAX],
+            1 => [noise.below(8) as u32, noise.below(self.nodes) as u32],
+            _ => [first + noise.below(count as usize) as u32, noise.below(self.nodes) as u32],
+        };
+        (first, count, (0..self.rows).flat_map(place).collect())
+    }
+}
+
+pub fn next_ids() {
+    hold(KernelId::NextIds, Spelt::edges(), Spelt::drawn(), |worst, case| {
+        let &Spelt { rows, ids, vocabulary, nodes, size, seed } = case;
+        let mut noise = Noise::new(seed);
+        // Each node has some neighbours of the order, cut among some of the ids; all of it needs no more of a tree than that.
+        let order: Vec<u32> = (0..vocabulary).map(|_| noise.below(vocabulary) as u32).collect();
+        let (mut starts, mut children) = (vec![0u32], Vec::new());
+        for _ in 0..nodes {
+            let mut at = noise.below(vocabulary);
+            let mut id = 0;
+            loop {
+                let count = 1 + noise.below((vocabulary - at).min(40));
+                children.extend([id as u32, at as u32, count as u32, 0]);
+                at += count;
+                id += 1 + noise.below(3);
+                if at >= vocabulary || id >= ids || noise.below(8) == 0 {
+                    break;
+                }
+            }
+            starts.push(children.len() as u32 / 4);
+        }
+        let (first, count, place) = case.places(&mut noise);
+        let logits = noise.rows(Rows::dense(count as usize, vocabulary), size);
+        let [rows32, n, vocabulary] = [rows, ids, vocabulary].map(|v| v as u32);
+        let p = NextIds { rows: rows32, n, vocabulary, first, count };
+        let out = Rows::dense(rows, ids).output();
+        let mut twin = out.clone();
+        cpu::next_ids(&p, &logits, &order, &starts, &children, &place, &mut twin);
+        let bindings = [bytes(&logits), bytes(&order), bytes(&starts), bytes(&children), bytes(&place), bytes(&out)];
+        for form in forms(KernelId::NextIds) {
+            let found = run(form, KernelId::NextIds, &p, &bindings, [rows, 1, 1])?;
+            // Exponents down to -87 are rounded before exp, and a lane of a workgroup of one adds everything up.
+            let roundings = 2.0 * f64::from(p.vocabulary) + 200.0;
+            worst.compare("out", &found[5], &twin, |i| roundings * EPS * f64::from(twin[i]) + 1e-35)?;
+        }
+        Ok(())
+    });
+}
+
+pub fn soft_labels() {
+    hold(KernelId::SoftLabels, Spelt::edges(), Spelt::drawn(), |worst, case| {
+        let &Spelt { rows, ids, size, seed, .. } = case;
+        let mut noise = Noise::new(seed);
+        let (_, _, place) = case.places(&mut noise);
+        let logits = noise.rows(Rows::dense(rows, ids), size);
+        let [rows32, n] = [rows, ids].map(|v| v as u32);
+        let mut logs = Rows::dense(rows, 4).array(UNREAD);
+        let of_all = LogSoftmax { rows: rows32, n, stride: n, offset: 0 };
+        cpu::log_softmax(&of_all, &logits, &vec![u32::MAX; rows], &vec![0; ids], &mut logs);
+        // Shares that are 0 for two ids in three, and sum up to 1.
+        let mut target = Rows::dense(rows, ids).output();
+        for target in target[..rows * ids].chunks_exact_mut(ids) {
+            target.fill_with(|| if noise.below(3) == 0 { noise.unit() } else { 0.0 });
+            target[noise.below(ids)] += 0.5;
+            let sum: f32 = target.iter().sum();
+            target.iter_mut().for_each(|share| *share /= sum);
+        }
+        let divergence = Rows::dense(rows, 1).output();
+        let p = SoftLabels { rows: rows32, n, scale: 0.5 };
+        let (mut twin, mut sums) = (target.clone(), divergence.clone());
+        cpu::soft_labels(&p, &logits, &logs, &place, &mut twin, &mut sums);
+        let bindings = [bytes(&logits), bytes(&logs), bytes(&place), bytes(&target), bytes(&divergence)];
+        for form in forms(KernelId::SoftLabels) {
+            let found = run(form, KernelId::SoftLabels, &p, &bindings, [rows, 1, 1])?;
+            let log_p =
+                |at: usize| f64::from(logits[at]) - f64::from(logs[at / ids * 4]) - f64::from(logs[at / ids * 4 + 1]);
+            worst.compare("gradient", &found[3], &twin, |at| {
+                let l = log_p(at);
+                // An exponent is off by half a unit of each of its steps, the exp of it by two units more.
+                let terms = l.abs() + f64::from(logs[at / ids * 4]).abs() + f64::from(logits[at]).abs() + 1.0;
+                0.5 * (l.exp() * ((terms * EPS).exp_m1() + 4.0 * EPS) + 2.0 * EPS * f64::from(target[at])) + 1e-35
+            })?;
+            worst.compare("divergence", &found[4], &sums, |row| {
+                let parts = (row * ids..(row + 1) * ids).map(|at| {
+                    let t = f64::from(target[at]);
+                    if t > 0.0 {
+                        t * (t.ln().abs() + log_p(at).abs() + 2.0 * f64::from(logits[at]).abs() + 1.0)
+                    } else {
+                        0.0
+                    }
+                });
+                (ids as f64 + 20.0) * EPS * parts.sum::<f64>() + 1e-35
             })?;
         }
         Ok(())

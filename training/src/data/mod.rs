@@ -7,6 +7,7 @@
 mod batch;
 mod bpe;
 mod compression;
+mod foresight;
 mod merges;
 mod npy;
 mod random;
@@ -18,6 +19,7 @@ mod tokens;
 pub use batch::{Batch, Batcher, ByteLength, IGNORED};
 pub use bpe::{END_OF_TEXT, train_tokenizer};
 pub use compression::{Compression, CompressionKind};
+pub use foresight::{FORESIGHT_BYTES, Foresight, foresight};
 pub use merges::{bpe_merges, entropy_merges, merge_patches, space_patches};
 pub use npy::{IdType, TokenFile};
 pub use rows::{Cursor, Rows};

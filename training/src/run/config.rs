@@ -249,6 +249,9 @@ pub struct LossConfig {
     pub distill: Option<f64>,
     /// Of the boundary predictor.
     pub boundary: Option<f64>,
+    /// Stage 1: of the divergence of each next byte's probabilities from the teacher's. Not of the paper, and 0 if absent; with it, the decoder
+    /// learns from all that the teacher thinks possible and not only from what came.
+    pub spelling: Option<f64>,
     /// Divide cross-entropy and distillation once more by the share of bytes that are real, as the reference does; plain means if absent.
     pub divide_twice: bool,
 }
@@ -261,6 +264,7 @@ impl LossConfig {
             cross_entropy: self.cross_entropy.unwrap_or(base.cross_entropy),
             distill: self.distill.unwrap_or(base.distill),
             boundary: self.boundary.unwrap_or(base.boundary),
+            spelling: self.spelling.unwrap_or(base.spelling),
             divide_twice: self.divide_twice,
             ..base
         }

@@ -312,11 +312,13 @@ impl Bytes {
                 };
                 let batcher = Batcher::new(model_config, tokenizer()?, patches, length)?;
                 let spaces = spaces(batcher.tokenizer());
+                let sequences = sequences(batcher.tokenizer());
                 let teacher = TeacherSource {
                     tensors: &source,
                     vocabulary: source.vocabulary(),
                     tied: source.tied(),
                     spaces: &spaces,
+                    sequences: &sequences,
                 };
                 let options = options(shape(&batcher));
                 (Trainer::new(engine, model_config, options, weights, Some(teacher)).await?, batcher)
@@ -483,14 +485,22 @@ fn spaces(tokenizer: &SubwordTokenizer) -> Vec<u32> {
     (0..vocabulary.len() as u32).filter(space_like).collect()
 }
 
+/// The ids of each subword's bytes.
+fn sequences(tokenizer: &SubwordTokenizer) -> Vec<Vec<u16>> {
+    let vocabulary = tokenizer.vocabulary();
+    (0..vocabulary.len() as u32).map(|id| vocabulary.sequence(id).unwrap_or_default().to_vec()).collect()
+}
+
 fn losses(losses: &Losses, patches: u64) -> Value {
-    let Losses { total, cross_entropy, boundary, encoder, distill, bits_per_byte, predictor, labels } = *losses;
+    let Losses { total, cross_entropy, boundary, encoder, distill, spelling, bits_per_byte, predictor, labels } =
+        *losses;
     json!({
         "total": total,
         "cross_entropy": cross_entropy,
         "boundary": boundary,
         "encoder": encoder,
         "distill": distill,
+        "spelling": spelling,
         "bits_per_byte": bits_per_byte,
         "boundary_accuracy": predictor.accuracy(),
         "boundary_precision": predictor.precision(),

@@ -262,7 +262,7 @@ impl Run {
 
 /// The first term of a step's metrics that is no finite number, which JSON has no word for.
 fn diverged(record: &Value) -> Option<&'static str> {
-    let terms = ["cross_entropy", "boundary", "encoder", "distill", "loss", "gradient_norm"];
+    let terms = ["cross_entropy", "boundary", "encoder", "distill", "spelling", "loss", "gradient_norm"];
     terms.into_iter().find(|&term| record.get(term).is_some_and(|value| value.as_f64().is_none_or(|v| !v.is_finite())))
 }
 

@@ -1,0 +1,56 @@
+// What a subword model's logits say of the next byte: the probabilities of the ids that can follow what is there of a subword. Subwords
+// are in the order of their bytes, so that those that begin alike are neighbours, and a tree over them has a node for every
+// beginning: its children are the next ids, each with its neighbours. An id that ends a subword is a fused one. Rows of out that no place
+// is given for are left as they are, and so are ids that no child is about. One workgroup a row.
+struct Params {
+    rows: u32,
+    n: u32,          // ids
+    vocabulary: u32, // logits of a row; with workgroups of one lane, below 32768 (forms.rs, `Reduce::OneLane`)
+    first: u32,      // row of the subword model that comes first in logits
+    count: u32,      // rows of it that are there; places in others are left as they are
+}
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> logits: array<f32>;          // [count, vocabulary]
+@group(0) @binding(2) var<storage, read> order: array<u32>;           // [subwords], as their bytes are sorted
+@group(0) @binding(3) var<storage, read> starts: array<u32>;          // [nodes + 1] first child of each node, and how many there are in all
+@group(0) @binding(4) var<storage, read> children: array<vec4<u32>>;  // [children, 4]: id, first and number of its subwords in order, 0
+@group(0) @binding(5) var<storage, read> place: array<vec2<u32>>;     // [rows, 2]: row of the subword model, node; NOWHERE for none
+@group(0) @binding(6) var<storage, read_write> out: array<f32>;       // [rows, n]
+
+const NOWHERE: u32 = 0xffffffffu;
+const LOWEST: f32 = -3.0e38;
+
+fn run(group: vec3<u32>, lane: u32) {
+    let row = group.x;
+    if halted(row) {
+        return;
+    }
+    let at = place[row];
+    if at.y == NOWHERE || at.x < p.first || at.x >= p.first + p.count {
+        return;
+    }
+    let base = (at.x - p.first) * p.vocabulary;
+    let child0 = starts[at.y];
+    let child1 = starts[at.y + 1u];
+    // Children are neighbours too.
+    let begin = children[child0].y;
+    let end = children[child1 - 1u].y + children[child1 - 1u].z;
+    var most = vec4<f32>(LOWEST);
+    for (var i = begin + lane; i < end; i += WORKGROUP) {
+        most.x = max(most.x, logits[base + order[i]]);
+    }
+    most = workgroup_max(most);
+    var sum = vec4<f32>();
+    for (var i = begin + lane; i < end; i += WORKGROUP) {
+        sum.x += exp_accurate(logits[base + order[i]] - most.x);
+    }
+    sum = workgroup_sum(sum);
+    for (var c = child0 + lane; c < child1; c += WORKGROUP) {
+        let child = children[c];
+        var part = 0.0;
+        for (var i = child.y; i < child.y + child.z; i++) {
+            part += exp_accurate(logits[base + order[i]] - most.x);
+        }
+        out[row * p.n + child.x] = part / sum.x;
+    }
+}
