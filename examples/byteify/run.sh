@@ -5,7 +5,7 @@ set -euo pipefail
 bolmo=$(realpath "${1:-$(dirname "$0")/../../target/release/bolmo}")
 cd "$(dirname "$0")"
 [ -e runs/texts/corpus.json ] || "$bolmo" train corpus --out runs/texts --bytes 20000000 --held-out-bytes 200000 --puzzle-share 0.2
-[ -e runs/tokenizer/tokenizer_config.json ] || "$bolmo" train tokenizer runs/texts/train.txt --vocabulary 2048 --out runs/tokenizer
+[ -e runs/tokenizer/tokenizer_config.json ] || "$bolmo" train tokenizer runs/texts/train.txt --vocabulary 1024 --out runs/tokenizer
 for stage in subword stage1 stage2; do
     [ -e runs/$stage/summary.json ] || "$bolmo" train $stage --config $stage.toml --resume
 done

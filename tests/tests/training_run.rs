@@ -235,8 +235,8 @@ fn what_cannot_be_is_refused_in_a_sentence() {
         let mut value = serde_json::from_slice(&std::fs::read(&state).expect("a state")).expect("JSON");
         change(&mut value);
         std::fs::write(&state, value.to_string()).expect("a state");
-        let run = Run::open(engine(), Kind::Subword, place.subword("changed"), &Texts::default(), true);
-        block_on(run).map(|run| run.steps())
+        block_on(Run::open(engine(), Kind::Subword, place.subword("changed"), &Texts::default(), true))
+            .map(|run| run.steps())
     };
     let older = rewrite(&|state| {
         state["config"]["model"].as_object_mut().expect("a table").remove("start").expect("a key");

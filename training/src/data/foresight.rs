@@ -51,11 +51,11 @@ pub fn foresight(tokenizer: &SubwordTokenizer, text: &str, separator: &str) -> R
                 *cut = true;
             }
         }
-        for at in 0..document.len().saturating_sub(1) {
+        for (at, &cut) in cut[..document.len() - 1].iter().enumerate() {
             let context = context(document, at);
             match i % TESTED {
-                0 => tested.push((context, cut[at])),
-                _ => seen.entry(context).or_default()[usize::from(cut[at])] += 1,
+                0 => tested.push((context, cut)),
+                _ => seen.entry(context).or_default()[usize::from(cut)] += 1,
             }
         }
     }
