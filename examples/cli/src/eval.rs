@@ -400,7 +400,7 @@ fn table(lines: &[Line], teacher: bool) -> String {
         if teacher {
             text += &format!("{teachers:>14}");
         }
-        text += &format!("{bits:>18}");
+        text += &format!("{bits:>20}");
         if teacher {
             text += &format!("{teachers_bits:>14}");
         }
