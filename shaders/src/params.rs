@@ -47,7 +47,9 @@ params! {
         n: u32, k4: u32, x_offset4: u32, x_stride4: u32, y_offset: u32, y_stride: u32, add: u32, bias: u32, eps: f32,
     }
     /// `matmul.wgsl`
-    MatMul { rows: u32, n: u32, k4: u32, x_offset4: u32, x_stride4: u32, y_offset: u32, y_stride: u32, add: u32, bias: u32, }
+    MatMul {
+        rows: u32, n: u32, k4: u32, x_offset4: u32, x_stride4: u32, y_offset: u32, y_stride: u32, add: u32, bias: u32, part4: u32, y_part: u32,
+    }
     /// `silu_mul.wgsl`
     SiluMul { rows: u32, dim4: u32, }
     /// `rope.wgsl`

@@ -1,6 +1,8 @@
 // y = x Wᵀ + b for many rows of x. A workgroup of 64 makes a tile of 64 x 64 outputs, each lane 8 x 8 of them in registers;
 // 16 columns of x and of W pass through workgroup memory at a time. Lanes take every eighth row and column, so that neighbours
 // read neighbouring words of the tiles. Written out instead of looped: drivers keep looped local arrays in memory.
+// Few outputs that are long sums, such as gradients of weights, would leave most of a GPU idle: there the workgroups along a grid's third
+// dimension add up a part of the columns each, without a bias, and `sum_rows` adds up the parts.
 struct Params {
     rows: u32,      // of x
     n: u32,         // rows of W in this piece
@@ -11,24 +13,26 @@ struct Params {
     y_stride: u32,
     add: u32,       // 1: y += result, 0: y = result
     bias: u32,      // 1: there is a bias
+    part4: u32,     // fours of columns that go into one sum; 0: all of them
+    y_part: u32,    // where there are several sums: from one's y to the next's
 }
 @group(0) @binding(0) var<uniform> p: Params;
 // binding 1: w                                                          [n, k]
 @group(0) @binding(2) var<storage, read> x: array<vec4<f32>>;         // [rows, k] at x_offset, x_stride
 @group(0) @binding(3) var<storage, read> b: array<f32>;               // [n]
-@group(0) @binding(4) var<storage, read_write> y: array<f32>;         // [rows, n] at y_offset, y_stride
+@group(0) @binding(4) var<storage, read_write> y: array<f32>;         // [parts, rows, n] at y_offset, y_part, y_stride
 
 var<workgroup> x_tile: array<vec4<f32>, 256>; // [k / 4 of 4, row of 64]
 var<workgroup> w_tile: array<vec4<f32>, 256>; // [k / 4 of 4, column of 64]
 
-fn put4(row: u32, n: u32, value: vec4<f32>) {
+fn put4(y_offset: u32, row: u32, n: u32, value: vec4<f32>) {
     if row >= p.rows {
         return;
     }
     for (var c = 0u; c < 4u; c++) {
         let column = n + 8u * c;
         if column < p.n {
-            let at = p.y_offset + row * p.y_stride + column;
+            let at = y_offset + row * p.y_stride + column;
             var v = value[c];
             if p.bias != 0u {
                 v += b[column];
@@ -68,8 +72,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     var h6 = vec4<f32>(); // row lane_row + 48, columns lane_column + 32, 40, 48, 56
     var l7 = vec4<f32>(); // row lane_row + 56, columns lane_column + 0, 8, 16, 24
     var h7 = vec4<f32>(); // row lane_row + 56, columns lane_column + 32, 40, 48, 56
-    for (var k = 0u; k < p.k4; k += 4u) {
-        let inside = k + load_k < p.k4;
+    let y_offset = p.y_offset + group.z * p.y_part;
+    let begin = group.z * p.part4;
+    let end = select(min(begin + p.part4, p.k4), p.k4, p.part4 == 0u);
+    for (var k = begin; k < end; k += 4u) {
+        let inside = k + load_k < end;
         for (var i = 0u; i < 4u; i++) {
             let r = load_row + 16u * i;
             var xv = vec4<f32>();
@@ -145,20 +152,20 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         workgroupBarrier();
     }
     let n = column0 + lane_column;
-    put4(row0 + lane_row + 0u, n, l0);
-    put4(row0 + lane_row + 0u, n + 32u, h0);
-    put4(row0 + lane_row + 8u, n, l1);
-    put4(row0 + lane_row + 8u, n + 32u, h1);
-    put4(row0 + lane_row + 16u, n, l2);
-    put4(row0 + lane_row + 16u, n + 32u, h2);
-    put4(row0 + lane_row + 24u, n, l3);
-    put4(row0 + lane_row + 24u, n + 32u, h3);
-    put4(row0 + lane_row + 32u, n, l4);
-    put4(row0 + lane_row + 32u, n + 32u, h4);
-    put4(row0 + lane_row + 40u, n, l5);
-    put4(row0 + lane_row + 40u, n + 32u, h5);
-    put4(row0 + lane_row + 48u, n, l6);
-    put4(row0 + lane_row + 48u, n + 32u, h6);
-    put4(row0 + lane_row + 56u, n, l7);
-    put4(row0 + lane_row + 56u, n + 32u, h7);
+    put4(y_offset, row0 + lane_row + 0u, n, l0);
+    put4(y_offset, row0 + lane_row + 0u, n + 32u, h0);
+    put4(y_offset, row0 + lane_row + 8u, n, l1);
+    put4(y_offset, row0 + lane_row + 8u, n + 32u, h1);
+    put4(y_offset, row0 + lane_row + 16u, n, l2);
+    put4(y_offset, row0 + lane_row + 16u, n + 32u, h2);
+    put4(y_offset, row0 + lane_row + 24u, n, l3);
+    put4(y_offset, row0 + lane_row + 24u, n + 32u, h3);
+    put4(y_offset, row0 + lane_row + 32u, n, l4);
+    put4(y_offset, row0 + lane_row + 32u, n + 32u, h4);
+    put4(y_offset, row0 + lane_row + 40u, n, l5);
+    put4(y_offset, row0 + lane_row + 40u, n + 32u, h5);
+    put4(y_offset, row0 + lane_row + 48u, n, l6);
+    put4(y_offset, row0 + lane_row + 48u, n + 32u, h6);
+    put4(y_offset, row0 + lane_row + 56u, n, l7);
+    put4(y_offset, row0 + lane_row + 56u, n + 32u, h7);
 }

@@ -283,7 +283,9 @@ fn f16_weights_stay_close() {
     let exact = load_on(engine(), &dir, WeightFormat::F32);
     let halves = load_on(engine(), &dir, WeightFormat::F16);
     let (mut a, mut b) = (session_with(&exact, &text(200)), session_with(&halves, &text(200)));
-    // The checkpoint's own weights are f16: nothing is lost, whatever the format on the device. But products add up in another order.
-    assert_close("f16", &logits(&mut a), &logits(&mut b), OTHER_GROUPING);
+    // The checkpoint's own weights are f16: nothing is lost, whatever the format on the device. But products add up in another order, and
+    // cooperative matrices round what is multiplied with the weights to f16 too.
+    let rounds = engine().capabilities().tiles.cooperative_side().is_some();
+    assert_close("f16", &logits(&mut a), &logits(&mut b), if rounds { 0.05 } else { OTHER_GROUPING });
     assert_eq!(greedy(&mut a, 24), greedy(&mut b, 24));
 }

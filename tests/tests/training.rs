@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use bolmo_runtime::config::{BlockType, LayerType, QkNorm, RopeScaling, SpecialIds};
 use bolmo_runtime::layout::expected_tensors;
-use bolmo_runtime::{Config, Error, Result, Vocabulary, block_on};
-use bolmo_tests::{engine, fixtures, in_tree};
+use bolmo_runtime::{Config, Engine, Error, Result, Vocabulary, block_on};
+use bolmo_tests::{engine, engine_options, fixtures, in_tree};
 use bolmo_training::losses::{LossOptions, Targets};
 use bolmo_training::{
     AdamOptions, Examples, Schedule, Shape, StepReport, TeacherSource, TensorSource, Trainer, TrainerOptions,
@@ -423,42 +423,66 @@ impl TensorSource for AtRandom<'_> {
     }
 }
 
-/// What products of f16 change: losses and gradients are those of f32 to f16's precision, small gradients included, and a step is made.
-#[test]
-fn products_of_f16() {
+/// A step's report and its gradients, with random weights.
+type Made = (StepReport, Vec<(String, Vec<f32>)>);
+
+/// A step of stage 1 from random weights.
+fn made(engine: &Engine, half_products: bool) -> Made {
     let case = Case::new();
     let config = case.config();
     let (spaces, eos) = subwords();
     let batch = Batch::read(&case, 0, eos);
     let vocabulary = case.size("teacher_vocab");
-    let mut made = Vec::new();
-    for half_products in [false, true] {
-        let options = TrainerOptions {
-            shape: case.shape(),
-            losses: LossOptions::stage1(),
-            adam: AdamOptions::default(),
-            schedule: Schedule { steps: 20, warmup: 0.1 },
-            half_products,
-            local_rate: 1e-3,
-            encoder_rate: 1e-3,
-            global_rate: 0.0,
-        };
-        let teacher = AtRandom { config: &config, vocabulary: Some(vocabulary) };
-        let source = TeacherSource { tensors: &teacher, vocabulary, tied: false, spaces: &spaces, sequences: &[] };
-        let student = AtRandom { config: &config, vocabulary: None };
-        let mut trainer =
-            block_on(Trainer::new(engine(), &config, options, &student, Some(source))).expect("a trainer");
-        let report = block_on(trainer.step(&[batch.examples()])).expect("a step");
-        assert!(!report.skipped);
-        let mut gradients = Vec::new();
-        let mut keep = |name: &str, values: Vec<f32>| {
-            gradients.push((name.to_owned(), values));
-            Ok(())
-        };
-        block_on(trainer.each_gradient(&mut keep)).expect("gradients");
-        made.push((report, gradients));
+    let options = TrainerOptions {
+        shape: case.shape(),
+        losses: LossOptions::stage1(),
+        adam: AdamOptions::default(),
+        schedule: Schedule { steps: 20, warmup: 0.1 },
+        half_products,
+        local_rate: 1e-3,
+        encoder_rate: 1e-3,
+        global_rate: 0.0,
+    };
+    let teacher = AtRandom { config: &config, vocabulary: Some(vocabulary) };
+    let source = TeacherSource { tensors: &teacher, vocabulary, tied: false, spaces: &spaces, sequences: &[] };
+    let student = AtRandom { config: &config, vocabulary: None };
+    let mut trainer = block_on(Trainer::new(engine, &config, options, &student, Some(source))).expect("a trainer");
+    let report = block_on(trainer.step(&[batch.examples()])).expect("a step");
+    assert!(!report.skipped);
+    let mut gradients = Vec::new();
+    let mut keep = |name: &str, values: Vec<f32>| {
+        gradients.push((name.to_owned(), values));
+        Ok(())
+    };
+    block_on(trainer.each_gradient(&mut keep)).expect("gradients");
+    (report, gradients)
+}
+
+/// Gradients of weights whose sums are made in parts, as GPUs make them, are those of sums made in one go, to rounding.
+#[test]
+fn sums_in_parts() {
+    let with_groups = |groups| {
+        let mut options = engine_options();
+        options.product_groups = Some(groups);
+        made(&block_on(Engine::open(&options)).expect("an adapter"), false)
+    };
+    let (whole, parts) = (with_groups(1), with_groups(64));
+    close("loss", parts.0.losses.total, whole.0.losses.total, 1e-6);
+    let mut differ = 0;
+    for ((name, whole), (same, parts)) in whole.1.iter().zip(&parts.1) {
+        assert_eq!(name, same);
+        let (difference, cosine) = compare(parts, whole);
+        assert!(difference < 1e-4 && cosine > 0.999_999, "{name}: {difference:.1e}, cosine {cosine}");
+        differ += usize::from(whole != parts);
     }
-    let [(exact, gradients), (found, halves)] = &made[..] else { panic!("two runs") };
+    assert!(differ > 10, "only {differ} gradients were made in parts");
+}
+
+/// What products of f16 change: losses and gradients are those of f32 to f16's precision, small gradients included, and a step is made.
+#[test]
+fn products_of_f16() {
+    let made = [false, true].map(|half_products| made(engine(), half_products));
+    let [(exact, gradients), (found, halves)] = &made;
     assert!(exact != found, "both are in f32");
     close("loss", found.losses.total, exact.losses.total, 2e-3);
     close("cross-entropy", found.losses.cross_entropy, exact.losses.cross_entropy, 2e-3);

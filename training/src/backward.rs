@@ -12,6 +12,9 @@ use bolmo_shaders::table::{TRANSPOSE_TILE, WORKGROUP};
 /// Rows that one lane of `sum_rows` adds up.
 const SUM_ROWS: usize = 64;
 
+/// Rows that one part of the sums of a product is made of at least.
+const PART_ROWS: usize = 64;
+
 /// Device memory that backward passes work in.
 #[derive(Debug)]
 pub(crate) struct Scratch {
@@ -19,6 +22,8 @@ pub(crate) struct Scratch {
     transposed: [Slice; 2],
     /// Sums over [`SUM_ROWS`] rows each.
     partial: Slice,
+    /// Parts of the sums of a product of few outputs, if they are made in parts.
+    parts: Option<Slice>,
     /// What rows contribute to the gradient of a norm's weight, `[rows, width]`.
     pub(crate) contributions: Slice,
     /// Gradient of what a norm made, `[rows, D]`.
@@ -61,11 +66,17 @@ impl Scratch {
         for floats in Self::sizes(config, (bytes, patches), (head_rows, widest), largest) {
             slices.push(gpu.allocate("gradients of activations", 4 * floats as u64).await?);
         }
+        // As many floats as outputs of the tiles.
+        let groups = gpu.capabilities.product_groups;
+        let tile = [WeightFormat::F16, PLAIN].map(|format| gpu.matmul_tile(format).iter().product::<usize>());
+        let floats = groups * tile[0].max(tile[1]);
+        let parts = if groups > 1 { Some(gpu.allocate("parts of gradients", 4 * floats as u64).await?) } else { None };
         let mut slices = slices.into_iter();
         let mut next = || slices.next().ok_or_else(|| Error::internal("a buffer without a size"));
         Ok(Self {
             transposed: [next()?, next()?],
             partial: next()?,
+            parts,
             contributions: next()?,
             du: next()?,
             d_projections: next()?,
@@ -169,8 +180,7 @@ impl Backward<'_, '_> {
         for piece in &dw.pieces {
             let from = Rows { offset: dy.offset + piece.first_row, ..dy };
             let dyt = self.transpose(0, from, rows, piece.rows)?;
-            let to = Rows::new(&piece.weights, w.k, 0);
-            self.product(&xt, w.k, rows, Rows::new(&dyt, rows, 0), to, piece.rows, true)?;
+            self.long_product(&xt, w.k, rows, &dyt, &piece.weights, piece.rows)?;
             if let Some(bias) = &piece.bias {
                 let skip = biased.saturating_sub(piece.first_row).min(piece.rows);
                 let from = Rows { offset: from.offset + skip, ..from };
@@ -178,6 +188,33 @@ impl Backward<'_, '_> {
             }
         }
         Ok(())
+    }
+
+    /// Adds `x Wᵀ` to y `[rows, n]`, where W `[n, k]` and x `[rows, k]` are so long that their sums may be worth to be made in parts.
+    fn long_product(&mut self, w: &Slice, n: usize, k: usize, x: &Slice, y: &Slice, rows: usize) -> Result<()> {
+        let gpu = self.cx.recorder.gpu();
+        let format = if self.cx.workspace.halves.is_some() { WeightFormat::F16 } else { PLAIN };
+        let [tile_columns, tile_rows] = gpu.matmul_tile(format);
+        let tiles = n.div_ceil(tile_columns) * rows.div_ceil(tile_rows);
+        let wanted = (gpu.capabilities.product_groups / tiles).min(k / PART_ROWS).max(1);
+        let columns = k.div_ceil(wanted).next_multiple_of(16);
+        let (parts, outputs) = (k.div_ceil(columns), rows * n);
+        let x = Rows::new(x, k, 0);
+        let Some(sums) = self.scratch.parts.as_ref().filter(|_| parts > 1) else {
+            return self.product(w, n, k, x, Rows::new(y, n, 0), rows, true);
+        };
+        self.cx.linear_in_parts(&Self::matrix(w, n, k, x)?, x, sums, rows, columns)?;
+        let params = SumRows {
+            rows: parts as u32,
+            columns: outputs as u32,
+            x_offset: 0,
+            x_stride: outputs as u32,
+            per: parts as u32,
+            y_offset: 0,
+            add: 1,
+        };
+        let grid = [outputs.div_ceil(WORKGROUP as usize), 1, 1];
+        self.cx.recorder.dispatch(KernelId::SumRows, PLAIN, &params, &[sums, y], grid)
     }
 
     /// `y = x Wᵀ`, or added to y, with a W `[n, k]` that is no model's.
@@ -192,11 +229,16 @@ impl Backward<'_, '_> {
         rows: usize,
         add: bool,
     ) -> Result<()> {
+        self.cx.linear(&Self::matrix(w, n, k, x)?, x, y, rows, add)
+    }
+
+    /// A matrix `[n, k]` that is no model's, to be multiplied with x.
+    fn matrix(w: &Slice, n: usize, k: usize, x: Rows<'_>) -> Result<Matrix> {
         if !k.is_multiple_of(4) || !x.offset.is_multiple_of(4) || !x.stride.is_multiple_of(4) {
             return Err(Error::internal(format!("a product over {k} columns, which must be a multiple of 4")));
         }
         let piece = Piece { first_row: 0, rows: n, weights: w.clone(), scales: None, bias: None };
-        self.cx.linear(&Matrix { n, k, format: PLAIN, pieces: vec![piece] }, x, y, rows, add)
+        Ok(Matrix { n, k, format: PLAIN, pieces: vec![piece] })
     }
 
     /// Rows of x as the columns of a matrix `[columns, rows]`.

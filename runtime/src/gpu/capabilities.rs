@@ -45,6 +45,8 @@ pub struct Capabilities {
     pub decode_slack: f32,
     /// How many products of weights a product within attention takes as long as.
     pub attention_cost: u64,
+    /// Workgroups that a product of few outputs and long sums is cut into, where its tiles are fewer.
+    pub product_groups: usize,
     /// Bytes that a binding may cover.
     pub max_binding_bytes: u64,
     /// Bytes of the largest buffer.
@@ -143,6 +145,11 @@ impl Capabilities {
             decode_steps: options.decode_steps.unwrap_or(16),
             decode_slack: if adapter.is_software() { 1.0 } else { 1.6 },
             attention_cost,
+            // A few to each core of a large device; a CPU's threads are busy with one tile each.
+            product_groups: options
+                .product_groups
+                .unwrap_or(if adapter.is_software() { 1 } else { 512 })
+                .clamp(1, 1 << 12),
             max_binding_bytes: options
                 .max_binding_bytes
                 .map_or(adapter.max_binding_bytes, |asked| asked.min(adapter.max_binding_bytes)),

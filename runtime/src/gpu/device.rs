@@ -27,6 +27,8 @@ pub struct EngineOptions {
     pub tiles: Option<Tiles>,
     /// Up to how many rows a product is computed row by row, and the mLSTM recurrently.
     pub few_rows: Option<usize>,
+    /// Into how many workgroups a product of few outputs and long sums is cut, as gradients of weights are.
+    pub product_groups: Option<usize>,
     /// Bytes of a prompt that one submission handles at most.
     pub prefill_bytes: Option<usize>,
     /// Bytes that one submission decodes at most; 0 takes the logits of every byte to the host and chooses there.

@@ -53,13 +53,31 @@ impl Context<'_> {
         if self.few(rows) {
             return self.matvec(w, None, false, x, y, rows, add);
         }
+        self.matmul(w, x, y, rows, add, None)
+    }
+
+    /// `x Wᵀ` as sums over `columns` of W each, a multiple of 4: y is `[parts, rows, n]`. For few outputs that are long sums.
+    pub fn linear_in_parts(&mut self, w: &Matrix, x: Rows<'_>, y: &Slice, rows: usize, columns: usize) -> Result<()> {
+        self.matmul(w, x, Rows::new(y, w.n, 0), rows, false, Some(columns))
+    }
+
+    fn matmul(
+        &mut self,
+        w: &Matrix,
+        x: Rows<'_>,
+        y: Rows<'_>,
+        rows: usize,
+        add: bool,
+        part: Option<usize>,
+    ) -> Result<()> {
         match &self.workspace.halves {
-            Some(halves) if w.format == WeightFormat::F32 => self.matmul_in_f16(w, halves, x, y, rows, add),
-            _ => self.matmul(w, x, y, rows, add),
+            Some(halves) if w.format == WeightFormat::F32 => self.matmul_in_f16(w, halves, x, y, rows, add, part),
+            _ => self.matmul_as_is(w, x, y, rows, add, part),
         }
     }
 
-    /// As [`Self::matmul`], each piece of W as f16 in `halves` when its turn comes.
+    /// As [`Self::matmul_as_is`], each piece of W as f16 in `halves` when its turn comes.
+    #[allow(clippy::too_many_arguments)] // a kernel's arguments, all of them needed
     fn matmul_in_f16(
         &mut self,
         w: &Matrix,
@@ -68,6 +86,7 @@ impl Context<'_> {
         y: Rows<'_>,
         rows: usize,
         add: bool,
+        part: Option<usize>,
     ) -> Result<()> {
         for piece in &w.pieces {
             let count = piece.rows * w.k;
@@ -78,7 +97,7 @@ impl Context<'_> {
             let own =
                 Piece { first_row: piece.first_row, rows: piece.rows, weights, scales: None, bias: piece.bias.clone() };
             let w = Matrix { n: w.n, k: w.k, format: WeightFormat::F16, pieces: vec![own] };
-            self.matmul(&w, x, y, rows, add)?;
+            self.matmul_as_is(&w, x, y, rows, add, part)?;
         }
         Ok(())
     }
@@ -146,7 +165,16 @@ impl Context<'_> {
         Ok(())
     }
 
-    fn matmul(&mut self, w: &Matrix, x: Rows<'_>, y: Rows<'_>, rows: usize, add: bool) -> Result<()> {
+    /// The product by `matmul`, of W as it is, in sums over `part` columns each if that is given.
+    fn matmul_as_is(
+        &mut self,
+        w: &Matrix,
+        x: Rows<'_>,
+        y: Rows<'_>,
+        rows: usize,
+        add: bool,
+        part: Option<usize>,
+    ) -> Result<()> {
         let [tile_columns, tile_rows] = self.recorder.gpu().matmul_tile(w.format);
         for piece in &w.pieces {
             let slices = [&piece.weights, x.slice, piece.bias.as_ref().unwrap_or(&piece.weights), y.slice];
@@ -160,9 +188,12 @@ impl Context<'_> {
                 y_stride: y.stride as u32,
                 add: add.into(),
                 bias: piece.bias.is_some().into(),
+                part4: (part.unwrap_or_default() / 4) as u32,
+                y_part: (rows * y.stride) as u32,
             };
             let form = Form { scales: piece.scales.as_ref(), ..w.format.into() };
-            let grid = [piece.rows.div_ceil(tile_columns), rows.div_ceil(tile_rows), 1];
+            let parts = part.map_or(1, |columns| w.k.div_ceil(columns));
+            let grid = [piece.rows.div_ceil(tile_columns), rows.div_ceil(tile_rows), parts];
             self.recorder.dispatch(KernelId::MatMul, form, &params, &slices, grid)?;
         }
         Ok(())

@@ -1,14 +1,28 @@
-use super::{Matrix, matvec};
+use super::{Matrix, matvec, sizes};
 use crate::params;
 use crate::table::Fusion;
 
-/// `y = x Wᵀ + b` for many rows of x, or added to y. The kernel differs from `matvec` only in how it cuts the work.
+/// `y = x Wᵀ + b` for many rows of x, or added to y. The kernel differs from `matvec` only in how it cuts the work, and in that it can leave
+/// a product as `parts` sums over `4 part4` columns each, one behind the other, without a bias.
 ///
-/// Shapes: w `[n, k]`, x `[rows, k]` at x_offset and x_stride, b `[n]`, y `[rows, n]` at y_offset and y_stride.
+/// Shapes: w `[n, k]`, x `[rows, k]` at x_offset and x_stride, b `[n]`, y `[parts, rows, n]` at y_offset, y_part and y_stride.
 pub fn matmul(p: &params::MatMul, w: Matrix, x: &[f32], b: &[f32], y: &mut [f32]) {
-    let &params::MatMul { rows, n, k4, x_offset4, x_stride4, y_offset, y_stride, add, bias } = p;
-    let p = params::MatVec { n, k4, x_offset4, x_stride4, y_offset, y_stride, add, bias, eps: 0.0 };
-    matvec(&p, Fusion::default(), rows, w, x, b, &[], y);
+    let &params::MatMul { rows, n, k4, x_offset4, x_stride4, y_offset, y_stride, add, bias, part4, y_part } = p;
+    let whole = params::MatVec { n, k4, x_offset4, x_stride4, y_offset, y_stride, add, bias, eps: 0.0 };
+    if part4 == 0 {
+        return matvec(&whole, Fusion::default(), rows, w, x, b, &[], y);
+    }
+    let [rows_, k, part, x_offset, x_stride] = sizes([rows, 4 * k4, 4 * part4, 4 * x_offset4, 4 * x_stride4]);
+    for (i, begin) in (0..k).step_by(part).enumerate() {
+        // A sum over a part of the columns is the sum over all of an x that is 0 elsewhere.
+        let mut masked = vec![0.0; x.len()];
+        for at in (0..rows_).map(|row| x_offset + row * x_stride + begin) {
+            let here = at..at + part.min(k - begin);
+            masked[here.clone()].copy_from_slice(&x[here]);
+        }
+        let p = params::MatVec { y_offset: y_offset + i as u32 * y_part, ..whole };
+        matvec(&p, Fusion::default(), rows, w, &masked, b, &[], y);
+    }
 }
 
 #[cfg(test)]
@@ -40,5 +54,30 @@ mod tests {
         for (at, &y) in y.iter().enumerate() {
             assert_eq!(y, x[at / n * k + at % n + 1] + 0.5 * (at % n) as f32);
         }
+    }
+
+    #[test]
+    fn parts_add_up_to_the_whole() {
+        let (rows, n, k) = (2, 3, 20);
+        let w: Vec<f32> = (0..n * k).map(|v| (v % 7) as f32).collect();
+        let x: Vec<f32> = (0..rows * k).map(|v| (v % 5) as f32).collect();
+        let whole = params::MatMul {
+            rows: rows as u32,
+            n: n as u32,
+            k4: k as u32 / 4,
+            x_stride4: k as u32 / 4,
+            y_stride: n as u32,
+            ..Default::default()
+        };
+        let mut y = vec![0.0; rows * n];
+        matmul(&whole, Matrix::F32(&w), &x, &[], &mut y);
+        // 8, 8 and 4 columns
+        let parts = params::MatMul { part4: 2, y_part: (rows * n) as u32, ..whole };
+        let mut sums = vec![0.0; 3 * rows * n];
+        matmul(&parts, Matrix::F32(&w), &x, &[], &mut sums);
+        for (at, &y) in y.iter().enumerate() {
+            assert_eq!(y, sums[at] + sums[at + rows * n] + sums[at + 2 * rows * n]);
+        }
+        assert!(sums.iter().all(|&sum| sum != 0.0));
     }
 }

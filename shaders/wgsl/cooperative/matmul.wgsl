@@ -12,12 +12,14 @@ struct Params {
     y_stride: u32,
     add: u32,       // 1: y += result, 0: y = result
     bias: u32,      // 1: there is a bias
+    part4: u32,     // fours of columns that go into one sum; 0: all of them
+    y_part: u32,    // where there are several sums: from one's y to the next's
 }
 @group(0) @binding(0) var<uniform> p: Params;
 // binding 1: w                                                          [n, k]
 @group(0) @binding(2) var<storage, read> x: array<vec4<f32>>;         // [rows, k] at x_offset, x_stride
 @group(0) @binding(3) var<storage, read> b: array<f32>;               // [n]
-@group(0) @binding(4) var<storage, read_write> y: array<f32>;         // [rows, n] at y_offset, y_stride
+@group(0) @binding(4) var<storage, read_write> y: array<f32>;         // [parts, rows, n] at y_offset, y_part, y_stride
 
 override LANES: u32 = 128u; // of a workgroup: four times those of a subgroup
 const EDGE: u32 = 4u * SIDE; // of a tile
@@ -33,14 +35,14 @@ fn narrow(v: vec4<f32>) -> vec4<f16> {
 }
 
 // One matrix of every subgroup, from workgroup memory to y. row and column: of the first subgroup's.
-fn put(row: u32, column: u32, lane: u32) {
+fn put(y_offset: u32, row: u32, column: u32, lane: u32) {
     workgroupBarrier();
     for (var i = lane; i < 4u * SIDE * SIDE; i += LANES) {
         let subgroup = i / (SIDE * SIDE);
         let r = row + subgroup / 2u * 2u * SIDE + i / SIDE % SIDE;
         let c = column + subgroup % 2u * 2u * SIDE + i % SIDE;
         if r < p.rows && c < p.n {
-            let at = p.y_offset + r * p.y_stride + c;
+            let at = y_offset + r * p.y_stride + c;
             var v = y_tile[i];
             if p.bias != 0u {
                 v += b[c];
@@ -69,16 +71,19 @@ fn main(
     var y01 = MatrixC();
     var y10 = MatrixC();
     var y11 = MatrixC();
-    for (var k = 0u; k < p.k4; k += STEP4) {
+    let y_offset = p.y_offset + group.z * p.y_part;
+    let begin = group.z * p.part4;
+    let end = select(min(begin + p.part4, p.k4), p.k4, p.part4 == 0u);
+    for (var k = begin; k < end; k += STEP4) {
         for (var i = lane; i < EDGE * STEP4; i += LANES) {
             let r = i / STEP4;
             let at = k + i % STEP4;
             var xv = vec4<f16>();
             var wv = vec4<f16>();
-            if at < p.k4 && row0 + r < p.rows {
+            if at < end && row0 + r < p.rows {
                 xv = narrow(x[p.x_offset4 + (row0 + r) * p.x_stride4 + at]);
             }
-            if at < p.k4 && column0 + r < p.n {
+            if at < end && column0 + r < p.n {
                 wv = narrow(weights((column0 + r) * p.k4 + at));
             }
             let to = r * PITCH + 4u * (i % STEP4);
@@ -106,11 +111,11 @@ fn main(
     }
     let mine = subgroup * SIDE * SIDE;
     coopStoreT(y00, &y_tile[mine], SIDE);
-    put(row0, column0, lane);
+    put(y_offset, row0, column0, lane);
     coopStoreT(y01, &y_tile[mine], SIDE);
-    put(row0, column0 + SIDE, lane);
+    put(y_offset, row0, column0 + SIDE, lane);
     coopStoreT(y10, &y_tile[mine], SIDE);
-    put(row0 + SIDE, column0, lane);
+    put(y_offset, row0 + SIDE, column0, lane);
     coopStoreT(y11, &y_tile[mine], SIDE);
-    put(row0 + SIDE, column0 + SIDE, lane);
+    put(y_offset, row0 + SIDE, column0 + SIDE, lane);
 }

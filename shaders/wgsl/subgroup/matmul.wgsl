@@ -12,12 +12,14 @@ struct Params {
     y_stride: u32,
     add: u32,       // 1: y += result, 0: y = result
     bias: u32,      // 1: there is a bias
+    part4: u32,     // fours of columns that go into one sum; 0: all of them
+    y_part: u32,    // where there are several sums: from one's y to the next's
 }
 @group(0) @binding(0) var<uniform> p: Params;
 // binding 1: w                                                          [n, k]
 @group(0) @binding(2) var<storage, read> x: array<vec4<f32>>;         // [rows, k] at x_offset, x_stride
 @group(0) @binding(3) var<storage, read> b: array<f32>;               // [n]
-@group(0) @binding(4) var<storage, read_write> y: array<f32>;         // [rows, n] at y_offset, y_stride
+@group(0) @binding(4) var<storage, read_write> y: array<f32>;         // [parts, rows, n] at y_offset, y_part, y_stride
 
 @compute @workgroup_size(8)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
@@ -65,7 +67,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id
     var a29 = vec4<f32>();
     var a30 = vec4<f32>();
     var a31 = vec4<f32>();
-    for (var k = 0u; k < p.k4; k++) {
+    let y_offset = p.y_offset + group.z * p.y_part;
+    let begin = group.z * p.part4;
+    let end = select(min(begin + p.part4, p.k4), p.k4, p.part4 == 0u);
+    for (var k = begin; k < end; k++) {
         let w0 = weights(n0 + k);
         let w1 = weights(n1 + k);
         let w2 = weights(n2 + k);
@@ -143,49 +148,49 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id
         let b31 = subgroupBroadcast(x3, 7u);
         a31 = fma(vec4<f32>(b31.x), t0, fma(vec4<f32>(b31.y), t1, fma(vec4<f32>(b31.z), t2, fma(vec4<f32>(b31.w), t3, a31))));
     }
-    put(row0, column0 + lane, a0);
-    put(row0 + 1u, column0 + lane, a1);
-    put(row0 + 2u, column0 + lane, a2);
-    put(row0 + 3u, column0 + lane, a3);
-    put(row0 + 4u, column0 + lane, a4);
-    put(row0 + 5u, column0 + lane, a5);
-    put(row0 + 6u, column0 + lane, a6);
-    put(row0 + 7u, column0 + lane, a7);
-    put(row0 + 8u, column0 + lane, a8);
-    put(row0 + 9u, column0 + lane, a9);
-    put(row0 + 10u, column0 + lane, a10);
-    put(row0 + 11u, column0 + lane, a11);
-    put(row0 + 12u, column0 + lane, a12);
-    put(row0 + 13u, column0 + lane, a13);
-    put(row0 + 14u, column0 + lane, a14);
-    put(row0 + 15u, column0 + lane, a15);
-    put(row0 + 16u, column0 + lane, a16);
-    put(row0 + 17u, column0 + lane, a17);
-    put(row0 + 18u, column0 + lane, a18);
-    put(row0 + 19u, column0 + lane, a19);
-    put(row0 + 20u, column0 + lane, a20);
-    put(row0 + 21u, column0 + lane, a21);
-    put(row0 + 22u, column0 + lane, a22);
-    put(row0 + 23u, column0 + lane, a23);
-    put(row0 + 24u, column0 + lane, a24);
-    put(row0 + 25u, column0 + lane, a25);
-    put(row0 + 26u, column0 + lane, a26);
-    put(row0 + 27u, column0 + lane, a27);
-    put(row0 + 28u, column0 + lane, a28);
-    put(row0 + 29u, column0 + lane, a29);
-    put(row0 + 30u, column0 + lane, a30);
-    put(row0 + 31u, column0 + lane, a31);
+    put(y_offset, row0, column0 + lane, a0);
+    put(y_offset, row0 + 1u, column0 + lane, a1);
+    put(y_offset, row0 + 2u, column0 + lane, a2);
+    put(y_offset, row0 + 3u, column0 + lane, a3);
+    put(y_offset, row0 + 4u, column0 + lane, a4);
+    put(y_offset, row0 + 5u, column0 + lane, a5);
+    put(y_offset, row0 + 6u, column0 + lane, a6);
+    put(y_offset, row0 + 7u, column0 + lane, a7);
+    put(y_offset, row0 + 8u, column0 + lane, a8);
+    put(y_offset, row0 + 9u, column0 + lane, a9);
+    put(y_offset, row0 + 10u, column0 + lane, a10);
+    put(y_offset, row0 + 11u, column0 + lane, a11);
+    put(y_offset, row0 + 12u, column0 + lane, a12);
+    put(y_offset, row0 + 13u, column0 + lane, a13);
+    put(y_offset, row0 + 14u, column0 + lane, a14);
+    put(y_offset, row0 + 15u, column0 + lane, a15);
+    put(y_offset, row0 + 16u, column0 + lane, a16);
+    put(y_offset, row0 + 17u, column0 + lane, a17);
+    put(y_offset, row0 + 18u, column0 + lane, a18);
+    put(y_offset, row0 + 19u, column0 + lane, a19);
+    put(y_offset, row0 + 20u, column0 + lane, a20);
+    put(y_offset, row0 + 21u, column0 + lane, a21);
+    put(y_offset, row0 + 22u, column0 + lane, a22);
+    put(y_offset, row0 + 23u, column0 + lane, a23);
+    put(y_offset, row0 + 24u, column0 + lane, a24);
+    put(y_offset, row0 + 25u, column0 + lane, a25);
+    put(y_offset, row0 + 26u, column0 + lane, a26);
+    put(y_offset, row0 + 27u, column0 + lane, a27);
+    put(y_offset, row0 + 28u, column0 + lane, a28);
+    put(y_offset, row0 + 29u, column0 + lane, a29);
+    put(y_offset, row0 + 30u, column0 + lane, a30);
+    put(y_offset, row0 + 31u, column0 + lane, a31);
 }
 
 // A row of outputs: columns n, n + 8, n + 16, n + 24.
-fn put(row: u32, n: u32, value: vec4<f32>) {
+fn put(y_offset: u32, row: u32, n: u32, value: vec4<f32>) {
     if row >= p.rows {
         return;
     }
     for (var c = 0u; c < 4u; c++) {
         let column = n + 8u * c;
         if column < p.n {
-            let at = p.y_offset + row * p.y_stride + column;
+            let at = y_offset + row * p.y_stride + column;
             var v = value[c];
             if p.bias != 0u {
                 v += b[column];

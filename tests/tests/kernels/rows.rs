@@ -245,10 +245,11 @@ fn linear_form(worst: &Worst, case: &Linear, form: (&Engine, WeightFormat), fusi
     let found = match fusion {
         None => {
             let &MatVec { n, k4, x_offset4, x_stride4, y_offset, y_stride, add, bias, .. } = &p;
-            let p = MatMul { rows: rows as u32, n, k4, x_offset4, x_stride4, y_offset, y_stride, add, bias };
+            let (rows, part4, y_part) = (rows as u32, 0, 0);
+            let p = MatMul { rows, n, k4, x_offset4, x_stride4, y_offset, y_stride, add, bias, part4, y_part };
             let bindings = w.with_scales(form.1, &[w.bytes(form.1), bytes(&x), bytes(&b), bytes(&y)]);
             let [tile_columns, tile_rows] = matmul_tile(form.0, form.1);
-            let grid = [(n as usize).div_ceil(tile_columns), rows.div_ceil(tile_rows), 1];
+            let grid = [(n as usize).div_ceil(tile_columns), (rows as usize).div_ceil(tile_rows), 1];
             run(form, KernelId::MatMul, &p, &bindings, grid)?
         }
         Some(fusion) => {
@@ -305,6 +306,42 @@ fn linear_form(worst: &Worst, case: &Linear, form: (&Engine, WeightFormat), fusi
     })
 }
 
+/// The product by `matmul` as sums over `part4` fours of columns each.
+fn in_parts(worst: &Worst, case: &Linear, form: (&Engine, WeightFormat)) -> TestCaseResult {
+    let mut noise = Noise::new(case.seed);
+    let (rows, n, k4) = (case.rows, case.n, fitting4(form.1, case.k4));
+    let part4 = 1 + case.seed as usize % k4;
+    let parts = k4.div_ceil(part4);
+    let p = MatMul {
+        rows: rows as u32,
+        n: n as u32,
+        k4: k4 as u32,
+        x_stride4: k4 as u32,
+        y_offset: case.y_offset as u32,
+        y_stride: n as u32,
+        part4: part4 as u32,
+        y_part: (rows * n) as u32,
+        ..Default::default()
+    };
+    // Numbers of f16, which no form rounds.
+    let mut rounded = |rows| noise.rows(rows, 1.0).into_iter().map(|v| f16::from_f32(v).to_f32()).collect::<Vec<f32>>();
+    let w = Weights::new(rounded(Rows::dense(n, 4 * k4)));
+    let x = rounded(Rows::dense(rows, 4 * k4));
+    let y = Rows { offset: case.y_offset, ..Rows::dense(parts * rows, n) }.output();
+    let bindings = w.with_scales(form.1, &[w.bytes(form.1), bytes(&x), bytes(&[0.0_f32]), bytes(&y)]);
+    let [tile_columns, tile_rows] = matmul_tile(form.0, form.1);
+    let found =
+        run(form, KernelId::MatMul, &p, &bindings, [n.div_ceil(tile_columns), rows.div_ceil(tile_rows), parts])?;
+    let (mut twin, mut sums) = (y.clone(), y);
+    cpu::matmul(&p, w.matrix(form.1), &x, &[], &mut twin);
+    cpu::matmul(&p, Matrix::F32(&magnitudes(&w.magnitudes(form.1))), &magnitudes(&x), &[], &mut sums);
+    let narrow = form.1 != WeightFormat::F32 && form.0.capabilities().tiles.cooperative_side().is_some();
+    // Weights that are quantised are rounded once more where matrices are of f16.
+    let rounding = if narrow { 2.0_f64.powi(-11) } else { 0.0 };
+    let roundings = part4 as f64 + if form.1 == WeightFormat::Q4 { 76.0 } else { 12.0 };
+    worst.compare("y", &found[3], &twin, |i| (roundings * EPS + rounding) * f64::from(sums[i]))
+}
+
 pub fn matvec() {
     let mut all = Linear::edges(9, 129, 129);
     all.extend([128, 256].map(|k4| Linear { k4, n: 17, ..LINEAR }));
@@ -324,7 +361,10 @@ pub fn matmul() {
     all.extend([63, 64, 65].map(|rows| Linear { rows, n: 128 - rows, k4: 4, ..LINEAR }));
     all.extend([63, 64, 65].map(|n| Linear { rows: n, n, k4: 5, add: true, bias: true, ..LINEAR }));
     hold(KernelId::MatMul, all, Linear::drawn(140, 140, 20), |worst, case| {
-        forms(KernelId::MatMul).into_iter().try_for_each(|form| linear_form(worst, case, form, None))
+        forms(KernelId::MatMul).into_iter().try_for_each(|form| {
+            linear_form(worst, case, form, None)?;
+            in_parts(worst, case, form)
+        })
     });
 }
 

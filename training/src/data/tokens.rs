@@ -13,6 +13,8 @@ use super::{SubwordTokenizer, TokenFile, invalid};
 
 /// Into how many stretches of whole documents a file is cut at most, so that some can be held out.
 const STRETCHES: u64 = 1024;
+/// Bytes of documents that are tokenised at a time, by all threads together.
+const TOGETHER: usize = 1 << 24;
 /// How many ids are looked through at once for the end of a document.
 const BLOCK: u64 = 1 << 14;
 
@@ -101,6 +103,8 @@ impl Corpus {
         };
         let mut ids = Vec::new();
         let mut document = Vec::new();
+        let mut waiting: Vec<(usize, Vec<u8>)> = Vec::new();
+        let mut bytes = 0;
         // Where the document begins.
         let mut start = 0;
         loop {
@@ -115,16 +119,49 @@ impl Corpus {
             }
             let whole = document.len();
             document.truncate(line_at);
-            self.tokenise(tokenizer, &document, &mut ids)
-                .map_err(|error| error.context(format_args!("{origin}: the document that begins at byte {start}")))?;
+            bytes += document.len();
+            waiting.push((start, std::mem::take(&mut document)));
+            if read == 0 || bytes >= TOGETHER {
+                self.tokenise_all(tokenizer, origin, &waiting, &mut ids)?;
+                waiting.clear();
+                bytes = 0;
+            }
             if read == 0 {
                 break;
             }
             start += whole;
-            document.clear();
         }
         self.add_ids(ids);
         Ok(())
+    }
+
+    /// Appends the ids of documents to `ids`, in their order, made by as many threads as there are cores.
+    fn tokenise_all(
+        &self,
+        tokenizer: &SubwordTokenizer,
+        origin: &str,
+        documents: &[(usize, Vec<u8>)],
+        ids: &mut Vec<u32>,
+    ) -> Result<()> {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let tokenise = |documents: &[(usize, Vec<u8>)]| -> Result<Vec<u32>> {
+            let mut ids = Vec::new();
+            for (start, document) in documents {
+                self.tokenise(tokenizer, document, &mut ids).map_err(|error| {
+                    error.context(format_args!("{origin}: the document that begins at byte {start}"))
+                })?;
+            }
+            Ok(ids)
+        };
+        std::thread::scope(|scope| {
+            let shares = documents.chunks(documents.len().div_ceil(threads).max(1));
+            let running: Vec<_> = shares.map(|share| scope.spawn(move || tokenise(share))).collect();
+            for share in running {
+                let made = share.join().map_err(|_| Error::internal("the tokenizer panicked"))?;
+                ids.extend(made?);
+            }
+            Ok(())
+        })
     }
 
     fn tokenise(&self, tokenizer: &SubwordTokenizer, document: &[u8], ids: &mut Vec<u32>) -> Result<()> {
