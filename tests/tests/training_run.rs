@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use bolmo_runtime::{Checkpoint, Engine, ErrorKind, LoadOptions, Model, Session, Vocabulary, block_on};
 use bolmo_tests::{engine, engine_options};
-use bolmo_training::data::train_tokenizer;
+use bolmo_training::data::{Subwords, train_tokenizer};
 use bolmo_training::run::{Event, Kind, Outcome, Run, RunConfig, Start, Texts};
 use bolmo_training::{LocalSizes, SourceModel};
 
@@ -23,7 +23,8 @@ impl Place {
             text += &format!("The {b} {a} has {} apples and {} pears.\nIt likes them.\n<|endoftext|>\n", i % 7, i % 5);
         }
         std::fs::write(dir.path().join("text.txt"), text).expect("a text");
-        train_tokenizer(&[dir.path().join("text.txt")], 320, &dir.path().join("tokenizer")).expect("a tokenizer");
+        train_tokenizer(&[dir.path().join("text.txt")], 320, Subwords::Pairs, &dir.path().join("tokenizer"))
+            .expect("a tokenizer");
         Self { dir }
     }
 

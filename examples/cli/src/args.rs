@@ -396,6 +396,10 @@ pub struct TokenizerArgs {
     /// Subwords, all bytes and two specials among them
     #[arg(long, value_name = "N", default_value_t = 1024, value_parser = numbers::at_least_one)]
     pub vocabulary: usize,
+    /// Take beginnings of words as subwords, not what byte-pair encoding finds: a byte-level model can then tell exactly
+    /// where the tokenizer cuts
+    #[arg(long)]
+    pub beginnings: bool,
     /// Folder to write to
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,

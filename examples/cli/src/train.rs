@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use bolmo_corpus::{Corpus, write_files};
 use bolmo_runtime::{Error, ErrorKind, block_on};
-use bolmo_training::data::{END_OF_TEXT, FORESIGHT_BYTES, Foresight, SubwordTokenizer, foresight, train_tokenizer};
+use bolmo_training::data::{
+    END_OF_TEXT, FORESIGHT_BYTES, Foresight, SubwordTokenizer, Subwords, foresight, train_tokenizer,
+};
 use bolmo_training::run::{Event, Kind, Run, RunConfig, Texts, draw};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
@@ -152,7 +154,8 @@ fn plot(common: &Common, args: &PlotArgs) -> Outcome {
 }
 
 fn tokenizer(common: &Common, args: &TokenizerArgs) -> Outcome {
-    train_tokenizer(&args.files, args.vocabulary, &args.out)?;
+    let subwords = if args.beginnings { Subwords::Beginnings } else { Subwords::Pairs };
+    train_tokenizer(&args.files, args.vocabulary, subwords, &args.out)?;
     let out = args.out.display().to_string();
     // The beginnings of the files tell enough.
     let mut bytes = Vec::new();

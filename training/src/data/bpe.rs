@@ -4,22 +4,34 @@ use std::path::Path;
 
 use bolmo_runtime::internals::output::{io_error, write_json};
 use bolmo_runtime::{Error, Result};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, TokenizerBuilder, decoders, normalizers, processors};
+
+use super::prefixes;
 
 /// The end of text, by which documents are separated.
 pub const END_OF_TEXT: &str = "<|endoftext|>";
 /// What fills a row up.
 pub const PAD: &str = "<|pad|>";
 
+/// Which parts of words become subwords.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Subwords {
+    /// Those that byte-pair encoding finds: what occurs together most often, anywhere in a word.
+    #[default]
+    Pairs,
+    /// Beginnings of words, so that whether a subword goes on can be told from itself and the next byte.
+    Beginnings,
+}
+
 /// Learns `vocabulary` subwords, two specials and all bytes among them, from text files, and writes `tokenizer.json` and
 /// `tokenizer_config.json` into the folder `out`, which is made if it is not there.
 ///
 /// # Errors
 /// `InvalidArgument` for a vocabulary without room for all bytes, `Io`, and text that is no UTF-8.
-pub fn train_tokenizer(files: &[impl AsRef<Path>], vocabulary: usize, out: &Path) -> Result<()> {
+pub fn train_tokenizer(files: &[impl AsRef<Path>], vocabulary: usize, subwords: Subwords, out: &Path) -> Result<()> {
     if !(260..=1 << 20).contains(&vocabulary) {
         return Err(Error::invalid(format!("a vocabulary of {vocabulary} subwords; between 260 and {}", 1 << 20)));
     }
@@ -30,6 +42,24 @@ pub fn train_tokenizer(files: &[impl AsRef<Path>], vocabulary: usize, out: &Path
         // Lines that separate documents are no text.
         texts.extend(text.lines().filter(|line| *line != END_OF_TEXT).map(|line| format!("{line}\n")));
     }
+    let value = match subwords {
+        Subwords::Pairs => pairs(texts, vocabulary)?,
+        Subwords::Beginnings => prefixes::tokenizer(texts.iter().map(String::as_str), vocabulary),
+    };
+    std::fs::create_dir_all(out).map_err(|e| io_error(out, "cannot be made", &e))?;
+    write_json(&out.join("tokenizer.json"), &value)?;
+    let config = json!({
+        "eos_token": END_OF_TEXT,
+        "pad_token": PAD,
+        "bos_token": null,
+        "model_max_length": 1_000_000,
+        "tokenizer_class": "PreTrainedTokenizerFast",
+    });
+    write_json(&out.join("tokenizer_config.json"), &config)
+}
+
+/// A `tokenizer.json` by byte-pair encoding.
+fn pairs(texts: Vec<String>, vocabulary: usize) -> Result<Value> {
     let failed = |e: tokenizers::Error| Error::internal(format!("the tokenizer cannot be made: {e}"));
     let bytes = ByteLevel::new(false, true, true);
     let mut tokenizer =
@@ -48,16 +78,6 @@ pub fn train_tokenizer(files: &[impl AsRef<Path>], vocabulary: usize, out: &Path
         .special_tokens(vec![special(END_OF_TEXT), special(PAD)])
         .build();
     tokenizer.train(&mut trainer, texts.into_iter()).map_err(failed)?;
-    std::fs::create_dir_all(out).map_err(|e| io_error(out, "cannot be made", &e))?;
     let text = tokenizer.to_string(true).map_err(failed)?;
-    let value = serde_json::from_str(&text).map_err(|e| Error::internal(format!("the tokenizer is no JSON: {e}")))?;
-    write_json(&out.join("tokenizer.json"), &value)?;
-    let config = json!({
-        "eos_token": END_OF_TEXT,
-        "pad_token": PAD,
-        "bos_token": null,
-        "model_max_length": 1_000_000,
-        "tokenizer_class": "PreTrainedTokenizerFast",
-    });
-    write_json(&out.join("tokenizer_config.json"), &config)
+    serde_json::from_str(&text).map_err(|e| Error::internal(format!("the tokenizer is no JSON: {e}")))
 }

@@ -85,7 +85,7 @@ fn context(document: &[u8], at: usize) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::{END_OF_TEXT, train_tokenizer};
+    use crate::data::{END_OF_TEXT, Subwords, train_tokenizer};
 
     #[test]
     fn cuts_by_words_are_told_and_cuts_by_what_follows_are_not() {
@@ -93,7 +93,7 @@ mod tests {
         let file = dir.path().join("text.txt");
         let tokenizer = |text: &str, vocabulary: usize| {
             std::fs::write(&file, text).unwrap();
-            train_tokenizer(&[&file], vocabulary, dir.path()).unwrap();
+            train_tokenizer(&[&file], vocabulary, Subwords::Pairs, dir.path()).unwrap();
             SubwordTokenizer::open(&dir.path().join("tokenizer.json")).unwrap()
         };
         let separator = format!("\n{END_OF_TEXT}\n");

@@ -10,6 +10,7 @@ mod compression;
 mod foresight;
 mod merges;
 mod npy;
+mod prefixes;
 mod random;
 mod rows;
 mod space;
@@ -17,7 +18,7 @@ mod tokenizer;
 mod tokens;
 
 pub use batch::{Batch, Batcher, ByteLength, IGNORED};
-pub use bpe::{END_OF_TEXT, train_tokenizer};
+pub use bpe::{END_OF_TEXT, Subwords, train_tokenizer};
 pub use compression::{Compression, CompressionKind};
 pub use foresight::{FORESIGHT_BYTES, Foresight, foresight};
 pub use merges::{bpe_merges, entropy_merges, merge_patches, space_patches};

@@ -1,0 +1,179 @@
+//! A tokenizer whose cuts a boundary predictor can tell: subwords are the beginnings of words.
+//!
+//! A predictor of boundaries sees the text so far and one byte more, and an ordinary BPE vocabulary decides by whole words. Here a word is
+//! a run of letters with the blank or the quotation mark in front of it, and subwords of more than a byte are beginnings of words. A
+//! tokenizer then takes the longest known beginning and the rest of the word byte by byte: whether a subword goes on can be told from
+//! itself and the next byte. Published as a BPE model like any other, whose merges only add a byte to a beginning.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::bpe::{END_OF_TEXT, PAD};
+
+/// What stands in front of a word and belongs to it. Nothing else that begins a word may stand within one.
+const FRONT: &str = r#"[\s"]?\p{L}+"#;
+
+fn is_front(c: char) -> bool {
+    c.is_whitespace() || c == '"'
+}
+
+/// The character that stands for a byte in tokenizer files, as GPT-2 has them: printable ones for themselves.
+fn character(byte: u8) -> char {
+    let printable = |byte: u8| matches!(byte, 0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff);
+    if printable(byte) {
+        return char::from(byte);
+    }
+    let before = (0..byte).filter(|&other| !printable(other)).count() as u32;
+    char::from_u32(0x100 + before).unwrap_or(char::REPLACEMENT_CHARACTER)
+}
+
+/// How often each word occurs, with what stands in front of it; words without are left out.
+fn words<'a>(lines: impl Iterator<Item = &'a str>) -> BTreeMap<Vec<u8>, u64> {
+    let mut counts: BTreeMap<Vec<u8>, u64> = BTreeMap::new();
+    for line in lines {
+        let mut front = None;
+        let mut rest = line;
+        while let Some(c) = rest.chars().next() {
+            let letters = rest.find(|c: char| !c.is_alphabetic()).unwrap_or(rest.len());
+            if letters == 0 {
+                front = is_front(c).then_some(c);
+                rest = &rest[c.len_utf8()..];
+                continue;
+            }
+            if let Some(front) = front.take() {
+                *counts.entry(format!("{front}{}", &rest[..letters]).into_bytes()).or_default() += 1;
+            }
+            rest = &rest[letters..];
+        }
+    }
+    counts
+}
+
+/// The beginnings of words, of two bytes and more, that occur most often and at least twice: at most `count`, every one behind that
+/// which is a byte shorter.
+fn beginnings(words: &BTreeMap<Vec<u8>, u64>, count: usize) -> Vec<Vec<u8>> {
+    let mut counts: BTreeMap<&[u8], u64> = BTreeMap::new();
+    for (word, times) in words {
+        (2..=word.len()).for_each(|end| *counts.entry(&word[..end]).or_default() += times);
+    }
+    let mut all: Vec<(&[u8], u64)> = counts.into_iter().filter(|&(_, times)| times >= 2).collect();
+    // The shorter one of two occurs at least as often.
+    all.sort_by_key(|&(beginning, times)| (std::cmp::Reverse(times), beginning.len()));
+    all.truncate(count);
+    all.into_iter().map(|(beginning, _)| beginning.to_vec()).collect()
+}
+
+/// A `tokenizer.json` of up to `vocabulary` subwords, two specials and all bytes among them, for a text in lines.
+pub(super) fn tokenizer<'a>(lines: impl Iterator<Item = &'a str>, vocabulary: usize) -> Value {
+    let text = |bytes: &[u8]| bytes.iter().map(|&byte| character(byte)).collect::<String>();
+    let mut vocab: Vec<String> = vec![END_OF_TEXT.to_owned(), PAD.to_owned()];
+    vocab.extend((0..=u8::MAX).map(|byte| text(&[byte])));
+    let mut merges = Vec::new();
+    for beginning in beginnings(&words(lines), vocabulary.saturating_sub(vocab.len())) {
+        let (shorter, last) = beginning.split_at(beginning.len() - 1);
+        merges.push(json!([text(shorter), text(last)]));
+        vocab.push(text(&beginning));
+    }
+    let special = |id: usize, content: &str| {
+        json!({
+            "id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true,
+        })
+    };
+    let bytes = json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false });
+    let split = json!({ "type": "Split", "pattern": { "Regex": FRONT }, "behavior": "Isolated", "invert": false });
+    json!({
+        "version": "1.0",
+        "truncation": null,
+        "padding": null,
+        "added_tokens": [special(0, END_OF_TEXT), special(1, PAD)],
+        "normalizer": null,
+        "pre_tokenizer": { "type": "Sequence", "pretokenizers": [split, bytes] },
+        "post_processor": null,
+        "decoder": bytes,
+        "model": {
+            "type": "BPE",
+            "dropout": null,
+            "unk_token": null,
+            "continuing_subword_prefix": null,
+            "end_of_word_suffix": null,
+            "fuse_unk": false,
+            "byte_fallback": false,
+            "ignore_merges": false,
+            "vocab": vocab.iter().enumerate().map(|(id, text)| (text.clone(), json!(id))).collect::<serde_json::Map<_, _>>(),
+            "merges": merges,
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::{SubwordTokenizer, Subwords, foresight, train_tokenizer};
+
+    fn opened(text: &str, vocabulary: usize) -> SubwordTokenizer {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("text.txt");
+        std::fs::write(&file, text).unwrap();
+        train_tokenizer(&[&file], vocabulary, Subwords::Beginnings, dir.path()).unwrap();
+        SubwordTokenizer::open(&dir.path().join("tokenizer.json")).unwrap()
+    }
+
+    fn cut(tokenizer: &SubwordTokenizer, text: &str) -> Vec<String> {
+        let ids = tokenizer.encode(text).unwrap();
+        let bytes = |id: &u32| -> Vec<u8> {
+            tokenizer.vocabulary().sequence(*id).unwrap().iter().map(|&id| (id - 4) as u8).collect()
+        };
+        ids.iter().map(|id| String::from_utf8_lossy(&bytes(id)).into_owned()).collect()
+    }
+
+    #[test]
+    fn characters_are_those_of_published_tokenizers() {
+        let all: Vec<char> = (0..=u8::MAX).map(character).collect();
+        let mut sorted = all.clone();
+        sorted.sort_unstable();
+        sorted.dedup();
+        assert_eq!(sorted.len(), 256);
+        let mut alphabet: Vec<char> =
+            tokenizers::pre_tokenizers::byte_level::ByteLevel::alphabet().into_iter().collect();
+        alphabet.sort_unstable();
+        assert_eq!(sorted, alphabet);
+        assert_eq!((all[0x20], all[0x0a], all[0x41]), ('Ġ', 'Ċ', 'A'));
+    }
+
+    #[test]
+    fn words_are_cut_behind_their_longest_known_beginning() {
+        let tokenizer = opened("the cat sat on the mat, \"cat\" said the cat\nthe cat on the mat\n", 400);
+        assert_eq!(cut(&tokenizer, "so the cat"), ["s", "o", " the", " cat"]);
+        // ` mat` is known, ` mate` is not; the rest of a word is bytes, whatever beginnings are in it
+        assert_eq!(cut(&tokenizer, "a mates cathe"), ["a", " mat", "e", "s", " cat", "h", "e"]);
+        assert_eq!(
+            cut(&tokenizer, "\"cat\"\nthe  cat."),
+            ["\"", "c", "a", "t", "\"", "\n", "t", "h", "e", " ", " cat", "."]
+        );
+    }
+
+    #[test]
+    fn no_more_subwords_than_asked_for_and_every_beginning_of_each() {
+        let counts = words(["the then there them thumb the"].into_iter().cycle().take(3));
+        let some = beginnings(&counts, 4);
+        assert_eq!(some.len(), 4);
+        for beginning in &some {
+            assert!(beginning.len() == 2 || some.contains(&beginning[..beginning.len() - 1].to_vec()), "{some:?}");
+        }
+        assert!(beginnings(&words(["a b"].into_iter()), 9).is_empty(), "what occurs once is no subword");
+        assert_eq!(opened("the cat the cat\n the cat", 262).vocabulary().len(), 262);
+    }
+
+    #[test]
+    fn cuts_can_be_told() {
+        let story: Vec<String> = (0..400)
+            .map(|i| format!("word{} of \"some\" texts, wor and words\n", ["", "s", "ed", "ing"][i % 4]))
+            .collect();
+        let text = story.join(&format!("{END_OF_TEXT}\n"));
+        for vocabulary in [262, 270, 300] {
+            let found = foresight(&opened(&text, vocabulary), &text, END_OF_TEXT).unwrap().unwrap();
+            assert_eq!(found.accuracy, 1.0, "{vocabulary}: {found:?}");
+        }
+    }
+}
