@@ -88,7 +88,7 @@ test-cooperative: ## Test cooperative matrices on a newer software driver, which
 header: ## Make ffi/include/bolmo.h from the sources, and record the ABI in ffi/abi.txt
 	BOLMO_UPDATE=1 $(CARGO) test --workspace --test header
 
-demo-model: build ## Train the demo model anew, from nothing: an hour and more on a software adapter
+demo-model: build ## Train the demo model anew, from nothing: minutes on a large GPU, a day on a CPU (SMALL=1: a smaller one, in hours)
 	@scripts/setup.sh adapter $(target)/release/bolmo
 	examples/byteify/run.sh $(target)/release/bolmo
 	cp examples/byteify/runs/stage2/model/* examples/demo-model/

@@ -24,6 +24,9 @@ struct Params {
 override ROWS: u32 = 32u;
 // Rows of W a team takes at a time: 4, 8 or 16.
 override TEAM_ROWS: u32 = 4u;
+// Whether a team of four rows has four blocks of each on their way at once: what a GPU needs to stream, which has few threads where W is
+// small. Of no use on CPUs.
+override AHEAD: bool = false;
 
 var<private> x0: u32;             // where the row of x begins
 var<private> squares: vec4<f32>;  // of the values of x that this lane has seen
@@ -126,7 +129,27 @@ fn run(group: vec3<u32>, lane: u32) {
         var a14 = vec4<f32>();
         var a15 = vec4<f32>();
         squares = vec4<f32>();
-        for (var i = team_lane; i < blocks; i += team_size) {
+        var i = team_lane;
+        if AHEAD {
+            for (; i + 3u * team_size < blocks; i += 4u * team_size) {
+                let j = i + team_size;
+                let k = j + team_size;
+                let l = k + team_size;
+                let vi = load_block(i);
+                let vj = load_block(j);
+                let vk = load_block(k);
+                let vl = load_block(l);
+                a0 += (products(n0 * blocks, n0, i, vi) + products(n0 * blocks, n0, j, vj))
+                    + (products(n0 * blocks, n0, k, vk) + products(n0 * blocks, n0, l, vl));
+                a1 += (products(n1 * blocks, n1, i, vi) + products(n1 * blocks, n1, j, vj))
+                    + (products(n1 * blocks, n1, k, vk) + products(n1 * blocks, n1, l, vl));
+                a2 += (products(n2 * blocks, n2, i, vi) + products(n2 * blocks, n2, j, vj))
+                    + (products(n2 * blocks, n2, k, vk) + products(n2 * blocks, n2, l, vl));
+                a3 += (products(n3 * blocks, n3, i, vi) + products(n3 * blocks, n3, j, vj))
+                    + (products(n3 * blocks, n3, k, vk) + products(n3 * blocks, n3, l, vl));
+            }
+        }
+        for (; i < blocks; i += team_size) {
             let v = load_block(i);
             a0 += products(n0 * blocks, n0, i, v);
             a1 += products(n1 * blocks, n1, i, v);

@@ -393,17 +393,9 @@ impl SubwordModel {
             self.logits(first, rows)?;
             let part = self.logits.part(0, 4 * (rows * self.vocabulary) as u64)?;
             let logits = self.recorder.read_f32(&[part]).await?;
-            for (row, &label) in logits.chunks(self.vocabulary).zip(&labels[first..]) {
-                let top = row.iter().copied().fold(f32::MIN, f32::max);
-                let (mut sum, mut weighted) = (0.0, 0.0);
-                for &logit in row {
-                    let (x, p) = (f64::from(logit - top), f64::from(logit - top).exp());
-                    sum += p;
-                    weighted += p * x;
-                }
-                entropies.push((sum.ln() - weighted / sum) as f32);
-                let of_label = row.get(label as usize).map_or(0.0, |&logit| f64::from(logit - top));
-                cross_entropies.push((sum.ln() - of_label) as f32);
+            for [entropy, cross_entropy] in uncertainties(&logits, self.vocabulary, &labels[first..first + rows])? {
+                entropies.push(entropy);
+                cross_entropies.push(cross_entropy);
             }
         }
         Ok((entropies, cross_entropies))
@@ -456,6 +448,35 @@ impl SubwordModel {
 
 fn head_of(weights: &SubwordWeights) -> &Matrix {
     weights.head.as_ref().unwrap_or(&weights.embedding)
+}
+
+/// Entropy of each row of logits and its cross-entropy with the row's label, in nats, by as many threads as there are cores.
+fn uncertainties(logits: &[f32], vocabulary: usize, labels: &[u32]) -> Result<Vec<[f32; 2]>> {
+    let of_row = |(row, &label): (&[f32], &u32)| {
+        let top = row.iter().copied().fold(f32::MIN, f32::max);
+        let (mut sum, mut weighted) = (0.0, 0.0);
+        for &logit in row {
+            let (x, p) = (f64::from(logit - top), f64::from(logit - top).exp());
+            sum += p;
+            weighted += p * x;
+        }
+        let of_label = row.get(label as usize).map_or(0.0, |&logit| f64::from(logit - top));
+        [(sum.ln() - weighted / sum) as f32, (sum.ln() - of_label) as f32]
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let share = labels.len().div_ceil(threads).max(1);
+    std::thread::scope(|scope| {
+        let shares = logits.chunks(share * vocabulary).zip(labels.chunks(share));
+        let of_share = |(logits, labels): (&[f32], &[u32])| -> Vec<[f32; 2]> {
+            logits.chunks(vocabulary).zip(labels).map(of_row).collect()
+        };
+        let running: Vec<_> = shares.map(|share| scope.spawn(move || of_share(share))).collect();
+        let mut all = Vec::with_capacity(labels.len());
+        for share in running {
+            all.extend(share.join().map_err(|_| Error::internal("a thread that computes entropies panicked"))?);
+        }
+        Ok(all)
+    })
 }
 
 /// Rows whose logits are in memory at a time: a multiple of 64, so that parts of buffers begin where bindings may.

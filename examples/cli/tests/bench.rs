@@ -168,7 +168,10 @@ fn an_interrupt_ends_it() {
 #[test]
 fn steps_of_training() {
     let args = ["bench", "--train", "--runs", "1", "--prompt-bytes", "256", "--bytes-per-patch", "3.5", "--json"];
-    let run = succeed_json(&args);
+    let folder = tempfile::tempdir().unwrap();
+    let saved = folder.path().join("train.json");
+    let saved = saved.to_str().unwrap();
+    let run = succeed_json(&[&args[..], &["--save", saved]].concat());
     let at = |path: &str| number(&run, path);
     assert_eq!((at("/training/examples"), at("/training/bytes"), at("/training/patches")), (1.0, 256.0, 128.0));
     assert!(near(at("/training/bytes_per_second/median"), 256.0 / at("/training/seconds/median")));
@@ -184,6 +187,15 @@ fn steps_of_training() {
     let growth = run["training"]["growth"].as_array().unwrap();
     let shapes: Vec<_> = growth.iter().map(|row| (row["examples"].as_u64(), row["bytes"].as_u64())).collect();
     assert_eq!(shapes, [(Some(4), Some(64)), (Some(2), Some(128)), (Some(1), Some(256))]);
+    let table = String::from_utf8(succeed(&["bench", "--table", saved])).unwrap();
+    let rows: Vec<&str> = table.lines().filter(|line| line.starts_with("| the built-in demo model | ")).collect();
+    // The run, and its examples of three lengths.
+    assert_eq!(rows.len(), 4, "{table}");
+    assert!(rows[0].contains("| 1 of 256 bytes in 128 patches |") && rows[0].contains("products "), "{table}");
+    assert!(
+        ["64", "128", "256"].iter().zip(&rows[1..]).all(|(bytes, row)| row.contains(&format!("| {bytes} |"))),
+        "{table}"
+    );
     let text = String::from_utf8(succeed(&args[..args.len() - 1])).unwrap();
     for word in ["mLSTM", "matmul", "of the matmul rate", "256 bytes"] {
         assert!(text.contains(word), "{word}: {text}");

@@ -68,19 +68,21 @@ fn a_dump_has_every_tensor_in_its_shape() {
 }
 
 fn check_shapes(path: &std::path::Path, n: usize, p: usize) {
-    const D: usize = 64;
+    let config: serde_json::Value =
+        serde_json::from_slice(&fs::read(common::demo_folder().join("config.json")).unwrap()).unwrap();
+    let width = config["hidden_size"].as_u64().unwrap() as usize;
     let bytes = fs::read(path).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
     let expected = [
         ("ids", Dtype::I64, vec![n]),
         ("suffix_ids", Dtype::I64, vec![n]),
-        ("encoder_out", Dtype::F32, vec![n, D]),
+        ("encoder_out", Dtype::F32, vec![n, width]),
         ("boundary_logprobs", Dtype::F32, vec![n]),
         ("boundary_mask", Dtype::U8, vec![n]),
-        ("patch_embeddings", Dtype::F32, vec![p, D]),
-        ("global_out", Dtype::F32, vec![p, D]),
-        ("decoder_out", Dtype::F32, vec![n, D]),
-        ("final_hidden", Dtype::F32, vec![n, D]),
+        ("patch_embeddings", Dtype::F32, vec![p, width]),
+        ("global_out", Dtype::F32, vec![p, width]),
+        ("decoder_out", Dtype::F32, vec![n, width]),
+        ("final_hidden", Dtype::F32, vec![n, width]),
         ("logits", Dtype::F32, vec![n, 520]),
     ];
     assert_eq!(file.len(), expected.len());

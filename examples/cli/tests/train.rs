@@ -86,6 +86,12 @@ fn mistakes_are_sentences() {
     fail(&["train", "stage2", "--config", &config], 1, "model.student");
     fail(&["train", "subword", "--config", &config, "--model", "x"], 2, "--model");
     fail(&["train", "tokenizer", "missing.txt", "--out", "x"], 1, "missing.txt");
+    let empty = dir.path().join("empty.txt");
+    std::fs::write(&empty, "\n\n").unwrap();
+    let out = dir.path().join("none");
+    let (empty, out) = (empty.to_str().unwrap(), out.to_str().unwrap());
+    fail(&["train", "tokenizer", empty, "--out", out], 1, "no text to learn subwords from");
+    assert!(!std::path::Path::new(out).exists());
     let short = ["train", "subword", "--config", &config, "--set", "optimiser.steps=1", "--quiet", "--json"];
     succeed_json(&short);
     fail(&short, 1, "resume");

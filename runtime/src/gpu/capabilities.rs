@@ -18,6 +18,8 @@ pub struct Capabilities {
     pub matvec_rows: u32,
     /// Rows of a matrix that a team of lanes of `matvec` takes at a time, or half of what it takes if the matrix is tall.
     pub matvec_team_rows: u32,
+    /// Whether a team of four rows of `matvec` has four loads of each on their way at once.
+    pub matvec_ahead: bool,
     /// From so many rows on a matrix is tall.
     pub tall_rows: usize,
     /// Up to this width of x a norm in front of a `matvec` is part of it: every team goes over x once more, instead of one more dispatch.
@@ -91,7 +93,8 @@ impl Capabilities {
         };
         let wanted = options.tiles.as_ref().map_or(best, std::slice::from_ref);
         let tiles = wanted.iter().copied().find(|&tiles| possible(tiles)).unwrap_or(Tiles::Workgroup);
-        let matvec_team_rows = if adapter.is_software() { 8 } else { 4 };
+        let matvec_ahead = options.matvec_ahead.unwrap_or(!adapter.is_software());
+        let matvec_team_rows = if matvec_ahead { 4 } else { 8 };
         let matvec_rows = match (reduce, subgroups) {
             // as many for each subgroup of a workgroup
             (Reduce::OneSubgroup | Reduce::Subgroup, Some((min, _))) => {
@@ -130,6 +133,7 @@ impl Capabilities {
             subgroup_lanes,
             matvec_rows,
             matvec_team_rows,
+            matvec_ahead,
             // Enough for eight workgroups, so that every thread has some. What GPUs gain is not known.
             tall_rows: if adapter.is_software() { 1024 } else { usize::MAX },
             // On a CPU a dispatch costs about as much as a matrix of 50 000 weights, and the scales of a norm are loads like those.

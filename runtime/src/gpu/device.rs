@@ -27,6 +27,8 @@ pub struct EngineOptions {
     pub tiles: Option<Tiles>,
     /// Up to how many rows a product is computed row by row, and the mLSTM recurrently.
     pub few_rows: Option<usize>,
+    /// Whether a product of few rows has four loads of each row of weights on their way at once, as is best on GPUs.
+    pub matvec_ahead: Option<bool>,
     /// Into how many workgroups a product of few outputs and long sums is cut, as gradients of weights are.
     pub product_groups: Option<usize>,
     /// Bytes of a prompt that one submission handles at most.

@@ -20,6 +20,7 @@ pub(super) struct Pipelines {
     device: wgpu::Device,
     matvec_rows: u32,
     matvec_team_rows: u32,
+    matvec_ahead: bool,
     cell_lanes: u32,
     cooperative_lanes: u32,
     #[cfg(not(target_family = "wasm"))]
@@ -29,11 +30,12 @@ pub(super) struct Pipelines {
 
 impl Pipelines {
     pub(super) fn new(device: &wgpu::Device, capabilities: &Capabilities) -> Self {
-        let &Capabilities { matvec_rows, matvec_team_rows, cell_lanes, .. } = capabilities;
+        let &Capabilities { matvec_rows, matvec_team_rows, matvec_ahead, cell_lanes, .. } = capabilities;
         Self {
             device: device.clone(),
             matvec_rows,
             matvec_team_rows,
+            matvec_ahead,
             cell_lanes,
             cooperative_lanes: 4 * capabilities.subgroup_lanes.unwrap_or_default(),
             #[cfg(not(target_family = "wasm"))]
@@ -116,6 +118,7 @@ impl Pipelines {
                 &[
                     ("ROWS", f64::from(times * self.matvec_rows)),
                     ("TEAM_ROWS", f64::from(times * self.matvec_team_rows)),
+                    ("AHEAD", f64::from(u8::from(self.matvec_ahead && times * self.matvec_team_rows == 4))),
                 ]
             }
             KernelId::MatMul if variant.cooperative() => &[("LANES", f64::from(self.cooperative_lanes))],

@@ -53,6 +53,16 @@ fn engines() -> &'static [Engine] {
     })
 }
 
+/// A device whose `matvec` has several loads on their way at once, as on GPUs.
+pub fn streaming() -> &'static Engine {
+    static ENGINE: OnceLock<Engine> = OnceLock::new();
+    ENGINE.get_or_init(|| {
+        let mut options = engine_options();
+        options.matvec_ahead = Some(true);
+        block_on(Engine::open(&options)).expect("an adapter")
+    })
+}
+
 /// Every form that a kernel has on this adapter.
 pub fn forms(id: KernelId) -> Vec<(&'static Engine, WeightFormat)> {
     let kernel = id.kernel();

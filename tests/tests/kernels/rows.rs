@@ -12,7 +12,7 @@ use proptest::sample::select;
 use proptest::test_runner::TestCaseResult;
 
 use crate::harness::{
-    EPS, Noise, Rows, Weights, Worst, bytes, edges, fitting4, forms, hold, magnitudes, run, run_fused, size,
+    EPS, Noise, Rows, Weights, Worst, bytes, edges, fitting4, forms, hold, magnitudes, run, run_fused, size, streaming,
 };
 
 #[derive(Debug, Clone)]
@@ -346,7 +346,8 @@ pub fn matvec() {
     let mut all = Linear::edges(9, 129, 129);
     all.extend([128, 256].map(|k4| Linear { k4, n: 17, ..LINEAR }));
     hold(KernelId::MatVec, all, Linear::drawn(5, 140, 140), |worst, case| {
-        forms(KernelId::MatVec).into_iter().enumerate().try_for_each(|(i, form)| {
+        let ahead = WeightFormat::ALL.map(|format| (streaming(), format));
+        forms(KernelId::MatVec).into_iter().chain(ahead).enumerate().try_for_each(|(i, form)| {
             // Every form in every case, in one fusion or another.
             let fusion = Fusion::ALL[(i + case.seed as usize + case.n + case.k4) % Fusion::ALL.len()];
             linear_form(worst, case, form, Some(fusion))?;

@@ -30,7 +30,7 @@ pub enum Subwords {
 /// `tokenizer_config.json` into the folder `out`, which is made if it is not there.
 ///
 /// # Errors
-/// `InvalidArgument` for a vocabulary without room for all bytes, `Io`, and text that is no UTF-8.
+/// `InvalidArgument` for a vocabulary without room for all bytes and for files without text, `Io`, and text that is no UTF-8.
 pub fn train_tokenizer(files: &[impl AsRef<Path>], vocabulary: usize, subwords: Subwords, out: &Path) -> Result<()> {
     if !(260..=1 << 20).contains(&vocabulary) {
         return Err(Error::invalid(format!("a vocabulary of {vocabulary} subwords; between 260 and {}", 1 << 20)));
@@ -41,6 +41,10 @@ pub fn train_tokenizer(files: &[impl AsRef<Path>], vocabulary: usize, subwords: 
         let text = std::fs::read_to_string(path).map_err(|e| io_error(path, "cannot be read as text", &e))?;
         // Lines that separate documents are no text.
         texts.extend(text.lines().filter(|line| *line != END_OF_TEXT).map(|line| format!("{line}\n")));
+    }
+    if texts.iter().all(|line| line.trim().is_empty()) {
+        let names: Vec<_> = files.iter().map(|path| path.as_ref().display().to_string()).collect();
+        return Err(Error::invalid(format!("{}: no text to learn subwords from", names.join(", "))));
     }
     let value = match subwords {
         Subwords::Pairs => pairs(texts, vocabulary)?,
