@@ -69,3 +69,11 @@ pub fn trained_folder() -> PathBuf {
 pub fn demo_folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../demo-model")
 }
+
+/// How many numbers the demo model's tensors hold.
+#[allow(dead_code)] // not every test program asks
+pub fn demo_parameters() -> usize {
+    let bytes = std::fs::read(demo_folder().join("model.safetensors")).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    file.tensors().iter().map(|(_, tensor)| tensor.shape().iter().product::<usize>()).sum()
+}
