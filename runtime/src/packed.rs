@@ -8,6 +8,9 @@ use half::slice::HalfFloatSliceExt;
 
 use crate::error::Error;
 
+/// Values that are worth a thread.
+const LEAST_SHARE: usize = 1 << 15;
+
 /// Rows as they go to the device.
 #[derive(Default)]
 pub(crate) struct Packed {
@@ -36,16 +39,42 @@ impl Packed {
                 self.weights.extend_from_slice(bytemuck::cast_slice(&halves));
             }
             WeightFormat::Q8 | WeightFormat::Q4 => {
-                let mut scales = Vec::with_capacity(values.len() / QUANT_BLOCK + 1);
-                quantise(format, values, &mut self.weights, &mut scales).map_err(|OutOfRange(at)| {
+                self.quantise(format, values).map_err(|OutOfRange(at)| {
                     let block = &values[at..at + QUANT_BLOCK];
                     let largest = |&(_, a): &(usize, &f32), &(_, b): &(usize, &f32)| a.abs().total_cmp(&b.abs());
                     at + block.iter().enumerate().max_by(largest).map_or(0, |(i, _)| i)
                 })?;
-                self.scales.extend_from_slice(bytemuck::cast_slice(&scales));
             }
         }
         Ok(())
+    }
+
+    /// Quantises `values`, by as many threads as there are cores: the search for a block's best scale takes most of the time of loading.
+    fn quantise(&mut self, format: WeightFormat, values: &[f32]) -> std::result::Result<(), OutOfRange> {
+        // An error where there are no threads, as in browsers.
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let share = values.len().div_ceil(cores).max(LEAST_SHARE).next_multiple_of(QUANT_BLOCK);
+        let pack = |values: &[f32]| {
+            let (mut weights, mut scales) = (Vec::new(), Vec::with_capacity(values.len() / QUANT_BLOCK));
+            quantise(format, values, &mut weights, &mut scales).map(|()| (weights, scales))
+        };
+        let mut add = |first: usize, packed: std::result::Result<(Vec<u8>, Vec<f16>), OutOfRange>| {
+            let (weights, scales) = packed.map_err(|OutOfRange(at)| OutOfRange(first + at))?;
+            self.weights.extend_from_slice(&weights);
+            self.scales.extend_from_slice(bytemuck::cast_slice(&scales));
+            Ok(())
+        };
+        if share >= values.len() {
+            return add(0, pack(values));
+        }
+        std::thread::scope(|scope| {
+            let running: Vec<_> = values.chunks(share).map(|values| scope.spawn(move || pack(values))).collect();
+            for (i, thread) in running.into_iter().enumerate() {
+                let packed = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+                add(i * share, packed)?;
+            }
+            Ok(())
+        })
     }
 }
 
@@ -55,4 +84,39 @@ pub(crate) fn out_of_range(format: WeightFormat, name: &str, (row, column): (usi
     Error::unsupported(format!(
         "tensor {name}: {value} at row {row}, column {column} {what} beyond the range of f16; keep its part in f32 weights"
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn values(count: usize) -> Vec<f32> {
+        (0..count).map(|i| ((i * 7919) % 4001) as f32 / 2000.0 - 1.0).collect()
+    }
+
+    #[test]
+    fn threads_pack_what_one_would() {
+        for count in [LEAST_SHARE, 2 * LEAST_SHARE + 96, 5 * LEAST_SHARE] {
+            let values = values(count);
+            for format in [WeightFormat::Q8, WeightFormat::Q4] {
+                let mut packed = Packed::default();
+                packed.pack(format, &values).unwrap();
+                let (mut weights, mut scales) = (Vec::new(), Vec::new());
+                quantise(format, &values, &mut weights, &mut scales).unwrap();
+                assert!(
+                    packed.weights == weights && packed.scales == bytemuck::cast_slice::<_, u8>(&scales),
+                    "{format:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn the_first_value_out_of_range_is_named_whoever_finds_it() {
+        let mut values = values(5 * LEAST_SHARE);
+        for at in [4 * LEAST_SHARE + 100, 2 * LEAST_SHARE + 77] {
+            values[at] = 1e9;
+            assert_eq!(Packed::default().pack(WeightFormat::Q8, &values), Err(at));
+        }
+    }
 }

@@ -41,13 +41,18 @@ fn overrides_can_be_set() {
         let names: Vec<_> =
             module.overrides.iter().map(|(_, constant)| constant.name.clone().expect("a name")).collect();
         let expected = match kernel.stem {
-            "matvec" => vec!["ROWS", "TEAM_ROWS"],
+            "matvec" => vec!["ROWS", "TEAM_ROWS", "AHEAD"],
             "mlstm_cell" | "sample" => vec!["LANES"],
             "matmul" if variant.cooperative() => vec!["LANES"],
             _ => vec![],
         };
         assert_eq!(names, expected, "{name}");
-        let values = names.into_iter().map(|name| if name == "LANES" { (name, 128.0) } else { (name, 8.0) }).collect();
+        let value = |name: &str| match name {
+            "LANES" => 128.0,
+            "AHEAD" => 1.0,
+            _ => 4.0,
+        };
+        let values = names.into_iter().map(|name| (name.clone(), value(&name))).collect();
         process_overrides(&module, &info, Some((ShaderStage::Compute, "main")), &values)
             .unwrap_or_else(|error| panic!("{name}: {error}"));
     }
