@@ -5,7 +5,7 @@
 
 mod preset;
 pub(crate) mod random;
-mod vocabulary;
+pub(crate) mod vocabulary;
 mod weights;
 
 #[cfg(test)]

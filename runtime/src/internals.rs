@@ -10,6 +10,8 @@ pub use crate::gpu::KernelTime;
 pub use crate::gpu::{Form, Gpu, Recorder, Slice};
 #[cfg(not(target_family = "wasm"))]
 pub use crate::init::random::Stream;
+#[cfg(not(target_family = "wasm"))]
+pub use crate::init::vocabulary::printable;
 pub use crate::kv::KvCache;
 #[cfg(not(target_family = "wasm"))]
 pub use crate::model::available_memory;

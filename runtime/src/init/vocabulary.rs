@@ -111,7 +111,7 @@ fn merge_list(count: usize) -> Vec<(String, String)> {
 }
 
 /// GPT-2's stand-in for a byte: itself where it is printable, else the next character from 256 on.
-fn printable(byte: u8) -> char {
+pub fn printable(byte: u8) -> char {
     let is_printable = |b: u8| matches!(b, 33..=126 | 161..=172 | 174..=255);
     if is_printable(byte) {
         return char::from(byte);

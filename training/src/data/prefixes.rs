@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 
+use bolmo_runtime::internals::printable;
 use serde_json::{Value, json};
 
 use super::bpe::{END_OF_TEXT, PAD};
@@ -16,16 +17,6 @@ const FRONT: &str = r#"[\s"]?\p{L}+"#;
 
 fn is_front(c: char) -> bool {
     c.is_whitespace() || c == '"'
-}
-
-/// The character that stands for a byte in tokenizer files, as GPT-2 has them: printable ones for themselves.
-fn character(byte: u8) -> char {
-    let printable = |byte: u8| matches!(byte, 0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff);
-    if printable(byte) {
-        return char::from(byte);
-    }
-    let before = (0..byte).filter(|&other| !printable(other)).count() as u32;
-    char::from_u32(0x100 + before).unwrap_or(char::REPLACEMENT_CHARACTER)
 }
 
 /// How often each word occurs, with what stands in front of it; words without are left out.
@@ -66,7 +57,7 @@ fn beginnings(words: &BTreeMap<Vec<u8>, u64>, count: usize) -> Vec<Vec<u8>> {
 
 /// A `tokenizer.json` of up to `vocabulary` subwords, two specials and all bytes among them, for a text in lines.
 pub(super) fn tokenizer<'a>(lines: impl Iterator<Item = &'a str>, vocabulary: usize) -> Value {
-    let text = |bytes: &[u8]| bytes.iter().map(|&byte| character(byte)).collect::<String>();
+    let text = |bytes: &[u8]| bytes.iter().map(|&byte| printable(byte)).collect::<String>();
     let mut vocab: Vec<String> = vec![END_OF_TEXT.to_owned(), PAD.to_owned()];
     vocab.extend((0..=u8::MAX).map(|byte| text(&[byte])));
     let mut merges = Vec::new();
@@ -125,20 +116,6 @@ mod tests {
             tokenizer.vocabulary().sequence(*id).unwrap().iter().map(|&id| (id - 4) as u8).collect()
         };
         ids.iter().map(|id| String::from_utf8_lossy(&bytes(id)).into_owned()).collect()
-    }
-
-    #[test]
-    fn characters_are_those_of_published_tokenizers() {
-        let all: Vec<char> = (0..=u8::MAX).map(character).collect();
-        let mut sorted = all.clone();
-        sorted.sort_unstable();
-        sorted.dedup();
-        assert_eq!(sorted.len(), 256);
-        let mut alphabet: Vec<char> =
-            tokenizers::pre_tokenizers::byte_level::ByteLevel::alphabet().into_iter().collect();
-        alphabet.sort_unstable();
-        assert_eq!(sorted, alphabet);
-        assert_eq!((all[0x20], all[0x0a], all[0x41]), ('Ġ', 'Ċ', 'A'));
     }
 
     #[test]
