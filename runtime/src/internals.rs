@@ -15,6 +15,8 @@ pub use crate::init::vocabulary::printable;
 pub use crate::kv::KvCache;
 #[cfg(not(target_family = "wasm"))]
 pub use crate::model::available_memory;
+#[cfg(not(target_family = "wasm"))]
+pub use crate::shares::by_shares;
 pub use crate::stages::boundary::{boundary, ends_patch, log_probability};
 pub use crate::stages::depool::{depool, normalise};
 pub use crate::stages::embed::embed;

@@ -52,6 +52,7 @@ pub mod quantise;
 pub mod rope;
 mod score;
 mod session;
+mod shares;
 pub mod stages;
 mod state;
 pub mod stop;

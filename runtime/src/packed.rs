@@ -1,5 +1,7 @@
 //! Rows of a matrix in the format of the device, and what is wrong with those that it cannot hold.
 
+use std::ops::Range;
+
 use bolmo_shaders::WeightFormat;
 use bolmo_shaders::quant::{OutOfRange, quantise};
 use bolmo_shaders::table::QUANT_BLOCK;
@@ -7,6 +9,7 @@ use half::f16;
 use half::slice::HalfFloatSliceExt;
 
 use crate::error::Error;
+use crate::shares::by_shares;
 
 /// Values that are worth a thread.
 const LEAST_SHARE: usize = 1 << 15;
@@ -51,30 +54,16 @@ impl Packed {
 
     /// Quantises `values`, by as many threads as there are cores: the search for a block's best scale takes most of the time of loading.
     fn quantise(&mut self, format: WeightFormat, values: &[f32]) -> std::result::Result<(), OutOfRange> {
-        // An error where there are no threads, as in browsers.
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let share = values.len().div_ceil(cores).max(LEAST_SHARE).next_multiple_of(QUANT_BLOCK);
-        let pack = |values: &[f32]| {
-            let (mut weights, mut scales) = (Vec::new(), Vec::with_capacity(values.len() / QUANT_BLOCK));
-            quantise(format, values, &mut weights, &mut scales).map(|()| (weights, scales))
+        let pack = |range: Range<usize>| {
+            let (mut weights, mut scales) = (Vec::new(), Vec::with_capacity(range.len() / QUANT_BLOCK));
+            quantise(format, &values[range], &mut weights, &mut scales).map(|()| (weights, scales))
         };
-        let mut add = |first: usize, packed: std::result::Result<(Vec<u8>, Vec<f16>), OutOfRange>| {
-            let (weights, scales) = packed.map_err(|OutOfRange(at)| OutOfRange(first + at))?;
+        for (range, packed) in by_shares(values.len(), QUANT_BLOCK, LEAST_SHARE, pack) {
+            let (weights, scales) = packed.map_err(|OutOfRange(at)| OutOfRange(range.start + at))?;
             self.weights.extend_from_slice(&weights);
             self.scales.extend_from_slice(bytemuck::cast_slice(&scales));
-            Ok(())
-        };
-        if share >= values.len() {
-            return add(0, pack(values));
         }
-        std::thread::scope(|scope| {
-            let running: Vec<_> = values.chunks(share).map(|values| scope.spawn(move || pack(values))).collect();
-            for (i, thread) in running.into_iter().enumerate() {
-                let packed = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-                add(i * share, packed)?;
-            }
-            Ok(())
-        })
+        Ok(())
     }
 }
 

@@ -1,10 +1,11 @@
 //! A subword model: forwards for its hidden states and logits, and in training. Its blocks are those of a byte-level model (SPEC 6).
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bolmo_runtime::config::RopeScaling;
-use bolmo_runtime::internals::{Context, Gpu, KvCache, Matrix, Norm, Recorder, Rows, Slice, Workspace, gpu};
+use bolmo_runtime::internals::{Context, Gpu, KvCache, Matrix, Norm, Recorder, Rows, Slice, Workspace, by_shares, gpu};
 use bolmo_runtime::rope::{cos_sin, inverse_frequencies};
 use bolmo_runtime::{Config, Engine, Error, Result, WeightFormat};
 use bolmo_shaders::KernelId;
@@ -393,7 +394,7 @@ impl SubwordModel {
             self.logits(first, rows)?;
             let part = self.logits.part(0, 4 * (rows * self.vocabulary) as u64)?;
             let logits = self.recorder.read_f32(&[part]).await?;
-            for [entropy, cross_entropy] in uncertainties(&logits, self.vocabulary, &labels[first..first + rows])? {
+            for [entropy, cross_entropy] in uncertainties(&logits, self.vocabulary, &labels[first..first + rows]) {
                 entropies.push(entropy);
                 cross_entropies.push(cross_entropy);
             }
@@ -451,7 +452,7 @@ fn head_of(weights: &SubwordWeights) -> &Matrix {
 }
 
 /// Entropy of each row of logits and its cross-entropy with the row's label, in nats, by as many threads as there are cores.
-fn uncertainties(logits: &[f32], vocabulary: usize, labels: &[u32]) -> Result<Vec<[f32; 2]>> {
+fn uncertainties(logits: &[f32], vocabulary: usize, labels: &[u32]) -> Vec<[f32; 2]> {
     let of_row = |(row, &label): (&[f32], &u32)| {
         let top = row.iter().copied().fold(f32::MIN, f32::max);
         let (mut sum, mut weighted) = (0.0, 0.0);
@@ -463,20 +464,10 @@ fn uncertainties(logits: &[f32], vocabulary: usize, labels: &[u32]) -> Result<Ve
         let of_label = row.get(label as usize).map_or(0.0, |&logit| f64::from(logit - top));
         [(sum.ln() - weighted / sum) as f32, (sum.ln() - of_label) as f32]
     };
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let share = labels.len().div_ceil(threads).max(1);
-    std::thread::scope(|scope| {
-        let shares = logits.chunks(share * vocabulary).zip(labels.chunks(share));
-        let of_share = |(logits, labels): (&[f32], &[u32])| -> Vec<[f32; 2]> {
-            logits.chunks(vocabulary).zip(labels).map(of_row).collect()
-        };
-        let running: Vec<_> = shares.map(|share| scope.spawn(move || of_share(share))).collect();
-        let mut all = Vec::with_capacity(labels.len());
-        for share in running {
-            all.extend(share.join().map_err(|_| Error::internal("a thread that computes entropies panicked"))?);
-        }
-        Ok(all)
-    })
+    let of_share = |rows: Range<usize>| -> Vec<[f32; 2]> {
+        logits.chunks(vocabulary).zip(labels).skip(rows.start).take(rows.len()).map(of_row).collect()
+    };
+    by_shares(labels.len(), 1, 1, of_share).into_iter().flat_map(|(_, share)| share).collect()
 }
 
 /// Rows whose logits are in memory at a time: a multiple of 64, so that parts of buffers begin where bindings may.

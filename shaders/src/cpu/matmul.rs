@@ -12,11 +12,11 @@ pub fn matmul(p: &params::MatMul, w: Matrix, x: &[f32], b: &[f32], y: &mut [f32]
     if part4 == 0 {
         return matvec(&whole, Fusion::default(), rows, w, x, b, &[], y);
     }
-    let [rows_, k, part, x_offset, x_stride] = sizes([rows, 4 * k4, 4 * part4, 4 * x_offset4, 4 * x_stride4]);
+    let [x_rows, k, part, x_offset, x_stride] = sizes([rows, 4 * k4, 4 * part4, 4 * x_offset4, 4 * x_stride4]);
     for (i, begin) in (0..k).step_by(part).enumerate() {
         // A sum over a part of the columns is the sum over all of an x that is 0 elsewhere.
         let mut masked = vec![0.0; x.len()];
-        for at in (0..rows_).map(|row| x_offset + row * x_stride + begin) {
+        for at in (0..x_rows).map(|row| x_offset + row * x_stride + begin) {
             let here = at..at + part.min(k - begin);
             masked[here.clone()].copy_from_slice(&x[here]);
         }

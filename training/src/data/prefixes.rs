@@ -3,7 +3,7 @@
 //! A predictor of boundaries sees the text so far and one byte more, and an ordinary BPE vocabulary decides by whole words. Here a word is
 //! a run of letters with the blank or the quotation mark in front of it, and subwords of more than a byte are beginnings of words. A
 //! tokenizer then takes the longest known beginning and the rest of the word byte by byte: whether a subword goes on can be told from
-//! itself and the next byte. Published as a BPE model like any other, whose merges only add a byte to a beginning.
+//! itself and the next byte. Words at the beginning of a line have nothing in front and are bytes. Published as a BPE model like any other, whose merges only add a byte to a beginning.
 
 use std::collections::BTreeMap;
 

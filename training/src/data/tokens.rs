@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
+use bolmo_runtime::internals::by_shares;
 use bolmo_runtime::{Error, ErrorKind, Result};
 
 use super::random::{Purpose, generator, shuffled};
@@ -143,25 +144,19 @@ impl Corpus {
         documents: &[(usize, Vec<u8>)],
         ids: &mut Vec<u32>,
     ) -> Result<()> {
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let tokenise = |documents: &[(usize, Vec<u8>)]| -> Result<Vec<u32>> {
+        let tokenise = |range: Range<usize>| -> Result<Vec<u32>> {
             let mut ids = Vec::new();
-            for (start, document) in documents {
+            for (start, document) in &documents[range] {
                 self.tokenise(tokenizer, document, &mut ids).map_err(|error| {
                     error.context(format_args!("{origin}: the document that begins at byte {start}"))
                 })?;
             }
             Ok(ids)
         };
-        std::thread::scope(|scope| {
-            let shares = documents.chunks(documents.len().div_ceil(threads).max(1));
-            let running: Vec<_> = shares.map(|share| scope.spawn(move || tokenise(share))).collect();
-            for share in running {
-                let made = share.join().map_err(|_| Error::internal("the tokenizer panicked"))?;
-                ids.extend(made?);
-            }
-            Ok(())
-        })
+        for (_, made) in by_shares(documents.len(), 1, 1, tokenise) {
+            ids.extend(made?);
+        }
+        Ok(())
     }
 
     fn tokenise(&self, tokenizer: &SubwordTokenizer, document: &[u8], ids: &mut Vec<u32>) -> Result<()> {
