@@ -151,7 +151,7 @@ fn main() {
         };
         let cache = keys * 2 * heads * dim * 4;
         let sizes = [count * heads * dim * 4, cache, count * heads * 8, count * heads * dim * 4];
-        let grid = tiles.attention_grid(count, heads);
+        let grid = tiles.attention_grid(count, heads, 1);
         let what = format!("{count} queries, {keys} keys, {heads} heads of {dim}");
         bench.time((KernelId::Attention, WeightFormat::F32, &what), params, &sizes, grid, cache as u64);
     }

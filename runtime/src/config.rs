@@ -200,6 +200,14 @@ impl Config {
         self.num_key_value_heads * self.head_dim
     }
 
+    /// How many positions a query of global block `block` sees up to its own; 0 for all.
+    pub fn window(&self, block: usize) -> usize {
+        match self.layer_types[block] {
+            LayerType::Full => 0,
+            LayerType::Sliding => self.sliding_window,
+        }
+    }
+
     /// Width of an mLSTM query or key head: `hidden_size / 2 / num_local_heads`.
     pub fn mlstm_key_dim(&self) -> usize {
         self.hidden_size / 2 / self.num_local_heads

@@ -73,15 +73,6 @@ impl KvCache {
         }
     }
 
-    /// A cache with nothing in it yet that has just this room, a slice of as many rows for each layer.
-    pub fn within(config: &Config, rows: usize, layers: &[Slice]) -> Self {
-        let mut cache = Self::new(config);
-        for (layer, slice) in cache.layers.iter_mut().zip(layers) {
-            layer.segments.push_back(Arc::new(Segment { slice: slice.clone(), rows }));
-        }
-        cache
-    }
-
     /// Patches held.
     #[allow(clippy::len_without_is_empty)] // nobody asks
     pub fn len(&self) -> usize {
@@ -91,14 +82,6 @@ impl KvCache {
     /// Bytes of device memory, shared segments included.
     pub fn bytes(&self) -> u64 {
         self.layers.iter().flat_map(|l| &l.segments).map(|s| s.slice.size()).sum()
-    }
-
-    /// How many positions a query of this layer sees up to its own; 0 for all.
-    pub fn window(&self, layer: usize) -> usize {
-        match self.layers[layer].kind {
-            LayerType::Full => 0,
-            LayerType::Sliding => self.window,
-        }
     }
 
     /// Makes room for `count` more patches in every layer, in segments that nobody else holds.

@@ -249,12 +249,12 @@ impl Tiles {
         [rows.div_ceil(MLSTM_CHUNK_OUT_TILE as usize), heads, columns]
     }
 
-    /// The grid of `attention`.
-    pub const fn attention_grid(self, queries: usize, heads: usize) -> [usize; 3] {
+    /// The grid of `attention`, for so many queries of each sequence.
+    pub const fn attention_grid(self, queries: usize, heads: usize, sequences: usize) -> [usize; 3] {
         match self {
-            Tiles::Subgroup => [queries.div_ceil(16), heads, 1],
-            Tiles::Workgroup | Tiles::Cooperative8 | Tiles::Cooperative16 => [queries.div_ceil(8), heads, 1],
-            Tiles::OneLane => [(queries * heads).div_ceil(LONE_TEAMS as usize), 1, 1],
+            Tiles::Subgroup => [queries.div_ceil(16), heads, sequences],
+            Tiles::Workgroup | Tiles::Cooperative8 | Tiles::Cooperative16 => [queries.div_ceil(8), heads, sequences],
+            Tiles::OneLane => [(queries * heads).div_ceil(LONE_TEAMS as usize), 1, sequences],
         }
     }
 }

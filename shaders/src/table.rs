@@ -179,10 +179,10 @@ kernels! {
     }
     /// Attention over one segment of the KV cache.
     Attention "attention" { tiles;
-        Read "q" "[count, heads, dim]",
-        Read "kv" "[keys, 2, kv_heads, dim]",
-        ReadWrite "running" "[count, heads, 2]",
-        ReadWrite "o" "[count, heads, dim]",
+        Read "q" "[sequences, count, heads, dim]",
+        Read "kv" "[sequences, keys, 2, kv_heads, dim]",
+        ReadWrite "running" "[sequences, count, heads, 2]",
+        ReadWrite "o" "[sequences, count, heads, dim]",
     }
     /// Gates of the mLSTM and their stabiliser.
     MlstmGates "mlstm_gates" { math;
@@ -254,7 +254,7 @@ kernels! {
         ReadWrite "y" "[count]",
     }
     /// Backwards through the mLSTM's normaliser, head norm and output gate.
-    MlstmNormGrad "mlstm_norm_grad" { ;
+    MlstmNormGrad "mlstm_norm_grad" { reduce unguarded;
         Read "y" "[rows, heads, dv + 1]",
         Read "gates" "[rows, heads, 4]",
         Read "x" "[rows, ...]",

@@ -2,25 +2,25 @@
 // arXiv 2205.14135). A cache of several segments takes a dispatch each, which pass running maximum, sum and output along.
 // A workgroup of 64 takes 8 queries of one head and 256 keys at a time: first a lane scores four keys against all queries, then
 // it adds up four columns of values over every `splits`-th key. Few barriers and few loads for 256 keys: on CPU-backed adapters these cost
-// more than anything else.
+// more than anything else. The grid is groups of queries by heads by sequences, whose segments lie one behind the other.
 struct Params {
-    count: u32,        // queries
+    count: u32,        // queries of a sequence
     heads: u32,
     heads_per_kv: u32, // query heads that share a key/value head
     dim4: u32,         // head width / 4, at most 32
     query_first: u32,  // position of query 0
     key_first: u32,    // position of the segment's row 0
-    keys: u32,         // rows of the segment that hold keys
+    keys: u32,         // rows of the segment that hold keys, of a sequence
     window: u32,       // a query sees this many positions up to its own; 0: all of them
     begin: u32,        // 1: first segment, nothing to go on from
     end: u32,          // 1: last segment, divide by the sum
     scale: f32,        // head width ^ -0.5
 }
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> q: array<vec4<f32>>;                // [count, heads, dim]
-@group(0) @binding(2) var<storage, read> kv: array<vec4<f32>>;               // [keys, 2, kv_heads, dim]
-@group(0) @binding(3) var<storage, read_write> running: array<vec2<f32>>;    // [count, heads] maximum, sum
-@group(0) @binding(4) var<storage, read_write> o: array<vec4<f32>>;          // [count, heads, dim]
+@group(0) @binding(1) var<storage, read> q: array<vec4<f32>>;                // [sequences, count, heads, dim]
+@group(0) @binding(2) var<storage, read> kv: array<vec4<f32>>;               // [sequences, keys, 2, kv_heads, dim]
+@group(0) @binding(3) var<storage, read_write> running: array<vec2<f32>>;    // [sequences, count, heads] maximum, sum
+@group(0) @binding(4) var<storage, read_write> o: array<vec4<f32>>;          // [sequences, count, heads, dim]
 
 const LOWEST: f32 = -3.0e38;
 const QUERIES: u32 = 8u;
@@ -84,7 +84,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let row0 = group.x * QUERIES;
     let queries = min(QUERIES, p.count - row0);
     let kv_dim4 = p.heads / p.heads_per_kv * p.dim4;
-    let kv_head = head / p.heads_per_kv * p.dim4;
+    // Where the sequence begins.
+    let query0 = group.z * p.count;
+    let kv_head = group.z * p.keys * 2u * kv_dim4 + head / p.heads_per_kv * p.dim4;
     let position0 = p.query_first + row0;
     let low_positions = vec4<u32>(position0) + vec4<u32>(0u, 1u, 2u, 3u);
     let high_positions = low_positions + 4u;
@@ -99,7 +101,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         let d = i % p.dim4;
         var v = vec4<f32>();
         if query < queries {
-            v = q[((row0 + query) * p.heads + head) * p.dim4 + d] * p.scale;
+            v = q[((query0 + row0 + query) * p.heads + head) * p.dim4 + d] * p.scale;
         }
         q_tile[d * QUERIES + query] = v;
     }
@@ -117,7 +119,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     var o7 = vec4<f32>(); // query 7
     if p.begin == 0u {
         for (var query = 0u; query < queries; query++) {
-            let before = running[(row0 + query) * p.heads + head];
+            let before = running[(query0 + row0 + query) * p.heads + head];
             if query < 4u {
                 top.low[query] = before.x;
                 sum.low[query] = select(0.0, before.y, lane == 0u);
@@ -127,7 +129,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             }
         }
         if split == 0u {
-            let at = (row0 * p.heads + head) * p.dim4 + part;
+            let at = ((query0 + row0) * p.heads + head) * p.dim4 + part;
             let next = p.heads * p.dim4;
             if queries > 0u { o0 = o[at]; }
             if queries > 1u { o1 = o[at + 1u * next]; }
@@ -152,7 +154,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 
     workgroupBarrier();
     for (var key0 = begin; key0 < end; key0 += KEYS) {
-var s = Keys4(NONE, NONE, NONE, NONE);
+        var s = Keys4(NONE, NONE, NONE, NONE);
         if key0 + 64u < end {
             s = score4(key0 + lane, end - 1u, kv_dim4, kv_head, queries);
         } else if key0 + lane < end {
@@ -292,13 +294,13 @@ var s = Keys4(NONE, NONE, NONE, NONE);
         if p.end != 0u {
             v /= total;
         }
-        o[((row0 + query) * p.heads + head) * p.dim4 + d] = v;
+        o[((query0 + row0 + query) * p.heads + head) * p.dim4 + d] = v;
         if d == 0u {
             var t = top.low[query % 4u];
             if query >= 4u {
                 t = top.high[query % 4u];
             }
-            running[(row0 + query) * p.heads + head] = vec2<f32>(t, total);
+            running[(query0 + row0 + query) * p.heads + head] = vec2<f32>(t, total);
         }
     }
 }

@@ -1,4 +1,5 @@
-// The gates of an mLSTM layer and their stabiliser, row after row (SPEC 4). One lane a head of a sequence.
+// The gates of an mLSTM layer and their stabiliser, row after row (SPEC 4). One workgroup a head of a sequence: its lanes cap 64 rows, one
+// lane goes through them, and all lanes take the exponentials.
 //   ig = cap(x_i), lf = logsigmoid(cap(x_f)),  m' = max(lf + m, ig),  f = exp(lf + m - m'),  i = exp(ig - m')
 // g is the running sum of lf + m - m' since the start of the row's chunk: exp(g_t - g_s) i_s is the weight of source row s in
 // row t of the same chunk, and exp(g_t) that of the state at the chunk's start. Nothing in them exceeds 1.
@@ -11,7 +12,7 @@ struct Params {
     f_offset: u32, // of head 0's forget gate
     chunk: u32,    // rows of a chunk
     cap: f32,      // soft cap of both pre-activations: cap tanh(x / cap); 0: none
-    period: u32,   // rows of a sequence; the last one may have fewer
+    period: u32,   // rows of a sequence, below 64000 (Mesa's driver for CPUs ends a lane's loops at 65535 turns); the last one may have fewer
 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<f32>;                    // [rows, ...] at i_offset, f_offset, stride
@@ -25,23 +26,43 @@ fn cap(x: f32) -> f32 {
     return p.cap * tanh_accurate(x / p.cap);
 }
 
+const ROWS: u32 = 64u;
+var<workgroup> capped: array<vec2<f32>, ROWS>; // of each row its input gate and the logarithm of its forget gate
+var<workgroup> went: array<vec4<f32>, ROWS>;   // of each row the logarithms of f and i, m, g
+
 @compute @workgroup_size(64)
-fn main(@builtin(global_invocation_id) id: vec3<u32>) {
-    let head = id.x;
-    if head >= p.heads {
-        return;
-    }
-    let first = id.y * p.period;
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let head = group.x;
+    let first = group.y * p.period;
     let end = min(first + p.period, p.rows);
-    var state = m[id.y * p.heads + head];
+    // What the first lane carries from row to row.
+    var state = m[group.y * p.heads + head];
     var g = 0.0;
-    for (var t = first; t < end; t++) {
-        let i = cap(x[t * p.stride + p.i_offset + head]);
-        let decayed = log_sigmoid(cap(x[t * p.stride + p.f_offset + head])) + state;
-        state = max(decayed, i);
-        let lost = decayed - state;
-        g = select(g, 0.0, (t - first) % p.chunk == 0u) + lost;
-        gates[t * p.heads + head] = vec4<f32>(exp_accurate(lost), exp_accurate(i - state), state, g);
+    for (var begin = first; begin < end; begin += ROWS) {
+        let t = begin + lane;
+        if t < end {
+            let at = t * p.stride + head;
+            capped[lane] = vec2<f32>(cap(x[at + p.i_offset]), log_sigmoid(cap(x[at + p.f_offset])));
+        }
+        workgroupBarrier();
+        if lane == 0u {
+            let rows = min(ROWS, end - begin);
+            for (var row = 0u; row < rows; row++) {
+                let gate = capped[row];
+                let decayed = gate.y + state;
+                state = max(decayed, gate.x);
+                let lost = decayed - state;
+                g = select(g, 0.0, (begin + row - first) % p.chunk == 0u) + lost;
+                went[row] = vec4<f32>(lost, gate.x - state, state, g);
+            }
+        }
+        workgroupBarrier();
+        if t < end {
+            let row = went[lane];
+            gates[t * p.heads + head] = vec4<f32>(exp_accurate(row.x), exp_accurate(row.y), row.z, row.w);
+        }
     }
-    m[id.y * p.heads + head] = state;
+    if lane == 0u {
+        m[group.y * p.heads + head] = state;
+    }
 }

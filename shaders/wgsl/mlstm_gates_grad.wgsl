@@ -1,4 +1,5 @@
-// The gradients of an mLSTM's gates (SPEC 4), row after row, last one first. One lane a head of a sequence.
+// The gradients of an mLSTM's gates (SPEC 4), row after row, last one first. One workgroup a head of a sequence: its lanes take 64 rows,
+// one lane adds them up, and all lanes go on from the sums.
 // Source row s weighs exp(F_t - F_s + ig_s) in row t, F the running sum of lf = logsigmoid(fg) over the sequence, so that
 //   d ig_s = k_s · dk_s,  dF_t = q_t · dq_t - k_t · dk_t,  d lf_u = Σ_{t ≥ u} dF_t,
 // from there through logsigmoid and soft cap to the pre-activations. The stabiliser cancels and has no part in it.
@@ -9,7 +10,7 @@ struct Params {
     i_offset: u32, // of head 0's input gate in a row of x and of dx
     f_offset: u32, // of head 0's forget gate
     cap: f32,      // soft cap of both pre-activations: cap tanh(x / cap); 0: none
-    period: u32,   // rows of a sequence, below 65536, where Mesa's driver for CPUs ends a lane's loop; the last one may have fewer
+    period: u32,   // rows of a sequence, below 64000 (Mesa's driver for CPUs ends a lane's loops at 65535 turns); the last one may have fewer
 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<f32>;               // [rows, ...] at i_offset, f_offset, stride
@@ -46,22 +47,36 @@ fn plus(sum: vec2<f32>, v: f32) -> vec2<f32> {
     return vec2<f32>(s, sum.y + ((sum.x - before) + (v - added)));
 }
 
+const ROWS: u32 = 64u;
+var<workgroup> of_row: array<vec2<f32>, ROWS>; // of each row, last one first, q · dq and k · dk
+var<workgroup> sums: array<f32, ROWS>;         // of each row d lf
+
 @compute @workgroup_size(64)
-fn main(@builtin(global_invocation_id) id: vec3<u32>) {
-    let head = id.x;
-    if head >= p.heads {
-        return;
-    }
-    let first = id.y * p.period;
-    let end = min(first + p.period, p.rows);
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let head = group.x;
+    let first = group.y * p.period;
+    let count = min(first + p.period, p.rows) - first;
+    // What the first lane carries from row to row.
     var sum = vec2<f32>();
-    for (var left = end - first; left > 0u; left--) {
-        let t = first + left - 1u;
+    for (var done = 0u; done < count; done += ROWS) {
+        let here = done + lane < count;
+        let t = first + count - 1u - min(done + lane, count - 1u);
         let dot = dots[t * p.heads + head];
-        sum = plus(plus(sum, dot.x), -dot.y);
-        let i = t * p.stride + p.i_offset + head;
-        let f = t * p.stride + p.f_offset + head;
-        dx[i] = dot.y * slope(x[i]);
-        dx[f] = (sum.x + sum.y) / (1.0 + exp_accurate(cap(x[f]))) * slope(x[f]);
+        of_row[lane] = dot;
+        workgroupBarrier();
+        if lane == 0u {
+            let rows = min(ROWS, count - done);
+            for (var row = 0u; row < rows; row++) {
+                sum = plus(plus(sum, of_row[row].x), -of_row[row].y);
+                sums[row] = sum.x + sum.y;
+            }
+        }
+        workgroupBarrier();
+        if here {
+            let i = t * p.stride + p.i_offset + head;
+            let f = t * p.stride + p.f_offset + head;
+            dx[i] = dot.y * slope(x[i]);
+            dx[f] = sums[lane] / (1.0 + exp_accurate(cap(x[f]))) * slope(x[f]);
+        }
     }
 }

@@ -1,5 +1,5 @@
 // Backwards through mlstm_norm (SPEC 4): from the gradient of the layer's gated output to those of the cell's sums, of the output
-// gates and of the norm's weight. One lane a row and head. With N = max(|q · n|, exp(-m)) + 1e-6, h = y / N, its norm
+// gates and of the norm's weight. One workgroup a row and head. With N = max(|q · n|, exp(-m)) + 1e-6, h = y / N, its norm
 // z = (h - mean) r, r = 1 / sqrt(variance + eps), and e = dout sigmoid(o) scale, what z is asked for:
 //   dscale = dout sigmoid(o) z,  do = e z (1 - sigmoid(o)),  dy = (e - mean(e) - z mean(e z)) r / N
 //   d(q · n) = -Σ dh h / N sign(q · n) where |q · n| exceeds exp(-m), else 0
@@ -22,36 +22,34 @@ struct Params {
 @group(0) @binding(7) var<storage, read_write> dx: array<f32>;        // [rows, ...] at o_offset, x_stride
 @group(0) @binding(8) var<storage, read_write> dscale: array<f32>;    // [rows, heads, dv], this row's share
 
-@compute @workgroup_size(64)
-fn main(@builtin(global_invocation_id) id: vec3<u32>) {
-    if id.x >= p.rows * p.heads {
-        return;
-    }
-    let head = id.x % p.heads;
-    let t = id.x / p.heads;
-    let y0 = id.x * (p.dv + 1u);
-    let out0 = id.x * p.dv;
+fn run(group: vec3<u32>, lane: u32) {
+    let head = group.x;
+    let t = group.y;
+    let at = t * p.heads + head;
+    let y0 = at * (p.dv + 1u);
+    let out0 = at * p.dv;
     let o0 = t * p.x_stride + p.o_offset + head * p.dv;
     let product = y[y0 + p.dv];
-    let least = exp(-gates[id.x].z);
+    let least = exp(-gates[at].z);
     let normaliser = max(abs(product), least) + 1e-6;
 
     var sum = 0.0;
-    for (var j = 0u; j < p.dv; j++) {
+    for (var j = lane; j < p.dv; j += WORKGROUP) {
         sum += y[y0 + j] / normaliser;
     }
-    let mean = sum / f32(p.dv);
+    let mean = workgroup_sum(vec4<f32>(sum, 0.0, 0.0, 0.0)).x / f32(p.dv);
     var squares = 0.0;
-    for (var j = 0u; j < p.dv; j++) {
+    for (var j = lane; j < p.dv; j += WORKGROUP) {
         let d = y[y0 + j] / normaliser - mean;
         squares += d * d;
     }
-    let r = 1.0 / sqrt(squares / f32(p.dv) + p.eps);
+    let variance = workgroup_sum(vec4<f32>(squares, 0.0, 0.0, 0.0)).x / f32(p.dv);
+    let r = 1.0 / sqrt(variance + p.eps);
 
     // dy holds e until its sums are known.
     var asked = 0.0; // Σ e
     var along = 0.0; // Σ e z
-    for (var j = 0u; j < p.dv; j++) {
+    for (var j = lane; j < p.dv; j += WORKGROUP) {
         let z = (y[y0 + j] / normaliser - mean) * r;
         let gate = 1.0 / (1.0 + exp(-x[o0 + j]));
         let wanted = dout[out0 + j] * gate;
@@ -62,11 +60,15 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         asked += e;
         along += e * z;
     }
+    let sums = workgroup_sum(vec4<f32>(asked, along, 0.0, 0.0));
     let factor = r / normaliser;
-    for (var j = 0u; j < p.dv; j++) {
+    // Each lane finds what it put there itself.
+    for (var j = lane; j < p.dv; j += WORKGROUP) {
         let z = (y[y0 + j] / normaliser - mean) * r;
-        dy[y0 + j] = (dy[y0 + j] - asked / f32(p.dv) - z * (along / f32(p.dv))) * factor;
+        dy[y0 + j] = (dy[y0 + j] - sums.x / f32(p.dv) - z * (sums.y / f32(p.dv))) * factor;
     }
-    let outweighs = abs(product) > least;
-    dy[y0 + p.dv] = select(0.0, -p.eps * r * r * along / normaliser * sign(product), outweighs);
+    if lane == 0u {
+        let outweighs = abs(product) > least;
+        dy[y0 + p.dv] = select(0.0, -p.eps * r * r * sums.y / normaliser * sign(product), outweighs);
+    }
 }

@@ -45,8 +45,25 @@ fn run(group: vec3<u32>, lane: u32) {
         sum.x += exp_accurate(logits[base + order[i]] - most.x);
     }
     sum = workgroup_sum(sum);
+    // Most subwords may begin alike: all lanes add up a child of many, and one lane a child of few.
+    for (var c = child0; c < child1; c++) {
+        let child = children[c];
+        if child.z > WORKGROUP {
+            var part = vec4<f32>();
+            for (var i = child.y + lane; i < child.y + child.z; i += WORKGROUP) {
+                part.x += exp_accurate(logits[base + order[i]] - most.x);
+            }
+            part = workgroup_sum(part);
+            if lane == 0u {
+                out[row * p.n + child.x] = part.x / sum.x;
+            }
+        }
+    }
     for (var c = child0 + lane; c < child1; c += WORKGROUP) {
         let child = children[c];
+        if child.z > WORKGROUP {
+            continue;
+        }
         var part = 0.0;
         for (var i = child.y; i < child.y + child.z; i++) {
             part += exp_accurate(logits[base + order[i]] - most.x);

@@ -366,17 +366,38 @@ impl Backward<'_, '_> {
     pub(crate) fn segments(
         &mut self,
         y: &Slice,
-        (first_row, rows): (usize, usize),
+        rows: (usize, usize),
         dim: usize,
         dy: &Slice,
         segments: &Segments,
         add: bool,
     ) -> Result<()> {
+        let Segments { order, whole, pieces, partial, long, .. } = segments;
+        self.sums(y, rows, dim, dy, order, whole, add)?;
+        if long.count > 0 {
+            self.sums(partial, (0, pieces.count), dim, dy, order, pieces, false)?;
+            self.sums(y, rows, dim, partial, &segments.in_order, long, add)?;
+        }
+        Ok(())
+    }
+
+    /// Sums of those rows of dy that each stretch of `order` names, in the row of y that is the stretch's.
+    #[allow(clippy::too_many_arguments)] // a sum's arguments, all of them needed
+    fn sums(
+        &mut self,
+        y: &Slice,
+        (first_row, rows): (usize, usize),
+        dim: usize,
+        dy: &Slice,
+        order: &Slice,
+        stretches: &Stretches,
+        add: bool,
+    ) -> Result<()> {
         let mut done = 0;
-        while done < segments.count {
+        while done < stretches.count {
             // No grid has more than 65535 workgroups in a dimension.
-            let count = (segments.count - done).min(1 << 15);
-            let part = segments.segments.part(16 * done as u64, 16 * count as u64)?;
+            let count = (stretches.count - done).min(1 << 15);
+            let part = stretches.slice.part(16 * done as u64, 16 * count as u64)?;
             let params = GatherRowsGrad {
                 segments: count as u32,
                 dim4: (dim / 4) as u32,
@@ -385,47 +406,139 @@ impl Backward<'_, '_> {
                 add: add.into(),
             };
             let grid = [(dim / 4).div_ceil(WORKGROUP as usize), count, 1];
-            let slices = [dy, &segments.order, &part, y];
-            self.cx.recorder.dispatch(KernelId::GatherRowsGrad, PLAIN, &params, &slices, grid)?;
+            self.cx.recorder.dispatch(KernelId::GatherRowsGrad, PLAIN, &params, &[dy, order, &part, y], grid)?;
             done += count;
         }
         Ok(())
     }
 }
 
-/// Which rows were gathered from which row of a table, on the device.
+/// Rows of a segment that are added up by one workgroup; a longer one is added up in pieces.
+const PIECE: usize = 64;
+
+/// Row of a table, its first place in an order, and how many, `[count, 4]`.
+#[derive(Debug)]
+struct Stretches {
+    slice: Slice,
+    count: usize,
+}
+
+impl Stretches {
+    async fn new(gpu: &Arc<Gpu>, most: usize) -> Result<Self> {
+        Ok(Self { slice: gpu.allocate("rows and their positions", 16 * most as u64).await?, count: 0 })
+    }
+
+    fn set(&mut self, gpu: &Gpu, stretches: &[[u32; 4]]) -> Result<()> {
+        self.count = stretches.len();
+        gpu.write(&self.slice, 0, bytemuck::cast_slice(stretches))
+    }
+}
+
+/// Which rows were gathered from which row of a table, on the device. Few rows of a table may be most of a batch (padding, a blank), so
+/// that long segments go in pieces, whose sums are added up in turn.
 #[derive(Debug)]
 pub(crate) struct Segments {
     /// Positions, those of one row of the table together, `[positions]`.
     order: Slice,
-    /// Row of the table, its first place in `order`, and how many, `[segments, 4]`.
-    segments: Slice,
-    count: usize,
+    /// Segments that are short.
+    whole: Stretches,
+    /// Pieces of those that are long; the row of each is its own of `partial`.
+    pieces: Stretches,
+    /// Sums of pieces, `[pieces, width]`.
+    partial: Slice,
+    /// 0, 1, 2, …, `[pieces]`.
+    in_order: Slice,
+    /// Which pieces make up each long segment.
+    long: Stretches,
 }
 
 impl Segments {
-    /// Memory for up to so many positions.
-    pub(crate) async fn new(gpu: &Arc<Gpu>, positions: usize) -> Result<Self> {
-        let order = gpu.allocate("positions by row", 4 * positions as u64).await?;
-        let segments = gpu.allocate("rows and their positions", 16 * positions as u64).await?;
-        Ok(Self { order, segments, count: 0 })
+    /// Memory for up to so many positions, with rows of `width`.
+    pub(crate) async fn new(gpu: &Arc<Gpu>, positions: usize, width: usize) -> Result<Self> {
+        // Each long segment has at most one piece that is not full, and one at least that is.
+        let (longs, pieces) = (positions / PIECE + 1, 2 * (positions / PIECE) + 1);
+        let in_order = gpu.allocate("numbers", 4 * pieces as u64).await?;
+        gpu.write(&in_order, 0, bytemuck::cast_slice(&(0..pieces as u32).collect::<Vec<_>>()))?;
+        Ok(Self {
+            order: gpu.allocate("positions by row", 4 * positions as u64).await?,
+            whole: Stretches::new(gpu, positions).await?,
+            pieces: Stretches::new(gpu, pieces).await?,
+            partial: gpu.allocate("sums of pieces", 4 * (pieces * width) as u64).await?,
+            in_order,
+            long: Stretches::new(gpu, longs).await?,
+        })
     }
 
-    /// Sorts `index`, which has for each position the row that was gathered; `u32::MAX` for none.
-    pub(crate) fn set(&mut self, gpu: &Gpu, index: &[u32]) -> Result<()> {
-        let mut order: Vec<u32> = (0..index.len() as u32).filter(|&i| index[i as usize] != u32::MAX).collect();
-        // Stable, so that sums go in the order of positions.
-        order.sort_by_key(|&i| index[i as usize]);
-        let mut segments: Vec<[u32; 4]> = Vec::new();
-        for (at, &i) in order.iter().enumerate() {
-            match segments.last_mut() {
-                Some([row, _, count, _]) if *row == index[i as usize] => *count += 1,
-                _ => segments.push([index[i as usize], at as u32, 1, 0]),
+    /// Sorts `index`, which has for each position the row that was gathered, of `rows`; `u32::MAX` for none.
+    pub(crate) fn set(&mut self, gpu: &Gpu, index: &[u32], rows: usize) -> Result<()> {
+        let Sorted { order, whole, pieces, long } = Sorted::of(index, rows);
+        gpu.write(&self.order, 0, bytemuck::cast_slice(&order))?;
+        self.whole.set(gpu, &whole)?;
+        self.pieces.set(gpu, &pieces)?;
+        self.long.set(gpu, &long)
+    }
+}
+
+/// What [`Segments`] are on the host.
+#[derive(Debug, PartialEq)]
+struct Sorted {
+    order: Vec<u32>,
+    whole: Vec<[u32; 4]>,
+    pieces: Vec<[u32; 4]>,
+    long: Vec<[u32; 4]>,
+}
+
+impl Sorted {
+    fn of(index: &[u32], rows: usize) -> Self {
+        // By counting: positions of a row stay in their order, so that sums do.
+        let mut starts = vec![0u32; rows + 1];
+        let gathered = || index.iter().map(|&row| row as usize).enumerate().filter(|&(_, row)| row < rows);
+        gathered().for_each(|(_, row)| starts[row + 1] += 1);
+        for row in 0..rows {
+            starts[row + 1] += starts[row];
+        }
+        let mut order = vec![0; starts[rows] as usize];
+        let mut next = starts.clone();
+        for (position, row) in gathered() {
+            order[next[row] as usize] = position as u32;
+            next[row] += 1;
+        }
+        let mut this = Self { order, whole: Vec::new(), pieces: Vec::new(), long: Vec::new() };
+        for (row, bounds) in starts.windows(2).enumerate() {
+            let (first, count) = (bounds[0], bounds[1] - bounds[0]);
+            match count as usize {
+                0 => {}
+                1..=PIECE => this.whole.push([row as u32, first, count, 0]),
+                _ => {
+                    let before = this.pieces.len() as u32;
+                    for at in (first..first + count).step_by(PIECE) {
+                        let own = this.pieces.len() as u32;
+                        this.pieces.push([own, at, (first + count - at).min(PIECE as u32), 0]);
+                    }
+                    this.long.push([row as u32, before, this.pieces.len() as u32 - before, 0]);
+                }
             }
         }
-        gpu.write(&self.order, 0, bytemuck::cast_slice(&order))?;
-        gpu.write(&self.segments, 0, bytemuck::cast_slice(&segments))?;
-        self.count = segments.len();
-        Ok(())
+        this
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_segments_are_cut() {
+        // Row 2 at every position but three, row 0 at two of those.
+        let mut index = vec![2; 200];
+        (index[5], index[7], index[150]) = (0, u32::MAX, 0);
+        let sorted = Sorted::of(&index, 4);
+        assert_eq!(sorted.order[..4], [5, 150, 0, 1]);
+        assert_eq!(sorted.order.len(), 199);
+        assert!(sorted.order[2..].is_sorted() && !sorted.order.contains(&7));
+        assert_eq!(sorted.whole, [[0, 0, 2, 0]]);
+        assert_eq!(sorted.pieces, [[0, 2, 64, 0], [1, 66, 64, 0], [2, 130, 64, 0], [3, 194, 5, 0]]);
+        assert_eq!(sorted.long, [[2, 0, 4, 0]]);
+        assert_eq!(Sorted::of(&[], 3), Sorted { order: vec![], whole: vec![], pieces: vec![], long: vec![] });
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bolmo_runtime::config::RopeScaling;
 use bolmo_runtime::internals::{
-    Context, Gpu, KvCache, LayerState, Norm, Recorder, Rows, Slice, Weights, Workspace, boundary, depool, embed, head,
+    Context, Gpu, LayerState, Norm, Recorder, Rows, Slice, Weights, Workspace, boundary, depool, embed, head,
     normalise, pool,
 };
 use bolmo_runtime::rope::{cos_sin, inverse_frequencies};
@@ -14,7 +14,7 @@ use bolmo_shaders::params::{BoundaryGrad, LogSoftmax, LogSoftmaxGrad};
 use bolmo_shaders::table::WORKGROUP;
 
 use crate::backward::{Backward, Into, Scratch, Segments};
-use crate::layers::{Shape, buffer, copy_rows, global, local, stream};
+use crate::layers::{self, Shape, buffer, copy_rows, global, local, stream};
 use crate::losses::{Likelihood, LikelihoodGradient};
 use crate::optimiser::gradient_scale;
 use crate::parameters::{Group, Parameters};
@@ -39,7 +39,6 @@ pub(crate) struct ByteLevel {
     encoder: Vec<local::Kept>,
     decoder: Vec<local::Kept>,
     blocks: Vec<global::Kept>,
-    caches: Vec<KvCache>,
     state: LayerState,
     /// The stream behind the encoder's layers, in front of its norm, `[bytes, D]`.
     encoded: Slice,
@@ -94,7 +93,7 @@ impl ByteLevel {
         half_products: bool,
         trained: impl Fn(Group) -> bool,
     ) -> Result<Self> {
-        check_shape(gpu, config, shape)?;
+        check_shape(config, shape)?;
         let parameters = Parameters::new(gpu, trained, |memory| weights::byte_level(config, memory)).await?;
         let (bytes, patches) = (shape.all_bytes(), shape.all_patches());
         let mut ws = Workspace::new(gpu, config, bytes).await?;
@@ -109,7 +108,6 @@ impl ByteLevel {
         for _ in 0..config.num_hidden_layers {
             blocks.push(global::Kept::new(gpu, config, shape, &ws).await?);
         }
-        let caches = global::caches(config, shape, &blocks.iter().map(|kept| &kept.kv).collect::<Vec<_>>())?;
         let d = config.hidden_size;
         let heads = config.num_local_heads;
         let size = config.mlstm_key_dim() * (config.mlstm_value_dim() + 1);
@@ -125,12 +123,11 @@ impl ByteLevel {
         if half_products {
             ws.halves = Some(scratch.room_for_halves(gpu).await?);
         }
-        let recorder = Recorder::new(gpu).await?;
+        let recorder = layers::recorder(gpu).await?;
         let mut this = Self {
             encoder,
             decoder,
             blocks,
-            caches,
             state,
             encoded: buffer(gpu, bytes, d).await?,
             predictor: buffer(gpu, bytes, 2 * d).await?,
@@ -151,9 +148,9 @@ impl ByteLevel {
             gathered_from: buffer(gpu, patches, 1).await?,
             distances: buffer(gpu, patches, 1).await?,
             patch_weights: buffer(gpu, patches, 1).await?,
-            by_id: Segments::new(gpu, bytes).await?,
-            by_suffix: Segments::new(gpu, bytes).await?,
-            by_patch: Segments::new(gpu, bytes).await?,
+            by_id: Segments::new(gpu, bytes, d).await?,
+            by_suffix: Segments::new(gpu, bytes, d).await?,
+            by_patch: Segments::new(gpu, bytes, d).await?,
             gpu: gpu.clone(),
             config: config.clone(),
             shape,
@@ -190,10 +187,10 @@ impl ByteLevel {
         let rows = self.shape.all_bytes();
         let gpu = &self.gpu;
         gpu.write(&self.ws.ids, 0, bytemuck::cast_slice(batch.ids))?;
-        self.by_id.set(gpu, batch.ids)?;
+        self.by_id.set(gpu, batch.ids, self.config.vocab_size)?;
         if self.config.add_expanded_embeddings {
             gpu.write(&self.ws.suffix_ids, 0, bytemuck::cast_slice(batch.suffixes))?;
-            self.by_suffix.set(gpu, batch.suffixes)?;
+            self.by_suffix.set(gpu, batch.suffixes, self.config.subword_vocab_size)?;
         }
         let weights = &self.parameters.weights;
         let cx = &mut Context { recorder: &mut self.recorder, config: &self.config, workspace: &self.ws };
@@ -239,7 +236,7 @@ impl ByteLevel {
         let cx = &mut Context { recorder: &mut self.recorder, config: &self.config, workspace: &self.ws };
         let layers = self.parameters.weights.global.iter().zip(&self.blocks);
         for (i, (layer, kept)) in layers.take(count).enumerate() {
-            global::forward(cx, layer, kept, &self.caches, i, self.shape)?;
+            global::forward(cx, layer, kept, i, self.shape)?;
         }
         Ok(())
     }
@@ -259,7 +256,7 @@ impl ByteLevel {
         let seen: Vec<u32> = patch_of.iter().map(|&row| row + 1).collect();
         self.gpu.write(&self.ws.patch_of, 0, bytemuck::cast_slice(&seen))?;
         self.gpu.write(&self.labels, 0, bytemuck::cast_slice(labels))?;
-        self.by_patch.set(&self.gpu, patch_of)?;
+        self.by_patch.set(&self.gpu, patch_of, patches)?;
         let weights = &self.parameters.weights;
         let own = Workspace { patches: self.outputs.clone(), ..self.ws.clone() };
         let cx = &mut Context { recorder: &mut self.recorder, config: &self.config, workspace: &own };
@@ -407,7 +404,7 @@ impl ByteLevel {
     }
 }
 
-fn check_shape(gpu: &Gpu, config: &Config, shape: Shape) -> Result<()> {
+fn check_shape(config: &Config, shape: Shape) -> Result<()> {
     let refuse = |what: String| Err(Error::invalid(what));
     if shape.rows == 0 || shape.bytes == 0 || !shape.bytes.is_multiple_of(64) || shape.bytes > 60_000 {
         return refuse(format!(
@@ -421,7 +418,6 @@ fn check_shape(gpu: &Gpu, config: &Config, shape: Shape) -> Result<()> {
             shape.patches, shape.bytes
         ));
     }
-    global::check(gpu, config, shape)?;
     if shape.all_bytes() > usize::from(u16::MAX) {
         return refuse(format!(
             "a batch of {} bytes; at most 65535 go through at a time: lower the examples of a batch and accumulate gradients",

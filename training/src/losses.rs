@@ -3,7 +3,7 @@
 //!
 //! `B` examples of `L` bytes and `P` patch slots; bytes are `[B, L]`, patches `[B, P]`, one example behind the other.
 
-use bolmo_runtime::internals::log_probability;
+use bolmo_runtime::internals::{by_shares, log_probability};
 use bolmo_runtime::stages::bytes::FUSED_OFFSET;
 
 use crate::layers::Shape;
@@ -285,17 +285,17 @@ pub fn distill(
     let count = (rows * (patches - 1)) as f64;
     let share = targets.label_count().max(1) as f64 / targets.labels.len() as f64;
     let weight = 1.0 / (count * if options.divide_twice { share } else { 1.0 });
-    let mut sum = 0.0;
-    for row in 0..rows {
+    let of_row = |row: usize| {
         let lens = &targets.patch_lens[row * patches..(row + 1) * patches];
         let patch_of = &targets.patch_of[row * bytes..(row + 1) * bytes];
         let likelihood = &likelihood[row * bytes..(row + 1) * bytes];
-        let gradient = &mut gradient[row * bytes..(row + 1) * bytes];
+        let labels = &targets.labels[row * bytes..(row + 1) * bytes];
         let teacher = &teacher[row * patches..(row + 1) * patches];
+        let (mut sum, mut gradient) = (0.0, vec![[0.0; 2]; bytes]);
         let mut student = vec![0.0; patches + 1];
         for t in 0..bytes - 1 {
             // The logits at t are about the byte at t + 1.
-            if likelihood[t].label.is_finite() && targets.labels[row * bytes + t] != IGNORED {
+            if likelihood[t].label.is_finite() && labels[t] != IGNORED {
                 student[(patch_of[t + 1] as usize).min(patches)] += f64::from(likelihood[t].label);
             }
         }
@@ -314,12 +314,23 @@ pub fn distill(
             sum += a.exp() * (a - b) - a.exp_m1() * (log_one_minus_exp(a) - log_one_minus_exp(b));
             let by_b = -a.exp() - a.exp_m1() * (b.exp() / -b.exp_m1());
             by_patch[patch] = options.distill * weight * by_b / options.temperature;
-            gradient[last][1] += by_patch[patch] as f32;
+            gradient[last][1] = by_patch[patch] as f32;
         }
         for t in 0..bytes - 1 {
-            if targets.labels[row * bytes + t] != IGNORED {
-                gradient[t][0] += by_patch[(patch_of[t + 1] as usize).min(patches)] as f32;
+            if labels[t] != IGNORED {
+                gradient[t][0] = by_patch[(patch_of[t + 1] as usize).min(patches)] as f32;
             }
+        }
+        (sum, gradient)
+    };
+    // Sums of rows are added up in order, whoever makes them.
+    let made = by_shares(rows, 1, 1, |range| range.map(of_row).collect::<Vec<_>>());
+    let mut sum = 0.0;
+    for (own, all) in made.into_iter().flat_map(|(_, rows)| rows).zip(gradient.chunks_mut(bytes)) {
+        sum += own.0;
+        for (from, to) in own.1.iter().zip(all) {
+            to[0] += from[0];
+            to[1] += from[1];
         }
     }
     losses.distill = sum * weight;

@@ -2,9 +2,10 @@
 //! already. They are targets of the student's logits, with every id's share and not only the one that came. Not of the paper, whose
 //! distillation compares the probabilities of whole subwords that came.
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use bolmo_runtime::internals::{Gpu, Recorder, Slice};
+use bolmo_runtime::internals::{Gpu, Recorder, Slice, by_shares};
 use bolmo_runtime::stages::bytes::FUSED_OFFSET;
 use bolmo_runtime::{Result, WeightFormat};
 use bolmo_shaders::KernelId;
@@ -81,25 +82,31 @@ impl Tree {
 
     /// Row of the teacher and node of what each byte's logits are about, `[B, L, 2]`.
     fn places(&self, targets: &Targets<'_>, ids: &[u32]) -> Vec<[u32; 2]> {
-        let Shape { bytes, patches, .. } = targets.shape;
-        let mut places = vec![[0, NOWHERE]; ids.len()];
         if self.order.is_empty() {
-            return places;
+            return vec![[0, NOWHERE]; ids.len()];
         }
-        for (row, ids) in ids.chunks(bytes).enumerate() {
-            let of = |from: &'_ [u32]| from[row * bytes..(row + 1) * bytes].to_vec();
-            let patch_of = of(targets.patch_of);
-            let real = |t: usize| targets.labels[row * bytes + t] != IGNORED;
-            let mut node = NOWHERE;
-            for t in 0..bytes - 1 {
-                let patch = patch_of[t + 1];
-                node = if patch != patch_of[t] { ROOT } else { self.step(node, ids[t]) };
-                // A subword's end that the labels don't tell of, in front of an end of text or of padding: nothing to compare.
-                let ends = patch_of.get(t + 2) != Some(&patch);
-                let told = targets.truth[row * bytes + t + 1] && real(t + 1);
-                if real(t) && (1..patches as u32).contains(&patch) && (!ends || told) {
-                    places[row * bytes + t] = [(row * patches) as u32 + patch - 1, node];
-                }
+        let rows = ids.len() / targets.shape.bytes;
+        let of_rows = |rows: Range<usize>| rows.flat_map(|row| self.places_of(row, targets, ids)).collect::<Vec<_>>();
+        by_shares(rows, 1, 1, of_rows).into_iter().flat_map(|(_, places)| places).collect()
+    }
+
+    /// The same of one example.
+    fn places_of(&self, row: usize, targets: &Targets<'_>, ids: &[u32]) -> Vec<[u32; 2]> {
+        let Shape { bytes, patches, .. } = targets.shape;
+        let own = row * bytes..(row + 1) * bytes;
+        let (ids, patch_of) = (&ids[own.clone()], &targets.patch_of[own.clone()]);
+        let (labels, truth) = (&targets.labels[own.clone()], &targets.truth[own]);
+        let real = |t: usize| labels[t] != IGNORED;
+        let mut places = vec![[0, NOWHERE]; bytes];
+        let mut node = NOWHERE;
+        for t in 0..bytes - 1 {
+            let patch = patch_of[t + 1];
+            node = if patch != patch_of[t] { ROOT } else { self.step(node, ids[t]) };
+            // A subword's end that the labels don't tell of, in front of an end of text or of padding: nothing to compare.
+            let ends = patch_of.get(t + 2) != Some(&patch);
+            let told = truth[t + 1] && real(t + 1);
+            if real(t) && (1..patches as u32).contains(&patch) && (!ends || told) {
+                places[t] = [(row * patches) as u32 + patch - 1, node];
             }
         }
         places

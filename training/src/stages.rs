@@ -114,12 +114,14 @@ pub(crate) async fn stage2(
     model.global(blocks)?;
     let cx = &mut Context { recorder: &mut model.recorder, config: &model.config, workspace: &model.ws };
     copy_rows(cx, &model.ws.patches, &model.outputs, shape.all_patches())?;
+    // While the device is at that.
+    model.recorder.submit()?;
+    let mut losses = Losses::default();
+    let d_cosine = losses::boundary(options, &examples.targets, &cosines, &mut losses);
     let labels = examples.targets.fused_labels(&mask);
     let (likelihood, _) = model.decode(&slots.seen, &labels, &[], None).await?;
-    let mut losses = Losses::default();
     let mut gradient = vec![[0.0; 2]; shape.all_bytes()];
     losses::cross_entropy(options, &examples.targets, &likelihood, &mut gradient, &mut losses);
-    let d_cosine = losses::boundary(options, &examples.targets, &cosines, &mut losses);
     if train {
         let (gradient, d_cosine) = scaled(model.gradient_scale, gradient, d_cosine);
         model.decode_backward(&gradient, true, None)?;
@@ -194,6 +196,10 @@ pub(crate) async fn stage1(
     model.pool(&slots.ends)?;
     let blocks = model.config.num_hidden_layers.min(COMPARED_BLOCKS);
     model.global(blocks)?;
+    // While the device is at that.
+    model.recorder.submit()?;
+    let mut losses = Losses::default();
+    let d_cosine = losses::boundary(options, targets, &cosines, &mut losses);
     // The teacher's stream in the order of the slots is where the decoder's outputs will be: nothing is there yet.
     model.gather_patches(&teacher.early, &true_patch)?;
     let weights = losses::encoder_weights(options, targets, &used, d);
@@ -241,13 +247,11 @@ pub(crate) async fn stage1(
     let (teachers, divergences) = others.split_at(4 * patches);
     let teachers: Vec<_> = teachers.chunks(4).map(|row| Likelihood { label: row[2], space: row[3] }).collect();
 
-    let mut losses = Losses::default();
     let mut gradient = vec![[0.0; 2]; shape.all_bytes()];
     losses::encoder(&weights, distances, &mut losses);
     losses::cross_entropy(options, targets, &likelihood, &mut gradient, &mut losses);
     losses::distill(options, targets, &likelihood, &teachers, &mut gradient, &mut losses);
     losses::spelling(options, targets, divergences, &mut losses);
-    let d_cosine = losses::boundary(options, targets, &cosines, &mut losses);
     if train {
         // What the teacher made is not trained.
         let (gradient, d_cosine) = scaled(model.gradient_scale, gradient, d_cosine);

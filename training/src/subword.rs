@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bolmo_runtime::config::RopeScaling;
-use bolmo_runtime::internals::{Context, Gpu, KvCache, Matrix, Norm, Recorder, Rows, Slice, Workspace, by_shares, gpu};
+use bolmo_runtime::internals::{Context, Gpu, Matrix, Norm, Recorder, Rows, Slice, Workspace, by_shares, gpu};
 use bolmo_runtime::rope::{cos_sin, inverse_frequencies};
 use bolmo_runtime::{Config, Engine, Error, Result, WeightFormat};
 use bolmo_shaders::KernelId;
@@ -14,7 +14,7 @@ use bolmo_shaders::table::WORKGROUP;
 use serde_json::Value;
 
 use crate::backward::{Backward, Into, Scratch, Segments};
-use crate::layers::{Shape, buffer, copy_rows, global, stream};
+use crate::layers::{self, Shape, buffer, copy_rows, global, stream};
 use crate::losses::NO_LABEL;
 use crate::optimiser::{AdamOptions, Optimiser, Schedule, Step, gradient_scale};
 use crate::parameters::{Parameters, TensorSource, Which};
@@ -86,7 +86,6 @@ pub struct SubwordModel {
     ws: Workspace,
     scratch: Scratch,
     blocks: Vec<global::Kept>,
-    caches: Vec<KvCache>,
     /// The stream behind the blocks, `[tokens, D]`, and its gradient.
     last: Slice,
     dx: Slice,
@@ -119,7 +118,7 @@ impl SubwordModel {
         let gpu = gpu(engine);
         let shape = Shape { rows: options.rows, bytes: 0, patches: options.tokens };
         let tokens = shape.all_patches();
-        check(gpu, config, shape, vocabulary, trained)?;
+        check(shape, vocabulary, trained)?;
         let parameters =
             Parameters::new(gpu, |_| trained, |memory| weights::subword(config, vocabulary, tied, memory)).await?;
         parameters.load(source).await?;
@@ -130,7 +129,6 @@ impl SubwordModel {
         for _ in 0..config.num_hidden_layers {
             blocks.push(global::Kept::new(gpu, config, shape, &ws).await?);
         }
-        let caches = global::caches(config, shape, &blocks.iter().map(|kept| &kept.kv).collect::<Vec<_>>())?;
         let d = config.hidden_size;
         let at_once = rows_at_once(vocabulary, tokens);
         let largest =
@@ -147,10 +145,9 @@ impl SubwordModel {
         }
         Ok(Self {
             optimiser,
-            recorder: Recorder::new(gpu).await?,
+            recorder: layers::recorder(gpu).await?,
             scratch,
             blocks,
-            caches,
             last: buffer(gpu, tokens, d).await?,
             dx: buffer(gpu, tokens, d).await?,
             ids: buffer(gpu, tokens, 1).await?,
@@ -159,7 +156,7 @@ impl SubwordModel {
             logits: buffer(gpu, at_once, vocabulary).await?,
             likelihood: buffer(gpu, tokens, 4).await?,
             likelihood_weights: buffer(gpu, tokens, 2).await?,
-            by_id: Segments::new(gpu, tokens).await?,
+            by_id: Segments::new(gpu, tokens, d).await?,
             gpu: gpu.clone(),
             config: config.clone(),
             vocabulary,
@@ -188,7 +185,7 @@ impl SubwordModel {
         cx.gather(&weights.embedding, &self.ids, &cx.workspace.patches, 0, tokens, false)?;
         each(cx)?;
         for (i, (layer, kept)) in weights.global.iter().zip(&self.blocks).enumerate() {
-            global::forward(cx, layer, kept, &self.caches, i, self.shape)?;
+            global::forward(cx, layer, kept, i, self.shape)?;
             each(cx)?;
         }
         let (ws, d) = (cx.workspace, cx.config.hidden_size);
@@ -274,7 +271,7 @@ impl SubwordModel {
         self.gpu.write(&self.labels, 0, bytemuck::cast_slice(labels))?;
         self.gpu.write(&self.likelihood_weights, 0, bytemuck::cast_slice(&weights))?;
         if train {
-            self.by_id.set(&self.gpu, ids)?;
+            self.by_id.set(&self.gpu, ids, self.vocabulary)?;
         }
         self.forward(ids, &mut |_| Ok(()))?;
         let n = self.vocabulary;
@@ -475,7 +472,7 @@ fn rows_at_once(vocabulary: usize, tokens: usize) -> usize {
     (LOGITS / vocabulary / 64 * 64).clamp(64, tokens.next_multiple_of(64))
 }
 
-fn check(gpu: &Gpu, config: &Config, shape: Shape, vocabulary: usize, trained: bool) -> Result<()> {
+fn check(shape: Shape, vocabulary: usize, trained: bool) -> Result<()> {
     let refuse = |what: String| Err(Error::invalid(what));
     if shape.rows == 0 || shape.patches < 2 || shape.all_patches() > usize::from(u16::MAX) {
         return refuse(format!(
@@ -489,5 +486,5 @@ fn check(gpu: &Gpu, config: &Config, shape: Shape, vocabulary: usize, trained: b
             shape.all_patches()
         ));
     }
-    global::check(gpu, config, shape)
+    Ok(())
 }

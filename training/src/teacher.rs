@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bolmo_runtime::internals::{
-    Context, Gpu, KvCache, Matrix, Recorder, Rows, Slice, Weights, Workspace, attention_half, feed_forward_half,
+    Context, Gpu, Matrix, Recorder, Rows, Slice, Weights, Workspace, attention_half, feed_forward_half,
 };
 use bolmo_runtime::{Config, Result, WeightFormat};
 use bolmo_shaders::KernelId;
@@ -34,12 +34,13 @@ pub(crate) struct Teacher {
     parameters: Parameters<TeacherWeights>,
     /// Rows of its vocabulary.
     vocabulary: usize,
-    caches: Vec<KvCache>,
     /// Blocks behind which the student is compared.
     compared: usize,
     /// The stream behind those, and behind all blocks, `[patches, D]`.
     pub(crate) early: Slice,
     pub(crate) last: Slice,
+    /// Keys and values of one block at a time: no block needs what another one's were.
+    kv: Slice,
     ids: Slice,
     labels: Slice,
     members: Slice,
@@ -88,9 +89,6 @@ impl Teacher {
         let parameters = Parameters::new(gpu, |_| false, build).await?;
         parameters.load(source).await?;
         let patches = shape.all_patches();
-        // No block needs what another one's keys and values were.
-        let kv = buffer(gpu, patches, 2 * config.key_value_width()).await?;
-        let caches = global::caches(config, shape, &vec![&kv; config.num_hidden_layers])?;
         let members = buffer(gpu, vocabulary, 1).await?;
         let mut in_set = vec![0u32; vocabulary];
         for &id in spaces {
@@ -107,8 +105,8 @@ impl Teacher {
             spelling,
             parameters,
             vocabulary,
-            caches,
             compared,
+            kv: buffer(gpu, patches, 2 * config.key_value_width()).await?,
             early: buffer(gpu, patches, d).await?,
             last: buffer(gpu, patches, d).await?,
             ids: buffer(gpu, patches, 1).await?,
@@ -136,9 +134,8 @@ impl Teacher {
         let cx = &mut Context { recorder, config, workspace: ws };
         let weights = &self.parameters.weights;
         cx.gather(&weights.embedding, &self.ids, &ws.patches, 0, patches, false)?;
-        let sequences: Vec<_> = self.caches.iter().map(|cache| (cache, shape.patches)).collect();
         for (i, layer) in blocks.global.iter().enumerate() {
-            attention_half(cx, layer, &sequences, i)?;
+            attention_half(cx, layer, global::sequences(&self.kv, shape), i)?;
             feed_forward_half(cx, layer, patches)?;
             if i + 1 == self.compared {
                 copy_rows(cx, &ws.patches, &self.early, patches)?;

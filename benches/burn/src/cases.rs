@@ -257,7 +257,7 @@ fn causal_attention<'a>(engine: &'a Engine, device: &'a Device) -> Result<Case<'
         scale: 1.0 / (dim as f32).sqrt(),
         ..Attention::default()
     };
-    let grid = engine.capabilities().tiles.attention_grid(count, heads);
+    let grid = engine.capabilities().tiles.attention_grid(count, heads, 1);
     let bindings: [&[f32]; 4] = [&q, &kv, &vec![0.0; 2 * count * heads], &vec![0.0; count * width]];
     let (result, side) = ours(engine, KernelId::Attention, params, &bindings, grid, count * width)?;
     // burn wants heads first; it is given them so, and its result is turned round for the check alone.

@@ -232,6 +232,10 @@ impl Gpu {
         if keeps_kernels {
             features |= wgpu::Features::PIPELINE_CACHE;
         }
+        // What measures dispatches.
+        if cfg!(not(target_family = "wasm")) && info.timestamps {
+            features |= wgpu::Features::TIMESTAMP_QUERY;
+        }
         let (device, queue) = adapter
             .request_device(&wgpu::DeviceDescriptor {
                 label: Some("bolmo"),

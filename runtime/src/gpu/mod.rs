@@ -12,6 +12,8 @@ mod memory;
 mod pipelines;
 mod recorder;
 mod self_test;
+#[cfg(not(target_family = "wasm"))]
+mod stopwatch;
 mod usage;
 mod warm;
 
@@ -20,10 +22,10 @@ pub use capabilities::Capabilities;
 pub use device::Gpu;
 pub use device::{Engine, EngineOptions};
 pub use memory::Slice;
-#[cfg(not(target_family = "wasm"))]
-pub use recorder::KernelTime;
 pub(crate) use recorder::Recorded;
 pub use recorder::{Form, Recorder};
+#[cfg(not(target_family = "wasm"))]
+pub use stopwatch::KernelTime;
 pub use usage::{Counters, DeviceMemory};
 #[cfg(not(target_family = "wasm"))]
 pub(crate) use warm::Warming;

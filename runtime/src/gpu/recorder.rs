@@ -10,6 +10,8 @@ use bolmo_shaders::{Fusion, KernelId, Variant, WeightFormat};
 use super::device::Gpu;
 use super::memory::Slice;
 use super::pipelines::Pipeline;
+#[cfg(not(target_family = "wasm"))]
+use super::stopwatch::{KernelTime, Stopwatch};
 use super::usage::Counters;
 use crate::error::{Error, Result};
 
@@ -98,21 +100,13 @@ pub struct Recorder {
     zero: Slice,
     /// The flags that guarded dispatches go by; one that never halts if `None`.
     guard: Option<Slice>,
+    /// From so many bytes of parameters on, what was recorded is submitted.
+    most: u64,
     /// What was submitted so far.
     counters: Counters,
-    /// How long dispatches took, by kernel, while they are measured one by one.
+    /// How long dispatches took, while they are measured.
     #[cfg(not(target_family = "wasm"))]
-    times: Option<HashMap<KernelId, KernelTime>>,
-}
-
-/// What the dispatches of a kernel took together.
-#[cfg(not(target_family = "wasm"))]
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct KernelTime {
-    /// How many there were.
-    pub dispatches: u64,
-    /// How long the device took for them, with what handing over each of them costs.
-    pub time: std::time::Duration,
+    stopwatch: Option<Stopwatch>,
 }
 
 impl Recorder {
@@ -127,10 +121,17 @@ impl Recorder {
             readable: None,
             zero: gpu.allocate("a flag", 4).await?,
             guard: None,
+            most: BLOCK * BLOCKS,
             counters: Counters::default(),
             #[cfg(not(target_family = "wasm"))]
-            times: None,
+            stopwatch: None,
         })
+    }
+
+    /// Submits whenever `dispatches` are recorded, so that a device of its own begins while the host goes on. Whoever records then writes
+    /// what a dispatch reads before recording that.
+    pub fn submit_every(&mut self, dispatches: usize) {
+        self.most = BLOCK * (dispatches as u64).clamp(1, BLOCKS);
     }
 
     /// The device it is for.
@@ -190,7 +191,7 @@ impl Recorder {
                 row.stem
             )));
         }
-        if self.params.len() as u64 == BLOCK * BLOCKS {
+        if self.params.len() as u64 >= self.most {
             self.submit()?;
         }
         let variant = self.gpu.variant(kernel, format, fusion);
@@ -203,32 +204,21 @@ impl Recorder {
         self.params.resize(at + BLOCK as usize, 0);
         self.commands.push(Command::Dispatch { pipeline, bindings, params: at as u32, grid: grid.map(|n| n as u32) });
         #[cfg(not(target_family = "wasm"))]
-        self.measure(kernel)?;
+        if let Some(stopwatch) = &mut self.stopwatch {
+            stopwatch.recorded(kernel);
+            if !stopwatch.has_clock() {
+                self.submit()?;
+            }
+        }
         Ok(())
     }
 
-    /// From here on lets every dispatch be handed over and waited for by itself, and adds up what it takes. Where `on` is not set, goes on
-    /// as usual. Returns what was measured before.
+    /// From here on measures how long every dispatch takes: by the device's own clock if it has one, else by handing each over and waiting
+    /// for it. Where `on` is not set, goes on as usual. Returns what was measured before, the longest first.
     #[cfg(not(target_family = "wasm"))]
     pub fn measure_dispatches(&mut self, on: bool) -> Vec<(KernelId, KernelTime)> {
-        let new = on.then(HashMap::new);
-        let mut times: Vec<_> = std::mem::replace(&mut self.times, new).into_iter().flatten().collect();
-        times.sort_by_key(|(_, time)| std::cmp::Reverse(time.time));
-        times
-    }
-
-    /// Waits for the dispatch of `kernel` that was just recorded, where dispatches are measured.
-    #[cfg(not(target_family = "wasm"))]
-    fn measure(&mut self, kernel: KernelId) -> Result<()> {
-        let Some(mut times) = self.times.take() else { return Ok(()) };
-        let begun = std::time::Instant::now();
-        let submission = self.submit_with(|_| ())?;
-        let done = self.gpu.device.poll(wgpu::PollType::Wait { submission_index: Some(submission), timeout: None });
-        let time = times.entry(kernel).or_insert_with(KernelTime::default);
-        time.dispatches += 1;
-        time.time += begun.elapsed();
-        self.times = Some(times);
-        done.map(|_| ()).map_err(|error| Error::internal(format!("waiting for a dispatch: {error}")))
+        let new = on.then(|| Stopwatch::new(&self.gpu, 2 * BLOCKS as u32));
+        std::mem::replace(&mut self.stopwatch, new).map(Stopwatch::times).unwrap_or_default()
     }
 
     fn bind_group(&mut self, key: BindingsKey) -> Result<(wgpu::ComputePipeline, wgpu::BindGroup)> {
@@ -284,8 +274,15 @@ impl Recorder {
     }
 
     fn submit_with(&mut self, last: impl FnOnce(&mut wgpu::CommandEncoder)) -> Result<wgpu::SubmissionIndex> {
+        #[cfg(not(target_family = "wasm"))]
+        let begun = std::time::Instant::now();
         let recorded = self.finish_with(last)?;
-        self.submit_recorded(recorded)
+        let submission = self.submit_recorded(recorded)?;
+        #[cfg(not(target_family = "wasm"))]
+        if let Some(stopwatch) = &mut self.stopwatch {
+            stopwatch.submitted(&self.gpu, &submission, begun)?;
+        }
+        Ok(submission)
     }
 
     /// How many more dispatches fit into a submission.
@@ -298,9 +295,15 @@ impl Recorder {
         if from.size > readable.size {
             return Err(Error::internal(format!("reading {} bytes into {}", from.size, readable.size)));
         }
-        self.finish_with(|encoder| {
+        let finished = self.finish_with(|encoder| {
             encoder.copy_buffer_to_buffer(&from.buffer, from.offset, &readable.buffer, readable.offset, from.size);
-        })
+        });
+        // What is submitted later is not measured.
+        #[cfg(not(target_family = "wasm"))]
+        if let Some(stopwatch) = &mut self.stopwatch {
+            stopwatch.discard();
+        }
+        finished
     }
 
     fn submit_recorded(&mut self, recorded: Recorded) -> Result<wgpu::SubmissionIndex> {
@@ -348,7 +351,13 @@ impl Recorder {
                     commands.next();
                 }
                 Command::Dispatch { .. } => {
-                    let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+                    #[cfg(not(target_family = "wasm"))]
+                    let timestamp_writes = self.stopwatch.as_ref().and_then(|stopwatch| stopwatch.writes(dispatches));
+                    #[cfg(target_family = "wasm")]
+                    let timestamp_writes = None;
+                    let by_itself = timestamp_writes.is_some();
+                    let mut pass =
+                        encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: None, timestamp_writes });
                     while let Some(Command::Dispatch { pipeline, bindings, params, grid: [x, y, z] }) =
                         commands.next_if(|c| matches!(c, Command::Dispatch { .. }))
                     {
@@ -356,11 +365,18 @@ impl Recorder {
                         pass.set_bind_group(0, bindings, &[*params]);
                         pass.dispatch_workgroups(*x, *y, *z);
                         dispatches += 1;
+                        if by_itself {
+                            break;
+                        }
                     }
                 }
             }
         }
         last(&mut encoder);
+        #[cfg(not(target_family = "wasm"))]
+        if let Some(stopwatch) = &self.stopwatch {
+            stopwatch.resolve(&mut encoder, dispatches);
+        }
         self.commands.clear();
         Ok(Recorded { commands: encoder.finish(), params: std::mem::take(&mut self.params), dispatches })
     }
@@ -406,5 +422,9 @@ impl Recorder {
         self.commands.clear();
         self.params.clear();
         self.guard = None;
+        #[cfg(not(target_family = "wasm"))]
+        if let Some(stopwatch) = &mut self.stopwatch {
+            stopwatch.discard();
+        }
     }
 }

@@ -6,27 +6,50 @@ use bolmo_shaders::{KernelId, WeightFormat};
 use super::{Context, Norm, Rows};
 use crate::config::{BlockType, LayerType, QkNorm};
 use crate::error::Result;
+use crate::gpu::Slice;
 use crate::kv::KvCache;
 use crate::weights::{GlobalLayer, Weights};
 
-/// Runs rows of the workspace's `patches` through all blocks. For each sequence there are its cache, which has room for them, and how
-/// many rows are its own; their positions follow those in the cache. Where there is more than one sequence, rows of queries begin where a
-/// binding may begin.
+/// Which keys and values rows of patches see.
+#[derive(Debug, Clone, Copy)]
+pub enum Sequences<'a> {
+    /// For each sequence there are its cache, which has room for its rows, and how many rows are its own; their positions follow those in the
+    /// cache. Where there is more than one sequence, rows of queries begin where a binding may begin.
+    Cached(&'a [(&'a KvCache, usize)]),
+    /// Each sequence sees itself alone, from its first row on.
+    Whole {
+        /// Where keys and values are put, `[sequences, rows, 2, kv_heads, head_dim]`.
+        kv: &'a Slice,
+        /// How many sequences there are.
+        sequences: usize,
+        /// Rows of each.
+        rows: usize,
+    },
+}
+
+impl Sequences<'_> {
+    /// Rows of all together.
+    fn rows(&self) -> usize {
+        match self {
+            Self::Cached(sequences) => sequences.iter().map(|(_, count)| count).sum(),
+            Self::Whole { sequences, rows, .. } => sequences * rows,
+        }
+    }
+}
+
+/// Runs rows of the workspace's `patches` through all blocks.
 pub fn global(cx: &mut Context<'_>, weights: &Weights, sequences: &[(&KvCache, usize)]) -> Result<()> {
+    let sequences = Sequences::Cached(sequences);
     for (i, layer) in weights.global.iter().enumerate() {
-        block(cx, layer, sequences, i)?;
+        attention_half(cx, layer, sequences, i)?;
+        feed_forward_half(cx, layer, sequences.rows())?;
     }
     Ok(())
 }
 
-fn block(cx: &mut Context<'_>, w: &GlobalLayer, sequences: &[(&KvCache, usize)], i: usize) -> Result<()> {
-    attention_half(cx, w, sequences, i)?;
-    feed_forward_half(cx, w, sequences.iter().map(|(_, count)| count).sum())
-}
-
 /// The first half of block `i`: attention, with its norm before or behind it, added to the stream.
-pub fn attention_half(cx: &mut Context<'_>, w: &GlobalLayer, sequences: &[(&KvCache, usize)], i: usize) -> Result<()> {
-    let count = sequences.iter().map(|(_, count)| count).sum();
+pub fn attention_half(cx: &mut Context<'_>, w: &GlobalLayer, sequences: Sequences<'_>, i: usize) -> Result<()> {
+    let count = sequences.rows();
     let ws = cx.workspace;
     let d = cx.config.hidden_size;
     let eps = cx.config.rms_norm_eps;
@@ -66,25 +89,28 @@ pub fn feed_forward_half(cx: &mut Context<'_>, w: &GlobalLayer, count: usize) ->
     }
 }
 
-/// Attention of each sequence over its own cache.
-fn attentions(
-    cx: &mut Context<'_>,
-    w: &GlobalLayer,
-    sequences: &[(&KvCache, usize)],
-    i: usize,
-    qkv: Rows<'_>,
-) -> Result<()> {
-    let mut row = 0;
-    for &(cache, count) in sequences {
-        attention(cx, w, cache, i, (row, count), qkv)?;
-        row += count;
+/// From q, k and v to the heads' outputs in the workspace's `mixed`: each row sees its own sequence.
+fn attentions(cx: &mut Context<'_>, w: &GlobalLayer, sequences: Sequences<'_>, i: usize, qkv: Rows<'_>) -> Result<()> {
+    match sequences {
+        Sequences::Cached(sequences) => {
+            let mut row = 0;
+            for &(cache, count) in sequences {
+                over_cache(cx, w, cache, i, (row, count), qkv)?;
+                row += count;
+            }
+            Ok(())
+        }
+        Sequences::Whole { kv, sequences, rows } => {
+            rotate(cx, w, i, qkv, (0, sequences * rows), (kv, 0))?;
+            let ws = cx.workspace;
+            let params = Attention { keys: rows as u32, begin: 1, end: 1, ..attention_params(cx, i, rows) };
+            attend(cx, &params, sequences, [&ws.q, kv, &ws.running, &ws.mixed])
+        }
     }
-    Ok(())
 }
 
-/// From q, k and v of `count` rows from `row` on to the heads' outputs in the workspace's `mixed`, keys and values laid down in layer `i`
-/// of `cache`.
-fn attention(
+/// Attention of `count` rows from `row` on, whose keys and values are laid down in layer `i` of `cache` first.
+fn over_cache(
     cx: &mut Context<'_>,
     w: &GlobalLayer,
     cache: &KvCache,
@@ -92,9 +118,45 @@ fn attention(
     (row, count): (usize, usize),
     qkv: Rows<'_>,
 ) -> Result<()> {
+    let first = cache.len();
+    for span in cache.spans(i, first..first + count) {
+        let rows = (row + span.positions.start - first, span.positions.len());
+        rotate(cx, w, i, qkv, rows, (&span.segment.slice, span.positions.start - span.first))?;
+    }
+
     let ws = cx.workspace;
-    let plain = WeightFormat::F32;
-    let config = cx.config;
+    let (heads, q_width) = (cx.config.num_attention_heads, cx.config.query_width());
+    let window = cx.config.window(i);
+    let oldest = if window == 0 { 0 } else { (first + 1).saturating_sub(window) };
+    let mut spans = cache.spans(i, oldest..first + count).peekable();
+    let (q, mixed) = (ws.q.rows(row, count, q_width)?, ws.mixed.rows(row, count, q_width)?);
+    let running = if ws.keep { ws.running.rows(row, count, 2 * heads)? } else { ws.running.clone() };
+    let mut begin = true;
+    while let Some(span) = spans.next() {
+        let params = Attention {
+            query_first: first as u32,
+            key_first: span.first as u32,
+            keys: (span.positions.end - span.first) as u32,
+            begin: begin.into(),
+            end: spans.peek().is_none().into(),
+            ..attention_params(cx, i, count)
+        };
+        attend(cx, &params, 1, [&q, &span.segment.slice, &running, &mixed])?;
+        begin = false;
+    }
+    Ok(())
+}
+
+/// Norm and rotation of the queries and keys of `count` rows from `row` on; keys and values go to rows of `kv` from `kv_row` on.
+fn rotate(
+    cx: &mut Context<'_>,
+    w: &GlobalLayer,
+    i: usize,
+    qkv: Rows<'_>,
+    (row, count): (usize, usize),
+    (kv, kv_row): (&Slice, usize),
+) -> Result<()> {
+    let (config, ws) = (cx.config, cx.workspace);
     let (heads, kv_heads, dim) = (config.num_attention_heads, config.num_key_value_heads, config.head_dim);
     let (q_width, kv_width) = (config.query_width(), config.key_value_width());
     // Heads that share a norm go together, or else one by one.
@@ -102,59 +164,48 @@ fn attention(
     let norms = w.q_norm.as_ref().zip(w.k_norm.as_ref());
     // Without norms their places hold something that is not read.
     let (q_norm, k_norm) = norms.unwrap_or((qkv.slice, qkv.slice));
-
     // Sliding layers always have the plain kind of rotation.
     let table = match config.layer_types[i] {
         LayerType::Sliding => &ws.cos_sin[0],
         LayerType::Full => &ws.cos_sin[1],
     };
-    let first = cache.len();
-    for span in cache.spans(i, first..first + count) {
-        let rows = span.positions.len();
-        let params = Rope {
-            first: (row + span.positions.start - first) as u32,
-            heads: heads as u32,
-            kv_heads: kv_heads as u32,
-            half_dim: (dim / 2) as u32,
-            q_group: q_group as u32,
-            k_group: k_group as u32,
-            norm: norms.is_some().into(),
-            q_offset: qkv.offset as u32,
-            k_offset: (qkv.offset + q_width) as u32,
-            v_offset: (qkv.offset + q_width + kv_width) as u32,
-            stride: qkv.stride as u32,
-            kv_row: (span.positions.start - span.first) as u32,
-            eps: config.rms_norm_eps,
-        };
-        let slices = [qkv.slice, q_norm, k_norm, table, &ws.q, &span.segment.slice];
-        let grid = [heads / q_group + kv_heads / k_group + 1, rows, 1];
-        cx.recorder.dispatch(KernelId::Rope, plain, &params, &slices, grid)?;
-    }
+    let params = Rope {
+        first: row as u32,
+        heads: heads as u32,
+        kv_heads: kv_heads as u32,
+        half_dim: (dim / 2) as u32,
+        q_group: q_group as u32,
+        k_group: k_group as u32,
+        norm: norms.is_some().into(),
+        q_offset: qkv.offset as u32,
+        k_offset: (qkv.offset + q_width) as u32,
+        v_offset: (qkv.offset + q_width + kv_width) as u32,
+        stride: qkv.stride as u32,
+        kv_row: kv_row as u32,
+        eps: config.rms_norm_eps,
+    };
+    let slices = [qkv.slice, q_norm, k_norm, table, &ws.q, kv];
+    let grid = [heads / q_group + kv_heads / k_group + 1, count, 1];
+    cx.recorder.dispatch(KernelId::Rope, WeightFormat::F32, &params, &slices, grid)
+}
 
-    let window = cache.window(i);
-    let oldest = if window == 0 { 0 } else { (first + 1).saturating_sub(window) };
-    let mut spans = cache.spans(i, oldest..first + count).peekable();
-    let grid = cx.recorder.gpu().capabilities.tiles.attention_grid(count, heads);
-    let (q, mixed) = (ws.q.rows(row, count, q_width)?, ws.mixed.rows(row, count, q_width)?);
-    let running = if ws.keep { ws.running.rows(row, count, 2 * heads)? } else { ws.running.clone() };
-    let mut begin = true;
-    while let Some(span) = spans.next() {
-        let params = Attention {
-            count: count as u32,
-            heads: heads as u32,
-            heads_per_kv: (heads / kv_heads) as u32,
-            dim4: (dim / 4) as u32,
-            query_first: first as u32,
-            key_first: span.first as u32,
-            keys: (span.positions.end - span.first) as u32,
-            window: window as u32,
-            begin: begin.into(),
-            end: spans.peek().is_none().into(),
-            scale: 1.0 / (dim as f32).sqrt(),
-        };
-        let slices = [&q, &span.segment.slice, &running, &mixed];
-        cx.recorder.dispatch(KernelId::Attention, plain, &params, &slices, grid)?;
-        begin = false;
+/// What is the same for every segment that `count` queries of block `i` go over.
+fn attention_params(cx: &Context<'_>, i: usize, count: usize) -> Attention {
+    let config = cx.config;
+    Attention {
+        count: count as u32,
+        heads: config.num_attention_heads as u32,
+        heads_per_kv: (config.num_attention_heads / config.num_key_value_heads) as u32,
+        dim4: (config.head_dim / 4) as u32,
+        window: config.window(i) as u32,
+        scale: 1.0 / (config.head_dim as f32).sqrt(),
+        ..Attention::default()
     }
-    Ok(())
+}
+
+/// Attention over one segment of each of `sequences`.
+fn attend(cx: &mut Context<'_>, params: &Attention, sequences: usize, slices: [&Slice; 4]) -> Result<()> {
+    let tiles = cx.recorder.gpu().capabilities.tiles;
+    let grid = tiles.attention_grid(params.count as usize, params.heads as usize, sequences);
+    cx.recorder.dispatch(KernelId::Attention, WeightFormat::F32, params, &slices, grid)
 }

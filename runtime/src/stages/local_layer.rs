@@ -199,7 +199,7 @@ fn mlstm(cx: &mut Context<'_>, state: &LayerState, bytes: usize, period: usize) 
     let CellShape { i_offset, f_offset, chunk, cap, period, .. } = shape;
     let gates = MlstmGates { rows, heads, stride, i_offset, f_offset, chunk, cap, period };
     let slices = [&ws.projections, &state.m, &ws.gates];
-    let grid = [CellShape::groups(heads), shape.sequences() as usize, 1];
+    let grid = [heads as usize, shape.sequences() as usize, 1];
     cx.recorder.dispatch(KernelId::MlstmGates, plain, &gates, &slices, grid)?;
 
     if !ws.keep && bytes <= cx.recorder.gpu().capabilities.recurrent_rows {

@@ -8,9 +8,19 @@ const LOWEST: f64 = -3.0e38f32 as f64;
 /// (SPEC 6): `o = Σ exp(s - top) v`, with `s = scale * q · k` of every key that the query sees, divided by
 /// `sum = Σ exp(s - top)` at the last segment.
 ///
-/// Query t is at position `query_first + t` and sees the keys up to it, `window` of them if that isn't 0.
-/// Shapes: q `[count, heads, dim]`, kv `[keys, 2, kv_heads, dim]`, running `[count, heads, 2]`, o `[count, heads, dim]`.
-pub fn attention(p: &params::Attention, q: &[f32], kv: &[f32], running: &mut [f32], o: &mut [f32]) {
+/// Query t of a sequence is at position `query_first + t` and sees the keys up to it, `window` of them if that isn't 0.
+/// Shapes: q `[sequences, count, heads, dim]`, kv `[sequences, keys, 2, kv_heads, dim]`, running `[sequences, count, heads, 2]`, o
+/// `[sequences, count, heads, dim]`.
+pub fn attention(p: &params::Attention, sequences: u32, q: &[f32], kv: &[f32], running: &mut [f32], o: &mut [f32]) {
+    let [count, heads, heads_per_kv, dim] = sizes([p.count, p.heads, p.heads_per_kv, 4 * p.dim4]);
+    let (queries, keys) = (count * heads * dim, 2 * p.keys as usize * heads / heads_per_kv * dim);
+    for i in 0..sequences as usize {
+        let (own, maxima) = (i * queries..(i + 1) * queries, 2 * i * count * heads..2 * (i + 1) * count * heads);
+        of_sequence(p, &q[own.clone()], &kv[i * keys..(i + 1) * keys], &mut running[maxima], &mut o[own]);
+    }
+}
+
+fn of_sequence(p: &params::Attention, q: &[f32], kv: &[f32], running: &mut [f32], o: &mut [f32]) {
     let [count, heads, heads_per_kv, dim] = sizes([p.count, p.heads, p.heads_per_kv, 4 * p.dim4]);
     let [query_first, key_first, keys, window] = sizes([p.query_first, p.key_first, p.keys, p.window]);
     let kv_dim = heads / heads_per_kv * dim;
@@ -111,15 +121,15 @@ mod tests {
             let p = block(window as u32);
             let mut running = vec![f32::NAN; QUERIES * HEADS * 2];
             let mut o = vec![f32::NAN; expected.len()];
-            attention(&p, &q, &kv, &mut running, &mut o);
+            attention(&p, 1, &q, &kv, &mut running, &mut o);
             assert_close(&o, &expected, 1e-6);
             // The cut falls before, into and behind what the windows show.
             for cut in [3, 19, 21] {
                 let (left, right) = kv.split_at(cut * 2 * KV_HEADS * DIM);
                 o.fill(f32::NAN);
-                attention(&params::Attention { keys: cut as u32, end: 0, ..p }, &q, left, &mut running, &mut o);
+                attention(&params::Attention { keys: cut as u32, end: 0, ..p }, 1, &q, left, &mut running, &mut o);
                 let second = params::Attention { key_first: cut as u32, keys: (KEYS - cut) as u32, begin: 0, ..p };
-                attention(&second, &q, right, &mut running, &mut o);
+                attention(&second, 1, &q, right, &mut running, &mut o);
                 assert_close(&o, &expected, 1e-6);
             }
         }

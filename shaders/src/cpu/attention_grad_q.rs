@@ -142,16 +142,7 @@ pub(super) mod tests {
             scale: p.scale,
             ..Default::default()
         };
-        let sequence = COUNT * HEADS;
-        for i in 0..SEQUENCES {
-            attention(
-                &forward,
-                &q[i * sequence * DIM..],
-                &kv[i * COUNT * 2 * KV_HEADS * DIM..],
-                &mut running[i * sequence * 2..],
-                &mut o[i * sequence * DIM..],
-            );
-        }
+        attention(&forward, SEQUENCES as u32, &q, &kv, &mut running, &mut o);
         let d_o = noise(3, q.len(), 1.0);
         Example { p, q, kv, running, o, d_o }
     }

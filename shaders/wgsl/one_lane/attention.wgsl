@@ -1,36 +1,36 @@
 // Softmax attention of a few queries over one segment of the KV cache, a lane for each query of each head (online softmax,
 // arXiv 2205.14135): for adapters on CPUs without subgroups, where a barrier costs more than the loads that lanes could spare each other.
-// Eight keys at a time: their scores in registers first, then the output so far goes by once for all eight.
+// The grid is those by 1 by sequences, whose segments lie one behind the other. Eight keys at a time: their scores in registers first, then the output so far goes by once for all eight.
 struct Params {
-    count: u32,        // queries
+    count: u32,        // queries of a sequence
     heads: u32,
     heads_per_kv: u32, // query heads that share a key/value head
     dim4: u32,         // head width / 4
     query_first: u32,  // position of query 0
     key_first: u32,    // position of the segment's row 0
-    keys: u32,         // rows of the segment that hold keys
+    keys: u32,         // rows of the segment that hold keys, of a sequence
     window: u32,       // a query sees this many positions up to its own; 0: all of them
     begin: u32,        // 1: first segment, nothing to go on from
     end: u32,          // 1: last segment, divide by the sum
     scale: f32,        // head width ^ -0.5
 }
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> q: array<vec4<f32>>;                // [count, heads, dim]
-@group(0) @binding(2) var<storage, read> kv: array<vec4<f32>>;               // [keys, 2, kv_heads, dim]
-@group(0) @binding(3) var<storage, read_write> running: array<vec2<f32>>;    // [count, heads] maximum, sum
-@group(0) @binding(4) var<storage, read_write> o: array<vec4<f32>>;          // [count, heads, dim]
+@group(0) @binding(1) var<storage, read> q: array<vec4<f32>>;                // [sequences, count, heads, dim]
+@group(0) @binding(2) var<storage, read> kv: array<vec4<f32>>;               // [sequences, keys, 2, kv_heads, dim]
+@group(0) @binding(3) var<storage, read_write> running: array<vec2<f32>>;    // [sequences, count, heads] maximum, sum
+@group(0) @binding(4) var<storage, read_write> o: array<vec4<f32>>;          // [sequences, count, heads, dim]
 
 const LOWEST: f32 = -3.0e38;
 
 @compute @workgroup_size(4)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
-    let item = id.x;
-    if item >= p.count * p.heads {
+    if id.x >= p.count * p.heads {
         return;
     }
-    let position = p.query_first + item / p.heads;
+    let item = id.z * p.count * p.heads + id.x;
+    let position = p.query_first + id.x / p.heads;
     let kv_dim4 = p.heads / p.heads_per_kv * p.dim4;
-    let kv_head = item % p.heads / p.heads_per_kv * p.dim4;
+    let kv_head = id.z * p.keys * 2u * kv_dim4 + id.x % p.heads / p.heads_per_kv * p.dim4;
     let at = item * p.dim4;
 
     // the segment's rows that the query sees

@@ -2,25 +2,26 @@
 // adapters on CPUs, where barriers are dear and loads are made lane by lane and cost more than arithmetic. Of each 32 keys a lane
 // scores four, 8 apart, while queries go round; then it has four columns of the values, 32 side by side, while weights go round.
 // Sums of values wait in workgroup memory, where each lane finds only what is its own, so there are no barriers.
+// The grid is groups of queries by heads by sequences, whose segments lie one behind the other.
 // Written out instead of looped: drivers keep looped local arrays in memory.
 struct Params {
-    count: u32,        // queries
+    count: u32,        // queries of a sequence
     heads: u32,
     heads_per_kv: u32, // query heads that share a key/value head
     dim4: u32,         // head width / 4, at most 32
     query_first: u32,  // position of query 0
     key_first: u32,    // position of the segment's row 0
-    keys: u32,         // rows of the segment that hold keys
+    keys: u32,         // rows of the segment that hold keys, of a sequence
     window: u32,       // a query sees this many positions up to its own; 0: all of them
     begin: u32,        // 1: first segment, nothing to go on from
     end: u32,          // 1: last segment, divide by the sum
     scale: f32,        // head width ^ -0.5
 }
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> q: array<vec4<f32>>;                // [count, heads, dim]
-@group(0) @binding(2) var<storage, read> kv: array<vec4<f32>>;               // [keys, 2, kv_heads, dim]
-@group(0) @binding(3) var<storage, read_write> running: array<vec2<f32>>;    // [count, heads] maximum, sum
-@group(0) @binding(4) var<storage, read_write> o: array<vec4<f32>>;          // [count, heads, dim]
+@group(0) @binding(1) var<storage, read> q: array<vec4<f32>>;                // [sequences, count, heads, dim]
+@group(0) @binding(2) var<storage, read> kv: array<vec4<f32>>;               // [sequences, keys, 2, kv_heads, dim]
+@group(0) @binding(3) var<storage, read_write> running: array<vec2<f32>>;    // [sequences, count, heads] maximum, sum
+@group(0) @binding(4) var<storage, read_write> o: array<vec4<f32>>;          // [sequences, count, heads, dim]
 
 const LOWEST: f32 = -3.0e38;
 
@@ -50,17 +51,18 @@ fn total(v: vec4<f32>) -> f32 {
 }
 
 // What is known of a query behind this segment.
-fn put(row: u32, head: u32, lane: u32, top: f32, sum: f32) {
+fn put(row: u32, query0: u32, head: u32, lane: u32, top: f32, sum: f32) {
     if row >= p.count {
         return;
     }
     let query = row % QUERIES;
+    let at = (query0 + row) * p.heads + head;
     let divisor = select(1.0, sum, p.end != 0u);
     for (var d = lane; d < p.dim4; d += 8u) {
-        o[(row * p.heads + head) * p.dim4 + d] = sums[query * 32u + d] / divisor;
+        o[at * p.dim4 + d] = sums[query * 32u + d] / divisor;
     }
     if lane == 0u {
-        running[row * p.heads + head] = vec2<f32>(top, sum);
+        running[at] = vec2<f32>(top, sum);
     }
 }
 
@@ -70,11 +72,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id
     let row0 = group.x * QUERIES;
     let queries = min(QUERIES, p.count - row0);
     let kv_dim4 = p.heads / p.heads_per_kv * p.dim4;
-    let kv_head = head / p.heads_per_kv * p.dim4;
+    // Where the sequence begins.
+    let query0 = group.z * p.count;
+    let kv_head = group.z * p.keys * 2u * kv_dim4 + head / p.heads_per_kv * p.dim4;
     let position0 = p.query_first + row0;
-    let row_0 = min(row0 + lane, p.count - 1u) * p.heads + head;
+    let row_0 = (query0 + min(row0 + lane, p.count - 1u)) * p.heads + head;
     let q_0 = row_0 * p.dim4;
-    let row_1 = min(row0 + 8u + lane, p.count - 1u) * p.heads + head;
+    let row_1 = (query0 + min(row0 + 8u + lane, p.count - 1u)) * p.heads + head;
     let q_1 = row_1 * p.dim4;
 
     var before_0 = vec2<f32>(LOWEST, 0.0);
@@ -120,7 +124,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id
         for (var d = lane; d < p.dim4; d += 8u) {
             var v = vec4<f32>();
             if p.begin == 0u && query < queries {
-                v = o[((row0 + query) * p.heads + head) * p.dim4 + d];
+                v = o[((query0 + row0 + query) * p.heads + head) * p.dim4 + d];
             }
             sums[query * 32u + d] = v;
         }
@@ -495,20 +499,20 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id
             sums[480u + sums_at] = o15;
         }
     }
-    put(row0 + 0u, head, lane, top0, subgroupAdd(sum0));
-    put(row0 + 1u, head, lane, top1, subgroupAdd(sum1));
-    put(row0 + 2u, head, lane, top2, subgroupAdd(sum2));
-    put(row0 + 3u, head, lane, top3, subgroupAdd(sum3));
-    put(row0 + 4u, head, lane, top4, subgroupAdd(sum4));
-    put(row0 + 5u, head, lane, top5, subgroupAdd(sum5));
-    put(row0 + 6u, head, lane, top6, subgroupAdd(sum6));
-    put(row0 + 7u, head, lane, top7, subgroupAdd(sum7));
-    put(row0 + 8u, head, lane, top8, subgroupAdd(sum8));
-    put(row0 + 9u, head, lane, top9, subgroupAdd(sum9));
-    put(row0 + 10u, head, lane, top10, subgroupAdd(sum10));
-    put(row0 + 11u, head, lane, top11, subgroupAdd(sum11));
-    put(row0 + 12u, head, lane, top12, subgroupAdd(sum12));
-    put(row0 + 13u, head, lane, top13, subgroupAdd(sum13));
-    put(row0 + 14u, head, lane, top14, subgroupAdd(sum14));
-    put(row0 + 15u, head, lane, top15, subgroupAdd(sum15));
+    put(row0 + 0u, query0, head, lane, top0, subgroupAdd(sum0));
+    put(row0 + 1u, query0, head, lane, top1, subgroupAdd(sum1));
+    put(row0 + 2u, query0, head, lane, top2, subgroupAdd(sum2));
+    put(row0 + 3u, query0, head, lane, top3, subgroupAdd(sum3));
+    put(row0 + 4u, query0, head, lane, top4, subgroupAdd(sum4));
+    put(row0 + 5u, query0, head, lane, top5, subgroupAdd(sum5));
+    put(row0 + 6u, query0, head, lane, top6, subgroupAdd(sum6));
+    put(row0 + 7u, query0, head, lane, top7, subgroupAdd(sum7));
+    put(row0 + 8u, query0, head, lane, top8, subgroupAdd(sum8));
+    put(row0 + 9u, query0, head, lane, top9, subgroupAdd(sum9));
+    put(row0 + 10u, query0, head, lane, top10, subgroupAdd(sum10));
+    put(row0 + 11u, query0, head, lane, top11, subgroupAdd(sum11));
+    put(row0 + 12u, query0, head, lane, top12, subgroupAdd(sum12));
+    put(row0 + 13u, query0, head, lane, top13, subgroupAdd(sum13));
+    put(row0 + 14u, query0, head, lane, top14, subgroupAdd(sum14));
+    put(row0 + 15u, query0, head, lane, top15, subgroupAdd(sum15));
 }

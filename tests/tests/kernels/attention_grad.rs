@@ -98,15 +98,7 @@ impl Example {
             scale,
             ..Default::default()
         };
-        for first in (0..rows).step_by(count) {
-            cpu::attention(
-                &forward,
-                &q[first * heads * dim..],
-                &kv[first * 2 * kv_heads * dim..],
-                &mut running[first * heads * 2..],
-                &mut o[first * heads * dim..],
-            );
-        }
+        cpu::attention(&forward, sequences as u32, &q, &kv, &mut running, &mut o);
         let norm = |values: &[f32]| values.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt();
         let longest =
             |values: &[f32], width: usize| values[..rows * width].chunks_exact(dim).map(norm).fold(0.0, f64::max);

@@ -145,6 +145,7 @@ fn rope_case(worst: &Worst, case: &Rotation) -> TestCaseResult {
 
 #[derive(Debug, Clone)]
 struct Segments {
+    sequences: usize,
     count: usize,
     kv_heads: usize,
     heads_per_kv: usize,
@@ -161,6 +162,7 @@ struct Segments {
 
 pub fn attention() {
     let base = Segments {
+        sequences: 1,
         count: 3,
         kv_heads: 1,
         heads_per_kv: 2,
@@ -179,8 +181,9 @@ pub fn attention() {
     let cuts =
         (0..10).map(|cut| Segments { cuts: vec![100 * cut, 100 * cut + 50], count: 17, window: 6, ..base.clone() });
     let fresh = edges(33).map(|count| Segments { count, query_first: 0, cuts: Vec::new(), room: 0, ..base.clone() });
+    let several = edges(9).map(|sequences| Segments { sequences, count: 17, ..base.clone() });
     let drawn = (
-        (size(40), 1..4usize, 1..5usize, size(32)),
+        (1..4usize, size(40), 1..4usize, 1..5usize, size(32)),
         prop_oneof![Just(0), size(140)],
         prop_oneof![Just(0), size(70)],
         vec(0..1000usize, 0..4),
@@ -188,16 +191,19 @@ pub fn attention() {
         select(vec![1.0f32, 4.0]),
         any::<u64>(),
     )
-        .prop_map(|((count, kv_heads, heads_per_kv, dim4), query_first, window, cuts, room, size, seed)| {
-            Segments { count, kv_heads, heads_per_kv, dim4, query_first, window, cuts, room, size, seed }
-        });
-    let edges = counts.chain(starts).chain(dims).chain(windows).chain(cuts).chain(fresh);
+        .prop_map(
+            |((sequences, count, kv_heads, heads_per_kv, dim4), query_first, window, cuts, room, size, seed)| {
+                Segments { sequences, count, kv_heads, heads_per_kv, dim4, query_first, window, cuts, room, size, seed }
+            },
+        );
+    let edges = counts.chain(starts).chain(dims).chain(windows).chain(cuts).chain(fresh).chain(several);
     hold(KernelId::Attention, edges.collect::<Vec<_>>(), drawn, attention_case);
 }
 
 /// One segment after the other, each from what the device made of the one before.
 fn attention_case(worst: &Worst, case: &Segments) -> TestCaseResult {
-    let &Segments { count, kv_heads, heads_per_kv, dim4, query_first, window, ref cuts, room, size, seed } = case;
+    let &Segments { sequences, count, kv_heads, heads_per_kv, dim4, query_first, window, ref cuts, room, size, seed } =
+        case;
     let mut noise = Noise::new(seed);
     let (heads, dim) = (kv_heads * heads_per_kv, 4 * dim4);
     let (positions, kv_width) = (query_first + count, kv_heads * dim);
@@ -205,13 +211,14 @@ fn attention_case(worst: &Worst, case: &Segments) -> TestCaseResult {
     bounds.sort_unstable();
     bounds.dedup();
 
-    let q = noise.rows(Rows::dense(count, heads * dim), size);
-    let all_kv = noise.values(positions * 2 * kv_width, size);
+    let rows = sequences * count;
+    let q = noise.rows(Rows::dense(rows, heads * dim), size);
+    let all_kv = noise.values(sequences * positions * 2 * kv_width, size);
     let scale = 1.0 / (dim as f32).sqrt();
     let norm = |values: &[f32]| values.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt();
     let longest = |values: &[f32]| values.chunks_exact(dim).map(norm).fold(0.0, f64::max);
     // Nothing that is added up to a score exceeds this, by Cauchy and Schwarz.
-    let reach = f64::from(scale) * longest(&q[..count * heads * dim]) * longest(&all_kv);
+    let reach = f64::from(scale) * longest(&q[..rows * heads * dim]) * longest(&all_kv);
     // Four sums run side by side over the head's width, between scaling and putting them together.
     let score_error = (dim4 as f64 + 8.0) * EPS * reach;
     // Weights are exponentials of differences of two scores, up to 2 reach, for which exp may be off by 3 + 2 |x| units; then
@@ -219,9 +226,9 @@ fn attention_case(worst: &Worst, case: &Segments) -> TestCaseResult {
     let relative = 2.0 * score_error + (16.0 + 4.0 * reach + positions as f64) * EPS;
 
     for form in forms(KernelId::Attention) {
-        let grid = form.0.capabilities().tiles.attention_grid(count, heads);
-        let mut running = Rows::dense(count, heads * 2).output();
-        let mut o = Rows::dense(count, heads * dim).output();
+        let grid = form.0.capabilities().tiles.attention_grid(count, heads, sequences);
+        let mut running = Rows::dense(rows, heads * 2).output();
+        let mut o = Rows::dense(rows, heads * dim).output();
         for span in bounds.windows(2) {
             let p = Attention {
                 count: count as u32,
@@ -236,12 +243,13 @@ fn attention_case(worst: &Worst, case: &Segments) -> TestCaseResult {
                 end: (span[1] == positions).into(),
                 scale,
             };
-            let mut kv = all_kv[span[0] * 2 * kv_width..span[1] * 2 * kv_width].to_vec();
+            let of_sequence = |all: &[f32]| all[span[0] * 2 * kv_width..span[1] * 2 * kv_width].to_vec();
+            let mut kv: Vec<f32> = all_kv.chunks_exact(positions * 2 * kv_width).flat_map(of_sequence).collect();
             kv.resize(kv.len() + room * 2 * kv_width, UNREAD);
             let bindings = [bytes(&q), bytes(&kv), bytes(&running), bytes(&o)];
             let found = run(form, KernelId::Attention, &p, &bindings, grid)?;
             let (mut running_twin, mut o_twin) = (running.clone(), o.clone());
-            cpu::attention(&p, &q, &kv, &mut running_twin, &mut o_twin);
+            cpu::attention(&p, sequences as u32, &q, &kv, &mut running_twin, &mut o_twin);
             worst.compare("running", &found[2], &running_twin, |i| {
                 if i % 2 == 0 { score_error } else { relative * f64::from(running_twin[i]) }
             })?;
@@ -254,7 +262,7 @@ fn attention_case(worst: &Worst, case: &Segments) -> TestCaseResult {
         }
         // By then every query has seen at least itself.
         prop_assert!(
-            largest(&o[..count * heads * dim]) <= f64::from(size) * (1.0 + 2.0 * relative),
+            largest(&o[..rows * heads * dim]) <= f64::from(size) * (1.0 + 2.0 * relative),
             "no mean of values"
         );
     }

@@ -104,7 +104,7 @@ fn gates_case(worst: &Worst, case: &Gates) -> TestCaseResult {
     let g = (0..rows * heads).map(|at| f64::from(twin[4 * at + 3].abs())).fold(0.0, f64::max);
     for form in forms(KernelId::MlstmGates) {
         let bindings = [bytes(&x), bytes(&m_before), bytes(&gates)];
-        let found = run(form, KernelId::MlstmGates, &p, &bindings, [groups(heads), sequences, 1])?;
+        let found = run(form, KernelId::MlstmGates, &p, &bindings, [heads, sequences, 1])?;
         worst.compare("m", &found[1], &m_twin, |_| state_error(rows))?;
         worst.compare("gates", &found[2], &twin, |i| {
             let row = i / (4 * heads);

@@ -291,7 +291,7 @@ fn gates_case(worst: &Worst, case: &Gates) -> TestCaseResult {
     // What the running sum keeps of its roundings: those of what has been lost, a second order of them.
     let lost = (2.0 * period.min(rows) as f64).powi(2) * EPS * EPS;
     for form in forms(KernelId::MlstmGatesGrad) {
-        let grid = [groups(heads), rows.div_ceil(period), 1];
+        let grid = [heads, rows.div_ceil(period), 1];
         let found = run(form, KernelId::MlstmGatesGrad, &p, &[bytes(&x), bytes(&dots), bytes(&dx)], grid)?;
         // Exponentials of pre-activations that are good to a few units; the smallest ones come out as 0.
         let roundings = |i: usize| 12.0 + 8.0 * f64::from(x[i].abs());
@@ -354,7 +354,7 @@ fn norm_case(worst: &Worst, case: &HeadNorm) -> TestCaseResult {
         .collect();
     for form in forms(KernelId::MlstmNormGrad) {
         let bindings = [&y, &gates, &x, &scale, &dout, &dy, &dx, &dscale].map(|values| bytes(values));
-        let found = run(form, KernelId::MlstmNormGrad, &p, &bindings, [groups(rows * heads), 1, 1])?;
+        let found = run(form, KernelId::MlstmNormGrad, &p, &bindings, [heads, rows, 1])?;
         worst.compare("dy", &found[5], &dy_twin, |i| bounds[i / (dv + 1)].dy[i % (dv + 1)])?;
         worst.compare("dx", &found[6], &dx_twin, |i| {
             let (t, at) = (i / x_stride, i % x_stride - gaps[0]);

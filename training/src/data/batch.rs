@@ -1,5 +1,6 @@
 //! Rows of subword ids, spelled out as bytes.
 
+use bolmo_runtime::internals::by_shares;
 use bolmo_runtime::stages::bytes::BYTE_OFFSET;
 use bolmo_runtime::suffix::SuffixTrie;
 use bolmo_runtime::{Config, Result};
@@ -190,11 +191,16 @@ impl Batcher {
             compressed: false,
             eos: self.eos.into(),
         };
-        for (index, ids) in subword_ids.chunks_exact(patches).enumerate() {
+        let spell_out = |index: usize| {
+            let ids = &subword_ids[index * patches..(index + 1) * patches];
             for (place, &id) in ids.iter().enumerate() {
                 self.tokenizer.check(id, || format!("row {index}, subword {place}"))?;
             }
-            let row = self.row(ids)?;
+            self.row(ids)
+        };
+        let shares = by_shares(rows, 1, 1, |range| range.map(spell_out).collect::<Vec<_>>());
+        for (index, row) in shares.into_iter().flat_map(|(_, rows)| rows).enumerate() {
+            let row = row?;
             batch.subword_ids.extend(row.subword_ids);
             let at = index * bytes;
             for (i, &id) in row.byte_ids.iter().enumerate() {

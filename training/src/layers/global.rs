@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use bolmo_runtime::config::{BlockType, LayerType, QkNorm};
 use bolmo_runtime::internals::{
-    Context, GlobalLayer, Gpu, KvCache, Norm, Rows, Slice, Workspace, attention_half, feed_forward_half,
+    Context, GlobalLayer, Gpu, Norm, Rows, Sequences, Slice, Workspace, attention_half, feed_forward_half,
 };
-use bolmo_runtime::{Config, Error, Result, WeightFormat};
+use bolmo_runtime::{Config, Result, WeightFormat};
 use bolmo_shaders::KernelId;
 use bolmo_shaders::params::{AttentionGradKv, AttentionGradQ, RopeGrad};
 use bolmo_shaders::table::{attention_grad_kv_grid, attention_grad_q_grid};
@@ -59,44 +59,17 @@ impl Kept {
     }
 }
 
-/// Refuses patches whose memory begins where no binding may.
-pub(crate) fn check(gpu: &Gpu, config: &Config, shape: Shape) -> Result<()> {
-    // Attention binds each example's queries, keys and maxima by themselves.
-    let widths = [config.query_width(), 2 * config.key_value_width(), 2 * config.num_attention_heads];
-    let begins = |width: &usize| gpu.align(4 * (shape.patches * width) as u64) == 4 * (shape.patches * width) as u64;
-    if shape.rows == 1 || widths.iter().all(begins) {
-        return Ok(());
-    }
-    Err(Error::invalid(format!(
-        "{} patches an example: with {} heads of {} their memory begins where no binding may; take a multiple of 32",
-        shape.patches, config.num_attention_heads, config.head_dim
-    )))
-}
-
-/// An empty cache for each example, over the keys and values that blocks keep, one slice a block.
-pub(crate) fn caches(config: &Config, shape: Shape, kv: &[&Slice]) -> Result<Vec<KvCache>> {
-    let bytes = 8 * (shape.patches * config.key_value_width()) as u64;
-    let of = |example: usize| {
-        let layers = kv.iter().map(|kv| kv.part(example as u64 * bytes, bytes)).collect::<Result<Vec<_>>>()?;
-        Ok(KvCache::within(config, shape.patches, &layers))
-    };
-    (0..shape.rows).map(of).collect()
+/// Examples that each see themselves, with room for their keys and values.
+pub(crate) fn sequences(kv: &Slice, shape: Shape) -> Sequences<'_> {
+    Sequences::Whole { kv, sequences: shape.rows, rows: shape.patches }
 }
 
 /// Runs the workspace's `patches` through block `i` and keeps what is needed on the way back.
-pub(crate) fn forward(
-    cx: &mut Context<'_>,
-    w: &GlobalLayer,
-    kept: &Kept,
-    caches: &[KvCache],
-    i: usize,
-    shape: Shape,
-) -> Result<()> {
+pub(crate) fn forward(cx: &mut Context<'_>, w: &GlobalLayer, kept: &Kept, i: usize, shape: Shape) -> Result<()> {
     let rows = shape.all_patches();
-    let sequences: Vec<_> = caches.iter().map(|cache| (cache, shape.patches)).collect();
     let mut first = over(cx, &kept.attention);
     copy_rows(&mut first, &kept.attention.patches, &kept.x, rows)?;
-    attention_half(&mut first, w, &sequences, i)?;
+    attention_half(&mut first, w, sequences(&kept.kv, shape), i)?;
     let mut second = over(cx, &kept.feed_forward);
     copy_rows(&mut second, &kept.feed_forward.patches, &kept.middle, rows)?;
     feed_forward_half(&mut second, w, rows)
@@ -199,16 +172,16 @@ fn attention(
     let plain = WeightFormat::F32;
     let (heads, kv_heads, dim) = (config.num_attention_heads, config.num_key_value_heads, config.head_dim);
     let (q_width, kv_width) = (config.query_width(), config.key_value_width());
-    let (window, table) = match config.layer_types[i] {
-        LayerType::Sliding => (config.sliding_window, &ws.cos_sin[0]),
-        LayerType::Full => (0, &ws.cos_sin[1]),
+    let table = match config.layer_types[i] {
+        LayerType::Sliding => &ws.cos_sin[0],
+        LayerType::Full => &ws.cos_sin[1],
     };
     let params = AttentionGradQ {
         count: shape.patches as u32,
         heads: heads as u32,
         heads_per_kv: (heads / kv_heads) as u32,
         dim4: (dim / 4) as u32,
-        window: window as u32,
+        window: config.window(i) as u32,
         scale: 1.0 / (dim as f32).sqrt(),
     };
     let slices = [&ws.q, &kept.kv, &ws.running, &ws.mixed, &scratch.d_mixed, &scratch.delta, &scratch.dq];

@@ -115,8 +115,7 @@ pub(crate) fn backward(
         d_projections,
         &scratch.contributions,
     ];
-    let lanes = [CellShape::groups(all * heads), 1, 1];
-    b.cx.recorder.dispatch(KernelId::MlstmNormGrad, plain, &params, &slices, lanes)?;
+    b.cx.recorder.dispatch(KernelId::MlstmNormGrad, plain, &params, &slices, [heads as usize, rows, 1])?;
     b.sum_rows(Rows::new(&scratch.contributions, d, 0), &dw.head_norm, 0, rows, d)?;
 
     // The states at the starts of chunks are made again; those behind them get their gradients from later rows.
@@ -152,10 +151,10 @@ pub(crate) fn backward(
     )?;
     let params = MlstmGateDots { rows: all, heads, dk, stride, q_offset, k_offset };
     let slices = [&ws.projections, d_projections, &scratch.dots];
-    recorder.dispatch(KernelId::MlstmGateDots, plain, &params, &slices, lanes)?;
+    recorder.dispatch(KernelId::MlstmGateDots, plain, &params, &slices, [CellShape::groups(all * heads), 1, 1])?;
     let params = MlstmGatesGrad { rows: all, heads, stride, i_offset, f_offset, cap, period };
     let slices = [&ws.projections, &scratch.dots, d_projections];
-    let grid = [CellShape::groups(heads), shape.rows, 1];
+    let grid = [heads as usize, shape.rows, 1];
     recorder.dispatch(KernelId::MlstmGatesGrad, plain, &params, &slices, grid)?;
 
     // the projections; only the gates have biases

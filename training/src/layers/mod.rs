@@ -5,7 +5,7 @@ pub(crate) mod local;
 
 use std::sync::Arc;
 
-use bolmo_runtime::internals::{Context, Gpu, Rows, Slice, Workspace};
+use bolmo_runtime::internals::{Context, Gpu, Recorder, Rows, Slice, Workspace};
 use bolmo_runtime::{Config, Result};
 
 /// How many rows there are of what.
@@ -15,7 +15,7 @@ pub struct Shape {
     pub rows: usize,
     /// Bytes of an example, a multiple of 64.
     pub bytes: usize,
-    /// Patch slots of an example; a multiple of 32 always fits.
+    /// Patch slots of an example.
     pub patches: usize,
 }
 
@@ -29,6 +29,19 @@ impl Shape {
     pub fn all_patches(&self) -> usize {
         self.rows * self.patches
     }
+}
+
+/// Dispatches of a submission on a GPU, which begins with the first ones while the host records the next. Software adapters share the
+/// host's cores.
+const SUBMIT_EVERY: usize = 48;
+
+/// A recorder for steps of training.
+pub(crate) async fn recorder(gpu: &Arc<Gpu>) -> Result<Recorder> {
+    let mut recorder = Recorder::new(gpu).await?;
+    if !gpu.adapter.is_software() {
+        recorder.submit_every(SUBMIT_EVERY);
+    }
+    Ok(recorder)
 }
 
 /// A buffer of so many rows of so many floats.
