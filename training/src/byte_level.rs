@@ -181,9 +181,9 @@ impl ByteLevel {
         self.gpu.write(&self.members, 0, bytemuck::cast_slice(&members))
     }
 
-    /// Embeds and encodes a batch, up to the cosines of the predictor, which are read back: `[B, L]`, the last of each example without
-    /// meaning.
-    pub(crate) async fn encode(&mut self, batch: Bytes<'_>) -> Result<Vec<f32>> {
+    /// Embeds and encodes a batch, up to the cosines of the predictor, which the future has: `[B, L]`, the last of each example without
+    /// meaning. The device can be given more to do before it is awaited.
+    pub(crate) async fn encode(&mut self, batch: Bytes<'_>) -> Result<impl Future<Output = Result<Vec<f32>>> + use<>> {
         let rows = self.shape.all_bytes();
         let gpu = &self.gpu;
         gpu.write(&self.ws.ids, 0, bytemuck::cast_slice(batch.ids))?;
@@ -205,9 +205,12 @@ impl ByteLevel {
         cx.norm(&weights.post_encoder_norm, cx.config.local_rms_norm_eps, x, h, rows, 1, d, false)?;
         let own = Workspace { projections: self.predictor.clone(), ..ws.clone() };
         boundary(&mut crate::layers::over(cx, &own), weights, 1, rows - 1)?;
-        let mut cosines = cx.recorder.read_f32(&[ws.cosine.part(0, 4 * (rows - 1) as u64)?]).await?;
-        cosines.push(0.0);
-        Ok(cosines)
+        let cosines = cx.recorder.begin_read_f32(&[ws.cosine.part(0, 4 * (rows - 1) as u64)?]).await?;
+        Ok(async {
+            let mut cosines = cosines.await?;
+            cosines.push(0.0);
+            Ok(cosines)
+        })
     }
 
     /// Pools the bytes `ends` into the patch slots, `[B, P]` rows of all bytes; `u32::MAX` for a slot that stays empty.

@@ -156,7 +156,7 @@ impl<'a> Byteified<'a> {
         let mut states = Vec::with_capacity(ids.len() * d);
         let count = shape.all_bytes();
         for (ids, suffixes) in ids.chunks_exact(count).zip(suffixes.chunks_exact(count)) {
-            model.encode(Bytes { ids, suffixes }).await?;
+            model.encode(Bytes { ids, suffixes }).await?.await?;
             let h = model.ws.h.part(4 * d as u64, 4 * (count * d) as u64)?;
             states.extend(model.recorder.read_f32(&[h]).await?);
         }

@@ -106,7 +106,7 @@ pub(crate) async fn stage2(
     train: bool,
 ) -> Result<StageOutput> {
     let shape = model.shape;
-    let cosines = model.encode(Bytes { ids: examples.ids, suffixes: examples.suffixes }).await?;
+    let cosines = model.encode(Bytes { ids: examples.ids, suffixes: examples.suffixes }).await?.await?;
     let mask = predicted(shape, &cosines);
     let slots = Slots::of(shape, &mask);
     model.pool(&slots.ends)?;
@@ -187,19 +187,20 @@ pub(crate) async fn stage1(
         true_patch[slot] = row + if used[slot] { patch } else { 0 };
     }
 
+    // The host gets ready for the teacher while the device encodes.
+    let cosines = model.encode(Bytes { ids: examples.ids, suffixes: examples.suffixes }).await?;
     let spelling = teacher.spelling.as_ref();
     if let Some(spelling) = spelling {
         spelling.begin(&mut model.recorder, targets, examples.ids)?;
     }
     run_teacher(model, teacher, examples)?;
-    let cosines = model.encode(Bytes { ids: examples.ids, suffixes: examples.suffixes }).await?;
     model.pool(&slots.ends)?;
     let blocks = model.config.num_hidden_layers.min(COMPARED_BLOCKS);
     model.global(blocks)?;
     // While the device is at that.
     model.recorder.submit()?;
     let mut losses = Losses::default();
-    let d_cosine = losses::boundary(options, targets, &cosines, &mut losses);
+    let d_cosine = losses::boundary(options, targets, &cosines.await?, &mut losses);
     // The teacher's stream in the order of the slots is where the decoder's outputs will be: nothing is there yet.
     model.gather_patches(&teacher.early, &true_patch)?;
     let weights = losses::encoder_weights(options, targets, &used, d);
@@ -250,7 +251,9 @@ pub(crate) async fn stage1(
     let mut gradient = vec![[0.0; 2]; shape.all_bytes()];
     losses::encoder(&weights, distances, &mut losses);
     losses::cross_entropy(options, targets, &likelihood, &mut gradient, &mut losses);
-    losses::distill(options, targets, &likelihood, &teachers, &mut gradient, &mut losses);
+    if options.distill != 0.0 {
+        losses::distill(options, targets, &likelihood, &teachers, &mut gradient, &mut losses);
+    }
     losses::spelling(options, targets, divergences, &mut losses);
     if train {
         // What the teacher made is not trained.

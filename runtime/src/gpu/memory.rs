@@ -176,12 +176,7 @@ impl Gpu {
         wait.await
     }
 
-    /// The first `size` bytes of a readable buffer, once `submission` is done.
-    pub(super) async fn map(&self, from: &Slice, size: u64, submission: wgpu::SubmissionIndex) -> Result<Vec<u8>> {
-        self.begin_map(from, size, submission).bytes(self).await
-    }
-
-    /// As [`Self::map`], without waiting yet.
+    /// The first `size` bytes of a readable buffer, to be waited for: they are there once `submission` is done.
     pub(super) fn begin_map(&self, from: &Slice, size: u64, submission: wgpu::SubmissionIndex) -> Mapped {
         let (done, wait) = oneshot::channel();
         from.buffer.slice(0..size).map_async(wgpu::MapMode::Read, move |result| {

@@ -8,7 +8,7 @@ use bolmo_shaders::table::{GUARD_BINDING, SCALES_BINDING};
 use bolmo_shaders::{Fusion, KernelId, Variant, WeightFormat};
 
 use super::device::Gpu;
-use super::memory::Slice;
+use super::memory::{Mapped, Slice};
 use super::pipelines::Pipeline;
 #[cfg(not(target_family = "wasm"))]
 use super::stopwatch::{KernelTime, Stopwatch};
@@ -397,6 +397,15 @@ impl Recorder {
         let Some(readable) = self.readable.take() else {
             return Err(Error::internal("no buffer to read back into"));
         };
+        // If the wait fails or is dropped, the buffer may stay mapped: it is kept for next time only after success.
+        let mapped = self.begin_read(slices, &readable, size)?;
+        let bytes = mapped.bytes(&self.gpu).await?;
+        self.readable = Some(readable);
+        Ok(bytes)
+    }
+
+    /// Submits what was recorded, and behind it copies `slices`, `size` bytes in all, to where they can be read.
+    fn begin_read(&mut self, slices: &[Slice], readable: &Slice, size: u64) -> Result<Mapped> {
         let submission = self.submit_with(|encoder| {
             let mut at = 0;
             for s in slices {
@@ -404,17 +413,24 @@ impl Recorder {
                 at += s.size;
             }
         })?;
-        // If the wait fails or is dropped, the buffer may stay mapped: it is kept for next time only after success.
         self.count(Counters { readbacks: 1, ..Counters::default() });
-        let bytes = self.gpu.map(&readable, size, submission).await?;
-        self.readable = Some(readable);
-        Ok(bytes)
+        Ok(self.gpu.begin_map(readable, size, submission))
     }
 
     /// As [`Self::read`], for slices of f32.
     pub async fn read_f32(&mut self, slices: &[Slice]) -> Result<Vec<f32>> {
         let bytes = self.read(slices).await?;
         Ok(bytemuck::pod_collect_to_vec(&bytes))
+    }
+
+    /// Submits what was recorded. The future has the contents of `slices` after it, one behind the other; more can be recorded and submitted
+    /// before it is awaited.
+    pub async fn begin_read_f32(&mut self, slices: &[Slice]) -> Result<impl Future<Output = Result<Vec<f32>>> + use<>> {
+        let size: u64 = slices.iter().map(|s| s.size).sum();
+        let readable = self.gpu.allocate_readable(size).await?;
+        let mapped = self.begin_read(slices, &readable, size)?;
+        let gpu = self.gpu.clone();
+        Ok(async move { mapped.bytes(&gpu).await.map(|bytes| bytemuck::pod_collect_to_vec(&bytes)) })
     }
 
     /// Drops what was recorded and not submitted.
