@@ -135,6 +135,8 @@ params! {
     LogSoftmax { rows: u32, n: u32, stride: u32, offset: u32, }
     /// `log_softmax_grad.wgsl`
     LogSoftmaxGrad { rows: u32, n: u32, stride: u32, offset: u32, }
+    /// `entropy.wgsl`
+    Entropy { rows: u32, n: u32, }
     /// `next_ids.wgsl`
     NextIds { rows: u32, n: u32, vocabulary: u32, first: u32, count: u32, }
     /// `soft_labels.wgsl`

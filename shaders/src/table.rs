@@ -389,6 +389,12 @@ kernels! {
         Read "out" "[rows, 4]",
         Read "weight" "[rows, 2]",
     }
+    /// Entropy of what logits say.
+    Entropy "entropy" { math reduce;
+        Read "logits" "[rows, n]",
+        Read "logs" "[rows, 4]",
+        ReadWrite "out" "[rows]",
+    }
     /// Probabilities of next ids from logits over subwords.
     NextIds "next_ids" { math reduce;
         Read "logits" "[count, vocabulary]",

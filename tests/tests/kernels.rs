@@ -8,6 +8,8 @@
 mod harness;
 #[path = "kernels/heads.rs"]
 mod heads;
+#[path = "kernels/logits.rs"]
+mod logits;
 #[path = "kernels/mlstm.rs"]
 mod mlstm;
 #[path = "kernels/mlstm_grad.rs"]
@@ -191,22 +193,27 @@ fn gather_rows_grad() {
 
 #[test]
 fn log_softmax() {
-    sums::log_softmax();
+    logits::log_softmax();
 }
 
 #[test]
 fn log_softmax_grad() {
-    sums::log_softmax_grad();
+    logits::log_softmax_grad();
+}
+
+#[test]
+fn entropy() {
+    logits::entropy();
 }
 
 #[test]
 fn next_ids() {
-    sums::next_ids();
+    logits::next_ids();
 }
 
 #[test]
 fn soft_labels() {
-    sums::soft_labels();
+    logits::soft_labels();
 }
 
 #[test]

@@ -1,15 +1,14 @@
 //! A subword model: forwards for its hidden states and logits, and in training. Its blocks are those of a byte-level model (SPEC 6).
 
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bolmo_runtime::config::RopeScaling;
-use bolmo_runtime::internals::{Context, Gpu, Matrix, Norm, Recorder, Rows, Slice, Workspace, by_shares, gpu};
+use bolmo_runtime::internals::{Context, Gpu, Matrix, Norm, Recorder, Rows, Slice, Workspace, gpu};
 use bolmo_runtime::rope::{cos_sin, inverse_frequencies};
 use bolmo_runtime::{Config, Engine, Error, Result, WeightFormat};
 use bolmo_shaders::KernelId;
-use bolmo_shaders::params::{LogSoftmax, LogSoftmaxGrad};
+use bolmo_shaders::params::{Entropy, LogSoftmax, LogSoftmaxGrad};
 use bolmo_shaders::table::WORKGROUP;
 use serde_json::Value;
 
@@ -257,7 +256,8 @@ impl SubwordModel {
     }
 
     /// The log-probability of each label, `[rows, tokens]`, [`NO_LABEL`] for none; gradients of their mean's negative are added up if `train`.
-    async fn run(&mut self, ids: &[u32], labels: &[u32], train: bool) -> Result<Vec<f32>> {
+    /// Where `entropies` are wanted, they are put there, `[rows, tokens]`.
+    async fn run(&mut self, ids: &[u32], labels: &[u32], entropies: Option<&Slice>, train: bool) -> Result<Vec<f32>> {
         let tokens = self.shape.all_patches();
         let d = self.config.hidden_size;
         if labels.len() != tokens {
@@ -285,6 +285,12 @@ impl SubwordModel {
             let params = LogSoftmax { rows: rows as u32, n: n as u32, stride: n as u32, offset: 0 };
             let slices = [&self.logits, &labels, &self.members, &likelihood];
             self.recorder.dispatch(KernelId::LogSoftmax, plain, &params, &slices, [rows, 1, 1])?;
+            if let Some(entropies) = entropies {
+                let own = entropies.part(4 * first as u64, 4 * rows as u64)?;
+                let params = Entropy { rows: rows as u32, n: n as u32 };
+                let slices = [&self.logits, &likelihood, &own];
+                self.recorder.dispatch(KernelId::Entropy, plain, &params, &slices, [rows, 1, 1])?;
+            }
             if !train {
                 continue;
             }
@@ -369,7 +375,7 @@ impl SubwordModel {
     }
 
     async fn evaluate_with(&mut self, ids: &[u32], labels: &[u32], train: bool) -> Result<(f64, u64)> {
-        let likelihood = self.run(ids, labels, train).await?;
+        let likelihood = self.run(ids, labels, None, train).await?;
         let real = likelihood.iter().zip(labels).filter(|&(_, &label)| label != NO_LABEL);
         Ok(real.fold((0.0, 0), |(sum, count), (&likelihood, _)| (sum - f64::from(likelihood), count + 1)))
     }
@@ -380,23 +386,10 @@ impl SubwordModel {
     /// As [`Self::step`].
     pub async fn uncertainty(&mut self, ids: &[u32], labels: &[u32]) -> Result<(Vec<f32>, Vec<f32>)> {
         let tokens = self.shape.all_patches();
-        if labels.len() != tokens {
-            return Err(Error::invalid(format!("{} labels, expected {tokens}", labels.len())));
-        }
-        self.forward(ids, &mut |_| Ok(()))?;
-        let (mut entropies, mut cross_entropies) = (Vec::new(), Vec::new());
-        let at_once = rows_at_once(self.vocabulary, tokens);
-        for first in (0..tokens).step_by(at_once) {
-            let rows = at_once.min(tokens - first);
-            self.logits(first, rows)?;
-            let part = self.logits.part(0, 4 * (rows * self.vocabulary) as u64)?;
-            let logits = self.recorder.read_f32(&[part]).await?;
-            for [entropy, cross_entropy] in uncertainties(&logits, self.vocabulary, &labels[first..first + rows]) {
-                entropies.push(entropy);
-                cross_entropies.push(cross_entropy);
-            }
-        }
-        Ok((entropies, cross_entropies))
+        let entropies = buffer(&self.gpu, tokens, 1).await?;
+        let likelihood = self.run(ids, labels, Some(&entropies), false).await?;
+        let entropies = self.recorder.read_f32(&[entropies.part(0, 4 * tokens as u64)?]).await?;
+        Ok((entropies, likelihood.into_iter().map(|likelihood| -likelihood).collect()))
     }
 
     /// The configuration of a byte-level model with the same blocks.
@@ -446,25 +439,6 @@ impl SubwordModel {
 
 fn head_of(weights: &SubwordWeights) -> &Matrix {
     weights.head.as_ref().unwrap_or(&weights.embedding)
-}
-
-/// Entropy of each row of logits and its cross-entropy with the row's label, in nats, by as many threads as there are cores.
-fn uncertainties(logits: &[f32], vocabulary: usize, labels: &[u32]) -> Vec<[f32; 2]> {
-    let of_row = |(row, &label): (&[f32], &u32)| {
-        let top = row.iter().copied().fold(f32::MIN, f32::max);
-        let (mut sum, mut weighted) = (0.0, 0.0);
-        for &logit in row {
-            let (x, p) = (f64::from(logit - top), f64::from(logit - top).exp());
-            sum += p;
-            weighted += p * x;
-        }
-        let of_label = row.get(label as usize).map_or(0.0, |&logit| f64::from(logit - top));
-        [(sum.ln() - weighted / sum) as f32, (sum.ln() - of_label) as f32]
-    };
-    let of_share = |rows: Range<usize>| -> Vec<[f32; 2]> {
-        logits.chunks(vocabulary).zip(labels).skip(rows.start).take(rows.len()).map(of_row).collect()
-    };
-    by_shares(labels.len(), 1, 1, of_share).into_iter().flat_map(|(_, share)| share).collect()
 }
 
 /// Rows whose logits are in memory at a time: a multiple of 64, so that parts of buffers begin where bindings may.
