@@ -19,6 +19,7 @@ fn options(rows: usize, tokens: usize) -> SubwordOptions {
         adam: AdamOptions::default(),
         schedule: Schedule { steps: 10, warmup: 0.0 },
         half_products: false,
+        recompute: false,
         rate: 0.0,
     }
 }
@@ -94,11 +95,13 @@ fn gradients(name: &str, source: &RandomSubword) {
     let labels: Vec<u32> =
         (0..rows * tokens).map(|i| if i % 7 == 0 { u32::MAX } else { draw() % source.vocabulary as u32 }).collect();
     let nowhere = BTreeMap::new();
-    let model = |step: f32, direction: &BTreeMap<String, Vec<f32>>, trained: bool| {
+    let with = |options, step: f32, direction: &BTreeMap<String, Vec<f32>>, trained: bool| {
         let moved = Moved { source, direction, step };
         let size = (source.vocabulary, false);
-        block_on(SubwordModel::new(engine(), &source.config, size, options(rows, tokens), &moved, trained))
-            .expect("a model")
+        block_on(SubwordModel::new(engine(), &source.config, size, options, &moved, trained)).expect("a model")
+    };
+    let model = |step: f32, direction: &BTreeMap<String, Vec<f32>>, trained: bool| {
+        with(options(rows, tokens), step, direction, trained)
     };
     let mut trained = model(0.0, &nowhere, true);
     block_on(trained.step(&[(&ids, &labels)])).expect("a step");
@@ -108,6 +111,14 @@ fn gradients(name: &str, source: &RandomSubword) {
         Ok(())
     };
     block_on(trained.each_gradient(&mut keep)).expect("gradients");
+    // Blocks that are run again on the way back give the same.
+    let mut again = with(SubwordOptions { recompute: true, ..options(rows, tokens) }, 0.0, &nowhere, true);
+    block_on(again.step(&[(&ids, &labels)])).expect("a step");
+    let mut same = |tensor: &str, values: Vec<f32>| {
+        assert!(gradients[tensor] == values, "{name} {tensor}: other gradients where blocks are run again");
+        Ok(())
+    };
+    block_on(again.each_gradient(&mut same)).expect("gradients");
     let loss = |step: f32, direction: &BTreeMap<String, Vec<f32>>| {
         let (sum, count) = block_on(model(step, direction, false).evaluate(&ids, &labels)).expect("a loss");
         sum / count as f64

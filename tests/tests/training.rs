@@ -274,6 +274,7 @@ fn run(name: &str) {
         adam: AdamOptions { beta2: if stage1 { 0.999 } else { 0.95 }, ..AdamOptions::default() },
         schedule: Schedule { steps: 20, warmup: 0.1 },
         half_products: false,
+        recompute: false,
         local_rate: if stage1 { 7e-4 } else { 5.2e-5 },
         encoder_rate: if stage1 { 7e-4 } else { 5.2e-5 },
         global_rate: 2.6e-5,
@@ -426,8 +427,8 @@ impl TensorSource for AtRandom<'_> {
 /// A step's report and its gradients, with random weights.
 type Made = (StepReport, Vec<(String, Vec<f32>)>);
 
-/// A step of stage 1 from random weights.
-fn made(engine: &Engine, half_products: bool) -> Made {
+/// A step from random weights, of stage 1 if `teach`, else of stage 2.
+fn made(engine: &Engine, teach: bool, half_products: bool, recompute: bool) -> Made {
     let case = Case::new();
     let config = case.config();
     let (spaces, eos) = subwords();
@@ -439,6 +440,7 @@ fn made(engine: &Engine, half_products: bool) -> Made {
         adam: AdamOptions::default(),
         schedule: Schedule { steps: 20, warmup: 0.1 },
         half_products,
+        recompute,
         local_rate: 1e-3,
         encoder_rate: 1e-3,
         global_rate: 0.0,
@@ -446,7 +448,8 @@ fn made(engine: &Engine, half_products: bool) -> Made {
     let teacher = AtRandom { config: &config, vocabulary: Some(vocabulary) };
     let source = TeacherSource { tensors: &teacher, vocabulary, tied: false, spaces: &spaces, sequences: &[] };
     let student = AtRandom { config: &config, vocabulary: None };
-    let mut trainer = block_on(Trainer::new(engine, &config, options, &student, Some(source))).expect("a trainer");
+    let source = teach.then_some(source);
+    let mut trainer = block_on(Trainer::new(engine, &config, options, &student, source)).expect("a trainer");
     let report = block_on(trainer.step(&[batch.examples()])).expect("a step");
     assert!(!report.skipped);
     let mut gradients = Vec::new();
@@ -464,7 +467,7 @@ fn sums_in_parts() {
     let with_groups = |groups| {
         let mut options = engine_options();
         options.product_groups = Some(groups);
-        made(&block_on(Engine::open(&options)).expect("an adapter"), false)
+        made(&block_on(Engine::open(&options)).expect("an adapter"), true, false, false)
     };
     let (whole, parts) = (with_groups(1), with_groups(64));
     close("loss", parts.0.losses.total, whole.0.losses.total, 1e-6);
@@ -478,10 +481,25 @@ fn sums_in_parts() {
     assert!(differ > 10, "only {differ} gradients were made in parts");
 }
 
+/// Layers that are run again on the way back leave losses and gradients as they are, in less memory.
+#[test]
+fn layers_that_are_run_again() {
+    for teach in [true, false] {
+        let [kept, again] = [false, true].map(|recompute| {
+            let engine = block_on(Engine::open(&engine_options())).expect("an adapter");
+            let made = made(&engine, teach, false, recompute);
+            (made, engine.memory().peak_bytes)
+        });
+        assert!(again.1 < kept.1, "{} bytes, {} with everything kept", again.1, kept.1);
+        assert_eq!(again.0.0, kept.0.0);
+        assert!(again.0.1 == kept.0.1, "other gradients");
+    }
+}
+
 /// What products of f16 change: losses and gradients are those of f32 to f16's precision, small gradients included, and a step is made.
 #[test]
 fn products_of_f16() {
-    let made = [false, true].map(|half_products| made(engine(), half_products));
+    let made = [false, true].map(|half_products| made(engine(), true, half_products, false));
     let [(exact, gradients), (found, halves)] = &made;
     assert!(exact != found, "both are in f32");
     close("loss", found.losses.total, exact.losses.total, 2e-3);
@@ -538,6 +556,7 @@ fn what_the_teacher_says_of_each_byte() {
         adam: AdamOptions { clip: 0.0, ..AdamOptions::default() },
         schedule: Schedule { steps: 20, warmup: 0.1 },
         half_products: false,
+        recompute: false,
         local_rate: 0.0,
         encoder_rate: 0.0,
         global_rate: 0.0,

@@ -202,7 +202,7 @@ fn what_cannot_be_is_refused_in_a_sentence() {
     config.data.train = Vec::new();
     assert_eq!(refused(Kind::Subword, config), ErrorKind::InvalidArgument);
     let mut config = place.subword("a");
-    config.batch.subwords = 30;
+    (config.batch.rows, config.batch.subwords) = (1, 30);
     assert_eq!(refused(Kind::Subword, config), ErrorKind::InvalidArgument);
     // A source that nobody can read: no batch is to blame.
     let mut config = place.stage1("a");
@@ -279,6 +279,12 @@ fn memory_is_known_before_it_is_taken() {
     let (one, all) = (bytes(1), bytes(64));
     assert!(all > 4 * one, "{one} bytes for one row, {all} for 64");
 
+    let fits_again = |mib: u64| {
+        let mut config = place.subword("memory");
+        (config.batch.rows, config.batch.subwords, config.batch.recompute) = (64, 32, true);
+        config.device.memory_mib = Some(mib);
+        block_on(Run::open(&engine, Kind::Subword, config, &Texts::default(), false)).is_ok()
+    };
     // Refused with a number that fits, where one more does not.
     let before = engine.memory().peak_bytes;
     let mib = (all / 2) >> 20;
@@ -290,6 +296,7 @@ fn memory_is_known_before_it_is_taken() {
         let (_, rest) = message.split_once(&format!("`{key}` = ")).unwrap_or_else(|| panic!("no {key}: {message}"));
         rest.split(|c: char| !c.is_ascii_digit()).next().expect("a number").parse().expect("a number")
     };
+    assert!(error.message().contains("`batch.recompute` = true") == fits_again(mib), "{error}");
     let rows = number(error.message(), "batch.rows");
     assert!(open(rows, 32, Some(mib)).is_ok() && open(rows + 1, 32, Some(mib)).is_err(), "{rows} rows");
 

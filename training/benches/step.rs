@@ -82,6 +82,7 @@ fn subword(criterion: &mut Criterion, engine: &Engine, config: &Config) {
         adam: AdamOptions::default(),
         schedule: Schedule { steps: 1000, warmup: 0.1 },
         half_products: false,
+        recompute: false,
         rate: 1e-4,
     };
     let source = RandomSubword { config: config.clone(), vocabulary, seed: 1 };

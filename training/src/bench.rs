@@ -37,6 +37,7 @@ impl StepBench {
             adam: AdamOptions::default(),
             schedule: Schedule { steps: 1, warmup: 0.0 },
             half_products,
+            recompute: false,
             local_rate: 0.0,
             encoder_rate: 0.0,
             global_rate: 0.0,

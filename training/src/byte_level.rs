@@ -85,12 +85,13 @@ pub(crate) struct Bytes<'a> {
 
 impl ByteLevel {
     /// Allocates everything for batches of `shape`. `trained` says which groups have gradients, `half_products` whether products are made of
-    /// f16.
+    /// f16, `recompute` whether layers keep no more than their inputs.
     pub(crate) async fn new(
         gpu: &Arc<Gpu>,
         config: &Config,
         shape: Shape,
         half_products: bool,
+        recompute: bool,
         trained: impl Fn(Group) -> bool,
     ) -> Result<Self> {
         check_shape(config, shape)?;
@@ -98,16 +99,16 @@ impl ByteLevel {
         let (bytes, patches) = (shape.all_bytes(), shape.all_patches());
         let mut ws = Workspace::new(gpu, config, bytes).await?;
         ws.keep = true;
-        let (mut encoder, mut decoder, mut blocks) = (Vec::new(), Vec::new(), Vec::new());
-        for _ in 0..config.num_local_encoder_layers {
-            encoder.push(local::Kept::new(gpu, config, shape, &ws).await?);
-        }
-        for _ in 0..config.num_local_decoder_layers {
-            decoder.push(local::Kept::new(gpu, config, shape, &ws).await?);
-        }
-        for _ in 0..config.num_hidden_layers {
-            blocks.push(global::Kept::new(gpu, config, shape, &ws).await?);
-        }
+        let (encoders, decoders) = (config.num_local_encoder_layers, config.num_local_decoder_layers);
+        let mut encoder = layers::kept(encoders + decoders, recompute, async |lender, again| {
+            local::Kept::new(gpu, config, shape, &ws, lender, again).await
+        })
+        .await?;
+        let decoder = encoder.split_off(encoders);
+        let blocks = layers::kept(config.num_hidden_layers, recompute, async |lender, again| {
+            global::Kept::new(gpu, config, shape, &ws, lender, again).await
+        })
+        .await?;
         let d = config.hidden_size;
         let heads = config.num_local_heads;
         let size = config.mlstm_key_dim() * (config.mlstm_value_dim() + 1);

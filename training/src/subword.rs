@@ -36,6 +36,8 @@ pub struct SubwordOptions {
     pub schedule: Schedule,
     /// Whether products are made of f16, with sums in f32. Weights are f32 in any case.
     pub half_products: bool,
+    /// Whether blocks keep no more than their inputs, and are run again on the way back.
+    pub recompute: bool,
     /// The highest learning rate.
     pub rate: f64,
 }
@@ -124,10 +126,10 @@ impl SubwordModel {
         let optimiser = Optimiser::new(gpu, &parameters.arenas).await?;
         let mut ws = Workspace::new(gpu, config, tokens).await?;
         ws.keep = true;
-        let mut blocks = Vec::new();
-        for _ in 0..config.num_hidden_layers {
-            blocks.push(global::Kept::new(gpu, config, shape, &ws).await?);
-        }
+        let blocks = layers::kept(config.num_hidden_layers, options.recompute, async |lender, again| {
+            global::Kept::new(gpu, config, shape, &ws, lender, again).await
+        })
+        .await?;
         let d = config.hidden_size;
         let at_once = rows_at_once(vocabulary, tokens);
         let largest =

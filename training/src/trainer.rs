@@ -28,6 +28,8 @@ pub struct TrainerOptions {
     pub schedule: Schedule,
     /// Whether products are made of f16, with sums in f32. Weights are f32 in any case.
     pub half_products: bool,
+    /// Whether layers keep no more than their inputs, and are run again on the way back.
+    pub recompute: bool,
     /// The highest learning rate of the decoder and the head.
     pub local_rate: f64,
     /// The same of what lies in front of the patches: embeddings, encoder, boundary predictor.
@@ -100,7 +102,8 @@ impl Trainer {
         let gpu = gpu(engine);
         let frozen = teacher.is_some();
         let trained = |group| group != Group::Global || !frozen;
-        let model = ByteLevel::new(gpu, config, options.shape, options.half_products, trained).await?;
+        let TrainerOptions { shape, half_products, recompute, .. } = options;
+        let model = ByteLevel::new(gpu, config, shape, half_products, recompute, trained).await?;
         model.parameters.load(weights).await?;
         let teacher = match teacher {
             None => None,

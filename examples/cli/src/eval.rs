@@ -113,6 +113,7 @@ impl Teacher {
             adam: AdamOptions::default(),
             schedule: Schedule { steps: 1, warmup: 0.0 },
             half_products: false,
+            recompute: false,
             rate: 0.0,
         };
         let size = (self.source.vocabulary(), self.source.tied());

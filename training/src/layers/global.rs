@@ -27,11 +27,31 @@ pub(crate) struct Kept {
     attention: Workspace,
     /// Buffers of the second half: with its own gate_up and branch.
     feed_forward: Workspace,
+    /// Whether only `x` outlives the blocks behind this one.
+    again: bool,
 }
 
 impl Kept {
-    pub(crate) async fn new(gpu: &Arc<Gpu>, config: &Config, shape: Shape, shared: &Workspace) -> Result<Self> {
+    /// Memory for a block; but for its input it is that of `lender`, if there is one.
+    pub(crate) async fn new(
+        gpu: &Arc<Gpu>,
+        config: &Config,
+        shape: Shape,
+        shared: &Workspace,
+        lender: Option<&Self>,
+        again: bool,
+    ) -> Result<Self> {
         let patches = shape.all_patches();
+        if let Some(Self { middle, kv, attention, feed_forward, .. }) = lender {
+            return Ok(Self {
+                x: buffer(gpu, patches, config.hidden_size).await?,
+                middle: middle.clone(),
+                kv: kv.clone(),
+                attention: attention.clone(),
+                feed_forward: feed_forward.clone(),
+                again,
+            });
+        }
         let (d, q, kv) = (config.hidden_size, config.query_width(), config.key_value_width());
         let reordered = config.block_type == BlockType::ReorderedNorm;
         let branch = async || match reordered {
@@ -39,6 +59,7 @@ impl Kept {
             false => Ok(shared.branch.clone()),
         };
         Ok(Self {
+            again,
             x: buffer(gpu, patches, d).await?,
             middle: buffer(gpu, patches, d).await?,
             kv: buffer(gpu, patches, 2 * kv).await?,
@@ -85,6 +106,10 @@ pub(crate) fn backward(
     dx: &Slice,
     shape: Shape,
 ) -> Result<()> {
+    if kept.again {
+        copy_rows(b.cx, &kept.x, &kept.attention.patches, shape.all_patches())?;
+        forward(b.cx, w, kept, i, shape)?;
+    }
     second_half(b, w, dw, kept, dx, shape)?;
     first_half(b, w, dw, kept, i, dx, shape)
 }

@@ -27,15 +27,30 @@ pub(crate) struct Kept {
     middle: Slice,
     /// The shared buffers, but for projections, gates, cell and gate_up.
     workspace: Workspace,
+    /// Whether only `x` outlives the layers behind this one.
+    again: bool,
 }
 
 impl Kept {
-    pub(crate) async fn new(gpu: &Arc<Gpu>, config: &Config, shape: Shape, shared: &Workspace) -> Result<Self> {
+    /// Memory for a layer; but for its input it is that of `lender`, if there is one.
+    pub(crate) async fn new(
+        gpu: &Arc<Gpu>,
+        config: &Config,
+        shape: Shape,
+        shared: &Workspace,
+        lender: Option<&Self>,
+        again: bool,
+    ) -> Result<Self> {
+        let bytes = shape.all_bytes();
+        if let Some(Self { middle, workspace, .. }) = lender {
+            let x = buffer(gpu, bytes, config.hidden_size).await?;
+            return Ok(Self { x, middle: middle.clone(), workspace: workspace.clone(), again });
+        }
         let (d, heads) = (config.hidden_size, config.num_local_heads);
         let (projections, gates) = (3 * d + 2 * heads, 4 * heads);
         let (cell, gate_up) = (heads * (config.mlstm_value_dim() + 1), 2 * config.local_intermediate_size);
-        let bytes = shape.all_bytes();
         Ok(Self {
+            again,
             x: buffer(gpu, bytes, d).await?,
             middle: buffer(gpu, bytes, d).await?,
             workspace: Workspace {
@@ -79,6 +94,10 @@ pub(crate) fn backward(
 ) -> Result<()> {
     let rows = shape.all_bytes();
     let scratch = b.scratch;
+    if kept.again {
+        copy_rows(b.cx, &kept.x, &kept.workspace.x, rows)?;
+        forward(b.cx, w, kept, state, shape)?;
+    }
     let mut cx = over(b.cx, &kept.workspace);
     let b = &mut Backward { cx: &mut cx, scratch };
     let (config, ws) = (b.cx.config, &kept.workspace);

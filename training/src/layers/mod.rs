@@ -44,6 +44,22 @@ pub(crate) async fn recorder(gpu: &Arc<Gpu>) -> Result<Recorder> {
     Ok(recorder)
 }
 
+/// What is kept of each of `count` layers that follow one another. With `recompute` they share the memory of all but their inputs, and every
+/// layer but the last is to be run again before it is gone back through; `new` gets the layer whose memory to share, and whether to run
+/// again.
+pub(crate) async fn kept<K>(
+    count: usize,
+    recompute: bool,
+    new: impl AsyncFn(Option<&K>, bool) -> Result<K>,
+) -> Result<Vec<K>> {
+    let mut all = Vec::new();
+    for i in 0..count {
+        let layer = new(all.first().filter(|_| recompute), recompute && i + 1 < count).await?;
+        all.push(layer);
+    }
+    Ok(all)
+}
+
 /// A buffer of so many rows of so many floats.
 pub(crate) async fn buffer(gpu: &Arc<Gpu>, rows: usize, width: usize) -> Result<Slice> {
     gpu.allocate("activations", 4 * (rows * width) as u64).await

@@ -128,6 +128,7 @@ impl Subword {
             adam: config.optimiser.adam(),
             schedule: config.optimiser.schedule(),
             half_products: config.batch.half_products,
+            recompute: config.batch.recompute,
             rate: config.optimiser.rate,
         };
         let (model, size) = match (&config.model.new, &config.model.source) {
@@ -257,6 +258,7 @@ impl Bytes {
             adam: config.optimiser.adam(),
             schedule: config.optimiser.schedule(),
             half_products: config.batch.half_products,
+            recompute: config.batch.recompute,
             local_rate: config.optimiser.rate,
             encoder_rate: config.optimiser.encoder_rate.unwrap_or(config.optimiser.rate),
             global_rate: config.optimiser.global_rate.unwrap_or(config.optimiser.rate / 2.0),
@@ -551,6 +553,7 @@ async fn compression(
                 adam: config.optimiser.adam(),
                 schedule: config.optimiser.schedule(),
                 half_products: config.batch.half_products,
+                recompute: config.batch.recompute,
                 rate: 0.0,
             };
             let size = (source.vocabulary(), source.tied());

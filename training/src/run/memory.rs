@@ -55,6 +55,12 @@ impl Plan<'_> {
             None if error.kind() == ErrorKind::Unsupported => return error,
             None => "no batch would fit: take a smaller model".to_owned(),
         };
+        let mut layers_again = self.config.clone();
+        layers_again.batch.recompute = true;
+        let fitting = match batch.recompute || !self.fits(&layers_again, limit).await {
+            true => fitting,
+            false => format!("{fitting}; and so would all of it with `batch.recompute` = true"),
+        };
         let message =
             format!("a batch of {} rows of {} subwords: {}; {fitting}", batch.rows, batch.subwords, error.message());
         Error::new(error.kind(), message)
@@ -77,11 +83,16 @@ impl Plan<'_> {
         Ok(bytes)
     }
 
-    async fn fits(&self, rows: usize, subwords: usize, limit: Option<u64>) -> bool {
+    async fn fits(&self, config: &RunConfig, limit: Option<u64>) -> bool {
+        self.bytes(config).await.is_ok_and(|bytes| limit.is_none_or(|limit| bytes <= limit))
+    }
+
+    /// Whether a batch of other sizes would fit.
+    async fn batch_fits(&self, rows: usize, subwords: usize, limit: Option<u64>) -> bool {
         let mut config = self.config.clone();
         config.batch.rows = rows;
         config.batch.subwords = subwords;
-        self.bytes(&config).await.is_ok_and(|bytes| limit.is_none_or(|limit| bytes <= limit))
+        self.fits(&config, limit).await
     }
 
     /// What would fit: fewer rows, or if even one is too much, fewer subwords in it.
@@ -91,7 +102,7 @@ impl Plan<'_> {
         let (mut fits, mut above) = (0, batch.rows);
         while above - fits > 1 {
             let rows = fits.midpoint(above);
-            if self.fits(rows, batch.subwords, limit).await { fits = rows } else { above = rows }
+            if self.batch_fits(rows, batch.subwords, limit).await { fits = rows } else { above = rows }
         }
         if fits > 0 {
             return Some(format!(
@@ -103,7 +114,7 @@ impl Plan<'_> {
         let (mut fits, mut above) = (0, batch.subwords.div_ceil(4));
         while above - fits > 1 {
             let fours = fits.midpoint(above);
-            if self.fits(1, 4 * fours, limit).await { fits = fours } else { above = fours }
+            if self.batch_fits(1, 4 * fours, limit).await { fits = fours } else { above = fours }
         }
         (fits > 0).then(|| format!("one row of `batch.subwords` = {} would fit", 4 * fits))
     }

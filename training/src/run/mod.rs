@@ -273,6 +273,10 @@ fn comparable(config: &RunConfig) -> Value {
         keys.remove("out");
         keys.remove("every");
         keys.remove("device");
+        // Takes memory and time, and changes nothing.
+        if let Some(Value::Object(batch)) = keys.get_mut("batch") {
+            batch.remove("recompute");
+        }
     }
     value
 }
