@@ -63,7 +63,7 @@ impl StepBench {
         Ok(begun.elapsed().as_secs_f64())
     }
 
-    /// Makes a step whose dispatches are handed over and waited for one by one: what each kernel takes, the longest first.
+    /// Makes a step whose dispatches are measured one by one: what each kernel takes, the longest first.
     ///
     /// # Errors
     /// As [`Trainer::step`].

@@ -29,7 +29,8 @@ const TRAINING: &str = "
 ## Training
 
 `bolmo bench --train --save FILE`: steps of stage 2 over a made-up batch. *Of the matmul rate* is the share of what one plain product of large matrices
-reaches in the same run; *parts* are of a step whose dispatches were handed over and waited for one by one, which adds about 0.08 ms to each on a large GPU.
+reaches in the same run; *parts* are of a step whose dispatches were measured one by one, by the device's clock
+or, in runs before 2026-11-27, by waiting for each.
 
 ";
 

@@ -1,8 +1,7 @@
 //! `bolmo bench --train`: what a step of training takes, beside the rate of products that the adapter reaches.
 //!
 //! Method. Steps of stage 2 over a made-up batch, one to warm up and then `--runs`, of which the median is told. What each kernel takes is
-//! measured in a further step whose dispatches are handed over and waited for one by one, so the parts together are a little more than
-//! a step. The share of the matmul rate compares the operations that products need at least with that of a plain product on large
+//! measured in a further step whose dispatches are passes of their own, by the device's clock, or where it has none by waiting for each. The share of the matmul rate compares the operations that products need at least with that of a plain product on large
 //! matrices in the same run. Shorter examples of the same batch tell how cost grows with their length.
 
 use std::collections::BTreeMap;
