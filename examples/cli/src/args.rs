@@ -375,6 +375,9 @@ pub struct TrainArgs {
     /// Another value for a key of the file, as in optimiser.steps=100; may be given again
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
+    /// Stage 2: let patches grow to so many bytes, the same as --set compression.target=R
+    #[arg(long, value_name = "R")]
+    pub target_compression: Option<f64>,
     /// Go on from the run's last snapshot
     #[arg(long)]
     pub resume: bool,

@@ -40,7 +40,8 @@ pub fn run(common: &Common, command: &TrainCommand) -> Outcome {
 }
 
 fn train(common: &Common, kind: Kind, args: &TrainArgs) -> Outcome {
-    let config = RunConfig::read(&args.config, &args.set)?;
+    let target = args.target_compression.map(|target| format!("compression.target={target:?}"));
+    let config = RunConfig::read(&args.config, &args.set.iter().cloned().chain(target).collect::<Vec<_>>())?;
     let (out, steps) = (config.out.clone(), config.optimiser.steps);
     let interrupt = Interrupt::listen();
     let engine = open_engine(common)?;

@@ -85,6 +85,8 @@ fn mistakes_are_sentences() {
     fail(&["train", "stage1", "--config", &config], 1, "model.source");
     fail(&["train", "stage2", "--config", &config], 1, "model.student");
     fail(&["train", "subword", "--config", &config, "--model", "x"], 2, "--model");
+    fail(&["train", "subword", "--config", &config, "--target-compression", "4"], 1, "stage 2");
+    fail(&["train", "stage2", "--config", &config, "--target-compression", "0.5"], 1, "0.5 bytes a patch");
     fail(&["train", "tokenizer", "missing.txt", "--out", "x"], 1, "missing.txt");
     let empty = dir.path().join("empty.txt");
     std::fs::write(&empty, "\n\n").unwrap();

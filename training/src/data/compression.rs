@@ -9,10 +9,11 @@ use super::merges::{bpe_merges, entropy_merges, merge_patches, space_patches};
 use super::random::{Purpose, below, generator};
 
 /// Which neighbouring patches of a row are merged first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CompressionKind {
     /// The pair of subwords that is the most frequent in the row.
+    #[default]
     Bpe,
     /// The pair with the lowest sum of a small language model's entropies.
     Entropy,

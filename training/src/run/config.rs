@@ -278,7 +278,8 @@ impl LossConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CompressionConfig {
-    /// Which patches are merged: `bpe`, `entropy`, `cross_entropy` or `space`.
+    /// Which patches are merged: `bpe`, if absent, `entropy`, `cross_entropy` or `space`.
+    #[serde(default)]
     pub kind: CompressionKind,
     /// Bytes a patch at the end.
     pub target: f64,
@@ -391,6 +392,9 @@ mod tests {
         assert_eq!((config.optimiser.steps, config.batch.rows), (20, 3));
         assert_eq!(config.model.source, Some("some/dir".into()));
         assert_eq!(config.batch.subwords, BatchConfig::default().subwords);
+        let config = RunConfig::parse(TEXT, &["compression.target=4.5".to_owned()]).unwrap();
+        let wanted = CompressionConfig { kind: CompressionKind::Bpe, target: 4.5, steps: None, entropies: None };
+        assert_eq!(config.compression, Some(wanted));
     }
 
     #[test]

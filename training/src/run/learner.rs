@@ -60,6 +60,11 @@ impl Learner {
         tokenizer_path: &Path,
         rows: &Rows,
     ) -> Result<Self> {
+        if config.compression.is_some() && kind != Kind::Stage2 {
+            return Err(Error::invalid(
+                "`compression` is for stage 2: before that patches are the source model's subwords",
+            ));
+        }
         match kind {
             Kind::Subword => Ok(Self::Subword(Box::new(Subword::open(engine, config, tokenizer_path).await?))),
             _ => Ok(Self::Bytes(Box::new(Bytes::open(engine, kind, config, tokenizer_path, rows).await?))),
@@ -326,7 +331,7 @@ impl Bytes {
                 (Trainer::new(engine, model_config, options, weights, Some(teacher)).await?, batcher)
             }
         };
-        let (compression, entropies) = compression(engine, kind, config, &batcher, rows).await?;
+        let (compression, entropies) = compression(engine, config, &batcher, rows).await?;
         Ok(Self {
             trainer,
             compression,
@@ -515,15 +520,11 @@ fn losses(losses: &Losses, patches: u64) -> Value {
 /// The schedule of wider patches, and the model whose entropies decide about it.
 async fn compression(
     engine: &Engine,
-    kind: Kind,
     config: &RunConfig,
     batcher: &Batcher,
     rows: &Rows,
 ) -> Result<(Option<Compression>, Option<SubwordModel>)> {
     let Some(wanted) = &config.compression else { return Ok((None, None)) };
-    if kind != Kind::Stage2 {
-        return Err(Error::invalid("`compression` is for stage 2: in stage 1 patches are the teacher's subwords"));
-    }
     let (mut bytes, mut patches) = (0, 0);
     for row in 0..rows.len().min(MEASURED_ROWS) {
         let batch = batcher.batch(&rows.get(row)?)?;
