@@ -19,7 +19,7 @@ pub use crate::shares::by_shares;
 pub use crate::stages::boundary::{boundary, ends_patch, log_probability};
 pub use crate::stages::depool::{depool, normalise};
 pub use crate::stages::embed::embed;
-pub use crate::stages::global::{Sequences, attention_half, feed_forward_half};
+pub use crate::stages::global::{Sequences, attention_half, feed_forward_half, rope, rotations};
 pub use crate::stages::head::head;
 pub use crate::stages::local_layer::Over;
 pub use crate::stages::local_layer::{CellShape, chunk_states, feed_forward, head_norm, local_layer, mixer};

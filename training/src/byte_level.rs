@@ -14,7 +14,7 @@ use bolmo_shaders::params::{BoundaryGrad, LogSoftmax, LogSoftmaxGrad};
 use bolmo_shaders::table::WORKGROUP;
 
 use crate::backward::{Backward, Into, Scratch, Segments};
-use crate::layers::{self, Shape, buffer, copy_rows, global, local, stream};
+use crate::layers::{self, Room, Shape, buffer, copy_rows, global, local, stream};
 use crate::losses::{Likelihood, LikelihoodGradient};
 use crate::optimiser::gradient_scale;
 use crate::parameters::{Group, Parameters};
@@ -100,13 +100,14 @@ impl ByteLevel {
         let mut ws = Workspace::new(gpu, config, bytes).await?;
         ws.keep = true;
         let (encoders, decoders) = (config.num_local_encoder_layers, config.num_local_decoder_layers);
+        let room = Room { gpu, config, shape, shared: &ws };
         let mut encoder = layers::kept(encoders + decoders, recompute, async |lender, again| {
-            local::Kept::new(gpu, config, shape, &ws, lender, again).await
+            local::Kept::new(room, lender, again).await
         })
         .await?;
         let decoder = encoder.split_off(encoders);
         let blocks = layers::kept(config.num_hidden_layers, recompute, async |lender, again| {
-            global::Kept::new(gpu, config, shape, &ws, lender, again).await
+            global::Kept::new(room, lender, again).await
         })
         .await?;
         let d = config.hidden_size;

@@ -13,7 +13,7 @@ use bolmo_shaders::table::WORKGROUP;
 use serde_json::Value;
 
 use crate::backward::{Backward, Into, Scratch, Segments};
-use crate::layers::{self, Shape, buffer, copy_rows, global, stream};
+use crate::layers::{self, Room, Shape, buffer, copy_rows, global, stream};
 use crate::losses::NO_LABEL;
 use crate::optimiser::{AdamOptions, Optimiser, Schedule, Step, gradient_scale};
 use crate::parameters::{Parameters, TensorSource, Which};
@@ -126,8 +126,9 @@ impl SubwordModel {
         let optimiser = Optimiser::new(gpu, &parameters.arenas).await?;
         let mut ws = Workspace::new(gpu, config, tokens).await?;
         ws.keep = true;
+        let room = Room { gpu, config, shape, shared: &ws };
         let blocks = layers::kept(config.num_hidden_layers, options.recompute, async |lender, again| {
-            global::Kept::new(gpu, config, shape, &ws, lender, again).await
+            global::Kept::new(room, lender, again).await
         })
         .await?;
         let d = config.hidden_size;

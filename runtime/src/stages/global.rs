@@ -4,7 +4,7 @@ use bolmo_shaders::params::{Attention, Rope};
 use bolmo_shaders::{KernelId, WeightFormat};
 
 use super::{Context, Norm, Rows};
-use crate::config::{BlockType, LayerType, QkNorm};
+use crate::config::{BlockType, Config, LayerType, QkNorm};
 use crate::error::Result;
 use crate::gpu::Slice;
 use crate::kv::KvCache;
@@ -156,27 +156,43 @@ fn rotate(
     (row, count): (usize, usize),
     (kv, kv_row): (&Slice, usize),
 ) -> Result<()> {
-    let (config, ws) = (cx.config, cx.workspace);
-    let (heads, kv_heads, dim) = (config.num_attention_heads, config.num_key_value_heads, config.head_dim);
-    let (q_width, kv_width) = (config.query_width(), config.key_value_width());
-    // Heads that share a norm go together, or else one by one.
-    let (q_group, k_group) = if config.qk_norm == QkNorm::Whole { (heads, kv_heads) } else { (1, 1) };
+    let ws = cx.workspace;
     let norms = w.q_norm.as_ref().zip(w.k_norm.as_ref());
     // Without norms their places hold something that is not read.
     let (q_norm, k_norm) = norms.unwrap_or((qkv.slice, qkv.slice));
-    // Sliding layers always have the plain kind of rotation.
-    let table = match config.layer_types[i] {
-        LayerType::Sliding => &ws.cos_sin[0],
-        LayerType::Full => &ws.cos_sin[1],
-    };
+    let (params, grid) = rope(cx.config, norms.is_some(), qkv, (row, count), kv_row);
+    let slices = [qkv.slice, q_norm, k_norm, rotations(cx, i), &ws.q, kv];
+    cx.recorder.dispatch(KernelId::Rope, WeightFormat::F32, &params, &slices, grid)
+}
+
+/// The angles of block `i`: sliding layers always have the plain kind of rotation.
+pub fn rotations<'a>(cx: &Context<'a>, i: usize) -> &'a Slice {
+    match cx.config.layer_types[i] {
+        LayerType::Sliding => &cx.workspace.cos_sin[0],
+        LayerType::Full => &cx.workspace.cos_sin[1],
+    }
+}
+
+/// How `rope`, and `rope_grad` in its place, goes over q, k and v of `count` rows from `row` on, and its grid.
+pub fn rope(
+    config: &Config,
+    norm: bool,
+    qkv: Rows<'_>,
+    (row, count): (usize, usize),
+    kv_row: usize,
+) -> (Rope, [usize; 3]) {
+    let (heads, kv_heads) = (config.num_attention_heads, config.num_key_value_heads);
+    let (q_width, kv_width) = (config.query_width(), config.key_value_width());
+    // Heads that share a norm go together, or else one by one.
+    let (q_group, k_group) = if config.qk_norm == QkNorm::Whole { (heads, kv_heads) } else { (1, 1) };
     let params = Rope {
         first: row as u32,
         heads: heads as u32,
         kv_heads: kv_heads as u32,
-        half_dim: (dim / 2) as u32,
+        half_dim: (config.head_dim / 2) as u32,
         q_group: q_group as u32,
         k_group: k_group as u32,
-        norm: norms.is_some().into(),
+        norm: norm.into(),
         q_offset: qkv.offset as u32,
         k_offset: (qkv.offset + q_width) as u32,
         v_offset: (qkv.offset + q_width + kv_width) as u32,
@@ -184,9 +200,7 @@ fn rotate(
         kv_row: kv_row as u32,
         eps: config.rms_norm_eps,
     };
-    let slices = [qkv.slice, q_norm, k_norm, table, &ws.q, kv];
-    let grid = [heads / q_group + kv_heads / k_group + 1, count, 1];
-    cx.recorder.dispatch(KernelId::Rope, WeightFormat::F32, &params, &slices, grid)
+    (params, [heads / q_group + kv_heads / k_group + 1, count, 1])
 }
 
 /// What is the same for every segment that `count` queries of block `i` go over.

@@ -1,17 +1,15 @@
 //! A global block: attention and feed-forward, with norms before or behind them (SPEC 6).
 
-use std::sync::Arc;
-
-use bolmo_runtime::config::{BlockType, LayerType, QkNorm};
+use bolmo_runtime::config::{BlockType, QkNorm};
 use bolmo_runtime::internals::{
-    Context, GlobalLayer, Gpu, Norm, Rows, Sequences, Slice, Workspace, attention_half, feed_forward_half,
+    Context, GlobalLayer, Norm, Rows, Sequences, Slice, Workspace, attention_half, feed_forward_half, rope, rotations,
 };
-use bolmo_runtime::{Config, Result, WeightFormat};
+use bolmo_runtime::{Result, WeightFormat};
 use bolmo_shaders::KernelId;
-use bolmo_shaders::params::{AttentionGradKv, AttentionGradQ, RopeGrad};
+use bolmo_shaders::params::{AttentionGradKv, AttentionGradQ};
 use bolmo_shaders::table::{attention_grad_kv_grid, attention_grad_q_grid};
 
-use super::{Shape, buffer, copy_rows, over, stream};
+use super::{Room, Shape, buffer, copy_rows, over, stream};
 use crate::backward::{Backward, Into};
 
 /// What is kept of a block.
@@ -33,14 +31,8 @@ pub(crate) struct Kept {
 
 impl Kept {
     /// Memory for a block; but for its input it is that of `lender`, if there is one.
-    pub(crate) async fn new(
-        gpu: &Arc<Gpu>,
-        config: &Config,
-        shape: Shape,
-        shared: &Workspace,
-        lender: Option<&Self>,
-        again: bool,
-    ) -> Result<Self> {
+    pub(crate) async fn new(room: Room<'_>, lender: Option<&Self>, again: bool) -> Result<Self> {
+        let Room { gpu, config, shape, shared } = room;
         let patches = shape.all_patches();
         if let Some(Self { middle, kv, attention, feed_forward, .. }) = lender {
             return Ok(Self {
@@ -197,10 +189,6 @@ fn attention(
     let plain = WeightFormat::F32;
     let (heads, kv_heads, dim) = (config.num_attention_heads, config.num_key_value_heads, config.head_dim);
     let (q_width, kv_width) = (config.query_width(), config.key_value_width());
-    let table = match config.layer_types[i] {
-        LayerType::Sliding => &ws.cos_sin[0],
-        LayerType::Full => &ws.cos_sin[1],
-    };
     let params = AttentionGradQ {
         count: shape.patches as u32,
         heads: heads as u32,
@@ -218,35 +206,20 @@ fn attention(
     let grid = attention_grad_kv_grid(shape.patches, kv_heads, shape.rows);
     b.cx.recorder.dispatch(KernelId::AttentionGradKv, plain, &params, &slices, grid)?;
 
-    let (q_group, k_group) = if config.qk_norm == QkNorm::Whole { (heads, kv_heads) } else { (1, 1) };
     let norms = w.q_norm.as_ref().zip(w.k_norm.as_ref());
     let (q_norm, k_norm) = norms.unwrap_or((&ws.projections, &ws.projections));
-    let params = RopeGrad {
-        first: 0,
-        heads: heads as u32,
-        kv_heads: kv_heads as u32,
-        half_dim: (dim / 2) as u32,
-        q_group: q_group as u32,
-        k_group: k_group as u32,
-        norm: norms.is_some().into(),
-        q_offset: 0,
-        k_offset: q_width as u32,
-        v_offset: (q_width + kv_width) as u32,
-        stride: (q_width + 2 * kv_width) as u32,
-        kv_row: 0,
-        eps: config.rms_norm_eps,
-    };
+    let qkv = Rows::new(&ws.projections, q_width + 2 * kv_width, 0);
+    let (params, grid) = rope(config, norms.is_some(), qkv, (0, rows), 0);
     let slices = [
         &ws.projections,
         q_norm,
         k_norm,
-        table,
+        rotations(b.cx, i),
         &scratch.dq,
         &scratch.dkv,
         &scratch.d_projections,
         &scratch.contributions,
     ];
-    let grid = [heads / q_group + kv_heads / k_group + 1, rows, 1];
     b.cx.recorder.dispatch(KernelId::RopeGrad, plain, &params, &slices, grid)?;
     let Some((dq_norm, dk_norm)) = dw.and_then(|dw| dw.q_norm.as_ref().zip(dw.k_norm.as_ref())) else {
         return Ok(());

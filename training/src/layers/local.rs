@@ -1,12 +1,10 @@
 //! A local layer: mLSTM and feed-forward, both behind a norm and added to the stream (SPEC 4).
 
-use std::sync::Arc;
-
 use bolmo_runtime::internals::{
-    CellShape, Context, Gpu, LayerState, LocalLayer, Norm, Over, Rows, Slice, Workspace, chunk_states, feed_forward,
+    CellShape, Context, LayerState, LocalLayer, Norm, Over, Rows, Slice, Workspace, chunk_states, feed_forward,
     head_norm, mixer,
 };
-use bolmo_runtime::{Config, Result, WeightFormat};
+use bolmo_runtime::{Result, WeightFormat};
 use bolmo_shaders::KernelId;
 use bolmo_shaders::params::{
     MlstmChunkOutGrad, MlstmChunkScanGrad, MlstmChunkScores, MlstmChunkStateGrad, MlstmGateDots, MlstmGatesGrad,
@@ -14,7 +12,7 @@ use bolmo_shaders::params::{
 };
 use bolmo_shaders::table::{mlstm_chunk_out_grad_grid, mlstm_chunk_scores_grid};
 
-use super::{Shape, buffer, copy_rows, over, stream};
+use super::{Room, Shape, buffer, copy_rows, over, stream};
 use crate::backward::{Backward, Into};
 
 /// What is kept of a local layer: enough to go back through it without another product. Norms, gates' norms and `silu·mul` are
@@ -33,14 +31,8 @@ pub(crate) struct Kept {
 
 impl Kept {
     /// Memory for a layer; but for its input it is that of `lender`, if there is one.
-    pub(crate) async fn new(
-        gpu: &Arc<Gpu>,
-        config: &Config,
-        shape: Shape,
-        shared: &Workspace,
-        lender: Option<&Self>,
-        again: bool,
-    ) -> Result<Self> {
+    pub(crate) async fn new(room: Room<'_>, lender: Option<&Self>, again: bool) -> Result<Self> {
+        let Room { gpu, config, shape, shared } = room;
         let bytes = shape.all_bytes();
         if let Some(Self { middle, workspace, .. }) = lender {
             let x = buffer(gpu, bytes, config.hidden_size).await?;

@@ -44,6 +44,16 @@ pub(crate) async fn recorder(gpu: &Arc<Gpu>) -> Result<Recorder> {
     Ok(recorder)
 }
 
+/// What the memory of a layer is for.
+#[derive(Clone, Copy)]
+pub(crate) struct Room<'a> {
+    pub(crate) gpu: &'a Arc<Gpu>,
+    pub(crate) config: &'a Config,
+    pub(crate) shape: Shape,
+    /// Buffers that layers share in any case.
+    pub(crate) shared: &'a Workspace,
+}
+
 /// What is kept of each of `count` layers that follow one another. With `recompute` they share the memory of all but their inputs, and every
 /// layer but the last is to be run again before it is gone back through; `new` gets the layer whose memory to share, and whether to run
 /// again.
