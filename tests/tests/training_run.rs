@@ -3,11 +3,16 @@
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use bolmo_runtime::{Checkpoint, Engine, ErrorKind, LoadOptions, Model, Session, Vocabulary, block_on};
+use bolmo_runtime::stages::bytes::FUSED_OFFSET;
+use bolmo_runtime::suffix::SuffixTrie;
+use bolmo_runtime::{
+    Checkpoint, Engine, ErrorKind, GenerateOptions, LoadOptions, Model, Piece, Session, Vocabulary, block_on,
+};
 use bolmo_tests::{engine, engine_options};
 use bolmo_training::data::{Subwords, train_tokenizer};
+use bolmo_training::losses::{IGNORED, LossOptions, Targets};
 use bolmo_training::run::{Event, Kind, Outcome, Run, RunConfig, Start, Texts};
-use bolmo_training::{LocalSizes, SourceModel};
+use bolmo_training::{AdamOptions, Examples, LocalSizes, Schedule, Shape, SourceModel, Trainer, TrainerOptions};
 
 /// A folder with a text, a tokenizer and configurations of small runs.
 struct Place {
@@ -306,4 +311,74 @@ fn memory_is_known_before_it_is_taken() {
     eprintln!("{error}");
     let subwords = number(error.message(), "batch.subwords");
     assert!(open(1, subwords, Some(mib)).is_ok() && open(1, subwords + 4, Some(mib)).is_err(), "{subwords} subwords");
+}
+
+/// What the runtime chooses greedily behind a prompt with the exported demo model is what the trainer's own forward pass over all of the
+/// text finds the most probable, byte by byte with its ends of patches.
+#[test]
+fn the_runtime_writes_what_the_trainer_says() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/demo-model");
+    let checkpoint = Checkpoint::open(&dir).expect("the demo model");
+    let config = checkpoint.config();
+    let vocabulary = Vocabulary::open(&dir.join("tokenizer.json")).expect("a vocabulary");
+    let suffixes = SuffixTrie::new(&vocabulary);
+    let mut options = LoadOptions::default();
+    options.vocabulary = Some(vocabulary);
+    let model = block_on(Model::load(engine(), &checkpoint, options, &mut |_, _| true)).expect("a model");
+
+    let shape = Shape { rows: 1, bytes: 192, patches: 96 };
+    let options = TrainerOptions {
+        shape,
+        losses: LossOptions::stage2(),
+        adam: AdamOptions::default(),
+        schedule: Schedule { steps: 1, warmup: 0.0 },
+        half_products: false,
+        recompute: false,
+        local_rate: 0.0,
+        encoder_rate: 0.0,
+        global_rate: 0.0,
+    };
+    let mut trainer = block_on(Trainer::new(engine(), config, options, &checkpoint, None)).expect("a trainer");
+
+    for prompt in ["This is a story about Mia,", "One day, ", "Spell the word \"mole\"."] {
+        let mut session = block_on(Session::new(&model)).expect("a session");
+        block_on(session.append_bos()).expect("a beginning");
+        block_on(session.append(prompt.as_bytes(), &mut |_, _| {})).expect("a prompt");
+        let mut chosen = Vec::new();
+        let mut options = GenerateOptions::default();
+        options.max_bytes = 120;
+        let mut keep = |piece: Piece<'_>| {
+            chosen.extend_from_slice(piece.ids);
+            ControlFlow::Continue(())
+        };
+        block_on(session.generate(&options, &mut keep)).expect("a text");
+        assert!(chosen.len() > 40, "{prompt}: only {} bytes", chosen.len());
+
+        // Plain ids; the last one that was chosen has nothing behind it.
+        let plain = |&id: &u16| if id >= FUSED_OFFSET { id - FUSED_OFFSET } else { id };
+        let offset = config.byte_offset;
+        let begin = 1 + prompt.len();
+        let mut ids = vec![config.special.bos];
+        ids.extend(prompt.bytes().map(|byte| offset + u16::from(byte)));
+        ids.extend(chosen.iter().map(plain));
+        let suffixes = suffixes.suffixes(&[], &ids).expect("suffixes");
+        let padded = |values: Vec<u32>| values.into_iter().chain(std::iter::repeat(0)).take(shape.bytes).collect();
+        let (suffixes, real): (Vec<u32>, usize) = (padded(suffixes), ids.len());
+        let ids: Vec<u32> = padded(ids.iter().map(|&id| u32::from(id)).collect());
+        let none = vec![0; shape.patches];
+        let targets = Targets {
+            shape,
+            labels: &[IGNORED; 192],
+            truth: &[false; 192],
+            patch_lens: &none,
+            patch_of: &vec![0; shape.bytes],
+        };
+        let examples = Examples { ids: &ids, suffixes: &suffixes, subwords: &none, targets };
+        let logits = block_on(trainer.logits(&examples)).expect("logits");
+        let most = |row: &[f32]| row.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).map(|(id, _)| id as u16);
+        // The predictor sees no byte behind the last one, which decides about the one before.
+        let found: Vec<_> = logits.chunks(config.vocab_size).take(real - 2).skip(begin - 1).filter_map(most).collect();
+        assert_eq!(found, chosen[..found.len()], "{prompt}");
+        assert!(chosen.iter().any(|&id| id >= FUSED_OFFSET) && found.len() + 1 >= chosen.len());
+    }
 }

@@ -179,6 +179,16 @@ impl Trainer {
         stage2(&mut self.model, examples, losses, false).await
     }
 
+    /// What the model says behind each byte of a batch, with the boundaries that it predicts and its own global outputs: logits `[B, L, ids]`.
+    ///
+    /// # Errors
+    /// As [`Self::step`].
+    pub async fn logits(&mut self, examples: &Examples<'_>) -> Result<Vec<f32>> {
+        self.evaluate(examples, &LossOptions::stage2()).await?;
+        let count = self.options.shape.all_bytes() * self.model.config.vocab_size;
+        self.model.recorder.read_f32(&[self.model.ws.logits.part(0, 4 * count as u64)?]).await
+    }
+
     /// What the teacher makes of a batch: the sum of -log p of all subwords behind the first, those past the bytes' cap left out, in nats.
     /// `None` without a teacher.
     ///
