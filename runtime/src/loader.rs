@@ -11,7 +11,8 @@ use crate::config::{BlockType, Config, QkNorm};
 use crate::error::{Error, ErrorKind, Result};
 use crate::formats::Formats;
 use crate::gpu::{Gpu, Slice};
-use crate::packed::{Packed, out_of_range};
+use crate::packed::{LEAST_SHARE, Packed, out_of_range};
+use crate::shares::fill_by_shares;
 use crate::weights::{GlobalLayer, LocalLayer, Matrix, Mlp, Piece, Weights};
 
 /// Elements that are converted and sent at a time.
@@ -348,8 +349,11 @@ impl<'a> Loader<'a> {
     /// Reads, checks and reports progress.
     async fn read(&mut self, tensor: &Tensor<'_>, first: u64, out: &mut [f32]) -> Result<()> {
         tensor.fetch(first, out.len() as u64).await?;
-        tensor.read_f32(first, out)?;
-        check_finite(tensor.name, first, out, tensor.shape.last().copied().unwrap_or(1))?;
+        let row = tensor.shape.last().copied().unwrap_or(1);
+        fill_by_shares(out, LEAST_SHARE, |at, part| {
+            tensor.read_f32(first + at as u64, part)?;
+            check_finite(tensor.name, first + at as u64, part, row)
+        })?;
         self.advance(tensor, out.len())
     }
 

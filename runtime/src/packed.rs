@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::shares::by_shares;
 
 /// Values that are worth a thread.
-const LEAST_SHARE: usize = 1 << 15;
+pub(crate) const LEAST_SHARE: usize = 1 << 15;
 
 /// Rows as they go to the device.
 #[derive(Default)]
@@ -34,12 +34,20 @@ impl Packed {
         match format {
             WeightFormat::F32 => self.weights.extend_from_slice(bytemuck::cast_slice(values)),
             WeightFormat::F16 => {
-                let mut halves = vec![f16::ZERO; values.len()];
-                halves.convert_from_f32_slice(values);
-                if let Some(at) = halves.iter().position(|h| !h.is_finite()) {
-                    return Err(at);
+                let halves = |range: Range<usize>| {
+                    let mut halves = vec![f16::ZERO; range.len()];
+                    halves.convert_from_f32_slice(&values[range]);
+                    let is_bad = |h: &f16| h.to_bits() & 0x7c00 == 0x7c00;
+                    // Without an exit inside it becomes vector code; almost always none is bad.
+                    match halves.iter().fold(false, |bad, h| bad | is_bad(h)) {
+                        true => Err(halves.iter().position(is_bad).unwrap_or_default()),
+                        false => Ok(halves),
+                    }
+                };
+                for (range, halves) in by_shares(values.len(), 1, LEAST_SHARE, halves) {
+                    let halves = halves.map_err(|at| range.start + at)?;
+                    self.weights.extend_from_slice(bytemuck::cast_slice(&halves));
                 }
-                self.weights.extend_from_slice(bytemuck::cast_slice(&halves));
             }
             WeightFormat::Q8 | WeightFormat::Q4 => {
                 self.quantise(format, values).map_err(|OutOfRange(at)| {

@@ -225,9 +225,9 @@ pub(crate) fn convert_half(dtype: DType, bytes: &[u8], out: &mut [f32]) {
     let mut buffer = [0u16; PIECE];
     for (out, bytes) in out.chunks_mut(PIECE).zip(bytes.chunks(2 * PIECE)) {
         let halves = &mut buffer[..out.len()];
-        for (half, pair) in halves.iter_mut().zip(bytes.chunks_exact(2)) {
-            *half = u16::from_le_bytes([pair[0], pair[1]]);
-        }
+        bytemuck::cast_slice_mut(halves).copy_from_slice(bytes);
+        // Nothing to do, and compiled to nothing, on little-endian machines.
+        halves.iter_mut().for_each(|half| *half = u16::from_le(*half));
         halves.reinterpret_cast::<f16>().convert_to_f32_slice(out);
     }
 }
