@@ -104,6 +104,12 @@ pub fn word(value: &Value) -> String {
     one_line(value.as_str().unwrap_or("unknown"))
 }
 
+/// Seconds as microseconds, with three digits behind the point where there are none in front of it.
+pub fn micros(value: &Value) -> String {
+    let micros = 1e6 * number(value);
+    if micros < 1.0 { format!("{micros:.3}") } else { format!("{micros:.1}") }
+}
+
 /// A number of the JSON; not a number where there is none.
 pub fn number(value: &Value) -> f64 {
     value.as_f64().unwrap_or(f64::NAN)

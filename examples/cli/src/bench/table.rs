@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use bolmo_runtime::{Error, ErrorKind};
 use serde_json::Value;
 
-use super::report::{adapter, number, percent, word};
+use super::report::{adapter, micros, number, percent, word};
 use crate::load;
 use crate::output::Outcome;
 
@@ -158,13 +158,12 @@ fn training(text: &mut String, runs: &[Value]) {
     row(text, &columns.map(|_| "---".to_owned()));
     for run in runs {
         for length in run["training"]["growth"].as_array().into_iter().flatten() {
-            let us = |key: &str| format!("{:.1}", 1e6 * number(&length[key]));
             let cells = [
                 cell(&word(&run["model"]["name"])),
                 length["bytes"].to_string(),
                 median(&length["seconds"], 1e3),
-                us("mlstm_seconds_per_byte"),
-                us("attention_seconds_per_byte"),
+                micros(&length["mlstm_seconds_per_byte"]),
+                micros(&length["attention_seconds_per_byte"]),
                 cell(&adapter(run)),
             ];
             row(text, &cells);

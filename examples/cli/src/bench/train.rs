@@ -13,7 +13,7 @@ use bolmo_training::bench::StepBench;
 use serde_json::{Value, json};
 
 use super::measured::{adapter_json, spread};
-use super::report::{adapter, number, percent, word};
+use super::report::{adapter, micros, number, percent, word};
 use super::{Steps, date, host_peak, name};
 use crate::args::{BenchArgs, Common};
 use crate::interrupt::Interrupt;
@@ -208,7 +208,7 @@ pub fn text(run: &Value) -> String {
     }
     line("length of examples", "mLSTM and attention, a byte".to_owned());
     for row in list("growth") {
-        let us = |name: &str| format!("{:.1} µs", 1e6 * number(&row[name]));
+        let us = |name: &str| format!("{} µs", micros(&row[name]));
         let value = format!("{:>10}  {:>10}", us("mlstm_seconds_per_byte"), us("attention_seconds_per_byte"));
         line(&format!("  {} bytes", whole(&row["bytes"])), value);
     }
