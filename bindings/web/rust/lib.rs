@@ -1,7 +1,7 @@
 //! The runtime behind the npm package `bolmo-web`: loading, sessions, generating, scoring, with promises for futures.
 //!
 //! This is the border between Rust and JavaScript and nothing else. Options and results that are more than a number or bytes
-//! cross it as JSON text; errors as JavaScript errors with a `kind` ([`error`]). Every function takes `&self` and moves what it needs into
+//! cross it as JSON text; errors as JavaScript errors with a `kind` (`error.rs`). Every function takes `&self` and moves what it needs into
 //! its promise, so that no borrow of an object lasts while something is awaited. The classes that web developers see are in `../src`.
 
 #![cfg(target_family = "wasm")]
