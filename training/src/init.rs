@@ -151,6 +151,7 @@ impl<'a> Byteified<'a> {
     async fn encoded(&self, engine: &Engine, shape: Shape, ids: &[u32], suffixes: &[u32]) -> Result<Vec<f32>> {
         let d = self.config.hidden_size;
         let gpu = bolmo_runtime::internals::gpu(engine);
+        // Nothing goes back through it, so layers need to keep nothing.
         let mut model = ByteLevel::new(gpu, &self.config, shape, false, true, |_| false).await?;
         model.parameters.load(self).await?;
         let mut states = Vec::with_capacity(ids.len() * d);

@@ -70,7 +70,7 @@ pub struct Losses {
     pub boundary: f64,
     /// Distance of patches, with its factor; stage 1.
     pub encoder: f64,
-    /// Binary divergence of patches' probabilities; stage 1.
+    /// Binary divergence of patches' probabilities; stage 1, and 0 where its factor is.
     pub distill: f64,
     /// Divergence of next ids' probabilities from the teacher's, in nats, with its factor; stage 1.
     pub spelling: f64,

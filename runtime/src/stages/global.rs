@@ -16,7 +16,7 @@ pub enum Sequences<'a> {
     /// For each sequence there are its cache, which has room for its rows, and how many rows are its own; their positions follow those in the
     /// cache. Where there is more than one sequence, rows of queries begin where a binding may begin.
     Cached(&'a [(&'a KvCache, usize)]),
-    /// Each sequence sees itself alone, from its first row on.
+    /// Each sequence sees itself alone, from its first row on. The workspace has the angles of every row.
     Whole {
         /// Where keys and values are put, `[sequences, rows, 2, kv_heads, head_dim]`.
         kv: &'a Slice,

@@ -164,8 +164,8 @@ pub struct BatchConfig {
     /// Whether products are made of f16, with sums in f32: faster where the adapter has matrix units, and half the reads of weights
     /// elsewhere. Weights are f32 in any case, and gradients are scaled so that small ones are not lost.
     pub half_products: bool,
-    /// Whether layers keep no more than their inputs and are run again on the way back: less memory the more layers there are, for about a
-    /// third more time. What is computed stays the same bit for bit.
+    /// Whether layers keep no more than their inputs and are run again on the way back: less memory the more layers there are, for one more
+    /// forward pass. What is computed stays the same bit for bit.
     pub recompute: bool,
 }
 
