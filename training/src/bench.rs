@@ -7,10 +7,10 @@ use bolmo_runtime::{Config, Engine, Result};
 use bolmo_shaders::KernelId;
 
 use crate::layers::Shape;
-use crate::losses::{IGNORED, LossOptions, Targets};
-use crate::optimiser::{AdamOptions, Schedule};
+use crate::loss::{IGNORED, LossOptions, Targets};
 use crate::parameters::TensorSource;
-use crate::stages::Examples;
+use crate::parameters::optimizer::{AdamOptions, Schedule};
+use crate::step::Examples;
 use crate::trainer::{Trainer, TrainerOptions};
 
 /// Steps of stage 2 over a made-up batch. The learning rate is 0: all work is done, and the model stays as it is.

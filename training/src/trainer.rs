@@ -6,14 +6,14 @@ use bolmo_runtime::internals::{Recorder, gpu};
 use bolmo_runtime::{Config, Engine, Error, Result};
 use serde_json::Value;
 
-use crate::byte_level::ByteLevel;
 use crate::layers::Shape;
-use crate::losses::{LossOptions, Losses};
-use crate::optimiser::{AdamOptions, Optimiser, Schedule, Step};
+use crate::loss::{LossOptions, Losses};
+use crate::models::byte_level::ByteLevel;
+use crate::models::teacher::{Teacher, TeacherOptions};
+use crate::parameters::optimizer::{AdamOptions, Optimiser, Schedule, Step};
+use crate::parameters::snapshot;
 use crate::parameters::{Group, TensorSource, Which};
-use crate::snapshot;
-use crate::stages::{COMPARED_BLOCKS, Examples, StageOutput, stage1, stage2, teacher_nats};
-use crate::teacher::{Teacher, TeacherOptions};
+use crate::step::{COMPARED_BLOCKS, Examples, StageOutput, stage1, stage2, teacher_nats};
 
 /// Learning rates, schedule and losses of a run.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -7,25 +7,25 @@
 mod batch;
 mod bpe;
 mod compression;
-mod foresight;
+mod corpus;
+mod dataset;
 mod merges;
 mod npy;
+mod predictability;
 mod prefixes;
 mod random;
-mod rows;
 mod space;
 mod tokenizer;
-mod tokens;
 
 pub use batch::{Batch, Batcher, ByteLength, IGNORED};
 pub use bpe::{END_OF_TEXT, Subwords, train_tokenizer};
 pub use compression::{Compression, CompressionKind};
-pub use foresight::{FORESIGHT_BYTES, Foresight, foresight};
+pub use corpus::{Corpus, Documents, RowOptions, Split};
+pub use dataset::{Cursor, Rows};
 pub use merges::{bpe_merges, entropy_merges, merge_patches, space_patches};
 pub use npy::{IdType, TokenFile};
-pub use rows::{Cursor, Rows};
+pub use predictability::{FORESIGHT_BYTES, Foresight, foresight};
 pub use tokenizer::SubwordTokenizer;
-pub use tokens::{Corpus, Documents, RowOptions, Split};
 
 use bolmo_runtime::{Error, ErrorKind};
 

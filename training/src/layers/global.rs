@@ -10,7 +10,7 @@ use bolmo_shaders::params::{AttentionGradKv, AttentionGradQ};
 use bolmo_shaders::table::{attention_grad_kv_grid, attention_grad_q_grid};
 
 use super::{Room, Shape, buffer, copy_rows, over, stream};
-use crate::backward::{Backward, Into};
+use crate::layers::backward::{Backward, Into};
 
 /// What is kept of a block.
 #[derive(Debug)]

@@ -13,7 +13,7 @@ use bolmo_shaders::params::{
 use bolmo_shaders::table::{mlstm_chunk_out_grad_grid, mlstm_chunk_scores_grid};
 
 use super::{Room, Shape, buffer, copy_rows, over, stream};
-use crate::backward::{Backward, Into};
+use crate::layers::backward::{Backward, Into};
 
 /// What is kept of a local layer: enough to go back through it without another product. Norms, gates' norms and `silu·mul` are
 /// recomputed.

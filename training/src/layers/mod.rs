@@ -1,5 +1,6 @@
 //! Layers with what training keeps of them, forwards and backwards.
 
+pub(crate) mod backward;
 pub(crate) mod global;
 pub(crate) mod local;
 

@@ -6,8 +6,8 @@ use bolmo_runtime::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::data::CompressionKind;
-use crate::losses::LossOptions;
-use crate::optimiser::{AdamOptions, Schedule};
+use crate::loss::LossOptions;
+use crate::parameters::optimizer::{AdamOptions, Schedule};
 
 /// Which training it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

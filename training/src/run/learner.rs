@@ -10,15 +10,15 @@ use bolmo_runtime::{Checkpoint, Engine, Error, Result};
 use serde_json::{Value, json};
 
 use super::config::{ExportType, Kind, LocalConfig, ModelConfig, NewModel, RunConfig, Start};
+use crate::checkpoint::export::{self, StoredType};
+use crate::checkpoint::source::{LocalSizes, SourceModel};
 use crate::data::{Batch, Batcher, ByteLength, Compression, CompressionKind, Rows, SubwordTokenizer};
-use crate::export::{self, StoredType};
 use crate::init::{Byteified, PoolFit, RandomSubword, SpeltOut};
 use crate::layers::Shape;
-use crate::losses::{LossOptions, Losses, NO_LABEL, Targets};
+use crate::loss::{LossOptions, Losses, NO_LABEL, Targets};
+use crate::models::subword::{SubwordModel, SubwordOptions};
 use crate::parameters::TensorSource;
-use crate::source::{LocalSizes, SourceModel};
-use crate::stages::Examples;
-use crate::subword::{SubwordModel, SubwordOptions};
+use crate::step::Examples;
 use crate::trainer::{TeacherSource, Trainer, TrainerOptions};
 
 /// Rows that the tokenizer's own bytes a patch are measured on.

@@ -22,7 +22,7 @@ use learner::Learner;
 use memory::Plan;
 
 use crate::data::{Corpus, Cursor, Documents, RowOptions, Rows, SubwordTokenizer, TokenFile};
-use crate::snapshot;
+use crate::parameters::snapshot;
 
 /// What a run tells of itself.
 #[derive(Debug, Clone, PartialEq)]

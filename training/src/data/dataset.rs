@@ -5,8 +5,8 @@ use std::sync::Arc;
 use bolmo_runtime::Result;
 use serde::{Deserialize, Serialize};
 
+use super::corpus::{Corpus, Stretch};
 use super::random::{Purpose, generator, shuffled};
-use super::tokens::{Corpus, Stretch};
 use super::{invalid, unsupported};
 
 /// A stretch of a source, and how many ids of the same part stand before it.

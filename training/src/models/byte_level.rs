@@ -13,13 +13,13 @@ use bolmo_shaders::KernelId;
 use bolmo_shaders::params::{BoundaryGrad, LogSoftmax, LogSoftmaxGrad};
 use bolmo_shaders::table::WORKGROUP;
 
-use crate::backward::{Backward, Into, Scratch, Segments};
+use crate::layers::backward::{Backward, Into, Scratch, Segments};
 use crate::layers::{self, Room, Shape, buffer, copy_rows, global, local, stream};
-use crate::losses::{Likelihood, LikelihoodGradient};
-use crate::optimiser::gradient_scale;
+use crate::loss::byte_distillation::Spelling;
+use crate::loss::{Likelihood, LikelihoodGradient};
+use crate::parameters::optimizer::gradient_scale;
+use crate::parameters::weights;
 use crate::parameters::{Group, Parameters};
-use crate::spelling::Spelling;
-use crate::weights;
 
 /// Space-like bytes that may follow a patch.
 const SPACES: [u8; 3] = *b" \t\n";

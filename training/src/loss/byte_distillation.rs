@@ -13,7 +13,7 @@ use bolmo_shaders::params::{NextIds, SoftLabels, SumRows};
 use bolmo_shaders::table::WORKGROUP;
 
 use crate::layers::{Shape, buffer};
-use crate::losses::{IGNORED, Targets};
+use crate::loss::{IGNORED, Targets};
 
 /// No node, and no place.
 const NOWHERE: u32 = u32::MAX;

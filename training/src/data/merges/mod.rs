@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use bolmo_runtime::Result;
 
-use super::invalid;
+use crate::data::invalid;
 
 /// Merges are found until this share of the subwords would be left.
 const SMALLEST_SHARE: f64 = 0.01;
@@ -326,5 +326,4 @@ impl PartialEq for Sum {
 impl Eq for Sum {}
 
 #[cfg(test)]
-#[path = "merges_tests.rs"]
 mod tests;

@@ -11,8 +11,8 @@ use bolmo_shaders::KernelId;
 use bolmo_shaders::params::LogSoftmax;
 
 use crate::layers::{Shape, buffer, copy_rows, global, stream};
+use crate::loss::byte_distillation::Spelling;
 use crate::parameters::{Group, Memory, Parameters, TensorSource};
-use crate::spelling::Spelling;
 
 /// Floats of logits that are in memory at a time.
 const LOGITS: usize = 16 << 20;

@@ -12,13 +12,13 @@ use bolmo_shaders::params::{Entropy, LogSoftmax, LogSoftmaxGrad};
 use bolmo_shaders::table::WORKGROUP;
 use serde_json::Value;
 
-use crate::backward::{Backward, Into, Scratch, Segments};
+use crate::layers::backward::{Backward, Into, Scratch, Segments};
 use crate::layers::{self, Room, Shape, buffer, copy_rows, global, stream};
-use crate::losses::NO_LABEL;
-use crate::optimiser::{AdamOptions, Optimiser, Schedule, Step, gradient_scale};
+use crate::loss::NO_LABEL;
+use crate::parameters::optimizer::{AdamOptions, Optimiser, Schedule, Step, gradient_scale};
+use crate::parameters::snapshot;
+use crate::parameters::weights::{self, SubwordWeights};
 use crate::parameters::{Parameters, TensorSource, Which};
-use crate::snapshot;
-use crate::weights::{self, SubwordWeights};
 
 /// Floats of logits that are in memory at a time.
 const LOGITS: usize = 8 << 20;

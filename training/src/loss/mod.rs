@@ -3,6 +3,8 @@
 //!
 //! `B` examples of `L` bytes and `P` patch slots; bytes are `[B, L]`, patches `[B, P]`, one example behind the other.
 
+pub(crate) mod byte_distillation;
+
 use bolmo_runtime::internals::{by_shares, log_probability};
 use bolmo_runtime::stages::bytes::FUSED_OFFSET;
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use bolmo_runtime::checkpoint::{CheckpointFile, MappedFile};
 use bolmo_runtime::{Error, ErrorKind, Result};
 
-use super::{invalid, unsupported};
+use crate::data::{invalid, unsupported};
 
 const MAGIC: &[u8] = b"\x93NUMPY";
 /// The longest header that is read. Those of arrays with one dimension take 128 bytes.
@@ -270,5 +270,4 @@ fn damaged(message: impl Into<String>) -> Error {
 }
 
 #[cfg(test)]
-#[path = "npy_tests.rs"]
 mod tests;

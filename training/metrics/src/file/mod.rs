@@ -122,3 +122,6 @@ pub(crate) fn replace(path: &Path, contents: &[u8]) -> Result<()> {
         Error::io(path, "cannot be written", e)
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,10 +6,10 @@ use bolmo_shaders::KernelId;
 use bolmo_shaders::params::{RowDistance, RowDistanceGrad};
 use bolmo_shaders::table::WORKGROUP;
 
-use crate::byte_level::{ByteLevel, Bytes};
 use crate::layers::{Shape, copy_rows};
-use crate::losses::{self, Likelihood, LikelihoodGradient, LossOptions, Losses, NO_LABEL, Targets};
-use crate::teacher::Teacher;
+use crate::loss::{self, Likelihood, LikelihoodGradient, LossOptions, Losses, NO_LABEL, Targets};
+use crate::models::byte_level::{ByteLevel, Bytes};
+use crate::models::teacher::Teacher;
 
 /// A batch as the stages take it. `B` examples of `L` bytes and `P` patch slots, one behind the other.
 #[derive(Debug, Clone, Copy)]
@@ -93,7 +93,7 @@ pub struct StageOutput {
 impl StageOutput {
     fn new(losses: Losses, examples: &Examples<'_>, mask: Vec<bool>) -> Self {
         let labels = examples.targets.labels;
-        let patches = mask.iter().zip(labels).filter(|&(&end, &label)| end && label != losses::IGNORED).count() as u64;
+        let patches = mask.iter().zip(labels).filter(|&(&end, &label)| end && label != loss::IGNORED).count() as u64;
         Self { losses, mask, patches }
     }
 }
@@ -117,11 +117,11 @@ pub(crate) async fn stage2(
     // While the device is at that.
     model.recorder.submit()?;
     let mut losses = Losses::default();
-    let d_cosine = losses::boundary(options, &examples.targets, &cosines, &mut losses);
+    let d_cosine = loss::boundary(options, &examples.targets, &cosines, &mut losses);
     let labels = examples.targets.fused_labels(&mask);
     let (likelihood, _) = model.decode(&slots.seen, &labels, &[], None).await?;
     let mut gradient = vec![[0.0; 2]; shape.all_bytes()];
-    losses::cross_entropy(options, &examples.targets, &likelihood, &mut gradient, &mut losses);
+    loss::cross_entropy(options, &examples.targets, &likelihood, &mut gradient, &mut losses);
     if train {
         let (gradient, d_cosine) = scaled(model.gradient_scale, gradient, d_cosine);
         model.decode_backward(&gradient, true, None)?;
@@ -200,10 +200,10 @@ pub(crate) async fn stage1(
     // While the device is at that.
     model.recorder.submit()?;
     let mut losses = Losses::default();
-    let d_cosine = losses::boundary(options, targets, &cosines.await?, &mut losses);
+    let d_cosine = loss::boundary(options, targets, &cosines.await?, &mut losses);
     // The teacher's stream in the order of the slots is where the decoder's outputs will be: nothing is there yet.
     model.gather_patches(&teacher.early, &true_patch)?;
-    let weights = losses::encoder_weights(options, targets, &used, d);
+    let weights = loss::encoder_weights(options, targets, &used, d);
     let scale = if train { model.gradient_scale } else { 1.0 };
     model.write_patch_weights(&weights.iter().map(|weight| scale * weight).collect::<Vec<_>>())?;
     let width4 = (d / 4) as u32;
@@ -242,19 +242,19 @@ pub(crate) async fn stage1(
     let mut others =
         vec![model.distances.part(0, 4 * patches as u64)?, teacher.likelihood.part(0, 16 * patches as u64)?];
     others.extend(spelling.map(|spelling| spelling.divergence.clone()));
-    let soft = spelling.map(|spelling| (spelling, scale * losses::spelling_weight(options, targets) as f32));
+    let soft = spelling.map(|spelling| (spelling, scale * loss::spelling_weight(options, targets) as f32));
     let (likelihood, others) = model.decode(&seen, &labels, &others, soft).await?;
     let (distances, others) = others.split_at(patches);
     let (teachers, divergences) = others.split_at(4 * patches);
     let teachers: Vec<_> = teachers.chunks(4).map(|row| Likelihood { label: row[2], space: row[3] }).collect();
 
     let mut gradient = vec![[0.0; 2]; shape.all_bytes()];
-    losses::encoder(&weights, distances, &mut losses);
-    losses::cross_entropy(options, targets, &likelihood, &mut gradient, &mut losses);
+    loss::encoder(&weights, distances, &mut losses);
+    loss::cross_entropy(options, targets, &likelihood, &mut gradient, &mut losses);
     if options.distill != 0.0 {
-        losses::distill(options, targets, &likelihood, &teachers, &mut gradient, &mut losses);
+        loss::distill(options, targets, &likelihood, &teachers, &mut gradient, &mut losses);
     }
-    losses::spelling(options, targets, divergences, &mut losses);
+    loss::spelling(options, targets, divergences, &mut losses);
     if train {
         // What the teacher made is not trained.
         let (gradient, d_cosine) = scaled(model.gradient_scale, gradient, d_cosine);

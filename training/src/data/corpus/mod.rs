@@ -8,9 +8,9 @@ use std::sync::Arc;
 use bolmo_runtime::internals::by_shares;
 use bolmo_runtime::{Error, ErrorKind, Result};
 
-use super::random::{Purpose, generator, shuffled};
-use super::rows::{Rows, Segment};
-use super::{SubwordTokenizer, TokenFile, invalid};
+use crate::data::dataset::{Rows, Segment};
+use crate::data::random::{Purpose, generator, shuffled};
+use crate::data::{SubwordTokenizer, TokenFile, invalid};
 
 /// Into how many stretches of whole documents a file is cut at most, so that some can be held out.
 const STRETCHES: u64 = 1024;
@@ -64,7 +64,7 @@ impl Corpus {
         Self::with_eos(tokenizer.eos())
     }
 
-    pub(super) fn with_eos(eos: u32) -> Self {
+    pub(in crate::data) fn with_eos(eos: u32) -> Self {
         Self { sources: Vec::new(), eos }
     }
 
@@ -255,13 +255,13 @@ impl Corpus {
     }
 
     /// Appends ids of one source to `out`.
-    pub(super) fn read(&self, source: usize, range: Range<u64>, out: &mut Vec<u32>) -> Result<()> {
+    pub(in crate::data) fn read(&self, source: usize, range: Range<u64>, out: &mut Vec<u32>) -> Result<()> {
         self.sources[source].read(range, out)
     }
 }
 
 /// A source and a range of its ids.
-pub(super) type Stretch = (usize, Range<u64>);
+pub(in crate::data) type Stretch = (usize, Range<u64>);
 
 impl Source {
     fn len(&self) -> u64 {
@@ -312,5 +312,4 @@ impl Source {
 }
 
 #[cfg(test)]
-#[path = "tokens_tests.rs"]
 mod tests;

@@ -1,14 +1,16 @@
 //! What a model begins with (SPEC 10): a subword model at random, and a byte-level model from its source.
 
+mod least_squares;
+
 use bolmo_runtime::internals::Stream;
 use bolmo_runtime::layout::{TensorSpec, expected_tensors};
 use bolmo_runtime::{Config, Engine, Error, Result};
 
-use crate::byte_level::{ByteLevel, Bytes};
+use crate::checkpoint::source::SourceModel;
+use crate::init::least_squares::least_squares;
 use crate::layers::Shape;
-use crate::least_squares::least_squares;
+use crate::models::byte_level::{ByteLevel, Bytes};
 use crate::parameters::TensorSource;
-use crate::source::SourceModel;
 
 /// Deviation of matrices and tables.
 const DEVIATION: f64 = 0.02;

@@ -2,8 +2,8 @@ use std::time::Instant;
 
 use proptest::prelude::*;
 
-use super::super::random::{Purpose, below, generator};
 use super::*;
+use crate::data::random::{Purpose, below, generator};
 
 /// Choices by a seed, with a record of how many candidates there were.
 fn dice(seed: u64) -> impl FnMut(usize) -> usize {

@@ -1,6 +1,10 @@
 //! A model's parameters for training: every weight, its gradient and its moments in flat arenas on the device, so that the optimiser is
 //! one kernel over a few buffers, and the weights as the runtime's stages take them.
 
+pub(crate) mod optimizer;
+pub mod snapshot;
+pub(crate) mod weights;
+
 use std::sync::Arc;
 
 use bolmo_runtime::internals::{Gpu, Matrix, Piece, Recorder, Slice};
