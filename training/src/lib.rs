@@ -1,4 +1,8 @@
-//! Byteifies subword models: batches, losses and steps of training, with the runtime's own kernels and their gradients (SPEC 10).
+//! Training of byte-level models from subword models: batches, losses and optimizer steps on the runtime's own kernels and
+//! their gradients (docs/model.md, "Training losses").
+//!
+//! Modules import only from modules above them in this list: `data`, `parameters`, `layers`, `loss`, `models`,
+//! `checkpoint`, `init`, `step`, `trainer`, and `run` and `bench`.
 
 pub mod bench;
 mod checkpoint;
@@ -18,7 +22,6 @@ pub use layers::Shape;
 pub use loss as losses; // TEMPORARY: old path
 pub use models::subword::{HiddenStates, SubwordModel, SubwordOptions, SubwordReport};
 pub use parameters::optimizer::{AdamOptions, Schedule};
-pub use parameters::snapshot;
 pub use parameters::{Group, TensorSource};
-pub use step::{Examples, StageOutput};
+pub use step::{Examples, StepOutput};
 pub use trainer::{StepReport, TeacherSource, Trainer, TrainerOptions};

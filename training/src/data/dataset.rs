@@ -2,27 +2,26 @@
 
 use std::sync::Arc;
 
-use bolmo_runtime::Result;
+use bolmo_runtime::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-use super::corpus::{Corpus, Stretch};
 use super::random::{Purpose, generator, shuffled};
-use super::{invalid, unsupported};
+use super::sources::{Source, Span};
 
-/// A stretch of a source, and how many ids of the same part stand before it.
+/// A span, and the number of ids before it in the same part of the corpus.
 pub(super) struct Segment {
-    stretch: Stretch,
+    span: Span,
     before: u64,
 }
 
 impl Segment {
-    /// Stretches one behind the other.
-    pub(super) fn line_up(stretches: Vec<Stretch>) -> Vec<Self> {
+    /// Concatenates spans.
+    pub(super) fn line_up(spans: Vec<Span>) -> Vec<Self> {
         let mut before = 0;
-        let stretches = stretches.into_iter().filter(|(_, range)| !range.is_empty());
-        stretches
-            .map(|stretch| {
-                let segment = Self { before, stretch };
+        let spans = spans.into_iter().filter(|span| !span.range.is_empty());
+        spans
+            .map(|span| {
+                let segment = Self { before, span };
                 before = segment.end();
                 segment
             })
@@ -30,11 +29,11 @@ impl Segment {
     }
 
     fn end(&self) -> u64 {
-        self.before + (self.stretch.1.end - self.stretch.1.start)
+        self.before + self.span.len()
     }
 }
 
-/// A place in [`Rows`], to be saved with a training run.
+/// A place in [`Dataset`], to be saved with a training run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cursor {
     /// How many times all rows were handed out.
@@ -50,8 +49,8 @@ pub struct Cursor {
 }
 
 /// Rows of subword ids: slices of a corpus, of equal length, shuffled anew in each epoch.
-pub struct Rows {
-    corpus: Arc<Corpus>,
+pub struct Dataset {
+    sources: Arc<[Source]>,
     segments: Vec<Segment>,
     patches: usize,
     seed: u64,
@@ -61,19 +60,19 @@ pub struct Rows {
     order: Vec<u32>,
 }
 
-impl Rows {
-    pub(super) fn new(corpus: Arc<Corpus>, segments: Vec<Segment>, patches: usize, seed: u64) -> Result<Self> {
+impl Dataset {
+    pub(super) fn new(sources: Arc<[Source]>, segments: Vec<Segment>, patches: usize, seed: u64) -> Result<Self> {
         if patches == 0 {
-            return Err(invalid("a row must have at least one subword, found 0"));
+            return Err(Error::invalid("a row must have at least one subword, found 0"));
         }
         let ids = segments.last().map_or(0, Segment::end);
         let rows = match ids / patches as u64 {
-            0 => return Err(invalid(format!("expected at least {patches} ids, which make a row, found {ids}"))),
+            0 => return Err(Error::invalid(format!("expected at least {patches} ids, which make a row, found {ids}"))),
             rows => u32::try_from(rows).map_err(|_| {
-                unsupported(format!("expected at most {} rows, found {rows}; make them longer", u32::MAX))
+                Error::unsupported(format!("expected at most {} rows, found {rows}; make them longer", u32::MAX))
             })?,
         };
-        Ok(Self { corpus, segments, patches, seed, epoch: 0, row: 0, order: order(seed, 0, rows) })
+        Ok(Self { sources, segments, patches, seed, epoch: 0, row: 0, order: order(seed, 0, rows) })
     }
 
     /// The number of rows.
@@ -94,7 +93,7 @@ impl Rows {
     pub fn get(&self, index: u64) -> Result<Vec<u32>> {
         let mut row = Vec::with_capacity(self.patches);
         if index >= self.len() {
-            return Err(invalid(format!("row {index} was asked for, but there are {}", self.len())));
+            return Err(Error::invalid(format!("row {index} was asked for, but there are {}", self.len())));
         }
         self.read(index, &mut row)?;
         Ok(row)
@@ -109,10 +108,10 @@ impl Rows {
         let mut rows = Vec::new();
         for _ in 0..count {
             if self.row == self.order.len() {
-                self.go_to(self.epoch + 1, 0);
+                self.seek(self.epoch + 1, 0);
             }
             if let Err(error) = self.read(self.order[self.row].into(), &mut rows) {
-                self.go_to(start.0, start.1);
+                self.seek(start.0, start.1);
                 return Err(error);
             }
             self.row += 1;
@@ -133,16 +132,16 @@ impl Rows {
         let here = self.cursor();
         let same = (cursor.rows, cursor.patches, cursor.seed) == (here.rows, here.patches, here.seed);
         let row = usize::try_from(cursor.row).ok().filter(|&row| same && row <= self.order.len()).ok_or_else(|| {
-            invalid(format!(
+            Error::invalid(format!(
                 "the saved place is one of other data: expected {} rows of {} subwords with the seed {}, found row {} of {} with {} subwords and the seed {}",
                 here.rows, here.patches, here.seed, cursor.row, cursor.rows, cursor.patches, cursor.seed
             ))
         })?;
-        self.go_to(cursor.epoch, row);
+        self.seek(cursor.epoch, row);
         Ok(())
     }
 
-    fn go_to(&mut self, epoch: u64, row: usize) {
+    fn seek(&mut self, epoch: u64, row: usize) {
         if epoch != self.epoch {
             // Their number was a u32's.
             self.order = order(self.seed, epoch, self.order.len() as u32);
@@ -159,10 +158,10 @@ impl Rows {
             if at == end {
                 break;
             }
-            let (source, range) = &segment.stretch;
+            let Span { source, range } = &segment.span;
             let start = range.start + (at - segment.before);
             let stop = segment.end().min(end);
-            self.corpus.read(*source, start..start + (stop - at), out)?;
+            self.sources[*source].read(start..start + (stop - at), out)?;
             at = stop;
         }
         Ok(())
@@ -179,11 +178,11 @@ mod tests {
     use bolmo_runtime::ErrorKind;
     use bolmo_runtime::checkpoint::MemoryFile;
 
-    use super::super::{IdType, RowOptions, TokenFile};
+    use super::super::{Corpus, IdType, RowOptions, TokenFile};
     use super::*;
 
     /// 10 rows of 3 ids and one id more, from memory and from a file, in stretches of which some have no ids.
-    fn rows(seed: u64) -> Rows {
+    fn rows(seed: u64) -> Dataset {
         let mut corpus = Corpus::with_eos(1000);
         corpus.add_ids((0..13).collect());
         corpus.add_ids(Vec::new());

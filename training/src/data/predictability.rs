@@ -8,14 +8,14 @@ use serde::Serialize;
 
 use super::SubwordTokenizer;
 
-/// Bytes of text that [`foresight`] looks at.
-pub const FORESIGHT_BYTES: usize = 4 << 20;
+/// Bytes of text that [`boundary_predictability`] looks at.
+pub const PREDICTABILITY_BYTES: usize = 4 << 20;
 /// Every document of so many is for testing, the others for learning.
 const TESTED: usize = 5;
 
-/// What [`foresight`] finds.
+/// What [`boundary_predictability`] finds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Foresight {
+pub struct BoundaryPredictability {
     /// Bytes a subword.
     pub bytes_per_subword: f64,
     /// Share of the places between bytes that a rule gets right which knows the word so far, with the byte in front of it, and the byte
@@ -30,8 +30,12 @@ pub struct Foresight {
 ///
 /// # Errors
 /// Text that the tokenizer refuses.
-pub fn foresight(tokenizer: &SubwordTokenizer, text: &str, separator: &str) -> Result<Option<Foresight>> {
-    let mut end = text.len().min(FORESIGHT_BYTES);
+pub fn boundary_predictability(
+    tokenizer: &SubwordTokenizer,
+    text: &str,
+    separator: &str,
+) -> Result<Option<BoundaryPredictability>> {
+    let mut end = text.len().min(PREDICTABILITY_BYTES);
     while !text.is_char_boundary(end) {
         end -= 1;
     }
@@ -69,7 +73,7 @@ pub fn foresight(tokenizer: &SubwordTokenizer, text: &str, separator: &str) -> R
             right += u64::from((with > without) == *cut);
         }
     }
-    Ok(Some(Foresight {
+    Ok(Some(BoundaryPredictability {
         bytes_per_subword: bytes as f64 / subwords as f64,
         accuracy: right as f64 / known.max(1) as f64,
         unknown: 1.0 - known as f64 / tested.len() as f64,
@@ -99,14 +103,14 @@ mod tests {
         let separator = format!("\n{END_OF_TEXT}\n");
         // Words are subwords: cuts are at blanks.
         let text = vec!["the cat sat on the mat the cat sat"; 50].join(&separator);
-        let found = foresight(&tokenizer(&text, 300), &text, END_OF_TEXT).unwrap().unwrap();
+        let found = boundary_predictability(&tokenizer(&text, 300), &text, END_OF_TEXT).unwrap().unwrap();
         assert!(found.accuracy == 1.0 && found.unknown == 0.0 && found.bytes_per_subword > 2.0, "{found:?}");
         // `abcd` is a subword, `abce` begins with another one, `ab`, and the c behind it doesn't tell which.
         let words = ["abcd", "abce", "ab", "cd", "abcd", "cd", "ab", "abcd", "abce", "cd", "ab"];
         let text = words.repeat(20).join(&separator);
-        let found = foresight(&tokenizer(&text, 261), &text, END_OF_TEXT).unwrap().unwrap();
+        let found = boundary_predictability(&tokenizer(&text, 261), &text, END_OF_TEXT).unwrap().unwrap();
         assert!(found.accuracy < 1.0 && found.accuracy > 0.8, "{found:?}");
         let text = "x".to_owned();
-        assert_eq!(foresight(&tokenizer(&text, 260), "", END_OF_TEXT).unwrap(), None);
+        assert_eq!(boundary_predictability(&tokenizer(&text, 260), "", END_OF_TEXT).unwrap(), None);
     }
 }

@@ -21,8 +21,8 @@ pub(crate) fn least_squares(x: &[f32], d: usize, y: &[f32], m: usize) -> (Vec<f3
     let (mut square, mut solution) = (vec![0.0; d * d], vec![0.0; m * d]);
     let (mut a, mut b) = (vec![0.0; d], vec![0.0; m]);
     for (x, y) in x.chunks_exact(d).zip(y.chunks_exact(m)) {
-        centre(&mut a, x, &mean_x);
-        centre(&mut b, y, &mean_y);
+        center(&mut a, x, &mean_x);
+        center(&mut b, y, &mean_y);
         for (i, row) in square.chunks_exact_mut(d).enumerate() {
             add(&mut row[..=i], a[i], &a);
         }
@@ -44,7 +44,7 @@ pub(crate) fn least_squares(x: &[f32], d: usize, y: &[f32], m: usize) -> (Vec<f3
     (narrow(solution), narrow(bias))
 }
 
-fn centre(into: &mut [f64], values: &[f32], mean: &[f64]) {
+fn center(into: &mut [f64], values: &[f32], mean: &[f64]) {
     for ((into, &value), mean) in into.iter_mut().zip(values).zip(mean) {
         *into = f64::from(value) - mean;
     }
@@ -97,7 +97,7 @@ mod tests {
 
     use super::*;
 
-    fn bell(name: &str, count: usize) -> Vec<f32> {
+    fn normal_values(name: &str, count: usize) -> Vec<f32> {
         let mut values = vec![0.0; count];
         Stream::new(7, name).fill_bell(0, 1.0, &mut values);
         values
@@ -107,7 +107,7 @@ mod tests {
     #[test]
     fn residuals_hold_nothing_of_the_inputs() {
         let (n, d, m) = (200, 6, 3);
-        let (mut x, y) = (bell("x", n * d), bell("y", n * m));
+        let (mut x, y) = (normal_values("x", n * d), normal_values("y", n * m));
         // Two inputs that are one, and one that never moves.
         for row in x.chunks_exact_mut(d) {
             row[1] = 2.0 * row[0] + 1.0;
@@ -131,7 +131,7 @@ mod tests {
     #[test]
     fn what_is_linear_is_found() {
         let (n, d, m) = (50, 4, 2);
-        let (x, wanted) = (bell("x", n * d), bell("weight", m * d));
+        let (x, wanted) = (normal_values("x", n * d), normal_values("weight", m * d));
         let of = |x: &[f32], w: &[f32]| x.iter().zip(w).map(|(x, w)| x * w).sum::<f32>() + 0.5;
         let y: Vec<f32> =
             x.chunks_exact(d).flat_map(|x| wanted.chunks_exact(d).map(move |w| of(x, w)).collect::<Vec<_>>()).collect();

@@ -6,10 +6,11 @@ use bolmo_runtime::internals::Stream;
 use bolmo_runtime::layout::{TensorSpec, expected_tensors};
 use bolmo_runtime::{Config, Engine, Error, Result};
 
+use least_squares::least_squares;
+
 use crate::checkpoint::source::SourceModel;
-use crate::init::least_squares::least_squares;
 use crate::layers::Shape;
-use crate::models::byte_level::{ByteLevel, Bytes};
+use crate::models::byte_level::{ByteLevel, EncoderInput, ModelOptions};
 use crate::parameters::TensorSource;
 
 /// Deviation of matrices and tables.
@@ -19,12 +20,12 @@ const INPUT_GATE: f32 = -10.0;
 /// Biases of forget gates, from the first head to the last.
 const FORGET_GATES: (f32, f32) = (3.0, 6.0);
 /// Bytes of the random text whose pooled states are measured.
-const MEASURED: Shape = Shape { rows: 4, bytes: 512, patches: 32 };
+const SAMPLE_SHAPE: Shape = Shape { rows: 4, bytes: 512, patches: 32 };
 /// Scale of byte embeddings over that of the subwords' where pooled states are to be the subwords' embeddings: what is to come out is
 /// in the suffixes' embeddings already.
-const QUIET: f64 = 0.1;
+const FITTED_BYTE_SCALE: f64 = 0.1;
 
-fn bell(seed: u64, name: &str, count: usize) -> Vec<f32> {
+fn normal_values(seed: u64, name: &str, count: usize) -> Vec<f32> {
     let mut values = vec![0.0; count];
     Stream::new(seed, name).fill_bell(0, DEVIATION, &mut values);
     values
@@ -45,12 +46,12 @@ impl TensorSource for RandomSubword {
     fn read(&self, name: &str) -> Result<Vec<f32>> {
         let d = self.config.hidden_size;
         match name {
-            "model.embed_tokens.weight" | "lm_head.weight" => Ok(bell(self.seed, name, self.vocabulary * d)),
+            "model.embed_tokens.weight" | "lm_head.weight" => Ok(normal_values(self.seed, name, self.vocabulary * d)),
             "model.norm.weight" => Ok(vec![1.0; d]),
             _ => {
                 let spec = spec(&self.config, name)?;
                 let count = spec.element_count() as usize;
-                Ok(if spec.shape.len() == 1 { vec![1.0; count] } else { bell(self.seed, name, count) })
+                Ok(if spec.shape.len() == 1 { vec![1.0; count] } else { normal_values(self.seed, name, count) })
             }
         }
     }
@@ -70,12 +71,12 @@ pub enum PoolFit<'a> {
     Reference,
     /// Each patch of a text comes as close to its subword's embedding as a linear map can bring it, and byte embeddings are small. Not of the
     /// paper; most of what the encoder has to learn is there from the first step on.
-    Subwords(&'a SpeltOut),
+    Subwords(&'a EncodedText),
 }
 
 /// A text as bytes, and which of them end a subword.
 #[derive(Debug, Clone)]
-pub struct SpeltOut {
+pub struct EncodedText {
     /// Of a batch. Patch slots don't matter.
     pub shape: Shape,
     /// Plain ids of bytes, any number of batches.
@@ -112,7 +113,7 @@ impl<'a> Byteified<'a> {
         let table = source.read("model.embed_tokens.weight")?;
         let rows = config.subword_vocab_size.min(source.vocabulary());
         let columns = moments(&table[..rows * d], d);
-        let byte_scale = if matches!(fit, PoolFit::Subwords(_)) { QUIET } else { 1.0 };
+        let byte_scale = if matches!(fit, PoolFit::Subwords(_)) { FITTED_BYTE_SCALE } else { 1.0 };
         let mut this = Self { source, config, seed, columns, byte_scale, pool: None };
         this.pool = Some(match fit {
             PoolFit::Exact | PoolFit::Reference => {
@@ -120,7 +121,7 @@ impl<'a> Byteified<'a> {
                 // Any subword does that a byte can end.
                 let suffixes: Vec<_> =
                     ids.iter().map(|&id| id % this.config.subword_vocab_size.max(1) as u32).collect();
-                let h = this.encoded(engine, MEASURED, &ids, &suffixes).await?;
+                let h = this.encoded(engine, SAMPLE_SHAPE, &ids, &suffixes).await?;
                 let weight = this.read("model.local_encoder.out_projection.weight")?;
                 fit_pool(&h, &weight, &this.columns, matches!(fit, PoolFit::Reference))
             }
@@ -144,7 +145,7 @@ impl<'a> Byteified<'a> {
     /// Random plain ids of bytes.
     fn random_ids(&self) -> Vec<u32> {
         let stream = Stream::new(self.seed, "random text");
-        (0..MEASURED.all_bytes() as u64)
+        (0..SAMPLE_SHAPE.all_bytes() as u64)
             .map(|i| u32::from(self.config.byte_offset) + (stream.word(i) >> 56) as u32)
             .collect()
     }
@@ -153,13 +154,14 @@ impl<'a> Byteified<'a> {
     async fn encoded(&self, engine: &Engine, shape: Shape, ids: &[u32], suffixes: &[u32]) -> Result<Vec<f32>> {
         let d = self.config.hidden_size;
         let gpu = bolmo_runtime::internals::gpu(engine);
-        // Nothing goes back through it, so layers need to keep nothing.
-        let mut model = ByteLevel::new(gpu, &self.config, shape, false, true, |_| false).await?;
+        // Without a backward pass, layers need not save activations.
+        let options = ModelOptions { shape, half_products: false, recompute: true };
+        let mut model = ByteLevel::new(gpu, &self.config, options, |_| false).await?;
         model.parameters.load(self).await?;
         let mut states = Vec::with_capacity(ids.len() * d);
         let count = shape.all_bytes();
         for (ids, suffixes) in ids.chunks_exact(count).zip(suffixes.chunks_exact(count)) {
-            model.encode(Bytes { ids, suffixes }).await?.await?;
+            model.encode(EncoderInput { ids, suffixes }).await?.await?;
             let h = model.ws.h.part(4 * d as u64, 4 * (count * d) as u64)?;
             states.extend(model.recorder.read_f32(&[h]).await?);
         }
@@ -220,7 +222,7 @@ impl TensorSource for Byteified<'_> {
             table.resize(count, 0.0);
             return Ok(table);
         }
-        let drawn = || bell(self.seed, name, count);
+        let drawn = || normal_values(self.seed, name, count);
         Ok(match () {
             () if name.ends_with("byte_embedding.weight") => {
                 let drawn = drawn();
@@ -253,8 +255,8 @@ mod tests {
     #[test]
     fn pooled_states_get_the_moments_that_are_asked_for() {
         let d = 3;
-        let h = bell(1, "h", 300 * d);
-        let weight = bell(2, "weight", d * d);
+        let h = normal_values(1, "h", 300 * d);
+        let weight = normal_values(2, "weight", d * d);
         let columns = [(0.5, 2.0), (-1.0, 0.1), (0.0, 1.0)];
         let (weight, bias) = fit_pool(&h, &weight, &columns, false);
         let mut pooled = Vec::new();

@@ -1,4 +1,5 @@
-//! A subword model: forwards for its hidden states and logits, and in training. Its blocks are those of a byte-level model (SPEC 6).
+//! A subword model, in training and for its hidden states and logits. Its blocks are those of a byte-level model
+//! (docs/model.md, "Global blocks").
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,15 +13,16 @@ use bolmo_shaders::params::{Entropy, LogSoftmax, LogSoftmaxGrad};
 use bolmo_shaders::table::WORKGROUP;
 use serde_json::Value;
 
-use crate::layers::backward::{Backward, Into, Scratch, Segments};
-use crate::layers::{self, Room, Shape, buffer, copy_rows, global, stream};
+use crate::layers::activations::{ActivationSpec, buffer, copy_rows, recorder, saved_activations, stream};
+use crate::layers::backward::{Backward, LinearGrad, NormGrad, Output, Scratch, ScratchSizes};
+use crate::layers::segments::Segments;
+use crate::layers::{Shape, global};
 use crate::loss::NO_LABEL;
-use crate::parameters::optimizer::{AdamOptions, Optimiser, Schedule, Step, gradient_scale};
-use crate::parameters::snapshot;
+use crate::parameters::optimizer::{AdamOptions, Optimizer, OptimizerStep, Schedule, gradient_scale};
 use crate::parameters::weights::{self, SubwordWeights};
-use crate::parameters::{Parameters, TensorSource, Which};
+use crate::parameters::{Parameters, TensorKind, TensorSource, snapshot};
 
-/// Floats of logits that are in memory at a time.
+/// Logits that are in memory at a time.
 const LOGITS: usize = 8 << 20;
 
 /// How a subword model is trained.
@@ -30,49 +32,49 @@ pub struct SubwordOptions {
     pub rows: usize,
     /// Subwords of an example.
     pub tokens: usize,
-    /// How parameters follow their gradients.
+    /// Options of AdamW.
     pub adam: AdamOptions,
-    /// How the learning rate changes over the run.
+    /// Schedule of the learning rate.
     pub schedule: Schedule,
-    /// Whether products are made of f16, with sums in f32. Weights are f32 in any case.
+    /// Whether products read f16 factors and accumulate in f32. Weights are always f32.
     pub half_products: bool,
-    /// Whether blocks keep no more than their inputs, and are run again on the way back.
+    /// Whether blocks save only their inputs and run forward again before their backward pass.
     pub recompute: bool,
-    /// The highest learning rate.
+    /// Peak learning rate.
     pub rate: f64,
 }
 
-/// What a model says on the way to its logits. `D` is the hidden size.
+/// Hidden states and logits of a model. `D` is the hidden size.
 #[derive(Debug, Clone, Default)]
 pub struct HiddenStates {
     /// `[tokens, D]`
     pub embeddings: Vec<f32>,
-    /// Behind each block, `[tokens, D]` each.
+    /// After each block, `[tokens, D]` each.
     pub hidden: Vec<Vec<f32>>,
-    /// Behind the final norm, `[tokens, D]`.
+    /// After the final norm, `[tokens, D]`.
     pub final_hidden: Vec<f32>,
     /// `[tokens, vocabulary]`
     pub logits: Vec<f32>,
 }
 
-/// What a step came to.
+/// Metrics of a step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SubwordReport {
-    /// Which step it was, counted from 1.
+    /// Number of the step, from 1.
     pub step: u64,
     /// Mean cross-entropy of a subword, in nats.
     pub loss: f64,
-    /// Subwords that were learnt from.
+    /// Subwords that have a label.
     pub labels: u64,
-    /// Norm of all gradients together before it was bounded.
+    /// Norm of all gradients before clipping.
     pub gradient_norm: f64,
     /// Learning rate.
     pub rate: f64,
-    /// Whether the parameters were left as they are, since a gradient was no finite number.
+    /// Whether the step left the parameters unchanged because a gradient was not finite.
     pub skipped: bool,
 }
 
-/// A subword model, its parameters, and the buffers for batches of one shape.
+/// A subword model with its parameters and the buffers for batches of one shape.
 #[derive(Debug)]
 pub struct SubwordModel {
     gpu: Arc<Gpu>,
@@ -82,13 +84,14 @@ pub struct SubwordModel {
     gradient_scale: f32,
     options: SubwordOptions,
     parameters: Parameters<SubwordWeights>,
-    optimiser: Optimiser,
+    optimizer: Optimizer,
     recorder: Recorder,
     ws: Workspace,
     scratch: Scratch,
-    blocks: Vec<global::Kept>,
-    /// The stream behind the blocks, `[tokens, D]`, and its gradient.
+    blocks: Vec<global::SavedActivations>,
+    /// The stream after the blocks, `[tokens, D]`.
     last: Slice,
+    /// Gradient of the stream, `[tokens, D]`.
     dx: Slice,
     ids: Slice,
     labels: Slice,
@@ -102,11 +105,11 @@ pub struct SubwordModel {
 }
 
 impl SubwordModel {
-    /// Loads a model of `vocabulary` subwords from `source`. `config` is that of a byte-level model with the same blocks. Gradients and
-    /// moments are only there if it is to be `trained`.
+    /// Loads a model of `vocabulary` subwords from `source`. `config` describes a byte-level model with the same blocks.
+    /// Gradients and moments are allocated only if the model is to be `trained`.
     ///
     /// # Errors
-    /// `InvalidArgument` for options that cannot be meant, `OutOfMemory`, `Unsupported`, and whatever `source` reports.
+    /// `InvalidArgument` for invalid options, `OutOfMemory`, `Unsupported`, and errors of `source`.
     pub async fn new(
         engine: &Engine,
         config: &Config,
@@ -121,23 +124,25 @@ impl SubwordModel {
         let tokens = shape.all_patches();
         check(shape, vocabulary, trained)?;
         let parameters =
-            Parameters::new(gpu, |_| trained, |memory| weights::subword(config, vocabulary, tied, memory)).await?;
+            Parameters::new(gpu, |_| trained, |allocator| weights::subword(config, vocabulary, tied, allocator))
+                .await?;
         parameters.load(source).await?;
-        let optimiser = Optimiser::new(gpu, &parameters.arenas).await?;
+        let optimizer = Optimizer::new(gpu, &parameters.arenas).await?;
         let mut ws = Workspace::new(gpu, config, tokens).await?;
         ws.keep = true;
-        let room = Room { gpu, config, shape, shared: &ws };
-        let blocks = layers::kept(config.num_hidden_layers, options.recompute, async |lender, again| {
-            global::Kept::new(room, lender, again).await
+        let spec = ActivationSpec { gpu, config, shape, workspace: &ws };
+        let blocks = saved_activations(config.num_hidden_layers, options.recompute, async |shared, recompute| {
+            global::SavedActivations::new(spec, shared, recompute).await
         })
         .await?;
         let d = config.hidden_size;
         let at_once = rows_at_once(vocabulary, tokens);
         let largest =
             d * vocabulary.max(2 * config.intermediate_size).max(config.query_width() + 2 * config.key_value_width());
-        let scratch = Scratch::new(gpu, config, (0, tokens), (at_once, vocabulary), largest).await?;
+        let sizes = ScratchSizes { bytes: 0, patches: tokens, logit_rows: at_once, vocabulary, largest };
+        let scratch = Scratch::new(gpu, config, sizes).await?;
         if options.half_products {
-            ws.halves = Some(scratch.room_for_halves(gpu).await?);
+            ws.halves = Some(scratch.allocate_f16(gpu).await?);
         }
         for (scaling, table) in [RopeScaling::None, config.rope_scaling].iter().zip(&ws.cos_sin) {
             let (inverse, factor) =
@@ -146,8 +151,8 @@ impl SubwordModel {
             gpu.write(table, 0, bytemuck::cast_slice(&one.repeat(shape.rows)))?;
         }
         Ok(Self {
-            optimiser,
-            recorder: layers::recorder(gpu).await?,
+            optimizer,
+            recorder: recorder(gpu).await?,
             scratch,
             blocks,
             last: buffer(gpu, tokens, d).await?,
@@ -171,14 +176,15 @@ impl SubwordModel {
         })
     }
 
-    /// Embeds subwords and runs them through the blocks. `each` is told before the first block and behind each.
+    /// Embeds subwords and runs them through the blocks. Calls `each` before the first block and after every block.
     fn forward(&mut self, ids: &[u32], each: &mut dyn FnMut(&mut Context<'_>) -> Result<()>) -> Result<()> {
         let tokens = self.shape.all_patches();
         if ids.len() != tokens || ids.iter().any(|&id| id as usize >= self.vocabulary) {
             return Err(Error::invalid(format!(
-                "{} subwords, expected {tokens}, each below {}",
+                "a batch must have {tokens} subwords with ids below {}, found {} subwords with ids up to {}",
+                self.vocabulary,
                 ids.len(),
-                self.vocabulary
+                ids.iter().max().copied().unwrap_or(0)
             )));
         }
         self.gpu.write(&self.ids, 0, bytemuck::cast_slice(ids))?;
@@ -186,8 +192,8 @@ impl SubwordModel {
         let cx = &mut Context { recorder: &mut self.recorder, config: &self.config, workspace: &self.ws };
         cx.gather(&weights.embedding, &self.ids, &cx.workspace.patches, 0, tokens, false)?;
         each(cx)?;
-        for (i, (layer, kept)) in weights.global.iter().zip(&self.blocks).enumerate() {
-            global::forward(cx, layer, kept, i, self.shape)?;
+        for (i, (layer, saved)) in weights.global.iter().zip(&self.blocks).enumerate() {
+            global::forward(cx, layer, saved, i, self.shape)?;
             each(cx)?;
         }
         let (ws, d) = (cx.workspace, cx.config.hidden_size);
@@ -196,25 +202,25 @@ impl SubwordModel {
         cx.norm(&weights.final_norm, cx.config.rms_norm_eps, x, y, tokens, 1, d, false)
     }
 
-    /// Everything on the way from a batch of subwords to its logits.
+    /// Hidden states and logits of a batch of subwords.
     ///
     /// # Errors
-    /// `InvalidArgument` for subwords that are not there or too many or few, and whatever the device reports.
+    /// `InvalidArgument` for unknown subwords or a wrong number of them, and errors of the device.
     pub async fn hidden_states(&mut self, ids: &[u32]) -> Result<HiddenStates> {
         let tokens = self.shape.all_patches();
         let d = self.config.hidden_size;
-        let mut kept = Vec::new();
+        let mut slices = Vec::new();
         for _ in 0..=self.config.num_hidden_layers {
-            kept.push(buffer(&self.gpu, tokens, d).await?);
+            slices.push(buffer(&self.gpu, tokens, d).await?);
         }
-        let mut at = kept.iter();
-        self.forward(ids, &mut |cx| match at.next() {
+        let mut next = slices.iter();
+        self.forward(ids, &mut |cx| match next.next() {
             Some(slice) => copy_rows(cx, &cx.workspace.patches, slice, tokens),
             None => Ok(()),
         })?;
         let bytes = 4 * (tokens * d) as u64;
         let mut states = Vec::new();
-        for slice in &kept {
+        for slice in &slices {
             states.push(self.recorder.read_f32(&[slice.part(0, bytes)?]).await?);
         }
         let final_hidden = self.recorder.read_f32(&[self.ws.final_hidden.part(0, bytes)?]).await?;
@@ -231,7 +237,7 @@ impl SubwordModel {
         Ok(HiddenStates { embeddings, hidden: states.collect(), final_hidden, logits })
     }
 
-    /// The logits of some rows.
+    /// Records the logits of some rows.
     fn logits(&mut self, first: usize, rows: usize) -> Result<()> {
         let cx = &mut Context { recorder: &mut self.recorder, config: &self.config, workspace: &self.ws };
         let hidden = Rows::new(&cx.workspace.final_hidden, cx.config.hidden_size, first);
@@ -239,32 +245,39 @@ impl SubwordModel {
         cx.linear(head, hidden, Rows::new(&self.logits, self.vocabulary, 0), rows, false)
     }
 
-    /// The logits behind one place of each example, `[vocabulary]` each.
+    /// Logits after one position of each example, `[vocabulary]` each.
     ///
     /// # Errors
-    /// `InvalidArgument` for subwords or places that are not there, and whatever the device reports.
-    pub async fn logits_at(&mut self, ids: &[u32], places: &[usize]) -> Result<Vec<Vec<f32>>> {
+    /// `InvalidArgument` for unknown subwords or positions outside the examples, and errors of the device.
+    pub async fn logits_at(&mut self, ids: &[u32], positions: &[usize]) -> Result<Vec<Vec<f32>>> {
         let Shape { rows, patches, .. } = self.shape;
-        if places.len() != rows || places.iter().any(|&place| place >= patches) {
-            return Err(Error::invalid(format!("{} places, expected {rows}, each below {patches}", places.len())));
+        if positions.len() != rows || positions.iter().any(|&position| position >= patches) {
+            return Err(Error::invalid(format!(
+                "expected a position below {patches} for each of the {rows} examples, found {positions:?}"
+            )));
         }
         self.forward(ids, &mut |_| Ok(()))?;
         let mut all = Vec::new();
-        for (row, &place) in places.iter().enumerate() {
-            self.logits(row * patches + place, 1)?;
+        for (row, &position) in positions.iter().enumerate() {
+            self.logits(row * patches + position, 1)?;
             let part = self.logits.part(0, 4 * self.vocabulary as u64)?;
             all.push(self.recorder.read_f32(&[part]).await?);
         }
         Ok(all)
     }
 
-    /// The log-probability of each label, `[rows, tokens]`, [`NO_LABEL`] for none; gradients of their mean's negative are added up if `train`.
-    /// Where `entropies` are wanted, they are put there, `[rows, tokens]`.
-    async fn run(&mut self, ids: &[u32], labels: &[u32], entropies: Option<&Slice>, train: bool) -> Result<Vec<f32>> {
+    /// Log-probability of each label, `[rows, tokens]`. With `train`, accumulates the gradients of their negative mean. Writes
+    /// the entropy of each distribution to `entropies`, `[rows, tokens]`, if given.
+    async fn log_likelihoods(
+        &mut self,
+        ids: &[u32],
+        labels: &[u32],
+        entropies: Option<&Slice>,
+        train: bool,
+    ) -> Result<Vec<f32>> {
         let tokens = self.shape.all_patches();
-        let d = self.config.hidden_size;
         if labels.len() != tokens {
-            return Err(Error::invalid(format!("{} labels, expected {tokens}", labels.len())));
+            return Err(Error::invalid(format!("a batch must have {tokens} labels, found {}", labels.len())));
         }
         let count = labels.iter().filter(|&&label| label != NO_LABEL).count().max(1);
         let weights: Vec<[f32; 2]> = labels
@@ -294,21 +307,9 @@ impl SubwordModel {
                 let slices = [&self.logits, &likelihood, &own];
                 self.recorder.dispatch(KernelId::Entropy, plain, &params, &slices, [rows, 1, 1])?;
             }
-            if !train {
-                continue;
+            if train {
+                self.head_backward(first, rows, &labels, &likelihood)?;
             }
-            let weights = self.likelihood_weights.part(8 * first as u64, 8 * rows as u64)?;
-            let params = LogSoftmaxGrad { rows: rows as u32, n: n as u32, stride: n as u32, offset: 0 };
-            let slices = [&self.logits, &labels, &self.members, &likelihood, &weights];
-            let grid = [n.div_ceil(WORKGROUP as usize), rows, 1];
-            self.recorder.dispatch(KernelId::LogSoftmaxGrad, plain, &params, &slices, grid)?;
-            let mut cx = Context { recorder: &mut self.recorder, config: &self.config, workspace: &self.ws };
-            let b = &mut Backward { cx: &mut cx, scratch: &self.scratch };
-            let (weights, grads) = (&self.parameters.weights, &self.parameters.grads);
-            let hidden = Rows::new(&b.cx.workspace.final_hidden, d, first);
-            let into = Into { rows: Rows::new(&self.scratch.du, d, first), add: false };
-            let d_logits = Rows::new(&self.logits, n, 0);
-            b.linear(head_of(weights), Some(head_of(grads)), 0, hidden, d_logits, Some(into), rows)?;
         }
         if train {
             self.backward()?;
@@ -317,30 +318,59 @@ impl SubwordModel {
         Ok(values.chunks(4).map(|row| row[2]).collect())
     }
 
-    /// From the gradient behind the final norm to the embeddings.
+    /// Backward pass of the softmax and the head for some rows, whose logits are in memory.
+    fn head_backward(&mut self, first: usize, rows: usize, labels: &Slice, likelihood: &Slice) -> Result<()> {
+        let (n, d) = (self.vocabulary, self.config.hidden_size);
+        let weights = self.likelihood_weights.part(8 * first as u64, 8 * rows as u64)?;
+        let params = LogSoftmaxGrad { rows: rows as u32, n: n as u32, stride: n as u32, offset: 0 };
+        let slices = [&self.logits, labels, &self.members, likelihood, &weights];
+        let grid = [n.div_ceil(WORKGROUP as usize), rows, 1];
+        self.recorder.dispatch(KernelId::LogSoftmaxGrad, WeightFormat::F32, &params, &slices, grid)?;
+        let mut cx = Context { recorder: &mut self.recorder, config: &self.config, workspace: &self.ws };
+        let x = Rows::new(&cx.workspace.final_hidden, d, first);
+        let b = &mut Backward { cx: &mut cx, scratch: &self.scratch };
+        b.linear(LinearGrad {
+            w: head_of(&self.parameters.weights),
+            dw: Some(head_of(&self.parameters.grads)),
+            biased_from: 0,
+            x,
+            dy: Rows::new(&self.logits, n, 0),
+            dx: Output::replace(Rows::new(&self.scratch.du, d, first)),
+            rows,
+        })
+    }
+
+    /// Backward pass from the gradient of the final norm's output down to the embeddings.
     fn backward(&mut self) -> Result<()> {
         let tokens = self.shape.all_patches();
         let (weights, grads) = (&self.parameters.weights, &self.parameters.grads);
         let mut cx = Context { recorder: &mut self.recorder, config: &self.config, workspace: &self.ws };
         let b = &mut Backward { cx: &mut cx, scratch: &self.scratch };
         let config = b.cx.config;
-        let norm = Norm { scale: &weights.final_norm, eps: config.rms_norm_eps };
-        let into = Into { rows: stream(config, &self.dx), add: false };
-        let (x, du) = (stream(config, &self.last), stream(config, &self.scratch.du));
-        b.norm(norm, Some(&grads.final_norm), x, du, into, tokens, config.hidden_size)?;
-        for (i, kept) in self.blocks.iter().enumerate().rev() {
-            global::backward(b, &weights.global[i], Some(&grads.global[i]), kept, i, &self.dx, self.shape)?;
+        b.norm(NormGrad {
+            norm: Norm { scale: &weights.final_norm, eps: config.rms_norm_eps },
+            d_scale: Some(&grads.final_norm),
+            x: stream(config, &self.last),
+            dy: stream(config, &self.scratch.du),
+            dx: Output::replace(stream(config, &self.dx)),
+            rows: tokens,
+            dim: config.hidden_size,
+        })?;
+        for (i, saved) in self.blocks.iter().enumerate().rev() {
+            let (w, dw) = (&weights.global[i], Some(&grads.global[i]));
+            global::backward(b, global::BlockGrad { w, dw, saved, i, dx: &self.dx, shape: self.shape })?;
         }
-        b.gather(&grads.embedding, &self.dx, &self.by_id)
+        self.by_id.add_to_table(b.cx, &grads.embedding, &self.dx)
     }
 
-    /// One step over all `batches` together: subwords and the label of each, [`NO_LABEL`] for none, `[rows, tokens]`.
+    /// Makes one step with the mean gradient of all `batches`. A batch is the subwords and their labels, `[rows, tokens]`
+    /// each, with [`NO_LABEL`] for a missing label.
     ///
     /// # Errors
-    /// `InvalidArgument` for batches of another shape, and whatever the device reports.
+    /// `InvalidArgument` for batches of another shape, and errors of the device.
     pub async fn step(&mut self, batches: &[(&[u32], &[u32])]) -> Result<SubwordReport> {
         if batches.is_empty() {
-            return Err(Error::invalid("a step without batches"));
+            return Err(Error::invalid("a step needs at least one batch, found none"));
         }
         for arena in &self.parameters.arenas {
             if let Some(trained) = &arena.trained {
@@ -356,8 +386,8 @@ impl SubwordModel {
         self.step += 1;
         let rate = self.options.rate * self.options.schedule.factor(self.step);
         let scale = 1.0 / batches.len() as f64 / f64::from(self.gradient_scale);
-        let step = Step { options: &self.options.adam, step: self.step, scale };
-        let squares = self.optimiser.record(&mut self.recorder, &self.parameters.arenas, |_| rate, step)?.part(0, 4)?;
+        let step = OptimizerStep { options: &self.options.adam, step: self.step, scale };
+        let squares = self.optimizer.record(&mut self.recorder, &self.parameters.arenas, |_| rate, step)?.part(0, 4)?;
         let squares = self.recorder.read_f32(&[squares]).await?.first().copied().unwrap_or(f32::NAN);
         Ok(SubwordReport {
             step: self.step,
@@ -369,7 +399,7 @@ impl SubwordModel {
         })
     }
 
-    /// The sum of the cross-entropies of a batch in nats, and over how many labels.
+    /// Sum of the cross-entropies of a batch in nats, and the number of labels.
     ///
     /// # Errors
     /// As [`Self::step`].
@@ -378,65 +408,65 @@ impl SubwordModel {
     }
 
     async fn evaluate_with(&mut self, ids: &[u32], labels: &[u32], train: bool) -> Result<(f64, u64)> {
-        let likelihood = self.run(ids, labels, None, train).await?;
+        let likelihood = self.log_likelihoods(ids, labels, None, train).await?;
         let real = likelihood.iter().zip(labels).filter(|&(_, &label)| label != NO_LABEL);
         Ok(real.fold((0.0, 0), |(sum, count), (&likelihood, _)| (sum - f64::from(likelihood), count + 1)))
     }
 
-    /// Entropy of what the model says at each place, and its cross-entropy with the label there, in nats; `[rows, tokens]` both.
+    /// Entropy of the distribution at each position and its cross-entropy with the label, in nats; `[rows, tokens]` each.
     ///
     /// # Errors
     /// As [`Self::step`].
     pub async fn uncertainty(&mut self, ids: &[u32], labels: &[u32]) -> Result<(Vec<f32>, Vec<f32>)> {
         let tokens = self.shape.all_patches();
         let entropies = buffer(&self.gpu, tokens, 1).await?;
-        let likelihood = self.run(ids, labels, Some(&entropies), false).await?;
+        let likelihood = self.log_likelihoods(ids, labels, Some(&entropies), false).await?;
         let entropies = self.recorder.read_f32(&[entropies.part(0, 4 * tokens as u64)?]).await?;
         Ok((entropies, likelihood.into_iter().map(|likelihood| -likelihood).collect()))
     }
 
-    /// The configuration of a byte-level model with the same blocks.
+    /// Configuration of a byte-level model with the same blocks.
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// Writes a snapshot of parameters and moments below `dir`, together with `progress`, and deletes all but the last `keep`.
+    /// Writes a snapshot of parameters, moments and `progress` below `dir`, and deletes all but the last `keep` snapshots.
     ///
     /// # Errors
-    /// `Io`, and whatever the device reports.
+    /// `Io`, and errors of the device.
     pub async fn save(&mut self, dir: &Path, step: u64, progress: &Value, keep: usize) -> Result<PathBuf> {
         snapshot::write(dir, step, progress, (&mut self.recorder, &self.parameters.arenas), keep).await
     }
 
-    /// Goes back to a snapshot.
+    /// Restores a snapshot.
     ///
     /// # Errors
-    /// `Io`, `BadCheckpoint` for one that is damaged or of another model.
+    /// `Io`, and `BadCheckpoint` for a snapshot that is damaged or belongs to another model.
     pub async fn restore(&mut self, path: &Path, step: u64) -> Result<()> {
         snapshot::restore(path, &self.gpu, &self.parameters.arenas).await?;
         self.step = step;
         Ok(())
     }
 
-    /// Gives every tensor, by the names of the source model's folder.
+    /// Calls `each` with every tensor, named as in the source model's folder.
     ///
     /// # Errors
-    /// Whatever the device and `each` report.
+    /// Errors of the device and of `each`.
     pub async fn each_weight(&mut self, each: &mut dyn FnMut(&str, Vec<f32>) -> Result<()>) -> Result<()> {
-        self.parameters.each_tensor(&mut self.recorder, Which::Weights, each).await
+        self.parameters.each_tensor(&mut self.recorder, TensorKind::Weights, each).await
     }
 
-    /// Gives the gradient of every tensor as the last step left it.
+    /// Calls `each` with the gradient of every tensor after the last step.
     ///
     /// # Errors
-    /// Whatever the device and `each` report.
+    /// Errors of the device and of `each`.
     pub async fn each_gradient(&mut self, each: &mut dyn FnMut(&str, Vec<f32>) -> Result<()>) -> Result<()> {
         let factor = 1.0 / self.gradient_scale;
         let mut unscaled = |name: &str, mut values: Vec<f32>| {
             values.iter_mut().for_each(|value| *value *= factor);
             each(name, values)
         };
-        self.parameters.each_tensor(&mut self.recorder, Which::Gradients, &mut unscaled).await
+        self.parameters.each_tensor(&mut self.recorder, TensorKind::Gradients, &mut unscaled).await
     }
 }
 
@@ -444,7 +474,7 @@ fn head_of(weights: &SubwordWeights) -> &Matrix {
     weights.head.as_ref().unwrap_or(&weights.embedding)
 }
 
-/// Rows whose logits are in memory at a time: a multiple of 64, so that parts of buffers begin where bindings may.
+/// Rows whose logits are in memory at a time. A multiple of 64, so that parts of buffers are aligned for bindings.
 fn rows_at_once(vocabulary: usize, tokens: usize) -> usize {
     (LOGITS / vocabulary / 64 * 64).clamp(64, tokens.next_multiple_of(64))
 }
@@ -453,13 +483,15 @@ fn check(shape: Shape, vocabulary: usize, trained: bool) -> Result<()> {
     let refuse = |what: String| Err(Error::invalid(what));
     if shape.rows == 0 || shape.patches < 2 || shape.all_patches() > usize::from(u16::MAX) {
         return refuse(format!(
-            "a batch of {} examples of {} subwords: there must be one at least, and 65535 at most in all",
+            "a batch must have at least one example of 2 subwords, and at most 65535 subwords in all; found {} examples of \
+             {} subwords",
             shape.rows, shape.patches
         ));
     }
     if trained && (!vocabulary.is_multiple_of(4) || !shape.all_patches().is_multiple_of(4)) {
         return refuse(format!(
-            "training takes a vocabulary and a batch that are multiples of 4: {vocabulary} rows, {} subwords",
+            "training needs a vocabulary and a batch that are multiples of 4, found {vocabulary} vocabulary rows and {} \
+             subwords",
             shape.all_patches()
         ));
     }

@@ -1,5 +1,6 @@
-//! The teacher of stage 1: the source subword model, run over a batch's subwords without keeping anything (SPEC 10). Its blocks are the
-//! student's own frozen ones; only embeddings, final norm and head are its own.
+//! The teacher of stage 1: the source subword model, which only runs forward (docs/model.md, "Training losses").
+//!
+//! It shares the student's frozen blocks. Only its embeddings, final norm and head are its own.
 
 use std::sync::Arc;
 
@@ -10,21 +11,22 @@ use bolmo_runtime::{Config, Result, WeightFormat};
 use bolmo_shaders::KernelId;
 use bolmo_shaders::params::LogSoftmax;
 
-use crate::layers::{Shape, buffer, copy_rows, global, stream};
-use crate::loss::byte_distillation::Spelling;
-use crate::parameters::{Group, Memory, Parameters, TensorSource};
+use crate::layers::activations::{buffer, copy_rows, stream};
+use crate::layers::{Shape, global};
+use crate::loss::byte_distillation::ByteDistillation;
+use crate::parameters::{Allocator, Group, Parameters, TensorSource};
 
-/// Floats of logits that are in memory at a time.
+/// Logits that are in memory at a time.
 const LOGITS: usize = 16 << 20;
 
-/// What a teacher has besides its blocks.
+/// Weights of a teacher besides its blocks.
 #[derive(Debug)]
 pub(crate) struct TeacherWeights {
     /// `[rows, D]`
     embedding: Matrix,
     /// `[D]`
     final_norm: Slice,
-    /// `[rows, D]`; the embedding if `None`.
+    /// `[rows, D]`; `None` if the head is the embedding.
     head: Option<Matrix>,
 }
 
@@ -34,34 +36,35 @@ pub(crate) struct Teacher {
     parameters: Parameters<TeacherWeights>,
     /// Rows of its vocabulary.
     vocabulary: usize,
-    /// Blocks behind which the student is compared.
+    /// Number of blocks after which the student is compared with the teacher.
     compared: usize,
-    /// The stream behind those, and behind all blocks, `[patches, D]`.
+    /// The stream after those blocks, `[patches, D]`.
     pub(crate) early: Slice,
+    /// The stream after all blocks, `[patches, D]`.
     pub(crate) last: Slice,
-    /// Keys and values of one block at a time: no block needs what another one's were.
+    /// Keys and values of the current block.
     kv: Slice,
     ids: Slice,
     labels: Slice,
     members: Slice,
     logits: Slice,
-    /// What the logits say, `[patches, 4]`.
+    /// Likelihoods from the logits, `[patches, 4]`.
     pub(crate) likelihood: Slice,
-    /// What they say of each next byte, if that is wanted.
-    pub(crate) spelling: Option<Spelling>,
+    /// Targets of byte distillation, if it is enabled.
+    pub(crate) byte_distillation: Option<ByteDistillation>,
 }
 
-/// What a teacher is made of.
+/// Options of a teacher.
 pub(crate) struct TeacherOptions<'a> {
     /// Rows of its vocabulary.
     pub(crate) vocabulary: usize,
     /// Whether its head is its embedding.
     pub(crate) tied: bool,
-    /// Entries of the vocabulary that begin with a space, a tab or a newline.
+    /// Subwords that begin with a space, a tab or a newline.
     pub(crate) spaces: &'a [u32],
-    /// Blocks behind which the student is compared.
+    /// Number of blocks after which the student is compared with the teacher.
     pub(crate) compared: usize,
-    /// The ids of each entry of the vocabulary, if the student's logits are compared id by id.
+    /// The ids of each subword, if byte distillation is enabled.
     pub(crate) sequences: Option<&'a [Vec<u16>]>,
 }
 
@@ -75,14 +78,14 @@ impl Teacher {
     ) -> Result<Self> {
         let &TeacherOptions { vocabulary, tied, spaces, compared, sequences } = options;
         let d = config.hidden_size;
-        let build = |memory: &mut dyn Memory| {
+        let build = |allocator: &mut dyn Allocator| {
             let named = |name: &str| name.to_owned();
             Ok(TeacherWeights {
-                embedding: memory.matrix(Group::Embeddings, named("model.embed_tokens.weight"), vocabulary, d)?,
-                final_norm: memory.vector(Group::Local, named("model.norm.weight"), d)?,
+                embedding: allocator.matrix(Group::Embeddings, named("model.embed_tokens.weight"), vocabulary, d)?,
+                final_norm: allocator.vector(Group::Local, named("model.norm.weight"), d)?,
                 head: match tied {
                     true => None,
-                    false => Some(memory.matrix(Group::Local, named("lm_head.weight"), vocabulary, d)?),
+                    false => Some(allocator.matrix(Group::Local, named("lm_head.weight"), vocabulary, d)?),
                 },
             })
         };
@@ -90,19 +93,19 @@ impl Teacher {
         parameters.load(source).await?;
         let patches = shape.all_patches();
         let members = buffer(gpu, vocabulary, 1).await?;
-        let mut in_set = vec![0u32; vocabulary];
+        let mut is_space = vec![0u32; vocabulary];
         for &id in spaces {
-            if let Some(member) = in_set.get_mut(id as usize) {
+            if let Some(member) = is_space.get_mut(id as usize) {
                 *member = 1;
             }
         }
-        gpu.write(&members, 0, bytemuck::cast_slice(&in_set))?;
-        let spelling = match sequences {
-            Some(sequences) => Some(Spelling::new(gpu, sequences, shape, config.vocab_size).await?),
+        gpu.write(&members, 0, bytemuck::cast_slice(&is_space))?;
+        let byte_distillation = match sequences {
+            Some(sequences) => Some(ByteDistillation::new(gpu, sequences, shape, config.vocab_size).await?),
             None => None,
         };
         Ok(Self {
-            spelling,
+            byte_distillation,
             parameters,
             vocabulary,
             compared,
@@ -117,7 +120,7 @@ impl Teacher {
         })
     }
 
-    /// Runs a batch of subwords, `[B, P]`, and says what the logits are about those in `labels`. `blocks` are the student's.
+    /// Runs a batch of subwords and computes the likelihoods of `labels`, `[B, P]` each. `blocks` are the student's.
     pub(crate) fn run(
         &self,
         (recorder, config, ws): (&mut Recorder, &Config, &Workspace),
@@ -155,15 +158,15 @@ impl Teacher {
             let likelihood = self.likelihood.part(16 * first as u64, 16 * rows as u64)?;
             let slices = [&self.logits, &labels, &self.members, &likelihood];
             cx.recorder.dispatch(KernelId::LogSoftmax, WeightFormat::F32, &params, &slices, [rows, 1, 1])?;
-            if let Some(spelling) = &self.spelling {
-                spelling.take(cx.recorder, &self.logits, n, first, rows)?;
+            if let Some(byte_distillation) = &self.byte_distillation {
+                byte_distillation.add_teacher_logits(cx.recorder, &self.logits, n, first, rows)?;
             }
         }
         Ok(())
     }
 }
 
-/// Rows whose logits are in memory at a time: a multiple of 64, so that parts of buffers begin where bindings may.
+/// Rows whose logits are in memory at a time. A multiple of 64, so that parts of buffers are aligned for bindings.
 fn rows_at_once(vocabulary: usize, patches: usize) -> usize {
     (LOGITS / vocabulary / 64 * 64).clamp(64, patches.next_multiple_of(64))
 }

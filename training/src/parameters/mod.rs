@@ -1,14 +1,17 @@
-//! A model's parameters for training: every weight, its gradient and its moments in flat arenas on the device, so that the optimiser is
-//! one kernel over a few buffers, and the weights as the runtime's stages take them.
+//! Parameters of a model in training: weights, gradients and moments in flat arenas on the device, so that the optimizer
+//! is one kernel over a few buffers. The runtime's stages see the same memory as matrices and vectors.
 
 pub(crate) mod optimizer;
-pub mod snapshot;
+pub(crate) mod snapshot;
 pub(crate) mod weights;
 
 use std::sync::Arc;
 
 use bolmo_runtime::internals::{Gpu, Matrix, Piece, Recorder, Slice};
 use bolmo_runtime::{Error, Result, WeightFormat};
+
+/// Bytes of weights in flight before the queue is flushed.
+const FLUSH_BYTES: u64 = 64 << 20;
 
 /// Parameters that share a learning rate and a weight decay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -17,7 +20,7 @@ pub enum Group {
     Embeddings,
     /// The encoder's layers and norm, the boundary predictor and the projection of pooled states.
     Encoder,
-    /// The decoder and the head, and what a subword model has beside its embeddings and blocks.
+    /// The decoder and the head; the final norm and the head of a subword model.
     Local,
     /// The global blocks.
     Global,
@@ -28,33 +31,33 @@ impl Group {
     pub const ALL: [Group; 4] = [Group::Embeddings, Group::Encoder, Group::Local, Group::Global];
 }
 
-/// Whoever has the values of tensors by their names in checkpoints.
+/// Source of tensors by their names in checkpoints.
 pub trait TensorSource {
-    /// All elements of the tensor, row by row.
+    /// Reads all elements of a tensor, row by row.
     ///
     /// # Errors
-    /// Whatever stands in the way of reading them.
+    /// A tensor that does not exist or cannot be read.
     fn read(&self, name: &str) -> Result<Vec<f32>>;
 }
 
-/// What the rows of a matrix on the device are in a checkpoint.
+/// Tensors of a checkpoint that make up a matrix on the device.
 #[derive(Debug, Clone, PartialEq)]
 enum Source {
-    /// Tensors one above the other, each with its rows, and the biases of those that have one.
+    /// Tensors stacked one above the other, each with its number of rows, and the bias of each, if it has one.
     Stacked(Vec<(String, usize)>, Vec<Option<String>>),
-    /// A row of the one, a row of the other.
-    ByTurns([String; 2]),
+    /// Two tensors whose rows alternate.
+    Interleaved([String; 2]),
 }
 
-/// Where some floats lie: which arena, and the first byte and the number of bytes in it.
+/// A range of bytes in an arena.
 #[derive(Debug, Clone, Copy)]
-struct Place {
+struct Location {
     arena: usize,
     offset: u64,
     size: u64,
 }
 
-impl Place {
+impl Location {
     fn of(&self, arenas: &[Slice]) -> Result<Slice> {
         arenas[self.arena].part(self.offset, self.size)
     }
@@ -62,27 +65,27 @@ impl Place {
 
 /// Some rows of a matrix, and the same rows of its bias.
 #[derive(Debug, Clone)]
-struct PiecePlace {
+struct PieceLocation {
     first_row: usize,
     rows: usize,
-    weights: Place,
-    bias: Option<Place>,
+    weights: Location,
+    bias: Option<Location>,
 }
 
-/// One matrix or vector; a vector is a matrix of one row.
+/// A matrix or vector; a vector is a matrix of one row.
 #[derive(Debug, Clone)]
-struct Block {
+struct ParameterBlock {
     source: Source,
     n: usize,
     k: usize,
-    pieces: Vec<PiecePlace>,
+    pieces: Vec<PieceLocation>,
 }
 
-/// Hands out memory for the weights of a model, in the order in which they are asked for.
-pub(crate) trait Memory {
-    /// A vector.
+/// Allocator of a model's weights, in the order of the requests.
+pub(crate) trait Allocator {
+    /// Allocates a vector.
     fn vector(&mut self, group: Group, name: String, len: usize) -> Result<Slice>;
-    /// Tensors one above the other, with so many rows of `k` columns each.
+    /// Allocates a matrix of stacked tensors, each with its number of rows, of `k` columns.
     fn stacked(
         &mut self,
         group: Group,
@@ -90,33 +93,33 @@ pub(crate) trait Memory {
         biases: Vec<Option<String>>,
         k: usize,
     ) -> Result<Matrix>;
-    /// The rows of two tensors of `rows` rows by turns.
-    fn by_turns(&mut self, group: Group, names: [String; 2], rows: usize, k: usize) -> Result<Matrix>;
+    /// Allocates a matrix of two tensors of `rows` rows each, whose rows alternate.
+    fn interleaved(&mut self, group: Group, names: [String; 2], rows: usize, k: usize) -> Result<Matrix>;
 
-    /// A matrix without a bias that is one tensor.
+    /// Allocates a matrix of one tensor, without a bias.
     fn matrix(&mut self, group: Group, name: String, n: usize, k: usize) -> Result<Matrix> {
         self.stacked(group, vec![(name, n)], Vec::new(), k)
     }
 }
 
-/// Decides where everything lies.
+/// Allocator that only plans locations.
 struct Planner {
     limit: u64,
     alignment: u64,
-    /// Stands for memory that is not there yet.
-    nothing: Slice,
-    blocks: Vec<Block>,
-    /// Group and bytes.
+    /// Placeholder for memory that is not allocated yet.
+    placeholder: Slice,
+    blocks: Vec<ParameterBlock>,
+    /// Group and size of each arena.
     arenas: Vec<(Group, u64)>,
 }
 
 impl Planner {
-    fn place(&mut self, group: Group, floats: usize) -> Result<Place> {
+    fn place(&mut self, group: Group, floats: usize) -> Result<Location> {
         let size = 4 * floats as u64;
         let aligned = size.next_multiple_of(self.alignment);
         if aligned > self.limit {
             return Err(Error::unsupported(format!(
-                "a tensor's piece of {size} bytes does not fit a binding of {} bytes",
+                "a piece of a tensor has {size} bytes, but the adapter's bindings hold at most {}; train a smaller model",
                 self.limit
             )));
         }
@@ -127,25 +130,25 @@ impl Planner {
         });
         let offset = self.arenas[arena].1;
         self.arenas[arena].1 += aligned;
-        Ok(Place { arena, offset, size })
+        Ok(Location { arena, offset, size })
     }
 
     fn block(&mut self, group: Group, source: Source, n: usize, k: usize) -> Result<Matrix> {
         let bias = matches!(&source, Source::Stacked(_, biases) if !biases.is_empty());
-        // A multiple of four: products of gradients take columns by fours.
+        // A multiple of 4, as kernels of gradients read four columns at a time.
         let most = 4 * (self.limit / (16 * k as u64)).max(1) as usize;
         let mut pieces = Vec::new();
         for first_row in (0..n).step_by(most) {
             let rows = most.min(n - first_row);
             let weights = self.place(group, rows * k)?;
             let bias = if bias { Some(self.place(group, rows)?) } else { None };
-            pieces.push(PiecePlace { first_row, rows, weights, bias });
+            pieces.push(PieceLocation { first_row, rows, weights, bias });
         }
-        self.blocks.push(Block { source, n, k, pieces });
-        let of = |piece: &PiecePlace| Piece {
+        self.blocks.push(ParameterBlock { source, n, k, pieces });
+        let of = |piece: &PieceLocation| Piece {
             first_row: piece.first_row,
             rows: piece.rows,
-            weights: self.nothing.clone(),
+            weights: self.placeholder.clone(),
             scales: None,
             bias: None,
         };
@@ -154,10 +157,10 @@ impl Planner {
     }
 }
 
-impl Memory for Planner {
+impl Allocator for Planner {
     fn vector(&mut self, group: Group, name: String, len: usize) -> Result<Slice> {
         self.block(group, Source::Stacked(vec![(name, 1)], Vec::new()), 1, len)?;
-        Ok(self.nothing.clone())
+        Ok(self.placeholder.clone())
     }
 
     fn stacked(
@@ -171,20 +174,20 @@ impl Memory for Planner {
         self.block(group, Source::Stacked(parts, biases), n, k)
     }
 
-    fn by_turns(&mut self, group: Group, names: [String; 2], rows: usize, k: usize) -> Result<Matrix> {
-        self.block(group, Source::ByTurns(names), 2 * rows, k)
+    fn interleaved(&mut self, group: Group, names: [String; 2], rows: usize, k: usize) -> Result<Matrix> {
+        self.block(group, Source::Interleaved(names), 2 * rows, k)
     }
 }
 
-/// Gives out what a [`Planner`] has planned, in the same order, within `arenas`.
-struct Within<'a> {
-    blocks: std::slice::Iter<'a, Block>,
+/// Allocator that returns the locations of a [`Planner`], in the same order, as parts of `arenas`.
+struct Views<'a> {
+    blocks: std::slice::Iter<'a, ParameterBlock>,
     arenas: &'a [Slice],
 }
 
-impl Within<'_> {
+impl Views<'_> {
     fn next(&mut self) -> Result<Matrix> {
-        let block = self.blocks.next().ok_or_else(|| Error::internal("more weights than were planned"))?;
+        let block = self.blocks.next().ok_or_else(|| Error::internal("a model has more weights than were planned"))?;
         let mut pieces = Vec::new();
         for piece in &block.pieces {
             pieces.push(Piece {
@@ -192,30 +195,30 @@ impl Within<'_> {
                 rows: piece.rows,
                 weights: piece.weights.of(self.arenas)?,
                 scales: None,
-                bias: piece.bias.map(|place| place.of(self.arenas)).transpose()?,
+                bias: piece.bias.map(|location| location.of(self.arenas)).transpose()?,
             });
         }
         Ok(Matrix { n: block.n, k: block.k, format: WeightFormat::F32, pieces })
     }
 }
 
-impl Memory for Within<'_> {
+impl Allocator for Views<'_> {
     fn vector(&mut self, _: Group, name: String, _: usize) -> Result<Slice> {
         let mut matrix = self.next()?;
-        matrix.pieces.pop().map(|piece| piece.weights).ok_or_else(|| Error::internal(format!("{name} without memory")))
+        matrix.pieces.pop().map(|piece| piece.weights).ok_or_else(|| Error::internal(format!("{name} has no memory")))
     }
 
     fn stacked(&mut self, _: Group, _: Vec<(String, usize)>, _: Vec<Option<String>>, _: usize) -> Result<Matrix> {
         self.next()
     }
 
-    fn by_turns(&mut self, _: Group, _: [String; 2], _: usize, _: usize) -> Result<Matrix> {
+    fn interleaved(&mut self, _: Group, _: [String; 2], _: usize, _: usize) -> Result<Matrix> {
         self.next()
     }
 }
 
-/// Some parameters of one group in one buffer, with all that the optimiser keeps for them; flat, each tensor at a multiple of the
-/// device's alignment, with zeros between.
+/// Parameters of one group in one flat buffer, with their gradients and moments. Each tensor starts at a multiple of the
+/// device's alignment; the gaps are zero.
 #[derive(Debug)]
 pub(crate) struct Arena {
     pub(crate) group: Group,
@@ -224,7 +227,7 @@ pub(crate) struct Arena {
     pub(crate) trained: Option<Trained>,
 }
 
-/// What there is for each weight that is trained.
+/// Gradients and moments of trained weights.
 #[derive(Debug)]
 pub(crate) struct Trained {
     pub(crate) grads: Slice,
@@ -232,30 +235,30 @@ pub(crate) struct Trained {
     pub(crate) moments: [Slice; 2],
 }
 
-/// Parameters in arenas. `W` is how the stages see them.
+/// Parameters in arenas. `W` is the view of the runtime's stages on them.
 #[derive(Debug)]
 pub(crate) struct Parameters<W> {
     gpu: Arc<Gpu>,
-    blocks: Vec<Block>,
+    blocks: Vec<ParameterBlock>,
     pub(crate) arenas: Vec<Arena>,
     pub(crate) weights: W,
-    /// The gradients in the same form; those of groups that are not trained have no memory and must not be used.
+    /// The gradients in the same form. A frozen group has none: its views alias the weights and must not be written.
     pub(crate) grads: W,
 }
 
 impl<W> Parameters<W> {
-    /// Plans and allocates the parameters that `build` asks for; gradients and moments for the groups that `trained` says.
+    /// Plans and allocates the parameters that `build` requests. Groups for kind `trained` is true get gradients and moments.
     pub(crate) async fn new(
         gpu: &Arc<Gpu>,
         trained: impl Fn(Group) -> bool,
-        build: impl Fn(&mut dyn Memory) -> Result<W>,
+        build: impl Fn(&mut dyn Allocator) -> Result<W>,
     ) -> Result<Self> {
-        let nothing = gpu.allocate("nothing", 16).await?;
+        let placeholder = gpu.allocate("placeholder", 16).await?;
         let limit = gpu.capabilities.max_binding_bytes.min(gpu.capabilities.max_buffer_bytes);
         let alignment = gpu.align(1);
         let limit = limit / alignment * alignment;
         let mut planner =
-            Planner { limit, alignment, nothing: nothing.clone(), blocks: Vec::new(), arenas: Vec::new() };
+            Planner { limit, alignment, placeholder: placeholder.clone(), blocks: Vec::new(), arenas: Vec::new() };
         build(&mut planner)?;
         let Planner { blocks, arenas: sizes, .. } = planner;
         let mut arenas = Vec::new();
@@ -271,11 +274,11 @@ impl<W> Parameters<W> {
             arenas.push(Arena { group, weights, trained });
         }
         let view = |slices: Vec<Slice>| {
-            let mut within = Within { blocks: blocks.iter(), arenas: &slices };
-            build(&mut within)
+            let mut views = Views { blocks: blocks.iter(), arenas: &slices };
+            build(&mut views)
         };
         let weights = view(arenas.iter().map(|arena| arena.weights.clone()).collect())?;
-        // What is not trained stands for its gradient, so that places fit; nobody may write there.
+        // Weights of frozen groups stand in for their gradients, so that locations match.
         let grads = view(
             arenas
                 .iter()
@@ -285,8 +288,9 @@ impl<W> Parameters<W> {
         Ok(Self { gpu: gpu.clone(), blocks, arenas, weights, grads })
     }
 
-    /// Fills the weights from a checkpoint, tensor by tensor.
+    /// Loads the weights from a checkpoint, tensor by tensor.
     pub(crate) async fn load(&self, source: &dyn TensorSource) -> Result<()> {
+        // A dry run counts memory and has no values to load.
         if self.gpu.is_rehearsal() {
             return Ok(());
         }
@@ -297,12 +301,12 @@ impl<W> Parameters<W> {
             for piece in &block.pieces {
                 let range = piece.first_row * block.k..(piece.first_row + piece.rows) * block.k;
                 self.gpu.write(&piece.weights.of(&arenas)?, 0, bytemuck::cast_slice(&values[range]))?;
-                if let Some(place) = piece.bias {
+                if let Some(location) = piece.bias {
                     let range = piece.first_row..piece.first_row + piece.rows;
-                    self.gpu.write(&place.of(&arenas)?, 0, bytemuck::cast_slice(&bias[range]))?;
+                    self.gpu.write(&location.of(&arenas)?, 0, bytemuck::cast_slice(&bias[range]))?;
                 }
                 in_flight += piece.weights.size;
-                if in_flight > 64 << 20 {
+                if in_flight > FLUSH_BYTES {
                     in_flight = 0;
                     self.gpu.flush().await?;
                 }
@@ -311,24 +315,24 @@ impl<W> Parameters<W> {
         self.gpu.flush().await
     }
 
-    /// Gives each tensor's name and elements, as in checkpoints, one after the other.
+    /// Calls `each` with the name and elements of every tensor, as in checkpoints.
     pub(crate) async fn each_tensor(
         &self,
         recorder: &mut Recorder,
-        which: Which,
+        kind: TensorKind,
         each: &mut dyn FnMut(&str, Vec<f32>) -> Result<()>,
     ) -> Result<()> {
-        let of = |arena: &Arena| match (which, &arena.trained) {
-            (Which::Weights, _) => Some(arena.weights.clone()),
-            (Which::Gradients, Some(trained)) => Some(trained.grads.clone()),
-            (Which::Gradients, None) => None,
+        let of = |arena: &Arena| match (kind, &arena.trained) {
+            (TensorKind::Weights, _) => Some(arena.weights.clone()),
+            (TensorKind::Gradients, Some(trained)) => Some(trained.grads.clone()),
+            (TensorKind::Gradients, None) => None,
         };
         let arenas: Vec<Option<Slice>> = self.arenas.iter().map(of).collect();
         for block in &self.blocks {
             let (mut values, mut bias) = (Vec::new(), Vec::new());
             for piece in &block.pieces {
-                let slice_of = |place: Place| match &arenas[place.arena] {
-                    Some(arena) => arena.part(place.offset, place.size).map(Some),
+                let slice_of = |location: Location| match &arenas[location.arena] {
+                    Some(arena) => arena.part(location.offset, location.size).map(Some),
                     None => Ok(None),
                 };
                 let Some(weights) = slice_of(piece.weights)? else { break };
@@ -345,15 +349,15 @@ impl<W> Parameters<W> {
     }
 }
 
-/// What of the parameters.
+/// Buffers of the parameters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Which {
+pub(crate) enum TensorKind {
     Weights,
     Gradients,
 }
 
-impl Block {
-    /// The block's rows and biases from the tensors that they are in a checkpoint.
+impl ParameterBlock {
+    /// Assembles the block's rows and biases from the tensors of a checkpoint.
     fn gather(&self, source: &dyn TensorSource) -> Result<(Vec<f32>, Vec<f32>)> {
         let read = |name: &str, count: usize| {
             let values = source.read(name)?;
@@ -379,7 +383,7 @@ impl Block {
                 }
                 Ok((values, bias))
             }
-            Source::ByTurns([a, b]) => {
+            Source::Interleaved([a, b]) => {
                 let (a, b) = (read(a, self.n / 2 * self.k)?, read(b, self.n / 2 * self.k)?);
                 let pairs = a.chunks_exact(self.k).zip(b.chunks_exact(self.k));
                 Ok((pairs.flat_map(|(a, b)| a.iter().chain(b).copied()).collect(), Vec::new()))
@@ -387,7 +391,7 @@ impl Block {
         }
     }
 
-    /// The other way round.
+    /// Splits the block's rows and biases into the tensors of a checkpoint.
     fn scatter(&self, values: &[f32], bias: &[f32], each: &mut dyn FnMut(&str, Vec<f32>) -> Result<()>) -> Result<()> {
         match &self.source {
             Source::Stacked(parts, biases) => {
@@ -401,9 +405,9 @@ impl Block {
                 }
                 Ok(())
             }
-            Source::ByTurns(names) => {
-                for (turn, name) in names.iter().enumerate() {
-                    let rows = values.chunks_exact(self.k).skip(turn).step_by(2);
+            Source::Interleaved(names) => {
+                for (first, name) in names.iter().enumerate() {
+                    let rows = values.chunks_exact(self.k).skip(first).step_by(2);
                     each(name, rows.flatten().copied().collect())?;
                 }
                 Ok(())

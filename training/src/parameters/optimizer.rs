@@ -1,5 +1,5 @@
-//! AdamW over arenas: decoupled weight decay, a learning rate for each group of parameters, and a bound on the norm of all gradients
-//! together that is kept on the device (SPEC 10).
+//! AdamW over arenas: decoupled weight decay, a learning rate for each group of parameters, and clipping by the global norm
+//! of the gradients, which stays on the device (docs/model.md, "Training losses").
 
 use std::sync::Arc;
 
@@ -11,10 +11,10 @@ use bolmo_shaders::table::fours_grid;
 
 use crate::parameters::{Arena, Group, Trained};
 
-/// Values that one workgroup adds up the squares of, in fours.
-const STRETCH4: usize = 16 * 1024;
+/// Vectors of four values whose squares one workgroup adds up.
+const PART4: usize = 16 * 1024;
 
-/// How parameters follow their gradients.
+/// Options of AdamW.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AdamOptions {
     /// Decay of the first moment.
@@ -25,7 +25,7 @@ pub struct AdamOptions {
     pub eps: f64,
     /// Weight decay of everything but embeddings.
     pub decay: f64,
-    /// The largest norm of all gradients together; 0 for no bound.
+    /// Maximum of the global norm of the gradients; 0 disables clipping.
     pub clip: f64,
 }
 
@@ -40,15 +40,15 @@ impl AdamOptions {
         if group == Group::Embeddings { 0.0 } else { self.decay }
     }
 
-    /// Refuses what cannot be meant.
+    /// Checks the ranges of all options.
     ///
     /// # Errors
-    /// `InvalidArgument`, which names the option.
+    /// `InvalidArgument` that names the option.
     pub fn check(&self) -> Result<()> {
         let refuse = |what: String| Err(Error::invalid(what));
         for (name, beta) in [("beta1", self.beta1), ("beta2", self.beta2)] {
             if !(0.0..1.0).contains(&beta) {
-                return refuse(format!("`{name}` must be at least 0 and below 1, found {beta}"));
+                return refuse(format!("`{name}` must be at least 0 and less than 1, found {beta}"));
             }
         }
         for (name, value) in [("eps", self.eps), ("decay", self.decay), ("clip", self.clip)] {
@@ -60,17 +60,17 @@ impl AdamOptions {
     }
 }
 
-/// Linear warm-up from 0 over the first steps, then linear to 0 at the last one.
+/// Linear warm-up from 0, then linear decay to 0 at the last step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Schedule {
-    /// All steps.
+    /// Total number of steps.
     pub steps: u64,
-    /// Share of them that warms up.
+    /// Share of the steps that warm up.
     pub warmup: f64,
 }
 
 impl Schedule {
-    /// Factor of the learning rate at a step, counted from 1.
+    /// Factor of the learning rate at a step; steps count from 1.
     pub fn factor(&self, step: u64) -> f64 {
         let warm = (self.warmup * self.steps as f64).round();
         let step = step as f64;
@@ -82,54 +82,56 @@ impl Schedule {
     }
 }
 
-/// The optimiser's own memory: the sum of squares of all gradients.
+/// Buffers of the optimizer: the sum of squares of all gradients.
 #[derive(Debug)]
-pub(crate) struct Optimiser {
+pub(crate) struct Optimizer {
     squares: Slice,
     partial: Slice,
 }
 
-/// What a step is to do.
+/// Operands of a step.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Step<'a> {
+pub(crate) struct OptimizerStep<'a> {
     pub(crate) options: &'a AdamOptions,
-    /// Counted from 1.
+    /// Number of the step, from 1.
     pub(crate) step: u64,
-    /// Factor of the gradients before anything else.
+    /// Factor applied to the gradients first.
     pub(crate) scale: f64,
 }
 
-impl Optimiser {
+impl Optimizer {
     pub(crate) async fn new(gpu: &Arc<Gpu>, arenas: &[Arena]) -> Result<Self> {
-        let most = arenas.iter().map(|arena| stretches(&arena.weights)).max().unwrap_or(1);
+        let most = arenas.iter().map(|arena| parts(&arena.weights)).max().unwrap_or(1);
         Ok(Self {
             squares: gpu.allocate("sum of squares", 4).await?,
             partial: gpu.allocate("sums of squares", 4 * most as u64).await?,
         })
     }
 
-    /// Records a step of all that is trained, at the rates that `rate` gives for its group. The sum of squares of the gradients, before
-    /// `scale`, is in the slice that is returned. Where it is not finite, nothing changes.
+    /// Records a step of all trained arenas, each at the learning rate of its group.
+    ///
+    /// Returns the slice that receives the sum of squares of the unscaled gradients. If that is not finite, the parameters
+    /// stay unchanged.
     pub(crate) fn record(
         &self,
         recorder: &mut Recorder,
         arenas: &[Arena],
         rate: impl Fn(Group) -> f64,
-        step: Step<'_>,
+        step: OptimizerStep<'_>,
     ) -> Result<&Slice> {
         let plain = WeightFormat::F32;
         recorder.clear(&self.squares);
         let trained = || arenas.iter().filter_map(|arena| arena.trained.as_ref().map(|trained| (arena, trained)));
         for (_, Trained { grads, .. }) in trained() {
             let count4 = grads.size() / 16;
-            let stretches = stretches(grads);
-            let params = SumSquares { count4: count4 as u32, per4: STRETCH4 as u32 };
-            recorder.dispatch(KernelId::SumSquares, plain, &params, &[grads, &self.partial], [stretches, 1, 1])?;
-            let rows = stretches as u32;
+            let parts = parts(grads);
+            let params = SumSquares { count4: count4 as u32, per4: PART4 as u32 };
+            recorder.dispatch(KernelId::SumSquares, plain, &params, &[grads, &self.partial], [parts, 1, 1])?;
+            let rows = parts as u32;
             let params = SumRows { rows, columns: 1, x_offset: 0, x_stride: 1, per: rows, y_offset: 0, add: 1 };
             recorder.dispatch(KernelId::SumRows, plain, &params, &[&self.partial, &self.squares], [1, 1, 1])?;
         }
-        let Step { options, step, scale } = step;
+        let OptimizerStep { options, step, scale } = step;
         let bias = |beta: f64| (1.0 - beta.powi(i32::try_from(step).unwrap_or(i32::MAX))) as f32;
         for (arena, Trained { grads, moments: [m, v] }) in trained() {
             let count4 = arena.weights.size() / 16;
@@ -152,20 +154,22 @@ impl Optimiser {
     }
 }
 
-/// What derivatives of the losses are multiplied with on their way back through products in f16, so that small ones are not lost there, and what
-/// the optimiser takes out again. A mean over so many rows gives each of them a derivative of 1 over their number at most by its logits:
-/// with this it is about 16, with room for 12 more powers of two above, and 28 below.
+/// Factor of the gradients on their way back through f16 products, which keeps small ones from vanishing. The optimizer
+/// divides by it.
+///
+/// In a mean over `rows` rows, the derivative by a row's logits is at most `1 / rows`. The factor raises that to about 16,
+/// which leaves 12 powers of two above it and 28 below.
 pub(crate) fn gradient_scale(half_products: bool, rows: usize) -> f32 {
     match half_products {
-        // A power of two changes nothing but exponents.
+        // A power of two only changes exponents.
         true => (16.0 * rows.max(1) as f32).log2().floor().exp2(),
         false => 1.0,
     }
 }
 
-/// Parts that the values of an arena are added up in.
-fn stretches(slice: &Slice) -> usize {
-    (slice.size() as usize / 16).div_ceil(STRETCH4)
+/// Number of parts in which the squares of an arena are added up.
+fn parts(slice: &Slice) -> usize {
+    (slice.size() as usize / 16).div_ceil(PART4)
 }
 
 #[cfg(test)]

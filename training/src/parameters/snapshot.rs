@@ -1,5 +1,7 @@
-//! A run's state as a folder: parameters, moments and where the run stood, written under a temporary name and renamed when complete, so
-//! that a run that is killed at any moment goes on from the last one bit by bit.
+//! Snapshots of a run: a folder with parameters, moments and progress.
+//!
+//! A snapshot is written under a temporary name and renamed when it is complete. A run that is killed at any moment
+//! therefore resumes from the last complete snapshot, with the same bits.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -12,14 +14,14 @@ use bolmo_runtime::{Error, Result};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 
-use crate::parameters::Arena;
+use super::Arena;
 
-/// Bytes that are read from the device and written at a time.
-const PIECE: u64 = 64 << 20;
+/// Bytes that are transferred at a time.
+const CHUNK: u64 = 64 << 20;
 const TENSORS: &str = "state.safetensors";
 const PROGRESS: &str = "state.json";
 
-/// The arenas' buffers by name, those of a group that is not trained without gradients and moments.
+/// Buffers of the arenas by name: the weights, and the moments of trained groups.
 fn buffers(arenas: &[Arena]) -> Vec<(String, Slice)> {
     let mut all = Vec::new();
     for (i, arena) in arenas.iter().enumerate() {
@@ -33,7 +35,7 @@ fn buffers(arenas: &[Arena]) -> Vec<(String, Slice)> {
     all
 }
 
-/// Writes `dir/step-…` for the step that `progress` is about, and deletes the oldest but `keep`. What is there under this name is replaced.
+/// Writes the snapshot `dir/step-…`, in place of one of the same name, and deletes all but the last `keep` snapshots.
 pub(crate) async fn write(
     dir: &Path,
     step: u64,
@@ -56,12 +58,12 @@ pub(crate) async fn write(
     for (_, slice) in &buffers {
         let mut at = 0;
         while at < slice.size() {
-            let size = PIECE.min(slice.size() - at);
+            let size = CHUNK.min(slice.size() - at);
             file.write_all(&recorder.read(&[slice.part(at, size)?]).await?).map_err(failed)?;
             at += size;
         }
     }
-    // A machine that loses power after the renaming must find the contents too.
+    // The contents must be on disk before the rename, in case the machine loses power.
     file.sync_all().map_err(failed)?;
     target.finish(partial)?;
     prune(dir, keep)?;
@@ -72,8 +74,11 @@ fn name(step: u64) -> String {
     format!("step-{step:08}")
 }
 
-/// Complete snapshots in `dir`, the oldest first.
-pub fn list(dir: &Path) -> Result<Vec<(u64, PathBuf)>> {
+/// Complete snapshots in `dir`, oldest first.
+///
+/// # Errors
+/// `Io` for a folder that cannot be listed. A missing folder has no snapshots.
+pub(crate) fn list(dir: &Path) -> Result<Vec<(u64, PathBuf)>> {
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -96,7 +101,7 @@ fn prune(dir: &Path, keep: usize) -> Result<()> {
     for (_, path) in &all[..all.len().saturating_sub(keep.max(1))] {
         fs::remove_dir_all(path).map_err(|e| io_error(path, "cannot be deleted", &e))?;
     }
-    // What killed runs have begun and not finished.
+    // Partial snapshots of killed runs.
     if let Ok(entries) = fs::read_dir(dir) {
         for path in entries.flatten().map(|entry| entry.path()) {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -108,35 +113,45 @@ fn prune(dir: &Path, keep: usize) -> Result<()> {
     Ok(())
 }
 
-/// What `state.json` of a snapshot says.
+/// Contents of `state.json` of a snapshot.
 pub(crate) fn progress(path: &Path) -> Result<Value> {
     let file = path.join(PROGRESS);
     let text = fs::read(&file).map_err(|e| io_error(&file, "cannot be read", &e))?;
-    serde_json::from_slice(&text)
-        .map_err(|e| Error::bad_checkpoint(format!("{}: not a JSON document: {e}", file.display())))
+    serde_json::from_slice(&text).map_err(|e| {
+        Error::bad_checkpoint(format!("{}: not valid JSON: {e}; resume from an older snapshot", file.display()))
+    })
 }
 
-/// Fills the arenas from a snapshot.
+/// Loads the arenas from a snapshot.
 pub(crate) async fn restore(path: &Path, gpu: &Gpu, arenas: &[Arena]) -> Result<()> {
     let file = path.join(TENSORS);
     let mapped = MappedFile::open(&file)?;
-    let bytes = mapped.bytes().ok_or_else(|| Error::internal("a mapped file without its bytes"))?;
-    let tensors = SafeTensors::deserialize(bytes)
-        .map_err(|e| Error::bad_checkpoint(format!("{}: not a safetensors file: {e}", file.display())))?;
+    let bytes = mapped.bytes().ok_or_else(|| Error::internal("a mapped file has no bytes"))?;
+    let tensors = SafeTensors::deserialize(bytes).map_err(|e| {
+        Error::bad_checkpoint(format!(
+            "{}: not a valid safetensors file: {e}; resume from an older snapshot",
+            file.display()
+        ))
+    })?;
     let buffers = buffers(arenas);
     if tensors.len() != buffers.len() {
-        return Err(other_model(&file, format!("{} buffers, expected {}", tensors.len(), buffers.len())));
+        return Err(other_model(&file, format!("expected {} buffers, found {}", buffers.len(), tensors.len())));
     }
     for (name, slice) in &buffers {
         let tensor = tensors.tensor(name).map_err(|e| other_model(&file, format!("{name}: {e}")))?;
         if tensor.dtype() != Dtype::F32 || tensor.data().len() as u64 != slice.size() {
             return Err(other_model(
                 &file,
-                format!("{name} has {} bytes, expected {}", tensor.data().len(), slice.size()),
+                format!(
+                    "expected {} bytes of f32 in {name}, found {} of {:?}",
+                    slice.size(),
+                    tensor.data().len(),
+                    tensor.dtype()
+                ),
             ));
         }
-        for (i, piece) in tensor.data().chunks(PIECE as usize).enumerate() {
-            gpu.write(slice, i as u64 * PIECE, piece)?;
+        for (i, chunk) in tensor.data().chunks(CHUNK as usize).enumerate() {
+            gpu.write(slice, i as u64 * CHUNK, chunk)?;
             gpu.flush().await?;
         }
     }
@@ -145,7 +160,7 @@ pub(crate) async fn restore(path: &Path, gpu: &Gpu, arenas: &[Arena]) -> Result<
 
 fn other_model(file: &Path, what: String) -> Error {
     Error::bad_checkpoint(format!(
-        "{}: is of another model or adapter: {what}; begin a new run from the exported model",
+        "{}: the snapshot belongs to another model or adapter: {what}; start a new run from an exported model",
         file.display()
     ))
 }

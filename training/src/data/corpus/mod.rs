@@ -8,17 +8,13 @@ use std::sync::Arc;
 use bolmo_runtime::internals::by_shares;
 use bolmo_runtime::{Error, ErrorKind, Result};
 
-use crate::data::dataset::{Rows, Segment};
-use crate::data::random::{Purpose, generator, shuffled};
-use crate::data::{SubwordTokenizer, TokenFile, invalid};
+use super::dataset::{Dataset, Segment};
+use super::random::{Purpose, generator, shuffled};
+use super::sources::{Source, Span};
+use super::{SubwordTokenizer, TokenFile};
 
-/// Into how many stretches of whole documents a file is cut at most, so that some can be held out.
-const STRETCHES: u64 = 1024;
 /// Bytes of documents that are tokenised at a time, by all threads together.
-const TOGETHER: usize = 1 << 24;
-/// How many ids are looked through at once for the end of a document.
-const BLOCK: u64 = 1 << 14;
-
+const BATCH_BYTES: usize = 1 << 24;
 /// How a text is divided into documents.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Documents {
@@ -32,11 +28,6 @@ pub enum Documents {
 pub struct Corpus {
     sources: Vec<Source>,
     eos: u32,
-}
-
-enum Source {
-    Memory(Vec<u32>),
-    File(TokenFile),
 }
 
 /// How a corpus is divided into rows.
@@ -53,9 +44,9 @@ pub struct RowOptions {
 /// The rows of a corpus. No document is in both parts.
 pub struct Split {
     /// Rows to train on.
-    pub train: Rows,
+    pub train: Dataset,
     /// Rows to evaluate on, if a share was held out.
-    pub held_out: Option<Rows>,
+    pub held_out: Option<Dataset>,
 }
 
 impl Corpus {
@@ -98,13 +89,13 @@ impl Corpus {
         let delimiter = match documents {
             Documents::OnePerFile => None,
             Documents::Delimited(line) if line.contains('\n') => {
-                return Err(invalid(format!("the line between documents must be a single one, found {line:?}")));
+                return Err(Error::invalid(format!("the line between documents must be a single one, found {line:?}")));
             }
             Documents::Delimited(line) => Some(line.as_bytes()),
         };
         let mut ids = Vec::new();
         let mut document = Vec::new();
-        let mut waiting: Vec<(usize, Vec<u8>)> = Vec::new();
+        let mut pending: Vec<(usize, Vec<u8>)> = Vec::new();
         let mut bytes = 0;
         // Where the document begins.
         let mut start = 0;
@@ -114,17 +105,17 @@ impl Corpus {
                 .read_until(b'\n', &mut document)
                 .map_err(|error| Error::new(ErrorKind::Io, format!("{origin}: expected a readable text: {error}")))?;
             let line = document[line_at..].strip_suffix(b"\n").unwrap_or(&document[line_at..]);
-            let between = delimiter == Some(line.strip_suffix(b"\r").unwrap_or(line)) && read > 0;
-            if read > 0 && !between {
+            let is_delimiter = delimiter == Some(line.strip_suffix(b"\r").unwrap_or(line)) && read > 0;
+            if read > 0 && !is_delimiter {
                 continue;
             }
             let whole = document.len();
             document.truncate(line_at);
             bytes += document.len();
-            waiting.push((start, std::mem::take(&mut document)));
-            if read == 0 || bytes >= TOGETHER {
-                self.tokenise_all(tokenizer, origin, &waiting, &mut ids)?;
-                waiting.clear();
+            pending.push((start, std::mem::take(&mut document)));
+            if read == 0 || bytes >= BATCH_BYTES {
+                self.tokenize_all(tokenizer, origin, &pending, &mut ids)?;
+                pending.clear();
                 bytes = 0;
             }
             if read == 0 {
@@ -137,31 +128,31 @@ impl Corpus {
     }
 
     /// Appends the ids of documents to `ids`, in their order, made by as many threads as there are cores.
-    fn tokenise_all(
+    fn tokenize_all(
         &self,
         tokenizer: &SubwordTokenizer,
         origin: &str,
         documents: &[(usize, Vec<u8>)],
         ids: &mut Vec<u32>,
     ) -> Result<()> {
-        let tokenise = |range: Range<usize>| -> Result<Vec<u32>> {
+        let tokenize = |range: Range<usize>| -> Result<Vec<u32>> {
             let mut ids = Vec::new();
             for (start, document) in &documents[range] {
-                self.tokenise(tokenizer, document, &mut ids).map_err(|error| {
+                self.tokenize(tokenizer, document, &mut ids).map_err(|error| {
                     error.context(format_args!("{origin}: the document that begins at byte {start}"))
                 })?;
             }
             Ok(ids)
         };
-        for (_, made) in by_shares(documents.len(), 1, 1, tokenise) {
-            ids.extend(made?);
+        for (_, tokenized) in by_shares(documents.len(), 1, 1, tokenize) {
+            ids.extend(tokenized?);
         }
         Ok(())
     }
 
-    fn tokenise(&self, tokenizer: &SubwordTokenizer, document: &[u8], ids: &mut Vec<u32>) -> Result<()> {
+    fn tokenize(&self, tokenizer: &SubwordTokenizer, document: &[u8], ids: &mut Vec<u32>) -> Result<()> {
         let text = std::str::from_utf8(document).map_err(|error| {
-            invalid(format!("expected text in UTF-8, found something else {} bytes on", error.valid_up_to()))
+            Error::invalid(format!("expected text in UTF-8, found something else {} bytes on", error.valid_up_to()))
         })?;
         if !text.is_empty() {
             ids.extend(tokenizer.encode(text)?);
@@ -197,19 +188,21 @@ impl Corpus {
     pub fn rows(self, options: &RowOptions) -> Result<Split> {
         let RowOptions { patches, seed, held_out } = *options;
         if !(0.0..1.0).contains(&held_out) {
-            return Err(invalid(format!("the share to be held out must be from 0 to below 1, found {held_out}")));
+            return Err(Error::invalid(format!(
+                "the share to be held out must be from 0 to below 1, found {held_out}"
+            )));
         }
         let (train, held) = if held_out == 0.0 {
-            let whole = |(source, ids): (usize, &Source)| (source, 0..ids.len());
+            let whole = |(source, ids): (usize, &Source)| Span { source, range: 0..ids.len() };
             (self.sources.iter().enumerate().map(whole).collect(), None)
         } else {
             let (train, held) = self.hold_out(held_out, seed)?;
             (train, Some(held))
         };
-        let corpus = Arc::new(self);
-        let rows = |part: &str, stretches: Vec<Stretch>| {
-            let segments = Segment::line_up(stretches);
-            Rows::new(Arc::clone(&corpus), segments, patches, seed).map_err(|error| error.context(part))
+        let sources: Arc<[Source]> = self.sources.into();
+        let rows = |part: &str, spans: Vec<Span>| {
+            let segments = Segment::line_up(spans);
+            Dataset::new(Arc::clone(&sources), segments, patches, seed).map_err(|error| error.context(part))
         };
         Ok(Split {
             train: rows("the documents to train on", train)?,
@@ -217,24 +210,25 @@ impl Corpus {
         })
     }
 
-    /// Stretches of whole documents to train on and to hold out, both in the order of the corpus.
-    fn hold_out(&self, share: f64, seed: u64) -> Result<(Vec<Stretch>, Vec<Stretch>)> {
-        let mut stretches = Vec::new();
+    /// Divides the corpus into spans to train on and spans to hold out, both in the order of the corpus.
+    fn hold_out(&self, share: f64, seed: u64) -> Result<(Vec<Span>, Vec<Span>)> {
+        let mut spans = Vec::new();
         for (source, ids) in self.sources.iter().enumerate() {
-            ids.stretches(self.eos, |range| stretches.push((source, range)))?;
+            ids.document_ranges(self.eos, |range| spans.push(Span { source, range }))?;
         }
-        if stretches.len() < 2 {
-            return Err(invalid(format!(
-                "a share can be held out of two documents or more, found {}: add documents, end them by id {}, or hold nothing out",
-                stretches.len(),
+        if spans.len() < 2 {
+            return Err(Error::invalid(format!(
+                "only a corpus of two documents or more can have a share held out, found {}: add documents, end them by id \
+                 {}, or hold nothing out",
+                spans.len(),
                 self.eos
             )));
         }
-        let len = |i: u32| stretches[i as usize].1.end - stretches[i as usize].1.start;
+        let len = |i: u32| spans[i as usize].len();
         let wanted = (self.len() as f64 * share).round() as u64;
-        // At most STRETCHES a source.
-        let order = shuffled(&mut generator(seed, Purpose::HeldOut, 0), stretches.len() as u32);
-        let mut held = vec![false; stretches.len()];
+        // The number of spans fits a u32: a source has at most 1024.
+        let order = shuffled(&mut generator(seed, Purpose::HeldOut, 0), spans.len() as u32);
+        let mut held = vec![false; spans.len()];
         let mut total = 0;
         for &i in &order {
             if total + len(i) <= wanted {
@@ -248,66 +242,10 @@ impl Corpus {
             held[smallest as usize] = true;
         }
         let mut parts = (Vec::new(), Vec::new());
-        for (stretch, held) in stretches.into_iter().zip(held) {
-            if held { &mut parts.1 } else { &mut parts.0 }.push(stretch);
+        for (span, held) in spans.into_iter().zip(held) {
+            if held { &mut parts.1 } else { &mut parts.0 }.push(span);
         }
         Ok(parts)
-    }
-
-    /// Appends ids of one source to `out`.
-    pub(in crate::data) fn read(&self, source: usize, range: Range<u64>, out: &mut Vec<u32>) -> Result<()> {
-        self.sources[source].read(range, out)
-    }
-}
-
-/// A source and a range of its ids.
-pub(in crate::data) type Stretch = (usize, Range<u64>);
-
-impl Source {
-    fn len(&self) -> u64 {
-        match self {
-            Self::Memory(ids) => ids.len() as u64,
-            Self::File(file) => file.len(),
-        }
-    }
-
-    fn read(&self, range: Range<u64>, out: &mut Vec<u32>) -> Result<()> {
-        match self {
-            Self::Memory(ids) => {
-                // A range of a list in memory fits.
-                out.extend_from_slice(&ids[range.start as usize..range.end as usize]);
-                Ok(())
-            }
-            Self::File(file) => file.read(range, out),
-        }
-    }
-
-    /// Gives the stretches of whole documents that are about a 1024th of the ids long, or one document if that is longer.
-    fn stretches(&self, eos: u32, mut found: impl FnMut(Range<u64>)) -> Result<()> {
-        let len = self.len();
-        let mut start = 0;
-        while start < len {
-            let end = self.document_end(eos, start + len.div_ceil(STRETCHES) - 1)?;
-            found(start..end);
-            start = end;
-        }
-        Ok(())
-    }
-
-    /// The place behind the first end of text that is not before `from`, or the end of all.
-    fn document_end(&self, eos: u32, mut from: u64) -> Result<u64> {
-        let len = self.len();
-        let mut block = Vec::new();
-        while from < len {
-            let until = len.min(from.saturating_add(BLOCK));
-            block.clear();
-            self.read(from..until, &mut block)?;
-            if let Some(at) = block.iter().position(|&id| id == eos) {
-                return Ok(from + at as u64 + 1);
-            }
-            from = until;
-        }
-        Ok(len)
     }
 }
 

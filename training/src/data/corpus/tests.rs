@@ -27,7 +27,7 @@ fn options(patches: usize, held_out: f64) -> RowOptions {
 }
 
 /// All ids of the rows, without the ends of documents.
-fn ids(rows: &Rows) -> BTreeSet<u32> {
+fn ids(rows: &Dataset) -> BTreeSet<u32> {
     let all = (0..rows.len()).flat_map(|i| rows.get(i).unwrap());
     all.filter(|&id| id != EOS).collect()
 }
@@ -66,24 +66,6 @@ fn a_large_share_of_even_documents_is_met_and_the_seed_decides_which() {
     assert_eq!(held(1), held(1));
     assert_ne!(held(1), held(2));
     assert!(corpus(&[9; 200]).rows(&options(1, 0.0)).unwrap().held_out.is_none());
-}
-
-#[test]
-fn long_sources_are_cut_at_documents_only() {
-    let lengths: Vec<usize> = (0..5000).map(|i| i % 13).collect();
-    let corpus = corpus(&lengths);
-    for source in &corpus.sources {
-        let Source::Memory(ids) = source else { unreachable!() };
-        let (mut at, mut count) = (0, 0);
-        let found = |range: Range<u64>| {
-            assert_eq!(range.start, at);
-            assert_eq!(ids[range.end as usize - 1], EOS);
-            (at, count) = (range.end, count + 1);
-        };
-        source.stretches(EOS, found).unwrap();
-        assert_eq!(at, ids.len() as u64);
-        assert!((500..=STRETCHES).contains(&count), "{count}");
-    }
 }
 
 #[test]

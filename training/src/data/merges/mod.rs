@@ -3,42 +3,40 @@
 use std::cmp::{Ordering, Reverse};
 use std::collections::{BTreeSet, HashMap};
 
-use bolmo_runtime::Result;
-
-use crate::data::invalid;
+use bolmo_runtime::{Error, Result};
 
 /// Merges are found until this share of the subwords would be left.
 const SMALLEST_SHARE: f64 = 0.01;
 /// What stands for no neighbour and no pair.
 const NONE: usize = usize::MAX;
 
-/// The order of merges by which the most frequent pair of neighbours goes first, each as the place of its left part among the pieces
+/// The order of merges by which the most frequent pair of neighbours goes first, each as the place of its left part among the patches
 /// that are left by then.
 ///
-/// All occurrences of a pair are merged, from left to right. What results is equal to no other piece, so once no pair of
+/// All occurrences of a pair are merged, from left to right. What results is equal to no other patch, so once no pair of
 /// subwords repeats any two neighbours may be next. Of `n` candidates, in the order in which they occur first, `choose(n)` says
 /// which one is taken.
 pub fn bpe_merges(ids: &[u32], mut choose: impl FnMut(usize) -> usize) -> Vec<u32> {
-    let mut pieces = Pieces::new(ids.len());
+    let mut patches = PatchList::new(ids.len());
     let mut pairs = Pairs::new(ids);
     let mut merges = Vec::with_capacity(ids.len());
-    while pieces.may_merge() {
+    while patches.may_merge() {
         let Some(pair) = pairs.most_frequent(&mut choose) else {
-            while pieces.may_merge() {
-                let candidates = pieces.left - 1;
+            while patches.may_merge() {
+                let candidates = patches.left - 1;
                 merges.push(choose(candidates).min(candidates - 1) as u32);
-                pieces.left -= 1;
+                patches.left -= 1;
             }
             break;
         };
         for at in pairs.occurrences(pair) {
             // Where occurrences overlap, the one in front has taken the other's left part.
             if pairs.at[at] == pair {
-                let right = pieces.next[at];
-                for gone in [pieces.previous[at], at, right] {
+                let right = patches.next[at];
+                for gone in [patches.previous[at], at, right] {
                     pairs.remove(gone);
                 }
-                merges.push(pieces.merge(at));
+                merges.push(patches.merge(at));
             }
         }
     }
@@ -47,30 +45,32 @@ pub fn bpe_merges(ids: &[u32], mut choose: impl FnMut(usize) -> usize) -> Vec<u3
 
 /// The order of merges by which those neighbours go first that a small language model was the least surprised by, as in [`bpe_merges`].
 ///
-/// `entropies` has a number for each subword of a row, `[patches]`: the model's entropy or cross-entropy there. A merged piece has the
+/// `entropies` has a number for each subword of a row, `[patches]`: the model's entropy or cross-entropy there. A merged patch has the
 /// sum of its parts. The last subword of a row has no bytes in it and is not merged.
 ///
 /// # Errors
 /// Numbers that are infinite or none.
 pub fn entropy_merges(entropies: &[f32], mut choose: impl FnMut(usize) -> usize) -> Result<Vec<u32>> {
     if let Some((place, found)) = entropies.iter().enumerate().find(|(_, entropy)| !entropy.is_finite()) {
-        return Err(invalid(format!("expected a finite entropy for each subword, found {found} for number {place}")));
+        return Err(Error::invalid(format!(
+            "expected a finite entropy for each subword, found {found} for number {place}"
+        )));
     }
     let entropies = &entropies[..entropies.len().saturating_sub(1)];
     // The sums of all neighbours with the place of the left one, the lowest first.
     let mut queue = BTreeSet::new();
     let mut entropy: Vec<f64> = entropies.iter().map(|&entropy| entropy.into()).collect();
-    let mut pieces = Pieces::new(entropy.len());
+    let mut patches = PatchList::new(entropy.len());
     queue.extend(entropy.windows(2).zip(0..).map(|(pair, at)| (Sum::of(pair[0], pair[1]), at)));
     let mut merges = Vec::with_capacity(entropy.len());
-    while pieces.may_merge() {
+    while patches.may_merge() {
         let Some(&(lowest, _)) = queue.first() else { break };
         let tied = || queue.iter().take_while(|(sum, _)| *sum == lowest);
         let candidates = tied().count();
         let Some(&(_, at)) = tied().nth(choose(candidates).min(candidates - 1)) else { break };
 
-        let (before, right) = (pieces.previous[at], pieces.next[at]);
-        let after = pieces.next[right];
+        let (before, right) = (patches.previous[at], patches.next[at]);
+        let after = patches.next[right];
         queue.remove(&(lowest, at));
         if before != NONE {
             queue.remove(&(Sum::of(entropy[before], entropy[at]), before));
@@ -79,7 +79,7 @@ pub fn entropy_merges(entropies: &[f32], mut choose: impl FnMut(usize) -> usize)
             queue.remove(&(Sum::of(entropy[right], entropy[after]), right));
         }
         entropy[at] += entropy[right];
-        merges.push(pieces.merge(at));
+        merges.push(patches.merge(at));
         if before != NONE {
             queue.insert((Sum::of(entropy[before], entropy[at]), before));
         }
@@ -168,17 +168,17 @@ fn reaches(bytes: usize, patches: usize, ratio: f64) -> bool {
     bytes as f32 / patches as f32 >= ratio as f32
 }
 
-/// The pieces of a row, each known by the place where its first subword was.
-struct Pieces {
+/// The patches of a row, each known by the place where its first subword was.
+struct PatchList {
     previous: Vec<usize>,
     next: Vec<usize>,
     first: usize,
     left: usize,
-    /// Sums over the pieces that are left, each over as many places as its number's lowest bit says (a Fenwick tree).
+    /// Sums over the patches that are left, each over as many places as its number's lowest bit says (a Fenwick tree).
     sums: Vec<u32>,
 }
 
-impl Pieces {
+impl PatchList {
     fn new(count: usize) -> Self {
         Self {
             previous: (0..count).map(|i| if i == 0 { NONE } else { i - 1 }).collect(),
@@ -189,12 +189,12 @@ impl Pieces {
         }
     }
 
-    /// Whether there are two pieces, and more than the smallest share of the first ones.
+    /// Whether there are two patches, and more than the smallest share of the first ones.
     fn may_merge(&self) -> bool {
         self.left > 1 && self.left as f64 / self.first as f64 > SMALLEST_SHARE
     }
 
-    /// Joins the piece at `at` with the next one, which it must have, and says how many pieces are in front of it.
+    /// Joins the patch at `at` with the next one, which it must have, and says how many patches are in front of it.
     fn merge(&mut self, at: usize) -> u32 {
         let gone = self.next[at];
         let after = self.next[gone];
@@ -217,7 +217,7 @@ impl Pieces {
     }
 }
 
-/// The pairs of neighbouring subwords that are not yet part of a merged piece.
+/// The pairs of neighbouring subwords that are not yet part of a merged patch.
 struct Pairs {
     /// The pair whose left part is at each place, or `NONE`.
     at: Vec<usize>,

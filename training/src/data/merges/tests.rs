@@ -54,14 +54,14 @@ fn naive_bpe(ids: &[u32], mut choose: impl FnMut(usize) -> usize) -> Vec<u32> {
 
 /// The definition: looks for the lowest sum anew at each step.
 fn naive_entropy(entropies: &[f32], mut choose: impl FnMut(usize) -> usize) -> Vec<u32> {
-    let mut pieces: Vec<f64> = entropies[..entropies.len() - 1].iter().map(|&e| e.into()).collect();
-    let (first, mut merges) = (pieces.len(), Vec::new());
-    while pieces.len() > 1 && pieces.len() as f64 / first as f64 > SMALLEST_SHARE {
-        let sums: Vec<f64> = pieces.windows(2).map(|pair| pair[0] + pair[1]).collect();
+    let mut patches: Vec<f64> = entropies[..entropies.len() - 1].iter().map(|&e| e.into()).collect();
+    let (first, mut merges) = (patches.len(), Vec::new());
+    while patches.len() > 1 && patches.len() as f64 / first as f64 > SMALLEST_SHARE {
+        let sums: Vec<f64> = patches.windows(2).map(|pair| pair[0] + pair[1]).collect();
         let lowest = sums.iter().copied().fold(f64::INFINITY, f64::min);
         let tied: Vec<usize> = (0..sums.len()).filter(|&i| sums[i] == lowest).collect();
         let at = tied[choose(tied.len())];
-        pieces[at] += pieces.remove(at + 1);
+        patches[at] += patches.remove(at + 1);
         merges.push(at as u32);
     }
     merges
@@ -196,7 +196,7 @@ fn long_rows_take_no_square_of_their_length() {
     let ids: Vec<u32> = (0..30_000).map(phrase).chain([7; 2_000]).collect();
     let entropies: Vec<f32> = ids.iter().map(|&id| id as f32 / 8.0 + 0.1).collect();
     let start = Instant::now();
-    let all_but_the_smallest_share = |pieces: usize| pieces - pieces / 100;
+    let all_but_the_smallest_share = |patches: usize| patches - patches / 100;
     assert_eq!(bpe_merges(&ids, dice(1)).len(), all_but_the_smallest_share(ids.len()));
     let merges = entropy_merges(&entropies, dice(1)).unwrap();
     assert_eq!(merges.len(), all_but_the_smallest_share(ids.len() - 1));

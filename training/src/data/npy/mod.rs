@@ -6,8 +6,6 @@ use std::path::Path;
 use bolmo_runtime::checkpoint::{CheckpointFile, MappedFile};
 use bolmo_runtime::{Error, ErrorKind, Result};
 
-use crate::data::{invalid, unsupported};
-
 const MAGIC: &[u8] = b"\x93NUMPY";
 /// The longest header that is read. Those of arrays with one dimension take 128 bytes.
 const MAX_HEADER: u32 = 1 << 16;
@@ -104,7 +102,9 @@ impl TokenFile {
         }
         let mut head = [0; MAGIC.len()];
         if bytes >= head.len() as u64 && file.read_at(0, &mut head).is_ok() && head == MAGIC {
-            return Err(invalid(format!("{name}: expected bare ids, found NumPy's header; read it as a .npy file")));
+            return Err(Error::invalid(format!(
+                "{name}: expected bare ids, found NumPy's header; read it as a .npy file"
+            )));
         }
         Ok(Self { len: bytes / size as u64, file, ids, start: 0 })
     }
@@ -132,23 +132,24 @@ impl TokenFile {
         let name = self.name();
         if range.start > range.end || range.end > self.len {
             let Range { start, end } = range;
-            return Err(invalid(format!("{name}: ids {start} to {end} were asked for, but there are {}", self.len)));
+            return Err(Error::invalid(format!(
+                "{name}: ids {start} to {end} were asked for, but there are {}",
+                self.len
+            )));
         }
         let size = self.ids.size();
         let count = usize::try_from(range.end - range.start)
             .ok()
             .filter(|count| count.checked_mul(size).is_some())
-            .ok_or_else(|| invalid(format!("{name}: more ids were asked for than fit into memory")))?;
+            .ok_or_else(|| Error::invalid(format!("{name}: more ids were asked for than fit into memory")))?;
         let mut bytes = vec![0; count * size];
         self.file.read_at(self.start + range.start * size as u64, &mut bytes)?;
         out.reserve(count);
         for (bytes, position) in bytes.chunks_exact(size).zip(range.start..) {
             let id = self.ids.decode(bytes);
-            out.push(
-                u32::try_from(id).map_err(|_| {
-                    invalid(format!("{name}: expected a subword id at position {position}, found {id}"))
-                })?,
-            );
+            out.push(u32::try_from(id).map_err(|_| {
+                Error::invalid(format!("{name}: expected a subword id at position {position}, found {id}"))
+            })?);
         }
         Ok(())
     }
@@ -165,7 +166,7 @@ fn read_header(file: &dyn CheckpointFile) -> Result<(IdType, u64, u64)> {
     };
     let fixed = read(0, 10)?;
     if !fixed.starts_with(MAGIC) {
-        return Err(unsupported(
+        return Err(Error::unsupported(
             "expected NumPy's header, found none; if it holds nothing but ids, say of which type they are",
         ));
     }
@@ -175,7 +176,9 @@ fn read_header(file: &dyn CheckpointFile) -> Result<(IdType, u64, u64)> {
             let wide = read(8, 4)?;
             (u32::from_le_bytes([wide[0], wide[1], wide[2], wide[3]]), 12)
         }
-        version => return Err(unsupported(format!("expected version 1, 2 or 3 of NumPy's format, found {version}"))),
+        version => {
+            return Err(Error::unsupported(format!("expected version 1, 2 or 3 of NumPy's format, found {version}")));
+        }
     };
     if length > MAX_HEADER {
         return Err(damaged(format!("expected a header of at most {MAX_HEADER} bytes, found {length}")));
@@ -186,13 +189,13 @@ fn read_header(file: &dyn CheckpointFile) -> Result<(IdType, u64, u64)> {
         damaged(format!("expected `descr`, `fortran_order` and `shape` in NumPy's header, found {:?}", text.trim_end()))
     })?;
     let ids = IdType::from_descr(header.descr).ok_or_else(|| {
-        unsupported(format!(
+        Error::unsupported(format!(
             "expected ids of the type <u2, <u4, <i4 or <i8, found {}; convert them with astype and save them again",
             header.descr
         ))
     })?;
     let [len] = header.shape[..] else {
-        return Err(unsupported(format!(
+        return Err(Error::unsupported(format!(
             "expected ids in one dimension, found {}; reshape them to (-1) and save them again",
             header.shape.len()
         )));
