@@ -1,8 +1,8 @@
 //! The metrics of a training run: the file that holds them, and the charts drawn from it.
 //!
-//! A run appends one record per line to a [`MetricsFile`]; [`read`] gives the records back, [`plot::curves`] draws them over
-//! the steps, and [`plot::bars_or_lines`] draws the tables of a report. Charts are SVG texts: the same input gives the same
-//! bytes, so a chart that is committed changes only when its numbers do.
+//! A run appends one record per line to a [`MetricsFile`]; [`read`] gives the records back, [`plot::curves`] draws them
+//! over the steps, and [`plot::bars_or_lines`] draws the tables of a report. Charts are SVG texts: the same input gives
+//! the same bytes, so a chart that is committed changes only when its numbers do.
 //!
 //! ```
 //! use bolmo_metrics::{MetricsFile, TRAIN, plot, read};

@@ -65,7 +65,7 @@ impl Source {
         Ok(())
     }
 
-    /// The position after the first end of text at or after `from`, or the end of the source.
+    /// Position after the first end of text at or after `from`, or the end of the source.
     fn document_end(&self, eos: u32, mut from: u64) -> Result<u64> {
         let len = self.len();
         let mut block = Vec::new();

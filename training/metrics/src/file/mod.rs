@@ -33,8 +33,9 @@ impl MetricsFile {
         Ok(Self { path: path.to_owned(), file, length: 0 })
     }
 
-    /// Opens the file of a run that goes on after `last_step`, without the records of later steps, which the run will make
-    /// again, and without a torn last line. A file that is not there is made, so that a run outlives the loss of its metrics.
+    /// Opens the file of a run that goes on after `last_step`, without the records of later steps, which the run will
+    /// make again, and without a torn last line. A file that is not there is made, so that a run outlives the loss of
+    /// its metrics.
     ///
     /// # Errors
     ///
@@ -59,7 +60,8 @@ impl MetricsFile {
         Ok(Self { path: path.to_owned(), file, length })
     }
 
-    /// Appends one record, a [`Record`] or anything that serialises to the same shape, and hands it to the system at once.
+    /// Appends one record, a [`Record`] or anything that serialises to the same shape, and hands it to the system at
+    /// once.
     pub fn append(&mut self, record: &impl Serialize) -> Result<()> {
         let not_a_record = |e: serde_json::Error| Error::NotARecord { path: self.path.clone(), reason: e.to_string() };
         let mut line = serde_json::to_vec(record).map_err(not_a_record)?;
@@ -97,7 +99,8 @@ fn records<'a>(path: &Path, bytes: &'a [u8]) -> Result<Vec<(Record, &'a [u8])>> 
         }
         match Record::parse(text) {
             Ok(record) => records.push((record, text)),
-            // Only the last line can lack its end. No part of an object is JSON, so a whole one that is wrong is damage.
+            // Only the last line can lack its end. No part of an object is JSON, so a whole one that is wrong is
+            // damage.
             Err(e) if !line.ends_with(b"\n") && (e.is_eof() || e.is_syntax()) => {}
             Err(e) => {
                 return Err(Error::Damaged { path: path.to_owned(), line: index + 1, reason: e.to_string() });

@@ -74,8 +74,8 @@ impl Axis {
         Self::linear(low, high, step((high - low) / TICKS))
     }
 
-    /// An axis at the bottom, of this length, for bars: it begins at zero, and `label` of the length is room for what is
-    /// written at their ends.
+    /// An axis at the bottom, of this length, for bars: it begins at zero, and `label` of the length is room for what
+    /// is written at their ends.
     pub fn bars(values: impl Iterator<Item = f64>, length: f64, label: f64) -> Self {
         let (low, high) = range(values.chain([0.0])).unwrap_or((0.0, 0.0));
         let (low, high) = if low == high { (0.0, 1.0) } else { (low, high) };

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::axis::{Axis, Scale};
-use super::page::{MARGIN, colour, part, sheet, sheet_width};
+use super::canvas::{color, part};
+use super::page::{MARGIN, page, page_width};
 use super::panel::{Panel, Series, axis_length};
-use super::series::{Point, runs, smoothed, thinned};
+use super::series::{Point, segments, smoothed, thinned};
 use super::text::{PLAIN, write};
 use crate::error::Result;
 use crate::record::{Record, TRAIN};
@@ -19,10 +20,11 @@ pub struct CurveOptions {
     pub width: u32,
     /// How many panels stand side by side, where the width has room for them.
     pub columns: usize,
-    /// How many records of training the running mean is over; 1 draws them as they are, and nothing chooses a fortieth of
-    /// a curve.
+    /// How many records of training the running mean is over; 1 draws them as they are, and nothing chooses a fortieth
+    /// of a curve.
     pub smoothing: Option<usize>,
-    /// How many points a curve is drawn with, 2 to 5000; one with more values is drawn with the means of neighbouring ones.
+    /// How many points a curve is drawn with, 2 to 5000; one with more values is drawn with the means of neighbouring
+    /// ones.
     pub max_points: usize,
 }
 
@@ -63,11 +65,11 @@ const SMOOTHED_FROM: usize = 80;
 /// All values by name and kind, in the order of their steps.
 type Values<'a> = BTreeMap<&'a str, BTreeMap<&'a str, Vec<(f64, f64)>>>;
 
-/// Draws what the records hold of the losses, the bits per byte, the boundaries, the bytes per patch, the learning rate and
-/// the gradient norm as panels over the same axis of steps.
+/// Draws what the records hold of the losses, the bits per byte, the boundaries, the bytes per patch, the learning rate
+/// and the gradient norm as panels over the same axis of steps.
 ///
-/// Records of [`TRAIN`] are thin lines, smoothed, with the values themselves pale behind; those of other kinds are thick and
-/// as they are. Values that are not finite are gaps.
+/// Records of [`TRAIN`] are thin lines, smoothed, with the values themselves pale behind; those of other kinds are
+/// thick and as they are. Values that are not finite are gaps.
 pub fn curves(records: &[Record], options: &CurveOptions) -> Result<String> {
     let values = gathered(records);
     let chosen: Vec<_> = PANELS
@@ -75,9 +77,9 @@ pub fn curves(records: &[Record], options: &CurveOptions) -> Result<String> {
         .map(|(title, names, scale)| (*title, chosen(&values, names), *scale))
         .filter(|(_, curves, _)| !curves.is_empty())
         .collect();
-    let width = sheet_width(options.width);
+    let width = page_width(options.width);
     if chosen.is_empty() {
-        return sheet(&options.title, width, 40.0, |area| {
+        return page(&options.title, width, 40.0, |area| {
             write(area, "The run has recorded nothing that could be drawn.", (0.0, 20.0), PLAIN)
         });
     }
@@ -94,7 +96,7 @@ pub fn curves(records: &[Record], options: &CurveOptions) -> Result<String> {
         .map(|row| (row, row.iter().map(|panel| panel.head(panel_width)).fold(0.0, f64::max)))
         .collect();
     let height = rows.iter().map(|(_, head)| head + AXES + BETWEEN).sum::<f64>() - BETWEEN;
-    sheet(&options.title, width, height, |area| {
+    page(&options.title, width, height, |area| {
         let mut top = 0.0;
         for (row, head) in &rows {
             let size = (panel_width, head + AXES);
@@ -149,7 +151,7 @@ fn panel(title: &str, curves: &[Curve], scale: Scale, steps: &Axis, options: &Cu
     let one_name = names.len() == 1;
     let series = curves.iter().zip(&thin).enumerate().map(|(index, (&(name, kind, _), (points, smooth)))| {
         let words = name.replace('_', " ");
-        // Lines of one name have one colour, unless there is but one name and colours are free to tell kinds apart.
+        // Lines of one name have one color, unless there is but one name and colors are free to tell kinds apart.
         let position = names.iter().position(|other| *other == name).unwrap_or(index);
         Series {
             label: match kind {
@@ -158,11 +160,11 @@ fn panel(title: &str, curves: &[Curve], scale: Scale, steps: &Axis, options: &Cu
                 TRAIN => words,
                 _ => format!("{words} ({kind})"),
             },
-            colour: colour(if one_name { index } else { position }),
+            color: color(if one_name { index } else { position }),
             width: if kind == TRAIN { THIN } else { THICK },
             marked: kind != TRAIN,
-            runs: runs(smooth.as_ref().unwrap_or(points), steps, &y),
-            raw: if smooth.is_some() { runs(points, steps, &y) } else { Vec::new() },
+            segments: segments(smooth.as_ref().unwrap_or(points), steps, &y),
+            raw: if smooth.is_some() { segments(points, steps, &y) } else { Vec::new() },
         }
     });
     let series: Vec<Series> = series.collect();

@@ -1,6 +1,7 @@
-//! Charts as SVG texts, on a light ground and in colours that stay apart for colour-blind eyes.
+//! Charts as SVG texts, on a light ground and in colors that stay apart for color-blind eyes.
 
 mod axis;
+mod canvas;
 mod curves;
 mod page;
 mod panel;
@@ -13,7 +14,9 @@ mod text;
 use std::path::Path;
 
 pub use curves::{CurveOptions, curves};
-pub use table::{Rows, Table, TableOptions, bars_or_lines};
+pub use table::{Table, TableOptions, TableRows, bars_or_lines};
+
+pub use TableRows as Rows; // TEMPORARY: old path
 
 use crate::error::Result;
 

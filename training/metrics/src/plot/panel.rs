@@ -4,7 +4,7 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;
 
 use super::axis::Axis;
-use super::page::{AXIS_LINE, Area, Drawn, GRID_LINE, MUTED, grid, part};
+use super::canvas::{AXIS_LINE, Area, Drawn, GRID_LINE, MUTED, grid, part};
 use super::text::{AXIS_NAME, PLAIN, TICK, Text, write};
 
 /// Space for the ticks of an axis.
@@ -24,12 +24,12 @@ const MARKED: usize = 60;
 /// A series of a panel.
 pub(super) struct Series {
     pub label: String,
-    pub colour: RGBColor,
+    pub color: RGBColor,
     pub width: f64,
     /// Whether each point is an observation of its own, to be marked.
     pub marked: bool,
-    /// The line, in runs without a gap.
-    pub runs: Vec<Vec<(f64, f64)>>,
+    /// The line, in segments without a gap.
+    pub segments: Vec<Vec<(f64, f64)>>,
     /// The same before it was smoothed; empty where it was not.
     pub raw: Vec<Vec<(f64, f64)>>,
 }
@@ -51,12 +51,12 @@ pub(super) fn axis_length(width: f64) -> f64 {
     width - LEFT - RIGHT
 }
 
-/// What a legend says: a colour, the width of a line or nothing for a bar, and a text.
+/// What a legend says: a color, the width of a line or nothing for a bar, and a text.
 pub(super) type LegendEntry<'a> = (RGBColor, Option<f64>, &'a str);
 
 impl Panel {
     fn legend(&self) -> Vec<LegendEntry<'_>> {
-        let entries = self.series.iter().map(|series| (series.colour, Some(series.width), series.label.as_str()));
+        let entries = self.series.iter().map(|series| (series.color, Some(series.width), series.label.as_str()));
         entries.filter(|_| !self.plain).collect()
     }
 
@@ -91,26 +91,26 @@ impl Panel {
             .draw()?;
         // The pale curves come first, so that none of them covers another's mean.
         for series in &self.series {
-            let style = series.colour.mix(0.22).stroke_width(grid(1.0) as u32);
-            for run in &series.raw {
-                chart.draw_series(LineSeries::new(run.iter().copied(), style))?;
+            let style = series.color.mix(0.22).stroke_width(grid(1.0) as u32);
+            for segment in &series.raw {
+                chart.draw_series(LineSeries::new(segment.iter().copied(), style))?;
             }
         }
         for series in &self.series {
-            let points: usize = series.runs.iter().map(Vec::len).sum();
-            let style = series.colour.stroke_width(grid(series.width) as u32);
-            for run in &series.runs {
-                chart.draw_series(LineSeries::new(run.iter().copied(), style))?;
+            let points: usize = series.segments.iter().map(Vec::len).sum();
+            let style = series.color.stroke_width(grid(series.width) as u32);
+            for segment in &series.segments {
+                chart.draw_series(LineSeries::new(segment.iter().copied(), style))?;
                 // A point without neighbours is no line.
-                if run.len() == 1 || (series.marked && points <= MARKED) {
+                if segment.len() == 1 || (series.marked && points <= MARKED) {
                     let radius = grid(series.width + 1.0);
-                    chart.draw_series(run.iter().map(|&at| Circle::new(at, radius, series.colour.filled())))?;
+                    chart.draw_series(segment.iter().map(|&at| Circle::new(at, radius, series.color.filled())))?;
                 }
             }
         }
         let middle = LEFT + axis_length(width) / 2.0;
-        if self.series.iter().all(|series| series.runs.is_empty()) {
-            let remark = Text { colour: MUTED, side: HPos::Center, ..PLAIN };
+        if self.series.iter().all(|series| series.segments.is_empty()) {
+            let remark = Text { color: MUTED, side: HPos::Center, ..PLAIN };
             write(area, "no values to draw", (middle, (head + height - bottom) / 2.0), remark)?;
         }
         for name in AXIS_NAME.wrapped(&self.x_name, width - LEFT, 1) {
@@ -143,14 +143,14 @@ pub(super) fn legend_height(entries: &[LegendEntry], width: f64) -> f64 {
 
 /// Draws a legend whose first row begins at `top`.
 pub(super) fn draw_legend(area: &Area, entries: &[LegendEntry], width: f64, top: f64) -> Drawn {
-    for (&(colour, line, _), (x, row, label)) in entries.iter().zip(legend_places(entries, width)) {
+    for (&(color, line, _), (x, row, label)) in entries.iter().zip(legend_places(entries, width)) {
         let y = top + LEGEND_ROW * row as f64 + 7.0;
         if let Some(thickness) = line {
             let ends = [(grid(x), grid(y)), (grid(x + SWATCH), grid(y))];
-            area.draw(&PathElement::new(ends, colour.stroke_width(grid(thickness) as u32)))?;
+            area.draw(&PathElement::new(ends, color.stroke_width(grid(thickness) as u32)))?;
         } else {
             let corners = [(grid(x + 3.0), grid(y - 5.5)), (grid(x + SWATCH - 3.0), grid(y + 5.5))];
-            area.draw(&Rectangle::new(corners, colour.filled()))?;
+            area.draw(&Rectangle::new(corners, color.filled()))?;
         }
         write(area, &label, (x + SWATCH + 6.0, y), PLAIN)?;
     }

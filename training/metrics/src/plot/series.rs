@@ -30,7 +30,8 @@ impl Mean {
     }
 }
 
-/// At most `limit` points: the means of as many neighbouring runs of values, or the values themselves where they are no more.
+/// At most `limit` points: the means of as many neighbouring segments of values, or the values themselves where they are no
+/// more.
 ///
 /// Values that cannot be drawn count for nothing in a mean; where there are no others the point is a gap.
 pub(super) fn thinned(values: &[(f64, f64)], limit: usize) -> Vec<Point> {
@@ -51,8 +52,8 @@ pub(super) fn thinned(values: &[(f64, f64)], limit: usize) -> Vec<Point> {
 
 /// The running mean over about `window` values around each point.
 ///
-/// The window is as short before a point as the beginning demands and then as short behind it: a loss falls fast at first,
-/// and the mean with what comes later would hide where it began.
+/// The window is as short before a point as the beginning demands and then as short behind it: a loss falls fast at
+/// first, and the mean with what comes later would hide where it began.
 pub(super) fn smoothed(points: &[Point], window: usize) -> Vec<Point> {
     let values: usize = points.iter().map(|point| point.count).sum();
     // The points stand for about equally many values each.
@@ -72,17 +73,17 @@ pub(super) fn smoothed(points: &[Point], window: usize) -> Vec<Point> {
     points.iter().enumerate().map(smooth).collect()
 }
 
-/// The places of the points on two axes, in runs without a gap.
-pub(super) fn runs(points: &[Point], x: &Axis, y: &Axis) -> Vec<Vec<(f64, f64)>> {
-    let mut runs = vec![Vec::new()];
+/// The places of the points on two axes, in segments without a gap.
+pub(super) fn segments(points: &[Point], x: &Axis, y: &Axis) -> Vec<Vec<(f64, f64)>> {
+    let mut segments = vec![Vec::new()];
     for point in points {
-        match (x.place(point.x), y.place(point.y), runs.last_mut()) {
-            (Some(x), Some(y), Some(run)) => run.push((x, y)),
-            _ => runs.push(Vec::new()),
+        match (x.place(point.x), y.place(point.y), segments.last_mut()) {
+            (Some(x), Some(y), Some(segment)) => segment.push((x, y)),
+            _ => segments.push(Vec::new()),
         }
     }
-    runs.retain(|run| !run.is_empty());
-    runs
+    segments.retain(|segment| !segment.is_empty());
+    segments
 }
 
 #[cfg(test)]
@@ -138,7 +139,7 @@ mod tests {
         assert!((0..1000).all(|i| smooth[i].y.is_nan() == points[i].y.is_nan()));
         let x = Axis::whole(points.iter().map(|p| p.x), 440.0);
         let y = Axis::beside(points.iter().map(|p| p.y), Scale::Linear);
-        let lengths: Vec<usize> = runs(&smooth, &x, &y).iter().map(Vec::len).collect();
+        let lengths: Vec<usize> = segments(&smooth, &x, &y).iter().map(Vec::len).collect();
         assert_eq!(lengths, [10, 980]);
     }
 

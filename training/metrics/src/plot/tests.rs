@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use roxmltree::{Document, Node};
 
-use super::page::colour;
+use super::canvas::color;
 use super::text::{PLAIN, Text};
-use super::{CurveOptions, Rows, Table, TableOptions, bars_or_lines, curves, write_svg};
+use super::{CurveOptions, Table, TableOptions, TableRows, bars_or_lines, curves, write_svg};
 use crate::{EVAL, Error, Record, TRAIN};
 
 fn record(step: u64, kind: &str, values: &[(&str, f64)]) -> Record {
@@ -69,7 +69,8 @@ fn boxes<'a>(document: &'a Document) -> Vec<([f64; 4], &'a str)> {
     texts.map(bounds).collect()
 }
 
-/// Reads a chart and holds it to what all charts must keep: it is XML, nothing leaves the sheet and no text covers another.
+/// Reads a chart and holds it to what all charts must keep: it is XML, nothing leaves the sheet and no text covers
+/// another.
 fn checked(svg: &str) -> Document<'_> {
     let document = Document::parse(svg).unwrap();
     let root = document.root_element();
@@ -100,10 +101,10 @@ fn texts(document: &Document) -> Vec<String> {
     boxes(document).into_iter().map(|(_, text)| text.to_owned()).collect()
 }
 
-/// The numbers of points of all polylines that are drawn fully in the colour of the series with this index.
+/// The numbers of points of all polylines that are drawn fully in the color of the series with this index.
 fn lines(document: &Document, index: usize) -> Vec<usize> {
-    let colour = colour(index);
-    let stroke = format!("#{:02X}{:02X}{:02X}", colour.0, colour.1, colour.2);
+    let color = color(index);
+    let stroke = format!("#{:02X}{:02X}{:02X}", color.0, color.1, color.2);
     let is_line = |node: &Node| {
         node.has_tag_name("polyline")
             && node.attribute("stroke") == Some(&stroke)
@@ -157,10 +158,10 @@ fn any_number_and_any_name_can_be_drawn() {
         checked(&curves(&records, &options).unwrap());
         let names = vec![name.to_owned(), String::new()];
         let rows = vec![(name.to_owned(), vec![first, second]), (String::new(), vec![second, second])];
-        let bars = Table { row_name: name.into(), value_name: name.into(), names, rows: Rows::Bars(rows) };
+        let bars = Table { row_name: name.into(), value_name: name.into(), names, rows: TableRows::Bars(rows) };
         checked(&bars_or_lines(&bars, &TableOptions { title: name.into(), width: 0 }).unwrap());
         let rows = vec![(first, vec![first, second]), (second, vec![second, first]), (0.0, vec![1.0, 2.0])];
-        let lines = Table { rows: Rows::Lines(rows), ..bars };
+        let lines = Table { rows: TableRows::Lines(rows), ..bars };
         checked(&bars_or_lines(&lines, &TableOptions::default()).unwrap());
     }
 }
@@ -199,7 +200,7 @@ fn records_are_drawn_in_the_order_of_their_steps() {
     assert_eq!(curves(&records, &CurveOptions::default()).unwrap(), svg);
 }
 
-fn table(rows: Rows) -> Table {
+fn table(rows: TableRows) -> Table {
     let names = vec!["teacher".into(), "byteified".into()];
     Table { row_name: "bytes per patch".into(), value_name: "accuracy".into(), names, rows }
 }
@@ -211,10 +212,10 @@ fn bars_are_as_long_as_their_values() {
         ("reversal of words that are longer than usual, and then some".to_owned(), vec![0.5, f64::NAN]),
         ("counting".to_owned(), vec![1.0, -0.5]),
     ];
-    let table = table(Rows::Bars(rows));
+    let table = table(TableRows::Bars(rows));
     let svg = bars_or_lines(&table, &TableOptions { title: "Character suite".into(), width: 600 }).unwrap();
     let document = checked(&svg);
-    let fill = |index: usize| format!("#{:02X}{:02X}{:02X}", colour(index).0, colour(index).1, colour(index).2);
+    let fill = |index: usize| format!("#{:02X}{:02X}{:02X}", color(index).0, color(index).1, color(index).2);
     let widths = |index: usize| -> Vec<f64> {
         let bars =
             document.descendants().filter(|n| n.has_tag_name("rect") && n.attribute("fill") == Some(&fill(index)));
@@ -236,7 +237,7 @@ fn bars_are_as_long_as_their_values() {
 #[test]
 fn lines_run_over_their_numbers() {
     let rows = vec![(4.0, vec![1.2, 1.1]), (2.0, vec![1.0, f64::NAN]), (3.0, vec![1.1, 1.05])];
-    let svg = bars_or_lines(&table(Rows::Lines(rows)), &TableOptions::default()).unwrap();
+    let svg = bars_or_lines(&table(TableRows::Lines(rows)), &TableOptions::default()).unwrap();
     let document = checked(&svg);
     assert_eq!(lines(&document, 0), [3]);
     assert_eq!(document.descendants().filter(|node| node.has_tag_name("circle")).count(), 5);
@@ -246,10 +247,10 @@ fn lines_run_over_their_numbers() {
 #[test]
 fn rows_that_do_not_fit_are_named() {
     let rows = vec![("a".to_owned(), vec![1.0, 2.0]), ("b".to_owned(), vec![1.0])];
-    let error = bars_or_lines(&table(Rows::Bars(rows)), &TableOptions::default()).unwrap_err();
+    let error = bars_or_lines(&table(TableRows::Bars(rows)), &TableOptions::default()).unwrap_err();
     assert!(matches!(error, Error::Row { row: 2, found: 1, expected: 2 }), "{error}");
-    checked(&bars_or_lines(&table(Rows::Lines(Vec::new())), &TableOptions::default()).unwrap());
-    checked(&bars_or_lines(&table(Rows::Bars(Vec::new())), &TableOptions::default()).unwrap());
+    checked(&bars_or_lines(&table(TableRows::Lines(Vec::new())), &TableOptions::default()).unwrap());
+    checked(&bars_or_lines(&table(TableRows::Bars(Vec::new())), &TableOptions::default()).unwrap());
 }
 
 #[test]

@@ -3,22 +3,22 @@
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::page::{Area, Drawn, GRID, INK, MUTED, grid};
+use super::canvas::{Area, Drawn, GRID, INK, MUTED, grid};
 
 /// How something is written.
 #[derive(Clone, Copy)]
 pub(super) struct Text {
     pub size: f64,
-    pub colour: RGBColor,
+    pub color: RGBColor,
     pub bold: bool,
     /// Which side of the text the position is on.
     pub side: HPos,
 }
 
 /// Most of the writing.
-pub(super) const PLAIN: Text = Text { size: 12.0, colour: INK, bold: false, side: HPos::Left };
+pub(super) const PLAIN: Text = Text { size: 12.0, color: INK, bold: false, side: HPos::Left };
 /// The ticks of the axes.
-pub(super) const TICK: Text = Text { size: 11.0, colour: MUTED, ..PLAIN };
+pub(super) const TICK: Text = Text { size: 11.0, color: MUTED, ..PLAIN };
 /// What an axis is about.
 pub(super) const AXIS_NAME: Text = Text { size: 11.0, side: HPos::Center, ..PLAIN };
 
@@ -39,7 +39,8 @@ impl Text {
         self.size * stretch * text.chars().map(width).sum::<f64>()
     }
 
-    /// The text in at most `most` lines that are no wider than `width`, with a mark where some of it had to be left out.
+    /// The text in at most `most` lines that are no wider than `width`, with a mark where some of it had to be left
+    /// out.
     pub fn wrapped(self, text: &str, width: f64, most: usize) -> Vec<String> {
         let mut lines: Vec<String> = Vec::new();
         for word in text.split_whitespace() {
@@ -70,7 +71,7 @@ impl Text {
         let weight = if self.bold { FontStyle::Bold } else { FontStyle::Normal };
         // The library takes the height of a line for the size of a font.
         let font = FontDesc::new(FontFamily::SansSerif, self.size * GRID * 1.24, weight);
-        let style = TextStyle { color: self.colour.to_backend_color(), ..TextStyle::from(font) };
+        let style = TextStyle { color: self.color.to_backend_color(), ..TextStyle::from(font) };
         style.pos(Pos::new(self.side, VPos::Center))
     }
 }
