@@ -6,8 +6,8 @@ use bolmo_runtime::suffix::SuffixTrie;
 use bolmo_runtime::{Config, Error, Result};
 use serde::{Deserialize, Serialize};
 
-use super::SubwordTokenizer;
 use super::space::{Kind, space_patch_lens};
+use super::tokenizer::SubwordTokenizer;
 
 /// Label of a position without a target.
 pub const IGNORED: i32 = -100;

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use bolmo_runtime::Result;
 use serde::Serialize;
 
-use super::SubwordTokenizer;
+use super::tokenizer::SubwordTokenizer;
 
 /// Bytes of text that [`boundary_predictability`] reads.
 pub const PREDICTABILITY_BYTES: usize = 4 << 20;

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use bolmo_runtime::Result;
 
-use super::TokenFile;
+use super::npy::TokenFile;
 
 /// Maximum number of spans of whole documents that a source is divided into, so that some of them can be held out.
 const MAX_SPANS: u64 = 1024;

@@ -1,4 +1,4 @@
-//! Charts as SVG texts, on a light ground and in colors that stay apart for color-blind eyes.
+//! Charts as SVG text, on a light background and in colors that color-blind readers can tell apart.
 
 mod axis;
 mod canvas;
@@ -20,7 +20,10 @@ pub use TableRows as Rows; // TEMPORARY: old path
 
 use crate::error::Result;
 
-/// Writes a chart to a file in one go: whoever opens it sees the chart before or the whole new one.
+/// Writes a chart to a file atomically: readers see either the old or the new chart.
+///
+/// # Errors
+/// `Io` for a file that cannot be written.
 pub fn write_svg(path: impl AsRef<Path>, svg: &str) -> Result<()> {
     crate::file::replace(path.as_ref(), svg.as_bytes())
 }

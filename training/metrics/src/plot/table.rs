@@ -1,4 +1,4 @@
-//! Tables as charts: bars for things with names, lines over numbers.
+//! Charts of tables: bars for named rows, lines for numeric rows.
 
 use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;
@@ -11,34 +11,34 @@ use super::series::{Point, segments};
 use super::text::{AXIS_NAME, PLAIN, TICK, Text, write};
 use crate::error::{Error, Result};
 
-/// The rows of a [`Table`], each with one value per name; NaN stands for a missing one.
+/// Rows of a [`Table`], each with one value per name; NaN for a missing value.
 #[derive(Debug, Clone, PartialEq)]
 pub enum TableRows {
-    /// TableRows about things with names, drawn as groups of bars in this order.
+    /// Named rows, drawn as groups of bars in this order.
     Bars(Vec<(String, Vec<f64>)>),
-    /// TableRows about numbers, drawn as lines over these.
+    /// Numeric rows, drawn as lines over their numbers.
     Lines(Vec<(f64, Vec<f64>)>),
 }
 
-/// A small table to be drawn.
+/// A small table to draw.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Table {
-    /// What the numbers of the rows are, as in "bytes per patch"; bars need none.
+    /// Name of the rows' numbers, as in "bytes per patch"; not used for bars.
     pub row_name: String,
-    /// What the values are, as in "bits per byte"; may be empty.
+    /// Name of the values, as in "bits per byte"; may be empty.
     pub value_name: String,
-    /// The names of the values in each row, as in "teacher" and "byteified".
+    /// Names of the values of each row, as in "teacher" and "byteified".
     pub names: Vec<String>,
     /// The rows.
     pub rows: TableRows,
 }
 
-/// How [`bars_or_lines`] looks.
+/// Options of [`bars_or_lines`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TableOptions {
-    /// What stands above the chart; may be empty.
+    /// Title above the chart; may be empty.
     pub title: String,
-    /// The width of the chart in pixels, 360 to 4000; its height follows from what is on it.
+    /// Width of the chart in pixels, 360 to 4000. The height follows from the contents.
     pub width: u32,
 }
 
@@ -48,20 +48,23 @@ impl Default for TableOptions {
     }
 }
 
-/// The height of the axes of a chart of lines.
+/// Height of the axes of a chart of lines.
 const AXES: f64 = 300.0;
-/// The height of a bar, and the space between groups of bars.
+/// Height of a bar.
 const BAR: f64 = 15.0;
 const BETWEEN: f64 = 14.0;
-/// Writing beside the bars, and the height of its lines.
+/// Names beside the bars.
 const NAME_TEXT: Text = Text { side: HPos::Right, ..PLAIN };
 const LINE: f64 = 15.0;
-/// The numbers at the ends of the bars, and their distance from these.
+/// Numbers at the ends of the bars.
 const NUMBER_TEXT: Text = Text { size: 11.0, ..PLAIN };
 const NUMBER_FROM: f64 = 4.0;
 
-/// Draws a table: rows with names as groups of lying bars with their values written at their ends, rows about numbers
-/// as one line for each name.
+/// Draws a table: named rows as groups of horizontal bars with their values at the ends, numeric rows as one line for
+/// each name.
+///
+/// # Errors
+/// `Row` for a row with the wrong number of values, and `Drawing` if the drawing library fails.
 pub fn bars_or_lines(table: &Table, options: &TableOptions) -> Result<String> {
     let expected = table.names.len();
     let lengths: Vec<usize> = match &table.rows {
@@ -110,7 +113,7 @@ fn bars(table: &Table, rows: &[(String, Vec<f64>)], options: &TableOptions) -> R
     let names: Vec<Vec<String>> = rows.iter().map(|(name, _)| NAME_TEXT.wrapped(name, left - 10.0, 4)).collect();
     let group = |index: usize| (BAR * table.names.len() as f64).max(LINE * names[index].len() as f64);
     let plot = (0..rows.len()).map(|index| group(index) + BETWEEN).sum::<f64>();
-    // One name is no news if the axis says it already.
+    // A single name needs no legend if the axis has it.
     let plain = table.names.len() == 1 && table.names[0] == table.value_name;
     let entries = table.names.iter().enumerate().map(|(index, name)| (color(index), None, name.as_str()));
     let legend: Vec<LegendEntry> = entries.filter(|_| !plain).collect();
@@ -177,7 +180,7 @@ impl Placed<'_> {
         self.left + (self.right - self.left) * (value - self.axis.low) / (self.axis.high - self.axis.low)
     }
 
-    /// Draws one bar below `top`, with its value at its end.
+    /// Draws a bar below `top`, with its value at its end.
     fn bar(&self, area: &Area, value: f64, top: f64, color: RGBColor) -> Drawn {
         let (zero, end) = (self.place(0.0), self.place(drawable(value).unwrap_or(0.0)));
         let corners = [(grid(zero.min(end)), grid(top + 1.0)), (grid(zero.max(end)), grid(top + BAR - 1.0))];
@@ -190,7 +193,7 @@ impl Placed<'_> {
     }
 }
 
-/// A value as it is written at the end of its bar: with at most four digits that count, or a dash for a missing one.
+/// The text of a value at the end of its bar: at most four significant digits, or a dash for a missing value.
 fn number(value: f64) -> String {
     let Some(value) = drawable(value) else { return "–".into() };
     let size = value.abs();
@@ -207,7 +210,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_have_four_digits() {
+    fn numbers_have_four_significant_digits() {
         let numbers = [0.873_27, 1.2, 12.0, 1234.56, -0.051_239, 123_456.0, 1e-5, 3e9, f64::NAN, 0.0];
         let texts = numbers.map(number);
         let expected = ["0.8733", "1.2", "12", "1235", "-0.05124", "123456", "1.00e-5", "3.00e9", "–", "0"];

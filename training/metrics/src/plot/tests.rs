@@ -1,4 +1,4 @@
-//! Tests of whole charts, read back from their SVG.
+//! Tests of whole charts, parsed from their SVG.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ fn record(step: u64, kind: &str, values: &[(&str, f64)]) -> Record {
     Record { step, kind: kind.into(), values }
 }
 
-/// A run as runs are: falling losses with noise, a warm-up, an evaluation now and then.
+/// A typical run: falling losses with noise, a warm-up, and occasional evaluations.
 fn run(steps: u64) -> Vec<Record> {
     let mut records = Vec::new();
     for step in 1..=steps {
@@ -49,7 +49,7 @@ fn number(node: Node, name: &str) -> f64 {
     node.attribute(name).unwrap().parse().unwrap()
 }
 
-/// The boxes of all texts, as wide as they are estimated to be, with the texts.
+/// Bounding boxes of all texts, by their estimated width.
 fn boxes<'a>(document: &'a Document) -> Vec<([f64; 4], &'a str)> {
     let texts = document.descendants().filter(|node| node.has_tag_name("text"));
     let bounds = |node: Node<'a, 'a>| {
@@ -62,14 +62,14 @@ fn boxes<'a>(document: &'a Document) -> Vec<([f64; 4], &'a str)> {
             "middle" => x - width / 2.0,
             _ => x - width,
         };
-        // Ticks below an axis hang from their position; all else has its middle there.
+        // Tick labels below an axis hang from their position; other texts are vertically centered there.
         let top = if node.attribute("dy") == Some("0.76em") { y } else { y - size / 2.0 };
         ([left, top, left + width, top + size], text)
     };
     texts.map(bounds).collect()
 }
 
-/// Reads a chart and holds it to what all charts must keep: it is XML, nothing leaves the sheet and no text covers
+/// Parses a chart and checks what holds for every chart: it is valid XML, nothing leaves the page, and no text covers
 /// another.
 fn checked(svg: &str) -> Document<'_> {
     let document = Document::parse(svg).unwrap();
@@ -88,7 +88,7 @@ fn checked(svg: &str) -> Document<'_> {
     }
     let boxes = boxes(&document);
     for (index, (a, text)) in boxes.iter().enumerate() {
-        assert!(a[0] >= 0.0 && a[1] >= 0.0 && a[2] <= width && a[3] <= height, "{text:?} leaves the sheet: {a:?}");
+        assert!(a[0] >= 0.0 && a[1] >= 0.0 && a[2] <= width && a[3] <= height, "{text:?} leaves the page: {a:?}");
         for (b, other) in &boxes[..index] {
             let apart = a[0] >= b[2] || b[0] >= a[2] || a[1] >= b[3] || b[1] >= a[3];
             assert!(apart, "{text:?} covers {other:?}");
@@ -101,7 +101,7 @@ fn texts(document: &Document) -> Vec<String> {
     boxes(document).into_iter().map(|(_, text)| text.to_owned()).collect()
 }
 
-/// The numbers of points of all polylines that are drawn fully in the color of the series with this index.
+/// Numbers of points of all polylines in the full color of the series with this index.
 fn lines(document: &Document, index: usize) -> Vec<usize> {
     let color = color(index);
     let stroke = format!("#{:02X}{:02X}{:02X}", color.0, color.1, color.2);
@@ -111,7 +111,7 @@ fn lines(document: &Document, index: usize) -> Vec<usize> {
             && node.attribute("opacity") == Some("1")
     };
     let points = |node: Node| node.attribute("points").unwrap().split_whitespace().count();
-    // The swatches of legends are lines of two points.
+    // Legend swatches are lines of two points.
     document.descendants().filter(is_line).map(points).filter(|count| *count != 2).collect()
 }
 
@@ -133,7 +133,7 @@ fn a_run_has_all_its_panels() {
 }
 
 #[test]
-fn little_or_nothing_is_drawn_too() {
+fn little_or_nothing_can_be_drawn() {
     let nothing = curves(&[], &CurveOptions::default()).unwrap();
     assert_eq!(texts(&checked(&nothing)).len(), 1);
     let other = curves(&[record(3, "note", &[("seconds", 1.0)])], &CurveOptions::default()).unwrap();
@@ -219,7 +219,7 @@ fn bars_are_as_long_as_their_values() {
     let widths = |index: usize| -> Vec<f64> {
         let bars =
             document.descendants().filter(|n| n.has_tag_name("rect") && n.attribute("fill") == Some(&fill(index)));
-        // The first is the legend's.
+        // The first one is in the legend.
         bars.skip(1).map(|node| number(node, "width")).collect()
     };
     let (teacher, byteified) = (widths(0), widths(1));
@@ -245,7 +245,7 @@ fn lines_run_over_their_numbers() {
 }
 
 #[test]
-fn rows_that_do_not_fit_are_named() {
+fn rows_of_the_wrong_length_are_named() {
     let rows = vec![("a".to_owned(), vec![1.0, 2.0]), ("b".to_owned(), vec![1.0])];
     let error = bars_or_lines(&table(TableRows::Bars(rows)), &TableOptions::default()).unwrap_err();
     assert!(matches!(error, Error::Row { row: 2, found: 1, expected: 2 }), "{error}");
@@ -254,7 +254,7 @@ fn rows_that_do_not_fit_are_named() {
 }
 
 #[test]
-fn charts_are_written_in_one_go() {
+fn charts_are_written_atomically() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("curves.svg");
     std::fs::write(&path, "older").unwrap();

@@ -9,9 +9,10 @@ use bolmo_runtime::internals::by_shares;
 use bolmo_runtime::{Error, ErrorKind, Result};
 
 use super::dataset::{Dataset, Segment};
+use super::npy::TokenFile;
 use super::random::{Purpose, generator, shuffled};
 use super::sources::{Source, Span};
-use super::{SubwordTokenizer, TokenFile};
+use super::tokenizer::SubwordTokenizer;
 
 /// Bytes of documents that all threads tokenize at a time.
 const BATCH_BYTES: usize = 1 << 24;
