@@ -125,16 +125,16 @@ impl TrainingRun {
         }
         let recorded = recorded(&progress["config"]).ok_or_else(|| {
             Error::unsupported(format!(
-                "{}: the snapshot was written by another version, and this one cannot read its configuration; start a new run \
-                 with another `out`",
+                "{}: the snapshot was written by another version, and this one cannot read its configuration; start a \
+                 new run with another `out`",
                 path.display()
             ))
         })?;
         let changed = differences(&recorded, &comparable(&self.config));
         if !changed.is_empty() {
             return Err(Error::invalid(format!(
-                "{}: the snapshot belongs to a run with another configuration: {}; resume with the old values, or start a \
-                 new run with another `out`",
+                "{}: the snapshot belongs to a run with another configuration: {}; resume with the old values, or \
+                 start a new run with another `out`",
                 path.display(),
                 changed.join(", ")
             )));
@@ -177,8 +177,8 @@ impl TrainingRun {
                     |(step, path)| format!("the last snapshot, of step {step}, is {}", path.display()),
                 );
                 return Err(Error::invalid(format!(
-                    "step {}: `{term}` is not finite, so the run has diverged ({last}); lower `optimiser.rate` or lengthen the \
-                     warm-up",
+                    "step {}: `{term}` is not finite, so the run has diverged ({last}); lower `optimiser.rate` or \
+                     lengthen the warm-up",
                     self.step
                 )));
             }

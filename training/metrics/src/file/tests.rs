@@ -109,9 +109,9 @@ fn an_incomplete_last_line_is_skipped() {
     for torn in 1..line.len() - 1 {
         fs::write(&path, &whole).unwrap();
         add(&path, &line[..torn]);
-        assert_eq!(steps(&path), before, "torn after {torn} bytes");
+        assert_eq!(steps(&path), before, "cut after {torn} bytes");
         MetricsFile::resume(&path, 9).unwrap();
-        assert_eq!(fs::read(&path).unwrap(), whole, "torn after {torn} bytes");
+        assert_eq!(fs::read(&path).unwrap(), whole, "cut after {torn} bytes");
     }
     // Only the line break is missing, so the record is complete and kept.
     add(&path, &line[..line.len() - 1]);

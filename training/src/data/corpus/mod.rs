@@ -56,7 +56,7 @@ impl Corpus {
         Self::with_eos(tokenizer.eos())
     }
 
-    pub(in crate::data) fn with_eos(eos: u32) -> Self {
+    pub(super) fn with_eos(eos: u32) -> Self {
         Self { sources: Vec::new(), eos }
     }
 
@@ -221,8 +221,8 @@ impl Corpus {
         }
         if spans.len() < 2 {
             return Err(Error::invalid(format!(
-                "only a corpus of two documents or more can have a share held out, found {}: add documents, end them by id \
-                 {}, or hold nothing out",
+                "only a corpus of two documents or more can have a share held out, found {}: add documents, end them \
+                 by id {}, or hold nothing out",
                 spans.len(),
                 self.eos
             )));
