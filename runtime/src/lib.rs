@@ -12,7 +12,7 @@
 //!
 //! let mut session = Session::new(&model).await?;
 //! session.append_bos().await?;
-//! session.append(b"Once upon a time", &mut |_, _| {}).await?;
+//! session.append(b"Once upon a time").await?;
 //! let made = session.generate(&GenerateOptions::default(), &mut |piece| {
 //!     print!("{}", String::from_utf8_lossy(piece.bytes));
 //!     std::ops::ControlFlow::Continue(())

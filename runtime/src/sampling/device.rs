@@ -7,19 +7,19 @@ use bolmo_shaders::{KernelId, WeightFormat};
 use crate::device::{Gpu, Slice};
 use crate::error::{Error, Result};
 use crate::sampling::host::{CANDIDATES, Sampler};
-use crate::stages::Context;
+use crate::stages::ops::Context;
 use crate::text::ids::{IDS, is_fused, plain};
 use crate::text::suffix_trie::SuffixTrie;
 
 /// The most choices of one submission.
-pub(crate) const MAX_STEPS: usize = 16;
+pub(crate) const MAX_CHOICES: usize = 16;
 /// The longest look-back that is kept on the device, in ids.
 const MAX_RING: usize = 1 << 16;
 /// Word of `next` that holds the suffix: a binding may begin there.
 const SUFFIX_WORD: u64 = 64;
 /// Words from one sequence's control block to the next one's, as `guard.wgsl` has it.
 pub(crate) const CONTROL_STRIDE: usize = 64;
-const _: () = assert!(SAMPLE_CONTROL as usize + MAX_STEPS <= CONTROL_STRIDE);
+const _: () = assert!(SAMPLE_CONTROL as usize + MAX_CHOICES <= CONTROL_STRIDE);
 
 /// Which of an id's twins is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,8 +41,8 @@ pub(crate) enum Ended {
 
 /// Device memory for the choices of one generation.
 #[derive(Debug)]
-pub(crate) struct Choices {
-    /// Halt flag and counts, then the chosen ids: `[SAMPLE_CONTROL + MAX_STEPS]` u32. Guarded dispatches go by its first word.
+pub(crate) struct DeviceSampler {
+    /// Halt flag and counts, then the chosen ids: `[SAMPLE_CONTROL + MAX_CHOICES]` u32. Guarded dispatches go by its first word.
     pub(crate) control: Slice,
     /// What is chosen from, `[520]` f32.
     pub(crate) logits: Slice,
@@ -56,7 +56,7 @@ pub(crate) struct Choices {
     pub(crate) suffix: Slice,
     /// `[257]` f32
     bias: Slice,
-    /// `[MAX_STEPS, 2]` f32
+    /// `[MAX_CHOICES, 2]` f32
     random: Slice,
     stops: Slice,
     ring: usize,
@@ -65,7 +65,7 @@ pub(crate) struct Choices {
     params: Sample,
 }
 
-impl Choices {
+impl DeviceSampler {
     /// Memory for choices as `sampler` makes them and strings that end the text, or `None` if they look back too far. `old` is used
     /// again if it is large enough. `control` is the block to be used, [`CONTROL_STRIDE`] words.
     pub(crate) async fn new(
@@ -80,17 +80,17 @@ impl Choices {
         let penalty = options.repetition_penalty - 1.0;
         let window = if penalty == 0.0 { 0 } else { options.repetition_window };
         let longest_stop = stops.iter().map(Vec::len).max().unwrap_or(0);
-        let ring = window.max(longest_stop).max(trie.map_or(0, SuffixTrie::max_len)).saturating_add(MAX_STEPS);
+        let ring = window.max(longest_stop).max(trie.map_or(0, SuffixTrie::max_len)).saturating_add(MAX_CHOICES);
         if ring > MAX_RING {
             return Ok(None);
         }
         let ring = ring.next_power_of_two().max(256);
         let stops = stop_words(stops);
         let stop_bytes = 4 * stops.len() as u64;
-        let mut choices = match old.filter(|old| old.ring == ring && old.stops.size() >= stop_bytes) {
+        let mut made = match old.filter(|old| old.ring == ring && old.stops.size() >= stop_bytes) {
             Some(old) => old,
             None => {
-                let make = async |words: usize| gpu.allocate("the choice of ids", 4 * words as u64).await;
+                let make = async |words: usize| gpu.allocate("the device sampler", 4 * words as u64).await;
                 let next = make(SUFFIX_WORD as usize + 1).await?;
                 Self {
                     control: control.clone(),
@@ -100,7 +100,7 @@ impl Choices {
                     suffix: next.part(4 * SUFFIX_WORD, 4)?,
                     next,
                     bias: make(CANDIDATES).await?,
-                    random: make(2 * MAX_STEPS).await?,
+                    random: make(2 * MAX_CHOICES).await?,
                     stops: make(stops.len().next_power_of_two()).await?,
                     ring,
                     mirrored: None,
@@ -108,10 +108,10 @@ impl Choices {
                 }
             }
         };
-        gpu.write(&choices.bias, 0, bytemuck::cast_slice(&sampler.device_bias()))?;
-        gpu.write(&choices.stops, 0, bytemuck::cast_slice(&stops))?;
-        choices.mirrored = None;
-        choices.params = Sample {
+        gpu.write(&made.bias, 0, bytemuck::cast_slice(&sampler.device_bias()))?;
+        gpu.write(&made.stops, 0, bytemuck::cast_slice(&stops))?;
+        made.mirrored = None;
+        made.params = Sample {
             temperature: options.temperature,
             top_p: options.top_p,
             min_p: options.min_p,
@@ -124,7 +124,7 @@ impl Choices {
             max_len: trie.map_or(0, SuffixTrie::max_len) as u32,
             ring: ring as u32,
         };
-        Ok(Some(choices))
+        Ok(Some(made))
     }
 
     /// Gets ready to go on behind `ids`, the last of which goes through the model first: `taken` of at most `budget` bytes are generated,

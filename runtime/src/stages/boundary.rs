@@ -5,14 +5,14 @@ use bolmo_shaders::{KernelId, WeightFormat};
 
 use crate::error::Result;
 use crate::model::weights::Weights;
-use crate::stages::{Context, Rows};
+use crate::stages::ops::{Context, Product, Rows};
 
 /// The cosines of `bytes` neighbouring rows of `h` from row `first` on, which `bytes + 1` rows are needed for.
 pub fn boundary(cx: &mut Context<'_>, weights: &Weights, first: usize, bytes: usize) -> Result<()> {
     let ws = cx.workspace;
     let d = cx.config.hidden_size;
     let projections = Rows::new(&ws.projections, 2 * d, 0);
-    cx.linear(&weights.boundary, Rows::new(&ws.h, d, first), projections, bytes + 1, false)?;
+    cx.linear(Product::new(&weights.boundary, Rows::new(&ws.h, d, first), projections, bytes + 1))?;
     let params = Boundary { rows: bytes as u32, dim4: (d / 4) as u32 };
     let slices = [&ws.projections, &ws.cosine];
     cx.recorder.dispatch(KernelId::Boundary, WeightFormat::F32, &params, &slices, [bytes, 1, 1])

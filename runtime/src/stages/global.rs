@@ -7,7 +7,7 @@ use crate::config::{BlockType, Config, LayerType, QkNorm};
 use crate::device::Slice;
 use crate::error::Result;
 use crate::model::weights::{GlobalLayer, Weights};
-use crate::stages::{Context, Norm, Rows};
+use crate::stages::ops::{Context, Norm, NormRows, Product, Rows};
 use crate::state::kv_cache::KvCache;
 
 /// Which keys and values rows of patches see.
@@ -58,15 +58,15 @@ pub fn attention_half(cx: &mut Context<'_>, w: &GlobalLayer, sequences: Sequence
     let mixed = Rows::new(&ws.mixed, w.out.k, 0);
     match cx.config.block_type {
         BlockType::PreNorm => {
-            cx.norm_linear(Norm { scale: &w.attention_norm, eps }, &w.qkv, x, qkv, count)?;
+            cx.norm_linear(Norm { scale: &w.attention_norm, eps }, Product::new(&w.qkv, x, qkv, count))?;
             attentions(cx, w, sequences, i, qkv)?;
-            cx.linear(&w.out, mixed, x, count, true)
+            cx.linear(Product::new(&w.out, mixed, x, count).accumulated())
         }
         BlockType::ReorderedNorm => {
-            cx.linear(&w.qkv, x, qkv, count, false)?;
+            cx.linear(Product::new(&w.qkv, x, qkv, count))?;
             attentions(cx, w, sequences, i, qkv)?;
-            cx.linear(&w.out, mixed, branch, count, false)?;
-            cx.norm(&w.attention_norm, eps, branch, x, count, 1, d, true)
+            cx.linear(Product::new(&w.out, mixed, branch, count))?;
+            cx.norm(NormRows::new(Norm { scale: &w.attention_norm, eps }, branch, x, count, d).accumulated())
         }
     }
 }
@@ -84,7 +84,7 @@ pub fn feed_forward_half(cx: &mut Context<'_>, w: &GlobalLayer, count: usize) ->
         BlockType::ReorderedNorm => {
             cx.mlp(&w.mlp, None, &ws.patches, &ws.branch, count, false)?;
             let (x, branch) = (Rows::new(&ws.patches, d, 0), Rows::new(&ws.branch, d, 0));
-            cx.norm(&w.feedforward_norm, eps, branch, x, count, 1, d, true)
+            cx.norm(NormRows::new(Norm { scale: &w.feedforward_norm, eps }, branch, x, count, d).accumulated())
         }
     }
 }
@@ -130,7 +130,7 @@ fn over_cache(
     let oldest = if window == 0 { 0 } else { (first + 1).saturating_sub(window) };
     let mut spans = cache.spans(i, oldest..first + count).peekable();
     let (q, mixed) = (ws.q.rows(row, count, q_width)?, ws.mixed.rows(row, count, q_width)?);
-    let running = if ws.keep { ws.running.rows(row, count, 2 * heads)? } else { ws.running.clone() };
+    let running = if ws.saves_activations { ws.running.rows(row, count, 2 * heads)? } else { ws.running.clone() };
     let mut begin = true;
     while let Some(span) = spans.next() {
         let params = Attention {

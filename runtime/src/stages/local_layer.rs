@@ -9,7 +9,7 @@ use bolmo_shaders::{KernelId, WeightFormat};
 use crate::device::Slice;
 use crate::error::Result;
 use crate::model::weights::LocalLayer;
-use crate::stages::{Context, Norm, Rows};
+use crate::stages::ops::{Context, Norm, Product, Rows};
 use crate::state::LayerState;
 
 /// Soft cap of both gates' pre-activations.
@@ -26,12 +26,12 @@ pub enum Over<'a> {
     /// the other.
     Batch(&'a [LayerState], usize, usize),
     /// One row of each of several sequences.
-    Lanes(&'a [LaneStates<'a>]),
+    Slots(&'a [SlotStates<'a>]),
 }
 
 /// What a sequence that has one row among others carries along.
 #[derive(Clone, Copy)]
-pub struct LaneStates<'a> {
+pub struct SlotStates<'a> {
     /// The states of its layers.
     pub states: &'a [LayerState],
     /// The flag that keeps them as they are.
@@ -43,7 +43,7 @@ impl Over<'_> {
         match self {
             Over::Sequence(_, rows) => *rows,
             Over::Batch(_, sequences, period) => sequences * period,
-            Over::Lanes(lanes) => lanes.len(),
+            Over::Slots(slots) => slots.len(),
         }
     }
 }
@@ -63,14 +63,14 @@ pub fn mixer(cx: &mut Context<'_>, w: &LocalLayer, i: usize, over: Over<'_>) -> 
     let x = Rows::new(&ws.x, d, 0);
 
     let norm = Norm { scale: &w.pre_xlstm_norm, eps };
-    cx.norm_linear(norm, &w.projections, x, Rows::new(&ws.projections, ws.local_width, 0), bytes)?;
+    cx.norm_linear(norm, Product::new(&w.projections, x, Rows::new(&ws.projections, ws.local_width, 0), bytes))?;
     let (dk, dv) = (cx.config.mlstm_key_dim(), cx.config.mlstm_value_dim());
     let few = bytes <= cx.recorder.gpu().capabilities.cell_rows(dk, dv);
     match over {
-        Over::Lanes(lanes) => {
-            for (row, lane) in lanes.iter().enumerate() {
-                let outer = cx.recorder.guard(Some(lane.halt));
-                cell(cx, w, &lane.states[i], row, 1)?;
+        Over::Slots(slots) => {
+            for (row, slot) in slots.iter().enumerate() {
+                let outer = cx.recorder.guard(Some(slot.halt));
+                cell(cx, w, &slot.states[i], row, 1)?;
                 cx.recorder.guard(outer.as_ref());
             }
         }
@@ -86,7 +86,7 @@ pub fn mixer(cx: &mut Context<'_>, w: &LocalLayer, i: usize, over: Over<'_>) -> 
             head_norm(cx, w, bytes)?;
         }
     }
-    cx.linear(&w.out, Rows::new(&ws.mixed, d, 0), x, bytes, true)
+    cx.linear(Product::new(&w.out, Rows::new(&ws.mixed, d, 0), x, bytes).accumulated())
 }
 
 /// The second half: the feed-forward behind its norm, added to the stream.
@@ -184,7 +184,7 @@ impl CellShape {
         self.rows.div_ceil(self.period.max(1))
     }
 
-    /// Workgroups of 64 lanes for so many lanes.
+    /// Workgroups of 64 lanes that hold `lanes` lanes.
     pub fn groups(lanes: u32) -> usize {
         lanes.div_ceil(WORKGROUP) as usize
     }
@@ -202,7 +202,7 @@ fn mlstm(cx: &mut Context<'_>, state: &LayerState, bytes: usize, period: usize) 
     let grid = [heads as usize, shape.sequences() as usize, 1];
     cx.recorder.dispatch(KernelId::MlstmGates, plain, &gates, &slices, grid)?;
 
-    if !ws.keep && bytes <= cx.recorder.gpu().capabilities.recurrent_rows {
+    if !ws.saves_activations && bytes <= cx.recorder.gpu().capabilities.recurrent_rows {
         let params = MlstmStep { rows, heads, dk, dv, stride, q_offset, k_offset, v_offset, scale };
         let slices = [&ws.projections, &ws.gates, &state.c, &ws.cell];
         let grid = [CellShape::groups(dv + 1), heads as usize, 1];

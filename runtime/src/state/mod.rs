@@ -19,14 +19,14 @@ pub struct LayerState {
     pub m: Slice,
 }
 
-/// What is still to be done with the last id of a sequence.
+/// The last id of a sequence, as far as the model has not processed it yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tail {
-    /// Nothing: it went through the whole model, or there is none.
-    Done,
-    /// It went through the encoder; whether it ends a patch is open.
-    Waiting,
-    /// It was chosen with its flag, and went through nothing yet.
+pub enum PendingByte {
+    /// No byte is pending: the last id went through the whole model, or the sequence is empty.
+    None,
+    /// The last byte went through the encoder. Whether it ends a patch is undecided, because that depends on the byte after it.
+    Undecided,
+    /// The last id was chosen, plain or fused, and has not gone through the model.
     Chosen,
 }
 
@@ -35,7 +35,8 @@ pub enum Tail {
 pub struct State {
     /// Every id so far, fused where the byte is known to end a patch.
     pub ids: Vec<u16>,
-    pub tail: Tail,
+    /// Whether the last of `ids` is still pending.
+    pub pending: PendingByte,
     /// The 520 logits behind the last id that went through the whole model.
     pub logits: Option<Arc<[f32]>>,
     pub kv: KvCache,
@@ -71,7 +72,7 @@ impl State {
         let encoder = layers(config.num_local_encoder_layers)?;
         let decoder = layers(config.num_local_decoder_layers)?;
         let (h, g) = (part(d_bytes)?, part(d_bytes)?);
-        Ok(Self { ids: Vec::new(), tail: Tail::Done, logits: None, kv, arena, encoder, decoder, h, g })
+        Ok(Self { ids: Vec::new(), pending: PendingByte::None, logits: None, kv, arena, encoder, decoder, h, g })
     }
 
     /// Bytes of a layer's C, of its m, and of a vector of the hidden size.
@@ -93,7 +94,7 @@ impl State {
         let gpu = recorder.gpu().clone();
         let mut copy = Self::with_kv(&gpu, config, self.kv.clone()).await?;
         copy.ids = self.ids.clone();
-        copy.tail = self.tail;
+        copy.pending = self.pending;
         copy.logits = self.logits.clone();
         recorder.copy(&self.arena, &copy.arena)?;
         recorder.submit()?;

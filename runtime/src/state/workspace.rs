@@ -13,9 +13,9 @@ use crate::error::{Error, Result};
 pub struct Workspace<S = Slice> {
     /// Whether what is computed on the way is kept for later, as training does: nothing is then computed row by row or together with
     /// what comes behind it.
-    pub keep: bool,
+    pub saves_activations: bool,
     /// Room for a matrix as f16, `[n, k]`: products of many rows with a matrix in f32 are then made with that. Training only.
-    pub halves: Option<S>,
+    pub f16_scratch: Option<S>,
     /// Bytes that fit.
     pub capacity: usize,
     /// Plain ids, `[capacity]` u32.
@@ -151,8 +151,8 @@ impl<S> Workspace<S> {
         let w = Widths::of(config);
         let chunks = capacity.div_ceil(MLSTM_CHUNK as usize);
         Ok(Self {
-            keep: false,
-            halves: None,
+            saves_activations: false,
+            f16_scratch: None,
             capacity,
             ids: make(capacity, 1)?,
             suffix_ids: make(capacity, 1)?,
