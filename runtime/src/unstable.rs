@@ -1,5 +1,5 @@
-//! What the training module builds on: device memory, recorded commands, weights as kernels take them, and the stages of the forward
-//! pass. Only for crates of this workspace: it changes without notice.
+//! What the training module builds on: device memory, recorded commands, weights as kernels take them, and the stages
+//! of the forward pass. Only for crates of this workspace: it changes without notice.
 
 use std::sync::Arc;
 

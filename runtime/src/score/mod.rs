@@ -120,7 +120,7 @@ impl Tally {
                 *slot = Predicted {
                     plain: host::joint(row, id),
                     fused: host::joint(row, fused),
-                    folded: host::folded(row, id),
+                    folded: host::marginal(row, id),
                 };
             }
         }

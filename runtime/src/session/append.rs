@@ -27,7 +27,8 @@ impl Session {
         self.append_with_progress(text, &mut |_, _| {}).await
     }
 
-    /// As [`Self::append`]. `progress` is called with the bytes done and the bytes in all, before each submission and at the end.
+    /// As [`Self::append`]. `progress` is called with the bytes done and the bytes in all, before each submission and
+    /// at the end.
     pub async fn append_with_progress(&mut self, text: &[u8], progress: &mut Progress<'_>) -> Result<()> {
         let ids = ids::encode(text, self.byte_offset()?);
         self.append_plain(&ids, progress).await
@@ -47,8 +48,9 @@ impl Session {
         self.append_plain(&ids, progress).await
     }
 
-    /// Appends plain ids whose boundaries are known: `ends[i]` says whether id `i` ends a patch, in place of the boundary predictor.
-    /// That includes the last id, so no byte is undecided afterwards. The first position of a text always ends a patch.
+    /// Appends plain ids whose boundaries are known: `ends[i]` says whether id `i` ends a patch, in place of the
+    /// boundary predictor. That includes the last id, so no byte is undecided afterwards. The first position of a text
+    /// always ends a patch.
     ///
     /// # Errors
     /// `InvalidArgument` if `ends` and `ids` differ in length; as for [`Self::append_ids`].
@@ -110,8 +112,8 @@ impl Session {
 
     /// The 520 logits of the next id.
     ///
-    /// After a prompt this first decides whether the prompt's last byte ends a patch: its plain and its fused id compete, the
-    /// fused one with `boundary_bias` added (`docs/model.md`, "Decoding").
+    /// After a prompt this first decides whether the prompt's last byte ends a patch: its plain and its fused id
+    /// compete, the fused one with `boundary_bias` added (`docs/model.md`, "Decoding").
     ///
     /// # Errors
     /// `InvalidArgument` if the session is empty.
@@ -141,8 +143,8 @@ impl Session {
         Ok(())
     }
 
-    /// Chooses the next id, fused (260 added) where its byte ends a patch. It goes through the model with the next call that
-    /// needs its logits.
+    /// Chooses the next id, fused (260 added) where its byte ends a patch. It goes through the model with the next call
+    /// that needs its logits.
     ///
     /// # Errors
     /// `InvalidArgument` for ids that are never chosen: 0, 2 and 3, the same fused, and 520 and above.

@@ -1,4 +1,5 @@
-//! Several sessions of one model decoded together. Each has a row of every product, so that they share the reading of weights.
+//! Several sessions of one model decoded together. Each has a row of every product, so that they share the reading of
+//! weights.
 //!
 //! A slot that has nothing to do in a step is halted: the kernels skip its row.
 
@@ -44,7 +45,8 @@ impl Batch {
         if rows_are_aligned { capabilities.few_rows.clamp(1, MAX_SLOTS) } else { 1 }
     }
 
-    /// A batch of sessions that choose by `choosers`, their samplers and stop strings. `None` if they cannot be decoded together.
+    /// A batch of sessions that choose by `choosers`, their samplers and stop strings. `None` if they cannot be decoded
+    /// together.
     pub(crate) async fn new(sessions: &[&mut Session], choosers: &[(&Sampler, &[Vec<u8>])]) -> Result<Option<Self>> {
         let Some(first) = sessions.first() else { return Ok(None) };
         let (model, count) = (first.model.clone(), sessions.len());

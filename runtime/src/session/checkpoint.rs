@@ -36,8 +36,8 @@ impl Session {
         Ok(Checkpoint { model, state })
     }
 
-    /// Returns to the state of `checkpoint`, as if nothing had happened since. Also makes a session usable again after an
-    /// operation that did not finish.
+    /// Returns to the state of `checkpoint`, as if nothing had happened since. Also makes a session usable again after
+    /// an operation that did not finish.
     ///
     /// # Errors
     /// `InvalidArgument` if the checkpoint belongs to another model.

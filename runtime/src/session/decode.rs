@@ -1,9 +1,9 @@
 //! Decoding on the device: the bytes of a patch in one submission, with one small readback after it.
 //!
-//! A submission takes the id that was chosen last through the model, with the global blocks if that id ends a patch. Then it
-//! chooses and processes byte after byte. An id that ends the patch, the text or the generation halts the rest: every kernel of a later
-//! byte checks a flag first and does nothing. While the device works, the host records the next submission. Most submissions end
-//! with a patch, so the next one most likely begins with the global blocks.
+//! A submission takes the id that was chosen last through the model, with the global blocks if that id ends a patch.
+//! Then it chooses and processes byte after byte. An id that ends the patch, the text or the generation halts the rest:
+//! every kernel of a later byte checks a flag first and does nothing. While the device works, the host records the next
+//! submission. Most submissions end with a patch, so the next one most likely begins with the global blocks.
 //!
 //! Several sequences may share a submission ([`super::batch`]). Each has a *slot*: one row of every product.
 
@@ -48,8 +48,8 @@ impl Inner {
     }
 }
 
-/// Records bytes of all slots, whose flags are the rows of `control`. Returns how many bytes a slot gets: as many as there are flags
-/// for, or as go into one submission.
+/// Records bytes of all slots, whose flags are the rows of `control`. Returns how many bytes a slot gets: as many as
+/// there are flags for, or as go into one submission.
 pub(super) fn record_bytes(
     cx: &mut Context<'_>,
     model: &Inner,
@@ -125,7 +125,8 @@ pub(super) fn write_angles(model: &Inner, workspace: &Workspace, row: usize, pos
     Ok(())
 }
 
-/// Applies the control block that was read back to the state, and returns the chosen ids. Fetches the logits if the host needs them.
+/// Applies the control block that was read back to the state, and returns the chosen ids. Fetches the logits if the
+/// host needs them.
 pub(super) async fn take_chosen(
     recorder: &mut Recorder,
     state: &mut State,
@@ -184,9 +185,9 @@ impl Session {
         Ok(true)
     }
 
-    /// Takes the chosen id through the model and chooses the next ones: up to the end of the patch, of the text or of the generation, but
-    /// no more than the step has flags for. The last one is left pending; an id that ends the text is returned and not kept. Returns no
-    /// id if the logits allow none.
+    /// Takes the chosen id through the model and chooses the next ones: up to the end of the patch, of the text or of
+    /// the generation, but no more than the step has flags for. The last one is left pending; an id that ends the text
+    /// is returned and not kept. Returns no id if the logits allow none.
     pub(crate) async fn decode_step(&mut self, step: &DecodeStep<'_>) -> Result<Vec<u16>> {
         let mut operation = self.begin()?;
         let chosen = operation.run_decode_step(step).await?;

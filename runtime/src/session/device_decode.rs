@@ -10,8 +10,9 @@ pub(crate) struct DecodeStep<'a> {
     pub(crate) bytes: (usize, usize),
     /// Draws the random numbers for the choices.
     pub(crate) sampler: &'a Sampler,
-    /// For each choice, whether the plain or the fused id is taken; at most [`MAX_CHOICES`](crate::sampling::device::MAX_CHOICES)
-    /// of them. All slots have equally many, or theirs end with a patch.
+    /// For each choice, whether the plain or the fused id is taken; at most
+    /// [`MAX_CHOICES`](crate::sampling::device::MAX_CHOICES) of them. All slots have equally many, or theirs end with a
+    /// patch.
     pub(crate) flags: Vec<Flag>,
     /// The flags of the step after this one if this one ends with a patch, as most do.
     pub(crate) flags_ahead: Vec<Flag>,

@@ -28,8 +28,8 @@ pub struct Session {
     /// Activations of a single byte.
     pub(super) workspace: Workspace,
     pub(super) recorder: Recorder,
-    /// The state before it was decided whether the prompt's last byte ends a patch. Kept until a byte is chosen, because
-    /// appending text instead reopens the decision (`docs/model.md`, "Decoding").
+    /// The state before it was decided whether the prompt's last byte ends a patch. Kept until a byte is chosen,
+    /// because appending text instead reopens the decision (`docs/model.md`, "Decoding").
     pub(super) before_decision: Option<State>,
     /// Resources for decoding on the device, once it was used.
     pub(super) device_decode: Option<DeviceDecode>,
@@ -106,8 +106,8 @@ impl Session {
         self.model.gpu().check()?;
         if self.poisoned {
             return Err(Error::invalid(
-                "an earlier operation on this session was abandoned before it finished; rewind the session to a checkpoint \
-                 or create a new one",
+                "an earlier operation on this session was abandoned before it finished; rewind the session to a \
+                 checkpoint or create a new one",
             ));
         }
         Ok(Operation { session: self, finished: false })
@@ -164,8 +164,8 @@ impl Session {
         suffixes_after(&self.model, &self.state.ids, new)
     }
 
-    /// Checks that every one of `new` will have a suffix. Bytes always do, which was checked with the vocabulary; special ids
-    /// match only themselves.
+    /// Checks that every one of `new` will have a suffix. Bytes always do, which was checked with the vocabulary;
+    /// special ids match only themselves.
     pub(crate) fn check_suffixes(&self, new: &[u16]) -> Result<()> {
         let Some(trie) = &self.model.suffixes else { return Ok(()) };
         let lacks = |id: &u16| *id < self.model.config.byte_offset && trie.longest_match(&[*id]).is_none();

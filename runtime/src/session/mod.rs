@@ -12,8 +12,8 @@
 //!                                       None <───────────────────────────┘
 //! ```
 //!
-//! Every operation holds an [`Operation`](machine::Operation) guard. If it fails part-way, or its future is dropped, the guard
-//! poisons the session: later operations are refused until the session is rewound to a checkpoint.
+//! Every operation holds an [`Operation`](machine::Operation) guard. If it fails part-way, or its future is dropped,
+//! the guard poisons the session: later operations are refused until the session is rewound to a checkpoint.
 
 mod append;
 mod batch;

@@ -26,7 +26,8 @@ const MIN_CHUNK_QUERIES: u64 = 16;
 pub(crate) struct Prefill<'a, 't> {
     /// Plain ids that follow what the session holds.
     pub(crate) ids: &'a [u16],
-    /// Which of them end a patch, in place of the boundary predictor. The last one's is left for the next byte to decide.
+    /// Which of them end a patch, in place of the boundary predictor. The last one's is left for the next byte to
+    /// decide.
     pub(crate) given_ends: Option<&'a [bool]>,
     /// Receives intermediate results.
     pub(crate) tap: Option<&'a mut Tap<'t>>,
@@ -127,7 +128,8 @@ impl Session {
         usize::try_from(bytes.max(shortest)).unwrap_or(usize::MAX).min(capacity).max(1)
     }
 
-    /// Reads the logits after the last of `rows` rows that a chunk has left in `ws`. Without rows the present ones are right.
+    /// Reads the logits after the last of `rows` rows that a chunk has left in `ws`. Without rows the present ones are
+    /// right.
     async fn read_last_logits(&mut self, ws: &Workspace, recorder: &mut Recorder, rows: usize) -> Result<()> {
         if let Some(row) = rows.checked_sub(1) {
             let model = self.model.clone();
@@ -275,8 +277,8 @@ impl Forward<'_, '_> {
         Ok(ends)
     }
 
-    /// Takes rows of `h` through everything after the encoder: patches that end there through the global blocks, then all
-    /// rows through the decoder.
+    /// Takes rows of `h` through everything after the encoder: patches that end there through the global blocks, then
+    /// all rows through the decoder.
     async fn run(&mut self, step: PrefillStep<'_>) -> Result<()> {
         let (ends, count) = (step.ends, step.ends.len());
         if count == 0 {

@@ -1,9 +1,9 @@
 //! Snapshots: a session as bytes, to continue elsewhere or later.
 //!
-//! Layout, little endian: magic, version u32, fingerprint u128, number of ids u64, ids u16 each, pending byte u8 (0 none,
-//! 1 undecided, 2 chosen), logits (u8, then 520 f32 if 1), patches u64, arena (length u64, bytes), number of layers u64, for each
-//! layer the first position u64 and rows (length u64, bytes); last the XXH3-64 of everything before. The checksum does not protect
-//! against forgery: every value is checked as well.
+//! Layout, little endian: magic, version u32, fingerprint u128, number of ids u64, ids u16 each, pending byte u8 (0
+//! none, 1 undecided, 2 chosen), logits (u8, then 520 f32 if 1), patches u64, arena (length u64, bytes), number of
+//! layers u64, for each layer the first position u64 and rows (length u64, bytes); last the XXH3-64 of everything
+//! before. The checksum does not protect against forgery: every value is checked as well.
 
 use std::sync::Arc;
 
@@ -62,8 +62,8 @@ impl Session {
     /// The session that a snapshot was taken of, on the same model. It continues as if it had never been interrupted.
     ///
     /// # Errors
-    /// `BadCheckpoint` for bytes that are truncated, damaged or not a snapshot; `InvalidArgument` for a snapshot of another model,
-    /// format or version of this library.
+    /// `BadCheckpoint` for bytes that are truncated, damaged or not a snapshot; `InvalidArgument` for a snapshot of
+    /// another model, format or version of this library.
     pub async fn restore(model: &Model, snapshot: &[u8]) -> Result<Session> {
         let parts = Parts::read(snapshot, &model.inner)?;
         let inner = model.inner.clone();
@@ -153,8 +153,8 @@ fn checked_body<'a>(snapshot: &'a [u8], model: &Inner) -> Result<&'a [u8]> {
     let fingerprint = u128::from_le_bytes(r.array()?);
     if fingerprint != model.fingerprint {
         return Err(Error::invalid(
-            "the snapshot is of another model: weights, configuration or format differ from this one; restore it on the model \
-             that it was taken on",
+            "the snapshot is of another model: weights, configuration or format differ from this one; restore it on the \
+             model that it was taken on",
         ));
     }
     Ok(r.bytes)

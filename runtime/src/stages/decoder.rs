@@ -1,4 +1,4 @@
-//! The local decoder: its layers over depooled bytes (SPEC 7).
+//! The local decoder: its layers over depooled bytes (`docs/model.md`, "Decoder and head").
 
 use crate::error::Result;
 use crate::model::weights::Weights;

@@ -1,11 +1,12 @@
-//! Depooling: each byte's encoder state meets the global output of the last patch that has ended (SPEC 7).
+//! Depooling: adds to each byte's encoder state the global output of the last patch that has ended
+//! (`docs/model.md`, "Depooling").
 
 use crate::device::Slice;
 use crate::error::Result;
 use crate::model::weights::Weights;
 use crate::stages::ops::{Context, Gather, Norm, NormRows, Product, Rows};
 
-/// `g[first + j] = rms(patch patch + j; initial_norm)` for `count` new patches.
+/// `g[first + j] = rms(patches[patch + j]; initial_norm)` for `count` new patches.
 pub fn normalize(
     cx: &mut Context<'_>,
     weights: &Weights,
@@ -33,8 +34,8 @@ pub fn depool(cx: &mut Context<'_>, weights: &Weights, first: usize, bytes: usiz
     cx.gather_rows(&ws.g, Gather { index: &ws.patch_of, y: &ws.x, y_row: 0, count: bytes, add: true })
 }
 
-/// `x[row] = in_projection(h[1 + row]) + g` for one byte of each of several sequences: `slots` has each one's `g` `[D]`, and the flag that
-/// halts it.
+/// `x[row] = in_projection(h[1 + row]) + g` for one byte of each of several sequences. `slots` has the `g` of each,
+/// `[D]`, and the flag that halts it.
 pub fn depool_slots<'a>(
     cx: &mut Context<'_>,
     weights: &Weights,

@@ -1,4 +1,5 @@
-//! Ids to vectors: byte embedding, and the suffix table's row of the longest subword that ends here (SPEC 3).
+//! Embedding: the byte's row plus the suffix table's row of the longest subword that ends at the byte
+//! (`docs/model.md`, "Suffix table").
 
 use crate::device::Slice;
 use crate::error::Result;

@@ -1,11 +1,11 @@
-//! The local encoder: its layers, and the norm behind them (SPEC 5.1).
+//! The local encoder: its layers and the norm after them (`docs/model.md`, "Local layer (mLSTM)").
 
 use crate::error::Result;
 use crate::model::weights::Weights;
 use crate::stages::local_layer::{Over, local_layer};
 use crate::stages::ops::{Context, Norm, NormRows, Rows};
 
-/// From the embeddings in `x` to rows 1 .. of the workspace's `h`.
+/// Encodes the embeddings in `x` into rows 1 .. of the workspace's `h`.
 pub fn encoder(cx: &mut Context<'_>, weights: &Weights, over: Over<'_>) -> Result<()> {
     for (i, layer) in weights.encoder.iter().enumerate() {
         local_layer(cx, layer, i, over)?;

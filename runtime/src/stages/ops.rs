@@ -148,8 +148,8 @@ impl Context<'_> {
         self.matmul(product, None)
     }
 
-    /// `x Wᵀ` as partial sums over `columns` columns of W each, a multiple of 4: y is `[parts, rows, n]`. For products with
-    /// few outputs and long sums.
+    /// `x Wᵀ` as partial sums over `columns` columns of W each, a multiple of 4: y is `[parts, rows, n]`. For products
+    /// with few outputs and long sums.
     pub fn linear_in_parts(&mut self, product: Product<'_>, columns: usize) -> Result<()> {
         self.matmul(product, Some(columns))
     }
@@ -312,8 +312,8 @@ impl Context<'_> {
         self.recorder.dispatch(KernelId::GatherRows, piece.form, &params, &[piece.table, index, y], grid)
     }
 
-    /// `y = down(silu(gate(x)) * up(x))`, or added to y if `add`, with x normalized first if there is a `norm`. All rows are
-    /// `[rows, D]`.
+    /// `y = down(silu(gate(x)) * up(x))`, or added to y if `add`, with x normalized first if there is a `norm`. All
+    /// rows are `[rows, D]`.
     pub fn mlp(&mut self, w: &Mlp, norm: Option<Norm<'_>>, x: &Slice, y: &Slice, rows: usize, add: bool) -> Result<()> {
         let d = self.config.hidden_size;
         let ws = self.workspace;

@@ -1,10 +1,11 @@
-//! Pooling: a patch is represented by the encoder state of its last byte, projected (SPEC 5.3).
+//! Pooling: a patch is represented by the projected encoder state of its last byte (`docs/model.md`, "Patches and
+//! pooling").
 
 use crate::error::Result;
 use crate::model::weights::Weights;
 use crate::stages::ops::{Context, Gather, Product, Rows};
 
-/// From the rows of `h` that the workspace's `ends` lists to the first `patches` rows of `patches`.
+/// Pools the rows of `h` that the workspace's `ends` lists into the first `patches` rows of `patches`.
 pub fn pooling(cx: &mut Context<'_>, weights: &Weights, patches: usize) -> Result<()> {
     let ws = cx.workspace;
     let d = cx.config.hidden_size;
