@@ -25,62 +25,62 @@
 #[cfg(not(target_family = "wasm"))]
 pub mod bench;
 pub mod checkpoint;
-mod compare;
 pub mod config;
 #[cfg(feature = "constraints")]
 mod constraint;
 #[cfg(not(feature = "constraints"))]
-#[path = "no_constraint.rs"]
+#[path = "constraint/disabled.rs"]
 mod constraint;
+#[cfg(not(target_family = "wasm"))]
+pub mod convert;
+mod device;
 mod error;
-mod formats;
 mod generate;
-mod gpu;
-#[cfg(not(target_family = "wasm"))]
-pub mod init;
-#[doc(hidden)]
-pub mod internals;
-mod kv;
-pub mod layout;
-mod loader;
-#[cfg(not(target_family = "wasm"))]
-pub mod merge;
 mod model;
-mod packed;
-#[cfg(not(target_family = "wasm"))]
-pub mod quantise;
-pub mod rope;
+mod parallel;
+mod sampling;
 mod score;
 mod session;
-mod shares;
 pub mod stages;
 mod state;
-pub mod stop;
-pub mod suffix;
-pub mod testing;
-pub mod utf8;
-pub mod vocabulary;
-mod weights;
-mod workspace;
+mod text;
+#[doc(hidden)]
+pub mod unstable;
 
+// TEMPORARY: old paths
+pub use checkpoint::layout;
+pub use config::rope;
+#[cfg(not(target_family = "wasm"))]
+pub use convert::merge;
+#[cfg(not(target_family = "wasm"))]
+pub use convert::quantize as quantise;
+pub use device::kernel_runner as testing;
+pub use text::{stop, suffix_trie as suffix, utf8, vocabulary};
+pub use unstable as internals;
+/// Old path.
+#[cfg(not(target_family = "wasm"))]
+pub mod init {
+    pub use crate::config::preset::Preset;
+    pub use crate::convert::random::*;
+}
 pub use bolmo_shaders::{Reduce, Tiles, WeightFormat};
 pub use checkpoint::Checkpoint;
-pub use compare::Comparison;
+pub use checkpoint::formats::Formats;
 pub use config::Config;
 pub use constraint::{Constraint, Matcher};
+pub use device::{AdapterChoice, AdapterInfo, Capabilities, Counters, DeviceMemory, Engine, EngineOptions, adapters};
 pub use error::{Error, ErrorKind, Result};
-pub use formats::Formats;
 pub use generate::{GenerateOptions, Generation, Piece, StopReason, generate_batch};
-pub use gpu::{AdapterChoice, AdapterInfo, Capabilities, Counters, DeviceMemory, Engine, EngineOptions, adapters};
-pub use kv::session_bytes;
-pub use loader::LoadProgress;
+pub use model::loader::LoadProgress;
 pub use model::{LoadOptions, Model, device_bytes};
+pub use sampling::host::SamplingOptions;
+pub use score::compare::Comparison;
 pub use score::{Score, ScoreOptions, Tensors};
 pub use session::{CancelToken, Checkpoint as SessionCheckpoint, Session};
-pub use stages::sample::SamplingOptions;
-pub use utf8::Utf8Assembler;
-pub use vocabulary::Vocabulary;
-pub use workspace::work_bytes;
+pub use state::kv_cache::session_bytes;
+pub use state::workspace::work_bytes;
+pub use text::utf8::Utf8Assembler;
+pub use text::vocabulary::Vocabulary;
 
 /// The README's example, which has to compile.
 #[cfg(doctest)]

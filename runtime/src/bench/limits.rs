@@ -20,12 +20,12 @@ use bolmo_shaders::table::COPY_SLICE4;
 use bolmo_shaders::{KernelId, WeightFormat};
 
 use crate::config::Config;
+use crate::config::preset::Preset;
+use crate::device::{Engine, Gpu, Recorder, Slice};
 use crate::error::{Error, ErrorKind, Result};
-use crate::gpu::{Engine, Gpu, Recorder, Slice};
-use crate::init::Preset;
+use crate::model::weights::{Matrix, Piece};
 use crate::stages::{Context, Rows};
-use crate::weights::{Matrix, Piece};
-use crate::workspace::Workspace;
+use crate::state::workspace::Workspace;
 
 /// How long the longer part of a sample should take.
 const LONG: Duration = Duration::from_millis(50);

@@ -2,9 +2,9 @@
 
 use bolmo_shaders::WeightFormat;
 
+use crate::checkpoint::formats::Formats;
+use crate::checkpoint::layout::{Part, TensorSpec, expected_tensors};
 use crate::config::{Config, LayerType};
-use crate::formats::Formats;
-use crate::layout::{Part, TensorSpec, expected_tensors};
 
 /// Bytes moved and weights multiplied per byte of text, at a number of bytes per patch: what runs once a byte counts in full, what
 /// runs once a patch by its share.
@@ -123,7 +123,7 @@ fn matrix_weights(tensor: &TensorSpec) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::init::Preset;
+    use crate::config::preset::Preset;
     use crate::model::device_bytes;
 
     /// The figures that the design goes by, in millions of weights and of bytes.

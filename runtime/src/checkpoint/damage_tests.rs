@@ -6,8 +6,8 @@ use serde_json::{Map, Value, json};
 
 use super::*;
 use crate::config::Config;
+use crate::convert::random::{InitOptions, write_config};
 use crate::error::ErrorKind;
-use crate::init::{InitOptions, write_config};
 
 /// The parts of a tiny checkpoint: header, data.
 struct Parts {
@@ -20,7 +20,7 @@ fn parts() -> Parts {
     let parent = tempfile::tempdir().unwrap();
     let dir = parent.path().join("model");
     let options = InitOptions { dtype: DType::BF16, ..InitOptions::default() };
-    let config: Config = super::tests::tiny();
+    let config: Config = crate::checkpoint::tests::tiny();
     write_config(&dir, &config, &options, &mut |_, _| true).unwrap();
     let file = std::fs::read(dir.join("model.safetensors")).unwrap();
     let length = u64::from_le_bytes(file[..8].try_into().unwrap()) as usize;
@@ -229,7 +229,7 @@ fn random_damage() {
             1 => damage(&mut index, &mut random),
             _ => damage(&mut header, &mut random),
         }
-        if let Ok(index) = super::Index::parse(&index, "index") {
+        if let Ok(index) = crate::checkpoint::Index::parse(&index, "index") {
             assert!(index.shards().iter().all(|file| !file.contains(['/', '\\']) && file != ".."));
         }
         let mut file = file_of(&header, &parts.data);

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{ErrorKind as IoKind, Read};
 use std::path::Path;
 
-use super::{CheckpointFile, Index, MappedFile};
+use crate::checkpoint::{CheckpointFile, Index, MappedFile};
 use crate::error::{Error, Result};
 
 /// The model in one file.

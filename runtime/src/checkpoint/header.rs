@@ -7,7 +7,7 @@
 use safetensors::Dtype;
 use serde_json::{Map, Value};
 
-use super::file::{CheckpointFile, slice_at};
+use crate::checkpoint::file::{CheckpointFile, slice_at};
 use crate::error::{Error, Result};
 
 /// Headers above this are refused; a real one has about 100 bytes per tensor.

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::header::HeaderEntry;
-use super::{Checkpoint, CheckpointFile, IGNORED_SUFFIX, read_headers, shortened};
+use crate::checkpoint::header::HeaderEntry;
+use crate::checkpoint::{Checkpoint, CheckpointFile, IGNORED_SUFFIX, read_headers, shortened};
 use crate::error::{Error, Result};
 
 /// Shards above this are refused, before each costs a file handle.

@@ -6,18 +6,22 @@
 mod file;
 #[cfg(not(target_family = "wasm"))]
 mod folder;
+pub(crate) mod formats;
 mod header;
 mod index;
+pub mod layout;
 #[cfg(not(target_family = "wasm"))]
 pub mod output;
-pub(crate) mod quantised;
+pub(crate) mod packed;
+pub(crate) mod quantized;
+pub(crate) mod stored_formats;
 mod tensor;
 mod tensor_folder;
 
 #[cfg(test)]
 mod damage_tests;
 #[cfg(test)]
-mod quantised_tests;
+mod quantized_tests;
 #[cfg(test)]
 mod tests;
 
@@ -33,12 +37,13 @@ pub(crate) use tensor::convert_half;
 pub use tensor::{DType, Tensor, check_finite};
 pub use tensor_folder::TensorFolder;
 
-use crate::config::{Config, stored_formats};
+use crate::checkpoint::formats::Formats;
+use crate::checkpoint::layout::{TensorSpec, expected_tensors};
+use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::formats::Formats;
-use crate::layout::{TensorSpec, expected_tensors};
 use header::{HeaderEntry, read_header};
-use quantised::Stored;
+use quantized::Stored;
+use stored_formats::stored_formats;
 
 /// Names in a message about missing or unknown tensors; the rest is counted.
 const NAMES_SHOWN: usize = 5;

@@ -9,7 +9,7 @@ use half::{bf16, f16};
 use safetensors::Dtype;
 use serde_json::{Map, Value, json};
 
-use super::DType;
+use crate::checkpoint::DType;
 use crate::error::{Error, Result};
 
 /// A tensor as a header lists it, one behind the other.

@@ -8,7 +8,7 @@ use bolmo_shaders::table::QUANT_BLOCK;
 use half::f16;
 use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 
-use super::file::{CheckpointFile, slice_at};
+use crate::checkpoint::file::{CheckpointFile, slice_at};
 use crate::error::{Error, Result};
 
 /// Elements that are converted at a time where the data cannot be converted in place.

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::header::HeaderEntry;
-use super::{CheckpointFile, IGNORED_SUFFIX, Index, Tensor, collect, read_headers, weight_type};
+use crate::checkpoint::header::HeaderEntry;
+use crate::checkpoint::{CheckpointFile, IGNORED_SUFFIX, Index, Tensor, collect, read_headers, weight_type};
 use crate::error::{Error, Result};
 
 /// A Hugging Face folder whose tensors nobody has compared with its configuration, as that of a subword model.
 ///
-/// The files are checked as those of a [`Checkpoint`](super::Checkpoint) are: headers against the files' lengths, shards against
+/// The files are checked as those of a [`Checkpoint`](crate::checkpoint::Checkpoint) are: headers against the files' lengths, shards against
 /// their index, each tensor in one file. Which tensors there must be, of which shape, is for the caller to demand. Opening reads
 /// headers only.
 ///
@@ -51,7 +51,7 @@ impl TensorFolder {
     /// of a folder, `Io`.
     #[cfg(not(target_family = "wasm"))]
     pub fn open(dir: &std::path::Path) -> Result<TensorFolder> {
-        let super::folder::Folder { origin, config, index, files } = super::folder::open(dir)?;
+        let crate::checkpoint::folder::Folder { origin, config, index, files } = crate::checkpoint::folder::open(dir)?;
         Self::from_parts(&origin, &config, index.as_ref(), files)
     }
 

@@ -9,8 +9,9 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::config::Config;
+use crate::config::preset::Preset;
+use crate::convert::random::{InitOptions, write_config};
 use crate::error::ErrorKind;
-use crate::init::{InitOptions, Preset, write_config};
 
 /// The smallest model that has every kind of tensor.
 pub(super) fn tiny() -> Config {

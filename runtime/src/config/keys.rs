@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use crate::error::{Error, Result};
 
 /// One JSON object of a configuration. A key whose value is `null` counts as absent, as its writers mean it.
-pub(super) struct Keys<'a> {
+pub(crate) struct Keys<'a> {
     map: &'a Map<String, Value>,
     origin: &'a str,
     /// Path of this object within the document, with a trailing dot, or empty.
@@ -155,7 +155,7 @@ impl<'a> Keys<'a> {
 }
 
 /// A JSON value for a message, cut to a readable length.
-pub(super) fn shown(value: &Value) -> String {
+pub(crate) fn shown(value: &Value) -> String {
     const LONGEST: usize = 60;
     match value {
         Value::Array(list) => format!("a list of {}", list.len()),

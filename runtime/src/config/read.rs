@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use super::keys::{Keys, shown};
-use super::{
+use crate::config::keys::{Keys, shown};
+use crate::config::{
     BYTE_VOCABULARY, BlockType, Config, LayerType, MAX_ROPE_THETA, QkNorm, SpecialIds, block_keys, rope_theta_is_sound,
     scaling,
 };

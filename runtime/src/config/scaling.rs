@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::RopeScaling;
-use super::keys::Keys;
+use crate::config::RopeScaling;
+use crate::config::keys::Keys;
 use crate::error::Result;
 
 /// Turns of a wave within the original context above which YaRN keeps it, if the file does not say.

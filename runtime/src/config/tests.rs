@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::config::preset::Preset;
 use crate::error::ErrorKind;
-use crate::init::Preset;
 
 /// Reads the smallest preset's `config.json` with some keys replaced (`null` counts as absent).
 fn read(changes: Value) -> Result<(Config, Vec<String>)> {

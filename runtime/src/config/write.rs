@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::read::{DEFAULT_ROPE_THETA, ROPE_THETA_CONFIRMED};
-use super::{BlockType, Config, LayerType, QkNorm, block_keys, scaling};
+use crate::config::read::{DEFAULT_ROPE_THETA, ROPE_THETA_CONFIRMED};
+use crate::config::{BlockType, Config, LayerType, QkNorm, block_keys, scaling};
 
 impl Config {
     /// The `config.json` of a checkpoint in float32, which [`Config::from_json`] reads back to the same `Config`.

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::walk_tests::{Random, schemas, walk};
 use super::*;
+use crate::constraint::walk_tests::{Random, schemas, walk};
 use crate::error::ErrorKind;
 
 fn seconds() -> u64 {

@@ -4,9 +4,9 @@ use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::machine::{Machine, RuleId, StateId};
+use crate::constraint::machine::{Machine, RuleId, StateId};
 use crate::error::{Error, Result};
-use crate::stages::sample::{CANDIDATES, END};
+use crate::sampling::host::{CANDIDATES, END};
 
 /// Nodes below this number are not worth collecting.
 const FEW_NODES: usize = 64;
@@ -15,7 +15,7 @@ const FEW_ITEMS: usize = 24;
 
 type NodeId = u32;
 
-/// Where in a match a text is. Made by [`Constraint::matcher`](super::Constraint::matcher).
+/// Where in a match a text is. Made by [`Constraint::matcher`](crate::constraint::Constraint::matcher).
 #[derive(Debug, Clone)]
 pub struct Matcher {
     machine: Arc<Machine>,

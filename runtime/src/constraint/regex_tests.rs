@@ -6,7 +6,7 @@ use regex_automata::nfa::thompson::pikevm::PikeVM;
 
 use super::*;
 use crate::error::ErrorKind;
-use crate::stages::sample::END;
+use crate::sampling::host::END;
 
 /// All texts of up to `length` of these bytes.
 fn texts(alphabet: &[u8], length: usize) -> Vec<Vec<u8>> {

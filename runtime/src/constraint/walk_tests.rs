@@ -5,7 +5,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::stages::sample::END;
+use crate::sampling::host::END;
 
 /// A small generator of its own, so that a failure repeats.
 pub(super) struct Random(pub(super) u64);

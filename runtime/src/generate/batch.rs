@@ -4,9 +4,9 @@ use std::ops::ControlFlow;
 
 use futures_util::future::join_all;
 
-use super::run::Run;
-use super::{GenerateOptions, Generation, Piece, StopReason};
 use crate::error::{Error, Result};
+use crate::generate::run::Run;
+use crate::generate::{GenerateOptions, Generation, Piece, StopReason};
 use crate::session::{Batch, Session};
 
 /// A session and how far its generation has come.
@@ -101,7 +101,7 @@ async fn together(lanes: &mut [Lane<'_>]) -> Result<()> {
     }
 }
 
-type Choices<'a> = (&'a crate::stages::sample::Sampler, &'a [Vec<u8>]);
+type Choices<'a> = (&'a crate::sampling::host::Sampler, &'a [Vec<u8>]);
 
 /// The lanes' sessions, and what they choose by.
 fn split<'a>(lanes: &'a mut [Lane<'_>]) -> (Vec<&'a mut Session>, Vec<Choices<'a>>) {

@@ -2,14 +2,14 @@
 
 use std::ops::ControlFlow;
 
-use super::{GenerateOptions, Generation, Piece, StopReason};
 use crate::constraint::Matcher;
 use crate::error::{Error, ErrorKind, Result};
+use crate::generate::{GenerateOptions, Generation, Piece, StopReason};
+use crate::sampling::device::{Flag, ends_patch, flagged};
+use crate::sampling::host::Sampler;
 use crate::session::{CancelToken, Round, Session};
-use crate::stages::bytes;
-use crate::stages::choose::{Flag, ends_patch, flagged};
-use crate::stages::sample::Sampler;
-use crate::stop::StopMatcher;
+use crate::text::ids;
+use crate::text::stop::StopMatcher;
 
 /// What a generation carries from byte to byte.
 pub(super) struct Run<'a> {
@@ -55,7 +55,7 @@ impl<'a> Run<'a> {
             matcher: options.constraint.as_ref().map(|constraint| constraint.matcher()),
             cancel: session.cancel_token(),
             byte_offset: session.byte_offset()?,
-            history: session.ids().iter().map(|&id| bytes::plain(id)).collect(),
+            history: session.ids().iter().map(|&id| ids::plain(id)).collect(),
             taken: 0,
             bytes: Vec::new(),
             ids: Vec::new(),
@@ -165,7 +165,7 @@ impl<'a> Run<'a> {
         let allowed = self.matcher.as_ref().map(|matcher| matcher.allowed(Some(remaining)));
         let id = self.sampler.choose(&logits, &self.history, allowed.as_ref())?;
         let id = flagged(id, self.flag(self.taken));
-        if bytes::id_to_byte(id, self.byte_offset).is_some() {
+        if ids::id_to_byte(id, self.byte_offset).is_some() {
             session.push(id).await?;
         }
         self.take(id)
@@ -222,11 +222,11 @@ impl<'a> Run<'a> {
     /// Takes account of an id that was chosen or forced, which the session has unless it ends the text.
     fn take(&mut self, id: u16) -> Result<Option<StopReason>> {
         self.ids.push(id);
-        let Some(byte) = bytes::id_to_byte(id, self.byte_offset) else {
+        let Some(byte) = ids::id_to_byte(id, self.byte_offset) else {
             return Ok(Some(StopReason::End));
         };
         self.taken += 1;
-        self.history.push(bytes::plain(id));
+        self.history.push(ids::plain(id));
         self.count(id);
         if let Some(matcher) = &mut self.matcher {
             matcher.advance(byte)?;
@@ -239,8 +239,8 @@ impl<'a> Run<'a> {
     /// Keeps account of how long patches are.
     fn count(&mut self, id: u16) {
         const WEIGHT: f32 = 1.0 / 16.0;
-        let length = self.ids.iter().rev().skip(1).take_while(|&&id| !bytes::is_fused(id)).count() + 1;
-        if bytes::is_fused(id) {
+        let length = self.ids.iter().rev().skip(1).take_while(|&&id| !ids::is_fused(id)).count() + 1;
+        if ids::is_fused(id) {
             self.pace += WEIGHT * (length as f32 - self.pace);
         }
         // A patch that goes on and on counts before it ends.

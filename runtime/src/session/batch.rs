@@ -4,16 +4,16 @@
 
 use std::sync::Arc;
 
-use super::Session;
-use super::decode::{Lane, Round, record_steps, take_chosen, write_angles};
+use crate::device::{Recorder, Slice};
 use crate::error::{Error, Result};
-use crate::gpu::{Recorder, Slice};
 use crate::model::Inner;
+use crate::sampling::device::{CONTROL_STRIDE, Choices};
+use crate::sampling::host::Sampler;
+use crate::session::Session;
+use crate::session::decode::{Lane, Round, record_steps, take_chosen, write_angles};
 use crate::stages::Context;
-use crate::stages::bytes;
-use crate::stages::choose::{CONTROL_STRIDE, Choices};
-use crate::stages::sample::Sampler;
-use crate::workspace::Workspace;
+use crate::state::workspace::Workspace;
+use crate::text::ids;
 
 /// Rows of lanes have to be multiples of so many floats: bindings begin at them.
 const ROW_FLOATS: usize = 64;
@@ -93,7 +93,7 @@ impl Batch {
             };
             let random = round.sampler.upcoming(round.flags.len());
             choices[row].begin(&gpu, &session.state.ids, model.suffixes.as_ref(), round.bytes, &random)?;
-            ends[row] = bytes::is_fused(last);
+            ends[row] = ids::is_fused(last);
             if ends[row] {
                 session.state.kv.reserve(&gpu, recorder, 1).await?;
                 write_angles(model, workspace, end_rows.len(), session.state.kv.len())?;

@@ -5,22 +5,23 @@
 //! of a later step looks at a flag first and does nothing. While the device works, the host records the next submission: most end with a
 //! patch, so the next one most likely begins with the global blocks.
 //!
-//! Several sequences may share a submission ([`super::batch`]): each is a *lane*, one row of every product.
+//! Several sequences may share a submission ([`crate::session::batch`]): each is a *lane*, one row of every product.
 
 use bolmo_shaders::table::MLSTM_CELL_MAX_DV;
 
-use super::Session;
+use crate::config::rope::cos_sin;
+use crate::device::{Recorded, Recorder, Slice};
 use crate::error::{Error, Result};
-use crate::gpu::{Recorded, Recorder, Slice};
-use crate::kv::KvCache;
 use crate::model::Inner;
-use crate::rope::cos_sin;
-use crate::stages::bytes::{self, END_ID};
-use crate::stages::choose::{CONTROL_STRIDE, Choices, Ended, Flag, MAX_STEPS};
-use crate::stages::sample::Sampler;
+use crate::sampling::device::{CONTROL_STRIDE, Choices, Ended, Flag, MAX_STEPS};
+use crate::sampling::host::Sampler;
+use crate::session::Session;
 use crate::stages::{Context, LaneStates, Over, decoder, depool, embed, encoder, global, head, patches};
+use crate::state::kv_cache::KvCache;
+use crate::state::workspace::Workspace;
 use crate::state::{State, Tail};
-use crate::workspace::Workspace;
+use crate::text::ids;
+use crate::text::ids::END_ID;
 
 /// What one submission has to do for a sequence.
 pub(crate) struct Round<'a> {
@@ -165,11 +166,11 @@ pub(super) async fn take_chosen(
     control: &[u8],
 ) -> Result<Vec<u16>> {
     let (ids, ended) = choices.chosen(control, state.ids.len())?;
-    state.ids.extend(ids.iter().filter(|&&id| bytes::plain(id) != END_ID));
+    state.ids.extend(ids.iter().filter(|&&id| ids::plain(id) != END_ID));
     match ended {
         Ended::Chosen => state.tail = Tail::Chosen,
         Ended::Logits => {
-            let logits = choices.logits.part(0, 4 * bytes::IDS as u64)?;
+            let logits = choices.logits.part(0, 4 * ids::IDS as u64)?;
             state.logits = Some(recorder.read_f32(&[logits]).await?.into());
             state.tail = Tail::Done;
         }
@@ -225,7 +226,7 @@ impl Session {
         let (Some(mut rounds), Some(&last)) = (self.rounds.take(), self.state.ids.last()) else {
             return Err(Error::internal("a round without a choice"));
         };
-        let ends = bytes::is_fused(last);
+        let ends = ids::is_fused(last);
         let patches = self.state.kv.len();
         // Steps may be more or fewer than wanted now, if it is the model that ends them.
         let modelled = |flags: &[Flag]| flags.iter().all(|&flag| flag == Flag::Model);

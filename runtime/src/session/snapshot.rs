@@ -6,11 +6,11 @@
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{Session, State, Tail};
 use crate::error::{Error, Result};
-use crate::kv::KvCache;
 use crate::model::Model;
-use crate::stages::bytes;
+use crate::session::{Session, State, Tail};
+use crate::state::kv_cache::KvCache;
+use crate::text::ids;
 
 const MAGIC: &[u8; 8] = b"BOLMOSNP";
 const VERSION: u32 = 1;
@@ -79,7 +79,7 @@ impl Session {
         }
         let count = r.len(2)?;
         let ids: Vec<u16> = r.take(2 * count)?.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]])).collect();
-        if ids.iter().any(|&id| usize::from(id) >= bytes::IDS) {
+        if ids.iter().any(|&id| usize::from(id) >= ids::IDS) {
             return Err(Error::bad_checkpoint("the snapshot holds ids above 519"));
         }
         let tail = match r.array()? {
@@ -92,7 +92,7 @@ impl Session {
         };
         let fits = match (tail, ids.last()) {
             (Tail::Done, _) => true,
-            (Tail::Waiting, Some(&last)) => !bytes::is_fused(last),
+            (Tail::Waiting, Some(&last)) => !ids::is_fused(last),
             (Tail::Chosen, Some(_)) => true,
             (Tail::Waiting | Tail::Chosen, None) => false,
         };
@@ -102,7 +102,7 @@ impl Session {
         let logits = match r.array()? {
             [0] => None,
             [_] => Some(
-                r.take(4 * bytes::IDS)?.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
+                r.take(4 * ids::IDS)?.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
             ),
         };
         let patches = u64::from_le_bytes(r.array()?);

@@ -3,9 +3,9 @@
 use bolmo_shaders::params::Boundary;
 use bolmo_shaders::{KernelId, WeightFormat};
 
-use super::{Context, Rows};
 use crate::error::Result;
-use crate::weights::Weights;
+use crate::model::weights::Weights;
+use crate::stages::{Context, Rows};
 
 /// The cosines of `bytes` neighbouring rows of `h` from row `first` on, which `bytes + 1` rows are needed for.
 pub fn boundary(cx: &mut Context<'_>, weights: &Weights, first: usize, bytes: usize) -> Result<()> {

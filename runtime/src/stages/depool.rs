@@ -1,9 +1,9 @@
 //! Depooling: each byte's encoder state meets the global output of the last patch that has ended (SPEC 7).
 
-use super::{Context, Rows};
+use crate::device::Slice;
 use crate::error::Result;
-use crate::gpu::Slice;
-use crate::weights::Weights;
+use crate::model::weights::Weights;
+use crate::stages::{Context, Rows};
 
 /// `g[first + j] = rms(patch patch + j; initial_norm)` for `count` new patches.
 pub fn normalise(

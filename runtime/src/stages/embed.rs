@@ -1,9 +1,9 @@
 //! Ids to vectors: byte embedding, and the suffix table's row of the longest subword that ends here (SPEC 3).
 
-use super::Context;
+use crate::device::Slice;
 use crate::error::Result;
-use crate::gpu::Slice;
-use crate::weights::Weights;
+use crate::model::weights::Weights;
+use crate::stages::Context;
 
 /// `x[row + t] = byte_embedding[ids[t]] + subword_embedding[suffix_ids[t]]`, both `[bytes]` u32.
 pub fn embed(

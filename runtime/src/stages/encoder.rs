@@ -1,9 +1,9 @@
 //! The local encoder: its layers, and the norm behind them (SPEC 5.1).
 
-use super::local_layer::{Over, local_layer};
-use super::{Context, Rows};
 use crate::error::Result;
-use crate::weights::Weights;
+use crate::model::weights::Weights;
+use crate::stages::local_layer::{Over, local_layer};
+use crate::stages::{Context, Rows};
 
 /// From the embeddings in `x` to rows 1 .. of the workspace's `h`.
 pub fn encoder(cx: &mut Context<'_>, weights: &Weights, over: Over<'_>) -> Result<()> {

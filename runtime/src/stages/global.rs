@@ -3,12 +3,12 @@
 use bolmo_shaders::params::{Attention, Rope};
 use bolmo_shaders::{KernelId, WeightFormat};
 
-use super::{Context, Norm, Rows};
 use crate::config::{BlockType, Config, LayerType, QkNorm};
+use crate::device::Slice;
 use crate::error::Result;
-use crate::gpu::Slice;
-use crate::kv::KvCache;
-use crate::weights::{GlobalLayer, Weights};
+use crate::model::weights::{GlobalLayer, Weights};
+use crate::stages::{Context, Norm, Rows};
+use crate::state::kv_cache::KvCache;
 
 /// Which keys and values rows of patches see.
 #[derive(Debug, Clone, Copy)]

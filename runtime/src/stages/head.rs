@@ -1,9 +1,9 @@
 //! The head: final norm and the 520 logits of the next id (SPEC 7).
 
-use super::{Context, Norm, Rows};
+use crate::device::Slice;
 use crate::error::Result;
-use crate::gpu::Slice;
-use crate::weights::Weights;
+use crate::model::weights::Weights;
+use crate::stages::{Context, Norm, Rows};
 
 /// From rows `first ..` of the workspace's `x` to `logits`, `[rows, 520]`. What lies between norm and product is kept in the workspace's
 /// `final_hidden`.

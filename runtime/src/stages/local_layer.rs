@@ -6,11 +6,11 @@ use bolmo_shaders::params::{
 use bolmo_shaders::table::{MLSTM_CELL_MAX_DV, MLSTM_CHUNK, WORKGROUP};
 use bolmo_shaders::{KernelId, WeightFormat};
 
-use super::{Context, Norm, Rows};
+use crate::device::Slice;
 use crate::error::Result;
-use crate::gpu::Slice;
+use crate::model::weights::LocalLayer;
+use crate::stages::{Context, Norm, Rows};
 use crate::state::LayerState;
-use crate::weights::LocalLayer;
 
 /// Soft cap of both gates' pre-activations.
 const GATE_CAP: f32 = 15.0;

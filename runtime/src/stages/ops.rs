@@ -5,10 +5,10 @@ use bolmo_shaders::table::{WORKGROUP, fours_grid};
 use bolmo_shaders::{Fusion, KernelId, WeightFormat};
 
 use crate::config::Config;
+use crate::device::{Form, Recorder, Slice};
 use crate::error::Result;
-use crate::gpu::{Form, Recorder, Slice};
-use crate::weights::{Matrix, Mlp, Piece};
-use crate::workspace::Workspace;
+use crate::model::weights::{Matrix, Mlp, Piece};
+use crate::state::workspace::Workspace;
 
 /// What every stage works with.
 pub struct Context<'a> {

@@ -1,8 +1,8 @@
 //! Pooling: a patch is represented by the encoder state of its last byte, projected (SPEC 5.3).
 
-use super::{Context, Rows};
 use crate::error::Result;
-use crate::weights::Weights;
+use crate::model::weights::Weights;
+use crate::stages::{Context, Rows};
 
 /// From the rows of `h` that the workspace's `ends` lists to the first `patches` rows of `patches`.
 pub fn pool(cx: &mut Context<'_>, weights: &Weights, patches: usize) -> Result<()> {

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{Compiler, Use, keywords};
+use crate::constraint::json_schema::{Compiler, Use, keywords};
 use crate::constraint::machine::StateId;
 use crate::error::Result;
 

@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value};
 
-use super::place::shown;
-use super::types::Types;
+use crate::constraint::json_schema::place::shown;
+use crate::constraint::json_schema::types::Types;
 use crate::error::{Error, Result};
 
 /// What a keyword holds.

@@ -13,7 +13,7 @@ use std::collections::{HashMap, VecDeque};
 
 use serde_json::{Map, Value};
 
-use super::machine::{Builder, RuleId, StateId};
+use crate::constraint::machine::{Builder, RuleId, StateId};
 use crate::error::{Error, Result};
 use number::Bounds;
 use place::Place;
@@ -49,7 +49,7 @@ struct Compiler<'a> {
 /// A machine that matches the documents of a schema.
 ///
 /// # Errors
-/// As [`Constraint::json_schema`](super::Constraint::json_schema).
+/// As [`Constraint::json_schema`](crate::constraint::Constraint::json_schema).
 pub(super) fn build(text: &[u8]) -> Result<Builder> {
     if text.len() > MAX_SCHEMA_BYTES {
         let found = text.len();

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 
-use super::Compiler;
-use super::types::Types;
+use crate::constraint::json_schema::Compiler;
+use crate::constraint::json_schema::types::Types;
 use crate::constraint::machine::{Builder, StateId};
 use crate::error::{Error, Result};
 

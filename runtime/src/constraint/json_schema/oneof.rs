@@ -4,8 +4,8 @@ use std::collections::HashSet;
 
 use serde_json::{Map, Value};
 
-use super::types::Types;
-use super::{keywords, place};
+use crate::constraint::json_schema::types::Types;
+use crate::constraint::json_schema::{keywords, place};
 use crate::error::{Error, Result};
 
 /// How many comparisons are made before the question counts as open.

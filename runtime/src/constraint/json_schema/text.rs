@@ -4,10 +4,11 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 
-use super::place::shown;
-use super::{Compiler, keywords};
+use crate::constraint::json_schema::place::shown;
+use crate::constraint::json_schema::{Compiler, keywords};
 use crate::constraint::machine::{Builder, RuleId, StateId};
-use crate::constraint::regex::{self, Automat, Dialect};
+use crate::constraint::regex;
+use crate::constraint::regex::{Automat, Dialect};
 use crate::error::{Error, Result};
 
 /// The states of the UTF-8 automaton: between characters, inside of one with 1, 2 or 3 bytes to come, and behind the first bytes

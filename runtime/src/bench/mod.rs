@@ -1,0 +1,70 @@
+//! What an adapter can do at most, measured, and what a model asks of it: the two sides of `bolmo bench`.
+//!
+//! [`Limits::measure`] times single kernels, [`Traffic`] counts what a byte of text costs, [`decode`] and [`ends_patch`] run a model
+//! along a fixed schedule of patch ends, so that random weights don't decide how much work there is.
+
+mod limits;
+mod traffic;
+
+pub use limits::{Limits, ProductRate, Spread};
+pub use traffic::Traffic;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::generate::{GenerateOptions, StopReason, generate_batch};
+use crate::session::Session;
+
+pub use crate::sampling::device::ends_patch;
+
+/// Lets each session go on by `count` bytes that end patches by the schedule ([`ends_patch`]); each byte is the session's most probable
+/// one, and the last one goes through the model as well.
+///
+/// # Errors
+/// `Cancelled` if a session's token asks for it; whatever the device reports.
+pub async fn decode(sessions: &mut [Session], count: usize, bytes_per_patch: f64) -> Result<()> {
+    let mut options =
+        GenerateOptions { max_bytes: count, bytes_per_patch: Some(bytes_per_patch), ..GenerateOptions::default() };
+    // A model with random weights would soon end the text.
+    options.sampling.end_bias = -1e30;
+    let all = vec![options; sessions.len()];
+    for generation in generate_batch(sessions, &all).await? {
+        let generation = generation?;
+        if generation.stop != StopReason::Budget {
+            let done = generation.bytes.len();
+            return Err(Error::new(ErrorKind::Cancelled, format!("stopped after {done} of {count} bytes")));
+        }
+    }
+    for session in sessions {
+        session.logits(0.0).await?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn patches_are_as_long_as_asked(n in 0usize..5000, bytes_per_patch in 1.0f64..50.0) {
+            let ends: Vec<bool> = (0..n).map(|i| ends_patch(i, bytes_per_patch)).collect();
+            let count = ends.iter().filter(|&&end| end).count();
+            prop_assert_eq!(count, (n as f64 / bytes_per_patch).floor() as usize);
+            // No patch is a byte longer or shorter than the others have to be.
+            let at: Vec<usize> = ends.iter().enumerate().filter(|(_, end)| **end).map(|(i, _)| i).collect();
+            for pair in at.windows(2) {
+                let length = (pair[1] - pair[0]) as f64;
+                prop_assert!((length - bytes_per_patch).abs() < 1.0, "{length} at {bytes_per_patch}");
+            }
+        }
+    }
+
+    #[test]
+    fn whole_numbers() {
+        let ends = |r| (0..6).map(|i| ends_patch(i, r)).collect::<Vec<_>>();
+        assert_eq!(ends(1.0), [true; 6]);
+        assert_eq!(ends(3.0), [false, false, true, false, false, true]);
+        assert_eq!(ends(1e9), [false; 6]);
+    }
+}
