@@ -178,7 +178,6 @@ fn no_match(position: usize, id: u16) -> Error {
 
 #[cfg(test)]
 mod tests {
-
     use proptest::prelude::*;
     use rand_chacha::ChaCha8Rng;
     use rand_chacha::rand_core::{Rng, SeedableRng};
