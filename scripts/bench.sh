@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs `bolmo bench` on a preset with random weights in every format, and saves each run as benchmarks/ADAPTER-PRESET-FORMAT.json.
+# Runs `bolmo bench` on a preset with random weights in every format, and saves each run as benches/runs/ADAPTER-PRESET-FORMAT.json.
 # usage: scripts/bench.sh BOLMO FOLDER, the latter for checkpoints
 # PRESET, DTYPE, BYTES_PER_PATCH, FORMATS and BENCH_OPTIONS choose what is run; BOLMO_ADAPTER chooses the adapter.
 set -euo pipefail
@@ -13,10 +13,10 @@ name=${name%-}
 
 model=$folder/$preset
 [ -e "$model" ] || "$bolmo" init --preset "$preset" --dtype "$dtype" --out "$model"
-mkdir -p benchmarks
+mkdir -p benches/runs
 for format in $formats; do
     echo "== $preset $format on $name" >&2
     # shellcheck disable=SC2086 # options are several words
     "$bolmo" bench --model "$model" --adapter "$adapter" --quantize "$format" --bytes-per-patch "$patch" \
-        ${BENCH_OPTIONS:-} --save "benchmarks/$name-$preset-$format.json"
+        ${BENCH_OPTIONS:-} --save "benches/runs/$name-$preset-$format.json"
 done

@@ -5,6 +5,7 @@
 #   scripts/install.sh uninstall
 #
 # PREFIX (/usr/local), LIBDIR (lib, within the prefix) and DESTDIR (nothing; goes in front of all names) say where.
+# BOLMO_BUILT names a folder with libraries that are built already. Tests set it, so that nothing is built twice.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PREFIX=${PREFIX:-/usr/local} LIBDIR=${LIBDIR:-lib} DESTDIR=${DESTDIR:-}
@@ -38,7 +39,13 @@ files=("$include/bolmo.h" "$include/bolmo.hpp" "$lib/$shared" "$lib/$soname" "$l
 
 # Builds the library; `static_libs` is what a program needs besides libbolmo.a, as rustc says it.
 build() {
-    cargo rustc --release -p bolmo-ffi --lib -- --print native-static-libs 2>&1 | tee "$scratch/log" >&2 || fail "the build failed"
+    if [ -n "${BOLMO_BUILT-}" ]; then
+        # On Linux libbolmo.a needs what the standard library needs, and no more.
+        rustc --crate-type staticlib --crate-name empty --print native-static-libs -o "$scratch/empty.a" - </dev/null >"$scratch/log" 2>&1 ||
+            fail "rustc failed: $(cat "$scratch/log")"
+    else
+        cargo rustc --release -p bolmo-ffi --lib -- --print native-static-libs 2>&1 | tee "$scratch/log" >&2 || fail "the build failed"
+    fi
     # rustc names what other libraries ask for as well, so some come twice.
     static_libs=$(sed -n 's/^note: native-static-libs: //p' "$scratch/log" | sed 's/-framework /-framework@/g' |
         tr -s ' ' '\n' | awk '!seen[$0]++' | tr '\n' ' ' | sed 's/ $//')
@@ -71,7 +78,7 @@ fill() {
 }
 
 install_all() {
-    local out=${CARGO_TARGET_DIR:-target}/release
+    local out=${BOLMO_BUILT:-${CARGO_TARGET_DIR:-target}/release}
     scratch=$(mktemp -d)
     trap 'rm -rf "$scratch"' EXIT
     build

@@ -1,10 +1,14 @@
 #!/bin/bash
 # Installs libbolmo into a temporary prefix and uses it from there as a program would: headers alone, CMake, pkg-config, the examples
 # in C and C++. Also holds the shared library to what it may export, need and be called.
+#
+#   scripts/test-package.sh BOLMO [FOLDER]    BOLMO is the built command; FOLDER has libraries that are built already
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
 target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
+bolmo=$(realpath "$1")
+export BOLMO_BUILT=${2-}
 work=$target/test-package
 prefix=$work/prefix
 model=$root/examples/demo-model
@@ -70,7 +74,7 @@ checked() {
 
 # run_examples FOLDER_OF_C FOLDER_OF_CPP
 run_examples() {
-    checked "$target/release/bolmo" generate "The next day" --max-bytes 40
+    checked "$bolmo" generate "The next day" --max-bytes 40
     cp "$work/out" "$work/expected"
     checked "$1/generate" "$model" "The next day" --max-bytes 40
     cmp "$work/out" "$work/expected" || fail "examples/c/generate doesn't write what the bolmo command does"
@@ -117,7 +121,7 @@ same "what find_package found" "bolmo::bolmo-static 0" "$(cat "$work/find/build/
 
 step "pkg-config, shared and static"
 export PKG_CONFIG_PATH=$prefix/lib/pkgconfig
-same "the version" "$("$target/release/bolmo" --version | awk '{ print $2 }')" "$(pkg-config --modversion bolmo)"
+same "the version" "$("$bolmo" --version | awk '{ print $2 }')" "$(pkg-config --modversion bolmo)"
 read -ra flags <<<"$(pkg-config --cflags --libs bolmo)"
 gcc -std=c99 "$work/example.c" -o "$work/example" "${flags[@]}" -Wl,-rpath,"$prefix/lib"
 checked "$work/example" "$model"

@@ -8,7 +8,8 @@ cd "$(dirname "$0")/.."
 folder=$1
 rm -rf "$folder/wgsl"
 mkdir -p "$folder"
-cargo run --quiet -p bolmo-shaders --example write_wgsl -- "$folder/wgsl"
+# Without -p, so that what `cargo test` built is run.
+cargo run --quiet --example write_wgsl -- "$folder/wgsl"
 cp scripts/tint/* "$folder"
 (cd "$folder" && npm ci --silent --no-audit --no-fund --ignore-scripts)
 # Cooperative matrices are wgpu's own extension of WGSL.

@@ -1,4 +1,4 @@
-//! All tests of the built command in one program: `cargo test -p bolmo-cli --test integration generate::` runs those of `generate`.
+//! All tests of the built command in one program: `cargo test --test command generate::` runs those of `generate`.
 
 mod bench;
 mod common;
