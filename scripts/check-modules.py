@@ -3,13 +3,12 @@
 
 usage: scripts/check-modules.py [--json] [FOLDER...]
 
-A module is a file. A room is a folder or a file directly below the root of a crate's sources. FOLDER is a crate's folder; without any,
-all crates of the workspace and bindings/web/src are checked. scripts/rooms.toml holds the order of rooms.
+A module is a file. A room is a folder or a file directly below the root of a crate's sources. FOLDER is a crate's folder;
+the default is all crates of the workspace and bindings/web/src. scripts/rooms.toml has the order of rooms.
 
-What counts is a path in the source: `use crate::a::B`, `super::b()`, `child::C`. A path through a re-export leads to the file that
-the item is defined in, and a re-export from a folder's own modules (`pub use`) is no import. What a folder's own file (mod.rs) defines may be used below
-it, where that file uses modules of the folder too. Code under `#[cfg(test)]` is ignored.
-Exits with 1 if there is a circle or an import against the order.
+An import is a path in the source: `use crate::a::B`, `super::b()`, `child::C`. It leads to the file that defines the item,
+through re-exports. Two things are no imports: a folder's own file (mod.rs) that re-exports items of the folder, and a file
+of the folder that uses what mod.rs defines. Code under `#[cfg(test)]` is ignored. Exits with 1 if a problem was found.
 """
 
 import json
@@ -25,6 +24,8 @@ TEST = re.compile(r"#\[cfg\(test\)\]\s*(?:#\[[^\]]*\]\s*)*")
 USE = re.compile(r"(?<![\w.])(pub(?:\([^)]*\))?\s+)?use\s+([^;]+);")
 MODULE = re.compile(r"(?<!\w)mod\s+(\w+)\s*;")
 PATH = re.compile(r"(?<![\w$:.])\w+(?:::\w+)+")
+
+DEFINITION = r"\b(?:fn|struct|enum|union|trait|type|const|static|macro_rules!)"
 
 
 def blank(match):
@@ -104,7 +105,7 @@ class Crate:
         here = self.modules[at]
         if path[0] in here["names"]:
             return self.find(at, here["names"][path[0]], depth + 1) or at
-        if not re.search(rf"\b(?:fn|struct|enum|union|trait|type|const|static|macro_rules!)\s+{path[0]}\b", here["text"]):
+        if not re.search(rf"{DEFINITION}\s+{path[0]}\b", here["text"]):
             for glob in here["globs"]:
                 found = self.find(at, (*glob, path[0]), depth + 1)
                 # Only a module that has the name: a glob may be of another crate, or of a type.
@@ -141,42 +142,34 @@ def script_imports(folder):
 
 def circles(edges):
     """Groups of nodes that reach each other."""
-    reach = {}
-    for start in {node for edge in edges for node in edge}:
-        seen, todo = set(), [start]
-        while todo:
-            for target in edges_from(edges, todo.pop()) - seen:
-                seen.add(target)
-                todo.append(target)
-        reach[start] = seen
-    groups = {frozenset(b for b in reach[a] if a in reach[b]) for a in reach if a in reach[a]}
+    reach = {node: {node} for edge in edges for node in edge}
+    for _ in reach:
+        for a, b in edges:
+            reach[a] |= reach[b]
+    groups = {frozenset(b for b in reach[a] if a in reach[b]) for a in reach}
     return sorted(sorted(group) for group in groups if len(group) > 1)
-
-
-def edges_from(edges, node):
-    return {target for source, target in edges if source == node}
 
 
 def check(folder, imports, root, order):
     """What is wrong in one crate, as a list of circles and imports against the order."""
-    room = lambda file: file.relative_to(root).parts[0].removesuffix(".rs").removesuffix(".ts")
+    room = lambda file: file.relative_to(root).parts[0].split(".")[0]
     tops = {"lib", "main", "index"}
-    files, rooms = {}, {}
+    found, files, rooms = [], {}, {}
     for source, target, line, path in imports:
         at = f"{source.relative_to(ROOT)}:{line}: {path}"
         files.setdefault((str(source.relative_to(root)), str(target.relative_to(root))), []).append(at)
         if room(source) != room(target) and not {room(source), room(target)} & tops:
             rooms.setdefault((room(source), room(target)), []).append(at)
     rank = {name: index for index, tier in enumerate(order) for name in tier}
-    found = []
     for kind, edges in (("files", files), ("rooms", rooms)):
         for circle in circles(set(edges)):
             ties = {f"{a} -> {b}": at for (a, b), at in sorted(edges.items()) if a in circle and b in circle}
             found.append({"crate": folder, "problem": f"circle of {kind}", "of": circle, "imports": ties})
     for (a, b), at in sorted(rooms.items()):
         if a in rank and b in rank and rank[a] < rank[b]:
-            found.append({"crate": folder, "problem": "lower imports higher room", "of": [a, b], "imports": {f"{a} -> {b}": at}})
-    return found, {"crate": folder, "files": len({f for edge in files for f in edge}), "imports": len(files), "room_imports": len(rooms)}
+            ties = {f"{a} -> {b}": at}
+            found.append({"crate": folder, "problem": "import of a higher room", "of": [a, b], "imports": ties})
+    return found, {"crate": folder, "imports_of_files": len(files), "imports_of_rooms": len(rooms)}
 
 
 def main(arguments):
@@ -185,17 +178,10 @@ def main(arguments):
     members = tomllib.loads((ROOT / "Cargo.toml").read_text())["workspace"]["members"]
     found, counts = [], []
     for folder in folders or [*members, "bindings/web/src"]:
-        manifest = ROOT / folder / "Cargo.toml"
-        order = orders.get(folder, {}).get("order", [])
-        if manifest.exists():
-            package = tomllib.loads(manifest.read_text())
-            named = [target["path"] for target in [package.get("lib", {}), *package.get("bin", [])] if "path" in target]
-            roots = {ROOT / folder / path for path in [*named, "src/lib.rs", "src/main.rs"]}
-            checks = [(Crate(root).imports(), root.parent) for root in sorted(roots) if root.exists()]
-        else:
-            checks = [(script_imports(ROOT / folder), ROOT / folder)]
-        for imports, root in checks:
-            problems, count = check(folder, imports, root, order)
+        roots = [ROOT / folder / path for path in ("src/lib.rs", "rust/lib.rs", "src/main.rs")]
+        checks = [(Crate(root).imports(), root.parent) for root in roots if root.exists()]
+        for imports, root in checks or [(script_imports(ROOT / folder), ROOT / folder)]:
+            problems, count = check(folder, imports, root, orders.get(folder, {}).get("order", []))
             found += problems
             counts.append(count)
     if as_json:
