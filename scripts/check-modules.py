@@ -3,12 +3,13 @@
 
 usage: scripts/check-modules.py [--json] [FOLDER...]
 
-A module is a file. A room is a folder or a file directly below the root of a crate's sources. FOLDER is a crate's folder;
-the default is all crates of the workspace and bindings/web/src. scripts/rooms.toml has the order of rooms.
+A module is a file. A room is a folder or a file directly below the root of a crate's sources. FOLDER is a crate's
+folder; the default is all crates of the workspace and bindings/web/src. scripts/rooms.toml has the order of rooms.
 
-An import is a path in the source: `use crate::a::B`, `super::b()`, `child::C`. It leads to the file that defines the item,
-through re-exports. Two things are no imports: a folder's own file (mod.rs) that re-exports items of the folder, and a file
-of the folder that uses what mod.rs defines. Code under `#[cfg(test)]` is ignored. Exits with 1 if a problem was found.
+An import is a path in the source: `use crate::a::B`, `super::b()`, `child::C`. It leads to the file that defines
+the item, through re-exports. Two things are no imports: a folder's own file (mod.rs) that re-exports items of the
+folder, and a file of the folder that uses what mod.rs defines. Code under `#[cfg(test)]` is ignored. Exits with 1
+if a problem was found.
 """
 
 import json
