@@ -18,7 +18,8 @@ prompt := This is a story about Mia,
 options := --temperature 0.5 --seed 2 --max-bytes 500
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-model test bench benchmarks bench-burn build lint docs install uninstall test-package test-c test-threads test-tint test-cooperative header picture web test-web clean
+.PHONY: help demo demo-model test bench benchmarks bench-burn build lint docs install uninstall test-package test-c \
+	test-threads test-tint test-cooperative header picture web test-web clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -29,8 +30,8 @@ demo: build ## Set up, build, and write some text with the demo model
 	@$(target)/release/bolmo generate "$(prompt)" $(options) --show-patches
 	@echo
 
-# All is built by one `cargo test` over the same crates, the command and libbolmo included. With -p or --workspace cargo would choose
-# other features of dependencies, and build these again.
+# All is built by one `cargo test` over the same crates, the command and libbolmo included. With -p or --workspace
+# cargo would choose other features of dependencies, and build these again.
 test: ## Set up, check style, run every test
 	@$(timed) "style and lints" $(MAKE) --no-print-directory lint
 	@$(timed) "building the tests" $(CARGO) test --no-run
@@ -43,7 +44,7 @@ test: ## Set up, check style, run every test
 	@$(timed) "the package" scripts/test-package.sh $(target)/debug/bolmo $(target)/debug/deps
 	@$(timed) "the tests in C" scripts/test-c.sh $(target)/test-package/prefix
 
-build: ## Build the bolmo command, optimised, as target/release/bolmo
+build: ## Build the bolmo command, optimized, as target/release/bolmo
 	@scripts/setup.sh toolchain
 	$(CARGO) build --release -p bolmo-cli
 
@@ -67,7 +68,7 @@ install: ## Install libbolmo and its headers into PREFIX (/usr/local), below DES
 uninstall: ## Remove them
 	@scripts/install.sh uninstall
 
-test-package: ## Build what users get, install it into a temporary prefix, and build and run the C and C++ examples against that
+test-package: ## Build what users get, install it into a temporary prefix, and run the examples in C and C++
 	@scripts/setup.sh c
 	@# One build of both: alone, each chooses other features of dependencies.
 	@$(timed) "the command and the library, optimized" $(CARGO) build --release -p bolmo-cli -p bolmo-ffi
@@ -96,7 +97,7 @@ test-cooperative: ## Test cooperative matrices on a newer software driver, which
 header: ## Make ffi/include/bolmo.h from the sources, and record the ABI in ffi/abi.txt
 	BOLMO_UPDATE=1 $(CARGO) test --test abi header::
 
-demo-model: build ## Train the demo model anew, from nothing: minutes on a large GPU, a day on a CPU (SMALL=1: a smaller one, in hours)
+demo-model: build ## Train the demo model: minutes on a large GPU, a day on a CPU (SMALL=1: a smaller one, in hours)
 	@scripts/setup.sh adapter $(target)/release/bolmo
 	examples/byteify/run.sh $(target)/release/bolmo
 	cp examples/byteify/runs/stage2/model/* examples/demo-model/
@@ -115,7 +116,8 @@ benchmarks: build ## Make benches/BENCHMARKS.md from the saved runs in benches/r
 bench-burn: ## Time our kernels beside those of burn's wgpu backend, saved in benches/runs/; takes long to build
 	@scripts/setup.sh toolchain
 	@mkdir -p benches/runs
-	cd benches/burn && CARGO_TARGET_DIR=$(abspath $(target))/burn $(CARGO) run --release --locked -- --save ../runs/burn.json
+	cd benches/burn && \
+		CARGO_TARGET_DIR=$(abspath $(target))/burn $(CARGO) run --release --locked -- --save ../runs/burn.json
 
 web: ## Build the browser package (bindings/web/dist) and the example page (examples/web/dist)
 	@scripts/setup.sh toolchain

@@ -1,5 +1,6 @@
 #!/bin/bash
-# Checks what the compiler doesn't: lengths of lines and files, and imports between modules. Prints each place that breaks a rule.
+# Checks what the compiler doesn't: lengths of lines and files, and imports between modules. Prints each place that
+# breaks a rule.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 most_columns=120

@@ -1,7 +1,7 @@
 #!/bin/bash
-# Packages every crate that others may use, and checks that what the packages hold compiles: nothing outside of a crate's folder is
-# needed. Nothing is published. The crates are packaged from a copy, in which they may be: cargo resolves a package's dependencies on
-# crates of the same workspace only among those that may be published.
+# Packages every crate that others may use, and checks that what the packages hold compiles: nothing outside of a
+# crate's folder is needed. Nothing is published. The crates are packaged from a copy, in which they may be: cargo
+# resolves a package's dependencies on crates of the same workspace only among those that may be published.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
@@ -15,7 +15,8 @@ done | xargs -0 cp --parents -t "$work/copy"
 cd "$work/copy"
 sed -i 's/^publish = false$/publish = true/' Cargo.toml
 # Tests and benches are of use in the repository alone.
-cargo package --quiet --workspace --exclude bolmo-tests --exclude bolmo-benches --no-verify --target-dir "$work/packages"
+cargo package --quiet --workspace --exclude bolmo-tests --exclude bolmo-benches --no-verify \
+    --target-dir "$work/packages"
 
 # A workspace of the unpacked crates, with the profiles of this one.
 cd "$work/unpacked"
