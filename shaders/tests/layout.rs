@@ -1,7 +1,6 @@
 //! Bindings, parameter blocks and constants of the Rust side against naga's reflection of every variant.
 
-mod common;
-
+use crate::common;
 use bolmo_shaders::table::{self, Access};
 use bolmo_shaders::{Reduce, Tiles};
 use naga::{AddressSpace, GlobalVariable, Module, ScalarKind, StorageAccess, TypeInner};

@@ -1,7 +1,6 @@
 //! Every variant in every language that a driver may want: SPIR-V, MSL, HLSL and GLSL.
 
-mod common;
-
+use crate::common;
 use bolmo_shaders::{Tiles, Variant};
 use naga::back::pipeline_constants::process_overrides;
 use naga::back::{glsl, hlsl, msl, spv};

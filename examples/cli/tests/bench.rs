@@ -1,10 +1,8 @@
 //! `bolmo bench` from outside: figures that fit each other, tables made from saved runs, and mistakes.
 
-mod common;
-
 use std::fs;
 
-use common::{bolmo, fail, run, succeed, succeed_json};
+use crate::common::{self, bolmo, fail, run, succeed, succeed_json};
 use serde_json::Value;
 
 /// Sizes that are soon done.

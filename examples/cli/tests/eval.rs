@@ -1,10 +1,8 @@
 //! `bolmo eval` from outside.
 
-mod common;
-
 use std::fs;
 
-use common::{fail, succeed, succeed_json};
+use crate::common::{fail, succeed, succeed_json};
 
 #[test]
 fn bits_per_byte_are_those_of_score() {

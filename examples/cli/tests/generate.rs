@@ -1,14 +1,12 @@
 //! `bolmo generate`, from outside.
 
-mod common;
-
 use std::fs;
 use std::io::{Read, Write};
 use std::process::Stdio;
 
+use crate::common::{bolmo, demo_folder, succeed, succeed_json};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use common::{bolmo, demo_folder, succeed, succeed_json};
 use serde_json::json;
 
 const PROMPT: &str = "This is a story about Mia,";

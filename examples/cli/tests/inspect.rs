@@ -1,10 +1,8 @@
 //! `bolmo info`, `bolmo devices` and `bolmo init`, from outside.
 
-mod common;
-
 use std::fs;
 
-use common::{bolmo, demo_parameters, succeed, succeed_json, trained_folder};
+use crate::common::{bolmo, demo_parameters, succeed, succeed_json, trained_folder};
 use serde_json::json;
 
 #[test]

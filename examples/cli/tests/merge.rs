@@ -1,11 +1,9 @@
 //! `bolmo merge` from outside.
 
-mod common;
-
 use std::fs;
 use std::path::Path;
 
-use common::{fail, run, succeed, succeed_json, trained_folder};
+use crate::common::{fail, run, succeed, succeed_json, trained_folder};
 use serde_json::{Value, json};
 
 /// The golden model's blocks as a subword model, whose final norm is larger by `more`.

@@ -1,10 +1,8 @@
 //! Every mistake that a user can make ends with one clean message and the right status.
 
-mod common;
-
 use std::fs;
 
-use common::{bolmo, fail, message, run, succeed, trained_folder};
+use crate::common::{bolmo, fail, message, run, succeed, trained_folder};
 
 #[test]
 fn help_and_version() {

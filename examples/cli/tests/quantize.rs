@@ -1,11 +1,9 @@
 //! `bolmo quantize`, and using what it wrote, from outside.
 
-mod common;
-
 use std::fs;
 use std::path::Path;
 
-use common::{bolmo, demo_folder, demo_parameters, fail, message, succeed, succeed_json};
+use crate::common::{bolmo, demo_folder, demo_parameters, fail, message, succeed, succeed_json};
 use serde_json::{Value, json};
 
 const TEXT: &str = "def main(self):\n    return 1\n";

@@ -1,10 +1,8 @@
 //! `bolmo score`, from outside.
 
-mod common;
-
 use std::fs;
 
-use common::{succeed, succeed_json};
+use crate::common::{self, succeed, succeed_json};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Value, json};
 

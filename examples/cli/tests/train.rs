@@ -1,13 +1,11 @@
 //! `bolmo train` from outside: runs that are killed, and what may go wrong.
 
-mod common;
-
 use std::fs;
 use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
 
-use common::{bolmo, fail, run, succeed, succeed_json};
+use crate::common::{bolmo, fail, run, succeed, succeed_json};
 use serde_json::Value;
 
 /// Texts, a tokenizer and the configuration of a small run in `dir`; the arguments that begin it.

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::TestCaseResult;
 
-use crate::harness::{EPS, Noise, Rows, Worst, bytes, edges, forms, hold, run, size};
+use super::harness::{EPS, Noise, Rows, Worst, bytes, edges, forms, hold, run, size};
 
 #[derive(Debug, Clone)]
 struct Sequences {

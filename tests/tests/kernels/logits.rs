@@ -6,7 +6,7 @@ use bolmo_shaders::{KernelId, cpu};
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use crate::harness::{EPS, Noise, Rows, UNREAD, UNWRITTEN, bytes, edges, forms, hold, run, size};
+use super::harness::{EPS, Noise, Rows, UNREAD, UNWRITTEN, bytes, edges, forms, hold, run, size};
 
 const LANES: usize = WORKGROUP as usize;
 

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::TestCaseResult;
 
-use crate::harness::{EPS, Noise, Rows, UNREAD, Worst, bytes, edges, forms, hold, largest, magnitudes, run, size};
+use super::harness::{EPS, Noise, Rows, UNREAD, Worst, bytes, edges, forms, hold, largest, magnitudes, run, size};
 
 pub const CHUNK: usize = MLSTM_CHUNK as usize;
 const MAX_DK: usize = MLSTM_MAX_DK as usize;

@@ -10,8 +10,8 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::TestCaseResult;
 
-use crate::harness::{EPS, Noise, Rows, UNREAD, UNWRITTEN, Worst, bytes, edges, forms, hold, magnitudes, run, size};
-use crate::mlstm::{CELL, CHUNK, Cell, HeadNorm, VANISHING, groups};
+use super::harness::{EPS, Noise, Rows, UNREAD, UNWRITTEN, Worst, bytes, edges, forms, hold, magnitudes, run, size};
+use super::mlstm::{CELL, CHUNK, Cell, HeadNorm, VANISHING, groups};
 
 pub fn chunk_state() {
     let mut edges = Cell::edges(129);

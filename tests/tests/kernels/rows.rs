@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::TestCaseResult;
 
-use crate::harness::{
+use super::harness::{
     EPS, Noise, Rows, Weights, Worst, bytes, edges, fitting4, forms, hold, magnitudes, run, run_fused, size, streaming,
 };
 

@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::TestCaseResult;
 
-use crate::harness::{EPS, Noise, Rows, UNREAD, Worst, bytes, edges, forms, hold, run, size};
-use crate::heads::Rotation;
+use super::harness::{EPS, Noise, Rows, UNREAD, Worst, bytes, edges, forms, hold, run, size};
+use super::heads::Rotation;
 
 /// Absolute values of what the gradient of a norm adds up, for dx and for dscale: `r |scale dy| + |x| r^3 / n Σ |scale dy x|` and `|dy x| r`.
 fn norm_sums(x: &[f32], scale: &[f32], dy: &[f64], eps: f32) -> Vec<[f64; 2]> {

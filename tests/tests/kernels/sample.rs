@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::TestCaseResult;
 
-use crate::harness::{Noise, Worst, bytes, forms, hold, run};
+use super::harness::{Noise, Worst, bytes, forms, hold, run};
 
 const RING: usize = 16;
 const STEPS: usize = 3;

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::TestCaseResult;
 
-use crate::harness::{EPS, Noise, Rows, UNREAD, Worst, bytes, edges, forms, hold, magnitudes, run, size};
+use super::harness::{EPS, Noise, Rows, UNREAD, Worst, bytes, edges, forms, hold, magnitudes, run, size};
 
 const LANES: usize = WORKGROUP as usize;
 

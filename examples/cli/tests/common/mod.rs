@@ -30,14 +30,12 @@ pub fn succeed(args: &[&str]) -> Vec<u8> {
 }
 
 /// The one JSON object of a run that must succeed.
-#[allow(dead_code)] // not every test program asks for JSON
 pub fn succeed_json(args: &[&str]) -> serde_json::Value {
     let stdout = succeed(args);
     serde_json::from_slice(&stdout).unwrap_or_else(|e| panic!("{args:?}: {e}: {}", String::from_utf8_lossy(&stdout)))
 }
 
 /// Checks that a run failed with `status` and one clean message, which it returns.
-#[allow(dead_code)] // not every test program makes mistakes
 pub fn message(args: &[&str], output: &Output, status: i32) -> String {
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(status), "{args:?}: {stderr}");
@@ -52,26 +50,22 @@ pub fn message(args: &[&str], output: &Output, status: i32) -> String {
 }
 
 /// Checks that `args` fail with `status` and a message that has `word` in it.
-#[allow(dead_code)] // not every test program makes mistakes
 pub fn fail(args: &[&str], status: i32, word: &str) {
     let stderr = message(args, &run(args), status);
     assert!(stderr.contains(word), "{args:?}: expected {word:?} in {stderr}");
 }
 
 /// The folder of a golden model in f32, with its tokenizer.
-#[allow(dead_code)] // not every test program wants it
 pub fn trained_folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/infer/models/nano_trained")
 }
 
 /// The folder of the demo model.
-#[allow(dead_code)] // not every test program opens it
 pub fn demo_folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../demo-model")
 }
 
 /// How many numbers the demo model's tensors hold.
-#[allow(dead_code)] // not every test program asks
 pub fn demo_parameters() -> usize {
     let bytes = std::fs::read(demo_folder().join("model.safetensors")).unwrap();
     let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();

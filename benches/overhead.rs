@@ -3,7 +3,7 @@
 //! Method: calls that do no work on the device are timed by criterion. Generation of 64 bytes by the demo model goes through the
 //! Rust API and through the ABI in turns within one run, the order changing each time; medians are compared. Control: the Rust API's
 //! own generations, split in two, show how far two medians of the same thing are apart. The adapter's name is printed; `BOLMO_ADAPTER`
-//! chooses another one. Run with `cargo bench -p bolmo-ffi`; on a software adapter LP_NUM_THREADS=0 makes it steadier.
+//! chooses another one. Run with `cargo bench -p bolmo-benches --bench overhead`; on a software adapter LP_NUM_THREADS=0 makes it steadier.
 
 use std::ffi::c_void;
 use std::hint::black_box;

@@ -3,7 +3,7 @@
 //!
 //! Method: one sample is a submission of eight dispatches and the wait for them; the time is divided by eight. Control: `silu_mul`
 //! on 64 floats, which is all overhead. Times are wall times, so other programs must be quiet, and values are between 0.5 and 1 of either sign. The adapter's name is printed first and stands in every benchmark's name;
-//! `BOLMO_ADAPTER` chooses another one. Run with `cargo bench -p bolmo-runtime`.
+//! `BOLMO_ADAPTER` chooses another one. Run with `cargo bench -p bolmo-benches --bench kernels`.
 
 use std::time::Duration;
 

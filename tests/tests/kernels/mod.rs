@@ -4,26 +4,16 @@
 //! it shows. Errors are held against bounds that follow from the roundings a kernel makes, given in units of the sum of the
 //! absolute values that go into an output; a wrong index is off by about one such value and so by far more than they allow.
 
-#[path = "kernels/harness.rs"]
 mod harness;
-#[path = "kernels/heads.rs"]
 mod heads;
-#[path = "kernels/logits.rs"]
 mod logits;
-#[path = "kernels/mlstm.rs"]
 mod mlstm;
-#[path = "kernels/mlstm_grad.rs"]
 mod mlstm_grad;
-#[path = "kernels/rows.rs"]
 mod rows;
-#[path = "kernels/sample.rs"]
 mod sample;
-#[path = "kernels/sums.rs"]
 mod sums;
 
-#[path = "kernels/attention_grad.rs"]
 mod attention_grad;
-#[path = "kernels/rows_grad.rs"]
 mod rows_grad;
 
 #[test]
