@@ -6,7 +6,8 @@
 
 use half::f16;
 
-use crate::table::{QUANT_BLOCK, WeightFormat};
+use crate::sizes::QUANT_BLOCK;
+use crate::variant::WeightFormat;
 
 /// The block whose scale f16 cannot hold: its first element, counted over all values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,7 +1,9 @@
 //! The table of kernels: one row each, with the kernel's text, its bindings, its parameter block and its variants.
 
-pub use crate::forms::{Fusion, QUANT_BLOCK, Reduce, Tiles, Variant, WeightAccess, WeightFormat};
 use crate::params::{self, Params, ParamsLayout};
+pub use crate::sizes::*; // TEMPORARY: old path
+use crate::variant::WeightAccess;
+pub use crate::variant::{Fusion, Reduce, Tiles, Variant, WeightFormat}; // TEMPORARY: old path
 
 /// What a kernel does with a binding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -446,181 +448,10 @@ kernels! {
     }
 }
 
-/// The forms of a dimension that a kernel has itself: those that are what they come to. A kernel without the dimension has one form.
-fn own_forms<T: Copy + PartialEq, const N: usize>(all: [T; N], comes_to: impl Fn(T) -> Option<T>) -> Vec<Option<T>> {
-    let own: Vec<_> = all.into_iter().filter(|&form| comes_to(form) == Some(form)).map(Some).collect();
-    if own.is_empty() { vec![None] } else { own }
-}
-
 impl KernelId {
     /// The kernel's row.
     pub fn kernel(self) -> &'static Kernel {
         // The rows stand in the order of the enum: the same macro makes both.
         &KERNELS[self as usize]
     }
-}
-
-impl Kernel {
-    /// Every variant of the kernel.
-    pub fn variants(&self) -> Vec<Variant> {
-        let weights: Vec<_> = if self.weights.is_some() { WeightFormat::ALL.map(Some).to_vec() } else { vec![None] };
-        let mut reduce = own_forms(Reduce::ALL, |reduce| self.reduces(reduce));
-        if self.lone {
-            reduce.push(None);
-        }
-        let fusion: Vec<_> = if self.fusion { Fusion::ALL.map(Some).to_vec() } else { vec![None] };
-        let mut all = Vec::new();
-        for &weights in &weights {
-            let tiles = own_forms(Tiles::ALL, |tiles| self.tiles(weights, tiles));
-            for &reduce in &reduce {
-                for &fusion in &fusion {
-                    all.extend(tiles.iter().map(|&tiles| Variant { weights, reduce, fusion, tiles }));
-                }
-            }
-        }
-        all
-    }
-
-    /// Storage buffers of the variant that binds most of them.
-    pub fn most_storage_buffers(&self) -> usize {
-        self.bindings.len() + usize::from(self.guard) + usize::from(self.weights.is_some())
-    }
-
-    /// The variant of this kernel that a caller's choices come to: dimensions that the kernel lacks are dropped.
-    pub fn variant(&self, weights: WeightFormat, reduce: Reduce, fusion: Fusion, tiles: Tiles) -> Variant {
-        Variant {
-            weights: self.weights.map(|_| weights),
-            reduce: self.reduces(reduce),
-            fusion: self.fusion.then_some(fusion),
-            tiles: self.tiles(self.weights.map(|_| weights), tiles),
-        }
-    }
-
-    /// The form that there is where `reduce` is asked for.
-    fn reduces(&self, reduce: Reduce) -> Option<Reduce> {
-        if self.lone {
-            return (reduce == Reduce::OneLane).then_some(reduce);
-        }
-        // Products have teams.
-        self.reduce.then_some(if self.fusion && reduce == Reduce::OneSubgroup { Reduce::Subgroup } else { reduce })
-    }
-
-    /// The form that there is where `tiles` is asked for.
-    fn tiles(&self, weights: Option<WeightFormat>, tiles: Tiles) -> Option<Tiles> {
-        let cooperates = self.cooperative_text.is_some() && weights.is_some_and(|format| format != WeightFormat::F32);
-        self.subgroup_text.map(|_| match tiles {
-            Tiles::Cooperative8 | Tiles::Cooperative16 if !cooperates => Tiles::Workgroup,
-            Tiles::OneLane if self.one_lane_text.is_none() => Tiles::Workgroup,
-            tiles => tiles,
-        })
-    }
-
-    /// The whole WGSL text of a variant: the shared parts it is made of, then the kernel's own file.
-    pub fn source(&self, variant: Variant) -> String {
-        let (first, types) = variant.tiles.map_or_else(Default::default, Tiles::parts);
-        let mut text = first.to_owned();
-        if self.math {
-            text.push_str(include_str!("../wgsl/shared/math.wgsl"));
-        }
-        if self.guard {
-            text.push_str(include_str!("../wgsl/shared/guard.wgsl"));
-        }
-        let weights = variant.weights.zip(self.weights).map(|(format, access)| format.part(access));
-        let reduce = variant.reduce.filter(|_| self.reduce).map(|reduce| reduce.part(self.fusion));
-        for part in [reduce, weights].into_iter().flatten() {
-            text.push_str(part);
-        }
-        if let Some(fusion) = variant.fusion {
-            text.push_str(&fusion.part());
-        }
-        text.push_str(&types);
-        let own = match variant.tiles {
-            Some(Tiles::Subgroup) => self.subgroup_text,
-            Some(Tiles::Cooperative8 | Tiles::Cooperative16) => self.cooperative_text,
-            Some(Tiles::OneLane) => self.one_lane_text,
-            Some(Tiles::Workgroup) | None => None,
-        };
-        match variant.reduce {
-            Some(_) if self.lone => text.push_str(&without_barriers(self.text)),
-            _ => text.push_str(own.unwrap_or(self.text)),
-        }
-        text
-    }
-}
-
-/// A kernel's text for a workgroup of one lane, which waits for nobody. CPUs are slow to compile barriers, and to keep them.
-fn without_barriers(text: &str) -> String {
-    text.replace("workgroupBarrier();", "").replace("workgroupUniformLoad(&", "(")
-}
-
-/// The binding whose first word makes a guarded dispatch do nothing where it is not 0.
-pub const GUARD_BINDING: u32 = 14;
-/// The binding of a matrix' scales, in formats that have them.
-pub const SCALES_BINDING: u32 = 15;
-/// The widest value head that `mlstm_cell` holds.
-pub const MLSTM_CELL_MAX_DV: u32 = 256;
-/// Words of `sample`'s control block in front of the chosen ids.
-pub const SAMPLE_CONTROL: u32 = 8;
-/// Rows of a chunk in the chunkwise mLSTM kernels.
-pub const MLSTM_CHUNK: u32 = 64;
-/// Rows that one workgroup of `mlstm_chunk_out` takes.
-pub const MLSTM_CHUNK_OUT_TILE: u32 = 16;
-/// The widest key head that `mlstm_chunk_out` holds.
-pub const MLSTM_MAX_DK: u32 = 128;
-/// The widest head that `attention` holds.
-pub const ATTENTION_MAX_DIM: u32 = 128;
-/// Fours of values that one workgroup of `copy` takes.
-pub const COPY_SLICE4: u32 = 1024;
-/// Lanes of a workgroup of a kernel with teams in the form for [`Reduce::OneLane`], and in the form for [`Tiles::OneLane`].
-pub const LONE_TEAMS: u32 = 4;
-/// Lanes of a workgroup in all other forms.
-pub const WORKGROUP: u32 = 64;
-/// Lanes of a workgroup, and of the one subgroup in it, in the forms for [`Tiles::Subgroup`] and [`Reduce::OneSubgroup`].
-pub const SUBGROUP_LANES: u32 = 8;
-
-/// The grid of `mlstm_chunk_scores`: four rows by four sources a lane.
-pub const fn mlstm_chunk_scores_grid(rows: usize, heads: usize) -> [usize; 3] {
-    let quads = (MLSTM_CHUNK / 4) as usize;
-    [(quads * quads).div_ceil(WORKGROUP as usize), heads, rows.div_ceil(MLSTM_CHUNK as usize)]
-}
-
-/// The grid of `mlstm_chunk_out_grad`: four rows by four columns of q, k or v a lane.
-pub const fn mlstm_chunk_out_grad_grid(rows: usize, heads: usize, dk: usize, dv: usize) -> [usize; 3] {
-    let lanes = (2 * dk.div_ceil(4) + dv.div_ceil(4)) * (MLSTM_CHUNK / 4) as usize;
-    [lanes.div_ceil(WORKGROUP as usize), heads, rows.div_ceil(MLSTM_CHUNK as usize)]
-}
-
-/// Rows of a head that one lane of `attention_grad_q` (queries) and of `attention_grad_kv` (keys) takes.
-pub const ATTENTION_GRAD_ROWS: usize = 4;
-
-/// The grid of `attention_grad_q` for sequences of `count` rows.
-pub const fn attention_grad_q_grid(count: usize, heads: usize, sequences: usize) -> [usize; 3] {
-    [(count.div_ceil(ATTENTION_GRAD_ROWS) * heads).div_ceil(WORKGROUP as usize), 1, sequences]
-}
-
-/// The grid of `attention_grad_kv` for sequences of `count` rows.
-pub const fn attention_grad_kv_grid(count: usize, kv_heads: usize, sequences: usize) -> [usize; 3] {
-    attention_grad_q_grid(count, kv_heads, sequences)
-}
-
-/// Turns of loops that a lane of `attention_grad_q` or of `attention_grad_kv` takes at most, counted as Mesa's driver for CPUs counts them: it
-/// ends the loops of a lane, without a word, once they come to 65535 turns together. There this has to stay below.
-pub const fn attention_grad_turns(count: usize, heads_per_kv: usize, dim4: usize) -> usize {
-    // The turn that finds a loop at its end counts too.
-    let width = dim4 + 1;
-    // Eight rows at a time: a turn for them, and twice through the head's width.
-    let head = count.div_ceil(8) * (1 + 2 * width) + 1;
-    width + heads_per_kv * (1 + head) + 1
-}
-
-/// Rows and columns of x that one workgroup of `transpose` takes.
-pub const TRANSPOSE_TILE: u32 = 32;
-/// The most workgroups in one dimension of a dispatch that every adapter takes.
-pub const MAX_GROUPS: u32 = 65535;
-
-/// The grid of `adamw` and `round_f16` for `count4` fours of values: more workgroups than one dimension takes go on in the second.
-pub const fn fours_grid(count4: usize) -> [usize; 3] {
-    let groups = count4.div_ceil(WORKGROUP as usize);
-    let most = MAX_GROUPS as usize;
-    if groups <= most { [groups, 1, 1] } else { [most, groups.div_ceil(most), 1] }
 }

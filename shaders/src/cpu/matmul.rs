@@ -1,6 +1,6 @@
 use super::{Matrix, matvec, sizes};
 use crate::params;
-use crate::table::Fusion;
+use crate::variant::Fusion;
 
 /// `y = x Wᵀ + b` for many rows of x, or added to y. The kernel differs from `matvec` only in how it cuts the work, and in that it can leave
 /// a product as `parts` sums over `4 part4` columns each, one behind the other, without a bias.

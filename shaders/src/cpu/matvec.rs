@@ -1,6 +1,6 @@
 use super::{Matrix, dot, sizes};
 use crate::params;
-use crate::table::Fusion;
+use crate::variant::Fusion;
 
 /// `y = x Wᵀ + b` for few rows of x, or added to y. The block doesn't hold the number of rows, which is the width of the
 /// kernel's grid, so the twin takes it beside the block.

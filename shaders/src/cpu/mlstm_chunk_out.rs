@@ -1,6 +1,6 @@
 use super::{dot, gate, sizes};
 use crate::params;
-use crate::table::MLSTM_CHUNK;
+use crate::sizes::MLSTM_CHUNK;
 
 /// Chunkwise mLSTM, third of three (SPEC 4): the output of every row from its own chunk and the state at the chunk's start,
 /// `y_t = scale * (Σ_{s ≤ t} exp(g_t - g_s) i_s (q_t · k_s) (v_s, 1) + exp(g_t) q_tᵀ C)`.

@@ -1,6 +1,6 @@
 use super::{gate, sizes};
 use crate::params;
-use crate::table::MLSTM_CHUNK;
+use crate::sizes::MLSTM_CHUNK;
 
 /// Backwards through the chunkwise mLSTM, last (SPEC 4): the gradients of q, k and v from the scores a and b of
 /// `mlstm_chunk_scores`, the state C at the start of each chunk and the gradient dC of the state at its end:

@@ -1,6 +1,6 @@
 use super::{dot, gate, sizes};
 use crate::params;
-use crate::table::MLSTM_CHUNK;
+use crate::sizes::MLSTM_CHUNK;
 
 /// Backwards through the chunkwise mLSTM, third (SPEC 4): for each row t and each source s of its chunk up to t, with
 /// `w = scale * exp(g_t - g_s) i_s`, `a = w (q_t · k_s)` and `b = w (dy_t · (v_s, 1))`; 0 in the other places of the chunk.

@@ -37,7 +37,7 @@ mod tests {
         mlstm_chunk_out, mlstm_chunk_out_grad, mlstm_chunk_scan, mlstm_chunk_scan_grad, mlstm_chunk_scores,
         mlstm_chunk_state, mlstm_chunk_state_grad, mlstm_gate_dots, mlstm_gates, mlstm_norm, mlstm_norm_grad,
     };
-    use crate::table::MLSTM_CHUNK;
+    use crate::sizes::MLSTM_CHUNK;
 
     fn log_sigmoid(z: f64) -> f64 {
         -(-z).exp().ln_1p()

@@ -97,7 +97,7 @@ pub use transpose::transpose;
 use half::f16;
 
 use crate::quant;
-use crate::table::WeightFormat;
+use crate::variant::WeightFormat;
 
 /// A matrix in one of the [weight formats](crate::WeightFormat), row-major.
 #[derive(Debug, Clone, Copy)]

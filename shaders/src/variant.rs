@@ -1,6 +1,6 @@
 //! The forms that kernels come in: how a matrix is kept, what a product does besides, how lanes add up, and who works together on a tile.
 
-use crate::table::{LONE_TEAMS, MLSTM_CHUNK_OUT_TILE, SUBGROUP_LANES, WORKGROUP};
+use crate::sizes::{LONE_TEAMS, MLSTM_CHUNK_OUT_TILE, QUANT_BLOCK, SUBGROUP_LANES, WORKGROUP};
 
 /// How a matrix is kept on the device. Each format has a `shared/weights_*.wgsl` and a `shared/blocks_*.wgsl` that read it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -14,9 +14,6 @@ pub enum WeightFormat {
     /// Half bytes, and an f16 scale for [`QUANT_BLOCK`] of a row.
     Q4,
 }
-
-/// Neighbouring weights of a row that share a scale in the formats that have scales.
-pub const QUANT_BLOCK: usize = 32;
 
 impl WeightFormat {
     /// Every format.
@@ -40,7 +37,7 @@ impl WeightFormat {
         }
     }
 
-    /// Whether the format has scales, in binding [`SCALES_BINDING`](crate::table::SCALES_BINDING).
+    /// Whether the format has scales, in binding [`SCALES_BINDING`](crate::sizes::SCALES_BINDING).
     pub const fn has_scales(self) -> bool {
         matches!(self, WeightFormat::Q8 | WeightFormat::Q4)
     }
