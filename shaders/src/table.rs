@@ -125,9 +125,9 @@ const fn subgroup_text(stem: &str) -> Option<&'static str> {
     }
 }
 
-/// The texts in `wgsl/one_lane/`.
+/// The texts in `wgsl/single_lane/`.
 const fn one_lane_text(stem: &str) -> Option<&'static str> {
-    if same(stem, "attention") { Some(include_str!("../wgsl/one_lane/attention.wgsl")) } else { None }
+    if same(stem, "attention") { Some(include_str!("../wgsl/single_lane/attention.wgsl")) } else { None }
 }
 
 /// The texts in `wgsl/cooperative/`.

@@ -163,8 +163,8 @@ impl Reduce {
     /// `teams`: of a kernel whose workgroups hold several teams.
     pub(crate) const fn part(self, teams: bool) -> &'static str {
         match self {
-            Reduce::OneLane if teams => include_str!("../wgsl/shared/teams_of_one.wgsl"),
-            Reduce::OneLane => include_str!("../wgsl/shared/reduce_one_lane.wgsl"),
+            Reduce::OneLane if teams => include_str!("../wgsl/shared/teams_single_lane.wgsl"),
+            Reduce::OneLane => include_str!("../wgsl/shared/reduce_single_lane.wgsl"),
             Reduce::OneSubgroup => include_str!("../wgsl/shared/reduce_one_subgroup.wgsl"),
             Reduce::Subgroup => include_str!("../wgsl/shared/reduce_subgroup.wgsl"),
             Reduce::Workgroup => include_str!("../wgsl/shared/reduce_workgroup.wgsl"),
@@ -186,7 +186,7 @@ pub enum Tiles {
     /// The same by matrices of 16 x 16.
     Cooperative16,
     /// Nobody: a lane works by itself. For attention on CPUs without subgroups; other kernels have the form for [`Tiles::Workgroup`] in its
-    /// place. The text is `wgsl/one_lane/<stem>.wgsl`.
+    /// place. The text is `wgsl/single_lane/<stem>.wgsl`.
     OneLane,
 }
 

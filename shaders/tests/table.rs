@@ -32,7 +32,7 @@ fn each_shader_has_a_row() {
     let tiled = KERNELS.iter().filter(|kernel| kernel.subgroup_text.is_some()).map(|kernel| kernel.stem.to_owned());
     assert_eq!(stems(&folder("wgsl/subgroup"), "wgsl"), tiled.collect());
     let lone = KERNELS.iter().filter(|kernel| kernel.one_lane_text.is_some()).map(|kernel| kernel.stem.to_owned());
-    assert_eq!(stems(&folder("wgsl/one_lane"), "wgsl"), lone.collect());
+    assert_eq!(stems(&folder("wgsl/single_lane"), "wgsl"), lone.collect());
     let cooperative = KERNELS.iter().filter(|kernel| kernel.cooperative_text.is_some());
     assert_eq!(stems(&folder("wgsl/cooperative"), "wgsl"), cooperative.map(|kernel| kernel.stem.to_owned()).collect());
 }
@@ -72,7 +72,7 @@ fn each_kernel_has_a_device_test() {
 
 #[test]
 fn each_storage_binding_states_its_shape() {
-    let files = [folder("wgsl"), folder("wgsl/shared"), folder("wgsl/subgroup"), folder("wgsl/one_lane")];
+    let files = [folder("wgsl"), folder("wgsl/shared"), folder("wgsl/subgroup"), folder("wgsl/single_lane")];
     for (path, stem) in files.iter().flat_map(|path| stems(path, "wgsl").into_iter().map(move |stem| (path, stem))) {
         let path = path.join(stem).with_extension("wgsl");
         for line in read(&path).lines().filter(|line| line.contains("var<storage")) {
