@@ -1,56 +1,67 @@
-//! The table of kernels: one row each, with the kernel's text, its bindings, its parameter block and its variants.
+//! The table of kernels. A row has the kernel's WGSL text, its bindings, its parameter block and its variants.
 
 use crate::params::{self, Params, ParamsLayout};
-pub use crate::sizes::*; // TEMPORARY: old path
 use crate::variant::WeightAccess;
-pub use crate::variant::{Fusion, Reduce, Tiles, Variant, WeightFormat}; // TEMPORARY: old path
 
-/// What a kernel does with a binding.
+// TEMPORARY: old path
+pub use crate::sizes::*;
+// TEMPORARY: old path
+pub use crate::sizes::SINGLE_LANE_TEAMS as LONE_TEAMS;
+// TEMPORARY: old path
+pub use crate::sizes::attention_grad_iterations as attention_grad_turns;
+// TEMPORARY: old path
+pub use crate::sizes::vec4_grid as fours_grid;
+// TEMPORARY: old path
+pub use crate::variant::{Fusion, Reduce, Tiles, Variant, WeightFormat};
+
+/// The access of a kernel to a binding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// Reads only.
+    /// Read only.
     Read,
-    /// Reads and writes.
+    /// Read and write.
     ReadWrite,
 }
 
-/// One storage binding of a kernel. Binding 0 of every kernel is its parameter block, a uniform; these follow in order.
+/// A storage binding of a kernel.
+///
+/// Binding 0 of every kernel is its parameter block, a uniform. The storage bindings follow in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Binding {
-    /// The variable's name in the shader.
+    /// The name of the variable in the shader.
     pub name: &'static str,
-    /// What the kernel does with it.
+    /// How the kernel accesses it.
     pub access: Access,
-    /// Its shape in words, as in the shader.
+    /// Its shape, as the shader states it.
     pub shape: &'static str,
 }
 
 /// One row of the table.
 #[derive(Debug, Clone, Copy)]
 pub struct Kernel {
-    /// Which kernel it is.
+    /// The id of the kernel.
     pub id: KernelId,
-    /// The name that file, CPU twin and test share.
+    /// The name that shader, CPU reference and test share.
     pub stem: &'static str,
     /// The text of `wgsl/<stem>.wgsl`.
     pub text: &'static str,
-    /// Whether `shared/math.wgsl` goes in front.
+    /// Whether the kernel uses `shared/math.wgsl`.
     pub math: bool,
-    /// How it reads binding 1, if that is a matrix in a [`WeightFormat`].
+    /// How the kernel reads binding 1, if that is a matrix in a [`WeightFormat`].
     pub weights: Option<WeightAccess>,
-    /// Whether the kernel comes in the [`Reduce`] forms, which hold its entry point.
+    /// Whether the kernel has [`Reduce`] variants, which provide its entry point.
     pub reduce: bool,
-    /// Whether it comes in the forms of [`Fusion`].
+    /// Whether the kernel has [`Fusion`] variants.
     pub fusion: bool,
-    /// Its text for [`Tiles::Subgroup`], if it comes in the forms of [`Tiles`].
+    /// Its WGSL text for [`Tiles::Subgroup`], if the kernel has [`Tiles`] variants.
     pub subgroup_text: Option<&'static str>,
-    /// Its text for [`Tiles::OneLane`], if there is one.
-    pub one_lane_text: Option<&'static str>,
-    /// Whether it comes in the form for [`Reduce::OneLane`] and in none of the others: with the constant `LANES` at 1, without barriers.
-    pub lone: bool,
-    /// Its text for cooperative matrices, if there is one.
+    /// Its WGSL text for [`Tiles::SingleLane`], if there is one.
+    pub single_lane_text: Option<&'static str>,
+    /// Whether the only [`Reduce`] variant is [`Reduce::SingleLane`]: the same text without barriers, with `LANES` at 1.
+    pub single_lane: bool,
+    /// Its WGSL text for cooperative matrices, if there is one.
     pub cooperative_text: Option<&'static str>,
-    /// Whether a flag in binding [`GUARD_BINDING`] can make a dispatch of it do nothing.
+    /// Whether the flags in binding [`GUARD_BINDING`] can make a dispatch skip rows.
     pub guard: bool,
     /// Storage bindings from 1 on.
     pub bindings: &'static [Binding],
@@ -60,7 +71,7 @@ pub struct Kernel {
 
 macro_rules! kernels {
     ($($(#[$doc:meta])* $id:ident $stem:literal { $($part:ident)*; $($access:ident $name:literal $shape:literal,)* })*) => {
-        /// Names a kernel.
+        /// The id of a kernel.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum KernelId { $($(#[$doc])* $id,)* }
 
@@ -70,8 +81,8 @@ macro_rules! kernels {
             stem: $stem,
             text: include_str!(concat!("../wgsl/", $stem, ".wgsl")),
             math: has(&[$(stringify!($part)),*], "math"),
-            weights: if has(&[$(stringify!($part)),*], "fours") {
-                Some(WeightAccess::Fours)
+            weights: if has(&[$(stringify!($part)),*], "vec4") {
+                Some(WeightAccess::Vec4)
             } else if has(&[$(stringify!($part)),*], "blocks") {
                 Some(WeightAccess::Blocks)
             } else {
@@ -80,8 +91,8 @@ macro_rules! kernels {
             reduce: has(&[$(stringify!($part)),*], "reduce"),
             fusion: has(&[$(stringify!($part)),*], "fusion"),
             subgroup_text: if has(&[$(stringify!($part)),*], "tiles") { subgroup_text($stem) } else { None },
-            one_lane_text: if has(&[$(stringify!($part)),*], "tiles") { one_lane_text($stem) } else { None },
-            lone: has(&[$(stringify!($part)),*], "lone"),
+            single_lane_text: if has(&[$(stringify!($part)),*], "tiles") { single_lane_text($stem) } else { None },
+            single_lane: has(&[$(stringify!($part)),*], "single_lane"),
             cooperative_text: if has(&[$(stringify!($part)),*], "cooperative") { cooperative_text($stem) } else { None },
             guard: has(&[$(stringify!($part)),*], "guard")
                 || has(&[$(stringify!($part)),*], "reduce") && !has(&[$(stringify!($part)),*], "unguarded"),
@@ -91,7 +102,7 @@ macro_rules! kernels {
     };
 }
 
-/// Whether a row of the table names this part.
+/// Returns whether `parts` contains `part`.
 const fn has(parts: &[&str], part: &str) -> bool {
     let mut i = 0;
     while i < parts.len() {
@@ -126,7 +137,7 @@ const fn subgroup_text(stem: &str) -> Option<&'static str> {
 }
 
 /// The texts in `wgsl/single_lane/`.
-const fn one_lane_text(stem: &str) -> Option<&'static str> {
+const fn single_lane_text(stem: &str) -> Option<&'static str> {
     if same(stem, "attention") { Some(include_str!("../wgsl/single_lane/attention.wgsl")) } else { None }
 }
 
@@ -135,16 +146,16 @@ const fn cooperative_text(stem: &str) -> Option<&'static str> {
     if same(stem, "matmul") { Some(include_str!("../wgsl/cooperative/matmul.wgsl")) } else { None }
 }
 
-// After the stem: the shared parts that go in front of a kernel. Those in the reduce forms have a guard, unless they are unguarded: it takes
-// a binding, of which an adapter may have no more than 8.
+// After the stem come the shared parts and the variants of a kernel. Kernels with reduce variants have a guard, unless
+// they are marked as unguarded: the guard takes a storage binding, and an adapter may support no more than 8.
 kernels! {
-    /// Rows of a table, picked by index.
-    GatherRows "gather_rows" { fours guard;
+    /// Gathers rows of a table by index.
+    GatherRows "gather_rows" { vec4 guard;
         Read "w" "[rows, dim]",
         Read "index" "[count]",
         ReadWrite "y" "[y_row + count, dim]",
     }
-    /// Root-mean-square norm of rows or of groups within rows.
+    /// Root-mean-square norm of rows, or of groups within rows.
     RmsNorm "rms_norm" { reduce;
         Read "scale" "[dim]",
         Read "x" "[rows, groups, dim]",
@@ -159,18 +170,18 @@ kernels! {
         ReadWrite "y" "[rows, n]",
     }
     /// Matrix product for many rows of x.
-    MatMul "matmul" { fours tiles cooperative;
+    MatMul "matmul" { vec4 tiles cooperative;
         Read "w" "[n, k]",
         Read "x" "[rows, k]",
         Read "b" "[n]",
         ReadWrite "y" "[rows, n]",
     }
-    /// The gated product of a feed-forward.
+    /// The gated product of a feed-forward layer.
     SiluMul "silu_mul" { ;
         Read "gate_up" "[rows, dim, 2]",
         ReadWrite "h" "[rows, dim]",
     }
-    /// Norm and rotary positions of queries and keys, and the way into the KV cache.
+    /// Norm and rotary embedding of queries and keys, and the write to the KV cache.
     Rope "rope" { reduce;
         Read "qkv" "[rows, ...]",
         Read "q_scale" "[q_group, 2 half_dim]",
@@ -186,14 +197,14 @@ kernels! {
         ReadWrite "running" "[sequences, count, heads, 2]",
         ReadWrite "o" "[sequences, count, heads, dim]",
     }
-    /// Gates of the mLSTM and their stabiliser.
+    /// Gates of the mLSTM and their stabilizer.
     MlstmGates "mlstm_gates" { math;
         Read "x" "[rows, ...]",
         ReadWrite "m" "[sequences, heads]",
         ReadWrite "gates" "[rows, heads, 4]",
     }
     /// A whole mLSTM cell for few rows: gates, recurrent step, norm and output gate.
-    MlstmCell "mlstm_cell" { math guard lone;
+    MlstmCell "mlstm_cell" { math guard single_lane;
         Read "x" "[rows, ...]",
         ReadWrite "c" "[heads, dk, dv + 1]",
         ReadWrite "m" "[heads]",
@@ -207,7 +218,7 @@ kernels! {
         ReadWrite "c" "[heads, dk, dv + 1]",
         ReadWrite "y" "[rows, heads, dv + 1]",
     }
-    /// Chunkwise mLSTM: what each chunk adds to the state.
+    /// Chunkwise mLSTM: the contribution of each chunk to the state.
     MlstmChunkState "mlstm_chunk_state" { ;
         Read "x" "[rows, ...]",
         Read "gates" "[rows, heads, 4]",
@@ -226,7 +237,7 @@ kernels! {
         Read "states" "[chunks, heads, dk, dv + 1]",
         ReadWrite "y" "[rows, heads, dv + 1]",
     }
-    /// Normaliser, head norm and output gate of the mLSTM.
+    /// Normalizer, head norm and output gate of the mLSTM.
     MlstmNorm "mlstm_norm" { reduce;
         Read "y" "[rows, heads, dv + 1]",
         Read "gates" "[rows, heads, 4]",
@@ -234,8 +245,8 @@ kernels! {
         Read "scale" "[heads, dv]",
         ReadWrite "out" "[rows, heads, dv]",
     }
-    /// The choice of the next id, and the way to the next byte.
-    Sample "sample" { math lone;
+    /// Samples the next id and prepares the inputs of the next byte.
+    Sample "sample" { math single_lane;
         Read "logits" "[520]",
         Read "bias" "[257]",
         Read "random" "[steps]",
@@ -250,12 +261,12 @@ kernels! {
         Read "x" "[rows + 1, 2, dim]",
         ReadWrite "cosine" "[rows]",
     }
-    /// A plain copy, to measure what memory gives.
+    /// A plain copy, to measure memory bandwidth.
     Copy "copy" { ;
         Read "x" "[count]",
         ReadWrite "y" "[count]",
     }
-    /// Backwards through the mLSTM's normaliser, head norm and output gate.
+    /// Gradient of the mLSTM's normalizer, head norm and output gate.
     MlstmNormGrad "mlstm_norm_grad" { reduce unguarded;
         Read "y" "[rows, heads, dv + 1]",
         Read "gates" "[rows, heads, 4]",
@@ -266,19 +277,19 @@ kernels! {
         ReadWrite "dx" "[rows, ...]",
         ReadWrite "dscale" "[rows, heads, dv]",
     }
-    /// Backwards through the chunkwise mLSTM: what each chunk asks of the state at its start.
+    /// Gradient of the chunkwise mLSTM: the contribution of each chunk to the gradient of the state at its start.
     MlstmChunkStateGrad "mlstm_chunk_state_grad" { ;
         Read "x" "[rows, ...]",
         Read "gates" "[rows, heads, 4]",
         Read "dy" "[rows, heads, dv + 1]",
         ReadWrite "dstates" "[chunks, heads, dk, dv + 1]",
     }
-    /// Backwards through the chunkwise mLSTM: the gradient of the state at the end of each chunk.
+    /// Gradient of the chunkwise mLSTM: the gradient of the state at the end of each chunk.
     MlstmChunkScanGrad "mlstm_chunk_scan_grad" { ;
         Read "gates" "[rows, heads, 4]",
         ReadWrite "dstates" "[chunks, heads, dk, dv + 1]",
     }
-    /// Backwards through the chunkwise mLSTM: what ties rows of a chunk to each other.
+    /// Gradient of the chunkwise mLSTM: the scores between the rows of a chunk.
     MlstmChunkScores "mlstm_chunk_scores" { ;
         Read "x" "[rows, ...]",
         Read "gates" "[rows, heads, 4]",
@@ -286,7 +297,7 @@ kernels! {
         ReadWrite "a" "[rows, heads, 64]",
         ReadWrite "b" "[rows, heads, 64]",
     }
-    /// Backwards through the chunkwise mLSTM: the gradients of q, k and v.
+    /// Gradient of the chunkwise mLSTM: the gradients of q, k and v.
     MlstmChunkOutGrad "mlstm_chunk_out_grad" { ;
         Read "x" "[rows, ...]",
         Read "gates" "[rows, heads, 4]",
@@ -297,19 +308,19 @@ kernels! {
         Read "b" "[rows, heads, 64]",
         ReadWrite "dx" "[rows, ...]",
     }
-    /// What the gradients of the mLSTM's gates come from.
+    /// The dot products that the gradients of the mLSTM gates are made of.
     MlstmGateDots "mlstm_gate_dots" { ;
         Read "x" "[rows, ...]",
         Read "dx" "[rows, ...]",
         ReadWrite "dots" "[rows, heads, 2]",
     }
-    /// The gradients of the mLSTM's gates.
+    /// Gradient of the mLSTM gates.
     MlstmGatesGrad "mlstm_gates_grad" { math;
         Read "x" "[rows, ...]",
         Read "dots" "[rows, heads, 2]",
         ReadWrite "dx" "[rows, ...]",
     }
-    /// Back through the root-mean-square norm.
+    /// Gradient of the root-mean-square norm.
     RmsNormGrad "rms_norm_grad" { reduce;
         Read "scale" "[dim]",
         Read "x" "[rows, groups, dim]",
@@ -317,19 +328,19 @@ kernels! {
         ReadWrite "dx" "[rows, groups, dim]",
         ReadWrite "dscale" "[rows, groups, dim]",
     }
-    /// Back through the gated product.
+    /// Gradient of the gated product.
     SiluMulGrad "silu_mul_grad" { ;
         Read "gate_up" "[rows, dim, 2]",
         Read "dh" "[rows, dim]",
         ReadWrite "d_gate_up" "[rows, dim, 2]",
     }
-    /// Back through the boundary predictor's cosine.
+    /// Gradient of the boundary predictor's cosine.
     BoundaryGrad "boundary_grad" { reduce;
         Read "x" "[rows + 1, 2, dim]",
         Read "dcosine" "[rows]",
         ReadWrite "dx" "[rows + 1, 2, dim]",
     }
-    /// Back through norm and rotary positions of queries and keys.
+    /// Gradient of the norm and rotary embedding of queries and keys.
     RopeGrad "rope_grad" { reduce unguarded;
         Read "qkv" "[rows, ...]",
         Read "q_scale" "[q_group, 2 half_dim]",
@@ -340,7 +351,7 @@ kernels! {
         ReadWrite "dqkv" "[rows, ...]",
         ReadWrite "dscale" "[rows, heads + kv_heads, 2 half_dim]",
     }
-    /// Back through attention within sequences, to the queries.
+    /// Gradient of attention within sequences by the queries.
     AttentionGradQ "attention_grad_q" { ;
         Read "q" "[rows, heads, dim]",
         Read "kv" "[rows, 2, kv_heads, dim]",
@@ -350,7 +361,7 @@ kernels! {
         ReadWrite "delta" "[rows, heads]",
         ReadWrite "dq" "[rows, heads, dim]",
     }
-    /// Back through attention within sequences, to keys and values.
+    /// Gradient of attention within sequences by keys and values.
     AttentionGradKv "attention_grad_kv" { ;
         Read "q" "[rows, heads, dim]",
         Read "kv" "[rows, 2, kv_heads, dim]",
@@ -359,7 +370,7 @@ kernels! {
         Read "delta" "[rows, heads]",
         ReadWrite "dkv" "[rows, 2, kv_heads, dim]",
     }
-    /// A matrix laid down the other way.
+    /// The transpose of a matrix.
     Transpose "transpose" { ;
         Read "x" "[rows, columns]",
         ReadWrite "y" "[columns, rows]",
@@ -369,7 +380,7 @@ kernels! {
         Read "x" "[rows, columns]",
         ReadWrite "y" "[rows / per, columns]",
     }
-    /// Gradient of a table that rows were picked from.
+    /// Gradient of a table by the rows gathered from it.
     GatherRowsGrad "gather_rows_grad" { ;
         Read "dy" "[.., dim]",
         Read "order" "[positions]",
@@ -391,7 +402,7 @@ kernels! {
         Read "out" "[rows, 4]",
         Read "weight" "[rows, 2]",
     }
-    /// Entropy of what logits say.
+    /// Entropy of the softmax of logits.
     Entropy "entropy" { math reduce;
         Read "logits" "[rows, n]",
         Read "logs" "[rows, 4]",
@@ -414,7 +425,7 @@ kernels! {
         ReadWrite "target_p" "[rows, n]",
         ReadWrite "divergence" "[rows]",
     }
-    /// Euclidean distances of rows.
+    /// Euclidean distances between rows.
     RowDistance "row_distance" { reduce;
         Read "x" "[rows, dim]",
         Read "y" "[rows, dim]",
@@ -428,17 +439,17 @@ kernels! {
         Read "weight" "[rows]",
         ReadWrite "dx" "[rows, dim]",
     }
-    /// Sums of squares over stretches, for the norm of a gradient.
+    /// Sums of squares over blocks, for the norm of a gradient.
     SumSquares "sum_squares" { reduce;
         Read "x" "[count]",
-        ReadWrite "out" "[stretches]",
+        ReadWrite "out" "[blocks]",
     }
-    /// Values as f16, for products in that type.
+    /// Rounds values to f16, for products in f16.
     RoundF16 "round_f16" { ;
         Read "x" "[count]",
         ReadWrite "y" "[count / 4] of four f16",
     }
-    /// A step of the optimiser AdamW.
+    /// A step of the AdamW optimizer.
     Adamw "adamw" { ;
         Read "grad" "[count]",
         Read "squares" "[1]",
@@ -449,9 +460,9 @@ kernels! {
 }
 
 impl KernelId {
-    /// The kernel's row.
+    /// Returns the kernel's row in the table.
     pub fn kernel(self) -> &'static Kernel {
-        // The rows stand in the order of the enum: the same macro makes both.
+        // The same macro generates the rows and the enum, in the same order.
         &KERNELS[self as usize]
     }
 }

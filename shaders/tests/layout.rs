@@ -98,8 +98,8 @@ fn workgroups() {
         let lanes = match variant.tiles {
             _ if entry.workgroup_size_overrides.is_some() => 1,
             Some(Tiles::Subgroup) => table::SUBGROUP_LANES,
-            Some(Tiles::OneLane) => table::LONE_TEAMS,
-            None if kernel.fusion && variant.reduce == Some(Reduce::OneLane) => table::LONE_TEAMS,
+            Some(Tiles::SingleLane) => table::SINGLE_LANE_TEAMS,
+            None if kernel.fusion && variant.reduce == Some(Reduce::SingleLane) => table::SINGLE_LANE_TEAMS,
             _ => variant.reduce.map_or(table::WORKGROUP, Reduce::lanes),
         };
         assert_eq!(entry.workgroup_size, [lanes, 1, 1], "{name}: workgroup");
@@ -136,7 +136,7 @@ fn constants() {
     }
     let named = |kernel: &table::Kernel, variant: &table::Variant| {
         // Teams of one have no workgroup to add up over.
-        kernel.reduce && !(kernel.fusion && variant.reduce == Some(Reduce::OneLane))
+        kernel.reduce && !(kernel.fusion && variant.reduce == Some(Reduce::SingleLane))
     };
     let kernels = table::KERNELS.iter();
     let reduced = kernels.flat_map(|kernel| kernel.variants().into_iter().map(move |variant| (kernel, variant)));

@@ -31,8 +31,9 @@ fn each_shader_has_a_row() {
     assert_eq!(stems(&folder("wgsl"), "wgsl"), rows());
     let tiled = KERNELS.iter().filter(|kernel| kernel.subgroup_text.is_some()).map(|kernel| kernel.stem.to_owned());
     assert_eq!(stems(&folder("wgsl/subgroup"), "wgsl"), tiled.collect());
-    let lone = KERNELS.iter().filter(|kernel| kernel.one_lane_text.is_some()).map(|kernel| kernel.stem.to_owned());
-    assert_eq!(stems(&folder("wgsl/single_lane"), "wgsl"), lone.collect());
+    let single_lane =
+        KERNELS.iter().filter(|kernel| kernel.single_lane_text.is_some()).map(|kernel| kernel.stem.to_owned());
+    assert_eq!(stems(&folder("wgsl/single_lane"), "wgsl"), single_lane.collect());
     let cooperative = KERNELS.iter().filter(|kernel| kernel.cooperative_text.is_some());
     assert_eq!(stems(&folder("wgsl/cooperative"), "wgsl"), cooperative.map(|kernel| kernel.stem.to_owned()).collect());
 }

@@ -1,5 +1,5 @@
-// Entry point, sums and maxima for a workgroup of one lane: for adapters on CPUs without subgroups (browsers that play a GPU), where
-// lanes take turns anyway, and every barrier between them costs more than what the kernels do between two.
+// Entry point, sums and maxima for a workgroup of a single lane: for adapters on CPUs without subgroups (browsers that
+// emulate a GPU), where lanes run in turn and a barrier costs more than the work between two barriers.
 const WORKGROUP: u32 = 1u;
 
 @compute @workgroup_size(1)
@@ -12,7 +12,7 @@ fn workgroup_sum(v: vec4<f32>) -> vec4<f32> {
     return v;
 }
 
-// The largest of each part of v over the workgroup.
+// The componentwise maximum of v over the workgroup.
 fn workgroup_max(v: vec4<f32>) -> vec4<f32> {
     return v;
 }
