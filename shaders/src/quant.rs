@@ -2,8 +2,8 @@
 //!
 //! A weight is its scale times an integer: -127 .. 127 in q8, -8 .. 7 in q4. q8 stores an integer per byte, q4 two. In
 //! q4, byte j of a 32-bit word holds integer j of eight in its low 4 bits and integer 4 + j in its high 4 bits, with 8
-//! added to both, so that a mask and a shift yield four consecutive integers each. Scales are packed without gaps, block
-//! after block, row after row.
+//! added to both, so that a mask and a shift yield four consecutive integers each. Scales are packed without gaps,
+//! block after block, row after row.
 
 use half::f16;
 

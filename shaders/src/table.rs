@@ -47,21 +47,22 @@ pub struct Kernel {
     pub text: &'static str,
     /// Whether the kernel uses `shared/math.wgsl`.
     pub math: bool,
-    /// How the kernel reads binding 1, if that is a matrix in a [`WeightFormat`].
+    /// How the kernel reads binding 1, if that is a matrix in a [`WeightFormat`](crate::WeightFormat).
     pub weights: Option<WeightAccess>,
-    /// Whether the kernel has [`Reduce`] variants, which provide its entry point.
+    /// Whether the kernel has [`Reduce`](crate::Reduce) variants, which provide its entry point.
     pub reduce: bool,
-    /// Whether the kernel has [`Fusion`] variants.
+    /// Whether the kernel has [`Fusion`](crate::Fusion) variants.
     pub fusion: bool,
-    /// Its WGSL text for [`Tiles::Subgroup`], if the kernel has [`Tiles`] variants.
+    /// Its WGSL text for [`Tiles::Subgroup`](crate::Tiles::Subgroup), if the kernel has `Tiles` variants.
     pub subgroup_text: Option<&'static str>,
-    /// Its WGSL text for [`Tiles::SingleLane`], if there is one.
+    /// Its WGSL text for [`Tiles::SingleLane`](crate::Tiles::SingleLane), if there is one.
     pub single_lane_text: Option<&'static str>,
-    /// Whether the only [`Reduce`] variant is [`Reduce::SingleLane`]: the same text without barriers, with `LANES` at 1.
+    /// Whether the kernel also has a variant for [`Reduce::SingleLane`](crate::Reduce::SingleLane) and no other
+    /// reduction: the same text without barriers, with the constant `LANES` at 1.
     pub single_lane: bool,
     /// Its WGSL text for cooperative matrices, if there is one.
     pub cooperative_text: Option<&'static str>,
-    /// Whether the flags in binding [`GUARD_BINDING`] can make a dispatch skip rows.
+    /// Whether the flags in binding [`GUARD_BINDING`](crate::sizes::GUARD_BINDING) can make a dispatch skip rows.
     pub guard: bool,
     /// Storage bindings from 1 on.
     pub bindings: &'static [Binding],
@@ -70,7 +71,10 @@ pub struct Kernel {
 }
 
 macro_rules! kernels {
-    ($($(#[$doc:meta])* $id:ident $stem:literal { $($part:ident)*; $($access:ident $name:literal $shape:literal,)* })*) => {
+    ($(
+        $(#[$doc:meta])*
+        $id:ident $stem:literal { $($part:ident)*; $($access:ident $name:literal $shape:literal,)* }
+    )*) => {
         /// The id of a kernel.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum KernelId { $($(#[$doc])* $id,)* }
@@ -93,7 +97,11 @@ macro_rules! kernels {
             subgroup_text: if has(&[$(stringify!($part)),*], "tiles") { subgroup_text($stem) } else { None },
             single_lane_text: if has(&[$(stringify!($part)),*], "tiles") { single_lane_text($stem) } else { None },
             single_lane: has(&[$(stringify!($part)),*], "single_lane"),
-            cooperative_text: if has(&[$(stringify!($part)),*], "cooperative") { cooperative_text($stem) } else { None },
+            cooperative_text: if has(&[$(stringify!($part)),*], "cooperative") {
+                cooperative_text($stem)
+            } else {
+                None
+            },
             guard: has(&[$(stringify!($part)),*], "guard")
                 || has(&[$(stringify!($part)),*], "reduce") && !has(&[$(stringify!($part)),*], "unguarded"),
             bindings: &[$(Binding { name: $name, access: Access::$access, shape: $shape },)*],
@@ -114,6 +122,7 @@ const fn has(parts: &[&str], part: &str) -> bool {
     false
 }
 
+/// Returns whether two strings are equal.
 const fn same(a: &str, b: &str) -> bool {
     let (a, b) = (a.as_bytes(), b.as_bytes());
     let mut i = 0;
@@ -123,7 +132,7 @@ const fn same(a: &str, b: &str) -> bool {
     i == a.len() && i == b.len()
 }
 
-/// The texts in `wgsl/subgroup/`.
+/// Returns the text in `wgsl/subgroup/`, if there is one.
 const fn subgroup_text(stem: &str) -> Option<&'static str> {
     if same(stem, "matmul") {
         Some(include_str!("../wgsl/subgroup/matmul.wgsl"))
@@ -136,12 +145,12 @@ const fn subgroup_text(stem: &str) -> Option<&'static str> {
     }
 }
 
-/// The texts in `wgsl/single_lane/`.
+/// Returns the text in `wgsl/single_lane/`, if there is one.
 const fn single_lane_text(stem: &str) -> Option<&'static str> {
     if same(stem, "attention") { Some(include_str!("../wgsl/single_lane/attention.wgsl")) } else { None }
 }
 
-/// The texts in `wgsl/cooperative/`.
+/// Returns the text in `wgsl/cooperative/`, if there is one.
 const fn cooperative_text(stem: &str) -> Option<&'static str> {
     if same(stem, "matmul") { Some(include_str!("../wgsl/cooperative/matmul.wgsl")) } else { None }
 }

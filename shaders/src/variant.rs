@@ -136,8 +136,8 @@ pub enum Reduce {
     Workgroup,
     /// No reduction: a workgroup is a single lane, or several lanes with their own rows.
     ///
-    /// Every adapter supports it. It is meant for CPUs without subgroups, where barriers are most expensive. Some kernels
-    /// without other [`Reduce`] variants have this one too: their text without the barriers.
+    /// Every adapter supports it. It is meant for CPUs without subgroups, where barriers are most expensive. Some
+    /// kernels without other [`Reduce`] variants have this one too: their text without the barriers.
     ///
     /// A single lane then does the work of many. Mesa's CPU driver silently ends the loops of a lane after 65535
     /// iterations in total, so a dispatch must stay below that limit.
@@ -248,7 +248,8 @@ impl Tiles {
         }
     }
 
-    /// Returns the directives at the start of the complete text, and the definitions right before the kernel's own text.
+    /// Returns the directives at the start of the complete text, and the definitions right before the kernel's own
+    /// text.
     pub(crate) fn parts(self) -> (&'static str, String) {
         let Some(side) = self.cooperative_side() else { return ("", String::new()) };
         let matrix = |role, scalar| format!("alias Matrix{role} = coop_mat{side}x{side}<{scalar}, {role}>;\n");

@@ -1,7 +1,8 @@
 use super::sizes;
 use crate::params;
 
-/// One step of AdamW with decoupled weight decay, as in `torch.optim.AdamW`, with a gradient that is scaled and then clipped.
+/// One step of AdamW with decoupled weight decay, as in `torch.optim.AdamW`, with a gradient that is scaled and then
+/// clipped.
 ///
 /// `squares` is the sum of squares of the unscaled gradient. If it is not finite, nothing changes.
 ///

@@ -9,8 +9,8 @@ const LOWEST: f64 = -3.0e38f32 as f64;
 /// The running maximum, sum and output are carried from segment to segment: `o = Σ exp(s - top) v` with
 /// `s = scale * q · k` of every key that the query sees, divided by `sum = Σ exp(s - top)` at the last segment.
 ///
-/// Query t of a sequence is at position `query_first + t`. It sees the keys up to that position, or the last `window` of
-/// them if `window` is not 0.
+/// Query t of a sequence is at position `query_first + t`. It sees the keys up to that position, or the last `window`
+/// of them if `window` is not 0.
 ///
 /// Shapes: q `[sequences, count, heads, dim]`, kv `[sequences, keys, 2, kv_heads, dim]`,
 /// running `[sequences, count, heads, 2]`, o `[sequences, count, heads, dim]`.

@@ -18,8 +18,8 @@ pub struct AttentionGradKvInputs<'a> {
 
 /// Gradient of causal softmax attention within `sequences` sequences, by keys and values.
 ///
-/// `dk_s = scale Σ ds_ts q_t` and `dv_s = Σ p_ts do_t`, over the queries that see the key, in all heads that share it; see
-/// [`attention_grad_q`](super::attention_grad_q), which computes delta. The number of sequences is the depth of the
+/// `dk_s = scale Σ ds_ts q_t` and `dv_s = Σ p_ts do_t`, over the queries that see the key, in all heads that share it;
+/// see [`attention_grad_q`](super::attention_grad_q), which computes delta. The number of sequences is the depth of the
 /// kernel's grid.
 ///
 /// Shapes, with `rows = sequences * count`: dkv `[rows, 2, kv_heads, dim]`.

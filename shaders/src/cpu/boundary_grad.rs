@@ -6,8 +6,8 @@ const LEAST: f64 = 1e-12;
 
 /// Gradient of the cosine between q of a byte and k of the next byte.
 ///
-/// `dq = dcosine (k / |k| - cosine q / |q|) / |q|`, without the second term where the norm is clamped, and `dk` likewise.
-/// Vectors without a partner get 0.
+/// `dq = dcosine (k / |k| - cosine q / |q|) / |q|`, without the second term where the norm is clamped, and `dk`
+/// likewise. Vectors without a partner get 0.
 ///
 /// Shapes: x and dx `[rows + 1, 2, dim]` of q and k, dcosine `[rows]`.
 pub fn boundary_grad(p: &params::BoundaryGrad, x: &[f32], dcosine: &[f32], dx: &mut [f32]) {

@@ -3,8 +3,8 @@ use crate::params;
 
 /// The entropy of the softmax of each row of logits, `-Σ p log p` in nats.
 ///
-/// Shapes: logits `[rows, n]`, logs `[rows, 4]` as computed by [`log_softmax`](super::log_softmax), of which the maximum and
-/// the logarithm of the sum are used, out `[rows]`.
+/// Shapes: logits `[rows, n]`, logs `[rows, 4]` as computed by [`log_softmax`](super::log_softmax), of which the
+/// maximum and the logarithm of the sum are used, out `[rows]`.
 pub fn entropy(p: &params::Entropy, logits: &[f32], logs: &[f32], out: &mut [f32]) {
     let [rows, n] = sizes([p.rows, p.n]);
     for row in 0..rows {

@@ -1,7 +1,8 @@
 use super::{Matrix, sizes};
 use crate::params;
 
-/// `y[y_row + t] = w[index[t] - first_row]`, or `+=` (docs/model.md, "Suffix table", "Patches and pooling", "Depooling").
+/// `y[y_row + t] = w[index[t] - first_row]`, or `+=` (docs/model.md, "Suffix table", "Patches and pooling",
+/// "Depooling").
 ///
 /// A table may be sliced by rows. A row in another slice gives zeros, or adds nothing.
 ///

@@ -3,8 +3,8 @@ use crate::params;
 
 /// Gradient of `gather_rows` by the table.
 ///
-/// `dw[row - first_row]` becomes the sum of dy over the positions of the row's segment, or that sum is added to it. Rows
-/// without a segment are unchanged, and segments of other slices of the table are skipped.
+/// `dw[row - first_row]` becomes the sum of dy over the positions of the row's segment, or that sum is added to it.
+/// Rows without a segment are unchanged, and segments of other slices of the table are skipped.
 ///
 /// Shapes: dy `[.., dim]`, order `[positions]`, segments `[segments, 4]` of row, first, count and 0, dw `[rows, dim]`.
 pub fn gather_rows_grad(p: &params::GatherRowsGrad, dy: &[f32], order: &[u32], segments: &[[u32; 4]], dw: &mut [f32]) {

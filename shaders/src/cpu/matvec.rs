@@ -19,8 +19,8 @@ pub struct MatVecInputs<'a> {
 ///
 /// The number of rows is the width of the kernel's grid and not part of the parameter block.
 ///
-/// With [`Fusion::norm`], x is first `scale * x / sqrt(mean(x^2) + eps)`. With [`Fusion::gated`], rows 2j and 2j + 1 of W
-/// give output j, `silu(gate) * up`, and neither the bias nor the old value is added.
+/// With [`Fusion::norm`], x is first `scale * x / sqrt(mean(x^2) + eps)`. With [`Fusion::gated`], rows 2j and 2j + 1 of
+/// W give output j, `silu(gate) * up`, and neither the bias nor the old value is added.
 ///
 /// Shapes: y `[rows, n]`, or `[rows, n / 2]` if gated, at y_offset and y_stride.
 pub fn matvec(p: &params::MatVec, fusion: Fusion, rows: u32, inputs: MatVecInputs, y: &mut [f32]) {

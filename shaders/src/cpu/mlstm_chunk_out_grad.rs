@@ -23,8 +23,8 @@ pub struct MlstmChunkOutGradInputs<'a> {
 
 /// Gradient of the chunkwise mLSTM, step 4 of 4 (docs/model.md, "Local layer (mLSTM)"): the gradients of q, k and v.
 ///
-/// They follow from the scores a and b of `mlstm_chunk_scores`, the state C at the start of each chunk and the gradient dC
-/// of the state at its end, with `w_s = exp(g_end - g_s) i_s`:
+/// They follow from the scores a and b of `mlstm_chunk_scores`, the state C at the start of each chunk and the gradient
+/// dC of the state at its end, with `w_s = exp(g_end - g_s) i_s`:
 /// `dq_t = Σ_{s ≤ t} b_ts k_s + scale * exp(g_t) C dy_t`, `dk_s = Σ_{t ≥ s} b_ts q_t + w_s dC (v_s, 1)` and
 /// `dv_s = Σ_{t ≥ s} a_ts dy_t + w_s dCᵀ k_s` without the last column.
 ///
@@ -75,7 +75,8 @@ mod tests {
     use crate::cpu::mlstm_chunk_scores;
     use crate::cpu::noise::{assert_close, noise};
 
-    /// Runs [`mlstm_chunk_scores`] first. The loss covers the outputs and the contributions to the states at the chunk ends.
+    /// Runs [`mlstm_chunk_scores`] first. The loss covers the outputs and the contributions to the states at the chunk
+    /// ends.
     #[test]
     fn matches_central_differences() {
         let (rows, heads, dk, dv, chunk) = (67usize, 2, 3, 2, MLSTM_CHUNK as usize);

@@ -1,10 +1,11 @@
 use super::{gate, sizes};
 use crate::params;
 
-/// Gradient of the chunkwise mLSTM, step 2 of 4 (docs/model.md, "Local layer (mLSTM)"): the gradients of the states at the chunk ends.
+/// Gradient of the chunkwise mLSTM, step 2 of 4 (docs/model.md, "Local layer (mLSTM)"): the gradients of the states at
+/// the chunk ends.
 ///
-/// The gradient contribution of each chunk is replaced by the gradient of the state at its end, last chunk of a sequence
-/// first: `dC = exp(g_end) dC' + added`, and 0 at the end of a sequence.
+/// The gradient contribution of each chunk is replaced by the gradient of the state at its end, last chunk of a
+/// sequence first: `dC = exp(g_end) dC' + added`, and 0 at the end of a sequence.
 ///
 /// Shapes: gates `[rows, heads, 4]`, dstates `[chunks, heads, size]`, `size = dk (dv + 1)`.
 pub fn mlstm_chunk_scan_grad(p: &params::MlstmChunkScanGrad, gates: &[f32], dstates: &mut [f32]) {

@@ -7,8 +7,8 @@ use crate::sizes::MLSTM_CHUNK;
 /// For each row t and each source s ≤ t of its chunk, with `w = scale * exp(g_t - g_s) i_s`: `a = w (q_t · k_s)` and
 /// `b = w (dy_t · (v_s, 1))`. The other elements are 0.
 ///
-/// Shapes: x `[rows, ...]` at q_offset, k_offset, v_offset and stride, gates `[rows, heads, 4]`, dy `[rows, heads, dv + 1]`,
-/// a and b `[rows, heads, 64]`.
+/// Shapes: x `[rows, ...]` at q_offset, k_offset, v_offset and stride, gates `[rows, heads, 4]`, dy
+/// `[rows, heads, dv + 1]`, a and b `[rows, heads, 64]`.
 pub fn mlstm_chunk_scores(
     p: &params::MlstmChunkScores,
     x: &[f32],
@@ -49,7 +49,8 @@ mod tests {
 
     #[test]
     fn three_rows_match_a_hand_computation() {
-        // Rows 63, 64 and 65 of one head; row 63 is the last of its chunk. dk = 2, dv = 1; a row of x is q (2), k (2), v.
+        // Rows 63, 64 and 65 of one head; row 63 is the last of its chunk. dk = 2, dv = 1; a row of x is q (2), k (2),
+        // v.
         let p = params::MlstmChunkScores {
             rows: 66,
             heads: 1,

@@ -1,11 +1,13 @@
 use super::{gate, sizes};
 use crate::params;
 
-/// Chunkwise mLSTM, step 1 of 3 (docs/model.md, "Local layer (mLSTM)"): the contribution of each chunk to the state at its end.
+/// Chunkwise mLSTM, step 1 of 3 (docs/model.md, "Local layer (mLSTM)"): the contribution of each chunk to the state at
+/// its end.
 ///
 /// The contribution is `Σ_s exp(g_end - g_s) i_s k_s (v_s, 1)ᵀ`.
 ///
-/// Shapes: x `[rows, ...]` at k_offset, v_offset and stride, gates `[rows, heads, 4]`, states `[chunks, heads, dk, dv + 1]`.
+/// Shapes: x `[rows, ...]` at k_offset, v_offset and stride, gates `[rows, heads, 4]`, states
+/// `[chunks, heads, dk, dv + 1]`.
 pub fn mlstm_chunk_state(p: &params::MlstmChunkState, x: &[f32], gates: &[f32], states: &mut [f32]) {
     let [rows, heads, dk, dv, stride, chunk] = sizes([p.rows, p.heads, p.dk, p.dv, p.stride, p.chunk]);
     let [k_offset, v_offset] = sizes([p.k_offset, p.v_offset]);

@@ -1,8 +1,8 @@
 use super::{gate, sizes};
 use crate::params;
 
-/// Gradient of the chunkwise mLSTM, step 1 of 4 (docs/model.md, "Local layer (mLSTM)"): the contribution of each chunk to the gradient of the
-/// state at its start.
+/// Gradient of the chunkwise mLSTM, step 1 of 4 (docs/model.md, "Local layer (mLSTM)"): the contribution of each chunk
+/// to the gradient of the state at its start.
 ///
 /// The contribution is `scale * Σ_t exp(g_t) q_t dy_tᵀ`.
 ///

@@ -1,7 +1,8 @@
 use super::{dot, sizes};
 use crate::params;
 
-/// The dot products that the gradients of the mLSTM gates are made of (docs/model.md, "Local layer (mLSTM)"): `q · dq` and `k · dk`.
+/// The dot products that the gradients of the mLSTM gates are made of (docs/model.md, "Local layer (mLSTM)"): `q · dq`
+/// and `k · dk`.
 ///
 /// Shapes: x and dx `[rows, ...]` at q_offset, k_offset and stride, dots `[rows, heads, 2]`.
 pub fn mlstm_gate_dots(p: &params::MlstmGateDots, x: &[f32], dx: &[f32], dots: &mut [f32]) {

@@ -4,10 +4,11 @@ use crate::params;
 /// Gates of the mLSTM and their stabilizer, row after row (docs/model.md, "Local layer (mLSTM)").
 ///
 /// With `ig = cap(x_i)` and `lf = logsigmoid(cap(x_f))`: `m' = max(lf + m, ig)`, `f = exp(lf + m - m')`,
-/// `i = exp(ig - m')`, and `g` is the sum of `lf + m - m'` since the start of the row's chunk. Sequences of `period` rows
-/// are contiguous, each with its own state and chunks.
+/// `i = exp(ig - m')`, and `g` is the sum of `lf + m - m'` since the start of the row's chunk. Sequences of `period`
+/// rows are contiguous, each with its own state and chunks.
 ///
-/// Shapes: x `[rows, ...]` at i_offset, f_offset and stride, m `[sequences, heads]`, gates `[rows, heads, 4]` of f, i, m, g.
+/// Shapes: x `[rows, ...]` at i_offset, f_offset and stride, m `[sequences, heads]`, gates `[rows, heads, 4]` of f, i,
+/// m, g.
 pub fn mlstm_gates(p: &params::MlstmGates, x: &[f32], m: &mut [f32], gates: &mut [f32]) {
     let [rows, heads, stride, chunk, period] = sizes([p.rows, p.heads, p.stride, p.chunk, p.period]);
     let [i_offset, f_offset] = sizes([p.i_offset, p.f_offset]);

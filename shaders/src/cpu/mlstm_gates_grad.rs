@@ -4,8 +4,8 @@ use crate::params;
 
 /// Gradient of the mLSTM gates (docs/model.md, "Local layer (mLSTM)").
 ///
-/// With F the running sum of logsigmoid(fg) over a sequence: `d ig_s = k_s · dk_s`, `dF_t = q_t · dq_t - k_t · dk_t` and
-/// `d lf_u = Σ_{t ≥ u} dF_t`. The gradients of the pre-activations follow by the chain rule.
+/// With F the running sum of logsigmoid(fg) over a sequence: `d ig_s = k_s · dk_s`, `dF_t = q_t · dq_t - k_t · dk_t`
+/// and `d lf_u = Σ_{t ≥ u} dF_t`. The gradients of the pre-activations follow by the chain rule.
 ///
 /// Shapes: x and dx `[rows, ...]` at i_offset, f_offset and stride, dots `[rows, heads, 2]` of q · dq and k · dk.
 pub fn mlstm_gates_grad(p: &params::MlstmGatesGrad, x: &[f32], dots: &[f32], dx: &mut [f32]) {
@@ -91,8 +91,8 @@ mod tests {
     const PARTS: [(usize, usize); 6] = [(DK, 1), (DK, 10), (DV, 18), (DV, 25), (1, 31), (1, 33)];
     const STRIDE: usize = 36;
 
-    /// The sum of `c` times the outputs of the plain recurrent cell, with norm and output gate (docs/model.md, "Local layer
-    /// (mLSTM)").
+    /// The sum of `c` times the outputs of the plain recurrent cell, with norm and output gate (docs/model.md, "Local
+    /// layer (mLSTM)").
     fn recurrent(rows: usize, period: usize, c: &[f32], x: &[f64], scale: &[f64]) -> f64 {
         let soft = |x: f64| f64::from(CAP) * (x / f64::from(CAP)).tanh();
         let mut sum = 0.0;
@@ -181,8 +181,8 @@ mod tests {
 
     /// Compares the gradients of the whole chunkwise form with central differences of the plain recurrent cell.
     ///
-    /// `gates` holds the center and the range of the pre-activations of the input and forget gates. `tolerance` is relative
-    /// to the largest gradient of the same part of a row.
+    /// `gates` holds the center and the range of the pre-activations of the input and forget gates. `tolerance` is
+    /// relative to the largest gradient of the same part of a row.
     fn check(rows: usize, period: usize, gates: [(f32, f32); 2], tolerance: f64) {
         let seed = (rows * 1000 + period) as u64;
         let mut x = noise(seed, rows * STRIDE, 1.5);
@@ -200,7 +200,8 @@ mod tests {
         assert!((sum - forward).abs() <= 1e-4 * (rows as f64).sqrt(), "forwards: {sum}, expected {forward}");
 
         let loss = |x: &[f64]| recurrent(rows, period, &c, x, &scale);
-        // A difference costs two whole sequences, so of long ones some rows must do, with those around the ends of chunks.
+        // A difference costs two whole sequences, so of long ones some rows must do, with those around the ends of
+        // chunks.
         let sampled: Vec<usize> = (0..rows).filter(|t| rows < 100 || t % 9 == 0 || (t + 2) % 64 < 4).collect();
         let parts: Vec<Vec<[f64; 2]>> = PARTS
             .into_iter()

@@ -3,11 +3,11 @@ use crate::params;
 
 /// Normalizer, head norm and output gate of the mLSTM (docs/model.md, "Local layer (mLSTM)").
 ///
-/// `h = y / (max(|q · n|, exp(-m)) + 1e-6)` and `out = sigmoid(o) * LayerNorm(h) * scale`. The norm subtracts the mean and
-/// has no bias.
+/// `h = y / (max(|q · n|, exp(-m)) + 1e-6)` and `out = sigmoid(o) * LayerNorm(h) * scale`. The norm subtracts the mean
+/// and has no bias.
 ///
-/// Shapes: y `[rows, heads, dv + 1]` with q · n last, gates `[rows, heads, 4]`, x `[rows, ...]` at o_offset and x_stride,
-/// scale `[heads, dv]`, out `[rows, heads, dv]`.
+/// Shapes: y `[rows, heads, dv + 1]` with q · n last, gates `[rows, heads, 4]`, x `[rows, ...]` at o_offset and
+/// x_stride, scale `[heads, dv]`, out `[rows, heads, dv]`.
 pub fn mlstm_norm(p: &params::MlstmNorm, y: &[f32], gates: &[f32], x: &[f32], scale: &[f32], out: &mut [f32]) {
     let [rows, heads, dv, x_stride, o_offset] = sizes([p.rows, p.heads, p.dv, p.x_stride, p.o_offset]);
     for t in 0..rows {

@@ -18,8 +18,8 @@ pub struct MlstmNormGradInputs<'a> {
 
 /// Gradient of `mlstm_norm` (docs/model.md, "Local layer (mLSTM)").
 ///
-/// From the gradient of the output to the gradients of the cell's sums, of the output gates and, row by row, of the norm's
-/// weight. The stabilizer is a constant.
+/// From the gradient of the output to the gradients of the cell's sums, of the output gates and, row by row, of the
+/// norm's weight. The stabilizer is a constant.
 ///
 /// Shapes: dy `[rows, heads, dv + 1]`, dx `[rows, ...]` at o_offset and x_stride, dscale `[rows, heads, dv]`.
 pub fn mlstm_norm_grad(

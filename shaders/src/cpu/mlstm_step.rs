@@ -1,12 +1,14 @@
 use super::{gate, sizes};
 use crate::params;
 
-/// The mLSTM cell in its recurrent form (docs/model.md, "Local layer (mLSTM)"): `C' = f C + i k vᵀ`, `y = scale * qᵀ C'`, row after row.
+/// The mLSTM cell in its recurrent form (docs/model.md, "Local layer (mLSTM)"): `C' = f C + i k vᵀ`,
+/// `y = scale * qᵀ C'`, row after row.
 ///
-/// The normalizer n is column dv of C, as if v had one more value that is always 1, so column dv of y is `scale * q · n'`.
+/// The normalizer n is column dv of C, as if v had one more value that is always 1, so column dv of y is
+/// `scale * q · n'`.
 ///
-/// Shapes: x `[rows, ...]` at q_offset, k_offset, v_offset and stride, gates `[rows, heads, 4]`, c `[heads, dk, dv + 1]`,
-/// y `[rows, heads, dv + 1]`.
+/// Shapes: x `[rows, ...]` at q_offset, k_offset, v_offset and stride, gates `[rows, heads, 4]`, c
+/// `[heads, dk, dv + 1]`, y `[rows, heads, dv + 1]`.
 pub fn mlstm_step(p: &params::MlstmStep, x: &[f32], gates: &[f32], c: &mut [f32], y: &mut [f32]) {
     let [rows, heads, dk, dv, stride] = sizes([p.rows, p.heads, p.dk, p.dv, p.stride]);
     let [q_offset, k_offset, v_offset] = sizes([p.q_offset, p.k_offset, p.v_offset]);

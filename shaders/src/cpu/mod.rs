@@ -1,8 +1,8 @@
 //! The CPU reference of every kernel.
 //!
-//! A CPU reference is the same computation over the whole grid in plain Rust, with the names and indexing of the kernel.
-//! Kernels are tested against it. Where a kernel sums in f32, its reference sums in f64, so the reference is the more
-//! accurate of the two.
+//! A CPU reference is the same computation over the whole grid in plain Rust, with the names and indexing of the
+//! kernel. Kernels are tested against it. Where a kernel sums in f32, its reference sums in f64, so the reference is
+//! the more accurate of the two.
 //!
 //! A reference takes the parameter block and one slice per storage binding, in the order of the [table](crate::table).
 //! Kernels with many bindings take their inputs as a struct. Vectors of the shader are flat slices here, so offsets and

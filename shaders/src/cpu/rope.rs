@@ -18,8 +18,8 @@ pub struct RopeInputs<'a> {
 /// embeddings").
 ///
 /// If `norm` is 1, `rms(x) * scale` over each group of heads; then the rotation (rotate-half)
-/// `(a cos - b sin, b cos + a sin)` of the two halves of a head. Keys and values go to the cache. The number of rows is the
-/// height of the kernel's grid.
+/// `(a cos - b sin, b cos + a sin)` of the two halves of a head. Keys and values go to the cache. The number of rows is
+/// the height of the kernel's grid.
 ///
 /// Rows `first ..` of the tables go to rows `kv_row ..` of the segment and to the same rows of q.
 ///

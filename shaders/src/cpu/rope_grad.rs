@@ -20,12 +20,12 @@ pub struct RopeGradInputs<'a> {
 
 /// Gradient of the norm and rotation of the queries and keys of `rows` positions.
 ///
-/// Gradients of the two halves of a head are rotated back, `(a cos + b sin, b cos - a sin)`, and, if `norm` is 1, go through
-/// the norm of their group, which gives `dscale = d x r`. Gradients of values are copied. The number of rows is the height of
-/// the kernel's grid.
+/// Gradients of the two halves of a head are rotated back, `(a cos + b sin, b cos - a sin)`, and, if `norm` is 1, go
+/// through the norm of their group, which gives `dscale = d x r`. Gradients of values are copied. The number of rows is
+/// the height of the kernel's grid.
 ///
-/// Rows are those of [`rope`](super::rope): `first ..` of the tables and of dq, `kv_row ..` of dkv. dscale has the rows of
-/// the tables.
+/// Rows are those of [`rope`](super::rope): `first ..` of the tables and of dq, `kv_row ..` of dkv. dscale has the rows
+/// of the tables.
 ///
 /// Shapes: dqkv `[rows, ...]` at q_offset, k_offset, v_offset and stride, dscale `[rows, heads + kv_heads, dim]`.
 pub fn rope_grad(p: &params::RopeGrad, rows: u32, inputs: RopeGradInputs, dqkv: &mut [f32], dscale: &mut [f32]) {
