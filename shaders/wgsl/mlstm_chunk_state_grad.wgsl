@@ -29,7 +29,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let head = id.y;
     let begin = id.z * p.chunk;
     let end = min(begin + p.chunk, p.rows);
-    // rows past dk repeat the last row and are not written
+    // Rows past dk repeat the last row and are not written
     let r1 = min(row + 1u, p.dk - 1u);
     let r2 = min(row + 2u, p.dk - 1u);
     let r3 = min(row + 3u, p.dk - 1u);

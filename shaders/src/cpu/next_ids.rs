@@ -46,7 +46,7 @@ mod tests {
 
     #[test]
     fn subwords_with_a_common_prefix_are_summed() {
-        // Subwords a, ab, abc, b in byte order. Plain ids: a 0, b 1, c 2; fused ids add 3.
+        // Probabilities of a, ab, abc, b: 1/10, 2/10, 3/10, 4/10. Plain ids: a 0, b 1, c 2; fused ids add 3.
         let logits = [1f32, 4.0, 2.0, 3.0].map(f32::ln);
         let order = [0, 2, 3, 1];
         let children = [
