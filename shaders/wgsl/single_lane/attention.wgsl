@@ -1,17 +1,18 @@
-// Softmax attention of a few queries over one segment of the KV cache, a lane for each query of each head (online softmax,
-// arXiv 2205.14135): for adapters on CPUs without subgroups, where a barrier costs more than the loads that lanes could spare each other.
-// The grid is those by 1 by sequences, whose segments lie one behind the other. Eight keys at a time: their scores in registers first, then the output so far goes by once for all eight.
+// Softmax attention of a few queries over one segment of the KV cache, one lane per query and head (online softmax,
+// arXiv 2205.14135): for adapters on CPUs without subgroups, where a barrier costs more than the loads that lanes could
+// share. The grid is (queries times heads) by 1 by sequences; the segments of the sequences are contiguous. Keys are
+// processed eight at a time: first their scores in registers, then one update of the output for all eight.
 struct Params {
     count: u32,        // queries of a sequence
     heads: u32,
     heads_per_kv: u32, // query heads that share a key/value head
     dim4: u32,         // head width / 4
     query_first: u32,  // position of query 0
-    key_first: u32,    // position of the segment's row 0
-    keys: u32,         // rows of the segment that hold keys, of a sequence
-    window: u32,       // a query sees this many positions up to its own; 0: all of them
-    begin: u32,        // 1: first segment, nothing to go on from
-    end: u32,          // 1: last segment, divide by the sum
+    key_first: u32,    // position of row 0 of the segment
+    keys: u32,         // keys of a sequence in the segment
+    window: u32,       // a query sees this many positions up to its own; 0: all
+    begin: u32,        // 1: first segment, start from an empty state
+    end: u32,          // 1: last segment, divide the output by the sum
     scale: f32,        // head width ^ -0.5
 }
 @group(0) @binding(0) var<uniform> p: Params;
@@ -33,7 +34,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let kv_head = id.z * p.keys * 2u * kv_dim4 + id.x % p.heads / p.heads_per_kv * p.dim4;
     let at = item * p.dim4;
 
-    // the segment's rows that the query sees
+    // The rows of the segment that the query sees.
     var first = 0u;
     if p.window != 0u && position + 1u > p.window + p.key_first {
         first = position + 1u - p.window - p.key_first;
@@ -45,7 +46,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
 
     var top = LOWEST;
     var sum = 0.0;
-    // whether o holds anything yet
+    // Whether o has not been written yet.
     var fresh = p.begin != 0u;
     if !fresh {
         let before = running[item];
@@ -53,7 +54,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         sum = before.y;
     }
     for (var key = first; key < last; key += 8u) {
-        // Rows behind the last one are read as that one, and count for nothing.
+        // Rows past the last one repeat it and get a weight of 0.
         let low_keys = vec4<u32>(key) + vec4<u32>(0u, 1u, 2u, 3u);
         let high_keys = low_keys + 4u;
         let low_rows = min(low_keys, vec4<u32>(last - 1u)) * 2u * kv_dim4 + kv_head;
@@ -80,8 +81,10 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         let one = vec4<f32>(p.scale);
         let low_there = low_keys < vec4<u32>(last);
         let high_there = high_keys < vec4<u32>(last);
-        let low = select(vec4<f32>(LOWEST), vec4<f32>(dot(t0, one), dot(t1, one), dot(t2, one), dot(t3, one)), low_there);
-        let high = select(vec4<f32>(LOWEST), vec4<f32>(dot(t4, one), dot(t5, one), dot(t6, one), dot(t7, one)), high_there);
+        let low_scores = vec4<f32>(dot(t0, one), dot(t1, one), dot(t2, one), dot(t3, one));
+        let high_scores = vec4<f32>(dot(t4, one), dot(t5, one), dot(t6, one), dot(t7, one));
+        let low = select(vec4<f32>(LOWEST), low_scores, low_there);
+        let high = select(vec4<f32>(LOWEST), high_scores, high_there);
         let most = max(low, high);
         let new_top = max(max(top, max(most.x, most.y)), max(most.z, most.w));
         let keep = exp(top - new_top);

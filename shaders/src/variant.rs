@@ -1,28 +1,28 @@
-//! The forms that kernels come in: how a matrix is kept, what a product does besides, how lanes add up, and who works together on a tile.
+//! The variants of kernels: the weight format, the fusion of products, the reduction over lanes, and the cooperation on
+//! tiles.
 
-use crate::table::{LONE_TEAMS, MLSTM_CHUNK_OUT_TILE, SUBGROUP_LANES, WORKGROUP};
+use crate::sizes::{MLSTM_CHUNK_OUT_TILE, QUANT_BLOCK, SINGLE_LANE_TEAMS, SUBGROUP_LANES, WORKGROUP};
 
-/// How a matrix is kept on the device. Each format has a `shared/weights_*.wgsl` and a `shared/blocks_*.wgsl` that read it.
+/// The storage format of a matrix on the device.
+///
+/// Each format has a `shared/weights_*.wgsl` and a `shared/blocks_*.wgsl` that read it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum WeightFormat {
-    /// 4 bytes a weight.
+    /// 4 bytes per weight.
     F32,
-    /// 2 bytes a weight, two to a 32-bit word.
+    /// 2 bytes per weight, two weights per 32-bit word.
     F16,
-    /// Signed bytes, and an f16 scale for [`QUANT_BLOCK`] of a row.
+    /// Signed bytes, and one f16 scale per [`QUANT_BLOCK`] weights of a row.
     Q8,
-    /// Half bytes, and an f16 scale for [`QUANT_BLOCK`] of a row.
+    /// 4-bit integers, and one f16 scale per [`QUANT_BLOCK`] weights of a row.
     Q4,
 }
-
-/// Neighbouring weights of a row that share a scale in the formats that have scales.
-pub const QUANT_BLOCK: usize = 32;
 
 impl WeightFormat {
     /// Every format.
     pub const ALL: [WeightFormat; 4] = [WeightFormat::F32, WeightFormat::F16, WeightFormat::Q8, WeightFormat::Q4];
 
-    /// Bytes of `rows` rows of `k` weights, scales not counted.
+    /// Returns the size in bytes of `rows` rows of `k` weights, without scales.
     pub const fn weight_bytes(self, rows: u64, k: u64) -> u64 {
         match self {
             WeightFormat::F32 => 4 * rows * k,
@@ -32,7 +32,9 @@ impl WeightFormat {
         }
     }
 
-    /// Bytes of the scales of `rows` rows of `k` weights, a whole number of 32-bit words; 0 for formats without.
+    /// Returns the size in bytes of the scales of `rows` rows of `k` weights.
+    ///
+    /// The size is a multiple of 4, and 0 for formats without scales.
     pub const fn scale_bytes(self, rows: u64, k: u64) -> u64 {
         match self {
             WeightFormat::F32 | WeightFormat::F16 => 0,
@@ -40,12 +42,12 @@ impl WeightFormat {
         }
     }
 
-    /// Whether the format has scales, in binding [`SCALES_BINDING`](crate::table::SCALES_BINDING).
+    /// Returns whether the format has scales, in binding [`SCALES_BINDING`](crate::sizes::SCALES_BINDING).
     pub const fn has_scales(self) -> bool {
         matches!(self, WeightFormat::Q8 | WeightFormat::Q4)
     }
 
-    /// The format itself if rows of `k` weights can be kept in it, else the next larger one in which they can.
+    /// Returns the format itself if it can store rows of `k` weights, else the next larger format that can.
     pub const fn fitting(self, k: usize) -> WeightFormat {
         match self {
             WeightFormat::Q8 | WeightFormat::Q4 if k.is_multiple_of(QUANT_BLOCK) => self,
@@ -54,7 +56,7 @@ impl WeightFormat {
         }
     }
 
-    /// The name that users type.
+    /// Returns the name that users type.
     pub const fn name(self) -> &'static str {
         match self {
             WeightFormat::F32 => "f32",
@@ -64,18 +66,18 @@ impl WeightFormat {
         }
     }
 
-    /// The format that users call `name`.
+    /// Returns the format with this name.
     pub fn from_name(name: &str) -> Option<WeightFormat> {
         WeightFormat::ALL.into_iter().find(|format| format.name() == name)
     }
 
-    /// The text that reads a matrix in this format, four weights at a time or in blocks as wide as a load.
+    /// Returns the WGSL text that reads a matrix in this format.
     pub(crate) const fn part(self, access: WeightAccess) -> &'static str {
         match (self, access) {
-            (WeightFormat::F32, WeightAccess::Fours) => include_str!("../wgsl/shared/weights_f32.wgsl"),
-            (WeightFormat::F16, WeightAccess::Fours) => include_str!("../wgsl/shared/weights_f16.wgsl"),
-            (WeightFormat::Q8, WeightAccess::Fours) => include_str!("../wgsl/shared/weights_q8.wgsl"),
-            (WeightFormat::Q4, WeightAccess::Fours) => include_str!("../wgsl/shared/weights_q4.wgsl"),
+            (WeightFormat::F32, WeightAccess::Vec4) => include_str!("../wgsl/shared/weights_f32.wgsl"),
+            (WeightFormat::F16, WeightAccess::Vec4) => include_str!("../wgsl/shared/weights_f16.wgsl"),
+            (WeightFormat::Q8, WeightAccess::Vec4) => include_str!("../wgsl/shared/weights_q8.wgsl"),
+            (WeightFormat::Q4, WeightAccess::Vec4) => include_str!("../wgsl/shared/weights_q4.wgsl"),
             (WeightFormat::F32, WeightAccess::Blocks) => include_str!("../wgsl/shared/blocks_f32.wgsl"),
             (WeightFormat::F16, WeightAccess::Blocks) => include_str!("../wgsl/shared/blocks_f16.wgsl"),
             (WeightFormat::Q8, WeightAccess::Blocks) => include_str!("../wgsl/shared/blocks_q8.wgsl"),
@@ -87,26 +89,26 @@ impl WeightFormat {
 /// How a kernel reads its matrix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WeightAccess {
-    /// Four weights at a time, by `shared/weights_*.wgsl`.
-    Fours,
-    /// As many of a row as one load brings, by `shared/blocks_*.wgsl`.
+    /// Four weights at a time, through `shared/weights_*.wgsl`.
+    Vec4,
+    /// As many weights of a row as one load returns, through `shared/blocks_*.wgsl`.
     Blocks,
 }
 
-/// What a product does besides multiplying, and how it is cut; see `matvec.wgsl`.
+/// The operations fused into a product, and the shape of its tiles; see `matvec.wgsl`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Fusion {
     /// x goes through an RMS norm first.
     pub norm: bool,
-    /// Rows of W are pairs of gate and up, and what comes out is `silu(gate) * up`.
+    /// Rows of W alternate between gate and up, and the output is `silu(gate) * up`.
     pub gated: bool,
-    /// Teams take twice as many rows of W, so that loads of x count for less: where a matrix has so many that teams are enough anyway. The
-    /// text is the same, what differs are the kernel's constants.
+    /// Teams handle twice as many rows of W, which amortizes the loads of x. For matrices with enough rows to keep all
+    /// teams busy. The WGSL text is the same; only the kernel's constants differ.
     pub tall: bool,
 }
 
 impl Fusion {
-    /// Every combination that has a text of its own.
+    /// Every combination with a WGSL text of its own.
     pub const ALL: [Fusion; 4] = [
         Fusion { norm: false, gated: false, tall: false },
         Fusion { norm: false, gated: true, tall: false },
@@ -119,55 +121,66 @@ impl Fusion {
     }
 }
 
-/// How the lanes of a workgroup add up. Each way has a `shared/reduce_*.wgsl`.
+/// How the lanes of a workgroup reduce.
+///
+/// Each value has a `shared/reduce_*.wgsl`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Reduce {
-    /// With subgroup operations, in a workgroup that is one subgroup of [`SUBGROUP_LANES`] lanes: nothing waits at a barrier. Wrong on any other
-    /// size of subgroups. Kernels whose workgroups hold several teams have the form for [`Reduce::Subgroup`] in its place.
+    /// Subgroup operations in a workgroup that is one subgroup of [`SUBGROUP_LANES`] lanes, without barriers.
+    ///
+    /// Incorrect for any other subgroup size. Kernels with teams use the [`Reduce::Subgroup`] variant instead.
     OneSubgroup,
-    /// With subgroup operations, whatever the subgroup's size.
+    /// Subgroup operations, with subgroups of any size.
     Subgroup,
-    /// Through workgroup memory alone; every adapter can.
+    /// Workgroup memory only; every adapter supports it.
     Workgroup,
-    /// Not at all: a workgroup is one lane, or several that work on rows of their own. Every adapter can; for CPUs without subgroups, where
-    /// barriers are dearest. Some kernels that otherwise have one form come in this one too: their text without the barriers. One lane then
-    /// does the work of many, and Mesa's driver for CPUs ends the loops of a lane, without a word, once they come to 65535 turns together:
-    /// a dispatch must stay below that.
-    OneLane,
+    /// No reduction: a workgroup is a single lane, or several lanes with their own rows.
+    ///
+    /// Every adapter supports it. It is meant for CPUs without subgroups, where barriers are most expensive. Some
+    /// kernels without other [`Reduce`] variants have this one too: their text without the barriers.
+    ///
+    /// A single lane then does the work of many. Mesa's CPU driver silently ends the loops of a lane after 65535
+    /// iterations in total, so a dispatch must stay below that limit.
+    SingleLane,
 }
 
 impl Reduce {
-    /// Every way.
-    pub const ALL: [Reduce; 4] = [Reduce::OneSubgroup, Reduce::Subgroup, Reduce::Workgroup, Reduce::OneLane];
+    // TEMPORARY: old path
+    /// The old name of [`Reduce::SingleLane`].
+    #[allow(non_upper_case_globals)]
+    pub const OneLane: Reduce = Reduce::SingleLane;
+
+    /// Every value.
+    pub const ALL: [Reduce; 4] = [Reduce::OneSubgroup, Reduce::Subgroup, Reduce::Workgroup, Reduce::SingleLane];
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Reduce::OneSubgroup => "one_subgroup",
             Reduce::Subgroup => "subgroup",
             Reduce::Workgroup => "workgroup",
-            Reduce::OneLane => "one_lane",
+            Reduce::SingleLane => "single_lane",
         }
     }
 
-    /// Lanes of a workgroup.
+    /// Returns the number of lanes of a workgroup.
     pub const fn lanes(self) -> u32 {
         match self {
             Reduce::OneSubgroup => SUBGROUP_LANES,
             Reduce::Subgroup | Reduce::Workgroup => WORKGROUP,
-            Reduce::OneLane => 1,
+            Reduce::SingleLane => 1,
         }
     }
 
-    /// Whether it takes subgroup operations.
+    /// Returns whether the adapter must support subgroup operations.
     pub const fn subgroups(self) -> bool {
         matches!(self, Reduce::OneSubgroup | Reduce::Subgroup)
     }
 
-    /// `teams`: of a kernel whose workgroups hold several teams.
+    /// Returns the WGSL text of the reduction, `teams` for kernels whose workgroups hold several teams.
     pub(crate) const fn part(self, teams: bool) -> &'static str {
         match self {
-            Reduce::OneLane if teams => include_str!("../wgsl/shared/teams_of_one.wgsl"),
-            Reduce::OneLane => include_str!("../wgsl/shared/reduce_one_lane.wgsl"),
+            Reduce::SingleLane if teams => include_str!("../wgsl/shared/teams_single_lane.wgsl"),
+            Reduce::SingleLane => include_str!("../wgsl/shared/reduce_single_lane.wgsl"),
             Reduce::OneSubgroup => include_str!("../wgsl/shared/reduce_one_subgroup.wgsl"),
             Reduce::Subgroup => include_str!("../wgsl/shared/reduce_subgroup.wgsl"),
             Reduce::Workgroup => include_str!("../wgsl/shared/reduce_workgroup.wgsl"),
@@ -175,55 +188,68 @@ impl Reduce {
     }
 }
 
-/// Who works together on a tile of a product or of attention.
+/// How lanes cooperate on a tile of a product or of attention.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Tiles {
-    /// A workgroup that is one subgroup of [`SUBGROUP_LANES`] lanes: tiles stay in registers, lanes hand each other values by subgroup
-    /// operations, and nothing waits at a barrier. Wrong on any other size of subgroups. The text is `wgsl/subgroup/<stem>.wgsl`.
+    /// A workgroup that is one subgroup of [`SUBGROUP_LANES`] lanes.
+    ///
+    /// Tiles stay in registers and lanes exchange values by subgroup operations, without barriers. Incorrect for any
+    /// other subgroup size. The text is `wgsl/subgroup/<stem>.wgsl`.
     Subgroup,
-    /// A workgroup of [`WORKGROUP`] lanes, through workgroup memory; every adapter can.
+    /// A workgroup of [`WORKGROUP`] lanes, through workgroup memory; every adapter supports it.
     Workgroup,
-    /// A workgroup of four subgroups, by cooperative matrices of 8 x 8. Both factors are rounded to f16, so matrices in f32 don't come in
-    /// this form. The text is `wgsl/cooperative/<stem>.wgsl`.
+    /// A workgroup of four subgroups, with cooperative matrices of 8 x 8.
+    ///
+    /// Both factors are rounded to f16, so matrices in f32 don't have this variant. The text is
+    /// `wgsl/cooperative/<stem>.wgsl`.
     Cooperative8,
-    /// The same by matrices of 16 x 16.
+    /// The same with matrices of 16 x 16.
     Cooperative16,
-    /// Nobody: a lane works by itself. For attention on CPUs without subgroups; other kernels have the form for [`Tiles::Workgroup`] in its
-    /// place. The text is `wgsl/one_lane/<stem>.wgsl`.
-    OneLane,
+    /// No cooperation: each lane works alone.
+    ///
+    /// For attention on CPUs without subgroups; other kernels use the [`Tiles::Workgroup`] variant instead. The text is
+    /// `wgsl/single_lane/<stem>.wgsl`.
+    SingleLane,
 }
 
 impl Tiles {
-    /// Every way.
-    pub const ALL: [Tiles; 5] =
-        [Tiles::Subgroup, Tiles::Workgroup, Tiles::Cooperative8, Tiles::Cooperative16, Tiles::OneLane];
+    // TEMPORARY: old path
+    /// The old name of [`Tiles::SingleLane`].
+    #[allow(non_upper_case_globals)]
+    pub const OneLane: Tiles = Tiles::SingleLane;
 
-    /// The name that users type.
+    /// Every value.
+    pub const ALL: [Tiles; 5] =
+        [Tiles::Subgroup, Tiles::Workgroup, Tiles::Cooperative8, Tiles::Cooperative16, Tiles::SingleLane];
+
+    /// Returns the name that users type.
     pub const fn name(self) -> &'static str {
         match self {
             Tiles::Subgroup => "subgroup",
             Tiles::Workgroup => "workgroup",
             Tiles::Cooperative8 => "cooperative8",
             Tiles::Cooperative16 => "cooperative16",
-            Tiles::OneLane => "one_lane",
+            Tiles::SingleLane => "single_lane",
         }
     }
 
-    /// The way that users call `name`.
+    /// Returns the value with this name; `one_lane` is an alias of `single_lane`.
     pub fn from_name(name: &str) -> Option<Tiles> {
+        let name = if name == "one_lane" { Tiles::SingleLane.name() } else { name };
         Tiles::ALL.into_iter().find(|tiles| tiles.name() == name)
     }
 
-    /// Rows and columns of the cooperative matrices, if it is by those.
+    /// Returns the number of rows and columns of the cooperative matrices, if the variant uses them.
     pub const fn cooperative_side(self) -> Option<u32> {
         match self {
-            Tiles::Subgroup | Tiles::Workgroup | Tiles::OneLane => None,
+            Tiles::Subgroup | Tiles::Workgroup | Tiles::SingleLane => None,
             Tiles::Cooperative8 => Some(8),
             Tiles::Cooperative16 => Some(16),
         }
     }
 
-    /// What goes in front of everything else in a kernel's text, and what stands right in front of the kernel's own.
+    /// Returns the directives at the start of the complete text, and the definitions right before the kernel's own
+    /// text.
     pub(crate) fn parts(self) -> (&'static str, String) {
         let Some(side) = self.cooperative_side() else { return ("", String::new()) };
         let matrix = |role, scalar| format!("alias Matrix{role} = coop_mat{side}x{side}<{scalar}, {role}>;\n");
@@ -231,54 +257,56 @@ impl Tiles {
         ("enable f16;\nenable wgpu_cooperative_matrix;\n", format!("const SIDE: u32 = {side}u;\n{types}"))
     }
 
-    /// Rows of W and rows of x that one workgroup of `matmul` multiplies.
+    /// Returns the rows of W and the rows of x per workgroup of `matmul`.
     pub const fn matmul(self) -> [usize; 2] {
         match self {
             Tiles::Subgroup | Tiles::Cooperative8 => [32, 32],
-            Tiles::Workgroup | Tiles::Cooperative16 | Tiles::OneLane => [64, 64],
+            Tiles::Workgroup | Tiles::Cooperative16 | Tiles::SingleLane => [64, 64],
         }
     }
 
-    /// The grid of `mlstm_chunk_out` for values `dv` wide.
+    /// Returns the grid of `mlstm_chunk_out` for value heads of width `dv`.
     pub const fn chunk_out_grid(self, rows: usize, heads: usize, dv: usize) -> [usize; 3] {
         let columns = match self {
-            // columns that one workgroup makes, besides the last
+            // A workgroup computes 32 columns.
             Tiles::Subgroup => dv.div_ceil(32),
-            Tiles::Workgroup | Tiles::Cooperative8 | Tiles::Cooperative16 | Tiles::OneLane => 1,
+            Tiles::Workgroup | Tiles::Cooperative8 | Tiles::Cooperative16 | Tiles::SingleLane => 1,
         };
         [rows.div_ceil(MLSTM_CHUNK_OUT_TILE as usize), heads, columns]
     }
 
-    /// The grid of `attention`, for so many queries of each sequence.
+    /// Returns the grid of `attention` for `queries` queries of each sequence.
     pub const fn attention_grid(self, queries: usize, heads: usize, sequences: usize) -> [usize; 3] {
         match self {
             Tiles::Subgroup => [queries.div_ceil(16), heads, sequences],
             Tiles::Workgroup | Tiles::Cooperative8 | Tiles::Cooperative16 => [queries.div_ceil(8), heads, sequences],
-            Tiles::OneLane => [(queries * heads).div_ceil(LONE_TEAMS as usize), 1, sequences],
+            Tiles::SingleLane => [(queries * heads).div_ceil(SINGLE_LANE_TEAMS as usize), 1, sequences],
         }
     }
 }
 
-/// Which of a kernel's forms to use; a dimension that the kernel lacks is `None`.
+/// A variant of a kernel.
+///
+/// A dimension that the kernel lacks is `None`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Variant {
     /// The format of the matrix in binding 1.
     pub weights: Option<WeightFormat>,
-    /// How lanes add up.
+    /// How lanes reduce.
     pub reduce: Option<Reduce>,
-    /// What a product does besides multiplying.
+    /// The operations fused into a product.
     pub fusion: Option<Fusion>,
-    /// Who works together on a tile.
+    /// How lanes cooperate on a tile.
     pub tiles: Option<Tiles>,
 }
 
 impl Variant {
-    /// Whether the adapter must have subgroup operations.
+    /// Returns whether the adapter must support subgroup operations.
     pub fn subgroups(&self) -> bool {
         self.reduce.is_some_and(Reduce::subgroups) || self.tiles == Some(Tiles::Subgroup) || self.cooperative()
     }
 
-    /// Whether the adapter must have cooperative matrices, and f16 in shaders.
+    /// Returns whether the adapter must support cooperative matrices, and f16 in shaders.
     pub fn cooperative(&self) -> bool {
         self.tiles.is_some_and(|tiles| tiles.cooperative_side().is_some())
     }

@@ -1,9 +1,9 @@
-// Entry point and sums for a workgroup of 4 lanes, each of them a *team* by itself: what kernels with teams have where reduce_one_lane.wgsl is for
-// the others. Lanes go through different rows in step, as wide as the CPU's vectors are.
+// Entry point and sums for a workgroup of 4 lanes, each of them a team of its own: the counterpart of
+// reduce_single_lane.wgsl for kernels with teams. The lanes process different rows in lockstep, as wide as CPU vectors.
 const team_size: u32 = 1u;
 const team_lane: u32 = 0u;
 const teams: u32 = 4u; // teams in the workgroup
-var<private> team: u32; // which of them this lane is
+var<private> team: u32; // index of this lane
 
 @compute @workgroup_size(4)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
