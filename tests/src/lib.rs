@@ -12,8 +12,10 @@ use bolmo_runtime::{
 };
 use safetensors::{Dtype, SafeTensors};
 
+mod differences;
 mod tree;
 
+pub use differences::{Slope, slope};
 pub use tree::{fixtures, in_tree};
 
 /// Options that honour `BOLMO_ADAPTER` and `BOLMO_TILES`.
