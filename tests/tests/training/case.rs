@@ -136,6 +136,20 @@ impl Case {
         Shape { rows: 3, bytes: self.size("L"), patches: self.size("P") }
     }
 
+    /// What rounding in f32 may come to in a gradient, relative to its norm: each sum on the way through the model and back has
+    /// as many roundings as terms, and the last sum runs over all positions.
+    pub fn gradient_rounding(&self) -> f64 {
+        let (shape, config) = (self.shape(), self.config());
+        let d = config.hidden_size;
+        // Projections into the layer and out of it, the sum over the sequence, and the feed-forward part.
+        let local = 3 * d + shape.bytes + config.local_intermediate_size;
+        let block = 3 * d + shape.patches + config.intermediate_size;
+        let locals = config.num_local_encoder_layers + config.num_local_decoder_layers;
+        // Pooling, the decoder's input, the head.
+        let way = locals * local + config.num_hidden_layers * block + 3 * d;
+        f64::from(f32::EPSILON) * (2 * way + shape.rows * shape.bytes) as f64
+    }
+
     pub fn config(&self) -> Config {
         let d = self.size("D");
         let heads = self.size("n_heads");
