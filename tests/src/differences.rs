@@ -5,7 +5,7 @@
 pub struct Slope {
     /// The derivative.
     pub value: f64,
-    /// The error estimate: how far two steps disagree.
+    /// The error estimate: how far neighboring steps disagree.
     pub error: f64,
 }
 
@@ -16,28 +16,29 @@ const RATIO: f64 = 4.0;
 /// Steps tried, the largest of which is 0.1.
 const STEPS: usize = 6;
 
-/// The derivative of `f` at 0, from the two neighboring steps that disagree least.
+/// The derivative of `f` at 0, from the three neighboring steps that disagree least.
 ///
 /// A central difference has a truncation error, which grows with the square of the step, and a rounding error, which shrinks
-/// with it; no fixed step suits every function. Where a step and a four times larger one agree, both errors are smaller than
-/// what they disagree by: of the truncation error it is 15 times that of the smaller step. Steps grow from the finest one, so
-/// that a feature of `f` between two coarse steps cannot hide, until the disagreement is at most `enough`.
+/// with it; no fixed step suits every function. Of three steps that agree, the largest shows the truncation error, 16 times
+/// that of the middle one, and the smallest the rounding error, 4 times that of the middle one: the middle one is good to
+/// what they disagree by. Steps grow from the finest one, so that a feature of `f` between two coarse steps cannot hide, until
+/// the disagreement is at most `enough`.
 pub fn slope(mut f: impl FnMut(f64) -> f64, enough: f64) -> Slope {
     let mut difference = |step: f64| (f(step) - f(-step)) / (2.0 * step);
     let mut best = Slope { value: f64::NAN, error: f64::INFINITY };
-    let mut step = FINEST;
-    let mut fine = difference(step);
-    for _ in 1..STEPS {
+    let mut step = RATIO * FINEST;
+    let (mut fine, mut middle) = (difference(FINEST), difference(step));
+    for _ in 2..STEPS {
         step *= RATIO;
         let coarse = difference(step);
-        let error = (fine - coarse).abs();
+        let error = (fine - middle).abs().max((middle - coarse).abs());
         if error < best.error {
-            best = Slope { value: fine + (fine - coarse) / (RATIO * RATIO - 1.0), error };
+            best = Slope { value: middle + (middle - coarse) / (RATIO * RATIO - 1.0), error };
         }
         if best.error <= enough {
             break;
         }
-        fine = coarse;
+        (fine, middle) = (middle, coarse);
     }
     best
 }
