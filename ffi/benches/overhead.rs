@@ -1,9 +1,10 @@
-//! What the C ABI costs on top of the Rust API.
+//! Overhead of the C ABI over the Rust API.
 //!
-//! Method: calls that do no work on the device are timed by criterion. Generation of 64 bytes by the demo model goes through the
-//! Rust API and through the ABI in turns within one run, the order changing each time; medians are compared. Control: the Rust API's
-//! own generations, split in two, show how far two medians of the same thing are apart. The adapter's name is printed; `BOLMO_ADAPTER`
-//! chooses another one. Run with `cargo bench -p bolmo-ffi`; on a software adapter LP_NUM_THREADS=0 makes it steadier.
+//! Method: criterion times calls that do no work on the device. Generations of 64 bytes by the demo model go through
+//! the Rust API and through the ABI alternately within one run, in alternating order; medians are compared. Control:
+//! the medians of the two halves of the Rust API's own generations show the difference between two medians of the same
+//! thing. The adapter's name is printed; `BOLMO_ADAPTER` chooses another one. Run with `cargo bench -p bolmo-ffi`; on a
+//! software adapter LP_NUM_THREADS=0 gives steadier results.
 
 use std::ffi::c_void;
 use std::hint::black_box;
@@ -27,13 +28,13 @@ use criterion::Criterion;
 
 const BYTES: usize = 64;
 const PROMPT: &str = "class Reader:";
-/// Pairs of generations.
+/// Number of pairs of generations.
 const PAIRS: usize = 60;
 
 /// Calls a function of the ABI.
 macro_rules! abi {
     ($call:expr) => {
-        // SAFETY: every pointer of this bench is to something that is there, and every length is true.
+        // SAFETY: every pointer in this bench points to a live object, and every length is true.
         unsafe { $call }
     };
 }
@@ -43,7 +44,7 @@ fn ok(status: bolmo_status) {
 }
 
 unsafe extern "C" fn count(_: *const u8, size: usize, _: *const u16, user_data: *mut c_void) -> i32 {
-    // SAFETY: the pointer is to the counter of the call below.
+    // SAFETY: the pointer is the counter of the call below.
     unsafe { *user_data.cast::<usize>() += size };
     0
 }
@@ -71,7 +72,7 @@ fn main() {
     let start = block_on(session.checkpoint()).expect("a checkpoint");
     let mut options = GenerateOptions::default();
     options.max_bytes = BYTES;
-    // Ends at no other place, so that both generate as much.
+    // The end of the text is ruled out, so both generate equally many bytes.
     options.sampling.end_bias = -1e6;
 
     let (mut c_engine_options, mut c_engine, mut c_checkpoint, mut c_model) =
@@ -140,7 +141,7 @@ fn main() {
     bolmo_engine_options_delete(c_engine_options);
 }
 
-/// Times both in turns and prints their medians.
+/// Times both alternately and prints their medians.
 fn compare(mut in_rust: impl FnMut() -> Duration, mut through_abi: impl FnMut() -> Duration) {
     for _ in 0..3 {
         in_rust();
@@ -156,7 +157,7 @@ fn compare(mut in_rust: impl FnMut() -> Duration, mut through_abi: impl FnMut() 
             rust.push(in_rust());
         }
     }
-    // Runs that are next to each other meet the same noise, so their ratio says more than two medians do.
+    // Neighboring runs meet the same noise, so their ratio says more than two medians do.
     let mut ratios: Vec<f64> = abi.iter().zip(&rust).map(|(a, r)| a.as_secs_f64() / r.as_secs_f64()).collect();
     ratios.sort_by(f64::total_cmp);
     let control = median(&mut rust.iter().copied().step_by(2).collect::<Vec<_>>())

@@ -1,7 +1,7 @@
-//! `bolmo bench`: what the adapter can do at most, and how much of that a model's prefill and decoding reach.
+//! `bolmo bench`: the speed of a model's prefill and decoding, and the limits of the adapter.
 //!
-//! The model comes first, so that the first prefill is a cold one: no kernel is compiled before it. Then come the same prefill and
-//! decoding `--runs` times each, and behind them the limits. Patches end by a fixed schedule.
+//! The model is measured first, so that the first prefill is cold: no kernel is compiled before it. Then prefill and
+//! decoding are repeated `--runs` times each, and the limits are measured last. Patches end by a fixed schedule.
 
 mod date;
 mod measured;
@@ -25,7 +25,7 @@ use crate::load;
 use crate::output::{Failure, Outcome, write, write_json};
 use measured::{Decode, Measured, Memory, Prefill, Setup};
 
-/// Prompts are this text over and over.
+/// Prompts repeat this text.
 const TEXT: &[u8] =
     b"A byte-level model reads text as it is stored. It groups bytes into patches, and thinks once a patch.\n";
 
@@ -42,7 +42,7 @@ pub fn run(common: &Common, args: &BenchArgs) -> Outcome {
     } else {
         (measure(common, args, &interrupt, &steps)?.to_json(), report::text)
     };
-    // What took so long to measure is shown even where it cannot be saved.
+    // A long measurement is printed even if it cannot be saved.
     if common.json {
         write_json(&result)?
     } else {
@@ -52,7 +52,7 @@ pub fn run(common: &Common, args: &BenchArgs) -> Outcome {
     Ok(files::write(path, |partial| std::fs::write(partial, format!("{result:#}\n")))?)
 }
 
-/// Tells on a terminal what is going on.
+/// Prints the current step on a terminal.
 struct Steps {
     shown: bool,
 }
@@ -75,7 +75,7 @@ fn measure(common: &Common, args: &BenchArgs, interrupt: &Interrupt, steps: &Ste
     let traffic = Traffic::of(model.config(), model.formats());
     let prefill = block_on(bench.prefill())?;
     let decode = block_on(bench.decode(&traffic))?;
-    // What is measured below takes memory of its own.
+    // The limits below take memory of their own.
     let memory = bench.memory();
     let formats = formats(&model);
     let limits = block_on(Limits::measure(model.engine(), &formats, args.runs, &mut |what| {
@@ -87,7 +87,7 @@ fn measure(common: &Common, args: &BenchArgs, interrupt: &Interrupt, steps: &Ste
     Ok(Measured::new(&model, args, setup, prefill, decode, memory, limits))
 }
 
-/// The formats of the model's products.
+/// The formats of the model's matrices.
 fn formats(model: &Model) -> Vec<WeightFormat> {
     let formats = model.formats();
     let mut all = vec![formats.global];
@@ -95,7 +95,7 @@ fn formats(model: &Model) -> Vec<WeightFormat> {
     all
 }
 
-/// What to call the model in a table.
+/// The model's name in a table.
 fn name(common: &Common) -> String {
     match &common.model {
         None => "the built-in demo model".to_owned(),
@@ -135,7 +135,7 @@ impl Bench<'_> {
         Ok(session)
     }
 
-    /// Takes a prompt in until the logits of the first byte are there. The sessions are returned for decoding.
+    /// Processes a prompt until the logits of the first byte are there. Returns the session, for decoding.
     async fn prompt_once(&self) -> Result<(Session, f64)> {
         let (ids, ends) = self.prompt()?;
         let begun = Instant::now();
@@ -176,7 +176,7 @@ impl Bench<'_> {
         let mut samples = Vec::new();
         let mut counters = Counters::default();
         let mut patches = [0, 0];
-        // The first one compiles what only decoding needs, and is thrown away.
+        // The first run compiles what only decoding needs, and is discarded.
         for run in 0..=args.runs {
             self.steps.next(&match run {
                 0 => "decoding, once to warm up".to_owned(),
@@ -217,7 +217,7 @@ impl Bench<'_> {
     }
 }
 
-/// The most main memory that the process has had, where the system tells.
+/// Peak main memory of the process, if the system reports it.
 fn host_peak() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;

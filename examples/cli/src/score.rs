@@ -1,4 +1,4 @@
-//! `bolmo score`: how probable a model finds a text.
+//! `bolmo score`: the probability of a text.
 
 use std::path::Path;
 use std::time::Instant;
@@ -59,7 +59,7 @@ fn read(input: &ScoreInput) -> Outcome<Input> {
     };
     if text.is_empty() {
         let name = input.file.as_ref().map_or("--text".to_owned(), |path| path.display().to_string());
-        return Err(Failure::Work(invalid(format!("{name}: there is nothing to score, give at least one byte"))));
+        return Err(Failure::Work(invalid(format!("{name}: there is nothing to score; give at least one byte"))));
     }
     Ok(Input::Text(text))
 }
@@ -126,7 +126,7 @@ fn print(common: &Common, score: &Score, seconds: f64, adapter: &str) -> Outcome
             "adapter": adapter,
         }));
     }
-    let per_patch = score.bytes_per_patch().map_or("no patch was ended".to_owned(), |x| format!("{x:.3}"));
+    let per_patch = score.bytes_per_patch().map_or("no patch ended".to_owned(), |x| format!("{x:.3}"));
     write(&format!(
         "bits per byte, joint    {joint:.4}\n\
          bits per byte, folded   {folded:.4}\n\

@@ -1,4 +1,4 @@
-//! What was measured, and the one JSON object that it becomes. Text and tables are made from that.
+//! The measurements, and the JSON object made from them. Text and tables are made from the JSON.
 
 use bolmo_runtime::bench::{Limits, ProductRate, Spread, Traffic};
 use bolmo_runtime::{AdapterInfo, Counters, Model};
@@ -7,53 +7,53 @@ use serde_json::{Value, json};
 use super::date::today;
 use crate::args::BenchArgs;
 
-/// A prompt.
+/// Measurements of the prefill.
 pub struct Prefill {
-    /// The first one, which compiles the kernels.
+    /// The first prefill, which compiles the kernels.
     pub cold_seconds: f64,
-    /// Further ones.
+    /// Further prefills.
     pub seconds: Spread,
-    /// Of one of them.
+    /// Counters of one prefill.
     pub counters: Counters,
-    /// Patches of the prompt, `<bos>` included.
+    /// Patches of the prompt, including `<bos>`.
     pub patches: usize,
 }
 
-/// Decoding, all sessions together.
+/// Measurements of decoding, all sessions together.
 pub struct Decode {
     pub seconds: Spread,
-    /// Of one run.
+    /// Counters of one run.
     pub counters: Counters,
-    /// Patches that a run has ended.
+    /// Patches that end in one run.
     pub patches: usize,
-    /// Patches of each session behind it.
+    /// Patches of each session at its end.
     pub patches_each: u64,
-    /// Bytes that a byte moves at least.
+    /// Minimum memory traffic per decoded byte.
     pub bytes_moved: f64,
 }
 
 /// Memory, in bytes.
 pub struct Memory {
-    /// Of the weights, predicted.
+    /// Weights, predicted.
     pub weights: u64,
-    /// Of what prefill works in, predicted.
+    /// Buffers of the prefill, predicted.
     pub prompts: u64,
-    /// Of the sessions, predicted.
+    /// Sessions, predicted.
     pub sessions: u64,
-    /// Of all buffers, counted.
+    /// All buffers, counted.
     pub device_peak: u64,
-    /// Of the process, if the system tells.
+    /// The process, if the system reports it.
     pub host_peak: Option<u64>,
 }
 
-/// What else there is to say about a run.
+/// Further properties of a run.
 pub struct Setup {
     pub name: String,
     pub load_seconds: f64,
     pub traffic: Traffic,
 }
 
-/// A whole run.
+/// A complete run.
 pub struct Measured {
     value: Value,
 }
@@ -152,7 +152,7 @@ impl Measured {
     }
 }
 
-/// What is told of an adapter.
+/// Properties of an adapter.
 pub fn adapter_json(adapter: &AdapterInfo) -> Value {
     json!({
         "name": adapter.name,
@@ -187,7 +187,7 @@ fn limits_json(limits: &Limits) -> Value {
     })
 }
 
-/// A product is a multiplication and an addition.
+/// Multiply-adds are counted as two operations.
 fn twice(mut of: Spread) -> Spread {
     for value in [&mut of.median, &mut of.least, &mut of.most] {
         *value *= 2.0;
@@ -207,12 +207,12 @@ fn counts(counters: Counters, bytes: f64, patches: f64) -> Value {
     json!({ "dispatches": per(dispatches), "submits": per(submits), "readbacks": per(readbacks) })
 }
 
-/// Some measurements as JSON.
+/// A spread of measurements as JSON.
 pub fn spread(of: Spread) -> Value {
     json!({ "median": of.median, "least": of.least, "most": of.most })
 }
 
-/// JSON has no infinity; where there is none, there was nothing to divide by.
+/// JSON has no infinity; a value that is not finite had nothing to divide by.
 fn finite(value: f64) -> Option<f64> {
     value.is_finite().then_some(value)
 }

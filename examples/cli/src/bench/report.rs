@@ -1,4 +1,4 @@
-//! A run for people: text made from its JSON, so that both say the same.
+//! A readable report of a run, made from its JSON, so that both say the same.
 
 use std::fmt::Write;
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::output::{count, one_line, size};
 
-/// The text.
+/// The report.
 pub fn text(run: &Value) -> String {
     let mut text = String::new();
     let mut line = |name: &str, value: String| {
@@ -19,7 +19,7 @@ pub fn text(run: &Value) -> String {
     line(
         "work",
         format!(
-            "prompts of {} bytes, {} bytes decoded, {} bytes a patch, {} at once, {} runs; medians, least to most behind them",
+            "prompts of {} bytes, {} bytes decoded, {} bytes per patch, {} sessions, {} runs; median (least to most)",
             whole(&settings["prompt_bytes"]),
             whole(&settings["decode_bytes"]),
             settings["bytes_per_patch"],
@@ -63,7 +63,7 @@ pub fn text(run: &Value) -> String {
     line(
         "  of the bandwidth",
         format!(
-            "{}: {} moved a byte allow {:.1} bytes/s",
+            "{0} of {2:.1} bytes/s, at {1} per byte",
             percent(&decode["share_of_bandwidth_bound"]),
             size(number(&decode["bytes_moved_per_byte"]) as u64),
             number(&decode["bandwidth_bound_bytes_per_second"])
@@ -73,14 +73,14 @@ pub fn text(run: &Value) -> String {
     for what in ["dispatches", "submits", "readbacks"] {
         let counts = &decode["counts"][what];
         let (byte, patch) = (number(&counts["per_byte"]), number(&counts["per_patch"]));
-        line(&format!("  {what}"), format!("{byte:.2} a byte, {patch:.2} a patch"));
+        line(&format!("  {what}"), format!("{byte:.2} per byte, {patch:.2} per patch"));
     }
 
     let memory = &run["memory"];
     line(
         "device memory",
         format!(
-            "{} at most, {} of the {} that weights, prompts and sessions take",
+            "{} at most, {} of the predicted {} for weights, prompts and sessions",
             size(memory["device_peak_bytes"].as_u64().unwrap_or_default()),
             percent(&memory["peak_over_predicted"]),
             size(memory["predicted_bytes"].as_u64().unwrap_or_default())
@@ -99,18 +99,18 @@ pub fn adapter(run: &Value) -> String {
     format!("{} ({})", word(&adapter["name"]), driver.trim())
 }
 
-/// A string of the JSON on one line.
+/// A string of the JSON, on one line.
 pub fn word(value: &Value) -> String {
     one_line(value.as_str().unwrap_or("unknown"))
 }
 
-/// Seconds as microseconds, with three digits behind the point where there are none in front of it.
+/// Seconds as microseconds, with three decimals for values below 1.
 pub fn micros(value: &Value) -> String {
     let micros = 1e6 * number(value);
     if micros < 1.0 { format!("{micros:.3}") } else { format!("{micros:.1}") }
 }
 
-/// A number of the JSON; not a number where there is none.
+/// A number of the JSON; NaN if it is missing.
 pub fn number(value: &Value) -> f64 {
     value.as_f64().unwrap_or(f64::NAN)
 }

@@ -1,8 +1,10 @@
-//! `bolmo bench --train`: what a step of training takes, beside the rate of products that the adapter reaches.
+//! `bolmo bench --train`: the time of a training step, compared with the matmul rate of the adapter.
 //!
-//! Method. Steps of stage 2 over a made-up batch, one to warm up and then `--runs`, of which the median is told. What each kernel takes is
-//! measured in a further step whose dispatches are passes of their own, by the device's clock, or where it has none by waiting for each. The share of the matmul rate compares the operations that products need at least with that of a plain product on large
-//! matrices in the same run. Shorter examples of the same batch tell how cost grows with their length.
+//! Method. Steps of stage 2 run over a synthetic batch, one to warm up and then `--runs`, of which the median is
+//! reported. The time of each kernel is measured in a further step in which each dispatch is a pass of its own, by the
+//! device's clock, or by waiting for each dispatch if the device has none. The share of the matmul rate compares the
+//! minimum operations of the step's products with a plain product of large matrices in the same run. Shorter examples
+//! of the same batch show how the cost grows with their length.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -20,14 +22,14 @@ use crate::interrupt::Interrupt;
 use crate::load::{checkpoint, open_engine};
 use crate::output::{Failure, Outcome, count, size};
 
-/// Parts of a step, by the beginnings of kernels' names; the first that fits counts.
+/// Parts of a step, by prefixes of kernel names; the first match counts.
 const PARTS: [(&str, &[&str]); 6] = [
     ("products", &["matmul", "matvec", "transpose"]),
     ("mLSTM", &["mlstm"]),
     ("attention", &["attention", "rope"]),
     ("embeddings and patches", &["gather", "boundary", "copy"]),
     ("head and losses", &["log_softmax", "row_distance"]),
-    ("optimiser", &["adamw", "sum_squares"]),
+    ("optimizer", &["adamw", "sum_squares"]),
 ];
 const OTHER: &str = "norms, SwiGLU and sums";
 
@@ -36,10 +38,10 @@ fn part(stem: &str) -> &'static str {
     PARTS.iter().find(|(_, names)| fits(names)).map_or(OTHER, |(part, _)| part)
 }
 
-/// Measures.
+/// Measures training steps.
 pub fn measure(common: &Common, args: &BenchArgs, interrupt: &Interrupt, steps: &Steps) -> Outcome<Value> {
     if common.quantize.is_some() {
-        return Err(Failure::Usage("bench", "--quantize has no meaning with --train: training is in f32".to_owned()));
+        return Err(Failure::Usage("bench", "--quantize has no effect with --train: training uses f32".to_owned()));
     }
     let engine = open_engine(common)?;
     let value = block_on(run(&engine, common, args, interrupt, steps)).map_err(Failure::from)?;
@@ -67,11 +69,11 @@ async fn run(
         let mut counters = engine.counters();
         for run in 0..=args.runs {
             if interrupt.asked() {
-                return Err(Error::new(ErrorKind::Cancelled, "measuring was stopped"));
+                return Err(Error::new(ErrorKind::Cancelled, "measuring was stopped by Ctrl-C"));
             }
             counters = engine.counters();
             let seconds = bench.step().await?;
-            // The first one compiles.
+            // The first step compiles the kernels.
             if run > 0 {
                 samples.push(seconds);
             }
@@ -149,11 +151,11 @@ async fn run(
     }))
 }
 
-/// The text for people, from the JSON.
+/// The readable report, made from the JSON.
 pub fn text(run: &Value) -> String {
     let mut text = String::new();
     let mut line = |name: &str, value: String| {
-        // Writing to a string does not fail.
+        // Writing to a string cannot fail.
         let _ = writeln!(text, "  {name:<24}{value}");
     };
     let training = &run["training"];
@@ -191,7 +193,7 @@ pub fn text(run: &Value) -> String {
         ),
     );
     let list = |name: &str| training[name].as_array().cloned().unwrap_or_default();
-    line("parts", "each dispatch by itself".to_owned());
+    line("parts", "each dispatch measured by itself".to_owned());
     for part in list("parts") {
         line(
             &format!("  {}", word(&part["part"])),
@@ -206,7 +208,7 @@ pub fn text(run: &Value) -> String {
             format!("{:>10}  {:>6}  {dispatches} dispatches", ms(&kernel["seconds"]), percent(&kernel["share"]));
         line(&format!("  {name}"), value);
     }
-    line("length of examples", "mLSTM and attention, a byte".to_owned());
+    line("length of examples", "mLSTM and attention, per byte".to_owned());
     for row in list("growth") {
         let us = |name: &str| format!("{} µs", micros(&row[name]));
         let value = format!("{:>10}  {:>10}", us("mlstm_seconds_per_byte"), us("attention_seconds_per_byte"));
