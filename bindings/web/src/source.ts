@@ -23,16 +23,17 @@ export interface Folder {
   forget(): Promise<void>;
 }
 
-/** A source as it crosses to the worker. */
+/** A source in the form that crosses to the worker. */
 export type PlainSource = { url: string } | { files: [name: string, file: Blob][] };
 
-/** Takes a source in any of its forms. */
+/** Converts a source from any of its forms. */
 export function plainSource(source: Source): PlainSource {
   if (typeof source === 'string' || source instanceof URL) {
     try {
       return { url: new URL(source, globalThis.location?.href).href };
     } catch {
-      throw new InvalidArgumentError('invalid argument', `${JSON.stringify(source)}: expected the address of a checkpoint folder`);
+      const message = `${JSON.stringify(source)}: expected the address of a checkpoint folder`;
+      throw new InvalidArgumentError('invalid argument', message);
     }
   }
   const iterable = Symbol.iterator in source;
@@ -44,7 +45,7 @@ export function plainSource(source: Source): PlainSource {
   return { files: checkpointFiles(files) };
 }
 
-/** The files of the topmost folder that has a `config.json`: who picks a folder gets what is in its subfolders too. */
+/** The files of the topmost folder that has a `config.json`: picking a folder includes its subfolders. */
 function checkpointFiles(files: [path: string, file: Blob][]): [name: string, file: Blob][] {
   const folderOf = (path: string): string => path.slice(0, path.lastIndexOf('/') + 1);
   const depth = (path: string): number => path.split('/').length;
@@ -75,8 +76,8 @@ class BlobFolder implements Folder {
       try {
         return new Uint8Array(await file.slice(offset, offset + length).arrayBuffer());
       } catch (error) {
-        // Browsers give out files that have changed, moved or become unreadable only once they are read.
-        throw new BolmoError('io', `${name}: cannot be read any more (${String(error)}); choose the folder again`);
+        // Browsers report files that have changed, moved or become unreadable only when they are read.
+        throw new BolmoError('io', `${name}: the file cannot be read any more (${String(error)}); choose the folder again`);
       }
     };
     return { size: file.size, read };

@@ -1,4 +1,5 @@
-/* An object in use says so: to a callback of the call that uses it, to another thread, and to the log callback. */
+/* An object in use returns BOLMO_BUSY: to a callback of the call that uses it, to another thread, and to the log
+   callback. */
 #include "refuse.h"
 #include <pthread.h>
 
@@ -33,7 +34,7 @@ static void check_all_busy(void) {
     BUSY(bolmo_sampler_choose(sampler, session, logits, 520, NULL, out.ids));
 }
 
-/* Everything else may be used meanwhile, the model with another session too. */
+/* Everything else may be used meanwhile, including the model with another session. */
 static void check_others_work(void) {
     bolmo_session *restored = NULL;
     bolmo_generate_options *options = greedy(1);
@@ -89,7 +90,7 @@ static void from_callbacks(void) {
     CHECK(calls >= 2);
     CHECK_OK(bolmo_session_append_ids(session, ids, 2, progress, NULL));
 
-    /* Scoring and loading use no session, so theirs may do everything. */
+    /* Scoring and loading use no session, so their callbacks may use everything. */
     bolmo_score_options *scoring = NULL;
     bolmo_score *score = NULL;
     CHECK_OK(bolmo_score_options_create(&scoring));

@@ -1,4 +1,4 @@
-/* bolmo_session_cancel from another thread: how soon it stops what runs, and that it may come at any time. */
+/* bolmo_session_cancel from another thread: how fast it stops a running call, and that it may come at any time. */
 #include "check.h"
 #include <pthread.h>
 #include <time.h>
@@ -39,8 +39,8 @@ static int32_t measure(uint64_t done, uint64_t total, void *user_data) {
     return 0;
 }
 
-/* A long text, cancelled at various moments; whether all of them were in time: within 100 ms, or where stretches of a text take long,
-   as on a busy machine, within two of them. A text that is not cancelled takes hundreds. */
+/* Cancels a long text at various moments. Returns whether all cancels were in time: within 100 ms, or, where prefill
+   chunks take long, as on a busy machine, within two of them. The whole text takes hundreds of chunks. */
 static int prefill(void) {
     static char text[TEXT];
     const char *line = "    for line in self.lines: yield line.rstrip()\n";
@@ -66,7 +66,7 @@ static int prefill(void) {
         if (took > worst) worst = took;
         CHECK_OK(bolmo_session_length(session, &length));
         CHECK(length > 1 && length < TEXT);
-        /* It goes on from there. */
+        /* The session continues from there. */
         CHECK_OK(bolmo_session_append(session, text + length - 1, 10, NULL, NULL));
         bolmo_session_delete(session);
     }
@@ -115,7 +115,8 @@ static void *cancel_all_the_time(void *unused) {
     return NULL;
 }
 
-/* Requests that come before, in and after short calls: each ends well or cancelled, and the session stays whole. */
+/* Requests that come before, during and after short calls: each call succeeds or is cancelled, and the session stays
+   intact. */
 static void races(void) {
     int cancelled = 0, tries = repetitions(1000);
     pthread_t thread;

@@ -1,4 +1,5 @@
-/* Greedy generations of the trained golden model are the reference implementation's, id by id: at once, step by step, and by pieces. */
+/* Greedy generations of the trained golden model equal those of the reference implementation, id by id: in one call,
+   step by step, and in pieces. */
 #include "check.h"
 
 enum { MOST = 512 };
@@ -6,11 +7,11 @@ enum { MOST = 512 };
 typedef struct {
     uint32_t prompt[MOST];
     uint16_t emitted[MOST];
-    /* Of the emitted ids, those in front of the first choice that is too close to rely on. */
+    /* Number of emitted ids before the first choice that is too close to rely on. */
     size_t prompt_count, emitted_count, safe;
 } golden;
 
-/* What the callback was given. */
+/* The ids that the callback received. */
 typedef struct {
     uint8_t bytes[MOST];
     uint16_t ids[MOST];
@@ -98,7 +99,8 @@ static void by_pieces(const bolmo_model *model, const golden *want) {
     CHECK_OK(bolmo_session_create(model, &session));
     CHECK_OK(bolmo_session_append_ids(session, want->prompt, half, NULL, NULL));
     CHECK_OK(bolmo_session_append_ids(session, want->prompt + half, want->prompt_count - half, NULL, NULL));
-    for (size_t made = 1; made < want->safe; made += 5) CHECK_OK(bolmo_session_generate(session, options, NULL, NULL, NULL));
+    for (size_t made = 1; made < want->safe; made += 5)
+        CHECK_OK(bolmo_session_generate(session, options, NULL, NULL, NULL));
     CHECK_OK(bolmo_session_ids(session, want->prompt_count - 1, ids, 2 * MOST, &count));
     for (size_t i = 0; i < want->safe && i < count; i++) CHECK(ids[i] == want->emitted[i]);
     bolmo_generate_options_delete(options);
