@@ -187,7 +187,7 @@ pub unsafe extern "C" fn bolmo_adapters_number(
     })
 }
 
-/// Deletes the list. NULL and handles that were deleted are left alone.
+/// Deletes the list. NULL and deleted handles are ignored.
 #[unsafe(no_mangle)]
 pub extern "C" fn bolmo_adapters_delete(list: *mut bolmo_adapters) {
     handle::delete(list);

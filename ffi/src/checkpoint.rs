@@ -438,7 +438,7 @@ pub unsafe extern "C" fn bolmo_checkpoint_builder_open(
     })
 }
 
-/// Deletes the builder and its parts. NULL and handles that were deleted are left alone.
+/// Deletes the builder and its parts. NULL and deleted handles are ignored.
 #[unsafe(no_mangle)]
 pub extern "C" fn bolmo_checkpoint_builder_delete(builder: *mut bolmo_checkpoint_builder) {
     handle::delete(builder);
@@ -537,7 +537,7 @@ pub unsafe extern "C" fn bolmo_checkpoint_config_json(
     })
 }
 
-/// Deletes the checkpoint. Models that were loaded from it stay. NULL and handles that were deleted are left alone.
+/// Deletes the checkpoint. Models that were loaded from it stay. NULL and deleted handles are ignored.
 #[unsafe(no_mangle)]
 pub extern "C" fn bolmo_checkpoint_delete(checkpoint: *mut bolmo_checkpoint) {
     handle::delete(checkpoint);

@@ -117,8 +117,7 @@ pub unsafe extern "C" fn bolmo_constraint_shortest(
     })
 }
 
-/// Deletes the constraint. Options and matchers that use it keep working. NULL and handles that were deleted are left
-/// alone.
+/// Deletes the constraint. Options and matchers that use it keep working. NULL and deleted handles are ignored.
 #[unsafe(no_mangle)]
 pub extern "C" fn bolmo_constraint_delete(constraint: *mut bolmo_constraint) {
     handle::delete(constraint);
@@ -205,7 +204,7 @@ pub unsafe extern "C" fn bolmo_matcher_is_match(matcher: *const bolmo_matcher, i
     })
 }
 
-/// Deletes the matcher. NULL and handles that were deleted are left alone.
+/// Deletes the matcher. NULL and deleted handles are ignored.
 #[unsafe(no_mangle)]
 pub extern "C" fn bolmo_matcher_delete(matcher: *mut bolmo_matcher) {
     handle::delete(matcher);

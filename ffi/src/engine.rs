@@ -81,7 +81,7 @@ pub unsafe extern "C" fn bolmo_engine_options_set_max_binding_bytes(
     })
 }
 
-/// Deletes the options. NULL and handles that were deleted are left alone.
+/// Deletes the options. NULL and deleted handles are ignored.
 #[unsafe(no_mangle)]
 pub extern "C" fn bolmo_engine_options_delete(options: *mut bolmo_engine_options) {
     handle::delete(options);
@@ -149,8 +149,8 @@ pub unsafe extern "C" fn bolmo_engine_destroy_device(engine: *mut bolmo_engine) 
     })
 }
 
-/// Deletes the engine's handle. The device is closed when its last model is gone too. NULL and handles that were
-/// deleted are left alone.
+/// Deletes the engine's handle. The device is closed when its last model is gone too. NULL and deleted handles are
+/// ignored.
 #[unsafe(no_mangle)]
 pub extern "C" fn bolmo_engine_delete(engine: *mut bolmo_engine) {
     handle::delete(engine);

@@ -192,7 +192,7 @@ pub unsafe extern "C" fn bolmo_generation_matched(
     })
 }
 
-/// Deletes the generation. Its text stays in the session. NULL and handles that were deleted are left alone.
+/// Deletes the generation. Its text stays in the session. NULL and deleted handles are ignored.
 #[unsafe(no_mangle)]
 pub extern "C" fn bolmo_generation_delete(generation: *mut bolmo_generation) {
     handle::delete(generation);

@@ -145,7 +145,7 @@ pub unsafe extern "C" fn bolmo_merge_options_set_progress(
     })
 }
 
-/// Deletes the options. NULL and handles that were deleted are left alone.
+/// Deletes the options. NULL and deleted handles are ignored.
 #[unsafe(no_mangle)]
 pub extern "C" fn bolmo_merge_options_delete(options: *mut bolmo_merge_options) {
     handle::delete(options);

@@ -204,7 +204,7 @@ pub unsafe extern "C" fn bolmo_load_options_set_progress(
     })
 }
 
-/// Deletes the options. NULL and handles that were deleted are left alone.
+/// Deletes the options. NULL and deleted handles are ignored.
 #[unsafe(no_mangle)]
 pub extern "C" fn bolmo_load_options_delete(options: *mut bolmo_load_options) {
     handle::delete(options);
@@ -314,8 +314,8 @@ pub unsafe extern "C" fn bolmo_model_warning(
     })
 }
 
-/// Deletes the model's handle. Its memory is freed when its last session is gone too. NULL and handles that were
-/// deleted are left alone.
+/// Deletes the model's handle. Its memory is freed when its last session is gone too. NULL and deleted handles are
+/// ignored.
 #[unsafe(no_mangle)]
 pub extern "C" fn bolmo_model_delete(model: *mut bolmo_model) {
     handle::delete(model);

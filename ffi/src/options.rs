@@ -198,7 +198,7 @@ pub unsafe extern "C" fn bolmo_generate_options_set_constraint(
     })
 }
 
-/// Deletes the options. NULL and handles that were deleted are left alone.
+/// Deletes the options. NULL and deleted handles are ignored.
 #[unsafe(no_mangle)]
 pub extern "C" fn bolmo_generate_options_delete(options: *mut bolmo_generate_options) {
     handle::delete(options);

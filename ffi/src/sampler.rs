@@ -123,7 +123,7 @@ pub unsafe extern "C" fn bolmo_sampler_choose(
     })
 }
 
-/// Deletes the sampler. NULL and handles that were deleted are left alone.
+/// Deletes the sampler. NULL and deleted handles are ignored.
 #[unsafe(no_mangle)]
 pub extern "C" fn bolmo_sampler_delete(sampler: *mut bolmo_sampler) {
     handle::delete(sampler);

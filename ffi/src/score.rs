@@ -144,7 +144,7 @@ pub unsafe extern "C" fn bolmo_score_options_set_progress(
     })
 }
 
-/// Deletes the options. NULL and handles that were deleted are left alone.
+/// Deletes the options. NULL and deleted handles are ignored.
 #[unsafe(no_mangle)]
 pub extern "C" fn bolmo_score_options_delete(options: *mut bolmo_score_options) {
     handle::delete(options);
@@ -282,7 +282,7 @@ pub unsafe extern "C" fn bolmo_score_tensor(
     })
 }
 
-/// Deletes the score. NULL and handles that were deleted are left alone.
+/// Deletes the score. NULL and deleted handles are ignored.
 #[unsafe(no_mangle)]
 pub extern "C" fn bolmo_score_delete(score: *mut bolmo_score) {
     handle::delete(score);

@@ -239,7 +239,7 @@ pub unsafe extern "C" fn bolmo_session_checkpoint_create(
     })
 }
 
-/// Deletes the checkpoint. NULL and handles that were deleted are left alone.
+/// Deletes the checkpoint. NULL and deleted handles are ignored.
 #[unsafe(no_mangle)]
 pub extern "C" fn bolmo_session_checkpoint_delete(checkpoint: *mut bolmo_session_checkpoint) {
     handle::delete(checkpoint);
@@ -293,7 +293,7 @@ pub unsafe extern "C" fn bolmo_session_restore(
     })
 }
 
-/// Deletes the session. A running call with it continues to its end. NULL and handles that were deleted are left alone.
+/// Deletes the session. A running call with it continues to its end. NULL and deleted handles are ignored.
 #[unsafe(no_mangle)]
 pub extern "C" fn bolmo_session_delete(session: *mut bolmo_session) {
     handle::delete(session);

@@ -70,7 +70,7 @@ pub unsafe extern "C" fn bolmo_bytes_get(
     })
 }
 
-/// Deletes the bytes. NULL and handles that were deleted are left alone.
+/// Deletes the bytes. NULL and deleted handles are ignored.
 #[unsafe(no_mangle)]
 pub extern "C" fn bolmo_bytes_delete(bytes: *mut bolmo_bytes) {
     handle::delete(bytes);
@@ -127,7 +127,7 @@ pub unsafe extern "C" fn bolmo_utf8_finish(
     })
 }
 
-/// Deletes the assembler. NULL and handles that were deleted are left alone.
+/// Deletes the assembler. NULL and deleted handles are ignored.
 #[unsafe(no_mangle)]
 pub extern "C" fn bolmo_utf8_delete(assembler: *mut bolmo_utf8) {
     handle::delete(assembler);

@@ -198,7 +198,7 @@ pub unsafe extern "C" fn bolmo_trainer_options_set_resume(
     call(|| change(options, |o| o.resume = resume != 0))
 }
 
-/// Deletes the options. NULL and handles that were deleted are left alone.
+/// Deletes the options. NULL and deleted handles are ignored.
 #[unsafe(no_mangle)]
 pub extern "C" fn bolmo_trainer_options_delete(options: *mut bolmo_trainer_options) {
     handle::delete(options);
@@ -333,7 +333,7 @@ pub unsafe extern "C" fn bolmo_trainer_export(
     })
 }
 
-/// Deletes the trainer. A running call with it continues to its end. NULL and handles that were deleted are left alone.
+/// Deletes the trainer. A running call with it continues to its end. NULL and deleted handles are ignored.
 #[unsafe(no_mangle)]
 pub extern "C" fn bolmo_trainer_delete(trainer: *mut bolmo_trainer) {
     handle::delete(trainer);

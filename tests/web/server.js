@@ -46,7 +46,10 @@ export class Server {
   #folders = new Map();
   /** @type {Map<string, Fault>} Faults by address. */
   #faults = new Map();
-  /** @type {{ method: string, path: string, range: string | undefined }[]} Every request for a file of a folder, in order. */
+  /**
+   * @type {{ method: string, path: string, range: string | undefined }[]} Every request for a file of a folder, in
+   * order.
+   */
   requests = [];
   #http = http.createServer((request, response) => {
     this.#answer(request, response).catch((error) => {
