@@ -17,9 +17,10 @@ for run in sys.argv[1:]:
         records = [json.loads(line) for line in f]
     # The target of a schedule of wider patches is recorded with the steps.
     targets = {r["step"]: r["target_bytes_per_patch"] for r in records if "target_bytes_per_patch" in r}
-    evaluations = [r for r in records if r["kind"] == "eval"]
-    target = lambda r: {"target_bytes_per_patch": targets[r["step"]]} if r["step"] in targets else {}
-    rows = [r | target(r) for r in evaluations]
+    rows = [r for r in records if r["kind"] == "eval"]
+    for r in rows:
+        if r["step"] in targets:
+            r["target_bytes_per_patch"] = targets[r["step"]]
     columns = [c for c in COLUMNS if any(c[0] in r for r in rows)]
     print(f"\n`{run}`, {records[-1]['step']} steps\n")
     print("| " + " | ".join(title for _, title, _ in columns) + " |")

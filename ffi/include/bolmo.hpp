@@ -1,6 +1,7 @@
 /**
  * @file bolmo.hpp
- * @brief The Bolmo runtime in C++17: bolmo.h with owners, exceptions or results, and callables. Header only; link libbolmo.
+ * @brief The Bolmo runtime in C++17: bolmo.h with owners, exceptions or results, and callables. Header only; link
+ * libbolmo.
  *
  * Every type of bolmo.h that is created and deleted has a movable class here that owns it. The function
  * `bolmo_session_append` is `session::append`; its comment in bolmo.h applies.

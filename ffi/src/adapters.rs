@@ -119,8 +119,12 @@ impl Adapter {
 
 /// The adapter at `index`.
 fn at(list: &[Adapter], index: usize) -> Result<&Adapter> {
-    let missing =
-        || Error::new(ErrorKind::NotFound, format!("index: expected less than {}, the number of adapters, found {index}", list.len()));
+    let missing = || {
+        Error::new(
+            ErrorKind::NotFound,
+            format!("index: expected less than {}, the number of adapters, found {index}", list.len()),
+        )
+    };
     list.get(index).ok_or_else(missing)
 }
 

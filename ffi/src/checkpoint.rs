@@ -278,8 +278,12 @@ pub(crate) fn property(config: &Config, which: i32) -> Result<u64> {
 
 /// The warning at `index`.
 pub(crate) fn warning(warnings: &[CString], index: usize) -> Result<&CString> {
-    let missing =
-        || Error::new(ErrorKind::NotFound, format!("index: expected less than {}, the number of warnings, found {index}", warnings.len()));
+    let missing = || {
+        Error::new(
+            ErrorKind::NotFound,
+            format!("index: expected less than {}, the number of warnings, found {index}", warnings.len()),
+        )
+    };
     warnings.get(index).ok_or_else(missing)
 }
 
@@ -430,8 +434,9 @@ pub unsafe extern "C" fn bolmo_checkpoint_builder_open(
         let object = handle::get(builder)?;
         // Readers run without the lock, so they may use the builder.
         let parts = std::mem::take(&mut *lock(&object, "bolmo_checkpoint_builder")?);
-        let config =
-            parts.config.ok_or_else(|| invalid("the builder has no config: call bolmo_checkpoint_builder_set_config first"))?;
+        let config = parts
+            .config
+            .ok_or_else(|| invalid("the builder has no config; call bolmo_checkpoint_builder_set_config first"))?;
         let opened = Checkpoint::from_parts("the checkpoint from parts", &config, parts.files)?;
         checkpoint.set(handle::insert(OpenCheckpoint::new(opened, parts.tokenizer))?);
         Ok(())

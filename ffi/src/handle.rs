@@ -48,9 +48,10 @@ const MARK: usize = 0;
 /// Creates a handle for `object`.
 pub(crate) fn insert<T: Opaque>(object: T::Object) -> Result<*mut T> {
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let number = count.checked_mul(16).filter(|n| MARK == 0 || *n < 1 << 48).ok_or_else(|| {
-        Error::new(ErrorKind::OutOfMemory, "handle space exhausted: restart the process")
-    })?;
+    let number = count
+        .checked_mul(16)
+        .filter(|n| MARK == 0 || *n < 1 << 48)
+        .ok_or_else(|| Error::new(ErrorKind::OutOfMemory, "handle space exhausted: restart the process"))?;
     let handle = MARK | number;
     let entry = Entry { object: Arc::new(object), name: T::NAME };
     TABLE.write().unwrap_or_else(|e| e.into_inner()).insert(handle, entry);

@@ -97,9 +97,7 @@ pub(crate) unsafe fn path(data: *const std::ffi::c_void, size: usize, name: &str
         return Err(invalid(format!("{name}: the path is empty")));
     }
     if let Some(at) = bytes.iter().position(|&b| b == 0) {
-        return Err(invalid(format!(
-            "{name}: the path has a NUL byte at offset {at}; check the size"
-        )));
+        return Err(invalid(format!("{name}: the path has a NUL byte at offset {at}; check the size")));
     }
     #[cfg(unix)]
     {

@@ -260,8 +260,12 @@ pub unsafe extern "C" fn bolmo_score_tensor(
         let data = trusted!(Out::new(data, "data"))?;
         let (rows, columns) = trusted!((Out::new(rows, "rows")?, Out::new(columns, "columns")?));
         let object = handle::get(score)?;
-        let missing =
-            || Error::new(ErrorKind::NotFound, "the score has no tensors: call bolmo_score_options_set_tensors before scoring");
+        let missing = || {
+            Error::new(
+                ErrorKind::NotFound,
+                "the score has no tensors: call bolmo_score_options_set_tensors before scoring",
+            )
+        };
         let tensors = object.score.dump.as_ref().ok_or_else(missing)?;
         let n = tensors.ids.len();
         let p = tensors.boundary_mask.iter().filter(|&&end| end).count();

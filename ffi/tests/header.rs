@@ -68,7 +68,10 @@ fn declarations(name: &str) -> String {
     let mut text = text
         .replace("#ifdef __cplusplus\nextern \"C\" {\n#endif // __cplusplus\n", "")
         .replace("#ifdef __cplusplus\n}  // extern \"C\"\n#endif  // __cplusplus\n", "")
-        .replace(&format!("#if {c23}\n  : int32_t\n#endif // {c23}\n {{"), "#ifdef __cplusplus\n    : int32_t\n#endif\n{");
+        .replace(
+            &format!("#if {c23}\n  : int32_t\n#endif // {c23}\n {{"),
+            "#ifdef __cplusplus\n    : int32_t\n#endif\n{",
+        );
     while let Some(start) = text.find("#if __STDC_VERSION__ >= 202311L\ntypedef enum") {
         let rest = &text[start..];
         let (typedef, after) =
@@ -168,7 +171,10 @@ fn header_equals_what_the_sources_generate() {
     }
     let found = std::fs::read_to_string(&path).unwrap_or_default();
     let differs = made.lines().zip(found.lines()).position(|(a, b)| a != b);
-    assert!(made == found, "include/bolmo.h differs from what the sources generate (line {differs:?}): run `make header`");
+    assert!(
+        made == found,
+        "include/bolmo.h differs from what the sources generate (line {differs:?}): run `make header`"
+    );
 }
 
 #[test]

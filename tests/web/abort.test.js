@@ -37,8 +37,8 @@ for (const worker of [true, false]) {
     after(() => model?.evaluate((model) => model.close()));
 
     for (const begun of [false, true]) {
-      const what = begun ? 'an aborted append after generated text keeps the bytes that were done' : 'an aborted append of a prompt keeps the bytes that were done';
-      test(what, async () => {
+      const what = begun ? 'after generated text' : 'of a prompt';
+      test(`an aborted append ${what} keeps the bytes that were done`, async () => {
         const { same, told, length, next, fresh } = await model.evaluate(async (model, [begun, long]) => {
           const begin = async () => {
             const session = await model.session();

@@ -178,7 +178,7 @@ test('a file that changed on the server is fetched again, and the old version de
   assert.equal((await load()).fetched, 0);
 });
 
-test('an old version in the browser's own HTTP cache is not used', async () => {
+test("an old version in the browser's own HTTP cache is not used", async () => {
   await open();
   server.spoil('/demo/model.safetensors', (answer) => void (answer.headers['cache-control'] = 'max-age=3600'));
   await load();
@@ -275,7 +275,7 @@ for (const [what, init] of Object.entries({
   });
 }
 
-test('storage is refused in the page's own worker, and the model still loads', async () => {
+test("storage is refused in the page's own worker, and the model still loads", async () => {
   await open();
   const { fingerprint: found } = await page.evaluate(async (spoil) => {
     // Imports run in order: storage is disabled first.

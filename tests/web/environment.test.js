@@ -27,7 +27,8 @@ afterEach(() => closePage(page));
 
 const open = async (...init) => void (page = await openPage(browser, server, { init }));
 const failedLoad = (options) => page.evaluate((options) => failure(Bolmo.load('/demo', options)), options);
-const probe = (source, options) => page.evaluate(([source, options]) => Bolmo.probe(source, options), [source, options]);
+const probe = (source, options) =>
+  page.evaluate(([source, options]) => Bolmo.probe(source, options), [source, options]);
 
 /** These run in the page before anything else. */
 const withoutWebGpu = () => Object.defineProperty(Navigator.prototype, 'gpu', { get: () => undefined });

@@ -87,6 +87,7 @@ export class Loader {
   /** The ranges of a file that were requested. */
   ranges(name) {
     const requests = this.server.takeRequests();
-    return requests.filter(({ method, path }) => method === 'GET' && path === `/demo/${name}`).map(({ range }) => range);
+    const gets = requests.filter(({ method, path }) => method === 'GET' && path === `/demo/${name}`);
+    return gets.map(({ range }) => range);
   }
 }

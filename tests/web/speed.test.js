@@ -69,7 +69,8 @@ test('the first byte comes soon after a warm load', async () => {
   assert.ok(first <= FIRST_BYTE, `${first} ms`);
 });
 
-test('decoding reaches the required share of the command's speed', { skip: !driver || !existsSync(command) }, async () => {
+const skip = !driver || !existsSync(command);
+test("decoding reaches the required share of the command's speed", { skip }, async () => {
   const speeds = { browser: [], command: [] };
   await model.evaluate(generation, [PROMPT, 40]);
   for (let round = 0; round < ROUNDS; round++) {

@@ -99,9 +99,8 @@ async fn vocabulary(folder: &Folder, checkpoint: &Checkpoint) -> Result<Vocabula
     let origin = folder.origin();
     let Some(tokenizer) = text(folder, "tokenizer.json").await? else {
         let source = checkpoint.config().original_identifier.as_deref().unwrap_or("the source model");
-        let message = format!(
-            "{origin}: the suffix table needs a tokenizer.json; copy that of {source} into the folder"
-        );
+        let message =
+            format!("{origin}: the suffix table needs a tokenizer.json; copy that of {source} into the folder");
         return Err(Error::new(bolmo_runtime::ErrorKind::NotFound, message));
     };
     let config = text(folder, "tokenizer_config.json").await?;
@@ -127,9 +126,9 @@ async fn text(folder: &Folder, name: &str) -> Result<Option<Vec<u8>>> {
 
 async fn read(source: &Source, name: &str, offset: u64, length: usize) -> Result<Vec<u8>> {
     let read = source.read(offset as f64, length as f64).await.map_err(|thrown| from_js(&thrown))?;
-    let bytes: Uint8Array = read
-        .dyn_into()
-        .map_err(|_| Error::new(bolmo_runtime::ErrorKind::Io, format!("{name}: expected a Uint8Array from the reader")))?;
+    let bytes: Uint8Array = read.dyn_into().map_err(|_| {
+        Error::new(bolmo_runtime::ErrorKind::Io, format!("{name}: expected a Uint8Array from the reader"))
+    })?;
     if bytes.length() as usize != length {
         let found = bytes.length();
         let message = format!("{name}: expected {length} bytes at {offset}, the reader returned {found}");

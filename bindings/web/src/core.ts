@@ -267,7 +267,9 @@ async function named<T extends AdapterInfo | null>(adapter: T): Promise<T> {
 
 /** Fetches and starts the wasm module. */
 async function start({ constraints, wasmUrl }: Loading): Promise<{ module: Wasm; output: InitOutput }> {
-  const module = constraints ? ((await import('./wasm-constraints/bolmo.js')) as Wasm) : await import('./wasm/bolmo.js');
+  const module = constraints
+    ? ((await import('./wasm-constraints/bolmo.js')) as Wasm)
+    : await import('./wasm/bolmo.js');
   // Bundlers recognize the two addresses in this form only.
   const beside = constraints
     ? new URL('./wasm-constraints/bolmo_bg.wasm', import.meta.url)

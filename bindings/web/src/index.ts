@@ -57,7 +57,8 @@ function requireWebGpu(): void {
     throw new NoWebGpuError('WebGPU needs a secure page; serve this one over https, or from localhost');
   }
   if (!globalThis.navigator?.gpu) {
-    const message = 'this browser has no WebGPU, or it is turned off; use a current version of Chrome, Edge, Safari or Firefox';
+    const current = 'a current version of Chrome, Edge, Safari or Firefox';
+    const message = `this browser has no WebGPU, or it is turned off; use ${current}`;
     throw new NoWebGpuError(message);
   }
 }

@@ -77,7 +77,8 @@ class BlobFolder implements Folder {
         return new Uint8Array(await file.slice(offset, offset + length).arrayBuffer());
       } catch (error) {
         // Browsers report files that have changed, moved or become unreadable only when they are read.
-        throw new BolmoError('io', `${name}: the file cannot be read any more (${String(error)}); choose the folder again`);
+        const message = `${name}: the file cannot be read any more (${String(error)}); choose the folder again`;
+        throw new BolmoError('io', message);
       }
     };
     return { size: file.size, read };

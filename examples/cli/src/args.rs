@@ -286,8 +286,9 @@ Examples:
   bolmo quantize --model bolmo-1b --quantize q4,local=q8 --out bolmo-1b-q4
   bolmo score --model bolmo-1b-q8 --file book.txt --against bolmo-1b
 
-The last command prints how the quantized model differs. The folder gets the configuration, the weights and, if --model
-has one, the tokenizer.json. An earlier output in the same folder is replaced; other folders with files are left alone.";
+The last command prints how the quantized model differs. The folder gets the configuration, the weights and, if
+--model has one, the tokenizer.json. An earlier output in the same folder is replaced; a folder with other files is
+rejected.";
 
 /// Options of `quantize`.
 #[derive(Debug, Args)]

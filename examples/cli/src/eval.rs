@@ -102,7 +102,10 @@ impl Teacher {
         let tokenizer = SubwordTokenizer::open(&dir.join("tokenizer.json"))?;
         let (subwords, rows) = (tokenizer.vocabulary().len(), source.vocabulary());
         if subwords > rows {
-            return Err(invalid(format!("{}: the tokenizer has {subwords} subwords but the model has {rows}; use the model's own tokenizer", dir.display())));
+            return Err(invalid(format!(
+                "{}: the tokenizer has {subwords} subwords but the model has {rows}; use the model's own tokenizer",
+                dir.display()
+            )));
         }
         Ok(Self { engine: engine.clone(), source, tokenizer })
     }

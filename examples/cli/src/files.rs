@@ -23,9 +23,9 @@ pub fn check_target(path: &Path) -> Result<()> {
 /// Lets `write` write a temporary file beside `path` and renames it to `path`, so that nobody ever sees half a file.
 pub fn write<E: std::error::Error>(path: &Path, write: impl FnOnce(&Path) -> std::result::Result<(), E>) -> Result<()> {
     let partial = partial_name(path);
-    let written = write(&partial)
-        .map_err(|e| failed(path, "cannot be written", &e))
-        .and_then(|()| fs::rename(&partial, path).map_err(|e| failed(path, "cannot be renamed from its temporary name", &e)));
+    let written = write(&partial).map_err(|e| failed(path, "cannot be written", &e)).and_then(|()| {
+        fs::rename(&partial, path).map_err(|e| failed(path, "cannot be renamed from its temporary name", &e))
+    });
     if written.is_err() {
         // The first error is the one to report.
         let _ = fs::remove_file(&partial);

@@ -249,7 +249,9 @@ impl<'a> Facts<'a> {
             Subwords::Missing => {
                 let source = self.config.original_identifier.as_deref().unwrap_or("the source model");
                 let source = one_line(source);
-                format!("{rows} rows; needs the tokenizer.json of {source}: pass --subwords FILE, or copy it to the folder")
+                format!(
+                    "{rows} rows; needs the tokenizer.json of {source}: pass --subwords FILE, or copy it to the folder"
+                )
             }
             Subwords::Fits(vocabulary) => format!("{rows} rows, for {} subwords", count(vocabulary.len() as u64)),
             Subwords::Unusable(why) => format!("{rows} rows; the vocabulary cannot be used: {}", one_line(why)),

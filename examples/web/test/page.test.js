@@ -130,7 +130,9 @@ test('the keyboard alone gets to Write, and the text shows its patches', LIMIT, 
   const bytes = await made.evaluateAll((spans) => spans.map((span) => Number(span.style.getPropertyValue('--bytes'))));
   assert.equal(bytes.reduce((sum, some) => sum + some), 60);
   assert.match(await made.first().getAttribute('title'), /^patch \d+: .*\d bytes?/);
-  const colors = await made.evaluateAll((spans) => new Set(spans.map((span) => getComputedStyle(span).backgroundColor)).size);
+  const colors = await made.evaluateAll(
+    (spans) => new Set(spans.map((span) => getComputedStyle(span).backgroundColor)).size,
+  );
   assert.equal(colors, 2);
 
   for (const id of ['speed', 'first', 'ratio', 'written', 'device-memory', 'wasm-memory', 'stored']) {
@@ -184,7 +186,9 @@ test('every byte of a prompt is in a patch, also inside characters', LIMIT, asyn
   await write();
   assert.equal((await page.locator('#text .patch.prompt').allTextContents()).join(''), 'Grüße, 日本 😀\n\n');
   const prompt = page.locator('#text .patch.prompt');
-  const bytes = await prompt.evaluateAll((spans) => spans.map((span) => Number(span.style.getPropertyValue('--bytes'))));
+  const bytes = await prompt.evaluateAll((spans) =>
+    spans.map((span) => Number(span.style.getPropertyValue('--bytes'))),
+  );
   assert.equal(bytes.reduce((sum, some) => sum + some), Buffer.byteLength('Grüße, 日本 😀\n\n'));
   await page.locator('#prompt').fill('This is a story about Mia,');
 });

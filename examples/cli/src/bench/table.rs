@@ -155,8 +155,7 @@ fn training(text: &mut String, runs: &[Value]) {
         row(text, &cells);
     }
     text.push_str("\nEqually many bytes per step, in fewer and longer examples; time per byte:\n\n");
-    let columns =
-        ["model", "bytes per example", "step, ms", "mLSTM, µs per byte", "attention, µs per byte", "adapter"];
+    let columns = ["model", "bytes per example", "step, ms", "mLSTM, µs per byte", "attention, µs per byte", "adapter"];
     row(text, &columns.map(str::to_owned));
     row(text, &columns.map(|_| "---".to_owned()));
     for run in runs {
