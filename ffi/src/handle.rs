@@ -82,7 +82,7 @@ pub(crate) fn get_optional<T: Opaque>(handle: *const T) -> Result<Option<Arc<T::
 /// Removes `handle`. NULL and handles of other types are ignored.
 pub(crate) fn delete<T: Opaque>(handle: *mut T) {
     // Dropping the object may reach into the graphics library, which may be in the middle of logging a line.
-    if crate::library::is_logging() {
+    if crate::logging::is_logging() {
         return;
     }
     let mut table = TABLE.write().unwrap_or_else(|e| e.into_inner());

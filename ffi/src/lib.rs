@@ -12,6 +12,7 @@
 #[macro_use]
 mod input;
 mod handle;
+mod logging;
 mod panics;
 
 pub mod adapters;

@@ -9,15 +9,13 @@
 //! bolmo_set_log_callback(BOLMO_LOG_WARN, log_line, stderr);
 //! ```
 
-use std::cell::Cell;
 use std::ffi::{c_char, c_void};
-use std::sync::{OnceLock, RwLock};
 
-use bolmo_runtime::{Error, ErrorKind};
-use log::{LevelFilter, Log, Metadata, Record};
+use log::LevelFilter;
 
 use crate::handle;
 use crate::input::invalid;
+use crate::logging::{self, Target};
 use crate::status::{bolmo_status, call};
 
 /// Version of the ABI that a header describes. It grows when something is added; existing names keep their meaning.
@@ -46,59 +44,6 @@ pub enum bolmo_log_level {
 /// `_delete` functions do nothing.
 pub type bolmo_log_callback =
     Option<unsafe extern "C" fn(level: i32, text: *const c_char, size: usize, user_data: *mut c_void)>;
-
-#[derive(Clone, Copy)]
-struct Target {
-    callback: unsafe extern "C" fn(i32, *const c_char, usize, *mut c_void),
-    user_data: *mut c_void,
-    everything: bool,
-}
-
-// SAFETY: the header requires that callback and user data can be used from any thread, also from several at once.
-// Nothing here dereferences the user data.
-unsafe impl Send for Target {}
-// SAFETY: as above.
-unsafe impl Sync for Target {}
-
-static TARGET: RwLock<Option<Target>> = RwLock::new(None);
-
-thread_local! {
-    static LOGGING: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Whether this thread is inside the log callback.
-pub(crate) fn is_logging() -> bool {
-    LOGGING.try_with(Cell::get).unwrap_or(false)
-}
-
-struct Logger;
-
-impl Log for Logger {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.level() <= log::max_level()
-    }
-
-    fn log(&self, record: &Record<'_>) {
-        if is_logging() {
-            return;
-        }
-        let target = TARGET.read().unwrap_or_else(|e| e.into_inner());
-        let Some(to) = *target else { return };
-        // The graphics library logs a lot: below a warning it is passed on at the trace level only.
-        let own = record.target().starts_with("bolmo");
-        if !own && !to.everything && record.level() > log::Level::Warn {
-            return;
-        }
-        let text = if own { record.args().to_string() } else { format!("{}: {}", record.target(), record.args()) };
-        let _ = LOGGING.try_with(|logging| {
-            logging.set(true);
-            trusted!((to.callback)(record.level() as i32, text.as_ptr().cast(), text.len(), to.user_data));
-            logging.set(false);
-        });
-    }
-
-    fn flush(&self) {}
-}
 
 /// The ABI version of this library. Compare it with BOLMO_ABI_VERSION of the header that the program was compiled with:
 /// a library with a smaller number lacks something that the header declares.
@@ -131,23 +76,12 @@ pub unsafe extern "C" fn bolmo_set_log_callback(
             5 => LevelFilter::Trace,
             other => return Err(invalid(format!("level: expected a bolmo_log_level (0 to 5), found {other}"))),
         };
-        static LOGGER: Logger = Logger;
-        // Fails only if the library is linked into a Rust program that has installed a logger already.
-        static INSTALLED: OnceLock<bool> = OnceLock::new();
-        if !INSTALLED.get_or_init(|| log::set_logger(&LOGGER).is_ok()) {
-            return Err(Error::new(
-                ErrorKind::Unsupported,
-                "the program that this library is linked into has installed a Rust logger; use that one",
-            ));
-        }
         let target = callback.filter(|_| filter != LevelFilter::Off).map(|callback| Target {
             callback,
             user_data,
             everything: filter == LevelFilter::Trace,
         });
-        log::set_max_level(if target.is_some() { filter } else { LevelFilter::Off });
-        *TARGET.write().unwrap_or_else(|e| e.into_inner()) = target;
-        Ok(())
+        logging::install(target, filter)
     })
 }
 

@@ -77,7 +77,7 @@ fn set_message(text: &str) {
 
 /// Runs the body of a function of the header. This is the only place where errors and panics become a status.
 pub(crate) fn call(work: impl FnOnce() -> Result<()>) -> bolmo_status {
-    let outcome = if crate::library::is_logging() {
+    let outcome = if crate::logging::is_logging() {
         let message =
             "a log callback may call bolmo_last_error_message and bolmo_status_name only; it called another function";
         Ok(Err(Error::new(ErrorKind::Busy, message)))
