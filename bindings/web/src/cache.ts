@@ -37,8 +37,8 @@ async function attempt<T>(work: () => Promise<T>): Promise<T | undefined> {
  * stored.
  */
 export async function openStore(url: string, version: string): Promise<ChunkStore | undefined> {
-  const [file, kept] = await Promise.all([key(url), key(version)]);
-  return (await attempt(() => FileStore.open(file, kept))) ?? (await attempt(() => CacheStore.open(file, kept)));
+  const [file, name] = await Promise.all([key(url), key(version)]);
+  return (await attempt(() => FileStore.open(file, name))) ?? (await attempt(() => CacheStore.open(file, name)));
 }
 
 /** Deletes all versions of the file at `url`. */
@@ -100,7 +100,7 @@ class FileStore implements ChunkStore {
   async put(index: number, bytes: Uint8Array<ArrayBuffer>): Promise<boolean> {
     const hash = await sha256(bytes);
     const name = `${index}-${hash}`;
-    const kept = await attempt(async () => {
+    const stored = await attempt(async () => {
       const handle = await this.folder.getFileHandle(name, { create: true });
       const file = await handle.createWritable();
       await file.write(bytes);
@@ -108,8 +108,8 @@ class FileStore implements ChunkStore {
       this.hashes.set(index, hash);
       return true;
     });
-    if (!kept) await attempt(() => this.folder.removeEntry(name));
-    return kept ?? false;
+    if (!stored) await attempt(() => this.folder.removeEntry(name));
+    return stored ?? false;
   }
 }
 
@@ -144,10 +144,10 @@ class CacheStore implements ChunkStore {
 
   async put(index: number, bytes: Uint8Array<ArrayBuffer>): Promise<boolean> {
     const headers = { 'x-sha256': await sha256(bytes) };
-    const kept = await attempt(async () => {
+    const stored = await attempt(async () => {
       await this.cache.put(this.address(index), new Response(bytes, { headers }));
       return true;
     });
-    return kept ?? false;
+    return stored ?? false;
   }
 }

@@ -2,7 +2,8 @@
 
 import type { AdapterInfo, LoadProgress, ModelInfo, Usage } from './types.js';
 import type { Cancel, InitOutput, WebModel, WebSession } from './wasm/bolmo.js';
-import { type Folder, type PlainSource, openFolder } from './source.js';
+import type { Folder } from './folder.js';
+import { type PlainSource, openFolder } from './source.js';
 import { forgetAll } from './cache.js';
 import { lackOf } from './fit.js';
 import { BolmoError } from './errors.js';
@@ -80,7 +81,7 @@ export class Core {
     return found.session;
   }
 
-  #keep(session: unknown, model: number): number {
+  #register(session: unknown, model: number): number {
     const number = ++this.#numbers;
     this.#sessions.set(number, { session: session as WebSession, model });
     this.#model(model).sessions.add(number);
@@ -159,16 +160,16 @@ export class Core {
   }
 
   async do_session({ model, bos }: { model: number; bos: boolean }): Promise<number> {
-    return this.#keep(await this.#model(model).model.session(bos), model);
+    return this.#register(await this.#model(model).model.session(bos), model);
   }
 
   async do_restore({ model, snapshot }: { model: number; snapshot: Uint8Array }): Promise<number> {
-    return this.#keep(await this.#model(model).model.restore(snapshot), model);
+    return this.#register(await this.#model(model).model.restore(snapshot), model);
   }
 
   async do_fork({ session }: { session: number }): Promise<number> {
     const model = this.#sessions.get(session)?.model ?? 0;
-    return this.#keep(await this.#session(session).fork(), model);
+    return this.#register(await this.#session(session).fork(), model);
   }
 
   async do_append(

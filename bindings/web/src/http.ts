@@ -5,14 +5,14 @@
  */
 
 import type { FetchOptions } from './types.js';
-import type { FileReader, Folder } from './source.js';
+import type { FileReader, Folder } from './folder.js';
 import { type ChunkStore, forgetFile, openStore } from './cache.js';
 import { BolmoError } from './errors.js';
 
 /** Bytes that are fetched and stored together. */
 const CHUNK = 4 << 20;
 /** Chunks held in memory: the loader alternates between two tensors, each reaching a little into the next chunk. */
-const AT_HAND = 12;
+const IN_MEMORY = 12;
 /** Chunks to request ahead where reads are sequential. */
 const AHEAD = 2;
 /** Number of recent reads whose ends are remembered, to recognize sequential reads. */
@@ -26,7 +26,7 @@ class Client {
   readonly #signal: AbortSignal | undefined;
   readonly counts: { fetched: number; cached: number };
   readonly #writing = new Set<Promise<boolean>>();
-  #forgotten = false;
+  #stopped = false;
 
   constructor(options: FetchOptions, signal: AbortSignal | undefined, counts: { fetched: number; cached: number }) {
     this.#options = options;
@@ -35,7 +35,7 @@ class Client {
   }
 
   /** Retries `attempt` while its errors are transient. Each attempt gets a signal, and must report that it is alive. */
-  async insist<T>(name: string, attempt: (signal: AbortSignal, alive: () => void) => Promise<T>): Promise<T> {
+  async retry<T>(name: string, attempt: (signal: AbortSignal, alive: () => void) => Promise<T>): Promise<T> {
     const { stallTimeout = 30_000, retries = 3 } = this.#options;
     for (let failures = 0; ; ) {
       this.#signal?.throwIfAborted();
@@ -56,7 +56,7 @@ class Client {
         return await attempt(controller.signal, alive);
       } catch (error) {
         this.#signal?.throwIfAborted();
-        if (error instanceof BolmoError && !(error instanceof PassingError)) throw error;
+        if (error instanceof BolmoError && !(error instanceof TransientError)) throw error;
         failures += 1;
         if (failures > retries) {
           const why = stalled ? `sent nothing for ${stallTimeout / 1000} s` : reason(error);
@@ -79,26 +79,26 @@ class Client {
       ...(credentials && { credentials }),
     });
     if (response.status >= 500 || response.status === 429 || response.status === 408) {
-      throw new PassingError('io', `the server answered ${response.status} ${response.statusText}`.trimEnd());
+      throw new TransientError('io', `the server answered ${response.status} ${response.statusText}`.trimEnd());
     }
     return response;
   }
 
-  get caches(): boolean {
+  get usesCache(): boolean {
     return this.#options.cache ?? true;
   }
 
   /** Writes a chunk to a store. Resolves to whether it was stored. */
-  async keep(store: ChunkStore | undefined, index: number, bytes: Bytes): Promise<boolean> {
-    if (!store || this.#forgotten) return false;
+  async save(store: ChunkStore | undefined, index: number, bytes: Bytes): Promise<boolean> {
+    if (!store || this.#stopped) return false;
     const writing = store.put(index, bytes);
     this.#writing.add(writing);
     return writing.finally(() => this.#writing.delete(writing));
   }
 
   /** Stops storing chunks, and waits for writes that are under way. */
-  async keepNoMore(): Promise<void> {
-    this.#forgotten = true;
+  async stopSaving(): Promise<void> {
+    this.#stopped = true;
     await Promise.all(this.#writing);
   }
 }
@@ -119,10 +119,10 @@ function pause(milliseconds: number, signal: AbortSignal | undefined): Promise<v
 }
 
 /** A failure that may not recur. */
-class PassingError extends BolmoError {}
+class TransientError extends BolmoError {}
 
 function reason(error: unknown): string {
-  if (error instanceof PassingError) return error.message;
+  if (error instanceof TransientError) return error.message;
   return `the connection failed (${error instanceof Error ? error.message : String(error)})`;
 }
 
@@ -160,13 +160,13 @@ export class HttpFolder implements Folder {
   }
 
   async forget(): Promise<void> {
-    await this.#client.keepNoMore();
+    await this.#client.stopSaving();
     await Promise.all(Array.from(this.#opened, forgetFile));
   }
 }
 
 async function openFile(url: string, client: Client): Promise<FileReader | undefined> {
-  const head = await client.insist(url, async (signal) => {
+  const head = await client.retry(url, async (signal) => {
     const response = await client.request(url, { method: 'HEAD', signal, cache: 'no-cache' });
     // Some servers reject HEAD requests.
     if (response.status !== 405 && response.status !== 501) return response;
@@ -180,13 +180,13 @@ async function openFile(url: string, client: Client): Promise<FileReader | undef
   if (length === null) return wholeFile(url, client);
   const size = Number(length);
   const version = [size, head.headers.get('etag'), head.headers.get('last-modified')].join(' ');
-  const store = client.caches ? await openStore(url, version) : undefined;
+  const store = client.usesCache ? await openStore(url, version) : undefined;
   return new ChunkedFile(url, client, size, head.headers.get('etag'), store);
 }
 
 /** A file of unknown length, such as a small one that the server compresses. */
 async function wholeFile(url: string, client: Client): Promise<FileReader> {
-  const bytes = await client.insist(url, async (signal, alive) => {
+  const bytes = await client.retry(url, async (signal, alive) => {
     const response = await client.request(url, { signal });
     if (!response.ok) throw refused(url, response);
     return collect(response, alive);
@@ -276,7 +276,7 @@ class ChunkedFile implements FileReader {
     this.#chunks.delete(index);
     this.#chunks.set(index, chunk);
     for (const old of this.#chunks.keys()) {
-      if (this.#chunks.size <= AT_HAND) break;
+      if (this.#chunks.size <= IN_MEMORY) break;
       this.#chunks.delete(old);
     }
     return chunk;
@@ -293,16 +293,16 @@ class ChunkedFile implements FileReader {
 
   async #find(index: number): Promise<Bytes> {
     const length = Math.min(CHUNK, this.size - index * CHUNK);
-    const kept = await this.store?.get(index);
-    if (kept?.length === length) {
+    const stored = await this.store?.get(index);
+    if (stored?.length === length) {
       this.client.counts.cached += length;
-      return kept;
+      return stored;
     }
     const bytes = this.#whole ? undefined : await this.#fetch(index * CHUNK, length);
     // A stream stores its chunks itself.
     if (!bytes) return this.#stream().chunk(index);
     // The caller need not wait for the storage.
-    void this.client.keep(this.store, index, bytes);
+    void this.client.save(this.store, index, bytes);
     return bytes;
   }
 
@@ -314,7 +314,7 @@ class ChunkedFile implements FileReader {
   async #fetch(start: number, length: number): Promise<Bytes | undefined> {
     const bytes = new Uint8Array(length);
     let done = 0;
-    return this.client.insist(this.url, async (signal, alive) => {
+    return this.client.retry(this.url, async (signal, alive) => {
       const range = `bytes=${start + done}-${start + length - 1}`;
       const response = await this.client.request(this.url, { signal, headers: { Range: range } });
       if (response.status === 200) {
@@ -327,12 +327,12 @@ class ChunkedFile implements FileReader {
       checkVersion(this.url, this.etag, response);
       for await (const piece of stream(response)) {
         alive();
-        if (piece.length > length - done) throw new PassingError('io', 'the server sent more bytes than requested');
+        if (piece.length > length - done) throw new TransientError('io', 'the server sent more bytes than requested');
         bytes.set(piece, done);
         done += piece.length;
         this.client.counts.fetched += piece.length;
       }
-      if (done < length) throw new PassingError('io', `the server sent ${done} of ${length} bytes`);
+      if (done < length) throw new TransientError('io', `the server sent ${done} of ${length} bytes`);
       return bytes;
     });
   }
@@ -380,7 +380,7 @@ class WholeStream {
   }
 
   #run(): Promise<void> {
-    return this.client.insist(this.url, async (signal, alive) => {
+    return this.client.retry(this.url, async (signal, alive) => {
       const response = await this.client.request(this.url, { signal });
       if (!response.ok) throw refused(this.url, response);
       checkVersion(this.url, this.etag, response);
@@ -392,7 +392,7 @@ class WholeStream {
         this.client.counts.fetched += piece.length;
         while (piece.length > 0) {
           if (chunk.length === 0) {
-            throw new PassingError('io', `the server sent more than the ${this.size} bytes it announced`);
+            throw new TransientError('io', `the server sent more than the ${this.size} bytes it announced`);
           }
           const part = piece.subarray(0, chunk.length - filled);
           chunk.set(part, filled);
@@ -400,7 +400,7 @@ class WholeStream {
           piece = piece.subarray(part.length);
           if (filled < chunk.length) continue;
           if (!this.#arrived.has(index)) {
-            if (!(await this.client.keep(this.store, index, chunk))) this.#blobs.set(index, new Blob([chunk]));
+            if (!(await this.client.save(this.store, index, chunk))) this.#blobs.set(index, new Blob([chunk]));
             this.#arrived.add(index);
             this.#notify();
           }
@@ -410,7 +410,7 @@ class WholeStream {
         }
       }
       const sent = index * CHUNK + filled;
-      if (sent < this.size) throw new PassingError('io', `the server sent ${sent} of ${this.size} bytes`);
+      if (sent < this.size) throw new TransientError('io', `the server sent ${sent} of ${this.size} bytes`);
     });
   }
 }

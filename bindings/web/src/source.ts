@@ -2,26 +2,8 @@
 
 import type { FetchOptions, Source } from './types.js';
 import { BolmoError, InvalidArgumentError } from './errors.js';
+import type { FileReader, Folder } from './folder.js';
 import { HttpFolder } from './http.js';
-
-/** A file, read at any offset. */
-export interface FileReader {
-  readonly size: number;
-  /** Exactly `length` bytes from `offset` on. */
-  read(offset: number, length: number): Promise<Uint8Array>;
-}
-
-/** A folder of files. */
-export interface Folder {
-  /** Where it is, for messages. */
-  readonly origin: string;
-  /** The file of that name, if there is one. */
-  open(name: string): Promise<FileReader | undefined>;
-  /** Bytes read so far: over the network, and from a cache. */
-  readonly counts: { fetched: number; cached: number };
-  /** Forgets what a cache holds of it. */
-  forget(): Promise<void>;
-}
 
 /** A source in the form that crosses to the worker. */
 export type PlainSource = { url: string } | { files: [name: string, file: Blob][] };

@@ -7,11 +7,11 @@ use bolmo_runtime::{CancelToken, Formats, Model, Score, block_on};
 use serde_json::{Value, json};
 
 use crate::args::Common;
+use crate::input::Input;
 use crate::interrupt::Interrupt;
 use crate::load;
 use crate::output::{Outcome, count, write, write_json};
 use crate::progress::Progress;
-use crate::score::Input;
 
 /// Runs the command: compares the model of the common options with `against`, which is a format or a folder.
 pub fn run(common: &Common, input: &Input, against: &OsStr) -> Outcome {

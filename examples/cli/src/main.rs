@@ -10,6 +10,7 @@ mod files;
 mod generate;
 mod info;
 mod init;
+mod input;
 mod interrupt;
 mod load;
 mod merge;

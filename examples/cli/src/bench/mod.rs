@@ -3,13 +3,13 @@
 //! The model is measured first, so that the first prefill is cold: no kernel is compiled before it. Then prefill and
 //! decoding are repeated `--runs` times each, and the limits are measured last. Patches end by a fixed schedule.
 
+mod context;
 mod date;
 mod measured;
 mod report;
 mod table;
 mod train;
 
-use std::io::{self, IsTerminal, Write};
 use std::time::Instant;
 
 use bolmo_runtime::bench::{Limits, Spread, Traffic, decode, ends_patch};
@@ -23,6 +23,7 @@ use crate::files;
 use crate::interrupt::Interrupt;
 use crate::load;
 use crate::output::{Failure, Outcome, write, write_json};
+use context::{Steps, host_peak, model_name};
 use measured::{Decode, Measured, Memory, Prefill, Setup};
 
 /// Prompts repeat this text.
@@ -35,12 +36,12 @@ pub fn run(common: &Common, args: &BenchArgs) -> Outcome {
         return write(&table::table(&args.table)?);
     }
     let interrupt = Interrupt::listen();
-    let steps = Steps { shown: !common.quiet && io::stderr().is_terminal() };
+    let steps = Steps::new(common);
     args.save.as_deref().map_or(Ok(()), files::check_target)?;
     let (result, text): (_, fn(&Value) -> String) = if args.train {
         (train::measure(common, args, &interrupt, &steps)?, train::text)
     } else {
-        (measure(common, args, &interrupt, &steps)?.to_json(), report::text)
+        (measure(common, args, &interrupt, &steps)?, report::text)
     };
     // A long measurement is printed even if it cannot be saved.
     if common.json {
@@ -52,20 +53,7 @@ pub fn run(common: &Common, args: &BenchArgs) -> Outcome {
     Ok(files::write(path, |partial| std::fs::write(partial, format!("{result:#}\n")))?)
 }
 
-/// Prints the current step on a terminal.
-struct Steps {
-    shown: bool,
-}
-
-impl Steps {
-    fn next(&self, what: &str) {
-        if self.shown {
-            let _ = writeln!(io::stderr(), "bench: {what}");
-        }
-    }
-}
-
-fn measure(common: &Common, args: &BenchArgs, interrupt: &Interrupt, steps: &Steps) -> Outcome<Measured> {
+fn measure(common: &Common, args: &BenchArgs, interrupt: &Interrupt, steps: &Steps) -> Outcome<Value> {
     steps.next("loading the model");
     let begun = Instant::now();
     let model = load::model(common, &|| interrupt.asked())?;
@@ -83,8 +71,8 @@ fn measure(common: &Common, args: &BenchArgs, interrupt: &Interrupt, steps: &Ste
         !interrupt.asked()
     }));
     let limits = limits.map_err(Failure::from)?;
-    let setup = Setup { name: name(common), load_seconds, traffic };
-    Ok(Measured::new(&model, args, setup, prefill, decode, memory, limits))
+    let setup = Setup { name: model_name(common), load_seconds, traffic };
+    Ok(Measured { model: &model, args, setup, prefill, decode, memory, limits }.to_json())
 }
 
 /// The formats of the model's matrices.
@@ -93,16 +81,6 @@ fn formats(model: &Model) -> Vec<WeightFormat> {
     let mut all = vec![formats.global];
     all.extend((formats.local != formats.global).then_some(formats.local));
     all
-}
-
-/// The model's name in a table.
-fn name(common: &Common) -> String {
-    match &common.model {
-        None => "the built-in demo model".to_owned(),
-        Some(dir) => {
-            dir.file_name().map_or_else(|| dir.display().to_string(), |name| name.to_string_lossy().into_owned())
-        }
-    }
 }
 
 struct Bench<'a> {
@@ -215,12 +193,4 @@ impl Bench<'_> {
             host_peak: host_peak(),
         }
     }
-}
-
-/// Peak main memory of the process, if the system reports it.
-fn host_peak() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib * 1024)
 }
