@@ -61,7 +61,7 @@ const waits = {
 
 for (const [what, [fault, after]] of Object.entries(waits)) {
   test(what, async () => {
-    server.spoil('/demo/model.safetensors', (answer, request) => request.method === 'GET' && fault(answer));
+    server.setFault('/demo/model.safetensors', (answer, request) => request.method === 'GET' && fault(answer));
     const seen = await page.evaluate(async (after) => {
       const seen = [];
       for (const worker of [true, false]) {
@@ -76,7 +76,7 @@ for (const [what, [fault, after]] of Object.entries(waits)) {
       }
       return seen;
     }, after);
-    server.mend();
+    server.clearFaults();
     for (const { worker, same, took } of seen) {
       assert.equal(same, true, worker ? 'in a worker' : "on the page's thread");
       assert.ok(took < 500, `it took ${took} ms`);

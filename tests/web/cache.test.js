@@ -35,7 +35,7 @@ after(async () => {
 });
 
 afterEach(async () => {
-  server.mend();
+  server.clearFaults();
   server.add('demo', demo);
   if (page) await closePage(page);
 });
@@ -118,14 +118,14 @@ test('worker and page share one cache', async () => {
 test('an interrupted load continues with the missing chunks', async () => {
   await open();
   // The last chunk of the weights never arrives.
-  server.spoil('/large/model.safetensors', (answer, { headers }) => {
+  server.setFault('/large/model.safetensors', (answer, { headers }) => {
     if (headers.range?.startsWith(`bytes=${2 * CHUNK}-`)) answer.stallAfter = 10;
   });
   await page.evaluate(() => void Bolmo.load('/large', { worker: false }).catch(() => {}));
   // `config.json` and two chunks; the tokenizer would come later.
   await untilKept(3);
   await visit(page, server);
-  server.mend();
+  server.clearFaults();
   server.takeRequests();
   const { fetched, fingerprint: found } = await load('large');
   const size = large.get('model.safetensors').length;
@@ -180,7 +180,7 @@ test('a file that changed on the server is fetched again, and the old version de
 
 test("an old version in the browser's own HTTP cache is not used", async () => {
   await open();
-  server.spoil('/demo/model.safetensors', (answer) => void (answer.headers['cache-control'] = 'max-age=3600'));
+  server.setFault('/demo/model.safetensors', (answer) => void (answer.headers['cache-control'] = 'max-age=3600'));
   await load();
   server.add('demo', other);
   assert.notEqual((await load()).fingerprint, fingerprint);

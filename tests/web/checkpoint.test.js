@@ -92,7 +92,7 @@ for (const [what, [files, expected, pattern]] of Object.entries(folders)) {
     t.diagnostic(`${what} -> ${error?.class}: ${error?.message}`);
     assert.equal(error?.class, expected);
     assert.match(error.message, pattern);
-    await loader.checkMended();
+    await loader.checkRecovered();
   });
 }
 
@@ -110,7 +110,7 @@ for (const [what, [change, pattern]] of Object.entries(damages)) {
     t.diagnostic(`damaged: ${what} -> ${error?.class}: ${error?.message}`);
     assert.equal(error?.class, 'BadCheckpointError');
     assert.match(error.message, pattern);
-    await loader.checkMended();
+    await loader.checkRecovered();
   });
 }
 

@@ -106,7 +106,7 @@ test('abandoned models are closed, and failed loads leave no device', async () =
   for (let i = 0; i < 2; i++) await page.evaluate(() => Bolmo.load('/demo', { worker: false }).then(() => {}));
   await untilGone(2);
 
-  server.spoil('/demo/model.safetensors', (answer) => {
+  server.setFault('/demo/model.safetensors', (answer) => {
     answer.body = Buffer.from(answer.body);
     // The last weight becomes a NaN.
     answer.body.writeUInt32LE(0x7fc00000, answer.body.length - 4);

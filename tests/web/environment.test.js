@@ -174,9 +174,9 @@ test('a wasm file that failed once can be loaded again', async () => {
   await open();
   const wasmUrl = '/wasm/bolmo_bg.wasm';
   for (const worker of [true, false]) {
-    server.spoil(wasmUrl, (answer) => void (answer.status = 503));
+    server.setFault(wasmUrl, (answer) => void (answer.status = 503));
     const error = await failedStart({ worker, wasmUrl });
-    server.mend();
+    server.clearFaults();
     assert.equal(error?.class, 'NetworkError');
     assert.equal(await failedStart({ worker, wasmUrl }), null);
   }

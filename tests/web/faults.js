@@ -68,7 +68,7 @@ export class Loader {
       while (!(await isEmpty()));
     });
     this.server.add('demo', files);
-    for (const [name, fault] of Object.entries(faults)) this.server.spoil(`/demo/${name}`, fault);
+    for (const [name, fault] of Object.entries(faults)) this.server.setFault(`/demo/${name}`, fault);
     this.server.takeRequests();
   }
 
@@ -78,8 +78,8 @@ export class Loader {
   }
 
   /** Removes the fault, and checks that the model loads. */
-  async checkMended() {
-    this.server.mend();
+  async checkRecovered() {
+    this.server.clearFaults();
     this.server.add('demo', this.model);
     await this.checkGood();
   }

@@ -42,7 +42,7 @@ for (const [what, [faults, pattern]] of Object.entries(failures)) {
     t.diagnostic(`${what} -> ${error?.class}: ${error?.message}`);
     assert.equal(error?.class, 'NetworkError');
     assert.match(error.message, pattern);
-    await loader.checkMended();
+    await loader.checkRecovered();
   });
 }
 
@@ -90,7 +90,7 @@ for (const [what, [files, faults]] of Object.entries(overcome)) {
   test(what, async () => {
     await loader.begin(files, faults);
     await loader.checkGood({ retries: 3, stallTimeout: 500 });
-    await loader.checkMended();
+    await loader.checkRecovered();
   });
 }
 
@@ -99,7 +99,7 @@ test('an interrupted request continues from the byte where it stopped', async ()
   await loader.checkGood();
   const last = weights.length - 1;
   assert.deepEqual(loader.ranges(WEIGHTS), [`bytes=0-${last}`, `bytes=100000-${last}`]);
-  loader.server.mend();
+  loader.server.clearFaults();
 });
 
 test('a failed request is retried as often as the options say', async () => {
@@ -108,7 +108,7 @@ test('a failed request is retried as often as the options say', async () => {
     await loader.load({ retries });
     assert.equal(loader.ranges(WEIGHTS).length, retries + 1);
   }
-  await loader.checkMended();
+  await loader.checkRecovered();
 });
 
 test('a file that changes its length while it is loaded is rejected', async (t) => {
@@ -116,7 +116,7 @@ test('a file that changes its length while it is loaded is rejected', async (t) 
   const { error } = await loader.load(quick);
   t.diagnostic(`changed on the server -> ${error?.class}: ${error?.message}`);
   assert.equal(error?.class, 'NetworkError');
-  await loader.checkMended();
+  await loader.checkRecovered();
 });
 
 test('a file that changes its version while it is loaded is rejected', async () => {
@@ -127,7 +127,7 @@ test('a file that changes its version while it is loaded is rejected', async () 
   await loader.begin(demo, { [WEIGHTS]: ofGet(another) });
   const { error } = await loader.load(quick);
   assert.equal(error?.class, 'NetworkError');
-  await loader.checkMended();
+  await loader.checkRecovered();
 });
 
 test('headers of the page go with every request', async () => {
@@ -140,7 +140,7 @@ test('headers of the page go with every request', async () => {
   assert.equal((await loader.load(quick)).error?.class, 'NetworkError');
   await loader.checkGood({ headers: { 'x-key': 'open' } });
   assert.deepEqual([...seen], [undefined, 'open']);
-  await loader.checkMended();
+  await loader.checkRecovered();
 });
 
 test('an unreachable server is a network error', async (t) => {

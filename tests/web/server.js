@@ -75,12 +75,12 @@ export class Server {
     this.#folders.set(name, files);
   }
 
-  /** Lets a fault change all answers for `/folder/file`, until `mend`. */
-  spoil(address, fault) {
+  /** Lets a fault change all answers for `/folder/file`, until `clearFaults`. */
+  setFault(address, fault) {
     this.#faults.set(address, fault);
   }
 
-  mend() {
+  clearFaults() {
     this.#faults.clear();
   }
 

@@ -80,11 +80,14 @@ fn invalid(message: String) -> Error {
 }
 
 fn read_documents(path: &Path) -> Result<Vec<String>> {
-    let text = String::from_utf8(load::read_input(path)?)
-        .map_err(|e| invalid(format!("{}: expected UTF-8 text: {e}", path.display())))?;
+    let name = path.display();
+    let text = String::from_utf8(load::read_input(path)?).map_err(|e| {
+        let at = e.utf8_error().valid_up_to();
+        invalid(format!("{name}: expected UTF-8 text, found an invalid byte at offset {at}"))
+    })?;
     let documents: Vec<String> = split_documents(&text).filter(|text| !text.is_empty()).map(str::to_owned).collect();
     if documents.is_empty() {
-        return Err(invalid(format!("{}: there is nothing to measure; give at least one byte", path.display())));
+        return Err(invalid(format!("{name}: there is nothing to measure; give at least one byte")));
     }
     Ok(documents)
 }

@@ -148,11 +148,13 @@ pub fn read_input(path: &Path) -> Result<Vec<u8>> {
 pub fn read_at_most(path: &Path, max_bytes: u64) -> Result<Vec<u8>> {
     let name = if is_stdin(path) { "standard input".into() } else { path.display().to_string() };
     let failed = |what: &str, error: std::io::Error| {
-        let kind = match error.kind() {
-            std::io::ErrorKind::NotFound => ErrorKind::NotFound,
-            _ => ErrorKind::Io,
+        use std::io::ErrorKind as Io;
+        let (kind, message) = match error.kind() {
+            Io::NotFound => (ErrorKind::NotFound, "the file does not exist; check the path".to_owned()),
+            Io::IsADirectory => (ErrorKind::Io, "is a folder; give the name of a file".to_owned()),
+            _ => (ErrorKind::Io, format!("cannot be {what}: {error}")),
         };
-        Error::new(kind, format!("{name}: cannot be {what}: {error}"))
+        Error::new(kind, format!("{name}: {message}"))
     };
     let mut bytes = Vec::new();
     if is_stdin(path) {
@@ -164,7 +166,7 @@ pub fn read_at_most(path: &Path, max_bytes: u64) -> Result<Vec<u8>> {
     if bytes.len() as u64 > max_bytes {
         return Err(Error::new(
             ErrorKind::InvalidArgument,
-            format!("{name}: is longer than {max_bytes} bytes, the maximum; give a part of it"),
+            format!("{name}: longer than the maximum of {max_bytes} bytes; give a part of it"),
         ));
     }
     Ok(bytes)

@@ -1,4 +1,4 @@
-//! The `bolmo` command: byte-level language models from a terminal.
+//! The `bolmo` command: byte-level language models on the terminal.
 
 mod args;
 mod bench;

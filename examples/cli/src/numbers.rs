@@ -12,12 +12,12 @@ fn ranged<T: FromStr + Display>(text: &str, range: &str, fits: impl Fn(&T) -> bo
 
 /// 1, 2, …
 pub fn at_least_one(text: &str) -> Result<usize, String> {
-    ranged(text, "a whole number of at least 1", |&n: &usize| n >= 1)
+    ranged(text, &format!("a whole number from 1 to {}", usize::MAX), |&n: &usize| n >= 1)
 }
 
 /// 0, 1, …
 pub fn whole(text: &str) -> Result<usize, String> {
-    ranged(text, "a whole number of at least 0", |_| true)
+    ranged(text, &format!("a whole number from 0 to {}", usize::MAX), |_| true)
 }
 
 /// Any seed.

@@ -79,7 +79,7 @@ static int32_t progress_of_another(uint64_t done, uint64_t total, void *user_dat
     return 0;
 }
 
-static void from_callbacks(void) {
+static void callbacks_get_busy(void) {
     const uint32_t ids[] = {80, 81};
     bolmo_generate_options *options = greedy(8);
     CHECK_OK(bolmo_session_generate(session, options, piece, NULL, NULL));
@@ -125,7 +125,7 @@ static int32_t start_second_thread(const uint8_t *data, size_t size, const uint1
     return 0;
 }
 
-static void from_another_thread(void) {
+static void another_thread_gets_busy(void) {
     bolmo_generate_options *options = greedy(3);
     CHECK_OK(bolmo_session_generate(session, options, start_second_thread, NULL, NULL));
     bolmo_generate_options_delete(options);
@@ -152,7 +152,7 @@ static void call_in(int32_t level, const char *text, size_t size, void *user_dat
     CHECK(strcmp(bolmo_status_name(BOLMO_BUSY), "busy") == 0);
 }
 
-static void from_the_log(void) {
+static void log_callback_gets_busy(void) {
     CHECK_OK(bolmo_set_log_callback(BOLMO_LOG_TRACE, call_in, NULL));
     bolmo_engine_delete(open_engine());
     CHECK(lines > 0);
@@ -180,9 +180,9 @@ int main(int argc, char **argv) {
     CHECK(snapshot != NULL);
     memcpy(snapshot, data, snapshot_size);
     bolmo_bytes_delete(bytes);
-    from_callbacks();
-    from_another_thread();
-    from_the_log();
+    callbacks_get_busy();
+    another_thread_gets_busy();
+    log_callback_gets_busy();
     free(snapshot);
     bolmo_sampler_delete(sampler);
     bolmo_session_checkpoint_delete(state);

@@ -50,7 +50,7 @@ static void always_matches(const bolmo_model *model, bolmo_constraint *constrain
     bolmo_constraint_delete(constraint);
 }
 
-static void generations(const bolmo_model *model) {
+static void generated_text_matches(const bolmo_model *model) {
     always_matches(model, regex("(yes|no), because [a-z ]{10,60}\\."));
     always_matches(model, regex("[0-9]{4}-[0-9]{2}-[0-9]{2}"));
     always_matches(model, regex("(?s-u:.){7}"));
@@ -63,7 +63,7 @@ static void generations(const bolmo_model *model) {
 }
 
 /* Texts with a single possible match, and the reason why they end. */
-static void forced(const bolmo_model *model) {
+static void determined_text_is_complete(const bolmo_model *model) {
     const char *text = "nothing else will do";
     bolmo_constraint *constraint = regex(text);
     bolmo_generate_options *options = greedy(100);
@@ -127,7 +127,7 @@ static void refuse_schema(bolmo_status status, const char *text) {
     CHECK(constraint == NULL && strlen(bolmo_last_error_message()) > 0);
 }
 
-static void refused(void) {
+static void invalid_patterns_are_rejected(void) {
     static char deep[60000];
     refuse_regex(BOLMO_INVALID_ARGUMENT, "(");
     refuse_regex(BOLMO_INVALID_ARGUMENT, "a{3,1}");
@@ -150,7 +150,7 @@ static void refused(void) {
     CHECK(constraint == NULL);
 }
 
-static void matchers(void) {
+static void matchers_follow_a_text(void) {
     bolmo_constraint *constraint = regex("ab?c*(def|g)");
     bolmo_matcher *matcher = NULL, *clone = NULL;
     uint8_t allowed[257];
@@ -196,11 +196,11 @@ static void matchers(void) {
 
 int main(int argc, char **argv) {
     begin(argc, argv);
-    matchers();
-    refused();
+    matchers_follow_a_text();
+    invalid_patterns_are_rejected();
     trained_model trained = open_trained();
-    forced(trained.model);
-    generations(trained.model);
+    determined_text_is_complete(trained.model);
+    generated_text_matches(trained.model);
     close_trained(trained);
     return end("constraint");
 }

@@ -36,7 +36,7 @@ static bolmo_status open_parts(const void *json, size_t json_size, const void *f
     return status;
 }
 
-static void cuts(void) {
+static void truncated_files_give_a_status(void) {
     uint64_t header;
     bool opened;
     memcpy(&header, weights, sizeof header);
@@ -59,7 +59,7 @@ static void cuts(void) {
 }
 
 /* Changes single bytes of the headers. A few changes go unnoticed, such as in a name that nothing uses. */
-static void flips(void) {
+static void changed_bytes_give_a_status(void) {
     uint64_t header;
     bool opened;
     int refused = 0, tried = repetitions(4000);
@@ -99,7 +99,7 @@ static void lengths(void) {
 }
 
 /* NaN and infinite weights are found when they are loaded, and reported by name. */
-static void not_finite(trained_model trained) {
+static void non_finite_weights_are_named(trained_model trained) {
     bolmo_checkpoint_builder *builder = NULL;
     bolmo_checkpoint *checkpoint = NULL;
     bolmo_model *model = NULL;
@@ -134,11 +134,11 @@ int main(int argc, char **argv) {
     begin(argc, argv);
     config = read_model_file("config.json", &config_size);
     weights = read_model_file("model.safetensors", &weights_size);
-    cuts();
+    truncated_files_give_a_status();
     lengths();
-    flips();
+    changed_bytes_give_a_status();
     trained_model trained = open_trained();
-    not_finite(trained);
+    non_finite_weights_are_named(trained);
     close_trained(trained);
     free(config);
     free(weights);

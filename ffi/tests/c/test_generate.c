@@ -50,7 +50,7 @@ static void check_decided(bolmo_session *session, const golden *want) {
     CHECK(count == 1 && decided == want->emitted[0]);
 }
 
-static void at_once(const bolmo_model *model, const golden *want) {
+static void one_call_equals_the_reference(const bolmo_model *model, const golden *want) {
     bolmo_session *session = session_of(model, want);
     bolmo_generate_options *options = greedy(want->emitted_count - 1);
     bolmo_generation *generation = NULL;
@@ -72,7 +72,7 @@ static void at_once(const bolmo_model *model, const golden *want) {
     bolmo_session_delete(session);
 }
 
-static void by_steps(const bolmo_model *model, const golden *want) {
+static void single_steps_equal_the_reference(const bolmo_model *model, const golden *want) {
     bolmo_session *session = session_of(model, want);
     bolmo_sampler *sampler = NULL;
     float logits[520];
@@ -91,7 +91,7 @@ static void by_steps(const bolmo_model *model, const golden *want) {
 }
 
 /* The prompt in two pieces, and the generation in calls of a few bytes. */
-static void by_pieces(const bolmo_model *model, const golden *want) {
+static void pieces_equal_the_reference(const bolmo_model *model, const golden *want) {
     bolmo_session *session = NULL;
     bolmo_generate_options *options = greedy(5);
     size_t half = want->prompt_count / 2, count = 0;
@@ -115,9 +115,9 @@ int main(int argc, char **argv) {
     static golden want;
     int compared = 0;
     while (read_golden(file, &want)) {
-        at_once(trained.model, &want);
-        by_steps(trained.model, &want);
-        by_pieces(trained.model, &want);
+        one_call_equals_the_reference(trained.model, &want);
+        single_steps_equal_the_reference(trained.model, &want);
+        pieces_equal_the_reference(trained.model, &want);
         compared++;
     }
     fclose(file);

@@ -99,7 +99,7 @@ static bolmo_merge_options *all_paths(void) {
 
 static bool is_there(const char *name) { return access(in_work(name), F_OK) == 0; }
 
-static void merged(void) {
+static void merge_writes_a_model_and_reports_changes(void) {
     bolmo_bytes *report = NULL;
     const uint8_t *json;
     size_t size;
@@ -157,7 +157,7 @@ static void merged(void) {
     bolmo_merge_options_delete(options);
 }
 
-static void refused(void) {
+static void misuse_is_rejected(void) {
     static uint8_t room[64];
     const char *to = "somewhere", *folder = model_folder;
     bolmo_merge_options *options = NULL;
@@ -230,8 +230,8 @@ int main(int argc, char **argv) {
     CHECK(mkdtemp(work) != NULL);
     write_subword_model("base", 0);
     write_subword_model("post", 2);
-    merged();
-    refused();
+    merge_writes_a_model_and_reports_changes();
+    misuse_is_rejected();
     remove_all();
     return end("merge");
 }

@@ -20,7 +20,7 @@ static void check_unchanged(void) {
     CHECK_BYTES(text, text_of(text), before, before_size);
 }
 
-static void ranges(void) {
+static void values_out_of_range_change_nothing(void) {
     static char long_stop[5000];
     const float not_a_number = 0.0f / 0.0f, infinite = 1.0f / 0.0f;
     const float bad_temperatures[] = {-0.1f, not_a_number, infinite, -infinite};
@@ -85,7 +85,7 @@ static int32_t change_options(const uint8_t *data, size_t size, const uint16_t *
     return 0;
 }
 
-static void in_use(void) {
+static void options_may_change_while_they_are_used(void) {
     bolmo_session *session = session_with(model, "def ");
     /* Long enough for several chunks, which come one patch at a time. */
     bolmo_generate_options *used = greedy(60);
@@ -101,7 +101,7 @@ static void in_use(void) {
 }
 
 /* The effect of each option, where it is visible. */
-static void effects(void) {
+static void options_have_their_effects(void) {
     uint8_t text[4096], other[4096];
     size_t size;
     CHECK_OK(bolmo_generate_options_set_max_bytes(options, 60));
@@ -148,7 +148,7 @@ int main(int argc, char **argv) {
     CHECK_OK(bolmo_generate_options_set_temperature(options, 0.7f));
     CHECK_OK(bolmo_generate_options_set_seed(options, 3));
     before_size = text_of(before);
-    ranges();
+    values_out_of_range_change_nothing();
     handles();
     check_unchanged();
     /* At most 64 stop strings. */
@@ -157,9 +157,9 @@ int main(int argc, char **argv) {
     CHECK_SAYS("64");
     check_unchanged();
     bolmo_generate_options_delete(options);
-    in_use();
+    options_may_change_while_they_are_used();
     options = greedy(60);
-    effects();
+    options_have_their_effects();
     bolmo_generate_options_delete(options);
     close_trained(trained);
     delete_no_handles();

@@ -81,7 +81,7 @@ static bool next_order(int *order, int n) {
 }
 
 /* Every order of the five objects that keep each other alive, with the other two at varying places in between. */
-static void orders(void) {
+static void every_order_of_deletion_works(void) {
     int order[5] = {ENGINE, CHECKPOINT, MODEL, SESSION, STATE}, count = 0;
     do {
         if (count++ % (int)slow_factor() != 0) continue;
@@ -111,7 +111,7 @@ static int32_t delete_all(const uint8_t *data, size_t size, const uint16_t *ids,
 }
 
 /* A generation whose callback deletes everything runs to its end, and its result is a new handle. */
-static void within_a_generation(void) {
+static void deleting_in_a_generation_works(void) {
     all a;
     bolmo_generation *generation = NULL;
     const uint8_t *data;
@@ -134,7 +134,7 @@ static int32_t delete_while_told(uint64_t done, uint64_t total, void *user_data)
     return 0;
 }
 
-static void within_loading_and_appending(void) {
+static void deleting_in_loads_and_appends_works(void) {
     all a;
     bolmo_load_options *options = NULL;
     bolmo_model *model = NULL;
@@ -165,7 +165,7 @@ static void within_loading_and_appending(void) {
 }
 
 /* Deleted handles are not reused, so an old one never means a new object. */
-static void numbers_are_not_used_again(void) {
+static void handles_are_not_reused(void) {
     bolmo_utf8 *first = NULL, *other = NULL;
     CHECK_OK(bolmo_utf8_create(&first));
     bolmo_utf8_delete(first);
@@ -180,9 +180,9 @@ static void numbers_are_not_used_again(void) {
 
 int main(int argc, char **argv) {
     begin(argc, argv);
-    numbers_are_not_used_again();
-    orders();
-    within_a_generation();
-    within_loading_and_appending();
+    handles_are_not_reused();
+    every_order_of_deletion_works();
+    deleting_in_a_generation_works();
+    deleting_in_loads_and_appends_works();
     return end("order");
 }

@@ -68,7 +68,7 @@ static void check_failing(const bolmo_engine *engine, enum failure failure, uint
     CHECK(this.releases == 1 && this.reads > 0);
 }
 
-static void failing(const bolmo_engine *engine) {
+static void failing_readers_give_io(const bolmo_engine *engine) {
     uint64_t header = 0;
     memcpy(&header, weights, sizeof header);
     const uint64_t places[] = {0, 7, 8, 9, header / 2, header + 8, header + 9, weights_size / 2, weights_size - 1};
@@ -81,7 +81,7 @@ static void failing(const bolmo_engine *engine) {
 }
 
 /* Readers that return a byte at a time are slow but correct. */
-static void slow_reader(trained_model trained) {
+static void slow_readers_work(trained_model trained) {
     reader this = {BY_ONE_BYTE, 0, 0, 0};
     bolmo_checkpoint_builder *builder = builder_with(&this, weights_size);
     bolmo_checkpoint *checkpoint = NULL;
@@ -100,7 +100,7 @@ static void slow_reader(trained_model trained) {
 }
 
 /* Sizes that differ from the file's. */
-static void wrong_sizes(void) {
+static void wrong_sizes_are_rejected(void) {
     const uint64_t sizes[] = {0, 1, 7, 8, 9, 1000, (uint64_t)weights_size - 1};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         reader this = {NONE, 0, 0, 0};
@@ -123,7 +123,7 @@ static void wrong_sizes(void) {
 }
 
 /* A part is released exactly once, however it is dropped. */
-static void releases(void) {
+static void parts_are_released_once(void) {
     reader one = {NONE, 0, 0, 0}, two = {NONE, 0, 0, 0};
     bolmo_checkpoint_builder *builder = builder_with(&one, weights_size);
     bolmo_checkpoint *checkpoint = NULL;
@@ -169,7 +169,7 @@ static void use_library(void *user_data) {
 }
 
 /* A release callback may call the library; even the builder that is being deleted is only gone. */
-static void release_calls_library(void) {
+static void release_may_call_the_library(void) {
     nosy this = {NULL, 0};
     CHECK_OK(bolmo_checkpoint_builder_create(&this.builder));
     CHECK_OK(bolmo_checkpoint_builder_add_memory(this.builder, "w", 1, weights, weights_size, use_library, &this));
@@ -191,7 +191,7 @@ static int64_t read_with_library(void *user_data, uint64_t offset, uint8_t *to, 
 
 static void count_release(void *user_data) { ((nosy *)user_data)->releases++; }
 
-static void reader_calls_library(void) {
+static void readers_may_call_the_library(void) {
     nosy this = {NULL, 0};
     bolmo_checkpoint *checkpoint = NULL;
     CHECK_OK(bolmo_checkpoint_builder_create(&this.builder));
@@ -210,12 +210,12 @@ int main(int argc, char **argv) {
     weights = read_model_file("model.safetensors", &weights_size);
     tokenizer = read_model_file("tokenizer.json", &tokenizer_size);
     trained_model trained = open_trained();
-    failing(trained.engine);
-    slow_reader(trained);
-    wrong_sizes();
-    releases();
-    release_calls_library();
-    reader_calls_library();
+    failing_readers_give_io(trained.engine);
+    slow_readers_work(trained);
+    wrong_sizes_are_rejected();
+    parts_are_released_once();
+    release_may_call_the_library();
+    readers_may_call_the_library();
     close_trained(trained);
     free(config);
     free(weights);

@@ -53,7 +53,7 @@ static void check_continues(const bolmo_model *model, bolmo_session *session, co
     free(data);
 }
 
-static void continues(const bolmo_model *model) {
+static void restored_sessions_continue(const bolmo_model *model) {
     bolmo_session *session = NULL;
     float logits[520];
     bolmo_generate_options *options = greedy(5);
@@ -80,7 +80,7 @@ static void continues(const bolmo_model *model) {
     bolmo_generate_options_delete(options);
 }
 
-static void of_another_model(trained_model trained, const uint8_t *data, size_t size) {
+static void snapshots_of_another_model_are_rejected(trained_model trained, const uint8_t *data, size_t size) {
     bolmo_load_options *options = NULL;
     bolmo_model *half = NULL, *again = NULL;
     bolmo_session *session = NULL;
@@ -110,7 +110,7 @@ static void check_refused(const bolmo_model *model, const uint8_t *data, size_t 
     CHECK_SAYS("snapshot");
 }
 
-static void damaged(const bolmo_model *model, uint8_t *data, size_t size) {
+static void damaged_snapshots_are_rejected(const bolmo_model *model, uint8_t *data, size_t size) {
     size_t step = slow_factor() > 1.0 ? 97 : 1;
     for (size_t cut = 0; cut < size; cut += step) {
         /* A buffer of exactly that size, so that a sanitizer sees every byte beyond it. */
@@ -138,13 +138,13 @@ static void damaged(const bolmo_model *model, uint8_t *data, size_t size) {
 int main(int argc, char **argv) {
     begin(argc, argv);
     trained_model trained = open_trained();
-    continues(trained.model);
+    restored_sessions_continue(trained.model);
     bolmo_session *session = session_with(trained.model, "class Reader:\n    def ");
     size_t size;
     uint8_t *data = snapshot_of(session, &size);
     bolmo_session_delete(session);
-    of_another_model(trained, data, size);
-    damaged(trained.model, data, size);
+    snapshots_of_another_model_are_rejected(trained, data, size);
+    damaged_snapshots_are_rejected(trained.model, data, size);
     free(data);
     close_trained(trained);
     return end("snapshot");

@@ -25,7 +25,7 @@ static void *write_text(void *user_data) {
     return NULL;
 }
 
-static void same_as_alone(void) {
+static void threads_generate_the_same_as_alone(void) {
     static writer alone[THREADS], together[THREADS];
     pthread_t threads[THREADS];
     for (int i = 0; i < THREADS; i++) {
@@ -64,7 +64,7 @@ static void *make_and_delete(void *user_data) {
     return NULL;
 }
 
-static void many_handles(void) {
+static void threads_create_and_delete_sessions(void) {
     pthread_t threads[THREADS];
     bolmo_session *session = session_with(trained.model, "ab");
     bolmo_session_checkpoint *shared = NULL;
@@ -95,7 +95,7 @@ static void *fail_in_its_own_way(void *user_data) {
     return NULL;
 }
 
-static void messages(void) {
+static void threads_have_their_own_messages(void) {
     pthread_t threads[THREADS];
     CHECK(pthread_barrier_init(&barrier, NULL, THREADS) == 0);
     for (int i = 0; i < THREADS; i++)
@@ -119,7 +119,7 @@ static int32_t wait_at_first(const uint8_t *data, size_t size, const uint16_t *i
 }
 
 /* A session whose handle is deleted by another thread finishes its call. */
-static void deleted_elsewhere(void) {
+static void a_deleted_session_finishes_its_call(void) {
     CHECK(pthread_barrier_init(&barrier, NULL, 2) == 0);
     bolmo_generate_options *options = greedy(BYTES);
     for (int i = 0; i < repetitions(10); i++) {
@@ -153,7 +153,7 @@ static void *make_engines(void *unused) {
 }
 
 /* Log callbacks are set and removed while other threads log: after the call the previous one no longer runs. */
-static void log_callbacks(void) {
+static void removed_log_callbacks_no_longer_run(void) {
     pthread_t threads[2];
     for (int i = 0; i < 2; i++) CHECK(pthread_create(&threads[i], NULL, make_engines, NULL) == 0);
     for (int i = 0; i < 2000; i++) {
@@ -168,11 +168,11 @@ static void log_callbacks(void) {
 int main(int argc, char **argv) {
     begin(argc, argv);
     trained = open_trained();
-    messages();
-    same_as_alone();
-    many_handles();
-    deleted_elsewhere();
-    log_callbacks();
+    threads_have_their_own_messages();
+    threads_generate_the_same_as_alone();
+    threads_create_and_delete_sessions();
+    a_deleted_session_finishes_its_call();
+    removed_log_callbacks_no_longer_run();
     close_trained(trained);
     return end("threads");
 }

@@ -158,7 +158,7 @@ static double mean(const double *values, int count) {
 }
 
 /* The losses fall; a snapshot continues exactly as the run did; the exported model is the trained one. */
-static void learns(void) {
+static void losses_fall_and_snapshots_continue(void) {
     bolmo_trainer_options *options = small("run");
     watch seen = {.trainer = open_trainer(options)};
     CHECK(steps_of(seen.trainer) == 0);
@@ -207,7 +207,7 @@ static void learns(void) {
 }
 
 /* The exported model as the source of a byte-level one, which then loads and generates. */
-static void byteifies(void) {
+static void both_stages_make_a_byte_level_model(void) {
     bolmo_trainer_options *options = options_of(BOLMO_TRAIN_STAGE1, "stage1");
     set_override(options, "model.source", in_work("subword"));
     set_override(options, "model.local",
@@ -232,7 +232,7 @@ static void byteifies(void) {
     bolmo_checkpoint_delete(checkpoint);
 }
 
-static void stops(void) {
+static void steps_can_be_stopped(void) {
     watch seen = {.trainer = open_trainer(small("stopped")), .stop_at = 2};
     STEP(BOLMO_CANCELLED, 5, &seen);
     CHECK_SAYS("3 steps left");
@@ -261,7 +261,7 @@ static void stops(void) {
     bolmo_trainer_delete(seen.trainer);
 }
 
-static void refused_options(void) {
+static void wrong_options_are_rejected(void) {
     bolmo_trainer_options *options = NULL;
     REFUSED(bolmo_trainer_options_create(NULL));
     BAD_HANDLES(bolmo_trainer_options, bolmo_trainer_options_set_kind(handle, BOLMO_TRAIN_STAGE2));
@@ -321,10 +321,10 @@ static void refused_options(void) {
     bolmo_trainer_options_delete(options);
 }
 
-static void refused(void) {
+static void misuse_is_rejected(void) {
     static uint8_t room[64];
     make_no_handles();
-    refused_options();
+    wrong_options_are_rejected();
     BAD_HANDLES(bolmo_trainer, bolmo_trainer_step(handle, 1, NULL, NULL));
     BAD_HANDLES(bolmo_trainer, bolmo_trainer_cancel(handle));
     BAD_HANDLES(bolmo_trainer, bolmo_trainer_reset_cancel(handle));
@@ -363,10 +363,10 @@ int main(int argc, char **argv) {
     CHECK(mkdtemp(work) != NULL);
     write_texts();
     engine = open_engine();
-    refused();
-    learns();
-    byteifies();
-    stops();
+    misuse_is_rejected();
+    losses_fall_and_snapshots_continue();
+    both_stages_make_a_byte_level_model();
+    steps_can_be_stopped();
     bolmo_engine_delete(engine);
     CHECK(nftw(work, remove_one, 8, FTW_DEPTH | FTW_PHYS) == 0);
     return end("train");

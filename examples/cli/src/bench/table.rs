@@ -44,7 +44,7 @@ pub fn table(files: &[PathBuf]) -> Outcome<String> {
     for file in &files {
         let bytes = load::read_input(file)?;
         let run: Value =
-            serde_json::from_slice(&bytes).map_err(|e| bad(file, &format!("is not a run of bolmo bench: {e}")))?;
+            serde_json::from_slice(&bytes).map_err(|e| not_a_run(file, &e.to_string()))?;
         if run["burn"].is_string() && run["cases"].is_array() {
             comparisons.push(run);
             continue;
@@ -57,7 +57,7 @@ pub fn table(files: &[PathBuf]) -> Outcome<String> {
         };
         for part in parts {
             if !run[part].is_object() {
-                return Err(bad(file, &format!("is not a run of bolmo bench: {part:?} is missing")).into());
+                return Err(not_a_run(file, &format!("{part:?} is missing")).into());
             }
         }
         if training { trainings.push(run) } else { runs.push(run) }
@@ -210,8 +210,9 @@ fn beside_burn(text: &mut String, run: &Value) {
     }
 }
 
-fn bad(file: &std::path::Path, why: &str) -> Error {
-    Error::new(ErrorKind::InvalidArgument, format!("{}: {why}", file.display()))
+fn not_a_run(file: &std::path::Path, why: &str) -> Error {
+    let message = format!("{}: not a run of bolmo bench ({why}); give a file that --save wrote", file.display());
+    Error::new(ErrorKind::InvalidArgument, message)
 }
 
 fn row(text: &mut String, cells: &[String]) {
