@@ -183,7 +183,7 @@ fn paths_are_set(merge: &Merge) -> Result<()> {
     let paths = [("bolmo", &merge.bolmo), ("base", &merge.base), ("post_trained", &merge.post_trained)];
     match paths.iter().find(|(_, path)| path.as_os_str().is_empty()) {
         Some((name, _)) => Err(invalid(format!(
-            "the options have no path of the {name} model: call bolmo_merge_options_set_{name} first"
+            "the options have no path of the {name} model; call bolmo_merge_options_set_{name} first"
         ))),
         None => Ok(()),
     }

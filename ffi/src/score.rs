@@ -263,7 +263,7 @@ pub unsafe extern "C" fn bolmo_score_tensor(
         let missing = || {
             Error::new(
                 ErrorKind::NotFound,
-                "the score has no tensors: call bolmo_score_options_set_tensors before scoring",
+                "the score has no tensors; call bolmo_score_options_set_tensors before scoring",
             )
         };
         let tensors = object.score.dump.as_ref().ok_or_else(missing)?;

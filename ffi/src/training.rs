@@ -222,7 +222,7 @@ pub unsafe extern "C" fn bolmo_trainer_create(
         let Training { kind, config, overrides, train, held_out, resume } =
             lock(&object, "bolmo_trainer_options")?.clone();
         let missing =
-            |what: &str| invalid(format!("the options have no {what}: call bolmo_trainer_options_set_{what} first"));
+            |what: &str| invalid(format!("the options have no {what}; call bolmo_trainer_options_set_{what} first"));
         let kind = kind.ok_or_else(|| missing("kind"))?;
         let config = config.ok_or_else(|| missing("config"))?;
         let config = RunConfig::parse(&config, &overrides).map_err(|e| e.context("configuration"))?;

@@ -23,7 +23,7 @@ pub fn run(common: &Common) -> Outcome {
              (Debian and Ubuntu: apt-get install libvulkan1 mesa-vulkan-drivers).\n",
         );
     } else if !found.iter().any(|adapter| adapter.chosen) {
-        text.push_str("None of them matches --adapter.\n");
+        text.push_str("None of them would be used; the reasons are above.\n");
     }
     write(&text)
 }
