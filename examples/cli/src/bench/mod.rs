@@ -1,15 +1,15 @@
-//! `bolmo bench`: what the adapter can do at most, and how much of that a model's prefill and decoding reach.
+//! `bolmo bench`: the speed of a model's prefill and decoding, and the limits of the adapter.
 //!
-//! The model comes first, so that the first prefill is a cold one: no kernel is compiled before it. Then come the same prefill and
-//! decoding `--runs` times each, and behind them the limits. Patches end by a fixed schedule.
+//! The model is measured first, so that the first prefill is cold: no kernel is compiled before it. Then prefill and
+//! decoding are repeated `--runs` times each, and the limits are measured last. Patches end by a fixed schedule.
 
+mod context;
 mod date;
 mod measured;
 mod report;
 mod table;
 mod train;
 
-use std::io::{self, IsTerminal, Write};
 use std::time::Instant;
 
 use bolmo_runtime::bench::{Limits, Spread, Traffic, decode, ends_patch};
@@ -23,9 +23,10 @@ use crate::files;
 use crate::interrupt::Interrupt;
 use crate::load;
 use crate::output::{Failure, Outcome, write, write_json};
+use context::{Steps, host_peak, model_name};
 use measured::{Decode, Measured, Memory, Prefill, Setup};
 
-/// Prompts are this text over and over.
+/// Prompts repeat this text.
 const TEXT: &[u8] =
     b"A byte-level model reads text as it is stored. It groups bytes into patches, and thinks once a patch.\n";
 
@@ -35,14 +36,14 @@ pub fn run(common: &Common, args: &BenchArgs) -> Outcome {
         return write(&table::table(&args.table)?);
     }
     let interrupt = Interrupt::listen();
-    let steps = Steps { shown: !common.quiet && io::stderr().is_terminal() };
+    let steps = Steps::new(common);
     args.save.as_deref().map_or(Ok(()), files::check_target)?;
     let (result, text): (_, fn(&Value) -> String) = if args.train {
         (train::measure(common, args, &interrupt, &steps)?, train::text)
     } else {
-        (measure(common, args, &interrupt, &steps)?.to_json(), report::text)
+        (measure(common, args, &interrupt, &steps)?, report::text)
     };
-    // What took so long to measure is shown even where it cannot be saved.
+    // A long measurement is printed even if it cannot be saved.
     if common.json {
         write_json(&result)?
     } else {
@@ -52,20 +53,7 @@ pub fn run(common: &Common, args: &BenchArgs) -> Outcome {
     Ok(files::write(path, |partial| std::fs::write(partial, format!("{result:#}\n")))?)
 }
 
-/// Tells on a terminal what is going on.
-struct Steps {
-    shown: bool,
-}
-
-impl Steps {
-    fn next(&self, what: &str) {
-        if self.shown {
-            let _ = writeln!(io::stderr(), "bench: {what}");
-        }
-    }
-}
-
-fn measure(common: &Common, args: &BenchArgs, interrupt: &Interrupt, steps: &Steps) -> Outcome<Measured> {
+fn measure(common: &Common, args: &BenchArgs, interrupt: &Interrupt, steps: &Steps) -> Outcome<Value> {
     steps.next("loading the model");
     let begun = Instant::now();
     let model = load::model(common, &|| interrupt.asked())?;
@@ -75,7 +63,7 @@ fn measure(common: &Common, args: &BenchArgs, interrupt: &Interrupt, steps: &Ste
     let traffic = Traffic::of(model.config(), model.formats());
     let prefill = block_on(bench.prefill())?;
     let decode = block_on(bench.decode(&traffic))?;
-    // What is measured below takes memory of its own.
+    // The limits below take memory of their own.
     let memory = bench.memory();
     let formats = formats(&model);
     let limits = block_on(Limits::measure(model.engine(), &formats, args.runs, &mut |what| {
@@ -83,26 +71,16 @@ fn measure(common: &Common, args: &BenchArgs, interrupt: &Interrupt, steps: &Ste
         !interrupt.asked()
     }));
     let limits = limits.map_err(Failure::from)?;
-    let setup = Setup { name: name(common), load_seconds, traffic };
-    Ok(Measured::new(&model, args, setup, prefill, decode, memory, limits))
+    let setup = Setup { name: model_name(common), load_seconds, traffic };
+    Ok(Measured { model: &model, args, setup, prefill, decode, memory, limits }.to_json())
 }
 
-/// The formats of the model's products.
+/// The formats of the model's matrices.
 fn formats(model: &Model) -> Vec<WeightFormat> {
     let formats = model.formats();
     let mut all = vec![formats.global];
     all.extend((formats.local != formats.global).then_some(formats.local));
     all
-}
-
-/// What to call the model in a table.
-fn name(common: &Common) -> String {
-    match &common.model {
-        None => "the built-in demo model".to_owned(),
-        Some(dir) => {
-            dir.file_name().map_or_else(|| dir.display().to_string(), |name| name.to_string_lossy().into_owned())
-        }
-    }
 }
 
 struct Bench<'a> {
@@ -135,7 +113,7 @@ impl Bench<'_> {
         Ok(session)
     }
 
-    /// Takes a prompt in until the logits of the first byte are there. The sessions are returned for decoding.
+    /// Processes a prompt until the logits of the first byte are there. Returns the session, for decoding.
     async fn prompt_once(&self) -> Result<(Session, f64)> {
         let (ids, ends) = self.prompt()?;
         let begun = Instant::now();
@@ -176,7 +154,7 @@ impl Bench<'_> {
         let mut samples = Vec::new();
         let mut counters = Counters::default();
         let mut patches = [0, 0];
-        // The first one compiles what only decoding needs, and is thrown away.
+        // The first run compiles what only decoding needs, and is discarded.
         for run in 0..=args.runs {
             self.steps.next(&match run {
                 0 => "decoding, once to warm up".to_owned(),
@@ -215,12 +193,4 @@ impl Bench<'_> {
             host_peak: host_peak(),
         }
     }
-}
-
-/// The most main memory that the process has had, where the system tells.
-fn host_peak() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib * 1024)
 }
