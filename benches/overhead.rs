@@ -3,8 +3,8 @@
 //! Method: criterion times calls that do no work on the device. Generations of 64 bytes by the demo model go through
 //! the Rust API and through the ABI alternately within one run, in alternating order; medians are compared. Control:
 //! the medians of the two halves of the Rust API's own generations show the difference between two medians of the same
-//! thing. The adapter's name is printed; `BOLMO_ADAPTER` chooses another one. Run with `cargo bench -p bolmo-benches --bench overhead`; on a
-//! software adapter LP_NUM_THREADS=0 gives steadier results.
+//! thing. The adapter's name is printed; `BOLMO_ADAPTER` chooses another one. Run with `cargo bench -p bolmo-benches
+//! --bench overhead`; on a software adapter LP_NUM_THREADS=0 gives steadier results.
 
 use std::ffi::c_void;
 use std::hint::black_box;
