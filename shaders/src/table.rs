@@ -8,8 +8,6 @@ pub use crate::sizes::*;
 // TEMPORARY: old path
 pub use crate::sizes::SINGLE_LANE_TEAMS as LONE_TEAMS;
 // TEMPORARY: old path
-pub use crate::sizes::attention_grad_iterations as attention_grad_turns;
-// TEMPORARY: old path
 pub use crate::sizes::vec4_grid as fours_grid;
 // TEMPORARY: old path
 pub use crate::variant::{Fusion, Reduce, Tiles, Variant, WeightFormat};
@@ -57,7 +55,8 @@ pub struct Kernel {
     pub subgroup_text: Option<&'static str>,
     /// Its WGSL text for [single-lane tiles](crate::Tiles::SingleLane), if there is one.
     pub single_lane_text: Option<&'static str>,
-    /// Whether the kernel also has a [single-lane](crate::Reduce::SingleLane) variant and no other reduction: the same text without barriers, with the constant `LANES` at 1.
+    /// Whether the kernel also has a [single-lane](crate::Reduce::SingleLane) variant and no other reduction: the same
+    /// text without barriers, with the constant `LANES` at 1.
     pub single_lane: bool,
     /// Its WGSL text for cooperative matrices, if there is one.
     pub cooperative_text: Option<&'static str>,
