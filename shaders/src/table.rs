@@ -8,8 +8,6 @@ pub use crate::sizes::*;
 // TEMPORARY: old path
 pub use crate::sizes::SINGLE_LANE_TEAMS as LONE_TEAMS;
 // TEMPORARY: old path
-pub use crate::sizes::attention_grad_iterations as attention_grad_turns;
-// TEMPORARY: old path
 pub use crate::sizes::vec4_grid as fours_grid;
 // TEMPORARY: old path
 pub use crate::variant::{Fusion, Reduce, Tiles, Variant, WeightFormat};
@@ -47,22 +45,22 @@ pub struct Kernel {
     pub text: &'static str,
     /// Whether the kernel uses `shared/math.wgsl`.
     pub math: bool,
-    /// How the kernel reads binding 1, if that is a matrix in a [`WeightFormat`](crate::WeightFormat).
+    /// How the kernel reads binding 1, if that is a matrix in a [weight format](crate::WeightFormat).
     pub weights: Option<WeightAccess>,
-    /// Whether the kernel has [`Reduce`](crate::Reduce) variants, which provide its entry point.
+    /// Whether the kernel has [reduction](crate::Reduce) variants, which provide its entry point.
     pub reduce: bool,
-    /// Whether the kernel has [`Fusion`](crate::Fusion) variants.
+    /// Whether the kernel has [fusion](crate::Fusion) variants.
     pub fusion: bool,
-    /// Its WGSL text for [`Tiles::Subgroup`](crate::Tiles::Subgroup), if the kernel has `Tiles` variants.
+    /// Its WGSL text for [subgroup tiles](crate::Tiles::Subgroup), if the kernel has `Tiles` variants.
     pub subgroup_text: Option<&'static str>,
-    /// Its WGSL text for [`Tiles::SingleLane`](crate::Tiles::SingleLane), if there is one.
+    /// Its WGSL text for [single-lane tiles](crate::Tiles::SingleLane), if there is one.
     pub single_lane_text: Option<&'static str>,
-    /// Whether the kernel also has a variant for [`Reduce::SingleLane`](crate::Reduce::SingleLane) and no other
-    /// reduction: the same text without barriers, with the constant `LANES` at 1.
+    /// Whether the kernel also has a [single-lane](crate::Reduce::SingleLane) variant and no other reduction: the same
+    /// text without barriers, with the constant `LANES` at 1.
     pub single_lane: bool,
     /// Its WGSL text for cooperative matrices, if there is one.
     pub cooperative_text: Option<&'static str>,
-    /// Whether the flags in binding [`GUARD_BINDING`](crate::sizes::GUARD_BINDING) can make a dispatch skip rows.
+    /// Whether the [guard flags](crate::sizes::GUARD_BINDING) can make a dispatch skip rows.
     pub guard: bool,
     /// Storage bindings from 1 on.
     pub bindings: &'static [Binding],

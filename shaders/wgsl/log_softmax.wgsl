@@ -9,10 +9,10 @@ struct Params {
     offset: u32, // offset of row 0
 }
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> logits: array<f32>;           // [rows, n] at offset, stride
-@group(0) @binding(2) var<storage, read> label: array<u32>;            // [rows], n or above: no label
-@group(0) @binding(3) var<storage, read> members: array<u32>;          // [n], 1: in the set
-@group(0) @binding(4) var<storage, read_write> out: array<vec4<f32>>;  // [rows, 4]: max, log sum, log p of label, of set
+@group(0) @binding(1) var<storage, read> logits: array<f32>;          // [rows, n] at offset, stride
+@group(0) @binding(2) var<storage, read> label: array<u32>;           // [rows], n or above: no label
+@group(0) @binding(3) var<storage, read> members: array<u32>;         // [n], 1: in the set
+@group(0) @binding(4) var<storage, read_write> out: array<vec4<f32>>; // [rows, 4]: max, log sum, log p of label and set
 
 // log p(set) of an empty set, and the initial value of a maximum.
 const LOWEST: f32 = -3.0e38;
