@@ -54,9 +54,12 @@ pub use config::rope;
 pub use convert::merge;
 #[cfg(not(target_family = "wasm"))]
 pub use convert::quantize as quantise;
-pub use device::kernel_runner as testing;
 pub use text::{stop, suffix_trie as suffix, utf8, vocabulary};
 pub use unstable as internals;
+/// Old path.
+pub mod testing {
+    pub use crate::device::{kernel_runner::*, open_tested};
+}
 /// Old path.
 #[cfg(not(target_family = "wasm"))]
 pub mod init {

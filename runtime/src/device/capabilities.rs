@@ -4,7 +4,7 @@ use bolmo_shaders::table::{LONE_TEAMS, SUBGROUP_LANES};
 use bolmo_shaders::{Fusion, Reduce, Tiles};
 
 use crate::device::adapter::AdapterInfo;
-use crate::device::device::EngineOptions;
+use crate::device::options::EngineOptions;
 
 /// What the runtime does on this adapter, decided once.
 #[derive(Debug, Clone, PartialEq)]

@@ -3,7 +3,9 @@
 use bolmo_shaders::params::Params;
 use bolmo_shaders::{Fusion, KernelId, WeightFormat};
 
-use crate::device::{Engine, EngineOptions, Form, Recorder, Slice};
+use crate::device::engine::Engine;
+use crate::device::memory::Slice;
+use crate::device::recorder::{Form, Recorder};
 use crate::error::Result;
 
 /// Runs `kernel` once over `grid` workgroups and returns the contents of all its storage bindings behind it, in their order.
@@ -32,15 +34,6 @@ pub async fn run_kernel<P: Params>(
         rest = behind;
     }
     Ok(out)
-}
-
-/// Opens an engine as [`Engine::open`] does, with another test of what is unusual about the way lanes work together on tiles: whatever it
-/// refuses is not used.
-///
-/// # Errors
-/// As [`Engine::open`].
-pub async fn open_tested(options: &EngineOptions, test: impl AsyncFnOnce(&Engine) -> Result<()>) -> Result<Engine> {
-    Engine::open_tested(options, test).await
 }
 
 /// Rows of W and rows of x that one workgroup of `matmul` multiplies on this engine, where W is in `format`.

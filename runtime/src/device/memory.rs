@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use futures_channel::oneshot;
 
-use crate::device::device::{Gpu, from_wgpu};
+use crate::device::gpu::Gpu;
+use crate::device::status::from_wgpu;
 use crate::device::usage::Held;
 use crate::error::{Error, ErrorKind, Result};
 

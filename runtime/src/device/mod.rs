@@ -5,23 +5,31 @@
 
 mod adapter;
 mod capabilities;
-mod device;
+mod engine;
+mod gpu;
 #[cfg(not(target_family = "wasm"))]
 mod kernel_cache;
 pub mod kernel_runner;
 mod memory;
+mod open;
+mod options;
 mod pipelines;
+#[cfg(not(target_family = "wasm"))]
+mod poller;
 mod recorder;
 mod self_test;
+mod status;
 #[cfg(not(target_family = "wasm"))]
 mod stopwatch;
 mod usage;
 
 pub use adapter::{AdapterChoice, AdapterInfo, adapters};
 pub use capabilities::Capabilities;
-pub use device::Gpu;
-pub use device::{Engine, EngineOptions};
+pub use engine::Engine;
+pub use gpu::Gpu;
 pub use memory::Slice;
+pub use open::open_tested;
+pub use options::EngineOptions;
 pub(crate) use recorder::Recorded;
 pub use recorder::{Form, Recorder};
 #[cfg(not(target_family = "wasm"))]

@@ -7,7 +7,7 @@ use bolmo_shaders::params::Params;
 use bolmo_shaders::table::{GUARD_BINDING, SCALES_BINDING};
 use bolmo_shaders::{Fusion, KernelId, Variant, WeightFormat};
 
-use crate::device::device::Gpu;
+use crate::device::gpu::Gpu;
 use crate::device::memory::{Mapped, Slice};
 use crate::device::pipelines::Pipeline;
 #[cfg(not(target_family = "wasm"))]

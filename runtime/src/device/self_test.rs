@@ -5,7 +5,7 @@ use bolmo_shaders::params::MatMul;
 use bolmo_shaders::{Fusion, KernelId, WeightFormat};
 use half::f16;
 
-use crate::device::device::Engine;
+use crate::device::engine::Engine;
 use crate::device::kernel_runner::run_kernel;
 use crate::error::{Error, Result};
 

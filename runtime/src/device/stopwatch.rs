@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bolmo_shaders::KernelId;
 
-use crate::device::device::Gpu;
+use crate::device::gpu::Gpu;
 use crate::error::{Error, Result};
 
 /// What the dispatches of a kernel took together.
