@@ -2,13 +2,11 @@
 //!
 //! ```no_run
 //! # async fn demo() -> bolmo_runtime::Result<()> {
-//! use bolmo_runtime::{Checkpoint, Engine, EngineOptions, GenerateOptions, LoadOptions, Model, Session, Vocabulary};
+//! use bolmo_runtime::{Checkpoint, Engine, EngineOptions, GenerateOptions, LoadOptions, Model, Session};
 //!
 //! let engine = Engine::open(&EngineOptions::default()).await?;
 //! let checkpoint = Checkpoint::open("bolmo-1b".as_ref())?;
-//! let mut options = LoadOptions::default();
-//! options.vocabulary = Some(Vocabulary::open("bolmo-1b/tokenizer.json".as_ref())?);
-//! let model = Model::load(&engine, &checkpoint, options, &mut |_, _| true).await?;
+//! let model = Model::load(&engine, &checkpoint, LoadOptions::default()).await?;
 //!
 //! let mut session = Session::new(&model).await?;
 //! session.append_bos().await?;
@@ -58,7 +56,7 @@ pub use text::{stop, suffix_trie as suffix, utf8, vocabulary};
 pub use unstable as internals;
 /// Old path.
 pub mod testing {
-    pub use crate::device::{kernel_runner::*, open_tested};
+    pub use crate::device::{KernelRunner as Repeated, matmul_tile, open_tested, run_kernel};
 }
 /// Old path.
 #[cfg(not(target_family = "wasm"))]

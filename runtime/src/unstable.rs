@@ -11,7 +11,7 @@ pub use crate::convert::random::rng::Stream;
 pub use crate::convert::random::vocabulary::printable;
 #[cfg(not(target_family = "wasm"))]
 pub use crate::device::KernelTime;
-pub use crate::device::{Form, Gpu, Recorder, Slice};
+pub use crate::device::{Form, Gpu, KernelRunner, Recorder, Slice, matmul_tile, open_tested, run_kernel};
 #[cfg(not(target_family = "wasm"))]
 pub use crate::model::available_memory;
 pub use crate::model::weights::{GlobalLayer, LocalLayer, Matrix, Mlp, Piece, Weights};
@@ -34,8 +34,12 @@ pub fn gpu(engine: &crate::Engine) -> &Arc<Gpu> {
     &engine.gpu
 }
 
-/// An engine that only counts what is allocated on it (`Gpu::is_rehearsal`).
+/// An engine for a dry run: allocations on it are only counted (`Gpu::is_dry_run`).
 #[cfg(not(target_family = "wasm"))]
-pub fn rehearsal(engine: &crate::Engine) -> crate::Result<crate::Engine> {
-    Ok(crate::Engine { gpu: Arc::new(engine.gpu.rehearsal()?) })
+pub fn dry_run(engine: &crate::Engine) -> crate::Result<crate::Engine> {
+    Ok(crate::Engine { gpu: Arc::new(engine.gpu.dry_run()?) })
 }
+
+// TEMPORARY: old name
+#[cfg(not(target_family = "wasm"))]
+pub use dry_run as rehearsal;

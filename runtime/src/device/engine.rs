@@ -8,7 +8,7 @@ use crate::device::gpu::Gpu;
 use crate::device::usage::{Counters, DeviceMemory};
 use crate::error::Error;
 
-/// An opened device. Cheap to clone; models and sessions keep it alive.
+/// An open device. Cheap to clone; models and sessions keep it alive.
 #[derive(Debug, Clone)]
 pub struct Engine {
     pub(crate) gpu: Arc<Gpu>,
@@ -20,22 +20,23 @@ impl Engine {
         &self.gpu.adapter
     }
 
-    /// What was decided for it.
+    /// The kernels and sizes of work chosen for the adapter.
     pub fn capabilities(&self) -> &Capabilities {
         &self.gpu.capabilities
     }
 
-    /// What was sent to the device so far, by every model and session on it.
+    /// Work submitted to the device so far by all models and sessions.
     pub fn counters(&self) -> Counters {
         self.gpu.usage.counters()
     }
 
-    /// The buffers on the device, those of every model and session on it.
+    /// Memory held on the device by all models and sessions.
     pub fn memory(&self) -> DeviceMemory {
         self.gpu.usage.memory()
     }
 
-    /// Waits until the device is lost, and returns the reason. It never ends if the engine goes first.
+    /// Waits until the device is lost and returns the reason. The future never completes if the engine is dropped
+    /// first.
     pub async fn lost(&self) -> Error {
         let loss = self.gpu.status.loss();
         match loss.await {
@@ -44,8 +45,8 @@ impl Engine {
         }
     }
 
-    /// Gives the device up: every later call on it, its models and sessions fails with
-    /// [`ErrorKind::DeviceLost`], as if the driver had dropped it.
+    /// Destroys the device. Every later call on it, its models and its sessions fails with
+    /// [`ErrorKind::DeviceLost`](crate::ErrorKind::DeviceLost), as after a loss reported by the driver.
     pub fn destroy(&self) {
         self.gpu.device.destroy();
         self.gpu.status.lose("it was destroyed by the program".to_owned());

@@ -1,6 +1,6 @@
-//! Everything that touches wgpu: adapters, the device, buffers, pipelines, and the one place that submits and reads back.
+//! The device: adapters, buffers, pipelines, and the one place that submits commands and reads results back.
 //!
-//! Nothing outside this module names a wgpu type. The rest of the crate works with [`Slice`]s of device memory and records
+//! No other module names a wgpu type. The rest of the crate works with [`Slice`]s of device memory and records
 //! dispatches of the kernels in `bolmo-shaders` through a [`Recorder`].
 
 mod adapter;
@@ -9,7 +9,7 @@ mod engine;
 mod gpu;
 #[cfg(not(target_family = "wasm"))]
 mod kernel_cache;
-pub mod kernel_runner;
+mod kernel_runner;
 mod memory;
 mod open;
 mod options;
@@ -27,6 +27,7 @@ pub use adapter::{AdapterChoice, AdapterInfo, adapters};
 pub use capabilities::Capabilities;
 pub use engine::Engine;
 pub use gpu::Gpu;
+pub use kernel_runner::{KernelRunner, matmul_tile, run_kernel};
 pub use memory::Slice;
 pub use open::open_tested;
 pub use options::EngineOptions;

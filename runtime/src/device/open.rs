@@ -1,4 +1,4 @@
-//! Opening an engine: the device, then the self test that decides whether its experimental kernels are used.
+//! Opening an engine: the device, then the self test that decides whether experimental kernels are used on it.
 
 use std::sync::Arc;
 
@@ -11,37 +11,31 @@ use crate::device::self_test;
 use crate::error::Result;
 
 impl Engine {
-    /// Opens the adapter that `options` falls on.
+    /// Opens the adapter that `options` selects.
     ///
     /// # Errors
-    /// `NotFound` if no adapter fits, `Unsupported` if it refuses the limits, `OutOfMemory`.
+    /// `NotFound` if no adapter matches, `Unsupported` if the adapter cannot be opened with the required limits,
+    /// `InvalidArgument` for an option that is out of range, `OutOfMemory`.
     pub async fn open(options: &EngineOptions) -> Result<Self> {
-        Self::open_tested(options, self_test::run).await
-    }
-
-    /// As [`Self::open`]; where lanes work together on tiles in a way that `test` refuses, the device is opened again to use workgroup
-    /// memory instead. A test that loses the device refuses too.
-    pub(crate) async fn open_tested(
-        options: &EngineOptions,
-        test: impl AsyncFnOnce(&Engine) -> Result<()>,
-    ) -> Result<Self> {
-        let engine = Self { gpu: Arc::new(Gpu::open(options).await?) };
-        // These need nothing that an adapter may get wrong.
-        if matches!(engine.capabilities().tiles, Tiles::Workgroup | Tiles::OneLane) {
-            return Ok(engine);
-        }
-        let Err(error) = test(&engine).await else { return Ok(engine) };
-        log::warn!("{}: {:?} is not used: {error}", engine.adapter().name, engine.capabilities().tiles);
-        let options = EngineOptions { tiles: Some(Tiles::Workgroup), ..options.clone() };
-        Ok(Self { gpu: Arc::new(Gpu::open(&options).await?) })
+        open_tested(options, self_test::run).await
     }
 }
 
-/// Opens an engine as [`Engine::open`] does, with another test of what is unusual about the way lanes work together on tiles: whatever it
-/// refuses is not used.
+/// Opens an engine like [`Engine::open`], with `test` in place of the self test.
+///
+/// `test` runs only if the tiles chosen for the adapter are experimental. If it fails, or loses the device, the device
+/// is opened again with [`Tiles::Workgroup`].
 ///
 /// # Errors
-/// As [`Engine::open`].
+/// The same as [`Engine::open`].
 pub async fn open_tested(options: &EngineOptions, test: impl AsyncFnOnce(&Engine) -> Result<()>) -> Result<Engine> {
-    Engine::open_tested(options, test).await
+    let engine = Engine { gpu: Arc::new(Gpu::open(options).await?) };
+    // These tiles need no feature that an adapter may implement incorrectly.
+    if matches!(engine.capabilities().tiles, Tiles::Workgroup | Tiles::OneLane) {
+        return Ok(engine);
+    }
+    let Err(error) = test(&engine).await else { return Ok(engine) };
+    log::warn!("{}: {:?} tiles are not used: {error}", engine.adapter().name, engine.capabilities().tiles);
+    let options = options.clone().tiles(Tiles::Workgroup);
+    Ok(Engine { gpu: Arc::new(Gpu::open(&options).await?) })
 }

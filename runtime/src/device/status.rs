@@ -1,27 +1,27 @@
-//! What the device reports outside of any call: errors and its loss.
+//! What the device reports outside of any call: errors, and its loss.
 
 use std::sync::Mutex;
 
 use futures_channel::oneshot;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Hint, Result};
 
 /// What the device has reported outside of any call.
 #[derive(Debug, Default)]
 pub(super) struct Status {
     failure: Mutex<Option<Error>>,
-    /// Who waits for a loss.
+    /// Futures that wait for the loss of the device.
     waiting: Mutex<Vec<oneshot::Sender<Error>>>,
 }
 
 impl Status {
+    /// Records the loss of the device and wakes whoever waits for it.
     pub(super) fn lose(&self, why: String) {
-        let advice = match cfg!(target_family = "wasm") {
-            true => "reload() of the model gets a new one",
-            false => "open the engine again and load the model again to go on",
-        };
-        let message = format!("the device was lost: {}; {advice}", why.trim_end_matches('.'));
-        let error = Error::new(ErrorKind::DeviceLost, message);
+        let message = format!(
+            "the device was lost: {}; open the engine again and load the model again",
+            why.trim_end_matches('.')
+        );
+        let error = Error::new(ErrorKind::DeviceLost, message).with_hint(Hint::ReopenDevice);
         *self.failure.lock().unwrap_or_else(|e| e.into_inner()) = Some(error.clone());
         self.tell(&error);
     }
@@ -29,54 +29,58 @@ impl Status {
     fn tell(&self, error: &Error) {
         let waiting = std::mem::take(&mut *self.waiting.lock().unwrap_or_else(|e| e.into_inner()));
         for waiter in waiting {
-            // Nobody waits any more if the future was dropped.
+            // Sending fails if the waiting future was dropped.
             let _ = waiter.send(error.clone());
         }
     }
 
-    /// Hears of a loss, at once if there was one.
+    /// Receives the loss of the device, immediately if it is lost already.
     pub(super) fn loss(&self) -> oneshot::Receiver<Error> {
         let (sender, receiver) = oneshot::channel();
         self.waiting.lock().unwrap_or_else(|e| e.into_inner()).push(sender);
-        // In this order no loss slips through in between.
+        // Registering first means that a loss between the two steps is not missed.
         if let Some(error) = self.found_lost() {
             self.tell(&error);
         }
         receiver
     }
 
-    /// The loss, if there was one.
+    /// The loss, if the device is lost.
     pub(super) fn found_lost(&self) -> Option<Error> {
         let failure = self.failure.lock().unwrap_or_else(|e| e.into_inner()).clone();
         failure.filter(|error| error.kind() == ErrorKind::DeviceLost)
     }
 
+    /// Records an error that no error scope caught.
     pub(super) fn report(&self, error: wgpu::Error) {
         let mut failure = self.failure.lock().unwrap_or_else(|e| e.into_inner());
-        // The first error is the cause; a loss stays a loss.
+        // The first error is the cause, and a loss is final.
         if failure.is_none() {
             *failure = Some(from_wgpu(error));
         }
     }
 
-    /// The failure that every further call returns, if there was one.
+    /// Returns the recorded failure as an error. A loss is returned on every call, any other failure once.
     pub(super) fn check(&self) -> Result<()> {
         let mut failure = self.failure.lock().unwrap_or_else(|e| e.into_inner());
         match failure.as_ref() {
             None => Ok(()),
             Some(error) if error.kind() == ErrorKind::DeviceLost => Err(error.clone()),
-            // Anything else is reported once: the device itself goes on.
+            // The device itself is still usable after any other failure.
             Some(_) => failure.take().map_or(Ok(()), Err),
         }
     }
 }
 
+/// Converts an error of wgpu.
 pub(super) fn from_wgpu(error: wgpu::Error) -> Error {
     match error {
         wgpu::Error::OutOfMemory { .. } => Error::new(
             ErrorKind::OutOfMemory,
-            "the device has no memory left; use a smaller model, a smaller format (--quantize f16, q8 or q4), or fewer sessions at once",
-        ),
-        other => Error::internal(format!("the graphics library refused a command: {other}")),
+            "the device is out of memory; use a smaller model, a smaller weight format (f16, q8 or q4), or fewer \
+             sessions at a time",
+        )
+        .with_hint(Hint::SmallerFormat { format: None }),
+        other => Error::internal(format!("the graphics library rejected a command: {other}")),
     }
 }

@@ -40,7 +40,7 @@ impl Batch {
         let (config, capabilities) = (&session.model.config, &session.model.gpu().capabilities);
         let rows_begin_well =
             config.hidden_size.is_multiple_of(ROW_FLOATS) && config.query_width().is_multiple_of(ROW_FLOATS);
-        if rows_begin_well { capabilities.few_rows.clamp(1, MOST_LANES) } else { 1 }
+        if rows_begin_well { capabilities.matvec_max_rows.clamp(1, MOST_LANES) } else { 1 }
     }
 
     /// A batch of sessions that choose by `lanes`, their samplers and stop strings, or `None` if they cannot be decoded together.

@@ -120,7 +120,7 @@ impl Context<'_> {
 
     /// Whether a product of this many rows is computed row by row.
     fn few(&self, rows: usize) -> bool {
-        !self.workspace.keep && rows <= self.recorder.gpu().capabilities.few_rows
+        !self.workspace.keep && rows <= self.recorder.gpu().capabilities.matvec_max_rows
     }
 
     /// Whether the norm in front of a product is part of it.
