@@ -5,9 +5,9 @@
 //! use bolmo_runtime::{Checkpoint, Engine, EngineOptions, GenerateOptions, LoadOptions, Model, Session, Vocabulary};
 //!
 //! let engine = Engine::open(&EngineOptions::default()).await?;
-//! let checkpoint = Checkpoint::open("bolmo-1b".as_ref())?;
+//! let checkpoint = Checkpoint::open("bolmo-1b")?;
 //! let mut options = LoadOptions::default();
-//! options.vocabulary = Some(Vocabulary::open("bolmo-1b/tokenizer.json".as_ref())?);
+//! options.vocabulary = Some(Vocabulary::open("bolmo-1b/tokenizer.json")?);
 //! let model = Model::load(&engine, &checkpoint, options, &mut |_, _| true).await?;
 //!
 //! let mut session = Session::new(&model).await?;
@@ -69,7 +69,7 @@ pub use checkpoint::formats::Formats;
 pub use config::Config;
 pub use constraint::{Constraint, Matcher};
 pub use device::{AdapterChoice, AdapterInfo, Capabilities, Counters, DeviceMemory, Engine, EngineOptions, adapters};
-pub use error::{Error, ErrorKind, Result};
+pub use error::{Error, ErrorKind, Hint, Result};
 pub use generate::{GenerateOptions, Generation, Piece, StopReason, generate_batch};
 pub use model::loader::LoadProgress;
 pub use model::{LoadOptions, Model, device_bytes};
