@@ -5,7 +5,7 @@
 //! use bolmo_runtime::{Checkpoint, Engine, EngineOptions, GenerateOptions, LoadOptions, Model, Session};
 //!
 //! let engine = Engine::open(&EngineOptions::default()).await?;
-//! let checkpoint = Checkpoint::open("bolmo-1b".as_ref())?;
+//! let checkpoint = Checkpoint::open("bolmo-1b")?;
 //! let model = Model::load(&engine, &checkpoint, LoadOptions::default()).await?;
 //!
 //! let mut session = Session::new(&model).await?;
@@ -70,7 +70,7 @@ pub use checkpoint::formats::Formats;
 pub use config::Config;
 pub use constraint::{Constraint, Matcher};
 pub use device::{AdapterChoice, AdapterInfo, Capabilities, Counters, DeviceMemory, Engine, EngineOptions, adapters};
-pub use error::{Error, ErrorKind, Result};
+pub use error::{Error, ErrorKind, Hint, Result};
 pub use generate::{GenerateOptions, Generation, Piece, StopReason, generate_batch};
 pub use model::loader::LoadProgress;
 pub use model::{LoadOptions, Model, device_bytes};

@@ -7,13 +7,13 @@ use bolmo_shaders::table::QUANT_BLOCK;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::checkpoint::formats::Formats;
-use crate::checkpoint::packed::{LEAST_SHARE, Packed, out_of_range};
+use crate::checkpoint::packed::{MIN_CHUNK, Packed, out_of_range};
 use crate::checkpoint::{Checkpoint, Tensor, check_finite};
 use crate::config::{BlockType, Config, QkNorm};
 use crate::device::{Gpu, Slice};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::weights::{GlobalLayer, LocalLayer, Matrix, Mlp, Piece, Weights};
-use crate::parallel::fill_by_shares;
+use crate::parallel::fill_chunks;
 
 /// Elements converted and uploaded at a time.
 const STRIDE: usize = if cfg!(target_family = "wasm") { 1 << 19 } else { 2 << 20 };
@@ -360,7 +360,7 @@ impl<'a> Loader<'a> {
     async fn read(&mut self, tensor: &Tensor<'_>, first: u64, out: &mut [f32]) -> Result<()> {
         tensor.fetch(first, out.len() as u64).await?;
         let row = tensor.shape.last().copied().unwrap_or(1);
-        fill_by_shares(out, LEAST_SHARE, |at, part| {
+        fill_chunks(out, MIN_CHUNK, |at, part| {
             tensor.read_f32(first + at as u64, part)?;
             check_finite(tensor.name, first + at as u64, part, row)
         })?;
