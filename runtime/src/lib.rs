@@ -3,13 +3,11 @@
 //!
 //! ```no_run
 //! # async fn demo() -> bolmo_runtime::Result<()> {
-//! use bolmo_runtime::{Checkpoint, Engine, EngineOptions, GenerateOptions, LoadOptions, Model, Session, Vocabulary};
+//! use bolmo_runtime::{Checkpoint, Engine, EngineOptions, GenerateOptions, LoadOptions, Model, Session};
 //!
 //! let engine = Engine::open(&EngineOptions::default()).await?;
-//! let checkpoint = Checkpoint::open("bolmo-1b".as_ref())?;
-//! let mut options = LoadOptions::default();
-//! options.vocabulary = Some(Vocabulary::open("bolmo-1b/tokenizer.json".as_ref())?);
-//! let model = Model::load(&engine, &checkpoint, options, &mut |_, _| true).await?;
+//! let checkpoint = Checkpoint::open("bolmo-1b")?;
+//! let model = Model::load(&engine, &checkpoint, LoadOptions::default()).await?;
 //!
 //! let mut session = Session::new(&model).await?;
 //! session.append_bos().await?;
@@ -56,9 +54,12 @@ pub use config::rope;
 pub use convert::merge;
 #[cfg(not(target_family = "wasm"))]
 pub use convert::quantize as quantise;
-pub use device::kernel_runner as testing;
 pub use text::{stop, suffix_trie as suffix, utf8, vocabulary};
 pub use unstable as internals;
+/// Old path.
+pub mod testing {
+    pub use crate::device::{KernelRunner as Repeated, matmul_tile, open_tested, run_kernel};
+}
 /// Old path.
 #[cfg(not(target_family = "wasm"))]
 pub mod init {
@@ -71,7 +72,7 @@ pub use checkpoint::formats::Formats;
 pub use config::Config;
 pub use constraint::{Constraint, Matcher};
 pub use device::{AdapterChoice, AdapterInfo, Capabilities, Counters, DeviceMemory, Engine, EngineOptions, adapters};
-pub use error::{Error, ErrorKind, Result};
+pub use error::{Error, ErrorKind, Hint, Result};
 pub use generate::{GenerateOptions, Generation, Piece, StopReason, generate_batch};
 pub use model::loader::LoadProgress;
 pub use model::{LoadOptions, Model, device_bytes};

@@ -8,15 +8,13 @@ pub use crate::checkpoint::output;
 #[cfg(not(target_family = "wasm"))]
 pub use crate::convert::random::rng::Stream;
 #[cfg(not(target_family = "wasm"))]
-pub use crate::convert::random::vocabulary::printable;
-#[cfg(not(target_family = "wasm"))]
 pub use crate::device::KernelTime;
-pub use crate::device::{Form, Gpu, Recorder, Slice};
+pub use crate::device::{Form, Gpu, KernelRunner, Recorder, Slice, matmul_tile, open_tested, run_kernel};
 #[cfg(not(target_family = "wasm"))]
 pub use crate::model::available_memory;
 pub use crate::model::weights::{GlobalLayer, LocalLayer, Matrix, Mlp, Piece, Weights};
 #[cfg(not(target_family = "wasm"))]
-pub use crate::parallel::by_shares;
+pub use crate::parallel::map_chunks as by_shares; // TEMPORARY: old name
 pub use crate::stages::boundary::{boundary, ends_patch, log_probability};
 pub use crate::stages::depool::{depool, normalize};
 pub use crate::stages::embed::embed;
@@ -28,14 +26,20 @@ pub use crate::stages::ops::{Context, Gather, Norm, NormRows, Product, Rows};
 pub use crate::stages::patches::pooling;
 pub use crate::state::LayerState;
 pub use crate::state::workspace::Workspace;
+#[cfg(not(target_family = "wasm"))]
+pub use crate::text::byte_alphabet::character_of as printable; // TEMPORARY: old name
 
 /// The device of an engine.
 pub fn gpu(engine: &crate::Engine) -> &Arc<Gpu> {
     &engine.gpu
 }
 
-/// An engine that only counts what is allocated on it (`Gpu::is_rehearsal`).
+/// An engine for a dry run: allocations on it are only counted (`Gpu::is_dry_run`).
 #[cfg(not(target_family = "wasm"))]
-pub fn rehearsal(engine: &crate::Engine) -> crate::Result<crate::Engine> {
-    Ok(crate::Engine { gpu: Arc::new(engine.gpu.rehearsal()?) })
+pub fn dry_run(engine: &crate::Engine) -> crate::Result<crate::Engine> {
+    Ok(crate::Engine { gpu: Arc::new(engine.gpu.dry_run()?) })
 }
+
+// TEMPORARY: old name
+#[cfg(not(target_family = "wasm"))]
+pub use dry_run as rehearsal;

@@ -1,4 +1,4 @@
-//! How the matrices of a model's parts are kept on the device.
+//! The weight formats of a model's parts.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,16 +8,18 @@ use bolmo_shaders::WeightFormat;
 use crate::checkpoint::layout::{Part, TensorSpec};
 use crate::error::{Error, Result};
 
-/// The format of each part's matrices. A matrix whose rows a format cannot hold is kept in the next larger one that can
+/// The weight format of each part's matrices on the device.
+///
+/// If a matrix has rows that don't fit a format, the next larger format that fits is used
 /// ([`WeightFormat::fitting`]). Norms and biases are always f32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Formats {
-    /// What runs once a byte: local layers, boundary predictor, pooling and depooling, head.
+    /// The parts that run once per byte: local layers, boundary predictor, pooling and depooling, head.
     pub local: WeightFormat,
-    /// The global blocks, which run once a patch.
+    /// The global blocks, which run once per patch.
     pub global: WeightFormat,
-    /// The tables of bytes and of subwords.
+    /// The byte embedding and the suffix table.
     pub embeddings: WeightFormat,
 }
 
@@ -34,7 +36,7 @@ impl Default for Formats {
 }
 
 impl Formats {
-    /// That of a part.
+    /// Returns the format of a part.
     pub fn of(&self, part: Part) -> WeightFormat {
         match part {
             Part::ByteEmbedding | Part::SuffixEmbedding => self.embeddings,
@@ -43,12 +45,12 @@ impl Formats {
         }
     }
 
-    /// The one format of all parts, if there is one.
+    /// Returns the format of all parts if it is the same.
     pub fn uniform(&self) -> Option<WeightFormat> {
         (*self == Self::from(self.local)).then_some(self.local)
     }
 
-    /// Bytes of device memory that a tensor takes, scales included.
+    /// Device memory of a tensor in bytes, including scales.
     pub(crate) fn tensor_bytes(&self, tensor: &TensorSpec) -> u64 {
         match tensor.shape.as_slice() {
             &[n, k] => {
@@ -61,7 +63,7 @@ impl Formats {
 }
 
 impl fmt::Display for Formats {
-    /// As [`Formats::from_str`] reads it.
+    /// Writes the formats as [`Formats::from_str`] reads them.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.global.name())?;
         for (name, format) in [("local", self.local), ("embeddings", self.embeddings)] {
@@ -76,11 +78,11 @@ impl fmt::Display for Formats {
 impl FromStr for Formats {
     type Err = Error;
 
-    /// A format for all parts, and behind it parts that differ: `q8`, or `q4,local=q8,embeddings=f16`.
+    /// Parses a format for all parts, optionally followed by parts that differ: `q8`, or `q4,local=q8,embeddings=f16`.
     fn from_str(text: &str) -> Result<Self> {
         let format = |name: &str| {
             WeightFormat::from_name(name)
-                .ok_or_else(|| Error::invalid(format!("format {name:?} of weights: expected f32, f16, q8 or q4")))
+                .ok_or_else(|| Error::invalid(format!("unknown weight format {name:?}; use f32, f16, q8 or q4")))
         };
         let mut parts = text.split(',');
         let mut formats = Self::from(format(parts.next().unwrap_or_default())?);
@@ -91,7 +93,7 @@ impl FromStr for Formats {
                 Some(("embeddings", name)) => formats.embeddings = format(name)?,
                 _ => {
                     return Err(Error::invalid(format!(
-                        "part {part:?} of the weights' formats: expected local=FORMAT, global=FORMAT or embeddings=FORMAT"
+                        "unknown part {part:?} of weight formats; use local=FORMAT, global=FORMAT or embeddings=FORMAT"
                     )));
                 }
             }
@@ -105,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_go_there_and_back() {
+    fn names_round_trip() {
         for text in ["f32", "q8", "q4,local=q8", "f16,local=q4,embeddings=q8"] {
             assert_eq!(text.parse::<Formats>().expect("formats").to_string(), text);
         }

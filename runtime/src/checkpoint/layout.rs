@@ -1,48 +1,48 @@
-//! The one list of the tensors of a checkpoint: names, shapes and the part of the model that each belongs to.
+//! The list of tensors of a checkpoint: their names and shapes, and the part of the model each belongs to.
 
 use std::fmt;
 
 use crate::config::{BlockType, Config, QkNorm};
 
-/// One tensor that a checkpoint must hold.
+/// A tensor that a checkpoint must have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TensorSpec {
-    /// Full name, as in the published files.
+    /// Full name, as in published files.
     pub name: String,
     /// Shape, rows first: a matrix is `[out, in]`, a table `[rows, hidden_size]`.
     pub shape: Vec<usize>,
-    /// Where it is used.
+    /// Part of the model that uses it.
     pub part: Part,
 }
 
 impl TensorSpec {
-    /// Product of the shape. It cannot overflow for a checked [`Config`].
+    /// Number of elements. It cannot overflow for a [`Config`] that was read.
     pub fn element_count(&self) -> u64 {
         self.shape.iter().map(|&size| size as u64).product()
     }
 }
 
-/// The parts of a model, in the order in which data passes them.
+/// A part of a model, in the order of the forward pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Part {
-    /// The table of byte ids, fused ones included.
+    /// The embeddings of the plain and fused ids.
     ByteEmbedding,
-    /// The table of subwords that a position may end.
+    /// The suffix table: the embeddings of subwords.
     SuffixEmbedding,
-    /// Local layers before the boundaries, and the projection of pooled states.
+    /// The local layers before the boundary predictor, and the projection of pooled states.
     LocalEncoder,
-    /// The two projections whose cosine decides on patch ends.
+    /// The two projections whose cosine similarity decides where patches end.
     BoundaryPredictor,
-    /// The blocks that run once a patch.
+    /// The global blocks, which run once per patch.
     Global,
-    /// Local layers after the global blocks, and what feeds them.
+    /// The local layers after the global blocks, and the depooling before them.
     LocalDecoder,
-    /// Final norm and logits.
+    /// The final norm and the projection to logits.
     Head,
 }
 
 impl Part {
-    /// Every part, in order.
+    /// All parts, in order.
     pub const ALL: [Part; 7] = [
         Part::ByteEmbedding,
         Part::SuffixEmbedding,
@@ -68,7 +68,7 @@ impl fmt::Display for Part {
     }
 }
 
-/// Every tensor of a checkpoint with this configuration, always in the same order: the order in which data passes them.
+/// Returns all tensors of a checkpoint with this configuration, in the order of the forward pass.
 pub fn expected_tensors(config: &Config) -> Vec<TensorSpec> {
     let d = config.hidden_size;
     let mut list = List { part: Part::ByteEmbedding, specs: Vec::new() };
@@ -110,7 +110,7 @@ pub fn expected_tensors(config: &Config) -> Vec<TensorSpec> {
     list.specs
 }
 
-/// Parameters of each part that the model has, in order.
+/// Returns the number of parameters of each part that the model has, in order.
 pub fn parameters_by_part(config: &Config) -> Vec<(Part, u64)> {
     let mut counts = [0u64; Part::ALL.len()];
     for spec in expected_tensors(config) {
@@ -119,7 +119,7 @@ pub fn parameters_by_part(config: &Config) -> Vec<(Part, u64)> {
     Part::ALL.into_iter().zip(counts).filter(|&(_, count)| count > 0).collect()
 }
 
-/// The list under construction, and the part that new tensors belong to.
+/// A list under construction, and the part of the tensors that are added.
 struct List {
     part: Part,
     specs: Vec<TensorSpec>,
@@ -130,7 +130,7 @@ impl List {
         self.specs.push(TensorSpec { name: name.into(), shape: shape.to_vec(), part: self.part });
     }
 
-    /// One local layer: mLSTM and feed-forward, each with its norm in front.
+    /// Adds a local layer: mLSTM and feed-forward, each preceded by a norm.
     fn local_layer(&mut self, config: &Config, prefix: &str) {
         let (d, heads, inner) = (config.hidden_size, config.num_local_heads, config.local_intermediate_size);
         self.push(format!("{prefix}.pre_xlstm_layernorm.weight"), &[d]);
@@ -150,7 +150,7 @@ impl List {
         self.feed_forward(prefix, d, inner);
     }
 
-    /// One global block, with the norms that its kind has.
+    /// Adds a global block, with the norms of its kind.
     fn global_block(&mut self, config: &Config, prefix: &str) {
         let (d, q, kv) = (config.hidden_size, config.query_width(), config.key_value_width());
         if config.block_type == BlockType::PreNorm {
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn kinds_of_blocks_have_their_norms() {
+    fn each_kind_of_block_has_its_norms() {
         let olmo = names(&Preset::Nano.config());
         assert!(olmo.contains(&"model.layers.0.post_feedforward_layernorm.weight".to_owned()));
         assert!(!olmo.iter().any(|name| name.contains("input_layernorm")));

@@ -1,7 +1,7 @@
-//! Folders whose matrices were quantised ahead: how a tensor is stored in them, and how its rows are read.
+//! Quantized checkpoints: how a tensor is stored, and how its rows are read.
 //!
-//! `docs/quantised-checkpoints.md` describes the layout. A matrix `NAME` is stored in the format of its part, or the next larger
-//! one that its rows fit ([`bolmo_shaders::WeightFormat::fitting`]):
+//! `docs/quantised-checkpoints.md` describes the layout. A matrix `NAME` is stored in the format of its part, or in the
+//! next larger format that its rows fit ([`bolmo_shaders::WeightFormat::fitting`]):
 //!
 //! | format | `NAME` | `NAME.scales` |
 //! |---|---|---|
@@ -10,7 +10,7 @@
 //! | q8 | I8 `[n, k]` | F16 `[n, k / 32]` |
 //! | q4 | U8 `[n, k / 2]` | F16 `[n, k / 32]` |
 //!
-//! The bytes are those that kernels read ([`bolmo_shaders::quant`]). Norms and biases are F32.
+//! The bytes are the ones that kernels read ([`bolmo_shaders::quant`]). Norms and biases are F32.
 
 use bolmo_shaders::table::QUANT_BLOCK;
 use bolmo_shaders::{WeightFormat, quant};
@@ -22,9 +22,9 @@ use crate::checkpoint::layout::TensorSpec;
 use crate::checkpoint::{DType, Tensor, shown_shape};
 use crate::error::{Error, Result};
 
-/// What a tensor's name is followed by in that of its scales.
+/// Suffix that makes the name of a tensor the name of its scales.
 pub(super) const SCALES: &str = ".scales";
-/// Blocks that are converted at a time.
+/// Number of blocks to convert at a time.
 const BLOCKS: usize = 128;
 
 /// How a tensor is stored.
@@ -32,12 +32,12 @@ const BLOCKS: usize = 128;
 pub(crate) struct Stored {
     pub(crate) dtype: DType,
     pub(crate) shape: Vec<usize>,
-    /// Name and shape of its scales, if it has some.
+    /// Name and shape of the scales, for types that have scales.
     pub(crate) scales: Option<(String, Vec<usize>)>,
 }
 
 impl Stored {
-    /// The tensor in a folder of these formats.
+    /// Returns how the tensor is stored in a checkpoint of these formats.
     pub(crate) fn new(spec: &TensorSpec, formats: Formats) -> Self {
         let &[n, k] = spec.shape.as_slice() else {
             return Self { dtype: DType::F32, shape: spec.shape.clone(), scales: None };
@@ -48,30 +48,31 @@ impl Stored {
         Self { dtype, shape, scales }
     }
 
-    /// Bytes in the file, scales included.
+    /// Size in the file in bytes, including scales.
     #[cfg(not(target_family = "wasm"))]
     pub(crate) fn byte_count(&self, spec: &TensorSpec) -> u64 {
         self.dtype.bytes(spec.element_count())
     }
 
-    /// Holds a header's entries of the tensor, and of its scales, against this.
+    /// Checks the header entry of the tensor.
     pub(super) fn check(&self, file: &str, name: &str, entry: &HeaderEntry) -> Result<()> {
-        hold(file, name, entry, self.dtype.stored(), &self.shape)
+        check_entry(file, name, entry, self.dtype.stored(), &self.shape)
     }
 
-    /// The same for its scales.
+    /// Checks the header entry of the scales.
     pub(super) fn check_scales(&self, file: &str, entry: &HeaderEntry) -> Result<()> {
         match &self.scales {
-            Some((name, shape)) => hold(file, name, entry, safetensors::Dtype::F16, shape),
+            Some((name, shape)) => check_entry(file, name, entry, safetensors::Dtype::F16, shape),
             None => Ok(()),
         }
     }
 }
 
-fn hold(file: &str, name: &str, entry: &HeaderEntry, dtype: safetensors::Dtype, shape: &[usize]) -> Result<()> {
+fn check_entry(file: &str, name: &str, entry: &HeaderEntry, dtype: safetensors::Dtype, shape: &[usize]) -> Result<()> {
     if entry.dtype != dtype || entry.shape != shape {
         return Err(Error::bad_checkpoint(format!(
-            "{file}: tensor `{name}` must be {dtype} of shape {shape:?}, as `config.json` implies, found {} of shape {}",
+            "{file}: tensor `{name}` must be {dtype} of shape {shape:?}, as `config.json` implies, found {} of \
+             shape {}",
             entry.dtype,
             shown_shape(&entry.shape)
         )));
@@ -80,7 +81,7 @@ fn hold(file: &str, name: &str, entry: &HeaderEntry, dtype: safetensors::Dtype, 
 }
 
 impl Tensor<'_> {
-    /// Appends rows of a tensor in q8 or q4, as they are, to `weights` and their scales to `scales`, which are checked.
+    /// Appends packed rows of a q8 or q4 tensor to `weights`, and their scales to `scales`. Scales must be finite.
     pub(crate) fn read_rows(
         &self,
         first_row: usize,
@@ -92,7 +93,7 @@ impl Tensor<'_> {
         self.read_blocks(first_row as u64 * blocks as u64, rows * blocks, weights, scales)
     }
 
-    /// The same in blocks, counted over all rows.
+    /// Appends packed blocks, counted over all rows, as [`Self::read_rows`] does.
     fn read_blocks(&self, first: u64, count: usize, weights: &mut Vec<u8>, scales: &mut Vec<u8>) -> Result<()> {
         let (n, k) = (self.shape.first().copied().unwrap_or(0), self.shape.get(1).copied().unwrap_or(0));
         let row_blocks = k / QUANT_BLOCK;
@@ -102,7 +103,7 @@ impl Tensor<'_> {
         let all = n as u64 * row_blocks as u64;
         if first.checked_add(count as u64).is_none_or(|end| end > all) {
             return Err(Error::invalid(format!(
-                "tensor `{}`: {count} blocks from {first} on were asked for, but it has {all}",
+                "tensor `{}`: cannot read {count} blocks from {first} on: it has {all}",
                 self.name
             )));
         }
@@ -118,7 +119,7 @@ impl Tensor<'_> {
         if let Some(i) = bad {
             let (block, pair) = (first + i as u64, &scales[at + 2 * i..at + 2 * i + 2]);
             return Err(Error::bad_checkpoint(format!(
-                "tensor `{}{SCALES}`: element [{}, {}] is {}; every scale must be finite",
+                "tensor `{}{SCALES}`: element [{}, {}] is {}, but scales must be finite; fetch the checkpoint again",
                 self.name,
                 block / row_blocks as u64,
                 block % row_blocks as u64,
@@ -132,8 +133,8 @@ impl Tensor<'_> {
         if self.dtype == DType::Q4 { QUANT_BLOCK / 2 } else { QUANT_BLOCK }
     }
 
-    /// See [`Tensor::read_f32`]; the elements are there.
-    pub(super) fn read_quantised(&self, first_element: u64, out: &mut [f32]) -> Result<()> {
+    /// Implements [`Tensor::read_f32`] for elements that are in range.
+    pub(super) fn read_quantized(&self, first_element: u64, out: &mut [f32]) -> Result<()> {
         let format = if self.dtype == DType::Q4 { WeightFormat::Q4 } else { WeightFormat::Q8 };
         let block_len = QUANT_BLOCK as u64;
         let (mut weights, mut scales) = (Vec::new(), Vec::new());

@@ -1,23 +1,24 @@
-//! Folders that were quantised ahead: what they hold, how they are written, and every way in which they can be damaged.
+//! Quantized checkpoints: their contents, how they are written, and every kind of damage.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use bolmo_shaders::WeightFormat;
-use bolmo_shaders::quant::{quantise, weight};
+// TEMPORARY: old name of `quantize`.
+use bolmo_shaders::quant::{quantise as quantize, weight};
 use half::f16;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
 use super::*;
-use crate::convert::quantize::{QuantiseOptions, QuantiseReport, write_quantised};
+use crate::convert::quantize::{QuantizeOptions, QuantizeReport, write_quantized};
 use crate::convert::random::{InitOptions, write_config};
 use crate::error::ErrorKind;
 use crate::text::vocabulary::tests::fuzz_cases;
 
-/// Rows of 32, and some of 40, which no block divides.
+/// Rows of 32, and some of 40, which is no multiple of a block.
 fn config() -> Config {
     Config {
         hidden_size: 32,
@@ -35,11 +36,11 @@ fn source(parent: &TempDir) -> PathBuf {
     dir
 }
 
-fn quantised(parent: &TempDir, name: &str, formats: &str, shard_bytes: u64) -> (PathBuf, QuantiseReport) {
+fn quantized(parent: &TempDir, name: &str, formats: &str, shard_bytes: u64) -> (PathBuf, QuantizeReport) {
     let dir = parent.path().join(name);
     let checkpoint = Checkpoint::open(&source_once(parent)).unwrap();
-    let options = QuantiseOptions { max_shard_bytes: shard_bytes, ..QuantiseOptions::default() };
-    let report = write_quantised(&checkpoint, &dir, formats.parse().unwrap(), &options, &mut |_, _| true).unwrap();
+    let options = QuantizeOptions { max_shard_bytes: shard_bytes, ..QuantizeOptions::default() };
+    let report = write_quantized(&checkpoint, &dir, formats.parse().unwrap(), &options, &mut |_, _| true).unwrap();
     (dir, report)
 }
 
@@ -54,7 +55,7 @@ fn values(tensor: &Tensor<'_>) -> Vec<f32> {
     values
 }
 
-/// Dtype, shape and bytes of every tensor, as another reader finds them.
+/// Type, shape and bytes of each tensor, according to another reader.
 fn raw(dir: &Path) -> BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)> {
     let mut all = BTreeMap::new();
     for entry in fs::read_dir(dir).unwrap() {
@@ -79,7 +80,7 @@ fn every_tensor_is_stored_as_described() {
         ("mixed", "q4,local=q8,embeddings=f16", 1),
         ("f16", "f16", 1 << 30),
     ] {
-        let (dir, report) = quantised(&parent, name, formats, shard_bytes);
+        let (dir, report) = quantized(&parent, name, formats, shard_bytes);
         let formats: Formats = formats.parse().unwrap();
         let checkpoint = Checkpoint::open(&dir).unwrap();
         assert_eq!((checkpoint.formats(), checkpoint.config()), (Some(formats), source.config()));
@@ -113,13 +114,13 @@ fn every_tensor_is_stored_as_described() {
                     let packed = if format == WeightFormat::Q8 { (Dtype::I8, k) } else { (Dtype::U8, k / 2) };
                     assert_eq!((*dtype, &shape[..]), (packed.0, &[n, packed.1][..]));
                     let (mut weights, mut scales) = (Vec::new(), Vec::new());
-                    quantise(format, &exact, &mut weights, &mut scales).unwrap();
+                    quantize(format, &exact, &mut weights, &mut scales).unwrap();
                     assert_eq!(bytes, &weights, "{}", spec.name);
                     let (dtype, shape, bytes) = &raw[&format!("{}.scales", spec.name)];
                     assert_eq!((*dtype, &shape[..]), (Dtype::F16, &[n, k / 32][..]));
                     assert_eq!(bytes, &scales.iter().flat_map(|s| s.to_le_bytes()).collect::<Vec<u8>>());
                     scales_seen += 1;
-                    // Read as f32, whole and from places within a block.
+                    // Read as f32, completely and from positions within a block.
                     let all: Vec<f32> = (0..n * k).map(|i| weight(format, &weights, &scales, i)).collect();
                     assert_eq!(values(&tensor), all);
                     for (first, count) in
@@ -142,18 +143,18 @@ fn every_tensor_is_stored_as_described() {
 }
 
 #[test]
-fn what_is_refused_leaves_nothing_behind() {
+fn a_failed_run_leaves_nothing_behind() {
     let parent = tempfile::tempdir().unwrap();
     let source = Checkpoint::open(&source(&parent)).unwrap();
-    let (q8, _) = quantised(&parent, "q8", "q8", 1 << 30);
+    let (q8, _) = quantized(&parent, "q8", "q8", 1 << 30);
     let there = |parent: &TempDir| fs::read_dir(parent.path()).unwrap().count();
     let before = there(&parent);
-    let refused = |checkpoint: &Checkpoint, name: &str, formats: &str, kind, words: &[&str]| {
-        let result = write_quantised(
+    let rejected = |checkpoint: &Checkpoint, name: &str, formats: &str, kind, words: &[&str]| {
+        let result = write_quantized(
             checkpoint,
             &parent.path().join(name),
             formats.parse().unwrap(),
-            &QuantiseOptions::default(),
+            &QuantizeOptions::default(),
             &mut |_, _| true,
         );
         let error = result.unwrap_err();
@@ -164,34 +165,34 @@ fn what_is_refused_leaves_nothing_behind() {
         assert_eq!(there(&parent), before);
     };
     let again = Checkpoint::open(&q8).unwrap();
-    refused(&again, "new", "q4", ErrorKind::InvalidArgument, &["q8", "already"]);
-    refused(&source, "new", "f32", ErrorKind::InvalidArgument, &["f32", "q4"]);
-    // Neither the source nor a folder with somebody's file in it is an earlier output.
-    refused(&source, "source", "q8", ErrorKind::InvalidArgument, &["source", "files in it"]);
+    rejected(&again, "new", "q4", ErrorKind::InvalidArgument, &["q8", "already"]);
+    rejected(&source, "new", "f32", ErrorKind::InvalidArgument, &["f32", "q4"]);
+    // Neither the source nor a folder with other files is an earlier output.
+    rejected(&source, "source", "q8", ErrorKind::InvalidArgument, &["source", "files in it"]);
     fs::write(q8.join("notes.txt"), "mine").unwrap();
-    refused(&source, "q8", "q8", ErrorKind::InvalidArgument, &["q8", "files in it"]);
+    rejected(&source, "q8", "q8", ErrorKind::InvalidArgument, &["q8", "files in it"]);
     assert_eq!(fs::read(q8.join("notes.txt")).unwrap(), b"mine");
     fs::remove_file(q8.join("notes.txt")).unwrap();
 
-    let mut options = QuantiseOptions::default();
+    let mut options = QuantizeOptions::default();
     let cancelled =
-        write_quantised(&source, &parent.path().join("new"), "q8".parse().unwrap(), &options, &mut |done, _| {
+        write_quantized(&source, &parent.path().join("new"), "q8".parse().unwrap(), &options, &mut |done, _| {
             done < 9000
         });
     assert_eq!((cancelled.unwrap_err().kind(), there(&parent)), (ErrorKind::Cancelled, before));
     options.others.push(("../evil".to_owned(), Vec::new()));
-    let evil = write_quantised(&source, &parent.path().join("new"), "q8".parse().unwrap(), &options, &mut |_, _| true);
+    let evil = write_quantized(&source, &parent.path().join("new"), "q8".parse().unwrap(), &options, &mut |_, _| true);
     assert_eq!((evil.unwrap_err().kind(), there(&parent)), (ErrorKind::InvalidArgument, before));
 
-    // An earlier output gives way, whole.
-    let (_, report) = quantised(&parent, "q8", "q4", 1 << 30);
+    // An earlier output is replaced as a whole.
+    let (_, report) = quantized(&parent, "q8", "q4", 1 << 30);
     assert_eq!(there(&parent), before);
     let replaced = Checkpoint::open(&q8).unwrap();
     assert_eq!((replaced.formats(), replaced.contents_bytes()), (Some("q4".parse().unwrap()), report.bytes_after()));
 }
 
 #[test]
-fn weights_that_no_format_holds_are_named() {
+fn weights_that_no_format_represents_are_named() {
     let name = "model.local_encoder.out_projection.weight";
     for (value, formats, kind, words) in [
         (f32::NAN, "q8", ErrorKind::BadCheckpoint, "[3, 5] is NaN"),
@@ -213,7 +214,7 @@ fn weights_that_no_format_holds_are_named() {
         let checkpoint = Checkpoint::open(&dir).unwrap();
         let out = parent.path().join("out");
         let error =
-            write_quantised(&checkpoint, &out, formats.parse().unwrap(), &QuantiseOptions::default(), &mut |_, _| true)
+            write_quantized(&checkpoint, &out, formats.parse().unwrap(), &QuantizeOptions::default(), &mut |_, _| true)
                 .unwrap_err();
         assert_eq!(error.kind(), kind, "{error}");
         assert!(error.message().contains(name) && error.message().contains(words), "{error}");
@@ -221,7 +222,7 @@ fn weights_that_no_format_holds_are_named() {
     }
 }
 
-/// The parts of a folder in q4 and q8, to be damaged.
+/// The parts of a checkpoint in q4 and q8, to be damaged.
 struct Parts {
     config: Value,
     header: Map<String, Value>,
@@ -234,7 +235,7 @@ const SCALES: &str = "lm_head.weight.scales";
 impl Parts {
     fn new() -> Self {
         let parent = tempfile::tempdir().unwrap();
-        let (dir, _) = quantised(&parent, "mixed", "q4,local=q8", 1 << 30);
+        let (dir, _) = quantized(&parent, "mixed", "q4,local=q8", 1 << 30);
         let file = fs::read(dir.join("model.safetensors")).unwrap();
         let length = u64::from_le_bytes(file[..8].try_into().unwrap()) as usize;
         Self {
@@ -259,8 +260,8 @@ impl Parts {
     }
 }
 
-/// The damaged folder is refused in words that include all of `words`.
-fn refused(damage: impl FnOnce(&mut Parts), words: &[&str]) {
+/// Asserts that the damaged checkpoint is rejected with a message with all `words`.
+fn rejected(damage: impl FnOnce(&mut Parts), words: &[&str]) {
     let mut parts = Parts::new();
     damage(&mut parts);
     let error = parts.open_file(parts.file()).unwrap_err();
@@ -271,21 +272,21 @@ fn refused(damage: impl FnOnce(&mut Parts), words: &[&str]) {
 }
 
 #[test]
-fn tensors_that_contradict_the_formats() {
+fn tensors_that_contradict_the_formats_are_rejected() {
     assert!(Parts::new().open_file(Parts::new().file()).is_ok());
-    refused(|p| p.header[HEAD]["dtype"] = json!("U8"), &["weights", HEAD, "I8", "found U8"]);
-    refused(|p| p.header[HEAD]["shape"] = json!([32, 520]), &[HEAD, "[520, 32]", "[32, 520]"]);
-    refused(|p| p.header[SCALES]["dtype"] = json!("BF16"), &[SCALES, "F16", "found BF16"]);
-    refused(|p| p.header[SCALES]["shape"] = json!([260, 2]), &[SCALES, "[520, 1]", "[260, 2]"]);
-    refused(|p| p.header[SCALES]["shape"] = json!([520]), &[SCALES, "[520, 1]", "[520]"]);
+    rejected(|p| p.header[HEAD]["dtype"] = json!("U8"), &["weights", HEAD, "I8", "found U8"]);
+    rejected(|p| p.header[HEAD]["shape"] = json!([32, 520]), &[HEAD, "[520, 32]", "[32, 520]"]);
+    rejected(|p| p.header[SCALES]["dtype"] = json!("BF16"), &[SCALES, "F16", "found BF16"]);
+    rejected(|p| p.header[SCALES]["shape"] = json!([260, 2]), &[SCALES, "[520, 1]", "[260, 2]"]);
+    rejected(|p| p.header[SCALES]["shape"] = json!([520]), &[SCALES, "[520, 1]", "[520]"]);
     let rename = |p: &mut Parts, from: &str, to: &str| {
         let entry = p.header.remove(from).unwrap();
         p.header.insert(to.to_owned(), entry);
     };
-    refused(|p| rename(p, SCALES, "scales"), &["1 tensor", SCALES, "missing"]);
-    refused(|p| rename(p, HEAD, "head"), &["1 tensor", HEAD, "missing"]);
-    // Scales of what has none.
-    refused(
+    rejected(|p| rename(p, SCALES, "scales"), &["1 tensor", SCALES, "missing"]);
+    rejected(|p| rename(p, HEAD, "head"), &["1 tensor", HEAD, "missing"]);
+    // Scales of a tensor that has none.
+    rejected(
         |p| {
             let at = p.data.len();
             p.data.extend([0; 64]);
@@ -296,15 +297,15 @@ fn tensors_that_contradict_the_formats() {
         },
         &["model.norm.weight.scales", "too many"],
     );
-    // Another key in the configuration than what the files are.
-    refused(|p| p.config["bolmo_quantization"]["local"] = json!("q4"), &["U8", "found I8"]);
-    refused(|p| p.config["bolmo_quantization"]["version"] = json!(2), &["version", "2", "known: 1"]);
-    refused(|p| p.config["bolmo_quantization"]["block"] = json!(64), &["block", "64", "known: 32"]);
-    refused(|p| p.config["bolmo_quantization"] = json!(null), &["shape"]);
+    // The key in the configuration contradicts the files.
+    rejected(|p| p.config["bolmo_quantization"]["local"] = json!("q4"), &["U8", "found I8"]);
+    rejected(|p| p.config["bolmo_quantization"]["version"] = json!(2), &["version", "2", "known: 1"]);
+    rejected(|p| p.config["bolmo_quantization"]["block"] = json!(64), &["block", "64", "known: 32"]);
+    rejected(|p| p.config["bolmo_quantization"] = json!(null), &["shape"]);
 }
 
 #[test]
-fn files_that_are_cut_short() {
+fn truncated_files_are_rejected() {
     let parts = Parts::new();
     let file = parts.file();
     for cut in [1, 2, 700, parts.data.len()] {
@@ -333,13 +334,13 @@ fn scales_that_are_not_finite_are_named() {
     }
 }
 
-/// Random damage to configuration, header and data never panics: it is refused, or what opens can be read or is refused then.
+/// Checkpoints with damaged configuration, header or data are rejected when opened or read, without a panic.
 #[test]
-fn random_damage() {
+fn random_damage_never_panics() {
     let parts = Parts::new();
     let config = parts.config.to_string().into_bytes();
     let mut random = damage_tests::Random::new(0x6a09_e667_f3bc_c909);
-    let (mut opened, mut refused) = (0, 0);
+    let (mut opened, mut rejected) = (0, 0);
     for _ in fuzz_cases(1000) {
         let (mut config, mut file) = (config.clone(), parts.file());
         match random.below(3) {
@@ -357,7 +358,7 @@ fn random_damage() {
         }
         let file = Box::new(MemoryFile::new("weights", file)) as Box<dyn CheckpointFile>;
         let Ok(checkpoint) = Checkpoint::from_parts("parts", &config, vec![file]) else {
-            refused += 1;
+            rejected += 1;
             continue;
         };
         opened += 1;
@@ -368,5 +369,5 @@ fn random_damage() {
             }
         }
     }
-    assert!(opened > 0 && refused > 0, "{opened} opened, {refused} refused");
+    assert!(opened > 0 && rejected > 0, "{opened} opened, {rejected} rejected");
 }

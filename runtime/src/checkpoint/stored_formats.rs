@@ -1,4 +1,4 @@
-//! The key of a `config.json` that says in which formats a folder's matrices are stored.
+//! The key of a `config.json` that gives the formats of a quantized checkpoint.
 
 use bolmo_shaders::WeightFormat;
 use bolmo_shaders::table::QUANT_BLOCK;
@@ -10,18 +10,20 @@ use crate::checkpoint::formats::Formats;
 use crate::config::keys::Keys;
 use crate::error::{Error, Result};
 
-/// The key. Folders without it hold weights as they were trained.
+/// The key. Checkpoints without it are not quantized.
 const KEY: &str = "bolmo_quantization";
-/// The only layout there is so far.
+/// Version of the layout; only one exists so far.
 const VERSION: usize = 1;
-/// The keys within, besides those of the parts.
+/// Keys of the object, apart from the parts.
 const OWN_KEYS: [&str; 2] = ["version", "block"];
+/// Keys of the parts.
 const PARTS: [&str; 3] = ["local", "global", "embeddings"];
 
-/// The formats that a `config.json` names, or none. `origin` names the file in messages.
+/// Reads the formats from a `config.json`; `None` if the checkpoint is not quantized. `origin` names the file in
+/// messages.
 pub fn stored_formats(text: &[u8], origin: &str) -> Result<Option<Formats>> {
     let value: Value = serde_json::from_slice(text)
-        .map_err(|e| Error::bad_checkpoint(format!("{origin}: not a JSON document: {e}")))?;
+        .map_err(|e| Error::bad_checkpoint(format!("{origin}: is not a JSON document: {e}")))?;
     let Some(keys) = Keys::new(&value, origin)?.optional_object(KEY)? else {
         return Ok(None);
     };
@@ -47,7 +49,7 @@ pub fn stored_formats(text: &[u8], origin: &str) -> Result<Option<Formats>> {
     Ok(Some(Formats { local: local?, global: global?, embeddings: embeddings? }))
 }
 
-/// Puts the key into a `config.json`.
+/// Sets the key of a `config.json`.
 #[cfg(not(target_family = "wasm"))]
 pub(crate) fn set_stored_formats(config: &mut Value, formats: Formats) {
     config[KEY] = json!({
@@ -65,7 +67,7 @@ mod tests {
     use crate::error::ErrorKind;
 
     #[test]
-    fn formats_go_there_and_back() {
+    fn formats_round_trip() {
         for text in ["q8", "q4,local=q8", "f16,local=q4,embeddings=f32"] {
             let formats: Formats = text.parse().expect("formats");
             let mut config = json!({ "hidden_size": 8 });
@@ -77,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_understood_is_refused_by_key() {
+    fn unknown_values_are_rejected_by_key() {
         let cases: [(&str, Value, ErrorKind, &str); 10] = [
             ("version", json!(2), ErrorKind::Unsupported, "known: 1"),
             ("version", json!("1"), ErrorKind::BadCheckpoint, "integer"),

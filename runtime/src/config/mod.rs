@@ -1,4 +1,6 @@
-//! What `config.json` says about a model: every key that changes the computation, checked once, here.
+//! The configuration of a model, read from `config.json`: every key that affects the computation, checked once.
+//!
+//! `docs/model.md` lists the keys with their defaults in the reference implementation and here.
 
 pub(crate) mod keys;
 pub mod preset;
@@ -12,41 +14,41 @@ mod tests;
 
 use crate::error::{Error, Result};
 
-/// Plain and fused byte ids together; every Bolmo has this many logits.
+/// Number of plain and fused byte ids, which is the number of logits of every Bolmo model.
 pub const BYTE_VOCABULARY: usize = 520;
-/// The top of a believable RoPE base; far above, the angles lose all meaning. The bottom is 1, where frequencies stop
-/// falling.
+/// Largest accepted RoPE base; far above it, the angles are meaningless. The base must be above 1, where frequencies
+/// stop falling.
 const MAX_ROPE_THETA: f64 = 1e15;
 
-/// Shape and constants of one model, read from its `config.json`.
+/// Shape and constants of a model, read from its `config.json`.
 ///
-/// Lengths are element counts. A `Config` that came from [`Config::from_json`] fits the kernels: widths are multiples
-/// of 4, head counts divide what they must divide, and products of two sizes don't overflow.
+/// Lengths are element counts. A `Config` from [`Config::from_json`] satisfies the kernels' requirements: widths are
+/// multiples of 4, head counts divide the widths, and the product of any two sizes fits a `usize`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// Width D of every residual stream, local and global.
+    /// Width D of the residual streams, local and global.
     pub hidden_size: usize,
-    /// Logits of the head, always [`BYTE_VOCABULARY`].
+    /// Number of logits, always [`BYTE_VOCABULARY`].
     pub vocab_size: usize,
-    /// Global blocks.
+    /// Number of global blocks.
     pub num_hidden_layers: usize,
-    /// Query heads of a global block.
+    /// Number of query heads of a global block.
     pub num_attention_heads: usize,
-    /// Key and value heads of a global block; divides the query heads.
+    /// Number of key and value heads of a global block; divides the number of query heads.
     pub num_key_value_heads: usize,
-    /// Width of one attention head, for queries, keys and values alike.
+    /// Width of an attention head, the same for queries, keys and values.
     pub head_dim: usize,
     /// Inner width of a global feed-forward.
     pub intermediate_size: usize,
     /// Inner width of a local feed-forward.
     pub local_intermediate_size: usize,
-    /// mLSTM heads of a local layer.
+    /// Number of mLSTM heads of a local layer.
     pub num_local_heads: usize,
-    /// Local layers before the boundary predictor, at least 1.
+    /// Number of local layers before the boundary predictor, at least 1.
     pub num_local_encoder_layers: usize,
-    /// Local layers after the global blocks, at least 1.
+    /// Number of local layers after the global blocks, at least 1.
     pub num_local_decoder_layers: usize,
-    /// Rows of the suffix table, which is the size of the source model's vocabulary; 0 if there is no table.
+    /// Number of rows of the suffix table, the size of the source model's vocabulary; 0 if there is no table.
     pub subword_vocab_size: usize,
     /// Epsilon of the norms inside global and local layers and of the final norm.
     pub rms_norm_eps: f32,
@@ -54,54 +56,54 @@ pub struct Config {
     pub local_rms_norm_eps: f32,
     /// Base of the rotary frequencies.
     pub rope_theta: f64,
-    /// How full-attention layers stretch the rotary frequencies; sliding layers never do.
+    /// Scaling of the rotary frequencies of full-attention layers; sliding layers never scale them.
     pub rope_scaling: RopeScaling,
-    /// What each global block may attend to, `num_hidden_layers` entries.
+    /// Attention of each global block, `num_hidden_layers` entries.
     pub layer_types: Vec<LayerType>,
-    /// Patches that a sliding layer sees, itself included; above 0 if any layer slides.
+    /// Number of patches that a sliding layer attends to, including the current one; above 0 if any layer slides.
     pub sliding_window: usize,
-    /// Patches that the source model was made for. No limit here; some rotary scalings refer to it.
+    /// Context length of the source model in patches. It limits nothing here; some rotary scalings refer to it.
     pub max_position_embeddings: usize,
     /// Whether the suffix table is added to the byte embedding.
     pub add_expanded_embeddings: bool,
-    /// Where the norms of a global block sit.
+    /// Position of the norms in a global block.
     pub block_type: BlockType,
-    /// What the queries and keys of a global block pass before they are rotated.
+    /// Norm on the queries and keys of a global block, before they are rotated.
     pub qk_norm: QkNorm,
-    /// Ids of the special tokens that have a role.
+    /// Ids of the special tokens that the computation uses.
     pub special: SpecialIds,
     /// Names of the special tokens in the order of their ids.
     pub special_tokens: Vec<String>,
-    /// Id of byte 0; byte `b` has id `byte_offset + b`.
+    /// Id of byte 0; byte `b` has the id `byte_offset + b`.
     pub byte_offset: u16,
-    /// Name under which the source model's tokenizer was published, if the checkpoint says.
+    /// Name under which the source model's tokenizer was published, if the checkpoint tells.
     pub original_identifier: Option<String>,
 }
 
-/// How the rotary frequencies of full-attention layers are stretched.
+/// Scaling of the rotary frequencies of full-attention layers.
 ///
-/// `original_max_position_embeddings` is 0 where the file gives none; `max_position_embeddings` then takes its place.
+/// If the file gives no `original_max_position_embeddings`, it is 0 and `max_position_embeddings` takes its place.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum RopeScaling {
-    /// Not at all.
+    /// No scaling.
     None,
     /// Every frequency is divided by `factor`.
     Linear {
         /// Divisor of the frequencies.
         factor: f64,
     },
-    /// Long waves are divided by `factor`, short ones kept, those between blended (Llama 3).
+    /// Low frequencies are divided by `factor`, high ones are kept, those in between are blended (Llama 3).
     Llama3 {
         /// Divisor of the low frequencies.
         factor: f64,
-        /// Waves with fewer turns than this within the original context are divided.
+        /// Frequencies with fewer turns than this within the original context are divided.
         low_freq_factor: f64,
-        /// Waves with more turns than this are kept.
+        /// Frequencies with more turns than this are kept.
         high_freq_factor: f64,
-        /// Positions of the original context, 0 for the model's.
+        /// Length of the original context, or 0 for the model's.
         original_max_position_embeddings: usize,
     },
-    /// YaRN: a ramp over the dimensions between kept and divided, and a factor on cosine and sine.
+    /// YaRN: a ramp over the dimensions from kept to divided, and a factor on cosine and sine.
     Yarn {
         /// Divisor of the low frequencies.
         factor: f64,
@@ -109,25 +111,25 @@ pub enum RopeScaling {
         beta_fast: f64,
         /// Turns below which a dimension is divided.
         beta_slow: f64,
-        /// Positions of the original context, 0 for the model's.
+        /// Length of the original context, or 0 for the model's.
         original_max_position_embeddings: usize,
         /// Factor on cosine and sine.
         attention_factor: f64,
-        /// Whether the ends of the ramp are rounded outwards to whole dimensions.
+        /// Whether the ends of the ramp are rounded outward to whole dimensions.
         truncate: bool,
     },
 }
 
-/// What a global block attends to.
+/// Attention of a global block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LayerType {
-    /// Every patch so far.
+    /// All patches up to the current one.
     Full,
     /// The last `sliding_window` patches.
     Sliding,
 }
 
-/// Where the norms of a global block sit.
+/// Position of the norms in a global block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BlockType {
     /// After attention and after the feed-forward (OLMo 2 and 3).
@@ -147,32 +149,36 @@ pub enum QkNorm {
     PerHead,
 }
 
-/// Plain ids of the special tokens that have a role.
+/// Plain ids of the special tokens that the computation uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SpecialIds {
     /// Padding.
     pub pad: u16,
-    /// Begin of text.
+    /// Beginning of text.
     pub bos: u16,
     /// End of text; released models use the id of `bos`.
     pub eos: u16,
-    /// End of a subword, unused by released models.
+    /// End of a subword; unused by released models.
     pub bpe_token_end: u16,
 }
 
-/// The keys that describe a global block. They were seen in converters and not in published files, so this is the one
-/// place that knows their names.
+/// Names of the keys that describe a global block.
+///
+/// They come from converters; no published file has them, so the names may still change.
 mod block_keys {
-    /// `"reordered_norm"`, or absent: norms after attention and feed-forward. `"default"` or `"pre_norm"`: before them.
+    /// `"reordered_norm"` or absent: norms after attention and feed-forward. `"default"` or `"pre_norm"`: before them.
     pub const BLOCK_TYPE: &str = "block_type";
-    /// `false`: queries and keys are not normalised. Absent: they are.
+    /// `false`: queries and keys are not normalized. `true` or absent: they are.
     pub const USE_QK_NORM: &str = "use_qk_norm";
     /// `true`: one norm per head. `false` or absent: one over the whole projection.
     pub const USE_HEAD_QK_NORM: &str = "use_head_qk_norm";
 }
 
 impl Config {
-    /// Replaces the base of the rotary frequencies, for checkpoints whose conversion lost it.
+    /// Replaces the base of the rotary frequencies, for checkpoints that lost it in conversion.
+    ///
+    /// # Errors
+    /// `InvalidArgument` unless `theta` is above 1 and at most 1e15.
     pub fn override_rope_theta(&mut self, theta: f64) -> Result<()> {
         if !rope_theta_is_sound(theta) {
             return Err(Error::invalid(format!(
@@ -183,17 +189,17 @@ impl Config {
         Ok(())
     }
 
-    /// Columns of the query projection: `num_attention_heads * head_dim`.
+    /// Width of all queries: `num_attention_heads * head_dim`.
     pub fn query_width(&self) -> usize {
         self.num_attention_heads * self.head_dim
     }
 
-    /// Columns of the key and of the value projection: `num_key_value_heads * head_dim`.
+    /// Width of all keys, and of all values: `num_key_value_heads * head_dim`.
     pub fn key_value_width(&self) -> usize {
         self.num_key_value_heads * self.head_dim
     }
 
-    /// How many positions a query of global block `block` sees up to its own; 0 for all.
+    /// Number of positions that global block `block` attends to, including the current one; 0 for all.
     pub fn window(&self, block: usize) -> usize {
         match self.layer_types[block] {
             LayerType::Full => 0,
@@ -211,14 +217,13 @@ impl Config {
         self.hidden_size / self.num_local_heads
     }
 
-    /// Bytes of device memory that a session holds from its first id on: the mLSTM states of the local layers, and two hidden
-    /// vectors.
+    /// Device memory of a new session in bytes: the mLSTM states of the local layers and two hidden vectors.
     pub fn state_bytes(&self) -> u64 {
         let layer = self.num_local_heads * (self.mlstm_key_dim() * (self.mlstm_value_dim() + 1) + 1);
         4 * ((self.num_local_encoder_layers + self.num_local_decoder_layers) * layer + 2 * self.hidden_size) as u64
     }
 
-    /// Bytes of device memory that keys and values of one patch take in `layers` layers.
+    /// Device memory of the keys and values of one patch in `layers` layers, in bytes.
     pub fn patch_bytes(&self, layers: usize) -> u64 {
         8 * layers as u64 * self.key_value_width() as u64
     }

@@ -1,4 +1,4 @@
-//! The shapes that a random checkpoint can have.
+//! Named shapes of models, for random checkpoints.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,14 +6,15 @@ use std::str::FromStr;
 use crate::config::{BYTE_VOCABULARY, BlockType, Config, LayerType, QkNorm, RopeScaling, SpecialIds};
 use crate::error::{Error, Result};
 
-/// A named shape.
+/// A named shape of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Preset {
     /// 0.3 M parameters, for tests that run on anything.
     Nano,
-    /// 1.8 M parameters: the size of a demo that is trained in minutes.
+    /// 1.8 M parameters: the size of a demo that trains in minutes.
     Demo,
-    /// 199 M parameters, 182 M of them beside the suffix table: large enough to time, small enough for software adapters.
+    /// 199 M parameters, 182 M of them outside the suffix table: large enough to time, small enough for software
+    /// adapters.
     Mid,
     /// Bolmo-1B: 1.47 G parameters.
     Bolmo1b,
@@ -24,11 +25,11 @@ pub enum Preset {
 }
 
 impl Preset {
-    /// Every preset, from small to large.
+    /// All presets, from small to large.
     pub const ALL: [Preset; 6] =
         [Preset::Nano, Preset::Demo, Preset::Mid, Preset::Bolmo1b, Preset::Bolmo7b, Preset::Bwen8b];
 
-    /// The configuration of the shape.
+    /// Returns the configuration of the preset.
     pub fn config(self) -> Config {
         match self {
             Preset::Nano => Config {
@@ -85,7 +86,7 @@ impl Preset {
                 subword_vocab_size: 100_278,
                 max_position_embeddings: 65_536,
                 sliding_window: 4096,
-                // Every fourth layer is full.
+                // Every fourth layer has full attention.
                 layer_types: (1..=32).map(|i| if i % 4 == 0 { LayerType::Full } else { LayerType::Sliding }).collect(),
                 rope_scaling: RopeScaling::Yarn {
                     factor: 8.0,
@@ -129,30 +130,30 @@ impl FromStr for Preset {
     fn from_str(text: &str) -> Result<Preset> {
         Preset::ALL.into_iter().find(|preset| preset.to_string() == text).ok_or_else(|| {
             let known = Preset::ALL.map(|preset| preset.to_string()).join(", ");
-            Error::invalid(format!("unknown preset {text:?}; known: {known}"))
+            Error::invalid(format!("unknown preset {text:?}; use one of {known}"))
         })
     }
 }
 
-/// What tells the presets apart most of all.
+/// The sizes that differ most between presets.
 struct Sizes {
     hidden: usize,
     layers: usize,
     heads: usize,
     /// Inner width of a global feed-forward.
     inner: usize,
-    /// Local layers of encoder and decoder.
+    /// Number of local layers of encoder and decoder.
     local: (usize, usize),
     local_heads: usize,
     local_inner: usize,
 }
 
-/// The local parts of Bolmo-7B, around its global blocks.
+/// The sizes of Bolmo-7B, whose local parts other presets share.
 const LOCAL_OF_7B: Sizes =
     Sizes { hidden: 4096, layers: 32, heads: 32, inner: 11_008, local: (1, 4), local_heads: 16, local_inner: 5504 };
 
-/// A model of these sizes with OLMo 2 blocks, full attention and plain rotary frequencies. The caller adds the rows of
-/// the suffix table.
+/// Returns a model of these sizes with OLMo 2 blocks, full attention and unscaled rotary frequencies. The caller sets
+/// the rows of the suffix table.
 fn sized(sizes: Sizes) -> Config {
     Config {
         hidden_size: sizes.hidden,

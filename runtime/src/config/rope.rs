@@ -1,14 +1,15 @@
-//! Rotary frequencies, and the tables of cosines and sines that the attention kernels read.
+//! Rotary frequencies, and the tables of cosines and sines for the attention kernels
+//! (`docs/model.md`, Attention and rotary embeddings).
 
 use std::f64::consts::TAU;
 use std::ops::Range;
 
 use crate::config::RopeScaling;
 
-/// Inverse frequencies `[head_dim / 2]` in radians per position, and the factor on cosine and sine.
+/// Computes the frequencies `[head_dim / 2]` in radians per position, and the factor on cosine and sine.
 ///
-/// `max_position` stands in for the original context length of a `scaling` that gives none. Sliding layers pass
-/// [`RopeScaling::None`], whatever the model's scaling.
+/// `max_position` is the original context length if `scaling` gives none. For sliding layers, pass
+/// [`RopeScaling::None`] whatever the model's scaling.
 pub fn inverse_frequencies(head_dim: usize, theta: f64, scaling: &RopeScaling, max_position: usize) -> (Vec<f64>, f64) {
     let plain = (0..head_dim / 2).map(|i| theta.powf(-((2 * i) as f64) / head_dim as f64));
     let context = |original: usize| if original == 0 { max_position as f64 } else { original as f64 };
@@ -17,13 +18,13 @@ pub fn inverse_frequencies(head_dim: usize, theta: f64, scaling: &RopeScaling, m
         RopeScaling::Linear { factor } => (plain.map(|f| f / factor).collect(), 1.0),
         RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_position_embeddings } => {
             let context = context(original_max_position_embeddings);
-            let stretched = plain.map(|f| {
+            let scaled = plain.map(|f| {
                 let turns = context * f / TAU;
-                // 0 for long waves, which are stretched, and 1 for short ones, which are kept.
+                // 0 for low frequencies, which are divided, and 1 for high ones, which are kept.
                 let keep = ((turns - low_freq_factor) / (high_freq_factor - low_freq_factor)).clamp(0.0, 1.0);
                 f * keep + f / factor * (1.0 - keep)
             });
-            (stretched.collect(), 1.0)
+            (scaled.collect(), 1.0)
         }
         RopeScaling::Yarn {
             factor,
@@ -34,7 +35,7 @@ pub fn inverse_frequencies(head_dim: usize, theta: f64, scaling: &RopeScaling, m
             truncate,
         } => {
             let context = context(original_max_position_embeddings);
-            // The dimension, as a real number, whose wave turns this often within the original context.
+            // The dimension, as a real number, that makes this many turns within the original context.
             let dim_at = |turns: f64| head_dim as f64 * (context / (turns * TAU)).ln() / (2.0 * theta.ln());
             let (mut low, mut high) = (dim_at(beta_fast), dim_at(beta_slow));
             if truncate {
@@ -42,18 +43,18 @@ pub fn inverse_frequencies(head_dim: usize, theta: f64, scaling: &RopeScaling, m
             }
             (low, high) = (low.max(0.0), high.min(head_dim as f64 - 1.0));
             let width = if high > low { high - low } else { 0.001 };
-            let stretched = plain.enumerate().map(|(i, f)| {
-                let stretch = ((i as f64 - low) / width).clamp(0.0, 1.0);
-                f * (1.0 - stretch) + f / factor * stretch
+            let scaled = plain.enumerate().map(|(i, f)| {
+                let divide = ((i as f64 - low) / width).clamp(0.0, 1.0);
+                f * (1.0 - divide) + f / factor * divide
             });
-            (stretched.collect(), attention_factor)
+            (scaled.collect(), attention_factor)
         }
     }
 }
 
-/// Cosines and sines `[positions, inverse.len(), 2]` of the given positions, computed in f64 and rounded once.
+/// Computes the cosines and sines `[positions, inverse.len(), 2]` of the given positions, in f64 and rounded once.
 ///
-/// `inverse` and `factor` are what [`inverse_frequencies`] gave.
+/// `inverse` and `factor` are the results of [`inverse_frequencies`].
 pub fn cos_sin(positions: Range<usize>, inverse: &[f64], factor: f64) -> Vec<f32> {
     let mut table = Vec::with_capacity(positions.len().saturating_mul(inverse.len()).saturating_mul(2));
     for position in positions {
@@ -86,7 +87,7 @@ mod tests {
         close(&linear, &[0.25, 0.025, 0.0025, 0.00025]);
     }
 
-    // The expected numbers below come from an independent float64 implementation.
+    // The expected values below come from an independent float64 implementation.
     #[test]
     fn yarn() {
         let yarn = |truncate| RopeScaling::Yarn {

@@ -1,4 +1,4 @@
-//! Checkpoint folders made from other folders or from nothing: quantized, merged, with random weights.
+//! Writing checkpoint folders: quantized, merged, or with random weights.
 
 pub mod merge;
 pub mod quantize;

@@ -1,4 +1,4 @@
-//! Quantising ahead: a checkpoint folder whose matrices are stored as the device keeps them, so that loading converts nothing.
+//! Quantized checkpoints: folders whose matrices are stored as the device keeps them, so that loading converts nothing.
 //!
 //! `docs/quantised-checkpoints.md` describes the folder.
 
@@ -15,49 +15,62 @@ use crate::checkpoint::packed::{Packed, out_of_range};
 use crate::checkpoint::quantized::Stored;
 use crate::checkpoint::stored_formats::{set_stored_formats, stored_formats};
 use crate::checkpoint::{Checkpoint, DType, Tensor, check_finite};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Hint, Result};
 
-/// Elements that are converted and written at a time.
+/// Number of elements to convert and write at a time.
 const STRIDE: usize = 1 << 20;
-/// Files besides weights that an output may hold.
+/// Files other than weights that an output may have.
 const OTHERS: [&str; 4] = ["config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"];
 
-/// Choices of [`write_quantised`].
+/// Options of [`write_quantized`].
 #[derive(Debug, Clone)]
 #[non_exhaustive]
-pub struct QuantiseOptions {
-    /// Names and contents of files that go with the weights: `tokenizer.json`, `tokenizer_config.json`, `generation_config.json`.
+pub struct QuantizeOptions {
+    /// Names and contents of further files to write: `tokenizer.json`, `tokenizer_config.json`,
+    /// `generation_config.json`.
     pub others: Vec<(String, Vec<u8>)>,
-    /// Bytes of weights that one file holds at most, unless a single tensor is larger.
+    /// Maximum size of the weights in one file in bytes; a single tensor may be larger.
     pub max_shard_bytes: u64,
 }
 
-impl Default for QuantiseOptions {
-    /// No other files, shards of 2 GiB.
+impl Default for QuantizeOptions {
+    /// No further files, shards of 2 GiB.
     fn default() -> Self {
         Self { others: Vec::new(), max_shard_bytes: 2 << 30 }
     }
 }
 
-/// What [`write_quantised`] wrote.
+impl QuantizeOptions {
+    /// Sets the further files to write.
+    pub fn others(self, others: Vec<(String, Vec<u8>)>) -> Self {
+        Self { others, ..self }
+    }
+
+    /// Sets the maximum size of the weights in one file.
+    pub fn max_shard_bytes(self, max_shard_bytes: u64) -> Self {
+        Self { max_shard_bytes, ..self }
+    }
+}
+
+/// The result of [`write_quantized`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct QuantiseReport {
-    /// Bytes of each part's weights before and after, scales included and headers not counted.
+pub struct QuantizeReport {
+    /// Size of each part's weights in bytes before and after, with scales and without headers.
     pub parts: Vec<(Part, u64, u64)>,
-    /// Weight files.
+    /// Number of weight files.
     pub shards: usize,
-    /// Matrices in a larger format than that of their part: their rows are no multiple of a block.
+    /// Matrices in a larger format than that of their part, because their rows are no multiple of a block.
     pub enlarged: Vec<String>,
 }
 
-impl QuantiseReport {
-    /// Bytes of all weights in the source.
+impl QuantizeReport {
+    /// Size of all weights of the source in bytes.
     pub fn bytes_before(&self) -> u64 {
         self.parts.iter().map(|(_, before, _)| before).sum()
     }
 
-    /// Bytes of all weights in the new folder.
+    /// Size of all weights of the new folder in bytes.
     pub fn bytes_after(&self) -> u64 {
         self.parts.iter().map(|(_, _, after)| after).sum()
     }
@@ -65,28 +78,29 @@ impl QuantiseReport {
 
 /// Writes the folder `dir` with the matrices of `checkpoint` in `formats`.
 ///
-/// `dir` must not exist, be empty, or be an earlier output, which is replaced. The files are written to a hidden folder beside
-/// it, which takes its name at the end. Memory stays at a few MiB, and the scales of one tensor. `progress` gets the bytes of the
-/// source that are done and their total; `false` cancels.
+/// `dir` must not exist, be empty, or be an earlier output, which is replaced. The files are written to a hidden folder
+/// beside it, which is renamed at the end. The memory use is a few MiB plus the scales of one tensor. `progress`
+/// receives the number of bytes of the source that are done and their total; returning `false` cancels.
 ///
 /// # Errors
-/// `InvalidArgument` for a checkpoint that is quantised already, for f32 throughout, and for a folder with other files in it;
-/// `BadCheckpoint` for weights that are not finite; `Unsupported` for weights beyond f16; `Io`, `Cancelled`.
-pub fn write_quantised(
+/// `InvalidArgument` for a checkpoint that is already quantized, for f32 in all parts, and for a folder with other
+/// files; `BadCheckpoint` for weights that are not finite; `Unsupported` for weights beyond f16; `Io`, `Cancelled`.
+pub fn write_quantized(
     checkpoint: &Checkpoint,
-    dir: &Path,
+    dir: impl AsRef<Path>,
     formats: Formats,
-    options: &QuantiseOptions,
+    options: &QuantizeOptions,
     progress: &mut dyn FnMut(u64, u64) -> bool,
-) -> Result<QuantiseReport> {
+) -> Result<QuantizeReport> {
     if let Some(stored) = checkpoint.formats() {
         return Err(Error::invalid(format!(
-            "{}: is quantised already, as {stored}; name the folder that it was made from",
+            "{}: is quantized already, as {stored}; name the folder that it was made from",
             checkpoint.origin()
-        )));
+        ))
+        .with_hint(Hint::QuantizeOriginal { format: None }));
     }
     if formats == Formats::default() {
-        return Err(Error::invalid("f32 throughout leaves nothing to quantise; name f16, q8 or q4 for some part"));
+        return Err(Error::invalid("f32 in all parts leaves nothing to quantize; choose f16, q8 or q4 for some part"));
     }
     if options.max_shard_bytes == 0 {
         return Err(Error::invalid("`max_shard_bytes` must be above 0"));
@@ -94,13 +108,14 @@ pub fn write_quantised(
     if let Some((name, _)) =
         options.others.iter().find(|(name, _)| name == OTHERS[0] || !OTHERS.contains(&name.as_str()))
     {
-        return Err(Error::invalid(format!("{name:?} is not one of the files that go with weights")));
+        return Err(Error::invalid(format!("{name:?} is not a file of a quantized checkpoint; leave it out")));
     }
-    let target = Target::replacing(dir, is_output)?;
+    let target = Target::replacing(dir.as_ref(), is_output)?;
     let partial = target.begin()?;
 
-    let mut config: Value = serde_json::from_slice(checkpoint.config_text())
-        .map_err(|e| Error::internal(format!("{}: its config.json was read before: {e}", checkpoint.origin())))?;
+    let mut config: Value = serde_json::from_slice(checkpoint.config_text()).map_err(|e| {
+        Error::internal(format!("{}: its config.json is not a JSON document: {e}", checkpoint.origin()))
+    })?;
     set_stored_formats(&mut config, formats);
     write_json(&partial.path.join("config.json"), &config)?;
     for (name, contents) in &options.others {
@@ -132,7 +147,13 @@ pub fn write_quantised(
     Ok(report)
 }
 
-/// Whether the folder is an earlier output: it says so, and holds nothing else than such a folder does.
+// TEMPORARY: old names.
+#[doc(hidden)]
+pub use self::{
+    QuantizeOptions as QuantiseOptions, QuantizeReport as QuantiseReport, write_quantized as write_quantised,
+};
+
+/// Whether the folder is an earlier output: its configuration has the key, and it has no other files.
 fn is_output(dir: &Path) -> bool {
     let ours = |name: &str| {
         OTHERS.contains(&name)
@@ -147,7 +168,7 @@ fn is_output(dir: &Path) -> bool {
         })
 }
 
-fn report(plans: &[Plan<'_>], formats: Formats, shards: usize) -> QuantiseReport {
+fn report(plans: &[Plan<'_>], formats: Formats, shards: usize) -> QuantizeReport {
     let mut parts: Vec<(Part, u64, u64)> = Vec::new();
     let mut enlarged = Vec::new();
     for Plan { spec, tensor, stored } in plans {
@@ -162,17 +183,17 @@ fn report(plans: &[Plan<'_>], formats: Formats, shards: usize) -> QuantiseReport
             enlarged.push(spec.name.clone());
         }
     }
-    QuantiseReport { parts, shards, enlarged }
+    QuantizeReport { parts, shards, enlarged }
 }
 
-/// One tensor, where it comes from and how it will be stored.
+/// A tensor, its source and how it will be stored.
 struct Plan<'a> {
     spec: &'a TensorSpec,
     tensor: Tensor<'a>,
     stored: Stored,
 }
 
-/// What lasts from file to file: where the run stands, and its buffers.
+/// The state that files share: progress and buffers.
 struct Writer<'a> {
     progress: &'a mut dyn FnMut(u64, u64) -> bool,
     done: u64,
@@ -182,7 +203,8 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    /// Weights in the order of the list, and behind all of them the scales, so that every tensor is aligned to its type.
+    /// Writes a file: first the weights in the order of the list, then the scales, so that each tensor is aligned to
+    /// its type.
     fn shard(&mut self, path: &Path, plans: &[Plan<'_>]) -> Result<()> {
         let failed = |e: std::io::Error| io_error(path, "cannot be written", &e);
         let weights = plans.iter().map(|plan| HeaderItem {
@@ -212,11 +234,11 @@ impl Writer<'_> {
                 scales_at += scales.len() as u64;
             }
         }
-        // Some systems tell of a full disk only here.
+        // Some systems report a full disk only here.
         file.sync_all().map_err(failed)
     }
 
-    /// Hands the packed weights of a tensor to `write` and collects its scales.
+    /// Passes the packed weights of a tensor to `write` and collects its scales.
     fn tensor(
         &mut self,
         plan: &Plan<'_>,
@@ -226,11 +248,11 @@ impl Writer<'_> {
         let Plan { spec, tensor, stored } = plan;
         let row = spec.shape.last().copied().unwrap_or(1).max(1);
         let format = stored.dtype.format();
-        let at_once = (STRIDE / row).max(1) * row;
+        let chunk = (STRIDE / row).max(1) * row;
         let count = spec.element_count();
         let mut first = 0;
         while first < count {
-            let elements = (count - first).min(at_once as u64);
+            let elements = (count - first).min(chunk as u64);
             self.values.resize(elements as usize, 0.0);
             tensor.read_f32(first, &mut self.values)?;
             check_finite(&spec.name, first, &self.values, row)?;
@@ -243,7 +265,7 @@ impl Writer<'_> {
             first += elements;
             self.done += tensor.dtype.bytes(elements);
             if !(self.progress)(self.done, self.total) {
-                return Err(Error::new(ErrorKind::Cancelled, "quantising was cancelled"));
+                return Err(Error::new(ErrorKind::Cancelled, "quantization was cancelled"));
             }
         }
         Ok(())

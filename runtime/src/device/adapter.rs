@@ -1,25 +1,25 @@
-//! Which adapter to use, and an account of why.
+//! The choice of an adapter, with a reason for each one.
 
 use bolmo_shaders::table::KERNELS;
 
 use crate::error::{Error, Result};
 
-/// How to pick an adapter.
+/// How to choose an adapter.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum AdapterChoice {
-    /// The best there is: a discrete GPU, else an integrated one, else a virtual one, else software.
+    /// The best one: a discrete GPU, else an integrated one, else a virtual one, else a software adapter.
     #[default]
     Auto,
-    /// The adapter at this place of [`adapters`].
+    /// The adapter at this index of [`adapters`].
     Index(usize),
-    /// The first adapter whose name, driver or backend contains this, upper and lower case alike.
+    /// The best adapter whose name, driver or backend contains this text, ignoring case.
     Name(String),
-    /// An adapter that computes on the CPU.
+    /// An adapter that runs on the CPU.
     Software,
 }
 
 impl AdapterChoice {
-    /// From what a user types: empty or `auto`, a number, `software`, or a part of a name.
+    /// Parses a user's choice: nothing or `auto`, an index, `software` or `cpu`, or a part of a name.
     pub fn parse(text: &str) -> Self {
         match text.trim() {
             "" | "auto" => Self::Auto,
@@ -29,63 +29,63 @@ impl AdapterChoice {
     }
 }
 
-/// What is known of an adapter, and whether it would be used.
+/// The description of an adapter, and whether it was chosen.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct AdapterInfo {
-    /// Its place in the list, for [`AdapterChoice::Index`].
+    /// Index in the list, for [`AdapterChoice::Index`].
     pub index: usize,
-    /// The adapter's own name.
+    /// Name reported by the driver.
     pub name: String,
     /// `discrete GPU`, `integrated GPU`, `virtual GPU`, `software` or `other`.
     pub kind: &'static str,
     /// `vulkan`, `metal`, `dx12` or `webgpu`.
     pub backend: String,
-    /// Driver name and version.
+    /// Name and version of the driver.
     pub driver: String,
-    /// Bytes that one binding may cover; larger matrices are cut by rows.
+    /// Largest binding in bytes. Larger matrices are split by rows.
     pub max_binding_bytes: u64,
-    /// Bytes of the largest buffer.
+    /// Largest buffer in bytes.
     pub max_buffer_bytes: u64,
-    /// Bytes of workgroup memory.
+    /// Workgroup memory in bytes.
     pub workgroup_bytes: u32,
-    /// Smallest and largest subgroup, if kernels may use subgroups.
+    /// Smallest and largest subgroup size, if kernels can use subgroups.
     pub subgroup_sizes: Option<(u32, u32)>,
-    /// Whether shaders may compute in f16.
+    /// Whether shaders can compute in f16.
     pub shader_f16: bool,
-    /// Lanes of the largest workgroup.
+    /// Largest workgroup in lanes.
     pub workgroup_lanes: u32,
-    /// Whether the adapter offers cooperative matrices.
+    /// Whether the adapter supports cooperative matrices.
     pub cooperative_matrix: bool,
-    /// Sides of those that are square, f16 times f16 into f32.
+    /// Sizes of the square cooperative matrices that multiply f16 and accumulate in f32.
     pub cooperative_sides: Vec<u32>,
-    /// Whether GPU time stamps can be taken.
+    /// Whether the adapter supports timestamps.
     pub timestamps: bool,
-    /// What the adapter lacks, if it cannot be used.
+    /// The missing capability, if the adapter cannot be used.
     pub unusable: Option<String>,
-    /// Whether the choice fell on it.
+    /// Whether this adapter was chosen.
     pub chosen: bool,
-    /// Why, or why not.
+    /// Why it was or was not chosen.
     pub reason: String,
 }
 
 impl AdapterInfo {
-    /// Whether it computes on the CPU.
+    /// Whether the adapter runs on the CPU.
     pub fn is_software(&self) -> bool {
         self.kind == kind_name(wgpu::DeviceType::Cpu)
     }
 }
 
-/// Every adapter of this machine and which one `choice` falls on. An empty list is not an error.
+/// Lists the adapters of this machine and marks the one that `choice` selects. An empty list is not an error.
 pub async fn adapters(choice: &AdapterChoice) -> Vec<AdapterInfo> {
     let found = enumerate(&instance()).await;
     let mut infos: Vec<_> = found.iter().enumerate().map(|(i, a)| describe(i, a)).collect();
-    // Whatever keeps the choice from being made is told by the reasons.
+    // If no adapter can be chosen, the reasons say why.
     let _ = choose(choice, &mut infos);
     infos
 }
 
-/// The chosen adapter and its description.
+/// Chooses an adapter and returns it with its description.
 pub(super) async fn request(choice: &AdapterChoice) -> Result<(wgpu::Adapter, AdapterInfo)> {
     let mut found = enumerate(&instance()).await;
     let mut infos: Vec<_> = found.iter().enumerate().map(|(i, a)| describe(i, a)).collect();
@@ -94,7 +94,7 @@ pub(super) async fn request(choice: &AdapterChoice) -> Result<(wgpu::Adapter, Ad
 }
 
 fn instance() -> wgpu::Instance {
-    // OpenGL is left out: its drivers lack limits that the kernels need, and software ones crash on faulty input.
+    // OpenGL is excluded: its drivers lack limits that the kernels need, and software drivers crash on faulty input.
     let backends =
         wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12 | wgpu::Backends::BROWSER_WEBGPU;
     wgpu::Instance::new(wgpu::InstanceDescriptor {
@@ -144,13 +144,13 @@ fn describe(index: usize, adapter: &wgpu::Adapter) -> AdapterInfo {
     ];
     let downlevel = adapter.get_downlevel_capabilities().flags;
     let lacks = [
-        (wgpu::DownlevelFlags::COMPUTE_SHADERS, "it has no compute shaders"),
-        (wgpu::DownlevelFlags::SHADER_F16_IN_F32, "its shaders cannot unpack f16"),
+        (wgpu::DownlevelFlags::COMPUTE_SHADERS, "it does not support compute shaders"),
+        (wgpu::DownlevelFlags::SHADER_F16_IN_F32, "its shaders cannot convert from f16"),
     ];
     let unusable = needs
         .iter()
         .find(|(_, has, needed)| has < needed)
-        .map(|(what, has, needed)| format!("it offers {has} {what} where {needed} are needed"))
+        .map(|(what, has, needed)| format!("it offers {has} {what}, at least {needed} are needed"))
         .or_else(|| lacks.iter().find(|(flag, _)| !downlevel.contains(*flag)).map(|(_, lack)| (*lack).to_owned()));
     AdapterInfo {
         index,
@@ -175,7 +175,7 @@ fn describe(index: usize, adapter: &wgpu::Adapter) -> AdapterInfo {
     }
 }
 
-/// Storage buffers of the kernel that binds most of them.
+/// Largest number of storage buffers that a kernel binds.
 fn most_storage_buffers() -> u64 {
     KERNELS.iter().map(|kernel| kernel.most_storage_buffers() as u64).max().unwrap_or_default()
 }
@@ -197,15 +197,15 @@ fn rank(info: &AdapterInfo) -> u32 {
     }
 }
 
-/// Marks the adapter that `choice` falls on, says why of each, and returns its place.
+/// Marks the adapter that `choice` selects, sets the reason of each adapter, and returns the index of the chosen one.
 fn choose(choice: &AdapterChoice, infos: &mut [AdapterInfo]) -> Result<usize> {
     if infos.is_empty() {
         return Err(Error::not_found(
-            "no GPU adapter was found; install a driver for your GPU, or a software one \
+            "no adapter was found; install a driver for the GPU, or a software adapter \
              (Debian and Ubuntu: apt-get install libvulkan1 mesa-vulkan-drivers)",
         ));
     }
-    let asked = |info: &AdapterInfo| match choice {
+    let matches = |info: &AdapterInfo| match choice {
         AdapterChoice::Auto => true,
         AdapterChoice::Index(i) => info.index == *i,
         AdapterChoice::Software => info.is_software(),
@@ -214,20 +214,22 @@ fn choose(choice: &AdapterChoice, infos: &mut [AdapterInfo]) -> Result<usize> {
             [&info.name, &info.driver, &info.backend].iter().any(|text| text.to_lowercase().contains(&name))
         }
     };
-    let wanted: Vec<usize> = (0..infos.len()).filter(|&i| asked(&infos[i])).collect();
-    let best = wanted.iter().copied().filter(|&i| infos[i].unusable.is_none()).min_by_key(|&i| rank(&infos[i]));
+    let candidates: Vec<usize> = (0..infos.len()).filter(|&i| matches(&infos[i])).collect();
+    let best = candidates.iter().copied().filter(|&i| infos[i].unusable.is_none()).min_by_key(|&i| rank(&infos[i]));
     for info in infos.iter_mut() {
         info.chosen = Some(info.index) == best;
         info.reason = match (&info.unusable, info.chosen) {
             (Some(lack), _) => format!("not used: {lack}"),
             (None, true) => match choice {
-                AdapterChoice::Auto if info.is_software() => "used: no GPU was found, this one computes on the CPU",
-                AdapterChoice::Auto => "used: the first of the best kind",
-                _ => "used: asked for",
+                AdapterChoice::Auto if info.is_software() => {
+                    "used: no GPU was found, so a software adapter runs on the CPU"
+                }
+                AdapterChoice::Auto => "used: the first adapter of the best kind",
+                _ => "used: requested",
             }
             .to_owned(),
-            (None, false) if !wanted.contains(&info.index) => "not used: another one was asked for".to_owned(),
-            (None, false) => "not used: another one is better or comes first".to_owned(),
+            (None, false) if !candidates.contains(&info.index) => "not used: another adapter was requested".to_owned(),
+            (None, false) => "not used: another adapter is better or comes first".to_owned(),
         };
     }
     best.ok_or_else(|| {
@@ -235,12 +237,12 @@ fn choose(choice: &AdapterChoice, infos: &mut [AdapterInfo]) -> Result<usize> {
         let what = match choice {
             AdapterChoice::Auto => "no adapter can be used".to_owned(),
             AdapterChoice::Index(i) => format!("adapter {i} does not exist or cannot be used"),
-            AdapterChoice::Name(name) => format!("no usable adapter has {name:?} in its name"),
+            AdapterChoice::Name(name) => format!("no usable adapter matches {name:?}"),
             AdapterChoice::Software => "no software adapter can be used \
                  (Debian and Ubuntu: apt-get install libvulkan1 mesa-vulkan-drivers)"
                 .to_owned(),
         };
-        Error::not_found(format!("{what}; there are: {}", list.join(", ")))
+        Error::not_found(format!("{what}; choose one of: {}", list.join(", ")))
     })
 }
 
@@ -279,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn gpu_before_software() {
+    fn a_gpu_is_preferred_to_a_software_adapter() {
         assert_eq!(choose(&AdapterChoice::Auto, &mut three()).unwrap(), 2);
         let mut broken = three();
         broken[2].unusable = Some("it lacks something".to_owned());
@@ -289,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn choices_are_kept_or_explained() {
+    fn a_choice_is_honored_or_explained() {
         assert_eq!(choose(&AdapterChoice::parse("software"), &mut three()).unwrap(), 0);
         assert_eq!(choose(&AdapterChoice::parse("1"), &mut three()).unwrap(), 1);
         assert_eq!(choose(&AdapterChoice::parse("graphics"), &mut three()).unwrap(), 1);

@@ -1,175 +1,210 @@
-//! The one function that maps what an adapter can do to the forms of kernels and sizes of work that are used on it.
+//! The kernels and sizes of work that suit an adapter.
 
-use bolmo_shaders::table::{LONE_TEAMS, SUBGROUP_LANES};
+use bolmo_shaders::table::{LONE_TEAMS, SUBGROUP_LANES, WORKGROUP};
 use bolmo_shaders::{Fusion, Reduce, Tiles};
 
 use crate::device::adapter::AdapterInfo;
-use crate::device::device::EngineOptions;
+use crate::device::options::EngineOptions;
 
-/// What the runtime does on this adapter, decided once.
+/// The kernels and sizes of work chosen for an adapter when it is opened.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Capabilities {
-    /// How lanes add up.
+    /// How the lanes of a workgroup add up.
     pub reduce: Reduce,
-    /// Who works together on a tile of a product of many rows, or of attention.
+    /// Which lanes share a tile of a `matmul` or of attention.
     pub tiles: Tiles,
-    /// Rows of a matrix that one workgroup of `matvec` takes, or half of what it takes if the matrix is tall.
+    /// Rows of a matrix per workgroup of `matvec`; twice as many for a tall matrix.
     pub matvec_rows: u32,
-    /// Rows of a matrix that a team of lanes of `matvec` takes at a time, or half of what it takes if the matrix is tall.
+    /// Rows of a matrix that a team of lanes of `matvec` handles at a time; twice as many for a tall matrix.
     pub matvec_team_rows: u32,
-    /// Whether a team of four rows of `matvec` has four loads of each on their way at once.
+    /// Whether a team of four rows of `matvec` keeps four loads of each row in flight.
     pub matvec_ahead: bool,
-    /// From so many rows on a matrix is tall.
+    /// Number of rows from which a matrix counts as tall.
     pub tall_rows: usize,
-    /// Up to this width of x a norm in front of a `matvec` is part of it: every team goes over x once more, instead of one more dispatch.
+    /// Largest width of x for which a norm in front of a `matvec` is fused into it. Every team then computes the norm
+    /// again, which saves a dispatch.
     pub fused_norm_width: usize,
-    /// Lanes of a subgroup, where all have as many: what cooperative matrices are made for.
+    /// Lanes per subgroup, if all subgroups have the same size. Cooperative matrices are compiled for it.
     pub subgroup_lanes: Option<u32>,
-    /// Lanes of a workgroup of `mlstm_cell`.
+    /// Lanes per workgroup of `mlstm_cell`.
     pub cell_lanes: u32,
-    /// Up to this many rows a product is a `matvec`; above, `matmul`.
-    pub few_rows: usize,
-    /// Up to this many rows the mLSTM is recurrent; above, chunkwise.
+    /// Largest number of rows for which a product runs as `matvec`; above it, `matmul`.
+    pub matvec_max_rows: usize,
+    /// Largest number of rows for which the mLSTM runs in its recurrent form; above it, chunkwise.
     pub recurrent_rows: usize,
-    /// Turns that a lane's loops may take within a recurrent cell that is one dispatch.
+    /// Largest number of loop iterations of one lane in a single-dispatch mLSTM cell.
     pub cell_turns: usize,
     /// Rows of the largest segment of a KV cache.
     pub segment_rows: usize,
-    /// Bytes of a prompt that one submission handles at most.
+    /// Maximum prompt bytes per submission.
     pub prefill_bytes: usize,
-    /// Products of two numbers that one submission of a prompt's bytes makes at most, roughly.
+    /// Approximate maximum of multiply-adds per prefill submission.
     pub prefill_products: u64,
-    /// Bytes that one submission decodes at most; 0: the host chooses.
+    /// Maximum decoded bytes per submission; with 0 the host samples every byte.
     pub decode_steps: usize,
-    /// How many bytes a submission is recorded for, as a multiple of what patches have had so far. A byte too many costs the launch
-    /// of kernels that do nothing, one too few costs a submission and a readback.
+    /// Bytes that a decode submission is recorded for, as a multiple of the average patch length so far. A byte too
+    /// many costs the launch of kernels that do nothing; a byte too few costs a submission and a readback.
     pub decode_slack: f32,
-    /// How many products of weights a product within attention takes as long as.
+    /// Cost of a multiply-add within attention, relative to one with a weight.
     pub attention_cost: u64,
-    /// Workgroups that a product of few outputs and long sums is cut into, where its tiles are fewer.
+    /// Number of workgroups that split a product with few outputs and long sums, if it has fewer tiles.
     pub product_groups: usize,
-    /// Bytes that a binding may cover.
+    /// Largest binding in bytes.
     pub max_binding_bytes: u64,
-    /// Bytes of the largest buffer.
+    /// Largest buffer in bytes.
     pub max_buffer_bytes: u64,
 }
 
 impl Capabilities {
-    /// [`Self::prefill_bytes`] on software adapters, unless their limits allow fewer or options ask for others.
+    /// Default of [`Self::prefill_bytes`] on software adapters.
     pub const SOFTWARE_PREFILL_BYTES: usize = 256;
-    /// The same on all others.
+    /// Default of [`Self::prefill_bytes`] on all other adapters.
     pub const GPU_PREFILL_BYTES: usize = 1024;
 
+    /// Chooses what suits `adapter`, except where `options` ask for something else that it supports.
     pub(super) fn decide(adapter: &AdapterInfo, options: &EngineOptions) -> Self {
-        // A subgroup wider than the workgroup of 64 would leave lanes without values.
-        let subgroups = adapter.subgroup_sizes.filter(|&(_, max)| max <= bolmo_shaders::table::WORKGROUP);
-        let lone = subgroups == Some((SUBGROUP_LANES, SUBGROUP_LANES));
-        let reduce = match options.reduce {
-            Some(fixed @ (Reduce::Workgroup | Reduce::OneLane)) => fixed,
-            // Barriers are dear on CPUs, and rows are short.
-            None if lone && adapter.is_software() => Reduce::OneSubgroup,
-            Some(Reduce::OneSubgroup) if lone => Reduce::OneSubgroup,
-            _ if subgroups.is_some() => Reduce::Subgroup,
-            None if adapter.is_software() => Reduce::OneLane,
-            _ => Reduce::Workgroup,
-        };
+        let software = adapter.is_software();
+        // In a subgroup wider than the workgroup some lanes would have no values.
+        let subgroups = adapter.subgroup_sizes.filter(|&(_, max)| max <= WORKGROUP);
+        let reduce = choose_reduce(options.reduce, subgroups, software);
         let subgroup_lanes = subgroups.filter(|(min, max)| min == max && reduce.subgroups()).map(|(min, _)| min);
-        let possible = |tiles: Tiles| match tiles.cooperative_side() {
-            // four subgroups to a workgroup
-            Some(side) => {
-                adapter.shader_f16
-                    && adapter.cooperative_sides.contains(&side)
-                    && subgroup_lanes.is_some_and(|lanes| 4 * lanes <= adapter.workgroup_lanes)
-            }
-            None => tiles != Tiles::Subgroup || subgroup_lanes == Some(SUBGROUP_LANES),
-        };
-        // Tiles of a subgroup suit CPUs, where barriers and workgroup memory are dear, and are written for one size of subgroups. CPUs
-        // that offer cooperative matrices have no units for them.
-        let best: &[Tiles] = match adapter.is_software() {
-            true if reduce == Reduce::OneLane => &[Tiles::OneLane],
-            true => &[Tiles::Subgroup],
-            false => &[Tiles::Cooperative16, Tiles::Cooperative8],
-        };
-        let wanted = options.tiles.as_ref().map_or(best, std::slice::from_ref);
-        let tiles = wanted.iter().copied().find(|&tiles| possible(tiles)).unwrap_or(Tiles::Workgroup);
-        let matvec_ahead = options.matvec_ahead.unwrap_or(!adapter.is_software());
+        let tiles = choose_tiles(options.tiles, adapter, reduce, subgroup_lanes);
+        let matvec_ahead = options.matvec_ahead.unwrap_or(!software);
         let matvec_team_rows = if matvec_ahead { 4 } else { 8 };
-        let matvec_rows = match (reduce, subgroups) {
-            // as many for each subgroup of a workgroup
-            (Reduce::OneSubgroup | Reduce::Subgroup, Some((min, _))) => {
-                matvec_team_rows * (bolmo_shaders::table::WORKGROUP / min.max(1)).max(1)
-            }
-            (Reduce::OneLane, _) => LONE_TEAMS * matvec_team_rows,
-            _ => 8 * matvec_team_rows,
-        };
-        // On a CPU a matvec reads the weights from its caches again for every row, and beats tiles in workgroup memory for long. Tiles of a
-        // subgroup take 32 rows in the time of two to six. Without subgroups barriers take so long to compile and to keep that the forms
-        // without them are best for any number of rows.
-        let few_rows = match tiles {
-            Tiles::OneLane => Self::SOFTWARE_PREFILL_BYTES,
-            Tiles::Subgroup => 4,
-            _ if adapter.is_software() => 24,
-            Tiles::Workgroup | Tiles::Cooperative8 | Tiles::Cooperative16 => 8,
-        };
-        let recurrent_rows = match tiles {
-            Tiles::OneLane => Self::SOFTWARE_PREFILL_BYTES,
-            _ if adapter.is_software() => 24,
-            _ => 8,
-        };
-        // Where one lane does all the work its loops must end before 65535 turns, see `Reduce::OneLane`; a row of the widest cell takes 34 000. A
-        // key of the widest head takes 8.
-        let (cell_turns, segment_rows) = if reduce == Reduce::OneLane { (60_000, 4096) } else { (usize::MAX, 1 << 20) };
-        // Small models on a CPU stay below 100 ms a submission, so that a cancel is quick. Attention is made of loads, which software
-        // adapters do lane by lane.
-        let (prefill_bytes, prefill_products, attention_cost) = if adapter.is_software() {
-            (Self::SOFTWARE_PREFILL_BYTES, 1 << 27, 8)
-        } else {
-            (Self::GPU_PREFILL_BYTES, 1 << 38, 1)
-        };
+        let (cell_turns, segment_rows) = loop_limits(reduce);
+        let (prefill_bytes, prefill_products) = prefill_limits(software);
         Self {
             reduce,
             tiles,
             subgroup_lanes,
-            matvec_rows,
+            matvec_rows: matvec_teams(reduce, subgroups) * matvec_team_rows,
             matvec_team_rows,
             matvec_ahead,
-            // Enough for eight workgroups, so that every thread has some. What GPUs gain is not known.
-            tall_rows: if adapter.is_software() { 1024 } else { usize::MAX },
-            // On a CPU a dispatch costs about as much as a matrix of 50 000 weights, and the scales of a norm are loads like those.
-            fused_norm_width: if adapter.is_software() { 512 } else { usize::MAX },
-            // Large devices have few heads to go round and much to wait for: more lanes share a head's state.
-            cell_lanes: if adapter.is_software() { 64 } else { 256 },
-            few_rows: options.few_rows.unwrap_or(few_rows),
+            // From 1024 rows on there are at least eight workgroups, one for each thread of a typical CPU. The gain on
+            // GPUs has not been measured.
+            tall_rows: if software { 1024 } else { usize::MAX },
+            // On a CPU a dispatch costs as much as a product with about 50 000 weights, and the loads of a norm's
+            // scales cost as much as those of weights.
+            fused_norm_width: if software { 512 } else { usize::MAX },
+            // Large devices have few heads to distribute and much latency to hide: more lanes share a head's state.
+            cell_lanes: if software { 64 } else { 256 },
+            matvec_max_rows: options.matvec_max_rows.unwrap_or_else(|| matvec_max_rows(tiles, software)),
             cell_turns,
             segment_rows,
-            recurrent_rows: options.few_rows.unwrap_or(recurrent_rows),
+            recurrent_rows: options.matvec_max_rows.unwrap_or_else(|| recurrent_rows(tiles, software)),
             prefill_bytes: options.prefill_bytes.unwrap_or(prefill_bytes).clamp(1, 4096),
             prefill_products,
             decode_steps: options.decode_steps.unwrap_or(16),
-            decode_slack: if adapter.is_software() { 1.0 } else { 1.6 },
-            attention_cost,
-            // A few to each core of a large device; a CPU's threads are busy with one tile each.
-            product_groups: options
-                .product_groups
-                .unwrap_or(if adapter.is_software() { 1 } else { 512 })
-                .clamp(1, 1 << 12),
+            decode_slack: if software { 1.0 } else { 1.6 },
+            // Attention consists mostly of loads, which software adapters execute lane by lane.
+            attention_cost: if software { 8 } else { 1 },
+            // A few for each core of a large device; on a CPU one tile keeps a thread busy.
+            product_groups: options.product_groups.unwrap_or(if software { 1 } else { 512 }).clamp(1, 1 << 12),
             max_binding_bytes: options
                 .max_binding_bytes
-                .map_or(adapter.max_binding_bytes, |asked| asked.min(adapter.max_binding_bytes)),
+                .map_or(adapter.max_binding_bytes, |bytes| bytes.min(adapter.max_binding_bytes)),
             max_buffer_bytes: adapter.max_buffer_bytes,
         }
     }
 
-    /// Up to this many rows all of a recurrent cell of this shape is one dispatch; at least 1.
+    /// Largest number of rows for which a recurrent cell of this shape is a single dispatch; at least 1.
     pub fn cell_rows(&self, key_dim: usize, value_dim: usize) -> usize {
-        // For each column of the state its rows, the column itself, mean and variance, and what is written.
+        // For each column of the state: its rows, the column itself, mean and variance, and the output.
         let turns = (key_dim + 4) * (value_dim + 1);
         (self.cell_turns / turns).clamp(1, self.recurrent_rows.max(1))
     }
 
-    /// Rows of a matrix that one workgroup of `matvec` takes in this form.
+    /// Rows of a matrix per workgroup of `matvec` in this form.
     pub fn matvec_rows(&self, fusion: Fusion) -> usize {
         self.matvec_rows as usize * if fusion.tall { 2 } else { 1 }
+    }
+}
+
+/// How lanes add up: the requested way if the adapter supports it, else the best way it supports.
+fn choose_reduce(requested: Option<Reduce>, subgroups: Option<(u32, u32)>, software: bool) -> Reduce {
+    let one_subgroup = subgroups == Some((SUBGROUP_LANES, SUBGROUP_LANES));
+    match requested {
+        Some(fixed @ (Reduce::Workgroup | Reduce::OneLane)) => fixed,
+        // Barriers are expensive on CPUs, and rows are short.
+        None if one_subgroup && software => Reduce::OneSubgroup,
+        Some(Reduce::OneSubgroup) if one_subgroup => Reduce::OneSubgroup,
+        _ if subgroups.is_some() => Reduce::Subgroup,
+        None if software => Reduce::OneLane,
+        _ => Reduce::Workgroup,
+    }
+}
+
+/// Which lanes share a tile: as requested if the adapter supports it, else the best it supports.
+fn choose_tiles(requested: Option<Tiles>, adapter: &AdapterInfo, reduce: Reduce, subgroup_lanes: Option<u32>) -> Tiles {
+    let supported = |tiles: Tiles| match tiles.cooperative_side() {
+        // A workgroup has four subgroups.
+        Some(side) => {
+            adapter.shader_f16
+                && adapter.cooperative_sides.contains(&side)
+                && subgroup_lanes.is_some_and(|lanes| 4 * lanes <= adapter.workgroup_lanes)
+        }
+        None => tiles != Tiles::Subgroup || subgroup_lanes == Some(SUBGROUP_LANES),
+    };
+    // Tiles of a subgroup suit CPUs, where barriers and workgroup memory are expensive; they are written for one
+    // subgroup size. CPUs that offer cooperative matrices have no hardware units for them.
+    let best: &[Tiles] = match adapter.is_software() {
+        true if reduce == Reduce::OneLane => &[Tiles::OneLane],
+        true => &[Tiles::Subgroup],
+        false => &[Tiles::Cooperative16, Tiles::Cooperative8],
+    };
+    let candidates = requested.as_ref().map_or(best, std::slice::from_ref);
+    candidates.iter().copied().find(|&tiles| supported(tiles)).unwrap_or(Tiles::Workgroup)
+}
+
+/// Teams of lanes in a workgroup of `matvec`.
+fn matvec_teams(reduce: Reduce, subgroups: Option<(u32, u32)>) -> u32 {
+    match (reduce, subgroups) {
+        // Each subgroup of a workgroup is a team.
+        (Reduce::OneSubgroup | Reduce::Subgroup, Some((min, _))) => (WORKGROUP / min.max(1)).max(1),
+        (Reduce::OneLane, _) => LONE_TEAMS,
+        _ => 8,
+    }
+}
+
+/// Largest number of rows for which a product runs as `matvec`.
+fn matvec_max_rows(tiles: Tiles, software: bool) -> usize {
+    match tiles {
+        // Without subgroups, barriers take so long to compile and to execute that the forms without them are best for
+        // any number of rows.
+        Tiles::OneLane => Capabilities::SOFTWARE_PREFILL_BYTES,
+        // Tiles of a subgroup multiply 32 rows in the time that `matvec` takes for two to six.
+        Tiles::Subgroup => 4,
+        // On a CPU `matvec` reads the weights again from the caches for every row, which is faster than tiles in
+        // workgroup memory up to many rows.
+        _ if software => 24,
+        Tiles::Workgroup | Tiles::Cooperative8 | Tiles::Cooperative16 => 8,
+    }
+}
+
+/// Largest number of rows for which the mLSTM runs in its recurrent form.
+fn recurrent_rows(tiles: Tiles, software: bool) -> usize {
+    match tiles {
+        Tiles::OneLane => Capabilities::SOFTWARE_PREFILL_BYTES,
+        _ if software => 24,
+        _ => 8,
+    }
+}
+
+/// Loop iterations of one lane in a single-dispatch mLSTM cell, and rows of a segment of a KV cache.
+///
+/// Where one lane does all the work, its loops must end before 65535 iterations (see [`Reduce::OneLane`]). A row of the
+/// widest mLSTM cell takes 34 000, a key of the widest attention head takes 8.
+fn loop_limits(reduce: Reduce) -> (usize, usize) {
+    if reduce == Reduce::OneLane { (60_000, 4096) } else { (usize::MAX, 1 << 20) }
+}
+
+/// Prompt bytes and multiply-adds per prefill submission.
+///
+/// On a CPU a submission of a small model stays below 100 ms, so that cancelling is quick.
+fn prefill_limits(software: bool) -> (usize, u64) {
+    match software {
+        true => (Capabilities::SOFTWARE_PREFILL_BYTES, 1 << 27),
+        false => (Capabilities::GPU_PREFILL_BYTES, 1 << 38),
     }
 }

@@ -1,7 +1,8 @@
-//! Compiled kernels on disk, where the driver can hand them out: the next start finds them compiled.
+//! A cache of compiled kernels on disk, for drivers that export them.
 //!
-//! A file belongs to one adapter, driver and version of this crate. It begins with a checksum, since drivers trust what they are given; a
-//! file that is damaged, or from elsewhere, is left out of account and written anew. Nothing about it can fail a program.
+//! A file belongs to one adapter, driver and version of this crate. It begins with a checksum, because drivers trust
+//! the data they are given. A file that is damaged or has another key is ignored and replaced. The cache never makes a
+//! program fail.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,36 +13,37 @@ use xxhash_rust::xxh3::xxh3_128;
 use crate::device::adapter::AdapterInfo;
 
 const MAGIC: &[u8; 8] = b"bolmopc1";
-/// Larger files are not ours.
-const MOST_BYTES: u64 = 256 << 20;
+/// Size above which a file is not read.
+const MAX_BYTES: u64 = 256 << 20;
 
-/// The cache of a device.
+/// The kernel cache of a device.
 #[derive(Debug)]
 pub(super) struct DiskCache {
     pub(super) cache: wgpu::PipelineCache,
     file: PathBuf,
     key: String,
-    /// Checksum of what the file holds, if it could be used.
+    /// Checksum of the file's contents, if they are usable.
     held: Mutex<Option<u128>>,
 }
 
 impl DiskCache {
-    /// The cache in `folder` for a device with the feature `PIPELINE_CACHE`.
+    /// Opens the cache in `folder` for a device with the feature `PIPELINE_CACHE`.
     pub(super) fn open(device: &wgpu::Device, folder: &Path, adapter: &AdapterInfo) -> Self {
         let key = format!("{} {} {} {}", env!("CARGO_PKG_VERSION"), adapter.backend, adapter.name, adapter.driver);
         let file = folder.join(format!("kernels-{:032x}.bin", xxh3_128(key.as_bytes())));
         let data = read(&file, &key);
         if data.is_none() && file.exists() {
-            log::warn!("{}: damaged or of another driver, made anew", file.display());
+            log::warn!("{}: damaged or from another driver, replaced", file.display());
         }
         let descriptor =
             wgpu::PipelineCacheDescriptor { label: Some("kernels"), data: data.as_deref(), fallback: true };
-        // SAFETY: the data was got from such a cache by this version with this driver, which key and checksum of the file say.
+        // SAFETY: the data comes from such a cache, with this driver and this version of the crate: the key and the
+        // checksum of the file were checked.
         let cache = unsafe { device.create_pipeline_cache(&descriptor) };
         Self { cache, file, held: Mutex::new(data.as_deref().map(|data| checksum(&key, data))), key }
     }
 
-    /// Writes the file if there is more to it than it holds.
+    /// Writes the file if its contents have changed.
     pub(super) fn save(&self) {
         let Some(data) = self.cache.get_data().filter(|data| !data.is_empty()) else { return };
         let new = checksum(&self.key, &data);
@@ -51,8 +53,8 @@ impl DiskCache {
         }
         match write(&self.file, new, &data) {
             Ok(()) => *held = Some(new),
-            // The next start compiles again.
-            Err(error) => log::warn!("{}: compiled kernels are not kept: {error}", self.file.display()),
+            // The next program compiles the kernels again.
+            Err(error) => log::warn!("{}: compiled kernels could not be saved: {error}", self.file.display()),
         }
     }
 }
@@ -63,9 +65,9 @@ fn checksum(key: &str, data: &[u8]) -> u128 {
     xxh3_128(&all)
 }
 
-/// What the file holds, if it is whole and has this key.
+/// The contents of the file, if it is complete and has this key.
 fn read(file: &Path, key: &str) -> Option<Vec<u8>> {
-    if fs::metadata(file).ok()?.len() > MOST_BYTES {
+    if fs::metadata(file).ok()?.len() > MAX_BYTES {
         return None;
     }
     let all = fs::read(file).ok()?;
@@ -77,7 +79,7 @@ fn write(file: &Path, sum: u128, data: &[u8]) -> std::io::Result<()> {
     if let Some(folder) = file.parent() {
         fs::create_dir_all(folder)?;
     }
-    // Two programs may write at once: each has a name of its own until the file is whole.
+    // Two programs may write at the same time: each uses a temporary name of its own until the file is complete.
     let new = file.with_extension(format!("{}.new", std::process::id()));
     let written =
         fs::write(&new, [&MAGIC[..], &sum.to_le_bytes(), data].concat()).and_then(|()| fs::rename(&new, file));
@@ -92,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_whole_files_of_this_key_are_read() {
+    fn only_complete_files_with_this_key_are_read() {
         let dir = tempfile::tempdir().expect("a folder");
         let file = dir.path().join("deeper").join("kernels.bin");
         let data: Vec<u8> = (0..100).collect();

@@ -1,16 +1,20 @@
-//! One kernel on plain arrays, for tests and benches: what the runtime does with buffers, without a model around it.
+//! Single kernels on plain arrays, without a model around them, for tests and benches.
 
 use bolmo_shaders::params::Params;
 use bolmo_shaders::{Fusion, KernelId, WeightFormat};
 
-use crate::device::{Engine, EngineOptions, Form, Recorder, Slice};
+use crate::device::engine::Engine;
+use crate::device::memory::Slice;
+use crate::device::recorder::{Form, Recorder};
 use crate::error::Result;
 
-/// Runs `kernel` once over `grid` workgroups and returns the contents of all its storage bindings behind it, in their order.
-/// `bindings` are what they hold before, as bytes (a multiple of 4 each); a matrix' scales, if it has any, come last.
+/// Runs `kernel` once over `grid` workgroups and returns the contents of its storage bindings afterwards, in order.
+///
+/// `bindings` holds their initial contents as bytes, a multiple of 4 each. The scales of a matrix, if it has any, come
+/// last.
 ///
 /// # Errors
-/// Whatever the device reports; `Internal` if the number of bindings is not the kernel's.
+/// Any error of the device; `Internal` if the number of bindings does not match the kernel.
 pub async fn run_kernel<P: Params>(
     engine: &Engine,
     kernel: KernelId,
@@ -19,44 +23,33 @@ pub async fn run_kernel<P: Params>(
     bindings: &[&[u8]],
     grid: [usize; 3],
 ) -> Result<Vec<Vec<u8>>> {
-    let Repeated { mut recorder, slices } = Repeated::new(engine, bindings).await?;
-    let (bound, scales) = slices.split_at(kernel.kernel().bindings.len().min(slices.len()));
-    let form = Form { format, fusion, scales: scales.first() };
-    recorder.dispatch(kernel, form, params, &bound.iter().collect::<Vec<_>>(), grid)?;
-    let all = recorder.read(&slices).await?;
+    let mut runner = KernelRunner::new(engine, bindings).await?;
+    runner.dispatch(kernel, (format, fusion), params, grid, 1)?;
+    let all = runner.recorder.read(&runner.slices).await?;
     let mut rest = all.as_slice();
     let mut out = Vec::new();
-    for (slice, bytes) in slices.iter().zip(bindings) {
-        let (here, behind) = rest.split_at(slice.size() as usize);
-        out.push(here[..bytes.len()].to_vec());
-        rest = behind;
+    for (slice, bytes) in runner.slices.iter().zip(bindings) {
+        let (contents, remaining) = rest.split_at(slice.size() as usize);
+        out.push(contents[..bytes.len()].to_vec());
+        rest = remaining;
     }
     Ok(out)
 }
 
-/// Opens an engine as [`Engine::open`] does, with another test of what is unusual about the way lanes work together on tiles: whatever it
-/// refuses is not used.
-///
-/// # Errors
-/// As [`Engine::open`].
-pub async fn open_tested(options: &EngineOptions, test: impl AsyncFnOnce(&Engine) -> Result<()>) -> Result<Engine> {
-    Engine::open_tested(options, test).await
-}
-
-/// Rows of W and rows of x that one workgroup of `matmul` multiplies on this engine, where W is in `format`.
+/// Rows of W and rows of x that one workgroup of `matmul` multiplies on this engine, with W in `format`.
 pub fn matmul_tile(engine: &Engine, format: WeightFormat) -> [usize; 2] {
     engine.gpu.matmul_tile(format)
 }
 
-/// A kernel and its buffers, to be dispatched again and again.
+/// The buffers of a kernel, for running it repeatedly.
 #[derive(Debug)]
-pub struct Repeated {
+pub struct KernelRunner {
     recorder: Recorder,
     slices: Vec<Slice>,
 }
 
-impl Repeated {
-    /// Buffers that hold `bindings`, as for [`run_kernel`].
+impl KernelRunner {
+    /// Creates buffers that hold `bindings`, which are those of [`run_kernel`].
     pub async fn new(engine: &Engine, bindings: &[&[u8]]) -> Result<Self> {
         let recorder = Recorder::new(&engine.gpu).await?;
         let mut slices = Vec::new();
@@ -68,8 +61,24 @@ impl Repeated {
         Ok(Self { recorder, slices })
     }
 
-    /// Dispatches the kernel `times` in a row and waits until all of it is done.
+    /// Dispatches the kernel `times` times in one submission and waits until all dispatches are done.
     pub async fn run<P: Params>(
+        &mut self,
+        kernel: KernelId,
+        (format, fusion): (WeightFormat, Fusion),
+        params: &P,
+        grid: [usize; 3],
+        times: usize,
+    ) -> Result<()> {
+        self.dispatch(kernel, (format, fusion), params, grid, times)?;
+        let bound = kernel.kernel().bindings.len();
+        let Some(last) = self.slices.iter().take(bound).last() else { return Ok(()) };
+        let result = last.part(0, last.size().min(16))?;
+        self.recorder.read(&[result]).await.map(|_| ())
+    }
+
+    /// Records the kernel `times` times.
+    fn dispatch<P: Params>(
         &mut self,
         kernel: KernelId,
         (format, fusion): (WeightFormat, Fusion),
@@ -80,11 +89,6 @@ impl Repeated {
         let (bound, scales) = self.slices.split_at(kernel.kernel().bindings.len().min(self.slices.len()));
         let form = Form { format, fusion, scales: scales.first() };
         let slices: Vec<&Slice> = bound.iter().collect();
-        for _ in 0..times {
-            self.recorder.dispatch(kernel, form, params, &slices, grid)?;
-        }
-        let Some(last) = bound.last() else { return Ok(()) };
-        let some = last.part(0, last.size().min(16))?;
-        self.recorder.read(&[some]).await.map(|_| ())
+        (0..times).try_for_each(|_| self.recorder.dispatch(kernel, form, params, &slices, grid))
     }
 }

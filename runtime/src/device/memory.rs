@@ -1,30 +1,31 @@
-//! Device memory: making buffers, filling them, reading them back.
+//! Device memory: allocating, writing and reading back buffers.
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use futures_channel::oneshot;
 
-use crate::device::device::{Gpu, from_wgpu};
+use crate::device::gpu::Gpu;
+use crate::device::status::from_wgpu;
 use crate::device::usage::Held;
 use crate::error::{Error, ErrorKind, Result};
 
-/// A range of a buffer, as a kernel sees it. Cheap to clone; keeps the buffer alive.
+/// A range of a buffer, as bound by a kernel. Cheap to clone; keeps the buffer alive.
 #[derive(Debug, Clone)]
 pub struct Slice {
     pub(super) buffer: wgpu::Buffer,
-    /// Bytes.
+    /// In bytes.
     pub(super) offset: u64,
-    /// Bytes.
+    /// In bytes.
     pub(super) size: u64,
-    /// Dropped with the last slice of the buffer.
+    /// Shared by all slices of the buffer.
     owner: Arc<Owner>,
 }
 
-/// What ends with the last slice of a buffer.
+/// What is released with the last slice of a buffer.
 #[derive(Debug)]
 struct Owner {
-    /// Until then it counts as held memory.
+    /// Counts the buffer as held memory.
     _held: Held,
     #[cfg(target_family = "wasm")]
     buffer: wgpu::Buffer,
@@ -32,8 +33,8 @@ struct Owner {
 
 #[cfg(target_family = "wasm")]
 impl Drop for Owner {
-    /// Browsers free a buffer when its JavaScript object is collected, which knows nothing of the memory behind it and may take minutes.
-    /// What was submitted before still has it.
+    /// Frees the memory. Browsers would free it when the JavaScript object is garbage-collected, which may take minutes
+    /// because the collector does not know how much memory is behind it. Commands already submitted can still use it.
     fn drop(&mut self) {
         self.buffer.destroy();
     }
@@ -54,13 +55,13 @@ impl Hash for Slice {
 }
 
 impl Slice {
-    /// Length in bytes.
+    /// Size in bytes.
     pub fn size(&self) -> u64 {
         self.size
     }
 
-    /// Rows `row ..` of `width` floats: `count` of them, or all of it from the first row on, so that there is one such slice and not one
-    /// for every count.
+    /// The `count` rows from `row` on, of `width` floats each. From row 0 on it is the whole slice, so that bindings
+    /// are shared between counts.
     pub fn rows(&self, row: usize, count: usize, width: usize) -> Result<Slice> {
         match row {
             0 => Ok(self.clone()),
@@ -68,44 +69,47 @@ impl Slice {
         }
     }
 
-    /// A part of it. `offset` (bytes) is a multiple of the device's alignment where a kernel is to see the part.
+    /// A part of the slice, in bytes. For a binding, `offset` must be a multiple of [`Gpu::align`]'s alignment.
     pub fn part(&self, offset: u64, size: u64) -> Result<Slice> {
         if offset.checked_add(size).is_none_or(|end| end > self.size) {
-            return Err(Error::internal(format!("bytes {offset} + {size} of a device buffer of {}", self.size)));
+            return Err(Error::internal(format!(
+                "bytes {offset} to {offset} + {size} are outside of a device buffer of {} bytes",
+                self.size
+            )));
         }
         Ok(Slice { buffer: self.buffer.clone(), offset: self.offset + offset, size, owner: self.owner.clone() })
     }
 }
 
 impl Gpu {
-    /// `size` bytes rounded up to where the next part of a shared buffer may begin.
+    /// Rounds `size` up to an offset at which the next part of a shared buffer may begin.
     pub fn align(&self, size: u64) -> u64 {
         size.next_multiple_of(self.offset_alignment.max(256))
     }
 
-    /// A new buffer of `size` bytes, all zero, for kernels to read and write.
+    /// Allocates a zeroed buffer of `size` bytes for kernels to read and write.
     ///
     /// # Errors
-    /// `OutOfMemory`, `Unsupported` above the adapter's limits; both name `what`.
+    /// `OutOfMemory`; `Unsupported` above the adapter's limits. The messages name `what`.
     pub async fn allocate(&self, what: &str, size: u64) -> Result<Slice> {
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
         let size = size.max(16).next_multiple_of(16);
         let limit = self.capabilities.max_buffer_bytes.min(self.capabilities.max_binding_bytes);
         if size > limit {
             return Err(Error::unsupported(format!(
-                "{what} needs a buffer of {size} bytes, the adapter {} allows {limit}",
+                "{what} needs a buffer of {size} bytes, but the adapter {} allows at most {limit}",
                 self.adapter.name
             )));
         }
         self.create(what, size, usage).await
     }
 
-    /// A new buffer for parameter blocks.
+    /// Allocates a buffer for parameter blocks.
     pub(super) async fn allocate_uniform(&self, size: u64) -> Result<Slice> {
         self.create("parameters", size, wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST).await
     }
 
-    /// A new buffer that the host can read.
+    /// Allocates a buffer that the host can read.
     pub(crate) async fn allocate_readable(&self, size: u64) -> Result<Slice> {
         self.create("a read-back", size, wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST).await
     }
@@ -113,11 +117,11 @@ impl Gpu {
     async fn create(&self, what: &str, size: u64, usage: wgpu::BufferUsages) -> Result<Slice> {
         self.check()?;
         #[cfg(not(target_family = "wasm"))]
-        if let Some(buffer) = &self.stand_in {
+        if let Some(buffer) = &self.placeholder {
             let owner = Owner { _held: self.usage.hold(size) };
             return Ok(Slice { buffer: buffer.clone(), offset: 0, size, owner: Arc::new(owner) });
         }
-        // The scope belongs to this thread and must be closed before anything is awaited.
+        // An error scope belongs to this thread and must be closed before the first await.
         let (buffer, memory, validation) = {
             let validation = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
             let memory = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
@@ -129,7 +133,7 @@ impl Gpu {
         let memory = memory.await;
         if let Some(error) = validation.await.or(memory) {
             self.check()?;
-            return Err(from_wgpu(error).context(format!("{size} bytes for {what}")));
+            return Err(from_wgpu(error).context(format!("allocating {size} bytes for {what}")));
         }
         let owner = Owner {
             _held: self.usage.hold(size),
@@ -139,48 +143,48 @@ impl Gpu {
         Ok(Slice { buffer, offset: 0, size, owner: Arc::new(owner) })
     }
 
-    /// Writes `bytes` (a multiple of 4) to `to` from `offset` (a multiple of 4) on, in order with what is submitted.
+    /// Writes `bytes` to `to` at `offset`, in order with submissions. Both lengths are multiples of 4.
     pub fn write(&self, to: &Slice, offset: u64, bytes: &[u8]) -> Result<()> {
         if offset.checked_add(bytes.len() as u64).is_none_or(|end| end > to.size) || !bytes.len().is_multiple_of(4) {
             return Err(Error::internal(format!(
-                "writing {} bytes at {offset} of a device buffer of {}",
+                "{} bytes cannot be written at byte {offset} of a device buffer of {} bytes",
                 bytes.len(),
                 to.size
             )));
         }
         #[cfg(not(target_family = "wasm"))]
-        if self.stand_in.is_some() {
+        if self.placeholder.is_some() {
             return Ok(());
         }
         self.queue.write_buffer(&to.buffer, to.offset + offset, bytes);
         Ok(())
     }
 
-    /// Sends off what was written and waits until the device has taken it, which frees the copies held for it.
+    /// Submits pending writes and waits for the device, which frees their staging copies.
     pub async fn flush(&self) -> Result<()> {
         self.check()?;
         let answer = self.idle().await;
         self.check()?;
-        answer.map_err(|_| Error::internal("the device dropped a wait"))
+        answer.map_err(|_| Error::internal("the device dropped a wait without completing it"))
     }
 
-    /// Waits until the device has done what it was asked for so far; what went wrong meanwhile is left to others.
-    pub(super) async fn idle(&self) -> std::result::Result<(), oneshot::Canceled> {
+    /// Waits until all submitted work is done, without checking for failures.
+    pub(crate) async fn idle(&self) -> std::result::Result<(), oneshot::Canceled> {
         let submission = self.queue.submit([]);
         let (done, wait) = oneshot::channel();
         self.queue.on_submitted_work_done(move || {
-            // Nobody waits any more if the future was dropped.
+            // Sending fails if the waiting future was dropped.
             let _ = done.send(());
         });
         self.attend(submission);
         wait.await
     }
 
-    /// The first `size` bytes of a readable buffer, to be waited for: they are there once `submission` is done.
+    /// Begins to map the first `size` bytes of a readable buffer, which are valid once `submission` is done.
     pub(super) fn begin_map(&self, from: &Slice, size: u64, submission: wgpu::SubmissionIndex) -> Mapped {
         let (done, wait) = oneshot::channel();
         from.buffer.slice(0..size).map_async(wgpu::MapMode::Read, move |result| {
-            // Nobody waits any more if the future was dropped.
+            // Sending fails if the waiting future was dropped.
             let _ = done.send(result);
         });
         self.attend(submission);
@@ -188,7 +192,7 @@ impl Gpu {
     }
 }
 
-/// A readable buffer on its way to the host.
+/// A readable buffer that is being mapped.
 pub(super) struct Mapped {
     from: Slice,
     size: u64,
@@ -196,10 +200,10 @@ pub(super) struct Mapped {
 }
 
 impl Mapped {
-    /// What is in it, once it is there.
+    /// Waits for the contents and returns them.
     pub(super) async fn bytes(self, gpu: &Gpu) -> Result<Vec<u8>> {
         let answer = self.wait.await;
-        // A browser takes results back before it says that the device is lost.
+        // A browser drops results before it reports that the device is lost.
         #[cfg(target_family = "wasm")]
         if !matches!(answer, Ok(Ok(()))) {
             gpu.loss_in_sight().await;

@@ -1,12 +1,14 @@
-//! Compiled kernels, made when first needed and kept for the device's life.
+//! Compiled kernels, compiled on first use and kept as long as the device.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};
 
 use bolmo_shaders::table::{GUARD_BINDING, SCALES_BINDING};
-use bolmo_shaders::{Access, KernelId, Variant, WeightFormat};
+use bolmo_shaders::{Access, Kernel, KernelId, Variant, WeightFormat};
 
 use crate::device::capabilities::Capabilities;
+#[cfg(not(target_family = "wasm"))]
+use crate::device::kernel_cache::DiskCache;
 
 /// A compiled kernel and the layout of its bindings.
 #[derive(Debug, Clone)]
@@ -15,6 +17,7 @@ pub(super) struct Pipeline {
     pub(super) layout: wgpu::BindGroupLayout,
 }
 
+/// The compiled kernels of a device.
 #[derive(Debug)]
 pub(super) struct Pipelines {
     device: wgpu::Device,
@@ -24,8 +27,8 @@ pub(super) struct Pipelines {
     cell_lanes: u32,
     cooperative_lanes: u32,
     #[cfg(not(target_family = "wasm"))]
-    disk: Option<crate::device::kernel_cache::DiskCache>,
-    made: Mutex<HashMap<(KernelId, Variant), Pipeline>>,
+    disk: Option<DiskCache>,
+    compiled: Mutex<HashMap<(KernelId, Variant), Pipeline>>,
 }
 
 impl Pipelines {
@@ -40,17 +43,17 @@ impl Pipelines {
             cooperative_lanes: 4 * capabilities.subgroup_lanes.unwrap_or_default(),
             #[cfg(not(target_family = "wasm"))]
             disk: None,
-            made: Mutex::default(),
+            compiled: Mutex::default(),
         }
     }
 
-    /// Lets kernels come from and go to `disk`.
+    /// Loads compiled kernels from `disk` and saves them there.
     #[cfg(not(target_family = "wasm"))]
-    pub(super) fn with_disk(self, disk: Option<super::kernel_cache::DiskCache>) -> Self {
+    pub(super) fn with_disk(self, disk: Option<DiskCache>) -> Self {
         Self { disk, ..self }
     }
 
-    /// Keeps what was compiled for the next start.
+    /// Writes the compiled kernels to the kernel cache, if there is one.
     pub(super) fn save(&self) {
         #[cfg(not(target_family = "wasm"))]
         if let Some(disk) = &self.disk {
@@ -58,24 +61,60 @@ impl Pipelines {
         }
     }
 
-    fn made(&self) -> MutexGuard<'_, HashMap<(KernelId, Variant), Pipeline>> {
-        // A panic elsewhere cannot leave the map half written.
-        self.made.lock().unwrap_or_else(|e| e.into_inner())
+    fn compiled(&self) -> MutexGuard<'_, HashMap<(KernelId, Variant), Pipeline>> {
+        // A panic elsewhere cannot leave the map in an inconsistent state.
+        self.compiled.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    /// The kernel in this variant. Errors of compilation reach the device's error handler.
+    /// The kernel in this variant. The device's error handler receives compilation errors.
     pub(super) fn get(&self, id: KernelId, variant: Variant) -> Pipeline {
-        if let Some(pipeline) = self.made().get(&(id, variant)) {
+        if let Some(pipeline) = self.compiled().get(&(id, variant)) {
             return pipeline.clone();
         }
         let pipeline = self.compile(id, variant);
-        self.made().insert((id, variant), pipeline.clone());
+        self.compiled().insert((id, variant), pipeline.clone());
         pipeline
     }
 
     fn compile(&self, id: KernelId, variant: Variant) -> Pipeline {
         let kernel = id.kernel();
         let label = format!("{} {variant}", kernel.stem);
+        let layout = self.layout(kernel, variant, &label);
+        let pipeline_layout = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label: Some(&label),
+            bind_group_layouts: &[Some(&layout)],
+            immediate_size: 0,
+        });
+        let descriptor = wgpu::ShaderModuleDescriptor {
+            label: Some(&label),
+            source: wgpu::ShaderSource::Wgsl(kernel.source(variant).into()),
+        };
+        let checks = wgpu::ShaderRuntimeChecks::unchecked();
+        // SAFETY: the kernels are part of this project. Every loop in them is bounded by a parameter or a constant.
+        // Every index stays within the sizes in the parameters, which property tests check for each kernel, and the
+        // stages derive parameters and bindings from the same sizes. Runtime checks would double the time of a matrix
+        // product (docs/rejected.md).
+        let module = unsafe { self.device.create_shader_module_trusted(descriptor, checks) };
+        let pipeline = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some(&label),
+            layout: Some(&pipeline_layout),
+            module: &module,
+            entry_point: Some("main"),
+            compilation_options: wgpu::PipelineCompilationOptions {
+                constants: &self.constants(id, variant),
+                // A kernel uses nothing that it reads from workgroup memory before it has written it.
+                zero_initialize_workgroup_memory: false,
+            },
+            #[cfg(not(target_family = "wasm"))]
+            cache: self.disk.as_ref().map(|disk| &disk.cache),
+            #[cfg(target_family = "wasm")]
+            cache: None,
+        });
+        Pipeline { pipeline, layout }
+    }
+
+    /// The layout of a kernel's bindings: the parameters, the bindings of the table, then those with fixed numbers.
+    fn layout(&self, kernel: &Kernel, variant: Variant, label: &str) -> wgpu::BindGroupLayout {
         let buffer = |binding: u32, ty, dynamic, size: Option<u64>| wgpu::BindGroupLayoutEntry {
             binding,
             visibility: wgpu::ShaderStages::COMPUTE,
@@ -95,52 +134,24 @@ impl Pipelines {
         let scales = variant.weights.is_some_and(WeightFormat::has_scales).then_some(SCALES_BINDING);
         let read = wgpu::BufferBindingType::Storage { read_only: true };
         entries.extend(guard.into_iter().chain(scales).map(|i| buffer(i, read, false, None)));
-        let layout = self
-            .device
-            .create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: Some(&label), entries: &entries });
-        let pipeline_layout = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-            label: Some(&label),
-            bind_group_layouts: &[Some(&layout)],
-            immediate_size: 0,
-        });
-        let descriptor = wgpu::ShaderModuleDescriptor {
-            label: Some(&label),
-            source: wgpu::ShaderSource::Wgsl(kernel.source(variant).into()),
-        };
-        let checks = wgpu::ShaderRuntimeChecks::unchecked();
-        // SAFETY: the kernels are our own. Every loop in them counts up to a parameter or a constant; every index stays within
-        // what the parameters say, which the property tests hold each kernel to, and the stages derive parameters and bindings
-        // from the same sizes. Checks on the device would double the time of a matrix product (REJECTED.md).
-        let module = unsafe { self.device.create_shader_module_trusted(descriptor, checks) };
-        let constants: &[(&str, f64)] = match id {
+        self.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: Some(label), entries: &entries })
+    }
+
+    /// Values of a kernel's overridable constants.
+    fn constants(&self, id: KernelId, variant: Variant) -> Vec<(&'static str, f64)> {
+        match id {
             KernelId::MatVec => {
                 let times = if variant.fusion.is_some_and(|fusion| fusion.tall) { 2 } else { 1 };
-                &[
+                vec![
                     ("ROWS", f64::from(times * self.matvec_rows)),
                     ("TEAM_ROWS", f64::from(times * self.matvec_team_rows)),
                     ("AHEAD", f64::from(u8::from(self.matvec_ahead && times * self.matvec_team_rows == 4))),
                 ]
             }
-            KernelId::MatMul if variant.cooperative() => &[("LANES", f64::from(self.cooperative_lanes))],
-            KernelId::MlstmCell | KernelId::Sample if variant.reduce.is_some() => &[("LANES", 1.0)],
-            KernelId::MlstmCell => &[("LANES", f64::from(self.cell_lanes))],
-            _ => &[],
-        };
-        let pipeline = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-            label: Some(&label),
-            layout: Some(&pipeline_layout),
-            module: &module,
-            entry_point: Some("main"),
-            compilation_options: wgpu::PipelineCompilationOptions {
-                constants,
-                // Every kernel writes workgroup memory before it reads it, or reads what it does not use.
-                zero_initialize_workgroup_memory: false,
-            },
-            #[cfg(not(target_family = "wasm"))]
-            cache: self.disk.as_ref().map(|disk| &disk.cache),
-            #[cfg(target_family = "wasm")]
-            cache: None,
-        });
-        Pipeline { pipeline, layout }
+            KernelId::MatMul if variant.cooperative() => vec![("LANES", f64::from(self.cooperative_lanes))],
+            KernelId::MlstmCell | KernelId::Sample if variant.reduce.is_some() => vec![("LANES", 1.0)],
+            KernelId::MlstmCell => vec![("LANES", f64::from(self.cell_lanes))],
+            _ => Vec::new(),
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! Recording apart from executing: stages list dispatches and copies here, one place submits them, one place reads back.
+//! Recording of commands. Stages record dispatches and copies; this module alone submits them and reads results back.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use bolmo_shaders::params::Params;
 use bolmo_shaders::table::{GUARD_BINDING, SCALES_BINDING};
 use bolmo_shaders::{Fusion, KernelId, Variant, WeightFormat};
 
-use crate::device::device::Gpu;
+use crate::device::gpu::Gpu;
 use crate::device::memory::{Mapped, Slice};
 use crate::device::pipelines::Pipeline;
 #[cfg(not(target_family = "wasm"))]
@@ -15,11 +15,12 @@ use crate::device::stopwatch::{KernelTime, Stopwatch};
 use crate::device::usage::Counters;
 use crate::error::{Error, Result};
 
-/// Distance between parameter blocks; no adapter asks for more.
+/// Distance between parameter blocks in bytes, the largest alignment that an adapter may require.
 const BLOCK: u64 = 256;
-/// Parameter blocks, and so dispatches, of one submission.
+/// Parameter blocks, and therefore dispatches, per submission.
 const BLOCKS: u64 = 1024;
 
+/// A recorded command.
 #[derive(Debug)]
 enum Command {
     Dispatch {
@@ -42,14 +43,14 @@ fn entry(binding: u32, slice: &Slice, size: u64) -> wgpu::BindGroupEntry<'_> {
     wgpu::BindGroupEntry { binding, resource: wgpu::BindingResource::Buffer(buffer) }
 }
 
-/// Which of a kernel's forms to dispatch, and the scales of its matrix if the format has them.
+/// The form in which a kernel is dispatched.
 #[derive(Debug, Clone, Copy)]
 pub struct Form<'a> {
-    /// Format of its matrix.
+    /// Format of the kernel's matrix.
     pub format: WeightFormat,
-    /// What a product does besides multiplying.
+    /// Operations fused into a product.
     pub fusion: Fusion,
-    /// Scales of its matrix.
+    /// Scales of the matrix, in formats that have scales.
     pub scales: Option<&'a Slice>,
 }
 
@@ -59,16 +60,17 @@ impl From<WeightFormat> for Form<'_> {
     }
 }
 
+/// What a bind group depends on.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct BindingsKey {
     kernel: KernelId,
     variant: Variant,
-    /// Those of the table, then those with fixed numbers.
+    /// The bindings of the table, then those with fixed numbers.
     slices: Vec<Slice>,
 }
 
 impl BindingsKey {
-    /// Binding numbers of the slices.
+    /// The binding numbers of the slices.
     fn numbers(&self) -> impl Iterator<Item = u32> {
         let row = self.kernel.kernel();
         let guard = row.guard.then_some(GUARD_BINDING);
@@ -77,7 +79,7 @@ impl BindingsKey {
     }
 }
 
-/// A list of commands ready to be submitted.
+/// A command list that is ready to be submitted.
 #[derive(Debug)]
 pub(crate) struct Recorded {
     commands: wgpu::CommandBuffer,
@@ -85,7 +87,7 @@ pub(crate) struct Recorded {
     dispatches: u64,
 }
 
-/// A list of commands for one device, with what it takes to repeat such lists cheaply.
+/// A command list for one device. It keeps bind groups and buffers, so that recording similar lists again is cheap.
 #[derive(Debug)]
 pub struct Recorder {
     gpu: Arc<Gpu>,
@@ -93,24 +95,24 @@ pub struct Recorder {
     /// Parameter blocks of the recorded dispatches, [`BLOCK`] bytes each.
     params: Vec<u8>,
     params_buffer: Slice,
-    /// Bind groups are made once for each set of buffers.
+    /// Bind groups, created once for each set of buffers.
     bind_groups: HashMap<BindingsKey, (Pipeline, wgpu::BindGroup)>,
     readable: Option<Slice>,
-    /// A word that is 0.
+    /// One zero word.
     zero: Slice,
-    /// The flags that guarded dispatches go by; one that never halts if `None`.
+    /// Flags that guarded dispatches read. With `None` they read `zero`, which never halts them.
     guard: Option<Slice>,
-    /// From so many bytes of parameters on, what was recorded is submitted.
-    most: u64,
-    /// What was submitted so far.
+    /// Bytes of parameters at which the list is submitted.
+    max_params: u64,
+    /// Work submitted so far.
     counters: Counters,
-    /// How long dispatches took, while they are measured.
+    /// Times of dispatches, while they are measured.
     #[cfg(not(target_family = "wasm"))]
     stopwatch: Option<Stopwatch>,
 }
 
 impl Recorder {
-    /// An empty list.
+    /// Creates an empty list.
     pub async fn new(gpu: &Arc<Gpu>) -> Result<Self> {
         Ok(Self {
             gpu: gpu.clone(),
@@ -121,47 +123,47 @@ impl Recorder {
             readable: None,
             zero: gpu.allocate("a flag", 4).await?,
             guard: None,
-            most: BLOCK * BLOCKS,
+            max_params: BLOCK * BLOCKS,
             counters: Counters::default(),
             #[cfg(not(target_family = "wasm"))]
             stopwatch: None,
         })
     }
 
-    /// Submits whenever `dispatches` are recorded, so that a device of its own begins while the host goes on. Whoever records then writes
-    /// what a dispatch reads before recording that.
+    /// Submits the list whenever it has `dispatches` dispatches, so that the device works while the host records.
+    /// Callers must then write what a dispatch reads before they record it.
     pub fn submit_every(&mut self, dispatches: usize) {
-        self.most = BLOCK * (dispatches as u64).clamp(1, BLOCKS);
+        self.max_params = BLOCK * (dispatches as u64).clamp(1, BLOCKS);
     }
 
-    /// The device it is for.
+    /// The device of the list.
     pub fn gpu(&self) -> &Arc<Gpu> {
         &self.gpu
     }
 
-    /// What was submitted so far.
+    /// Work submitted so far.
     pub(crate) fn counters(&self) -> Counters {
         self.counters
     }
 
-    /// Lets rows of guarded dispatches from here on do nothing where their word of `flags` is not 0 (`guard.wgsl`), or with `None` go on in
-    /// any case. Returns what was there.
+    /// Sets the flags of the guarded dispatches that follow: rows whose word of `flags` is not 0 do nothing
+    /// (`guard.wgsl`). With `None` all rows are computed. Returns the previous flags.
     pub(crate) fn guard(&mut self, flags: Option<&Slice>) -> Option<Slice> {
         std::mem::replace(&mut self.guard, flags.cloned())
     }
 
-    /// A word of device memory that is 0.
+    /// One zero word of device memory.
     pub(crate) fn zero(&self) -> &Slice {
         &self.zero
     }
 
-    /// Forgets the bind groups, and with them the buffers they keep alive.
+    /// Drops the bind groups, which keep their buffers alive.
     pub fn forget_bindings(&mut self) {
         self.bind_groups.clear();
     }
 
-    /// Records one dispatch of `kernel` over `grid` workgroups. `slices` are its storage bindings in the table's order; `form` says
-    /// how its matrix is kept, if it has one. An empty grid records nothing.
+    /// Records a dispatch of `kernel` over `grid` workgroups. `slices` are its storage bindings in the order of the
+    /// kernel table. An empty grid records nothing.
     pub fn dispatch<'a, P: Params>(
         &mut self,
         kernel: KernelId,
@@ -178,7 +180,7 @@ impl Recorder {
         debug_assert_eq!(row.params, P::LAYOUT, "{}: parameters of another kernel", row.stem);
         if slices.len() != row.bindings.len() {
             return Err(Error::internal(format!(
-                "{}: {} bindings, expected {}",
+                "{}: found {} bindings, expected {}",
                 row.stem,
                 slices.len(),
                 row.bindings.len()
@@ -187,11 +189,11 @@ impl Recorder {
         let limit = u16::MAX as usize;
         if grid.iter().any(|&n| n > limit) {
             return Err(Error::unsupported(format!(
-                "{}: a grid of {grid:?} workgroups, at most {limit} each",
+                "{}: a grid of {grid:?} workgroups is too large, expected at most {limit} per dimension",
                 row.stem
             )));
         }
-        if self.params.len() as u64 >= self.most {
+        if self.params.len() as u64 >= self.max_params {
             self.submit()?;
         }
         let variant = self.gpu.variant(kernel, format, fusion);
@@ -213,8 +215,8 @@ impl Recorder {
         Ok(())
     }
 
-    /// From here on measures how long every dispatch takes: by the device's own clock if it has one, else by handing each over and waiting
-    /// for it. Where `on` is not set, goes on as usual. Returns what was measured before, the longest first.
+    /// Begins (`on`) or stops to measure the time of each dispatch, and returns the times measured before, longest
+    /// first. Without timestamps on the device, each dispatch is submitted and awaited separately.
     #[cfg(not(target_family = "wasm"))]
     pub fn measure_dispatches(&mut self, on: bool) -> Vec<(KernelId, KernelTime)> {
         let new = on.then(|| Stopwatch::new(&self.gpu, 2 * BLOCKS as u32));
@@ -223,7 +225,7 @@ impl Recorder {
 
     fn bind_group(&mut self, key: BindingsKey) -> Result<(wgpu::ComputePipeline, wgpu::BindGroup)> {
         if key.numbers().count() != key.slices.len() {
-            return Err(Error::internal(format!("{}: a matrix without its scales", key.kernel.kernel().stem)));
+            return Err(Error::internal(format!("{}: the scales of the matrix are missing", key.kernel.kernel().stem)));
         }
         let gpu = &self.gpu;
         let params = &self.params_buffer;
@@ -241,10 +243,10 @@ impl Recorder {
         Ok((pipeline.pipeline.clone(), group.clone()))
     }
 
-    /// Records a copy of the whole of `from` to the beginning of `to`. Both begin at multiples of 4 bytes, in different buffers.
+    /// Records a copy of `from` to the beginning of `to`. Both begin at multiples of 4 bytes, in different buffers.
     pub fn copy(&mut self, from: &Slice, to: &Slice) -> Result<()> {
         if from.size > to.size {
-            return Err(Error::internal(format!("a copy of {} bytes into {}", from.size, to.size)));
+            return Err(Error::internal(format!("{} bytes cannot be copied into {} bytes", from.size, to.size)));
         }
         if from.size > 0 {
             self.commands.push(Command::Copy { from: from.clone(), to: to.clone() });
@@ -252,27 +254,28 @@ impl Recorder {
         Ok(())
     }
 
-    /// Records that all of `slice` becomes 0.
+    /// Records filling `slice` with zeros.
     pub fn clear(&mut self, slice: &Slice) {
         self.commands.push(Command::Clear(slice.clone()));
     }
 
-    /// Lets the next dispatch begin a compute pass of its own, to measure what that costs.
+    /// Begins a new compute pass with the next dispatch, to measure the cost of a pass.
     #[cfg(not(target_family = "wasm"))]
     pub(crate) fn end_pass(&mut self) {
         self.commands.push(Command::EndPass);
     }
 
-    /// Submits what was recorded.
+    /// Submits the list.
     pub fn submit(&mut self) -> Result<()> {
         self.submit_with(|_| ()).map(|_| ())
     }
 
-    /// Submits what was recorded, if anything was.
+    /// Submits the list unless it is empty.
     pub fn submit_if_any(&mut self) -> Result<()> {
         if self.commands.is_empty() { Ok(()) } else { self.submit() }
     }
 
+    /// Submits the list, with further commands from `last` at its end.
     fn submit_with(&mut self, last: impl FnOnce(&mut wgpu::CommandEncoder)) -> Result<wgpu::SubmissionIndex> {
         #[cfg(not(target_family = "wasm"))]
         let begun = std::time::Instant::now();
@@ -285,20 +288,23 @@ impl Recorder {
         Ok(submission)
     }
 
-    /// How many more dispatches fit into a submission.
+    /// Number of dispatches that still fit into the submission.
     pub(crate) fn room(&self) -> usize {
         (BLOCKS as usize).saturating_sub(self.params.len() / BLOCK as usize)
     }
 
-    /// Ends the list that was recorded, to be submitted later, and copies `from` to the beginning of `readable` behind it.
+    /// Ends the list, to be submitted later, with a copy of `from` to the beginning of `readable`.
     pub(crate) fn finish(&mut self, from: &Slice, readable: &Slice) -> Result<Recorded> {
         if from.size > readable.size {
-            return Err(Error::internal(format!("reading {} bytes into {}", from.size, readable.size)));
+            return Err(Error::internal(format!(
+                "{} bytes cannot be read back into {} bytes",
+                from.size, readable.size
+            )));
         }
         let finished = self.finish_with(|encoder| {
             encoder.copy_buffer_to_buffer(&from.buffer, from.offset, &readable.buffer, readable.offset, from.size);
         });
-        // What is submitted later is not measured.
+        // Lists submitted later are not measured.
         #[cfg(not(target_family = "wasm"))]
         if let Some(stopwatch) = &mut self.stopwatch {
             stopwatch.discard();
@@ -318,7 +324,7 @@ impl Recorder {
         Ok(submission)
     }
 
-    /// Submits a finished list. The future, to be awaited at some later time, has the contents of `readable` behind it.
+    /// Submits a finished list. The future returns the contents of `readable` afterwards.
     pub(crate) fn submit_and_map(
         &mut self,
         recorded: Recorded,
@@ -331,6 +337,7 @@ impl Recorder {
         Ok(async move { mapped.bytes(&gpu).await })
     }
 
+    /// Encodes the list, with further commands from `last` at its end.
     fn finish_with(&mut self, last: impl FnOnce(&mut wgpu::CommandEncoder)) -> Result<Recorded> {
         self.gpu.check()?;
         let mut dispatches = 0;
@@ -355,7 +362,7 @@ impl Recorder {
                     let timestamp_writes = self.stopwatch.as_ref().and_then(|stopwatch| stopwatch.writes(dispatches));
                     #[cfg(target_family = "wasm")]
                     let timestamp_writes = None;
-                    let by_itself = timestamp_writes.is_some();
+                    let own_pass = timestamp_writes.is_some();
                     let mut pass =
                         encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: None, timestamp_writes });
                     while let Some(Command::Dispatch { pipeline, bindings, params, grid: [x, y, z] }) =
@@ -365,7 +372,7 @@ impl Recorder {
                         pass.set_bind_group(0, bindings, &[*params]);
                         pass.dispatch_workgroups(*x, *y, *z);
                         dispatches += 1;
-                        if by_itself {
+                        if own_pass {
                             break;
                         }
                     }
@@ -388,23 +395,23 @@ impl Recorder {
         self.gpu.usage.add(new);
     }
 
-    /// Submits what was recorded and returns the contents of `slices` after it, one behind the other.
+    /// Submits the list and returns the contents of `slices` afterwards, concatenated.
     pub async fn read(&mut self, slices: &[Slice]) -> Result<Vec<u8>> {
         let size: u64 = slices.iter().map(|s| s.size).sum();
         if self.readable.as_ref().is_none_or(|r| r.size < size) {
             self.readable = Some(self.gpu.allocate_readable(size.next_power_of_two().max(4096)).await?);
         }
         let Some(readable) = self.readable.take() else {
-            return Err(Error::internal("no buffer to read back into"));
+            return Err(Error::internal("there is no buffer to read back into"));
         };
-        // If the wait fails or is dropped, the buffer may stay mapped: it is kept for next time only after success.
+        // If the wait fails or is dropped, the buffer may stay mapped, so it is reused only after success.
         let mapped = self.begin_read(slices, &readable, size)?;
         let bytes = mapped.bytes(&self.gpu).await?;
         self.readable = Some(readable);
         Ok(bytes)
     }
 
-    /// Submits what was recorded, and behind it copies `slices`, `size` bytes in all, to where they can be read.
+    /// Submits the list with a copy of `slices`, `size` bytes in total, to `readable`.
     fn begin_read(&mut self, slices: &[Slice], readable: &Slice, size: u64) -> Result<Mapped> {
         let submission = self.submit_with(|encoder| {
             let mut at = 0;
@@ -417,14 +424,14 @@ impl Recorder {
         Ok(self.gpu.begin_map(readable, size, submission))
     }
 
-    /// As [`Self::read`], for slices of f32.
+    /// Same as [`Self::read`], for slices of f32.
     pub async fn read_f32(&mut self, slices: &[Slice]) -> Result<Vec<f32>> {
         let bytes = self.read(slices).await?;
         Ok(bytemuck::pod_collect_to_vec(&bytes))
     }
 
-    /// Submits what was recorded. The future has the contents of `slices` after it, one behind the other; more can be recorded and submitted
-    /// before it is awaited.
+    /// Submits the list. The future returns the contents of `slices` afterwards, concatenated. More commands can be
+    /// recorded and submitted before it is awaited.
     pub async fn begin_read_f32(&mut self, slices: &[Slice]) -> Result<impl Future<Output = Result<Vec<f32>>> + use<>> {
         let size: u64 = slices.iter().map(|s| s.size).sum();
         let readable = self.gpu.allocate_readable(size).await?;
@@ -433,7 +440,7 @@ impl Recorder {
         Ok(async move { mapped.bytes(&gpu).await.map(|bytes| bytemuck::pod_collect_to_vec(&bytes)) })
     }
 
-    /// Drops what was recorded and not submitted.
+    /// Drops the commands that are recorded but not submitted.
     pub fn discard(&mut self) {
         self.commands.clear();
         self.params.clear();

@@ -1,23 +1,24 @@
-//! What an experimental way of computing has to show on the device before anything relies on it.
+//! The test that experimental kernels have to pass on the device before anything relies on them.
 
 use bolmo_shaders::cpu::{self, Matrix};
 use bolmo_shaders::params::MatMul;
 use bolmo_shaders::{Fusion, KernelId, WeightFormat};
 use half::f16;
 
-use crate::device::device::Engine;
+use crate::device::engine::Engine;
 use crate::device::kernel_runner::run_kernel;
 use crate::error::{Error, Result};
 
-/// Sizes that no tile divides, with several tiles each way and several steps along k.
+/// Sizes that are no multiple of a tile, with several tiles in each direction and several steps along k.
 const ROWS: usize = 75;
 const COLUMNS: usize = 83;
 const K: usize = 104;
 
-/// Holds a product by cooperative matrices against the kernel's CPU twin. The other forms are plain WGSL, and need no test.
+/// Compares a product with cooperative matrices with the kernel's CPU reference. All other kernels are plain WGSL and
+/// need no test.
 ///
 /// # Errors
-/// `Unsupported` if an output differs by more than roundings explain, or whatever the device reports.
+/// `Unsupported` if an output differs by more than rounding explains; any error of the device.
 pub(super) async fn run(engine: &Engine) -> Result<()> {
     if engine.capabilities().tiles.cooperative_side().is_none() {
         return Ok(());
@@ -25,7 +26,7 @@ pub(super) async fn run(engine: &Engine) -> Result<()> {
     product(engine).await
 }
 
-/// A product of values between -1 and 1 that are the same in f16: then only the sums are rounded.
+/// Multiplies values between -1 and 1 that are exact in f16, so that only the sums are rounded.
 async fn product(engine: &Engine) -> Result<()> {
     let value = |i: usize| f16::from_f32(((i * 7919) % 257) as f32 / 128.0 - 1.0);
     let w: Vec<f16> = (0..COLUMNS * K).map(|i| value(i + 3)).collect();
@@ -49,13 +50,13 @@ async fn product(engine: &Engine) -> Result<()> {
     let outputs = run_kernel(engine, KernelId::MatMul, form, &params, &bindings, grid).await?;
     let found: Vec<f32> = outputs.last().map_or_else(Vec::new, |bytes| bytemuck::pod_collect_to_vec(bytes));
     cpu::matmul(&params, Matrix::F16(&w), &x, &b, &mut y);
-    // The sums stay below 105 and are of about that many terms; one product too few or too many is off by up to 1.
+    // A sum has about 105 terms and stays below 105; a missing or an extra term changes it by up to 1.
     let tolerance = 1e-3;
-    let worst = found.iter().zip(&y).map(|(found, twin)| (found - twin).abs());
-    // max() would pass over a NaN
+    let worst = found.iter().zip(&y).map(|(found, expected)| (found - expected).abs());
+    // `f32::max` would ignore a NaN.
     let worst = worst.fold(0.0, |worst: f32, error| if error <= worst { worst } else { error });
     if found.len() == y.len() && worst <= tolerance {
         return Ok(());
     }
-    Err(Error::unsupported(format!("its matrix product is off by {worst} where {tolerance} is allowed")))
+    Err(Error::unsupported(format!("its matrix product is off by {worst}, expected at most {tolerance}")))
 }

@@ -1,19 +1,20 @@
-//! How long the dispatches of each kernel take.
+//! Time per kernel.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use bolmo_shaders::KernelId;
 
-use crate::device::device::Gpu;
+use crate::device::gpu::Gpu;
 use crate::error::{Error, Result};
 
-/// What the dispatches of a kernel took together.
+/// The number and total time of a kernel's dispatches.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct KernelTime {
-    /// How many there were.
+    /// Number of dispatches.
     pub dispatches: u64,
-    /// How long the device took for them; where it has no clock, with what handing over each of them and waiting for it costs.
+    /// Total time on the device. On a device without timestamps it includes the cost of submitting each dispatch and
+    /// waiting for it.
     pub time: Duration,
 }
 
@@ -21,23 +22,23 @@ pub struct KernelTime {
 #[derive(Debug)]
 pub(super) struct Stopwatch {
     times: HashMap<KernelId, KernelTime>,
-    /// Of the dispatches that are recorded and not submitted, in order.
+    /// Kernels of the dispatches that are recorded but not submitted, in order.
     recorded: Vec<KernelId>,
     clock: Option<Clock>,
 }
 
-/// A device's own clock: each dispatch is a pass with a time at its beginning and one at its end.
+/// Timestamps of the device. Each dispatch is a compute pass with one at its beginning and one at its end.
 #[derive(Debug)]
 struct Clock {
     times: wgpu::QuerySet,
     resolved: wgpu::Buffer,
     readable: wgpu::Buffer,
-    /// Nanoseconds of a tick.
+    /// Nanoseconds per tick.
     period: f64,
 }
 
 impl Stopwatch {
-    /// For submissions of up to half of `times` dispatches.
+    /// A stopwatch for submissions of at most `times / 2` dispatches.
     pub(super) fn new(gpu: &Gpu, times: u32) -> Self {
         let device = &gpu.device;
         let buffer = |label, usage| {
@@ -46,7 +47,7 @@ impl Stopwatch {
         };
         let clock = device.features().contains(wgpu::Features::TIMESTAMP_QUERY).then(|| Clock {
             times: device.create_query_set(&wgpu::QuerySetDescriptor {
-                label: Some("times of dispatches"),
+                label: Some("timestamps"),
                 ty: wgpu::QueryType::Timestamp,
                 count: times,
             }),
@@ -57,22 +58,22 @@ impl Stopwatch {
         Self { times: HashMap::new(), recorded: Vec::new(), clock }
     }
 
-    /// Whether the device has a clock; if not, every dispatch must be submitted by itself.
+    /// Whether the device has timestamps. If not, every dispatch must be a submission of its own.
     pub(super) fn has_clock(&self) -> bool {
         self.clock.is_some()
     }
 
-    /// Notes a dispatch.
+    /// Adds a recorded dispatch.
     pub(super) fn recorded(&mut self, kernel: KernelId) {
         self.recorded.push(kernel);
     }
 
-    /// Forgets what was noted since the last submission.
+    /// Drops the dispatches recorded since the last submission.
     pub(super) fn discard(&mut self) {
         self.recorded.clear();
     }
 
-    /// The times that the pass of dispatch number `index` of a submission writes, if it is to be one of its own.
+    /// Timestamps that dispatch `index` of a submission writes. With timestamps each dispatch needs a pass of its own.
     pub(super) fn writes(&self, index: u64) -> Option<wgpu::ComputePassTimestampWrites<'_>> {
         let begin = 2 * index as u32;
         self.clock.as_ref().map(|clock| wgpu::ComputePassTimestampWrites {
@@ -82,7 +83,7 @@ impl Stopwatch {
         })
     }
 
-    /// Behind all dispatches of a submission: takes their times to where they can be read.
+    /// Records, after all dispatches of a submission, the copy of their timestamps to a buffer that the host can read.
     pub(super) fn resolve(&self, encoder: &mut wgpu::CommandEncoder, dispatches: u64) {
         if let Some(clock) = self.clock.as_ref().filter(|_| dispatches > 0) {
             encoder.resolve_query_set(&clock.times, 0..2 * dispatches as u32, &clock.resolved, 0);
@@ -91,13 +92,13 @@ impl Stopwatch {
         }
     }
 
-    /// Waits for a submission that was begun at `begun`, and adds up what its dispatches took.
+    /// Waits for a submission that began at `begun` and adds the times of its dispatches.
     pub(super) fn submitted(&mut self, gpu: &Gpu, submission: &wgpu::SubmissionIndex, begun: Instant) -> Result<()> {
         let recorded = std::mem::take(&mut self.recorded);
         let wait = || {
             let wait = wgpu::PollType::Wait { submission_index: Some(submission.clone()), timeout: None };
             let done = gpu.device.poll(wait).map(|_| ());
-            done.map_err(|error| Error::internal(format!("waiting for a dispatch: {error}")))
+            done.map_err(|error| Error::internal(format!("waiting for a dispatch failed: {error}")))
         };
         let mut add = |kernel, time| {
             let sum = self.times.entry(kernel).or_default();
@@ -111,25 +112,26 @@ impl Stopwatch {
         };
         let bytes = 2 * recorded.len() as u64 * u64::from(wgpu::QUERY_SIZE);
         let ticks = clock.readable.slice(..bytes);
-        // What it reports is found out by looking at what is mapped.
+        // A failure shows when the range is mapped below.
         ticks.map_async(wgpu::MapMode::Read, |_| ());
         wait()?;
         gpu.check()?;
         let read: Vec<u64> = {
             let mapped = ticks.get_mapped_range();
-            let mapped = mapped.map_err(|error| Error::internal(format!("times of dispatches: {error}")))?;
+            let mapped = mapped
+                .map_err(|error| Error::internal(format!("the times of dispatches could not be read back: {error}")))?;
             bytemuck::pod_collect_to_vec(&mapped)
         };
         clock.readable.unmap();
         for (kernel, times) in recorded.into_iter().zip(read.chunks_exact(2)) {
-            // Clocks of different parts of a device may differ by a little.
+            // The clocks of different parts of a device may differ slightly.
             let ticks = times[1].saturating_sub(times[0]);
             add(kernel, Duration::from_nanos((ticks as f64 * clock.period) as u64));
         }
         Ok(())
     }
 
-    /// What was measured, the longest first.
+    /// The times measured so far, longest first.
     pub(super) fn times(self) -> Vec<(KernelId, KernelTime)> {
         let mut times: Vec<_> = self.times.into_iter().collect();
         times.sort_by_key(|(_, time)| std::cmp::Reverse(time.time));

@@ -1,25 +1,25 @@
-//! What a device was asked for: counts of its work, and the memory that is held on it.
+//! Counts of a device's work, and the memory held on it.
 
 use std::ops::Sub;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Work that was sent to the device so far.
+/// Work submitted to the device so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Counters {
     /// Dispatches of kernels.
     pub dispatches: u64,
-    /// Submissions with commands in them.
+    /// Submissions of commands.
     pub submits: u64,
-    /// Results read back to the host, each of which waits for its submission.
+    /// Readbacks to the host, each of which waits for its submission.
     pub readbacks: u64,
 }
 
 impl Sub for Counters {
     type Output = Self;
 
-    /// What came between an earlier count and this one.
+    /// The work between an earlier count and this one.
     fn sub(self, earlier: Self) -> Self {
         Self {
             dispatches: self.dispatches.saturating_sub(earlier.dispatches),
@@ -29,17 +29,17 @@ impl Sub for Counters {
     }
 }
 
-/// Bytes of buffers on the device. What drivers add, pipelines and the copies that uploads take on their way are not in it.
+/// Bytes of buffers on the device, without pipelines, staging copies of uploads, and what drivers add.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DeviceMemory {
     /// Held now.
     pub current_bytes: u64,
-    /// The most that was held at one time.
+    /// Largest amount held at one time.
     pub peak_bytes: u64,
 }
 
-/// The counts of a device, for all recorders on it.
+/// The counts of a device, over all of its recorders.
 #[derive(Debug, Default)]
 pub(super) struct Usage {
     dispatches: AtomicU64,
@@ -71,7 +71,7 @@ impl Usage {
         }
     }
 
-    /// Counts a new buffer for as long as what it returns is kept.
+    /// Counts a new buffer until the returned guard is dropped.
     pub(super) fn hold(self: &Arc<Self>, bytes: u64) -> Held {
         let current = self.current_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
         self.peak_bytes.fetch_max(current, Ordering::Relaxed);
@@ -79,7 +79,7 @@ impl Usage {
     }
 }
 
-/// A buffer's share of the memory that is held.
+/// Guard that counts the memory of one buffer as held.
 #[derive(Debug)]
 pub(super) struct Held {
     usage: Arc<Usage>,
@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn memory_goes_with_its_buffer_and_the_peak_stays() {
+    fn memory_is_released_with_its_buffer_and_the_peak_remains() {
         let usage = Arc::new(Usage::default());
         let (first, second) = (usage.hold(100), usage.hold(50));
         drop(first);

@@ -153,7 +153,7 @@ impl Session {
 /// Generates on several sessions at once. Rows come out as they would one by one; `options` holds one entry a session.
 ///
 /// Sessions of one model without constraints share submissions and the reading of weights, as many of them as
-/// [`Capabilities::few_rows`](crate::Capabilities::few_rows) says; others take turns.
+/// [`Capabilities::matvec_max_rows`](crate::Capabilities::matvec_max_rows) says; others take turns.
 ///
 /// # Errors
 /// `InvalidArgument` if the numbers differ. The sessions' own errors stay with them.

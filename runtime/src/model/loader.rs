@@ -1,4 +1,4 @@
-//! From a checkpoint to weights on the device, a few MiB at a time, so that the host never holds the model.
+//! Loading of weights from a checkpoint to the device, a few MiB at a time, so that the host never holds the model.
 
 use std::sync::Arc;
 
@@ -7,22 +7,23 @@ use bolmo_shaders::table::QUANT_BLOCK;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::checkpoint::formats::Formats;
-use crate::checkpoint::packed::{LEAST_SHARE, Packed, out_of_range};
+use crate::checkpoint::packed::{MIN_CHUNK, Packed, out_of_range};
 use crate::checkpoint::{Checkpoint, Tensor, check_finite};
 use crate::config::{BlockType, Config, QkNorm};
 use crate::device::{Gpu, Slice};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::weights::{GlobalLayer, LocalLayer, Matrix, Mlp, Piece, Weights};
-use crate::parallel::fill_by_shares;
+use crate::parallel::fill_chunks;
 
-/// Elements that are converted and sent at a time.
+/// Elements converted and uploaded at a time.
 const STRIDE: usize = if cfg!(target_family = "wasm") { 1 << 19 } else { 2 << 20 };
-/// Bytes sent before the loader waits for the device to take them.
+/// Uploaded bytes after which the loader waits for the device.
 const IN_FLIGHT: u64 = 64 << 20;
 
-/// Told how many bytes of the checkpoint are loaded, of how many; answers whether to go on.
+/// Progress callback of a load: the bytes of the checkpoint loaded so far and their total. `false` stops the load.
 pub type LoadProgress<'a> = dyn FnMut(u64, u64) -> bool + Send + 'a;
 
+/// The state of a load.
 pub(crate) struct Loader<'a> {
     gpu: &'a Arc<Gpu>,
     checkpoint: &'a Checkpoint,
@@ -31,10 +32,11 @@ pub(crate) struct Loader<'a> {
     done: u64,
     total: u64,
     in_flight: u64,
-    /// Matrices that are kept in a larger format than was asked for, since their rows don't fit it.
+    /// Matrices kept in a larger format than requested, because the length of their rows does not suit it.
     enlarged: Vec<String>,
     hash: Xxh3,
-    /// Of scales, apart from weights: how many rows go together depends on the adapter, and the hash must not.
+    /// Hash of the scales, separate from that of the weights: the number of rows uploaded at a time depends on the
+    /// adapter, and the fingerprint must not.
     scales_hash: Xxh3,
 }
 
@@ -60,7 +62,8 @@ impl<'a> Loader<'a> {
         }
     }
 
-    /// Loads everything. Also returns a hash of names, formats and weights as the device has them, and a warning if some matrices don't fit their format.
+    /// Loads all weights. Also returns a hash of names, formats and weights as they are on the device, and a warning if
+    /// some matrices do not suit their format.
     pub(crate) async fn load(mut self, config: &Config) -> Result<(Weights, u128, Option<String>)> {
         self.hash.update(config.to_json().to_string().as_bytes());
         self.hash.update(self.formats.to_string().as_bytes());
@@ -109,7 +112,8 @@ impl<'a> Loader<'a> {
         };
         let warning = self.enlarged.first().map(|first| {
             format!(
-                "{} matrices are kept in a larger format: their rows are no multiple of a block; the first is {first}",
+                "{} matrices are kept in a larger format because their rows cannot be divided into whole blocks; \
+                 the first is {first}",
                 self.enlarged.len()
             )
         });
@@ -170,25 +174,25 @@ impl<'a> Loader<'a> {
     async fn mlp(&mut self, format: WeightFormat, layer: &str) -> Result<Mlp> {
         let named = |part: &str| format!("{layer}.mlp.{part}_proj.weight");
         let [gate, up, down] = ["gate", "up", "down"].map(|part| self.checkpoint.tensor(&named(part)));
-        let gate_up = self.put(format, &Rows::ByTurns([gate?, up?]), None).await?;
-        Ok(Mlp { gate_up, down: self.put(format, &Rows::Stacked(vec![down?]), None).await? })
+        let gate_up = self.put(format, &MatrixSource::Interleaved([gate?, up?]), None).await?;
+        Ok(Mlp { gate_up, down: self.put(format, &MatrixSource::Stacked(vec![down?]), None).await? })
     }
 
     async fn linear(&mut self, name: &str) -> Result<Matrix> {
         self.matrix(self.formats.local, &[&format!("{name}.weight")], &[Some(&format!("{name}.bias"))]).await
     }
 
-    /// The tensors `names` one above the other, in `format`. `biases` go with them, or are left out altogether; where one is
-    /// `None` the bias is 0.
+    /// Loads the tensors `names`, stacked, in `format`. `biases` is empty or has one entry per tensor; the bias of an
+    /// entry that is `None` is 0.
     async fn matrix(&mut self, format: WeightFormat, names: &[&str], biases: &[Option<&str>]) -> Result<Matrix> {
         let checkpoint = self.checkpoint;
         let tensors = names.iter().map(|name| checkpoint.tensor(name)).collect::<Result<Vec<_>>>()?;
         let bias = self.bias(&tensors, biases).await?;
-        self.put(format, &Rows::Stacked(tensors), bias.as_deref()).await
+        self.put(format, &MatrixSource::Stacked(tensors), bias.as_deref()).await
     }
 
-    /// Converts a matrix and sends it, piece by piece.
-    async fn put(&mut self, wanted: WeightFormat, source: &Rows<'_>, bias: Option<&[f32]>) -> Result<Matrix> {
+    /// Converts a matrix and uploads it, piece by piece.
+    async fn put(&mut self, wanted: WeightFormat, source: &MatrixSource<'_>, bias: Option<&[f32]>) -> Result<Matrix> {
         let (n, k) = source.shape()?;
         let name = source.name();
         let format = wanted.fitting(k);
@@ -197,11 +201,11 @@ impl<'a> Loader<'a> {
         }
         let row_bytes = format.weight_bytes(2, k as u64);
         let limit = self.gpu.capabilities.max_binding_bytes.min(self.gpu.capabilities.max_buffer_bytes);
-        // An even number: pairs of rows belong together, and so do pairs of scales.
+        // The number is even, because rows and scales are stored in pairs.
         let piece_rows = 2 * (limit / row_bytes.max(1)) as usize;
         if piece_rows == 0 {
             return Err(Error::unsupported(format!(
-                "tensor {name}: two rows take {row_bytes} bytes, the adapter {} allows bindings of {limit}",
+                "tensor {name}: two rows take {row_bytes} bytes, but the adapter {} allows bindings of at most {limit}",
                 self.gpu.adapter.name
             )));
         }
@@ -241,7 +245,7 @@ impl<'a> Loader<'a> {
                 }
                 self.hash.update(&packed.weights);
                 self.scales_hash.update(&packed.scales);
-                // The device's words hold two scales; only the last rows of a matrix can leave half a word.
+                // A word on the device holds two scales; only the last rows of a matrix can fill half a word.
                 packed.scales.resize(packed.scales.len().next_multiple_of(4), 0);
                 let offset = format.weight_bytes(row as u64, k as u64);
                 self.gpu.write(&piece.weights, offset, &packed.weights)?;
@@ -254,10 +258,10 @@ impl<'a> Loader<'a> {
         Ok(Matrix { n, k, format, pieces })
     }
 
-    /// Reads rows `first ..` of a matrix of `k` columns.
-    async fn fill(&mut self, source: &Rows<'_>, first: usize, k: usize, values: &mut [f32]) -> Result<()> {
+    /// Reads the rows of a matrix of `k` columns from row `first` on.
+    async fn fill(&mut self, source: &MatrixSource<'_>, first: usize, k: usize, values: &mut [f32]) -> Result<()> {
         match source {
-            Rows::Stacked(tensors) => {
+            MatrixSource::Stacked(tensors) => {
                 let last = first + values.len() / k;
                 let mut above = 0;
                 for tensor in tensors {
@@ -269,7 +273,7 @@ impl<'a> Loader<'a> {
                     above += tensor.shape[0];
                 }
             }
-            Rows::ByTurns(tensors) => {
+            MatrixSource::Interleaved(tensors) => {
                 let mut one = vec![0.0; values.len() / 2];
                 for (turn, tensor) in tensors.iter().enumerate() {
                     self.read(tensor, (first / 2 * k) as u64, &mut one).await?;
@@ -282,11 +286,17 @@ impl<'a> Loader<'a> {
         Ok(())
     }
 
-    /// Appends `rows` rows of a matrix, from row `first` on, as they are stored.
-    async fn copy_packed(&mut self, source: &Rows<'_>, first: usize, rows: usize, packed: &mut Packed) -> Result<()> {
+    /// Appends `rows` rows of a matrix from row `first` on, as stored in the checkpoint.
+    async fn copy_packed(
+        &mut self,
+        source: &MatrixSource<'_>,
+        first: usize,
+        rows: usize,
+        packed: &mut Packed,
+    ) -> Result<()> {
         let Packed { weights, scales } = packed;
         match source {
-            Rows::Stacked(tensors) => {
+            MatrixSource::Stacked(tensors) => {
                 let mut above = 0;
                 for tensor in tensors {
                     let (from, to) = (first.max(above), (first + rows).min(above + tensor.shape[0]));
@@ -298,7 +308,7 @@ impl<'a> Loader<'a> {
                     above += tensor.shape[0];
                 }
             }
-            Rows::ByTurns(tensors) => {
+            MatrixSource::Interleaved(tensors) => {
                 let k = tensors[0].shape[1];
                 let mut both = [Packed::default(), Packed::default()];
                 for (tensor, one) in tensors.iter().zip(&mut both) {
@@ -307,14 +317,14 @@ impl<'a> Loader<'a> {
                     self.advance(tensor, rows / 2 * k)?;
                 }
                 let [one, other] = both;
-                by_turns(weights, &one.weights, &other.weights, one.weights.len() / (rows / 2).max(1));
-                by_turns(scales, &one.scales, &other.scales, k / QUANT_BLOCK * 2);
+                interleave(weights, &one.weights, &other.weights, one.weights.len() / (rows / 2).max(1));
+                interleave(scales, &one.scales, &other.scales, k / QUANT_BLOCK * 2);
             }
         }
         Ok(())
     }
 
-    /// The biases of a matrix made of `tensors`, one behind the other.
+    /// Reads the concatenated biases of a matrix made of `tensors`.
     async fn bias(&mut self, tensors: &[Tensor<'_>], names: &[Option<&str>]) -> Result<Option<Vec<f32>>> {
         if names.is_empty() {
             return Ok(None);
@@ -333,7 +343,7 @@ impl<'a> Loader<'a> {
         Ok(Some(values))
     }
 
-    /// A norm's weight, kept as f32.
+    /// Loads the weight of a norm, in f32.
     async fn vector(&mut self, name: &str) -> Result<Slice> {
         let tensor = self.checkpoint.tensor(name)?;
         let mut values = vec![0.0; tensor.shape[0]];
@@ -346,18 +356,18 @@ impl<'a> Loader<'a> {
         Ok(slice)
     }
 
-    /// Reads, checks and reports progress.
+    /// Reads elements, checks that they are finite, and reports progress.
     async fn read(&mut self, tensor: &Tensor<'_>, first: u64, out: &mut [f32]) -> Result<()> {
         tensor.fetch(first, out.len() as u64).await?;
         let row = tensor.shape.last().copied().unwrap_or(1);
-        fill_by_shares(out, LEAST_SHARE, |at, part| {
+        fill_chunks(out, MIN_CHUNK, |at, part| {
             tensor.read_f32(first + at as u64, part)?;
             check_finite(tensor.name, first + at as u64, part, row)
         })?;
         self.advance(tensor, out.len())
     }
 
-    /// Reports so many elements.
+    /// Reports progress by `elements` elements.
     fn advance(&mut self, tensor: &Tensor<'_>, elements: usize) -> Result<()> {
         self.done += tensor.dtype.bytes(elements as u64);
         if !(self.progress)(self.done.min(self.total), self.total) {
@@ -366,6 +376,7 @@ impl<'a> Loader<'a> {
         Ok(())
     }
 
+    /// Counts uploaded bytes, and waits for the device now and then.
     async fn sent(&mut self, bytes: u64) -> Result<()> {
         self.in_flight += bytes;
         if self.in_flight >= IN_FLIGHT {
@@ -376,30 +387,30 @@ impl<'a> Loader<'a> {
     }
 }
 
-/// Where the rows of a matrix come from.
-enum Rows<'a> {
-    /// Tensors one above the other.
+/// The tensors that make up a matrix.
+enum MatrixSource<'a> {
+    /// The rows of one tensor after the other.
     Stacked(Vec<Tensor<'a>>),
-    /// A row of the one, a row of the other.
-    ByTurns([Tensor<'a>; 2]),
+    /// The rows of two tensors, alternating.
+    Interleaved([Tensor<'a>; 2]),
 }
 
-impl<'a> Rows<'a> {
+impl<'a> MatrixSource<'a> {
     fn tensors(&self) -> &[Tensor<'a>] {
         match self {
-            Rows::Stacked(tensors) => tensors,
-            Rows::ByTurns(tensors) => tensors,
+            MatrixSource::Stacked(tensors) => tensors,
+            MatrixSource::Interleaved(tensors) => tensors,
         }
     }
 
-    /// Whether the tensors are stored as the device takes them, with scales. They then all are: one part has one format.
+    /// Whether the tensors are quantized in the checkpoint. All tensors of a part have the same format.
     fn is_packed(&self) -> bool {
         self.tensors().iter().all(|tensor| tensor.dtype.has_scales())
     }
 
-    /// Rows and columns.
+    /// Number of rows and columns.
     fn shape(&self) -> Result<(usize, usize)> {
-        let first = self.tensors().first().ok_or_else(|| Error::internal("a matrix without tensors"))?;
+        let first = self.tensors().first().ok_or_else(|| Error::internal("a matrix has no tensors"))?;
         Ok((self.tensors().iter().map(|t| t.shape[0]).sum(), first.shape[1]))
     }
 
@@ -411,11 +422,11 @@ impl<'a> Rows<'a> {
         self.tensors().iter().for_each(|tensor| hash.update(tensor.name.as_bytes()));
     }
 
-    /// The tensor that has row `row` of the matrix, and which row of the tensor that is.
+    /// The tensor that contains row `row` of the matrix, and the row within the tensor.
     fn place(&self, row: usize) -> (&'a str, usize) {
         match self {
-            Rows::ByTurns(tensors) => (tensors[row % 2].name, row / 2),
-            Rows::Stacked(tensors) => {
+            MatrixSource::Interleaved(tensors) => (tensors[row % 2].name, row / 2),
+            MatrixSource::Stacked(tensors) => {
                 let mut row = row;
                 for tensor in tensors {
                     if row < tensor.shape[0] {
@@ -428,21 +439,21 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// What is wrong with element `at` of `values`, which begin at row `first_row`.
+    /// The error for element `at` of `values`, which begin at row `first_row`.
     fn out_of_range(&self, format: WeightFormat, first_row: usize, k: usize, values: &[f32], at: usize) -> Error {
         let (name, row) = self.place(first_row + at / k);
         out_of_range(format, name, (row, at % k), values[at])
     }
 }
 
-/// Sees to it that `rows` rows of a matrix can be read, from row `first` on.
+/// Fetches `rows` rows of a matrix from row `first` on, so that they can be read.
 async fn fetch_rows(tensor: &Tensor<'_>, first: usize, rows: usize) -> Result<()> {
     let k = tensor.shape[1];
     tensor.fetch((first * k) as u64, (rows * k) as u64).await
 }
 
-/// Appends rows of `row_bytes` bytes, one of `a` and one of `b` by turns.
-fn by_turns(out: &mut Vec<u8>, a: &[u8], b: &[u8], row_bytes: usize) {
+/// Appends rows of `row_bytes` bytes, alternating between `a` and `b`.
+fn interleave(out: &mut Vec<u8>, a: &[u8], b: &[u8], row_bytes: usize) {
     for (a, b) in a.chunks_exact(row_bytes.max(1)).zip(b.chunks_exact(row_bytes.max(1))) {
         out.extend_from_slice(a);
         out.extend_from_slice(b);

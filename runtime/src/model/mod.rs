@@ -1,4 +1,4 @@
-//! A loaded model: weights on the device, and what sessions on it share.
+//! A loaded model: the weights on the device, and what its sessions share.
 
 pub(crate) mod kernels;
 pub(crate) mod loader;
@@ -15,7 +15,8 @@ use crate::checkpoint::layout::{Part, expected_tensors, parameters_by_part};
 use crate::config::rope::inverse_frequencies;
 use crate::config::{Config, RopeScaling};
 use crate::device::{Engine, Gpu, Recorder, Slice};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Hint, Result};
+use crate::model::kernels::kernels;
 use crate::model::loader::{LoadProgress, Loader};
 use crate::model::weights::Weights;
 use crate::state::workspace::Workspace;
@@ -23,16 +24,40 @@ use crate::text::suffix_trie::SuffixTrie;
 use crate::text::vocabulary::Vocabulary;
 
 /// How to load a model.
+///
+/// ```
+/// use bolmo_runtime::{LoadOptions, WeightFormat};
+///
+/// let options = LoadOptions::default().formats(WeightFormat::Q8);
+/// ```
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct LoadOptions {
-    /// How matrices are kept on the device; norms and biases stay f32. Unless set, as the checkpoint was quantised ahead, or f32.
+    /// Formats of the matrices on the device; norms and biases stay f32. With `None` they are the formats of a
+    /// quantized checkpoint, or f32.
     pub formats: Option<Formats>,
-    /// The source model's vocabulary, needed by models with a suffix table; others ignore it.
+    /// Vocabulary of the source model, which a model with a suffix table needs and others ignore. With `None` it is
+    /// read from the checkpoint's folder.
     pub vocabulary: Option<Vocabulary>,
 }
 
-/// A model on a device. Cheap to clone: clones are the same model. Sessions keep it alive.
+impl LoadOptions {
+    /// Sets [`Self::formats`].
+    #[must_use]
+    pub fn formats(mut self, formats: impl Into<Formats>) -> Self {
+        self.formats = Some(formats.into());
+        self
+    }
+
+    /// Sets [`Self::vocabulary`].
+    #[must_use]
+    pub fn vocabulary(mut self, vocabulary: Vocabulary) -> Self {
+        self.vocabulary = Some(vocabulary);
+        self
+    }
+}
+
+/// A model on a device. Cheap to clone; sessions keep it alive.
 #[derive(Debug, Clone)]
 pub struct Model {
     pub(crate) inner: Arc<Inner>,
@@ -45,30 +70,40 @@ pub(crate) struct Inner {
     pub(crate) formats: Formats,
     pub(crate) weights: Weights,
     pub(crate) suffixes: Option<SuffixTrie>,
-    /// Inverse frequencies and factor of plain and of scaled rotations.
+    /// Inverse frequencies and attention factor of the plain and of the scaled rotary embedding.
     pub(crate) rope: [(Vec<f64>, f64); 2],
     pub(crate) fingerprint: u128,
-    /// Products that a byte takes if it ends a patch, attention apart.
+    /// Multiply-adds of a byte that ends a patch, without attention.
     pub(crate) weights_per_row: u64,
-    /// Products that a byte takes if it doesn't.
+    /// Multiply-adds of a byte that does not end a patch.
     pub(crate) weights_per_byte: u64,
     warnings: Vec<String>,
-    /// Kernels that were not compiled while the model was loaded.
+    /// Kernels that were not compiled during loading.
     #[cfg(target_family = "wasm")]
-    cold: Mutex<Vec<crate::model::kernels::Wanted>>,
-    /// The trie on the device, once it was asked for.
+    cold: Mutex<Vec<kernels::KernelSpec>>,
+    /// The suffix trie on the device, uploaded on first use.
     suffix_table: Mutex<Option<Slice>>,
-    /// Workspaces for long stretches, handed out for the time of a call.
+    /// Workspaces for prefill chunks that no call is using.
     spare: Mutex<Vec<(Workspace, Recorder)>>,
 }
 
 impl Model {
-    /// Puts the weights of `checkpoint` on the device. `progress` hears of bytes done and in all, and may stop the work.
+    /// Loads `checkpoint` onto the device of `engine`.
     ///
     /// # Errors
-    /// `InvalidArgument` if a needed vocabulary is missing or the checkpoint was quantised ahead in other formats, `BadCheckpoint` for damaged weights (not finite) or a
-    /// vocabulary of another model, `OutOfMemory`, `Unsupported`, `Cancelled`, `DeviceLost`.
-    pub async fn load(
+    /// `InvalidArgument` if the model needs a vocabulary and none is found, or if the checkpoint is quantized in other
+    /// formats than those requested, `BadCheckpoint` if weights are not finite or the vocabulary belongs to another
+    /// model, `OutOfMemory`, `Unsupported`, `DeviceLost`.
+    pub async fn load(engine: &Engine, checkpoint: &Checkpoint, options: LoadOptions) -> Result<Self> {
+        Self::load_with_progress(engine, checkpoint, options, &mut |_, _| true).await
+    }
+
+    /// Loads a model like [`Self::load`] and calls `progress` with the bytes loaded and their total. If `progress`
+    /// returns `false`, loading stops.
+    ///
+    /// # Errors
+    /// The same as [`Self::load`], and `Cancelled`.
+    pub async fn load_with_progress(
         engine: &Engine,
         checkpoint: &Checkpoint,
         options: LoadOptions,
@@ -77,40 +112,22 @@ impl Model {
         let config = checkpoint.config().clone();
         let formats = formats_to_load(checkpoint, options.formats)?;
         let mut warnings = checkpoint.warnings().to_vec();
-        let suffixes = match (config.add_expanded_embeddings, &options.vocabulary) {
-            (false, _) => None,
-            (true, Some(vocabulary)) => {
-                warnings.extend(vocabulary.check_rows(config.subword_vocab_size)?);
-                warnings.extend(vocabulary.warning().map(str::to_owned));
-                let trie = SuffixTrie::new(vocabulary);
-                // Every text begins with this id: better to say now that nothing can be appended.
-                trie.suffixes(&[], &[config.special.bos])?;
-                Some(trie)
-            }
-            (true, None) => {
-                let source = config.original_identifier.as_deref().unwrap_or("the source model");
-                return Err(Error::invalid(format!(
-                    "{}: the model has a suffix table, so it needs the tokenizer.json of {source}: \
-                     put it into the folder or name it (--subwords FILE)",
-                    checkpoint.origin()
-                )));
-            }
-        };
+        let suffixes = suffix_trie(checkpoint, options.vocabulary, &mut warnings)?;
         let gpu = &engine.gpu;
         Workspace::fitting(gpu, &config, 1)?;
         if let Some(available) = gpu.adapter.is_software().then(available_memory).flatten() {
             let stored = checkpoint.formats().is_some();
             check_memory(&config, formats, stored, available).map_err(|e| e.context(&gpu.adapter.name))?;
         }
-        // Kernels are compiled while weights are on their way.
-        let kernels = crate::model::kernels::kernels(&config, formats, &gpu.capabilities);
+        // Kernels are compiled while weights are loaded.
+        let kernels = kernels(&config, formats, &gpu.capabilities);
         #[cfg(not(target_family = "wasm"))]
         let warming = warm_up::Warming::start(gpu, kernels.concat());
-        // Browsers compile one at a time, and what is not needed at once can wait.
+        // Browsers compile one kernel at a time, so kernels that the first byte does not need come later.
         #[cfg(target_family = "wasm")]
         let [first, later] = kernels;
         #[cfg(target_family = "wasm")]
-        crate::model::warm_up(gpu, first);
+        warm_up::warm(gpu, first);
         let (weights, fingerprint, warning) = Loader::new(gpu, checkpoint, formats, progress).load(&config).await?;
         #[cfg(not(target_family = "wasm"))]
         warming.finish();
@@ -120,11 +137,11 @@ impl Model {
         let frequencies =
             |scaling| inverse_frequencies(config.head_dim, config.rope_theta, scaling, config.max_position_embeddings);
         let rope = [frequencies(&RopeScaling::None), frequencies(&config.rope_scaling)];
-        let tables = [Part::ByteEmbedding, Part::SuffixEmbedding];
         let parameters = parameters_by_part(&config);
-        let weights_per_row = parameters.iter().filter(|(part, _)| !tables.contains(part)).map(|(_, n)| n).sum();
-        let local = [Part::LocalEncoder, Part::LocalDecoder, Part::Head];
-        let weights_per_byte = parameters.iter().filter(|(part, _)| local.contains(part)).map(|(_, n)| n).sum();
+        let count =
+            |counts: fn(Part) -> bool| parameters.iter().filter(|(part, _)| counts(*part)).map(|(_, n)| n).sum();
+        let weights_per_row = count(|part| !matches!(part, Part::ByteEmbedding | Part::SuffixEmbedding));
+        let weights_per_byte = count(|part| matches!(part, Part::LocalEncoder | Part::LocalDecoder | Part::Head));
         let inner = Inner {
             engine: engine.clone(),
             config,
@@ -149,30 +166,31 @@ impl Model {
         &self.inner.config
     }
 
-    /// How matrices are kept on the device.
+    /// Formats of the matrices on the device.
     pub fn formats(&self) -> Formats {
         self.inner.formats
     }
 
-    /// The device it is on.
+    /// The engine that holds the model.
     pub fn engine(&self) -> &Engine {
         &self.inner.engine
     }
 
-    /// Names this model's configuration, weights and format: snapshots restore only on a model with the same.
+    /// Hash of the configuration, formats and weights. A snapshot can only be restored on a model with the same
+    /// fingerprint.
     pub fn fingerprint(&self) -> u128 {
         self.inner.fingerprint
     }
 
-    /// Begins to compile what is not needed for the first byte, in the background. Otherwise it is compiled when it is needed, and the second
-    /// byte takes longer. A program that waits for its user's text has the time for it.
+    /// Compiles in the background the kernels that the first byte does not need. Otherwise they are compiled on first
+    /// use, which delays the second byte. A good time to call this is while the program waits for input.
     #[cfg(target_family = "wasm")]
     pub fn warm(&self) {
         let kernels = std::mem::take(&mut *self.inner.cold.lock().unwrap_or_else(|e| e.into_inner()));
-        crate::model::warm_up(self.inner.gpu(), kernels);
+        warm_up::warm(self.inner.gpu(), kernels);
     }
 
-    /// What was odd about the checkpoint but did not keep it from loading.
+    /// Non-fatal load warnings.
     pub fn warnings(&self) -> &[String] {
         &self.inner.warnings
     }
@@ -183,11 +201,11 @@ impl Inner {
         &self.engine.gpu
     }
 
-    /// The suffix trie on the device, if the model has one, as `sample.wgsl` reads it.
+    /// The suffix trie on the device in the layout of `sample.wgsl`, if the model has a suffix table.
     pub(crate) async fn suffix_table(&self) -> Result<Option<Slice>> {
         let Some(trie) = &self.suffixes else { return Ok(None) };
-        let there = |table: &Mutex<Option<Slice>>| table.lock().unwrap_or_else(|e| e.into_inner()).clone();
-        if let Some(table) = there(&self.suffix_table) {
+        let uploaded = |table: &Mutex<Option<Slice>>| table.lock().unwrap_or_else(|e| e.into_inner()).clone();
+        if let Some(table) = uploaded(&self.suffix_table) {
             return Ok(Some(table));
         }
         let words = trie.words();
@@ -197,7 +215,7 @@ impl Inner {
         Ok(Some(table))
     }
 
-    /// A workspace for long stretches; give it back with [`Self::give_back`].
+    /// Takes a workspace for prefill chunks, to be returned with [`Self::give_back`].
     pub(crate) async fn take_workspace(&self) -> Result<(Workspace, Recorder)> {
         let spare = self.spare.lock().unwrap_or_else(|e| e.into_inner()).pop();
         if let Some(spare) = spare {
@@ -208,52 +226,102 @@ impl Inner {
         Ok((Workspace::new(gpu, &self.config, capacity).await?, Recorder::new(gpu).await?))
     }
 
+    /// Returns a workspace for reuse.
     pub(crate) fn give_back(&self, (workspace, mut recorder): (Workspace, Recorder)) {
         recorder.discard();
-        // Bind groups hold the buffers of the session that used the workspace.
+        // Bind groups keep the buffers of the session alive.
         recorder.forget_bindings();
         self.spare.lock().unwrap_or_else(|e| e.into_inner()).push((workspace, recorder));
     }
 }
 
-/// The formats to load in: those that were asked for, if the checkpoint has not its own.
-fn formats_to_load(checkpoint: &Checkpoint, asked: Option<Formats>) -> Result<Formats> {
-    match (checkpoint.formats(), asked) {
-        (Some(stored), Some(asked)) if stored != asked => Err(Error::invalid(format!(
-            "{}: is quantised as {stored} and cannot be loaded as {asked}; leave the format out, or quantise the original anew",
-            checkpoint.origin()
-        ))),
-        (Some(stored), _) => Ok(stored),
-        (None, asked) => Ok(asked.unwrap_or_default()),
+/// The suffix trie of a model with a suffix table, from `vocabulary` or else from the checkpoint's folder. Appends what
+/// is unusual about the vocabulary to `warnings`.
+fn suffix_trie(
+    checkpoint: &Checkpoint,
+    vocabulary: Option<Vocabulary>,
+    warnings: &mut Vec<String>,
+) -> Result<Option<SuffixTrie>> {
+    let config = checkpoint.config();
+    if !config.add_expanded_embeddings {
+        return Ok(None);
+    }
+    let found = match vocabulary {
+        Some(vocabulary) => Some(vocabulary),
+        None => checkpoint.vocabulary().map_err(missing_vocabulary)?,
+    };
+    let Some(vocabulary) = found else { return Ok(None) };
+    warnings.extend(vocabulary.check_rows(config.subword_vocab_size)?);
+    warnings.extend(vocabulary.warning().map(str::to_owned));
+    let trie = SuffixTrie::new(&vocabulary);
+    // Every text begins with this id: a vocabulary that lacks it fails here instead of at the first append.
+    trie.suffixes(&[], &[config.special.bos])?;
+    Ok(Some(trie))
+}
+
+/// Reports a vocabulary that the checkpoint's folder lacks as a missing argument of the load.
+fn missing_vocabulary(error: Error) -> Error {
+    match error.hint() {
+        Some(hint @ Hint::VocabularyMissing { .. }) => Error::invalid(error.message()).with_hint(hint.clone()),
+        _ => error,
     }
 }
 
-/// Bytes of device memory that a model's weights take when its matrices are kept in `formats`.
+/// The formats to load: those of a quantized checkpoint, else the requested ones.
+fn formats_to_load(checkpoint: &Checkpoint, requested: Option<Formats>) -> Result<Formats> {
+    match (checkpoint.formats(), requested) {
+        (Some(stored), Some(requested)) if stored != requested => Err(Error::invalid(format!(
+            "{}: is quantized as {stored} and cannot be loaded as {requested}; omit the formats, or quantize the \
+             original checkpoint as {requested}",
+            checkpoint.origin()
+        ))
+        .with_hint(Hint::QuantizeOriginal { format: requested.uniform() })),
+        (Some(stored), _) => Ok(stored),
+        (None, requested) => Ok(requested.unwrap_or_default()),
+    }
+}
+
+/// Bytes of device memory that the weights of a model take in `formats`.
 pub fn device_bytes(config: &Config, formats: impl Into<Formats>) -> u64 {
     let formats = formats.into();
     expected_tensors(config).iter().map(|tensor| formats.tensor_bytes(tensor)).sum()
 }
 
-/// Refuses a load that cannot end well, and says what would fit: software adapters take host memory, and systems kill who takes too
-/// much of it. `stored`: the formats are the checkpoint's own, and not to be chosen here.
+/// Rejects a load that does not fit in memory, and names a format that fits.
+///
+/// Software adapters use main memory, and operating systems kill programs that take too much of it. `stored` says that
+/// the formats are those of a quantized checkpoint, which loading cannot change.
 fn check_memory(config: &Config, formats: Formats, stored: bool, available: u64) -> Result<()> {
     let needed = device_bytes(config, formats);
     if needed <= available {
         return Ok(());
     }
-    let smaller = WeightFormat::ALL.map(|format| (format.name(), device_bytes(config, format)));
-    let advice = match smaller.iter().find(|(_, bytes)| *bytes <= available) {
-        Some((name, bytes)) if stored => format!("quantise the original as {name} ({bytes} bytes; bolmo quantize)"),
-        Some((name, bytes)) => format!("use --quantize {name} ({bytes} bytes)"),
-        None => format!("use a smaller model: even in q4 this one needs {} bytes", smaller.map(|(_, b)| b)[3]),
+    let by_format = WeightFormat::ALL.map(|format| (format, device_bytes(config, format)));
+    let (advice, hint) = match by_format.iter().find(|(_, bytes)| *bytes <= available) {
+        Some(&(format, bytes)) if stored => (
+            format!("quantize the original checkpoint as {} ({bytes} bytes)", format.name()),
+            Some(Hint::QuantizeOriginal { format: Some(format) }),
+        ),
+        Some(&(format, bytes)) => (
+            format!("load them as {} ({bytes} bytes)", format.name()),
+            Some(Hint::SmallerFormat { format: Some(format) }),
+        ),
+        None => {
+            let least = by_format.iter().map(|(_, bytes)| *bytes).min().unwrap_or(needed);
+            (format!("use a smaller model: in the smallest format this one needs {least} bytes"), None)
+        }
     };
-    let message = format!(
-        "the weights need {needed} bytes, {available} are free, and the adapter computes in main memory; {advice}"
+    let error = Error::new(
+        ErrorKind::OutOfMemory,
+        format!("the weights need {needed} bytes of main memory, but {available} bytes are available; {advice}"),
     );
-    Err(Error::new(ErrorKind::OutOfMemory, message))
+    Err(match hint {
+        Some(hint) => error.with_hint(hint),
+        None => error,
+    })
 }
 
-/// Bytes of main memory that can be had without swapping, where the system tells.
+/// Main memory available without swapping, in bytes, on systems that report it.
 pub fn available_memory() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|l| l.strip_prefix("MemAvailable:"))?;
@@ -267,7 +335,7 @@ mod tests {
     use crate::config::preset::Preset;
 
     #[test]
-    fn the_format_that_would_fit() {
+    fn a_rejected_load_names_a_format_that_fits() {
         let config = Preset::Mid.config();
         let bytes = |format| device_bytes(&config, format);
         let refused = |formats: WeightFormat, stored, available| {
@@ -275,13 +343,13 @@ mod tests {
         };
         assert_eq!(refused(WeightFormat::F32, false, bytes(WeightFormat::F32)), Ok(()));
         let message = refused(WeightFormat::F32, false, bytes(WeightFormat::F16)).unwrap_err();
-        assert!(message.contains("--quantize f16"), "{message}");
+        assert!(message.contains("load them as f16"), "{message}");
         let message = refused(WeightFormat::F32, false, bytes(WeightFormat::F16) - 1).unwrap_err();
-        assert!(message.contains("--quantize q8"), "{message}");
+        assert!(message.contains("load them as q8"), "{message}");
         let message = refused(WeightFormat::F16, false, bytes(WeightFormat::Q4)).unwrap_err();
-        assert!(message.contains("--quantize q4"), "{message}");
+        assert!(message.contains("load them as q4"), "{message}");
         let message = refused(WeightFormat::Q8, true, bytes(WeightFormat::Q4)).unwrap_err();
-        assert!(message.contains("bolmo quantize"), "{message}");
+        assert!(message.contains("quantize the original checkpoint as q4"), "{message}");
         let message = refused(WeightFormat::Q4, false, 1000).unwrap_err();
         assert!(message.contains("a smaller model"), "{message}");
     }

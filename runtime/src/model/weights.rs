@@ -1,28 +1,28 @@
-//! The weights on the device: the matrices and vectors of a model, as the kernels take them.
+//! The weights of a model on the device, in the layout that the kernels read.
 
 use bolmo_shaders::WeightFormat;
 
 use crate::device::Slice;
 
-/// A matrix `[n, k]` on the device, cut by rows into pieces that one binding can cover.
+/// A matrix `[n, k]` on the device, split by rows into pieces that fit one binding each.
 #[derive(Debug)]
 pub struct Matrix {
     /// Rows: outputs of the product.
     pub n: usize,
     /// Columns: inputs of the product.
     pub k: usize,
-    /// How it is kept.
+    /// Format of the weights.
     pub format: WeightFormat,
-    /// In order.
+    /// The pieces, in order of their rows.
     pub pieces: Vec<Piece>,
 }
 
-/// Some rows of a [`Matrix`], and the same rows of its bias.
+/// Consecutive rows of a [`Matrix`] and of its bias.
 #[derive(Debug)]
 pub struct Piece {
-    /// Row of the matrix that is its row 0.
+    /// Row of the matrix at which the piece begins.
     pub first_row: usize,
-    /// Rows that it has.
+    /// Number of rows.
     pub rows: usize,
     /// `[rows, k]`
     pub weights: Slice,
@@ -32,14 +32,15 @@ pub struct Piece {
     pub bias: Option<Slice>,
 }
 
-/// A local layer, of encoder and decoder alike (SPEC 4).
+/// A local layer of the encoder or the decoder (`docs/model.md`, Local layer).
 #[derive(Debug)]
 pub struct LocalLayer {
     /// `[D]`
     pub pre_xlstm_norm: Slice,
-    /// q, k, v, output gate, input gate, forget gate one above the other: `[D/2 + D/2 + D + D + H + H, D]`, with the gates' biases.
+    /// q, k, v, output gate, input gate and forget gate, stacked: `[D/2 + D/2 + D + D + H + H, D]`, with the biases of
+    /// the input and forget gates.
     pub projections: Matrix,
-    /// `[D]`, head by head
+    /// `[D]`, by head
     pub head_norm: Slice,
     /// `[D, D]`
     pub out: Matrix,
@@ -52,18 +53,19 @@ pub struct LocalLayer {
 /// A SwiGLU feed-forward.
 #[derive(Debug)]
 pub struct Mlp {
-    /// Rows of gate and up by turns: `[F, 2, D]`
+    /// Rows of gate and up, interleaved: `[F, 2, D]`
     pub gate_up: Matrix,
     /// `[D, F]`
     pub down: Matrix,
 }
 
-/// A block of the global model (SPEC 6). The norms stand before or behind attention and feed-forward, as the config says.
+/// A block of the global model (`docs/model.md`, Global blocks). Depending on the configuration, the norms come before
+/// or after attention and feed-forward.
 #[derive(Debug)]
 pub struct GlobalLayer {
     /// `[D]`
     pub attention_norm: Slice,
-    /// q, k, v one above the other: `[(heads + 2 kv_heads) head_dim, D]`
+    /// q, k and v, stacked: `[(heads + 2 kv_heads) head_dim, D]`
     pub qkv: Matrix,
     /// `[heads head_dim]` or `[head_dim]`
     pub q_norm: Option<Slice>,
@@ -84,21 +86,21 @@ pub struct Weights {
     pub byte_embedding: Matrix,
     /// `[subword_vocab_size, D]`
     pub suffix_embedding: Option<Matrix>,
-    /// Layers before the boundary predictor.
+    /// Local layers of the encoder.
     pub encoder: Vec<LocalLayer>,
     /// `[D]`
     pub post_encoder_norm: Slice,
-    /// q above k of the boundary predictor: `[2 D, D]`
+    /// q and k of the boundary predictor, stacked: `[2 D, D]`
     pub boundary: Matrix,
     /// `[D, D]` with bias
     pub pool_projection: Matrix,
-    /// Blocks that run once a patch.
+    /// Global blocks, which run once per patch.
     pub global: Vec<GlobalLayer>,
     /// `[D]`
     pub initial_norm: Slice,
     /// `[D, D]` with bias
     pub depool_projection: Matrix,
-    /// Layers behind the global blocks.
+    /// Local layers of the decoder.
     pub decoder: Vec<LocalLayer>,
     /// `[D]`
     pub final_norm: Slice,

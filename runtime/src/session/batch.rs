@@ -42,7 +42,7 @@ impl Batch {
         let (config, capabilities) = (&session.model.config, &session.model.gpu().capabilities);
         let rows_are_aligned =
             config.hidden_size.is_multiple_of(ROW_FLOATS) && config.query_width().is_multiple_of(ROW_FLOATS);
-        if rows_are_aligned { capabilities.few_rows.clamp(1, MAX_SLOTS) } else { 1 }
+        if rows_are_aligned { capabilities.matvec_max_rows.clamp(1, MAX_SLOTS) } else { 1 }
     }
 
     /// A batch of sessions that choose by `choosers`, their samplers and stop strings. `None` if they cannot be decoded

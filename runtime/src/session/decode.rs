@@ -39,7 +39,7 @@ impl Inner {
     pub(crate) fn max_decode_bytes(&self) -> usize {
         let capabilities = &self.gpu().capabilities;
         // Only these kernels can be halted.
-        let halts = capabilities.few_rows > 0 && self.config.mlstm_value_dim() <= MLSTM_CELL_MAX_DV as usize;
+        let halts = capabilities.matvec_max_rows > 0 && self.config.mlstm_value_dim() <= MLSTM_CELL_MAX_DV as usize;
         if !halts || capabilities.decode_steps == 0 {
             return 0;
         }

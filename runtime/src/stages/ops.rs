@@ -198,7 +198,7 @@ impl Context<'_> {
 
     /// Whether a product of this many rows is computed row by row.
     fn uses_matvec(&self, rows: usize) -> bool {
-        !self.workspace.saves_activations && rows <= self.recorder.gpu().capabilities.few_rows
+        !self.workspace.saves_activations && rows <= self.recorder.gpu().capabilities.matvec_max_rows
     }
 
     /// Whether a norm in front of a product is part of the product's kernel.

@@ -1,5 +1,6 @@
-//! Bytes and what they are called: ids, the source model's vocabulary, its suffix trie, UTF-8, stop strings.
+//! Bytes and text: ids, the source model's vocabulary and its suffix trie, UTF-8, stop strings.
 
+pub mod byte_alphabet;
 pub mod ids;
 pub mod stop;
 pub mod suffix_trie;

@@ -1,39 +1,41 @@
-//! Stop strings over a stream of bytes.
+//! Search for stop strings in a stream of bytes.
 
 use crate::error::{Error, Result};
 
-/// How many stop strings one matcher takes.
+/// Maximum number of stop strings per matcher.
 pub const MAX_STOPS: usize = 64;
-/// How many bytes a stop string may have.
+/// Maximum length of a stop string in bytes.
 pub const MAX_STOP_BYTES: usize = 4096;
 
-/// What one byte led to.
+/// The result of one byte.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct StopStep {
-    /// Bytes that can no longer be part of a stop string, in order.
+    /// Bytes that can no longer become part of a stop string, in order.
     pub released: Vec<u8>,
     /// The index of the stop string that ended at this byte, if one did.
     pub matched: Option<usize>,
 }
 
-/// Finds the first of several byte strings in a stream and keeps it out of what is passed on.
+/// A matcher that finds the first of several stop strings in a stream and removes it from the output.
 ///
-/// Bytes that may be the beginning of a stop string are held back until that is decided. The match that ends first
-/// wins, and of those that end at the same byte the longest one: with `bc` and `abcd`, `abc` is a match of `bc` that
-/// releases `a`.
+/// Bytes that may begin a stop string are held back until that is decided. The match that ends first wins; among
+/// matches that end at the same byte, the longest wins. With the stop strings `bc` and `abcd`, the input `abc` matches
+/// `bc` and releases `a`.
 #[derive(Debug, Clone)]
 pub struct StopMatcher {
     stops: Vec<Stop>,
-    /// The longest end of the stream that is a beginning of some stop string.
+    /// The longest suffix of the stream that is a prefix of some stop string.
     held: Vec<u8>,
 }
 
-/// One stop string and how much of it the stream ends with, after Knuth, Morris and Pratt.
+/// One stop string and the state of its Knuth-Morris-Pratt search.
 #[derive(Debug, Clone)]
 struct Stop {
     bytes: Vec<u8>,
-    /// For each prefix (by its length less one) the length of its longest proper prefix that is also its suffix.
+    /// For each prefix, at its length minus 1, the length of its longest border (a proper prefix that is also a
+    /// suffix).
     borders: Vec<u16>,
+    /// Length of the longest prefix that the stream ends with.
     matched: usize,
 }
 
@@ -41,7 +43,7 @@ impl Stop {
     fn new(bytes: Vec<u8>) -> Self {
         let mut stop = Self { borders: Vec::with_capacity(bytes.len()), bytes, matched: 0 };
         stop.borders.push(0);
-        // The borders of the whole string come from matching the string with itself, one byte late.
+        // Matching the string against itself, delayed by one byte, gives its borders.
         for i in 1..stop.bytes.len() {
             stop.push(stop.bytes[i]);
             // Fits: at most MAX_STOP_BYTES.
@@ -51,7 +53,7 @@ impl Stop {
         stop
     }
 
-    /// Advances by a byte; `matched` must be less than the length.
+    /// Advances by one byte; the string must not be complete.
     fn push(&mut self, byte: u8) {
         while self.matched > 0 && self.bytes[self.matched] != byte {
             self.matched = usize::from(self.borders[self.matched - 1]);
@@ -67,10 +69,11 @@ impl Stop {
 }
 
 impl StopMatcher {
-    /// A matcher for these stop strings; with none of them every byte passes at once.
+    /// Creates a matcher for these stop strings. Without any, every byte is released at once.
     ///
     /// # Errors
-    /// More than [`MAX_STOPS`] strings, an empty one, or one of more than [`MAX_STOP_BYTES`] bytes.
+    /// `InvalidArgument` for more than [`MAX_STOPS`] strings, an empty string, or one of more than [`MAX_STOP_BYTES`]
+    /// bytes.
     pub fn new(stops: Vec<Vec<u8>>) -> Result<Self> {
         if stops.len() > MAX_STOPS {
             let found = stops.len();
@@ -87,14 +90,14 @@ impl StopMatcher {
         Ok(Self { stops: stops.into_iter().map(Stop::new).collect(), held: Vec::new() })
     }
 
-    /// Takes the next byte of the stream. After a match the matcher is as new.
+    /// Takes the next byte of the stream. A match resets the matcher.
     pub fn push(&mut self, byte: u8) -> StopStep {
         self.held.push(byte);
         for stop in &mut self.stops {
             stop.push(byte);
         }
         let complete = self.stops.iter().enumerate().filter(|(_, stop)| stop.is_complete());
-        // Of equal strings the first one is named.
+        // Of equal strings, the first one is reported.
         let longest = complete.max_by_key(|(index, stop)| (stop.bytes.len(), std::cmp::Reverse(*index)));
         if let Some((index, stop)) = longest {
             let mut released = std::mem::take(&mut self.held);
@@ -106,7 +109,7 @@ impl StopMatcher {
         StopStep { released: self.held.drain(..self.held.len() - keep).collect(), matched: None }
     }
 
-    /// Ends the stream: releases what is held back. The matcher is as new.
+    /// Ends the stream: releases the bytes held back and resets the matcher.
     pub fn flush(&mut self) -> Vec<u8> {
         self.reset();
         std::mem::take(&mut self.held)
@@ -128,7 +131,7 @@ mod tests {
         StopMatcher::new(stops.iter().map(|stop| stop.as_bytes().to_vec()).collect()).unwrap()
     }
 
-    /// What passes up to the first match, that match, and how many bytes were read.
+    /// Returns the output before the first match, that match, and the number of bytes read.
     fn run(matcher: &mut StopMatcher, stream: &[u8]) -> (Vec<u8>, Option<usize>, usize) {
         let mut passed = Vec::new();
         for (i, &byte) in stream.iter().enumerate() {
@@ -143,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn holds_back_only_what_may_become_a_stop() {
+    fn only_possible_stop_strings_are_held_back() {
         let mut matcher = matcher(&["\n\n"]);
         assert_eq!(matcher.push(b'a'), StopStep { released: b"a".to_vec(), matched: None });
         assert_eq!(matcher.push(b'\n'), StopStep::default());
@@ -162,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_beginning_at_the_end_is_released_by_flush() {
+    fn a_prefix_at_the_end_is_released_by_flush() {
         let mut matcher = matcher(&["stop"]);
         assert_eq!(run(&mut matcher, b"it is sto"), (b"it is sto".to_vec(), None, 9));
         assert_eq!(run(&mut matcher, b"p"), (b"p".to_vec(), None, 1));
@@ -178,7 +181,7 @@ mod tests {
         assert_eq!(run(&mut longest, &[b'a'; MAX_STOP_BYTES]), (vec![], Some(0), MAX_STOP_BYTES));
     }
 
-    /// The definition: the shortest beginning of the stream that ends with a stop string, without the longest such.
+    /// The definition: the shortest prefix of the stream that ends with a stop string, without the longest such string.
     fn naive(stops: &[Vec<u8>], stream: &[u8]) -> (Vec<u8>, bool, usize) {
         for end in 1..=stream.len() {
             if let Some(n) = stops.iter().filter(|s| stream[..end].ends_with(s)).map(Vec::len).max() {
@@ -196,7 +199,7 @@ mod tests {
         ) {
             let mut matcher = StopMatcher::new(stops.clone()).unwrap();
             let mut rest = stream.as_slice();
-            // Each round goes on after the match of the one before: the matcher must be as new.
+            // Each round continues after the previous match, which must have reset the matcher.
             while !rest.is_empty() {
                 let (passed, matched, read) = run(&mut matcher, rest);
                 prop_assert_eq!((passed, matched.is_some(), read), naive(&stops, rest));
@@ -205,7 +208,7 @@ mod tests {
         }
 
         #[test]
-        fn never_holds_more_than_it_must(
+        fn holds_back_no_more_than_necessary(
             stops in prop::collection::vec(prop::collection::vec(b'a'..=b'b', 1..6), 0..4),
             stream in prop::collection::vec(b'a'..=b'b', 0..30),
         ) {
@@ -215,7 +218,8 @@ mod tests {
                     break;
                 }
                 let seen = &stream[..=i];
-                let must = (0..=seen.len()).rev().find(|&n| stops.iter().any(|s| s.starts_with(&seen[seen.len() - n..])));
+                let is_prefix = |end: &[u8]| stops.iter().any(|stop| stop.starts_with(end));
+                let must = (0..=seen.len()).rev().find(|&n| is_prefix(&seen[seen.len() - n..]));
                 prop_assert_eq!(matcher.held.len(), must.unwrap_or(0));
             }
         }

@@ -1,18 +1,20 @@
-//! The longest subword that ends at each position: the row of the suffix table that is added to a byte's embedding.
+//! The longest subword that ends at each position of a text.
+//!
+//! Its row of the suffix table is added to the embedding of the byte (`docs/model.md`, Suffix table).
 
 use crate::error::{Error, Result};
 use crate::text::ids::{BPE_END_ID, END_ID, PAD_ID, plain};
 use crate::text::vocabulary::Vocabulary;
 
-/// A trie over the reversed sequences of a vocabulary, flat so that a device can walk it as well.
+/// A trie over the reversed sequences of a vocabulary, stored in flat arrays so that a device can walk it too.
 ///
-/// Node 0 is the root. The edges of node `n` are those from `first_edges[n]` up to `first_edges[n + 1]`, by ascending
-/// label; edge `e` leads to node `targets[e]`. Nodes are numbered level by level, so what lookups touch most is near
-/// the beginning.
+/// Node 0 is the root. Node `n` has the edges `first_edges[n]..first_edges[n + 1]`, in ascending order of their labels;
+/// edge `e` leads to node `targets[e]`. Nodes are numbered level by level, so the nodes that lookups visit most are
+/// close together.
 ///
-/// Where several subwords have the same sequence, the one with the highest id is found, except that `<bos>` always
-/// finds the source's end-of-text subword: Llama 3 has one for the beginning of a text as well, and the reference
-/// implementation keeps either, from one run to the next.
+/// If several subwords have the same sequence, the one with the highest id wins. The exception is `<bos>`, which always
+/// matches the source model's end-of-text subword: Llama 3 also has a begin-of-text subword, and the reference
+/// implementation picks one of the two, differently from run to run.
 #[derive(Debug, Clone)]
 pub struct SuffixTrie {
     first_edges: Vec<u32>,
@@ -23,13 +25,14 @@ pub struct SuffixTrie {
 }
 
 impl SuffixTrie {
-    /// What stands in [`SuffixTrie::terminals`] for a node that ends no subword.
+    /// The value in [`SuffixTrie::terminals`] of a node that ends no subword.
     pub const NONE: u32 = u32::MAX;
 
-    /// Builds the trie over all subwords of the vocabulary.
+    /// Builds the trie of all subwords of the vocabulary.
     pub fn new(vocabulary: &Vocabulary) -> Self {
         let mut entries: Vec<(&[u16], u32)> = vocabulary.iter().map(|(id, sequence)| (sequence, id)).collect();
-        // A node's entries are then a range, a shorter entry stands before those it begins, and equal ones by id.
+        // The entries below a node are then a range, in which shorter sequences come first and equal ones are in
+        // ascending order of their ids.
         entries.sort_unstable_by(|(a, a_id), (b, b_id)| a.iter().rev().cmp(b.iter().rev()).then(a_id.cmp(b_id)));
 
         let mut trie = Self {
@@ -39,14 +42,14 @@ impl SuffixTrie {
             terminals: Vec::new(),
             max_len: entries.iter().map(|(sequence, _)| sequence.len()).max().unwrap_or(0),
         };
-        // The ranges of one level's nodes, in the order of their numbers.
+        // The ranges of the nodes of one level, in the order of their numbers.
         let root = 0..entries.len();
         let mut level = vec![root];
         for depth in 0.. {
             if level.is_empty() {
                 break;
             }
-            // Entries of a node at this depth have `depth` labels behind them and agree on those.
+            // The entries of a node at this depth agree on their last `depth` labels.
             let label = |(sequence, _): &(&[u16], u32)| sequence[sequence.len() - 1 - depth];
             let mut next = Vec::new();
             for mut node in level {
@@ -61,7 +64,7 @@ impl SuffixTrie {
                     let first = label(&entries[node.start]);
                     let end = node.start + entries[node.clone()].partition_point(|entry| label(entry) == first);
                     trie.labels.push(first);
-                    // In level order every edge makes the next number.
+                    // Nodes are numbered in level order, so each edge leads to the next new node.
                     trie.targets.push(trie.edge_count());
                     next.push(node.start..end);
                     node.start = end;
@@ -80,12 +83,12 @@ impl SuffixTrie {
         trie
     }
 
-    /// The number of edges, which fits: a vocabulary bounds the length of all its sequences together.
+    /// Number of edges. It fits a `u32`: a vocabulary limits the total length of its sequences.
     fn edge_count(&self) -> u32 {
         self.labels.len() as u32
     }
 
-    /// The node at the other end of the edge with this label.
+    /// Returns the node that the edge with this label leads to.
     fn child(&self, node: u32, label: u16) -> Option<u32> {
         let first = self.first_edges[node as usize] as usize;
         let end = self.first_edges[node as usize + 1] as usize;
@@ -93,9 +96,9 @@ impl SuffixTrie {
         Some(self.targets[first + edge])
     }
 
-    /// The longest subword that ends at the last id of `history`, or `None` if there is none.
+    /// Returns the longest subword that ends at the last id of `history`, or `None` if there is none.
     ///
-    /// Fused ids count as their plain twins and `<bpe_token_end>` is passed over. Specials match only themselves.
+    /// Fused ids count as plain ids and `<bpe_token_end>` is skipped. Special tokens match only themselves.
     pub fn longest_match(&self, history: &[u16]) -> Option<u32> {
         self.walk(history.iter().rev())
     }
@@ -115,51 +118,52 @@ impl SuffixTrie {
         (longest != Self::NONE).then_some(longest)
     }
 
-    /// The longest subword that ends at each of the ids in `new`, which follow those in `history`.
+    /// Returns the longest subword that ends at each of the ids in `new`, which follow those in `history`.
     ///
-    /// Of the history only the last [`SuffixTrie::max_len`]` - 1` ids matter, so a stream needs to keep no more (ids
-    /// of `<bpe_token_end>`, which are passed over, not counted).
+    /// Only the last [`SuffixTrie::max_len`]` - 1` ids of the history matter, not counting `<bpe_token_end>`, which is
+    /// skipped. A stream needs to keep no more than those.
     ///
     /// # Errors
-    /// An id at which no subword ends; the message has its position in `new`.
+    /// `InvalidArgument` for an id at which no subword ends; the message has its position in `new`.
     pub fn suffixes(&self, history: &[u16], new: &[u16]) -> Result<Vec<u32>> {
         let at = |i: usize| self.walk(new[..=i].iter().rev().chain(history.iter().rev()));
         (0..new.len()).map(|i| at(i).ok_or_else(|| no_match(i, new[i]))).collect()
     }
 
-    /// The number of nodes, the root among them.
+    /// Number of nodes, including the root.
     pub fn node_count(&self) -> usize {
         self.terminals.len()
     }
 
-    /// First edges, terminals and labels one behind the other, as `sample.wgsl` reads them. Targets are not needed: an edge leads to the
-    /// node whose number is one above its own.
+    /// Returns first edges, terminals and labels, concatenated for `sample.wgsl`.
+    ///
+    /// The shader needs no targets: edge `e` leads to node `e + 1`.
     pub(crate) fn words(&self) -> Vec<u32> {
         let labels = self.labels.iter().map(|&label| u32::from(label));
         self.first_edges.iter().chain(&self.terminals).copied().chain(labels).collect()
     }
 
-    /// The length of the longest subword.
+    /// Length of the longest subword in ids.
     pub fn max_len(&self) -> usize {
         self.max_len
     }
 
-    /// Where each node's edges begin, and at the end the number of all edges.
+    /// Index of the first edge of each node, followed by the number of all edges.
     pub fn first_edges(&self) -> &[u32] {
         &self.first_edges
     }
 
-    /// The plain id on each edge.
+    /// Label of each edge, a plain id.
     pub fn labels(&self) -> &[u16] {
         &self.labels
     }
 
-    /// The node that each edge leads to.
+    /// Node that each edge leads to.
     pub fn targets(&self) -> &[u32] {
         &self.targets
     }
 
-    /// The subword that each node ends, or [`SuffixTrie::NONE`].
+    /// Subword that each node ends, or [`SuffixTrie::NONE`].
     pub fn terminals(&self) -> &[u32] {
         &self.terminals
     }
@@ -167,12 +171,12 @@ impl SuffixTrie {
 
 fn no_match(position: usize, id: u16) -> Error {
     let remedy = match plain(id) {
-        END_ID => "; the tokenizer_config.json beside the tokenizer.json should name an eos_token that the latter has",
-        PAD_ID => "; the tokenizer_config.json beside the tokenizer.json should name a pad_token that the latter has",
+        END_ID => "; name an eos_token of the tokenizer.json in the tokenizer_config.json beside it",
+        PAD_ID => "; name a pad_token of the tokenizer.json in the tokenizer_config.json beside it",
         _ => "",
     };
     Error::invalid(format!(
-        "id {id} at position {position} of the new ids: expected an id at which a subword of the vocabulary ends, found none{remedy}"
+        "id {id} at position {position} of the new ids: no subword of the vocabulary ends at it{remedy}"
     ))
 }
 
@@ -199,7 +203,7 @@ mod tests {
         encode(text.as_bytes(), BYTE_OFFSET)
     }
 
-    /// The definition: of the subwords that the ids end with, the longest, then the one with the highest id.
+    /// The definition: the longest subword that the ids end with; among equals, the one with the highest id.
     fn naive(vocabulary: &Vocabulary, history: &[u16]) -> Option<u32> {
         let plain: Vec<u16> = history.iter().filter(|&&id| id != BPE_END_ID).map(|&id| plain(id)).collect();
         let matches = vocabulary.iter().filter(|(_, sequence)| plain.ends_with(sequence));
@@ -216,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn fused_ids_count_as_bytes_and_the_token_end_is_passed_over() {
+    fn fused_ids_count_as_bytes_and_the_token_end_is_skipped() {
         let (_, trie) = build(&[b"he", b"the"], &[]);
         let fused: Vec<u16> = ids("the").iter().map(|id| id + FUSED_OFFSET).collect();
         assert_eq!(trie.longest_match(&fused), Some(257));
@@ -225,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn specials_match_only_themselves() {
+    fn special_tokens_match_only_themselves() {
         let (_, trie) = build(&[b"ab"], &["<|end|>"]);
         let [a, b] = ids("ab")[..] else { unreachable!() };
         assert_eq!(trie.suffixes(&[], &[1, a, b, 1, b]).unwrap(), [257, 97, 256, 257, 98]);
@@ -236,12 +240,12 @@ mod tests {
     }
 
     #[test]
-    fn of_equal_sequences_the_highest_id_wins_but_for_the_end_of_text() {
+    fn the_highest_id_wins_except_for_the_end_of_text() {
         let (vocabulary, trie) = build(&[b"ab"], &["ab ", "<|end|>", "<|begin|>"]);
         assert_eq!((vocabulary.eos(), vocabulary.bos()), (Some(258), Some(259)));
         assert_eq!(trie.longest_match(&[1]), Some(258));
         let mut json = tokenizer(&[b"a\n", b"b"], &[]);
-        // The added token's text is what the subword of id 256 stands for.
+        // The added token has the same text as subword 256.
         json["added_tokens"] = json!([{"content": "a\n", "id": 700}]);
         let vocabulary = crate::text::vocabulary::tests::vocabulary(&json, CONFIG).unwrap();
         assert_eq!(SuffixTrie::new(&vocabulary).longest_match(&ids("a\n")), Some(700));
@@ -264,11 +268,16 @@ mod tests {
         assert_eq!(ends, vocabulary.len());
     }
 
+    /// Ids of `a`, `b` and `c`, plain and fused, and some special tokens.
+    fn text_id() -> impl Strategy<Value = u16> {
+        prop_oneof![8 => 101u16..=103, 4 => 361u16..=363, 1 => Just(3u16), 1 => Just(1u16)]
+    }
+
     proptest! {
         #[test]
         fn equals_the_definition_and_streams(
             subwords in prop::collection::btree_set(prop::collection::vec(b'a'..=b'c', 2..6), 0..30),
-            text in prop::collection::vec(prop_oneof![8 => 101u16..=103, 4 => 361u16..=363, 1 => Just(3u16), 1 => Just(1u16)], 1..40),
+            text in prop::collection::vec(text_id(), 1..40),
             cut in 0usize..40,
         ) {
             let subwords: Vec<&[u8]> = subwords.iter().map(Vec::as_slice).collect();
@@ -276,7 +285,7 @@ mod tests {
             let naive: Vec<_> = (0..text.len()).map(|i| naive(&vocabulary, &text[..=i])).collect();
             let at_once: Vec<_> = (0..text.len()).map(|i| trie.longest_match(&text[..=i])).collect();
             prop_assert_eq!(&at_once, &naive);
-            // Nothing ends at a token end in front of everything else.
+            // No subword ends at a leading `<bpe_token_end>`.
             let first = text.iter().position(|&id| id != 3).unwrap_or(text.len());
             let (history, new) = text.split_at(cut.clamp(first, text.len()));
             let tail = if text.contains(&3) { 0 } else { history.len().saturating_sub(trie.max_len() - 1) };

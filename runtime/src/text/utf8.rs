@@ -1,22 +1,22 @@
-//! Text from bytes that arrive in pieces, without ever cutting a character.
+//! Incremental UTF-8 decoding that never splits a character.
 
-/// Turns a stream of bytes into pieces of text.
+/// An incremental UTF-8 decoder.
 ///
-/// The pieces together are what [`String::from_utf8_lossy`] makes of all the bytes at once: invalid bytes become
-/// U+FFFD, and a character whose bytes arrive in several pieces comes out whole, with the piece that completes it.
+/// The concatenated output equals [`String::from_utf8_lossy`] of all the bytes: invalid bytes become U+FFFD. A
+/// character that is split across several calls appears whole in the output of the call that completes it.
 #[derive(Debug, Clone, Default)]
 pub struct Utf8Assembler {
-    /// The beginning of a character whose rest has not arrived: at most three bytes.
+    /// The first bytes of an incomplete character, at most three.
     pending: Vec<u8>,
 }
 
 impl Utf8Assembler {
-    /// An assembler at the start of a text.
+    /// Creates an assembler at the start of a text.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Takes the next bytes and returns the text that is certain by now.
+    /// Takes the next bytes and returns the text that they complete.
     pub fn push(&mut self, bytes: &[u8]) -> String {
         let mut text = String::with_capacity(self.pending.len() + bytes.len());
         let joined;
@@ -30,7 +30,7 @@ impl Utf8Assembler {
         let mut chunks = bytes.utf8_chunks().peekable();
         while let Some(chunk) = chunks.next() {
             text.push_str(chunk.valid());
-            // Only at the very end can bytes be a character's beginning instead of a mistake.
+            // Only the last bytes can be an incomplete character; anywhere else they are invalid.
             if chunks.peek().is_none() && is_unfinished(chunk.invalid()) {
                 self.pending = chunk.invalid().to_vec();
             } else if !chunk.invalid().is_empty() {
@@ -40,12 +40,12 @@ impl Utf8Assembler {
         text
     }
 
-    /// How many bytes it holds back, since they may begin a character: at most three.
+    /// Number of bytes held back because they may begin a character, at most three.
     pub fn pending(&self) -> usize {
         self.pending.len()
     }
 
-    /// Ends the text: U+FFFD if it stops within a character, otherwise nothing. The assembler can be used anew.
+    /// Ends the text and resets the assembler. Returns U+FFFD if the text ends within a character, otherwise nothing.
     pub fn finish(&mut self) -> String {
         if self.pending.is_empty() {
             return String::new();
@@ -55,7 +55,7 @@ impl Utf8Assembler {
     }
 }
 
-/// Whether more bytes could complete these to a character.
+/// Whether more bytes could complete `bytes` to a character.
 fn is_unfinished(bytes: &[u8]) -> bool {
     std::str::from_utf8(bytes).is_err_and(|error| error.valid_up_to() == 0 && error.error_len().is_none())
 }
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn a_character_comes_out_whole() {
+    fn a_split_character_appears_whole() {
         let mut assembler = Utf8Assembler::new();
         assert_eq!(assembler.push(b"a\xf0\x9f"), "a");
         assert_eq!(assembler.push(b"\x98"), "");
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_character_ends_as_one_replacement() {
+    fn an_incomplete_character_at_the_end_is_one_replacement() {
         let mut assembler = Utf8Assembler::new();
         assert_eq!(assembler.push(b"\xf0\x9f\x98"), "");
         assert_eq!(assembler.finish(), "\u{fffd}");
@@ -91,13 +91,13 @@ mod tests {
     }
 
     #[test]
-    fn a_mistake_does_not_swallow_what_follows() {
+    fn an_invalid_byte_does_not_swallow_what_follows() {
         assert_eq!(assemble(&[b"\xe2\x82", b"A"]), "\u{fffd}A");
         assert_eq!(assemble(&[b"\xe2", b"\xe2\x82\xac"]), "\u{fffd}€");
         assert_eq!(assemble(&[b"\xed", b"\xa0", b"\x80"]), "\u{fffd}\u{fffd}\u{fffd}");
     }
 
-    /// Bytes that are often the parts of characters, in and out of order.
+    /// Random bytes that are often parts of characters, valid and invalid.
     fn fragment() -> impl Strategy<Value = Vec<u8>> {
         prop_oneof![
             any::<char>().prop_map(|c| c.to_string().into_bytes()),
@@ -109,7 +109,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn pieces_equal_the_whole(fragments in prop::collection::vec(fragment(), 0..20), cuts in prop::collection::vec(0usize..6, 0..60)) {
+        fn pieces_equal_the_whole(
+            fragments in prop::collection::vec(fragment(), 0..20),
+            cuts in prop::collection::vec(0usize..6, 0..60),
+        ) {
             let whole = fragments.concat();
             let (mut pieces, mut rest) = (Vec::new(), whole.as_slice());
             for cut in cuts {

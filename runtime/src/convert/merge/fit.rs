@@ -1,4 +1,4 @@
-//! Whether the three models of a merge belong together; what does not fit is named before anything is written.
+//! Checks that the three models of a merge belong together, before anything is written.
 
 use serde_json::Value;
 
@@ -8,10 +8,10 @@ use crate::convert::merge::source::Blocks;
 use crate::convert::merge::{FINAL_NORM, TOKEN_EMBEDDINGS};
 use crate::error::{Error, Result};
 
-/// What the names of the blocks' tensors begin with.
+/// Prefix of the names of the blocks' tensors.
 const BLOCKS: &str = "model.layers.";
-/// Keys of a `config.json` besides those of [`Blocks`] that two models may only both have with the same value. A key that one of
-/// them lacks stands for what its writer took for granted.
+/// Keys of a `config.json`, other than those of [`Blocks`], that must have the same value if both models have them. A
+/// missing key means the default of the program that wrote the file.
 const SAME: [&str; 11] = [
     "model_type",
     "vocab_size",
@@ -25,12 +25,12 @@ const SAME: [&str; 11] = [
     "mlp_bias",
     "tie_word_embeddings",
 ];
-/// How rotary frequencies are stretched. Here absent means that they are not, unless `rope_parameters` say it.
+/// The scaling of rotary frequencies. A missing key means no scaling, unless there are `rope_parameters`.
 const ROPE_SCALING: &str = "rope_scaling";
-/// What to do about models that don't fit.
+/// The remedy for models that don't belong together.
 const ADVICE: &str = "name the model that the Bolmo model was made from, and one that was trained from it";
 
-/// Demands that the blocks of `base` are those that the global blocks of `bolmo` came from.
+/// Checks that the global blocks of `bolmo` can come from the blocks of `base`.
 pub(super) fn to_bolmo(bolmo: &Checkpoint, base: &TensorFolder) -> Result<()> {
     let refused =
         |what: String| Error::invalid(format!("{}: does not fit {}: {what}; {ADVICE}", base.origin(), bolmo.origin()));
@@ -55,7 +55,7 @@ pub(super) fn to_bolmo(bolmo: &Checkpoint, base: &TensorFolder) -> Result<()> {
             None => return Err(refused(format!("it has no tensor `{}`", spec.name))),
         }
     }
-    // Biases, say, without which the difference would be half of one.
+    // Further tensors, such as biases, would be missing from the difference.
     let extra = base.shapes().find(|(name, _)| name.starts_with(BLOCKS) && bolmo.tensor(name).is_err());
     match extra {
         Some((name, _)) => Err(refused(format!("its tensor `{}` is not in the Bolmo model", shortened(name)))),
@@ -63,7 +63,7 @@ pub(super) fn to_bolmo(bolmo: &Checkpoint, base: &TensorFolder) -> Result<()> {
     }
 }
 
-/// Demands that two subword models differ in nothing but their weights.
+/// Checks that two subword models differ only in their weights.
 pub(super) fn to_each_other(base: &TensorFolder, post: &TensorFolder) -> Result<()> {
     let refused =
         |what: String| Error::invalid(format!("{}: does not fit {}: {what}; {ADVICE}", post.origin(), base.origin()));
@@ -76,13 +76,13 @@ pub(super) fn to_each_other(base: &TensorFolder, post: &TensorFolder) -> Result<
         if let (Some(this), Some(that)) = (says(post, key), says(base, key))
             && !same(&this, &that)
         {
-            return Err(refused(format!("`{key}` of its config.json is another one")));
+            return Err(refused(format!("`{key}` of its config.json is different")));
         }
     }
     let elsewhere = [base, post].iter().any(|folder| says(folder, "rope_parameters").is_some());
     let [this, that] = [post, base].map(|folder| says(folder, ROPE_SCALING).unwrap_or(Value::Null));
     if !elsewhere && !same(&this, &that) {
-        return Err(refused(format!("`{ROPE_SCALING}` of its config.json is another one")));
+        return Err(refused(format!("`{ROPE_SCALING}` of its config.json is different")));
     }
     for (name, shape) in base.shapes() {
         match post.shape(name) {
@@ -99,17 +99,17 @@ pub(super) fn to_each_other(base: &TensorFolder, post: &TensorFolder) -> Result<
         }
     }
     match post.shapes().find(|(name, _)| base.shape(name).is_none()) {
-        Some((name, _)) => Err(refused(format!("its tensor `{}` is in it alone", shortened(name)))),
+        Some((name, _)) => Err(refused(format!("the other model has no tensor `{}`", shortened(name)))),
         None => Ok(()),
     }
 }
 
-/// Demands a suffix table, and token embeddings with at least its rows.
+/// Checks that there is a suffix table, and that the token embeddings have at least its rows.
 pub(super) fn embeddings(bolmo: &Checkpoint, base: &TensorFolder) -> Result<()> {
     let config = bolmo.config();
     if !config.add_expanded_embeddings {
         return Err(Error::invalid(format!(
-            "{}: has no suffix table that could move; merge without the embeddings",
+            "{}: has no suffix table to change; merge without the embeddings",
             bolmo.origin()
         )));
     }
@@ -129,7 +129,7 @@ fn config_name(folder: &TensorFolder) -> String {
     format!("{}/config.json", folder.origin())
 }
 
-/// Whether two JSON values say the same: `8` is `8.0`.
+/// Whether two JSON values are equal; `8` equals `8.0`.
 fn same(this: &Value, that: &Value) -> bool {
     match (this, that) {
         (Value::Number(this), Value::Number(that)) => this.as_f64() == that.as_f64(),

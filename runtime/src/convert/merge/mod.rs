@@ -1,7 +1,7 @@
-//! Task arithmetic: what a subword model learnt after its pretraining, added to a Bolmo model that was made from it, without training.
+//! Merging by task arithmetic: the post-training of a subword model, added to a Bolmo model made from it.
 //!
-//! Every tensor of the global blocks and the final norm becomes `w + alpha * (post - base)`. What was made for bytes stays: the
-//! local layers, the boundary predictor, the byte embedding and the head.
+//! Each tensor of the global blocks and the final norm becomes `w + alpha * (post - base)`. The local layers, the
+//! boundary predictor, the byte embedding and the head stay unchanged, since they work on bytes.
 
 mod fit;
 mod source;
@@ -14,31 +14,32 @@ use serde_json::{Value, json};
 use crate::checkpoint::layout::{Part, expected_tensors};
 use crate::checkpoint::output::Target;
 use crate::checkpoint::{Checkpoint, DType, TensorFolder, shown_shape};
-use crate::error::{Error, Result};
+use crate::error::{Error, Hint, Result};
 
-/// The token embeddings of the subword models, whose first rows are those of the suffix table.
+/// The token embeddings of the subword models, whose first rows correspond to the suffix table.
 const TOKEN_EMBEDDINGS: &str = "model.embed_tokens.weight";
-/// The norm in front of the head; subword models have it by the same name.
+/// The norm before the head, which has the same name in subword models.
 const FINAL_NORM: &str = "model.norm.weight";
 
-/// What [`write_merged`] adds to what.
+/// The input of [`write_merged`].
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Merge {
     /// Folder of the Bolmo model.
     pub bolmo: PathBuf,
-    /// Folder of the subword model that it was made from: OLMo 2 or 3, Qwen 3 or Llama, in the Hugging Face layout.
+    /// Folder of the subword model that the Bolmo model was made from: OLMo 2 or 3, Qwen 3 or Llama, in the Hugging
+    /// Face layout.
     pub base: PathBuf,
     /// Folder of a model that was trained from `base`.
     pub post_trained: PathBuf,
-    /// How much of the difference between the two is added; 1 unless set.
+    /// Factor on the difference between the two; 1 by default.
     pub alpha: f32,
-    /// Whether the suffix table moves as well, by the difference of the token embeddings; not unless set.
+    /// Whether to change the suffix table too, by the difference of the token embeddings; `false` by default.
     pub embeddings: bool,
 }
 
 impl Merge {
-    /// The whole difference of the two subword models, without that of their embeddings.
+    /// Creates a merge of the whole difference (`alpha` 1), without the embeddings.
     pub fn new(bolmo: impl Into<PathBuf>, base: impl Into<PathBuf>, post_trained: impl Into<PathBuf>) -> Self {
         Self {
             bolmo: bolmo.into(),
@@ -49,7 +50,20 @@ impl Merge {
         }
     }
 
-    /// Refuses an `alpha` that is not finite.
+    /// Sets the factor on the difference.
+    pub fn alpha(self, alpha: f32) -> Self {
+        Self { alpha, ..self }
+    }
+
+    /// Sets whether the suffix table changes too.
+    pub fn embeddings(self, embeddings: bool) -> Self {
+        Self { embeddings, ..self }
+    }
+
+    /// Checks the options.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for an `alpha` that is not finite.
     pub fn validate(&self) -> Result<()> {
         if !self.alpha.is_finite() {
             return Err(Error::invalid(format!("`alpha` must be a finite number, found {}", self.alpha)));
@@ -58,23 +72,23 @@ impl Merge {
     }
 }
 
-/// What [`write_merged`] wrote.
+/// The result of [`write_merged`].
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct MergeReport {
-    /// How much of the difference was added.
+    /// Factor on the difference.
     pub alpha: f32,
-    /// Whether the suffix table was to move.
+    /// Whether the suffix table was to change.
     pub embeddings: bool,
-    /// Weight files.
+    /// Number of weight files.
     pub files: usize,
-    /// Their bytes.
+    /// Size of the weight files in bytes.
     pub bytes: u64,
-    /// Every tensor of the Bolmo model, in the order in which data passes them.
+    /// The tensors of the Bolmo model, in the order of the forward pass.
     pub tensors: Vec<MergedTensor>,
 }
 
-/// One tensor of the Bolmo model and what became of it.
+/// A tensor of the Bolmo model and its fate.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct MergedTensor {
@@ -82,38 +96,38 @@ pub struct MergedTensor {
     pub name: String,
     /// Shape, rows first.
     pub shape: Vec<usize>,
-    /// Type of its elements, before and after.
+    /// Type of the elements, which does not change.
     pub dtype: DType,
-    /// What became of it.
+    /// Whether and how the tensor changed.
     pub fate: Fate,
 }
 
-/// What became of a tensor.
+/// Whether and how a tensor changed.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Fate {
-    /// It moved; the numbers tell how its elements changed, as they are stored.
+    /// The tensor moved. The numbers describe the changes of its elements as stored.
     Moved {
-        /// The largest change without its sign.
+        /// Largest absolute change.
         largest: f64,
-        /// Root of the mean square of all changes.
+        /// Root mean square of the changes.
         rms: f64,
     },
-    /// It stayed as it was, bit for bit.
+    /// The tensor is unchanged, bit for bit.
     Kept(Kept),
 }
 
-/// Why a tensor stayed as it was.
+/// The reason why a tensor is unchanged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Kept {
-    /// The subword models have none of this name.
+    /// The subword models have no tensor of this name.
     NotInBase,
-    /// The subword models have one of this name and of this other shape.
+    /// The tensor of this name in the subword models has this other shape.
     OtherShape(Vec<usize>),
-    /// It was made for bytes, so that the one of the same name in the subword models means something else.
+    /// The tensor works on bytes; the one of the same name in the subword models has another meaning.
     OfBytes,
-    /// It is the suffix table, which was not to move.
+    /// The tensor is the suffix table, which was not to change.
     NotAsked,
 }
 
@@ -129,13 +143,14 @@ impl std::fmt::Display for Kept {
 }
 
 impl MergeReport {
-    /// Tensors that moved.
+    /// Number of tensors that moved.
     pub fn moved(&self) -> usize {
         self.tensors.iter().filter(|tensor| matches!(tensor.fate, Fate::Moved { .. })).count()
     }
 
-    /// The report as a JSON object: `alpha`, `embeddings`, `files`, `bytes`, `moved`, `kept` and a list `tensors` of objects with `name`,
-    /// `shape`, `dtype`, `moved`, and `largest_change` and `rms_change` or else `why`.
+    /// Returns the report as a JSON object: `alpha`, `embeddings`, `files`, `bytes`, `moved`, `kept` and a list
+    /// `tensors` of objects with `name`, `shape`, `dtype`, `moved`, and either `largest_change` and `rms_change` or
+    /// `why`.
     pub fn to_json(&self) -> Value {
         let tensors: Vec<Value> = self.tensors.iter().map(MergedTensor::to_json).collect();
         json!({
@@ -169,26 +184,33 @@ impl MergedTensor {
     }
 }
 
-/// Writes the folder `out`: the Bolmo model with `alpha * (post_trained - base)` added, computed in f32 in this order and rounded to
-/// the type that each tensor has.
+/// Writes the folder `out`: the Bolmo model plus `alpha * (post_trained - base)`, computed in f32 in this order and
+/// rounded to the type of each tensor.
 ///
-/// `out` must not exist or be empty. Its files are those of the Bolmo folder: the same shards and index, the configuration, the
-/// tokenizer and code. They are written to a hidden folder beside it, which takes its name at the end. Memory stays at a few
-/// MiB. `progress` gets the bytes of weight files that are written and their total; `false` cancels.
+/// `out` must not exist or be empty. It gets the files of the Bolmo folder: the same shards and index, the
+/// configuration, the tokenizer and code. They are written to a hidden folder beside it, which is renamed at the end.
+/// The memory use is a few MiB. `progress` receives the number of bytes of weight files that are written and their
+/// total; returning `false` cancels.
 ///
 /// # Errors
-/// `InvalidArgument` for models that don't belong together, for an `alpha` that is not finite, for a Bolmo model that was quantised
-/// ahead and for an `out` with files in it; `NotFound` for folders and files that are not there; `BadCheckpoint` for damaged ones and
-/// weights that are not finite; `Unsupported` for subword models of other kinds, and sums beyond f16; `Io`, `Cancelled`.
-pub fn write_merged(merge: &Merge, out: &Path, progress: &mut dyn FnMut(u64, u64) -> bool) -> Result<MergeReport> {
+/// `InvalidArgument` for models that don't belong together, for an `alpha` that is not finite, for a quantized Bolmo
+/// model and for an `out` with files in it; `NotFound` for missing folders and files; `BadCheckpoint` for damaged files
+/// and weights that are not finite; `Unsupported` for other kinds of subword models and for sums beyond f16; `Io`,
+/// `Cancelled`.
+pub fn write_merged(
+    merge: &Merge,
+    out: impl AsRef<Path>,
+    progress: &mut dyn FnMut(u64, u64) -> bool,
+) -> Result<MergeReport> {
     merge.validate()?;
-    let target = Target::new(out)?;
+    let target = Target::new(out.as_ref())?;
     let bolmo = Checkpoint::open(&merge.bolmo)?;
     if let Some(stored) = bolmo.formats() {
         return Err(Error::invalid(format!(
-            "{}: is quantised already, as {stored}; merge the folder that it was made from, and quantise the result",
+            "{}: is quantized already, as {stored}; merge the folder that it was made from, then quantize the result",
             bolmo.origin()
-        )));
+        ))
+        .with_hint(Hint::QuantizeOriginal { format: None }));
     }
     let base = TensorFolder::open(&merge.base)?;
     let post = TensorFolder::open(&merge.post_trained)?;
@@ -218,7 +240,7 @@ pub fn write_merged(merge: &Merge, out: &Path, progress: &mut dyn FnMut(u64, u64
         let fate = match source {
             Ok(source) => {
                 moves.push(write::Move {
-                    place: tensors.len(),
+                    index: tensors.len(),
                     tensor,
                     base: (base.origin(), base.tensor(source)?),
                     post: (post.origin(), post.tensor(source)?),
@@ -231,7 +253,7 @@ pub fn write_merged(merge: &Merge, out: &Path, progress: &mut dyn FnMut(u64, u64
         tensors.push(MergedTensor { name: spec.name, shape: spec.shape, dtype, fate });
     }
     let mut writer = write::Writer::new(&bolmo, merge.alpha, progress);
-    let bytes = writer.write(&partial.path, &moves, |place, fate| tensors[place].fate = fate)?;
+    let bytes = writer.write(&partial.path, &moves, |index, fate| tensors[index].fate = fate)?;
     target.finish(partial)?;
     let (alpha, embeddings, files) = (merge.alpha, merge.embeddings, bolmo.files().len());
     Ok(MergeReport { alpha, embeddings, files, bytes, tensors })

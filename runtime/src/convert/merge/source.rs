@@ -1,4 +1,4 @@
-//! What the `config.json` of a subword model says of the blocks that a Bolmo model was made from.
+//! The blocks of a subword model, read from its `config.json`.
 
 use serde_json::Value;
 
@@ -6,14 +6,14 @@ use crate::config::keys::Keys;
 use crate::config::{BlockType, Config, QkNorm};
 use crate::error::Result;
 
-/// Sizes and kind of the blocks of a model, as far as they decide whether two models' blocks can be compared.
+/// Sizes and kind of a model's blocks, which determine whether the blocks of two models correspond.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Blocks {
-    /// Sizes by their key of `config.json`.
+    /// Keys of `config.json` with their sizes.
     pub(crate) sizes: [(&'static str, usize); 6],
-    /// Where the norms are.
+    /// Position of the norms.
     pub(crate) block_type: BlockType,
-    /// What queries and keys pass.
+    /// Norm on queries and keys.
     pub(crate) qk_norm: QkNorm,
 }
 
@@ -37,7 +37,7 @@ impl Blocks {
         Ok(Self { sizes: sizes(hidden_size, layers, heads, key_value_heads, head_dim, inner), block_type, qk_norm })
     }
 
-    /// The global blocks of a Bolmo model.
+    /// Returns the global blocks of a Bolmo model.
     pub(crate) fn of_bolmo(config: &Config) -> Self {
         let sizes = sizes(
             config.hidden_size,
@@ -50,7 +50,7 @@ impl Blocks {
         Self { sizes, block_type: config.block_type, qk_norm: config.qk_norm }
     }
 
-    /// The first thing in which these blocks differ from others, in words: "`head_dim` is 64, not 128".
+    /// Describes the first difference from other blocks, if any: "`head_dim` is 64, not 128".
     pub(crate) fn difference(&self, other: &Self) -> Option<String> {
         let sizes = self.sizes.iter().zip(&other.sizes).find(|(this, that)| this != that);
         if let Some(((key, this), (_, that))) = sizes {
@@ -64,13 +64,13 @@ impl Blocks {
 
     fn kind(&self) -> String {
         let norms = match self.block_type {
-            BlockType::ReorderedNorm => "norms behind attention and feed-forward",
-            BlockType::PreNorm => "norms in front of attention and feed-forward",
+            BlockType::ReorderedNorm => "norms after attention and feed-forward",
+            BlockType::PreNorm => "norms before attention and feed-forward",
         };
         let qk_norm = match self.qk_norm {
             QkNorm::None => "no norm",
             QkNorm::Whole => "one norm",
-            QkNorm::PerHead => "one norm a head",
+            QkNorm::PerHead => "one norm per head",
         };
         format!("{norms} and {qk_norm} on queries and keys")
     }

@@ -1,4 +1,4 @@
-//! The files of a merged folder: those of the Bolmo model, byte for byte but for the tensors that move.
+//! Writing the files of a merged folder: copies of the Bolmo model's files, except for the tensors that move.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -9,16 +9,16 @@ use crate::checkpoint::{Checkpoint, CheckpointFile, DType, Tensor, check_finite,
 use crate::convert::merge::Fate;
 use crate::error::{Error, ErrorKind, Result};
 
-/// Elements that are computed and written at a time.
+/// Number of elements to compute and write at a time.
 const STRIDE: usize = 1 << 20;
-/// Bytes that are copied at a time.
-const PIECE: u64 = 4 << 20;
-/// Ends of the names of files that belong to a model and hold no weights: configurations, tokenizers, chat templates, code.
+/// Number of bytes to copy at a time.
+const COPY_BYTES: u64 = 4 << 20;
+/// Extensions of the files of a model without weights: configurations, tokenizers, chat templates, code.
 const COMPANIONS: [&str; 5] = ["json", "txt", "model", "jinja", "py"];
-/// The index of shards, which have the same names and tensors afterwards.
+/// File name of the index of shards, which stays valid: names and tensors of the shards don't change.
 const INDEX: &str = "model.safetensors.index.json";
 
-/// Copies the files besides the weights from `from` to `to`.
+/// Copies the files without weights from `from` to `to`.
 pub(super) fn companions(from: &Path, to: &Path) -> Result<()> {
     let entries = fs::read_dir(from).map_err(|e| io_error(from, "cannot be listed", &e))?;
     for entry in entries {
@@ -27,12 +27,12 @@ pub(super) fn companions(from: &Path, to: &Path) -> Result<()> {
             continue;
         };
         let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
-        // An index of another kind of files names some that don't come along.
+        // The index of weights in another format names files that are not copied.
         let other_index = name.ends_with(".index.json") && name != INDEX;
         if !COMPANIONS.contains(&extension) || name.starts_with('.') || other_index || !path.is_file() {
             continue;
         }
-        // Contents only: the original may be read-only.
+        // Copies only the contents, not the permissions: the original may be read-only.
         let target = to.join(file_name);
         let mut source = File::open(&path).map_err(|e| io_error(&path, "cannot be opened", &e))?;
         let mut copy = File::create(&target).map_err(|e| io_error(&target, "cannot be written", &e))?;
@@ -41,24 +41,25 @@ pub(super) fn companions(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A tensor that moves. The folders' names are for messages.
+/// A tensor that moves.
 pub(super) struct Move<'a> {
-    /// Its place in the report.
-    pub place: usize,
+    /// Index in the report.
+    pub index: usize,
     pub tensor: Tensor<'a>,
-    /// Where its elements are the first of.
+    /// Name of the base folder, for messages, and the tensor there; it may have further rows.
     pub base: (&'a str, Tensor<'a>),
+    /// The same for the post-trained model.
     pub post: (&'a str, Tensor<'a>),
 }
 
-/// What lasts from file to file: where the run stands, and its buffers.
+/// The state that files share: progress and buffers.
 pub(super) struct Writer<'a> {
     bolmo: &'a Checkpoint,
     alpha: f32,
     progress: &'a mut dyn FnMut(u64, u64) -> bool,
     done: u64,
     total: u64,
-    /// Elements before, of the base model, of the post-trained one, and afterwards.
+    /// Elements of the Bolmo model, the base model, the post-trained model and the result.
     values: [Vec<f32>; 4],
     bytes: Vec<u8>,
 }
@@ -69,20 +70,21 @@ impl<'a> Writer<'a> {
         Self { bolmo, alpha, progress, done: 0, total, values: Default::default(), bytes: Vec::new() }
     }
 
-    /// Writes every file to `dir` and tells `became` what became of each tensor that moves, by its place. The result is the bytes written.
-    pub fn write(&mut self, dir: &Path, moves: &[Move<'_>], mut became: impl FnMut(usize, Fate)) -> Result<u64> {
+    /// Writes all files to `dir` and returns their size in bytes. `record` receives the index and the fate of each
+    /// tensor that moves.
+    pub fn write(&mut self, dir: &Path, moves: &[Move<'_>], mut record: impl FnMut(usize, Fate)) -> Result<u64> {
         let mut by_file: Vec<Vec<(u64, &Move<'_>)>> = self.bolmo.files().iter().map(|_| Vec::new()).collect();
         for one in moves {
             let place = self.bolmo.place(one.tensor.name);
             let Some((moves, start)) = place.and_then(|(file, start)| Some((by_file.get_mut(file)?, start))) else {
-                return Err(Error::internal(format!("tensor `{}` has no place", one.tensor.name)));
+                return Err(Error::internal(format!("tensor `{}` is in no file", one.tensor.name)));
             };
             moves.push((start, one));
         }
         for (file, mut moves) in self.bolmo.files().iter().zip(by_file) {
             moves.sort_by_key(|(start, _)| *start);
             let name = Path::new(file.name()).file_name().unwrap_or_default();
-            self.file(&dir.join(name), file.as_ref(), &moves, &mut became)?;
+            self.file(&dir.join(name), file.as_ref(), &moves, &mut record)?;
         }
         Ok(self.done)
     }
@@ -92,7 +94,7 @@ impl<'a> Writer<'a> {
         path: &Path,
         source: &dyn CheckpointFile,
         moves: &[(u64, &Move<'_>)],
-        became: &mut dyn FnMut(usize, Fate),
+        record: &mut dyn FnMut(usize, Fate),
     ) -> Result<()> {
         let failed = |e: std::io::Error| io_error(path, "cannot be written", &e);
         let mut file = File::create(path).map_err(failed)?;
@@ -100,15 +102,15 @@ impl<'a> Writer<'a> {
         let mut at = 0;
         for &(start, one) in moves {
             self.copy(source, at, start, &mut write)?;
-            became(one.place, self.tensor(one, &mut write)?);
+            record(one.index, self.tensor(one, &mut write)?);
             at = start + one.tensor.byte_count();
         }
         self.copy(source, at, source.len(), &mut write)?;
-        // Some systems tell of a full disk only here.
+        // Some systems report a full disk only here.
         file.sync_all().map_err(failed)
     }
 
-    /// The bytes of a file from `at` up to `end`, as they are: headers and what stays.
+    /// Copies the bytes of a file from `at` up to `end`: headers and unchanged tensors.
     fn copy(
         &mut self,
         source: &dyn CheckpointFile,
@@ -117,17 +119,17 @@ impl<'a> Writer<'a> {
         write: &mut dyn FnMut(&[u8]) -> Result<()>,
     ) -> Result<()> {
         while at < end {
-            let count = (end - at).min(PIECE);
+            let count = (end - at).min(COPY_BYTES);
             self.bytes.resize(count as usize, 0);
             source.read_at(at, &mut self.bytes)?;
             write(&self.bytes)?;
             at += count;
-            self.tell(count)?;
+            self.report(count)?;
         }
         Ok(())
     }
 
-    /// The elements of a tensor that moves, in their new places.
+    /// Computes and writes the elements of a tensor that moves.
     fn tensor(&mut self, one: &Move<'_>, write: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<Fate> {
         let (name, count) = (one.tensor.name, one.tensor.element_count());
         let row = one.tensor.shape.last().copied().unwrap_or(1).max(1);
@@ -144,7 +146,7 @@ impl<'a> Writer<'a> {
             let [old, base, post, new] = &mut self.values;
             for (new, ((&old, &base), &post)) in new.iter_mut().zip(old.iter().zip(&*base).zip(&*post)) {
                 let change = self.alpha * (post - base);
-                // Adding 0 to the negative zero would change its sign.
+                // Adding 0 would change the sign of a negative zero.
                 *new = if change == 0.0 { old } else { old + change };
             }
             self.bytes.clear();
@@ -156,7 +158,7 @@ impl<'a> Writer<'a> {
                 if !new.is_finite() {
                     let element = first as usize + at;
                     return Err(Error::unsupported(format!(
-                        "tensor `{name}`: element [{}, {}] would be beyond the range of {}; take a smaller alpha",
+                        "tensor `{name}`: element [{}, {}] would be beyond the range of {}; use a smaller alpha",
                         element / row,
                         element % row,
                         one.tensor.dtype
@@ -168,17 +170,17 @@ impl<'a> Writer<'a> {
             }
             write(&self.bytes)?;
             first += elements;
-            self.tell(self.bytes.len() as u64)?;
+            self.report(self.bytes.len() as u64)?;
         }
         Ok(Fate::Moved { largest, rms: (squares / count.max(1) as f64).sqrt() })
     }
 
-    /// So many more bytes are written.
-    fn tell(&mut self, bytes: u64) -> Result<()> {
+    /// Reports `bytes` more bytes as written.
+    fn report(&mut self, bytes: u64) -> Result<()> {
         self.done += bytes;
-        // With the last byte there is nothing left to cancel.
+        // After the last byte, there is nothing left to cancel.
         if !(self.progress)(self.done, self.total) && self.done < self.total {
-            return Err(Error::new(ErrorKind::Cancelled, "merging was cancelled"));
+            return Err(Error::new(ErrorKind::Cancelled, "the merge was cancelled"));
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
-//! Checkpoint folders with random weights and a vocabulary of the right size, for tests and for benches at true size.
+//! Random checkpoints: folders with random weights and a synthetic vocabulary, for tests and benchmarks of any size.
 //!
-//! The weights are drawn so that a random model behaves: activations stay of order one through any number of blocks,
-//! so they are finite in f16 as well, and nothing saturates.
+//! The distribution of the weights keeps activations of order one through any number of blocks, so that they are finite
+//! in f16, too, and nothing saturates.
 
 pub(crate) mod rng;
 pub(crate) mod vocabulary;
@@ -20,14 +20,14 @@ use crate::config::Config;
 use crate::config::preset::Preset;
 use crate::error::{Error, Result};
 
-/// Choices of [`write_checkpoint`].
+/// Options of [`write_checkpoint`].
 #[derive(Debug, Clone)]
 pub struct InitOptions {
-    /// Chooses the weights. The same seed gives the same weights, rounded to `dtype`, whatever the other options.
+    /// Seed of the weights. Equal seeds give equal weights, rounded to `dtype`, independent of the other options.
     pub seed: u64,
     /// Type of the stored weights.
     pub dtype: DType,
-    /// Bytes of weights that one file holds at most, unless a single tensor is larger.
+    /// Maximum size of the weights in one file in bytes; a single tensor may be larger.
     pub max_shard_bytes: u64,
 }
 
@@ -38,33 +38,52 @@ impl Default for InitOptions {
     }
 }
 
-/// What [`write_checkpoint`] wrote.
+impl InitOptions {
+    /// Sets the seed of the weights.
+    pub fn seed(self, seed: u64) -> Self {
+        Self { seed, ..self }
+    }
+
+    /// Sets the type of the stored weights.
+    pub fn dtype(self, dtype: DType) -> Self {
+        Self { dtype, ..self }
+    }
+
+    /// Sets the maximum size of the weights in one file.
+    pub fn max_shard_bytes(self, max_shard_bytes: u64) -> Self {
+        Self { max_shard_bytes, ..self }
+    }
+}
+
+/// The result of [`write_checkpoint`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InitReport {
-    /// Parameters of the model.
+    /// Number of parameters of the model.
     pub parameters: u64,
-    /// Bytes of the weights, headers not counted.
+    /// Size of the weights in bytes, without headers.
     pub bytes: u64,
-    /// Weight files.
+    /// Number of weight files.
     pub shards: usize,
 }
 
-/// Writes a checkpoint folder `dir` of the preset's shape: configuration, a synthetic subword tokenizer and random
-/// weights.
+/// Writes the checkpoint folder `dir` of a preset: configuration, a synthetic subword tokenizer and random weights.
 ///
-/// `dir` must not exist or be empty. The files are written to a hidden folder beside it, which takes its name at the
-/// end, so that an interrupted run leaves nothing that looks like a checkpoint. `progress` gets the bytes of weights
-/// written and their total, every few MiB; `false` cancels.
+/// `dir` must not exist or be empty. The files are written to a hidden folder beside it, which is renamed at the end,
+/// so that an interrupted run leaves nothing that looks like a checkpoint. `progress` receives the number of bytes of
+/// weights that are written and their total, every few MiB; returning `false` cancels.
+///
+/// # Errors
+/// `InvalidArgument` for a folder with files in it and for options out of range; `Io`, `Cancelled`.
 pub fn write_checkpoint(
-    dir: &Path,
+    dir: impl AsRef<Path>,
     preset: Preset,
     options: &InitOptions,
     progress: &mut dyn FnMut(u64, u64) -> bool,
 ) -> Result<InitReport> {
-    write_config(dir, &preset.config(), options, progress)
+    write_config(dir.as_ref(), &preset.config(), options, progress)
 }
 
-/// As [`write_checkpoint`], for any shape.
+/// Writes a random checkpoint of any shape, as [`write_checkpoint`] does for a preset.
 pub(crate) fn write_config(
     dir: &Path,
     config: &Config,
@@ -83,7 +102,10 @@ pub(crate) fn write_config(
         DType::BF16 => "bfloat16",
         DType::F16 => "float16",
         DType::Q8 | DType::Q4 =>
-            return Err(Error::invalid(format!("random weights can't be made in {}", options.dtype))),
+            return Err(Error::invalid(format!(
+                "random weights cannot be stored as {}; use F32, F16 or BF16",
+                options.dtype
+            ))),
     });
     write_json(&partial.path.join("config.json"), &config_json)?;
     let generation = json!({

@@ -1,4 +1,4 @@
-//! What a written folder holds, what it does not depend on, and what is left behind.
+//! The contents of written folders, their dependence on options, and what failed runs leave behind.
 
 use std::fs;
 use std::path::Path;
@@ -66,7 +66,7 @@ fn weights_depend_on_seed_and_name_alone() {
 }
 
 #[test]
-fn kinds_of_tensors_have_their_values() {
+fn each_kind_of_tensor_has_its_values() {
     let parent = tempfile::tempdir().unwrap();
     let dir = parent.path().join("model");
     write(&dir, &InitOptions::default()).unwrap();
@@ -90,7 +90,7 @@ fn kinds_of_tensors_have_their_values() {
 }
 
 #[test]
-fn the_folder_has_everything_and_nothing_else() {
+fn the_folder_has_exactly_the_expected_files() {
     let parent = tempfile::tempdir().unwrap();
     let dir = parent.path().join("some/where/model");
     let mut calls = Vec::new();
@@ -110,7 +110,7 @@ fn the_folder_has_everything_and_nothing_else() {
 }
 
 #[test]
-fn targets_that_are_taken() {
+fn existing_targets_are_rejected() {
     let parent = tempfile::tempdir().unwrap();
     let dir = parent.path().join("model");
     fs::create_dir(&dir).unwrap();
@@ -127,7 +127,7 @@ fn targets_that_are_taken() {
 }
 
 #[test]
-fn a_cancelled_run_leaves_nothing() {
+fn a_cancelled_run_leaves_nothing_behind() {
     let parent = tempfile::tempdir().unwrap();
     let dir = parent.path().join("model");
     let result = write_checkpoint(&dir, Preset::Nano, &InitOptions::default(), &mut |done, total| done < total / 2);
@@ -136,7 +136,7 @@ fn a_cancelled_run_leaves_nothing() {
 }
 
 #[test]
-fn presets_are_named_and_sound() {
+fn presets_have_their_names_and_sizes() {
     for preset in Preset::ALL {
         assert_eq!(preset.to_string().parse::<Preset>().unwrap(), preset);
         let parameters: u64 = expected_tensors(&preset.config()).iter().map(|spec| spec.element_count()).sum();

@@ -1,7 +1,7 @@
-//! A synthetic subword tokenizer: byte-level BPE with any number of entries, the same for every run.
+//! A synthetic subword tokenizer: byte-level BPE with any number of entries, the same in every run.
 //!
-//! Its entries only have the look of a real vocabulary: short pieces of lower-case letters, half of them with a space
-//! in front, and runs of spaces and newlines. Each merges two earlier entries, so any BPE tokenizer can load it.
+//! The entries resemble a real vocabulary: short strings of lower-case letters, half of them after a space, and runs of
+//! spaces and newlines. Each merges two earlier entries, so that any BPE tokenizer can load them.
 
 use std::collections::HashSet;
 
@@ -9,22 +9,25 @@ use serde_json::{Map, Value, json};
 
 use crate::convert::random::rng::Stream;
 use crate::error::{Error, Result};
+use crate::text::byte_alphabet::character_of;
 
-/// The only added token: end of text and padding in one, as in GPT-2.
+/// The only added token, which is both end of text and padding, as in GPT-2.
 const END_OF_TEXT: &str = "<|endoftext|>";
-/// Letters, frequent ones first.
+/// Letters in descending order of frequency.
 const LETTERS: &str = "etaoinshrdlucmfwypvbgkjqxz";
-/// Characters that a merged entry has at most, its space included.
+/// Maximum length of a merged entry in characters, including its space.
 const LONGEST: usize = 14;
 
-/// `tokenizer.json` and `tokenizer_config.json` of a vocabulary with exactly `size` entries.
+/// Returns the `tokenizer.json` and `tokenizer_config.json` of a vocabulary with exactly `size` entries.
 pub(super) fn tokenizer(size: usize) -> Result<(Value, Value)> {
-    // The bytes and the end of text; what is left is merged.
+    // All entries are merges, except the bytes and the end of text.
     let merged = size.checked_sub(256 + 1).ok_or_else(|| {
-        Error::invalid(format!("a vocabulary needs at least 257 entries for bytes and end of text, found {size}"))
+        Error::invalid(format!(
+            "a vocabulary of {size} entries is too small; use at least 257, for the bytes and the end of text"
+        ))
     })?;
     let mut vocabulary: Map<String, Value> =
-        (0..=255u8).map(|byte| (printable(byte).to_string(), json!(byte))).collect();
+        (0..=255u8).map(|byte| (character_of(byte).to_string(), json!(byte))).collect();
     let mut merges = Vec::with_capacity(merged);
     for (i, (left, right)) in merge_list(merged).into_iter().enumerate() {
         vocabulary.insert(format!("{left}{right}"), json!(256 + i));
@@ -74,9 +77,9 @@ pub(super) fn tokenizer(size: usize) -> Result<(Value, Value)> {
     Ok((tokenizer, config))
 }
 
-/// `count` merges in order of rank, each of two entries that exist by then, with distinct results.
+/// Returns `count` merges in order of rank. Each merges two earlier entries, and all results are distinct.
 fn merge_list(count: usize) -> Vec<(String, String)> {
-    let (space, newline) = (printable(b' '), printable(b'\n'));
+    let (space, newline) = (character_of(b' '), character_of(b'\n'));
     let mut merges = Vec::with_capacity(count);
     for blank in [space, newline] {
         let run = |length: usize| blank.to_string().repeat(length);
@@ -84,7 +87,7 @@ fn merge_list(count: usize) -> Vec<(String, String)> {
     }
     merges.truncate(count);
 
-    // Entries that may stand on the right: letters alone. On the left any of these, or one with a space in front.
+    // The right entry of a merge has only letters; the left one may also begin with a space.
     let mut words: Vec<String> = LETTERS.chars().map(String::from).collect();
     let mut spaced = vec![space.to_string()];
     let mut known: HashSet<String> = HashSet::new();
@@ -92,7 +95,7 @@ fn merge_list(count: usize) -> Vec<(String, String)> {
     let mut draws = 0;
     let mut draw = |below: usize| {
         draws += 1;
-        // The upper bits as a fraction, squared: early entries, which are short and frequent, are merged most.
+        // The square of a uniform fraction prefers early entries, which are short and frequent.
         let fraction = (stream.word(draws) >> 11) as f64 / (1u64 << 53) as f64;
         ((fraction * fraction * below as f64) as usize).min(below - 1)
     };
@@ -110,29 +113,12 @@ fn merge_list(count: usize) -> Vec<(String, String)> {
     merges
 }
 
-/// GPT-2's stand-in for a byte: itself where it is printable, else the next character from 256 on.
-pub fn printable(byte: u8) -> char {
-    let is_printable = |b: u8| matches!(b, 33..=126 | 161..=172 | 174..=255);
-    if is_printable(byte) {
-        return char::from(byte);
-    }
-    let rank = (0..byte).filter(|&b| !is_printable(b)).count();
-    char::from_u32(256 + rank as u32).unwrap_or(char::REPLACEMENT_CHARACTER)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn stand_ins_are_those_of_gpt2() {
-        assert_eq!([b' ', b'\n', b'\t', b'A', 0, 173].map(printable), ['Ġ', 'Ċ', 'ĉ', 'A', 'Ā', 'Ń']);
-        let distinct: HashSet<char> = (0..=255).map(printable).collect();
-        assert_eq!(distinct.len(), 256);
-    }
-
-    #[test]
-    fn every_size_has_exactly_its_entries() {
+    fn a_vocabulary_has_exactly_its_size() {
         for size in [257, 258, 262, 263, 264, 300, 811, 20_000] {
             let (tokenizer, config) = tokenizer(size).unwrap();
             let vocabulary = tokenizer["model"]["vocab"].as_object().unwrap();
@@ -142,7 +128,7 @@ mod tests {
             assert!(ids.iter().all(|&id| id < size as u64 - 1));
             assert_eq!(tokenizer["added_tokens"][0]["id"], json!(size - 1));
             assert_eq!(config["eos_token"], tokenizer["added_tokens"][0]["content"]);
-            // A merge refers to entries of lower rank only.
+            // A merge refers only to entries of lower rank.
             let id = |text: &Value| vocabulary[text.as_str().unwrap()].as_u64().unwrap();
             for (rank, merge) in tokenizer["model"]["merges"].as_array().unwrap().iter().enumerate() {
                 let result = format!("{}{}", merge[0].as_str().unwrap(), merge[1].as_str().unwrap());

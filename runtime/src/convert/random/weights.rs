@@ -1,4 +1,4 @@
-//! The weight files of a random checkpoint, streamed in pieces so that memory stays flat at any size.
+//! The weight files of a random checkpoint, written in chunks so that the memory use does not depend on the size.
 
 use std::fs::File;
 use std::io::Write;
@@ -13,11 +13,11 @@ use crate::convert::random::rng::Stream;
 use crate::convert::random::{InitOptions, InitReport};
 use crate::error::{Error, ErrorKind, Result};
 
-/// Elements that are made and written at a time.
-const PIECE: usize = 1 << 20;
-/// Deviation of the two embedding tables, the source models' own.
+/// Number of elements to generate and write at a time.
+const CHUNK: usize = 1 << 20;
+/// Deviation of the two embedding tables, as in the source models.
 const EMBEDDING_DEVIATION: f64 = 0.02;
-/// Forget-gate biases from the first head to the last, the usual choice for an mLSTM.
+/// Forget-gate biases of the first and the last head, the usual choice for an mLSTM.
 const FORGET_BIASES: (f32, f32) = (3.0, 6.0);
 
 /// Writes `model.safetensors`, or shards and their index, into the folder `dir`.
@@ -36,8 +36,8 @@ pub(super) fn write(
         progress,
         done: 0,
         total,
-        values: Vec::with_capacity(PIECE),
-        bytes: Vec::with_capacity(options.dtype.bytes(PIECE as u64) as usize),
+        values: Vec::with_capacity(CHUNK),
+        bytes: Vec::with_capacity(options.dtype.bytes(CHUNK as u64) as usize),
     };
     let mut weight_map = Map::new();
     for (i, shard) in shards.iter().enumerate() {
@@ -49,15 +49,15 @@ pub(super) fn write(
     Ok(InitReport { parameters, bytes: total, shards: shards.len() })
 }
 
-/// What lasts from file to file: where the run stands, and its buffers.
+/// The state that files share: progress and buffers.
 struct Writer<'a> {
     options: &'a InitOptions,
     progress: &'a mut dyn FnMut(u64, u64) -> bool,
     done: u64,
     total: u64,
-    /// Values of one piece before rounding.
+    /// Values of a chunk before rounding.
     values: Vec<f32>,
-    /// The same as they are stored.
+    /// Values of a chunk as stored.
     bytes: Vec<u8>,
 }
 
@@ -74,7 +74,7 @@ impl Writer<'_> {
             let kind = Values::of(spec, self.options.seed);
             let mut first = 0;
             while first < spec.element_count() {
-                let count = (spec.element_count() - first).min(PIECE as u64);
+                let count = (spec.element_count() - first).min(CHUNK as u64);
                 self.values.resize(count as usize, 0.0);
                 kind.fill(first, &mut self.values);
                 self.bytes.clear();
@@ -91,15 +91,16 @@ impl Writer<'_> {
     }
 }
 
-/// How the elements of one tensor come about.
+/// The distribution of a tensor's elements.
 enum Values {
     Constant(f32),
-    /// From the first value to the last in even steps, over `count` elements.
+    /// Evenly spaced values from `first` to `last`, over `count` elements.
     Spread {
         first: f32,
         last: f32,
         count: u64,
     },
+    /// Bell-shaped with mean 0.
     Bell {
         stream: Stream,
         deviation: f64,
@@ -107,9 +108,11 @@ enum Values {
 }
 
 impl Values {
-    /// The choice for each tensor: norms 1; embeddings as the source models have them; forget gates that remember;
-    /// input gates of one deviation, so that heads differ; other biases 0; and matrices that keep the length of a
-    /// vector.
+    /// Chooses the distribution of a tensor.
+    ///
+    /// Norms are 1, embeddings are distributed as in the source models, biases of forget gates are high, and biases of
+    /// input gates are random, so that heads differ. Other biases are 0, and matrices preserve the length of a vector
+    /// on average.
     fn of(spec: &TensorSpec, seed: u64) -> Values {
         let name = spec.name.as_str();
         let bell = |deviation| Values::Bell { stream: Stream::new(seed, name), deviation };
@@ -131,7 +134,7 @@ impl Values {
         }
     }
 
-    /// The elements from `start` on.
+    /// Fills `out` with the elements from `start` on.
     fn fill(&self, start: u64, out: &mut [f32]) {
         match *self {
             Values::Constant(value) => out.fill(value),

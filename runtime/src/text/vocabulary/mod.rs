@@ -1,6 +1,6 @@
-//! The source model's subword vocabulary as sequences of byte-vocabulary ids.
+//! The source model's subword vocabulary, as sequences of plain ids.
 //!
-//! Nothing is tokenised here: the vocabulary only says which byte strings have a row in the suffix table.
+//! It tells which byte strings have a row in the suffix table. Nothing is tokenized here.
 
 use std::collections::BTreeMap;
 #[cfg(not(target_family = "wasm"))]
@@ -9,47 +9,52 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
+use crate::text::byte_alphabet::byte_of;
 use crate::text::ids::{BYTE_OFFSET, END_ID, PAD_ID, SPECIAL_NAMES, byte_to_id};
 
-/// The largest `tokenizer.json` that is read.
+/// Maximum length of a `tokenizer.json`.
 const MAX_FILE_BYTES: usize = 256 << 20;
-/// The most JSON values that a file may hold. A value in memory takes 32 bytes and as little as two in the file.
+/// Maximum number of JSON values in a file. A value takes 32 bytes in memory and as little as two in the file.
 const MAX_VALUES: usize = 1 << 24;
-/// The largest subword id.
+/// Largest subword id.
 const MAX_ID: u32 = 1 << 22;
-/// The longest subword in bytes.
+/// Maximum length of a subword in bytes.
 const MAX_TOKEN_BYTES: usize = 4096;
-/// The length of all subwords together; it bounds the size of the trie over them. Real vocabularies have about 1 << 20.
+/// Maximum total length of all subwords in bytes, which limits the size of their trie. Real vocabularies have about a
+/// million.
 const MAX_TOTAL_BYTES: usize = 1 << 25;
 
-/// Where a subword's ids lie in [`Vocabulary::data`]; no length means that the id is not in use.
+/// Position of a subword's ids in [`Vocabulary::data`]; length 0 means that the subword id is unused.
 #[derive(Debug, Clone, Copy, Default)]
 struct Span {
     start: u32,
     len: u32,
 }
 
-/// The subwords of a byte-level BPE vocabulary, each as the plain ids of its bytes or as one special id.
+/// The subwords of a byte-level BPE vocabulary, each as the plain ids of its bytes or as one special token.
 #[derive(Debug, Clone)]
 pub struct Vocabulary {
-    /// Where the vocabulary came from, for messages.
+    /// Name of the source, for messages.
     origin: String,
+    /// Ids of all subwords, concatenated.
     data: Vec<u16>,
     /// By subword id.
     spans: Vec<Span>,
+    /// Number of subwords.
     len: usize,
     eos: Option<u32>,
     bos: Option<u32>,
     pad: Option<u32>,
-    /// What had to be guessed.
+    /// An assumption about the end of text.
     warning: Option<String>,
 }
 
-/// Names of the end of text in the families' own tokenizers, and of their padding, for want of a config that tells.
+/// Usual names of the end of text in the supported model families, for tokenizers whose config names none.
 const USUAL_EOS: [&str; 2] = ["<|endoftext|>", "<|end_of_text|>"];
+/// Usual names of the padding token.
 const USUAL_PAD: [&str; 1] = ["<|pad|>"];
 
-/// The names that `tokenizer_config.json` gives to the specials of the source model.
+/// The names of the source model's special tokens, from `tokenizer_config.json`.
 #[derive(Debug, Clone, Default)]
 struct Names {
     eos: Option<String>,
@@ -58,31 +63,34 @@ struct Names {
 }
 
 impl Vocabulary {
-    /// Reads a `tokenizer.json` and, if there is one, the `tokenizer_config.json` beside it.
+    /// Reads a `tokenizer.json`, and the `tokenizer_config.json` beside it if there is one.
     ///
     /// # Errors
-    /// As [`Vocabulary::from_json`], and if a file cannot be read.
+    /// `NotFound` if there is no `tokenizer.json`, `Io` if a file cannot be read, and the errors of
+    /// [`Vocabulary::from_json`].
     #[cfg(not(target_family = "wasm"))]
-    pub fn open(tokenizer_json_path: &Path) -> Result<Self> {
+    pub fn open(tokenizer_json_path: impl AsRef<Path>) -> Result<Self> {
+        let tokenizer_json_path = tokenizer_json_path.as_ref();
         let origin = tokenizer_json_path.display().to_string();
         let tokenizer = read_bounded(tokenizer_json_path)?.ok_or_else(|| {
-            Error::not_found(format!("{origin}: expected the source model's tokenizer.json, found no file"))
+            Error::not_found(format!("{origin}: does not exist; name the tokenizer.json of the source model"))
         })?;
         let config = read_bounded(&tokenizer_json_path.with_file_name("tokenizer_config.json"))?;
         Self::from_json(&tokenizer, config.as_deref(), &origin)
     }
 
-    /// Takes the contents of a `tokenizer.json` and of the `tokenizer_config.json` that belongs to it.
+    /// Parses the contents of a `tokenizer.json` and of its `tokenizer_config.json`. `origin` names them in messages.
     ///
-    /// Subwords that are named like a special of the byte vocabulary (`<pad>`, `<bos>`, `<eos>`, `<bpe_token_end>`)
-    /// become that id. The tokens that the config names as eos and bos become id 1 and the one it names as pad id 0;
-    /// a token that is both eos and pad becomes 1. Other added tokens are their literal text. A name in the config
-    /// that the vocabulary lacks counts as absent. Where none names the end of text, the families' usual names are tried, and
-    /// [`Vocabulary::warning`] says so. `origin` says in messages where the contents came from.
+    /// A subword with the name of a special token of the byte vocabulary (`<pad>`, `<bos>`, `<eos>`, `<bpe_token_end>`)
+    /// becomes that token's id. The eos and bos tokens of the config become id 1 and its pad token id 0; a token that
+    /// is both eos and pad becomes id 1. Other added tokens stand for their literal text. Names in the config that are
+    /// not in the vocabulary are ignored. If the config names no end of text, the usual names are tried, and
+    /// [`Vocabulary::warning`] reports it.
     ///
     /// # Errors
-    /// Damaged or contradictory files, vocabularies of another kind, empty tokens, and vocabularies without a subword
-    /// for each single byte. The message names the token, key or byte.
+    /// `BadCheckpoint` for damaged or contradictory files, empty tokens, and a vocabulary that lacks a subword for some
+    /// byte; `Unsupported` for other kinds of vocabularies and for files that are too large. The message names the
+    /// token, key or byte.
     pub fn from_json(tokenizer_json: &[u8], tokenizer_config_json: Option<&[u8]>, origin: &str) -> Result<Self> {
         let names = match tokenizer_config_json {
             Some(json) => parse(json)
@@ -125,7 +133,7 @@ impl Vocabulary {
         let (names, guessed) = names.clone().or_usual(known);
         vocabulary.warning = guessed.then(|| {
             format!(
-                "{origin}: no tokenizer_config.json beside it names the source model's end of text: took {}",
+                "{origin}: no tokenizer_config.json beside it names the source model's end of text; {} is used",
                 names.eos.as_deref().unwrap_or("none")
             )
         });
@@ -134,7 +142,7 @@ impl Vocabulary {
             let id = id_of(id, || format!("model.vocab, token {}", shown(token)))?;
             match added.get(token.as_str()) {
                 None => vocabulary.insert(token, id, false, names)?,
-                // It is inserted with the added tokens.
+                // Inserted with the added tokens.
                 Some(&again) if again == id => {}
                 Some(again) => {
                     let token = shown(token);
@@ -166,7 +174,8 @@ impl Vocabulary {
             for character in token.chars() {
                 let byte = byte_of(character).ok_or_else(|| {
                     Error::unsupported(format!(
-                        "token {} with id {id}: expected the printable characters of a byte-level BPE vocabulary, found {character:?}",
+                        "token {} with id {id}: expected the printable characters of a byte-level BPE vocabulary, \
+                         found {character:?}",
                         shown(token)
                     ))
                 })?;
@@ -182,7 +191,7 @@ impl Vocabulary {
         }
         if self.data.len() > MAX_TOTAL_BYTES {
             return Err(Error::unsupported(format!(
-                "model.vocab: expected at most {MAX_TOTAL_BYTES} bytes in all tokens together, found more"
+                "model.vocab: expected at most {MAX_TOTAL_BYTES} bytes in all tokens, found more"
             )));
         }
         let index = id as usize;
@@ -193,7 +202,7 @@ impl Vocabulary {
             let token = shown(token);
             return Err(Error::bad_checkpoint(format!("token {token}: its id {id} is also another token's")));
         }
-        // Both fit: they are at most MAX_TOTAL_BYTES.
+        // Both fit: they are at most `MAX_TOTAL_BYTES`.
         self.spans[index] = Span { start: start as u32, len: len as u32 };
         self.len += 1;
         for (name, slot) in [(&names.eos, &mut self.eos), (&names.bos, &mut self.bos), (&names.pad, &mut self.pad)] {
@@ -204,7 +213,7 @@ impl Vocabulary {
         Ok(())
     }
 
-    /// Without a subword for every single byte some positions would have no row in the suffix table.
+    /// Checks that each byte is a subword; otherwise some positions would have no row in the suffix table.
     fn check_bytes(&self) -> Result<()> {
         let mut found = [false; 256];
         for (_, sequence) in self.iter() {
@@ -227,68 +236,68 @@ impl Vocabulary {
         }
     }
 
-    /// What had to be guessed, for want of a config that tells.
+    /// The warning that no config names the end of text, with the name that was assumed.
     pub fn warning(&self) -> Option<&str> {
         self.warning.as_deref()
     }
 
-    /// The number of subwords.
-    #[allow(clippy::len_without_is_empty)] // It is never empty: every single byte is in it.
+    /// Number of subwords.
+    #[allow(clippy::len_without_is_empty)] // Never empty: each byte is a subword.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// The largest subword id.
+    /// Largest subword id.
     pub fn max_id(&self) -> u32 {
-        // Spans grow only to hold an id, and there are at most MAX_ID + 1.
+        // The list grows only to hold an id, so it has at most `MAX_ID + 1` entries.
         self.spans.len().saturating_sub(1) as u32
     }
 
-    /// The byte-vocabulary ids of a subword, or `None` if it has no such subword.
+    /// Returns the plain ids of a subword; `None` if there is no such subword.
     pub fn sequence(&self, id: u32) -> Option<&[u16]> {
         let span = self.spans.get(usize::try_from(id).ok()?)?;
         (span.len != 0).then(|| &self.data[span.start as usize..(span.start + span.len) as usize])
     }
 
-    /// All subwords with their sequences, by ascending id.
+    /// Iterates over the subwords and their plain ids, in ascending order of subword ids.
     pub fn iter(&self) -> impl Iterator<Item = (u32, &[u16])> {
         (0..=self.max_id()).filter_map(|id| Some((id, self.sequence(id)?)))
     }
 
-    /// The source model's end-of-text subword, if the tokenizer's config names one.
+    /// The source model's end-of-text subword, if the config names one or a usual name exists.
     pub fn eos(&self) -> Option<u32> {
         self.eos
     }
 
-    /// The source model's begin-of-text subword, if the tokenizer's config names one.
+    /// The source model's begin-of-text subword, if the config names one.
     pub fn bos(&self) -> Option<u32> {
         self.bos
     }
 
-    /// The source model's padding subword, if the tokenizer's config names one.
+    /// The source model's padding subword, if the config names one or a usual name exists.
     pub fn pad(&self) -> Option<u32> {
         self.pad
     }
 
-    /// Checks that a suffix table with this many rows can belong to the vocabulary.
+    /// Checks that a suffix table of this many rows can belong to the vocabulary.
     ///
-    /// Every id must have a row. Rows without an id are fine only as the padding that makes a table's size a multiple
-    /// of 64; they are returned as a warning.
+    /// Each id must have a row. Rows without an id are accepted only as padding of the table to a multiple of 64, with
+    /// a warning as the result.
     ///
     /// # Errors
-    /// The sizes do not fit; the message has both.
+    /// `BadCheckpoint` if the sizes don't match; the message has both.
     pub fn check_rows(&self, subword_vocab_size: usize) -> Result<Option<String>> {
         let (rows, count, max_id, origin) = (subword_vocab_size, self.len, self.max_id(), &self.origin);
-        // Ids are distinct, so there are at most as many as rows if all are below.
+        // Ids are distinct: if all are below `rows`, there are at most `rows` of them.
         let spare = if (max_id as usize) < rows { rows.checked_sub(count) } else { None };
         match spare {
             Some(0) => Ok(None),
             Some(spare) if rows.is_multiple_of(64) && spare < (rows / 100).max(128) => Ok(Some(format!(
-                "{origin}: {count} subwords for a suffix table of {rows} rows: the other {spare} are taken for padding"
+                "{origin}: {count} subwords for a suffix table of {rows} rows: the other {spare} are taken as padding"
             ))),
             _ => Err(Error::bad_checkpoint(format!(
                 "{origin}: the tokenizer is of another model: expected a vocabulary for a suffix table of {rows} rows, \
-                 found {count} subwords with ids up to {max_id}"
+                 found {count} subwords with ids up to {max_id}; use the tokenizer.json of the source model"
             ))),
         }
     }
@@ -311,14 +320,14 @@ impl Names {
             return Err(Error::bad_checkpoint(format!("expected an object, found {}", shown_value(config))));
         }
         if config["tokenizer_class"] == "BolmoTokenizer" {
-            // The byte-level model's own config, which lies where the source model's would: its names are not subwords.
+            // The byte-level model's own config, in place of the source model's: its names are not subwords.
             return Ok(Self::default());
         }
         Ok(Self { eos: name("eos_token")?, bos: name("bos_token")?, pad: name("pad_token")? })
     }
 
-    /// The same names, with the usual ones instead of an end of text that is not named or not in the vocabulary. Also tells
-    /// whether that was needed.
+    /// Replaces an end of text that is not named, or not in the vocabulary, by the usual names. Also returns whether
+    /// that was necessary.
     fn or_usual(mut self, known: impl Fn(&str) -> bool) -> (Self, bool) {
         if self.eos.as_deref().is_some_and(&known) {
             return (self, false);
@@ -332,7 +341,7 @@ impl Names {
     }
 }
 
-/// The list `added_tokens` as token and id; older files have none.
+/// Reads the tokens and ids of the list `added_tokens`, which older files lack.
 fn added_tokens(list: &Value) -> Result<BTreeMap<&str, u32>> {
     let list = match list {
         Value::Null => &[][..],
@@ -364,12 +373,12 @@ fn id_of(value: &Value, place: impl FnOnce() -> String) -> Result<u32> {
     })
 }
 
-/// Parses a JSON file whose size in memory is bounded before anything is allocated.
+/// Parses a JSON file after bounding the memory that this takes.
 fn parse(json: &[u8]) -> Result<Value> {
     if json.len() > MAX_FILE_BYTES {
         return Err(too_large());
     }
-    // Every value but the outermost follows one of these.
+    // Each value except the outermost follows one of these bytes.
     let values = json.iter().filter(|byte| matches!(byte, b',' | b'[' | b'{')).count();
     if values > MAX_VALUES {
         return Err(Error::unsupported(format!("expected at most {MAX_VALUES} JSON values, found up to {values}")));
@@ -381,12 +390,12 @@ fn too_large() -> Error {
     Error::unsupported(format!("expected a file of at most {MAX_FILE_BYTES} bytes, found a larger one"))
 }
 
-/// The contents of a file, or `None` if there is none.
+/// Reads a file; `None` if it does not exist.
 #[cfg(not(target_family = "wasm"))]
 fn read_bounded(path: &Path) -> Result<Option<Vec<u8>>> {
     use std::io::{ErrorKind as IoKind, Read};
 
-    let failed = |error: std::io::Error| Error::io(format!("{}: expected a readable file: {error}", path.display()));
+    let failed = |error: std::io::Error| Error::io(format!("{}: cannot be read: {error}", path.display()));
     let file = match std::fs::File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == IoKind::NotFound => return Ok(None),
@@ -400,20 +409,7 @@ fn read_bounded(path: &Path) -> Result<Option<Vec<u8>>> {
     Ok(Some(contents))
 }
 
-/// Undoes GPT-2's table, which stands a printable character in for each byte: printable bytes for themselves, the
-/// other ones, in order, for the characters from U+0100 on.
-fn byte_of(character: char) -> Option<u8> {
-    match u32::from(character) {
-        // The range of the byte narrows each of these, so no arm truncates.
-        code @ (0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff) => Some(code as u8),
-        code @ 0x100..=0x120 => Some((code - 0x100) as u8),
-        code @ 0x121..=0x142 => Some((code - 0x121 + 0x7f) as u8),
-        0x143 => Some(0xad),
-        _ => None,
-    }
-}
-
-/// A token for a message: quoted, and not all of it if it is long.
+/// A token for a message: quoted, and shortened if it is long.
 fn shown(token: &str) -> String {
     const MOST: usize = 64;
     match token.char_indices().nth(MOST) {
@@ -422,7 +418,7 @@ fn shown(token: &str) -> String {
     }
 }
 
-/// A JSON value for a message: in full if it is short and flat, otherwise its type.
+/// A JSON value for a message: the value if it is a scalar, otherwise its type.
 fn shown_value(value: &Value) -> String {
     match value {
         Value::Null => "nothing".to_owned(),

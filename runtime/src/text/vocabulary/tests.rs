@@ -1,20 +1,22 @@
+//! Vocabularies from sound, wrong and randomly damaged files.
+
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use serde_json::json;
 
 use super::*;
 use crate::error::ErrorKind;
+use crate::text::byte_alphabet::character_of;
 use crate::text::suffix_trie::SuffixTrie;
 
 const CONFIG: &str = r#"{"eos_token": "<|end|>", "bos_token": null, "pad_token": {"content": "<|pad|>"}}"#;
 
-/// The printable stand-ins of a byte string.
+/// A byte string in the alphabet of byte-level tokenizers.
 fn printable(bytes: &[u8]) -> String {
-    let stand_in = |byte| (0..0x144).filter_map(char::from_u32).find(|&c| byte_of(c) == Some(byte)).unwrap();
-    bytes.iter().map(|&byte| stand_in(byte)).collect()
+    bytes.iter().map(|&byte| character_of(byte)).collect()
 }
 
-/// A `tokenizer.json` with every single byte as its own id, these subwords after them, then these added tokens.
+/// A `tokenizer.json`: each byte with its value as id, then these subwords, then these added tokens.
 pub(crate) fn tokenizer(subwords: &[&[u8]], added: &[&str]) -> Value {
     let bytes = (0..=255u8).map(|byte| vec![byte]);
     let all = bytes.chain(subwords.iter().map(|subword| subword.to_vec()));
@@ -39,15 +41,7 @@ fn message(result: Result<Vocabulary>) -> String {
 }
 
 #[test]
-fn the_byte_table_is_a_bijection() {
-    let mut bytes: Vec<u8> = (0..0x1000).filter_map(char::from_u32).filter_map(byte_of).collect();
-    bytes.sort_unstable();
-    assert!(bytes.into_iter().eq(0..=255));
-    assert_eq!([' ', '\n', 'a'].map(|c| printable(c.to_string().as_bytes())), ["Ġ", "Ċ", "a"]);
-}
-
-#[test]
-fn tokens_become_ids_of_bytes_and_specials() {
+fn tokens_become_ids_of_bytes_and_special_tokens() {
     let json =
         tokenizer(&[b" the", "é".as_bytes()], &["<|end|>", "<|pad|>", "<bos>", "two words é", "<bpe_token_end>"]);
     let v = vocabulary(&json, CONFIG).unwrap();
@@ -69,7 +63,7 @@ fn a_token_that_is_eos_and_pad_is_eos() {
 }
 
 #[test]
-fn what_is_wrong_is_named() {
+fn errors_name_the_token_key_or_byte() {
     let mut json = tokenizer(&[], &[]);
     json["model"]["vocab"].as_object_mut().unwrap().remove("A");
     assert!(message(vocabulary(&json, CONFIG)).contains("none for 0x41 ('A')"));
@@ -103,7 +97,7 @@ fn what_is_wrong_is_named() {
 }
 
 #[test]
-fn the_table_must_fit_the_vocabulary() {
+fn the_suffix_table_must_fit_the_vocabulary() {
     let v = vocabulary(&tokenizer(&[&[b'a'; 2][..], b"aaa"], &[]), CONFIG).unwrap();
     assert_eq!(v.len(), 258);
     assert_eq!(v.check_rows(258).unwrap(), None);
@@ -121,7 +115,7 @@ fn the_table_must_fit_the_vocabulary() {
 }
 
 #[test]
-fn files_are_found_side_by_side() {
+fn the_config_beside_the_file_is_read() {
     let folder = std::env::temp_dir().join(format!("bolmo-vocabulary-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
     let path = folder.join("tokenizer.json");
