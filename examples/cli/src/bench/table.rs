@@ -43,8 +43,7 @@ pub fn table(files: &[PathBuf]) -> Outcome<String> {
     let (mut runs, mut trainings, mut comparisons) = (Vec::new(), Vec::new(), Vec::new());
     for file in &files {
         let bytes = load::read_input(file)?;
-        let run: Value =
-            serde_json::from_slice(&bytes).map_err(|e| not_a_run(file, &e.to_string()))?;
+        let run: Value = serde_json::from_slice(&bytes).map_err(|e| not_a_run(file, &e.to_string()))?;
         if run["burn"].is_string() && run["cases"].is_array() {
             comparisons.push(run);
             continue;
