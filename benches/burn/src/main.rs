@@ -57,9 +57,7 @@ fn options() -> Result<Options, String> {
             "--json" => options.json = true,
             "--save" => options.save = Some(value()?.into()),
             _ => {
-                return Err(format!(
-                    "unknown option {word}; expected --adapter NAME, --runs N, --json or --save FILE"
-                ));
+                return Err(format!("unknown option {word}; expected --adapter NAME, --runs N, --json or --save FILE"));
             }
         }
     }
