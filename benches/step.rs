@@ -1,8 +1,7 @@
-//! How long a training step takes: stage 2 of a byte-level model, and a subword model's.
+//! Duration of a training step: stage 2 of a byte-level model, and a subword model.
 //!
-//! Method: criterion over whole steps, forwards, backwards and the optimiser, of small models at random on the adapter
-//! that `BOLMO_ADAPTER` names. Control: none; the line in front of the results has the adapter, and what a step
-//! multiplies at least: 6 products a weight and row.
+//! Method: criterion measures whole steps, that is forward pass, backward pass and optimizer, of small random models on
+//! the adapter that `BOLMO_ADAPTER` names. There is no control. The first line of the output names the adapter.
 
 use std::time::Duration;
 
@@ -14,9 +13,9 @@ use bolmo_training::init::RandomSubword;
 use bolmo_training::{AdamOptions, Schedule, Shape, SubwordModel, SubwordOptions, TensorSource};
 use criterion::{Criterion, Throughput};
 
-struct AtRandom<'a>(&'a Config);
+struct RandomWeights<'a>(&'a Config);
 
-impl TensorSource for AtRandom<'_> {
+impl TensorSource for RandomWeights<'_> {
     fn read(&self, name: &str) -> Result<Vec<f32>> {
         let spec = expected_tensors(self.0).into_iter().find(|spec| spec.name == name).expect("a tensor");
         let mut state = name.len() as u32;
@@ -65,7 +64,7 @@ fn main() {
 
 fn byte_level(criterion: &mut Criterion, engine: &Engine, config: &Config) {
     let shape = Shape { rows: 8, bytes: 512, patches: 128 };
-    let mut bench = block_on(StepBench::new(engine, config, &AtRandom(config), shape, false)).expect("a trainer");
+    let mut bench = block_on(StepBench::new(engine, config, &RandomWeights(config), shape, false)).expect("a trainer");
     let mut group = criterion.benchmark_group("stage 2");
     group.throughput(Throughput::Bytes(shape.all_bytes() as u64));
     group.bench_function(format!("width {}, {} blocks", config.hidden_size, config.num_hidden_layers), |b| {

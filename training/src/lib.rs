@@ -1,5 +1,5 @@
-//! Training of byte-level models from subword models: batches, losses and optimizer steps on the runtime's own kernels and
-//! their gradients (docs/model.md, "Training losses").
+//! Training of byte-level models from subword models: batches, losses and optimizer steps on the runtime's own kernels
+//! and their gradients (docs/model.md, "Training losses").
 //!
 //! Modules import only from modules above them in this list: `data`, `parameters`, `layers`, `loss`, `models`,
 //! `checkpoint`, `init`, `step`, `trainer`, and `run` and `bench`.

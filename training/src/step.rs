@@ -1,5 +1,5 @@
-//! One step of stage 1 or stage 2: which boundaries are used, what the decoder sees, and which losses apply (docs/model.md,
-//! "Training losses").
+//! One step of stage 1 or stage 2: which boundaries are used, what the decoder sees, and which losses apply
+//! (docs/model.md, "Training losses").
 
 use bolmo_runtime::internals::{Context, Slice, ends_patch};
 use bolmo_runtime::{Error, Result, WeightFormat};
@@ -193,8 +193,8 @@ pub(crate) async fn teacher_nats(model: &mut ByteLevel, teacher: &Teacher, examp
     Ok((0..patches).filter(real).map(|at| -f64::from(values[4 * at + 2])).sum())
 }
 
-/// Runs a batch of stage 1: true boundaries, the teacher's outputs for the decoder, and all losses. Accumulates gradients if
-/// `train`.
+/// Runs a batch of stage 1: true boundaries, the teacher's outputs for the decoder, and all losses. Accumulates
+/// gradients if `train`.
 pub(crate) async fn stage1(
     model: &mut ByteLevel,
     teacher: &Teacher,
@@ -262,8 +262,8 @@ pub(crate) async fn stage1(
     Ok(StepOutput::new(losses, examples, mask))
 }
 
-/// Records the distances of the student's patches from the teacher's, and, if `train`, the gradient of the student's patches.
-/// `rows` holds the teacher's row of each slot, and `weights` the derivative of the total by each distance.
+/// Records the distances of the student's patches from the teacher's, and, if `train`, the gradient of the student's
+/// patches. `rows` holds the teacher's row of each slot, and `weights` the derivative of the total by each distance.
 fn compare_patches(model: &mut ByteLevel, teacher: &Slice, rows: &[u32], weights: &[f32], train: bool) -> Result<()> {
     let (patches, d) = (model.shape.all_patches(), model.config.hidden_size);
     model.gather_patches(teacher, rows)?;

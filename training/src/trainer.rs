@@ -79,12 +79,12 @@ pub struct Trainer {
 }
 
 impl Trainer {
-    /// Loads a model from `weights` and prepares it for training: stage 1 with a teacher, otherwise stage 2. Tensors have
-    /// their names in checkpoints (docs/model.md, "Tensors").
+    /// Loads a model from `weights` and prepares it for training: stage 1 with a teacher, otherwise stage 2. Tensors
+    /// have their names in checkpoints (docs/model.md, "Tensors").
     ///
     /// # Errors
-    /// `InvalidArgument` for invalid options, `OutOfMemory`, `Unsupported` if the adapter's limits are too low, and errors of
-    /// `weights`.
+    /// `InvalidArgument` for invalid options, `OutOfMemory`, `Unsupported` if the adapter's limits are too low, and
+    /// errors of `weights`.
     pub async fn new(
         engine: &Engine,
         config: &Config,
@@ -131,7 +131,8 @@ impl Trainer {
     /// Makes one step with the mean gradient of all `batches`, each of the trainer's shape.
     ///
     /// # Errors
-    /// `InvalidArgument` for a batch of another shape, and errors of the device, kind may leave parameters partly updated.
+    /// `InvalidArgument` for a batch of another shape, and errors of the device, kind may leave parameters partly
+    /// updated.
     pub async fn step(&mut self, batches: &[Examples<'_>]) -> Result<StepReport> {
         if batches.is_empty() {
             return Err(Error::invalid("a step needs at least one batch, found none"));
@@ -189,8 +190,8 @@ impl Trainer {
         self.model.recorder.read_f32(&[self.model.ws.logits.part(0, 4 * count as u64)?]).await
     }
 
-    /// Sum of the teacher's -log p of all subwords that have bytes in the batch, without the first of each example, in nats.
-    /// `None` without a teacher.
+    /// Sum of the teacher's -log p of all subwords that have bytes in the batch, without the first of each example, in
+    /// nats. `None` without a teacher.
     ///
     /// # Errors
     /// As [`Self::step`].
@@ -212,7 +213,8 @@ impl Trainer {
         &self.model.config
     }
 
-    /// Writes a snapshot of parameters, moments and `progress` below `dir`, and deletes all but the last `keep` snapshots.
+    /// Writes a snapshot of parameters, moments and `progress` below `dir`, and deletes all but the last `keep`
+    /// snapshots.
     ///
     /// # Errors
     /// `Io`, and errors of the device.

@@ -1,4 +1,4 @@
-//! Shows some documents: `cargo run -p bolmo-corpus --example sample -- 4000 1` prints 4000 bytes of seed 1.
+//! Prints some documents: `cargo run -p bolmo-corpus --example sample -- 4000 1` prints 4000 bytes of seed 1.
 
 use bolmo_corpus::{Corpus, Part, SEPARATOR};
 

@@ -1,45 +1,47 @@
-//! Stories and puzzles as one stream of documents, in two parts that share none.
+//! A stream of stories and puzzles as documents, in two disjoint parts.
 
 use std::ops::Deref;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::files::SEPARATOR;
 use crate::hash::class;
 use crate::random::Random;
 use crate::stories::Story;
 use crate::suite::{Level, Task, example};
 use crate::words::Split;
 
-/// The most answered questions in front of the last one of a puzzle.
+/// The line that follows each document in a file.
+pub const SEPARATOR: &str = "<|endoftext|>\n";
+
+/// Maximum number of answered questions before the last one of a puzzle.
 const MOST_SHOTS: usize = 7;
 
-/// Which documents to make, and how many.
+/// Which documents to generate, and how many.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Corpus {
-    /// Everything follows from it.
+    /// Seed of all choices.
     pub seed: u64,
-    /// The bytes to make, separators counted. The last document may go beyond by its own length.
+    /// Bytes to generate, including separators. The last document may exceed them.
     pub bytes: u64,
-    /// The part of the bytes that are puzzles, from 0 to 1.
+    /// Share of the bytes that are puzzles, from 0 to 1.
     pub puzzle_share: f64,
 }
 
-/// What documents are for.
+/// Part that a document belongs to.
 ///
-/// It is a matter of the text alone: whatever the seed and the size, no document of one part is in the other.
+/// It depends on the text alone: whatever the seed and the size, no document is in both parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Part {
-    /// To train on.
+    /// Documents to train on.
     Training,
-    /// To measure on.
+    /// Documents to evaluate on.
     HeldOut,
 }
 
 impl Part {
-    /// The part that a document with this text belongs to: one of sixteen is held out.
+    /// The part of a document with this text: one of sixteen is held out.
     pub fn of(text: &str) -> Part {
         if class("document", text, 16) == 0 { Part::HeldOut } else { Part::Training }
     }
@@ -52,21 +54,21 @@ impl Part {
     }
 }
 
-/// What a document is.
+/// Kind of a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// A story.
     Story,
-    /// Questions of one task on one level, with their answers.
+    /// Questions of one task and level, with their answers.
     Puzzle(Task, Level),
 }
 
-/// One document: text that ends with a newline.
+/// A document: text that ends with a newline.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Document {
-    /// What it is.
+    /// Its kind.
     pub kind: Kind,
-    /// The text.
+    /// Its text.
     pub text: String,
 }
 
@@ -79,11 +81,11 @@ impl Deref for Document {
 }
 
 impl Corpus {
-    /// The documents of `part`, up to the bytes of the corpus.
+    /// Documents of `part`, up to the bytes of the corpus.
     ///
     /// # Errors
     ///
-    /// If the share of the puzzles is no number from 0 to 1.
+    /// `Share` if the share of puzzles is not between 0 and 1.
     ///
     /// ```
     /// use bolmo_corpus::{Corpus, Part};
@@ -101,7 +103,7 @@ impl Corpus {
     }
 }
 
-/// The documents of one part of a corpus.
+/// Documents of one part of a corpus.
 #[derive(Debug, Clone)]
 pub struct Documents {
     corpus: Corpus,
@@ -118,7 +120,7 @@ impl Iterator for Documents {
         if self.bytes >= self.corpus.bytes {
             return None;
         }
-        // Whichever kind is behind its share comes next, so that the share holds for every beginning of the stream.
+        // The kind that is below its share comes next, so that the share holds for every prefix of the stream.
         let share = self.corpus.puzzle_share;
         let behind = (self.puzzle_bytes as f64) < share * self.bytes as f64;
         let puzzle = if self.bytes == 0 { share >= 0.5 } else { behind || share == 1.0 };
@@ -148,7 +150,7 @@ fn story_document(random: &mut Random) -> Document {
     Document { kind: Kind::Story, text: Story::tell(random).to_string() }
 }
 
-/// Both parts ask about words for training: held out here are documents, the words for tests are the suite's.
+/// Both parts ask about training words: the held-out part holds out documents, and the suite holds out words.
 fn puzzle_document(random: &mut Random) -> Document {
     let task = random.pick(&Task::ALL);
     let level = random.pick(task.levels());
@@ -181,7 +183,7 @@ mod tests {
 
     #[test]
     fn no_document_is_in_both_parts() {
-        // Also not under other seeds.
+        // Not under other seeds either.
         let training: HashSet<String> = (0..4)
             .flat_map(|seed| made(Corpus { seed, ..corpus(500_000, 0.5) }, Part::Training))
             .map(|document| document.text)
@@ -204,7 +206,7 @@ mod tests {
                 assert!(all >= 200_000 && all - last < 200_000, "{all}");
                 let puzzles: usize = documents.iter().filter(|document| document.kind != Kind::Story).map(size).sum();
                 let found = puzzles as f64 / all as f64;
-                // One document of some 1500 bytes may be too much or missing.
+                // The share may be off by one document of about 1500 bytes.
                 assert!((found - share).abs() <= 0.01, "{found} for {share}");
             }
         }
@@ -212,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn shares_that_are_none_are_refused() {
+    fn invalid_shares_are_refused() {
         for share in [-0.1, 1.1, f64::NAN, f64::INFINITY] {
             let error = corpus(10, share).documents(Part::Training).expect_err("no share");
             assert!(error.to_string().contains("from 0"), "{error}");

@@ -1,40 +1,40 @@
-//! What can go wrong: a share that is none, files that cannot be written or read, files that are not what was written.
+//! Errors of a corpus.
 
 use std::path::PathBuf;
 use std::{fmt, io};
 
-/// Results of this crate.
+/// Result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why a corpus could not be made, written or read.
+/// An error of making, writing or reading a corpus.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
-    /// The share of the puzzles is no number from zero to one.
+    /// The share of puzzles is not between 0 and 1.
     Share(f64),
     /// A file or folder could not be written or read.
     File {
-        /// What was tried, as in "write".
+        /// What failed, as in "write".
         action: &'static str,
         /// The file or folder.
         path: PathBuf,
-        /// What the system says.
+        /// Error of the operating system.
         source: io::Error,
     },
-    /// The manifest is not one that [`write_files`](crate::write_files) makes.
+    /// The manifest is not one of [`write_files`](crate::write_files).
     Manifest {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
         source: serde_json::Error,
     },
-    /// A file is not the one that the manifest describes.
+    /// A file does not match its manifest.
     Changed {
         /// The file.
         path: PathBuf,
-        /// Its hash according to the manifest.
+        /// Hash in the manifest.
         expected: String,
-        /// Its hash now.
+        /// Hash of the file.
         found: String,
     },
 }
@@ -43,19 +43,19 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Error::Share(share) => {
-                write!(f, "the share of puzzles is {share}; give a number from 0 (stories only) to 1 (puzzles only)")
+                write!(f, "the share of puzzles must be from 0 (stories only) to 1 (puzzles only), found {share}")
             }
             Error::File { action, path, source } => write!(
                 f,
-                "cannot {action} {}: {source}; check that the folder exists, is yours and has space left",
+                "cannot {action} {}: {source}; check that the folder exists, is writable and has space left",
                 path.display()
             ),
             Error::Manifest { path, source } => {
-                write!(f, "{} is no manifest of a corpus: {source}; write the corpus again", path.display())
+                write!(f, "{} is not the manifest of a corpus: {source}; write the corpus again", path.display())
             }
             Error::Changed { path, expected, found } => write!(
                 f,
-                "{} has the hash {found}, its manifest says {expected}; write the corpus again",
+                "{} has the hash {found}, but its manifest expects {expected}; write the corpus again",
                 path.display()
             ),
         }

@@ -1,4 +1,4 @@
-//! A corpus as files: two texts and a manifest that says what they are.
+//! A corpus as files: two texts and a manifest.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
@@ -6,63 +6,61 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::corpus::{Corpus, Kind, Part};
+use crate::corpus::{Corpus, Kind, Part, SEPARATOR};
 use crate::error::{Error, Result};
 use crate::hash::Hash;
 use crate::stories::vocabulary;
 
-/// The line that follows each document in a file.
-pub const SEPARATOR: &str = "<|endoftext|>\n";
-/// The file of the documents to train on.
+/// Name of the file of the documents to train on.
 pub const TRAINING_FILE: &str = "train.txt";
-/// The file of the documents to measure on.
+/// Name of the file of the held-out documents.
 pub const HELD_OUT_FILE: &str = "held_out.txt";
-/// The file of the [`Manifest`].
+/// Name of the file of the [`Manifest`].
 pub const MANIFEST_FILE: &str = "corpus.json";
 
-/// What is in a folder that [`write_files`] has filled.
+/// Contents of a folder of [`write_files`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// The seed of the corpus.
+    /// Seed of the corpus.
     pub seed: u64,
-    /// The part of the bytes that were to be puzzles.
+    /// Requested share of the bytes that are puzzles.
     pub puzzle_share: f64,
-    /// How many different words stories can have.
+    /// Number of different words of the stories.
     pub vocabulary: usize,
     /// The documents to train on.
     pub training: PartOfManifest,
-    /// The documents to measure on.
+    /// The held-out documents.
     pub held_out: PartOfManifest,
 }
 
-/// What is in one file of a corpus.
+/// Contents of one file of a corpus.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartOfManifest {
-    /// The name of the file, in the folder of the manifest.
+    /// Name of the file, in the folder of the manifest.
     pub file: String,
-    /// Its length.
+    /// Length of the file.
     pub bytes: u64,
-    /// How many documents are in it.
+    /// Number of documents.
     pub documents: u64,
-    /// How many of them are puzzles.
+    /// Number of documents that are puzzles.
     pub puzzles: u64,
-    /// FNV-1a of the file in 64 bits, as sixteen hexadecimal digits.
+    /// 64-bit FNV-1a hash of the file, as sixteen hexadecimal digits.
     pub hash: String,
 }
 
-/// Writes the documents of `corpus` to [`TRAINING_FILE`] in `folder`, held-out ones of `held_out_bytes` to
-/// [`HELD_OUT_FILE`], and a [`Manifest`] to [`MANIFEST_FILE`]. The folder is made if it is not there.
+/// Writes the documents of `corpus` to [`TRAINING_FILE`] in `folder`, held-out documents of `held_out_bytes` bytes to
+/// [`HELD_OUT_FILE`], and a [`Manifest`] to [`MANIFEST_FILE`]. Creates the folder if necessary.
 ///
 /// Each file appears under its name only when it is complete, the manifest last.
 ///
 /// # Errors
 ///
-/// If the share of the puzzles is none, or if the system does not let the files be written.
+/// `Share` for an invalid share, and `File` if the files cannot be written.
 pub fn write_files(folder: &Path, corpus: &Corpus, held_out_bytes: u64) -> Result<Manifest> {
     let held_out = Corpus { bytes: held_out_bytes, ..*corpus };
-    // Before anything is written.
+    // Checks the options before anything is written.
     held_out.documents(Part::HeldOut)?;
-    fs::create_dir_all(folder).map_err(|source| failed("make", folder, source))?;
+    fs::create_dir_all(folder).map_err(|source| failed("create", folder, source))?;
     let manifest = Manifest {
         seed: corpus.seed,
         puzzle_share: corpus.puzzle_share,
@@ -79,22 +77,22 @@ pub fn write_files(folder: &Path, corpus: &Corpus, held_out_bytes: u64) -> Resul
 }
 
 impl Manifest {
-    /// The manifest in `folder`.
+    /// Reads the manifest in `folder`.
     ///
     /// # Errors
     ///
-    /// If there is none, or if it is damaged.
+    /// `File` if it cannot be read, and `Manifest` if it is damaged.
     pub fn read(folder: &Path) -> Result<Manifest> {
         let path = folder.join(MANIFEST_FILE);
         let text = fs::read(&path).map_err(|source| failed("read", &path, source))?;
         serde_json::from_slice(&text).map_err(|source| Error::Manifest { path, source })
     }
 
-    /// Whether the files in `folder` are still those that were written.
+    /// Checks that the files in `folder` match the manifest.
     ///
     /// # Errors
     ///
-    /// If one cannot be read or is not what it was.
+    /// `File` if a file cannot be read, and `Changed` if it does not match.
     pub fn check(&self, folder: &Path) -> Result<()> {
         for part in [&self.training, &self.held_out] {
             let path = folder.join(&part.file);
@@ -107,7 +105,7 @@ impl Manifest {
     }
 }
 
-/// The documents of a file's text, each with its last newline.
+/// Documents of a file's text, each with its final newline.
 pub fn split_documents(text: &str) -> impl Iterator<Item = &str> {
     text.split_terminator(SEPARATOR)
 }
@@ -132,9 +130,9 @@ fn write_part(folder: &Path, name: &str, corpus: &Corpus, part: Part) -> Result<
     Ok(written)
 }
 
-/// Lets `fill` write a file beside `path` that then takes its name, or is removed if that fails.
+/// Writes a file with `fill` under a temporary name and renames it to `path`, or removes it after an error.
 fn replace(path: &Path, fill: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> Result<()> {
-    // Two processes that write the same corpus shall not write into the same file.
+    // Two processes that write the same corpus must not share a temporary file.
     let temporary = path.with_added_extension(format!("{}.tmp", std::process::id()));
     let write = || {
         let mut file = BufWriter::new(File::create(&temporary)?);
@@ -143,7 +141,7 @@ fn replace(path: &Path, fill: impl FnOnce(&mut BufWriter<File>) -> io::Result<()
         fs::rename(&temporary, path)
     };
     write().map_err(|source| {
-        // It may be that it was never made, and the first error is the one to know.
+        // The file may not exist, and the first error is the one to report.
         let _ = fs::remove_file(&temporary);
         failed("write", path, source)
     })
@@ -176,7 +174,7 @@ mod tests {
     const CORPUS: Corpus = Corpus { seed: 4, bytes: 60_000, puzzle_share: 0.2 };
 
     #[test]
-    fn files_hold_what_the_manifest_says() {
+    fn files_match_the_manifest() {
         let folder = tempfile::tempdir().expect("a folder");
         let folder = folder.path().join("new").join("corpus");
         let manifest = write_files(&folder, &CORPUS, 10_000).expect("written");
@@ -201,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_corpus_takes_the_place_of_another() {
+    fn a_corpus_replaces_another() {
         let folder = tempfile::tempdir().expect("a folder");
         let first = write_files(folder.path(), &CORPUS, 5_000).expect("written");
         let second = write_files(folder.path(), &Corpus { seed: 5, ..CORPUS }, 5_000).expect("written");
@@ -209,19 +207,19 @@ mod tests {
         second.check(folder.path()).expect("unchanged");
         let error = first.check(folder.path()).expect_err("other files");
         assert!(error.to_string().contains(&second.training.hash), "{error}");
-        // The same once more is the same to the byte.
+        // The same corpus again has the same bytes.
         assert_eq!(write_files(folder.path(), &CORPUS, 5_000).expect("written"), first);
     }
 
     #[test]
-    fn failures_name_the_file_and_leave_none_behind() {
+    fn errors_name_the_file_and_leave_none_behind() {
         let folder = tempfile::tempdir().expect("a folder");
         let error = Manifest::read(folder.path()).expect_err("there is none");
         assert!(error.to_string().contains(MANIFEST_FILE), "{error}");
         fs::write(folder.path().join(MANIFEST_FILE), "{}").expect("written");
         assert!(matches!(Manifest::read(folder.path()), Err(Error::Manifest { .. })));
 
-        // A folder of the file's name cannot be replaced by a file.
+        // A file cannot replace a folder of the same name.
         let taken = folder.path().join(TRAINING_FILE);
         fs::create_dir_all(taken.join("inside")).expect("made");
         let error = write_files(folder.path(), &CORPUS, 5_000).expect_err("the name is taken");

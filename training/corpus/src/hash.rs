@@ -1,34 +1,35 @@
-//! A hash that stays the same over versions, machines and builds: what a word or a document is for hangs on it.
+//! A hash that is the same in all versions and on all machines, since the assignment of words and documents depends on
+//! it.
 
 const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
 const PRIME: u64 = 0x0000_0100_0000_01b3;
 
-/// FNV-1a of 64 bits, over as many pieces as come.
+/// Incremental 64-bit FNV-1a.
 #[derive(Clone, Copy)]
 pub(crate) struct Hash(u64);
 
 impl Hash {
-    /// A hash of nothing yet.
+    /// Creates the hash of no bytes.
     pub(crate) fn new() -> Self {
         Hash(OFFSET)
     }
 
-    /// Takes in `bytes`.
+    /// Adds bytes.
     pub(crate) fn add(&mut self, bytes: &[u8]) {
         for &byte in bytes {
             self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(PRIME);
         }
     }
 
-    /// The plain sum, which is what a manifest states.
+    /// The hash value, as in a manifest.
     pub(crate) fn sum(self) -> u64 {
         self.0
     }
 }
 
-/// One of `classes` for `text`, different for every `purpose`.
+/// Assigns `text` to one of `classes`, independently for every `purpose`.
 ///
-/// The low bits of the plain sum follow the last bytes too closely to be divided, so that the sum is stirred first.
+/// The low bits of the hash depend too much on the last bytes, so the hash is mixed first.
 pub(crate) fn class(purpose: &str, text: &str, classes: u64) -> u64 {
     let mut hash = Hash::new();
     hash.add(purpose.as_bytes());
@@ -46,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_sum_takes_pieces_like_the_whole() {
+    fn the_hash_of_parts_is_that_of_the_whole() {
         let mut pieces = Hash::new();
         pieces.add(b"two ");
         pieces.add(b"pieces");
@@ -69,7 +70,7 @@ mod tests {
             counts[one as usize] += 1;
             same += usize::from(one == class("two", &text, 8));
         }
-        // Each is near a thousand; five deviations are about 150.
+        // Each is close to 1000; five standard deviations are about 150.
         assert!(counts.iter().all(|&count| count.abs_diff(1000) < 150), "{counts:?}");
         assert!(same.abs_diff(1000) < 150, "{same}");
     }

@@ -1,15 +1,15 @@
-//! Random choices that hang on a seed, the name of a stream and a number in it, and on nothing else.
+//! Random choices from a seed, the name of a stream and an index.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use crate::hash::Hash;
 
-/// One stream of choices.
+/// A stream of choices.
 pub(crate) struct Random(ChaCha8Rng);
 
 impl Random {
-    /// The stream `name` of `seed`, at `index`. Other names and numbers give streams that have nothing to do with it.
+    /// Creates the stream `name` of `seed` at `index`. Streams with other names or indices are independent.
     pub(crate) fn stream(seed: u64, name: &str, index: u64) -> Self {
         let mut hash = Hash::new();
         hash.add(name.as_bytes());
@@ -20,23 +20,23 @@ impl Random {
         Random(ChaCha8Rng::from_seed(key))
     }
 
-    /// A number below `end`, which is at least one.
+    /// A number below `end`, which is at least 1.
     pub(crate) fn below(&mut self, end: usize) -> usize {
-        // The high half of a product is even enough: the ends here are tiny beside 2^32.
+        // The upper half of the product is close to uniform, since `end` is far below 2^32.
         ((u64::from(self.0.next_u32()) * end as u64) >> 32) as usize
     }
 
-    /// A number from `low` to `high`, both included.
+    /// A number from `low` to `high`, inclusive.
     pub(crate) fn between(&mut self, low: usize, high: usize) -> usize {
         low + self.below(high - low + 1)
     }
 
-    /// True in `part` of `whole` cases.
+    /// True with the probability `part / whole`.
     pub(crate) fn chance(&mut self, part: usize, whole: usize) -> bool {
         self.below(whole) < part
     }
 
-    /// One of `list`, which is not empty.
+    /// An element of `list`, which is not empty.
     pub(crate) fn pick<T: Clone>(&mut self, list: &[T]) -> T {
         list[self.below(list.len())].clone()
     }
@@ -51,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn streams_are_told_apart_by_each_part() {
+    fn streams_differ_by_seed_name_and_index() {
         let first = some(Random::stream(1, "a", 1));
         assert_eq!(first, some(Random::stream(1, "a", 1)));
         for other in [Random::stream(2, "a", 1), Random::stream(1, "b", 1), Random::stream(1, "a", 2)] {
@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn choices_reach_both_ends_and_stay_within() {
+    fn choices_reach_both_ends_and_stay_in_range() {
         let mut random = Random::stream(3, "ends", 0);
         let drawn: Vec<usize> = (0..300).map(|_| random.between(4, 9)).collect();
         assert_eq!((drawn.iter().min(), drawn.iter().max()), (Some(&4), Some(&9)));

@@ -1,4 +1,4 @@
-//! The samples in the README are what the library makes.
+//! The samples in the README match the library's output.
 
 use bolmo_corpus::suite::{Task, examples};
 use bolmo_corpus::{Split, story};
@@ -12,12 +12,12 @@ fn block(name: &str) -> &'static str {
 }
 
 #[test]
-fn the_story_is_told() {
+fn the_story_matches() {
     assert_eq!(block("story"), story(1, 10).to_string());
 }
 
 #[test]
-fn the_puzzle_is_asked() {
+fn the_puzzle_matches() {
     let example = examples(Task::Substitute, Split::Test, 1, 2, 1).remove(0);
     assert_eq!(block("puzzle"), example.prompt + &example.answer);
 }

@@ -1,36 +1,36 @@
-//! What can go wrong with a file of metrics or a chart.
+//! Errors of metrics files and charts.
 
 use std::path::{Path, PathBuf};
 use std::{fmt, io};
 
-/// A failure of this crate; its text is a sentence that names the file and says what to do.
+/// An error of this crate. Its message names the file and says what to do.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
-    /// The operating system refused to read or write a file.
+    /// A file could not be read or written.
     Io {
         /// The file.
         path: PathBuf,
-        /// What was attempted, as in "cannot be read".
+        /// What failed, as in "cannot be read".
         failed: &'static str,
-        /// The system's own word on it.
+        /// Error of the operating system.
         source: io::Error,
     },
-    /// A new file of metrics would overwrite an older one.
+    /// A new metrics file would overwrite an older one.
     Exists {
         /// The older file.
         path: PathBuf,
     },
-    /// A line that is not the torn last one holds no record.
+    /// A line is not a record. An incomplete last line is allowed.
     Damaged {
         /// The file.
         path: PathBuf,
-        /// The line, counted from 1.
+        /// The line, from 1.
         line: usize,
         /// What is wrong with it.
         reason: String,
     },
-    /// Something that was to be appended is not a record.
+    /// A value to append is not a record.
     NotARecord {
         /// The file.
         path: PathBuf,
@@ -39,21 +39,21 @@ pub enum Error {
     },
     /// A row of a table has more or fewer values than the table has names.
     Row {
-        /// The row, counted from 1.
+        /// The row, from 1.
         row: usize,
-        /// Its values.
+        /// Number of its values.
         found: usize,
-        /// The table's names.
+        /// Number of the table's names.
         expected: usize,
     },
-    /// The drawing library refused.
+    /// The drawing library failed.
     Drawing {
-        /// Its own word on it.
+        /// Error of the drawing library.
         reason: String,
     },
 }
 
-/// Results of this crate.
+/// Result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
@@ -67,24 +67,24 @@ impl fmt::Display for Error {
         match self {
             Error::Io { path, failed, source } => write!(f, "{} {failed}: {source}", path.display()),
             Error::Exists { path } => {
-                write!(f, "{} exists already; resume its run, or move the file away for a new one", path.display())
+                write!(f, "{} already exists; resume its run, or move the file away for a new one", path.display())
             }
             Error::Damaged { path, line, reason } => {
-                write!(f, "{} is damaged in line {line}: {reason}; correct that line or remove it", path.display())
+                write!(f, "{} is damaged in line {line}: {reason}; correct or remove that line", path.display())
             }
             Error::NotARecord { path, reason } => write!(
                 f,
-                "what was to be appended to {} is not a record: {reason}; give an object with a whole number \"step\", \
-                 a text \"kind\" and otherwise numbers",
+                "a value to append to {} is not a record: {reason}; pass an object with a whole number \"step\", a string \
+                 \"kind\" and otherwise numbers",
                 path.display()
             ),
             Error::Row { row, found, expected } => write!(
                 f,
-                "row {row} of the table has {found} values where {expected} are named; give one value for each name, and \
-                 NaN for a missing one"
+                "row {row} of the table must have {expected} values, one for each name, found {found}; use NaN for a \
+                 missing value"
             ),
             Error::Drawing { reason } => {
-                write!(f, "the chart could not be drawn: {reason}; please report this with the metrics it was for")
+                write!(f, "the chart cannot be drawn: {reason}; please report this together with the metrics")
             }
         }
     }

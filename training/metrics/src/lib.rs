@@ -1,8 +1,8 @@
-//! The metrics of a training run: the file that holds them, and the charts drawn from it.
+//! Metrics of a training run: the file that holds them, and charts of them.
 //!
-//! A run appends one record per line to a [`MetricsFile`]; [`read`] gives the records back, [`plot::curves`] draws them over
-//! the steps, and [`plot::bars_or_lines`] draws the tables of a report. Charts are SVG texts: the same input gives the same
-//! bytes, so a chart that is committed changes only when its numbers do.
+//! A run appends one record per line to a [`MetricsFile`], and [`read`] returns the records. [`plot::curves`] draws
+//! them over the steps, and [`plot::bars_or_lines`] draws the tables of a report. Charts are SVG text. The same input
+//! gives the same bytes, so a committed chart changes only when its numbers do.
 //!
 //! ```
 //! use bolmo_metrics::{MetricsFile, TRAIN, plot, read};

@@ -1,4 +1,5 @@
-//! Models as Hugging Face folders: byte-level ones in the layout of SPEC 2, subword ones as OLMo 2, Qwen 3 or Llama 3 have it.
+//! Export of models as Hugging Face folders: byte-level models (docs/model.md, "Checkpoints and formats"), and subword
+//! models as OLMo 2, Olmo 3, Qwen 3 or Llama 3.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -15,15 +16,15 @@ use half::{bf16, f16};
 use safetensors::Dtype;
 use serde_json::{Map, Value, json};
 
-/// The type that tensors are stored in.
+/// Type of stored tensors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum StoredType {
-    /// Four bytes an element.
+    /// Four bytes per element.
     #[default]
     F32,
-    /// Two bytes, ten bits of precision.
+    /// IEEE half precision: two bytes per element, 10 bits of mantissa.
     F16,
-    /// Two bytes, seven bits of precision.
+    /// Upper half of an f32: two bytes per element, 7 bits of mantissa.
     Bf16,
 }
 
@@ -54,22 +55,22 @@ impl StoredType {
     }
 }
 
-/// Files of a tokenizer, which go with a model.
+/// Tokenizer files that are copied with a model.
 const TOKENIZER_FILES: [&str; 3] = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"];
-/// Bytes of a shard at most, unless one tensor has more.
+/// Maximum bytes of a shard, unless a single tensor is larger.
 const SHARD: u64 = 4 << 30;
 
-/// A tensor's name and shape, and how many of its rows are stored.
+/// Name and shape of a tensor to store.
 struct Item {
     name: String,
     shape: Vec<usize>,
 }
 
-/// Writes a byte-level model. `tensors` are by the names of SPEC 2; tables may have more than 520 rows, of which the first are stored. The
-/// tokenizer's files come from the folder `tokenizer`.
+/// Writes a byte-level model. `tensors` holds the tensors by their names in checkpoints; of tables with more than 520
+/// rows, the first 520 are stored. The tokenizer's files are copied from the folder `tokenizer`.
 ///
 /// # Errors
-/// `InvalidArgument` if `dir` has files in it that are no model's, `Io`, `Internal` if a tensor is missing.
+/// `InvalidArgument` if `dir` holds something other than a model, `Io`, and `Internal` if a tensor is missing.
 pub fn byte_level(
     dir: &Path,
     config: &Config,
@@ -84,10 +85,10 @@ pub fn byte_level(
     write(dir, &json, items, tensors, stored, tokenizer)
 }
 
-/// Writes a subword model with `vocabulary` rows.
+/// Writes a subword model with `vocabulary` vocabulary rows.
 ///
 /// # Errors
-/// As [`byte_level`].
+/// Those of [`byte_level`].
 pub fn subword(
     dir: &Path,
     config: &Config,
@@ -121,7 +122,7 @@ fn subword_config(config: &Config, vocabulary: usize, tied: bool) -> Result<Valu
         (BlockType::PreNorm, QkNorm::None) => ("llama", "LlamaForCausalLM"),
         (block, norm) => {
             return Err(Error::unsupported(format!(
-                "no subword model has blocks of {block:?} with query norms {norm:?}"
+                "no known subword model combines {block:?} blocks with the query norms {norm:?}"
             )));
         }
     };
@@ -162,7 +163,7 @@ fn write(
     stored: StoredType,
     tokenizer: &Path,
 ) -> Result<()> {
-    // A model that is there already is replaced.
+    // An earlier model is replaced.
     let target = Target::replacing(dir, |path| path.join("config.json").exists())?;
     let partial = target.begin()?;
     write_json(&partial.path.join("config.json"), config)?;
@@ -188,7 +189,7 @@ fn write(
         for item in *shard {
             let count: usize = item.shape.iter().product();
             let values = tensors.get(&item.name).and_then(|values| values.get(..count)).ok_or_else(|| {
-                Error::internal(format!("{count} elements of tensor {} are to be written and not there", item.name))
+                Error::internal(format!("tensor {} is missing or has fewer than {count} elements", item.name))
             })?;
             stored.encode(values, &mut bytes);
             file.write_all(&bytes).map_err(failed)?;

@@ -1,4 +1,5 @@
-//! Source models: Hugging Face folders of OLMo 2, Olmo 3, Qwen 3 and Llama 3, whose blocks a byte-level model takes over (SPEC 2, 10).
+//! Source models: Hugging Face folders of OLMo 2, Olmo 3, Qwen 3 and Llama 3, whose blocks a byte-level model takes
+//! over (docs/model.md, "Checkpoints and formats").
 
 use std::path::Path;
 
@@ -8,37 +9,37 @@ use serde_json::{Map, Value, json};
 
 use crate::parameters::TensorSource;
 
-/// Sizes of the local parts that a byte-level model gets.
+/// Sizes of a byte-level model's local parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LocalSizes {
-    /// Layers in front of the boundaries.
+    /// Layers of the encoder.
     pub encoder_layers: usize,
-    /// Layers behind the global blocks.
+    /// Layers of the decoder.
     pub decoder_layers: usize,
-    /// mLSTM heads.
+    /// Number of mLSTM heads; 0 for the smallest number that fits.
     pub heads: usize,
     /// Inner width of the feed-forwards.
     pub intermediate_size: usize,
 }
 
 impl LocalSizes {
-    /// For a source whose blocks alone are wanted: as little as any model has, with heads that suit its width.
+    /// Minimal sizes, for a source of which only the blocks are used.
     pub const BLOCKS_ONLY: Self = Self { encoder_layers: 1, decoder_layers: 1, heads: 0, intermediate_size: 32 };
 
-    /// Heads that divide this hidden size and are no wider than kernels hold.
+    /// The smallest number of heads that divides half the hidden size into keys of at most 128 floats.
     fn fitting_heads(hidden_size: usize) -> usize {
         let half = hidden_size / 2;
         (2..=half).find(|heads| half.is_multiple_of(*heads) && half / heads <= 128).unwrap_or(2)
     }
 
-    /// Those of the published models for a hidden size: 1 and 4 layers, and feed-forwards of 11/8 of it.
+    /// Sizes of the published models for a hidden size: 1 and 4 layers, and feed-forwards of 11/8 of it.
     pub fn for_width(hidden_size: usize) -> Self {
         let intermediate_size = (hidden_size * 11 / 8).next_multiple_of(32);
         Self { encoder_layers: 1, decoder_layers: 4, heads: 16, intermediate_size }
     }
 }
 
-/// A source model: its configuration as that of a byte-level model, and its tensors.
+/// A source model: its tensors, and the configuration of a byte-level model with its blocks.
 #[derive(Debug)]
 pub struct SourceModel {
     folder: TensorFolder,
@@ -48,7 +49,7 @@ pub struct SourceModel {
     warnings: Vec<String>,
 }
 
-/// Keys of a source's configuration that mean the same in a byte-level model's.
+/// Keys of a source's configuration that a byte-level model shares.
 const SHARED: [&str; 16] = [
     "hidden_size",
     "num_hidden_layers",
@@ -69,11 +70,12 @@ const SHARED: [&str; 16] = [
 ];
 
 impl SourceModel {
-    /// Opens the folder `dir`. Headers are read, weights are not. `local` says what a byte-level model of it has besides the blocks, with
-    /// `subwords` rows in its suffix table.
+    /// Opens the folder `dir` and reads headers, but no weights. `local` holds the sizes of the byte-level model's
+    /// local parts, and `subwords` the number of rows in its suffix table.
     ///
     /// # Errors
-    /// As [`TensorFolder::open`]; `Unsupported` for another kind of model, `BadCheckpoint` for tensors that are missing or of another shape.
+    /// Those of [`TensorFolder::open`]; `Unsupported` for another kind of model, and `BadCheckpoint` for tensors that
+    /// are missing or have another shape.
     pub fn open(dir: &Path, local: LocalSizes, subwords: Option<usize>) -> Result<Self> {
         Self::from_folder(TensorFolder::open(dir)?, local, subwords)
     }
@@ -85,11 +87,9 @@ impl SourceModel {
     pub fn from_folder(folder: TensorFolder, local: LocalSizes, subwords: Option<usize>) -> Result<Self> {
         let origin = format!("{}/config.json", folder.origin());
         let source = folder.config();
-        let vocabulary = source["vocab_size"]
-            .as_u64()
-            .filter(|&n| (1..1 << 24).contains(&n))
-            .ok_or_else(|| Error::bad_checkpoint(format!("{origin}: `vocab_size` must be a number above 0")))?
-            as usize;
+        let vocabulary = source["vocab_size"].as_u64().filter(|&n| (1..1 << 24).contains(&n)).ok_or_else(|| {
+            Error::bad_checkpoint(format!("{origin}: `vocab_size` must be a whole number between 1 and 16777215"))
+        })? as usize;
         let tied = match &source["tie_word_embeddings"] {
             Value::Bool(tied) => *tied,
             _ => folder.shape("lm_head.weight").is_none(),
@@ -114,13 +114,13 @@ impl SourceModel {
             "llama" => ("default", false, false),
             other => {
                 return Err(Error::unsupported(format!(
-                    "{origin}: `model_type` is {other:?}; source models are olmo2, olmo3, qwen3 and llama"
+                    "{origin}: `model_type` is {other:?}, which is not supported; use an olmo2, olmo3, qwen3 or llama model"
                 )));
             }
         };
         if source["use_sliding_window"] == json!(true) && !source["layer_types"].is_array() {
             return Err(Error::unsupported(format!(
-                "{origin}: `use_sliding_window` without `layer_types` does not say which layers slide"
+                "{origin}: `use_sliding_window` is set, but `layer_types` is missing; add it to say which layers slide"
             )));
         }
         let heads = match local.heads {
@@ -133,7 +133,7 @@ impl SourceModel {
                 json.insert(key.to_owned(), value.clone());
             }
         }
-        // Newer converters keep the base of the frequencies beside their scaling.
+        // Newer converters store the base of the frequencies with their scaling.
         if json.get("rope_theta").is_none() {
             let nested = ["rope_parameters", "rope_scaling"].iter().find_map(|key| source[*key].get("rope_theta"));
             if let Some(theta) = nested {
@@ -166,14 +166,14 @@ impl SourceModel {
                 "vocab_size": 520,
             },
         }) else {
-            return Err(Error::internal("a configuration that is no object"));
+            return Err(Error::internal("a configuration is not a JSON object"));
         };
         json.extend(ours);
         let text = Value::Object(json).to_string();
         Config::from_json(text.as_bytes(), origin)
     }
 
-    /// Every tensor that is needed must be there, in its shape.
+    /// Checks that all required tensors exist with the right shape.
     fn check_tensors(&self) -> Result<()> {
         let d = self.config.hidden_size;
         let mut wanted = vec![
@@ -190,13 +190,13 @@ impl SourceModel {
                 Some(found) if found == shape => {}
                 Some(found) => {
                     return Err(Error::bad_checkpoint(format!(
-                        "{}: tensor {name} has shape {found:?}, config.json asks for {shape:?}",
+                        "{}: tensor {name} must have the shape {shape:?} according to config.json, found {found:?}",
                         self.folder.origin()
                     )));
                 }
                 None => {
                     return Err(Error::bad_checkpoint(format!(
-                        "{}: has no tensor {name}, which config.json asks for",
+                        "{}: tensor {name} is missing, but config.json requires it",
                         self.folder.origin()
                     )));
                 }
@@ -205,12 +205,12 @@ impl SourceModel {
         Ok(())
     }
 
-    /// The configuration of a byte-level model with these blocks.
+    /// Configuration of a byte-level model with these blocks.
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// Rows of the vocabulary.
+    /// Number of vocabulary rows.
     pub fn vocabulary(&self) -> usize {
         self.vocabulary
     }
@@ -220,12 +220,12 @@ impl SourceModel {
         self.tied
     }
 
-    /// What was odd about `config.json` and accepted.
+    /// Non-fatal warnings about `config.json`.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
 
-    /// The folder.
+    /// Name of the folder.
     pub fn origin(&self) -> &str {
         self.folder.origin()
     }

@@ -1,4 +1,4 @@
-//! Rows of subword ids, spelled out as bytes.
+//! Batches: rows of subword ids, spelled out as bytes.
 
 use bolmo_runtime::internals::by_shares;
 use bolmo_runtime::stages::bytes::BYTE_OFFSET;
@@ -6,66 +6,67 @@ use bolmo_runtime::suffix::SuffixTrie;
 use bolmo_runtime::{Config, Error, Result};
 use serde::{Deserialize, Serialize};
 
-use super::SubwordTokenizer;
 use super::space::{Kind, space_patch_lens};
+use super::tokenizer::SubwordTokenizer;
 
-/// The label of positions that have nothing to predict.
+/// Label of a position without a target.
 pub const IGNORED: i32 = -100;
-/// What the number of bytes of a row is a multiple of.
+/// The bytes of a row are a multiple of this number.
 const BYTE_MULTIPLE: usize = 64;
 
-/// How many bytes of a row are used at most. What is beyond is cut off, and whole patches with it.
+/// Maximum number of bytes of a row. Whole patches beyond it are cut off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ByteLength {
-    /// So many for each of its subwords; the reference takes 6.
+    /// This many for each subword; the reference uses 6.
     PerSubword(usize),
-    /// So many.
+    /// This many in total.
     Total(usize),
 }
 
-/// Examples as bytes, with the patches that a model is to find in them.
+/// A batch of examples as bytes, with their target patches.
 ///
-/// Slot 0 of a row's patches is `<bos>`, slot `j + 1` has the bytes of subword `j`; the last subword has no bytes in the row.
+/// Slot 0 of a row holds `<bos>`, and slot `j + 1` the bytes of subword `j`. The last subword has no bytes in the row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch {
-    /// Examples.
+    /// Number of examples.
     pub rows: usize,
     /// Positions of a row, a multiple of 64.
     pub bytes: usize,
-    /// Patch slots of a row, as many as it has subwords.
+    /// Patch slots of a row, one for each subword.
     pub patches: usize,
-    /// Subwords: `[rows, patches]`. Ends of text in front have gone, and padding has come behind.
+    /// Subwords, `[rows, patches]`. Leading ends of text are removed, and padding is appended.
     pub subword_ids: Vec<u32>,
-    /// Plain byte ids: `[rows, bytes]`, `<bos>` first, padding last.
+    /// Plain byte ids, `[rows, bytes]`: `<bos>` first, padding last.
     pub byte_ids: Vec<u32>,
-    /// The longest subword that ends at each position: `[rows, bytes]`; 0 at the padding behind all bytes.
+    /// Longest subword that ends at each position, `[rows, bytes]`; 0 at the padding after the last byte.
     pub suffix_ids: Vec<u32>,
-    /// The next byte id, without a patch end: `[rows, bytes]`; [`IGNORED`] where there is none or padding.
+    /// The next plain byte id, `[rows, bytes]`; [`IGNORED`] where there is none or it is padding.
     pub labels: Vec<i32>,
-    /// Bytes of each patch: `[rows, patches]`; 0 where the row has no further one or it was cut.
+    /// Bytes of each patch, `[rows, patches]`; 0 for an unused slot or a patch that was cut off.
     pub patch_lens: Vec<u32>,
-    /// Bytes of each patch if patches ended in front of blanks: `[rows, patches]`.
+    /// Bytes of each patch if patches ended before whitespace, `[rows, patches]`.
     pub space_patch_lens: Vec<u32>,
-    /// 1 at positions that are no padding: `[rows, bytes]`.
+    /// 1 at positions that are not padding, `[rows, bytes]`.
     pub attention_mask: Vec<u32>,
-    /// 1 where a patch ends: `[rows, bytes]`. 0 in front of an end of text, which closes the patch itself.
+    /// 1 where a patch ends, `[rows, bytes]`; 0 before an end of text, which closes the patch itself.
     pub boundaries: Vec<u32>,
-    /// The patch of each position: `[rows, bytes]`; `patches` behind the last one.
+    /// Patch of each position, `[rows, bytes]`; `patches` after the last one.
     pub patch_of: Vec<u32>,
-    /// Whether patches were merged, so that they are no longer the subwords'. A teacher can say nothing about such a batch.
+    /// Whether patches were merged. They are then no longer the subwords of a teacher.
     pub compressed: bool,
-    /// Byte id of the end of text.
+    /// Id of the end of text.
     eos: u32,
 }
 
 impl Batch {
-    /// How many positions of a row have a label.
+    /// Number of positions of a row that have a label.
     pub fn labels_of(&self, row: usize) -> usize {
         self.labels[row * self.bytes..(row + 1) * self.bytes].iter().filter(|&&label| label != IGNORED).count()
     }
 
-    /// Gives a row patches of these lengths, at most as many as there are slots and all above 0, and what follows from them.
+    /// Sets the patches of a row to these lengths, and updates what depends on them. There are at most as many lengths
+    /// as slots, all above 0.
     pub(super) fn set_patches(&mut self, row: usize, lens: &[u32]) {
         let slots = &mut self.patch_lens[row * self.patches..(row + 1) * self.patches];
         slots.fill(0);
@@ -88,7 +89,7 @@ impl Batch {
     }
 }
 
-/// Makes batches of one size for one model.
+/// Maker of batches of one size for one model.
 pub struct Batcher {
     tokenizer: SubwordTokenizer,
     suffixes: SuffixTrie,
@@ -96,11 +97,11 @@ pub struct Batcher {
     eos: u16,
     pad: u16,
     patches: usize,
-    /// Bytes of a row that are used.
+    /// Maximum number of bytes of a row.
     cap: usize,
 }
 
-/// One row of a [`Batch`].
+/// A row of a [`Batch`].
 struct Row {
     subword_ids: Vec<u32>,
     byte_ids: Vec<u16>,
@@ -110,10 +111,10 @@ struct Row {
 }
 
 impl Batcher {
-    /// Prepares for rows of `patches` subwords of this tokenizer, for a model with this config.
+    /// Creates a batcher for rows of `patches` subwords of a tokenizer, for a model with this configuration.
     ///
     /// # Errors
-    /// A tokenizer that is not the model's, ids of the model that the suffix table cannot have, and sizes out of their range.
+    /// A tokenizer of another model, special ids that the suffix table cannot represent, and sizes out of range.
     pub fn new(config: &Config, tokenizer: SubwordTokenizer, patches: usize, length: ByteLength) -> Result<Self> {
         let vocabulary = tokenizer.vocabulary();
         if config.subword_vocab_size > 0 {
@@ -126,8 +127,8 @@ impl Batcher {
             && config.byte_offset == u16::from(BYTE_OFFSET);
         if !known {
             return Err(Error::unsupported(format!(
-                "config.json: `tokenizer_config` has padding at {}, the end of text at {} and bytes from {}, where suffixes are looked up \
-                 with other ids",
+                "config.json: `tokenizer_config` has the padding id {}, the end-of-text id {} and byte ids from {}, which the \
+                 suffix table does not support; use the ids of the published models",
                 special.pad, special.eos, config.byte_offset
             )));
         }
@@ -139,7 +140,7 @@ impl Batcher {
         let cap =
             cap.filter(|&cap| patches >= 2 && patches <= longest && (2..=longest).contains(&cap)).ok_or_else(|| {
                 Error::invalid(format!(
-                    "a row must have 2 subwords and 2 bytes or more, and less than 2 GB, found {patches} and {length:?}"
+                    "a row must have at least 2 subwords and 2 bytes, and less than 2 GB; found {patches} and {length:?}"
                 ))
             })?;
         let suffixes = SuffixTrie::new(vocabulary);
@@ -147,7 +148,7 @@ impl Batcher {
         Ok(Self { tokenizer, suffixes, bos, eos, pad, patches, cap })
     }
 
-    /// The tokenizer that the rows are of.
+    /// Tokenizer of the rows.
     pub fn tokenizer(&self) -> &SubwordTokenizer {
         &self.tokenizer
     }
@@ -162,16 +163,16 @@ impl Batcher {
         self.patches
     }
 
-    /// Spells rows out, `[rows, patches]`.
+    /// Spells out rows of subwords, `[rows, patches]`.
     ///
     /// # Errors
-    /// No row, a part of one, and ids that are no subwords.
+    /// No row, an incomplete row, and ids that are not subwords.
     pub fn batch(&self, subword_ids: &[u32]) -> Result<Batch> {
         let (patches, bytes) = (self.patches, self.bytes());
         if subword_ids.is_empty() || !subword_ids.len().is_multiple_of(patches) {
             let found = subword_ids.len();
             return Err(Error::invalid(format!(
-                "a batch must have rows of {patches} subwords, found {found} subwords in all"
+                "a batch must have whole rows of {patches} subwords, found {found} subwords in total"
             )));
         }
         let rows = subword_ids.len() / patches;
@@ -220,7 +221,7 @@ impl Batcher {
 
     fn row(&self, ids: &[u32]) -> Result<Row> {
         let mut subword_ids = self.tokenizer.without_markers(ids)?;
-        // The row begins with `<bos>`, which is an end of text already.
+        // `<bos>` already stands for an end of text at the start of the row.
         let ends = subword_ids.iter().take_while(|&&id| id == self.tokenizer.eos()).count();
         subword_ids.drain(..ends);
         subword_ids.resize(self.patches, self.tokenizer.pad());
@@ -230,7 +231,7 @@ impl Batcher {
         for &id in &subword_ids[..self.patches - 1] {
             let sequence = self.tokenizer.vocabulary().sequence(id).unwrap_or_default();
             byte_ids.extend(sequence);
-            // A subword has a few thousand bytes at most.
+            // A subword has at most a few thousand bytes.
             patch_lens.push(sequence.len() as u32);
         }
         let kinds: Vec<Kind> = byte_ids.iter().map(|&id| self.kind(id)).collect();
@@ -255,7 +256,7 @@ impl Batcher {
     }
 }
 
-/// Drops the patches that end beyond `cap`.
+/// Drops the patches that end after `cap`.
 fn cut(lens: &mut Vec<u32>, cap: usize) {
     let mut end = 0;
     let kept = lens.iter().take_while(|&&len| {

@@ -1,4 +1,4 @@
-//! A byte-level BPE tokenizer of one's own, for models that are trained from nothing.
+//! Training of a byte-level BPE tokenizer, for models that are trained from scratch.
 
 use std::path::Path;
 
@@ -12,10 +12,10 @@ use tokenizers::{AddedToken, TokenizerBuilder, decoders, normalizers, processors
 use super::prefixes;
 use super::special_tokens::{END_OF_TEXT, PAD};
 
-/// Which parts of words become subwords.
+/// Kind of subwords that a tokenizer learns.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Subwords {
-    /// Those that byte-pair encoding finds: what occurs together most often, anywhere in a word.
+    /// Frequent pairs anywhere in a word, as found by byte-pair encoding.
     #[default]
     Pairs,
     /// Prefixes of words, so that the text up to the next byte tells where a subword ends.
@@ -28,31 +28,38 @@ impl Subwords {
     pub const Beginnings: Self = Self::Prefixes; // TEMPORARY: old path
 }
 
-/// Learns `vocabulary` subwords, two specials and all bytes among them, from text files, and writes `tokenizer.json` and
-/// `tokenizer_config.json` into the folder `out`, which is made if it is not there.
+/// Learns `vocabulary` subwords from text files and writes `tokenizer.json` and `tokenizer_config.json` to the folder
+/// `out`, which is created if necessary. The subwords include two special tokens and all bytes.
 ///
 /// # Errors
-/// `InvalidArgument` for a vocabulary without room for all bytes and for files without text, `Io`, and text that is no UTF-8.
+/// `InvalidArgument` for a vocabulary that is too small for all bytes and for files without text, `Io`, and text that
+/// is not UTF-8.
 pub fn train_tokenizer(files: &[impl AsRef<Path>], vocabulary: usize, subwords: Subwords, out: &Path) -> Result<()> {
     if !(260..=1 << 20).contains(&vocabulary) {
-        return Err(Error::invalid(format!("a vocabulary of {vocabulary} subwords; between 260 and {}", 1 << 20)));
+        return Err(Error::invalid(format!(
+            "a vocabulary must have between 260 and {} subwords, found {vocabulary}",
+            1 << 20
+        )));
     }
     let mut texts = Vec::new();
     for path in files {
         let path = path.as_ref();
         let text = std::fs::read_to_string(path).map_err(|e| io_error(path, "cannot be read as text", &e))?;
-        // Lines that separate documents are no text.
+        // Separators between documents are not text.
         texts.extend(text.lines().filter(|line| *line != END_OF_TEXT).map(|line| format!("{line}\n")));
     }
     if texts.iter().all(|line| line.trim().is_empty()) {
         let names: Vec<_> = files.iter().map(|path| path.as_ref().display().to_string()).collect();
-        return Err(Error::invalid(format!("{}: no text to learn subwords from", names.join(", "))));
+        return Err(Error::invalid(format!(
+            "{}: no text to learn subwords from; name files with text",
+            names.join(", ")
+        )));
     }
     let value = match subwords {
         Subwords::Pairs => pairs(texts, vocabulary)?,
         Subwords::Prefixes => prefixes::tokenizer(texts.iter().map(String::as_str), vocabulary),
     };
-    std::fs::create_dir_all(out).map_err(|e| io_error(out, "cannot be made", &e))?;
+    std::fs::create_dir_all(out).map_err(|e| io_error(out, "cannot be created", &e))?;
     write_json(&out.join("tokenizer.json"), &value)?;
     let config = json!({
         "eos_token": END_OF_TEXT,
@@ -64,9 +71,9 @@ pub fn train_tokenizer(files: &[impl AsRef<Path>], vocabulary: usize, subwords: 
     write_json(&out.join("tokenizer_config.json"), &config)
 }
 
-/// A `tokenizer.json` by byte-pair encoding.
+/// Learns a `tokenizer.json` by byte-pair encoding.
 fn pairs(texts: Vec<String>, vocabulary: usize) -> Result<Value> {
-    let failed = |e: tokenizers::Error| Error::internal(format!("the tokenizer cannot be made: {e}"));
+    let failed = |e: tokenizers::Error| Error::internal(format!("the tokenizer cannot be trained: {e}"));
     let bytes = ByteLevel::new(false, true, true);
     let mut tokenizer =
         TokenizerBuilder::<BPE, normalizers::NormalizerWrapper, _, processors::PostProcessorWrapper, _>::default()
@@ -85,5 +92,5 @@ fn pairs(texts: Vec<String>, vocabulary: usize) -> Result<Value> {
         .build();
     tokenizer.train(&mut trainer, texts.into_iter()).map_err(failed)?;
     let text = tokenizer.to_string(true).map_err(failed)?;
-    serde_json::from_str(&text).map_err(|e| Error::internal(format!("the tokenizer is no JSON: {e}")))
+    serde_json::from_str(&text).map_err(|e| Error::internal(format!("the tokenizer is not valid JSON: {e}")))
 }

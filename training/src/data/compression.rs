@@ -1,4 +1,4 @@
-//! Wider patches step by step, so that a model learns to do with fewer of them.
+//! Compression: merges patches step by step, so that the model learns to work with fewer of them.
 
 use bolmo_runtime::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -7,45 +7,45 @@ use super::batch::Batch;
 use super::merges::{bpe_merges, entropy_merges, merge_patches, space_patches};
 use super::random::{Purpose, below, generator};
 
-/// Which neighbouring patches of a row are merged first.
+/// Order in which adjacent patches of a row are merged.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CompressionKind {
-    /// The pair of subwords that is the most frequent in the row.
+    /// The most frequent pair of subwords of the row first.
     #[default]
     Bpe,
-    /// The pair with the lowest sum of a small language model's entropies.
+    /// The pair with the lowest sum of entropies of a small language model first.
     Entropy,
-    /// The pair with the lowest sum of its cross-entropies, which the true subwords decide.
+    /// The same with cross-entropies, which depend on the true subwords.
     CrossEntropy,
-    /// None: ends of patches are exchanged for ends in front of blanks.
+    /// No merges: patch ends are replaced by ends before whitespace.
     Space,
 }
 
 impl CompressionKind {
-    /// Whether [`Compression::apply`] needs numbers of a small language model.
+    /// Whether [`Compression::apply`] needs the entropies of a small language model.
     pub fn needs_entropies(self) -> bool {
         matches!(self, Self::Entropy | Self::CrossEntropy)
     }
 }
 
-/// A schedule of bytes a patch, from the tokenizer's own number to a target, and how rows are brought there.
+/// Schedule of the bytes per patch, from the tokenizer's own ratio to a target.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Compression {
-    /// Which patches are merged.
+    /// Order of the merges.
     pub kind: CompressionKind,
-    /// Bytes a patch at step 0.
+    /// Bytes per patch at step 0.
     pub start: f64,
-    /// Bytes a patch from step `steps` on.
+    /// Bytes per patch from step `steps` on.
     pub target: f64,
-    /// Steps from the one to the other.
+    /// Number of steps from `start` to `target`.
     pub steps: u64,
-    /// Decides between equals.
+    /// Seed of the choice between ties.
     pub seed: u64,
 }
 
 impl Compression {
-    /// Bytes a patch at a step.
+    /// Bytes per patch at a step.
     pub fn ratio(&self, step: u64) -> f64 {
         if step >= self.steps {
             return self.target;
@@ -53,28 +53,30 @@ impl Compression {
         self.start + (self.target - self.start) * (step as f64 / self.steps as f64)
     }
 
-    /// Widens the patches of a batch to what this step asks for. The bytes stay; patch lengths and what follows from them change.
+    /// Merges patches of a batch until it has the ratio of this step. The bytes stay; patch lengths and the values that
+    /// depend on them change.
     ///
-    /// `entropies` has a number of the small language model for each subword, `[rows, patches]`, for those kinds that need them.
+    /// `entropies` holds the small language model's value for each subword, `[rows, patches]`, for the kinds that need
+    /// it.
     ///
     /// # Errors
-    /// Numbers that are missing, infinite or none, or not as many as there are subwords.
+    /// Entropies that are missing, not finite, or not one for each subword.
     pub fn apply(&self, batch: &mut Batch, step: u64, entropies: Option<&[f32]>) -> Result<()> {
         let entropies = match entropies {
             _ if !self.kind.needs_entropies() => &[][..],
             Some(entropies) if entropies.len() == batch.rows * batch.patches => entropies,
             found => {
                 return Err(Error::invalid(format!(
-                    "merges by entropy need a number for each of the {} subwords of a batch, found {}",
+                    "merges by entropy need a value for each of the {} subwords of a batch, found {}",
                     batch.rows * batch.patches,
                     found.map_or(0, <[f32]>::len)
                 )));
             }
         };
         let ratio = self.ratio(step);
-        let mut wider = Vec::with_capacity(batch.rows);
+        let mut merged = Vec::with_capacity(batch.rows);
         for row in 0..batch.rows {
-            // Steps and rows are far fewer than that.
+            // Steps and rows are far below these limits.
             let mut generator = generator(self.seed, Purpose::Merges, (step << 24) | row as u64);
             let choose = |n| below(&mut generator, n);
             let slots = row * batch.patches..(row + 1) * batch.patches;
@@ -87,13 +89,13 @@ impl Compression {
                         .map_err(|error| error.context(format_args!("row {row}")))?
                 }
                 CompressionKind::Space => {
-                    wider.push(space_patches(lens, filled(&batch.space_patch_lens[slots]), bytes, ratio, choose));
+                    merged.push(space_patches(lens, filled(&batch.space_patch_lens[slots]), bytes, ratio, choose));
                     continue;
                 }
             };
-            wider.push(merge_patches(lens, &merges, bytes, ratio));
+            merged.push(merge_patches(lens, &merges, bytes, ratio));
         }
-        for (row, lens) in wider.iter().enumerate() {
+        for (row, lens) in merged.iter().enumerate() {
             batch.set_patches(row, lens);
         }
         batch.compressed = true;
@@ -101,7 +103,7 @@ impl Compression {
     }
 }
 
-/// The patches that have bytes; empty slots follow them.
+/// The patches that have bytes. Empty slots come last.
 fn filled(lens: &[u32]) -> &[u32] {
     &lens[..lens.iter().position(|&len| len == 0).unwrap_or(lens.len())]
 }

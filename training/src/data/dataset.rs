@@ -1,4 +1,4 @@
-//! Rows of equal length in an order that the seed and the epoch decide, from a place that can be saved.
+//! Rows of equal length in an order that depends on the seed and the epoch, with a position that can be saved.
 
 use std::sync::Arc;
 
@@ -33,22 +33,22 @@ impl Segment {
     }
 }
 
-/// A place in [`Dataset`], to be saved with a training run.
+/// Position in a [`Dataset`], saved with a training run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cursor {
-    /// How many times all rows were handed out.
+    /// Number of completed epochs.
     pub epoch: u64,
-    /// How many rows of this epoch were handed out.
+    /// Number of rows of this epoch that were read.
     pub row: u64,
-    /// The number of rows, which must be the same again.
+    /// Number of rows, which must match on restore.
     pub rows: u64,
-    /// Subwords of a row, which must be the same again.
+    /// Subwords of a row, which must match on restore.
     pub patches: usize,
-    /// The seed, which must be the same again.
+    /// Seed, which must match on restore.
     pub seed: u64,
 }
 
-/// Rows of subword ids: slices of a corpus, of equal length, shuffled anew in each epoch.
+/// Rows of subword ids: slices of a corpus of equal length, shuffled in each epoch.
 pub struct Dataset {
     sources: Arc<[Source]>,
     segments: Vec<Segment>,
@@ -56,7 +56,7 @@ pub struct Dataset {
     seed: u64,
     epoch: u64,
     row: usize,
-    /// The order of this epoch.
+    /// Order of the rows in this epoch.
     order: Vec<u32>,
 }
 
@@ -69,14 +69,14 @@ impl Dataset {
         let rows = match ids / patches as u64 {
             0 => return Err(Error::invalid(format!("expected at least {patches} ids, which make a row, found {ids}"))),
             rows => u32::try_from(rows).map_err(|_| {
-                Error::unsupported(format!("expected at most {} rows, found {rows}; make them longer", u32::MAX))
+                Error::unsupported(format!("expected at most {} rows, found {rows}; use longer rows", u32::MAX))
             })?,
         };
         Ok(Self { sources, segments, patches, seed, epoch: 0, row: 0, order: order(seed, 0, rows) })
     }
 
-    /// The number of rows.
-    #[allow(clippy::len_without_is_empty)] // There is always one.
+    /// Number of rows.
+    #[allow(clippy::len_without_is_empty)] // There is always at least one row.
     pub fn len(&self) -> u64 {
         self.order.len() as u64
     }
@@ -86,23 +86,23 @@ impl Dataset {
         self.patches
     }
 
-    /// Row number `index` in the order of the corpus, whatever the epoch: `[patches]`.
+    /// Row number `index` in the order of the corpus, in any epoch: `[patches]`.
     ///
     /// # Errors
-    /// A row that is not there, and what reading a file may fail with.
+    /// A row that does not exist, and errors of reading a file.
     pub fn get(&self, index: u64) -> Result<Vec<u32>> {
         let mut row = Vec::with_capacity(self.patches);
         if index >= self.len() {
-            return Err(Error::invalid(format!("row {index} was asked for, but there are {}", self.len())));
+            return Err(Error::invalid(format!("row {index} does not exist; the dataset has {} rows", self.len())));
         }
         self.read(index, &mut row)?;
         Ok(row)
     }
 
-    /// The next `count` rows, one behind the other: `[count, patches]`. A new epoch begins where the last one ends.
+    /// The next `count` rows, concatenated: `[count, patches]`. After the last row a new epoch begins.
     ///
     /// # Errors
-    /// What reading a file may fail with; the place is then as before.
+    /// Errors of reading a file, which leave the position unchanged.
     pub fn next(&mut self, count: usize) -> Result<Vec<u32>> {
         let start = (self.epoch, self.row);
         let mut rows = Vec::new();
@@ -119,21 +119,22 @@ impl Dataset {
         Ok(rows)
     }
 
-    /// The place that the next row comes from.
+    /// Position of the next row.
     pub fn cursor(&self) -> Cursor {
         Cursor { epoch: self.epoch, row: self.row as u64, rows: self.len(), patches: self.patches, seed: self.seed }
     }
 
-    /// Goes to a place of the same rows, so that the same ones follow as did there.
+    /// Moves to a position, after which the same rows follow as before.
     ///
     /// # Errors
-    /// A place of other rows.
+    /// A position in other rows.
     pub fn restore(&mut self, cursor: &Cursor) -> Result<()> {
         let here = self.cursor();
         let same = (cursor.rows, cursor.patches, cursor.seed) == (here.rows, here.patches, here.seed);
         let row = usize::try_from(cursor.row).ok().filter(|&row| same && row <= self.order.len()).ok_or_else(|| {
             Error::invalid(format!(
-                "the saved place is one of other data: expected {} rows of {} subwords with the seed {}, found row {} of {} with {} subwords and the seed {}",
+                "the saved place is one of other data: expected {} rows of {} subwords with the seed {}, found row {} of {} \
+                 with {} subwords and the seed {}; resume with the data of the snapshot",
                 here.rows, here.patches, here.seed, cursor.row, cursor.rows, cursor.patches, cursor.seed
             ))
         })?;
@@ -143,7 +144,7 @@ impl Dataset {
 
     fn seek(&mut self, epoch: u64, row: usize) {
         if epoch != self.epoch {
-            // Their number was a u32's.
+            // `new` checked that the number of rows fits a u32.
             self.order = order(self.seed, epoch, self.order.len() as u32);
         }
         (self.epoch, self.row) = (epoch, row);
@@ -168,7 +169,7 @@ impl Dataset {
     }
 }
 
-/// The order of the rows in an epoch.
+/// Order of the rows in an epoch.
 fn order(seed: u64, epoch: u64, rows: u32) -> Vec<u32> {
     shuffled(&mut generator(seed, Purpose::Order, epoch), rows)
 }
@@ -181,7 +182,7 @@ mod tests {
     use super::super::{Corpus, IdType, RowOptions, TokenFile};
     use super::*;
 
-    /// 10 rows of 3 ids and one id more, from memory and from a file, in stretches of which some have no ids.
+    /// 10 rows of 3 ids and a single id more, from memory, an empty list and a file.
     fn rows(seed: u64) -> Dataset {
         let mut corpus = Corpus::with_eos(1000);
         corpus.add_ids((0..13).collect());
@@ -202,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn an_epoch_has_every_row_once_in_an_order_of_its_own() {
+    fn an_epoch_has_every_row_once_in_its_own_order() {
         let mut rows = rows(1);
         let mut epoch = || {
             let ids = [rows.next(4).unwrap(), rows.next(6).unwrap()].concat();
@@ -219,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_saved_place_gives_the_same_rows_after_a_restart() {
+    fn a_saved_position_gives_the_same_rows_after_a_restart() {
         for before in 0..25 {
             let mut running = rows(3);
             running.next(before).unwrap();
@@ -227,7 +228,7 @@ mod tests {
             let mut restarted = rows(3);
             restarted.restore(&serde_json::from_str(&saved).unwrap()).unwrap();
             assert_eq!(restarted.next(23).unwrap(), running.next(23).unwrap(), "{before}");
-            // The way back as well.
+            // The same after moving back.
             restarted.restore(&serde_json::from_str(&saved).unwrap()).unwrap();
             let mut again = rows(3);
             again.next(before).unwrap();
@@ -236,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_of_other_rows_is_refused() {
+    fn a_position_in_other_rows_is_refused() {
         let mut rows = rows(3);
         let here = rows.cursor();
         for other in [
@@ -252,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_that_cannot_be_read_leaves_the_place_as_it_was() {
+    fn a_row_that_cannot_be_read_leaves_the_position_unchanged() {
         let mut corpus = Corpus::with_eos(1000);
         let bytes: Vec<u8> = (0i32..40).map(|i| if i == 20 { -1 } else { i }).flat_map(i32::to_le_bytes).collect();
         corpus.add_file(TokenFile::from_raw(Box::new(MemoryFile::new("ids", bytes)), IdType::I32).unwrap());

@@ -1,8 +1,8 @@
-//! From text to batches: the host's part of training.
+//! The host side of training: from text to batches.
 //!
-//! Text becomes subword ids by the source model's [`SubwordTokenizer`], or ids lie ready in a [`TokenFile`]. A [`Corpus`] collects both
-//! and hands them out as shuffled [`Rows`] of equal length. A [`Batcher`] spells rows out as bytes, with the tokenizer's patches as
-//! targets, and [`Compression`] widens those step by step.
+//! The source model's [`SubwordTokenizer`] turns text into subword ids; a [`TokenFile`] holds ids that are ready. A
+//! [`Corpus`] collects both and divides them into [`Dataset`]s of shuffled rows. A [`Batcher`] spells rows out as
+//! bytes, with the tokenizer's subwords as target patches, and [`Compression`] merges patches step by step.
 
 mod batch;
 mod bpe;

@@ -1,32 +1,35 @@
-//! How well a tokenizer's cuts can be told from what a boundary predictor sees: the text so far and one byte more. A tokenizer decides by
-//! whole words, and where it cuts words in several ways the byte behind a cut doesn't tell which one it will be.
+//! Predictability of a tokenizer's boundaries from what a boundary predictor sees: the text so far and one more byte.
+//!
+//! A tokenizer segments whole words. Where it can segment a prefix in several ways, the byte after a boundary does not
+//! tell which one it chose.
 
 use std::collections::HashMap;
 
 use bolmo_runtime::Result;
 use serde::Serialize;
 
-use super::SubwordTokenizer;
+use super::tokenizer::SubwordTokenizer;
 
-/// Bytes of text that [`boundary_predictability`] looks at.
+/// Bytes of text that [`boundary_predictability`] reads.
 pub const PREDICTABILITY_BYTES: usize = 4 << 20;
-/// Every document of so many is for testing, the others for learning.
+/// One document of this many is for testing, the others are for learning.
 const TESTED: usize = 5;
 
-/// What [`boundary_predictability`] finds.
+/// Result of [`boundary_predictability`].
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct BoundaryPredictability {
-    /// Bytes a subword.
+    /// Bytes per subword.
     pub bytes_per_subword: f64,
-    /// Share of the places between bytes that a rule gets right which knows the word so far, with the byte in front of it, and the byte
-    /// behind; learnt on four documents of five, tested on the fifth. Earlier words help a model further.
+    /// Accuracy of a rule that predicts boundaries from the current word, the byte before it and the byte after the
+    /// position. It learns from four documents of five and is tested on the fifth. A model also sees earlier words,
+    /// which help further.
     pub accuracy: f64,
-    /// Share of the places that the rule has never seen, which do not count above.
+    /// Share of the positions with a context that the rule has not seen, which `accuracy` leaves out.
     pub unknown: f64,
 }
 
-/// Cuts the documents of a text, with `separator` on lines of its own between them, and learns where the cuts are. `None` for less than two
-/// bytes of text.
+/// Measures the predictability of the boundaries in a text, whose documents are separated by lines with `separator`.
+/// Returns `None` for less than two bytes of text.
 ///
 /// # Errors
 /// Text that the tokenizer refuses.
@@ -80,7 +83,8 @@ pub fn boundary_predictability(
     }))
 }
 
-/// The word up to and with the byte `at`, the byte in front of its blank, and the byte behind `at`.
+/// The context of a position: the byte before the word's whitespace, the word up to the byte `at`, and the byte after
+/// it.
 fn context(document: &[u8], at: usize) -> &[u8] {
     let blank = document[..=at].iter().rposition(u8::is_ascii_whitespace).unwrap_or(0);
     &document[blank.saturating_sub(1)..at + 2]
@@ -92,7 +96,7 @@ mod tests {
     use crate::data::{END_OF_TEXT, Subwords, train_tokenizer};
 
     #[test]
-    fn cuts_by_words_are_told_and_cuts_by_what_follows_are_not() {
+    fn boundaries_of_words_are_predictable_and_others_are_not() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("text.txt");
         let tokenizer = |text: &str, vocabulary: usize| {
@@ -101,11 +105,11 @@ mod tests {
             SubwordTokenizer::open(&dir.path().join("tokenizer.json")).unwrap()
         };
         let separator = format!("\n{END_OF_TEXT}\n");
-        // Words are subwords: cuts are at blanks.
+        // Words are subwords, so boundaries are at spaces.
         let text = vec!["the cat sat on the mat the cat sat"; 50].join(&separator);
         let found = boundary_predictability(&tokenizer(&text, 300), &text, END_OF_TEXT).unwrap().unwrap();
         assert!(found.accuracy == 1.0 && found.unknown == 0.0 && found.bytes_per_subword > 2.0, "{found:?}");
-        // `abcd` is a subword, `abce` begins with another one, `ab`, and the c behind it doesn't tell which.
+        // `abcd` is a subword. `abce` begins with another one, `ab`, and its `c` does not tell which.
         let words = ["abcd", "abce", "ab", "cd", "abcd", "cd", "ab", "abcd", "abce", "cd", "ab"];
         let text = words.repeat(20).join(&separator);
         let found = boundary_predictability(&tokenizer(&text, 261), &text, END_OF_TEXT).unwrap().unwrap();

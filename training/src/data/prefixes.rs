@@ -1,25 +1,28 @@
-//! A tokenizer whose cuts a boundary predictor can tell: subwords are the prefixes of words.
+//! A tokenizer with predictable boundaries: its subwords are prefixes of words.
 //!
-//! A predictor of boundaries sees the text so far and one byte more, and an ordinary BPE vocabulary decides by whole words. Here a word is
-//! a run of letters with the blank or the quotation mark in front of it, and subwords of more than a byte are prefixes of words. A
-//! tokenizer then takes the longest known prefix and the rest of the word byte by byte: whether a subword goes on can be told from
-//! itself and the next byte. Words at the prefix of a line have nothing in front and are bytes. Published as a BPE model like any other, whose merges only add a byte to a prefix.
+//! A boundary predictor sees the text so far and one more byte, but an ordinary BPE vocabulary segments whole words.
+//! Here a word is a run of letters with the whitespace or quotation mark before it, and a subword of more than one byte
+//! is a prefix of a word. The tokenizer takes the longest known prefix and then the rest of the word byte by byte, so
+//! the subword and the next byte tell whether the subword continues. A word at the start of a line has nothing before
+//! it and is spelled in bytes.
+//!
+//! The result is an ordinary BPE model, whose merges each append a byte to a prefix.
 
 use std::collections::BTreeMap;
 
 use bolmo_runtime::internals::printable;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::special_tokens::{END_OF_TEXT, PAD};
 
-/// What stands in front of a word and belongs to it. Nothing else that begins a word may stand within one.
+/// A word with the character before it. No other character that starts a word may occur within one.
 const FRONT: &str = r#"[\s"]?\p{L}+"#;
 
 fn is_front(c: char) -> bool {
     c.is_whitespace() || c == '"'
 }
 
-/// How often each word occurs, with what stands in front of it; words without are left out.
+/// Counts the words, each with the character before it. Words without one are left out.
 fn words<'a>(lines: impl Iterator<Item = &'a str>) -> BTreeMap<Vec<u8>, u64> {
     let mut counts: BTreeMap<Vec<u8>, u64> = BTreeMap::new();
     for line in lines {
@@ -41,21 +44,22 @@ fn words<'a>(lines: impl Iterator<Item = &'a str>) -> BTreeMap<Vec<u8>, u64> {
     counts
 }
 
-/// The prefixes of words, of two bytes and more, that occur most often and at least twice: at most `count`, every one behind that
-/// which is a byte shorter.
+/// The `count` most frequent prefixes of words that have at least two bytes and occur at least twice. Each follows the
+/// prefix that is one byte shorter.
 fn prefixes(words: &BTreeMap<Vec<u8>, u64>, count: usize) -> Vec<Vec<u8>> {
     let mut counts: BTreeMap<&[u8], u64> = BTreeMap::new();
     for (word, times) in words {
         (2..=word.len()).for_each(|end| *counts.entry(&word[..end]).or_default() += times);
     }
     let mut all: Vec<(&[u8], u64)> = counts.into_iter().filter(|&(_, times)| times >= 2).collect();
-    // The shorter one of two occurs at least as often.
+    // A shorter prefix is at least as frequent as a longer one, so it sorts first.
     all.sort_by_key(|&(prefix, times)| (std::cmp::Reverse(times), prefix.len()));
     all.truncate(count);
     all.into_iter().map(|(prefix, _)| prefix.to_vec()).collect()
 }
 
-/// A `tokenizer.json` of up to `vocabulary` subwords, two specials and all bytes among them, for a text in lines.
+/// Learns a `tokenizer.json` of up to `vocabulary` subwords, including two special tokens and all bytes, from lines of
+/// text.
 pub(super) fn tokenizer<'a>(lines: impl Iterator<Item = &'a str>, vocabulary: usize) -> Value {
     let text = |bytes: &[u8]| bytes.iter().map(|&byte| printable(byte)).collect::<String>();
     let mut vocab: Vec<String> = vec![END_OF_TEXT.to_owned(), PAD.to_owned()];
@@ -68,11 +72,13 @@ pub(super) fn tokenizer<'a>(lines: impl Iterator<Item = &'a str>, vocabulary: us
     }
     let special = |id: usize, content: &str| {
         json!({
-            "id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true,
+            "id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
+            "normalized": false, "special": true,
         })
     };
     let bytes = json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false });
     let split = json!({ "type": "Split", "pattern": { "Regex": FRONT }, "behavior": "Isolated", "invert": false });
+    let ids: Map<String, Value> = vocab.iter().enumerate().map(|(id, text)| (text.clone(), json!(id))).collect();
     json!({
         "version": "1.0",
         "truncation": null,
@@ -91,7 +97,7 @@ pub(super) fn tokenizer<'a>(lines: impl Iterator<Item = &'a str>, vocabulary: us
             "fuse_unk": false,
             "byte_fallback": false,
             "ignore_merges": false,
-            "vocab": vocab.iter().enumerate().map(|(id, text)| (text.clone(), json!(id))).collect::<serde_json::Map<_, _>>(),
+            "vocab": ids,
             "merges": merges,
         },
     })
@@ -119,10 +125,10 @@ mod tests {
     }
 
     #[test]
-    fn words_are_cut_behind_their_longest_known_beginning() {
+    fn words_are_segmented_after_their_longest_known_prefix() {
         let tokenizer = opened("the cat sat on the mat, \"cat\" said the cat\nthe cat on the mat\n", 400);
         assert_eq!(cut(&tokenizer, "so the cat"), ["s", "o", " the", " cat"]);
-        // ` mat` is known, ` mate` is not; the rest of a word is bytes, whatever prefixes are in it
+        // ` mat` is known and ` mate` is not. The rest of a word is spelled in bytes, even where it contains prefixes.
         assert_eq!(cut(&tokenizer, "a mates cathe"), ["a", " mat", "e", "s", " cat", "h", "e"]);
         assert_eq!(
             cut(&tokenizer, "\"cat\"\nthe  cat."),
@@ -131,19 +137,19 @@ mod tests {
     }
 
     #[test]
-    fn no_more_subwords_than_asked_for_and_every_beginning_of_each() {
+    fn the_vocabulary_is_limited_and_has_every_prefix_of_its_subwords() {
         let counts = words(["the then there them thumb the"].into_iter().cycle().take(3));
         let some = prefixes(&counts, 4);
         assert_eq!(some.len(), 4);
         for prefix in &some {
             assert!(prefix.len() == 2 || some.contains(&prefix[..prefix.len() - 1].to_vec()), "{some:?}");
         }
-        assert!(prefixes(&words(["a b"].into_iter()), 9).is_empty(), "what occurs once is no subword");
+        assert!(prefixes(&words(["a b"].into_iter()), 9).is_empty(), "a prefix that occurs once is not a subword");
         assert_eq!(opened("the cat the cat\n the cat", 262).vocabulary().len(), 262);
     }
 
     #[test]
-    fn cuts_can_be_told() {
+    fn boundaries_are_predictable() {
         let story: Vec<String> = (0..400)
             .map(|i| format!("word{} of \"some\" texts, wor and words\n", ["", "s", "ed", "ing"][i % 4]))
             .collect();

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use bolmo_runtime::Result;
 
-use super::TokenFile;
+use super::npy::TokenFile;
 
 /// Maximum number of spans of whole documents that a source is divided into, so that some of them can be held out.
 const MAX_SPANS: u64 = 1024;
@@ -65,7 +65,7 @@ impl Source {
         Ok(())
     }
 
-    /// The position after the first end of text at or after `from`, or the end of the source.
+    /// Position after the first end of text at or after `from`, or the end of the source.
     fn document_end(&self, eos: u32, mut from: u64) -> Result<u64> {
         let len = self.len();
         let mut block = Vec::new();

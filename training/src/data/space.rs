@@ -1,23 +1,23 @@
-//! Patches by the look of the text: words with the space in front of them, and runs of punctuation.
+//! Patches that end before whitespace: words with the space before them, and runs of punctuation.
 
-/// The longest patch that does not begin with more blanks than this.
+/// Maximum length of a patch, unless it begins with more whitespace than this.
 const LONGEST: usize = 16;
 
-/// What an id is to the division into words.
+/// Class of an id in the division into words.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// Padding, or the beginning or the end of text: a patch ends at it.
+    /// Padding, or the beginning or end of text: a patch ends after it.
     Special,
     /// Space, tab or line break.
     Blank,
-    /// A byte that is neither blank nor in a word: punctuation, a control character, or the first byte of a longer character.
+    /// Punctuation, a control character, or the first byte of a multi-byte character.
     Mark,
-    /// A letter or digit of ASCII, or a later byte of a longer character.
+    /// An ASCII letter or digit, or a later byte of a multi-byte character.
     Word,
 }
 
 impl Kind {
-    /// What a byte is.
+    /// Class of a byte.
     pub(super) fn of_byte(byte: u8) -> Self {
         match byte {
             b' ' | b'\t' | b'\n' | b'\r' => Self::Blank,
@@ -28,14 +28,14 @@ impl Kind {
     }
 }
 
-/// Lengths of patches that end where the kind of bytes changes, and each begin with all the blanks in front of them.
+/// Lengths of patches that end where the class of the bytes changes. Whitespace belongs to the patch after it.
 pub(super) fn space_patch_lens(kinds: &[Kind]) -> Vec<u32> {
     let mut lens = Vec::new();
     let mut start = 0;
     let mut only_blanks = true;
     for (i, &kind) in kinds.iter().enumerate() {
         only_blanks &= kind == Kind::Blank;
-        // Behind the end there might be a blank. To a neighbour a special is a mark.
+        // Whitespace might follow the end. A special id counts as a mark to its neighbor.
         let next = kinds.get(i + 1).copied().unwrap_or(Kind::Blank);
         let changes = plain(kind) != plain(next);
         if !only_blanks && (changes || kind == Kind::Special || i + 1 - start >= LONGEST) {
@@ -47,7 +47,7 @@ pub(super) fn space_patch_lens(kinds: &[Kind]) -> Vec<u32> {
     if start < kinds.len() {
         lens.push(kinds.len() - start);
     }
-    // A row of bytes is far shorter than that.
+    // A row is far shorter than a u32 can hold.
     lens.into_iter().map(|len| len as u32).collect()
 }
 
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn words_take_the_blanks_in_front_of_them() {
+    fn whitespace_belongs_to_the_next_word() {
         assert_eq!(pieces("#given, as a\n\n  string."), ["#", "given", ",", " as", " a", "\n\n  string", "."]);
         assert_eq!(pieces("x = __main__ \t"), ["x", " =", " __", "main", "__", " \t"]);
         assert_eq!(pieces("##a#"), ["#", "#", "a", "#"]);
@@ -81,9 +81,9 @@ mod tests {
     }
 
     #[test]
-    fn long_words_are_cut_but_blanks_are_not() {
+    fn long_words_are_split_but_whitespace_is_not() {
         let long = format!("{}x{}", " ".repeat(20), "y".repeat(20));
-        // The first patch is too long already when its word begins.
+        // The first patch is already too long when its word begins.
         assert_eq!(pieces(&long), [&long[..21], &long[21..37], &long[37..]]);
     }
 }

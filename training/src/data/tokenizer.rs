@@ -1,19 +1,19 @@
-//! The source model's subword tokenizer.
+//! The subword tokenizer of the source model.
 
 use std::path::Path;
 
 use bolmo_runtime::{Error, Result, Vocabulary};
 use tokenizers::Tokenizer;
 
-/// The token that stands where a model is to fill in what is missing. Bytes need no such repair of the tokenizer's bias, so it is taken out.
+/// The fill-in-the-middle marker. It works around a bias of tokenizers that bytes do not have, so it is removed.
 const FILL_MARKER: &str = "<|fim_middle|>";
 
-/// The subword tokenizer of the source model, and its vocabulary as byte strings.
+/// Subword tokenizer of the source model, with its vocabulary as byte strings.
 pub struct SubwordTokenizer {
     vocabulary: Vocabulary,
-    /// Takes the names of special tokens for text.
+    /// Tokenizer that treats the names of special tokens as text.
     text: Tokenizer,
-    /// Takes the names of special tokens for these tokens, as in text that was decoded from ids.
+    /// Tokenizer that turns the names of special tokens into these tokens, for text that was decoded from ids.
     decoded: Tokenizer,
     eos: u32,
     pad: u32,
@@ -23,10 +23,10 @@ pub struct SubwordTokenizer {
 impl SubwordTokenizer {
     /// Reads a `tokenizer.json` and the `tokenizer_config.json` beside it.
     ///
-    /// Where no padding is named, as in Llama 3, the end of text stands in for it.
+    /// The end of text stands in for missing padding, as in Llama 3.
     ///
     /// # Errors
-    /// As [`Vocabulary::open`]; and tokenizers of an unknown kind, or that have no end of text.
+    /// Those of [`Vocabulary::open`], and a tokenizer of an unknown kind or without an end of text.
     pub fn open(tokenizer_json_path: &Path) -> Result<Self> {
         let vocabulary = Vocabulary::open(tokenizer_json_path)?;
         let origin = tokenizer_json_path.display();
@@ -35,12 +35,12 @@ impl SubwordTokenizer {
         decoded.with_padding(None);
         decoded
             .with_truncation(None)
-            .map_err(|error| Error::unsupported(format!("{origin}: truncation cannot be switched off: {error}")))?;
+            .map_err(|error| Error::unsupported(format!("{origin}: truncation cannot be disabled: {error}")))?;
         let mut text = decoded.clone();
         text.set_encode_special_tokens(true);
         let eos = vocabulary.eos().ok_or_else(|| {
             Error::unsupported(format!(
-                "{origin}: documents are separated by the source model's end of text, but the tokenizer_config.json beside it names no eos_token"
+                "{origin}: the tokenizer_config.json beside it names no eos_token, which separates documents; add it"
             ))
         })?;
         let pad = vocabulary.pad().unwrap_or(eos);
@@ -48,7 +48,7 @@ impl SubwordTokenizer {
         Ok(Self { vocabulary, text, decoded, eos, pad, fill_marker })
     }
 
-    /// The subword ids of a text. Special tokens that are spelled out in it are text.
+    /// Subword ids of a text. Names of special tokens in it are text.
     ///
     /// # Errors
     /// Text that the tokenizer refuses.
@@ -56,34 +56,34 @@ impl SubwordTokenizer {
         encode(&self.text, text)
     }
 
-    /// The subwords as byte strings.
+    /// Subwords as byte strings.
     pub fn vocabulary(&self) -> &Vocabulary {
         &self.vocabulary
     }
 
-    /// The source model's end of text.
+    /// End of text of the source model.
     pub fn eos(&self) -> u32 {
         self.eos
     }
 
-    /// The source model's padding.
+    /// Padding of the source model.
     pub fn pad(&self) -> u32 {
         self.pad
     }
 
-    /// Checks that an id is a subword's; `place` says where it stands.
+    /// Checks that an id is a subword; `place` describes its position.
     pub(super) fn check(&self, id: u32, place: impl FnOnce() -> String) -> Result<()> {
         if self.vocabulary.sequence(id).is_some() {
             return Ok(());
         }
         let max = self.vocabulary.max_id();
         Err(Error::invalid(format!(
-            "{}: expected the id of a subword, at most {max}, found {id}; the data were made by another tokenizer",
+            "{}: expected the id of a subword, at most {max}, found {id}; use data of this tokenizer",
             place()
         )))
     }
 
-    /// A row as the model is to see it: without markers, tokenised anew where it had some, and as long as before.
+    /// A row without fill-in-the-middle markers, of the same length. A row that had some is tokenized again.
     pub(super) fn without_markers(&self, row: &[u32]) -> Result<Vec<u32>> {
         let Some(marker) = self.fill_marker.filter(|marker| row.contains(marker)) else { return Ok(row.to_vec()) };
         let kept: Vec<u32> = row.iter().copied().filter(|&id| id != marker).collect();
@@ -92,7 +92,7 @@ impl SubwordTokenizer {
             .decode(&kept, false)
             .map_err(|error| Error::unsupported(format!("a row cannot be decoded: {error}")))?;
         let mut again = encode(&self.decoded, &text)?;
-        // A row that was cut within a character may become longer.
+        // A row that ends within a character may become longer.
         again.resize(row.len(), self.pad);
         Ok(again)
     }
@@ -101,6 +101,6 @@ impl SubwordTokenizer {
 fn encode(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>> {
     let encoding = tokenizer
         .encode_fast(text, false)
-        .map_err(|error| Error::unsupported(format!("a text of {} bytes cannot be tokenised: {error}", text.len())))?;
+        .map_err(|error| Error::unsupported(format!("a text of {} bytes cannot be tokenized: {error}", text.len())))?;
     Ok(encoding.get_ids().to_vec())
 }

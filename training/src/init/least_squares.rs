@@ -1,10 +1,10 @@
 //! Linear least squares on the host, in f64.
 
-/// What is added to the diagonal, as a share of its mean: inputs that hang together leave no unique solution.
+/// Ridge added to the diagonal, relative to its mean. Without it, dependent inputs have no unique solution.
 const RIDGE: f64 = 1e-6;
 
-/// The weight `[m, d]` and bias `[m]` with which `x W' + b` is closest to `y`, for rows of `x` `[n, d]` and `y` `[n, m]`: the normal
-/// equations of the centred rows, by Cholesky's decomposition. Without rows everything is 0.
+/// Weight `[m, d]` and bias `[m]` for which `x W' + b` is closest to `y`, for rows of `x` `[n, d]` and `y` `[n, m]`.
+/// Solves the normal equations of the centered rows by Cholesky decomposition. Without rows, all values are 0.
 pub(crate) fn least_squares(x: &[f32], d: usize, y: &[f32], m: usize) -> (Vec<f32>, Vec<f32>) {
     let rows = (x.len() / d).max(1) as f64;
     let mean = |values: &[f32], width: usize| {
@@ -60,7 +60,7 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
-/// The lower half of `a` `[d, d]` becomes L with L L' = a. What is 0 stays 0 and divides nothing.
+/// Replaces the lower half of `a` `[d, d]` by L with L L' = a. Zero pivots divide nothing.
 fn decompose(a: &mut [f64], d: usize) {
     for i in 0..d {
         let (above, row) = a.split_at_mut(i * d);
@@ -76,7 +76,7 @@ fn ratio(part: f64, whole: f64) -> f64 {
     if whole == 0.0 { 0.0 } else { part / whole }
 }
 
-/// `v` becomes the solution of L L' s = v.
+/// Replaces `v` by the solution s of L L' s = v.
 fn solve(l: &[f64], v: &mut [f64]) {
     let d = v.len();
     for i in 0..d {
@@ -103,12 +103,12 @@ mod tests {
         values
     }
 
-    /// The residuals of a least-squares solution are orthogonal to every input and sum up to 0.
+    /// Residuals of a least-squares solution are orthogonal to every input and sum to 0.
     #[test]
-    fn residuals_hold_nothing_of_the_inputs() {
+    fn residuals_are_orthogonal_to_the_inputs() {
         let (n, d, m) = (200, 6, 3);
         let (mut x, y) = (normal_values("x", n * d), normal_values("y", n * m));
-        // Two inputs that are one, and one that never moves.
+        // Two dependent inputs, and one that is constant.
         for row in x.chunks_exact_mut(d) {
             row[1] = 2.0 * row[0] + 1.0;
             row[3] = 5.0;
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_linear_is_found() {
+    fn a_linear_map_is_recovered() {
         let (n, d, m) = (50, 4, 2);
         let (x, wanted) = (normal_values("x", n * d), normal_values("weight", m * d));
         let of = |x: &[f32], w: &[f32]| x.iter().zip(w).map(|(x, w)| x * w).sum::<f32>() + 0.5;

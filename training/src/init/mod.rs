@@ -1,4 +1,5 @@
-//! What a model begins with (SPEC 10): a subword model at random, and a byte-level model from its source.
+//! Initial weights: a random subword model, and a byte-level model made from a source model (docs/model.md, "Training
+//! losses").
 
 mod least_squares;
 
@@ -13,16 +14,16 @@ use crate::layers::Shape;
 use crate::models::byte_level::{ByteLevel, EncoderInput, ModelOptions};
 use crate::parameters::TensorSource;
 
-/// Deviation of matrices and tables.
+/// Standard deviation of matrices and tables.
 const DEVIATION: f64 = 0.02;
-/// Bias of every input gate: closed at first.
+/// Bias of the input gates, which closes them at first.
 const INPUT_GATE: f32 = -10.0;
-/// Biases of forget gates, from the first head to the last.
+/// Biases of the forget gates of the first and the last head.
 const FORGET_GATES: (f32, f32) = (3.0, 6.0);
-/// Bytes of the random text whose pooled states are measured.
+/// Shape of the random text on which pooled states are measured.
 const SAMPLE_SHAPE: Shape = Shape { rows: 4, bytes: 512, patches: 32 };
-/// Scale of byte embeddings over that of the subwords' where pooled states are to be the subwords' embeddings: what is to come out is
-/// in the suffixes' embeddings already.
+/// Scale of byte embeddings, relative to subword embeddings, in a fitted start. The suffix embeddings already carry the
+/// subwords' embeddings.
 const FITTED_BYTE_SCALE: f64 = 0.1;
 
 fn normal_values(seed: u64, name: &str, count: usize) -> Vec<f32> {
@@ -31,14 +32,14 @@ fn normal_values(seed: u64, name: &str, count: usize) -> Vec<f32> {
     values
 }
 
-/// A subword model at random: norms 1, everything else normal.
+/// A random subword model: norms are 1, everything else is normal.
 #[derive(Debug, Clone)]
 pub struct RandomSubword {
-    /// Of a byte-level model with the same blocks.
+    /// Configuration of a byte-level model with the same blocks.
     pub config: Config,
     /// Rows of the vocabulary.
     pub vocabulary: usize,
-    /// Another one for another model.
+    /// Seed of the weights.
     pub seed: u64,
 }
 
@@ -59,42 +60,42 @@ impl TensorSource for RandomSubword {
 
 fn spec(config: &Config, name: &str) -> Result<TensorSpec> {
     let mut all = expected_tensors(config).into_iter();
-    all.find(|spec| spec.name == name).ok_or_else(|| Error::not_found(format!("no tensor is called {name}")))
+    all.find(|spec| spec.name == name).ok_or_else(|| Error::not_found(format!("the model has no tensor {name}")))
 }
 
 /// How the projection of pooled states is fitted to the source's embeddings.
 #[derive(Debug, Clone, Copy)]
 pub enum PoolFit<'a> {
-    /// Each output has the mean and the deviation of the embeddings' column.
+    /// Each output has the mean and the standard deviation of the embeddings' column.
     Exact,
-    /// As the reference does it: columns of the weight are scaled where rows were meant, and the match is rough.
+    /// As in the reference, which scales the columns of the weight instead of the rows, so that the match is rough.
     Reference,
-    /// Each patch of a text comes as close to its subword's embedding as a linear map can bring it, and byte embeddings are small. Not of the
-    /// paper; most of what the encoder has to learn is there from the first step on.
+    /// Least squares between the patches of a text and the embeddings of their subwords, with small byte embeddings.
+    /// The paper has no such start; the encoder needs to learn less with it.
     Subwords(&'a EncodedText),
 }
 
-/// A text as bytes, and which of them end a subword.
+/// A text as bytes, and the bytes that end a subword.
 #[derive(Debug, Clone)]
 pub struct EncodedText {
-    /// Of a batch. Patch slots don't matter.
+    /// Shape of a batch; the number of patch slots does not matter.
     pub shape: Shape,
-    /// Plain ids of bytes, any number of batches.
+    /// Plain byte ids of any number of batches.
     pub ids: Vec<u32>,
     /// Longest subword that ends at each byte.
     pub suffixes: Vec<u32>,
-    /// Bytes that end a subword, and the subword.
+    /// Bytes that end a subword, with the subword.
     pub ends: Vec<(usize, u32)>,
 }
 
-/// A byte-level model from its source: blocks, final norm and suffix table are the source's, bytes are drawn like its subwords, the rest is
-/// new.
+/// A byte-level model made from its source. Blocks, final norm and suffix table are the source's, byte embeddings are
+/// drawn with the moments of its embeddings, and the rest is new.
 #[derive(Debug)]
 pub struct Byteified<'a> {
     source: &'a SourceModel,
     config: Config,
     seed: u64,
-    /// Mean and deviation of each column of the source's embeddings.
+    /// Mean and standard deviation of each column of the source's embeddings.
     columns: Vec<(f64, f64)>,
     /// Scale of byte embeddings.
     byte_scale: f64,
@@ -103,10 +104,10 @@ pub struct Byteified<'a> {
 }
 
 impl<'a> Byteified<'a> {
-    /// A model of the source's own configuration whose pooled states look like the source's embeddings.
+    /// Creates a model whose pooled states resemble the source's embeddings.
     ///
     /// # Errors
-    /// Whatever reading the source and the device report.
+    /// Errors of reading the source, and errors of the device.
     pub async fn new(engine: &Engine, source: &'a SourceModel, seed: u64, fit: PoolFit<'_>) -> Result<Self> {
         let config = source.config().clone();
         let d = config.hidden_size;
@@ -118,7 +119,7 @@ impl<'a> Byteified<'a> {
         this.pool = Some(match fit {
             PoolFit::Exact | PoolFit::Reference => {
                 let ids = this.random_ids();
-                // Any subword does that a byte can end.
+                // Any subword can end at any byte here.
                 let suffixes: Vec<_> =
                     ids.iter().map(|&id| id % this.config.subword_vocab_size.max(1) as u32).collect();
                 let h = this.encoded(engine, SAMPLE_SHAPE, &ids, &suffixes).await?;
@@ -130,7 +131,7 @@ impl<'a> Byteified<'a> {
                 let (mut inputs, mut outputs) = (Vec::new(), Vec::new());
                 for &(byte, subword) in &text.ends {
                     let row = |of: &[f32], at: usize| of.get(at * d..(at + 1) * d).map(<[f32]>::to_vec);
-                    // Rows that the table lacks have no embedding to come close to.
+                    // Subwords without a row in the table have no embedding to fit.
                     if let (Some(input), Some(output)) = (row(&h, byte), row(&table, subword as usize)) {
                         inputs.extend(input);
                         outputs.extend(output);
@@ -142,7 +143,7 @@ impl<'a> Byteified<'a> {
         Ok(this)
     }
 
-    /// Random plain ids of bytes.
+    /// Random plain byte ids.
     fn random_ids(&self) -> Vec<u32> {
         let stream = Stream::new(self.seed, "random text");
         (0..SAMPLE_SHAPE.all_bytes() as u64)
@@ -150,7 +151,7 @@ impl<'a> Byteified<'a> {
             .collect()
     }
 
-    /// The normed states behind the encoder of whole batches of `shape`.
+    /// Normalized output of the encoder for whole batches of `shape`.
     async fn encoded(&self, engine: &Engine, shape: Shape, ids: &[u32], suffixes: &[u32]) -> Result<Vec<f32>> {
         let d = self.config.hidden_size;
         let gpu = bolmo_runtime::internals::gpu(engine);
@@ -169,8 +170,8 @@ impl<'a> Byteified<'a> {
     }
 }
 
-/// The weight `[D, D]` and bias `[D]` that give the pooled states `h` `[n, D]` means and deviations of `columns`; or only roughly, if the
-/// weight's columns are scaled in place of its rows.
+/// Weight `[D, D]` and bias `[D]` that give the pooled states `h` `[n, D]` the moments of `columns`. With `by_columns`,
+/// only roughly: the columns of the weight are scaled instead of its rows.
 fn fit_pool(h: &[f32], weight: &[f32], columns: &[(f64, f64)], by_columns: bool) -> (Vec<f32>, Vec<f32>) {
     let d = columns.len();
     let mut pooled = Vec::with_capacity(h.len());
@@ -188,7 +189,7 @@ fn fit_pool(h: &[f32], weight: &[f32], columns: &[(f64, f64)], by_columns: bool)
     (scaled, bias.collect())
 }
 
-/// Mean and deviation of each column.
+/// Mean and standard deviation of each column.
 fn moments(values: &[f32], columns: usize) -> Vec<(f64, f64)> {
     let rows = (values.len() / columns).max(1) as f64;
     let mut sums = vec![(0.0, 0.0); columns];
@@ -202,7 +203,7 @@ fn moments(values: &[f32], columns: usize) -> Vec<(f64, f64)> {
             sum.1 += (f64::from(value) - sum.0 / rows).powi(2);
         }
     }
-    // One less than the rows, as for a sample.
+    // One less than the number of rows: the sample variance.
     sums.into_iter().map(|(sum, squares)| (sum / rows, (squares / (rows - 1.0).max(1.0)).sqrt())).collect()
 }
 
@@ -253,7 +254,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pooled_states_get_the_moments_that_are_asked_for() {
+    fn pooled_states_have_the_requested_moments() {
         let d = 3;
         let h = normal_values(1, "h", 300 * d);
         let weight = normal_values(2, "weight", d * d);

@@ -53,8 +53,9 @@ pub(crate) struct ActivationSpec<'a> {
 
 /// Allocates the saved activations of `count` consecutive layers.
 ///
-/// With `recompute` the layers share every buffer but their inputs, and all layers but the last run forward again before
-/// their backward pass. `new` receives the layer whose buffers to share, if any, and whether this layer is recomputed.
+/// With `recompute` the layers share every buffer but their inputs, and all layers but the last run forward again
+/// before their backward pass. `new` receives the layer whose buffers to share, if any, and whether this layer is
+/// recomputed.
 pub(crate) async fn saved_activations<S>(
     count: usize,
     recompute: bool,

@@ -242,8 +242,8 @@ impl Backward<'_, '_> {
 
     /// Adds `dyᵀ x` to dW `[outputs, inputs]`, from both factors transposed: `[inputs, rows]` and `[outputs, rows]`.
     ///
-    /// The sums run over all rows of the batch. Where a matrix has too few tiles to occupy the device, they are computed
-    /// in parts.
+    /// The sums run over all rows of the batch. Where a matrix has too few tiles to occupy the device, they are
+    /// computed in parts.
     fn add_weight_gradient(
         &mut self,
         [xt, dyt]: [&Slice; 2],

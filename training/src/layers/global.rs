@@ -192,7 +192,8 @@ fn attention_backward(b: &mut Backward<'_, '_>, block: BlockGrad<'_>) -> Result<
     }
 }
 
-/// Backward pass of the heads: from the gradient of their outputs in `d_mixed` to that of q, k and v in `d_projections`.
+/// Backward pass of the heads: from the gradient of their outputs in `d_mixed` to that of q, k and v in
+/// `d_projections`.
 fn heads_backward(b: &mut Backward<'_, '_>, block: BlockGrad<'_>) -> Result<()> {
     let BlockGrad { saved, i, shape, .. } = block;
     let (config, scratch, ws) = (b.cx.config, b.scratch, &saved.attention);

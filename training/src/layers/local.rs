@@ -1,5 +1,5 @@
-//! A local layer: an mLSTM and a feed-forward, each behind a norm and added to the residual stream (docs/model.md, "Local
-//! layer (mLSTM)").
+//! A local layer: an mLSTM and a feed-forward, each behind a norm and added to the residual stream (docs/model.md,
+//! "Local layer (mLSTM)").
 
 use bolmo_runtime::internals::{
     CellShape, Context, LayerState, LocalLayer, Norm, NormRows, Over, Rows, Slice, Workspace, chunk_states,
@@ -160,7 +160,8 @@ fn head_norm_backward(b: &mut Backward<'_, '_>, layer: LayerGrad<'_>, cell: Cell
     b.sum_rows(contributions, &layer.dw.head_norm, 0, rows, b.cx.config.hidden_size)
 }
 
-/// Recomputes the states at the starts of the chunks, and computes the gradients of those at their ends from later rows.
+/// Recomputes the states at the starts of the chunks, and computes the gradients of those at their ends from later
+/// rows.
 fn chunk_states_backward(b: &mut Backward<'_, '_>, layer: LayerGrad<'_>, cell: CellShape) -> Result<()> {
     let (scratch, ws, shape) = (b.scratch, &layer.saved.workspace, layer.shape);
     b.cx.recorder.clear(&layer.state.c);

@@ -35,8 +35,8 @@ impl SegmentTable {
 
 /// The positions that were gathered from each row of a table.
 ///
-/// A few rows of the table, such as those of padding and of the space, may account for most of a batch. Long segments are
-/// therefore split into parts, and a second pass adds up the sums of the parts.
+/// A few rows of the table, such as those of padding and of the space, may account for most of a batch. Long segments
+/// are therefore split into parts, and a second pass adds up the sums of the parts.
 #[derive(Debug)]
 pub(crate) struct Segments {
     /// Positions, grouped by row of the table, `[positions]`.

@@ -184,8 +184,8 @@ impl ByteDistillation {
         recorder.dispatch(KernelId::NextIds, WeightFormat::F32, &params, &slices, [rows, 1, 1])
     }
 
-    /// Computes the divergence of the student's logits, `[bytes, n]`, and its gradient times `scale`. `logs` is the output of
-    /// `log_softmax` for these logits.
+    /// Computes the divergence of the student's logits, `[bytes, n]`, and its gradient times `scale`. `logs` is the
+    /// output of `log_softmax` for these logits.
     pub(crate) fn compare(&self, recorder: &mut Recorder, logits: &Slice, logs: &Slice, scale: f32) -> Result<()> {
         let rows = self.positions.size() as usize / 8;
         let params = SoftLabels { rows: rows as u32, n: self.n as u32, scale };

@@ -11,8 +11,8 @@ pub struct LossOptions {
     pub distill: f64,
     /// Factor of the boundary predictor's cross-entropy.
     pub boundary: f64,
-    /// Factor of byte distillation: the divergence of the next id's distribution from the teacher's. The paper has no such
-    /// term, so the default is 0.
+    /// Factor of byte distillation: the divergence of the next id's distribution from the teacher's. The paper has no
+    /// such term, so the default is 0.
     pub spelling: f64,
     /// Temperature: divides log-probabilities before distillation compares them.
     pub temperature: f64,
@@ -56,7 +56,8 @@ pub struct Losses {
     pub encoder: f64,
     /// Binary divergence of patch probabilities, without its factor; stage 1, and 0 if the factor is 0.
     pub distill: f64,
-    /// Byte distillation: divergence of the next id's distribution from the teacher's, in nats, with its factor; stage 1.
+    /// Byte distillation: divergence of the next id's distribution from the teacher's, in nats, with its factor; stage
+    /// 1.
     pub spelling: f64,
     /// Mean of -log2 p of a byte with its flag, over the real bytes.
     pub bits_per_byte: f64,

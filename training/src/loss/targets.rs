@@ -34,8 +34,8 @@ impl Targets<'_> {
         self.patch_lens.chunks(self.shape.patches).map(|lens| lens[1..].iter().filter(|&&len| len != 0).count()).sum()
     }
 
-    /// Labels that include the boundaries of `mask`: the fused id if the next byte is real and ends a patch, otherwise the
-    /// plain id, and [`NO_LABEL`] where there is none.
+    /// Labels that include the boundaries of `mask`: the fused id if the next byte is real and ends a patch, otherwise
+    /// the plain id, and [`NO_LABEL`] where there is none.
     pub fn fused_labels(&self, mask: &[bool]) -> Vec<u32> {
         let length = self.shape.bytes;
         let of = |(at, &label): (usize, &i32)| {

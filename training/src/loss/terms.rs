@@ -94,8 +94,8 @@ pub fn encoder(weights: &[f32], distances: &[f32], losses: &mut Losses) {
 /// Adds the distillation of patches, and accumulates its derivatives.
 ///
 /// For each true patch, the student's probability of its bytes followed by a space is compared with the teacher's
-/// probability of the subword followed by a space. `teacher` holds, for each patch slot, the log-probability of the next
-/// subword and the log-probability that the next subword is space-like, `[B, P]`.
+/// probability of the subword followed by a space. `teacher` holds, for each patch slot, the log-probability of the
+/// next subword and the log-probability that the next subword is space-like, `[B, P]`.
 pub fn distill(
     options: &LossOptions,
     targets: &Targets<'_>,
@@ -165,7 +165,8 @@ pub fn byte_distillation_weight(options: &LossOptions, targets: &Targets<'_>) ->
     options.spelling * per_label(options, targets)
 }
 
-/// Adds byte distillation, from the divergence of each byte, `[B, L]`; 0 for a byte that the teacher says nothing about.
+/// Adds byte distillation, from the divergence of each byte, `[B, L]`; 0 for a byte that the teacher says nothing
+/// about.
 pub fn byte_distillation(options: &LossOptions, targets: &Targets<'_>, divergences: &[f32], losses: &mut Losses) {
     let sum: f64 = divergences.iter().map(|&divergence| f64::from(divergence)).sum();
     losses.spelling = byte_distillation_weight(options, targets) * sum;

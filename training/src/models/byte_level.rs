@@ -1,4 +1,5 @@
-//! A byte-level model in training: the forward pass of a batch, and the backward pass from the derivatives of the losses.
+//! A byte-level model in training: the forward pass of a batch, and the backward pass from the derivatives of the
+//! losses.
 
 use std::sync::Arc;
 
@@ -201,8 +202,8 @@ impl ByteLevel {
         self.gpu.write(&self.members, 0, bytemuck::cast_slice(&members))
     }
 
-    /// Embeds and encodes a batch. The future resolves to the cosines of the boundary predictor, `[B, L]`; the last of each
-    /// example has no meaning. More work can be recorded before the future is awaited.
+    /// Embeds and encodes a batch. The future resolves to the cosines of the boundary predictor, `[B, L]`; the last of
+    /// each example has no meaning. More work can be recorded before the future is awaited.
     pub(crate) async fn encode(
         &mut self,
         batch: EncoderInput<'_>,
@@ -274,8 +275,8 @@ impl ByteLevel {
         Ok(())
     }
 
-    /// Computes the logits from the global outputs in [`Self::outputs`]. Reads back their likelihoods, `[B, L]`, and the
-    /// slices in `others`.
+    /// Computes the logits from the global outputs in [`Self::outputs`]. Reads back their likelihoods, `[B, L]`, and
+    /// the slices in `others`.
     pub(crate) async fn decode(
         &mut self,
         input: DecoderInput<'_>,
@@ -315,8 +316,8 @@ impl ByteLevel {
 
     /// Backward pass of [`Self::decode`], from the derivatives by the likelihoods.
     ///
-    /// Leaves the gradient of the decoder's input in [`Self::dx`], starts that of the encoder's output, and, if `global`,
-    /// leaves that of the global outputs in [`Self::d_patches`].
+    /// Leaves the gradient of the decoder's input in [`Self::dx`], starts that of the encoder's output, and, if
+    /// `global`, leaves that of the global outputs in [`Self::d_patches`].
     pub(crate) fn decode_backward(
         &mut self,
         gradient: &LikelihoodGradient,
@@ -387,8 +388,8 @@ impl ByteLevel {
         })
     }
 
-    /// Backward pass of the first `count` blocks: turns [`Self::d_patches`] from the gradient of their output into that of
-    /// their input. Gradients of the weights are accumulated if `trained`.
+    /// Backward pass of the first `count` blocks: turns [`Self::d_patches`] from the gradient of their output into that
+    /// of their input. Gradients of the weights are accumulated if `trained`.
     pub(crate) fn global_backward(&mut self, count: usize, trained: bool) -> Result<()> {
         let (weights, grads) = (&self.parameters.weights, &self.parameters.grads);
         let mut cx = Context { recorder: &mut self.recorder, config: &self.config, workspace: &self.ws };
@@ -400,8 +401,8 @@ impl ByteLevel {
         Ok(())
     }
 
-    /// Backward pass of the encoder, from the gradient of the patches in [`Self::d_patches`] and that of the cosines down
-    /// to the embeddings. Follows [`Self::decode_backward`].
+    /// Backward pass of the encoder, from the gradient of the patches in [`Self::d_patches`] and that of the cosines
+    /// down to the embeddings. Follows [`Self::decode_backward`].
     pub(crate) fn encode_backward(&mut self, d_cosine: &[f32]) -> Result<()> {
         let (rows, patches) = (self.shape.all_bytes(), self.shape.all_patches());
         self.gpu.write(&self.d_cosine, 0, bytemuck::cast_slice(d_cosine))?;
@@ -421,7 +422,8 @@ impl ByteLevel {
             dx: Output::replace(stream(config, &self.dg)),
             rows: patches,
         })?;
-        // The gradient of each slot goes to the byte that was pooled into it. Other bytes name a slot that doesn't exist.
+        // The gradient of each slot goes to the byte that was pooled into it. Other bytes name a slot that doesn't
+        // exist.
         let d_pooled = self.dg.part(0, 4 * (patches * dim) as u64)?;
         b.cx.gather_rows(
             &d_pooled,

@@ -107,8 +107,8 @@ pub struct SubwordModel {
 }
 
 impl SubwordModel {
-    /// Loads a model of `vocabulary` subwords from `source`. `config` describes a byte-level model with the same blocks.
-    /// Gradients and moments are allocated only if the model is to be `trained`.
+    /// Loads a model of `vocabulary` subwords from `source`. `config` describes a byte-level model with the same
+    /// blocks. Gradients and moments are allocated only if the model is to be `trained`.
     ///
     /// # Errors
     /// `InvalidArgument` for invalid options, `OutOfMemory`, `Unsupported`, and errors of `source`.
@@ -271,8 +271,8 @@ impl SubwordModel {
         Ok(all)
     }
 
-    /// Log-probability of each label, `[rows, tokens]`. With `train`, accumulates the gradients of their negative mean. Writes
-    /// the entropy of each distribution to `entropies`, `[rows, tokens]`, if given.
+    /// Log-probability of each label, `[rows, tokens]`. With `train`, accumulates the gradients of their negative mean.
+    /// Writes the entropy of each distribution to `entropies`, `[rows, tokens]`, if given.
     async fn log_likelihoods(
         &mut self,
         ids: &[u32],
@@ -368,8 +368,8 @@ impl SubwordModel {
         self.by_id.add_to_table(b.cx, &grads.embedding, &self.dx)
     }
 
-    /// Makes one step with the mean gradient of all `batches`. A batch is the subwords and their labels, `[rows, tokens]`
-    /// each, with [`NO_LABEL`] for a missing label.
+    /// Makes one step with the mean gradient of all `batches`. A batch is the subwords and their labels, `[rows,
+    /// tokens]` each, with [`NO_LABEL`] for a missing label.
     ///
     /// # Errors
     /// `InvalidArgument` for batches of another shape, and errors of the device.
@@ -418,7 +418,8 @@ impl SubwordModel {
         Ok(real.fold((0.0, 0), |(sum, count), (&likelihood, _)| (sum - f64::from(likelihood), count + 1)))
     }
 
-    /// Entropy of the distribution at each position and its cross-entropy with the label, in nats; `[rows, tokens]` each.
+    /// Entropy of the distribution at each position and its cross-entropy with the label, in nats; `[rows, tokens]`
+    /// each.
     ///
     /// # Errors
     /// As [`Self::step`].
@@ -435,7 +436,8 @@ impl SubwordModel {
         &self.config
     }
 
-    /// Writes a snapshot of parameters, moments and `progress` below `dir`, and deletes all but the last `keep` snapshots.
+    /// Writes a snapshot of parameters, moments and `progress` below `dir`, and deletes all but the last `keep`
+    /// snapshots.
     ///
     /// # Errors
     /// `Io`, and errors of the device.

@@ -1,5 +1,5 @@
-//! Parameters of a model in training: weights, gradients and moments in flat arenas on the device, so that the optimizer
-//! is one kernel over a few buffers. The runtime's stages see the same memory as matrices and vectors.
+//! Parameters of a model in training: weights, gradients and moments in flat arenas on the device, so that the
+//! optimizer is one kernel over a few buffers. The runtime's stages see the same memory as matrices and vectors.
 
 pub(crate) mod optimizer;
 pub(crate) mod snapshot;
@@ -217,8 +217,8 @@ impl Allocator for Views<'_> {
     }
 }
 
-/// Parameters of one group in one flat buffer, with their gradients and moments. Each tensor starts at a multiple of the
-/// device's alignment; the gaps are zero.
+/// Parameters of one group in one flat buffer, with their gradients and moments. Each tensor starts at a multiple of
+/// the device's alignment; the gaps are zero.
 #[derive(Debug)]
 pub(crate) struct Arena {
     pub(crate) group: Group,
@@ -247,7 +247,8 @@ pub(crate) struct Parameters<W> {
 }
 
 impl<W> Parameters<W> {
-    /// Plans and allocates the parameters that `build` requests. Groups for kind `trained` is true get gradients and moments.
+    /// Plans and allocates the parameters that `build` requests. Groups for kind `trained` is true get gradients and
+    /// moments.
     pub(crate) async fn new(
         gpu: &Arc<Gpu>,
         trained: impl Fn(Group) -> bool,

@@ -1,5 +1,5 @@
-//! AdamW over arenas: decoupled weight decay, a learning rate for each group of parameters, and clipping by the global norm
-//! of the gradients, which stays on the device (docs/model.md, "Training losses").
+//! AdamW over arenas: decoupled weight decay, a learning rate for each group of parameters, and clipping by the global
+//! norm of the gradients, which stays on the device (docs/model.md, "Training losses").
 
 use std::sync::Arc;
 
@@ -110,8 +110,8 @@ impl Optimizer {
 
     /// Records a step of all trained arenas, each at the learning rate of its group.
     ///
-    /// Returns the slice that receives the sum of squares of the unscaled gradients. If that is not finite, the parameters
-    /// stay unchanged.
+    /// Returns the slice that receives the sum of squares of the unscaled gradients. If that is not finite, the
+    /// parameters stay unchanged.
     pub(crate) fn record(
         &self,
         recorder: &mut Recorder,
@@ -157,8 +157,8 @@ impl Optimizer {
 /// Factor of the gradients on their way back through f16 products, which keeps small ones from vanishing. The optimizer
 /// divides by it.
 ///
-/// In a mean over `rows` rows, the derivative by a row's logits is at most `1 / rows`. The factor raises that to about 16,
-/// which leaves 12 powers of two above it and 28 below.
+/// In a mean over `rows` rows, the derivative by a row's logits is at most `1 / rows`. The factor raises that to about
+/// 16, which leaves 12 powers of two above it and 28 below.
 pub(crate) fn gradient_scale(half_products: bool, rows: usize) -> f32 {
     match half_products {
         // A power of two only changes exponents.

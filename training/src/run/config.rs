@@ -1,4 +1,4 @@
-//! What a run is: a TOML file whose keys are the fields below.
+//! Configuration of a run: a TOML file whose keys are the fields below.
 
 use std::path::{Path, PathBuf};
 
@@ -14,74 +14,77 @@ use crate::models::subword::SubwordOptions;
 use crate::parameters::optimizer::{AdamOptions, Schedule};
 use crate::trainer::TrainerOptions;
 
-/// Which training it is.
+/// Kind of training.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// A subword model from nothing, or a folder's further.
+    /// A subword model, new or continued from a folder.
     Subword,
-    /// The first stage of byteifying: global blocks frozen, a teacher.
+    /// Stage 1 of byteifying: frozen global blocks and a teacher.
     Stage1,
-    /// The second stage: everything, end to end.
+    /// Stage 2 of byteifying: the whole model, end to end.
     Stage2,
 }
 
-/// A run.
+/// Configuration of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunConfig {
-    /// Folder of the run: metrics, snapshots, charts, and at the end the model.
+    /// Folder of the run: metrics, snapshots, charts, and finally the model.
     pub out: PathBuf,
-    /// Decides about everything that is drawn.
+    /// Seed of all random choices.
     #[serde(default)]
     pub seed: u64,
-    /// What is trained.
+    /// The model to train.
     pub model: ModelConfig,
-    /// What it is trained on.
+    /// The training data.
     pub data: DataConfig,
     /// Sizes of a step.
     #[serde(default)]
     pub batch: BatchConfig,
-    /// What it may take of the device.
+    /// Limits on the device.
     #[serde(default)]
     pub device: DeviceConfig,
-    /// Rates and the like.
+    /// Learning rates, schedule and optimizer.
     pub optimiser: OptimizerConfig,
-    /// Factors of the losses; byte-level models.
+    /// Factors of the losses of byte-level models.
     #[serde(default)]
     pub losses: LossConfig,
-    /// Wider patches than the tokenizer's; stage 2.
+    /// Compression to larger patches than the tokenizer's; stage 2.
     pub compression: Option<CompressionConfig>,
-    /// How often what is done.
+    /// Intervals of snapshots and evaluations.
     #[serde(default)]
     pub every: EveryConfig,
 }
 
-/// What is trained.
+/// The model to train.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ModelConfig {
-    /// Stage 1: folder of the source model, which is the teacher too. Subword: a folder to go on from, in place of `new`.
+    /// Stage 1: folder of the source model, which is also the teacher. Subword: folder of a model to continue from, in
+    /// place of `new`.
     pub source: Option<PathBuf>,
-    /// Stage 2: folder of the byte-level model. Stage 1: a byte-level model to go on from, in place of a fresh one.
+    /// Stage 2: folder of the byte-level model. Stage 1: folder of a byte-level model to continue from, in place of a
+    /// new one.
     pub student: Option<PathBuf>,
-    /// Stage 1: sizes of the local parts; those of the published models if absent.
+    /// Stage 1: sizes of the local parts; default: those of the published models.
     pub local: Option<LocalConfig>,
-    /// Stage 1: what a fresh byte-level model begins with.
+    /// Stage 1: initialization of a new byte-level model.
     pub start: Start,
-    /// Subword: a new model of these sizes.
+    /// Subword: sizes of a new model.
     pub new: Option<NewModel>,
     /// Type of the exported tensors: `f32`, `f16` or `bf16`.
     pub export: ExportType,
 }
 
-/// What a fresh byte-level model begins with.
+/// Initialization of a new byte-level model.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Start {
-    /// As in the paper: patches of random bytes have the mean and the deviation of the source's embeddings.
+    /// As in the paper: patches of random bytes have the mean and the standard deviation of the source's embeddings.
     #[default]
     Moments,
-    /// Patches of the training text are as close to their subwords' embeddings as a linear map brings them, and byte embeddings are small.
+    /// A linear map fits patches of the training text to the embeddings of their subwords, and byte embeddings are
+    /// small.
     Fitted,
 }
 
@@ -89,12 +92,12 @@ pub enum Start {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ExportType {
-    /// Four bytes.
+    /// Four bytes per element.
     #[default]
     F32,
-    /// Two bytes, IEEE.
+    /// IEEE half precision, two bytes per element.
     F16,
-    /// Two bytes, the upper half of an f32.
+    /// Upper half of an f32, two bytes per element.
     Bf16,
 }
 
@@ -108,15 +111,15 @@ impl From<ExportType> for StoredType {
     }
 }
 
-/// Sizes of local parts.
+/// Sizes of the local parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LocalConfig {
-    /// Layers in front of the boundaries.
+    /// Layers of the encoder.
     pub encoder_layers: usize,
-    /// Layers behind the global blocks.
+    /// Layers of the decoder.
     pub decoder_layers: usize,
-    /// mLSTM heads.
+    /// Number of mLSTM heads.
     pub heads: usize,
     /// Inner width of the feed-forwards.
     pub intermediate_size: usize,
@@ -133,17 +136,17 @@ impl From<LocalConfig> for LocalSizes {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NewModel {
-    /// Width of the stream.
+    /// Width of the residual stream.
     pub hidden_size: usize,
-    /// Blocks.
+    /// Number of blocks.
     pub layers: usize,
-    /// Attention heads.
+    /// Number of attention heads.
     pub heads: usize,
     /// Inner width of the feed-forwards.
     pub intermediate_size: usize,
 }
 
-/// What is trained on.
+/// Training data.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataConfig {
@@ -153,13 +156,13 @@ pub struct DataConfig {
     /// Files for evaluation; without any, a share of the training files is held out.
     #[serde(default)]
     pub held_out: Vec<PathBuf>,
-    /// Share of documents that is held out if there are no files for that.
+    /// Share of the training text to hold out if there are no files for evaluation.
     #[serde(default = "held_out_share")]
     pub held_out_share: f64,
-    /// Line between documents of a text file.
+    /// Line that separates the documents of a text file.
     #[serde(default = "separator")]
     pub separator: String,
-    /// Folder or `tokenizer.json` of the subword tokenizer; the source's or student's own if absent.
+    /// Folder or `tokenizer.json` of the subword tokenizer; default: that of the source or student.
     pub tokenizer: Option<PathBuf>,
 }
 
@@ -175,19 +178,20 @@ fn separator() -> String {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct BatchConfig {
-    /// Examples that go through the model at a time.
+    /// Examples of a batch.
     pub rows: usize,
-    /// Subwords of an example, which are its patch slots too.
+    /// Subwords of an example, and its number of patch slots.
     pub subwords: usize,
-    /// Bytes of an example for each of its subwords at most.
+    /// Maximum bytes of an example, for each of its subwords.
     pub bytes_per_subword: usize,
-    /// Batches whose gradients make a step.
+    /// Number of batches whose gradients are averaged in a step.
     pub accumulate: usize,
-    /// Whether products are made of f16, with sums in f32: faster where the adapter has matrix units, and half the reads of weights
-    /// elsewhere. Weights are f32 in any case, and gradients are scaled so that small ones are not lost.
+    /// Whether products read f16 factors and accumulate in f32. This is faster on adapters with matrix units and halves
+    /// the reads of weights elsewhere. Weights are always f32, and gradients are scaled so that small ones do not
+    /// vanish.
     pub half_products: bool,
-    /// Whether layers keep no more than their inputs and are run again on the way back: less memory the more layers there are, for one more
-    /// forward pass. What is computed stays the same bit for bit.
+    /// Whether layers save only their inputs and run forward again before their backward pass. This saves memory, the
+    /// more the deeper the model, for one more forward pass. The results have the same bits.
     pub recompute: bool,
 }
 
@@ -197,28 +201,29 @@ impl Default for BatchConfig {
     }
 }
 
-/// What a run may take of the device.
+/// Limits on the device.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DeviceConfig {
-    /// MiB of memory at most. Without it there is no bound of the run's own, but on adapters that compute in main memory what is free there.
+    /// Maximum device memory in MiB. By default there is no limit, except on adapters that compute in main memory:
+    /// there it is the free memory.
     pub memory_mib: Option<u64>,
 }
 
-/// Rates and the like.
+/// Learning rates, schedule and optimizer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OptimizerConfig {
-    /// Steps of the run.
+    /// Number of steps.
     pub steps: u64,
-    /// The highest learning rate.
+    /// Peak learning rate.
     pub rate: f64,
-    /// That of what lies in front of the patches (embeddings, encoder, boundary predictor) in byte-level models; `rate` if absent. A lower one
-    /// suits a fitted start, where most of it is right already.
+    /// Peak learning rate of the embeddings, the encoder and the boundary predictor of byte-level models; default:
+    /// `rate`. A lower one suits a fitted start, where most of them is already right.
     pub encoder_rate: Option<f64>,
-    /// That of the global blocks in stage 2; half of `rate` if absent.
+    /// Peak learning rate of the global blocks in stage 2; default: half of `rate`.
     pub global_rate: Option<f64>,
-    /// Share of the steps that warms up.
+    /// Share of the steps that warm up.
     #[serde(default = "warmup")]
     pub warmup: f64,
     /// Decay of the first moment.
@@ -230,7 +235,7 @@ pub struct OptimizerConfig {
     /// Weight decay of everything but embeddings.
     #[serde(default = "decay")]
     pub decay: f64,
-    /// Bound of the gradients' norm; 0 for none.
+    /// Maximum norm of the gradients; 0 disables clipping.
     #[serde(default = "clip")]
     pub clip: f64,
 }
@@ -262,22 +267,23 @@ impl OptimizerConfig {
     }
 }
 
-/// Factors of the losses; those of the paper if absent.
+/// Factors of the losses; default: those of the paper.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LossConfig {
-    /// Of the patches' distance.
+    /// Factor of the distance of patches.
     pub encoder: Option<f64>,
-    /// Of the cross-entropy.
+    /// Factor of the cross-entropy.
     pub cross_entropy: Option<f64>,
-    /// Of the distillation.
+    /// Factor of the distillation.
     pub distill: Option<f64>,
-    /// Of the boundary predictor.
+    /// Factor of the boundary predictor's cross-entropy.
     pub boundary: Option<f64>,
-    /// Stage 1: of the divergence of each next byte's probabilities from the teacher's. Not of the paper, and 0 if absent; with it, the decoder
-    /// learns from all that the teacher thinks possible and not only from what came.
+    /// Stage 1: factor of byte distillation, the divergence of the next byte's distribution from the teacher's. With it
+    /// the decoder learns from every byte that the teacher considers possible. The paper has no such term; default: 0.
     pub spelling: Option<f64>,
-    /// Divide cross-entropy and distillation once more by the share of bytes that are real, as the reference does; plain means if absent.
+    /// Whether cross-entropy and distillation are divided once more by the share of real bytes, as in the reference;
+    /// default: plain means.
     pub divide_twice: bool,
 }
 
@@ -296,30 +302,30 @@ impl LossConfig {
     }
 }
 
-/// Wider patches.
+/// Compression to larger patches.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CompressionConfig {
-    /// Which patches are merged: `bpe`, if absent, `entropy`, `cross_entropy` or `space`.
+    /// Order of the merges: `bpe` (default), `entropy`, `cross_entropy` or `space`.
     #[serde(default)]
     pub kind: CompressionKind,
-    /// Bytes a patch at the end.
+    /// Bytes per patch at the end.
     pub target: f64,
-    /// Steps until then; half of the run if absent.
+    /// Number of steps until then; default: half of the run.
     pub steps: Option<u64>,
-    /// Folder of the subword model whose entropies decide; kinds that need them.
+    /// Folder of the subword model whose entropies choose the merges, for kinds that need them.
     pub entropies: Option<PathBuf>,
 }
 
-/// How often what is done, in steps.
+/// Intervals in steps.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EveryConfig {
-    /// A snapshot to go on from.
+    /// Steps between snapshots.
     pub snapshot: u64,
-    /// Snapshots that are kept.
+    /// Number of snapshots to keep.
     pub keep: usize,
-    /// An evaluation on held-out text.
+    /// Steps between evaluations.
     pub evaluate: u64,
     /// Batches of an evaluation.
     pub evaluate_batches: usize,
@@ -332,11 +338,11 @@ impl Default for EveryConfig {
 }
 
 impl RunConfig {
-    /// Reads a TOML file; `overrides` are `key=value` pairs with dotted keys, as in `optimiser.steps=100`. Paths are relative to the
-    /// current folder.
+    /// Reads a TOML file. `overrides` are `key=value` pairs with dotted keys, as in `optimiser.steps=100`. Paths are
+    /// relative to the current folder.
     ///
     /// # Errors
-    /// `NotFound`, `InvalidArgument` with the place of what is wrong.
+    /// `NotFound`, and `InvalidArgument` that names the wrong key.
     pub fn read(path: &Path, overrides: &[String]) -> Result<Self> {
         let text = std::fs::read_to_string(path).map_err(|e| {
             let message = format!("{}: cannot be read: {e}", path.display());
@@ -345,10 +351,10 @@ impl RunConfig {
         Self::parse(&text, overrides).map_err(|e| e.context(path.display()))
     }
 
-    /// The same from a text.
+    /// Parses a configuration from a text.
     ///
     /// # Errors
-    /// As [`Self::read`].
+    /// Those of [`Self::read`].
     pub fn parse(text: &str, overrides: &[String]) -> Result<Self> {
         let one_line = |e: toml::de::Error| Error::invalid(e.to_string().trim_end().replace('\n', "; "));
         let mut table: toml::Table = text.parse().map_err(one_line)?;
@@ -356,7 +362,7 @@ impl RunConfig {
             let refuse = |why: &str| Error::invalid(format!("{pair:?}: {why}"));
             let (key, value) =
                 pair.split_once('=').ok_or_else(|| refuse("an override must have the form key=value"))?;
-            // What is no TOML value is a text, so that paths need no quotes.
+            // A value that is not valid TOML is a string, so that paths need no quotes.
             let value = format!("v = {value}")
                 .parse::<toml::Table>()
                 .ok()
@@ -439,7 +445,7 @@ mod tests {
     const TEXT: &str = "out = \"o\"\n[model]\n[data]\ntrain = [\"a.txt\"]\n[optimiser]\nsteps = 10\nrate = 1e-3\n";
 
     #[test]
-    fn overrides_replace_and_add() {
+    fn overrides_replace_and_add_keys() {
         let overrides = ["optimiser.steps=20", "batch.rows=3", "model.source=some/dir"].map(str::to_owned);
         let config = RunConfig::parse(TEXT, &overrides).unwrap();
         assert_eq!((config.optimiser.steps, config.batch.rows), (20, 3));
@@ -451,7 +457,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_named() {
+    fn errors_name_the_key() {
         for (text, overrides, named) in [
             ("out = 1", vec![], "out"),
             (TEXT, vec!["optimiser.stpes=3"], "stpes"),

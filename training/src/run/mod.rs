@@ -75,8 +75,8 @@ pub struct TrainingRun {
 }
 
 impl TrainingRun {
-    /// Opens the data and the model, and with `resume` the last snapshot. Without it the folder `out` must not hold a run.
-    /// `texts` are added to the files that the configuration names.
+    /// Opens the data and the model, and with `resume` the last snapshot. Without it the folder `out` must not hold a
+    /// run. `texts` are added to the files that the configuration names.
     ///
     /// # Errors
     /// Files that are missing or invalid, invalid options, and errors of the device.
@@ -156,7 +156,8 @@ impl TrainingRun {
         self.memory_bytes
     }
 
-    /// Makes the remaining steps. If `tell` breaks, the run writes a snapshot and ends early, with an incomplete outcome.
+    /// Makes the remaining steps. If `tell` breaks, the run writes a snapshot and ends early, with an incomplete
+    /// outcome.
     ///
     /// # Errors
     /// Errors of files and of the device. Snapshots remain.

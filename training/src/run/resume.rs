@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use super::config::RunConfig;
 
-/// The part of a configuration that must not change when a run resumes: everything but the folder, the intervals and the
-/// device.
+/// The part of a configuration that must not change when a run resumes: everything but the folder, the intervals and
+/// the device.
 pub(super) fn comparable(config: &RunConfig) -> Value {
     let mut value = serde_json::to_value(config).unwrap_or_default();
     if let Value::Object(keys) = &mut value {

@@ -1,4 +1,4 @@
-//! Small stories from a grammar: a plot, a cast that stays the same over its sentences, and many ways to say each step.
+//! Short stories from a grammar: a plot, a constant cast, and many variants of each step.
 
 mod plots;
 mod rules;
@@ -14,15 +14,15 @@ use self::scene::Scene;
 use crate::random::Random;
 use crate::words::made::{LONGEST, SHORTEST};
 
-/// The most sentences of a story.
+/// Maximum number of sentences of a story.
 const LONGEST_STORY: usize = 12;
 
-/// A story, as a list of paragraphs that are lists of sentences.
+/// A story: a list of paragraphs, each a list of sentences.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Story {
-    /// A line above it, which about half of the stories have.
+    /// Title, which about half of the stories have.
     pub title: Option<String>,
-    /// The sentences of each paragraph.
+    /// Sentences of each paragraph.
     pub paragraphs: Vec<Vec<String>>,
 }
 
@@ -35,7 +35,7 @@ impl fmt::Display for Story {
     }
 }
 
-/// The story with this number under this seed.
+/// Generates the story with this number for a seed.
 ///
 /// ```
 /// let story = bolmo_corpus::story(1, 0);
@@ -47,7 +47,7 @@ pub fn story(seed: u64, index: u64) -> Story {
 }
 
 impl Story {
-    /// A story from a stream of choices.
+    /// Generates a story from a stream of choices.
     pub(crate) fn tell(random: &mut Random) -> Story {
         loop {
             let story = Self::tell_any(random);
@@ -57,7 +57,7 @@ impl Story {
         }
     }
 
-    /// A story that may have become too long, as a few do in which everybody talks at every step.
+    /// Generates a story that may be too long, if everybody talks in every step.
     fn tell_any(random: &mut Random) -> Story {
         static PLOTS: LazyLock<Vec<&plots::Plot>> = LazyLock::new(|| plots().collect());
         let plot = random.pick(&PLOTS);
@@ -82,13 +82,13 @@ impl Story {
         Story { title, paragraphs }
     }
 
-    /// The number of its sentences. What someone says is part of the sentence around it.
+    /// Number of sentences. Direct speech is part of the sentence around it.
     pub fn sentences(&self) -> usize {
         self.paragraphs.iter().map(Vec::len).sum()
     }
 }
 
-/// `sentence` with a capital as its first letter, which may stand behind a quotation mark.
+/// Capitalizes the first letter of `sentence`, which may follow a quotation mark.
 fn capital(sentence: &str) -> String {
     let first = sentence.find(|c: char| c.is_ascii_alphanumeric()).unwrap_or(0);
     let (before, rest) = sentence.split_at(first);
@@ -98,7 +98,7 @@ fn capital(sentence: &str) -> String {
         .map_or_else(String::new, |letter| format!("{before}{}{}", letter.to_ascii_uppercase(), letters.as_str()))
 }
 
-/// `title` with the capitals that titles have.
+/// Capitalizes `title` in title case.
 fn heading(title: &str) -> String {
     const SMALL: &[&str] = &["a", "an", "and", "at", "by", "for", "in", "of", "on", "or", "the", "to", "with"];
     let words = title
@@ -108,19 +108,19 @@ fn heading(title: &str) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// The words of `text`, in small letters. Something that is owned counts as the owner's word.
+/// Words of `text` in lowercase, without the possessive 's.
 fn words_of(text: &str) -> impl Iterator<Item = String> + '_ {
     text.split(|c: char| !c.is_ascii_alphabetic() && c != '\'')
         .map(|word| word.strip_suffix("'s").unwrap_or(word).trim_matches('\'').to_ascii_lowercase())
         .filter(|word| !word.is_empty())
 }
 
-/// What is left of `template` when its names are taken out.
+/// `template` without its placeholders.
 fn plain(template: &str) -> String {
     template.split('{').map(|part| part.split_once('}').map_or(part, |(_, rest)| rest)).collect()
 }
 
-/// Words of everything that a story can say, without the names of people.
+/// Words of all templates and lists, without the names of people.
 static COMMON: LazyLock<BTreeSet<String>> = LazyLock::new(|| {
     let told = plots().flat_map(|plot| {
         let steps = plot.steps.iter().flat_map(|step| step.templates());
@@ -129,17 +129,17 @@ static COMMON: LazyLock<BTreeSet<String>> = LazyLock::new(|| {
     });
     let phrases = RULES.iter().flat_map(|(_, phrases)| phrases.iter().copied());
     let all = told.chain(phrases).chain(scene::lists());
-    // What follows a name, as in "{friend}'s", is no word.
+    // The "s" after a placeholder, as in "{friend}'s", is not a word.
     all.flat_map(|template| words_of(&plain(template)).collect::<Vec<_>>()).filter(|word| word != "s").collect()
 });
 
-/// All words that stories can have, in small letters and in order, the names of people among them.
+/// All words of the stories in lowercase and sorted, including the names of people.
 pub fn vocabulary() -> BTreeSet<String> {
     let people = scene::people().map(str::to_ascii_lowercase);
     COMMON.iter().cloned().chain(people).collect()
 }
 
-/// The words of the stories that puzzles can ask about: plain letters, not too few and not too many.
+/// Words of the stories that puzzles can ask about: plain letters, neither too few nor too many.
 pub(crate) static PUZZLE_WORDS: LazyLock<Vec<String>> = LazyLock::new(|| {
     let fits = |word: &&String| (SHORTEST..=LONGEST).contains(&word.len()) && !word.contains('\'');
     COMMON.iter().filter(fits).cloned().collect()

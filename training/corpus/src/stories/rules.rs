@@ -1,6 +1,6 @@
-//! Phrases that are chosen anew each time a template names them.
+//! Phrases that are chosen each time a template uses them.
 
-/// A name for templates, and the phrases it stands for.
+/// Names of rules, and the phrases they stand for.
 pub(super) const RULES: &[(&str, &[&str])] = &[
     (
         "once",

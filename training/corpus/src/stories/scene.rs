@@ -1,4 +1,4 @@
-//! Who and what a story is about, and templates filled with it.
+//! The cast and things of a story, and the expansion of templates.
 
 use super::plots::Plot;
 use super::rules::RULES;
@@ -7,22 +7,22 @@ use crate::words::people::{ANIMALS, BOYS, ELDERS, GIRLS, TRAITS};
 use crate::words::places::PLACES;
 use crate::words::things::NUMBERS;
 
-/// The names that every scene binds, whatever the plot.
+/// Names that every scene binds, whatever the plot.
 ///
-/// `n` is `m` and `rest` together, in words; `price` is `have` and `need` together, in digits.
+/// `n` is the sum of `m` and `rest`, in words, and `price` the sum of `have` and `need`, in digits.
 #[cfg(test)]
 pub(super) const BOUND: &[&str] = &[
     "hero", "kind", "trait", "he", "him", "his", "friend", "fkind", "ftrait", "fhe", "fhim", "fhis", "place", "at",
     "noun", "things", "adj", "thing", "n", "m", "rest", "price", "have", "need",
 ];
 
-/// What the names of templates stand for in one story.
+/// Values of the placeholders in one story.
 pub(super) struct Scene {
     names: Vec<(String, String)>,
 }
 
 impl Scene {
-    /// A cast, a place, a thing and numbers for `plot`.
+    /// Chooses a cast, a place, a thing and numbers for `plot`.
     pub(super) fn new(plot: &Plot, random: &mut Random) -> Self {
         let mut scene = Scene { names: Vec::new() };
         scene.person(["hero", "kind", "trait", "he", "him", "his"], random);
@@ -50,7 +50,7 @@ impl Scene {
         scene.bind("price", (have + need).to_string());
 
         for (name, list) in plot.picks {
-            // Two names may share a list, as a wrong place and the right one do, and must then differ.
+            // Two names may share a list, such as a wrong and a right place, and must then differ.
             let entry = scene.fresh(list, random);
             for (at, field) in entry.split('/').enumerate() {
                 scene.bind(if at == 0 { (*name).to_owned() } else { format!("{name}.{at}") }, field);
@@ -59,7 +59,7 @@ impl Scene {
         scene
     }
 
-    /// Binds someone's name, kind, trait and three pronouns to `names`.
+    /// Binds the name, kind, trait and pronouns of a person to `names`.
     fn person(&mut self, names: [&str; 6], random: &mut Random) {
         let (people, child, pronouns) = if random.chance(1, 2) {
             (GIRLS, "girl", ["she", "her", "her"])
@@ -74,7 +74,7 @@ impl Scene {
         }
     }
 
-    /// An entry of `list` whose first field nothing is bound to yet.
+    /// An entry of `list` whose first field is not bound yet.
     fn fresh(&self, list: &[&'static str], random: &mut Random) -> &'static str {
         loop {
             let entry = random.pick(list);
@@ -89,11 +89,11 @@ impl Scene {
         self.names.push((name.into(), value.into()));
     }
 
-    /// `template` with its names filled in and its quotation marks set.
+    /// Expands the placeholders of `template` and its quotation marks.
     ///
     /// # Panics
     ///
-    /// If the template names something that neither the scene nor a rule has, which a test excludes for all of them.
+    /// If the template uses an unknown name. A test rules this out for all templates.
     pub(super) fn fill(&self, template: &str, random: &mut Random) -> String {
         let mut text = String::new();
         let mut rest = template;
@@ -122,16 +122,16 @@ impl Scene {
     }
 }
 
-/// The first two fields of an entry; one that has no second field is its own.
+/// The first two fields of an entry. An entry without a second field repeats the first.
 fn fields(entry: &str) -> (&str, &str) {
     let mut fields = entry.split('/');
     let first = fields.next().unwrap_or(entry);
     (first, fields.next().unwrap_or(first))
 }
 
-/// All lists that any scene draws from.
+/// All lists that scenes draw from.
 pub(super) fn lists() -> impl Iterator<Item = &'static str> {
-    // No story tells of zero things.
+    // No story has zero things.
     [ANIMALS, TRAITS, ELDERS, PLACES, &NUMBERS[1..], &["girl", "boy", "she", "her", "he", "him", "his", "a", "an"]]
         .into_iter()
         .flatten()
@@ -150,13 +150,13 @@ mod tests {
     use super::super::plots::plots;
     use super::*;
 
-    /// The names in the braces of `template`.
+    /// Names of the placeholders of `template`.
     fn names(template: &str) -> Vec<&str> {
         template.split('{').skip(1).map(|part| part.split_once('}').expect("closed").0).collect()
     }
 
     #[test]
-    fn templates_name_what_there_is() {
+    fn templates_use_known_names() {
         for plot in plots() {
             let rules = RULES.iter().map(|(name, _)| name);
             let mut known: HashSet<String> = BOUND.iter().chain(rules).map(|&name| name.to_owned()).collect();

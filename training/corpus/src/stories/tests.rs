@@ -49,7 +49,7 @@ fn sentences_are_well_formed() {
     }
 }
 
-/// Quotation marks come in pairs: spaces and line ends outside of them, none inside.
+/// Quotation marks come in pairs, with spaces and line ends outside of them.
 fn assert_quotes(sentence: &str) {
     let parts: Vec<&str> = sentence.split('"').collect();
     assert_eq!(parts.len() % 2, 1, "{sentence}");
@@ -64,7 +64,7 @@ fn assert_quotes(sentence: &str) {
 }
 
 #[test]
-fn templates_open_and_close_what_is_said() {
+fn quotation_marks_of_templates_are_balanced() {
     for template in plots().flat_map(|plot| plot.steps).flat_map(|step| step.templates()) {
         for sentence in template.split('|') {
             let mut open = false;
@@ -87,12 +87,12 @@ fn the_vocabulary_is_small_and_complete() {
     }
     let unknown: Vec<_> = told.difference(&known).collect();
     assert!(unknown.is_empty(), "{unknown:?}");
-    // Nearly all words are told soon, so that none waits for a case that never comes.
+    // Nearly all words occur early, so that none waits for a case that never comes.
     assert!(told.len() * 100 >= known.len() * 99, "{:?}", known.difference(&told).collect::<Vec<_>>());
 }
 
 #[test]
-fn no_story_of_many_is_told_twice() {
+fn stories_do_not_repeat() {
     let count = 200_000;
     let mut seen = HashSet::new();
     for story in some(count) {
@@ -102,7 +102,7 @@ fn no_story_of_many_is_told_twice() {
 }
 
 #[test]
-fn no_sentence_is_in_many_stories() {
+fn no_sentence_is_common() {
     let count = 20_000;
     let mut sentences: HashMap<String, usize> = HashMap::new();
     for story in some(count) {

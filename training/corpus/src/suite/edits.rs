@@ -1,6 +1,6 @@
-//! The edits themselves, on a list of units: the letters of a word and the words of a phrase are edited alike.
+//! Edits of a list of units, either letters of a word or words of a phrase.
 
-/// Puts `new` after every `unit`.
+/// Inserts `new` after every `unit`.
 pub(super) fn insert(units: &[String], unit: &str, new: &str) -> Vec<String> {
     let mut edited = Vec::new();
     for one in units {
@@ -12,17 +12,17 @@ pub(super) fn insert(units: &[String], unit: &str, new: &str) -> Vec<String> {
     edited
 }
 
-/// Takes every `unit` out.
+/// Removes every `unit`.
 pub(super) fn delete(units: &[String], unit: &str) -> Vec<String> {
     units.iter().filter(|one| *one != unit).cloned().collect()
 }
 
-/// Puts `new` in the place of every `unit`.
+/// Replaces every `unit` by `new`.
 pub(super) fn substitute(units: &[String], unit: &str, new: &str) -> Vec<String> {
     units.iter().map(|one| if one == unit { new.to_owned() } else { one.clone() }).collect()
 }
 
-/// Lets `one` and `other` change places.
+/// Swaps `one` and `other`.
 pub(super) fn swap(units: &[String], one: &str, other: &str) -> Vec<String> {
     let change = |unit: &String| match unit.as_str() {
         unit if unit == one => other.to_owned(),

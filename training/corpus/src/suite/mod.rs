@@ -1,6 +1,6 @@
-//! Does a model know which characters its words have? Questions about letters and words, made and answered by rule.
+//! Character suite: questions about the letters of words and the words of phrases, with generated answers.
 //!
-//! A question is one line, its answer the next one, and an empty line parts them from the question that follows:
+//! A question is one line, and its answer the next one. An empty line separates them from the next question:
 //!
 //! ```text
 //! Spell the word "cat".
@@ -10,120 +10,37 @@
 //! l a n t e r n
 //! ```
 //!
-//! An [`Example`] is a prompt of some such pairs and one question more, and the answer to that.
+//! An [`Example`] is a prompt of some answered questions and one more question, with its answer.
 
 mod edits;
 mod questions;
+mod task;
 
 use std::collections::HashSet;
-use std::fmt;
 
 use serde::{Deserialize, Serialize};
+pub use task::{Level, Task};
 
 use crate::random::Random;
 use crate::words::Split;
 
-/// What a question asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Task {
-    /// The letters of a word, with spaces between them.
-    Spell,
-    /// The word that has these letters.
-    SpellInverse,
-    /// Yes or no.
-    Contains,
-    /// Something new after every one of a kind.
-    Insert,
-    /// All without those of a kind.
-    Delete,
-    /// Something new in place of every one of a kind.
-    Substitute,
-    /// Two change places.
-    Swap,
-}
-
-/// What the units of a question are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Level {
-    /// The letters of a word.
-    Characters,
-    /// The words of a phrase.
-    Words,
-}
-
-impl Task {
-    /// All tasks, in the order in which reports list them.
-    pub const ALL: [Task; 7] =
-        [Task::Spell, Task::SpellInverse, Task::Contains, Task::Insert, Task::Delete, Task::Substitute, Task::Swap];
-
-    /// The name, for reports and files.
-    pub fn name(self) -> &'static str {
-        match self {
-            Task::Spell => "spell",
-            Task::SpellInverse => "spell-inverse",
-            Task::Contains => "contains",
-            Task::Insert => "insert",
-            Task::Delete => "delete",
-            Task::Substitute => "substitute",
-            Task::Swap => "swap",
-        }
-    }
-
-    /// The task of this name, if there is one.
-    pub fn of_name(name: &str) -> Option<Task> {
-        Task::ALL.into_iter().find(|task| task.name() == name)
-    }
-
-    /// The levels on which the task makes sense: a phrase is not spelled.
-    pub fn levels(self) -> &'static [Level] {
-        match self {
-            Task::Spell | Task::SpellInverse => &[Level::Characters],
-            _ => &[Level::Characters, Level::Words],
-        }
-    }
-}
-
-impl Level {
-    /// The name, for reports and files.
-    pub fn name(self) -> &'static str {
-        match self {
-            Level::Characters => "characters",
-            Level::Words => "words",
-        }
-    }
-}
-
-impl fmt::Display for Task {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl fmt::Display for Level {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-/// A prompt, and what has to follow it.
+/// A prompt with its answer.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Example {
-    /// Some questions with their answers, then a question; ends with a newline.
+    /// Answered questions, then a question; ends with a newline.
     pub prompt: String,
-    /// The answer, with a newline at its end and none before.
+    /// The answer, which ends with its only newline.
     pub answer: String,
-    /// What is asked.
+    /// Task of the question.
     pub task: Task,
-    /// About what.
+    /// Level of the question.
     pub level: Level,
 }
 
-/// `count` examples of `task`, each with `shots` answered questions before its own.
+/// Generates `count` examples of `task`, each with `shots` answered questions before its own.
 ///
-/// All words in them are of `split`, those that an answer makes among them. The levels of the task take turns. No two
-/// of the questions to be answered are the same. The same arguments give the same examples; a larger count appends.
+/// All words are of `split`, including those in answers. The levels of the task alternate. No two questions are the
+/// same. The same arguments give the same examples, and a larger count appends to them.
 ///
 /// ```
 /// use bolmo_corpus::suite::{Task, examples};
@@ -147,13 +64,13 @@ pub fn examples(task: Task, split: Split, count: usize, shots: usize, seed: u64)
     examples
 }
 
-/// One example, and its last question alone.
+/// Generates an example, and returns its last question as well.
 pub(crate) fn example(task: Task, level: Level, split: Split, shots: usize, random: &mut Random) -> (Example, String) {
     let mut prompt = String::new();
     let mut asked = HashSet::new();
     loop {
         let (question, answer) = questions::ask(task, level, split, random);
-        // A prompt that holds its own answer would ask for copying.
+        // A prompt that contains its own answer would only test copying.
         if !asked.insert(question.clone()) {
             continue;
         }

@@ -1,22 +1,23 @@
-//! One question and its answer.
+//! Generation of one question and its answer.
 
-use super::{Level, Task, edits};
+use super::edits;
+use super::task::{Level, Task};
 use crate::random::Random;
 use crate::stories::PUZZLE_WORDS;
 use crate::words::Split;
 use crate::words::made::made_word;
 
-/// The fewest letters that an edit may leave of a word.
+/// Minimum number of letters that an edit leaves of a word.
 const LEFT: usize = 2;
 
-/// A question of `task` on `level` and its answer, each without a newline. All words in both are of `split`.
+/// Generates a question of `task` and `level` and its answer, each without a newline. All words in both are of `split`.
 pub(super) fn ask(task: Task, level: Level, split: Split, random: &mut Random) -> (String, String) {
     loop {
         let units = match level {
             Level::Characters => letters(&word(split, random)),
             Level::Words => phrase(split, random),
         };
-        // Not every word has two letters to swap, and not every edit leaves a word of the split.
+        // Some words have no two letters to swap, and some edits leave no word of the split.
         if let Some(asked) = ask_about(&units, task, level, split, random) {
             return asked;
         }
@@ -54,7 +55,7 @@ fn ask_about(
             edits::substitute(units, &old, &new),
         ),
         Task::Swap => {
-            // Which ones change places is only clear for units that are there once.
+            // Only units that occur once can be swapped unambiguously.
             let once: Vec<&String> =
                 units.iter().filter(|unit| units.iter().filter(|other| other == unit).count() == 1).collect();
             if once.len() < 2 {
@@ -91,7 +92,7 @@ fn word(split: Split, random: &mut Random) -> String {
     }
 }
 
-/// Three to six words, one of them twice in a third of the phrases.
+/// Three to six words, one of which is repeated in a third of the phrases.
 fn phrase(split: Split, random: &mut Random) -> Vec<String> {
     let mut words: Vec<String> = Vec::new();
     for _ in 0..random.between(3, 6) {
@@ -105,7 +106,7 @@ fn phrase(split: Split, random: &mut Random) -> Vec<String> {
     words
 }
 
-/// A unit that is not among `units`.
+/// A unit that is not in `units`.
 fn absent(units: &[String], level: Level, split: Split, random: &mut Random) -> String {
     loop {
         let new = match level {

@@ -3,23 +3,23 @@ use std::collections::{HashMap, HashSet};
 use super::*;
 use crate::stories::PUZZLE_WORDS;
 
-/// The pairs of a text of questions and answers, both without their newline.
+/// Pairs of questions and answers of a text, without newlines.
 pub(crate) fn pairs(text: &str) -> Vec<(&str, &str)> {
     let text = text.strip_suffix('\n').expect("texts end with a newline");
     text.split("\n\n").map(|pair| pair.split_once('\n').expect("a question has an answer")).collect()
 }
 
-/// What stands in quotation marks.
+/// Quoted texts of a question.
 fn quoted(question: &str) -> Vec<&str> {
     question.split('"').skip(1).step_by(2).collect()
 }
 
-/// Whether the question is about words.
+/// Whether a question is about words.
 fn about_phrase(question: &str) -> bool {
     question.contains(" phrase ")
 }
 
-/// The words that a question and its answer show, without the single letters they ask about or spell.
+/// Words of a question and its answer, without single letters.
 pub(crate) fn subjects<'a>(question: &'a str, answer: &'a str) -> Vec<&'a str> {
     let answered = Some(answer).filter(|answer| !["yes", "no"].contains(answer) || !question.starts_with("Is "));
     quoted(question)
@@ -30,7 +30,7 @@ pub(crate) fn subjects<'a>(question: &'a str, answer: &'a str) -> Vec<&'a str> {
         .collect()
 }
 
-/// Whether `answer` is right, which is found out by undoing the edit and not by doing it.
+/// Checks an answer by undoing the edit instead of repeating it.
 pub(crate) fn right(question: &str, answer: &str) -> bool {
     let quoted = quoted(question);
     let units = |text: &str| -> Vec<String> {
@@ -66,7 +66,7 @@ pub(crate) fn right(question: &str, answer: &str) -> bool {
             undone == before && count(&after, new) == count(&before, old) && follows && ends
         }
         "Remove" => {
-            // What is missing is put back wherever the text has it.
+            // Restores the removed units at the positions in the original text.
             let mut rest = after.iter();
             let restored = before.iter().map_while(|unit| if unit == quoted[0] { Some(unit) } else { rest.next() });
             let restored: Vec<String> = restored.cloned().collect();
@@ -95,7 +95,7 @@ pub(crate) fn right(question: &str, answer: &str) -> bool {
     }
 }
 
-/// Other answers: there is only one right one.
+/// Wrong answers: there is exactly one right answer.
 fn wrong_ones(answer: &str) -> Vec<String> {
     let middle = answer.len() / 2;
     let letter = if answer[middle..].starts_with('q') { "z" } else { "q" };
@@ -149,7 +149,7 @@ fn words_of_the_two_splits_never_meet() {
         "{:?}",
         words.values().map(HashSet::len).collect::<Vec<_>>()
     );
-    // Made words and known ones are both in use, on both sides.
+    // Made and known words occur in both splits.
     for words in words.values() {
         let known = PUZZLE_WORDS.iter().filter(|word| words.contains(*word)).count();
         assert!(known > 60, "{known}");
@@ -197,12 +197,12 @@ fn questions_are_asked_once_and_end_lines() {
 fn yes_and_no_are_equally_likely() {
     let examples = examples(Task::Contains, Split::Test, 1000, 0, 2);
     let yes = examples.iter().filter(|example| example.answer == "yes\n").count();
-    // Five deviations of a thousand even throws are 79.
+    // Five standard deviations of a thousand fair draws are 79.
     assert!(yes.abs_diff(500) < 79, "{yes}");
 }
 
 #[test]
-fn names_lead_back_to_tasks() {
+fn tasks_are_found_by_name() {
     for task in Task::ALL {
         assert_eq!(Task::of_name(task.name()), Some(task));
         assert_eq!(serde_json::to_string(&task).expect("a name"), format!("\"{task}\""));

@@ -1,4 +1,4 @@
-//! Words that no language has but that can be spoken: there are enough of them that no model knows them by heart.
+//! Pronounceable made-up words, too many for a model to memorize.
 
 use crate::random::Random;
 
@@ -9,9 +9,9 @@ const STARTS: &[&str] = &[
 const MIDDLES: &[&str] = &["a", "e", "i", "o", "u", "ai", "ea", "oo", "ou"];
 const ENDS: &[&str] = &["", "", "", "b", "ck", "d", "ft", "g", "l", "m", "n", "nd", "p", "r", "s", "sk", "t", "x"];
 
-/// The fewest letters of a word in a puzzle: shorter ones leave nothing to edit.
+/// Minimum letters of a word in a puzzle. A shorter one leaves nothing to edit.
 pub(crate) const SHORTEST: usize = 3;
-/// The most letters of a word in a puzzle.
+/// Maximum letters of a word in a puzzle.
 pub(crate) const LONGEST: usize = 10;
 
 /// A word of one to three syllables.

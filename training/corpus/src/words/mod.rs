@@ -1,4 +1,4 @@
-//! Words: the lists that the stories draw from, words that are made from syllables, and which of all are for tests.
+//! Words: lists for the stories, words made of syllables, and the split between training and tests.
 
 pub(crate) mod made;
 pub(crate) mod people;
@@ -9,28 +9,28 @@ use serde::{Deserialize, Serialize};
 
 use crate::hash::class;
 
-/// Whether a word may be asked about in training or only in tests.
+/// Split of words between training and tests.
 ///
-/// It is a matter of the word alone, not of a seed, so that every corpus and every suite agree about it.
+/// It depends on the word alone and not on a seed, so that every corpus and every suite agree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Split {
-    /// Four words of five.
+    /// For training: four words of five.
     Train,
-    /// One word of five.
+    /// For tests: one word of five.
     Test,
 }
 
 impl Split {
-    /// Both.
+    /// Both splits.
     pub const ALL: [Split; 2] = [Split::Train, Split::Test];
 
-    /// The side of `word`, which is written in small letters.
+    /// Split of `word`, which is in lowercase.
     pub fn of(word: &str) -> Split {
         if class("word", word, 5) == 0 { Split::Test } else { Split::Train }
     }
 
-    /// The name, for files and messages.
+    /// Name in files and messages.
     pub fn name(self) -> &'static str {
         match self {
             Split::Train => "train",

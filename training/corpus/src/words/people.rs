@@ -1,29 +1,29 @@
-//! Who the stories are about.
+//! People and animals of the stories.
 
-/// Names that are told with "she".
+/// Names with the pronoun "she".
 pub(crate) const GIRLS: &[&str] = &[
     "Anna", "Bella", "Clara", "Dora", "Ella", "Greta", "Hanna", "Ida", "Julia", "Kira", "Lena", "Mia", "Nina", "Olga",
     "Paula", "Rita", "Sara", "Tilda", "Vera", "Zoe",
 ];
 
-/// Names that are told with "he".
+/// Names with the pronoun "he".
 pub(crate) const BOYS: &[&str] = &[
     "Adam", "Ben", "Carlo", "David", "Emil", "Felix", "Gus", "Hugo", "Ivan", "Jonas", "Karl", "Leo", "Max", "Noah",
     "Oscar", "Paul", "Ruben", "Simon", "Tom", "Victor",
 ];
 
-/// Animals that talk, want things and have friends.
+/// Animals that act like people.
 pub(crate) const ANIMALS: &[&str] = &[
     "bear", "cat", "dog", "donkey", "duck", "fox", "frog", "goat", "hare", "mouse", "owl", "pig", "rabbit", "squirrel",
 ];
 
-/// What someone is like, in front of "girl" or "fox".
+/// Traits, as attributes of "girl" or "fox".
 pub(crate) const TRAITS: &[&str] = &[
     "brave", "careful", "cheerful", "clever", "curious", "friendly", "gentle", "funny", "kind", "little", "lively",
     "patient", "polite", "quiet", "shy", "small", "young",
 ];
 
-/// Grown people to ask: how they are named, and the two forms that stand for them later.
+/// Adults to ask: the name, and the two pronouns.
 pub(crate) const ELDERS: &[&str] = &[
     "{his} mother/she/her",
     "{his} father/he/him",

@@ -1,6 +1,6 @@
-//! Where the stories happen.
+//! Places of the stories.
 
-/// A place: how it is named, and how one is there.
+/// Places: the name, and the phrase for being there.
 pub(crate) const PLACES: &[&str] = &[
     "the forest/in the forest",
     "the river/by the river",
@@ -24,7 +24,7 @@ pub(crate) const PLACES: &[&str] = &[
     "the playground/on the playground",
 ];
 
-/// Where something small can lie unseen.
+/// Hiding spots of small things.
 pub(crate) const SPOTS: &[&str] = &[
     "under the bed",
     "behind the door",

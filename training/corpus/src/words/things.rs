@@ -1,4 +1,4 @@
-//! What the stories are about: one of it, and many of it.
+//! Things of the stories, in the singular and the plural.
 
 /// Things to play with.
 pub(crate) const TOYS: &[&str] = &[
@@ -46,26 +46,26 @@ pub(crate) const TREASURES: &[&str] = &[
     "bottle/bottles",
 ];
 
-/// Things to eat that grow, so that one can also cook with them.
+/// Food that grows and can be cooked with.
 pub(crate) const FRUITS: &[&str] =
     &["apple/apples", "pear/pears", "plum/plums", "carrot/carrots", "nut/nuts", "orange/oranges", "onion/onions"];
 
-/// Things to eat that someone has made.
+/// Food that someone has made.
 pub(crate) const BAKED: &[&str] = &["cookie/cookies", "pancake/pancakes", "roll/rolls", "muffin/muffins"];
 
-/// Things to plant: the seed's name, then what grows.
+/// Things to plant: the seed, then what grows.
 pub(crate) const PLANTS: &[&str] =
     &["bean/beans", "pumpkin/pumpkins", "flower/flowers", "tomato/tomatoes", "melon/melons", "sunflower/sunflowers"];
 
-/// What a made thing looks like.
+/// Looks of made things.
 pub(crate) const LOOKS: &[&str] = &[
     "red", "blue", "green", "yellow", "white", "black", "brown", "old", "new", "small", "big", "round", "wooden",
     "tiny", "shiny", "pretty", "purple", "silver",
 ];
 
-/// What food looks like.
+/// Looks of food.
 pub(crate) const TASTES: &[&str] = &["fresh", "big", "small", "round", "tasty", "good", "fine"];
 
-/// Numbers in words, by value.
+/// Number words by value.
 pub(crate) const NUMBERS: &[&str] =
     &["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"];

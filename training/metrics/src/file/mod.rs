@@ -1,4 +1,4 @@
-//! The file of a run's metrics: one JSON object per line.
+//! The metrics file of a run: one JSON object per line.
 
 use std::fs::{self, File};
 use std::io::{self, Seek, SeekFrom, Write};
@@ -9,21 +9,21 @@ use serde::Serialize;
 use crate::error::{Error, Result};
 use crate::record::Record;
 
-/// A file of metrics that a run appends to.
+/// A metrics file, open for appending.
 #[derive(Debug)]
 pub struct MetricsFile {
     path: PathBuf,
     file: File,
-    /// How much of the file is whole lines, to cut off what a failed write left behind.
+    /// Length of the complete lines, to truncate the file to after a failed write.
     length: u64,
 }
 
 impl MetricsFile {
-    /// Makes an empty file for a new run.
+    /// Creates an empty file for a new run.
     ///
     /// # Errors
     ///
-    /// A file that is there already is left alone, since it may be all that remains of a run.
+    /// An existing file is left unchanged, since it may be all that is left of a run.
     pub fn create(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let file = File::create_new(path).map_err(|e| match e.kind() {
@@ -33,12 +33,13 @@ impl MetricsFile {
         Ok(Self { path: path.to_owned(), file, length: 0 })
     }
 
-    /// Opens the file of a run that goes on after `last_step`, without the records of later steps, which the run will make
-    /// again, and without a torn last line. A file that is not there is made, so that a run outlives the loss of its metrics.
+    /// Opens the file of a run that resumes after `last_step`. Drops the records of later steps, which the run will
+    /// make again, and an incomplete last line. A missing file is created, so that a run survives the loss of its
+    /// metrics.
     ///
     /// # Errors
     ///
-    /// A line that holds no record, unless it is the torn last one, leaves the file as it was.
+    /// A line that is not a record leaves the file unchanged, unless it is an incomplete last line.
     pub fn resume(path: impl AsRef<Path>, last_step: u64) -> Result<Self> {
         let path = path.as_ref();
         let bytes = match fs::read(path) {
@@ -59,14 +60,15 @@ impl MetricsFile {
         Ok(Self { path: path.to_owned(), file, length })
     }
 
-    /// Appends one record, a [`Record`] or anything that serialises to the same shape, and hands it to the system at once.
+    /// Appends one record, a [`Record`] or any value that serializes to the same form, and flushes it.
     pub fn append(&mut self, record: &impl Serialize) -> Result<()> {
         let not_a_record = |e: serde_json::Error| Error::NotARecord { path: self.path.clone(), reason: e.to_string() };
         let mut line = serde_json::to_vec(record).map_err(not_a_record)?;
         Record::parse(&line).map_err(not_a_record)?;
         line.push(b'\n');
         if let Err(e) = self.file.write_all(&line).and_then(|()| self.file.flush()) {
-            // Half a line would swallow the next record; where even this fails, the first failure is the one to tell.
+            // An incomplete line would swallow the next record. If even the truncation fails, the first error is
+            // reported.
             let _ = self.file.set_len(self.length).and_then(|()| self.file.seek(SeekFrom::Start(self.length)));
             return Err(Error::io(&self.path, "cannot be appended to", e));
         }
@@ -74,13 +76,13 @@ impl MetricsFile {
         Ok(())
     }
 
-    /// Where the file is.
+    /// Path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 }
 
-/// Reads all records of a file in their order, without a last line that was torn by the end of the run.
+/// Reads all records of a file in order, without an incomplete last line.
 pub fn read(path: impl AsRef<Path>) -> Result<Vec<Record>> {
     let path = path.as_ref();
     let bytes = fs::read(path).map_err(|e| Error::io(path, "cannot be read", e))?;
@@ -97,7 +99,8 @@ fn records<'a>(path: &Path, bytes: &'a [u8]) -> Result<Vec<(Record, &'a [u8])>> 
         }
         match Record::parse(text) {
             Ok(record) => records.push((record, text)),
-            // Only the last line can lack its end. No part of an object is JSON, so a whole one that is wrong is damage.
+            // Only the last line can be incomplete. No proper prefix of an object is valid JSON, so a valid value that
+            // is not a record is damage.
             Err(e) if !line.ends_with(b"\n") && (e.is_eof() || e.is_syntax()) => {}
             Err(e) => {
                 return Err(Error::Damaged { path: path.to_owned(), line: index + 1, reason: e.to_string() });
@@ -107,7 +110,7 @@ fn records<'a>(path: &Path, bytes: &'a [u8]) -> Result<Vec<(Record, &'a [u8])>> 
     Ok(records)
 }
 
-/// Writes a file in full under another name and gives it its own then: whoever reads it sees the old or the new one.
+/// Writes a file under a temporary name and renames it, so that readers see either the old or the new file.
 pub(crate) fn replace(path: &Path, contents: &[u8]) -> Result<()> {
     let partial = path.with_added_extension("tmp");
     let write = || {

@@ -1,4 +1,4 @@
-//! Tests of the file of metrics.
+//! Tests of the metrics file.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::{EVAL, Error, MetricsFile, Record, TRAIN, read};
 
-/// A run of `steps` steps with an evaluation after every second one, in a folder that goes with the test.
+/// A run of `steps` steps with an evaluation after every second one, in a temporary folder.
 fn run(steps: u64) -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("metrics.jsonl");
@@ -42,7 +42,7 @@ fn what_was_appended_is_read() {
     };
     let mut file = MetricsFile::create(&path).unwrap();
     file.append(&written).unwrap();
-    // Each record is there before the file is closed.
+    // Each record is in the file before it is closed.
     assert_eq!(read(&path).unwrap(), [written]);
     file.append(&json!({"step": 2, "kind": TRAIN, "total": f64::NAN, "encoder": f64::INFINITY, "windows": 4})).unwrap();
     let records = read(&path).unwrap();
@@ -99,9 +99,9 @@ fn a_missing_file_is_resumed_as_an_empty_one() {
     assert_eq!(steps(&path), [(5, TRAIN.into())]);
 }
 
-/// Wherever the last line was torn, all lines before it are there, and a resumed run goes on from them.
+/// Wherever the last line is cut, all lines before it can be read and a resumed run continues after them.
 #[test]
-fn a_torn_last_line_is_skipped() {
+fn an_incomplete_last_line_is_skipped() {
     let (_folder, path) = run(3);
     let whole = fs::read(&path).unwrap();
     let before = steps(&path);
@@ -113,7 +113,7 @@ fn a_torn_last_line_is_skipped() {
         MetricsFile::resume(&path, 9).unwrap();
         assert_eq!(fs::read(&path).unwrap(), whole, "torn after {torn} bytes");
     }
-    // Only the line's end is missing: the record is whole and kept.
+    // Only the line break is missing, so the record is complete and kept.
     add(&path, &line[..line.len() - 1]);
     MetricsFile::resume(&path, 9).unwrap().append(&json!({"step": 5, "kind": TRAIN})).unwrap();
     assert_eq!(steps(&path), [before, vec![(4, TRAIN.into()), (5, TRAIN.into())]].concat());
@@ -127,7 +127,7 @@ fn other_damage_is_named_with_its_line() {
         b"{\"step\":3,\"ki\n{\"step\":4,\"kind\":\"train\"}\n",
         b"\xff\xfe\n",
         b"{\"step\":3,\"kind\":\"train\",\"total\":true}\n",
-        // Without its end, but whole: it was not torn.
+        // Without a line break, but complete JSON: damage, not an incomplete line.
         b"{\"step\":3}",
     ];
     for damage in damages {

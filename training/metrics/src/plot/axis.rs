@@ -1,34 +1,34 @@
-//! Axes: the range of the values, linear or logarithmic, and ticks that read well.
+//! Axes: linear or logarithmic ranges, and readable ticks.
 
 use std::ops::Range;
 
 use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, ValueFormatter};
 
-/// How the values of an axis are spread over it.
+/// Scale of an axis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Scale {
-    /// Evenly.
+    /// Linear.
     Linear,
-    /// By their logarithm where they span more than two decades.
+    /// Logarithmic if the values span more than two decades, otherwise linear.
     Auto,
 }
 
-/// One axis of a panel.
+/// An axis of a panel.
 #[derive(Debug, Clone)]
 pub(super) struct Axis {
     pub low: f64,
     pub high: f64,
-    /// Where the ticks are, and what stands beside them.
+    /// Positions and labels of the ticks.
     pub ticks: Vec<(f64, String)>,
     pub logarithmic: bool,
 }
 
-/// Beyond this nothing that is measured lies, and sums and spans of what is drawn stay finite.
+/// Largest absolute value that is drawn. Sums and ranges of smaller values stay finite.
 const BEYOND: f64 = 1e100;
-/// About how many ticks an axis has from the bottom to the top.
+/// Approximate number of ticks of a vertical axis.
 const TICKS: f64 = 5.0;
 
-/// The value as it can be drawn: nothing for a gap, and zero for what has no decade that could be told.
+/// The value to draw: `None` for a gap, and zero for a value too small to draw.
 pub(super) fn drawable(value: f64) -> Option<f64> {
     match value.abs() {
         size if size < 1.0 / BEYOND => Some(0.0),
@@ -37,30 +37,30 @@ pub(super) fn drawable(value: f64) -> Option<f64> {
     }
 }
 
-/// About how many ticks have room below an axis of this length.
+/// Approximate number of ticks that fit below a horizontal axis of this length.
 fn ticks_below(length: f64) -> f64 {
-    // With fewer than three there may be none within the range.
+    // With fewer than three, there may be no tick within the range.
     (length / 70.0).clamp(3.0, 6.0)
 }
 
 impl Axis {
-    /// An axis at the bottom, of this length, for whole numbers from edge to edge.
+    /// A horizontal axis of this length for whole numbers from edge to edge.
     pub fn whole(values: impl Iterator<Item = f64>, length: f64) -> Self {
         let (low, high) = range(values).unwrap_or((0.0, 1.0));
         let (low, high) = widened(low, high);
-        // A run that begins with its first step begins at the edge of the axis, whatever it calls that step.
+        // The first step of a run is at the edge of the axis, whatever its number is.
         let low = if (0.0..0.05 * high).contains(&low) { 0.0 } else { low.floor() };
         let high = high.ceil();
         Self::linear(low, high, step((high - low) / ticks_below(length)).max(1.0))
     }
 
-    /// An axis at the bottom, of this length, with a little room around the values.
+    /// A horizontal axis of this length, with a margin around the values.
     pub fn below(values: impl Iterator<Item = f64>, length: f64) -> Self {
         let (low, high) = roomy(values);
         Self::linear(low, high, step((high - low) / ticks_below(length)))
     }
 
-    /// An axis at the side, with a little room around the values.
+    /// A vertical axis, with a margin around the values.
     pub fn beside(values: impl Iterator<Item = f64> + Clone, scale: Scale) -> Self {
         if scale == Scale::Auto
             && range(values.clone()).is_some_and(|(low, _)| low >= 0.0)
@@ -74,8 +74,8 @@ impl Axis {
         Self::linear(low, high, step((high - low) / TICKS))
     }
 
-    /// An axis at the bottom, of this length, for bars: it begins at zero, and `label` of the length is room for what is
-    /// written at their ends.
+    /// A horizontal axis of this length for bars. It begins at zero, and leaves `label` of the length for the numbers
+    /// at their ends.
     pub fn bars(values: impl Iterator<Item = f64>, length: f64, label: f64) -> Self {
         let (low, high) = range(values.chain([0.0])).unwrap_or((0.0, 0.0));
         let (low, high) = if low == high { (0.0, 1.0) } else { (low, high) };
@@ -94,7 +94,7 @@ impl Axis {
         Self { low, high, ticks: ticks.into_iter().zip(labels).collect(), logarithmic: false }
     }
 
-    /// A logarithmic axis; its positions are decades.
+    /// A logarithmic axis, whose positions are decades.
     fn decades(least: f64, most: f64) -> Self {
         let (low, high) = (least.log10(), most.log10());
         let room = 0.05 * (high - low);
@@ -110,14 +110,14 @@ impl Axis {
         Self { low: low - room, high: high + room, ticks: ticks.collect(), logarithmic: true }
     }
 
-    /// Where a value lies on the axis; nothing for a gap.
+    /// Position of a value on the axis; `None` for a gap.
     pub fn place(&self, value: f64) -> Option<f64> {
         let value = drawable(value)?;
         if self.logarithmic { (value > 0.0).then(|| value.log10()) } else { Some(value) }
     }
 }
 
-/// An axis is its own coordinate to the drawing library, with its own ticks and their labels.
+/// The drawing library uses the axis as its coordinate, with the axis' own ticks and labels.
 impl Ranged for Axis {
     type FormatOption = NoDefaultFormatting;
     type ValueType = f64;
@@ -128,7 +128,7 @@ impl Ranged for Axis {
     }
 
     fn key_points<Hint: KeyPointHint>(&self, hint: Hint) -> Vec<f64> {
-        // The library asks once for the ticks and once for lines between them, of which there are none.
+        // The library asks for ticks and for minor lines between them, of which there are none.
         if hint.weight().allow_light_points() { Vec::new() } else { self.ticks.iter().map(|(at, _)| *at).collect() }
     }
 
@@ -143,7 +143,7 @@ impl ValueFormatter<f64> for Axis {
     }
 }
 
-/// The least and the greatest of the values that can be drawn.
+/// Minimum and maximum of the values that can be drawn.
 fn range(values: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
     values.filter_map(drawable).fold(None, |range, value| {
         let (low, high) = range.unwrap_or((value, value));
@@ -151,17 +151,17 @@ fn range(values: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
     })
 }
 
-/// The range of the values with a little room around it.
+/// Range of the values, with a margin.
 fn roomy(values: impl Iterator<Item = f64>) -> (f64, f64) {
     let (low, high) = range(values).unwrap_or((0.0, 1.0));
     let (wide_low, wide_high) = widened(low, high);
     let room = 0.05 * (wide_high - wide_low);
-    // Losses, rates and counts have no values below zero, and their axes no room for them.
+    // Values that are never negative, such as losses, need no margin below zero.
     let floor = if low >= 0.0 { 0.0 } else { f64::NEG_INFINITY };
     ((wide_low - room).max(floor), wide_high + room)
 }
 
-/// The same range, or a wider one where ticks could not tell its ends apart.
+/// Widens a range whose ends ticks could not tell apart.
 fn widened(low: f64, high: f64) -> (f64, f64) {
     let size = low.abs().max(high.abs());
     if size == 0.0 {
@@ -173,17 +173,17 @@ fn widened(low: f64, high: f64) -> (f64, f64) {
     }
 }
 
-/// The step of 1, 2 or 5 times a power of ten that is next to `rough` from above.
+/// The smallest step of at least `rough` that is 1, 2 or 5 times a power of ten.
 fn step(rough: f64) -> f64 {
     let decade = 10f64.powf(rough.log10().floor());
     let factor = rough / decade;
     decade * [1.0, 2.0, 5.0].into_iter().find(|&nice| factor <= nice * (1.0 + 1e-9)).unwrap_or(10.0)
 }
 
-/// What stands beside ticks that lie `step` apart: alike in their unit and their decimals.
+/// Labels of ticks at intervals of `step`, all with the same unit and number of decimals.
 fn labels(ticks: &[f64], step: f64) -> Vec<String> {
     let largest = ticks.iter().fold(0f64, |largest, tick| largest.max(tick.abs()));
-    // Ticks that are a multiple of their step off zero are that far off it by rounding alone.
+    // A tick within half a step of zero differs from zero only by rounding.
     let is_zero = |tick: f64| tick.abs() < step / 2.0;
     if !(1e-2..1e15).contains(&largest) {
         let scientific = |&tick: &f64| {
@@ -194,7 +194,7 @@ fn labels(ticks: &[f64], step: f64) -> Vec<String> {
     }
     let decimals = |unit: f64| (-((step / unit).log10() + 1e-9).floor()).max(0.0) as usize;
     let units = [(1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")];
-    // A unit that would need many decimals is no help to read the number.
+    // A unit that needs many decimals does not help.
     let (unit, suffix) = units
         .into_iter()
         .find(|&(unit, _)| largest >= 1e4 && largest >= unit && decimals(unit) <= 2)
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn ticks_read_well() {
+    fn ticks_are_readable() {
         assert_eq!(texts(&Axis::whole([0.0, 100_000.0].into_iter(), 440.0)), ["0", "20k", "40k", "60k", "80k", "100k"]);
         assert_eq!(texts(&Axis::whole([1.0, 60.0].into_iter(), 440.0)), ["0", "10", "20", "30", "40", "50", "60"]);
         assert_eq!(texts(&Axis::whole([1.0, 3.0].into_iter(), 440.0)), ["1", "2", "3"]);
@@ -221,9 +221,9 @@ mod tests {
         assert_eq!(texts(&Axis::beside([0.05, 200.0].into_iter(), Scale::Auto)), ["0.1", "1", "10", "100"]);
     }
 
-    /// Whatever the values are, there are a few ticks, in order, within the axis and with labels that differ.
+    /// For any values there are a few ticks, in order, within the axis and with distinct labels.
     #[test]
-    fn ticks_of_any_range_are_few_and_differ() {
+    fn ticks_of_any_range_are_few_and_distinct() {
         let sizes =
             [0.0, 1e-320, 1e-99, 1e-9, 0.037, 1.0, 2.5, 999.0, 12_345.6, 1e7, 1e16, 1e99, f64::MAX, f64::INFINITY];
         let offsets = [0.0, 1e-15, 1e-7, 0.003, 0.4, 1.0, 7.0];

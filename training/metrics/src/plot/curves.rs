@@ -1,28 +1,28 @@
-//! The curves of a run over its steps.
+//! Curves of a run over its steps.
 
 use std::collections::BTreeMap;
 
 use super::axis::{Axis, Scale};
-use super::page::{MARGIN, colour, part, sheet, sheet_width};
+use super::canvas::{color, part};
+use super::page::{MARGIN, page, page_width};
 use super::panel::{Panel, Series, axis_length};
-use super::series::{Point, runs, smoothed, thinned};
+use super::series::{Point, segments, smoothed, thinned};
 use super::text::{PLAIN, write};
 use crate::error::Result;
 use crate::record::{Record, TRAIN};
 
-/// How [`curves`] looks.
+/// Options of [`curves`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CurveOptions {
-    /// What stands above all panels; may be empty.
+    /// Title above all panels; may be empty.
     pub title: String,
-    /// The width of the chart in pixels, 360 to 4000; its height follows from its panels.
+    /// Width of the chart in pixels, 360 to 4000. The height follows from the panels.
     pub width: u32,
-    /// How many panels stand side by side, where the width has room for them.
+    /// Number of panels side by side, if they fit.
     pub columns: usize,
-    /// How many records of training the running mean is over; 1 draws them as they are, and nothing chooses a fortieth of
-    /// a curve.
+    /// Window of the running mean in training records. 1 disables smoothing; `None` uses a fortieth of a curve.
     pub smoothing: Option<usize>,
-    /// How many points a curve is drawn with, 2 to 5000; one with more values is drawn with the means of neighbouring ones.
+    /// Maximum number of points of a curve, 2 to 5000. A longer curve is drawn with the means of neighboring values.
     pub max_points: usize,
 }
 
@@ -32,11 +32,11 @@ impl Default for CurveOptions {
     }
 }
 
-/// Which values a panel shows.
+/// Values that a panel shows.
 enum Names {
     /// These, in this order.
     Are(&'static [&'static str]),
-    /// All whose name ends so, in the order of the alphabet.
+    /// All names with this ending, in alphabetical order.
     EndIn(&'static str),
 }
 
@@ -49,25 +49,28 @@ const PANELS: [(&str, Names, Scale); 6] = [
     ("Gradient norm", Names::Are(&["gradient_norm", "grad_norm"]), Scale::Auto),
 ];
 
-/// The height of a panel's axes with their ticks, and the space between panels.
+/// Height of a panel's axes with their ticks.
 const AXES: f64 = 220.0;
 const BETWEEN: f64 = 24.0;
-/// The least width of a panel.
+/// Minimum width of a panel.
 const NARROWEST: f64 = 260.0;
-/// Lines of training, and lines of everything that is measured seldom.
+/// Width of training curves.
 const THIN: f64 = 1.4;
 const THICK: f64 = 2.6;
-/// Curves with fewer values are not smoothed unless that is asked for.
+/// Minimum number of values of a curve that is smoothed by default.
 const SMOOTHED_FROM: usize = 80;
 
-/// All values by name and kind, in the order of their steps.
+/// Values by name and kind, in the order of their steps.
 type Values<'a> = BTreeMap<&'a str, BTreeMap<&'a str, Vec<(f64, f64)>>>;
 
-/// Draws what the records hold of the losses, the bits per byte, the boundaries, the bytes per patch, the learning rate and
-/// the gradient norm as panels over the same axis of steps.
+/// Draws the losses, the bits per byte, the boundaries, the bytes per patch, the learning rate and the gradient norm in
+/// panels over a common axis of steps.
 ///
-/// Records of [`TRAIN`] are thin lines, smoothed, with the values themselves pale behind; those of other kinds are thick and
-/// as they are. Values that are not finite are gaps.
+/// Records of [`TRAIN`] are thin smoothed lines with the pale raw values behind them; those of other kinds are thick
+/// and not smoothed. Values that are not finite are gaps.
+///
+/// # Errors
+/// `Drawing` if the drawing library fails.
 pub fn curves(records: &[Record], options: &CurveOptions) -> Result<String> {
     let values = gathered(records);
     let chosen: Vec<_> = PANELS
@@ -75,9 +78,9 @@ pub fn curves(records: &[Record], options: &CurveOptions) -> Result<String> {
         .map(|(title, names, scale)| (*title, chosen(&values, names), *scale))
         .filter(|(_, curves, _)| !curves.is_empty())
         .collect();
-    let width = sheet_width(options.width);
+    let width = page_width(options.width);
     if chosen.is_empty() {
-        return sheet(&options.title, width, 40.0, |area| {
+        return page(&options.title, width, 40.0, |area| {
             write(area, "The run has recorded nothing that could be drawn.", (0.0, 20.0), PLAIN)
         });
     }
@@ -88,13 +91,13 @@ pub fn curves(records: &[Record], options: &CurveOptions) -> Result<String> {
     let steps = Axis::whole(records.iter().map(|record| record.step as f64), axis_length(panel_width));
     let panels: Vec<Panel> =
         chosen.iter().map(|(title, curves, scale)| panel(title, curves, *scale, &steps, options)).collect();
-    // Panels that stand side by side have their axes at the same height.
+    // Axes of panels in a row are at the same height.
     let rows: Vec<(&[Panel], f64)> = panels
         .chunks(columns)
         .map(|row| (row, row.iter().map(|panel| panel.head(panel_width)).fold(0.0, f64::max)))
         .collect();
     let height = rows.iter().map(|(_, head)| head + AXES + BETWEEN).sum::<f64>() - BETWEEN;
-    sheet(&options.title, width, height, |area| {
+    page(&options.title, width, height, |area| {
         let mut top = 0.0;
         for (row, head) in &rows {
             let size = (panel_width, head + AXES);
@@ -121,7 +124,7 @@ fn gathered(records: &[Record]) -> Values<'_> {
     values
 }
 
-/// One curve: its name, its kind and its values.
+/// A curve: its name, its kind and its values.
 type Curve<'a> = (&'a str, &'a str, &'a [(f64, f64)]);
 
 fn chosen<'a>(values: &'a Values, names: &Names) -> Vec<Curve<'a>> {
@@ -149,20 +152,20 @@ fn panel(title: &str, curves: &[Curve], scale: Scale, steps: &Axis, options: &Cu
     let one_name = names.len() == 1;
     let series = curves.iter().zip(&thin).enumerate().map(|(index, (&(name, kind, _), (points, smooth)))| {
         let words = name.replace('_', " ");
-        // Lines of one name have one colour, unless there is but one name and colours are free to tell kinds apart.
+        // Curves of one name share a color. With a single name, colors distinguish kinds.
         let position = names.iter().position(|other| *other == name).unwrap_or(index);
         Series {
             label: match kind {
-                // The title has said the name.
+                // The title already contains the name.
                 _ if one_name && words.eq_ignore_ascii_case(title) => kind.into(),
                 TRAIN => words,
                 _ => format!("{words} ({kind})"),
             },
-            colour: colour(if one_name { index } else { position }),
+            color: color(if one_name { index } else { position }),
             width: if kind == TRAIN { THIN } else { THICK },
             marked: kind != TRAIN,
-            runs: runs(smooth.as_ref().unwrap_or(points), steps, &y),
-            raw: if smooth.is_some() { runs(points, steps, &y) } else { Vec::new() },
+            segments: segments(smooth.as_ref().unwrap_or(points), steps, &y),
+            raw: if smooth.is_some() { segments(points, steps, &y) } else { Vec::new() },
         }
     });
     let series: Vec<Series> = series.collect();
@@ -170,7 +173,7 @@ fn panel(title: &str, curves: &[Curve], scale: Scale, steps: &Axis, options: &Cu
     Panel { title: title.into(), x: steps.clone(), y, x_name: "step".into(), series, plain }
 }
 
-/// The points of a curve, and their running mean where the curve is to be smoothed.
+/// The points of a curve, and their running mean if the curve is smoothed.
 fn points(values: &[(f64, f64)], noisy: bool, options: &CurveOptions) -> (Vec<Point>, Option<Vec<Point>>) {
     let points = thinned(values, options.max_points.clamp(2, 5000));
     let window = match options.smoothing {

@@ -1,6 +1,7 @@
-//! Charts as SVG texts, on a light ground and in colours that stay apart for colour-blind eyes.
+//! Charts as SVG text, on a light background and in colors that color-blind readers can tell apart.
 
 mod axis;
+mod canvas;
 mod curves;
 mod page;
 mod panel;
@@ -13,11 +14,16 @@ mod text;
 use std::path::Path;
 
 pub use curves::{CurveOptions, curves};
-pub use table::{Rows, Table, TableOptions, bars_or_lines};
+pub use table::{Table, TableOptions, TableRows, bars_or_lines};
+
+pub use TableRows as Rows; // TEMPORARY: old path
 
 use crate::error::Result;
 
-/// Writes a chart to a file in one go: whoever opens it sees the chart before or the whole new one.
+/// Writes a chart to a file atomically: readers see either the old or the new chart.
+///
+/// # Errors
+/// `Io` for a file that cannot be written.
 pub fn write_svg(path: impl AsRef<Path>, svg: &str) -> Result<()> {
     crate::file::replace(path.as_ref(), svg.as_bytes())
 }

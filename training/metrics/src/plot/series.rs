@@ -1,18 +1,18 @@
-//! Series of points as they are drawn: few enough, smoothed, and broken where a value is missing.
+//! Series of points: thinned, smoothed, and split at missing values.
 
 use super::axis::{Axis, drawable};
 
-/// What is drawn of one or more neighbouring values.
+/// A point that stands for one or more neighboring values.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Point {
     pub x: f64,
-    /// Not a number where there is a gap.
+    /// NaN for a gap.
     pub y: f64,
-    /// How many values it stands for.
+    /// Number of values.
     pub count: usize,
 }
 
-/// A mean that grows by steps, so that no sum of large values is needed.
+/// A running mean, which needs no sum of large values.
 #[derive(Default)]
 struct Mean {
     value: f64,
@@ -30,9 +30,10 @@ impl Mean {
     }
 }
 
-/// At most `limit` points: the means of as many neighbouring runs of values, or the values themselves where they are no more.
+/// Reduces values to at most `limit` points: the means of neighboring values, or the values themselves if they are few
+/// enough.
 ///
-/// Values that cannot be drawn count for nothing in a mean; where there are no others the point is a gap.
+/// Values that cannot be drawn do not contribute to a mean. A point without other values is a gap.
 pub(super) fn thinned(values: &[(f64, f64)], limit: usize) -> Vec<Point> {
     let buckets = values.len().min(limit.max(1));
     let bucket = |index: usize| {
@@ -51,11 +52,11 @@ pub(super) fn thinned(values: &[(f64, f64)], limit: usize) -> Vec<Point> {
 
 /// The running mean over about `window` values around each point.
 ///
-/// The window is as short before a point as the beginning demands and then as short behind it: a loss falls fast at first,
-/// and the mean with what comes later would hide where it began.
+/// At the beginning the window is shortened on both sides. A loss falls fast at first, and later values would hide
+/// where it began.
 pub(super) fn smoothed(points: &[Point], window: usize) -> Vec<Point> {
     let values: usize = points.iter().map(|point| point.count).sum();
-    // The points stand for about equally many values each.
+    // All points stand for about the same number of values.
     let half = (window.min(values) * points.len()).checked_div(2 * values).unwrap_or(0);
     let smooth = |(index, point): (usize, &Point)| {
         let half = half.min(index);
@@ -72,17 +73,17 @@ pub(super) fn smoothed(points: &[Point], window: usize) -> Vec<Point> {
     points.iter().enumerate().map(smooth).collect()
 }
 
-/// The places of the points on two axes, in runs without a gap.
-pub(super) fn runs(points: &[Point], x: &Axis, y: &Axis) -> Vec<Vec<(f64, f64)>> {
-    let mut runs = vec![Vec::new()];
+/// The positions of the points on two axes, in segments without gaps.
+pub(super) fn segments(points: &[Point], x: &Axis, y: &Axis) -> Vec<Vec<(f64, f64)>> {
+    let mut segments = vec![Vec::new()];
     for point in points {
-        match (x.place(point.x), y.place(point.y), runs.last_mut()) {
-            (Some(x), Some(y), Some(run)) => run.push((x, y)),
-            _ => runs.push(Vec::new()),
+        match (x.place(point.x), y.place(point.y), segments.last_mut()) {
+            (Some(x), Some(y), Some(segment)) => segment.push((x, y)),
+            _ => segments.push(Vec::new()),
         }
     }
-    runs.retain(|run| !run.is_empty());
-    runs
+    segments.retain(|segment| !segment.is_empty());
+    segments
 }
 
 #[cfg(test)]
@@ -138,23 +139,23 @@ mod tests {
         assert!((0..1000).all(|i| smooth[i].y.is_nan() == points[i].y.is_nan()));
         let x = Axis::whole(points.iter().map(|p| p.x), 440.0);
         let y = Axis::beside(points.iter().map(|p| p.y), Scale::Linear);
-        let lengths: Vec<usize> = runs(&smooth, &x, &y).iter().map(Vec::len).collect();
+        let lengths: Vec<usize> = segments(&smooth, &x, &y).iter().map(Vec::len).collect();
         assert_eq!(lengths, [10, 980]);
     }
 
     #[test]
-    fn smoothing_takes_out_noise_and_keeps_the_beginning() {
+    fn smoothing_removes_noise_and_keeps_the_beginning() {
         let values: Vec<_> = (0..5000).map(|i| (i as f64, if i % 2 == 0 { 1.1 } else { 0.9 })).collect();
         let points = thinned(&values, 5000);
         let smooth = smoothed(&points, 100);
         assert_eq!(smooth[0].y, points[0].y);
         assert!(smooth[50..4900].iter().all(|p| (p.y - 1.0).abs() < 0.002));
-        // A window of one value changes nothing, nor does one that is shorter than what a point stands for.
+        // A window of one value changes nothing, and neither does one shorter than a point.
         assert!(smoothed(&points, 1).iter().zip(&points).all(|(a, b)| a.y == b.y));
         let thin = thinned(&values, 100);
         assert!(smoothed(&thin, 40).iter().zip(&thin).all(|(a, b)| a.y == b.y));
         assert!(smoothed(&[], 10).is_empty());
-        // No window is too wide.
+        // The window may be longer than the series.
         assert!(smoothed(&points, usize::MAX).iter().all(|p| p.y >= 0.9 && p.y <= 1.1));
     }
 }

@@ -1,43 +1,44 @@
-//! Tables as charts: bars for things with names, lines over numbers.
+//! Charts of tables: bars for named rows, lines for numeric rows.
 
 use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;
 
 use super::axis::{Axis, Scale, drawable};
-use super::page::{AXIS_LINE, Area, Drawn, GRID_LINE, MARGIN, MUTED, colour, grid, part, sheet, sheet_width};
+use super::canvas::{AXIS_LINE, Area, Drawn, GRID_LINE, MUTED, color, grid, part};
+use super::page::{MARGIN, page, page_width};
 use super::panel::{BELOW, LegendEntry, NAME, Panel, RIGHT, Series, axis_length, draw_legend, legend_height};
-use super::series::{Point, runs};
+use super::series::{Point, segments};
 use super::text::{AXIS_NAME, PLAIN, TICK, Text, write};
 use crate::error::{Error, Result};
 
-/// The rows of a [`Table`], each with one value per name; NaN stands for a missing one.
+/// Rows of a [`Table`], each with one value per name; NaN for a missing value.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Rows {
-    /// Rows about things with names, drawn as groups of bars in this order.
+pub enum TableRows {
+    /// Named rows, drawn as groups of bars in this order.
     Bars(Vec<(String, Vec<f64>)>),
-    /// Rows about numbers, drawn as lines over these.
+    /// Numeric rows, drawn as lines over their numbers.
     Lines(Vec<(f64, Vec<f64>)>),
 }
 
-/// A small table to be drawn.
+/// A small table to draw.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Table {
-    /// What the numbers of the rows are, as in "bytes per patch"; bars need none.
+    /// Name of the rows' numbers, as in "bytes per patch"; not used for bars.
     pub row_name: String,
-    /// What the values are, as in "bits per byte"; may be empty.
+    /// Name of the values, as in "bits per byte"; may be empty.
     pub value_name: String,
-    /// The names of the values in each row, as in "teacher" and "byteified".
+    /// Names of the values of each row, as in "teacher" and "byteified".
     pub names: Vec<String>,
     /// The rows.
-    pub rows: Rows,
+    pub rows: TableRows,
 }
 
-/// How [`bars_or_lines`] looks.
+/// Options of [`bars_or_lines`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TableOptions {
-    /// What stands above the chart; may be empty.
+    /// Title above the chart; may be empty.
     pub title: String,
-    /// The width of the chart in pixels, 360 to 4000; its height follows from what is on it.
+    /// Width of the chart in pixels, 360 to 4000. The height follows from the contents.
     pub width: u32,
 }
 
@@ -47,50 +48,53 @@ impl Default for TableOptions {
     }
 }
 
-/// The height of the axes of a chart of lines.
+/// Height of the axes of a chart of lines.
 const AXES: f64 = 300.0;
-/// The height of a bar, and the space between groups of bars.
+/// Height of a bar.
 const BAR: f64 = 15.0;
 const BETWEEN: f64 = 14.0;
-/// Writing beside the bars, and the height of its lines.
+/// Names beside the bars.
 const NAME_TEXT: Text = Text { side: HPos::Right, ..PLAIN };
 const LINE: f64 = 15.0;
-/// The numbers at the ends of the bars, and their distance from these.
+/// Numbers at the ends of the bars.
 const NUMBER_TEXT: Text = Text { size: 11.0, ..PLAIN };
 const NUMBER_FROM: f64 = 4.0;
 
-/// Draws a table: rows with names as groups of lying bars with their values written at their ends, rows about numbers as one
-/// line for each name.
+/// Draws a table: named rows as groups of horizontal bars with their values at the ends, numeric rows as one line for
+/// each name.
+///
+/// # Errors
+/// `Row` for a row with the wrong number of values, and `Drawing` if the drawing library fails.
 pub fn bars_or_lines(table: &Table, options: &TableOptions) -> Result<String> {
     let expected = table.names.len();
     let lengths: Vec<usize> = match &table.rows {
-        Rows::Bars(rows) => rows.iter().map(|(_, values)| values.len()).collect(),
-        Rows::Lines(rows) => rows.iter().map(|(_, values)| values.len()).collect(),
+        TableRows::Bars(rows) => rows.iter().map(|(_, values)| values.len()).collect(),
+        TableRows::Lines(rows) => rows.iter().map(|(_, values)| values.len()).collect(),
     };
     if let Some(index) = lengths.iter().position(|length| *length != expected) {
         return Err(Error::Row { row: index + 1, found: lengths[index], expected });
     }
     if expected == 0 || lengths.is_empty() {
-        return sheet(&options.title, sheet_width(options.width), 40.0, |area| {
+        return page(&options.title, page_width(options.width), 40.0, |area| {
             write(area, "The table is empty.", (0.0, 20.0), PLAIN)
         });
     }
     match &table.rows {
-        Rows::Bars(rows) => bars(table, rows, options),
-        Rows::Lines(rows) => lines(table, rows, options),
+        TableRows::Bars(rows) => bars(table, rows, options),
+        TableRows::Lines(rows) => lines(table, rows, options),
     }
 }
 
 fn lines(table: &Table, rows: &[(f64, Vec<f64>)], options: &TableOptions) -> Result<String> {
     let mut rows: Vec<_> = rows.iter().filter(|(x, _)| drawable(*x).is_some()).collect();
     rows.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let width = sheet_width(options.width);
+    let width = page_width(options.width);
     let x = Axis::below(rows.iter().map(|(x, _)| *x), axis_length(width - 2.0 * MARGIN));
     let y = Axis::beside(rows.iter().flat_map(|(_, values)| values.iter().copied()), Scale::Linear);
     let line = |(index, name): (usize, &String)| {
         let points: Vec<Point> = rows.iter().map(|(x, values)| Point { x: *x, y: values[index], count: 1 }).collect();
-        let runs = runs(&points, &x, &y);
-        Series { label: name.clone(), colour: colour(index), width: 2.0, marked: true, runs, raw: Vec::new() }
+        let segments = segments(&points, &x, &y);
+        Series { label: name.clone(), color: color(index), width: 2.0, marked: true, segments, raw: Vec::new() }
     };
     let series = table.names.iter().enumerate().map(line).collect();
     let plain = table.names.len() == 1 && table.names[0] == table.value_name;
@@ -98,27 +102,27 @@ fn lines(table: &Table, rows: &[(f64, Vec<f64>)], options: &TableOptions) -> Res
     let panel = Panel { title, x_name, series, plain, x: x.clone(), y: y.clone() };
     let head = panel.head(width - 2.0 * MARGIN);
     let size = (width - 2.0 * MARGIN, head + AXES);
-    sheet(&options.title, width, size.1, |area| panel.draw(area, size, head))
+    page(&options.title, width, size.1, |area| panel.draw(area, size, head))
 }
 
 fn bars(table: &Table, rows: &[(String, Vec<f64>)], options: &TableOptions) -> Result<String> {
-    let width = sheet_width(options.width);
+    let width = page_width(options.width);
     let inner = width - 2.0 * MARGIN;
     let widest = rows.iter().map(|(name, _)| NAME_TEXT.width(name)).fold(0.0, f64::max);
     let left = widest.min(0.35 * inner) + 10.0;
     let names: Vec<Vec<String>> = rows.iter().map(|(name, _)| NAME_TEXT.wrapped(name, left - 10.0, 4)).collect();
     let group = |index: usize| (BAR * table.names.len() as f64).max(LINE * names[index].len() as f64);
     let plot = (0..rows.len()).map(|index| group(index) + BETWEEN).sum::<f64>();
-    // One name is no news if the axis says it already.
+    // A single name needs no legend if the axis has it.
     let plain = table.names.len() == 1 && table.names[0] == table.value_name;
-    let entries = table.names.iter().enumerate().map(|(index, name)| (colour(index), None, name.as_str()));
+    let entries = table.names.iter().enumerate().map(|(index, name)| (color(index), None, name.as_str()));
     let legend: Vec<LegendEntry> = entries.filter(|_| !plain).collect();
     let head = legend_height(&legend, inner) + 4.0;
     let below = if table.value_name.is_empty() { BELOW } else { BELOW + NAME };
     let values = rows.iter().flat_map(|(_, values)| values.iter().copied());
     let longest = values.clone().map(|value| NUMBER_TEXT.width(&number(value))).fold(0.0, f64::max);
     let axis = Axis::bars(values, inner - left - RIGHT, longest + 2.0 * NUMBER_FROM);
-    sheet(&options.title, width, head + plot + below, |area| {
+    page(&options.title, width, head + plot + below, |area| {
         draw_legend(area, &legend, inner, 0.0)?;
         let scale = Placed { axis: &axis, left, right: inner - RIGHT };
         scale.draw(&part(area, 0.0, head, inner, plot + BELOW), inner)?;
@@ -132,7 +136,7 @@ fn bars(table: &Table, rows: &[(String, Vec<f64>)], options: &TableOptions) -> R
             }
             let mut y = middle - BAR * values.len() as f64 / 2.0;
             for (index, &value) in values.iter().enumerate() {
-                scale.bar(area, value, y, colour(index))?;
+                scale.bar(area, value, y, color(index))?;
                 y += BAR;
             }
             top += group(index) + BETWEEN;
@@ -176,20 +180,20 @@ impl Placed<'_> {
         self.left + (self.right - self.left) * (value - self.axis.low) / (self.axis.high - self.axis.low)
     }
 
-    /// Draws one bar below `top`, with its value at its end.
-    fn bar(&self, area: &Area, value: f64, top: f64, colour: RGBColor) -> Drawn {
+    /// Draws a bar below `top`, with its value at its end.
+    fn bar(&self, area: &Area, value: f64, top: f64, color: RGBColor) -> Drawn {
         let (zero, end) = (self.place(0.0), self.place(drawable(value).unwrap_or(0.0)));
         let corners = [(grid(zero.min(end)), grid(top + 1.0)), (grid(zero.max(end)), grid(top + BAR - 1.0))];
         if corners[0].0 < corners[1].0 {
-            area.draw(&Rectangle::new(corners, colour.filled()))?;
+            area.draw(&Rectangle::new(corners, color.filled()))?;
         }
         let (side, x) = if end < zero { (HPos::Right, end - NUMBER_FROM) } else { (HPos::Left, end + NUMBER_FROM) };
-        let colour = if drawable(value).is_some() { NUMBER_TEXT.colour } else { MUTED };
-        write(area, &number(value), (x, top + BAR / 2.0), Text { side, colour, ..NUMBER_TEXT })
+        let color = if drawable(value).is_some() { NUMBER_TEXT.color } else { MUTED };
+        write(area, &number(value), (x, top + BAR / 2.0), Text { side, color, ..NUMBER_TEXT })
     }
 }
 
-/// A value as it is written at the end of its bar: with at most four digits that count, or a dash for a missing one.
+/// The text of a value at the end of its bar: at most four significant digits, or a dash for a missing value.
 fn number(value: f64) -> String {
     let Some(value) = drawable(value) else { return "–".into() };
     let size = value.abs();
@@ -206,7 +210,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_have_four_digits() {
+    fn numbers_have_four_significant_digits() {
         let numbers = [0.873_27, 1.2, 12.0, 1234.56, -0.051_239, 123_456.0, 1e-5, 3e9, f64::NAN, 0.0];
         let texts = numbers.map(number);
         let expected = ["0.8733", "1.2", "12", "1235", "-0.05124", "123456", "1.00e-5", "3.00e9", "–", "0"];

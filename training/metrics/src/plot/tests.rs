@@ -1,12 +1,12 @@
-//! Tests of whole charts, read back from their SVG.
+//! Tests of whole charts, parsed from their SVG.
 
 use std::collections::BTreeMap;
 
 use roxmltree::{Document, Node};
 
-use super::page::colour;
+use super::canvas::color;
 use super::text::{PLAIN, Text};
-use super::{CurveOptions, Rows, Table, TableOptions, bars_or_lines, curves, write_svg};
+use super::{CurveOptions, Table, TableOptions, TableRows, bars_or_lines, curves, write_svg};
 use crate::{EVAL, Error, Record, TRAIN};
 
 fn record(step: u64, kind: &str, values: &[(&str, f64)]) -> Record {
@@ -14,7 +14,7 @@ fn record(step: u64, kind: &str, values: &[(&str, f64)]) -> Record {
     Record { step, kind: kind.into(), values }
 }
 
-/// A run as runs are: falling losses with noise, a warm-up, an evaluation now and then.
+/// A typical run: falling losses with noise, a warm-up, and occasional evaluations.
 fn run(steps: u64) -> Vec<Record> {
     let mut records = Vec::new();
     for step in 1..=steps {
@@ -49,7 +49,7 @@ fn number(node: Node, name: &str) -> f64 {
     node.attribute(name).unwrap().parse().unwrap()
 }
 
-/// The boxes of all texts, as wide as they are estimated to be, with the texts.
+/// Bounding boxes of all texts, by their estimated width.
 fn boxes<'a>(document: &'a Document) -> Vec<([f64; 4], &'a str)> {
     let texts = document.descendants().filter(|node| node.has_tag_name("text"));
     let bounds = |node: Node<'a, 'a>| {
@@ -62,14 +62,15 @@ fn boxes<'a>(document: &'a Document) -> Vec<([f64; 4], &'a str)> {
             "middle" => x - width / 2.0,
             _ => x - width,
         };
-        // Ticks below an axis hang from their position; all else has its middle there.
+        // Tick labels below an axis hang from their position; other texts are vertically centered there.
         let top = if node.attribute("dy") == Some("0.76em") { y } else { y - size / 2.0 };
         ([left, top, left + width, top + size], text)
     };
     texts.map(bounds).collect()
 }
 
-/// Reads a chart and holds it to what all charts must keep: it is XML, nothing leaves the sheet and no text covers another.
+/// Parses a chart and checks what holds for every chart: it is valid XML, nothing leaves the page, and no text covers
+/// another.
 fn checked(svg: &str) -> Document<'_> {
     let document = Document::parse(svg).unwrap();
     let root = document.root_element();
@@ -87,7 +88,7 @@ fn checked(svg: &str) -> Document<'_> {
     }
     let boxes = boxes(&document);
     for (index, (a, text)) in boxes.iter().enumerate() {
-        assert!(a[0] >= 0.0 && a[1] >= 0.0 && a[2] <= width && a[3] <= height, "{text:?} leaves the sheet: {a:?}");
+        assert!(a[0] >= 0.0 && a[1] >= 0.0 && a[2] <= width && a[3] <= height, "{text:?} leaves the page: {a:?}");
         for (b, other) in &boxes[..index] {
             let apart = a[0] >= b[2] || b[0] >= a[2] || a[1] >= b[3] || b[1] >= a[3];
             assert!(apart, "{text:?} covers {other:?}");
@@ -100,17 +101,17 @@ fn texts(document: &Document) -> Vec<String> {
     boxes(document).into_iter().map(|(_, text)| text.to_owned()).collect()
 }
 
-/// The numbers of points of all polylines that are drawn fully in the colour of the series with this index.
+/// Numbers of points of all polylines in the full color of the series with this index.
 fn lines(document: &Document, index: usize) -> Vec<usize> {
-    let colour = colour(index);
-    let stroke = format!("#{:02X}{:02X}{:02X}", colour.0, colour.1, colour.2);
+    let color = color(index);
+    let stroke = format!("#{:02X}{:02X}{:02X}", color.0, color.1, color.2);
     let is_line = |node: &Node| {
         node.has_tag_name("polyline")
             && node.attribute("stroke") == Some(&stroke)
             && node.attribute("opacity") == Some("1")
     };
     let points = |node: Node| node.attribute("points").unwrap().split_whitespace().count();
-    // The swatches of legends are lines of two points.
+    // Legend swatches are lines of two points.
     document.descendants().filter(is_line).map(points).filter(|count| *count != 2).collect()
 }
 
@@ -132,7 +133,7 @@ fn a_run_has_all_its_panels() {
 }
 
 #[test]
-fn little_or_nothing_is_drawn_too() {
+fn little_or_nothing_can_be_drawn() {
     let nothing = curves(&[], &CurveOptions::default()).unwrap();
     assert_eq!(texts(&checked(&nothing)).len(), 1);
     let other = curves(&[record(3, "note", &[("seconds", 1.0)])], &CurveOptions::default()).unwrap();
@@ -157,10 +158,10 @@ fn any_number_and_any_name_can_be_drawn() {
         checked(&curves(&records, &options).unwrap());
         let names = vec![name.to_owned(), String::new()];
         let rows = vec![(name.to_owned(), vec![first, second]), (String::new(), vec![second, second])];
-        let bars = Table { row_name: name.into(), value_name: name.into(), names, rows: Rows::Bars(rows) };
+        let bars = Table { row_name: name.into(), value_name: name.into(), names, rows: TableRows::Bars(rows) };
         checked(&bars_or_lines(&bars, &TableOptions { title: name.into(), width: 0 }).unwrap());
         let rows = vec![(first, vec![first, second]), (second, vec![second, first]), (0.0, vec![1.0, 2.0])];
-        let lines = Table { rows: Rows::Lines(rows), ..bars };
+        let lines = Table { rows: TableRows::Lines(rows), ..bars };
         checked(&bars_or_lines(&lines, &TableOptions::default()).unwrap());
     }
 }
@@ -199,7 +200,7 @@ fn records_are_drawn_in_the_order_of_their_steps() {
     assert_eq!(curves(&records, &CurveOptions::default()).unwrap(), svg);
 }
 
-fn table(rows: Rows) -> Table {
+fn table(rows: TableRows) -> Table {
     let names = vec!["teacher".into(), "byteified".into()];
     Table { row_name: "bytes per patch".into(), value_name: "accuracy".into(), names, rows }
 }
@@ -211,14 +212,14 @@ fn bars_are_as_long_as_their_values() {
         ("reversal of words that are longer than usual, and then some".to_owned(), vec![0.5, f64::NAN]),
         ("counting".to_owned(), vec![1.0, -0.5]),
     ];
-    let table = table(Rows::Bars(rows));
+    let table = table(TableRows::Bars(rows));
     let svg = bars_or_lines(&table, &TableOptions { title: "Character suite".into(), width: 600 }).unwrap();
     let document = checked(&svg);
-    let fill = |index: usize| format!("#{:02X}{:02X}{:02X}", colour(index).0, colour(index).1, colour(index).2);
+    let fill = |index: usize| format!("#{:02X}{:02X}{:02X}", color(index).0, color(index).1, color(index).2);
     let widths = |index: usize| -> Vec<f64> {
         let bars =
             document.descendants().filter(|n| n.has_tag_name("rect") && n.attribute("fill") == Some(&fill(index)));
-        // The first is the legend's.
+        // The first one is in the legend.
         bars.skip(1).map(|node| number(node, "width")).collect()
     };
     let (teacher, byteified) = (widths(0), widths(1));
@@ -236,7 +237,7 @@ fn bars_are_as_long_as_their_values() {
 #[test]
 fn lines_run_over_their_numbers() {
     let rows = vec![(4.0, vec![1.2, 1.1]), (2.0, vec![1.0, f64::NAN]), (3.0, vec![1.1, 1.05])];
-    let svg = bars_or_lines(&table(Rows::Lines(rows)), &TableOptions::default()).unwrap();
+    let svg = bars_or_lines(&table(TableRows::Lines(rows)), &TableOptions::default()).unwrap();
     let document = checked(&svg);
     assert_eq!(lines(&document, 0), [3]);
     assert_eq!(document.descendants().filter(|node| node.has_tag_name("circle")).count(), 5);
@@ -244,16 +245,16 @@ fn lines_run_over_their_numbers() {
 }
 
 #[test]
-fn rows_that_do_not_fit_are_named() {
+fn rows_of_the_wrong_length_are_named() {
     let rows = vec![("a".to_owned(), vec![1.0, 2.0]), ("b".to_owned(), vec![1.0])];
-    let error = bars_or_lines(&table(Rows::Bars(rows)), &TableOptions::default()).unwrap_err();
+    let error = bars_or_lines(&table(TableRows::Bars(rows)), &TableOptions::default()).unwrap_err();
     assert!(matches!(error, Error::Row { row: 2, found: 1, expected: 2 }), "{error}");
-    checked(&bars_or_lines(&table(Rows::Lines(Vec::new())), &TableOptions::default()).unwrap());
-    checked(&bars_or_lines(&table(Rows::Bars(Vec::new())), &TableOptions::default()).unwrap());
+    checked(&bars_or_lines(&table(TableRows::Lines(Vec::new())), &TableOptions::default()).unwrap());
+    checked(&bars_or_lines(&table(TableRows::Bars(Vec::new())), &TableOptions::default()).unwrap());
 }
 
 #[test]
-fn charts_are_written_in_one_go() {
+fn charts_are_written_atomically() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("curves.svg");
     std::fs::write(&path, "older").unwrap();

@@ -1,29 +1,29 @@
-//! Writing on the sheet.
+//! Text on the page.
 
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::page::{Area, Drawn, GRID, INK, MUTED, grid};
+use super::canvas::{Area, Drawn, GRID, INK, MUTED, grid};
 
-/// How something is written.
+/// Style of a text.
 #[derive(Clone, Copy)]
 pub(super) struct Text {
     pub size: f64,
-    pub colour: RGBColor,
+    pub color: RGBColor,
     pub bold: bool,
-    /// Which side of the text the position is on.
+    /// Side of the text at its position.
     pub side: HPos,
 }
 
-/// Most of the writing.
-pub(super) const PLAIN: Text = Text { size: 12.0, colour: INK, bold: false, side: HPos::Left };
-/// The ticks of the axes.
-pub(super) const TICK: Text = Text { size: 11.0, colour: MUTED, ..PLAIN };
-/// What an axis is about.
+/// Style of most texts.
+pub(super) const PLAIN: Text = Text { size: 12.0, color: INK, bold: false, side: HPos::Left };
+/// Style of tick labels.
+pub(super) const TICK: Text = Text { size: 11.0, color: MUTED, ..PLAIN };
+/// Style of an axis name.
 pub(super) const AXIS_NAME: Text = Text { size: 11.0, side: HPos::Center, ..PLAIN };
 
 impl Text {
-    /// About how wide a text is: whoever looks at the chart has a font of their own.
+    /// Approximate width of a text. The exact one depends on the reader's fonts.
     pub fn width(self, text: &str) -> f64 {
         let width = |c: char| match c {
             'i' | 'j' | 'l' | 'I' | '.' | ',' | ':' | ';' | '\'' | '|' | '!' | '(' | ')' | ' ' => 0.34,
@@ -32,20 +32,20 @@ impl Text {
             c if c.is_ascii_lowercase() || c.is_ascii_digit() => 0.61,
             c if c.is_ascii() => 0.7,
             c if c < '\u{2e80}' => 0.65,
-            // Beyond these come the scripts whose characters are as wide as they are high.
+            // Above this code point are scripts whose characters are as wide as they are high.
             _ => 1.0,
         };
         let stretch = if self.bold { 1.15 } else { 1.0 };
         self.size * stretch * text.chars().map(width).sum::<f64>()
     }
 
-    /// The text in at most `most` lines that are no wider than `width`, with a mark where some of it had to be left out.
+    /// Wraps the text into at most `most` lines of at most `width`, with an ellipsis where text is cut.
     pub fn wrapped(self, text: &str, width: f64, most: usize) -> Vec<String> {
         let mut lines: Vec<String> = Vec::new();
         for word in text.split_whitespace() {
             let may_begin = lines.len() < most;
             match lines.last_mut() {
-                // What finds no line of its own is cut off below.
+                // A word without a line of its own is cut below.
                 Some(line) if !may_begin || self.width(&format!("{line} {word}")) <= width => {
                     line.push(' ');
                     line.push_str(word);
@@ -65,22 +65,22 @@ impl Text {
         lines
     }
 
-    /// The same for the drawing library.
+    /// The style for the drawing library.
     pub fn style(self) -> TextStyle<'static> {
         let weight = if self.bold { FontStyle::Bold } else { FontStyle::Normal };
-        // The library takes the height of a line for the size of a font.
+        // The library's font size is the height of a line.
         let font = FontDesc::new(FontFamily::SansSerif, self.size * GRID * 1.24, weight);
-        let style = TextStyle { color: self.colour.to_backend_color(), ..TextStyle::from(font) };
+        let style = TextStyle { color: self.color.to_backend_color(), ..TextStyle::from(font) };
         style.pos(Pos::new(self.side, VPos::Center))
     }
 }
 
-/// Writes one line whose middle is as high as `y`.
+/// Writes a line of text that is vertically centered at `y`.
 pub(super) fn write(area: &Area, text: &str, (x, y): (f64, f64), style: Text) -> Drawn {
     area.draw_text(&clean(text), &style.style(), (grid(x), grid(y)))
 }
 
-/// The text without the characters that XML cannot hold.
+/// The text without the characters that XML cannot represent.
 pub(super) fn clean(text: &str) -> String {
     let allowed = |c: char| !c.is_control() && !matches!(c, '\u{fffe}' | '\u{ffff}');
     text.chars().map(|c| if allowed(c) { c } else { '\u{fffd}' }).collect()

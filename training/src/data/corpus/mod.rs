@@ -1,4 +1,4 @@
-//! A corpus: subword ids from texts and files, one document behind the other, and what of it is held out.
+//! A corpus of documents as subword ids, and its division into training and held-out rows.
 
 use std::io::BufRead;
 use std::ops::Range;
@@ -9,39 +9,40 @@ use bolmo_runtime::internals::by_shares;
 use bolmo_runtime::{Error, ErrorKind, Result};
 
 use super::dataset::{Dataset, Segment};
+use super::npy::TokenFile;
 use super::random::{Purpose, generator, shuffled};
 use super::sources::{Source, Span};
-use super::{SubwordTokenizer, TokenFile};
+use super::tokenizer::SubwordTokenizer;
 
-/// Bytes of documents that are tokenised at a time, by all threads together.
+/// Bytes of documents that all threads tokenize at a time.
 const BATCH_BYTES: usize = 1 << 24;
-/// How a text is divided into documents.
+/// Division of a text into documents.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Documents {
-    /// It is one.
+    /// The whole text is one document.
     OnePerFile,
-    /// A line that says just this stands between two of them.
+    /// Documents are separated by a line with this text.
     Delimited(String),
 }
 
-/// Subword ids of many documents, each with the end of text behind it.
+/// Subword ids of documents, each followed by the end of text.
 pub struct Corpus {
     sources: Vec<Source>,
     eos: u32,
 }
 
-/// How a corpus is divided into rows.
+/// Options of the division into rows.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RowOptions {
     /// Subwords of a row.
     pub patches: usize,
-    /// Decides about the order of rows and about what is held out.
+    /// Seed of the order of the rows and of the choice of held-out documents.
     pub seed: u64,
-    /// The share of the ids that is held out, from 0 to below 1.
+    /// Share of the ids to hold out, from 0 to less than 1.
     pub held_out: f64,
 }
 
-/// The rows of a corpus. No document is in both parts.
+/// Rows of a corpus. No document is in both parts.
 pub struct Split {
     /// Rows to train on.
     pub train: Dataset,
@@ -50,7 +51,7 @@ pub struct Split {
 }
 
 impl Corpus {
-    /// An empty corpus, for ids of this tokenizer.
+    /// Creates an empty corpus for ids of this tokenizer.
     pub fn new(tokenizer: &SubwordTokenizer) -> Self {
         Self::with_eos(tokenizer.eos())
     }
@@ -59,10 +60,10 @@ impl Corpus {
         Self { sources: Vec::new(), eos }
     }
 
-    /// Tokenises a text file.
+    /// Tokenizes a text file.
     ///
     /// # Errors
-    /// As [`Corpus::add_text`], and if the file cannot be read.
+    /// Those of [`Corpus::add_text`], and a file that cannot be read.
     pub fn add_text_file(&mut self, tokenizer: &SubwordTokenizer, path: &Path, documents: &Documents) -> Result<()> {
         let origin = path.display().to_string();
         let file = std::fs::File::open(path).map_err(|error| {
@@ -70,15 +71,15 @@ impl Corpus {
                 std::io::ErrorKind::NotFound => ErrorKind::NotFound,
                 _ => ErrorKind::Io,
             };
-            Error::new(kind, format!("{origin}: expected a readable text file: {error}"))
+            Error::new(kind, format!("{origin}: the text file cannot be read: {error}"))
         })?;
         self.add_text(tokenizer, &origin, std::io::BufReader::new(file), documents)
     }
 
-    /// Tokenises a text, document by document; those without a byte are left out. `origin` is its name in messages.
+    /// Tokenizes a text, document by document, and skips empty documents. `origin` names the text in messages.
     ///
     /// # Errors
-    /// Text that is no UTF-8, cannot be read, or that the tokenizer refuses. Nothing of it is added then.
+    /// Text that is not UTF-8, cannot be read, or is refused by the tokenizer. Nothing is added in that case.
     pub fn add_text(
         &mut self,
         tokenizer: &SubwordTokenizer,
@@ -89,7 +90,9 @@ impl Corpus {
         let delimiter = match documents {
             Documents::OnePerFile => None,
             Documents::Delimited(line) if line.contains('\n') => {
-                return Err(Error::invalid(format!("the line between documents must be a single one, found {line:?}")));
+                return Err(Error::invalid(format!(
+                    "the separator of documents must be a single line, found {line:?}"
+                )));
             }
             Documents::Delimited(line) => Some(line.as_bytes()),
         };
@@ -97,13 +100,13 @@ impl Corpus {
         let mut document = Vec::new();
         let mut pending: Vec<(usize, Vec<u8>)> = Vec::new();
         let mut bytes = 0;
-        // Where the document begins.
+        // Position of the document in the text.
         let mut start = 0;
         loop {
             let line_at = document.len();
             let read = text
                 .read_until(b'\n', &mut document)
-                .map_err(|error| Error::new(ErrorKind::Io, format!("{origin}: expected a readable text: {error}")))?;
+                .map_err(|error| Error::new(ErrorKind::Io, format!("{origin}: the text cannot be read: {error}")))?;
             let line = document[line_at..].strip_suffix(b"\n").unwrap_or(&document[line_at..]);
             let is_delimiter = delimiter == Some(line.strip_suffix(b"\r").unwrap_or(line)) && read > 0;
             if read > 0 && !is_delimiter {
@@ -127,7 +130,7 @@ impl Corpus {
         Ok(())
     }
 
-    /// Appends the ids of documents to `ids`, in their order, made by as many threads as there are cores.
+    /// Tokenizes documents on all cores and appends their ids to `ids`, in order.
     fn tokenize_all(
         &self,
         tokenizer: &SubwordTokenizer,
@@ -152,7 +155,7 @@ impl Corpus {
 
     fn tokenize(&self, tokenizer: &SubwordTokenizer, document: &[u8], ids: &mut Vec<u32>) -> Result<()> {
         let text = std::str::from_utf8(document).map_err(|error| {
-            Error::invalid(format!("expected text in UTF-8, found something else {} bytes on", error.valid_up_to()))
+            Error::invalid(format!("expected text in UTF-8, found an invalid byte {} bytes on", error.valid_up_to()))
         })?;
         if !text.is_empty() {
             ids.extend(tokenizer.encode(text)?);
@@ -161,17 +164,17 @@ impl Corpus {
         Ok(())
     }
 
-    /// Adds ids that are at hand, the end of text behind each document among them.
+    /// Adds ids, which include the end of text after each document.
     pub fn add_ids(&mut self, ids: Vec<u32>) {
         self.sources.push(Source::Memory(ids));
     }
 
-    /// Adds the ids of a file, the end of text behind each document among them. The file stays where it is.
+    /// Adds the ids of a file, which include the end of text after each document. The file is read on demand.
     pub fn add_file(&mut self, file: TokenFile) {
         self.sources.push(Source::File(file));
     }
 
-    /// The number of ids.
+    /// Number of ids.
     pub fn len(&self) -> u64 {
         self.sources.iter().map(Source::len).sum()
     }
@@ -181,15 +184,15 @@ impl Corpus {
         self.len() == 0
     }
 
-    /// Divides the corpus into rows of equal length. What is left at the end and fills no row is not used.
+    /// Divides the corpus into rows of equal length. Ids at the end that fill no row are not used.
     ///
     /// # Errors
-    /// Options out of their range, fewer ids than a row has, and a share to be held out of a single document.
+    /// Options out of range, fewer ids than a row has, and a share to hold out of a single document.
     pub fn rows(self, options: &RowOptions) -> Result<Split> {
         let RowOptions { patches, seed, held_out } = *options;
         if !(0.0..1.0).contains(&held_out) {
             return Err(Error::invalid(format!(
-                "the share to be held out must be from 0 to below 1, found {held_out}"
+                "the share to hold out must be at least 0 and below 1, found {held_out}"
             )));
         }
         let (train, held) = if held_out == 0.0 {

@@ -6,7 +6,7 @@ use super::*;
 
 const EOS: u32 = 9;
 
-/// Documents of distinct ids, so that each id tells where it came from.
+/// Documents of distinct ids, so that each id identifies its document.
 fn corpus(lengths: &[usize]) -> Corpus {
     let mut next = 100;
     let mut corpus = Corpus::with_eos(EOS);
@@ -34,7 +34,7 @@ fn ids(rows: &Dataset) -> BTreeSet<u32> {
 
 proptest! {
     #[test]
-    fn what_is_held_out_shares_no_document(
+    fn no_document_is_in_both_parts(
         lengths in prop::collection::vec(1usize..40, 2..60),
         held_out in 0.05f64..0.9,
     ) {
@@ -48,7 +48,7 @@ proptest! {
             prop_assert!(document.is_subset(&train) || document.is_subset(&held));
             next += length as u32 + 1;
         }
-        // At most the share, unless that is less than the smallest document.
+        // At most the share, or the smallest document if that is larger.
         let smallest = *lengths.iter().min().unwrap() as u64 + 1;
         let wanted = (whole as f64 * held_out).round() as u64;
         prop_assert!(split.held_out.unwrap().len() <= wanted.max(smallest));
@@ -56,7 +56,7 @@ proptest! {
 }
 
 #[test]
-fn a_large_share_of_even_documents_is_met_and_the_seed_decides_which() {
+fn the_share_is_met_and_depends_on_the_seed() {
     let held = |seed| {
         let split = corpus(&[9; 200]).rows(&RowOptions { patches: 1, seed, held_out: 0.1 }).unwrap();
         let held = split.held_out.unwrap();
@@ -69,7 +69,7 @@ fn a_large_share_of_even_documents_is_met_and_the_seed_decides_which() {
 }
 
 #[test]
-fn too_little_is_refused_with_a_remedy() {
+fn errors_name_a_remedy() {
     let refused = |corpus: Corpus, options| {
         let error = corpus.rows(&options).err().expect("an error");
         assert_eq!(error.kind(), ErrorKind::InvalidArgument);

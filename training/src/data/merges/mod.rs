@@ -1,21 +1,21 @@
-//! In which order neighbouring patches of a row are merged, and how far.
+//! Order in which adjacent patches of a row are merged, and how far.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::{BTreeSet, HashMap};
 
 use bolmo_runtime::{Error, Result};
 
-/// Merges are found until this share of the subwords would be left.
+/// Merges stop when this share of the subwords is left.
 const SMALLEST_SHARE: f64 = 0.01;
-/// What stands for no neighbour and no pair.
+/// Stands for a missing neighbor or pair.
 const NONE: usize = usize::MAX;
 
-/// The order of merges by which the most frequent pair of neighbours goes first, each as the place of its left part among the patches
-/// that are left by then.
+/// Order of merges that starts with the most frequent pair of neighbors. Each merge is the index of its left part among
+/// the patches that are left at that point.
 ///
-/// All occurrences of a pair are merged, from left to right. What results is equal to no other patch, so once no pair of
-/// subwords repeats any two neighbours may be next. Of `n` candidates, in the order in which they occur first, `choose(n)` says
-/// which one is taken.
+/// All occurrences of a pair are merged from left to right. A merged patch equals no other patch, so once no pair of
+/// subwords repeats, any two neighbors may be next. `choose(n)` selects one of `n` candidates, which are in the order
+/// of their first occurrence.
 pub fn bpe_merges(ids: &[u32], mut choose: impl FnMut(usize) -> usize) -> Vec<u32> {
     let mut patches = PatchList::new(ids.len());
     let mut pairs = Pairs::new(ids);
@@ -30,7 +30,7 @@ pub fn bpe_merges(ids: &[u32], mut choose: impl FnMut(usize) -> usize) -> Vec<u3
             break;
         };
         for at in pairs.occurrences(pair) {
-            // Where occurrences overlap, the one in front has taken the other's left part.
+            // The left one of two overlapping occurrences has already taken this part.
             if pairs.at[at] == pair {
                 let right = patches.next[at];
                 for gone in [patches.previous[at], at, right] {
@@ -43,13 +43,13 @@ pub fn bpe_merges(ids: &[u32], mut choose: impl FnMut(usize) -> usize) -> Vec<u3
     merges
 }
 
-/// The order of merges by which those neighbours go first that a small language model was the least surprised by, as in [`bpe_merges`].
+/// Order of merges that starts with the neighbors of the lowest total entropy, in the form of [`bpe_merges`].
 ///
-/// `entropies` has a number for each subword of a row, `[patches]`: the model's entropy or cross-entropy there. A merged patch has the
-/// sum of its parts. The last subword of a row has no bytes in it and is not merged.
+/// `entropies` holds a small language model's entropy or cross-entropy of each subword of a row, `[patches]`. A merged
+/// patch has the sum of its parts. The last subword has no bytes in the row and is not merged.
 ///
 /// # Errors
-/// Numbers that are infinite or none.
+/// Entropies that are not finite.
 pub fn entropy_merges(entropies: &[f32], mut choose: impl FnMut(usize) -> usize) -> Result<Vec<u32>> {
     if let Some((place, found)) = entropies.iter().enumerate().find(|(_, entropy)| !entropy.is_finite()) {
         return Err(Error::invalid(format!(
@@ -57,7 +57,7 @@ pub fn entropy_merges(entropies: &[f32], mut choose: impl FnMut(usize) -> usize)
         )));
     }
     let entropies = &entropies[..entropies.len().saturating_sub(1)];
-    // The sums of all neighbours with the place of the left one, the lowest first.
+    // The sums of all pairs of neighbors with the index of the left one, lowest first.
     let mut queue = BTreeSet::new();
     let mut entropy: Vec<f64> = entropies.iter().map(|&entropy| entropy.into()).collect();
     let mut patches = PatchList::new(entropy.len());
@@ -90,10 +90,11 @@ pub fn entropy_merges(entropies: &[f32], mut choose: impl FnMut(usize) -> usize)
     Ok(merges)
 }
 
-/// Merges patches until there are at least `ratio` bytes a patch.
+/// Merges patches until there are at least `ratio` bytes per patch.
 ///
-/// `lens` are the lengths of a row's patches, that of `<bos>` in front, as far as they have bytes. `merges` are places among the patches
-/// behind `<bos>`; merges beyond the last one are passed over. `bytes` is what the ratio counts: the bytes to be predicted.
+/// `lens` holds the lengths of the patches that have bytes, with that of `<bos>` first. `merges` are indices among the
+/// patches after `<bos>`; a merge past the last patch is skipped. `bytes` is the number of bytes to predict, which the
+/// ratio counts.
 pub fn merge_patches(lens: &[u32], merges: &[u32], bytes: usize, ratio: f64) -> Vec<u32> {
     let mut lens = lens.to_vec();
     for &merge in merges {
@@ -108,11 +109,13 @@ pub fn merge_patches(lens: &[u32], merges: &[u32], bytes: usize, ratio: f64) -> 
     lens
 }
 
-/// Exchanges patch ends of the tokenizer for ends in front of blanks, both drawn at random, until there are at least `ratio` bytes a patch.
+/// Replaces patch ends of the tokenizer by ends before whitespace, both at random, until there are at least `ratio`
+/// bytes per patch.
 ///
-/// `lens` and `space_lens` are the lengths of a row's patches by the tokenizer and by blanks, that of `<bos>` in front. With the
-/// ends that both have kept, each step takes away one that only the tokenizer has, and puts in so many of the others that both
-/// run out together. Rows that have more ends in front of blanks than of the tokenizer stay as they are.
+/// `lens` and `space_lens` hold the lengths of a row's patches by the tokenizer and by whitespace, with that of `<bos>`
+/// first. Common ends are kept. Each step removes an end that only the tokenizer has, and adds ends before whitespace
+/// at a rate at which both kinds run out together. A row with more ends before whitespace than of the tokenizer stays
+/// as it is.
 pub fn space_patches(
     lens: &[u32],
     space_lens: &[u32],
@@ -122,7 +125,7 @@ pub fn space_patches(
 ) -> Vec<u32> {
     let all: u32 = lens.iter().sum();
     let subword = ends(lens);
-    // Patches end where those of the tokenizer do, so that no byte is without one.
+    // The last end is the tokenizer's, so that every byte is in a patch.
     let space: BTreeSet<u32> =
         ends(space_lens).into_iter().filter(|&end| end <= all).chain((all > 0).then_some(all)).collect();
     let mut removable: Vec<u32> = subword.difference(&space).copied().collect();
@@ -146,7 +149,7 @@ pub fn space_patches(
     now.into_iter().map(|end| end - std::mem::replace(&mut start, end)).collect()
 }
 
-/// Where patches of these lengths end.
+/// Ends of patches of these lengths.
 fn ends(lens: &[u32]) -> BTreeSet<u32> {
     let mut end = 0;
     let ends = lens.iter().filter(|&&len| len > 0);
@@ -157,24 +160,24 @@ fn ends(lens: &[u32]) -> BTreeSet<u32> {
     .collect()
 }
 
-/// Takes a random one of `from`, which is not empty.
+/// Removes a random element of `from`, which is not empty.
 fn take(from: &mut Vec<u32>, choose: &mut impl FnMut(usize) -> usize) -> u32 {
     let candidates = from.len();
     from.swap_remove(choose(candidates).min(candidates - 1))
 }
 
-/// Whether there are at least `ratio` bytes a patch. The reference divides and compares in f32.
+/// Whether there are at least `ratio` bytes per patch. The reference divides and compares in f32.
 fn reaches(bytes: usize, patches: usize, ratio: f64) -> bool {
     bytes as f32 / patches as f32 >= ratio as f32
 }
 
-/// The patches of a row, each known by the place where its first subword was.
+/// The patches of a row as a linked list, each identified by the index of its first subword.
 struct PatchList {
     previous: Vec<usize>,
     next: Vec<usize>,
     first: usize,
     left: usize,
-    /// Sums over the patches that are left, each over as many places as its number's lowest bit says (a Fenwick tree).
+    /// Fenwick tree that counts the remaining patches.
     sums: Vec<u32>,
 }
 
@@ -189,12 +192,12 @@ impl PatchList {
         }
     }
 
-    /// Whether there are two patches, and more than the smallest share of the first ones.
+    /// Whether there are two patches left, and more than the smallest share of the original ones.
     fn may_merge(&self) -> bool {
         self.left > 1 && self.left as f64 / self.first as f64 > SMALLEST_SHARE
     }
 
-    /// Joins the patch at `at` with the next one, which it must have, and says how many patches are in front of it.
+    /// Merges the patch at `at` with the next one, which must exist, and returns the number of patches before it.
     fn merge(&mut self, at: usize) -> u32 {
         let gone = self.next[at];
         let after = self.next[gone];
@@ -217,19 +220,19 @@ impl PatchList {
     }
 }
 
-/// The pairs of neighbouring subwords that are not yet part of a merged patch.
+/// Pairs of adjacent subwords that are not yet part of a merged patch.
 struct Pairs {
-    /// The pair whose left part is at each place, or `NONE`.
+    /// The pair whose left part is at each index, or `NONE`.
     at: Vec<usize>,
     pairs: Vec<Pair>,
-    /// The pairs that repeat: how often, and where first.
+    /// Pairs that repeat, by number of occurrences and first index.
     ranking: BTreeSet<(Reverse<u32>, usize, usize)>,
 }
 
 struct Pair {
-    /// Where it occurred at the beginning.
+    /// Indices of its original occurrences.
     places: Vec<usize>,
-    /// How many of the first places it has no longer.
+    /// Number of leading indices where it no longer occurs.
     passed: usize,
     count: u32,
 }
@@ -248,20 +251,20 @@ impl Pairs {
             pairs[number].count += 1;
             at.push(number);
         }
-        // Nothing follows the last subword.
+        // The last subword has no right neighbor.
         at.resize(ids.len(), NONE);
         let mut made = Self { at, pairs, ranking: BTreeSet::new() };
         made.ranking = (0..made.pairs.len()).filter_map(|number| made.rank(number)).collect();
         made
     }
 
-    /// The entry of a pair in the ranking, if it repeats.
+    /// Entry of a pair in the ranking, if it repeats.
     fn rank(&self, number: usize) -> Option<(Reverse<u32>, usize, usize)> {
         let pair = &self.pairs[number];
         (pair.count > 1).then(|| (Reverse(pair.count), pair.places[pair.passed], number))
     }
 
-    /// The chosen one of the pairs that occur the most often, if any repeats.
+    /// Chooses one of the most frequent pairs, if any repeats.
     fn most_frequent(&self, choose: &mut impl FnMut(usize) -> usize) -> Option<usize> {
         let &(most, ..) = self.ranking.first()?;
         let tied = || self.ranking.iter().take_while(|(count, ..)| *count == most);
@@ -269,13 +272,13 @@ impl Pairs {
         tied().nth(choose(candidates).min(candidates - 1)).map(|&(.., number)| number)
     }
 
-    /// Where a pair occurs, from left to right; some of it may be stale.
+    /// Indices of a pair from left to right, some of which may be stale.
     fn occurrences(&self, number: usize) -> Vec<usize> {
         let pair = &self.pairs[number];
         pair.places[pair.passed..].to_vec()
     }
 
-    /// Forgets the pair whose left part is at `place`, if there is one.
+    /// Removes the pair whose left part is at `place`, if there is one.
     fn remove(&mut self, place: usize) {
         let Some(slot) = self.at.get_mut(place) else { return };
         let number = std::mem::replace(slot, NONE);
@@ -294,13 +297,13 @@ impl Pairs {
     }
 }
 
-/// A sum of entropies, ordered as numbers are.
+/// A sum of entropies with a total order.
 #[derive(Clone, Copy)]
 struct Sum(f64);
 
 impl Sum {
     fn of(left: f64, right: f64) -> Self {
-        // Zeros are equal, whatever their sign.
+        // Zeros of both signs are equal.
         Sum(left + right + 0.0)
     }
 }

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::data::random::{Purpose, below, generator};
 
-/// Choices by a seed, with a record of how many candidates there were.
+/// Random choices from a seed.
 fn dice(seed: u64) -> impl FnMut(usize) -> usize {
     let mut generator = generator(seed, Purpose::Merges, 0);
     move |n| below(&mut generator, n)
@@ -19,7 +19,7 @@ fn recorded(seed: u64, record: &mut Vec<usize>) -> impl FnMut(usize) -> usize {
     }
 }
 
-/// The definition: counts all pairs anew at each step.
+/// The definition, which counts all pairs in each step.
 fn naive_bpe(ids: &[u32], mut choose: impl FnMut(usize) -> usize) -> Vec<u32> {
     let mut ids: Vec<u64> = ids.iter().map(|&id| id.into()).collect();
     let (first, mut merges, mut new_id) = (ids.len(), Vec::new(), u64::from(u32::MAX));
@@ -52,7 +52,7 @@ fn naive_bpe(ids: &[u32], mut choose: impl FnMut(usize) -> usize) -> Vec<u32> {
     merges
 }
 
-/// The definition: looks for the lowest sum anew at each step.
+/// The definition, which searches for the lowest sum in each step.
 fn naive_entropy(entropies: &[f32], mut choose: impl FnMut(usize) -> usize) -> Vec<u32> {
     let mut patches: Vec<f64> = entropies[..entropies.len() - 1].iter().map(|&e| e.into()).collect();
     let (first, mut merges) = (patches.len(), Vec::new());
@@ -67,12 +67,12 @@ fn naive_entropy(entropies: &[f32], mut choose: impl FnMut(usize) -> usize) -> V
     merges
 }
 
-/// Rows of subwords that repeat.
+/// Rows of repeated subwords.
 fn some_ids() -> impl Strategy<Value = Vec<u32>> {
     (1u32..12).prop_flat_map(|kinds| prop::collection::vec(0..kinds, 1..150))
 }
 
-/// A row's patches with that of `<bos>` in front.
+/// Lengths of a row's patches, with that of `<bos>` first.
 fn some_lens() -> impl Strategy<Value = Vec<u32>> {
     prop::collection::vec(1u32..8, 1..80).prop_map(|mut lens| {
         lens[0] = 1;
@@ -82,15 +82,15 @@ fn some_lens() -> impl Strategy<Value = Vec<u32>> {
 
 proptest! {
     #[test]
-    fn frequent_pairs_are_found_as_the_definition_says(ids in some_ids(), seed: u64) {
+    fn frequent_pairs_match_the_definition(ids in some_ids(), seed: u64) {
         let (mut got, mut want) = (Vec::new(), Vec::new());
         prop_assert_eq!(bpe_merges(&ids, recorded(seed, &mut got)), naive_bpe(&ids, recorded(seed, &mut want)));
         prop_assert_eq!(got, want);
     }
 
     #[test]
-    fn low_sums_are_found_as_the_definition_says(
-        // Few values, so that there are ties; zeros of both signs among them.
+    fn low_sums_match_the_definition(
+        // Few values, so that there are ties, with zeros of both signs.
         steps in prop::collection::vec(-2i8..6, 1..120), seed: u64,
     ) {
         let entropies: Vec<f32> = steps.iter().map(|&step| f32::from(step) * 0.25 * if step == 0 { -1.0 } else { 1.0 }).collect();
@@ -119,16 +119,16 @@ proptest! {
             prop_assert_eq!(merged[0], 1);
         }
         prop_assert!(fewest.len() <= fewer.len());
-        // Every end of a wider division is one of the narrower.
+        // Every end of a coarser division is an end of the finer one.
         prop_assert!(ends(&fewest).is_subset(&ends(&fewer)) && ends(&fewer).is_subset(&ends(&lens)));
-        // One patch less than needed, or all merges done.
+        // The ratio is just reached, or all merges are done.
         let all = merged(f64::INFINITY).len();
         prop_assert!(reaches(bytes, fewer.len(), low) || fewer.len() == all);
         prop_assert!(fewer.len() == lens.len() || !reaches(bytes, fewer.len() + 1, low));
     }
 
     #[test]
-    fn ends_in_front_of_blanks_reach_the_ratio_and_lose_no_byte(
+    fn ends_before_whitespace_reach_the_ratio_and_lose_no_byte(
         lens in some_lens(), space_lens in some_lens(), low in 1.0f64..20.0, more in 0.0f64..20.0, seed: u64,
     ) {
         let bytes = lens.iter().sum::<u32>() as usize - 1;
@@ -154,7 +154,7 @@ proptest! {
 }
 
 #[test]
-fn seeds_decide() {
+fn the_seed_determines_the_choices() {
     let ids: Vec<u32> = (0..200).collect();
     assert_eq!(bpe_merges(&ids, dice(1)), bpe_merges(&ids, dice(1)));
     assert_ne!(bpe_merges(&ids, dice(1)), bpe_merges(&ids, dice(2)));
@@ -164,7 +164,7 @@ fn seeds_decide() {
 }
 
 #[test]
-fn rows_without_neighbours_have_no_merges() {
+fn rows_without_neighbors_have_no_merges() {
     for ids in [&[][..], &[5]] {
         assert!(bpe_merges(ids, |_| 0).is_empty());
     }
@@ -176,7 +176,7 @@ fn rows_without_neighbours_have_no_merges() {
 }
 
 #[test]
-fn numbers_that_are_none_are_refused() {
+fn entropies_that_are_not_finite_are_refused() {
     for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
         let error = entropy_merges(&[0.5, bad, 0.5], |_| 0).unwrap_err();
         assert!(error.message().contains("for number 1"), "{error}");
@@ -184,14 +184,14 @@ fn numbers_that_are_none_are_refused() {
 }
 
 #[test]
-fn a_choice_beyond_the_candidates_takes_the_last_one() {
+fn a_choice_past_the_candidates_takes_the_last_one() {
     let ids = [1, 2, 3, 1, 2, 3];
     assert_eq!(bpe_merges(&ids, |_| usize::MAX), bpe_merges(&ids, |n| n - 1));
 }
 
 #[test]
-fn long_rows_take_no_square_of_their_length() {
-    // Repeated phrases, then padding: many ties, and pairs that overlap.
+fn long_rows_take_less_than_quadratic_time() {
+    // Repeated phrases and then padding, which gives many ties and overlapping pairs.
     let phrase = |i: u32| (i * i) % 509;
     let ids: Vec<u32> = (0..30_000).map(phrase).chain([7; 2_000]).collect();
     let entropies: Vec<f32> = ids.iter().map(|&id| id as f32 / 8.0 + 0.1).collect();

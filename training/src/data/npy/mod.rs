@@ -1,4 +1,4 @@
-//! Files of subword ids: NumPy's `.npy` files with one dimension, and the same without a header.
+//! Files of subword ids: one-dimensional `.npy` files of NumPy, and raw ids without a header.
 
 use std::ops::Range;
 use std::path::Path;
@@ -7,10 +7,10 @@ use bolmo_runtime::checkpoint::{CheckpointFile, MappedFile};
 use bolmo_runtime::{Error, ErrorKind, Result};
 
 const MAGIC: &[u8] = b"\x93NUMPY";
-/// The longest header that is read. Those of arrays with one dimension take 128 bytes.
+/// Maximum length of a header. That of a one-dimensional array has 128 bytes.
 const MAX_HEADER: u32 = 1 << 16;
 
-/// How the ids of a file are stored, little-endian.
+/// Storage type of ids, little-endian.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IdType {
     /// Unsigned, 16 bits.
@@ -24,7 +24,7 @@ pub enum IdType {
 }
 
 impl IdType {
-    /// The type that NumPy calls `descr`.
+    /// The type with NumPy's name `descr`.
     fn from_descr(descr: &str) -> Option<Self> {
         Some(match descr {
             "<u2" => Self::U16,
@@ -35,7 +35,7 @@ impl IdType {
         })
     }
 
-    /// Bytes of one id.
+    /// Bytes of an id.
     fn size(self) -> usize {
         match self {
             Self::U16 => 2,
@@ -44,57 +44,57 @@ impl IdType {
         }
     }
 
-    /// The id that is stored as these bytes, as many as [`Self::size`] says.
+    /// Decodes an id from as many bytes as [`Self::size`] says.
     fn decode(self, bytes: &[u8]) -> i64 {
         let mut wide = [0; 8];
         wide[..bytes.len()].copy_from_slice(bytes);
         match self {
             Self::U16 | Self::U32 | Self::I64 => i64::from_le_bytes(wide),
-            // The sign is the lower half's.
+            // The sign is that of the lower half.
             Self::I32 => i64::from(i64::from_le_bytes(wide) as i32),
         }
     }
 }
 
-/// A file of subword ids, of which only what is asked for is read.
+/// A file of subword ids, which is read on demand.
 pub struct TokenFile {
     file: Box<dyn CheckpointFile>,
     ids: IdType,
-    /// Where the ids begin, in bytes.
+    /// Offset of the first id in bytes.
     start: u64,
     len: u64,
 }
 
 impl TokenFile {
-    /// Maps the `.npy` file at `path`. The file must not be cut or rewritten meanwhile.
+    /// Maps the `.npy` file at `path`, which must not be modified while it is open.
     ///
     /// # Errors
-    /// As [`TokenFile::from_npy`], and if the file cannot be mapped.
+    /// Those of [`TokenFile::from_npy`], and a file that cannot be mapped.
     pub fn open(path: &Path) -> Result<Self> {
         Self::from_npy(Box::new(MappedFile::open(path)?))
     }
 
-    /// Maps a file at `path` that holds nothing but ids, as OLMo's data do in spite of their ending `.npy`.
+    /// Maps a file of raw ids at `path`. OLMo's data files are raw although their names end in `.npy`.
     ///
     /// # Errors
-    /// As [`TokenFile::from_raw`], and if the file cannot be mapped.
+    /// Those of [`TokenFile::from_raw`], and a file that cannot be mapped.
     pub fn open_raw(path: &Path, ids: IdType) -> Result<Self> {
         Self::from_raw(Box::new(MappedFile::open(path)?), ids)
     }
 
-    /// Takes the contents of a `.npy` file.
+    /// Reads the header of a `.npy` file.
     ///
     /// # Errors
-    /// A file that is damaged or cut off, or holds something else than one row of ids of an [`IdType`].
+    /// A file that is damaged or truncated, or is not a one-dimensional array of an [`IdType`].
     pub fn from_npy(file: Box<dyn CheckpointFile>) -> Result<Self> {
         let (ids, start, len) = read_header(&*file).map_err(|error| error.context(file.name()))?;
         Ok(Self { file, ids, start, len })
     }
 
-    /// Takes a file that holds nothing but ids.
+    /// Takes a file of raw ids.
     ///
     /// # Errors
-    /// A length that is no multiple of an id's, or a `.npy` file's header.
+    /// A length that is not a multiple of the id size, and a file with a NumPy header.
     pub fn from_raw(file: Box<dyn CheckpointFile>, ids: IdType) -> Result<Self> {
         let (name, size, bytes) = (file.name(), ids.size(), file.len());
         if !bytes.is_multiple_of(size as u64) {
@@ -109,12 +109,12 @@ impl TokenFile {
         Ok(Self { len: bytes / size as u64, file, ids, start: 0 })
     }
 
-    /// The file's name.
+    /// Name of the file.
     pub fn name(&self) -> &str {
         self.file.name()
     }
 
-    /// The number of ids.
+    /// Number of ids.
     pub fn len(&self) -> u64 {
         self.len
     }
@@ -127,13 +127,13 @@ impl TokenFile {
     /// Appends the ids of `range` to `out`.
     ///
     /// # Errors
-    /// A range beyond the file's end, and numbers that cannot be ids.
+    /// A range past the end of the file, and numbers that cannot be ids.
     pub fn read(&self, range: Range<u64>, out: &mut Vec<u32>) -> Result<()> {
         let name = self.name();
         if range.start > range.end || range.end > self.len {
             let Range { start, end } = range;
             return Err(Error::invalid(format!(
-                "{name}: ids {start} to {end} were asked for, but there are {}",
+                "{name}: ids {start} to {end} do not exist; the file has {}",
                 self.len
             )));
         }
@@ -141,7 +141,9 @@ impl TokenFile {
         let count = usize::try_from(range.end - range.start)
             .ok()
             .filter(|count| count.checked_mul(size).is_some())
-            .ok_or_else(|| Error::invalid(format!("{name}: more ids were asked for than fit into memory")))?;
+            .ok_or_else(|| {
+                Error::invalid(format!("{name}: a range of ids does not fit into memory; read fewer at a time"))
+            })?;
         let mut bytes = vec![0; count * size];
         self.file.read_at(self.start + range.start * size as u64, &mut bytes)?;
         out.reserve(count);
@@ -155,7 +157,7 @@ impl TokenFile {
     }
 }
 
-/// Type, first byte and number of the ids of a `.npy` file.
+/// Type, offset and number of the ids of a `.npy` file.
 fn read_header(file: &dyn CheckpointFile) -> Result<(IdType, u64, u64)> {
     let read = |offset: u64, length: usize| {
         let mut bytes = vec![0; length];
@@ -167,7 +169,7 @@ fn read_header(file: &dyn CheckpointFile) -> Result<(IdType, u64, u64)> {
     let fixed = read(0, 10)?;
     if !fixed.starts_with(MAGIC) {
         return Err(Error::unsupported(
-            "expected NumPy's header, found none; if it holds nothing but ids, say of which type they are",
+            "expected NumPy's header, found none; for a file of raw ids, say of which type they are",
         ));
     }
     let (length, text_at) = match fixed[6] {
@@ -211,7 +213,7 @@ fn read_header(file: &dyn CheckpointFile) -> Result<(IdType, u64, u64)> {
     Ok((ids, start, len))
 }
 
-/// What the header of a `.npy` file says, which is a Python dictionary. The order of dimensions does not matter to a single one.
+/// Header of a `.npy` file, which is a Python dictionary. The order of dimensions does not matter for one dimension.
 struct Header<'a> {
     descr: &'a str,
     shape: Vec<u64>,
@@ -230,7 +232,7 @@ impl<'a> Header<'a> {
                     let value;
                     (value, rest) = match quoted(rest) {
                         Some(value) => value,
-                        // A list describes a structure, for which the caller has a sentence.
+                        // A list describes a structured type, which the caller reports.
                         None => rest.strip_prefix('[')?.split_once(']').map(|(_, after)| ("a structure", after))?,
                     };
                     descr.replace(value).is_none()
@@ -262,7 +264,7 @@ impl<'a> Header<'a> {
     }
 }
 
-/// The text between the quotes that `text` begins with, and what follows.
+/// The text between the quotes at the start of `text`, and the rest.
 fn quoted(text: &str) -> Option<(&str, &str)> {
     let quote = text.chars().next().filter(|&c| c == '\'' || c == '"')?;
     text[1..].split_once(quote)

@@ -58,7 +58,7 @@ fn every_type_is_read() {
 }
 
 #[test]
-fn numbers_that_are_no_ids_are_named() {
+fn numbers_that_are_not_ids_are_named() {
     for (descr, data) in [("<i4", (-5i32).to_le_bytes().to_vec()), ("<i8", (1i64 << 32).to_le_bytes().to_vec())] {
         let error = all(&open(npy(1, &header(descr, "(1,)"), &data)).unwrap()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidArgument);
@@ -111,12 +111,12 @@ fn headers_must_be_complete_and_plain() {
     ] {
         assert_eq!(refusal(npy(1, &bad, &[0; 8])).0, ErrorKind::BadCheckpoint, "{bad:?}");
     }
-    // As many bytes as wrap around to eight.
+    // A size in bytes that wraps around to eight.
     assert_eq!(refusal(npy(1, &header("<i8", "(2305843009213693953,)"), &[0; 8])).0, ErrorKind::BadCheckpoint);
     let mut long = npy(2, &good, &[0; 8]);
     long[8..12].copy_from_slice(&u32::MAX.to_le_bytes());
     assert!(refusal(long).1.contains("a header of at most"));
-    // Written by other hands: double quotes, another order, no comma at the end.
+    // A header by another writer: double quotes, another order, no comma at the end.
     let other = r#"{"shape":(4,),"fortran_order":True,"descr":"<u2"}"#;
     assert_eq!(open(npy(1, other, &[0; 8])).unwrap().len(), 4);
 }

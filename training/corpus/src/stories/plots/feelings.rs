@@ -1,13 +1,13 @@
-//! What goes on between people, and within them.
+//! Plots about feelings.
 
-use super::Step::{Maybe, Tell, Turn};
-use super::{END, END_ALONE, FRIEND, HERO, Plot};
+use super::steps::Step::{Maybe, Tell, Turn};
+use super::steps::{END, END_ALONE, FRIEND, HERO, Plot};
 use crate::words::people::ELDERS;
 use crate::words::things::{CLOTHES, LOOKS, TOOLS, TOYS};
 
 pub(super) const PLOTS: &[Plot] = &[QUARREL, NOISE, SKILL, NEW];
 
-/// Two want the same thing.
+/// Two characters want the same thing.
 const QUARREL: Plot = Plot {
     titles: &["one {noun} for two", "the quarrel", "mine or yours?", "{hero}, {friend} and the {noun}"],
     things: &[TOYS],
@@ -60,7 +60,7 @@ const QUARREL: Plot = Plot {
     ],
 };
 
-/// What makes a noise at night is not as big as it sounds.
+/// A noise at night has a harmless cause.
 const NOISE: Plot = Plot {
     titles: &["the noise in the night", "{hero} is afraid", "{sound}", "what was that?"],
     things: &[TOOLS],
@@ -127,7 +127,7 @@ const NOISE: Plot = Plot {
     ],
 };
 
-/// It takes many tries.
+/// Something takes many attempts.
 const SKILL: Plot = Plot {
     titles: &["{hero} learns to {skill}", "a little every day", "how {hero} learned to {skill}", "{n} tries"],
     things: &[TOYS],
@@ -203,7 +203,7 @@ const SKILL: Plot = Plot {
     ],
 };
 
-/// Somebody new comes, and knows nobody.
+/// A newcomer knows nobody.
 const NEW: Plot = Plot {
     titles: &["{friend} is new", "the new {fkind}", "{hero} makes a friend", "{friend} finds a friend"],
     things: &[CLOTHES, TOYS],

@@ -1,14 +1,14 @@
-//! Something is lost, hidden or far too dear.
+//! Plots about things that are lost, hidden or too expensive.
 
-use super::Step::{Maybe, Tell, Turn};
-use super::{END, END_ALONE, FRIEND, HERO, Plot};
+use super::steps::Step::{Maybe, Tell, Turn};
+use super::steps::{END, END_ALONE, FRIEND, HERO, Plot};
 use crate::words::people::ELDERS;
 use crate::words::places::SPOTS;
 use crate::words::things::{CLOTHES, LOOKS, TOOLS, TOYS, TREASURES};
 
 pub(super) const PLOTS: &[Plot] = &[LOST, COINS, LETTER];
 
-/// A thing is gone, and is found where nobody has looked yet.
+/// A lost thing is found where nobody has looked yet.
 const LOST: Plot = Plot {
     titles: &["the lost {noun}", "{hero} and the {thing}", "where is the {noun}?", "{hero} looks for the {noun}"],
     things: &[TOYS, CLOTHES, TOOLS, TREASURES],
@@ -66,7 +66,7 @@ const LOST: Plot = Plot {
     ],
 };
 
-/// A thing costs more than there is, and work fills the gap.
+/// A thing is too expensive, and work pays for the rest.
 const COINS: Plot = Plot {
     titles: &["the {thing}", "{hero} and the {price} coins", "how {hero} bought {a noun}", "{price} coins"],
     things: &[TOYS, CLOTHES, TOOLS],
@@ -140,7 +140,7 @@ const COINS: Plot = Plot {
     ],
 };
 
-/// A letter leads to something that was hidden long ago.
+/// A letter leads to something hidden long ago.
 const LETTER: Plot = Plot {
     titles: &["the secret letter", "{n} steps to the {side}", "the box near {place}", "the hidden {noun}"],
     things: &[TREASURES],

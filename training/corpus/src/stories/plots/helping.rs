@@ -1,13 +1,13 @@
-//! Someone needs something, and someone else has it.
+//! Plots about help.
 
-use super::Step::{Maybe, Tell, Turn};
-use super::{END, FRIEND, HERO, Plot};
+use super::steps::Step::{Maybe, Tell, Turn};
+use super::steps::{END, FRIEND, HERO, Plot};
 use crate::words::people::ELDERS;
 use crate::words::things::{BAKED, FRUITS, LOOKS, TASTES, TOOLS};
 
 pub(super) const PLOTS: &[Plot] = &[SHARING, STUCK, STORM, RACE];
 
-/// Some of what is in a basket goes to somebody hungry, and is counted.
+/// Some of the food in a basket goes to someone hungry, and is counted.
 const SHARING: Plot = Plot {
     titles: &["{n} {things}", "{hero} shares", "the hungry {fkind}", "a basket of {things}"],
     things: &[FRUITS, BAKED],
@@ -60,7 +60,7 @@ const SHARING: Plot = Plot {
     ],
 };
 
-/// A voice calls for help, and the right tool is fetched.
+/// A voice calls for help, and someone fetches the right tool.
 const STUCK: Plot = Plot {
     titles: &["a voice {at}", "{hero} helps", "{friend} is stuck", "help for {friend}"],
     things: &[TOOLS],
@@ -123,7 +123,7 @@ const STUCK: Plot = Plot {
     ],
 };
 
-/// Rain comes down on two, and they wait for it to end.
+/// Two characters wait for the rain to end.
 const STORM: Plot = Plot {
     titles: &["the storm", "{hero} and {friend} in the rain", "after the rain", "the day of the big storm"],
     things: &[TOOLS],

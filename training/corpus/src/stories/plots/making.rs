@@ -1,13 +1,13 @@
-//! Something is made, grown, cooked or given.
+//! Plots about things that are made, grown, cooked or given.
 
-use super::Step::{Maybe, Tell, Turn};
-use super::{END, END_ALONE, FRIEND, HERO, Plot};
+use super::steps::Step::{Maybe, Tell, Turn};
+use super::steps::{END, END_ALONE, FRIEND, HERO, Plot};
 use crate::words::people::ELDERS;
 use crate::words::things::{CLOTHES, FRUITS, LOOKS, PLANTS, TASTES, TOOLS, TOYS, TREASURES};
 
 pub(super) const PLOTS: &[Plot] = &[BUILDING, SEEDS, GIFT, COOKING];
 
-/// It breaks once, and the second one is better.
+/// The first one breaks, and the second one is better.
 const BUILDING: Plot = Plot {
     titles: &["{hero} and {friend} build {project}", "the second try", "{project}", "try again"],
     things: &[TOOLS],
@@ -72,7 +72,7 @@ const BUILDING: Plot = Plot {
     ],
 };
 
-/// Seeds take their time.
+/// Seeds take time to grow.
 const SEEDS: Plot = Plot {
     titles: &["{n} seeds", "{hero} plants {things}", "the garden of {hero}", "wait and see"],
     things: &[PLANTS],
@@ -129,7 +129,7 @@ const SEEDS: Plot = Plot {
     ],
 };
 
-/// A gift that no shop has.
+/// A gift that no shop sells.
 const GIFT: Plot = Plot {
     titles: &["a gift for {friend}", "the birthday", "{friend} has a birthday", "the best gift"],
     things: &[TOYS, CLOTHES, TOOLS, TREASURES],
@@ -194,7 +194,7 @@ const GIFT: Plot = Plot {
     ],
 };
 
-/// One has what the other one lacks.
+/// Each has what the other one lacks.
 const COOKING: Plot = Plot {
     titles: &["{hero} cooks", "no {missing}", "{hero} and {friend} cook {meal}", "the best {meal.1}"],
     things: &[FRUITS],
