@@ -1,8 +1,9 @@
-//! How long the heavy kernels take, at sizes of Bolmo-1B. `BOLMO_TILES=workgroup` times the forms of products and attention that go through
-//! workgroup memory, where the adapter has others by default.
+//! How long the heavy kernels take, at sizes of Bolmo-1B. `BOLMO_TILES=workgroup` times the forms of products and
+//! attention that go through workgroup memory, where the adapter has others by default.
 //!
-//! Method: one sample is a submission of eight dispatches and the wait for them; the time is divided by eight. Control: `silu_mul`
-//! on 64 floats, which is all overhead. Times are wall times, so other programs must be quiet, and values are between 0.5 and 1 of either sign. The adapter's name is printed first and stands in every benchmark's name;
+//! Method: one sample is a submission of eight dispatches and the wait for them; the time is divided by eight. Control:
+//! `silu_mul` on 64 floats, which is all overhead. Times are wall times, so other programs must be quiet, and values
+//! are between 0.5 and 1 of either sign. The adapter's name is printed first and stands in every benchmark's name;
 //! `BOLMO_ADAPTER` chooses another one. Run with `cargo bench -p bolmo-benches --bench kernels`.
 
 use std::time::Duration;
@@ -65,7 +66,8 @@ impl Bench<'_> {
     }
 }
 
-/// `bytes` bytes that are floats between 0.5 and 1 of either sign. Read as two f16 each, they are finite too, as scales have to be.
+/// `bytes` bytes that are floats between 0.5 and 1 of either sign. Read as two f16 each, they are finite too, as scales
+/// have to be.
 fn noise(bytes: usize) -> Vec<u8> {
     let mut state = 1u32;
     let next = |_| {

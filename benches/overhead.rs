@@ -1,9 +1,10 @@
-//! What the C ABI costs on top of the Rust API.
+//! Overhead of the C ABI over the Rust API.
 //!
-//! Method: calls that do no work on the device are timed by criterion. Generation of 64 bytes by the demo model goes through the
-//! Rust API and through the ABI in turns within one run, the order changing each time; medians are compared. Control: the Rust API's
-//! own generations, split in two, show how far two medians of the same thing are apart. The adapter's name is printed; `BOLMO_ADAPTER`
-//! chooses another one. Run with `cargo bench -p bolmo-benches --bench overhead`; on a software adapter LP_NUM_THREADS=0 makes it steadier.
+//! Method: criterion times calls that do no work on the device. Generations of 64 bytes by the demo model go through
+//! the Rust API and through the ABI alternately within one run, in alternating order; medians are compared. Control:
+//! the medians of the two halves of the Rust API's own generations show the difference between two medians of the same
+//! thing. The adapter's name is printed; `BOLMO_ADAPTER` chooses another one. Run with `cargo bench -p bolmo-benches
+//! --bench overhead`; on a software adapter LP_NUM_THREADS=0 gives steadier results.
 
 use std::ffi::c_void;
 use std::hint::black_box;
@@ -11,29 +12,31 @@ use std::path::Path;
 use std::ptr::{null, null_mut};
 use std::time::{Duration, Instant};
 
-use bolmo::checkpoint::{bolmo_checkpoint_delete, bolmo_checkpoint_open};
+use bolmo::checkpoint::{bolmo_checkpoint, bolmo_checkpoint_delete, bolmo_checkpoint_open};
 use bolmo::engine::*;
 use bolmo::generate::{bolmo_generation_delete, bolmo_session_generate};
-use bolmo::model::{bolmo_model_delete, bolmo_model_load};
+use bolmo::model::{bolmo_model, bolmo_model_delete, bolmo_model_load};
 use bolmo::options::*;
 use bolmo::sampler::bolmo_session_logits;
 use bolmo::session::*;
 use bolmo::status::bolmo_status::{self, BOLMO_OK};
 use bolmo_runtime::{
-    AdapterChoice, Checkpoint, Engine, EngineOptions, GenerateOptions, LoadOptions, Model, Session, Vocabulary,
-    block_on,
+    AdapterChoice, Checkpoint, Engine, EngineOptions, GenerateOptions, LoadOptions, Model, Session, SessionCheckpoint,
+    Vocabulary, block_on,
 };
 use criterion::Criterion;
 
 const BYTES: usize = 64;
 const PROMPT: &str = "class Reader:";
-/// Pairs of generations.
+/// A bias that rules out the end of the text, so that both generate equally many bytes.
+const NO_END: f32 = -1e6;
+/// Number of pairs of generations.
 const PAIRS: usize = 60;
 
 /// Calls a function of the ABI.
 macro_rules! abi {
     ($call:expr) => {
-        // SAFETY: every pointer of this bench is to something that is there, and every length is true.
+        // SAFETY: every pointer in this bench points to a live object, and every length is true.
         unsafe { $call }
     };
 }
@@ -43,7 +46,7 @@ fn ok(status: bolmo_status) {
 }
 
 unsafe extern "C" fn count(_: *const u8, size: usize, _: *const u16, user_data: *mut c_void) -> i32 {
-    // SAFETY: the pointer is to the counter of the call below.
+    // SAFETY: the pointer is the counter of the call below.
     unsafe { *user_data.cast::<usize>() += size };
     0
 }
@@ -56,91 +59,135 @@ fn median(times: &mut [Duration]) -> f64 {
 fn main() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/demo-model");
     let adapter = std::env::var("BOLMO_ADAPTER").unwrap_or_default();
+    let mut rust = RustSide::open(&folder, &adapter);
+    let c = CSide::open(&folder, &adapter);
+    compare(|| rust.generate(), || c.generate());
+    time_calls(&c);
+    c.delete();
+}
 
-    let mut engine_options = EngineOptions::default();
-    engine_options.adapter = AdapterChoice::parse(&adapter);
-    let engine = block_on(Engine::open(&engine_options)).expect("an adapter");
-    println!("adapter: {} ({})", engine.adapter().name, engine.adapter().driver);
-    let checkpoint = Checkpoint::open(&folder).expect("the demo model");
-    let mut load = LoadOptions::default();
-    load.vocabulary = Some(Vocabulary::open(&folder.join("tokenizer.json")).expect("its vocabulary"));
-    let model = block_on(Model::load(&engine, &checkpoint, load, &mut |_, _| true)).expect("the demo model");
-    let mut session = block_on(Session::new(&model)).expect("a session");
-    block_on(session.append_bos()).expect("the first id");
-    block_on(session.append(PROMPT.as_bytes(), &mut |_, _| {})).expect("text");
-    let start = block_on(session.checkpoint()).expect("a checkpoint");
-    let mut options = GenerateOptions::default();
-    options.max_bytes = BYTES;
-    // Ends at no other place, so that both generate as much.
-    options.sampling.end_bias = -1e6;
+/// A prompt in a session of the Rust API.
+struct RustSide {
+    session: Session,
+    start: SessionCheckpoint,
+    options: GenerateOptions,
+}
 
-    let (mut c_engine_options, mut c_engine, mut c_checkpoint, mut c_model) =
-        (null_mut(), null_mut(), null_mut(), null_mut());
-    let (mut c_session, mut c_start, mut c_options) = (null_mut(), null_mut(), null_mut());
-    let path = folder.to_str().expect("UTF-8");
-    ok(abi!(bolmo_engine_options_create(&mut c_engine_options)));
-    ok(abi!(bolmo_engine_options_set_adapter(c_engine_options, adapter.as_ptr().cast(), adapter.len())));
-    ok(abi!(bolmo_engine_create(c_engine_options, &mut c_engine)));
-    ok(abi!(bolmo_checkpoint_open(path.as_ptr().cast(), path.len(), &mut c_checkpoint)));
-    ok(abi!(bolmo_model_load(c_engine, c_checkpoint, null(), &mut c_model)));
-    ok(abi!(bolmo_session_create(c_model, &mut c_session)));
-    ok(abi!(bolmo_session_append_bos(c_session)));
-    ok(abi!(bolmo_session_append(c_session, PROMPT.as_ptr().cast(), PROMPT.len(), None, null_mut())));
-    ok(abi!(bolmo_session_checkpoint_create(c_session, &mut c_start)));
-    ok(abi!(bolmo_generate_options_create(&mut c_options)));
-    ok(abi!(bolmo_generate_options_set_max_bytes(c_options, BYTES)));
-    ok(abi!(bolmo_generate_options_set_end_bias(c_options, -1e6)));
+impl RustSide {
+    fn open(folder: &Path, adapter: &str) -> Self {
+        let mut engine_options = EngineOptions::default();
+        engine_options.adapter = AdapterChoice::parse(adapter);
+        let engine = block_on(Engine::open(&engine_options)).expect("an adapter");
+        println!("adapter: {} ({})", engine.adapter().name, engine.adapter().driver);
+        let checkpoint = Checkpoint::open(folder).expect("the demo model");
+        let mut load = LoadOptions::default();
+        load.vocabulary = Some(Vocabulary::open(&folder.join("tokenizer.json")).expect("its vocabulary"));
+        let model = block_on(Model::load(&engine, &checkpoint, load, &mut |_, _| true)).expect("the demo model");
+        let mut session = block_on(Session::new(&model)).expect("a session");
+        block_on(session.append_bos()).expect("the first id");
+        block_on(session.append(PROMPT.as_bytes(), &mut |_, _| {})).expect("text");
+        let start = block_on(session.checkpoint()).expect("a checkpoint");
+        let mut options = GenerateOptions::default();
+        options.max_bytes = BYTES;
+        options.sampling.end_bias = NO_END;
+        Self { session, start, options }
+    }
 
-    let in_rust = || {
-        block_on(session.rewind(&start)).expect("back");
+    fn generate(&mut self) -> Duration {
+        block_on(self.session.rewind(&self.start)).expect("a rewind");
         let mut seen = 0;
         let began = Instant::now();
-        let made = block_on(session.generate(&options, &mut |piece| {
+        let made = block_on(self.session.generate(&self.options, &mut |piece| {
             seen += piece.bytes.len();
             std::ops::ControlFlow::Continue(())
         }));
         let took = began.elapsed();
         assert_eq!((made.expect("a generation").bytes.len(), seen), (BYTES, BYTES));
         took
-    };
-    let through_abi = || {
-        ok(abi!(bolmo_session_rewind(c_session, c_start)));
+    }
+}
+
+/// The same prompt in a session of the C ABI.
+struct CSide {
+    engine_options: *mut bolmo_engine_options,
+    engine: *mut bolmo_engine,
+    checkpoint: *mut bolmo_checkpoint,
+    model: *mut bolmo_model,
+    session: *mut bolmo_session,
+    start: *mut bolmo_session_checkpoint,
+    options: *mut bolmo_generate_options,
+}
+
+impl CSide {
+    fn open(folder: &Path, adapter: &str) -> Self {
+        let mut c = Self {
+            engine_options: null_mut(),
+            engine: null_mut(),
+            checkpoint: null_mut(),
+            model: null_mut(),
+            session: null_mut(),
+            start: null_mut(),
+            options: null_mut(),
+        };
+        let path = folder.to_str().expect("UTF-8");
+        ok(abi!(bolmo_engine_options_create(&mut c.engine_options)));
+        ok(abi!(bolmo_engine_options_set_adapter(c.engine_options, adapter.as_ptr().cast(), adapter.len())));
+        ok(abi!(bolmo_engine_create(c.engine_options, &mut c.engine)));
+        ok(abi!(bolmo_checkpoint_open(path.as_ptr().cast(), path.len(), &mut c.checkpoint)));
+        ok(abi!(bolmo_model_load(c.engine, c.checkpoint, null(), &mut c.model)));
+        ok(abi!(bolmo_session_create(c.model, &mut c.session)));
+        ok(abi!(bolmo_session_append_bos(c.session)));
+        ok(abi!(bolmo_session_append(c.session, PROMPT.as_ptr().cast(), PROMPT.len(), None, null_mut())));
+        ok(abi!(bolmo_session_checkpoint_create(c.session, &mut c.start)));
+        ok(abi!(bolmo_generate_options_create(&mut c.options)));
+        ok(abi!(bolmo_generate_options_set_max_bytes(c.options, BYTES)));
+        ok(abi!(bolmo_generate_options_set_end_bias(c.options, NO_END)));
+        c
+    }
+
+    fn generate(&self) -> Duration {
+        ok(abi!(bolmo_session_rewind(self.session, self.start)));
         let (mut seen, mut made) = (0usize, null_mut());
+        let user_data = (&raw mut seen).cast();
         let began = Instant::now();
-        ok(abi!(bolmo_session_generate(c_session, c_options, Some(count), (&raw mut seen).cast(), &mut made)));
+        ok(abi!(bolmo_session_generate(self.session, self.options, Some(count), user_data, &mut made)));
         let took = began.elapsed();
         bolmo_generation_delete(made);
         assert_eq!(seen, BYTES);
         took
-    };
-    compare(in_rust, through_abi);
+    }
 
+    fn delete(self) {
+        bolmo_generate_options_delete(self.options);
+        bolmo_session_checkpoint_delete(self.start);
+        bolmo_session_delete(self.session);
+        bolmo_model_delete(self.model);
+        bolmo_checkpoint_delete(self.checkpoint);
+        bolmo_engine_delete(self.engine);
+        bolmo_engine_options_delete(self.engine_options);
+    }
+}
+
+/// Times calls that do no work on the device.
+fn time_calls(c: &CSide) {
     let mut criterion = Criterion::default().configure_from_args();
     let mut group = criterion.benchmark_group("call");
     group.sample_size(50).measurement_time(Duration::from_secs(2)).warm_up_time(Duration::from_millis(500));
     let mut length = 0;
     group.bench_function("bolmo_session_length", |b| {
-        b.iter(|| ok(abi!(bolmo_session_length(black_box(c_session), &mut length))));
+        b.iter(|| ok(abi!(bolmo_session_length(black_box(c.session), &mut length))));
     });
     let mut logits = vec![0f32; 520];
     group.bench_function("bolmo_session_logits", |b| {
-        b.iter(|| ok(abi!(bolmo_session_logits(black_box(c_session), 0.0, logits.as_mut_ptr(), logits.len()))));
+        b.iter(|| ok(abi!(bolmo_session_logits(black_box(c.session), 0.0, logits.as_mut_ptr(), logits.len()))));
     });
     group.bench_function("bolmo_generate_options_set_seed", |b| {
-        b.iter(|| ok(abi!(bolmo_generate_options_set_seed(black_box(c_options), 1))));
+        b.iter(|| ok(abi!(bolmo_generate_options_set_seed(black_box(c.options), 1))));
     });
     group.finish();
-
-    bolmo_generate_options_delete(c_options);
-    bolmo_session_checkpoint_delete(c_start);
-    bolmo_session_delete(c_session);
-    bolmo_model_delete(c_model);
-    bolmo_checkpoint_delete(c_checkpoint);
-    bolmo_engine_delete(c_engine);
-    bolmo_engine_options_delete(c_engine_options);
 }
 
-/// Times both in turns and prints their medians.
+/// Times both alternately and prints their medians.
 fn compare(mut in_rust: impl FnMut() -> Duration, mut through_abi: impl FnMut() -> Duration) {
     for _ in 0..3 {
         in_rust();
@@ -156,7 +203,7 @@ fn compare(mut in_rust: impl FnMut() -> Duration, mut through_abi: impl FnMut() 
             rust.push(in_rust());
         }
     }
-    // Runs that are next to each other meet the same noise, so their ratio says more than two medians do.
+    // Neighboring runs meet the same noise, so their ratio says more than two medians do.
     let mut ratios: Vec<f64> = abi.iter().zip(&rust).map(|(a, r)| a.as_secs_f64() / r.as_secs_f64()).collect();
     ratios.sort_by(f64::total_cmp);
     let control = median(&mut rust.iter().copied().step_by(2).collect::<Vec<_>>())

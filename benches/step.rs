@@ -1,8 +1,8 @@
 //! How long a training step takes: stage 2 of a byte-level model, and a subword model's.
 //!
-//! Method: criterion over whole steps, forwards, backwards and the optimiser, of small models at random on the adapter that
-//! `BOLMO_ADAPTER` names. Control: none; the line in front of the results has the adapter, and what a step multiplies at least:
-//! 6 products a weight and row.
+//! Method: criterion over whole steps, forwards, backwards and the optimiser, of small models at random on the adapter
+//! that `BOLMO_ADAPTER` names. Control: none; the line in front of the results has the adapter, and what a step
+//! multiplies at least: 6 products a weight and row.
 
 use std::time::Duration;
 

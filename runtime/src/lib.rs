@@ -1,4 +1,5 @@
-//! The Bolmo runtime: loads a checkpoint of a byte-level language model and turns bytes into bytes, on any GPU that wgpu reaches.
+//! The Bolmo runtime: loads a checkpoint of a byte-level language model and turns bytes into bytes, on any GPU that
+//! wgpu reaches.
 //!
 //! ```no_run
 //! # async fn demo() -> bolmo_runtime::Result<()> {
@@ -12,7 +13,7 @@
 //!
 //! let mut session = Session::new(&model).await?;
 //! session.append_bos().await?;
-//! session.append(b"Once upon a time", &mut |_, _| {}).await?;
+//! session.append(b"Once upon a time").await?;
 //! let made = session.generate(&GenerateOptions::default(), &mut |piece| {
 //!     print!("{}", String::from_utf8_lossy(piece.bytes));
 //!     std::ops::ControlFlow::Continue(())
@@ -20,7 +21,8 @@
 //! # Ok(()) }
 //! ```
 //!
-//! Everything that touches the device is async and never blocks. Programs without an executor of their own use [`block_on`].
+//! Everything that touches the device is async and never blocks. Programs without an executor of their own use
+//! [`block_on`].
 
 #[cfg(not(target_family = "wasm"))]
 pub mod bench;

@@ -1,5 +1,5 @@
-//! What the training module builds on: device memory, recorded commands, weights as kernels take them, and the stages of the forward
-//! pass. Only for crates of this workspace: it changes without notice.
+//! What the training module builds on: device memory, recorded commands, weights as kernels take them, and the stages
+//! of the forward pass. Only for crates of this workspace: it changes without notice.
 
 use std::sync::Arc;
 
@@ -18,14 +18,14 @@ pub use crate::model::weights::{GlobalLayer, LocalLayer, Matrix, Mlp, Piece, Wei
 #[cfg(not(target_family = "wasm"))]
 pub use crate::parallel::by_shares;
 pub use crate::stages::boundary::{boundary, ends_patch, log_probability};
-pub use crate::stages::depool::{depool, normalise};
+pub use crate::stages::depool::{depool, normalize};
 pub use crate::stages::embed::embed;
 pub use crate::stages::global::{Sequences, attention_half, feed_forward_half, rope, rotations};
 pub use crate::stages::head::head;
 pub use crate::stages::local_layer::Over;
 pub use crate::stages::local_layer::{CellShape, chunk_states, feed_forward, head_norm, local_layer, mixer};
-pub use crate::stages::ops::{Context, Norm, Rows};
-pub use crate::stages::patches::pool;
+pub use crate::stages::ops::{Context, Gather, Norm, NormRows, Product, Rows};
+pub use crate::stages::patches::pooling;
 pub use crate::state::LayerState;
 pub use crate::state::workspace::Workspace;
 

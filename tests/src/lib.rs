@@ -12,8 +12,12 @@ use bolmo_runtime::{
 };
 use safetensors::{Dtype, SafeTensors};
 
+mod differences;
+mod roundings;
 mod tree;
 
+pub use differences::{Slope, slope};
+pub use roundings::Roundings;
 pub use tree::{fixtures, in_tree};
 
 /// Options that honour `BOLMO_ADAPTER` and `BOLMO_TILES`.

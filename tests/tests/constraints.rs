@@ -141,9 +141,11 @@ fn a_budget_that_is_too_small_is_told() {
 fn the_same_seed_gives_the_same_text_and_another_one_another() {
     let model = load("infer", "nano_trained");
     let constraint = Constraint::json_schema(PERSON.as_bytes()).expect("a schema");
-    let draw = |seed| generate(&mut prompt(&model), &options(&constraint, 200, 1.0, seed));
+    // Hot enough that no model is sure of every byte; one seed may still give another's text.
+    let draw = |seed| generate(&mut prompt(&model), &options(&constraint, 200, 5.0, seed));
     assert_eq!(draw(1), draw(1));
-    assert_ne!(draw(1).bytes, draw(2).bytes);
+    let first = draw(1).bytes;
+    assert!((2..10).any(|seed| draw(seed).bytes != first));
 }
 
 /// Forced bytes are text to the session: the same flags, state and logits as if the caller had appended them.
@@ -274,11 +276,11 @@ fn the_budget_may_end_inside_forced_bytes() {
 #[test]
 fn forced_bytes_count_for_the_repetition_penalty() {
     let model = load("infer", "nano_trained");
-    // The penalty is so strong that a byte seen lately is not chosen greedily again.
+    // So strong that no byte is chosen greedily again, however sure the model is of it.
     for (forced, other) in [("a", b'b'), ("b", b'a')] {
         let constraint = Constraint::regex(&format!("{forced}[ab]")).expect("a pattern");
         let mut penal = options(&constraint, 2, 0.0, 0);
-        penal.sampling.repetition_penalty = 1000.0;
+        penal.sampling.repetition_penalty = 1e20;
         let made = generate(&mut prompt_without_letters(&model), &penal);
         assert_eq!(made.bytes[1], other, "{}", String::from_utf8_lossy(&made.bytes));
     }

@@ -25,6 +25,9 @@ fn engine_with(steps: usize) -> Engine {
     block_on(Engine::open(&options)).expect("an adapter")
 }
 
+/// A bias with which no text ends.
+const NO_END: f32 = -1e30;
+
 fn step_by_step() -> &'static Engine {
     static ENGINE: OnceLock<Engine> = OnceLock::new();
     ENGINE.get_or_init(|| engine_with(0))
@@ -65,9 +68,11 @@ fn compare(what: &str, device: &Model, host: &Model, prompt: &[u32], options: &G
     assert_eq!(logits[0], logits[1], "{what}: logits behind the text");
 }
 
+/// Greedy decoding of exactly `max_bytes`: a model of another seed might end its text earlier.
 fn greedy(max_bytes: usize) -> GenerateOptions {
     let mut options = GenerateOptions::default();
     options.max_bytes = max_bytes;
+    options.sampling.end_bias = NO_END;
     options
 }
 
@@ -76,7 +81,12 @@ fn greedy_ids_and_states_are_the_same() {
     for kind in KINDS {
         let (device, host) = (load(kind.0, kind.1), model_on(step_by_step(), kind, WeightFormat::F32));
         for length in [0, 30] {
-            compare(&format!("{} behind {length} bytes", kind.1), &device, &host, &prompt(length), &greedy(40));
+            for end_bias in [NO_END, 0.0] {
+                let mut options = greedy(40);
+                options.sampling.end_bias = end_bias;
+                let what = format!("{} after {length} bytes, end bias {end_bias}", kind.1);
+                compare(&what, &device, &host, &prompt(length), &options);
+            }
         }
     }
 }

@@ -170,12 +170,21 @@ fn a_comparison_is_that_of_two_scores() {
     }
     let alike = a.boundaries.iter().zip(&b.boundaries).filter(|(a, b)| a == b).count();
     assert_eq!(compared.boundary_agreement, alike as f64 / text.len() as f64);
-    // The dump has the logits behind each byte of the text; those before the first one are compared too.
+    // The dump has the logits after each byte of the text; those before the first one are compared too.
     let (a, b) = (a.dump.expect("tensors").logits, b.dump.expect("tensors").logits);
-    let largest = a[..a.len() - 520].iter().zip(&b).map(|(x, y)| f64::from((x - y).abs())).fold(0.0, f64::max);
-    assert!(compared.logit_difference_max >= largest - 1e-3, "{} {largest}", compared.logit_difference_max);
+    let (a, b) = (&a[..a.len() - 520], &b[..b.len() - 520]);
+    let (mut largest, mut agreeing) = (0.0f64, 0);
+    let best = |row: &[f32]| row.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).map(|(id, _)| id);
+    for (a, b) in a.chunks_exact(520).zip(b.chunks_exact(520)) {
+        largest = a.iter().zip(b).map(|(x, y)| f64::from((x - y).abs())).fold(largest, f64::max);
+        agreeing += usize::from(best(a) == best(b));
+    }
+    let rounding = 1e-3 * largest;
+    assert!(compared.logit_difference_max >= largest - rounding, "{} {largest}", compared.logit_difference_max);
     assert!(compared.logit_difference_mean > 0.0 && compared.logit_difference_mean < compared.logit_difference_max);
-    assert!(compared.greedy_agreement > 0.5 && compared.greedy_agreement < 1.0, "{}", compared.greedy_agreement);
+    // The position before the first byte may agree or not, and a choice between two equal logits goes either way.
+    let expected = agreeing as f64 / text.len() as f64;
+    assert!((compared.greedy_agreement - expected).abs() <= 2.0 / text.len() as f64, "{compared:?}, {expected}");
 
     let same = block_on(exact.compare_text(&exact, &text, &cancel, &mut |_, _| {})).expect("a comparison");
     assert_eq!((same.boundary_agreement, same.greedy_agreement), (1.0, 1.0));

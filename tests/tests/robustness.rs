@@ -159,13 +159,24 @@ fn prompts_of_every_sort() {
     }
 }
 
+/// The byte that the model cuts into the longest patches when it is repeated.
+fn byte_of_long_patches(model: &Model) -> u8 {
+    let patches = |byte: &u8| {
+        let mut session = block_on(Session::new(model)).expect("a session");
+        block_on(session.append_bos()).expect("bos");
+        block_on(session.append(&[*byte; 256], &mut |_, _| {})).expect("a prompt");
+        session.patches()
+    };
+    (b' '..=b'~').find(|byte| patches(byte) <= 16).expect("long patches of some byte")
+}
+
 #[test]
-fn a_megabyte_of_prompt() {
+fn prompt_of_a_megabyte_is_taken() {
     // Long patches keep the quadratic part small: this is about memory and bookkeeping, not about speed.
     let model = load("infer", "nano_trained");
     let mut session = block_on(Session::new(&model)).expect("a session");
     block_on(session.append_bos()).expect("bos");
-    let prompt = vec![b' '; 1 << 20];
+    let prompt = vec![byte_of_long_patches(&model); 1 << 20];
     let mut calls = 0;
     block_on(session.append(&prompt, &mut |_, _| calls += 1)).expect("a prompt");
     assert!(calls > 1000);
@@ -206,6 +217,9 @@ fn cancel_stops_prefill_and_decode() {
     options.max_bytes = 100;
     let made = block_on(session.generate(&options, &mut |_| ControlFlow::Continue(()))).expect("a generation");
     assert_eq!((made.stop, made.bytes.len()), (StopReason::Cancelled, 0));
+    // Short patches, and no end: whatever the model would like to write, five bytes come well before the budget.
+    options.bytes_per_patch = Some(4.0);
+    options.sampling.end_bias = -1e30;
     let mut seen = 0;
     let made = block_on(session.generate(&options, &mut |piece| {
         seen += piece.bytes.len();
@@ -276,8 +290,12 @@ fn a_lost_device_is_an_error_that_can_be_recovered_from() {
     let engine = block_on(Engine::open(&engine_options())).expect("an engine");
     let model = load_on(&engine, &trained_dir(), WeightFormat::F32);
     let mut session = session_with(&model, &[1, 80, 81, 82]);
+    let mut options = GenerateOptions::default();
+    // Every byte is a patch and so a piece of its own, and the text does not end.
+    options.bytes_per_patch = Some(1.0);
+    options.sampling.end_bias = -1e30;
     let mut made = 0;
-    let result = block_on(session.generate(&GenerateOptions::default(), &mut |piece| {
+    let result = block_on(session.generate(&options, &mut |piece| {
         made += piece.bytes.len();
         if made == 3 {
             engine.destroy();

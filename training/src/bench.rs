@@ -1,4 +1,4 @@
-//! How long steps of training take, and which kernels take it: the measurements behind `bolmo bench --train`.
+//! Measurements of training steps and their kernels, for `bolmo bench --train`.
 
 use std::time::Instant;
 
@@ -7,20 +7,20 @@ use bolmo_runtime::{Config, Engine, Result};
 use bolmo_shaders::KernelId;
 
 use crate::layers::Shape;
-use crate::losses::{IGNORED, LossOptions, Targets};
-use crate::optimiser::{AdamOptions, Schedule};
+use crate::loss::{IGNORED, LossOptions, Targets};
 use crate::parameters::TensorSource;
-use crate::stages::Examples;
+use crate::parameters::optimizer::{AdamOptions, Schedule};
+use crate::step::Examples;
 use crate::trainer::{Trainer, TrainerOptions};
 
-/// Steps of stage 2 over a made-up batch. The learning rate is 0: all work is done, and the model stays as it is.
+/// Steps of stage 2 on a synthetic batch. The learning rate is 0: a step does all its work without changing the model.
 pub struct StepBench {
     trainer: Trainer,
-    batch: MadeUp,
+    batch: SyntheticBatch,
 }
 
 impl StepBench {
-    /// Loads a model from `weights`, to be trained on batches of `shape`, with products of f16 if `half_products`.
+    /// Loads a model from `weights` for batches of `shape`. With `half_products`, products read f16 factors.
     ///
     /// # Errors
     /// As [`Trainer::new`].
@@ -43,40 +43,40 @@ impl StepBench {
             global_rate: 0.0,
         };
         let trainer = Trainer::new(engine, config, options, weights, None).await?;
-        Ok(Self { trainer, batch: MadeUp::new(config, shape) })
+        Ok(Self { trainer, batch: SyntheticBatch::new(config, shape) })
     }
 
-    /// The least shape of one example with so many bytes at least, and room for patches of `bytes_per_patch`.
+    /// The smallest shape for `rows` examples of at least `bytes` bytes with patches of `bytes_per_patch` bytes.
     pub fn shape(rows: usize, bytes: usize, bytes_per_patch: f64) -> Shape {
         let bytes = bytes.next_multiple_of(64);
         let patches = ((bytes as f64 / bytes_per_patch).ceil() as usize).next_multiple_of(64).min(bytes);
         Shape { rows, bytes, patches }
     }
 
-    /// Makes a step; its seconds.
+    /// Makes a step and returns its duration in seconds.
     ///
     /// # Errors
     /// As [`Trainer::step`].
     pub async fn step(&mut self) -> Result<f64> {
-        let begun = Instant::now();
+        let start = Instant::now();
         self.trainer.step(&[self.batch.examples()]).await?;
-        Ok(begun.elapsed().as_secs_f64())
+        Ok(start.elapsed().as_secs_f64())
     }
 
-    /// Makes a step whose dispatches are measured one by one: what each kernel takes, the longest first.
+    /// Makes a step that measures each dispatch, and returns the time of each kernel, longest first.
     ///
     /// # Errors
     /// As [`Trainer::step`].
     pub async fn kernels(&mut self) -> Result<Vec<(KernelId, KernelTime)>> {
         self.trainer.recorder().measure_dispatches(true);
-        let done = self.trainer.step(&[self.batch.examples()]).await;
+        let result = self.trainer.step(&[self.batch.examples()]).await;
         let times = self.trainer.recorder().measure_dispatches(false);
-        done.map(|_| times)
+        result.map(|_| times)
     }
 }
 
-/// A batch without meaning.
-struct MadeUp {
+/// A batch of arbitrary ids.
+struct SyntheticBatch {
     shape: Shape,
     ids: Vec<u32>,
     suffixes: Vec<u32>,
@@ -87,10 +87,10 @@ struct MadeUp {
     patch_of: Vec<u32>,
 }
 
-impl MadeUp {
+impl SyntheticBatch {
     fn new(config: &Config, shape: Shape) -> Self {
         let (count, patches) = (shape.all_bytes(), shape.all_patches());
-        // Multipliers without a common divisor with the moduli go through all ids.
+        // Multipliers that are coprime to the moduli reach all ids.
         let offset = u32::from(config.byte_offset);
         let ids: Vec<u32> = (0..count as u32).map(|i| offset + i * 7 % 256).collect();
         let suffixes = (0..count as u32).map(|i| i * 21 % config.subword_vocab_size.max(1) as u32).collect();

@@ -1,30 +1,27 @@
-//! Byteifies subword models: batches, losses and steps of training, with the runtime's own kernels and their gradients (SPEC 10).
+//! Training of byte-level models from subword models: batches, losses and optimizer steps on the runtime's own kernels and
+//! their gradients (docs/model.md, "Training losses").
+//!
+//! Modules import only from modules above them in this list: `data`, `parameters`, `layers`, `loss`, `models`,
+//! `checkpoint`, `init`, `step`, `trainer`, and `run` and `bench`.
 
-mod backward;
 pub mod bench;
-mod byte_level;
+mod checkpoint;
 pub mod data;
-pub mod export;
 pub mod init;
 mod layers;
-mod least_squares;
-pub mod losses;
-mod optimiser;
+pub mod loss;
+mod models;
 mod parameters;
 pub mod run;
-pub mod snapshot;
-mod source;
-mod spelling;
-mod stages;
-mod subword;
-mod teacher;
+mod step;
 mod trainer;
-mod weights;
 
+pub use checkpoint::export;
+pub use checkpoint::source::{LocalSizes, SourceModel};
 pub use layers::Shape;
-pub use optimiser::{AdamOptions, Schedule};
+pub use loss as losses; // TEMPORARY: old path
+pub use models::subword::{HiddenStates, SubwordModel, SubwordOptions, SubwordReport};
+pub use parameters::optimizer::{AdamOptions, Schedule};
 pub use parameters::{Group, TensorSource};
-pub use source::{LocalSizes, SourceModel};
-pub use stages::{Examples, StageOutput};
-pub use subword::{HiddenStates, SubwordModel, SubwordOptions, SubwordReport};
+pub use step::{Examples, StepOutput};
 pub use trainer::{StepReport, TeacherSource, Trainer, TrainerOptions};

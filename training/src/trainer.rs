@@ -1,4 +1,4 @@
-//! A run of stage 1 or stage 2: batches in, losses out, parameters that follow.
+//! Trainer of a byte-level model in stage 1 or stage 2: takes batches, reports losses and updates the parameters.
 
 use std::path::{Path, PathBuf};
 
@@ -6,41 +6,40 @@ use bolmo_runtime::internals::{Recorder, gpu};
 use bolmo_runtime::{Config, Engine, Error, Result};
 use serde_json::Value;
 
-use crate::byte_level::ByteLevel;
 use crate::layers::Shape;
-use crate::losses::{LossOptions, Losses};
-use crate::optimiser::{AdamOptions, Optimiser, Schedule, Step};
-use crate::parameters::{Group, TensorSource, Which};
-use crate::snapshot;
-use crate::stages::{COMPARED_BLOCKS, Examples, StageOutput, stage1, stage2, teacher_nats};
-use crate::teacher::{Teacher, TeacherOptions};
+use crate::loss::{LossOptions, Losses};
+use crate::models::byte_level::{ByteLevel, ModelOptions};
+use crate::models::teacher::{Teacher, TeacherOptions};
+use crate::parameters::optimizer::{AdamOptions, Optimizer, OptimizerStep, Schedule};
+use crate::parameters::{Group, TensorKind, TensorSource, snapshot};
+use crate::step::{COMPARED_BLOCKS, Examples, StepOutput, stage1, stage2, teacher_nats};
 
-/// Learning rates, schedule and losses of a run.
+/// Options of a [`Trainer`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TrainerOptions {
-    /// Sizes of a batch.
+    /// Shape of a batch.
     pub shape: Shape,
-    /// How losses are added up.
+    /// Factors of the losses.
     pub losses: LossOptions,
-    /// How parameters follow their gradients.
+    /// Options of AdamW.
     pub adam: AdamOptions,
-    /// How learning rates change over the run.
+    /// Schedule of the learning rates.
     pub schedule: Schedule,
-    /// Whether products are made of f16, with sums in f32. Weights are f32 in any case.
+    /// Whether products read f16 factors and accumulate in f32. Weights are always f32.
     pub half_products: bool,
-    /// Whether layers keep no more than their inputs, and are run again on the way back.
+    /// Whether layers save only their inputs and run forward again before their backward pass.
     pub recompute: bool,
-    /// The highest learning rate of the decoder and the head.
+    /// Peak learning rate of the decoder and the head.
     pub local_rate: f64,
-    /// The same of what lies in front of the patches: embeddings, encoder, boundary predictor.
+    /// Peak learning rate of the embeddings, the encoder and the boundary predictor.
     pub encoder_rate: f64,
-    /// The highest learning rate of the global blocks; stage 1 leaves them as they are.
+    /// Peak learning rate of the global blocks, kind are frozen in stage 1.
     pub global_rate: f64,
 }
 
-/// Who teaches in stage 1. Its blocks must be those of the student.
+/// The teacher of stage 1. Its blocks must be the student's.
 pub struct TeacherSource<'a> {
-    /// Embeddings, final norm and head, by their names in a folder of the source model.
+    /// Source of the embeddings, the final norm and the head, named as in the source model's folder.
     pub tensors: &'a dyn TensorSource,
     /// Rows of its vocabulary.
     pub vocabulary: usize,
@@ -48,24 +47,24 @@ pub struct TeacherSource<'a> {
     pub tied: bool,
     /// Subwords that begin with a space, a tab or a newline.
     pub spaces: &'a [u32],
-    /// The ids of each subword's bytes, none for one without; only `losses.spelling` asks for them.
+    /// The byte ids of each subword, empty for one without bytes. Only byte distillation reads them.
     pub sequences: &'a [Vec<u16>],
 }
 
-/// What a step came to.
+/// Metrics of a step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StepReport {
-    /// Which step it was, counted from 1.
+    /// Number of the step, from 1.
     pub step: u64,
-    /// Means over the batches of the step.
+    /// Mean losses over the batches of the step.
     pub losses: Losses,
-    /// Patches over all batches.
+    /// Number of patches in all batches.
     pub patches: u64,
-    /// Norm of all gradients together before it was bounded.
+    /// Norm of all gradients before clipping.
     pub gradient_norm: f64,
     /// Learning rate of the decoder and the head.
     pub rate: f64,
-    /// Whether the parameters were left as they are, since a gradient was no finite number.
+    /// Whether the step left the parameters unchanged because a gradient was not finite.
     pub skipped: bool,
 }
 
@@ -74,17 +73,18 @@ pub struct StepReport {
 pub struct Trainer {
     model: ByteLevel,
     teacher: Option<Teacher>,
-    optimiser: Optimiser,
+    optimizer: Optimizer,
     options: TrainerOptions,
     step: u64,
 }
 
 impl Trainer {
-    /// Loads a model from `weights`, by the names of SPEC 2, and gets ready to train it: in stage 1 if there is a teacher, else in stage 2.
+    /// Loads a model from `weights` and prepares it for training: stage 1 with a teacher, otherwise stage 2. Tensors have
+    /// their names in checkpoints (docs/model.md, "Tensors").
     ///
     /// # Errors
-    /// `InvalidArgument` for options that cannot be meant, `OutOfMemory`, `Unsupported` where the adapter's limits are too low, and whatever
-    /// `weights` reports.
+    /// `InvalidArgument` for invalid options, `OutOfMemory`, `Unsupported` if the adapter's limits are too low, and errors of
+    /// `weights`.
     pub async fn new(
         engine: &Engine,
         config: &Config,
@@ -103,7 +103,7 @@ impl Trainer {
         let frozen = teacher.is_some();
         let trained = |group| group != Group::Global || !frozen;
         let TrainerOptions { shape, half_products, recompute, .. } = options;
-        let model = ByteLevel::new(gpu, config, shape, half_products, recompute, trained).await?;
+        let model = ByteLevel::new(gpu, config, ModelOptions { shape, half_products, recompute }, trained).await?;
         model.parameters.load(weights).await?;
         let teacher = match teacher {
             None => None,
@@ -114,33 +114,33 @@ impl Trainer {
                 Some(Teacher::new(gpu, config, options.shape, &parts, tensors).await?)
             }
         };
-        let optimiser = Optimiser::new(gpu, &model.parameters.arenas).await?;
-        Ok(Self { model, teacher, optimiser, options, step: 0 })
+        let optimizer = Optimizer::new(gpu, &model.parameters.arenas).await?;
+        Ok(Self { model, teacher, optimizer, options, step: 0 })
     }
 
-    /// The commands that it records.
+    /// Recorder of the model's commands.
     pub(crate) fn recorder(&mut self) -> &mut Recorder {
         &mut self.model.recorder
     }
 
-    /// Steps that were made.
+    /// Number of completed steps.
     pub fn steps(&self) -> u64 {
         self.step
     }
 
-    /// One step over the gradients of all `batches` together, of the trainer's shape each.
+    /// Makes one step with the mean gradient of all `batches`, each of the trainer's shape.
     ///
     /// # Errors
-    /// `InvalidArgument` for a batch of another shape, and whatever the device reports; parameters may then be half changed.
+    /// `InvalidArgument` for a batch of another shape, and errors of the device, kind may leave parameters partly updated.
     pub async fn step(&mut self, batches: &[Examples<'_>]) -> Result<StepReport> {
         if batches.is_empty() {
-            return Err(Error::invalid("a step without batches"));
+            return Err(Error::invalid("a step needs at least one batch, found none"));
         }
         self.model.clear_gradients();
         let mut losses = Losses::default();
         let mut patches = 0;
         for examples in batches {
-            let output = self.run(examples, true).await?;
+            let output = self.run_batch(examples, true).await?;
             losses.add(&output.losses, 1.0 / batches.len() as f64);
             patches += output.patches;
         }
@@ -156,9 +156,9 @@ impl Trainer {
                 }
         };
         let scale = 1.0 / batches.len() as f64 / f64::from(self.model.gradient_scale);
-        let step = Step { options: &self.options.adam, step: self.step, scale };
+        let step = OptimizerStep { options: &self.options.adam, step: self.step, scale };
         let arenas = &self.model.parameters.arenas;
-        let squares = self.optimiser.record(&mut self.model.recorder, arenas, rate, step)?.part(0, 4)?;
+        let squares = self.optimizer.record(&mut self.model.recorder, arenas, rate, step)?.part(0, 4)?;
         let squares = self.model.recorder.read_f32(&[squares]).await?.first().copied().unwrap_or(f32::NAN);
         Ok(StepReport {
             step: self.step,
@@ -170,16 +170,16 @@ impl Trainer {
         })
     }
 
-    /// What the losses are on a batch with the boundaries that the model predicts and its own global outputs, without gradients.
+    /// Losses of a batch with predicted boundaries and the model's own global outputs, without gradients.
     ///
     /// # Errors
     /// As [`Self::step`].
-    pub async fn evaluate(&mut self, examples: &Examples<'_>, losses: &LossOptions) -> Result<StageOutput> {
+    pub async fn evaluate(&mut self, examples: &Examples<'_>, losses: &LossOptions) -> Result<StepOutput> {
         examples.check(self.options.shape)?;
         stage2(&mut self.model, examples, losses, false).await
     }
 
-    /// What the model says behind each byte of a batch, with the boundaries that it predicts and its own global outputs: logits `[B, L, ids]`.
+    /// Logits after each byte of a batch with predicted boundaries and the model's own global outputs, `[B, L, ids]`.
     ///
     /// # Errors
     /// As [`Self::step`].
@@ -189,7 +189,7 @@ impl Trainer {
         self.model.recorder.read_f32(&[self.model.ws.logits.part(0, 4 * count as u64)?]).await
     }
 
-    /// What the teacher makes of a batch: the sum of -log p of all subwords behind the first, those past the bytes' cap left out, in nats.
+    /// Sum of the teacher's -log p of all subwords that have bytes in the batch, without the first of each example, in nats.
     /// `None` without a teacher.
     ///
     /// # Errors
@@ -202,36 +202,37 @@ impl Trainer {
         }
     }
 
-    /// Sizes of a batch.
+    /// Shape of a batch.
     pub fn shape(&self) -> Shape {
         self.options.shape
     }
 
-    /// The model's configuration.
+    /// Configuration of the model.
     pub fn config(&self) -> &Config {
         &self.model.config
     }
 
-    /// Writes a snapshot of parameters and moments below `dir`, together with `progress`, and deletes all but the last `keep`.
+    /// Writes a snapshot of parameters, moments and `progress` below `dir`, and deletes all but the last `keep` snapshots.
     ///
     /// # Errors
-    /// `Io`, and whatever the device reports.
+    /// `Io`, and errors of the device.
     pub async fn save(&mut self, dir: &Path, step: u64, progress: &Value, keep: usize) -> Result<PathBuf> {
         let ByteLevel { recorder, parameters, .. } = &mut self.model;
         snapshot::write(dir, step, progress, (recorder, &parameters.arenas), keep).await
     }
 
-    /// Goes back to a snapshot.
+    /// Restores a snapshot.
     ///
     /// # Errors
-    /// `Io`, `BadCheckpoint` for one that is damaged or of another model.
+    /// `Io`, and `BadCheckpoint` for a snapshot that is damaged or belongs to another model.
     pub async fn restore(&mut self, path: &Path, step: u64) -> Result<()> {
         snapshot::restore(path, &self.model.gpu, &self.model.parameters.arenas).await?;
         self.step = step;
         Ok(())
     }
 
-    async fn run(&mut self, examples: &Examples<'_>, train: bool) -> Result<StageOutput> {
+    /// Runs a batch of the trainer's stage.
+    async fn run_batch(&mut self, examples: &Examples<'_>, train: bool) -> Result<StepOutput> {
         examples.check(self.options.shape)?;
         let options = &self.options.losses;
         match &self.teacher {
@@ -240,29 +241,29 @@ impl Trainer {
         }
     }
 
-    /// Gives every tensor of the model, by the names of SPEC 2.
+    /// Calls `each` with every tensor of the model, under its name in checkpoints.
     ///
     /// # Errors
-    /// Whatever the device and `each` report.
+    /// Errors of the device and of `each`.
     pub async fn each_weight(&mut self, each: &mut dyn FnMut(&str, Vec<f32>) -> Result<()>) -> Result<()> {
-        self.each(Which::Weights, each).await
+        self.each(TensorKind::Weights, each).await
     }
 
-    /// Gives the gradient of every tensor that is trained, as the last step left it, before it was scaled and bounded.
+    /// Calls `each` with the gradient of every trained tensor after the last step, before scaling and clipping.
     ///
     /// # Errors
-    /// Whatever the device and `each` report.
+    /// Errors of the device and of `each`.
     pub async fn each_gradient(&mut self, each: &mut dyn FnMut(&str, Vec<f32>) -> Result<()>) -> Result<()> {
         let factor = 1.0 / self.model.gradient_scale;
         let mut unscaled = |name: &str, mut values: Vec<f32>| {
             values.iter_mut().for_each(|value| *value *= factor);
             each(name, values)
         };
-        self.each(Which::Gradients, &mut unscaled).await
+        self.each(TensorKind::Gradients, &mut unscaled).await
     }
 
-    async fn each(&mut self, which: Which, each: &mut dyn FnMut(&str, Vec<f32>) -> Result<()>) -> Result<()> {
+    async fn each(&mut self, kind: TensorKind, each: &mut dyn FnMut(&str, Vec<f32>) -> Result<()>) -> Result<()> {
         let recorder: &mut Recorder = &mut self.model.recorder;
-        self.model.parameters.each_tensor(recorder, which, each).await
+        self.model.parameters.each_tensor(recorder, kind, each).await
     }
 }

@@ -1,4 +1,4 @@
-//! `bolmo score --against`: how far two models are apart over a text, such as the same weights in two formats.
+//! `bolmo score --against`: the differences between two models on a text, such as the same weights in two formats.
 
 use std::ffi::OsStr;
 use std::time::Instant;
@@ -7,13 +7,13 @@ use bolmo_runtime::{CancelToken, Formats, Model, Score, block_on};
 use serde_json::{Value, json};
 
 use crate::args::Common;
+use crate::input::Input;
 use crate::interrupt::Interrupt;
 use crate::load;
 use crate::output::{Outcome, count, write, write_json};
 use crate::progress::Progress;
-use crate::score::Input;
 
-/// Runs the command: the model of the common options against `against`, formats or a folder.
+/// Runs the command: compares the model of the common options with `against`, which is a format or a folder.
 pub fn run(common: &Common, input: &Input, against: &OsStr) -> Outcome {
     let interrupt = Interrupt::listen();
     let model = load::model(common, &|| interrupt.asked())?;
@@ -67,7 +67,7 @@ pub fn run(common: &Common, input: &Input, against: &OsStr) -> Outcome {
     write(&format!("{}\n", lines.join("\n")))
 }
 
-/// A score as `score --json` tells it, and what was scored.
+/// A score in the form of `score --json`, and the model's formats.
 fn numbers(model: &Model, score: &Score) -> Value {
     json!({
         "formats": model.formats().to_string(),

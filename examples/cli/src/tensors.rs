@@ -1,4 +1,4 @@
-//! The file of `bolmo score --dump`.
+//! The output file of `bolmo score --dump`.
 
 use std::path::Path;
 
@@ -36,7 +36,7 @@ fn floats<'a>(name: &'static str, width: usize, values: &'a [f32]) -> Result<(&'
     view(name, Dtype::F32, width, values.len(), cast_slice(values))
 }
 
-/// `values` numbers as rows of `width`, or as a plain list for width 1.
+/// A tensor of rows of `width` numbers, or of one dimension for width 1.
 fn view<'a>(
     name: &'static str,
     dtype: Dtype,
@@ -46,6 +46,6 @@ fn view<'a>(
 ) -> Result<(&'static str, TensorView<'a>)> {
     let shape = if width == 1 { vec![values] } else { vec![values / width.max(1), width] };
     let view = TensorView::new(dtype, shape, data)
-        .map_err(|e| Error::new(ErrorKind::Internal, format!("tensor {name} has another size than expected: {e}")))?;
+        .map_err(|e| Error::new(ErrorKind::Internal, format!("tensor {name} has an unexpected size: {e}")))?;
     Ok((name, view))
 }

@@ -24,7 +24,7 @@ use crate::config::preset::Preset;
 use crate::device::{Engine, Gpu, Recorder, Slice};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::weights::{Matrix, Piece};
-use crate::stages::{Context, Rows};
+use crate::stages::ops::{self, Context, Rows};
 use crate::state::workspace::Workspace;
 
 /// How long the longer part of a sample should take.
@@ -343,7 +343,7 @@ impl Product {
     fn record(&self, recorder: &mut Recorder, config: &Config, workspace: &Workspace, rows: usize) -> Result<()> {
         let mut cx = Context { recorder, config, workspace };
         let (x, y) = (Rows::new(&self.x, self.w.k, 0), Rows::new(&self.y, self.w.n, 0));
-        cx.linear(&self.w, x, y, rows, false)
+        cx.linear(ops::Product::new(&self.w, x, y, rows))
     }
 }
 

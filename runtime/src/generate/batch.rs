@@ -19,7 +19,7 @@ struct Lane<'a> {
 
 /// Generates on all sessions, groups of them together.
 pub(super) async fn generate(sessions: &mut [Session], options: &[GenerateOptions]) -> Result<Vec<Result<Generation>>> {
-    let lanes = sessions.first().map_or(1, Batch::most_lanes);
+    let lanes = sessions.first().map_or(1, Batch::max_slots);
     let groups =
         sessions.chunks_mut(lanes).zip(options.chunks(lanes)).map(|(sessions, options)| group(sessions, options));
     Ok(join_all(groups).await.into_iter().flatten().collect())
@@ -76,7 +76,7 @@ async fn together(lanes: &mut [Lane<'_>]) -> Result<()> {
     };
     loop {
         for lane in lanes.iter_mut() {
-            lane.up_to_a_round().await;
+            lane.up_to_a_device_step().await;
         }
         let active: Vec<bool> = lanes.iter().map(|lane| lane.ended.is_none()).collect();
         if !active.contains(&true) {
@@ -85,14 +85,14 @@ async fn together(lanes: &mut [Lane<'_>]) -> Result<()> {
         let steps = lanes.iter().zip(&active).filter(|(_, active)| **active);
         let steps = steps.map(|(lane, _)| lane.run.wanted_steps(lane.session)).max().unwrap_or(1);
         let mut sessions = Vec::new();
-        let mut rounds = Vec::new();
+        let mut steps_of_slots = Vec::new();
         for (lane, &active) in lanes.iter_mut().zip(&active) {
             let Lane { session, run, .. } = lane;
             sessions.push(&mut **session);
-            rounds.push(active.then(|| run.round(steps)));
+            steps_of_slots.push(active.then(|| run.decode_step(steps)));
         }
-        let chosen = batch.round(&mut sessions, &rounds).await?;
-        drop(rounds);
+        let chosen = batch.decode_step(&mut sessions, &steps_of_slots).await?;
+        drop(steps_of_slots);
         for ((lane, ids), active) in lanes.iter_mut().zip(chosen).zip(active) {
             if active {
                 lane.ended = lane.run.accept(lane.session, ids).await.transpose();
@@ -116,11 +116,11 @@ async fn alone(lane: &mut Lane<'_>) {
 
 impl Lane<'_> {
     /// Lets the host choose until the device can, or the generation is over.
-    async fn up_to_a_round(&mut self) {
+    async fn up_to_a_device_step(&mut self) {
         while self.ended.is_none() {
             self.ended = match self.run.ended() {
                 Some(stop) => Some(Ok(stop)),
-                None if self.run.has_round(self.session) => return,
+                None if self.run.has_device_step(self.session) => return,
                 None => self.run.step_on_host(self.session).await.transpose(),
             };
         }

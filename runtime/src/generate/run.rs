@@ -7,7 +7,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::generate::{GenerateOptions, Generation, Piece, StopReason};
 use crate::sampling::device::{Flag, ends_patch, flagged};
 use crate::sampling::host::Sampler;
-use crate::session::{CancelToken, Round, Session};
+use crate::session::{CancelToken, DecodeStep, Session};
 use crate::text::ids;
 use crate::text::stop::StopMatcher;
 
@@ -42,7 +42,7 @@ impl<'a> Run<'a> {
         on_piece: &'a mut (dyn FnMut(Piece<'_>) -> ControlFlow<()> + Send),
     ) -> Result<Self> {
         let sampler = Sampler::new(options.sampling.clone())?;
-        let rounds = options.constraint.is_none() && session.prepare_rounds(&sampler, &options.stops).await?;
+        let rounds = options.constraint.is_none() && session.prepare_decode(&sampler, &options.stops).await?;
         let patches = session.patches().max(1);
         Ok(Self {
             rounds,
@@ -67,10 +67,10 @@ impl<'a> Run<'a> {
         if let Some(stop) = self.ended() {
             return Ok(Some(stop));
         }
-        if !self.has_round(session) {
+        if !self.has_device_step(session) {
             return self.step_on_host(session).await;
         }
-        let ids = session.round(&self.round(self.wanted_steps(session))).await?;
+        let ids = session.decode_step(&self.decode_step(self.wanted_steps(session))).await?;
         self.accept(session, ids).await
     }
 
@@ -91,7 +91,7 @@ impl<'a> Run<'a> {
     }
 
     /// Whether the device can choose now.
-    pub(super) fn has_round(&self, session: &Session) -> bool {
+    pub(super) fn has_device_step(&self, session: &Session) -> bool {
         self.rounds && session.has_chosen()
     }
 
@@ -106,16 +106,16 @@ impl<'a> Run<'a> {
     pub(super) fn wanted_steps(&self, session: &Session) -> usize {
         let slack = session.model().engine().capabilities().decode_slack;
         let wanted = (self.pace * slack).ceil().max(1.0) as usize;
-        wanted.min(session.most_steps())
+        wanted.min(session.max_decode_bytes())
     }
 
     /// What the device is to do, in at most `steps` steps.
-    pub(super) fn round(&self, steps: usize) -> Round<'_> {
+    pub(super) fn decode_step(&self, steps: usize) -> DecodeStep<'_> {
         let flags = self.flags(self.taken, steps);
         // Where the model decides, one round's flags are like another's.
         let behind = self.taken + flags.len();
         let flags_ahead = if behind < self.options.max_bytes { self.flags(behind, steps) } else { Vec::new() };
-        Round { bytes: (self.taken, self.options.max_bytes), sampler: &self.sampler, flags, flags_ahead }
+        DecodeStep { bytes: (self.taken, self.options.max_bytes), sampler: &self.sampler, flags, flags_ahead }
     }
 
     /// What a generation on the device goes by.
@@ -197,7 +197,7 @@ impl<'a> Run<'a> {
         if before == 0 {
             return Err(Error::invalid("the session is empty: append <bos> or text before generating"));
         }
-        let cancelled = match session.append(run, &mut |_, _| {}).await {
+        let cancelled = match session.append(run).await {
             Ok(()) => {
                 // The last byte's flag is decided with the logits behind it.
                 session.logits(self.options.sampling.boundary_bias).await?;

@@ -1,4 +1,5 @@
-//! The choice of the next id on the device, and what it goes by (SPEC 8). [`crate::sampling::host`] is the same choice on the host.
+//! The device sampler: chooses the next id on the device (`docs/model.md`, "Decoding"). [`crate::sampling::host`] makes
+//! the same choice on the host.
 
 use bolmo_shaders::params::Sample;
 use bolmo_shaders::table::SAMPLE_CONTROL;
@@ -7,48 +8,49 @@ use bolmo_shaders::{KernelId, WeightFormat};
 use crate::device::{Gpu, Slice};
 use crate::error::{Error, Result};
 use crate::sampling::host::{CANDIDATES, Sampler};
-use crate::stages::Context;
+use crate::stages::ops::Context;
 use crate::text::ids::{IDS, is_fused, plain};
 use crate::text::suffix_trie::SuffixTrie;
 
-/// The most choices of one submission.
-pub(crate) const MAX_STEPS: usize = 16;
-/// The longest look-back that is kept on the device, in ids.
+/// Largest number of choices in one submission.
+pub(crate) const MAX_CHOICES: usize = 16;
+/// Longest history that is kept on the device, in ids.
 const MAX_RING: usize = 1 << 16;
-/// Word of `next` that holds the suffix: a binding may begin there.
+/// Word of `next` that holds the suffix id. Bindings must be aligned, hence the distance.
 const SUFFIX_WORD: u64 = 64;
-/// Words from one sequence's control block to the next one's, as `guard.wgsl` has it.
+/// Words from one sequence's control block to the next, as in `guard.wgsl`.
 pub(crate) const CONTROL_STRIDE: usize = 64;
-const _: () = assert!(SAMPLE_CONTROL as usize + MAX_STEPS <= CONTROL_STRIDE);
+const _: () = assert!(SAMPLE_CONTROL as usize + MAX_CHOICES <= CONTROL_STRIDE);
 
-/// Which of an id's twins is taken.
+/// Whether a byte's plain or its fused id is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Flag {
-    /// What the model says.
+    /// As the model chooses.
     Model,
-    /// This one, whatever the model says: a schedule of patch ends, for benches.
+    /// The fused id if true, the plain one if false: a fixed schedule of patch ends, for benches.
     Given(bool),
 }
 
 /// How the choices of a submission ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ended {
-    /// The last id has its place in the text and went through nothing yet.
+    /// The last id is part of the text and has not gone through the model.
     Chosen,
-    /// The last id ends the text, or there is none because the logits allow none: those behind the last byte are still there.
+    /// The last id ends the text, or no id could be chosen. The logits after the last byte are still in place.
     Logits,
 }
 
-/// Device memory for the choices of one generation.
+/// Chooses ids on the device, for one generation: its buffers and parameters.
 #[derive(Debug)]
-pub(crate) struct Choices {
-    /// Halt flag and counts, then the chosen ids: `[SAMPLE_CONTROL + MAX_STEPS]` u32. Guarded dispatches go by its first word.
+pub(crate) struct DeviceSampler {
+    /// Halt flag and counts, then the chosen ids: `[SAMPLE_CONTROL + MAX_CHOICES]` u32. Its first word halts guarded
+    /// dispatches.
     pub(crate) control: Slice,
-    /// What is chosen from, `[520]` f32.
+    /// Logits to choose from, `[520]` f32.
     pub(crate) logits: Slice,
     /// Plain ids, position i at i % ring: `[ring]` u32.
     history: Slice,
-    /// The next plain id at 0 and its suffix at [`SUFFIX_WORD`], u32.
+    /// The next plain id at word 0 and its suffix id at [`SUFFIX_WORD`], u32.
     next: Slice,
     /// The part of `next` with the id, `[1]`.
     pub(crate) id: Slice,
@@ -56,18 +58,19 @@ pub(crate) struct Choices {
     pub(crate) suffix: Slice,
     /// `[257]` f32
     bias: Slice,
-    /// `[MAX_STEPS, 2]` f32
+    /// `[MAX_CHOICES, 2]` f32
     random: Slice,
     stops: Slice,
     ring: usize,
-    /// How many ids of the session `history` and `next` stand for.
+    /// Number of ids of the session that `history` and `next` reflect.
     mirrored: Option<usize>,
     params: Sample,
 }
 
-impl Choices {
-    /// Memory for choices as `sampler` makes them and strings that end the text, or `None` if they look back too far. `old` is used
-    /// again if it is large enough. `control` is the block to be used, [`CONTROL_STRIDE`] words.
+impl DeviceSampler {
+    /// A device sampler with the options of `sampler` and stop strings. `None` if these need a longer history than the
+    /// device keeps. The buffers of `old` are reused if they are large enough. `control` is the control block,
+    /// [`CONTROL_STRIDE`] words.
     pub(crate) async fn new(
         gpu: &Gpu,
         control: &Slice,
@@ -80,17 +83,17 @@ impl Choices {
         let penalty = options.repetition_penalty - 1.0;
         let window = if penalty == 0.0 { 0 } else { options.repetition_window };
         let longest_stop = stops.iter().map(Vec::len).max().unwrap_or(0);
-        let ring = window.max(longest_stop).max(trie.map_or(0, SuffixTrie::max_len)).saturating_add(MAX_STEPS);
+        let ring = window.max(longest_stop).max(trie.map_or(0, SuffixTrie::max_len)).saturating_add(MAX_CHOICES);
         if ring > MAX_RING {
             return Ok(None);
         }
         let ring = ring.next_power_of_two().max(256);
         let stops = stop_words(stops);
         let stop_bytes = 4 * stops.len() as u64;
-        let mut choices = match old.filter(|old| old.ring == ring && old.stops.size() >= stop_bytes) {
+        let mut made = match old.filter(|old| old.ring == ring && old.stops.size() >= stop_bytes) {
             Some(old) => old,
             None => {
-                let make = async |words: usize| gpu.allocate("the choice of ids", 4 * words as u64).await;
+                let make = async |words: usize| gpu.allocate("the device sampler", 4 * words as u64).await;
                 let next = make(SUFFIX_WORD as usize + 1).await?;
                 Self {
                     control: control.clone(),
@@ -100,7 +103,7 @@ impl Choices {
                     suffix: next.part(4 * SUFFIX_WORD, 4)?,
                     next,
                     bias: make(CANDIDATES).await?,
-                    random: make(2 * MAX_STEPS).await?,
+                    random: make(2 * MAX_CHOICES).await?,
                     stops: make(stops.len().next_power_of_two()).await?,
                     ring,
                     mirrored: None,
@@ -108,10 +111,10 @@ impl Choices {
                 }
             }
         };
-        gpu.write(&choices.bias, 0, bytemuck::cast_slice(&sampler.device_bias()))?;
-        gpu.write(&choices.stops, 0, bytemuck::cast_slice(&stops))?;
-        choices.mirrored = None;
-        choices.params = Sample {
+        gpu.write(&made.bias, 0, bytemuck::cast_slice(&sampler.device_bias()))?;
+        gpu.write(&made.stops, 0, bytemuck::cast_slice(&stops))?;
+        made.mirrored = None;
+        made.params = Sample {
             temperature: options.temperature,
             top_p: options.top_p,
             min_p: options.min_p,
@@ -124,11 +127,11 @@ impl Choices {
             max_len: trie.map_or(0, SuffixTrie::max_len) as u32,
             ring: ring as u32,
         };
-        Ok(Some(choices))
+        Ok(Some(made))
     }
 
-    /// Gets ready to go on behind `ids`, the last of which goes through the model first: `taken` of at most `budget` bytes are generated,
-    /// and `random` has two numbers for each choice to come.
+    /// Prepares for choices after `ids`, the last of which has not gone through the model: `taken` of at most `budget`
+    /// bytes are generated, and `random` has two numbers for each choice to come.
     pub(crate) fn begin(
         &mut self,
         gpu: &Gpu,
@@ -142,7 +145,7 @@ impl Choices {
         gpu.write(&self.control, 0, bytemuck::cast_slice(&control))?;
         gpu.write(&self.random, 0, bytemuck::cast_slice(random))?;
         if self.mirrored == Some(ids.len()) {
-            // The device has written them itself.
+            // The device has updated history and next id itself.
             return Ok(());
         }
         let Some((&last, before)) = ids.split_last() else {
@@ -161,26 +164,26 @@ impl Choices {
         Ok(())
     }
 
-    /// Lets nothing be done for the sequence.
+    /// Halts the sequence: its dispatches do nothing.
     pub(crate) fn halt(&self, gpu: &Gpu) -> Result<()> {
         gpu.write(&self.control, 0, bytemuck::bytes_of(&1u32))
     }
 
-    /// Chooses from the logits. `trie` is the vocabulary's on the device.
+    /// Records a choice from the logits. `trie` is the suffix trie on the device.
     pub(crate) fn choose(&self, cx: &mut Context<'_>, trie: Option<&Slice>, flag: Flag) -> Result<()> {
         let flags = match flag {
             Flag::Model => 0,
             Flag::Given(ends) => 1 + u32::from(ends),
         };
         let params = Sample { flags, ..self.params };
-        // Without a trie its place holds something that is not read.
+        // Without a trie its binding holds something that is not read.
         let trie = trie.unwrap_or(&self.stops);
         let slices =
             [&self.logits, &self.bias, &self.random, &self.stops, trie, &self.control, &self.history, &self.next];
         cx.recorder.dispatch(KernelId::Sample, WeightFormat::F32, &params, &slices, [1, 1, 1])
     }
 
-    /// The ids that were chosen, from what the control block held behind it; `before` ids were there.
+    /// The chosen ids, from the contents of the control block after the submission. The sequence had `before` ids.
     pub(crate) fn chosen(&mut self, control: &[u8], before: usize) -> Result<(Vec<u16>, Ended)> {
         let control: Vec<u32> = bytemuck::pod_collect_to_vec(control);
         let ids: Option<Vec<u16>> =
@@ -190,7 +193,7 @@ impl Choices {
             });
         let fault = control.get(5).copied();
         let (Some(ids), Some(0 | 1)) = (ids, fault) else {
-            return Err(Error::internal("the device chose what cannot be chosen"));
+            return Err(Error::internal("device returned an invalid id"));
         };
         let at_end = fault == Some(1) || ids.last().is_some_and(|&id| plain(id) == crate::text::ids::END_ID);
         self.mirrored = (!at_end).then_some(before + ids.len());
@@ -198,7 +201,7 @@ impl Choices {
     }
 }
 
-/// Stop strings as the kernel reads them: how many, where each begins and how long it is, then their bytes.
+/// Stop strings as the kernel reads them: their number, offset and length of each, then their bytes.
 fn stop_words(stops: &[Vec<u8>]) -> Vec<u32> {
     let mut words = vec![stops.len() as u32];
     let mut at = 1 + 2 * stops.len();
@@ -210,13 +213,14 @@ fn stop_words(stops: &[Vec<u8>]) -> Vec<u32> {
     words
 }
 
-/// The fixed schedule: whether byte `i` (from 0) ends a patch at `bytes_per_patch`, so that n bytes end ⌊n / `bytes_per_patch`⌋ patches.
+/// Fixed schedule of patch ends: whether byte `i` (from 0) ends a patch, so that n bytes end ⌊n / `bytes_per_patch`⌋
+/// patches.
 pub fn ends_patch(i: usize, bytes_per_patch: f64) -> bool {
     let patches = |bytes: usize| (bytes as f64 / bytes_per_patch).floor();
     patches(i + 1) > patches(i)
 }
 
-/// The id with the flag that is taken.
+/// The plain or fused form of `id` that `flag` asks for.
 pub(crate) fn flagged(id: u16, flag: Flag) -> u16 {
     match flag {
         Flag::Model => id,
@@ -231,14 +235,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn stop_strings_lie_where_they_are_said_to() {
+    fn stop_strings_are_found_at_their_offsets() {
         assert_eq!(stop_words(&[]), [0]);
         let words = stop_words(&[b"ab".to_vec(), b"c".to_vec()]);
         assert_eq!(words, [2, 5, 2, 7, 1, 97, 98, 99]);
     }
 
     #[test]
-    fn given_flags_change_twins_alone() {
+    fn given_flags_change_only_the_fused_form() {
         assert_eq!([flagged(70, Flag::Given(true)), flagged(330, Flag::Given(false))], [330, 70]);
         assert_eq!([flagged(70, Flag::Given(false)), flagged(330, Flag::Given(true))], [70, 330]);
         assert_eq!(flagged(330, Flag::Model), 330);

@@ -142,7 +142,7 @@ impl Side {
             Ok(())
         };
         let mut tap = Tap { logits: &mut take, dump: None };
-        session.commit_waiting_with(false, Some(&mut tap)).await
+        session.decide_pending(false, Some(&mut tap)).await
     }
 
     fn score(&self, kept: Range<usize>) -> Score {

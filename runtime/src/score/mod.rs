@@ -120,7 +120,7 @@ impl Tally {
                 *slot = Predicted {
                     plain: host::joint(row, id),
                     fused: host::joint(row, fused),
-                    folded: host::folded(row, id),
+                    folded: host::marginal(row, id),
                 };
             }
         }
@@ -220,7 +220,7 @@ impl Model {
         session.score_forward(ids, given.as_deref(), &mut tap, progress).await?;
         if !framed {
             let ends = given.as_ref().and_then(|g| g.last().copied()).unwrap_or(false);
-            session.commit_waiting_with(ends, Some(&mut tap)).await?;
+            session.decide_pending(ends, Some(&mut tap)).await?;
         }
 
         let boundaries: Vec<bool> = session.ids().iter().map(|&id| ids::is_fused(id)).collect();

@@ -1,6 +1,6 @@
-//! The forward pass, stage by stage: bytes → embed → encoder → boundary → patches → global → depool → decoder → head → sample.
+//! The forward pass, stage by stage: bytes → embed → encoder → boundary → patches → global → depool → decoder → head.
 //!
-//! A stage records its dispatches; what order they run in and when they are submitted is the business of `session`.
+//! A stage records its dispatches. `session` decides their order and submits them.
 
 pub(crate) mod boundary;
 pub(crate) mod decoder;
@@ -12,9 +12,6 @@ pub(crate) mod head;
 pub(crate) mod local_layer;
 pub(crate) mod ops;
 pub(crate) mod patches;
-
-pub(crate) use local_layer::{LaneStates, Over};
-pub(crate) use ops::{Context, Norm, Rows};
 
 // TEMPORARY: old paths
 pub use crate::sampling::host as sample;

@@ -8,12 +8,12 @@ use crate::config::{Config, LayerType};
 use crate::device::{Gpu, Recorder, Slice};
 use crate::error::{Error, Result};
 
-/// Rows of the first segment of a layer; each further one doubles the cache.
+/// Rows of the first segment of a layer. Each further segment doubles the cache.
 const FIRST_ROWS: usize = 64;
 
-/// The most bytes of device memory that a session of so many patches takes. The cache grows by doubling, and while it is open whether the
-/// last byte ends a patch, the state and the segments that are written to are there twice. Layers with a sliding window take less once
-/// patches have left it.
+/// Upper bound of the device memory that a session with `patches` patches takes, in bytes. The cache grows by doubling.
+/// While it is undecided whether the last byte ends a patch, the state and the segments that are written to exist
+/// twice. Layers with a sliding window take less once patches have left it.
 pub fn session_bytes(config: &Config, patches: usize) -> u64 {
     let mut reserved = FIRST_ROWS;
     let mut last = FIRST_ROWS;
@@ -41,7 +41,7 @@ struct LayerCache {
     segments: VecDeque<Arc<Segment>>,
 }
 
-/// Keys and values of a sequence. A clone shares all segments; whoever writes to a shared one copies it first.
+/// Keys and values of a sequence. A clone shares all segments; a shared segment is copied before it is written.
 #[derive(Debug, Clone)]
 pub struct KvCache {
     layers: Vec<LayerCache>,
@@ -52,7 +52,7 @@ pub struct KvCache {
     window: usize,
 }
 
-/// A stretch of positions within one segment.
+/// A range of positions within one segment.
 pub struct Span<'a> {
     pub segment: &'a Segment,
     /// Position of the segment's row 0.
@@ -74,7 +74,7 @@ impl KvCache {
     }
 
     /// Patches held.
-    #[allow(clippy::len_without_is_empty)] // nobody asks
+    #[allow(clippy::len_without_is_empty)] // no caller needs it
     pub fn len(&self) -> usize {
         self.len
     }
@@ -84,7 +84,7 @@ impl KvCache {
         self.layers.iter().flat_map(|l| &l.segments).map(|s| s.slice.size()).sum()
     }
 
-    /// Makes room for `count` more patches in every layer, in segments that nobody else holds.
+    /// Reserves room for `count` more patches in every layer, in segments that no other copy holds.
     pub async fn reserve(&mut self, gpu: &Gpu, recorder: &mut Recorder, count: usize) -> Result<()> {
         let row_bytes = self.width as u64 * 4;
         let capabilities = &gpu.capabilities;
@@ -97,7 +97,7 @@ impl KvCache {
         }
         let (len, window) = (self.len, self.window);
         for layer in &mut self.layers {
-            // The segment that the next row goes to, if it has room and rows already.
+            // First position after the segments seen so far.
             let mut end = layer.first;
             for segment in &mut layer.segments {
                 let first = end;
@@ -112,7 +112,7 @@ impl KvCache {
                 }
             }
             while end < len + count {
-                // Windowed layers hold little more than their window, so that what leaves it can be freed soon.
+                // Segments of windowed layers are short, so that rows which leave the window can be freed soon.
                 let largest = match layer.kind {
                     LayerType::Full => most,
                     LayerType::Sliding => most.min(window.next_power_of_two().max(FIRST_ROWS)),
@@ -126,7 +126,7 @@ impl KvCache {
         Ok(())
     }
 
-    /// Where the positions `range` of a layer lie, segment by segment.
+    /// The segments that hold the positions `range` of a layer.
     pub fn spans(&self, layer: usize, range: Range<usize>) -> impl Iterator<Item = Span<'_>> {
         let mut first = self.layers[layer].first;
         self.layers[layer].segments.iter().filter_map(move |segment| {
@@ -137,8 +137,8 @@ impl KvCache {
         })
     }
 
-    /// Counts `count` patches as held, and lets go of what no later query sees. Returns whether there was such a thing: bind groups
-    /// may still hold it.
+    /// Counts `count` more patches as held, and frees segments that no later query sees. Returns whether any was freed,
+    /// because bind groups may still hold it.
     pub fn advance(&mut self, count: usize) -> bool {
         self.len += count;
         let (len, window) = (self.len, self.window);
@@ -156,7 +156,7 @@ impl KvCache {
         freed
     }
 
-    /// What is held, layer by layer: the first position and the rows' memory.
+    /// The contents, layer by layer: the first position and the memory of the rows.
     pub fn contents(&self) -> Result<Vec<(usize, Vec<Slice>)>> {
         let row_bytes = self.width as u64 * 4;
         let mut all = Vec::new();
@@ -193,7 +193,7 @@ impl KvCache {
             }
             layer.first = first;
         }
-        // Every layer gets room from its own first position on.
+        // Each layer reserves from its own first position on.
         cache.reserve(gpu, recorder, len).await?;
         cache.len = len;
         for (i, &(first, rows)) in layers.iter().enumerate() {

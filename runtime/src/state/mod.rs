@@ -1,4 +1,4 @@
-//! The state of one sequence: what the layers carry from byte to byte, and how far the text has got.
+//! The state of one sequence: what the layers carry from byte to byte, and the ids so far.
 
 pub(crate) mod kv_cache;
 pub(crate) mod workspace;
@@ -10,42 +10,45 @@ use crate::device::{Gpu, Recorder, Slice};
 use crate::error::Result;
 use crate::state::kv_cache::KvCache;
 
-/// What an mLSTM layer carries (SPEC 4).
+/// State of an mLSTM layer (`docs/model.md`, "Local layer (mLSTM)").
 #[derive(Debug, Clone)]
 pub struct LayerState {
     /// C with n as its last column, `[heads, dk, dv + 1]`.
     pub c: Slice,
-    /// The stabiliser, `[heads]`.
+    /// The stabilizer, `[heads]`.
     pub m: Slice,
 }
 
-/// What is still to be done with the last id of a sequence.
+/// The last id of a sequence, as far as the model has not processed it yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tail {
-    /// Nothing: it went through the whole model, or there is none.
-    Done,
-    /// It went through the encoder; whether it ends a patch is open.
-    Waiting,
-    /// It was chosen with its flag, and went through nothing yet.
+pub enum PendingByte {
+    /// No byte is pending: the last id went through the whole model, or the sequence is empty.
+    None,
+    /// The last byte went through the encoder. Whether it ends a patch is undecided, because that depends on the byte
+    /// after it.
+    Undecided,
+    /// The last id was chosen, plain or fused, and has not gone through the model.
     Chosen,
 }
 
-/// A sequence on the device. The parts of `arena` are copied together; the KV cache is shared between copies until one writes.
+/// A sequence on the device. The parts of `arena` are copied together. The KV cache is shared between copies until one
+/// of them writes.
 #[derive(Debug)]
 pub struct State {
     /// Every id so far, fused where the byte is known to end a patch.
     pub ids: Vec<u16>,
-    pub tail: Tail,
-    /// The 520 logits behind the last id that went through the whole model.
+    /// Whether the last of `ids` is still pending.
+    pub pending: PendingByte,
+    /// The 520 logits after the last id that went through the whole model.
     pub logits: Option<Arc<[f32]>>,
     pub kv: KvCache,
-    /// All device memory of the state but the KV cache.
+    /// All device memory of the state except the KV cache.
     pub arena: Slice,
     pub encoder: Vec<LayerState>,
     pub decoder: Vec<LayerState>,
-    /// Encoder output of the waiting id, `[D]`.
+    /// Encoder output of the undecided byte, `[D]`.
     pub h: Slice,
-    /// Global output of the last patch behind its norm, `[D]`.
+    /// Normalized global output of the last patch, `[D]`.
     pub g: Slice,
 }
 
@@ -55,7 +58,7 @@ impl State {
         Self::with_kv(gpu, config, KvCache::new(config)).await
     }
 
-    /// The state before the first id, but for its KV cache.
+    /// The state before the first id, with the given KV cache.
     pub async fn with_kv(gpu: &Gpu, config: &Config, kv: KvCache) -> Result<Self> {
         let arena = gpu.allocate("the state of a session", Self::arena_bytes(gpu, config)).await?;
         let mut at = 0;
@@ -71,7 +74,7 @@ impl State {
         let encoder = layers(config.num_local_encoder_layers)?;
         let decoder = layers(config.num_local_decoder_layers)?;
         let (h, g) = (part(d_bytes)?, part(d_bytes)?);
-        Ok(Self { ids: Vec::new(), tail: Tail::Done, logits: None, kv, arena, encoder, decoder, h, g })
+        Ok(Self { ids: Vec::new(), pending: PendingByte::None, logits: None, kv, arena, encoder, decoder, h, g })
     }
 
     /// Bytes of a layer's C, of its m, and of a vector of the hidden size.
@@ -88,12 +91,12 @@ impl State {
         layers as u64 * (c + m) + 2 * d
     }
 
-    /// A copy that goes its own way.
+    /// An independent copy.
     pub async fn fork(&self, config: &Config, recorder: &mut Recorder) -> Result<Self> {
         let gpu = recorder.gpu().clone();
         let mut copy = Self::with_kv(&gpu, config, self.kv.clone()).await?;
         copy.ids = self.ids.clone();
-        copy.tail = self.tail;
+        copy.pending = self.pending;
         copy.logits = self.logits.clone();
         recorder.copy(&self.arena, &copy.arena)?;
         recorder.submit()?;

@@ -1,4 +1,4 @@
-//! Buffers for what is computed on the way: the activations of one stretch of bytes, made once and used again.
+//! Buffers for the activations of one prefill chunk, allocated once and reused.
 
 use std::sync::Arc;
 
@@ -11,12 +11,13 @@ use crate::error::{Error, Result};
 /// Activations of up to `capacity` bytes, and so of up to `capacity` patches. `D` is the hidden size, f32 throughout.
 #[derive(Debug, Clone)]
 pub struct Workspace<S = Slice> {
-    /// Whether what is computed on the way is kept for later, as training does: nothing is then computed row by row or together with
-    /// what comes behind it.
-    pub keep: bool,
-    /// Room for a matrix as f16, `[n, k]`: products of many rows with a matrix in f32 are then made with that. Training only.
-    pub halves: Option<S>,
-    /// Bytes that fit.
+    /// Whether activations are saved for a backward pass. Products are then never computed row by row or fused with the
+    /// next operation. Training only.
+    pub saves_activations: bool,
+    /// Scratch for a matrix in f16, `[n, k]`. If present, products of many rows round f32 matrices into it first.
+    /// Training only.
+    pub f16_scratch: Option<S>,
+    /// Rows of every buffer: the most bytes of a chunk.
     pub capacity: usize,
     /// Plain ids, `[capacity]` u32.
     pub ids: S,
@@ -32,13 +33,13 @@ pub struct Workspace<S = Slice> {
     pub x: S,
     /// Residual stream of the global layers, `[capacity, D]`.
     pub patches: S,
-    /// What a norm in front of a product made, `[capacity + 1, D]`.
+    /// Output of a norm in front of a product, `[capacity + 1, D]`.
     pub u: S,
-    /// Encoder output, `[1 + capacity, D]`; row 0 is the byte that still waited for its lookahead.
+    /// Encoder output, `[1 + capacity, D]`; row 0 is the undecided byte of the chunk before.
     pub h: S,
-    /// Global outputs behind their norm, `[1 + capacity, D]`; row 0 is that of the patch before.
+    /// Normalized global outputs, `[1 + capacity, D]`; row 0 is that of the last patch of the chunk before.
     pub g: S,
-    /// q, k, v and gates of a local layer, q, k, v of a global one, or q, k of the predictor.
+    /// q, k, v and gates of a local layer, q, k, v of a global block, or q, k of the boundary predictor.
     pub projections: S,
     /// Width of a row of [`Self::projections`] for a local layer.
     pub local_width: usize,
@@ -48,11 +49,11 @@ pub struct Workspace<S = Slice> {
     pub cell: S,
     /// States at the starts of chunks, `[chunks, H, dk, dv + 1]`.
     pub states: S,
-    /// What goes into an output projection, `[capacity, D or heads head_dim]`.
+    /// Input of an output projection, `[capacity, D or heads head_dim]`.
     pub mixed: S,
     /// Rotated queries, `[capacity, heads, head_dim]`.
     pub q: S,
-    /// Maximum and sum of each softmax under way, `[capacity, heads, 2]`.
+    /// Running maximum and sum of each softmax, `[capacity, heads, 2]`.
     pub running: S,
     /// Output of attention or feed-forward before its norm, `[capacity, D]`.
     pub branch: S,
@@ -62,13 +63,13 @@ pub struct Workspace<S = Slice> {
     pub hidden: S,
     /// `[capacity]`
     pub cosine: S,
-    /// Decoder output behind the final norm, `[capacity, D]`.
+    /// Decoder output after the final norm, `[capacity, D]`.
     pub final_hidden: S,
     /// `[capacity, 520]`
     pub logits: S,
 }
 
-/// Widths in floats of the rows that a workspace holds, by buffer.
+/// Row widths of the buffers, in floats.
 struct Widths {
     hidden: usize,
     local: usize,
@@ -107,14 +108,14 @@ impl Widths {
         }
     }
 
-    /// The widest row of any buffer that has one row a byte.
+    /// The widest row of any buffer that has one row per byte.
     fn widest(&self) -> usize {
         self.projections.max(2 * self.feedforward).max(self.cell).max(self.logits).max(self.mixed)
     }
 }
 
 impl Workspace {
-    /// How many bytes a workspace may hold on this device: `wanted` unless its limits allow only fewer.
+    /// Capacity of a workspace on this device: `wanted`, or less if the limits of the device require it.
     pub fn fitting(gpu: &Gpu, config: &Config, wanted: usize) -> Result<usize> {
         let widths = Widths::of(config);
         let limit = gpu.capabilities.max_binding_bytes.min(gpu.capabilities.max_buffer_bytes) as usize / 4;
@@ -131,7 +132,7 @@ impl Workspace {
         }
     }
 
-    /// Buffers for so many bytes.
+    /// A workspace for chunks of `capacity` bytes.
     pub async fn new(gpu: &Arc<Gpu>, config: &Config, capacity: usize) -> Result<Self> {
         let mut slices = Vec::new();
         for bytes in sizes(config, capacity) {
@@ -146,13 +147,13 @@ impl Workspace {
 }
 
 impl<S> Workspace<S> {
-    /// Makes every buffer of so many rows of so many floats.
+    /// Makes every buffer by a call with its rows and its floats per row.
     fn build(config: &Config, capacity: usize, mut make: impl FnMut(usize, usize) -> Result<S>) -> Result<Self> {
         let w = Widths::of(config);
         let chunks = capacity.div_ceil(MLSTM_CHUNK as usize);
         Ok(Self {
-            keep: false,
-            halves: None,
+            saves_activations: false,
+            f16_scratch: None,
             capacity,
             ids: make(capacity, 1)?,
             suffix_ids: make(capacity, 1)?,
@@ -185,7 +186,7 @@ impl<S> Workspace<S> {
 /// Bytes of each buffer.
 fn sizes(config: &Config, capacity: usize) -> Vec<u64> {
     let mut sizes = Vec::new();
-    // Nothing fails here.
+    // The closure never fails.
     let _ = Workspace::build(config, capacity, |rows, width| {
         sizes.push((rows * width * 4) as u64);
         Ok(())
@@ -193,8 +194,8 @@ fn sizes(config: &Config, capacity: usize) -> Vec<u64> {
     sizes
 }
 
-/// Bytes of device memory that prefill in stretches of so many bytes works in, beside weights and sessions.
-/// [`Capabilities::prefill_bytes`](crate::Capabilities) says how long stretches are.
-pub fn work_bytes(config: &Config, stretch: usize) -> u64 {
-    sizes(config, stretch).iter().sum()
+/// Device memory, in bytes, that prefill in chunks of `chunk` bytes needs beside weights and sessions.
+/// [`Capabilities::prefill_bytes`](crate::Capabilities) is the size of a chunk.
+pub fn work_bytes(config: &Config, chunk: usize) -> u64 {
+    sizes(config, chunk).iter().sum()
 }

@@ -118,7 +118,13 @@ impl Example {
         let mut delta = Rows::dense(rows, p.heads as usize).output();
         let mut dq = Rows::dense(rows, (p.heads * 4 * p.dim4) as usize).output();
         let Self { q, kv, running, o, d_o, .. } = self;
-        cpu::attention_grad_q(p, sequences as u32, q, kv, running, o, d_o, &mut delta, &mut dq);
+        cpu::attention_grad_q(
+            p,
+            sequences as u32,
+            cpu::AttentionGradQInputs { q, kv, running, o, d_o },
+            &mut delta,
+            &mut dq,
+        );
         [delta, dq]
     }
 }
@@ -165,7 +171,8 @@ fn keys_and_values_case(worst: &Worst, case: &Sequences) -> TestCaseResult {
     let dkv = Rows::dense(sequences * count, 2 * kv_width).output();
     let twin_of = |d_o: &[f32]| {
         let mut twin = dkv.clone();
-        cpu::attention_grad_kv(p, sequences as u32, q, kv, running, d_o, &delta, &mut twin);
+        let inputs = cpu::AttentionGradKvInputs { q, kv, running, d_o, delta: &delta };
+        cpu::attention_grad_kv(p, sequences as u32, inputs, &mut twin);
         twin
     };
     let twin = twin_of(d_o);

@@ -70,7 +70,7 @@ pub fn forms(id: KernelId) -> Vec<(&'static Engine, WeightFormat)> {
     let mut seen = Vec::new();
     engines.retain(|engine| {
         let can = engine.capabilities();
-        let lone = kernel.lone.then_some(can.reduce == Reduce::OneLane);
+        let lone = kernel.single_lane.then_some(can.reduce == Reduce::OneLane);
         let way = (kernel.reduce.then_some(can.reduce), kernel.subgroup_text.map(|_| can.tiles), lone);
         let new = !seen.contains(&way);
         seen.push(way);

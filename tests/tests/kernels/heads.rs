@@ -128,7 +128,8 @@ fn rope_case(worst: &Worst, case: &Rotation) -> TestCaseResult {
     let q = part(0, q_width, q_width).output();
     let kv = Rows { rows: kv_row + count, ..Rows::dense(0, 2 * kv_width) }.output();
     let (mut q_twin, mut kv_twin) = (q.clone(), kv.clone());
-    cpu::rope(&p, count as u32, &qkv, &q_scale, &k_scale, &cos_sin, &mut q_twin, &mut kv_twin);
+    let inputs = cpu::RopeInputs { qkv: &qkv, q_scale: &q_scale, k_scale: &k_scale, cos_sin: &cos_sin };
+    cpu::rope(&p, count as u32, inputs, &mut q_twin, &mut kv_twin);
     let grid = [heads / q_group + kv_heads / k_group + 1, count, 1];
     // Two products and their sum, of values up to 1; values are copied. A norm of values drawn evenly takes them to 4 or so, and
     // beyond where a group is small; its sum has a lane's share of steps.

@@ -166,20 +166,28 @@ fn chunk_out_case(worst: &Worst, case: &Cell) -> TestCaseResult {
     let (a, b) = (scores(), scores());
     let dx = vec![UNWRITTEN; x.len()];
     let (mut twin, mut sums) = (dx.clone(), dx.clone());
-    cpu::mlstm_chunk_out_grad(&p, &x, &gates, &states, &dstates, &dy, &a, &b, &mut twin);
+    let inputs = cpu::MlstmChunkOutGradInputs {
+        x: &x,
+        gates: &gates,
+        states: &states,
+        dstates: &dstates,
+        dy: &dy,
+        a: &a,
+        b: &b,
+    };
+    cpu::mlstm_chunk_out_grad(&p, inputs, &mut twin);
     let [x_sizes, states_sizes, dstates_sizes, dy_sizes, a_sizes, b_sizes] =
         [&x, &states, &dstates, &dy, &a, &b].map(|values| magnitudes(values));
-    cpu::mlstm_chunk_out_grad(
-        &p,
-        &x_sizes,
-        &gates,
-        &states_sizes,
-        &dstates_sizes,
-        &dy_sizes,
-        &a_sizes,
-        &b_sizes,
-        &mut sums,
-    );
+    let inputs = cpu::MlstmChunkOutGradInputs {
+        x: &x_sizes,
+        gates: &gates,
+        states: &states_sizes,
+        dstates: &dstates_sizes,
+        dy: &dy_sizes,
+        a: &a_sizes,
+        b: &b_sizes,
+    };
+    cpu::mlstm_chunk_out_grad(&p, inputs, &mut sums);
     for form in forms(KernelId::MlstmChunkOutGrad) {
         let bindings = [&x, &gates, &states, &dstates, &dy, &a, &b, &dx].map(|values| bytes(values));
         let grid = mlstm_chunk_out_grad_grid(rows, heads, dk, dv);
@@ -336,7 +344,8 @@ fn norm_case(worst: &Worst, case: &HeadNorm) -> TestCaseResult {
     let [dy, dscale] = [heads * (dv + 1), heads * dv].map(|width| Rows::dense(rows, width).output());
     let dx = vec![UNWRITTEN; x.len()];
     let (mut dy_twin, mut dx_twin, mut dscale_twin) = (dy.clone(), dx.clone(), dscale.clone());
-    cpu::mlstm_norm_grad(&p, &y, &gates, &x, &scale, &dout, &mut dy_twin, &mut dx_twin, &mut dscale_twin);
+    let inputs = cpu::MlstmNormGradInputs { y: &y, gates: &gates, x: &x, scale: &scale, dout: &dout };
+    cpu::mlstm_norm_grad(&p, inputs, &mut dy_twin, &mut dx_twin, &mut dscale_twin);
 
     let bounds: Vec<NormBounds> = (0..rows * heads)
         .map(|at| {

@@ -269,13 +269,14 @@ fn linear_form(worst: &Worst, case: &Linear, form: (&Engine, WeightFormat), fusi
     let matrix = || if rounds { Matrix::F32(&narrowed) } else { w.matrix(form.1) };
     let fusion = fusion.unwrap_or_default();
     let mut twin = y.clone();
-    cpu::matvec(&p, fusion, rows as u32, matrix(), &x, &b, &scale, &mut twin);
+    cpu::matvec(&p, fusion, rows as u32, cpu::MatVecInputs { w: matrix(), x: &x, b: &b, scale: &scale }, &mut twin);
     // Absolute values of what a product adds up, by row of W.
     let sums_of = |p: &MatVec, y: &mut [f32]| {
         let weights = w.magnitudes(form.1);
         let fusion = Fusion { gated: false, ..fusion };
         let (x, b, scale) = (magnitudes(&x), magnitudes(&b), magnitudes(&scale));
-        cpu::matvec(p, fusion, rows as u32, Matrix::F32(&weights), &x, &b, &scale, y);
+        let inputs = cpu::MatVecInputs { w: Matrix::F32(&weights), x: &x, b: &b, scale: &scale };
+        cpu::matvec(p, fusion, rows as u32, inputs, y);
     };
     // Four sums, or more, run side by side over k; to put them together, bias and old value take a dozen steps. A product
     // too many or too few is about 1 / k of the sum, 30 times the bound and more for these k. q4 takes off what it added.
@@ -291,7 +292,8 @@ fn linear_form(worst: &Worst, case: &Linear, form: (&Engine, WeightFormat), fusi
     let (mut sums, mut values) = (vec![0.0; rows * n], vec![0.0; rows * n]);
     sums_of(&wide, &mut sums);
     let products = Fusion { gated: false, ..fusion };
-    cpu::matvec(&wide, products, rows as u32, w.matrix(form.1), &x, &b, &scale, &mut values);
+    let inputs = cpu::MatVecInputs { w: w.matrix(form.1), x: &x, b: &b, scale: &scale };
+    cpu::matvec(&wide, products, rows as u32, inputs, &mut values);
     worst.compare("y", found, &twin, |i| {
         let (row, j) = ((i - y_offset) / (outputs + y_gap), (i - y_offset) % (outputs + y_gap));
         let at = row * n + 2 * j;

@@ -274,7 +274,9 @@ fn rope_case(worst: &Worst, case: &Rotation) -> TestCaseResult {
     let dscale = part(0, 0, q_width + kv_width).output();
     let (mut dqkv_twin, mut dscale_twin) = (dqkv.clone(), dscale.clone());
     let rows = count as u32;
-    cpu::rope_grad(&p, rows, &qkv, &q_scale, &k_scale, &cos_sin, &dq, &dkv, &mut dqkv_twin, &mut dscale_twin);
+    let inputs =
+        cpu::RopeGradInputs { qkv: &qkv, q_scale: &q_scale, k_scale: &k_scale, cos_sin: &cos_sin, dq: &dq, dkv: &dkv };
+    cpu::rope_grad(&p, rows, inputs, &mut dqkv_twin, &mut dscale_twin);
 
     // Turning back takes two products and their sum, of values up to 1. A norm's sums have a lane's share of steps. Values are copied.
     let roundings = if norm.is_some() { 32.0 + q_width as f64 / 32.0 } else { 2.0 };

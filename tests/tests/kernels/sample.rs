@@ -143,7 +143,8 @@ fn sample_case(_: &Worst, case: &Choice) -> TestCaseResult {
     let control = [u32::from(case.halted), 1, 2, case.budget, case.ids, 0, 0, 0, 77, 0, 0, 99];
     let next = [7u32; 66];
     let (mut control_twin, mut history_twin, mut next_twin) = (control, history.clone(), next);
-    cpu::sample(&p, &logits, &bias, &random, &stops, &trie, &mut control_twin, &mut history_twin, &mut next_twin);
+    let inputs = cpu::SampleInputs { logits: &logits, bias: &bias, random: &random, stops: &stops, trie: &trie };
+    cpu::sample(&p, inputs, &mut control_twin, &mut history_twin, &mut next_twin);
     for form in forms(KernelId::Sample) {
         let bindings = [
             bytes(&logits),

@@ -24,8 +24,6 @@
 
 mod error;
 mod file;
-#[cfg(test)]
-mod file_tests;
 pub mod plot;
 mod record;
 

@@ -3,11 +3,11 @@
 use bolmo_runtime::internals::by_shares;
 use bolmo_runtime::stages::bytes::BYTE_OFFSET;
 use bolmo_runtime::suffix::SuffixTrie;
-use bolmo_runtime::{Config, Result};
+use bolmo_runtime::{Config, Error, Result};
 use serde::{Deserialize, Serialize};
 
+use super::SubwordTokenizer;
 use super::space::{Kind, space_patch_lens};
-use super::{SubwordTokenizer, invalid, unsupported};
 
 /// The label of positions that have nothing to predict.
 pub const IGNORED: i32 = -100;
@@ -125,7 +125,7 @@ impl Batcher {
             && (is(tokenizer.pad(), special.pad) || tokenizer.pad() == tokenizer.eos())
             && config.byte_offset == u16::from(BYTE_OFFSET);
         if !known {
-            return Err(unsupported(format!(
+            return Err(Error::unsupported(format!(
                 "config.json: `tokenizer_config` has padding at {}, the end of text at {} and bytes from {}, where suffixes are looked up \
                  with other ids",
                 special.pad, special.eos, config.byte_offset
@@ -138,7 +138,7 @@ impl Batcher {
         let longest = u32::MAX as usize / 2;
         let cap =
             cap.filter(|&cap| patches >= 2 && patches <= longest && (2..=longest).contains(&cap)).ok_or_else(|| {
-                invalid(format!(
+                Error::invalid(format!(
                     "a row must have 2 subwords and 2 bytes or more, and less than 2 GB, found {patches} and {length:?}"
                 ))
             })?;
@@ -170,7 +170,7 @@ impl Batcher {
         let (patches, bytes) = (self.patches, self.bytes());
         if subword_ids.is_empty() || !subword_ids.len().is_multiple_of(patches) {
             let found = subword_ids.len();
-            return Err(invalid(format!(
+            return Err(Error::invalid(format!(
                 "a batch must have rows of {patches} subwords, found {found} subwords in all"
             )));
         }

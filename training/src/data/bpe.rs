@@ -10,11 +10,7 @@ use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, TokenizerBuilder, decoders, normalizers, processors};
 
 use super::prefixes;
-
-/// The end of text, by which documents are separated.
-pub const END_OF_TEXT: &str = "<|endoftext|>";
-/// What fills a row up.
-pub const PAD: &str = "<|pad|>";
+use super::special_tokens::{END_OF_TEXT, PAD};
 
 /// Which parts of words become subwords.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -22,8 +18,14 @@ pub enum Subwords {
     /// Those that byte-pair encoding finds: what occurs together most often, anywhere in a word.
     #[default]
     Pairs,
-    /// Beginnings of words, so that whether a subword goes on can be told from itself and the next byte.
-    Beginnings,
+    /// Prefixes of words, so that the text up to the next byte tells where a subword ends.
+    Prefixes,
+}
+
+impl Subwords {
+    /// Old name of [`Self::Prefixes`].
+    #[allow(non_upper_case_globals)]
+    pub const Beginnings: Self = Self::Prefixes; // TEMPORARY: old path
 }
 
 /// Learns `vocabulary` subwords, two specials and all bytes among them, from text files, and writes `tokenizer.json` and
@@ -48,7 +50,7 @@ pub fn train_tokenizer(files: &[impl AsRef<Path>], vocabulary: usize, subwords: 
     }
     let value = match subwords {
         Subwords::Pairs => pairs(texts, vocabulary)?,
-        Subwords::Beginnings => prefixes::tokenizer(texts.iter().map(String::as_str), vocabulary),
+        Subwords::Prefixes => prefixes::tokenizer(texts.iter().map(String::as_str), vocabulary),
     };
     std::fs::create_dir_all(out).map_err(|e| io_error(out, "cannot be made", &e))?;
     write_json(&out.join("tokenizer.json"), &value)?;

@@ -1,10 +1,9 @@
 //! Wider patches step by step, so that a model learns to do with fewer of them.
 
-use bolmo_runtime::Result;
+use bolmo_runtime::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 use super::batch::Batch;
-use super::invalid;
 use super::merges::{bpe_merges, entropy_merges, merge_patches, space_patches};
 use super::random::{Purpose, below, generator};
 
@@ -65,7 +64,7 @@ impl Compression {
             _ if !self.kind.needs_entropies() => &[][..],
             Some(entropies) if entropies.len() == batch.rows * batch.patches => entropies,
             found => {
-                return Err(invalid(format!(
+                return Err(Error::invalid(format!(
                     "merges by entropy need a number for each of the {} subwords of a batch, found {}",
                     batch.rows * batch.patches,
                     found.map_or(0, <[f32]>::len)

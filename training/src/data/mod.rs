@@ -7,32 +7,30 @@
 mod batch;
 mod bpe;
 mod compression;
-mod foresight;
+mod corpus;
+mod dataset;
 mod merges;
 mod npy;
+mod predictability;
 mod prefixes;
 mod random;
-mod rows;
+mod sources;
 mod space;
+mod special_tokens;
 mod tokenizer;
-mod tokens;
 
 pub use batch::{Batch, Batcher, ByteLength, IGNORED};
-pub use bpe::{END_OF_TEXT, Subwords, train_tokenizer};
+pub use bpe::{Subwords, train_tokenizer};
 pub use compression::{Compression, CompressionKind};
-pub use foresight::{FORESIGHT_BYTES, Foresight, foresight};
+pub use corpus::{Corpus, Documents, RowOptions, Split};
+pub use dataset::{Cursor, Dataset};
 pub use merges::{bpe_merges, entropy_merges, merge_patches, space_patches};
 pub use npy::{IdType, TokenFile};
-pub use rows::{Cursor, Rows};
+pub use predictability::{BoundaryPredictability, PREDICTABILITY_BYTES, boundary_predictability};
+pub use special_tokens::END_OF_TEXT;
 pub use tokenizer::SubwordTokenizer;
-pub use tokens::{Corpus, Documents, RowOptions, Split};
 
-use bolmo_runtime::{Error, ErrorKind};
-
-fn invalid(message: impl Into<String>) -> Error {
-    Error::new(ErrorKind::InvalidArgument, message)
-}
-
-fn unsupported(message: impl Into<String>) -> Error {
-    Error::new(ErrorKind::Unsupported, message)
-}
+pub use BoundaryPredictability as Foresight; // TEMPORARY: old path
+pub use Dataset as Rows;
+pub use PREDICTABILITY_BYTES as FORESIGHT_BYTES; // TEMPORARY: old path
+pub use boundary_predictability as foresight; // TEMPORARY: old path // TEMPORARY: old path

@@ -1,16 +1,16 @@
-//! A tokenizer whose cuts a boundary predictor can tell: subwords are the beginnings of words.
+//! A tokenizer whose cuts a boundary predictor can tell: subwords are the prefixes of words.
 //!
 //! A predictor of boundaries sees the text so far and one byte more, and an ordinary BPE vocabulary decides by whole words. Here a word is
-//! a run of letters with the blank or the quotation mark in front of it, and subwords of more than a byte are beginnings of words. A
-//! tokenizer then takes the longest known beginning and the rest of the word byte by byte: whether a subword goes on can be told from
-//! itself and the next byte. Words at the beginning of a line have nothing in front and are bytes. Published as a BPE model like any other, whose merges only add a byte to a beginning.
+//! a run of letters with the blank or the quotation mark in front of it, and subwords of more than a byte are prefixes of words. A
+//! tokenizer then takes the longest known prefix and the rest of the word byte by byte: whether a subword goes on can be told from
+//! itself and the next byte. Words at the prefix of a line have nothing in front and are bytes. Published as a BPE model like any other, whose merges only add a byte to a prefix.
 
 use std::collections::BTreeMap;
 
 use bolmo_runtime::internals::printable;
 use serde_json::{Value, json};
 
-use super::bpe::{END_OF_TEXT, PAD};
+use super::special_tokens::{END_OF_TEXT, PAD};
 
 /// What stands in front of a word and belongs to it. Nothing else that begins a word may stand within one.
 const FRONT: &str = r#"[\s"]?\p{L}+"#;
@@ -41,18 +41,18 @@ fn words<'a>(lines: impl Iterator<Item = &'a str>) -> BTreeMap<Vec<u8>, u64> {
     counts
 }
 
-/// The beginnings of words, of two bytes and more, that occur most often and at least twice: at most `count`, every one behind that
+/// The prefixes of words, of two bytes and more, that occur most often and at least twice: at most `count`, every one behind that
 /// which is a byte shorter.
-fn beginnings(words: &BTreeMap<Vec<u8>, u64>, count: usize) -> Vec<Vec<u8>> {
+fn prefixes(words: &BTreeMap<Vec<u8>, u64>, count: usize) -> Vec<Vec<u8>> {
     let mut counts: BTreeMap<&[u8], u64> = BTreeMap::new();
     for (word, times) in words {
         (2..=word.len()).for_each(|end| *counts.entry(&word[..end]).or_default() += times);
     }
     let mut all: Vec<(&[u8], u64)> = counts.into_iter().filter(|&(_, times)| times >= 2).collect();
     // The shorter one of two occurs at least as often.
-    all.sort_by_key(|&(beginning, times)| (std::cmp::Reverse(times), beginning.len()));
+    all.sort_by_key(|&(prefix, times)| (std::cmp::Reverse(times), prefix.len()));
     all.truncate(count);
-    all.into_iter().map(|(beginning, _)| beginning.to_vec()).collect()
+    all.into_iter().map(|(prefix, _)| prefix.to_vec()).collect()
 }
 
 /// A `tokenizer.json` of up to `vocabulary` subwords, two specials and all bytes among them, for a text in lines.
@@ -61,10 +61,10 @@ pub(super) fn tokenizer<'a>(lines: impl Iterator<Item = &'a str>, vocabulary: us
     let mut vocab: Vec<String> = vec![END_OF_TEXT.to_owned(), PAD.to_owned()];
     vocab.extend((0..=u8::MAX).map(|byte| text(&[byte])));
     let mut merges = Vec::new();
-    for beginning in beginnings(&words(lines), vocabulary.saturating_sub(vocab.len())) {
-        let (shorter, last) = beginning.split_at(beginning.len() - 1);
+    for prefix in prefixes(&words(lines), vocabulary.saturating_sub(vocab.len())) {
+        let (shorter, last) = prefix.split_at(prefix.len() - 1);
         merges.push(json!([text(shorter), text(last)]));
-        vocab.push(text(&beginning));
+        vocab.push(text(&prefix));
     }
     let special = |id: usize, content: &str| {
         json!({
@@ -100,13 +100,13 @@ pub(super) fn tokenizer<'a>(lines: impl Iterator<Item = &'a str>, vocabulary: us
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::{SubwordTokenizer, Subwords, foresight, train_tokenizer};
+    use crate::data::{SubwordTokenizer, Subwords, boundary_predictability, train_tokenizer};
 
     fn opened(text: &str, vocabulary: usize) -> SubwordTokenizer {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("text.txt");
         std::fs::write(&file, text).unwrap();
-        train_tokenizer(&[&file], vocabulary, Subwords::Beginnings, dir.path()).unwrap();
+        train_tokenizer(&[&file], vocabulary, Subwords::Prefixes, dir.path()).unwrap();
         SubwordTokenizer::open(&dir.path().join("tokenizer.json")).unwrap()
     }
 
@@ -122,7 +122,7 @@ mod tests {
     fn words_are_cut_behind_their_longest_known_beginning() {
         let tokenizer = opened("the cat sat on the mat, \"cat\" said the cat\nthe cat on the mat\n", 400);
         assert_eq!(cut(&tokenizer, "so the cat"), ["s", "o", " the", " cat"]);
-        // ` mat` is known, ` mate` is not; the rest of a word is bytes, whatever beginnings are in it
+        // ` mat` is known, ` mate` is not; the rest of a word is bytes, whatever prefixes are in it
         assert_eq!(cut(&tokenizer, "a mates cathe"), ["a", " mat", "e", "s", " cat", "h", "e"]);
         assert_eq!(
             cut(&tokenizer, "\"cat\"\nthe  cat."),
@@ -133,12 +133,12 @@ mod tests {
     #[test]
     fn no_more_subwords_than_asked_for_and_every_beginning_of_each() {
         let counts = words(["the then there them thumb the"].into_iter().cycle().take(3));
-        let some = beginnings(&counts, 4);
+        let some = prefixes(&counts, 4);
         assert_eq!(some.len(), 4);
-        for beginning in &some {
-            assert!(beginning.len() == 2 || some.contains(&beginning[..beginning.len() - 1].to_vec()), "{some:?}");
+        for prefix in &some {
+            assert!(prefix.len() == 2 || some.contains(&prefix[..prefix.len() - 1].to_vec()), "{some:?}");
         }
-        assert!(beginnings(&words(["a b"].into_iter()), 9).is_empty(), "what occurs once is no subword");
+        assert!(prefixes(&words(["a b"].into_iter()), 9).is_empty(), "what occurs once is no subword");
         assert_eq!(opened("the cat the cat\n the cat", 262).vocabulary().len(), 262);
     }
 
@@ -149,7 +149,7 @@ mod tests {
             .collect();
         let text = story.join(&format!("{END_OF_TEXT}\n"));
         for vocabulary in [262, 270, 300] {
-            let found = foresight(&opened(&text, vocabulary), &text, END_OF_TEXT).unwrap().unwrap();
+            let found = boundary_predictability(&opened(&text, vocabulary), &text, END_OF_TEXT).unwrap().unwrap();
             assert_eq!(found.accuracy, 1.0, "{vocabulary}: {found:?}");
         }
     }

@@ -2,10 +2,8 @@
 
 use std::path::Path;
 
-use bolmo_runtime::{Result, Vocabulary};
+use bolmo_runtime::{Error, Result, Vocabulary};
 use tokenizers::Tokenizer;
-
-use super::{invalid, unsupported};
 
 /// The token that stands where a model is to fill in what is missing. Bytes need no such repair of the tokenizer's bias, so it is taken out.
 const FILL_MARKER: &str = "<|fim_middle|>";
@@ -33,15 +31,15 @@ impl SubwordTokenizer {
         let vocabulary = Vocabulary::open(tokenizer_json_path)?;
         let origin = tokenizer_json_path.display();
         let mut decoded = Tokenizer::from_file(tokenizer_json_path)
-            .map_err(|error| unsupported(format!("{origin}: expected a tokenizer of a known kind: {error}")))?;
+            .map_err(|error| Error::unsupported(format!("{origin}: expected a tokenizer of a known kind: {error}")))?;
         decoded.with_padding(None);
         decoded
             .with_truncation(None)
-            .map_err(|error| unsupported(format!("{origin}: truncation cannot be switched off: {error}")))?;
+            .map_err(|error| Error::unsupported(format!("{origin}: truncation cannot be switched off: {error}")))?;
         let mut text = decoded.clone();
         text.set_encode_special_tokens(true);
         let eos = vocabulary.eos().ok_or_else(|| {
-            unsupported(format!(
+            Error::unsupported(format!(
                 "{origin}: documents are separated by the source model's end of text, but the tokenizer_config.json beside it names no eos_token"
             ))
         })?;
@@ -79,7 +77,7 @@ impl SubwordTokenizer {
             return Ok(());
         }
         let max = self.vocabulary.max_id();
-        Err(invalid(format!(
+        Err(Error::invalid(format!(
             "{}: expected the id of a subword, at most {max}, found {id}; the data were made by another tokenizer",
             place()
         )))
@@ -92,7 +90,7 @@ impl SubwordTokenizer {
         let text = self
             .decoded
             .decode(&kept, false)
-            .map_err(|error| unsupported(format!("a row cannot be decoded: {error}")))?;
+            .map_err(|error| Error::unsupported(format!("a row cannot be decoded: {error}")))?;
         let mut again = encode(&self.decoded, &text)?;
         // A row that was cut within a character may become longer.
         again.resize(row.len(), self.pad);
@@ -103,6 +101,6 @@ impl SubwordTokenizer {
 fn encode(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>> {
     let encoding = tokenizer
         .encode_fast(text, false)
-        .map_err(|error| unsupported(format!("a text of {} bytes cannot be tokenised: {error}", text.len())))?;
+        .map_err(|error| Error::unsupported(format!("a text of {} bytes cannot be tokenised: {error}", text.len())))?;
     Ok(encoding.get_ids().to_vec())
 }

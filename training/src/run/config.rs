@@ -5,9 +5,14 @@ use std::path::{Path, PathBuf};
 use bolmo_runtime::{Error, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::checkpoint::export::StoredType;
+use crate::checkpoint::source::LocalSizes;
 use crate::data::CompressionKind;
-use crate::losses::LossOptions;
-use crate::optimiser::{AdamOptions, Schedule};
+use crate::layers::Shape;
+use crate::loss::LossOptions;
+use crate::models::subword::SubwordOptions;
+use crate::parameters::optimizer::{AdamOptions, Schedule};
+use crate::trainer::TrainerOptions;
 
 /// Which training it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +45,7 @@ pub struct RunConfig {
     #[serde(default)]
     pub device: DeviceConfig,
     /// Rates and the like.
-    pub optimiser: OptimiserConfig,
+    pub optimiser: OptimizerConfig,
     /// Factors of the losses; byte-level models.
     #[serde(default)]
     pub losses: LossConfig,
@@ -93,6 +98,16 @@ pub enum ExportType {
     Bf16,
 }
 
+impl From<ExportType> for StoredType {
+    fn from(kind: ExportType) -> Self {
+        match kind {
+            ExportType::F32 => Self::F32,
+            ExportType::F16 => Self::F16,
+            ExportType::Bf16 => Self::Bf16,
+        }
+    }
+}
+
 /// Sizes of local parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -105,6 +120,13 @@ pub struct LocalConfig {
     pub heads: usize,
     /// Inner width of the feed-forwards.
     pub intermediate_size: usize,
+}
+
+impl From<LocalConfig> for LocalSizes {
+    fn from(config: LocalConfig) -> Self {
+        let LocalConfig { encoder_layers, decoder_layers, heads, intermediate_size } = config;
+        Self { encoder_layers, decoder_layers, heads, intermediate_size }
+    }
 }
 
 /// Sizes of a new subword model with the blocks of OLMo 2.
@@ -186,7 +208,7 @@ pub struct DeviceConfig {
 /// Rates and the like.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct OptimiserConfig {
+pub struct OptimizerConfig {
     /// Steps of the run.
     pub steps: u64,
     /// The highest learning rate.
@@ -229,7 +251,7 @@ fn clip() -> f64 {
     AdamOptions::default().clip
 }
 
-impl OptimiserConfig {
+impl OptimizerConfig {
     pub(crate) fn adam(&self) -> AdamOptions {
         let Self { beta1, beta2, decay, clip, .. } = *self;
         AdamOptions { beta1, beta2, decay, clip, ..AdamOptions::default() }
@@ -332,7 +354,8 @@ impl RunConfig {
         let mut table: toml::Table = text.parse().map_err(one_line)?;
         for pair in overrides {
             let refuse = |why: &str| Error::invalid(format!("{pair:?}: {why}"));
-            let (key, value) = pair.split_once('=').ok_or_else(|| refuse("an override is key=value"))?;
+            let (key, value) =
+                pair.split_once('=').ok_or_else(|| refuse("an override must have the form key=value"))?;
             // What is no TOML value is a text, so that paths need no quotes.
             let value = format!("v = {value}")
                 .parse::<toml::Table>()
@@ -347,7 +370,7 @@ impl RunConfig {
                     break;
                 }
                 let entry = place.entry(part).or_insert_with(|| toml::Value::Table(toml::Table::new()));
-                place = entry.as_table_mut().ok_or_else(|| refuse("the key is below one that is no table"))?;
+                place = entry.as_table_mut().ok_or_else(|| refuse("the key before the last dot is not a table"))?;
             }
         }
         let config: Self = table.try_into().map_err(one_line)?;
@@ -355,25 +378,55 @@ impl RunConfig {
         Ok(config)
     }
 
+    /// Options of a subword model that is trained at the learning rate `rate`.
+    pub(super) fn subword_options(&self, rate: f64) -> SubwordOptions {
+        SubwordOptions {
+            rows: self.batch.rows,
+            tokens: self.batch.subwords,
+            adam: self.optimiser.adam(),
+            schedule: self.optimiser.schedule(),
+            half_products: self.batch.half_products,
+            recompute: self.batch.recompute,
+            rate,
+        }
+    }
+
+    /// Options of the trainer of a byte-level model.
+    pub(super) fn trainer_options(&self, kind: Kind, shape: Shape) -> TrainerOptions {
+        let rate = self.optimiser.rate;
+        TrainerOptions {
+            shape,
+            losses: self.losses.options(kind),
+            adam: self.optimiser.adam(),
+            schedule: self.optimiser.schedule(),
+            half_products: self.batch.half_products,
+            recompute: self.batch.recompute,
+            local_rate: rate,
+            encoder_rate: self.optimiser.encoder_rate.unwrap_or(rate),
+            global_rate: self.optimiser.global_rate.unwrap_or(rate / 2.0),
+        }
+    }
+
     fn check(&self) -> Result<()> {
         let refuse = |what: String| Err(Error::invalid(what));
         self.optimiser.adam().check()?;
-        let OptimiserConfig { steps, rate, warmup, .. } = self.optimiser;
+        let OptimizerConfig { steps, rate, warmup, .. } = self.optimiser;
         if steps == 0 || !rate.is_finite() || rate < 0.0 || !(0.0..=1.0).contains(&warmup) {
             return refuse(format!(
-                "`optimiser`: {steps} steps at a rate of {rate} with a warm-up of {warmup}; steps are above 0, the rate is not negative, the warm-up a share"
+                "`optimiser` must have `steps` above 0, a finite `rate` of at least 0 and a `warmup` between 0 and 1; found \
+                 {steps}, {rate} and {warmup}"
             ));
         }
         if self.batch.accumulate == 0 || self.batch.rows == 0 || self.batch.subwords < 2 {
-            return refuse("`batch`: rows, subwords and accumulate must be above 0".to_owned());
+            return refuse("`batch` must have `rows` and `accumulate` above 0 and `subwords` of at least 2".to_owned());
         }
         if self.every.snapshot == 0 || self.every.evaluate == 0 || self.every.evaluate_batches == 0 {
-            return refuse("`every`: snapshot, evaluate and evaluate_batches must be above 0".to_owned());
+            return refuse("`every` must have `snapshot`, `evaluate` and `evaluate_batches` above 0".to_owned());
         }
         if let Some(CompressionConfig { target, .. }) = self.compression
             && !(target.is_finite() && target >= 1.0)
         {
-            return refuse(format!("`compression.target` is {target} bytes a patch; at least 1"));
+            return refuse(format!("`compression.target` must be at least 1, found {target} bytes a patch"));
         }
         Ok(())
     }

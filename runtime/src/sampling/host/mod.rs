@@ -6,7 +6,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use crate::error::{Error, Result};
 use crate::text::ids::{BYTE_OFFSET, END_ID, FUSED_OFFSET, IDS, byte_to_id, id_to_byte, plain};
 
-/// The number of things to choose from: the bytes, and at [`END`] the end of the text.
+/// Number of candidates: the 256 bytes, and at [`END`] the end of the text.
 pub const CANDIDATES: usize = 257;
 /// The candidate that stands for the end of the text.
 pub const END: usize = 256;
@@ -20,11 +20,11 @@ pub struct SamplingOptions {
     pub top_k: usize,
     /// Draw only from the most probable bytes that together have at least this probability; 1 is off.
     pub top_p: f32,
-    /// Draw only from bytes with at least this share of the most probable byte's probability; 0 is off.
+    /// Draw only from bytes with at least this fraction of the most probable byte's probability; 0 is off.
     pub min_p: f32,
-    /// Multiplies the model's log-probability of bytes seen lately: above 1 discourages them; 1 is off.
+    /// Multiplies the model's log-probability of recent bytes: above 1 discourages them; 1 is off.
     pub repetition_penalty: f32,
-    /// How many of the last ids count as seen lately.
+    /// Number of ids that count as recent.
     pub repetition_window: usize,
     /// Added to the logits of single bytes.
     pub byte_bias: Vec<(u8, f32)>,
@@ -32,12 +32,12 @@ pub struct SamplingOptions {
     pub end_bias: f32,
     /// Added to the logits of all fused ids: above 0 makes patches shorter.
     pub boundary_bias: f32,
-    /// Where the random numbers begin; equal seeds draw equal numbers on every platform.
+    /// Seed of the random numbers. Equal seeds draw equal numbers on every platform.
     pub seed: u64,
 }
 
 impl Default for SamplingOptions {
-    /// Greedy, with nothing else switched on.
+    /// Greedy, with everything else off.
     fn default() -> Self {
         Self {
             temperature: 0.0,
@@ -82,16 +82,16 @@ impl SamplingOptions {
 #[derive(Debug, Clone)]
 pub struct Sampler {
     options: SamplingOptions,
-    /// The bias on both twins of each candidate.
+    /// Bias on the plain and the fused id of each candidate.
     bias: [f64; CANDIDATES],
     random: ChaCha8Rng,
 }
 
 /// The adjusted logits of a candidate's plain and fused id; minus infinity where it must not be chosen.
-type Twins = [f64; 2];
+type Pair = [f64; 2];
 
 impl Sampler {
-    /// A sampler at the beginning of the random numbers of its seed.
+    /// A sampler at the start of the random numbers of its seed.
     ///
     /// # Errors
     /// As [`SamplingOptions::validate`].
@@ -106,17 +106,18 @@ impl Sampler {
         Ok(Self { options, bias, random })
     }
 
-    /// The options it was made with.
+    /// The options of this sampler.
     pub fn options(&self) -> &SamplingOptions {
         &self.options
     }
 
-    /// The bias on both twins of each candidate, for choices on a device.
+    /// The bias on the plain and the fused id of each candidate, for the device sampler.
     pub(crate) fn device_bias(&self) -> [f32; CANDIDATES] {
         self.bias.map(|bias| bias as f32)
     }
 
-    /// The numbers that the next `count` draws will use, two for each, for draws on a device; none if nothing is drawn.
+    /// The random numbers that the next `count` draws will use, two for each, for the device sampler. Empty if sampling
+    /// is greedy.
     pub(crate) fn upcoming(&self, count: usize) -> Vec<[f32; 2]> {
         if self.options.temperature == 0.0 {
             return Vec::new();
@@ -127,7 +128,7 @@ impl Sampler {
         (0..count).map(|_| [number(), number()]).collect()
     }
 
-    /// Passes over the numbers of `count` draws.
+    /// Skips the random numbers of `count` draws.
     pub(crate) fn skip(&mut self, count: usize) {
         if self.options.temperature != 0.0 {
             (0..2 * count).for_each(|_| _ = self.uniform());
@@ -136,37 +137,38 @@ impl Sampler {
 
     /// Chooses the id that follows `history`: a byte's, or 1 or 261 for the end; never another special's.
     ///
-    /// The biases and the repetition penalty shift the logits of both twins. The penalty goes by the model's own
-    /// log-probability of a byte, plain and fused together, before any bias. Greedy choice then takes the highest
-    /// logit, plain and fused apart, and the lowest id of equals. Drawing takes a byte first, by the probabilities of
-    /// its twins together, after temperature, top-k, top-p and min-p in this order; whether it is fused is drawn from
-    /// what the model says for that byte, at temperature 1. Each draw uses up two random numbers.
+    /// The biases and the repetition penalty shift the logits of the plain and the fused id. The penalty uses the
+    /// model's own log-probability of a byte, plain and fused together, before any bias. Greedy choice then takes the
+    /// highest logit, plain and fused apart, and the lowest id of equals. Drawing takes a byte first, by the
+    /// probabilities of both ids together, after temperature, top-k, top-p and min-p in this order. Whether it is fused
+    /// is drawn from the model's probabilities for that byte, at temperature 1. Each draw consumes two random numbers.
     ///
     /// `allowed` restricts the choice: byte 0 to 255, then the end.
     ///
     /// # Errors
-    /// Nothing is allowed, there are not 520 logits, or one of them is no number.
+    /// Nothing is allowed, there are not 520 logits, or one of them is not a number.
     pub fn choose(&mut self, logits: &[f32], history: &[u16], allowed: Option<&[bool; CANDIDATES]>) -> Result<u16> {
         check_logits(logits)?;
         if allowed.is_some_and(|allowed| !allowed.contains(&true)) {
             return Err(Error::invalid("allowed: expected at least one byte or the end, found none"));
         }
-        let twins = self.adjusted(logits, history, allowed);
-        let chosen = if self.options.temperature == 0.0 { greedy(&twins) } else { self.draw(&twins) };
+        let pairs = self.adjusted(logits, history, allowed);
+        let chosen = if self.options.temperature == 0.0 { greedy(&pairs) } else { self.draw(&pairs) };
         chosen.ok_or_else(|| {
             Error::bad_checkpoint(
-                "logits: expected a finite one among the allowed ids, found only minus infinity: the weights or the device are faulty",
+                "logits: expected a finite one among the allowed ids, found only minus infinity: the weights or the \
+                 device are faulty",
             )
         })
     }
 
-    fn adjusted(&self, logits: &[f32], history: &[u16], allowed: Option<&[bool; CANDIDATES]>) -> [Twins; CANDIDATES] {
-        let mut twins = [[f64::NEG_INFINITY; 2]; CANDIDATES];
-        for (candidate, twins) in twins.iter_mut().enumerate() {
+    fn adjusted(&self, logits: &[f32], history: &[u16], allowed: Option<&[bool; CANDIDATES]>) -> [Pair; CANDIDATES] {
+        let mut pairs = [[f64::NEG_INFINITY; 2]; CANDIDATES];
+        for (candidate, pair) in pairs.iter_mut().enumerate() {
             if allowed.is_none_or(|allowed| allowed[candidate]) {
-                let [plain, fused] = twins_of(logits, candidate_id(candidate));
+                let [plain, fused] = plain_and_fused(logits, candidate_id(candidate));
                 let bias = self.bias[candidate];
-                *twins = [plain + bias, fused + bias + f64::from(self.options.boundary_bias)];
+                *pair = [plain + bias, fused + bias + f64::from(self.options.boundary_bias)];
             }
         }
         let strength = f64::from(self.options.repetition_penalty) - 1.0;
@@ -179,19 +181,19 @@ impl Sampler {
             }
             let total = log_sum_exp(logits);
             for candidate in (0..256).filter(|&candidate| seen[candidate]) {
-                let [plain, fused] = twins_of(logits, candidate_id(candidate));
+                let [plain, fused] = plain_and_fused(logits, candidate_id(candidate));
                 let shift = (log_add_exp(plain, fused) - total) * strength;
                 // A byte that the model rules out stays ruled out.
                 if shift.is_finite() {
-                    twins[candidate] = twins[candidate].map(|logit| logit + shift);
+                    pairs[candidate] = pairs[candidate].map(|logit| logit + shift);
                 }
             }
         }
-        twins
+        pairs
     }
 
-    fn draw(&mut self, twins: &[Twins; CANDIDATES]) -> Option<u16> {
-        let mut kept: Vec<(usize, f64)> = twins
+    fn draw(&mut self, pairs: &[Pair; CANDIDATES]) -> Option<u16> {
+        let mut kept: Vec<(usize, f64)> = pairs
             .iter()
             .enumerate()
             .map(|(candidate, &[plain, fused])| (candidate, log_add_exp(plain, fused)))
@@ -216,7 +218,7 @@ impl Sampler {
             });
             kept.truncate(enough.map_or(kept.len(), |last| last + 1));
         }
-        // The first weight is 1, so the others are already shares of it.
+        // The first weight is 1, so the others are already fractions of it.
         kept.retain(|(_, weight)| *weight >= f64::from(self.options.min_p));
 
         let mut rest = self.uniform() * kept.iter().map(|(_, weight)| weight).sum::<f64>();
@@ -224,9 +226,9 @@ impl Sampler {
             rest -= weight;
             rest < 0.0
         });
-        // Rounding may leave a trace of the sum behind the last one.
+        // Rounding may leave a remainder after the last one.
         let &(candidate, _) = reached.or(kept.last())?;
-        let [plain, fused] = twins[candidate];
+        let [plain, fused] = pairs[candidate];
         let is_fused = self.uniform() < 1.0 / (1.0 + (plain - fused).exp());
         Some(candidate_id(candidate) + if is_fused { FUSED_OFFSET } else { 0 })
     }
@@ -238,36 +240,38 @@ impl Sampler {
     }
 }
 
-fn greedy(twins: &[Twins; CANDIDATES]) -> Option<u16> {
+fn greedy(pairs: &[Pair; CANDIDATES]) -> Option<u16> {
     let mut best = (f64::NEG_INFINITY, None);
-    // By ascending id, so that the lowest of equals stays: the end's id is below those of the bytes.
+    // In ascending order of ids, so that the lowest of equal logits wins: the id of the end is below those of the
+    // bytes.
     for (flag, offset) in [0, FUSED_OFFSET].into_iter().enumerate() {
         for candidate in std::iter::once(END).chain(0..END) {
-            if twins[candidate][flag] > best.0 {
-                best = (twins[candidate][flag], Some(candidate_id(candidate) + offset));
+            if pairs[candidate][flag] > best.0 {
+                best = (pairs[candidate][flag], Some(candidate_id(candidate) + offset));
             }
         }
     }
     best.1
 }
 
-/// Decides whether a prompt's last byte, `id`, ends a patch: whether its fused id has a higher logit than its plain one.
+/// Decides whether a prompt's last byte, `id`, ends a patch: whether its fused id has a higher logit than its plain
+/// one.
 ///
-/// Of equals the plain one wins, as in an argmax. An `id` or `logits` out of range are decided as plain.
+/// If both are equal the plain one wins, as in an argmax. Out-of-range ids and short logits count as plain.
 pub fn force(logits: &[f32], id: u16, boundary_bias: f32) -> bool {
-    let [plain, fused] = twins_of(logits, id);
+    let [plain, fused] = plain_and_fused(logits, id);
     fused + f64::from(boundary_bias) > plain
 }
 
-/// The natural logarithm of the probability of exactly this id, plain and fused apart; minus infinity for no id.
+/// Natural logarithm of the probability of exactly this id, plain and fused kept apart. Minus infinity for invalid ids.
 pub fn joint(logits: &[f32], id: u16) -> f64 {
     logits.get(usize::from(id)).map_or(f64::NEG_INFINITY, |&logit| f64::from(logit) - log_sum_exp(logits))
 }
 
-/// The natural logarithm of the probability of this id's byte or special, plain and fused together; minus infinity for
-/// no id.
-pub fn folded(logits: &[f32], id: u16) -> f64 {
-    let [plain, fused] = twins_of(logits, id);
+/// Natural logarithm of the marginal probability of this id's byte or special, plain and fused together. Minus infinity
+/// for invalid ids.
+pub fn marginal(logits: &[f32], id: u16) -> f64 {
+    let [plain, fused] = plain_and_fused(logits, id);
     match log_add_exp(plain, fused) {
         f64::NEG_INFINITY => f64::NEG_INFINITY,
         sum => sum - log_sum_exp(logits),
@@ -275,7 +279,7 @@ pub fn folded(logits: &[f32], id: u16) -> f64 {
 }
 
 /// The logits of the plain and the fused id of `id`.
-fn twins_of(logits: &[f32], id: u16) -> Twins {
+fn plain_and_fused(logits: &[f32], id: u16) -> Pair {
     if usize::from(id) >= IDS {
         return [f64::NEG_INFINITY; 2];
     }
@@ -289,7 +293,7 @@ fn candidate_id(candidate: usize) -> u16 {
     u8::try_from(candidate).map_or(END_ID, |byte| byte_to_id(byte, BYTE_OFFSET))
 }
 
-/// Minus infinity is a probability of 0; the other numbers that are not finite have no meaning as logits.
+/// Minus infinity is a probability of 0. Other non-finite numbers have no meaning as logits.
 fn check_logits(logits: &[f32]) -> Result<()> {
     if logits.len() != IDS {
         return Err(Error::invalid(format!("logits: expected {IDS}, found {}", logits.len())));
@@ -299,7 +303,8 @@ fn check_logits(logits: &[f32]) -> Result<()> {
         Some(id) => {
             let found = if logits[id].is_nan() { "one that is not a number" } else { "infinity" };
             Err(Error::bad_checkpoint(format!(
-                "logits: expected finite ones, but the model produced {found} at id {id}: the weights or the device are faulty"
+                "logits: expected finite ones, but the model produced {found} at id {id}: the weights or the device \
+                 are faulty"
             )))
         }
     }

@@ -1,0 +1,127 @@
+//! The file of a run's metrics: one JSON object per line.
+
+use std::fs::{self, File};
+use std::io::{self, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::error::{Error, Result};
+use crate::record::Record;
+
+/// A file of metrics that a run appends to.
+#[derive(Debug)]
+pub struct MetricsFile {
+    path: PathBuf,
+    file: File,
+    /// How much of the file is whole lines, to cut off what a failed write left behind.
+    length: u64,
+}
+
+impl MetricsFile {
+    /// Makes an empty file for a new run.
+    ///
+    /// # Errors
+    ///
+    /// A file that is there already is left alone, since it may be all that remains of a run.
+    pub fn create(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let file = File::create_new(path).map_err(|e| match e.kind() {
+            io::ErrorKind::AlreadyExists => Error::Exists { path: path.to_owned() },
+            _ => Error::io(path, "cannot be created", e),
+        })?;
+        Ok(Self { path: path.to_owned(), file, length: 0 })
+    }
+
+    /// Opens the file of a run that goes on after `last_step`, without the records of later steps, which the run will make
+    /// again, and without a torn last line. A file that is not there is made, so that a run outlives the loss of its metrics.
+    ///
+    /// # Errors
+    ///
+    /// A line that holds no record, unless it is the torn last one, leaves the file as it was.
+    pub fn resume(path: impl AsRef<Path>, last_step: u64) -> Result<Self> {
+        let path = path.as_ref();
+        let bytes = match fs::read(path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Self::create(path),
+            bytes => bytes.map_err(|e| Error::io(path, "cannot be read", e))?,
+        };
+        let mut kept = Vec::with_capacity(bytes.len());
+        for (record, line) in records(path, &bytes)? {
+            if record.step <= last_step {
+                kept.extend_from_slice(line);
+                kept.push(b'\n');
+            }
+        }
+        replace(path, &kept)?;
+        let opened =
+            File::options().write(true).open(path).and_then(|mut file| Ok((file.seek(SeekFrom::End(0))?, file)));
+        let (length, file) = opened.map_err(|e| Error::io(path, "cannot be opened for writing", e))?;
+        Ok(Self { path: path.to_owned(), file, length })
+    }
+
+    /// Appends one record, a [`Record`] or anything that serialises to the same shape, and hands it to the system at once.
+    pub fn append(&mut self, record: &impl Serialize) -> Result<()> {
+        let not_a_record = |e: serde_json::Error| Error::NotARecord { path: self.path.clone(), reason: e.to_string() };
+        let mut line = serde_json::to_vec(record).map_err(not_a_record)?;
+        Record::parse(&line).map_err(not_a_record)?;
+        line.push(b'\n');
+        if let Err(e) = self.file.write_all(&line).and_then(|()| self.file.flush()) {
+            // Half a line would swallow the next record; where even this fails, the first failure is the one to tell.
+            let _ = self.file.set_len(self.length).and_then(|()| self.file.seek(SeekFrom::Start(self.length)));
+            return Err(Error::io(&self.path, "cannot be appended to", e));
+        }
+        self.length += line.len() as u64;
+        Ok(())
+    }
+
+    /// Where the file is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// Reads all records of a file in their order, without a last line that was torn by the end of the run.
+pub fn read(path: impl AsRef<Path>) -> Result<Vec<Record>> {
+    let path = path.as_ref();
+    let bytes = fs::read(path).map_err(|e| Error::io(path, "cannot be read", e))?;
+    Ok(records(path, &bytes)?.into_iter().map(|(record, _)| record).collect())
+}
+
+/// The records in `bytes`, each with its line.
+fn records<'a>(path: &Path, bytes: &'a [u8]) -> Result<Vec<(Record, &'a [u8])>> {
+    let mut records = Vec::new();
+    for (index, line) in bytes.split_inclusive(|&byte| byte == b'\n').enumerate() {
+        let text = line.trim_ascii();
+        if text.is_empty() {
+            continue;
+        }
+        match Record::parse(text) {
+            Ok(record) => records.push((record, text)),
+            // Only the last line can lack its end. No part of an object is JSON, so a whole one that is wrong is damage.
+            Err(e) if !line.ends_with(b"\n") && (e.is_eof() || e.is_syntax()) => {}
+            Err(e) => {
+                return Err(Error::Damaged { path: path.to_owned(), line: index + 1, reason: e.to_string() });
+            }
+        }
+    }
+    Ok(records)
+}
+
+/// Writes a file in full under another name and gives it its own then: whoever reads it sees the old or the new one.
+pub(crate) fn replace(path: &Path, contents: &[u8]) -> Result<()> {
+    let partial = path.with_added_extension("tmp");
+    let write = || {
+        let mut file = File::create(&partial)?;
+        file.write_all(contents)?;
+        file.sync_all()?;
+        drop(file);
+        fs::rename(&partial, path)
+    };
+    write().map_err(|e| {
+        let _ = fs::remove_file(&partial);
+        Error::io(path, "cannot be written", e)
+    })
+}
+
+#[cfg(test)]
+mod tests;

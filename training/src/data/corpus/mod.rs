@@ -1,0 +1,253 @@
+//! A corpus: subword ids from texts and files, one document behind the other, and what of it is held out.
+
+use std::io::BufRead;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use bolmo_runtime::internals::by_shares;
+use bolmo_runtime::{Error, ErrorKind, Result};
+
+use super::dataset::{Dataset, Segment};
+use super::random::{Purpose, generator, shuffled};
+use super::sources::{Source, Span};
+use super::{SubwordTokenizer, TokenFile};
+
+/// Bytes of documents that are tokenised at a time, by all threads together.
+const BATCH_BYTES: usize = 1 << 24;
+/// How a text is divided into documents.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Documents {
+    /// It is one.
+    OnePerFile,
+    /// A line that says just this stands between two of them.
+    Delimited(String),
+}
+
+/// Subword ids of many documents, each with the end of text behind it.
+pub struct Corpus {
+    sources: Vec<Source>,
+    eos: u32,
+}
+
+/// How a corpus is divided into rows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RowOptions {
+    /// Subwords of a row.
+    pub patches: usize,
+    /// Decides about the order of rows and about what is held out.
+    pub seed: u64,
+    /// The share of the ids that is held out, from 0 to below 1.
+    pub held_out: f64,
+}
+
+/// The rows of a corpus. No document is in both parts.
+pub struct Split {
+    /// Rows to train on.
+    pub train: Dataset,
+    /// Rows to evaluate on, if a share was held out.
+    pub held_out: Option<Dataset>,
+}
+
+impl Corpus {
+    /// An empty corpus, for ids of this tokenizer.
+    pub fn new(tokenizer: &SubwordTokenizer) -> Self {
+        Self::with_eos(tokenizer.eos())
+    }
+
+    pub(in crate::data) fn with_eos(eos: u32) -> Self {
+        Self { sources: Vec::new(), eos }
+    }
+
+    /// Tokenises a text file.
+    ///
+    /// # Errors
+    /// As [`Corpus::add_text`], and if the file cannot be read.
+    pub fn add_text_file(&mut self, tokenizer: &SubwordTokenizer, path: &Path, documents: &Documents) -> Result<()> {
+        let origin = path.display().to_string();
+        let file = std::fs::File::open(path).map_err(|error| {
+            let kind = match error.kind() {
+                std::io::ErrorKind::NotFound => ErrorKind::NotFound,
+                _ => ErrorKind::Io,
+            };
+            Error::new(kind, format!("{origin}: expected a readable text file: {error}"))
+        })?;
+        self.add_text(tokenizer, &origin, std::io::BufReader::new(file), documents)
+    }
+
+    /// Tokenises a text, document by document; those without a byte are left out. `origin` is its name in messages.
+    ///
+    /// # Errors
+    /// Text that is no UTF-8, cannot be read, or that the tokenizer refuses. Nothing of it is added then.
+    pub fn add_text(
+        &mut self,
+        tokenizer: &SubwordTokenizer,
+        origin: &str,
+        mut text: impl BufRead,
+        documents: &Documents,
+    ) -> Result<()> {
+        let delimiter = match documents {
+            Documents::OnePerFile => None,
+            Documents::Delimited(line) if line.contains('\n') => {
+                return Err(Error::invalid(format!("the line between documents must be a single one, found {line:?}")));
+            }
+            Documents::Delimited(line) => Some(line.as_bytes()),
+        };
+        let mut ids = Vec::new();
+        let mut document = Vec::new();
+        let mut pending: Vec<(usize, Vec<u8>)> = Vec::new();
+        let mut bytes = 0;
+        // Where the document begins.
+        let mut start = 0;
+        loop {
+            let line_at = document.len();
+            let read = text
+                .read_until(b'\n', &mut document)
+                .map_err(|error| Error::new(ErrorKind::Io, format!("{origin}: expected a readable text: {error}")))?;
+            let line = document[line_at..].strip_suffix(b"\n").unwrap_or(&document[line_at..]);
+            let is_delimiter = delimiter == Some(line.strip_suffix(b"\r").unwrap_or(line)) && read > 0;
+            if read > 0 && !is_delimiter {
+                continue;
+            }
+            let whole = document.len();
+            document.truncate(line_at);
+            bytes += document.len();
+            pending.push((start, std::mem::take(&mut document)));
+            if read == 0 || bytes >= BATCH_BYTES {
+                self.tokenize_all(tokenizer, origin, &pending, &mut ids)?;
+                pending.clear();
+                bytes = 0;
+            }
+            if read == 0 {
+                break;
+            }
+            start += whole;
+        }
+        self.add_ids(ids);
+        Ok(())
+    }
+
+    /// Appends the ids of documents to `ids`, in their order, made by as many threads as there are cores.
+    fn tokenize_all(
+        &self,
+        tokenizer: &SubwordTokenizer,
+        origin: &str,
+        documents: &[(usize, Vec<u8>)],
+        ids: &mut Vec<u32>,
+    ) -> Result<()> {
+        let tokenize = |range: Range<usize>| -> Result<Vec<u32>> {
+            let mut ids = Vec::new();
+            for (start, document) in &documents[range] {
+                self.tokenize(tokenizer, document, &mut ids).map_err(|error| {
+                    error.context(format_args!("{origin}: the document that begins at byte {start}"))
+                })?;
+            }
+            Ok(ids)
+        };
+        for (_, tokenized) in by_shares(documents.len(), 1, 1, tokenize) {
+            ids.extend(tokenized?);
+        }
+        Ok(())
+    }
+
+    fn tokenize(&self, tokenizer: &SubwordTokenizer, document: &[u8], ids: &mut Vec<u32>) -> Result<()> {
+        let text = std::str::from_utf8(document).map_err(|error| {
+            Error::invalid(format!("expected text in UTF-8, found something else {} bytes on", error.valid_up_to()))
+        })?;
+        if !text.is_empty() {
+            ids.extend(tokenizer.encode(text)?);
+            ids.push(self.eos);
+        }
+        Ok(())
+    }
+
+    /// Adds ids that are at hand, the end of text behind each document among them.
+    pub fn add_ids(&mut self, ids: Vec<u32>) {
+        self.sources.push(Source::Memory(ids));
+    }
+
+    /// Adds the ids of a file, the end of text behind each document among them. The file stays where it is.
+    pub fn add_file(&mut self, file: TokenFile) {
+        self.sources.push(Source::File(file));
+    }
+
+    /// The number of ids.
+    pub fn len(&self) -> u64 {
+        self.sources.iter().map(Source::len).sum()
+    }
+
+    /// Whether there are no ids.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Divides the corpus into rows of equal length. What is left at the end and fills no row is not used.
+    ///
+    /// # Errors
+    /// Options out of their range, fewer ids than a row has, and a share to be held out of a single document.
+    pub fn rows(self, options: &RowOptions) -> Result<Split> {
+        let RowOptions { patches, seed, held_out } = *options;
+        if !(0.0..1.0).contains(&held_out) {
+            return Err(Error::invalid(format!(
+                "the share to be held out must be from 0 to below 1, found {held_out}"
+            )));
+        }
+        let (train, held) = if held_out == 0.0 {
+            let whole = |(source, ids): (usize, &Source)| Span { source, range: 0..ids.len() };
+            (self.sources.iter().enumerate().map(whole).collect(), None)
+        } else {
+            let (train, held) = self.hold_out(held_out, seed)?;
+            (train, Some(held))
+        };
+        let sources: Arc<[Source]> = self.sources.into();
+        let rows = |part: &str, spans: Vec<Span>| {
+            let segments = Segment::line_up(spans);
+            Dataset::new(Arc::clone(&sources), segments, patches, seed).map_err(|error| error.context(part))
+        };
+        Ok(Split {
+            train: rows("the documents to train on", train)?,
+            held_out: held.map(|held| rows("the documents held out", held)).transpose()?,
+        })
+    }
+
+    /// Divides the corpus into spans to train on and spans to hold out, both in the order of the corpus.
+    fn hold_out(&self, share: f64, seed: u64) -> Result<(Vec<Span>, Vec<Span>)> {
+        let mut spans = Vec::new();
+        for (source, ids) in self.sources.iter().enumerate() {
+            ids.document_ranges(self.eos, |range| spans.push(Span { source, range }))?;
+        }
+        if spans.len() < 2 {
+            return Err(Error::invalid(format!(
+                "only a corpus of two documents or more can have a share held out, found {}: add documents, end them by id \
+                 {}, or hold nothing out",
+                spans.len(),
+                self.eos
+            )));
+        }
+        let len = |i: u32| spans[i as usize].len();
+        let wanted = (self.len() as f64 * share).round() as u64;
+        // The number of spans fits a u32: a source has at most 1024.
+        let order = shuffled(&mut generator(seed, Purpose::HeldOut, 0), spans.len() as u32);
+        let mut held = vec![false; spans.len()];
+        let mut total = 0;
+        for &i in &order {
+            if total + len(i) <= wanted {
+                held[i as usize] = true;
+                total += len(i);
+            }
+        }
+        if total == 0
+            && let Some(&smallest) = order.iter().min_by_key(|&&i| len(i))
+        {
+            held[smallest as usize] = true;
+        }
+        let mut parts = (Vec::new(), Vec::new());
+        for (span, held) in spans.into_iter().zip(held) {
+            if held { &mut parts.1 } else { &mut parts.0 }.push(span);
+        }
+        Ok(parts)
+    }
+}
+
+#[cfg(test)]
+mod tests;
