@@ -16,8 +16,8 @@ const device = await adapter.requestDevice({
 let failures = 0;
 for (const file of process.argv.slice(2)) {
   let code = readFileSync(file, 'utf8');
-  // Tint needs the first line, naga rejects it. Tint cannot prove that loops over the number of subgroups are uniform, so
-  // that check is turned off.
+  // Tint needs the first line, naga rejects it. Tint cannot prove that loops over the number of subgroups are uniform,
+  // so that check is turned off.
   if (/\bsubgroup[A-Z_]/.test(code)) code = `enable subgroups;\ndiagnostic(off, subgroup_uniformity);\n${code}`;
   device.pushErrorScope('validation');
   const module = device.createShaderModule({ code });

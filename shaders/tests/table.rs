@@ -66,9 +66,9 @@ fn every_kernel_has_a_cpu_reference() {
 
 #[test]
 fn every_kernel_has_a_device_test() {
-    let tests = read(&folder("../tests/tests/kernels.rs"));
+    let tests = read(&folder("../tests/tests/kernels/mod.rs"));
     let missing: Vec<String> = rows().into_iter().filter(|stem| !tests.contains(&format!("fn {stem}"))).collect();
-    assert!(missing.is_empty(), "tests/tests/kernels.rs has no test function for {missing:?}");
+    assert!(missing.is_empty(), "tests/tests/kernels/mod.rs has no test function for {missing:?}");
 }
 
 #[test]

@@ -218,7 +218,7 @@ fn random_damage_never_panics() {
     let index = index.to_string().into_bytes();
     let mut random = Random::new(0x2545_f491_4f6c_dd1d);
     let mut values = Vec::new();
-    for _ in fuzz_cases(1000) {
+    for _ in fuzz_cases(7000) {
         let (mut config, mut header, mut index) = (parts.config.clone(), header.clone(), index.clone());
         match random.below(8) {
             0 => damage(&mut config, &mut random),

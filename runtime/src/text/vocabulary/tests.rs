@@ -135,7 +135,7 @@ fn damaged_files_never_panic() {
     let whole = tokenizer(&[b"the", b" of", b"\n\n"], &["<|end|>", "<|pad|>"]).to_string().into_bytes();
     let mut random = ChaCha8Rng::seed_from_u64(1);
     let mut below = |n: usize| (random.next_u64() % n.max(1) as u64) as usize;
-    for _ in fuzz_cases(1000) {
+    for _ in fuzz_cases(15_000) {
         let mut json = whole.clone();
         for _ in 0..=below(4) {
             let at = below(json.len());
