@@ -94,10 +94,4 @@ impl Constraint {
 }
 
 #[cfg(test)]
-mod fuzz_tests;
-#[cfg(test)]
-mod regex_tests;
-#[cfg(test)]
-mod schema_tests;
-#[cfg(test)]
-mod walk_tests;
+mod tests;

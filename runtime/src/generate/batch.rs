@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use futures_util::future::join_all;
 
 use crate::error::{Error, Result};
-use crate::generate::run::Run;
+use crate::generate::generator::Run;
 use crate::generate::{GenerateOptions, Generation, Piece, StopReason};
 use crate::session::{Batch, Session};
 

@@ -1,7 +1,7 @@
 //! Generation: a loop of logits, choice and push, with stop strings, a constraint and a budget.
 
 mod batch;
-mod run;
+mod generator;
 
 use std::ops::ControlFlow;
 
@@ -11,7 +11,7 @@ use crate::sampling::host::SamplingOptions;
 use crate::session::Session;
 use crate::text::ids;
 use crate::text::stop::StopMatcher;
-use run::Run;
+use generator::Run;
 
 /// How to generate.
 #[derive(Debug, Clone)]

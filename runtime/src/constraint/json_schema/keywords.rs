@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::constraint::json_schema::place::shown;
+use crate::constraint::json_schema::pointer::shown;
 use crate::constraint::json_schema::types::Types;
 use crate::error::{Error, Result};
 

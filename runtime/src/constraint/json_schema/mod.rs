@@ -5,8 +5,8 @@ mod keywords;
 mod number;
 mod object;
 mod oneof;
-mod place;
-mod text;
+mod pointer;
+mod string;
 mod types;
 
 use std::collections::{HashMap, VecDeque};
@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 use crate::constraint::machine::{Builder, RuleId, StateId};
 use crate::error::{Error, Result};
 use number::Bounds;
-use place::Place;
+use pointer::Place;
 use types::Types;
 
 /// Bytes of the longest schema.
@@ -178,7 +178,7 @@ impl<'a> Compiler<'a> {
             return self.texts(start, end, &wanted);
         }
         if name == "$ref" {
-            let (schema, place) = place::resolve(self.root, map.get(name))?;
+            let (schema, place) = pointer::resolve(self.root, map.get(name))?;
             let rule = self.rule(Use { schema, types: used.types, place });
             self.builder.call(start, rule, end);
             return Ok(());

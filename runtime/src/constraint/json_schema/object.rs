@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use serde_json::{Map, Value};
 
-use crate::constraint::json_schema::text::{UTF8, UTF8_STATES};
+use crate::constraint::json_schema::string::{UTF8, UTF8_STATES};
 use crate::constraint::json_schema::{Compiler, Use};
 use crate::constraint::machine::{RuleId, StateId};
 use crate::error::Result;

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use serde_json::{Map, Value};
 
 use crate::constraint::json_schema::types::Types;
-use crate::constraint::json_schema::{keywords, place};
+use crate::constraint::json_schema::{keywords, pointer};
 use crate::error::{Error, Result};
 
 /// How many comparisons are made before the question counts as open.
@@ -97,7 +97,7 @@ impl<'a> Judge<'a> {
     fn parts(&self, schema: &'a Value) -> Option<&'a [Value]> {
         let map = schema.as_object()?;
         if let Some(reference) = map.get("$ref") {
-            return place::resolve(self.root, Some(reference)).ok().map(|(target, _)| std::slice::from_ref(target));
+            return pointer::resolve(self.root, Some(reference)).ok().map(|(target, _)| std::slice::from_ref(target));
         }
         let list = |name: &str| map.get(name).and_then(Value::as_array).map(Vec::as_slice);
         list("anyOf").or_else(|| list("oneOf")).or_else(|| list("allOf").filter(|list| list.len() == 1))

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::*;
+use crate::constraint::Constraint;
 use crate::error::ErrorKind;
 
 fn check(schema: Value, accepted: &[&str], refused: &[&str]) {

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::*;
-use crate::constraint::walk_tests::{Random, schemas, walk};
-use crate::error::ErrorKind;
+use crate::constraint::Constraint;
+use crate::constraint::tests::random_walk::{Random, schemas, walk};
+use crate::error::{ErrorKind, Result};
 
 fn seconds() -> u64 {
     std::env::var("BOLMO_FUZZ_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(2)

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 
-use crate::constraint::json_schema::place::shown;
+use crate::constraint::json_schema::pointer::shown;
 use crate::constraint::json_schema::{Compiler, keywords};
 use crate::constraint::machine::{Builder, RuleId, StateId};
 use crate::constraint::regex;

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use super::*;
+use crate::constraint::Constraint;
 use crate::sampling::host::END;
 
 /// A small generator of its own, so that a failure repeats.

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use regex_automata::nfa::thompson::pikevm::PikeVM;
 
-use super::*;
+use crate::constraint::{Constraint, Matcher};
 use crate::error::ErrorKind;
 use crate::sampling::host::END;
 
