@@ -1,11 +1,8 @@
-use std::time::{Duration, Instant};
-
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{Rng, SeedableRng};
 use serde_json::json;
 
 use super::*;
 use crate::error::ErrorKind;
+use crate::fuzz;
 use crate::text::suffix_trie::SuffixTrie;
 
 const CONFIG: &str = r#"{"eos_token": "<|end|>", "bos_token": null, "pad_token": {"content": "<|pad|>"}}"#;
@@ -28,12 +25,6 @@ pub(crate) fn tokenizer(subwords: &[&[u8]], added: &[&str]) -> Value {
 
 pub(crate) fn vocabulary(tokenizer: &Value, config: &str) -> Result<Vocabulary> {
     Vocabulary::from_json(tokenizer.to_string().as_bytes(), Some(config.as_bytes()), "a test")
-}
-
-/// How long each test of random damage may run.
-pub(crate) fn fuzz_time() -> Duration {
-    let seconds = std::env::var("BOLMO_FUZZ_SECONDS").ok().and_then(|seconds| seconds.parse().ok());
-    Duration::from_secs(seconds.unwrap_or(2))
 }
 
 fn message(result: Result<Vocabulary>) -> String {
@@ -141,10 +132,8 @@ fn files_are_found_side_by_side() {
 fn damaged_files_never_panic() {
     const INSERTED: &[u8] = b"\"{}[],:0129-e.\\u\xff";
     let whole = tokenizer(&[b"the", b" of", b"\n\n"], &["<|end|>", "<|pad|>"]).to_string().into_bytes();
-    let mut random = ChaCha8Rng::seed_from_u64(1);
-    let mut below = |n: usize| (random.next_u64() % n.max(1) as u64) as usize;
-    let end = Instant::now() + fuzz_time();
-    while Instant::now() < end {
+    for mut case in fuzz::cases(1, 100) {
+        let mut below = |n: usize| case.random.below(n.max(1));
         let mut json = whole.clone();
         for _ in 0..=below(4) {
             let at = below(json.len());
