@@ -35,6 +35,8 @@ mod constraint;
 pub mod convert;
 mod device;
 mod error;
+#[cfg(test)]
+mod fuzz;
 mod generate;
 mod model;
 mod parallel;

@@ -1,4 +1,4 @@
-//! Damaged files: every kind of defect in a header, and random ones.
+//! Damaged files: every defect that a header can have, and random ones.
 
 use serde_json::{Map, Value, json};
 
@@ -6,7 +6,7 @@ use super::*;
 use crate::config::Config;
 use crate::convert::random::{InitOptions, write_config};
 use crate::error::ErrorKind;
-use crate::text::vocabulary::tests::fuzz_cases;
+use crate::fuzz::{self, Random};
 
 /// The parts of a tiny checkpoint.
 struct Parts {
@@ -165,23 +165,7 @@ fn a_tensor_in_two_files_is_rejected() {
     rejected(Checkpoint::from_parts("parts", &parts.config, Vec::new()), &["parts", "missing"]);
 }
 
-/// A small deterministic generator, so that failures can be reproduced.
-pub(super) struct Random(u64);
-
-impl Random {
-    pub(super) fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    pub(super) fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) as usize % bound
-    }
-}
-
-/// Damages some bytes: flips bits, replaces numbers, removes and repeats ranges.
+/// Damages some bytes: flips, numbers in place of digits, cuts, repeats.
 pub(super) fn damage(bytes: &mut Vec<u8>, random: &mut Random) {
     const NUMBERS: [&str; 9] =
         ["0", "1", "-1", "1e9", "4294967296", "9223372036854775807", "18446744073709551615", "null", "\"\""];
@@ -216,14 +200,14 @@ fn random_damage_never_panics() {
     let header = Value::Object(parts.header.clone()).to_string().into_bytes();
     let index = json!({ "metadata": {}, "weight_map": { "a": "model-1.safetensors", "b": "model-2.safetensors" } });
     let index = index.to_string().into_bytes();
-    let mut random = Random::new(0x2545_f491_4f6c_dd1d);
     let mut values = Vec::new();
-    for _ in fuzz_cases(7000) {
+    for mut case in fuzz::cases(0x2545_f491_4f6c_dd1d, 7000) {
+        let random = &mut case.random;
         let (mut config, mut header, mut index) = (parts.config.clone(), header.clone(), index.clone());
         match random.below(8) {
-            0 => damage(&mut config, &mut random),
-            1 => damage(&mut index, &mut random),
-            _ => damage(&mut header, &mut random),
+            0 => damage(&mut config, random),
+            1 => damage(&mut index, random),
+            _ => damage(&mut header, random),
         }
         if let Ok(index) = crate::checkpoint::Index::parse(&index, "index") {
             assert!(index.shards().iter().all(|file| !file.contains(['/', '\\']) && file != ".."));

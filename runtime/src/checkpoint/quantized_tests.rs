@@ -16,7 +16,6 @@ use super::*;
 use crate::convert::quantize::{QuantizeOptions, QuantizeReport, write_quantized};
 use crate::convert::random::{InitOptions, write_config};
 use crate::error::ErrorKind;
-use crate::text::vocabulary::tests::fuzz_cases;
 
 /// Rows of 32, and some of 40, which is no multiple of a block.
 fn config() -> Config {
@@ -339,16 +338,16 @@ fn scales_that_are_not_finite_are_named() {
 fn random_damage_never_panics() {
     let parts = Parts::new();
     let config = parts.config.to_string().into_bytes();
-    let mut random = damage_tests::Random::new(0x6a09_e667_f3bc_c909);
     let (mut opened, mut rejected) = (0, 0);
-    for _ in fuzz_cases(1000) {
+    for mut case in crate::fuzz::cases(0x6a09_e667_f3bc_c909, 1000) {
+        let random = &mut case.random;
         let (mut config, mut file) = (config.clone(), parts.file());
         match random.below(3) {
-            0 => damage_tests::damage(&mut config, &mut random),
+            0 => damage_tests::damage(&mut config, random),
             1 => {
                 let length = u64::from_le_bytes(file[..8].try_into().unwrap()) as usize;
                 let mut header = file[8..8 + length].to_vec();
-                damage_tests::damage(&mut header, &mut random);
+                damage_tests::damage(&mut header, random);
                 file = [&(header.len() as u64).to_le_bytes(), &header[..], &parts.data].concat();
             }
             _ => {

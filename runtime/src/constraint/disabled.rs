@@ -1,51 +1,51 @@
-//! What stands for constraints in builds without the feature `constraints`: types that nobody can have an instance of.
+//! Constraints in builds without the feature `constraints`: types that have no values.
 
 use std::convert::Infallible;
 
 use crate::error::{Error, Result};
 use crate::sampling::host::CANDIDATES;
 
-/// A constraint on texts, which this build cannot make.
+/// A compiled constraint on a text. This build cannot make one.
 #[derive(Debug, Clone)]
 pub struct Constraint(Infallible);
 
-/// Follows a text through a constraint.
+/// The state of a text under a constraint. This build cannot make one.
 #[derive(Debug, Clone)]
 pub struct Matcher(Infallible);
 
 fn missing<T>() -> Result<T> {
-    Err(Error::unsupported("this build has no constraints: it was made without the feature `constraints`"))
+    Err(Error::unsupported("this build has no constraints; build it with the feature `constraints`"))
 }
 
 impl Constraint {
-    /// `Unsupported`.
+    /// Always fails with `Unsupported`.
     pub fn regex(_: &str) -> Result<Self> {
         missing()
     }
 
-    /// `Unsupported`.
+    /// Always fails with `Unsupported`.
     pub fn json_schema(_: &[u8]) -> Result<Self> {
         missing()
     }
 
-    /// Whether a text as a whole matches.
+    /// Whether all of `text` matches.
     pub fn matches(&self, _: &[u8]) -> bool {
         match self.0 {}
     }
 
-    /// Bytes of the shortest text that matches.
+    /// Length in bytes of the shortest text that matches.
     pub fn shortest(&self) -> usize {
         match self.0 {}
     }
 
-    /// A matcher at the beginning of a text.
+    /// A matcher at the start of a text.
     pub fn matcher(&self) -> Matcher {
         match self.0 {}
     }
 }
 
 impl Matcher {
-    /// What may come next.
+    /// The bytes that may come next, and whether the text may end.
     pub fn allowed(&self, _: Option<usize>) -> [bool; CANDIDATES] {
         match self.0 {}
     }
@@ -60,12 +60,12 @@ impl Matcher {
         match self.0 {}
     }
 
-    /// Whether any byte may follow.
+    /// Whether some byte may follow.
     pub fn can_continue(&self) -> bool {
         match self.0 {}
     }
 
-    /// The only byte that may follow, if there is just one.
+    /// The byte that must follow, if there is only one.
     pub fn forced(&self) -> Option<u8> {
         match self.0 {}
     }

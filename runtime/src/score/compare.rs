@@ -1,4 +1,4 @@
-//! How far one model is from another over the same text: what a format of weights costs in quality.
+//! Comparison of two models over one text, such as a quantized model with the original.
 
 use std::ops::Range;
 
@@ -8,32 +8,32 @@ use crate::score::{Score, Tally};
 use crate::session::{CancelToken, Session, Tap};
 use crate::text::ids;
 
-/// Ids that both models take in by turns, so that logits of few positions are kept at a time.
-const PIECE: usize = 1024;
+/// Number of ids that the models process by turns, which bounds the logits in memory.
+const CHUNK: usize = 1024;
 
-/// Two models over one text, each with the boundaries that it predicts itself.
+/// Result of a comparison. Each model predicts its own boundaries.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Comparison {
-    /// The score of the model that was asked about.
+    /// Score of the compared model.
     pub score: Score,
-    /// The score of the model that it is held against.
+    /// Score of the reference model.
     pub reference: Score,
-    /// Share of positions where both predictors decide alike whether a patch ends.
+    /// Fraction of positions where both models make the same boundary decision.
     pub boundary_agreement: f64,
-    /// Share of predicted ids where the most probable one of the 520 is the same.
+    /// Fraction of predicted ids for which the most probable of the 520 ids is the same.
     pub greedy_agreement: f64,
-    /// Largest difference of two logits.
+    /// Largest absolute difference of two logits.
     pub logit_difference_max: f64,
-    /// Mean of the differences of all logits.
+    /// Mean absolute difference of all logits.
     pub logit_difference_mean: f64,
 }
 
 impl Model {
-    /// Scores a text as [`Model::score_text`] does, and the same with `reference`, and says how the two differ.
+    /// Scores a text with this model and with `reference`, as [`Model::score_text`], and compares their logits.
     ///
     /// # Errors
-    /// As [`Model::score_text`]; `InvalidArgument` for models of other ids.
+    /// As [`Model::score_text`]; `InvalidArgument` for models whose special ids differ.
     pub async fn compare_text(
         &self,
         reference: &Model,
@@ -43,12 +43,14 @@ impl Model {
     ) -> Result<Comparison> {
         let ids = self.framed(text)?;
         if reference.framed(text)? != ids {
-            return Err(Error::invalid("the models can't be compared: they have other special ids"));
+            return Err(Error::invalid(
+                "the models can't be compared, because their special ids differ; use two models with the same ids",
+            ));
         }
         self.compare(reference, &ids, 1..ids.len() - 1, cancel, progress).await
     }
 
-    /// As [`Model::compare_text`], of plain ids as [`Model::score_ids`] takes them.
+    /// Like [`Model::compare_text`], for plain ids as in [`Model::score_ids`].
     ///
     /// # Errors
     /// As [`Model::score_ids`].
@@ -61,41 +63,41 @@ impl Model {
     ) -> Result<Comparison> {
         let ids = ids::validate_input_ids(ids)?;
         if ids.len() < 2 {
-            return Err(Error::invalid(format!("{} ids to score, expected at least 2", ids.len())));
+            return Err(Error::invalid(format!("ids: expected at least 2 to score, found {}", ids.len())));
         }
         self.compare(reference, &ids, 0..ids.len(), cancel, progress).await
     }
 
-    /// Compares over the ids `kept`; a last id that is not among them is a lookahead.
+    /// Compares over the ids `reported`. If the last id is not among them, it is a lookahead.
     async fn compare(
         &self,
         reference: &Model,
         ids: &[u16],
-        kept: Range<usize>,
+        reported: Range<usize>,
         cancel: &CancelToken,
         progress: &mut (dyn FnMut(usize, usize) + Send),
     ) -> Result<Comparison> {
         let (mut one, mut other) =
             (Side::new(self, ids.len(), cancel).await?, Side::new(reference, ids.len(), cancel).await?);
         let mut difference = Difference::default();
-        let scored = kept.start.max(1)..kept.end;
-        for (i, piece) in ids.chunks(PIECE).enumerate() {
-            progress(i * PIECE, ids.len());
-            one.take_in(ids, piece).await?;
-            other.take_in(ids, piece).await?;
+        let scored = reported.start.max(1)..reported.end;
+        for (i, chunk) in ids.chunks(CHUNK).enumerate() {
+            progress(i * CHUNK, ids.len());
+            one.process(ids, chunk).await?;
+            other.process(ids, chunk).await?;
             difference.add(&mut one, &mut other, &scored)?;
         }
-        if kept.end == ids.len() {
-            one.end(ids).await?;
-            other.end(ids).await?;
+        if reported.end == ids.len() {
+            one.process_last(ids).await?;
+            other.process_last(ids).await?;
             difference.add(&mut one, &mut other, &scored)?;
         }
         progress(ids.len(), ids.len());
-        let (score, reference) = (one.score(kept.clone()), other.score(kept));
-        let alike = score.boundaries.iter().zip(&reference.boundaries).filter(|(a, b)| a == b).count();
+        let (score, reference) = (one.score(reported.clone()), other.score(reported));
+        let equal = score.boundaries.iter().zip(&reference.boundaries).filter(|(a, b)| a == b).count();
         Ok(Comparison {
-            boundary_agreement: alike as f64 / score.boundaries.len() as f64,
-            greedy_agreement: difference.alike as f64 / difference.rows as f64,
+            boundary_agreement: equal as f64 / score.boundaries.len() as f64,
+            greedy_agreement: difference.equal as f64 / difference.rows as f64,
             logit_difference_max: difference.largest,
             logit_difference_mean: difference.sum / difference.logits as f64,
             score,
@@ -104,13 +106,14 @@ impl Model {
     }
 }
 
-/// One of the two models at work.
+/// One of the two models and its progress.
 struct Side {
     session: Session,
     tally: Tally,
     width: usize,
-    /// Position of the first of the logits that are not compared yet.
+    /// Position of the first row of `logits`.
     first: usize,
+    /// Logits that are not compared yet.
     logits: Vec<f32>,
 }
 
@@ -122,7 +125,7 @@ impl Side {
         Ok(Self { session, tally: Tally::new(ids), width, first: 0, logits: Vec::new() })
     }
 
-    async fn take_in(&mut self, ids: &[u16], piece: &[u16]) -> Result<()> {
+    async fn process(&mut self, ids: &[u16], chunk: &[u16]) -> Result<()> {
         let Self { session, tally, width, logits, .. } = self;
         let mut take = |position: usize, rows: &[f32]| {
             tally.take(ids, position, rows, *width);
@@ -130,11 +133,11 @@ impl Side {
             Ok(())
         };
         let mut tap = Tap { logits: &mut take, dump: None };
-        session.score_forward(piece, None, &mut tap, &mut |_, _| {}).await
+        session.score_forward(chunk, None, &mut tap, &mut |_, _| {}).await
     }
 
-    /// Takes in the last id, which ends no patch.
-    async fn end(&mut self, ids: &[u16]) -> Result<()> {
+    /// Processes the last id, which ends no patch.
+    async fn process_last(&mut self, ids: &[u16]) -> Result<()> {
         let Self { session, tally, width, logits, .. } = self;
         let mut take = |position: usize, rows: &[f32]| {
             tally.take(ids, position, rows, *width);
@@ -145,27 +148,27 @@ impl Side {
         session.decide_pending(false, Some(&mut tap)).await
     }
 
-    fn score(&self, kept: Range<usize>) -> Score {
+    fn score(&self, reported: Range<usize>) -> Score {
         let boundaries: Vec<bool> = self.session.ids().iter().map(|&id| ids::is_fused(id)).collect();
-        self.tally.score(&boundaries, kept)
+        self.tally.score(&boundaries, reported)
     }
 }
 
-/// Differences of logits so far.
+/// Sums over the compared logits.
 #[derive(Default)]
 struct Difference {
     rows: usize,
-    alike: usize,
+    equal: usize,
     logits: usize,
     largest: f64,
     sum: f64,
 }
 
 impl Difference {
-    /// Takes in what both sides have, of the rows before the ids `scored`, and clears it.
+    /// Adds the logits that both sides hold, as far as they predict the ids `scored`, and clears them.
     fn add(&mut self, one: &mut Side, other: &mut Side, scored: &Range<usize>) -> Result<()> {
         if one.logits.len() != other.logits.len() || one.width != other.width {
-            return Err(Error::internal("the two models gave logits of other positions"));
+            return Err(Error::internal("the two models returned logits of different positions"));
         }
         let width = one.width;
         for (i, (a, b)) in one.logits.chunks_exact(width).zip(other.logits.chunks_exact(width)).enumerate() {
@@ -173,7 +176,7 @@ impl Difference {
                 continue;
             }
             self.rows += 1;
-            self.alike += usize::from(argmax(a) == argmax(b));
+            self.equal += usize::from(argmax(a) == argmax(b));
             self.logits += width;
             for (a, b) in a.iter().zip(b) {
                 let apart = (f64::from(*a) - f64::from(*b)).abs();
@@ -189,7 +192,7 @@ impl Difference {
     }
 }
 
-/// The first of the largest, as greedy decoding takes it.
+/// Index of the first of the largest values, as in greedy decoding.
 fn argmax(row: &[f32]) -> usize {
     row.iter().enumerate().fold((0, f32::NEG_INFINITY), |best, (i, &x)| if x > best.1 { (i, x) } else { best }).0
 }

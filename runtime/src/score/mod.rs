@@ -1,4 +1,5 @@
-//! Scoring: how probable a model finds a given text (SPEC 9), and everything that was computed on the way.
+//! Scoring: the log-probability of a given text under a model (`docs/model.md`, "Scoring"), with all intermediate
+//! tensors on request.
 
 pub(crate) mod compare;
 
@@ -11,35 +12,66 @@ use crate::session::{CancelToken, Dump, Session, Tap};
 use crate::stages::boundary;
 use crate::text::ids;
 
-/// What to score.
+/// Options of a scoring.
+///
+/// ```
+/// use bolmo_runtime::ScoreOptions;
+///
+/// let options = ScoreOptions::default().boundaries(vec![true, false, true]).dump(true);
+/// assert!(options.dump);
+/// ```
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct ScoreOptions {
-    /// Which ids end a patch, one flag an id, instead of the predictor.
+    /// Whether each id ends a patch, instead of the boundary predictor's decisions.
     pub boundaries: Option<Vec<bool>>,
-    /// Keep every tensor on the way; takes memory for about 600 floats and six times the hidden size an id.
+    /// Return all intermediate tensors. They take about 600 floats plus six times the hidden size for each id.
     pub dump: bool,
-    /// Stops the scoring from another thread.
+    /// Cancels the scoring from another thread.
     pub cancel: CancelToken,
 }
 
-/// How probable a text is.
+impl ScoreOptions {
+    /// Sets which ids end a patch, one flag for each id.
+    #[must_use]
+    pub fn boundaries(mut self, boundaries: Vec<bool>) -> Self {
+        self.boundaries = Some(boundaries);
+        self
+    }
+
+    /// Sets whether all intermediate tensors are returned.
+    #[must_use]
+    pub fn dump(mut self, dump: bool) -> Self {
+        self.dump = dump;
+        self
+    }
+
+    /// Sets the token that cancels the scoring.
+    #[must_use]
+    pub fn cancel(mut self, cancel: CancelToken) -> Self {
+        self.cancel = cancel;
+        self
+    }
+}
+
+/// Log-probability of a text, and its patches.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Score {
-    /// Ids that were predicted: all but the first, and without a lookahead byte.
+    /// Number of predicted ids: all but the first, and without a lookahead byte.
     pub bytes: usize,
-    /// Natural log-probability of the ids with their flags.
+    /// Joint log-likelihood in nats: of the bytes and of where patches end.
     pub log_likelihood_joint: f64,
-    /// Natural log-probability of the bytes, whatever their flags; it sees a little of each next byte.
-    pub log_likelihood_folded: f64,
-    /// Patches that were ended, the first position's included unless it was `<bos>` added in front of a text.
+    /// Marginal log-likelihood in nats: of the bytes alone, plain and fused ids summed. The patch ends before a byte
+    /// depend on that byte, so this number sees a little of what it predicts.
+    pub log_likelihood_marginal: f64,
+    /// Number of patch ends, including the first position unless it is the `<bos>` added in front of a text.
     pub patches: usize,
     /// Whether each id ends a patch.
     pub boundaries: Vec<bool>,
-    /// Natural log-probability of each id with its flag, as many as there are boundaries; 0 for a first one that is not predicted.
+    /// Joint log-likelihood of each id in nats, one for each of `boundaries`; 0 for a first id that is not predicted.
     pub log_likelihoods: Vec<f64>,
-    /// The tensors, if asked for.
+    /// All intermediate tensors, if requested.
     pub dump: Option<Tensors>,
 }
 
@@ -48,33 +80,34 @@ impl Score {
         -log_likelihood / std::f64::consts::LN_2 / self.bytes as f64
     }
 
-    /// Bits a byte of the ids with their flags.
+    /// Joint bits per byte.
     pub fn bits_per_byte_joint(&self) -> f64 {
         self.bits_per_byte(self.log_likelihood_joint)
     }
 
-    /// Bits a byte whatever the flags; not comparable with a subword model's.
-    pub fn bits_per_byte_folded(&self) -> f64 {
-        self.bits_per_byte(self.log_likelihood_folded)
+    /// Marginal bits per byte; not comparable with those of a subword model.
+    pub fn bits_per_byte_marginal(&self) -> f64 {
+        self.bits_per_byte(self.log_likelihood_marginal)
     }
 
-    /// Bytes a patch, or none if no patch was ended.
+    /// Bytes per patch; `None` if no patch ended.
     pub fn bytes_per_patch(&self) -> Option<f64> {
         (self.patches > 0).then(|| self.bytes as f64 / self.patches as f64)
     }
 }
 
-/// The tensors of a teacher-forced forward pass over n ids and p patches; D is the hidden size.
+/// All tensors of a teacher-forced forward pass over n ids and p patches; D is the hidden size.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct Tensors {
     /// Plain ids, `[n]`.
     pub ids: Vec<u16>,
-    /// Suffix ids, `[n]`, for a model with a suffix table.
+    /// Suffix ids, `[n]`; `None` for a model without a suffix table.
     pub suffix_ids: Option<Vec<u32>>,
-    /// Encoder output behind its norm, `[n, D]`.
+    /// Encoder output after its norm, `[n, D]`.
     pub encoder_out: Vec<f32>,
-    /// Log-probability of a boundary, `[n]`: 0 at the first position, -100000 at the last one, which has no next byte.
+    /// Log-probability of a boundary, `[n]`: 0 at the first position, -100000 at the last one, which has no next byte
+    /// to decide by.
     pub boundary_logprobs: Vec<f32>,
     /// Whether each id ends a patch, `[n]`.
     pub boundary_mask: Vec<bool>,
@@ -84,74 +117,74 @@ pub struct Tensors {
     pub global_out: Vec<f32>,
     /// Decoder output before the final norm, `[n, D]`.
     pub decoder_out: Vec<f32>,
-    /// Behind the final norm, `[n, D]`.
+    /// Decoder output after the final norm, `[n, D]`.
     pub final_hidden: Vec<f32>,
-    /// `[n, 520]`
+    /// Logits of all plain and fused ids, `[n, 520]`.
     pub logits: Vec<f32>,
 }
 
-/// Log-probability of a boundary where none can be: the last position has no next byte.
-const NEVER: f32 = -100_000.0;
+/// Log-probability of a boundary at the last position, which has no next byte to decide by.
+const NO_BOUNDARY: f32 = -100_000.0;
 
-/// What the logits before an id say of it.
+/// Log-probabilities of one id under the logits before it.
 #[derive(Default, Clone, Copy)]
-struct Predicted {
+struct LogProbs {
     plain: f64,
     fused: f64,
-    folded: f64,
+    marginal: f64,
 }
 
-/// What the logits say of each id of a sequence, collected as they come.
+/// Log-probabilities of the ids of a sequence, collected while the logits are computed.
 pub(crate) struct Tally {
-    predicted: Vec<Predicted>,
+    log_probs: Vec<LogProbs>,
 }
 
 impl Tally {
-    /// For so many ids.
+    /// An empty tally for a number of ids.
     pub(crate) fn new(ids: usize) -> Self {
-        Self { predicted: vec![Predicted::default(); ids] }
+        Self { log_probs: vec![LogProbs::default(); ids] }
     }
 
-    /// Takes in logits of some rows, from that of `position` on.
+    /// Adds rows of logits, the first of which is at `position`.
     pub(crate) fn take(&mut self, ids: &[u16], position: usize, logits: &[f32], width: usize) {
         for (next, row) in (position + 1..).zip(logits.chunks_exact(width)) {
-            if let (Some(&id), Some(slot)) = (ids.get(next), self.predicted.get_mut(next)) {
+            if let (Some(&id), Some(entry)) = (ids.get(next), self.log_probs.get_mut(next)) {
                 let fused = id + ids::FUSED_OFFSET;
-                *slot = Predicted {
+                *entry = LogProbs {
                     plain: host::joint(row, id),
                     fused: host::joint(row, fused),
-                    folded: host::marginal(row, id),
+                    marginal: host::marginal(row, id),
                 };
             }
         }
     }
 
-    /// The score of the ids `kept`, whose `boundaries` are among those of all ids.
-    pub(crate) fn score(&self, boundaries: &[bool], kept: Range<usize>) -> Score {
-        // The first id of an unframed sequence is not predicted.
-        let scored = kept.start.max(1)..kept.end;
+    /// The score of the ids in `reported`; `boundaries` has a flag for every id of the sequence.
+    pub(crate) fn score(&self, boundaries: &[bool], reported: Range<usize>) -> Score {
+        // Nothing predicts the first id of a sequence.
+        let scored = reported.start.max(1)..reported.end;
         let mut score = Score {
             bytes: scored.len(),
             log_likelihood_joint: 0.0,
-            log_likelihood_folded: 0.0,
-            patches: boundaries[kept.clone()].iter().filter(|&&b| b).count(),
-            boundaries: boundaries[kept.clone()].to_vec(),
-            log_likelihoods: vec![0.0; kept.len()],
+            log_likelihood_marginal: 0.0,
+            patches: boundaries[reported.clone()].iter().filter(|&&b| b).count(),
+            boundaries: boundaries[reported.clone()].to_vec(),
+            log_likelihoods: vec![0.0; reported.len()],
             dump: None,
         };
         for i in scored {
-            let predicted = self.predicted[i];
-            let joint = if boundaries[i] { predicted.fused } else { predicted.plain };
-            score.log_likelihoods[i - kept.start] = joint;
+            let log_probs = self.log_probs[i];
+            let joint = if boundaries[i] { log_probs.fused } else { log_probs.plain };
+            score.log_likelihoods[i - reported.start] = joint;
             score.log_likelihood_joint += joint;
-            score.log_likelihood_folded += predicted.folded;
+            score.log_likelihood_marginal += log_probs.marginal;
         }
         score
     }
 }
 
 impl Model {
-    /// Scores plain ids as they are: nothing is added, and the last one never ends a patch, since it has no next byte.
+    /// Scores plain ids without adding any. The last id never ends a patch, because it has no next byte.
     ///
     /// # Errors
     /// `InvalidArgument` for fewer than two ids, ids 2, 3 or above 259, or boundaries of another length; `Cancelled`.
@@ -165,7 +198,8 @@ impl Model {
         self.score(&ids, false, options, progress).await
     }
 
-    /// Scores a text: `<bos>` goes before it and one newline after it as lookahead, neither of which is counted or dumped.
+    /// Scores a text between an added `<bos>` and an added newline, the lookahead. The score and its tensors leave out
+    /// both.
     ///
     /// # Errors
     /// `InvalidArgument` for an empty text, or boundaries of another length than the text; `Cancelled`.
@@ -178,10 +212,10 @@ impl Model {
         self.score(&self.framed(text)?, true, options, progress).await
     }
 
-    /// A text with `<bos>` before it and a newline after it.
+    /// The ids of a text between `<bos>` and a newline.
     pub(crate) fn framed(&self, text: &[u8]) -> Result<Vec<u16>> {
         if text.is_empty() {
-            return Err(Error::invalid("the text to score is empty"));
+            return Err(Error::invalid("the text to score is empty; pass at least one byte"));
         }
         let offset = u8::try_from(self.config().byte_offset).unwrap_or(ids::BYTE_OFFSET);
         let mut ids = vec![self.config().special.bos];
@@ -190,7 +224,8 @@ impl Model {
         Ok(ids)
     }
 
-    /// `framed`: the first id is `<bos>` and the last one a lookahead, both to be left out.
+    /// Scores ids. In a `framed` sequence the first id is `<bos>` and the last one the lookahead; the score leaves out
+    /// both.
     async fn score(
         &self,
         ids: &[u16],
@@ -199,7 +234,7 @@ impl Model {
         progress: &mut (dyn FnMut(usize, usize) + Send),
     ) -> Result<Score> {
         if ids.len() < 2 {
-            return Err(Error::invalid(format!("{} ids to score, expected at least 2", ids.len())));
+            return Err(Error::invalid(format!("ids: expected at least 2 to score, found {}", ids.len())));
         }
         let given = self.given_boundaries(ids.len(), framed, options)?;
         let mut session = Session::new(self).await?;
@@ -224,28 +259,30 @@ impl Model {
         }
 
         let boundaries: Vec<bool> = session.ids().iter().map(|&id| ids::is_fused(id)).collect();
-        // Frames are left out.
-        let kept = if framed { 1..ids.len() - 1 } else { 0..ids.len() };
-        let mut score = tally.score(&boundaries, kept.clone());
+        let reported = if framed { 1..ids.len() - 1 } else { 0..ids.len() };
+        let mut score = tally.score(&boundaries, reported.clone());
         if let Some(dump) = dump {
-            score.dump = Some(self.tensors(ids, suffix_ids, &boundaries, dump, kept));
+            score.dump = Some(self.tensors(ids, suffix_ids, &boundaries, dump, reported));
         }
         Ok(score)
     }
 
-    /// One flag for each of `n` ids, from those that the options give.
+    /// The boundaries that the options set, completed to one flag for each of `n` ids.
     fn given_boundaries(&self, n: usize, framed: bool, options: &ScoreOptions) -> Result<Option<Vec<bool>>> {
         let Some(given) = &options.boundaries else {
             return Ok(None);
         };
         let expected = if framed { n - 2 } else { n };
         if given.len() != expected {
-            return Err(Error::invalid(format!("{} boundaries for {expected} ids, expected one each", given.len())));
+            return Err(Error::invalid(format!(
+                "boundaries: expected one for each of {expected} ids, found {}",
+                given.len()
+            )));
         }
         if !framed {
             return match given.first() {
                 Some(true) => Ok(Some(given.clone())),
-                _ => Err(Error::invalid("boundary 0 is 0, expected 1: the first position always ends a patch")),
+                _ => Err(Error::invalid("boundaries: expected true for id 0, which always ends a patch, found false")),
             };
         }
         let mut all = vec![true];
@@ -254,28 +291,28 @@ impl Model {
         Ok(Some(all))
     }
 
-    /// What a dump holds of the positions `kept`.
+    /// The tensors of a dump at the positions `reported`.
     fn tensors(
         &self,
         ids: &[u16],
         suffix_ids: Option<Vec<u32>>,
         boundaries: &[bool],
         dump: Dump,
-        kept: Range<usize>,
+        reported: Range<usize>,
     ) -> Tensors {
         let d = self.config().hidden_size;
-        let rows = |all: &[f32], width: usize| all[kept.start * width..kept.end * width].to_vec();
+        let rows = |all: &[f32], width: usize| all[reported.start * width..reported.end * width].to_vec();
         let mut logprobs: Vec<f32> = dump.cosine.iter().map(|&c| boundary::log_probability(c)).collect();
-        logprobs.resize(ids.len(), NEVER);
+        logprobs.resize(ids.len(), NO_BOUNDARY);
         logprobs[0] = 0.0;
-        // Patches that a left-out first position ended.
-        let skipped = boundaries[..kept.start].iter().filter(|&&b| b).count();
+        // Patches that end before the first reported position.
+        let skipped = boundaries[..reported.start].iter().filter(|&&b| b).count();
         Tensors {
-            ids: ids[kept.clone()].to_vec(),
-            suffix_ids: suffix_ids.map(|s| s[kept.clone()].to_vec()),
+            ids: ids[reported.clone()].to_vec(),
+            suffix_ids: suffix_ids.map(|s| s[reported.clone()].to_vec()),
             encoder_out: rows(&dump.encoder_out, d),
             boundary_logprobs: rows(&logprobs, 1),
-            boundary_mask: boundaries[kept.clone()].to_vec(),
+            boundary_mask: boundaries[reported.clone()].to_vec(),
             patch_embeddings: dump.patch_embeddings[skipped * d..].to_vec(),
             global_out: dump.global_out[skipped * d..].to_vec(),
             decoder_out: rows(&dump.decoder_out, d),
@@ -289,22 +326,22 @@ impl Model {
 mod tests {
     use super::*;
 
-    /// Logits that leave no doubt about one id.
+    /// Logits that give one id a probability of 1.
     fn row(id: u16) -> Vec<f32> {
         (0..520).map(|other| if other == id { 0.0 } else { -1e4 }).collect()
     }
 
     #[test]
-    fn each_id_is_told_apart() {
+    fn plain_and_fused_ids_have_their_own_likelihoods() {
         let ids = [1, 70, 71, 72];
         let mut tally = Tally::new(ids.len());
-        // Foreseen without its flag, with it, and not at all.
+        // The second id is predicted plain, the third one fused, the fourth one not at all.
         let logits = [row(70), row(71 + ids::FUSED_OFFSET), row(99)].concat();
         tally.take(&ids, 0, &logits, 520);
         let score = tally.score(&[true, false, true, false], 0..4);
         assert_eq!(score.log_likelihoods, [0.0, 0.0, 0.0, -1e4]);
         assert_eq!((score.bytes, score.patches, score.log_likelihood_joint), (3, 2, -1e4));
-        // Without the frame.
+        // The same without the first and the last id.
         let score = tally.score(&[true, true, false, false], 1..3);
         assert_eq!(score.log_likelihoods, [-1e4, -1e4]);
         assert_eq!(score.log_likelihood_joint, -2e4);

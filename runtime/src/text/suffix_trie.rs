@@ -183,13 +183,11 @@ fn no_match(position: usize, id: u16) -> Error {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use rand_chacha::ChaCha8Rng;
-    use rand_chacha::rand_core::{Rng, SeedableRng};
     use serde_json::json;
 
     use super::*;
     use crate::text::ids::{BYTE_OFFSET, FUSED_OFFSET, IDS, encode};
-    use crate::text::vocabulary::tests::{fuzz_cases, tokenizer, vocabulary};
+    use crate::text::vocabulary::tests::{tokenizer, vocabulary};
 
     const CONFIG: &str = r#"{"eos_token": "<|end|>", "bos_token": "<|begin|>", "pad_token": "<|pad|>"}"#;
 
@@ -296,9 +294,8 @@ mod tests {
 
     #[test]
     fn random_vocabularies_and_ids_agree_with_the_definition() {
-        let mut random = ChaCha8Rng::seed_from_u64(2);
-        let mut below = |n: usize| (random.next_u64() % n as u64) as usize;
-        for _ in fuzz_cases(700) {
+        for mut case in crate::fuzz::cases(2, 700) {
+            let mut below = |n: usize| case.random.below(n);
             let subwords: Vec<Vec<u8>> =
                 (0..below(40)).map(|_| (0..2 + below(8)).map(|_| b"ab\x00\xff"[below(4)]).collect()).collect();
             let unique: std::collections::BTreeSet<&[u8]> = subwords.iter().map(Vec::as_slice).collect();

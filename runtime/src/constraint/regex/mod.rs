@@ -1,9 +1,9 @@
-//! Regular expressions as automata over bytes.
+//! Regular expressions as deterministic automata over bytes.
 
 use std::collections::HashMap;
 
 use regex_automata::hybrid::LazyStateID;
-use regex_automata::hybrid::dfa::{Cache, DFA};
+use regex_automata::hybrid::dfa::{Cache, DFA as LazyDfa};
 use regex_automata::nfa::thompson;
 use regex_automata::util::start;
 use regex_automata::{Anchored, MatchKind};
@@ -16,32 +16,32 @@ use crate::error::{Error, Result};
 
 mod ecma;
 
-/// Bytes of the longest pattern.
+/// Maximum length of a pattern in bytes.
 pub(super) const MAX_PATTERN_BYTES: usize = 64 << 10;
-/// The most character classes of a pattern: each may hold hundreds of ranges.
+/// Maximum number of character classes in a pattern; each may hold hundreds of ranges.
 const MAX_CLASSES: usize = 1000;
-/// How deep groups may be nested.
+/// Maximum depth of nested groups.
 const MAX_NESTING: u32 = 100;
-/// Bytes of the automaton with alternatives.
+/// Maximum size of the NFA in bytes.
 const MAX_NFA_BYTES: usize = 2 << 20;
-/// Bytes of the automaton without.
+/// Maximum size of the DFA in bytes.
 const MAX_DFA_BYTES: usize = 8 << 20;
-/// What making it may cost: for each of its states and each class of bytes, as much as the state is long.
+/// Maximum cost of the determinization: the sum over DFA states of the state's size times the number of byte classes.
 const MAX_WORK: usize = 60_000_000;
 
-/// Whose regular expressions.
+/// The syntax and meaning of a pattern.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Dialect {
-    /// Those of Rust's `regex` crate, over bytes.
+    /// Rust's `regex` crate, over bytes.
     Rust,
-    /// Those of ECMA-262 as far as they can be told in Rust's, over characters; JSON schemas have them.
+    /// ECMA-262, as in JSON schemas, over characters, as far as Rust's syntax can express it.
     Ecma,
 }
 
-/// Reads a pattern.
+/// Parses a pattern.
 ///
 /// # Errors
-/// `InvalidArgument` for what is no regular expression, `Unsupported` for one that is too large.
+/// `InvalidArgument` for a malformed pattern, `Unsupported` for one that is too large.
 pub(super) fn parse(pattern: &str, dialect: Dialect) -> Result<Hir> {
     if pattern.len() > MAX_PATTERN_BYTES {
         let found = pattern.len();
@@ -51,13 +51,13 @@ pub(super) fn parse(pattern: &str, dialect: Dialect) -> Result<Hir> {
     }
     let invalid = |why: &dyn std::fmt::Display, span: &ast::Span| {
         let at = span.start.offset;
-        Error::invalid(format!("the pattern is no regular expression: at byte {at}: {why}"))
+        Error::invalid(format!("the pattern is not a regular expression: at byte {at}: {why}"))
     };
     let mut tree =
         ast::parse::ParserBuilder::new().nest_limit(MAX_NESTING).build().parse(pattern).map_err(|e| {
             match e.kind() {
                 ast::ErrorKind::NestLimitExceeded(_) => Error::unsupported(format!(
-                    "the pattern is nested too deeply: expected at most {MAX_NESTING} levels; leave out groups"
+                    "the pattern is nested too deeply: expected at most {MAX_NESTING} levels; remove groups"
                 )),
                 kind => invalid(kind, e.span()),
             }
@@ -70,6 +70,7 @@ pub(super) fn parse(pattern: &str, dialect: Dialect) -> Result<Hir> {
     translator.translate(pattern, &tree).map_err(|e| invalid(e.kind(), e.span()))
 }
 
+/// Counts character classes and fails beyond the maximum.
 struct CountClasses(usize);
 
 impl CountClasses {
@@ -109,15 +110,15 @@ impl Visitor for CountClasses {
     }
 }
 
-/// An automaton: one state at a time, and each byte leads to at most one. State 0 is the first.
+/// A deterministic automaton. State 0 is the start state.
 #[derive(Debug, Default)]
-pub(super) struct Automat {
-    pub(super) states: Vec<AutomatState>,
+pub(super) struct Dfa {
+    pub(super) states: Vec<DfaState>,
 }
 
-/// A state of an [`Automat`].
+/// A state of an [`Dfa`].
 #[derive(Debug, Default)]
-pub(super) struct AutomatState {
+pub(super) struct DfaState {
     pub(super) edges: Vec<Edge>,
     /// Whether the text may end here.
     pub(super) accepts: bool,
@@ -125,45 +126,46 @@ pub(super) struct AutomatState {
 
 /// The automaton of all texts that match `parsed` as a whole.
 ///
-/// It is made state by state, so that its cost can be bounded: a state stands for a set of places in the pattern, and sets may be
-/// both many and large.
+/// A DFA state is a set of NFA states; the sets may be many and large. The DFA is therefore built state by state, with
+/// a bound on the cost.
 ///
 /// # Errors
-/// `Unsupported` if it is too large, or has Unicode word boundaries, which no such automaton can find.
-pub(super) fn determinise(parsed: &Hir) -> Result<Automat> {
+/// `Unsupported` for an automaton that is too large, or for Unicode word boundaries, which a DFA over bytes cannot
+/// find.
+pub(super) fn determinize(parsed: &Hir) -> Result<Dfa> {
     let nfa_config = thompson::Config::new()
         .utf8(false)
         .nfa_size_limit(Some(MAX_NFA_BYTES))
         .which_captures(thompson::WhichCaptures::None);
     let nfa =
         thompson::Compiler::new().configure(nfa_config).build_from_hir(parsed).map_err(|e| match e.size_limit() {
-            Some(limit) => too_large(&format!("its automaton needs more than {limit} bytes")),
+            Some(limit) => too_large(&format!("its NFA needs more than {limit} bytes")),
             None => Error::unsupported(format!("the pattern cannot be compiled: {e}")),
         })?;
     if nfa.look_set_any().contains_word_unicode() {
         return Err(Error::unsupported(
-            "the pattern has a Unicode word boundary, which is not supported: write (?-u:\\b) for that of ASCII",
+            "the pattern has a Unicode word boundary, which is not supported; write (?-u:\\b) for an ASCII one",
         ));
     }
-    // A full cache ends the work instead of being cleared.
+    // Fail when the cache is full instead of clearing it.
     let config =
-        DFA::config().match_kind(MatchKind::All).cache_capacity(MAX_DFA_BYTES).minimum_cache_clear_count(Some(0));
-    let full = || too_large(&format!("its automaton without alternatives needs more than {MAX_DFA_BYTES} bytes"));
-    let dfa = DFA::builder().configure(config).build_from_nfa(nfa).map_err(|_| full())?;
+        LazyDfa::config().match_kind(MatchKind::All).cache_capacity(MAX_DFA_BYTES).minimum_cache_clear_count(Some(0));
+    let full = || too_large(&format!("its DFA needs more than {MAX_DFA_BYTES} bytes"));
+    let dfa = LazyDfa::builder().configure(config).build_from_nfa(nfa).map_err(|_| full())?;
     let mut cache = dfa.create_cache();
     let first = dfa.start_state(&mut cache, &start::Config::new().anchored(Anchored::Yes)).map_err(|_| full())?;
     let mut numbers: HashMap<LazyStateID, StateId> = HashMap::from([(first, 0)]);
-    // Each state with how long it is.
-    let mut open = vec![(first, 0)];
+    // Found states and their sizes.
+    let mut found = vec![(first, 0)];
     let mut work = 0usize;
-    let mut automat = Automat::default();
-    while let Some(&(state, length)) = open.get(automat.states.len()) {
-        work = work.saturating_add(length * dfa.byte_classes().alphabet_len());
+    let mut built = Dfa::default();
+    while let Some(&(state, size)) = found.get(built.states.len()) {
+        work = work.saturating_add(size * dfa.byte_classes().alphabet_len());
         if work > MAX_WORK {
-            return Err(too_large("its automaton without alternatives has too many long states"));
+            return Err(too_large("its DFA has too many large states"));
         }
         let end = dfa.next_eoi_state(&mut cache, state).map_err(|_| full())?;
-        let mut made = AutomatState { edges: Vec::new(), accepts: end.is_match() };
+        let mut built_state = DfaState { edges: Vec::new(), accepts: end.is_match() };
         for byte in 0..=255u8 {
             let before = cache.memory_usage();
             let next = dfa.next_state(&mut cache, state, byte).map_err(|_| full())?;
@@ -171,33 +173,33 @@ pub(super) fn determinise(parsed: &Hir) -> Result<Automat> {
                 continue;
             }
             let to = *numbers.entry(next).or_insert_with(|| {
-                open.push((next, state_length(&dfa, &cache, before)));
-                (open.len() - 1) as StateId
+                found.push((next, state_size(&dfa, &cache, before)));
+                (found.len() - 1) as StateId
             });
-            push_byte(&mut made.edges, byte, to);
+            push_byte(&mut built_state.edges, byte, to);
         }
-        automat.states.push(made);
-        if open.len() > MAX_STATES {
-            return Err(too_large(&format!("its automaton has more than {MAX_STATES} states")));
+        built.states.push(built_state);
+        if found.len() > MAX_STATES {
+            return Err(too_large(&format!("its DFA has more than {MAX_STATES} states")));
         }
     }
-    Ok(automat)
+    Ok(built)
 }
 
-/// How long the state is with which the cache grew from `before` bytes, its row of the table apart.
-fn state_length(dfa: &DFA, cache: &Cache, before: usize) -> usize {
+/// The size of the state that made the cache grow from `before` bytes, without its row of the transition table.
+fn state_size(dfa: &LazyDfa, cache: &Cache, before: usize) -> usize {
     let row = size_of::<LazyStateID>() << dfa.byte_classes().stride2();
     cache.memory_usage().saturating_sub(before).saturating_sub(row)
 }
 
 fn too_large(what: &str) -> Error {
     Error::unsupported(format!(
-        "the pattern is too large: {what}; use smaller repetitions, fewer alternatives, or ASCII classes such as [a-z] for \
-         Unicode's"
+        "the pattern is too large: {what}; use smaller repetitions, fewer alternatives, or ASCII classes such as [a-z] \
+         instead of Unicode classes"
     ))
 }
 
-/// Adds an edge of one byte, above all before it, to edges that are as few as possible.
+/// Adds an edge on one byte, larger than all before it, merging it with the last edge if possible.
 fn push_byte(edges: &mut Vec<Edge>, byte: u8, to: StateId) {
     match edges.last_mut() {
         Some(last) if last.to == to && u16::from(last.hi) + 1 == u16::from(byte) => last.hi = byte,
@@ -205,30 +207,30 @@ fn push_byte(edges: &mut Vec<Edge>, byte: u8, to: StateId) {
     }
 }
 
-/// Adds an automaton to a machine, between two states.
+/// Adds an automaton between two states of a machine.
 ///
 /// # Errors
-/// `Unsupported` if it doesn't fit.
-pub(super) fn add(builder: &mut Builder, automat: &Automat, from: StateId, to: StateId) -> Result<()> {
-    builder.check_room(automat.states.len() as u64)?;
-    let states: Vec<StateId> = automat.states.iter().map(|_| builder.state()).collect();
-    for (state, &id) in automat.states.iter().zip(&states) {
+/// `Unsupported` if the machine would be too large.
+pub(super) fn add(builder: &mut Builder, dfa: &Dfa, from: StateId, to: StateId) -> Result<()> {
+    builder.check_room(dfa.states.len() as u64)?;
+    let states: Vec<StateId> = dfa.states.iter().map(|_| builder.state()).collect();
+    for (state, &id) in dfa.states.iter().zip(&states) {
         for edge in &state.edges {
             if let Some(&target) = states.get(edge.to as usize) {
                 builder.edge(id, edge.lo, edge.hi, target);
             }
         }
         if state.accepts {
-            builder.empty(id, to);
+            builder.epsilon(id, to);
         }
     }
     if let Some(&first) = states.first() {
-        builder.empty(from, first);
+        builder.epsilon(from, first);
     }
     Ok(())
 }
 
-/// What matches texts that have a match of `pattern` somewhere inside.
+/// An expression that matches texts with a match of `pattern` anywhere inside.
 pub(super) fn search(pattern: &Hir) -> Hir {
     let anything =
         || Hir::repetition(Repetition { min: 0, max: None, greedy: true, sub: Box::new(Hir::dot(Dot::AnyChar)) });

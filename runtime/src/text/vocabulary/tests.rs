@@ -1,11 +1,8 @@
-//! Vocabularies from sound, wrong and randomly damaged files.
-
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{Rng, SeedableRng};
 use serde_json::json;
 
 use super::*;
 use crate::error::ErrorKind;
+use crate::fuzz;
 use crate::text::byte_alphabet::character_of;
 use crate::text::suffix_trie::SuffixTrie;
 
@@ -28,12 +25,6 @@ pub(crate) fn tokenizer(subwords: &[&[u8]], added: &[&str]) -> Value {
 
 pub(crate) fn vocabulary(tokenizer: &Value, config: &str) -> Result<Vocabulary> {
     Vocabulary::from_json(tokenizer.to_string().as_bytes(), Some(config.as_bytes()), "a test")
-}
-
-/// The cases of a test of random input: `cases`, times `BOLMO_FUZZ_FACTOR` if that is set. `cases` take about a second.
-pub(crate) fn fuzz_cases(cases: usize) -> std::ops::Range<usize> {
-    let factor = std::env::var("BOLMO_FUZZ_FACTOR").ok().and_then(|factor| factor.parse().ok()).unwrap_or(1);
-    0..cases * factor
 }
 
 fn message(result: Result<Vocabulary>) -> String {
@@ -133,9 +124,8 @@ fn the_config_beside_the_file_is_read() {
 fn damaged_files_never_panic() {
     const INSERTED: &[u8] = b"\"{}[],:0129-e.\\u\xff";
     let whole = tokenizer(&[b"the", b" of", b"\n\n"], &["<|end|>", "<|pad|>"]).to_string().into_bytes();
-    let mut random = ChaCha8Rng::seed_from_u64(1);
-    let mut below = |n: usize| (random.next_u64() % n.max(1) as u64) as usize;
-    for _ in fuzz_cases(15_000) {
+    for mut case in fuzz::cases(1, 15_000) {
+        let mut below = |n: usize| case.random.below(n.max(1));
         let mut json = whole.clone();
         for _ in 0..=below(4) {
             let at = below(json.len());

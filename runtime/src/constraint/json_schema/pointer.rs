@@ -1,4 +1,4 @@
-//! Where in a schema something is, and what references point to.
+//! JSON pointers into a schema, and the targets of references.
 
 use std::fmt;
 use std::rc::Rc;
@@ -7,72 +7,71 @@ use serde_json::Value;
 
 use crate::error::{Error, Result};
 
-/// Characters of a pointer in a message.
+/// Maximum number of characters of a pointer in a message.
 const SHOWN: usize = 200;
 
-/// A place in a schema; shows itself as a JSON pointer.
+/// The location of a subschema, displayed as a JSON pointer.
 #[derive(Debug, Clone)]
-pub(super) struct Place<'a>(Option<Rc<Step<'a>>>);
+pub(super) struct Pointer<'a>(Option<Rc<Step<'a>>>);
 
 #[derive(Debug)]
 struct Step<'a> {
-    before: Place<'a>,
+    parent: Pointer<'a>,
     key: Key<'a>,
 }
 
 #[derive(Debug)]
 enum Key<'a> {
-    Name(&'a str),
-    /// A keyword.
-    Word(String),
+    Keyword(String),
+    Property(&'a str),
     Index(usize),
 }
 
-impl<'a> Place<'a> {
+impl<'a> Pointer<'a> {
     /// The whole schema.
     pub(super) fn root() -> Self {
         Self(None)
     }
 
-    /// What the keyword `word` holds.
-    pub(super) fn key(&self, word: &str) -> Self {
-        self.step(Key::Word(word.to_owned()))
+    /// The value of the keyword `name`.
+    pub(super) fn keyword(&self, name: &str) -> Self {
+        self.step(Key::Keyword(name.to_owned()))
     }
 
-    /// What an object holds under `name`, which may be long and is not copied.
-    pub(super) fn name(&self, name: &'a str) -> Self {
-        self.step(Key::Name(name))
+    /// The value of the property `name`. The name may be long and is not copied.
+    pub(super) fn property(&self, name: &'a str) -> Self {
+        self.step(Key::Property(name))
     }
 
-    /// An entry of a list.
+    /// An entry of an array.
     pub(super) fn index(&self, index: usize) -> Self {
         self.step(Key::Index(index))
     }
 
     fn step(&self, key: Key<'a>) -> Self {
-        Self(Some(Rc::new(Step { before: self.clone(), key })))
+        Self(Some(Rc::new(Step { parent: self.clone(), key })))
     }
 }
 
-impl fmt::Display for Place<'_> {
+impl fmt::Display for Pointer<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut keys = Vec::new();
-        let mut place = self;
-        while let Place(Some(step)) = place {
+        let mut pointer = self;
+        while let Pointer(Some(step)) = pointer {
             keys.push(match &step.key {
-                Key::Name(name) => escape(name),
-                Key::Word(word) => escape(word),
+                Key::Property(name) => escape(name),
+                Key::Keyword(word) => escape(word),
                 Key::Index(index) => index.to_string(),
             });
-            place = &step.before;
+            pointer = &step.parent;
         }
-        let mut pointer = "#".to_owned();
+        let mut text = "#".to_owned();
         for key in keys.iter().rev() {
-            pointer.push('/');
-            pointer.push_str(key);
+            text.push('/');
+            text.push_str(key);
         }
-        let end = pointer.char_indices().nth(SHOWN).map_or(pointer.len(), |(end, _)| end);
-        let (shown, rest) = pointer.split_at(end);
+        let end = text.char_indices().nth(SHOWN).map_or(text.len(), |(end, _)| end);
+        let (shown, rest) = text.split_at(end);
         write!(f, "{shown}{}", if rest.is_empty() { "" } else { "…" })
     }
 }
@@ -81,7 +80,7 @@ fn escape(key: &str) -> String {
     shown(key, SHOWN).replace('~', "~0").replace('/', "~1")
 }
 
-/// The first characters of a text, fit for a message on one line.
+/// The first characters of a text, with control characters escaped, for a message on one line.
 pub(super) fn shown(text: &str, characters: usize) -> String {
     let mut shown = String::new();
     for c in text.chars().take(characters) {
@@ -90,11 +89,11 @@ pub(super) fn shown(text: &str, characters: usize) -> String {
     shown
 }
 
-/// The schema that a `$ref` points to.
+/// The target of a `$ref`.
 ///
 /// # Errors
-/// `InvalidArgument` if it points out of the document or to nothing.
-pub(super) fn resolve<'a>(root: &'a Value, reference: Option<&Value>) -> Result<(&'a Value, Place<'a>)> {
+/// `InvalidArgument` if the target is outside of the document or does not exist.
+pub(super) fn resolve<'a>(root: &'a Value, reference: Option<&Value>) -> Result<(&'a Value, Pointer<'a>)> {
     let Some(Value::String(reference)) = reference else {
         return Err(Error::invalid("`$ref`: expected a string"));
     };
@@ -108,11 +107,11 @@ pub(super) fn resolve<'a>(root: &'a Value, reference: Option<&Value>) -> Result<
             "`$ref`: expected `#` or a JSON pointer that begins with `#/`, found `{shown}`"
         )));
     };
-    let mut found = (root, Place::root());
+    let mut found = (root, Pointer::root());
     for token in pointer.split('/').skip(1) {
         let token = token.replace("~1", "/").replace("~0", "~");
         let next = match found.0 {
-            Value::Object(map) => map.get_key_value(&token).map(|(name, value)| (value, found.1.name(name))),
+            Value::Object(map) => map.get_key_value(&token).map(|(name, value)| (value, found.1.property(name))),
             Value::Array(list) => {
                 let index = token.parse::<usize>().ok().filter(|index| index.to_string() == token);
                 index.and_then(|index| Some((list.get(index)?, found.1.index(index))))

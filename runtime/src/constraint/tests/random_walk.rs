@@ -1,25 +1,14 @@
-//! Random walks along what a matcher allows: whatever they end with is valid, for a validator that knows nothing of this one.
+//! Random walks along the bytes that a matcher allows: an independent validator accepts every text that they end with.
 
 use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use super::*;
+use crate::constraint::Constraint;
+use crate::fuzz::Random;
 use crate::sampling::host::END;
 
-/// A small generator of its own, so that a failure repeats.
-pub(super) struct Random(pub(super) u64);
-
-impl Random {
-    pub(super) fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) as usize % bound
-    }
-}
-
-/// Walks until the text ends, with `budget` bytes at most, if there is a budget.
+/// Adds random allowed bytes until the text ends, within `budget` bytes.
 pub(super) fn walk(constraint: &Constraint, budget: usize, random: &mut Random) -> Vec<u8> {
     let mut matcher = constraint.matcher();
     let mut text = Vec::new();
@@ -35,10 +24,10 @@ pub(super) fn walk(constraint: &Constraint, budget: usize, random: &mut Random) 
         if allowed[END] && (bytes.is_empty() || random.below(4) == 0) {
             return text;
         }
-        // A mixture: marks that make structure, and any bytes.
-        let marks: Vec<u8> = bytes.iter().copied().filter(|byte| b"\"\\{}[],:0".contains(byte)).collect();
-        let from = if !marks.is_empty() && random.below(3) == 0 { &marks } else { &bytes };
-        assert!(!from.is_empty(), "a dead end behind {:?}", String::from_utf8_lossy(&text));
+        // A mixture of punctuation, which makes structure, and any bytes.
+        let punctuation: Vec<u8> = bytes.iter().copied().filter(|byte| b"\"\\{}[],:0".contains(byte)).collect();
+        let from = if !punctuation.is_empty() && random.below(3) == 0 { &punctuation } else { &bytes };
+        assert!(!from.is_empty(), "a dead end after {:?}", String::from_utf8_lossy(&text));
         let byte = from[random.below(from.len())];
         matcher.advance(byte).unwrap();
         text.push(byte);
@@ -64,8 +53,10 @@ pub(super) fn schemas() -> Vec<Value> {
         json!({"type": "number", "exclusiveMinimum": -1, "exclusiveMaximum": 0}),
         json!({"enum": ["red", "green", 7, 1.5, null, ["a", {"b": false}], "\"\\\n"]}),
         json!({"type": ["string", "null", "integer"], "maxLength": 4, "minimum": 10}),
-        json!({"type": "array", "items": {"type": "array", "items": {"type": "boolean"}, "minItems": 1}, "maxItems": 4}),
-        json!({"type": "array", "prefixItems": [{"const": "x"}, {"type": "null"}], "items": {"type": "integer"}, "minItems": 1}),
+        json!({"type": "array", "maxItems": 4,
+            "items": {"type": "array", "items": {"type": "boolean"}, "minItems": 1}}),
+        json!({"type": "array", "minItems": 1,
+            "prefixItems": [{"const": "x"}, {"type": "null"}], "items": {"type": "integer"}}),
         json!({"type": "array", "prefixItems": [{"const": 1}, {"const": 2}], "items": false}),
         json!({"type": "object", "properties": {"name": {"type": "string"}, "age": {"type": "integer", "minimum": 0},
             "tags": {"type": "array", "items": {"type": "string", "maxLength": 5}}}, "required": ["name", "tags"]}),
@@ -76,14 +67,22 @@ pub(super) fn schemas() -> Vec<Value> {
         json!({"$ref": "#/$defs/tree", "$defs": {"tree": {"type": "object", "properties": {"value": {"type": "integer"},
             "left": {"$ref": "#/$defs/tree"}, "right": {"$ref": "#/$defs/tree"}}, "required": ["value"]}}}),
         json!({"oneOf": [
-            {"type": "object", "properties": {"kind": {"const": "circle"}, "r": {"type": "number", "minimum": 0}}, "required": ["kind", "r"]},
-            {"type": "object", "properties": {"kind": {"enum": ["box", "cube"]}, "w": {"type": "integer"}}, "required": ["kind"]},
+            {"type": "object", "required": ["kind", "r"],
+                "properties": {"kind": {"const": "circle"}, "r": {"type": "number", "minimum": 0}}},
+            {"type": "object", "required": ["kind"],
+                "properties": {"kind": {"enum": ["box", "cube"]}, "w": {"type": "integer"}}},
             {"type": "null"}]}),
         json!({"anyOf": [{"$ref": "#"}, {"type": "null"}, {"type": "array", "items": {"$ref": "#"}}]}),
-        json!({"anyOf": [{"type": "array", "items": {"type": "integer"}}, {"type": "array", "items": {"type": "number"}}, true]}),
-        json!({"allOf": [{"$ref": "#/definitions/a~1b%20c"}], "definitions": {"a/b c": {"type": "string", "format": "date-time"}}}),
-        json!({"type": "object", "properties": {"d": {"type": "string", "format": "date"}, "t": {"type": "string", "format": "time"},
-            "u": {"type": "string", "format": "uuid"}}, "required": ["d", "t", "u"]}),
+        json!({"anyOf": [
+            {"type": "array", "items": {"type": "integer"}},
+            {"type": "array", "items": {"type": "number"}},
+            true]}),
+        json!({"allOf": [{"$ref": "#/definitions/a~1b%20c"}],
+            "definitions": {"a/b c": {"type": "string", "format": "date-time"}}}),
+        json!({"type": "object", "required": ["d", "t", "u"], "properties": {
+            "d": {"type": "string", "format": "date"},
+            "t": {"type": "string", "format": "time"},
+            "u": {"type": "string", "format": "uuid"}}}),
         json!({"type": "object", "properties": {"schlüssel": {"type": "string", "enum": ["größe", 3, "日本"]}},
             "required": ["schlüssel"], "additionalProperties": true}),
         json!({"minLength": 2, "maximum": 5, "maxItems": 1, "required": ["a"]}),
@@ -91,8 +90,8 @@ pub(super) fn schemas() -> Vec<Value> {
 }
 
 #[test]
-fn whatever_is_walked_is_valid() {
-    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+fn every_walked_document_is_valid() {
+    let mut random = Random::new(0x9e37_79b9_7f4a_7c15);
     for schema in schemas() {
         let constraint =
             Constraint::json_schema(schema.to_string().as_bytes()).unwrap_or_else(|e| panic!("{schema}: {e}"));
@@ -115,8 +114,8 @@ fn whatever_is_walked_is_valid() {
 }
 
 #[test]
-fn regular_expressions_are_walked_to_their_end() {
-    let mut random = Random(7);
+fn every_walked_text_matches_its_pattern() {
+    let mut random = Random::new(7);
     for pattern in ["[a-c]{3,9}x|y+", "(ab|a|b)*c", r"\d{4}-\d\d", ".{5,10}é", r"(?-u)[\x80-\xff]{2,}a"] {
         let constraint = Constraint::regex(pattern).unwrap();
         for extra in 0..40 {
@@ -126,9 +125,9 @@ fn regular_expressions_are_walked_to_their_end() {
     }
 }
 
-/// Values that JSON can hold are accepted where they are valid, written as a compact document.
+/// A value, written as a compact document, is accepted exactly where another validator finds it valid.
 #[test]
-fn documents_are_judged_as_by_another_validator() {
+fn documents_match_where_another_validator_accepts_them() {
     let values = [
         json!(null),
         json!(true),
@@ -185,7 +184,7 @@ fn documents_are_judged_as_by_another_validator() {
                 let names = value.as_object().into_iter().flat_map(|map| map.keys());
                 names.into_iter().any(|name| schema["properties"].get(name).is_none())
             };
-            // A schema that is only itself again: to the other validator it allows everything, here nothing.
+            // A schema that refers only to itself allows everything in the other validator, and nothing here.
             if schema["anyOf"][0]["$ref"] == "#" && !constraint.matches(value.to_string().as_bytes()) {
                 continue;
             }
@@ -195,15 +194,15 @@ fn documents_are_judged_as_by_another_validator() {
     }
 }
 
-/// What a byte costs, for the eye: `cargo test -p bolmo-runtime --lib cost -- --nocapture`.
+/// Prints the time per byte: `cargo test -p bolmo-runtime --lib cost -- --nocapture`.
 #[test]
 fn the_cost_of_a_byte_is_small() {
-    let mut random = Random(3);
+    let mut random = Random::new(3);
     for schema in schemas() {
         let constraint = Constraint::json_schema(schema.to_string().as_bytes()).unwrap();
         let texts: Vec<_> = (0..30).map(|_| walk(&constraint, constraint.shortest() + 400, &mut random)).collect();
         let bytes: usize = texts.iter().map(Vec::len).sum();
-        let begun = Instant::now();
+        let start = Instant::now();
         for text in &texts {
             let mut matcher = constraint.matcher();
             for &byte in text {
@@ -211,7 +210,7 @@ fn the_cost_of_a_byte_is_small() {
                 matcher.advance(byte).unwrap();
             }
         }
-        let micros = begun.elapsed().as_secs_f64() * 1e6 / bytes as f64;
+        let micros = start.elapsed().as_secs_f64() * 1e6 / bytes as f64;
         let shown: String = schema.to_string().chars().take(60).collect();
         eprintln!("{micros:8.2} µs a byte over {bytes:5} bytes: {shown}");
         assert!(micros < 500.0, "{schema}: {micros} µs a byte");

@@ -1,38 +1,41 @@
-//! Random patterns and damaged schemas: no panic, and an end within seconds.
+//! Random patterns and damaged schemas: they never panic and end within seconds.
 
 use std::time::{Duration, Instant};
 
-use super::*;
-use crate::constraint::walk_tests::{Random, schemas, walk};
-use crate::error::ErrorKind;
-use crate::text::vocabulary::tests::fuzz_cases;
+use crate::constraint::Constraint;
+use crate::constraint::tests::random_walk::{schemas, walk};
+use crate::error::{ErrorKind, Result};
+use crate::fuzz::{self, Random};
 
-/// Checks the outcome, and walks a little if there is a constraint.
-fn judge(what: &str, begun: Instant, result: Result<Constraint>, random: &mut Random) {
-    assert!(begun.elapsed() < Duration::from_secs(5), "{what}: {:?}", begun.elapsed());
+/// Compiles `source`. The result is an error of an expected kind, or a constraint under which a random walk ends with a
+/// match.
+fn compiles_or_is_refused(source: &str, compile: impl FnOnce(&str) -> Result<Constraint>, random: &mut Random) {
+    let start = Instant::now();
+    let result = compile(source);
+    assert!(start.elapsed() < Duration::from_secs(5), "{source}: {:?}", start.elapsed());
     match result {
         Ok(constraint) if constraint.shortest() < 2000 => {
             let text = walk(&constraint, constraint.shortest() + 20, random);
-            assert!(constraint.matches(&text), "{what}: {text:?}");
+            assert!(constraint.matches(&text), "{source}: {text:?}");
         }
         Ok(_) => {}
         Err(error) => {
-            assert!(matches!(error.kind(), ErrorKind::InvalidArgument | ErrorKind::Unsupported), "{what}: {error:?}");
-            assert!(!error.message().contains('\n'), "{what}: {error}");
+            assert!(matches!(error.kind(), ErrorKind::InvalidArgument | ErrorKind::Unsupported), "{source}: {error:?}");
+            assert!(!error.message().contains('\n'), "{source}: {error}");
         }
     }
 }
 
-/// Replaces, removes and repeats some parts.
-fn damage(text: &mut String, pieces: &[&str], random: &mut Random) {
+/// Inserts, replaces, removes and repeats random parts of a text.
+fn damage(text: &mut String, fragments: &[&str], random: &mut Random) {
     for _ in 0..1 + random.below(4) {
-        let mut place =
+        let mut position =
             || (0..=text.len()).cycle().skip(random.below(text.len() + 1)).find(|&i| text.is_char_boundary(i));
-        let (Some(a), Some(b)) = (place(), place()) else { return };
+        let (Some(a), Some(b)) = (position(), position()) else { return };
         let (a, b) = (a.min(b), a.max(b));
         match random.below(4) {
-            0 => text.insert_str(a, pieces[random.below(pieces.len())]),
-            1 if b - a < 40 => text.replace_range(a..b, pieces[random.below(pieces.len())]),
+            0 => text.insert_str(a, fragments[random.below(fragments.len())]),
+            1 if b - a < 40 => text.replace_range(a..b, fragments[random.below(fragments.len())]),
             2 if b - a < 40 => text.replace_range(a..b, ""),
             _ if text.len() < 5000 => *text = format!("{}{}", &text[..b], &text[a..]),
             _ => {}
@@ -41,8 +44,8 @@ fn damage(text: &mut String, pieces: &[&str], random: &mut Random) {
 }
 
 #[test]
-fn random_patterns() {
-    const PIECES: [&str; 40] = [
+fn random_patterns_compile_or_are_refused() {
+    const FRAGMENTS: [&str; 40] = [
         "a",
         "b",
         "(",
@@ -84,19 +87,19 @@ fn random_patterns() {
         "[[:alpha:]]",
         "\n",
     ];
-    let mut random = Random(0x2545_f491_4f6c_dd1d);
-    for _ in fuzz_cases(1000) {
-        let pattern: String = (0..1 + random.below(15)).map(|_| PIECES[random.below(PIECES.len())]).collect();
-        judge(&pattern, Instant::now(), Constraint::regex(&pattern), &mut random);
+    for mut case in fuzz::cases(0x2545_f491_4f6c_dd1d, 1000) {
+        let random = &mut case.random;
+        let pattern: String = (0..1 + random.below(15)).map(|_| FRAGMENTS[random.below(FRAGMENTS.len())]).collect();
+        compiles_or_is_refused(&pattern, Constraint::regex, random);
         let schema =
             serde_json::json!({"type": "string", "pattern": pattern, "maxLength": random.below(30)}).to_string();
-        judge(&schema, Instant::now(), Constraint::json_schema(schema.as_bytes()), &mut random);
+        compiles_or_is_refused(&schema, |schema| Constraint::json_schema(schema.as_bytes()), random);
     }
 }
 
 #[test]
-fn damaged_schemas() {
-    const PIECES: [&str; 30] = [
+fn damaged_schemas_compile_or_are_refused() {
+    const FRAGMENTS: [&str; 30] = [
         "{",
         "}",
         "[",
@@ -128,11 +131,11 @@ fn damaged_schemas() {
         "\\",
         "é",
     ];
-    let mut random = Random(0x1234_5678_9abc_def1);
     let schemas: Vec<String> = schemas().iter().map(|schema| schema.to_string()).collect();
-    for _ in fuzz_cases(50_000) {
+    for mut case in fuzz::cases(0x1234_5678_9abc_def1, 50_000) {
+        let random = &mut case.random;
         let mut schema = schemas[random.below(schemas.len())].clone();
-        damage(&mut schema, &PIECES, &mut random);
-        judge(&schema, Instant::now(), Constraint::json_schema(schema.as_bytes()), &mut random);
+        damage(&mut schema, &FRAGMENTS, random);
+        compiles_or_is_refused(&schema, |schema| Constraint::json_schema(schema.as_bytes()), random);
     }
 }

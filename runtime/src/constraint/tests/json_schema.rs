@@ -1,10 +1,10 @@
-//! Every keyword: what it lets through, what it keeps out, and what is said of mistakes.
+//! JSON schemas: what each keyword accepts and refuses, and the errors of unsupported and malformed schemas.
 
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::*;
+use crate::constraint::Constraint;
 use crate::error::ErrorKind;
 
 fn check(schema: Value, accepted: &[&str], refused: &[&str]) {
@@ -13,15 +13,15 @@ fn check(schema: Value, accepted: &[&str], refused: &[&str]) {
         assert!(constraint.matches(text.as_bytes()), "{schema} refuses {text}");
     }
     for text in refused {
-        assert!(!constraint.matches(text.as_bytes()), "{schema} takes {text}");
+        assert!(!constraint.matches(text.as_bytes()), "{schema} accepts {text}");
     }
 }
 
 fn fails(schema: &str, kind: ErrorKind, words: &[&str]) {
-    let begun = Instant::now();
+    let start = Instant::now();
     let shown: String = schema.chars().take(80).collect();
     let error = match Constraint::json_schema(schema.as_bytes()) {
-        Ok(_) => panic!("{shown} is taken"),
+        Ok(_) => panic!("{shown} is accepted"),
         Err(error) => error,
     };
     assert_eq!(error.kind(), kind, "{shown}: {error}");
@@ -29,11 +29,11 @@ fn fails(schema: &str, kind: ErrorKind, words: &[&str]) {
     for word in words {
         assert!(error.message().contains(word), "{shown}: {error} lacks {word}");
     }
-    assert!(begun.elapsed() < Duration::from_secs(2), "{shown}: {:?}", begun.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(2), "{shown}: {:?}", start.elapsed());
 }
 
 #[test]
-fn documents_are_compact() {
+fn documents_have_no_optional_white_space_but_one_space_after_separators() {
     check(
         json!({}),
         &["null", "true", "0", "-1.5e+10", "\"a\\u00e9\\n\"", "[]", "[1,2]", "[1, 2]", "{}", "{\"a\":1, \"b\": [{}]}"],
@@ -61,7 +61,7 @@ fn documents_are_compact() {
 }
 
 #[test]
-fn types_and_constants() {
+fn types_and_constants_restrict_values() {
     check(json!({"type": "null"}), &["null"], &["0", "false"]);
     check(json!({"type": "boolean"}), &["true", "false"], &["null", "\"true\""]);
     check(json!({"type": "integer"}), &["0", "-7", "123456789012345"], &["1.0", "-0", "1e3", "1234567890123456"]);
@@ -77,15 +77,15 @@ fn types_and_constants() {
     check(json!({"type": "integer", "enum": [1.0, 1.5, 2]}), &["1.0", "2"], &["1.5"]);
     check(json!({"type": "integer", "minLength": 5, "minItems": 2}), &["1"], &["\"abcde\""]);
     check(
-        json!({"title": "t", "description": "d", "default": 1, "examples": [], "$schema": "s", "$id": "i", "$comment": "c",
-        "deprecated": true, "readOnly": true, "writeOnly": false, "$anchor": "a", "x-mine": {}, "type": "null"}),
+        json!({"title": "t", "description": "d", "default": 1, "examples": [], "$schema": "s", "$id": "i",
+        "$comment": "c", "deprecated": true, "readOnly": true, "writeOnly": false, "$anchor": "a", "x-mine": {}, "type": "null"}),
         &["null"],
         &["1"],
     );
 }
 
 #[test]
-fn strings() {
+fn string_keywords_restrict_strings() {
     check(
         json!({"type": "string", "minLength": 2}),
         &["\"ab\"", "\"a\\n\"", "\"日本語\"", "\"\\u0041b\""],
@@ -128,7 +128,7 @@ fn strings() {
 }
 
 #[test]
-fn bounds_of_numbers() {
+fn bounds_restrict_numbers() {
     for (low, high) in
         [(0, 0), (-1, 1), (7, 7), (-12, 105), (98, 1002), (-1005, -99), (-3, 0), (0, 9), (10, 99), (5, 23)]
     {
@@ -144,7 +144,7 @@ fn bounds_of_numbers() {
                 assert_eq!(constraint.matches(n.to_string().as_bytes()), expected, "{n} in {low}..={high}");
             }
             for tail in [".0", ".000", ".5", ".05", ".999"] {
-                // Zero itself has no sign, but what is just below it has.
+                // -0 is not allowed, but numbers just below it are.
                 for text in [format!("{n}{tail}"), format!("-0{tail}")] {
                     let x: f64 = text.parse().unwrap();
                     let plain = text != "-0.0" && text != "-0.000";
@@ -179,7 +179,7 @@ fn bounds_of_numbers() {
 }
 
 #[test]
-fn arrays_and_objects() {
+fn array_and_object_keywords_restrict_their_values() {
     check(json!({"type": "array", "minItems": 1, "maxItems": 2}), &["[1]", "[1, null]"], &["[]", "[1,2,3]"]);
     check(json!({"type": "array", "maxItems": 0}), &["[]"], &["[1]"]);
     check(json!({"type": "array", "items": false}), &["[]"], &["[1]"]);
@@ -220,7 +220,7 @@ fn arrays_and_objects() {
 }
 
 #[test]
-fn references_and_alternatives() {
+fn references_and_alternatives_are_followed() {
     check(json!({"anyOf": [{"$ref": "#"}, {"type": "null"}]}), &["null"], &["1"]);
     check(json!({"anyOf": [false, {"type": "null"}]}), &["null"], &["1"]);
     check(json!({"type": "integer", "anyOf": [{"type": "number"}, {"type": "string"}]}), &["3"], &["\"a\"", "1.5"]);
@@ -231,7 +231,8 @@ fn references_and_alternatives() {
     );
     check(json!({"allOf": [{"type": "null"}]}), &["null"], &["1"]);
     check(
-        json!({"$ref": "#/definitions/a~1%62~0/prefixItems/1", "definitions": {"a/b~": {"prefixItems": [1, {"const": 5}]}}}),
+        json!({"$ref": "#/definitions/a~1%62~0/prefixItems/1",
+            "definitions": {"a/b~": {"prefixItems": [1, {"const": 5}]}}}),
         &["5"],
         &["1"],
     );
@@ -243,20 +244,23 @@ fn references_and_alternatives() {
     );
     let a = json!({"$ref": "#/$defs/a"});
     check(
-        json!({"type": "array", "items": a, "$defs": {"a": {"anyOf": [{"type": "array", "items": {"$ref": "#/$defs/a"}}, {"const": 1}]}}}),
+        json!({"type": "array", "items": a,
+            "$defs": {"a": {"anyOf": [{"type": "array", "items": {"$ref": "#/$defs/a"}}, {"const": 1}]}}}),
         &["[[[1]],1]"],
         &["[2]"],
     );
-    // References in a circle, with and without a way out.
+    // Cyclic references with an alternative that ends.
     check(
-        json!({"$ref": "#/$defs/a", "$defs": {"a": {"anyOf": [{"$ref": "#/$defs/b"}, {"const": 1}]}, "b": {"anyOf": [{"$ref": "#/$defs/a"}, {"const": 2}]}}}),
+        json!({"$ref": "#/$defs/a", "$defs": {
+            "a": {"anyOf": [{"$ref": "#/$defs/b"}, {"const": 1}]},
+            "b": {"anyOf": [{"$ref": "#/$defs/a"}, {"const": 2}]}}}),
         &["1", "2"],
         &["3"],
     );
 }
 
 #[test]
-fn what_is_not_supported_is_named_with_its_place() {
+fn unsupported_keywords_are_named_with_their_location() {
     for keyword in [
         "not",
         "if",
@@ -300,7 +304,9 @@ fn what_is_not_supported_is_named_with_its_place() {
         ),
         (json!({"oneOf": [{"const": 1}, {"type": "null"}, {"enum": [2, 1.0]}]}), "alternatives 0 and 2"),
         (
-            json!({"oneOf": [{"type": "object", "properties": {"k": {"const": 1}}}, {"type": "object", "properties": {"k": {"const": 2}}}]}),
+            json!({"oneOf": [
+                {"type": "object", "properties": {"k": {"const": 1}}},
+                {"type": "object", "properties": {"k": {"const": 2}}}]}),
             "alternatives 0 and 1",
         ),
         (json!({"oneOf": [{"$ref": "#"}, {"type": "null"}]}), "alternatives 0 and 1"),
@@ -311,19 +317,19 @@ fn what_is_not_supported_is_named_with_its_place() {
     for (schema, words) in cases {
         fails(&schema.to_string(), ErrorKind::Unsupported, &["schema at #: ", words]);
     }
-    // Beside a constant of another type a restriction means nothing.
+    // A restriction of another type than the constants' has no effect.
     check(json!({"enum": [1, null], "minLength": 1}), &["1"], &[]);
 }
 
 #[test]
-fn mistakes_are_named_with_their_place() {
+fn malformed_schemas_are_refused_with_their_location() {
     let cases = [
         (json!({"type": "foo"}), "`type`: expected"),
         (json!({"type": ["null", 7]}), "found 7"),
         (json!({"type": "string", "minLength": -1}), "`minLength`: expected a whole number, at least 0, found -1"),
         (json!({"maxItems": 1.5}), "found 1.5"),
         (json!({"pattern": 7}), "`pattern`: expected a string, found 7"),
-        (json!({"type": "string", "pattern": "("}), "`pattern`: the pattern is no regular expression: at byte 0"),
+        (json!({"type": "string", "pattern": "("}), "`pattern`: the pattern is not a regular expression: at byte 0"),
         (json!({"minimum": "1"}), "`minimum`: expected a number, found a string"),
         (json!({"required": ["a", 1]}), "`required`: expected a list of strings"),
         (json!({"required": "a"}), "`required`"),
@@ -371,7 +377,7 @@ fn mistakes_are_named_with_their_place() {
 }
 
 #[test]
-fn explosions_end_soon() {
+fn huge_schemas_are_refused_quickly() {
     let big = ErrorKind::Unsupported;
     fails(&json!({"type": "array", "maxItems": 1_000_000_000u64}).to_string(), big, &["too large", "200000"]);
     fails(&json!({"type": "array", "minItems": u64::MAX}).to_string(), big, &["too large"]);
@@ -384,14 +390,14 @@ fn explosions_end_soon() {
     let name = "n".repeat(900_000);
     fails(&json!({"properties": {name: {"not": {}}}}).to_string(), big, &["too large"]);
 
-    // A long chain of references, a circle of them, and many alternatives that call one another.
+    // A long chain of references, a cycle of them, and many alternatives that refer to each other.
     let soon = |schema: Value| {
-        let begun = Instant::now();
+        let start = Instant::now();
         let constraint = Constraint::json_schema(schema.to_string().as_bytes());
         if let Ok(constraint) = &constraint {
             assert!(constraint.matches(b"null"));
         }
-        assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+        assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
     };
     let chain = |last: Value| {
         let mut defs: serde_json::Map<String, Value> =
@@ -405,13 +411,13 @@ fn explosions_end_soon() {
         (0..100).map(|i| json!({"$ref": format!("#/$defs/{i}")})).chain([json!({"type": "null"})]).collect();
     let defs: serde_json::Map<String, Value> = (0..100).map(|i| (format!("{i}"), json!({"anyOf": all}))).collect();
     soon(json!({"anyOf": all, "$defs": defs}));
-    // Arrays whose shortest text has more bytes than a number can count.
+    // Arrays whose shortest text is longer than a 64-bit number of bytes.
     let mut deep = json!({"type": "null"});
     for _ in 0..30 {
         deep = json!({"type": "array", "items": deep, "minItems": 1000});
     }
     fails(&deep.to_string(), ErrorKind::InvalidArgument, &["matches no text"]);
-    // Alternatives of oneOf that look different only far inside.
+    // Alternatives of oneOf that differ only deep inside.
     let mut pair = (json!({"const": 1}), json!({"const": 2}));
     for _ in 0..20 {
         let one = |k: &Value| json!({"type": "object", "properties": {"k": k, "l": k}, "required": ["k", "l"]});

@@ -1,20 +1,22 @@
-//! Strings and their characters.
+//! Strings of a schema and their characters.
 
 use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 
-use crate::constraint::json_schema::place::shown;
-use crate::constraint::json_schema::{Compiler, keywords};
+use crate::constraint::json_schema::compiler::Compiler;
+use crate::constraint::json_schema::keywords;
+use crate::constraint::json_schema::pointer::shown;
 use crate::constraint::machine::{Builder, RuleId, StateId};
 use crate::constraint::regex;
-use crate::constraint::regex::{Automat, Dialect};
+use crate::constraint::regex::{Dfa, Dialect};
 use crate::error::{Error, Result};
 
-/// The states of the UTF-8 automaton: between characters, inside of one with 1, 2 or 3 bytes to come, and behind the first bytes
-/// that not every second one may follow.
+/// Number of states of the UTF-8 automaton: 0 between characters, 1 to 3 with that many bytes of a character to come,
+/// and 4 to 7 after first bytes that restrict the second byte.
 pub(super) const UTF8_STATES: usize = 8;
-/// How characters go, other than those that JSON escapes: (state, lowest byte, highest byte, next state).
+/// Transitions of the UTF-8 automaton without characters that JSON must escape: (state, lowest byte, highest byte, next
+/// state).
 pub(super) const UTF8: [(usize, u8, u8, usize); 18] = [
     (0, 0x20, 0x21, 0),
     (0, 0x23, 0x5b, 0),
@@ -36,19 +38,19 @@ pub(super) const UTF8: [(usize, u8, u8, usize); 18] = [
     (7, 0x80, 0x8f, 2),
 ];
 
-/// The formats, each with its pattern.
+/// Supported formats and their patterns, other than dates.
 const FORMATS: [(&str, &str); 2] =
     [("time", TIME), ("uuid", "^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$")];
 const TIME: &str =
     r"^(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,9})?(?:Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])$";
-/// Days that exist.
+/// Valid dates, leap years included.
 const DATE: &str = concat!(
     r"(?:[0-9]{4}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)|",
     r"02-(?:0[1-9]|1[0-9]|2[0-8]))|",
     r"(?:[0-9]{2}(?:0[48]|[2468][048]|[13579][26])|(?:[02468][048]|[13579][26])00)-02-29)",
 );
 
-/// Adds the characters of strings between two states; with `escapes` also those behind a backslash, but for surrogates.
+/// Adds one character of a string between two states; with `escapes` also in escaped form, except surrogates.
 fn characters(builder: &mut Builder, from: StateId, to: StateId, escapes: bool) {
     let inner: Vec<StateId> = (1..UTF8_STATES).map(|_| builder.state()).collect();
     for (state, low, high, next) in UTF8 {
@@ -68,7 +70,7 @@ fn characters(builder: &mut Builder, from: StateId, to: StateId, escapes: bool) 
     for (low, high) in [(b'0', b'9'), (b'a', b'c'), (b'e', b'f'), (b'A', b'C'), (b'E', b'F')] {
         builder.edge(first, low, high, second);
     }
-    // \ud800 to \udfff are halves of characters.
+    // \ud800 to \udfff are surrogates.
     for byte in *b"dD" {
         builder.edge(first, byte, byte, below_eight);
     }
@@ -81,7 +83,7 @@ fn characters(builder: &mut Builder, from: StateId, to: StateId, escapes: bool) 
 }
 
 impl Compiler<'_> {
-    /// The rule of any string, quotes included.
+    /// The rule of any string, including the quotes.
     pub(super) fn any_string(&mut self) -> RuleId {
         if let Some(rule) = self.any_string {
             return rule;
@@ -89,7 +91,7 @@ impl Compiler<'_> {
         let (rule, start) = self.builder.rule();
         let inside = self.builder.text(start, b"\"");
         characters(&mut self.builder, inside, inside, true);
-        let end = self.builder.end_state();
+        let end = self.builder.final_state();
         self.builder.edge(inside, b'"', b'"', end);
         self.any_string = Some(rule);
         rule
@@ -101,18 +103,18 @@ impl Compiler<'_> {
             return rule;
         }
         let (rule, start) = self.builder.rule();
-        let end = self.builder.end_state();
+        let end = self.builder.final_state();
         characters(&mut self.builder, start, end, true);
         self.any_character = Some(rule);
         rule
     }
 
-    /// Strings as the keywords of `map` say.
+    /// Adds the strings that the keywords of `map` allow.
     pub(super) fn string(&mut self, start: StateId, end: StateId, map: &Map<String, Value>) -> Result<()> {
-        let least = keywords::count(map, "minLength").unwrap_or(0);
-        let most = keywords::count(map, "maxLength");
+        let min = keywords::count(map, "minLength").unwrap_or(0);
+        let max = keywords::count(map, "maxLength");
         let pattern = pattern(map)?;
-        if pattern.is_none() && least == 0 && most.is_none() {
+        if pattern.is_none() && min == 0 && max.is_none() {
             let rule = self.any_string();
             self.builder.call(start, rule, end);
             return Ok(());
@@ -121,23 +123,23 @@ impl Compiler<'_> {
         let close = self.builder.state();
         self.builder.edge(close, b'"', b'"', end);
         match pattern {
-            Some((keyword, pattern)) => self
-                .pattern(inside, close, &pattern, (least, most))
-                .map_err(|e| e.context(format_args!("`{keyword}`")))?,
-            None => self.any_text(inside, close, least, most)?,
+            Some((keyword, pattern)) => {
+                self.pattern(inside, close, &pattern, (min, max)).map_err(|e| e.context(format_args!("`{keyword}`")))?
+            }
+            None => self.any_text(inside, close, min, max)?,
         }
         Ok(())
     }
 
-    /// From `least` to `most` characters.
-    fn any_text(&mut self, from: StateId, to: StateId, least: u64, most: Option<u64>) -> Result<()> {
-        let unrolled = most.unwrap_or(least);
+    /// Adds from `min` to `max` characters.
+    fn any_text(&mut self, from: StateId, to: StateId, min: u64, max: Option<u64>) -> Result<()> {
+        let unrolled = max.unwrap_or(min);
         self.builder.check_room(unrolled)?;
         let character = self.any_character();
         let mut last = from;
         for done in 0..=unrolled {
-            if done >= least {
-                self.builder.empty(last, to);
+            if done >= min {
+                self.builder.epsilon(last, to);
             }
             if done < unrolled {
                 let next = self.builder.state();
@@ -145,32 +147,33 @@ impl Compiler<'_> {
                 last = next;
             }
         }
-        if most.is_none() {
+        if max.is_none() {
             self.builder.call(last, character, last);
         }
         Ok(())
     }
 
-    /// From `least` to `most` characters, none of them escaped, that match a pattern: the product of its automaton and a count.
-    fn pattern(&mut self, from: StateId, to: StateId, pattern: &str, (least, most): (u64, Option<u64>)) -> Result<()> {
-        let automat = regex::determinise(&regex::search(&regex::parse(pattern, Dialect::Ecma)?))?;
-        // Counting stops where it no longer matters.
-        let highest = most.unwrap_or(least);
+    /// Adds from `min` to `max` unescaped characters that match a pattern: the product of the pattern's automaton and a
+    /// counter of characters.
+    fn pattern(&mut self, from: StateId, to: StateId, pattern: &str, (min, max): (u64, Option<u64>)) -> Result<()> {
+        let dfa = regex::determinize(&regex::search(&regex::parse(pattern, Dialect::Ecma)?))?;
+        // The counter saturates where larger counts make no difference.
+        let highest = max.unwrap_or(min);
         let mut states: HashMap<(StateId, u64), StateId> = HashMap::from([((0, 0), from)]);
-        let mut open = vec![(0, 0)];
-        while let Some(key @ (inner, count)) = open.pop() {
+        let mut queue = vec![(0, 0)];
+        while let Some(key @ (inner, count)) = queue.pop() {
             self.builder.check_room(0)?;
-            let (Some(&state), Some(found)) = (states.get(&key), automat.states.get(inner as usize)) else { continue };
-            if found.accepts && count >= least {
-                self.builder.empty(state, to);
+            let (Some(&state), Some(found)) = (states.get(&key), dfa.states.get(inner as usize)) else { continue };
+            if found.accepts && count >= min {
+                self.builder.epsilon(state, to);
             }
-            for (low, high, next, more) in steps(&automat, inner) {
-                let count = if most.is_none() { highest.min(count + more) } else { count + more };
+            for (low, high, next, more) in steps(&dfa, inner) {
+                let count = if max.is_none() { highest.min(count + more) } else { count + more };
                 if count > highest {
                     continue;
                 }
                 let target = *states.entry((next, count)).or_insert_with(|| {
-                    open.push((next, count));
+                    queue.push((next, count));
                     self.builder.state()
                 });
                 self.builder.edge(state, low, high, target);
@@ -180,11 +183,12 @@ impl Compiler<'_> {
     }
 }
 
-/// The edges of a state without bytes that JSON escapes, each with how many characters it begins.
-fn steps(automat: &Automat, state: StateId) -> Vec<(u8, u8, StateId, u64)> {
+/// The edges of a state without bytes that JSON must escape: (lowest byte, highest byte, next state, number of
+/// characters that the byte begins).
+fn steps(dfa: &Dfa, state: StateId) -> Vec<(u8, u8, StateId, u64)> {
     const RANGES: [(u8, u8, u64); 5] =
         [(0x20, 0x21, 1), (0x23, 0x5b, 1), (0x5d, 0x7f, 1), (0x80, 0xbf, 0), (0xc0, 0xff, 1)];
-    let edges = automat.states.get(state as usize).map_or(&[][..], |state| &state.edges);
+    let edges = dfa.states.get(state as usize).map_or(&[][..], |state| &state.edges);
     edges
         .iter()
         .flat_map(|edge| RANGES.map(|(low, high, more)| (low.max(edge.lo), high.min(edge.hi), edge.to, more)))
@@ -192,11 +196,11 @@ fn steps(automat: &Automat, state: StateId) -> Vec<(u8, u8, StateId, u64)> {
         .collect()
 }
 
-/// The pattern that strings must match, with the keyword that says so.
+/// The pattern that strings must match, and the keyword that sets it.
 fn pattern(map: &Map<String, Value>) -> Result<Option<(&'static str, String)>> {
     let text = |name: &str| map.get(name).and_then(Value::as_str);
     match (text("pattern"), text("format")) {
-        (Some(_), Some(_)) => Err(Error::unsupported("`format` beside `pattern` is not supported; leave one out")),
+        (Some(_), Some(_)) => Err(Error::unsupported("`format` beside `pattern` is not supported; keep one of them")),
         (Some(pattern), None) => Ok(Some(("pattern", pattern.to_owned()))),
         (None, Some("date")) => Ok(Some(("format", format!("^{DATE}$")))),
         (None, Some("date-time")) => Ok(Some(("format", format!("^{DATE}T{}", TIME.trim_start_matches('^'))))),

@@ -1,52 +1,56 @@
-//! A generation under way.
+//! The state of one generation and its steps.
 
 use std::ops::ControlFlow;
 
 use crate::constraint::Matcher;
 use crate::error::{Error, ErrorKind, Result};
-use crate::generate::{GenerateOptions, Generation, Piece, StopReason};
+use crate::generate::options::{GenerateOptions, Generation, Piece, StopReason};
 use crate::sampling::device::{Flag, ends_patch, flagged};
 use crate::sampling::host::Sampler;
 use crate::session::{CancelToken, DecodeStep, Session};
 use crate::text::ids;
 use crate::text::stop::StopMatcher;
 
-/// What a generation carries from byte to byte.
-pub(super) struct Run<'a> {
+/// A generation in progress.
+pub(super) struct Generator<'a> {
     options: &'a GenerateOptions,
     on_piece: &'a mut (dyn FnMut(Piece<'_>) -> ControlFlow<()> + Send),
     sampler: Sampler,
     stops: StopMatcher,
-    /// Where in the constraint the text is.
+    /// State of the constraint after the text so far.
     matcher: Option<Matcher>,
     cancel: CancelToken,
     byte_offset: u8,
     /// Whether the device chooses.
-    rounds: bool,
-    /// Bytes that patches have had, later ones counting for more.
-    pace: f32,
-    /// Bytes that no stop string begins with, not handed out yet.
+    on_device: bool,
+    /// Moving average of the bytes per patch.
+    patch_length: f32,
+    /// Bytes that cannot be part of a stop string and were not passed to the callback yet.
     released: Vec<u8>,
     /// Plain ids of the session, for the repetition penalty.
     history: Vec<u16>,
-    /// Bytes that were chosen or forced.
+    /// Number of bytes that were chosen or forced.
     taken: usize,
+    /// The text that was passed to the callback.
     bytes: Vec<u8>,
+    /// All chosen or forced ids.
     ids: Vec<u16>,
 }
 
-impl<'a> Run<'a> {
+impl<'a> Generator<'a> {
     pub(super) async fn new(
         session: &mut Session,
         options: &'a GenerateOptions,
         on_piece: &'a mut (dyn FnMut(Piece<'_>) -> ControlFlow<()> + Send),
     ) -> Result<Self> {
         let sampler = Sampler::new(options.sampling.clone())?;
-        let rounds = options.constraint.is_none() && session.prepare_decode(&sampler, &options.stops).await?;
+        let on_device = options.constraint.is_none() && session.prepare_decode(&sampler, &options.stops).await?;
         let patches = session.patches().max(1);
         Ok(Self {
-            rounds,
-            pace: options.bytes_per_patch.map_or(session.ids().len() as f32 / patches as f32, |bytes| bytes as f32),
+            on_device,
+            patch_length: options
+                .bytes_per_patch
+                .map_or(session.ids().len() as f32 / patches as f32, |bytes| bytes as f32),
             released: Vec::new(),
             options,
             on_piece,
@@ -62,20 +66,21 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// Takes the next byte, or the next bytes at once if the device chooses or there is no choice, or says why there is none.
+    /// Takes the next bytes: one that the host chooses, several that the device chooses, or all that are forced.
+    /// Returns why the generation ends, if it does.
     pub(super) async fn step(&mut self, session: &mut Session) -> Result<Option<StopReason>> {
-        if let Some(stop) = self.ended() {
+        if let Some(stop) = self.stop_reason() {
             return Ok(Some(stop));
         }
         if !self.has_device_step(session) {
             return self.step_on_host(session).await;
         }
-        let ids = session.decode_step(&self.decode_step(self.wanted_steps(session))).await?;
+        let ids = session.decode_step(&self.device_step(self.bytes_per_device_step(session))).await?;
         self.accept(session, ids).await
     }
 
-    /// Why nothing is to be chosen any more.
-    pub(super) fn ended(&self) -> Option<StopReason> {
+    /// Why no further byte may be chosen, if so. Clears a request to cancel.
+    pub(super) fn stop_reason(&self) -> Option<StopReason> {
         if self.matcher.as_ref().is_some_and(|matcher| matcher.is_match() && !matcher.can_continue()) {
             return Some(StopReason::Complete);
         }
@@ -85,48 +90,47 @@ impl<'a> Run<'a> {
         self.cancel.take().then_some(StopReason::Cancelled)
     }
 
-    /// Whether the device chooses, once the host has chosen first.
-    pub(super) fn on_device(&self) -> bool {
-        self.rounds
+    /// Whether the device chooses all bytes after the first, which the host chooses.
+    pub(super) fn is_on_device(&self) -> bool {
+        self.on_device
     }
 
-    /// Whether the device can choose now.
+    /// Whether the device can choose the next byte.
     pub(super) fn has_device_step(&self, session: &Session) -> bool {
-        self.rounds && session.has_chosen()
+        self.on_device && session.has_chosen()
     }
 
-    /// Takes the next byte that the host chooses, or bytes that have to come.
+    /// Takes the next byte that the host chooses, or all forced bytes.
     pub(super) async fn step_on_host(&mut self, session: &mut Session) -> Result<Option<StopReason>> {
         let forced = self.forced()?;
         let stop = if forced.is_empty() { self.choose(session).await? } else { self.append(session, &forced).await? };
-        Ok(self.handed_out(stop))
+        Ok(self.deliver(stop))
     }
 
-    /// How many bytes the device is to choose at once: as many as a patch may have.
-    pub(super) fn wanted_steps(&self, session: &Session) -> usize {
+    /// Number of bytes that the device chooses at once: an upper estimate of a patch's length.
+    pub(super) fn bytes_per_device_step(&self, session: &Session) -> usize {
         let slack = session.model().engine().capabilities().decode_slack;
-        let wanted = (self.pace * slack).ceil().max(1.0) as usize;
-        wanted.min(session.max_decode_bytes())
+        let bytes = (self.patch_length * slack).ceil().max(1.0) as usize;
+        bytes.min(session.max_decode_bytes())
     }
 
-    /// What the device is to do, in at most `steps` steps.
-    pub(super) fn decode_step(&self, steps: usize) -> DecodeStep<'_> {
-        let flags = self.flags(self.taken, steps);
-        // Where the model decides, one round's flags are like another's.
-        let behind = self.taken + flags.len();
-        let flags_ahead = if behind < self.options.max_bytes { self.flags(behind, steps) } else { Vec::new() };
+    /// A request to the device to choose at most `count` bytes.
+    pub(super) fn device_step(&self, count: usize) -> DecodeStep<'_> {
+        let flags = self.flags(self.taken, count);
+        let next = self.taken + flags.len();
+        let flags_ahead = if next < self.options.max_bytes { self.flags(next, count) } else { Vec::new() };
         DecodeStep { bytes: (self.taken, self.options.max_bytes), sampler: &self.sampler, flags, flags_ahead }
     }
 
-    /// What a generation on the device goes by.
-    pub(super) fn choices(&self) -> (&Sampler, &[Vec<u8>]) {
+    /// What the device chooses by: the sampler and the stop strings.
+    pub(super) fn device_sampling(&self) -> (&Sampler, &[Vec<u8>]) {
         (&self.sampler, &self.options.stops)
     }
 
-    /// Takes account of what the device has chosen.
+    /// Adds the ids that the device has chosen to the generation.
     pub(super) async fn accept(&mut self, session: &mut Session, ids: Vec<u16>) -> Result<Option<StopReason>> {
         if ids.is_empty() {
-            // The host finds out what is wrong with the logits.
+            // The logits are faulty; choosing on the host reports how.
             return self.step_on_host(session).await;
         }
         self.sampler.skip(ids.len());
@@ -137,28 +141,29 @@ impl<'a> Run<'a> {
                 break;
             }
         }
-        Ok(self.handed_out(stop))
+        Ok(self.deliver(stop))
     }
 
-    /// Hands out what was taken; `stop` is why the generation ends, if it does, unless the caller breaks it off.
-    fn handed_out(&mut self, stop: Option<StopReason>) -> Option<StopReason> {
-        if self.hand_out().is_break() { Some(stop.unwrap_or(StopReason::Cancelled)) } else { stop }
+    /// Passes released bytes to the callback. Returns `stop`, or `Cancelled` if there is none and the callback breaks
+    /// off.
+    fn deliver(&mut self, stop: Option<StopReason>) -> Option<StopReason> {
+        if self.deliver_released().is_break() { Some(stop.unwrap_or(StopReason::Cancelled)) } else { stop }
     }
 
-    /// Which twins the bytes from this number on get, up to the end of a patch if that is known, at most `steps` of them. The device stops
-    /// at the budget by itself.
-    fn flags(&self, first: usize, steps: usize) -> Vec<Flag> {
-        let flags = (first..first + steps).map(|number| self.flag(number));
+    /// How to decide between the plain and the fused id of at most `count` bytes from byte `first` of the generation
+    /// on. The flags stop at the first known patch end. The device itself stops at the maximum length.
+    fn flags(&self, first: usize, count: usize) -> Vec<Flag> {
+        let flags = (first..first + count).map(|number| self.flag(number));
         let mut ended = false;
         flags.take_while(|&flag| !std::mem::replace(&mut ended, flag == Flag::Given(true))).collect()
     }
 
-    /// Which twin the byte with this number gets.
+    /// How to decide between the plain and the fused id of byte `number` of the generation.
     fn flag(&self, number: usize) -> Flag {
         self.options.bytes_per_patch.map_or(Flag::Model, |bytes| Flag::Given(ends_patch(number, bytes)))
     }
 
-    /// Lets the model choose a byte or the end.
+    /// Chooses a byte or the end of the text from the model's logits, on the host.
     async fn choose(&mut self, session: &mut Session) -> Result<Option<StopReason>> {
         let logits = session.logits(self.options.sampling.boundary_bias).await?;
         let remaining = self.options.max_bytes - self.taken;
@@ -171,14 +176,14 @@ impl<'a> Run<'a> {
         self.take(id)
     }
 
-    /// The bytes that must come next, up to the end of a stop string or of the budget.
+    /// The next bytes as far as the constraint leaves no choice, up to the end of a stop string or the maximum length.
     fn forced(&self) -> Result<Vec<u8>> {
-        let mut run = Vec::new();
-        let Some(matcher) = &self.matcher else { return Ok(run) };
-        let Some(mut next) = matcher.forced() else { return Ok(run) };
+        let mut bytes = Vec::new();
+        let Some(matcher) = &self.matcher else { return Ok(bytes) };
+        let Some(mut next) = matcher.forced() else { return Ok(bytes) };
         let (mut matcher, mut stops) = (matcher.clone(), self.stops.clone());
-        while run.len() < self.options.max_bytes - self.taken {
-            run.push(next);
+        while bytes.len() < self.options.max_bytes - self.taken {
+            bytes.push(next);
             matcher.advance(next)?;
             if stops.push(next).matched.is_some() {
                 break;
@@ -188,18 +193,18 @@ impl<'a> Run<'a> {
                 None => break,
             }
         }
-        Ok(run)
+        Ok(bytes)
     }
 
-    /// Appends bytes that must come, and hands them out one by one.
-    async fn append(&mut self, session: &mut Session, run: &[u8]) -> Result<Option<StopReason>> {
+    /// Appends forced bytes to the session and passes them to the callback one by one.
+    async fn append(&mut self, session: &mut Session, bytes: &[u8]) -> Result<Option<StopReason>> {
         let before = session.ids().len();
         if before == 0 {
-            return Err(Error::invalid("the session is empty: append <bos> or text before generating"));
+            return Err(Error::invalid("the session is empty; append <bos> or text before generating"));
         }
-        let cancelled = match session.append(run).await {
+        let cancelled = match session.append(bytes).await {
             Ok(()) => {
-                // The last byte's flag is decided with the logits behind it.
+                // Computing the logits after the last byte decides whether it ends a patch.
                 session.logits(self.options.sampling.boundary_bias).await?;
                 false
             }
@@ -209,9 +214,9 @@ impl<'a> Run<'a> {
         let ids = session.ids().get(before..).unwrap_or_default().to_vec();
         for (i, &id) in ids.iter().enumerate() {
             let stop = self.take(id)?;
-            let stop = self.handed_out(stop);
+            let stop = self.deliver(stop);
             if stop.is_some() {
-                // All of the run is in the session, whatever ends the text within it.
+                // The session has all forced bytes, wherever among them the text ends.
                 self.ids.extend_from_slice(&ids[i + 1..]);
                 return Ok(stop);
             }
@@ -219,7 +224,7 @@ impl<'a> Run<'a> {
         Ok(cancelled.then_some(StopReason::Cancelled))
     }
 
-    /// Takes account of an id that was chosen or forced, which the session has unless it ends the text.
+    /// Adds a chosen or forced id to the generation. The session has it already, unless it ends the text.
     fn take(&mut self, id: u16) -> Result<Option<StopReason>> {
         self.ids.push(id);
         let Some(byte) = ids::id_to_byte(id, self.byte_offset) else {
@@ -227,7 +232,7 @@ impl<'a> Run<'a> {
         };
         self.taken += 1;
         self.history.push(ids::plain(id));
-        self.count(id);
+        self.update_patch_length(id);
         if let Some(matcher) = &mut self.matcher {
             matcher.advance(byte)?;
         }
@@ -236,19 +241,19 @@ impl<'a> Run<'a> {
         Ok(held.matched.map(|_| StopReason::StopString))
     }
 
-    /// Keeps account of how long patches are.
-    fn count(&mut self, id: u16) {
+    /// Updates the average patch length after `id` was added.
+    fn update_patch_length(&mut self, id: u16) {
         const WEIGHT: f32 = 1.0 / 16.0;
         let length = self.ids.iter().rev().skip(1).take_while(|&&id| !ids::is_fused(id)).count() + 1;
         if ids::is_fused(id) {
-            self.pace += WEIGHT * (length as f32 - self.pace);
+            self.patch_length += WEIGHT * (length as f32 - self.patch_length);
         }
-        // A patch that goes on and on counts before it ends.
-        self.pace = self.pace.max(WEIGHT * length as f32);
+        // A very long patch counts before it ends.
+        self.patch_length = self.patch_length.max(WEIGHT * length as f32);
     }
 
-    /// Hands out what can no longer be part of a stop string.
-    fn hand_out(&mut self) -> ControlFlow<()> {
+    /// Passes the released bytes to the callback, if there are any.
+    fn deliver_released(&mut self) -> ControlFlow<()> {
         let new = std::mem::take(&mut self.released);
         let before = self.bytes.len();
         self.bytes.extend_from_slice(&new);
@@ -258,12 +263,13 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// Passes on what is left and returns the result.
     pub(super) fn finish(mut self, stop: StopReason) -> Generation {
-        // What was held back in vain belongs to the text, whatever ended it.
+        // Bytes held back for a stop string that did not come belong to the text.
         if stop != StopReason::StopString {
             self.released = self.stops.flush();
         }
-        let _ = self.hand_out();
+        let _ = self.deliver_released();
         let matched = self.options.constraint.as_ref().map(|constraint| constraint.matches(&self.bytes));
         Generation { bytes: self.bytes, ids: self.ids, stop, matched }
     }
