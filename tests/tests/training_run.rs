@@ -1,4 +1,4 @@
-//! Whole runs of training on a few documents: what they leave behind, and that one that was interrupted goes on bit by bit.
+//! Whole training runs on a few documents: their results, and resumption bit for bit.
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use bolmo_training::losses::{IGNORED, LossOptions, Targets};
 use bolmo_training::run::{Event, Kind, Outcome, Run, RunConfig, Start, Texts};
 use bolmo_training::{AdamOptions, Examples, LocalSizes, Schedule, Shape, SourceModel, Trainer, TrainerOptions};
 
-/// A folder with a text, a tokenizer and configurations of small runs.
+/// A folder with a text and a tokenizer, and configurations of small runs.
 struct Place {
     dir: tempfile::TempDir,
 }
@@ -62,7 +62,7 @@ impl Place {
     }
 }
 
-/// Makes steps up to `last`, or all; the losses of each.
+/// Runs up to the step `last`, or all steps, and returns the loss of each.
 fn go(kind: Kind, config: RunConfig, resume: bool, last: Option<u64>) -> (Vec<(u64, u64)>, Outcome) {
     let mut losses = Vec::new();
     let mut run = block_on(Run::open(engine(), kind, config, &Texts::default(), resume)).expect("a run");
@@ -86,7 +86,7 @@ fn lines(path: &Path) -> usize {
 }
 
 #[test]
-fn from_nothing_to_a_byte_level_model_that_writes() {
+fn training_from_nothing_gives_a_model_that_the_runtime_runs() {
     let place = Place::new();
 
     // The whole of a run, and the same in pieces: stopped twice, once at a step without a snapshot of its own plan.
@@ -182,7 +182,7 @@ fn from_nothing_to_a_byte_level_model_that_writes() {
 }
 
 #[test]
-fn what_cannot_be_is_refused_in_a_sentence() {
+fn invalid_runs_are_rejected_in_one_sentence() {
     let place = Place::new();
     let refused = |kind: Kind, config: RunConfig| {
         let error = block_on(Run::open(engine(), kind, config, &Texts::default(), false)).err().expect("a refusal");
@@ -209,7 +209,7 @@ fn what_cannot_be_is_refused_in_a_sentence() {
     let mut config = place.subword("a");
     (config.batch.rows, config.batch.subwords) = (1, 30);
     assert_eq!(refused(Kind::Subword, config), ErrorKind::InvalidArgument);
-    // A source that nobody can read: no batch is to blame.
+    // An unreadable source is no matter of the batch size.
     let mut config = place.stage1("a");
     std::fs::create_dir(place.path("odd")).expect("a folder");
     std::fs::write(place.path("odd/config.json"), r#"{"model_type": "odd", "vocab_size": 320}"#).expect("a file");
@@ -218,7 +218,7 @@ fn what_cannot_be_is_refused_in_a_sentence() {
     let error = block_on(Run::open(engine(), Kind::Stage1, config, &Texts::default(), false)).err().expect("a refusal");
     eprintln!("{error}");
     assert!(error.kind() == ErrorKind::Unsupported && !error.message().contains("batch"), "{error}");
-    // A rate at which nothing stays finite.
+    // A rate at which training diverges.
     let mut config = place.subword("diverging");
     config.optimiser.rate = 1e30;
     config.optimiser.warmup = 0.0;
@@ -226,7 +226,7 @@ fn what_cannot_be_is_refused_in_a_sentence() {
     let error = block_on(run.go(&mut |_| ControlFlow::Continue(()))).expect_err("a divergence");
     eprintln!("{error}");
     assert!(error.message().contains("diverged") && error.message().starts_with("step "), "{error}");
-    // Another configuration than the snapshot's.
+    // A configuration that differs from the snapshot's.
     let (_, _) = go(Kind::Subword, place.subword("changed"), false, Some(2));
     let mut config = place.subword("changed");
     config.optimiser.rate = 0.5;
@@ -235,7 +235,7 @@ fn what_cannot_be_is_refused_in_a_sentence() {
     eprintln!("{error}");
     assert!(error.message().contains("`optimiser.rate` was 0.003 and is 0.5"), "{error}");
     assert!(!error.message().contains("every"), "{error}");
-    // A snapshot of a version that had a key less goes on; one that says nothing of its configuration does not.
+    // A snapshot without a newer key resumes; one without a configuration does not.
     let state = place.path("changed/snapshots/step-00000002/state.json");
     let rewrite = |change: &dyn Fn(&mut serde_json::Value)| {
         let mut value = serde_json::from_slice(&std::fs::read(&state).expect("a state")).expect("JSON");
@@ -254,7 +254,7 @@ fn what_cannot_be_is_refused_in_a_sentence() {
     let error = error.expect_err("a refusal");
     eprintln!("{error}");
     assert!(error.kind() == ErrorKind::Unsupported && error.message().contains("another version"), "{error}");
-    // A snapshot that was cut.
+    // A truncated snapshot.
     let (_, _) = go(Kind::Subword, place.subword("b"), false, Some(2));
     let state = place.path("b/snapshots/step-00000002/state.safetensors");
     let bytes = std::fs::read(&state).expect("a snapshot");
@@ -264,9 +264,9 @@ fn what_cannot_be_is_refused_in_a_sentence() {
 }
 
 #[test]
-fn memory_is_known_before_it_is_taken() {
+fn memory_is_checked_before_it_is_allocated() {
     let place = Place::new();
-    // A device of its own: others would be counted too.
+    // A separate device: the memory of other tests would be counted too.
     let engine = block_on(Engine::open(&engine_options())).expect("an adapter");
     let open = |rows: usize, subwords: usize, memory_mib: Option<u64>| {
         let mut config = place.subword("memory");
@@ -290,7 +290,7 @@ fn memory_is_known_before_it_is_taken() {
         config.device.memory_mib = Some(mib);
         block_on(Run::open(&engine, Kind::Subword, config, &Texts::default(), false)).is_ok()
     };
-    // Refused with a number that fits, where one more does not.
+    // The error names a number of rows that fits, and one more does not fit.
     let before = engine.memory().peak_bytes;
     let mib = (all / 2) >> 20;
     let error = open(64, 32, Some(mib)).err().expect("a refusal");
@@ -305,7 +305,7 @@ fn memory_is_known_before_it_is_taken() {
     let rows = number(error.message(), "batch.rows");
     assert!(open(rows, 32, Some(mib)).is_ok() && open(rows + 1, 32, Some(mib)).is_err(), "{rows} rows");
 
-    // One row that is too long.
+    // A single row that is too long.
     let mib = one.div_ceil(1 << 20);
     let error = open(1, 640, Some(mib)).err().expect("a refusal");
     eprintln!("{error}");
@@ -313,10 +313,10 @@ fn memory_is_known_before_it_is_taken() {
     assert!(open(1, subwords, Some(mib)).is_ok() && open(1, subwords + 4, Some(mib)).is_err(), "{subwords} subwords");
 }
 
-/// What the runtime chooses greedily behind a prompt with the exported demo model is what the trainer's own forward pass over all of the
-/// text finds the most probable, byte by byte with its ends of patches.
+/// What the runtime chooses greedily behind a prompt with the exported demo model is what the trainer's own forward
+/// pass over all of the text finds the most probable, byte by byte with its ends of patches.
 #[test]
-fn the_runtime_writes_what_the_trainer_says() {
+fn runtime_and_trainer_choose_the_same_ids() {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/demo-model");
     let checkpoint = Checkpoint::open(&dir).expect("the demo model");
     let config = checkpoint.config();
@@ -354,7 +354,7 @@ fn the_runtime_writes_what_the_trainer_says() {
         block_on(session.generate(&options, &mut keep)).expect("a text");
         assert!(chosen.len() > 40, "{prompt}: only {} bytes", chosen.len());
 
-        // Plain ids; the last one that was chosen has nothing behind it.
+        // Plain ids.
         let plain = |&id: &u16| if id >= FUSED_OFFSET { id - FUSED_OFFSET } else { id };
         let offset = config.byte_offset;
         let begin = 1 + prompt.len();

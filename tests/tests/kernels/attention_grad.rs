@@ -51,7 +51,7 @@ fn drawn() -> impl Strategy<Value = Sequences> {
     )
 }
 
-/// A case with what the way forward leaves, and how far its gradients may be off.
+/// A case, the results of its forward pass, and how far its gradients may be off.
 struct Example {
     p: AttentionGradQ,
     q: Vec<f32>,
@@ -102,8 +102,8 @@ impl Example {
         let norm = |values: &[f32]| values.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt();
         let longest =
             |values: &[f32], width: usize| values[..rows * width].chunks_exact(dim).map(norm).fold(0.0, f64::max);
-        // Nothing that is added up to a score exceeds this, by Cauchy and Schwarz, nor what goes into do . v and do . o, whose rows are
-        // means of values, that.
+        // Nothing that is added up to a score exceeds this, by Cauchy and Schwarz, nor what goes into do . v and do .
+        // o, whose rows are means of values, that.
         let reach = f64::from(scale) * longest(&q, heads * dim) * longest(&kv, 2 * kv_heads * dim);
         let product = longest(&d_o, heads * dim) * longest(&kv, 2 * kv_heads * dim);
         // Sums over the head's width; the exponential of a difference of two scores may be off by 3 + 2 |x| units.

@@ -19,7 +19,7 @@ pub struct Rotation {
     pub half_dim: usize,
     /// All heads share a norm, each has its own, or there is none.
     pub norm: Option<bool>,
-    /// Before the queries, between them and the keys, before the values and behind them.
+    /// Before the queries, between them and the keys, before the values and after them.
     pub gaps: [usize; 4],
     pub kv_row: usize,
     pub seed: u64,
@@ -67,7 +67,7 @@ impl Rotation {
         (all.collect(), drawn)
     }
 
-    /// The kernel's parameters: queries, keys and values one behind the other in a row, with gaps.
+    /// The kernel's parameters: queries, keys and values in one row, with gaps.
     pub fn params(&self) -> Rope {
         let &Self { first, per_kv, kv_heads, half_dim, norm, gaps, kv_row, .. } = self;
         let heads = per_kv * kv_heads;
@@ -130,8 +130,8 @@ fn rope_case(worst: &Worst, case: &Rotation) -> TestCaseResult {
     let (mut q_twin, mut kv_twin) = (q.clone(), kv.clone());
     cpu::rope(&p, count as u32, &qkv, &q_scale, &k_scale, &cos_sin, &mut q_twin, &mut kv_twin);
     let grid = [heads / q_group + kv_heads / k_group + 1, count, 1];
-    // Two products and their sum, of values up to 1; values are copied. A norm of values drawn evenly takes them to 4 or so, and
-    // beyond where a group is small; its sum has a lane's share of steps.
+    // Two products and their sum, of values up to 1; values are copied. A norm of values drawn evenly takes them to 4
+    // or so, and beyond where a group is small; its sum has a lane's share of steps.
     let largest = largest(&q_twin).max(largest(&kv_twin));
     let bound = if norm.is_some() { (32.0 + q_width as f64 / 32.0) * EPS * (1.0 + largest) } else { 2.0 * EPS };
     for form in forms(KernelId::Rope) {
@@ -152,7 +152,7 @@ struct Segments {
     dim4: usize,
     query_first: usize,
     window: usize,
-    /// Where the positions are cut into segments, in thousandths of all of them.
+    /// Where positions are divided into segments, in thousandths.
     cuts: Vec<usize>,
     /// Rows of each segment that hold no keys yet.
     room: usize,
@@ -200,7 +200,7 @@ pub fn attention() {
     hold(KernelId::Attention, edges.collect::<Vec<_>>(), drawn, attention_case);
 }
 
-/// One segment after the other, each from what the device made of the one before.
+/// Segments in turn, each from the device's results for the one before.
 fn attention_case(worst: &Worst, case: &Segments) -> TestCaseResult {
     let &Segments { sequences, count, kv_heads, heads_per_kv, dim4, query_first, window, ref cuts, room, size, seed } =
         case;
@@ -221,8 +221,8 @@ fn attention_case(worst: &Worst, case: &Segments) -> TestCaseResult {
     let reach = f64::from(scale) * longest(&q[..rows * heads * dim]) * longest(&all_kv);
     // Four sums run side by side over the head's width, between scaling and putting them together.
     let score_error = (dim4 as f64 + 8.0) * EPS * reach;
-    // Weights are exponentials of differences of two scores, up to 2 reach, for which exp may be off by 3 + 2 |x| units; then
-    // as many roundings as there are keys.
+    // Weights are exponentials of differences of two scores, up to 2 reach, for which exp may be off by 3 + 2 |x|
+    // units; then as many roundings as there are keys.
     let relative = 2.0 * score_error + (16.0 + 4.0 * reach + positions as f64) * EPS;
 
     for form in forms(KernelId::Attention) {
@@ -296,7 +296,7 @@ fn boundary_case(worst: &Worst, case: &Cosine) -> TestCaseResult {
     // k of the first byte and q of the last one don't count.
     x[dim..2 * dim].fill(UNREAD);
     x[rows * 2 * dim..(rows * 2 + 1) * dim].fill(UNREAD);
-    // Some pairs point the same way, some the opposite one.
+    // Some pairs are parallel, some antiparallel.
     for t in (0..rows).step_by(3) {
         let factor = if t % 2 == 0 { 2.0 } else { -0.5 };
         for i in 0..dim {
@@ -308,8 +308,8 @@ fn boundary_case(worst: &Worst, case: &Cosine) -> TestCaseResult {
     cpu::boundary(&p, &x, &mut twin);
     for form in forms(KernelId::Boundary) {
         let found = run(form, KernelId::Boundary, &p, &[bytes(&x), bytes(&cosine)], [rows, 1, 1])?;
-        // Three sums over dim / 256 values a lane and 16 steps from lane to lane, two roots and two quotients. What is added up
-        // is at most 1 when it is over the norms.
+        // Three sums over dim / 256 values a lane and 16 steps from lane to lane, two roots and two quotients. What is
+        // added up is at most 1 when it is over the norms.
         let roundings = dim4 as f64 / 64.0 + 24.0;
         worst.compare("cosine", &found[1], &twin, |_| roundings * EPS)?;
     }

@@ -1,4 +1,4 @@
-//! Kernels over logits: the logarithms of losses and their gradients, entropies, and what a subword model says of next ids.
+//! Kernels over logits: log-softmax and its gradient, entropies, and the next-id probabilities of a subword model.
 
 use bolmo_shaders::params::{Entropy, LogSoftmax, LogSoftmaxGrad, NextIds, SoftLabels};
 use bolmo_shaders::table::WORKGROUP;
@@ -90,9 +90,9 @@ pub fn log_softmax() {
             let found = run(form, KernelId::LogSoftmax, &p, &bindings, [case.rows, 1, 1])?;
             worst.compare("out", &found[3], &twin, |i| {
                 let [_, log_sum, of_label, of_set] = [0, 1, 2, 3].map(|j| f64::from(twin[i / 4 * 4 + j]).abs());
-                // A lane of a workgroup of one adds everything up, and an exponent down to -87 is rounded before exp. What
-                // that does to the logarithm is no more than the share of what isn't the maximum, which the logarithm is
-                // above; a builtin's logarithm is off by 3 units.
+                // A lane of a workgroup of one adds everything up, and an exponent down to -87 is rounded before exp.
+                // What that does to the logarithm is no more than the share of what isn't the maximum, which the
+                // logarithm is above; a builtin's logarithm is off by 3 units.
                 let roundings = case.n as f64 + 100.0;
                 let log_error = |log: f64| (roundings * log.min(1.0) + 5.0 * log) * EPS + 1e-35;
                 let most = (case.n as f64).ln();
@@ -119,7 +119,7 @@ pub fn log_softmax_grad() {
         let mut weight = noise.rows(Rows::dense(case.rows, 2), 2.0);
         for row in 0..case.rows {
             match noise.below(4) {
-                // Nothing counts, so that nothing has to be there.
+                // No weight: nothing is read.
                 0 => {
                     weight[2 * row..2 * row + 2].fill(0.0);
                     logits[rows.offset + row * rows.stride..][..case.n].fill(UNREAD);
@@ -133,7 +133,7 @@ pub fn log_softmax_grad() {
         let LogSoftmax { rows: count, n, stride, offset } = case.params();
         let p = LogSoftmaxGrad { rows: count, n, stride, offset };
         let mut twin = logits.clone();
-        // Where the gaps are, nothing may be written.
+        // Gaps must stay unwritten.
         (0..twin.len()).filter(|&i| logits[i].is_nan()).for_each(|i| twin[i] = UNWRITTEN);
         let before = twin.clone();
         cpu::log_softmax_grad(&p, &mut twin, &label, &members, &out, &weight);
@@ -180,8 +180,8 @@ pub fn entropy() {
         for form in forms(KernelId::Entropy) {
             let found = run(form, KernelId::Entropy, &p, &bindings, [case.rows, 1, 1])?;
             worst.compare("out", &found[2], &twin, |row| {
-                // The mean of d, which is between 0 and what the entropy is below the logarithm, is good to as many roundings as there
-                // are logits; and the logarithm is that of f32.
+                // The mean of d, between 0 and the logarithm's distance to the entropy, has as many roundings as there
+                // are logits; the logarithm is that of f32.
                 let log_sum = f64::from(logs[4 * row + 1]);
                 (case.n as f64 + 100.0) * EPS * (f64::from(twin[row]).abs() + log_sum) + 1e-35
             })?;
@@ -190,7 +190,7 @@ pub fn entropy() {
     });
 }
 
-/// A tree over subwords, and rows that are somewhere in it.
+/// A tree over subwords, and rows at some of its nodes.
 #[derive(Debug, Clone)]
 struct Spelt {
     rows: usize,
@@ -216,7 +216,8 @@ impl Spelt {
             .prop_map(|(rows, ids, vocabulary, nodes, size, seed)| Self { rows, ids, vocabulary, nodes, size, seed })
     }
 
-    /// Rows of a subword model, those there are of them, and places: some rows are nowhere, some in a row that is not there.
+    /// The first row of a subword model, the number of rows, and places; some places are missing, some are in missing
+    /// rows.
     fn places(&self, noise: &mut Noise) -> (u32, u32, Vec<u32>) {
         let (first, count) = (noise.below(3) as u32, 1 + noise.below(3) as u32);
         let place = |_| match noise.below(4) {
@@ -232,7 +233,7 @@ pub fn next_ids() {
     hold(KernelId::NextIds, Spelt::edges(), Spelt::drawn(), |worst, case| {
         let &Spelt { rows, ids, vocabulary, nodes, size, seed } = case;
         let mut noise = Noise::new(seed);
-        // Each node has some neighbours of the order, cut among some of the ids; all of it needs no more of a tree than that.
+        // Each node has a run of the order, divided among some ids; the kernel needs no more of a tree.
         let order: Vec<u32> = (0..vocabulary).map(|_| noise.below(vocabulary) as u32).collect();
         let (mut starts, mut children) = (vec![0u32], Vec::new());
         for _ in 0..nodes {
@@ -277,7 +278,7 @@ pub fn soft_labels() {
         let mut logs = Rows::dense(rows, 4).array(UNREAD);
         let of_all = LogSoftmax { rows: rows32, n, stride: n, offset: 0 };
         cpu::log_softmax(&of_all, &logits, &vec![u32::MAX; rows], &vec![0; ids], &mut logs);
-        // Shares that are 0 for two ids in three, and sum up to 1.
+        // Shares that sum to 1, 0 for two ids in three.
         let mut target = Rows::dense(rows, ids).output();
         for target in target[..rows * ids].chunks_exact_mut(ids) {
             target.fill_with(|| if noise.below(3) == 0 { noise.unit() } else { 0.0 });

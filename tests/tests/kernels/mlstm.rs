@@ -1,4 +1,4 @@
-//! The kernels of the mLSTM: gates, recurrent step, the three of the chunkwise form, and the norm behind them.
+//! The mLSTM kernels: gates, recurrent step, the three kernels of the chunkwise form, and the norm after them.
 
 use bolmo_shaders::params::{
     MlstmCell, MlstmChunkOut, MlstmChunkScan, MlstmChunkState, MlstmGates, MlstmNorm, MlstmStep,
@@ -13,7 +13,7 @@ use crate::harness::{EPS, Noise, Rows, UNREAD, Worst, bytes, edges, forms, hold,
 
 pub const CHUNK: usize = MLSTM_CHUNK as usize;
 const MAX_DK: usize = MLSTM_MAX_DK as usize;
-/// Added to bounds: what weights that vanish, below exp(-50), may add up to.
+/// Added to bounds: the sum of weights below exp(-50).
 pub const VANISHING: f64 = 1e-18;
 
 pub fn groups(lanes: usize) -> usize {
@@ -24,10 +24,10 @@ pub fn groups(lanes: usize) -> usize {
 struct Gates {
     rows: usize,
     heads: usize,
-    /// Before the input gates, between them and the forget gates, behind those.
+    /// Before the input gates, between them and the forget gates, after those.
     gaps: [usize; 3],
     chunk: usize,
-    /// Chunks of a sequence; 0: there is one, and it ends with the rows.
+    /// Chunks of a sequence; 0: a single sequence of all rows.
     sequence: usize,
     cap: f32,
     size: f32,
@@ -97,8 +97,8 @@ fn gates_case(worst: &Worst, case: &Gates) -> TestCaseResult {
     let (mut m_twin, mut twin) = (m_before.clone(), gates.clone());
     cpu::mlstm_gates(&p, &x, &mut m_twin, &mut twin);
 
-    // Pre-activations and their log-sigmoid are good to 4 units or so and never exceed `size`, and the state rounds once a
-    // row: that is what a state may be off by behind some rows.
+    // Pre-activations and their log-sigmoid are good to 4 units or so and never exceed `size`, and the state rounds
+    // once a row: that is what a state may be off by behind some rows.
     let state = (0..rows * heads).map(|at| f64::from(twin[4 * at + 2].abs())).fold(largest(&m_before), f64::max);
     let state_error = |row: usize| (row as f64 + 2.0) * 4.0 * EPS * state.max(f64::from(size) + 1.0);
     let g = (0..rows * heads).map(|at| f64::from(twin[4 * at + 3].abs())).fold(0.0, f64::max);
@@ -127,11 +127,11 @@ pub struct Cell {
     pub heads: usize,
     pub dk: usize,
     pub dv: usize,
-    /// Before q, k and v and behind v.
+    /// Before q, k and v and after v.
     pub gaps: [usize; 4],
-    /// Rows of a chunk, where a kernel leaves that open.
+    /// Rows of a chunk, for kernels that take it as a parameter.
     pub chunk: usize,
-    /// Chunks of a sequence, where a kernel knows of several; 0: there is one, and it ends with the rows.
+    /// Chunks of a sequence, for kernels with several sequences; 0: a single sequence of all rows.
     pub sequence: usize,
     /// A row forgets up to exp(-decay).
     pub decay: f32,
@@ -234,8 +234,8 @@ impl Cell {
         Rows::dense(self.rows, self.heads * (self.dv + 1))
     }
 
-    /// Roundings that a weight exp(g) makes: a device's exp may be off by 3 + 2 |x| units, and the difference of two g by
-    /// half a unit of |x|.
+    /// Roundings that a weight exp(g) makes: a device's exp may be off by 3 + 2 |x| units, and the difference of two g
+    /// by half a unit of |x|.
     pub fn exp_roundings(&self) -> f64 {
         let reach = f64::from(self.decay) * self.rows.min(self.chunk) as f64;
         4.0 + 3.0 * reach.min(50.0)
@@ -404,7 +404,7 @@ pub struct HeadNorm {
     pub rows: usize,
     pub heads: usize,
     pub dv: usize,
-    /// Before the output gates and behind them.
+    /// Before and after the output gates.
     pub gaps: [usize; 2],
     pub eps: f32,
     /// Largest m either way.
@@ -469,8 +469,8 @@ fn norm_case(worst: &Worst, case: &HeadNorm) -> TestCaseResult {
     let mut twin = out.clone();
     cpu::mlstm_norm(&p, &y, &gates, &x, &scale, &mut twin);
 
-    // How far values of a head may be off before gate and scale: h by some roundings of its largest value, which the division
-    // by the deviation makes larger, and the deviation by as much again.
+    // How far values of a head may be off before gate and scale: h by some roundings of its largest value, which the
+    // division by the deviation makes larger, and the deviation by as much again.
     let head_errors: Vec<f64> = (0..rows * heads)
         .map(|at| {
             let (y, m) = (&y[at * (dv + 1)..(at + 1) * (dv + 1)], f64::from(gates[4 * at + 2]));
@@ -481,7 +481,8 @@ fn norm_case(worst: &Worst, case: &HeadNorm) -> TestCaseResult {
             let r = 1.0 / (variance + f64::from(eps)).sqrt();
             let furthest = h.iter().fold(0.0f64, |furthest, h| furthest.max((h - mean).abs()));
             let largest = h.iter().fold(0.0f64, |largest, h| largest.max(h.abs()));
-            // A device's exp may be off by 3 + 2 |x| units; sums run over dv / 64 values a lane and 16 steps from lane to lane.
+            // A device's exp may be off by 3 + 2 |x| units; sums run over dv / 64 values a lane and 16 steps from lane
+            // to lane.
             let roundings = 2.0 * m.abs() + dv as f64 / 64.0 + 24.0;
             roundings * EPS * largest * r * (1.0 + furthest * r)
         })
@@ -567,8 +568,9 @@ fn whole_case(worst: &Worst, case: &Whole) -> TestCaseResult {
     // The state gathers a few roundings a row, and those of the gates, which are good to 1e-6 or so a row.
     let steps = (rows as f64 + 2.0) * 64.0 * EPS;
     let size = largest(&c_twin).max(1.0);
-    // The norm divides by the spread of a head's outputs, and so multiplies what they are off by: it is small where the outputs are
-    // nearly equal, which with few columns happens. What a head's outputs may be off by is a share of what their sums add up.
+    // The norm divides by the spread of a head's outputs, and so multiplies what they are off by: it is small where the
+    // outputs are nearly equal, which with few columns happens. What a head's outputs may be off by is a share of what
+    // their sums add up.
     let spreads = spreads(&p, &x, &c, &m);
     for form in forms(KernelId::MlstmCell) {
         // The runtime does not ask this of one lane either.

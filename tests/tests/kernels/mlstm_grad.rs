@@ -1,4 +1,4 @@
-//! The kernels that go backwards through the mLSTM.
+//! The backward kernels of the mLSTM.
 
 use bolmo_shaders::params::{
     MlstmChunkOutGrad, MlstmChunkScanGrad, MlstmChunkScores, MlstmChunkStateGrad, MlstmGateDots, MlstmGatesGrad,
@@ -184,7 +184,8 @@ fn chunk_out_case(worst: &Worst, case: &Cell) -> TestCaseResult {
         let bindings = [&x, &gates, &states, &dstates, &dy, &a, &b, &dx].map(|values| bytes(values));
         let grid = mlstm_chunk_out_grad_grid(rows, heads, dk, dv);
         let found = run(form, KernelId::MlstmChunkOutGrad, &p, &bindings, grid)?;
-        // Half a unit for each row of the chunk and each product with the state, and a few for the weight and the products.
+        // Half a unit for each row of the chunk and each product with the state, and a few for the weight and the
+        // products.
         let roundings = (rows.min(CHUNK) + dk.max(dv + 1)) as f64 / 2.0 + case.exp_roundings() + 4.0;
         worst.compare("dx", &found[7], &twin, |i| roundings * EPS * f64::from(sums[i]) + VANISHING)?;
     }
@@ -231,7 +232,7 @@ fn gate_dots_case(worst: &Worst, case: &Cell) -> TestCaseResult {
 struct Gates {
     rows: usize,
     heads: usize,
-    /// Before the input gates, between them and the forget gates, behind those.
+    /// Before the input gates, between them and the forget gates, after those.
     gaps: [usize; 3],
     /// 0: all rows are one sequence.
     period: usize,
@@ -375,8 +376,8 @@ fn norm_bounds(y: &[f32], m: f64, o: &[f32], scale: &[f32], dout: &[f32], eps: f
     let r = 1.0 / (variance + eps).sqrt();
     let z: Vec<f64> = h.iter().map(|h| (h - mean) * r).collect();
     let largest = |values: &[f64]| values.iter().fold(0.0f64, |largest, v| largest.max(v.abs()));
-    // As in the forward kernel, but that one lane adds up all values: h is off by some roundings of its largest value, r by as
-    // much of itself as that is of the deviation, z by both.
+    // As in the forward kernel, but that one lane adds up all values: h is off by some roundings of its largest value,
+    // r by as much of itself as that is of the deviation, z by both.
     let roundings = (2.0 * m.abs() + width + 24.0) * EPS;
     let r_error = roundings * largest(&h) * r;
     let z_error = r_error * (1.0 + largest(&z));

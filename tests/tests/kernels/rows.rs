@@ -1,4 +1,4 @@
-//! Kernels over rows: look-ups, norms, products and the gated product.
+//! Kernels over rows: lookups, norms, products and the gated product.
 
 use bolmo_runtime::Engine;
 use bolmo_runtime::testing::matmul_tile;
@@ -54,7 +54,7 @@ fn gather_rows_form(worst: &Worst, case: &Gather, form: (&Engine, WeightFormat))
         y_row: y_row as u32,
     };
     let w = Weights::new(noise.rows(Rows::dense(rows, 4 * dim4), 1.0));
-    // Some rows are in the pieces before and behind this one, one as far away as can be.
+    // Some rows are in the pieces before and after this one, one as far away as possible.
     let mut index: Vec<u32> = (0..count).map(|_| noise.below(first_row + rows + 3) as u32).collect();
     index[noise.below(count)] = u32::MAX;
     index[noise.below(count)] = (first_row + rows - 1) as u32;
@@ -63,7 +63,7 @@ fn gather_rows_form(worst: &Worst, case: &Gather, form: (&Engine, WeightFormat))
     if add {
         noise.fill(&mut y, y_rows, 1.0);
     }
-    // One row more than there is, which the kernel has to leave out.
+    // One row more than there is, which the kernel must leave out.
     let grid = [dim4.div_ceil(WORKGROUP as usize), count + 1, 1];
     let bindings = w.with_scales(form.1, &[w.bytes(form.1), bytes(&index), bytes(&y)]);
     let found = run(form, KernelId::GatherRows, &p, &bindings, grid)?;
@@ -156,8 +156,8 @@ fn rms_norm_case(worst: &Worst, case: &Norm) -> TestCaseResult {
     cpu::rms_norm(&p, &magnitudes(&scale), &magnitudes(&x), &mut sums);
     for form in forms(KernelId::RmsNorm) {
         let found = run(form, KernelId::RmsNorm, &p, &[bytes(&scale), bytes(&x), bytes(&y)], [groups, rows, 1])?;
-        // Squares add up over dim / 256 values a lane and 16 steps from lane to lane; root, quotient and products are a few
-        // units more.
+        // Squares add up over dim / 256 values a lane and 16 steps from lane to lane; root, quotient and products are a
+        // few units more.
         let roundings = dim4 as f64 / 64.0 + 24.0;
         worst.compare("y", &found[2], &twin, |i| roundings * EPS * f64::from(sums[i]))?;
     }
@@ -277,8 +277,9 @@ fn linear_form(worst: &Worst, case: &Linear, form: (&Engine, WeightFormat), fusi
         let (x, b, scale) = (magnitudes(&x), magnitudes(&b), magnitudes(&scale));
         cpu::matvec(p, fusion, rows as u32, Matrix::F32(&weights), &x, &b, &scale, y);
     };
-    // Four sums, or more, run side by side over k; to put them together, bias and old value take a dozen steps. A product
-    // too many or too few is about 1 / k of the sum, 30 times the bound and more for these k. q4 takes off what it added.
+    // Four sums, or more, run side by side over k; to put them together, bias and old value take a dozen steps. A
+    // product too many or too few is about 1 / k of the sum, 30 times the bound and more for these k. q4 takes off what
+    // it added.
     let roundings = k4 as f64 + if norm { 24.0 } else { 12.0 } + if form.1 == WeightFormat::Q4 { 64.0 } else { 0.0 };
     let written = found.get(if w.with_scales(form.1, &[]).is_empty() { found.len() - 1 } else { found.len() - 2 });
     let found = written.map_or(&[][..], Vec::as_slice);
@@ -323,7 +324,7 @@ fn in_parts(worst: &Worst, case: &Linear, form: (&Engine, WeightFormat)) -> Test
         y_part: (rows * n) as u32,
         ..Default::default()
     };
-    // Numbers of f16, which no form rounds.
+    // Numbers of f16, which no variant rounds.
     let mut rounded = |rows| noise.rows(rows, 1.0).into_iter().map(|v| f16::from_f32(v).to_f32()).collect::<Vec<f32>>();
     let w = Weights::new(rounded(Rows::dense(n, 4 * k4)));
     let x = rounded(Rows::dense(rows, 4 * k4));
@@ -348,7 +349,7 @@ pub fn matvec() {
     hold(KernelId::MatVec, all, Linear::drawn(5, 140, 140), |worst, case| {
         let ahead = WeightFormat::ALL.map(|format| (streaming(), format));
         forms(KernelId::MatVec).into_iter().chain(ahead).enumerate().try_for_each(|(i, form)| {
-            // Every form in every case, in one fusion or another.
+            // Every variant in every case, in some fusion.
             let fusion = Fusion::ALL[(i + case.seed as usize + case.n + case.k4) % Fusion::ALL.len()];
             linear_form(worst, case, form, Some(fusion))?;
             linear_form(worst, case, form, Some(Fusion { tall: true, ..Fusion::default() }))
@@ -394,11 +395,12 @@ fn silu_mul_case(worst: &Worst, case: &Gated) -> TestCaseResult {
     let h = Rows::dense(rows, 4 * dim4).output();
     let mut twin = h.clone();
     cpu::silu_mul(&p, &gate_up, &mut twin);
-    // One row more than there is, which the kernel has to leave out.
+    // One row more than there is, which the kernel must leave out.
     let grid = [dim4.div_ceil(WORKGROUP as usize), rows + 1, 1];
     for form in forms(KernelId::SiluMul) {
         let found = run(form, KernelId::SiluMul, &p, &[bytes(&gate_up), bytes(&h)], grid)?;
-        // A device's exp(x) may be off by 3 + 2 |x| units. Where it overflows, at gates below -88, the result is below 1e-33.
+        // A device's exp(x) may be off by 3 + 2 |x| units. Where it overflows, at gates below -88, the result is below
+        // 1e-33.
         worst.compare("h", &found[1], &twin, |i| {
             let gate = gate_up[2 * i];
             (8.0 + 2.0 * f64::from(gate.abs())) * EPS * f64::from(twin[i].abs()) + 1e-33

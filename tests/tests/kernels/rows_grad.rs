@@ -10,7 +10,8 @@ use proptest::test_runner::TestCaseResult;
 use crate::harness::{EPS, Noise, Rows, UNREAD, Worst, bytes, edges, forms, hold, run, size};
 use crate::heads::Rotation;
 
-/// Absolute values of what the gradient of a norm adds up, for dx and for dscale: `r |scale dy| + |x| r^3 / n Σ |scale dy x|` and `|dy x| r`.
+/// Absolute values of what the gradient of a norm adds up, for dx and for dscale: `r |scale dy| + |x| r^3 / n Σ |scale
+/// dy x|` and `|dy x| r`.
 fn norm_sums(x: &[f32], scale: &[f32], dy: &[f64], eps: f32) -> Vec<[f64; 2]> {
     let values = x.iter().zip(scale).zip(dy);
     let values: Vec<[f64; 3]> =
@@ -105,7 +106,8 @@ fn rms_norm_case(worst: &Worst, case: &Norm) -> TestCaseResult {
     let dscale = Rows::dense(rows, groups * dim).output();
     let (mut dx_twin, mut dscale_twin) = (dx.clone(), dscale.clone());
     cpu::rms_norm_grad(&p, &scale, &x, &dy, &mut dx_twin, &mut dscale_twin);
-    // Both sums run over dim / 256 values a lane and 16 steps from lane to lane; root, quotients and products are a few units more.
+    // Both sums run over dim / 256 values a lane and 16 steps from lane to lane; root, quotients and products are a few
+    // units more.
     let roundings = dim4 as f64 / 64.0 + 24.0;
     let (mut dx_bound, mut dscale_bound) = (vec![0.0; dx.len()], vec![0.0; dscale.len()]);
     for (row, group) in (0..rows).flat_map(|row| (0..groups).map(move |group| (row, group))) {
@@ -153,7 +155,7 @@ fn silu_mul_case(worst: &Worst, case: &Gated) -> TestCaseResult {
     let d_gate_up = Rows::dense(rows, 8 * dim4).output();
     let mut twin = d_gate_up.clone();
     cpu::silu_mul_grad(&p, &gate_up, &dh, &mut twin);
-    // One row more than there is, which the kernel has to leave out.
+    // One row more than there is, which the kernel must leave out.
     let grid = [dim4.div_ceil(WORKGROUP as usize), rows + 1, 1];
     for form in forms(KernelId::SiluMulGrad) {
         let found = run(form, KernelId::SiluMulGrad, &p, &[bytes(&gate_up), bytes(&dh), bytes(&d_gate_up)], grid)?;
@@ -197,7 +199,7 @@ fn boundary_case(worst: &Worst, case: &Cosine) -> TestCaseResult {
     // k of the first byte and q of the last one don't count.
     x[dim..2 * dim].fill(UNREAD);
     x[rows * 2 * dim..(rows * 2 + 1) * dim].fill(UNREAD);
-    // Some pairs point the same way, and some have a q or a k that is nothing.
+    // Some pairs are parallel, and some have a q or a k of zero.
     for t in (0..rows).step_by(3) {
         let (q, k) = (t * 2 * dim, (t * 2 + 3) * dim);
         match t % 4 {
@@ -211,7 +213,8 @@ fn boundary_case(worst: &Worst, case: &Cosine) -> TestCaseResult {
     let dx = Rows::dense(rows + 1, 2 * dim).output();
     let mut twin = dx.clone();
     cpu::boundary_grad(&p, &x, &dcosine, &mut twin);
-    // The cosine has three sums over dim / 256 values a lane and 16 steps from lane to lane; roots, quotients and products follow.
+    // The cosine has three sums over dim / 256 values a lane and 16 steps from lane to lane; roots, quotients and
+    // products follow.
     let roundings = dim4 as f64 / 64.0 + 32.0;
     let mut bounds = vec![0.0; dx.len()];
     for (t, &dcosine) in dcosine[..rows].iter().enumerate() {
@@ -276,7 +279,8 @@ fn rope_case(worst: &Worst, case: &Rotation) -> TestCaseResult {
     let rows = count as u32;
     cpu::rope_grad(&p, rows, &qkv, &q_scale, &k_scale, &cos_sin, &dq, &dkv, &mut dqkv_twin, &mut dscale_twin);
 
-    // Turning back takes two products and their sum, of values up to 1. A norm's sums have a lane's share of steps. Values are copied.
+    // Turning back takes two products and their sum, of values up to 1. A norm's sums have a lane's share of steps.
+    // Values are copied.
     let roundings = if norm.is_some() { 32.0 + q_width as f64 / 32.0 } else { 2.0 };
     let (mut dqkv_bound, mut dscale_bound) = (vec![0.0; dqkv.len()], vec![0.0; dscale.len()]);
     for row in first..first + count {

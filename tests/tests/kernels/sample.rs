@@ -1,4 +1,5 @@
-//! The choice of the next id: discrete, so that device and twin agree exactly or the draw lay within rounding of an edge.
+//! The choice of the next id. It is discrete: device and CPU reference agree exactly on cases that rounding does not
+//! decide, as these are.
 
 use bolmo_shaders::params::Sample;
 use bolmo_shaders::{KernelId, cpu};
@@ -112,7 +113,8 @@ fn sample_case(_: &Worst, case: &Choice) -> TestCaseResult {
     let logits = noise.values(520, case.size);
     let bias: Vec<f32> = (0..257).map(|_| if noise.unit() < case.masked { -3e38 } else { noise.value(0.5) }).collect();
     let random: Vec<f32> = (0..2 * STEPS).map(|_| noise.unit().min(0.999_999)).collect();
-    // Every byte is an entry of one, and "ba" to "bz" are entries of two: the root, 256 nodes, 26 behind those of a to z.
+    // Every byte is an entry of one, and "ba" to "bz" are entries of two: the root, 256 nodes, 26 behind those of a to
+    // z.
     let nodes = 1 + 256 + 26;
     let mut trie = vec![0u32, 256];
     trie.extend((0..256u32).scan(256, |edge, byte| {

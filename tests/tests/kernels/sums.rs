@@ -1,5 +1,5 @@
-//! Kernels of training that move and add up: transposes, sums over rows, the gradient of a look-up, distances, and
-//! the step of the optimiser.
+//! Training kernels that move and sum: transposes, sums over rows, the gradient of a lookup, distances, and the
+//! optimizer's step.
 
 use bolmo_shaders::params::{
     Adamw, GatherRowsGrad, RoundF16, RowDistance, RowDistanceGrad, SumRows, SumSquares, Transpose,
@@ -164,7 +164,7 @@ fn gather_rows_grad_case(worst: &Worst, case: &Picked) -> TestCaseResult {
     for (at, &position) in order.iter().enumerate() {
         let row = picks[position as usize];
         if !(first_row..end).contains(&row) {
-            // Nobody in this piece asks for it.
+            // Its row is in another piece.
             dy[position as usize * dim..][..dim].fill(UNREAD);
         }
         match segments.last_mut() {
@@ -188,7 +188,7 @@ fn gather_rows_grad_case(worst: &Worst, case: &Picked) -> TestCaseResult {
     cpu::gather_rows_grad(&p, &dy, &order, &segments, &mut twin);
     let mut absolute = magnitudes(&dw);
     cpu::gather_rows_grad(&p, &magnitudes(&dy), &order, &segments, &mut absolute);
-    // One segment more than there is, which the kernel has to leave out.
+    // One segment more than there is, which the kernel must leave out.
     let grid = [dim4.div_ceil(LANES), segments.len() + 1, 1];
     segments.push([first_row as u32, 0, 1, 0]);
     for form in forms(KernelId::GatherRowsGrad) {
@@ -304,7 +304,8 @@ pub fn row_distance_grad() {
         let bindings = [bytes(&x), bytes(&y), bytes(&distance), bytes(&weight), bytes(&dx)];
         for form in forms(KernelId::RowDistanceGrad) {
             let found = run(form, KernelId::RowDistanceGrad, &p, &bindings, grid)?;
-            // A difference, a quotient that may be off by two and a half units, a product, and a sum with what was there.
+            // A difference, a quotient that may be off by two and a half units, a product, and a sum with what was
+            // there.
             worst.compare("dx", &found[4], &twin, |i| {
                 let old = if case.add { f64::from(dx[i]) } else { 0.0 };
                 EPS * (6.0 * (f64::from(twin[i]) - old).abs() + 2.0 * old.abs())
@@ -347,7 +348,7 @@ pub fn round_f16() {
         for (i, x) in x[..4 * count4].iter_mut().enumerate() {
             *x *= [1.0, 1e-3, 1e-7, 1e4][i % 4];
         }
-        // What is behind the last four has to stay.
+        // Values after the last four must stay.
         let untouched = f16::from_f32(7.0);
         let mut y = vec![untouched; 4 * (count4 + 1)];
         let mut twin = y.clone();
@@ -357,7 +358,7 @@ pub fn round_f16() {
             let found = run(form, KernelId::RoundF16, &p, &[bytes(&x), bytes(&y)], fours_grid(count4))?;
             y.copy_from_slice(bytemuck::cast_slice(&found[1]));
             let found: Vec<f32> = y.iter().map(|&v| v.into()).collect();
-            // The other neighbour at the most: adapters choose how they round.
+            // The other neighbor at most: adapters choose how they round.
             worst.compare("y", &found, &twin, |i| (f64::from(twin[i]).abs() / 1024.0).max(6e-8))?;
             y.fill(untouched);
         }
@@ -368,7 +369,7 @@ pub fn round_f16() {
 #[derive(Debug, Clone)]
 struct Step {
     count4: usize,
-    /// How often the optimiser has stepped by then.
+    /// The number of the optimizer's step.
     t: i32,
     size: f32,
     scale: f32,
