@@ -8,10 +8,12 @@ use bolmo_runtime::{
 use bolmo_tests::{load, session_with};
 use serde_json::{Value, json};
 
-const PERSON: &str = r#"{"type":"object","properties":{"name":{"type":"string","maxLength":12},"kind":{"enum":["student","teacher"]},
+const PERSON: &str = r#"{"type":"object","properties":{
+    "name":{"type":"string","maxLength":12},"kind":{"enum":["student","teacher"]},
     "age":{"type":"integer","minimum":0,"maximum":130},"tags":{"type":"array","items":{"type":"boolean"},"maxItems":3}},
     "required":["name","kind","age"]}"#;
-const TREE: &str = r##"{"type":"object","properties":{"v":{"type":"number"},"next":{"anyOf":[{"$ref":"#"},{"type":"null"}]}},
+const TREE: &str = r##"{"type":"object","properties":{
+    "v":{"type":"number"},"next":{"anyOf":[{"$ref":"#"},{"type":"null"}]}},
     "required":["v","next"]}"##;
 
 fn options(constraint: &Constraint, max_bytes: usize, temperature: f32, seed: u64) -> GenerateOptions {

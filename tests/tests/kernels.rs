@@ -13,6 +13,8 @@ mod heads;
 mod logits;
 #[path = "kernels/mlstm.rs"]
 mod mlstm;
+#[path = "kernels/mlstm_fused.rs"]
+mod mlstm_fused;
 #[path = "kernels/mlstm_grad.rs"]
 mod mlstm_grad;
 #[path = "kernels/rows.rs"]
@@ -79,7 +81,7 @@ fn sample() {
 
 #[test]
 fn mlstm_cell() {
-    mlstm::cell();
+    mlstm_fused::cell();
 }
 
 #[test]

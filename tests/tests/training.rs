@@ -202,7 +202,8 @@ fn parameters(name: &str, trainer: &mut Trainer, dir: &std::path::Path, recorded
     };
     block_on(trainer.each_weight(&mut each)).expect("weights");
     eprintln!(
-        "{name}: {off} of {all} parameters off by more than {OFF:.0e}, at most {largest:.1e}; rounding may move {undetermined}"
+        "{name}: {off} of {all} parameters off by more than {OFF:.0e}, at most {largest:.1e}; \
+         rounding may move {undetermined}"
     );
     assert!(all > 10_000, "{name}: only {all} parameters");
     assert!(off <= undetermined, "{name}: {off} of {all} parameters are off, rounding may move {undetermined}");

@@ -116,18 +116,18 @@ pub struct Worst(Cell<f64>);
 impl Worst {
     /// Compares an output with the CPU reference's: value `i` within `bound(i)`, and untouched where the reference does
     /// not write.
-    pub fn compare(&self, what: &str, found: &[f32], twin: &[f32], bound: impl Fn(usize) -> f64) -> TestCaseResult {
-        prop_assert_eq!(found.len(), twin.len(), "{}: number of values", what);
-        for (i, (&found, &twin)) in found.iter().zip(twin).enumerate() {
-            if twin.to_bits() == UNWRITTEN.to_bits() {
-                prop_assert!(found.to_bits() == twin.to_bits(), "{} {}: overwritten with {}", what, i, found);
+    pub fn compare(&self, what: &str, found: &[f32], expected: &[f32], bound: impl Fn(usize) -> f64) -> TestCaseResult {
+        prop_assert_eq!(found.len(), expected.len(), "{}: number of values", what);
+        for (i, (&found, &expected)) in found.iter().zip(expected).enumerate() {
+            if expected.to_bits() == UNWRITTEN.to_bits() {
+                prop_assert!(found.to_bits() == expected.to_bits(), "{} {}: overwritten with {}", what, i, found);
                 continue;
             }
-            let (bound, error) = (bound(i), (f64::from(found) - f64::from(twin)).abs());
+            let (bound, error) = (bound(i), (f64::from(found) - f64::from(expected)).abs());
             // False for a NaN.
             prop_assert!(
                 error <= bound,
-                "{what} {i}: {found} on the device, {twin} by the reference, off by {error:.1e}, at most {bound:.1e}"
+                "{what} {i}: {found} on the device, {expected} by the reference, off by {error:.1e}, at most {bound:.1e}"
             );
             if error > 0.0 {
                 self.0.set(self.0.get().max(error / bound));

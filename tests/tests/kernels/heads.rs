@@ -127,18 +127,18 @@ fn rope_case(worst: &Worst, case: &Rotation) -> TestCaseResult {
     }
     let q = part(0, q_width, q_width).output();
     let kv = Rows { rows: kv_row + count, ..Rows::dense(0, 2 * kv_width) }.output();
-    let (mut q_twin, mut kv_twin) = (q.clone(), kv.clone());
-    cpu::rope(&p, count as u32, &qkv, &q_scale, &k_scale, &cos_sin, &mut q_twin, &mut kv_twin);
+    let (mut q_expected, mut kv_expected) = (q.clone(), kv.clone());
+    cpu::rope(&p, count as u32, &qkv, &q_scale, &k_scale, &cos_sin, &mut q_expected, &mut kv_expected);
     let grid = [heads / q_group + kv_heads / k_group + 1, count, 1];
     // Two products and their sum, of values up to 1; values are copied. A norm of values drawn evenly takes them to 4
     // or so, and beyond where a group is small; its sum has a lane's share of steps.
-    let largest = largest(&q_twin).max(largest(&kv_twin));
+    let largest = largest(&q_expected).max(largest(&kv_expected));
     let bound = if norm.is_some() { (32.0 + q_width as f64 / 32.0) * EPS * (1.0 + largest) } else { 2.0 * EPS };
     for form in forms(KernelId::Rope) {
         let bindings = [bytes(&qkv), bytes(&q_scale), bytes(&k_scale), bytes(&cos_sin), bytes(&q), bytes(&kv)];
         let found = run(form, KernelId::Rope, &p, &bindings, grid)?;
-        worst.compare("q", &found[4], &q_twin, |_| bound)?;
-        worst.compare("kv", &found[5], &kv_twin, |i| if i / kv_width % 2 == 0 { bound } else { 0.0 })?;
+        worst.compare("q", &found[4], &q_expected, |_| bound)?;
+        worst.compare("kv", &found[5], &kv_expected, |i| if i / kv_width % 2 == 0 { bound } else { 0.0 })?;
     }
     Ok(())
 }
@@ -248,13 +248,13 @@ fn attention_case(worst: &Worst, case: &Segments) -> TestCaseResult {
             kv.resize(kv.len() + room * 2 * kv_width, UNREAD);
             let bindings = [bytes(&q), bytes(&kv), bytes(&running), bytes(&o)];
             let found = run(form, KernelId::Attention, &p, &bindings, grid)?;
-            let (mut running_twin, mut o_twin) = (running.clone(), o.clone());
-            cpu::attention(&p, sequences as u32, &q, &kv, &mut running_twin, &mut o_twin);
-            worst.compare("running", &found[2], &running_twin, |i| {
-                if i % 2 == 0 { score_error } else { relative * f64::from(running_twin[i]) }
+            let (mut running_expected, mut o_expected) = (running.clone(), o.clone());
+            cpu::attention(&p, sequences as u32, &q, &kv, &mut running_expected, &mut o_expected);
+            worst.compare("running", &found[2], &running_expected, |i| {
+                if i % 2 == 0 { score_error } else { relative * f64::from(running_expected[i]) }
             })?;
-            worst.compare("o", &found[3], &o_twin, |i| {
-                let sum = f64::from(running_twin[i / dim * 2 + 1]);
+            worst.compare("o", &found[3], &o_expected, |i| {
+                let sum = f64::from(running_expected[i / dim * 2 + 1]);
                 relative * f64::from(size) * if p.end == 1 { 1.0 } else { sum }
             })?;
             running.clone_from(&found[2]);
@@ -304,14 +304,14 @@ fn boundary_case(worst: &Worst, case: &Cosine) -> TestCaseResult {
         }
     }
     let cosine = Rows::dense(rows, 1).output();
-    let mut twin = cosine.clone();
-    cpu::boundary(&p, &x, &mut twin);
+    let mut expected = cosine.clone();
+    cpu::boundary(&p, &x, &mut expected);
     for form in forms(KernelId::Boundary) {
         let found = run(form, KernelId::Boundary, &p, &[bytes(&x), bytes(&cosine)], [rows, 1, 1])?;
         // Three sums over dim / 256 values a lane and 16 steps from lane to lane, two roots and two quotients. What is
         // added up is at most 1 when it is over the norms.
         let roundings = dim4 as f64 / 64.0 + 24.0;
-        worst.compare("cosine", &found[1], &twin, |_| roundings * EPS)?;
+        worst.compare("cosine", &found[1], &expected, |_| roundings * EPS)?;
     }
     Ok(())
 }

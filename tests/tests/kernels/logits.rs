@@ -83,13 +83,13 @@ pub fn log_softmax() {
         let (logits, label, members) = case.inputs(&mut Noise::new(case.seed));
         let p = case.params();
         let out = Rows::dense(case.rows, 4).output();
-        let mut twin = out.clone();
-        cpu::log_softmax(&p, &logits, &label, &members, &mut twin);
+        let mut expected = out.clone();
+        cpu::log_softmax(&p, &logits, &label, &members, &mut expected);
         let bindings = [bytes(&logits), bytes(&label), bytes(&members), bytes(&out)];
         for form in forms(KernelId::LogSoftmax) {
             let found = run(form, KernelId::LogSoftmax, &p, &bindings, [case.rows, 1, 1])?;
-            worst.compare("out", &found[3], &twin, |i| {
-                let [_, log_sum, of_label, of_set] = [0, 1, 2, 3].map(|j| f64::from(twin[i / 4 * 4 + j]).abs());
+            worst.compare("out", &found[3], &expected, |i| {
+                let [_, log_sum, of_label, of_set] = [0, 1, 2, 3].map(|j| f64::from(expected[i / 4 * 4 + j]).abs());
                 // A lane of a workgroup of one adds everything up, and an exponent down to -87 is rounded before exp.
                 // What that does to the logarithm is no more than the share of what isn't the maximum, which the
                 // logarithm is above; a builtin's logarithm is off by 3 units.
@@ -132,17 +132,17 @@ pub fn log_softmax_grad() {
         }
         let LogSoftmax { rows: count, n, stride, offset } = case.params();
         let p = LogSoftmaxGrad { rows: count, n, stride, offset };
-        let mut twin = logits.clone();
+        let mut expected = logits.clone();
         // Gaps must stay unwritten.
-        (0..twin.len()).filter(|&i| logits[i].is_nan()).for_each(|i| twin[i] = UNWRITTEN);
-        let before = twin.clone();
-        cpu::log_softmax_grad(&p, &mut twin, &label, &members, &out, &weight);
+        (0..expected.len()).filter(|&i| logits[i].is_nan()).for_each(|i| expected[i] = UNWRITTEN);
+        let before = expected.clone();
+        cpu::log_softmax_grad(&p, &mut expected, &label, &members, &out, &weight);
         let bindings = [bytes(&before), bytes(&label), bytes(&members), bytes(&out), bytes(&weight)];
         // One row and a workgroup more than there is.
         let grid = [case.n.div_ceil(LANES) + 1, case.rows + 1, 1];
         for form in forms(KernelId::LogSoftmaxGrad) {
             let found = run(form, KernelId::LogSoftmaxGrad, &p, &bindings, grid)?;
-            worst.compare("logits", &found[0], &twin, |at| {
+            worst.compare("logits", &found[0], &expected, |at| {
                 let (row, i) = ((at - rows.offset) / rows.stride, (at - rows.offset) % rows.stride);
                 let [w0, w1] = [0, 1].map(|j| f64::from(weight[2 * row + j]).abs());
                 if w0 == 0.0 && w1 == 0.0 {
@@ -173,17 +173,17 @@ pub fn entropy() {
         let mut logs = Rows::dense(case.rows, 4).output();
         cpu::log_softmax(&case.params(), &logits, &label, &members, &mut logs);
         let out = Rows::dense(case.rows, 1).output();
-        let mut twin = out.clone();
+        let mut expected = out.clone();
         let p = Entropy { rows: case.rows as u32, n: case.n as u32 };
-        cpu::entropy(&p, &logits, &logs, &mut twin);
+        cpu::entropy(&p, &logits, &logs, &mut expected);
         let bindings = [bytes(&logits), bytes(&logs), bytes(&out)];
         for form in forms(KernelId::Entropy) {
             let found = run(form, KernelId::Entropy, &p, &bindings, [case.rows, 1, 1])?;
-            worst.compare("out", &found[2], &twin, |row| {
+            worst.compare("out", &found[2], &expected, |row| {
                 // The mean of d, between 0 and the logarithm's distance to the entropy, has as many roundings as there
                 // are logits; the logarithm is that of f32.
                 let log_sum = f64::from(logs[4 * row + 1]);
-                (case.n as f64 + 100.0) * EPS * (f64::from(twin[row]).abs() + log_sum) + 1e-35
+                (case.n as f64 + 100.0) * EPS * (f64::from(expected[row]).abs() + log_sum) + 1e-35
             })?;
         }
         Ok(())
@@ -255,14 +255,14 @@ pub fn next_ids() {
         let [rows32, n, vocabulary] = [rows, ids, vocabulary].map(|v| v as u32);
         let p = NextIds { rows: rows32, n, vocabulary, first, count };
         let out = Rows::dense(rows, ids).output();
-        let mut twin = out.clone();
-        cpu::next_ids(&p, &logits, &order, &starts, &children, &place, &mut twin);
+        let mut expected = out.clone();
+        cpu::next_ids(&p, &logits, &order, &starts, &children, &place, &mut expected);
         let bindings = [bytes(&logits), bytes(&order), bytes(&starts), bytes(&children), bytes(&place), bytes(&out)];
         for form in forms(KernelId::NextIds) {
             let found = run(form, KernelId::NextIds, &p, &bindings, [rows, 1, 1])?;
             // Exponents down to -87 are rounded before exp, and a lane of a workgroup of one adds everything up.
             let roundings = 2.0 * f64::from(p.vocabulary) + 200.0;
-            worst.compare("out", &found[5], &twin, |i| roundings * EPS * f64::from(twin[i]) + 1e-35)?;
+            worst.compare("out", &found[5], &expected, |i| roundings * EPS * f64::from(expected[i]) + 1e-35)?;
         }
         Ok(())
     });
@@ -288,14 +288,14 @@ pub fn soft_labels() {
         }
         let divergence = Rows::dense(rows, 1).output();
         let p = SoftLabels { rows: rows32, n, scale: 0.5 };
-        let (mut twin, mut sums) = (target.clone(), divergence.clone());
-        cpu::soft_labels(&p, &logits, &logs, &place, &mut twin, &mut sums);
+        let (mut expected, mut sums) = (target.clone(), divergence.clone());
+        cpu::soft_labels(&p, &logits, &logs, &place, &mut expected, &mut sums);
         let bindings = [bytes(&logits), bytes(&logs), bytes(&place), bytes(&target), bytes(&divergence)];
         for form in forms(KernelId::SoftLabels) {
             let found = run(form, KernelId::SoftLabels, &p, &bindings, [rows, 1, 1])?;
             let log_p =
                 |at: usize| f64::from(logits[at]) - f64::from(logs[at / ids * 4]) - f64::from(logs[at / ids * 4 + 1]);
-            worst.compare("gradient", &found[3], &twin, |at| {
+            worst.compare("gradient", &found[3], &expected, |at| {
                 let l = log_p(at);
                 // An exponent is off by half a unit of each of its steps, the exp of it by two units more.
                 let terms = l.abs() + f64::from(logs[at / ids * 4]).abs() + f64::from(logits[at]).abs() + 1.0;

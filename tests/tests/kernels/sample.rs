@@ -144,8 +144,18 @@ fn sample_case(_: &Worst, case: &Choice) -> TestCaseResult {
     };
     let control = [u32::from(case.halted), 1, 2, case.budget, case.ids, 0, 0, 0, 77, 0, 0, 99];
     let next = [7u32; 66];
-    let (mut control_twin, mut history_twin, mut next_twin) = (control, history.clone(), next);
-    cpu::sample(&p, &logits, &bias, &random, &stops, &trie, &mut control_twin, &mut history_twin, &mut next_twin);
+    let (mut control_expected, mut history_expected, mut next_expected) = (control, history.clone(), next);
+    cpu::sample(
+        &p,
+        &logits,
+        &bias,
+        &random,
+        &stops,
+        &trie,
+        &mut control_expected,
+        &mut history_expected,
+        &mut next_expected,
+    );
     for form in forms(KernelId::Sample) {
         let bindings = [
             bytes(&logits),
@@ -159,9 +169,9 @@ fn sample_case(_: &Worst, case: &Choice) -> TestCaseResult {
         ];
         let found = run(form, KernelId::Sample, &p, &bindings, [1, 1, 1])?;
         let words = |i: usize| found[i].iter().map(|v: &f32| v.to_bits()).collect::<Vec<_>>();
-        prop_assert_eq!(&words(5)[..], &control_twin[..], "control");
-        prop_assert_eq!(&words(6), &history_twin, "history");
-        prop_assert_eq!(&words(7)[..], &next_twin[..], "next");
+        prop_assert_eq!(&words(5)[..], &control_expected[..], "control");
+        prop_assert_eq!(&words(6), &history_expected, "history");
+        prop_assert_eq!(&words(7)[..], &next_expected[..], "next");
     }
     Ok(())
 }
