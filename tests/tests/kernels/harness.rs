@@ -127,7 +127,7 @@ impl Worst {
             // False for a NaN.
             prop_assert!(
                 error <= bound,
-                "{what} {i}: {found} on the device, {expected} by the reference, off by {error:.1e}, at most {bound:.1e}"
+                "{what} {i}: {found} on the device, {expected} on the CPU, off by {error:.1e}, at most {bound:.1e}"
             );
             if error > 0.0 {
                 self.0.set(self.0.get().max(error / bound));

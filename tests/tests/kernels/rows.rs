@@ -310,8 +310,9 @@ fn linear_form(worst: &Worst, case: &Linear, form: (&Engine, WeightFormat), fusi
     let fusion = fusion.unwrap_or_default();
     let mut expected = y.clone();
     cpu::matvec(p, fusion, rows as u32, matrix, x, b, scale, &mut expected);
-    // Four sums, or more, run side by side over k; to put them together, bias and old value take a dozen steps. A product
-    // too many or too few is about 1 / k of the sum, 30 times the bound and more for these k. q4 subtracts its offset again.
+    // Four sums, or more, run side by side over k; to put them together, bias and old value take a dozen steps. A
+    // product too many or too few is about 1 / k of the sum, 30 times the bound and more for these k. q4 subtracts its
+    // offset again.
     let roundings =
         k4 as f64 + if fusion.norm { 24.0 } else { 12.0 } + if form.1 == WeightFormat::Q4 { 64.0 } else { 0.0 };
     if !fusion.gated {
