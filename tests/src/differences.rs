@@ -18,11 +18,11 @@ const STEPS: usize = 6;
 
 /// The derivative of `f` at 0, from the three neighboring steps that disagree least.
 ///
-/// A central difference has a truncation error, which grows with the square of the step, and a rounding error, which shrinks
-/// with it; no fixed step suits every function. Of three steps that agree, the largest shows the truncation error, 16 times
-/// that of the middle one, and the smallest the rounding error, 4 times that of the middle one: the middle one is good to
-/// what they disagree by. Steps grow from the finest one, so that a feature of `f` between two coarse steps cannot hide, until
-/// the disagreement is at most `enough`.
+/// A central difference has a truncation error, which grows with the square of the step, and a rounding error, which
+/// shrinks with it; no fixed step suits every function. Of three steps that agree, the largest shows the truncation
+/// error, 16 times that of the middle one, and the smallest the rounding error, 4 times that of the middle one: the
+/// middle one is good to what they disagree by. Steps grow from the finest one, so that a feature of `f` between two
+/// coarse steps cannot hide, until the disagreement is at most `enough`.
 pub fn slope(mut f: impl FnMut(f64) -> f64, enough: f64) -> Slope {
     let mut difference = |step: f64| (f(step) - f(-step)) / (2.0 * step);
     let mut best = Slope { value: f64::NAN, error: f64::INFINITY };

@@ -2,11 +2,12 @@
 
 use bolmo_runtime::Config;
 
-/// Roundings on the way through a model, counted from the lengths of its sums: a sum of n terms rounds n times, each time by
-/// at most half a unit of what it has added up so far. Residual streams and norms carry on the errors of what came before.
+/// Roundings on the way through a model, counted from the lengths of its sums: a sum of n terms rounds n times, each
+/// time by at most half a unit of what it has added up so far. Residual streams and norms carry on the errors of what
+/// came before.
 ///
-/// All bounds are relative to the largest value of a tensor. They hold for the values that are typical of a layer, not for
-/// sums that cancel almost completely; a wrong index or factor moves the values by hundreds of times as much.
+/// All bounds are relative to the largest value of a tensor. They hold for the values that are typical of a layer, not
+/// for sums that cancel almost completely; a wrong index or factor moves the values by hundreds of times as much.
 #[derive(Debug, Clone, Copy)]
 pub struct Roundings {
     encoder: usize,
@@ -36,7 +37,8 @@ impl Roundings {
     }
 
     fn relative(roundings: usize) -> f64 {
-        roundings as f64 * f64::from(f32::EPSILON) / 2.0
+        // Half a unit each, in both of the computations that are compared.
+        roundings as f64 * f64::from(f32::EPSILON)
     }
 
     /// Of the encoder's outputs.

@@ -1,8 +1,8 @@
 //! Different ways to the same result: pieces and one shot, chunkwise and recurrent, batches and single runs, copies and
 //! originals.
 //!
-//! Where kernels group their sums differently, logits may differ by rounding ([`Roundings`]), and choices that rounding decides
-//! may differ too; where they do not, results are equal to the bit.
+//! Where kernels group their sums differently, logits may differ by rounding ([`Roundings`]), and choices that rounding
+//! decides may differ too; where they do not, results are equal to the bit.
 
 use std::ops::ControlFlow;
 
@@ -105,7 +105,7 @@ impl<'a> Expected<'a> {
 }
 
 #[test]
-fn pieces_equal_one_shot() {
+fn prefill_in_pieces_equals_one_shot() {
     for (family, name) in KINDS {
         let model = load(family, name);
         let ids = decided_text(&model, 700);
@@ -134,7 +134,7 @@ fn pieces_equal_one_shot() {
 }
 
 #[test]
-fn given_ends_equal_predicted_ones() {
+fn given_patch_ends_equal_predicted_ones() {
     for (family, name) in KINDS {
         let model = load(family, name);
         let ids = decided_text(&model, 400);
@@ -146,14 +146,14 @@ fn given_ends_equal_predicted_ones() {
         block_on(whole.append_ids_with_ends(&ids, &ends, &mut |_, _| {})).expect("ids");
         assert_eq!((whole.ids(), whole.patches()), (predicted.ids(), predicted.patches()), "{name}");
         assert_close(name, &model, &logits(&mut whole), &expected);
-        // In two pieces, the second one behind a byte whose end is known.
+        // In pieces that follow bytes whose ends are given.
         let mut pieces = block_on(Session::new(&model)).expect("a session");
         for (ids, ends) in [(&ids[..1], &ends[..1]), (&ids[1..301], &ends[1..301]), (&ids[301..], &ends[301..])] {
             block_on(pieces.append_ids_with_ends(ids, ends, &mut |_, _| {})).expect("a piece");
         }
         assert_eq!(pieces.ids(), predicted.ids(), "{name}");
         assert_close(name, &model, &logits(&mut pieces), &expected);
-        // Other ends are other patches, and other logits.
+        // Different ends give different patches and logits.
         let other: Vec<bool> = (0..ids.len()).map(|i| i % 4 == 0).collect();
         let mut session = block_on(Session::new(&model)).expect("a session");
         block_on(session.append_ids_with_ends(&ids, &other, &mut |_, _| {})).expect("ids");
@@ -163,20 +163,20 @@ fn given_ends_equal_predicted_ones() {
 }
 
 #[test]
-fn as_many_ends_as_ids() {
+fn patch_ends_must_match_ids_in_number() {
     let model = load("infer", "nano_trained");
     let mut session = block_on(Session::new(&model)).expect("a session");
     let error = block_on(session.append_ids_with_ends(&[1, 50], &[true], &mut |_, _| {})).expect_err("too few ends");
     assert!(error.message().contains("1 patch ends for 2 ids"), "{error}");
     assert!(session.ids().is_empty());
-    // Nothing happened to it.
+    // The session is unchanged.
     block_on(session.append_ids_with_ends(&[1, 50], &[true, false], &mut |_, _| {})).expect("ids");
     assert_eq!(session.ids(), [261, 50]);
 }
 
 #[test]
 fn memory_and_work_are_counted() {
-    // A device of its own: other tests use the shared one meanwhile.
+    // A separate device: other tests use the shared one at the same time.
     let engine = block_on(Engine::open(&engine_options())).expect("an adapter");
     let empty = engine.memory().current_bytes;
     let model = load_on(&engine, &fixtures().join("infer/models/nano_trained"), WeightFormat::F32);
@@ -206,7 +206,7 @@ fn byte_by_byte_equals_one_shot() {
     let mut session = block_on(Session::new(&model)).expect("a session");
     for &id in &ids {
         block_on(session.append_ids(&[id], &mut |_, _| {})).expect("a byte");
-        // Looking at the logits decides on the last byte's flag; the next byte opens the decision again.
+        // Asking for logits decides the last byte's flag; the next byte reopens the decision.
         logits(&mut session);
     }
     let mut whole = session_with(&model, &ids);
@@ -215,7 +215,7 @@ fn byte_by_byte_equals_one_shot() {
     Expected::new(&model, &mut whole, 24).assert_equal("byte by byte", &mut session);
 }
 
-/// The same model on an engine opened otherwise.
+/// A model on an engine with other options.
 fn reopened(family: &str, name: &str, change: impl FnOnce(&mut bolmo_runtime::EngineOptions)) -> Model {
     let mut options = engine_options();
     change(&mut options);
@@ -224,7 +224,7 @@ fn reopened(family: &str, name: &str, change: impl FnOnce(&mut bolmo_runtime::En
 }
 
 #[test]
-fn every_way_of_computing_agrees() {
+fn every_kernel_variant_computes_the_same() {
     for (family, name) in KINDS {
         let usual_model = load(family, name);
         let ids = decided_text(&usual_model, 400);
@@ -249,7 +249,7 @@ fn every_way_of_computing_agrees() {
 }
 
 #[test]
-fn low_limits_cut_tables_by_rows() {
+fn tables_in_pieces_compute_the_same() {
     for (family, name) in KINDS {
         let usual_model = load(family, name);
         let ids = decided_text(&usual_model, 400);
@@ -269,7 +269,7 @@ fn batch_rows_equal_single_runs() {
         let mut options = vec![GenerateOptions::default(); prompts.len()];
         for (i, o) in options.iter_mut().enumerate() {
             o.max_bytes = 10 + 5 * i;
-            // Two of them draw at random.
+            // Some of them sample.
             o.sampling.temperature = [0.0, 0.8][i % 2];
             o.sampling.seed = i as u64;
         }
@@ -284,11 +284,11 @@ fn batch_rows_equal_single_runs() {
 }
 
 #[test]
-fn snapshots_checkpoints_and_clones_go_on_as_the_original() {
+fn snapshots_checkpoints_and_clones_continue_as_the_original() {
     for (family, name) in KINDS {
         let model = load(family, name);
         let mut session = session_with(&model, &text(333));
-        // In mid-prompt, with the last byte open, and in mid-generation.
+        // First after a prompt, with the last byte undecided, then during a generation.
         for stage in 0..2 {
             let snapshot = block_on(session.snapshot()).expect("a snapshot");
             let checkpoint = block_on(session.checkpoint()).expect("a checkpoint");
@@ -303,7 +303,7 @@ fn snapshots_checkpoints_and_clones_go_on_as_the_original() {
                 assert_eq!(greedy(other, 40), went_on, "{name} {stage}");
                 assert_eq!(other.ids(), session.ids());
             }
-            // Back, elsewhere, back again: as if never gone.
+            // Rewinding undoes whatever came in between.
             block_on(session.rewind(&checkpoint)).expect("back");
             block_on(session.append(b" something else altogether", &mut |_, _| {})).expect("text");
             greedy(&mut session, 30);
@@ -327,7 +327,7 @@ fn repeated_runs_are_bit_identical() {
 }
 
 #[test]
-fn sessions_on_many_threads() {
+fn sessions_on_many_threads_generate_as_one_alone() {
     let model = load("infer", "nano_trained");
     let expected: Vec<Generation> = (0..4).map(|i| greedy(&mut session_with(&model, &text(20 + 31 * i)), 20)).collect();
     std::thread::scope(|scope| {

@@ -1,5 +1,5 @@
-//! Loading from files that cannot be read without waiting, as in browsers: whatever is read was fetched right before, and the model is the
-//! one that a folder gives.
+//! Loading from files that must be fetched before they are read, as in browsers: every read was fetched, and the model
+//! equals the one loaded from a folder.
 
 use std::path::Path;
 use std::sync::Mutex;
@@ -12,7 +12,7 @@ use bolmo_tests::{engine, fixtures, load_with, vocabulary};
 
 static FETCHES: AtomicUsize = AtomicUsize::new(0);
 
-/// A file of which only the header and the two ranges fetched last can be read.
+/// A file whose header and two last fetched ranges can be read, and nothing else.
 struct FarFile {
     name: String,
     bytes: Vec<u8>,
@@ -49,7 +49,7 @@ impl CheckpointFile for FarFile {
 
     fn fetch(&self, offset: u64, length: usize) -> Option<Fetching<'_>> {
         Some(Box::pin(async move {
-            // It takes a while.
+            // Pending once, as a real fetch would be.
             let mut waited = false;
             std::future::poll_fn(|context| {
                 context.waker().wake_by_ref();
@@ -70,7 +70,7 @@ impl CheckpointFile for FarFile {
     }
 }
 
-/// The checkpoint in a folder, from far.
+/// A checkpoint folder behind [`FarFile`]s.
 fn open(dir: &Path) -> Result<Checkpoint> {
     let config = std::fs::read(dir.join("config.json")).expect("a config");
     match std::fs::read(dir.join("model.safetensors.index.json")) {
@@ -91,12 +91,12 @@ fn assert_same(dir: &Path) {
     let far = open(dir).expect("a checkpoint");
     let far = block_on(Model::load(engine(), &far, options, &mut |_, _| true)).expect("a model");
     assert!(FETCHES.load(Ordering::Relaxed) > before);
-    // It covers names, formats and weights.
+    // The fingerprint covers names, formats and weights.
     assert_eq!(far.fingerprint(), near.fingerprint(), "{}", dir.display());
 }
 
 #[test]
-fn what_is_read_was_fetched() {
+fn tensors_are_fetched_before_they_are_read() {
     let models = fixtures().join("infer").join("models");
     let parent = tempfile::tempdir().expect("a folder");
     for name in ["nano_trained", "nano_bf16"] {
@@ -113,9 +113,8 @@ fn what_is_read_was_fetched() {
     }
 }
 
-/// An index speaks of as many files as are given.
 #[test]
-fn files_and_index_agree_in_number() {
+fn files_must_match_the_index_in_number() {
     let index = br#"{ "weight_map": { "a": "model-1.safetensors", "b": "model-2.safetensors" } }"#;
     let index = Index::parse(index, "the index").expect("an index");
     assert_eq!(index.shards(), ["model-1.safetensors", "model-2.safetensors"]);

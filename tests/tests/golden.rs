@@ -1,7 +1,7 @@
 //! Every golden case of every golden model: tensors of a teacher-forced forward, and greedy generations.
 //!
-//! Tensors may be off by the roundings of the sums that lead to them, relative to their largest value ([`Roundings`]). Suffix
-//! ids are exact; boundaries and generated ids are exact where rounding does not decide them.
+//! Tensors may be off by the roundings of the sums that lead to them, relative to their largest value ([`Roundings`]).
+//! Suffix ids are exact; boundaries and generated ids are exact where rounding does not decide them.
 
 use bolmo_runtime::{GenerateOptions, ScoreOptions, block_on};
 use bolmo_tests::{Golden, Roundings, golden_models, largest_difference, load, read_tensors, session_with};
@@ -25,7 +25,8 @@ fn texts(golden: &Golden) -> Vec<String> {
     texts
 }
 
-/// A tensor's name, its values here, those in the file if it has them, and the largest difference relative to the largest value.
+/// A tensor's name, its values here, those in the file if it has them, and the largest difference relative to the
+/// largest value.
 type Compared<'a> = (&'static str, &'a [f32], Option<&'a Vec<f64>>, f64);
 
 #[test]

@@ -1,5 +1,5 @@
-//! The mLSTM kernels against the golden cells: the recurrent and the chunkwise form, from zero and from given states, with
-//! moderate, wide and closed gates; then the head norm and the soft cap.
+//! The mLSTM kernels against the golden cells: the recurrent and the chunkwise form, from zero and from given states,
+//! with moderate, wide and closed gates; then the head norm and the soft cap.
 //!
 //! A running error analysis in f64 says how far each value may be off ([`Bounds`]).
 
@@ -185,9 +185,9 @@ struct Bounds {
 }
 
 impl Bounds {
-    /// Runs the recurrent form in f64, and beside each value its error: every operation carries on the errors of what it takes
-    /// and adds its own rounding. The chunkwise form adds up the same terms with weights whose exponents are differences of
-    /// running sums over a chunk, which are rounded at the size of the sums.
+    /// Runs the recurrent form in f64, and beside each value its error: every operation carries on the errors of what
+    /// it takes and adds its own rounding. The chunkwise form adds up the same terms with weights whose exponents are
+    /// differences of running sums over a chunk, which are rounded at the size of the sums.
     fn new(cell: &Cell, form: Form) -> Self {
         let &Cell { rows, heads, dk, dv, .. } = cell;
         let stride = cell.stride();
@@ -266,7 +266,8 @@ impl Bounds {
         worst
     }
 
-    /// Shares of h, C, n and m. C and n are compared at the scale of the file's m, since only `exp(m) C` and `exp(m) n` count.
+    /// Shares of h, C, n and m. C and n are compared at the scale of the file's m, since only `exp(m) C` and `exp(m) n`
+    /// count.
     fn shares(&self, what: &str, cell: &Cell, outcome: &Outcome, file: &Tensors) -> [f64; 4] {
         let (mut c, mut n) = (Vec::new(), Vec::new());
         for (row, values) in outcome.c.chunks_exact(cell.dv + 1).enumerate() {
@@ -339,7 +340,8 @@ fn forms_and_splits_agree() {
 fn head_norms_equal_the_reference() {
     let file = read("norm_softcap");
     let [rows, heads, dv] = [1, 2, 3].map(|axis| file["x"].0[axis]);
-    // With q · n = 1 and m = 0 the normalizer is 1 + 1e-6, a factor that the norm takes out again; an output gate of 40 is open.
+    // With q · n = 1 and m = 0 the normalizer is 1 + 1e-6, a factor that the norm takes out again; an output gate of 40
+    // is open.
     let y: Vec<f32> =
         file["x"].1.chunks_exact(dv).flat_map(|x| x.iter().copied().chain([1.0])).map(|y| y as f32).collect();
     let gates = vec![0.0; rows * heads * 4];
@@ -357,8 +359,8 @@ fn head_norms_equal_the_reference() {
     let out = run(KernelId::MlstmNorm, &p, &[&y, &gates, &x, &scale, &out], [heads, rows, 1]);
     let difference = largest_difference("head norm", &out[4], &file["y"].1);
     eprintln!("head norm: off by {difference:.1e}");
-    // The mean and the deviation are sums over the head, here and in the reference; a deviation and a mean more than a head's
-    // values make up for 16 units each.
+    // The mean and the deviation are sums over the head, here and in the reference; a deviation and a mean more than a
+    // head's values make up for 16 units each.
     let largest = file["y"].1.iter().fold(0.0f64, |largest, y| largest.max(y.abs()));
     let bound = 2.0 * (dv as f64 + 16.0) * EPS * largest;
     assert!(difference <= bound, "off by {difference:.1e}, at most {bound:.1e}");

@@ -1,4 +1,5 @@
-//! Folders that were quantised ahead compute what the same formats made on load do, bit for bit, and are held to their formats.
+//! Checkpoints quantized ahead: bit for bit the same results as quantization on load, and no other formats than their
+//! own.
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -17,7 +18,7 @@ fn model_dir(family: &str, name: &str) -> PathBuf {
     fixtures().join(family).join("models").join(name)
 }
 
-/// Quantises a golden model into `parent`, in several shards.
+/// Quantizes a golden model into a folder below `parent`, in several shards.
 fn quantised(parent: &Path, source: &Path, formats: &str) -> PathBuf {
     let dir = parent.join(formats.replace(['=', ','], "-"));
     let mut options = QuantiseOptions::default();
@@ -28,7 +29,7 @@ fn quantised(parent: &Path, source: &Path, formats: &str) -> PathBuf {
     dir
 }
 
-/// The logits after a text and what greedy decoding makes of it.
+/// The logits after a text, and the ids of greedy decoding.
 fn run(model: &Model) -> (Vec<u32>, Vec<u16>) {
     let mut ids = vec![1];
     ids.extend(TEXT.iter().map(|&b| u32::from(b) + 4));
@@ -41,7 +42,7 @@ fn run(model: &Model) -> (Vec<u32>, Vec<u16>) {
 }
 
 #[test]
-fn ahead_equals_on_load() {
+fn checkpoints_quantized_ahead_equal_quantization_on_load() {
     for (family, name) in [("infer", "nano_trained"), ("infer", "swa"), ("infer", "nano_bf16"), ("prenorm", "bwen")] {
         let source = model_dir(family, name);
         let parent = tempfile::tempdir().expect("a folder");
@@ -51,7 +52,7 @@ fn ahead_equals_on_load() {
             let on_load = load_on(engine(), &source, formats.parse::<Formats>().expect("formats"));
             let ahead = load_with(engine(), &quantised(parent.path(), &source, formats), None);
             assert_eq!(ahead.formats(), on_load.formats(), "{what}");
-            // Snapshots go from the one to the other.
+            // Equal fingerprints make snapshots interchangeable.
             assert_eq!(ahead.fingerprint(), on_load.fingerprint(), "{what}");
             assert_eq!(ahead.warnings(), on_load.warnings(), "{what}");
             let expected = run(&on_load);
@@ -63,9 +64,9 @@ fn ahead_equals_on_load() {
 }
 
 #[test]
-fn matrices_in_pieces() {
+fn quantized_matrices_in_pieces_compute_the_same() {
     let mut options = engine_options();
-    // The suffix table takes more in q8.
+    // The suffix table is larger than this in q8.
     options.max_binding_bytes = Some(1 << 16);
     let low = block_on(Engine::open(&options)).expect("an engine");
     let source = model_dir("infer", "swa");
@@ -87,7 +88,7 @@ fn try_load(dir: &Path, formats: Option<&str>) -> Result<Model> {
 }
 
 #[test]
-fn a_folder_loads_in_its_formats_only() {
+fn quantized_checkpoint_loads_only_in_its_own_formats() {
     let parent = tempfile::tempdir().expect("a folder");
     let dir = quantised(parent.path(), &model_dir("infer", "nano_trained"), "q4,local=q8");
     assert!(try_load(&dir, Some("q4,local=q8")).is_ok());
@@ -98,7 +99,7 @@ fn a_folder_loads_in_its_formats_only() {
             assert!(error.message().contains(word), "{error} lacks {word:?}");
         }
     }
-    // What it takes is what is in the files, and what is estimated: scales have no odd ends in this model.
+    // The estimate is exact here: the scales of this model need no padding.
     let checkpoint = Checkpoint::open(&dir).expect("a checkpoint");
     let formats = checkpoint.formats().expect("formats");
     assert_eq!(device_bytes(checkpoint.config(), formats), checkpoint.contents_bytes());
@@ -127,7 +128,7 @@ fn loading_reports_progress_to_the_end() {
 }
 
 #[test]
-fn scales_that_are_not_finite_are_named() {
+fn non_finite_scales_are_named() {
     let parent = tempfile::tempdir().expect("a folder");
     let source = Checkpoint::open(&model_dir("infer", "nano_trained")).expect("a checkpoint");
     for (i, name) in ["model.layers.1.mlp.up_proj.weight", "model.layers.0.self_attn.k_proj.weight"].iter().enumerate()
@@ -150,11 +151,11 @@ fn scales_that_are_not_finite_are_named() {
 }
 
 #[test]
-fn a_comparison_is_that_of_two_scores() {
+fn comparison_equals_two_separate_scores() {
     let source = model_dir("infer", "nano_trained");
     let exact = load_on(engine(), &source, Formats::default());
     let coarse = load_on(engine(), &source, "q4".parse::<Formats>().expect("formats"));
-    // Long enough that both models take it in by pieces.
+    // Long enough for both models to prefill it in pieces.
     let text: Vec<u8> = TEXT.iter().copied().cycle().take(1500).collect();
     let cancel = Default::default();
     let compared = block_on(coarse.compare_text(&exact, &text, &cancel, &mut |_, _| {})).expect("a comparison");

@@ -1,4 +1,4 @@
-//! Bad input and bad luck: every case ends in a typed error that says what is wrong, and whatever can go on goes on.
+//! Bad input and failures: each is a typed error that says what is wrong, and leaves the rest usable.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -20,7 +20,7 @@ fn try_load(dir: &Path, vocabulary: Option<Vocabulary>) -> Result<Model> {
     block_on(Model::load(engine(), &Checkpoint::open(dir)?, options, &mut |_, _| true))
 }
 
-/// A copy of the trained golden model whose tensor `name` was changed by `change`.
+/// A copy of the trained golden model with the bytes of tensor `name` changed.
 fn damaged(name: &str, change: impl FnOnce(&mut [u8])) -> tempfile::TempDir {
     let dir = tempfile::tempdir().expect("a folder");
     std::fs::copy(trained_dir().join("config.json"), dir.path().join("config.json")).expect("config.json");
@@ -47,7 +47,7 @@ fn assert_error<T>(result: Result<T>, kind: ErrorKind, words: &[&str]) {
 }
 
 #[test]
-fn weights_that_are_not_finite_are_named() {
+fn non_finite_weights_are_named() {
     let name = "model.layers.1.mlp.up_proj.weight";
     let dir = damaged(name, |bytes| bytes[4 * (64 * 5 + 7)..][..4].copy_from_slice(&f32::NAN.to_le_bytes()));
     assert_error(try_load(dir.path(), Some(vocabulary())), ErrorKind::BadCheckpoint, &[name, "5", "7"]);
@@ -69,7 +69,7 @@ fn weights_beyond_f16_are_named() {
 }
 
 #[test]
-fn vocabularies_must_be_there_and_fit() {
+fn missing_or_mismatched_vocabularies_are_rejected() {
     assert_error(try_load(&trained_dir(), None), ErrorKind::InvalidArgument, &["tokenizer.json", "--subwords"]);
     let text = std::fs::read(fixtures().join("infer/subword_tokenizer/tokenizer.json")).expect("tokenizer.json");
     let mut json: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
@@ -82,8 +82,8 @@ fn vocabularies_must_be_there_and_fit() {
 }
 
 #[test]
-fn special_ids_that_the_vocabulary_lacks_are_refused() {
-    // Without the names of its specials, and with an unusual one, the vocabulary has no entry for padding.
+fn special_ids_missing_from_the_vocabulary_are_rejected() {
+    // With an unusual padding token and no tokenizer_config.json, the vocabulary has no entry for padding.
     let path = fixtures().join("infer/subword_tokenizer/tokenizer.json");
     let text = std::fs::read_to_string(path).expect("tokenizer.json").replace("<|pad|>", "<|filler|>");
     let nameless = Vocabulary::from_json(text.as_bytes(), None, "a tokenizer.json alone").expect("a vocabulary");
@@ -93,7 +93,7 @@ fn special_ids_that_the_vocabulary_lacks_are_refused() {
     let result = block_on(session.append_ids(&[1, 80, 0, 81], &mut |_, _| {}));
     assert_error(result, ErrorKind::InvalidArgument, &["id 0 at position 2"]);
     assert!(session.ids().is_empty());
-    block_on(session.append_ids(&[1, 80, 81], &mut |_, _| {})).expect("the session goes on");
+    block_on(session.append_ids(&[1, 80, 81], &mut |_, _| {})).expect("the session continues");
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn loading_can_be_cancelled_and_reports_progress() {
 }
 
 #[test]
-fn ids_and_empty_sessions() {
+fn invalid_ids_and_empty_sessions_are_rejected() {
     let model = load("infer", "nano_trained");
     let mut session = block_on(Session::new(&model)).expect("a session");
     assert_error(block_on(session.logits(0.0)), ErrorKind::InvalidArgument, &["empty"]);
@@ -120,7 +120,7 @@ fn ids_and_empty_sessions() {
         let result = block_on(session.append_ids(&ids, &mut |_, _| {}));
         assert_error(result, ErrorKind::InvalidArgument, &[position, &ids.last().unwrap().to_string()]);
     }
-    // Nothing of it was taken in.
+    // No id was appended.
     assert!(session.ids().is_empty());
     block_on(session.append_ids(&[1, 80], &mut |_, _| {})).expect("ids");
     for id in [0, 2, 3, 260, 262, 263, 520, u16::MAX] {
@@ -142,7 +142,7 @@ fn ids_and_empty_sessions() {
 }
 
 #[test]
-fn prompts_of_every_sort() {
+fn any_bytes_are_a_valid_prompt() {
     let model = load("infer", "nano_trained");
     let mut options = GenerateOptions::default();
     options.max_bytes = 4;
@@ -171,8 +171,8 @@ fn byte_of_long_patches(model: &Model) -> u8 {
 }
 
 #[test]
-fn prompt_of_a_megabyte_is_taken() {
-    // Long patches keep the quadratic part small: this is about memory and bookkeeping, not about speed.
+fn megabyte_prompt_fits_in_bounded_memory() {
+    // Long patches keep the quadratic part small: this test is about memory and bookkeeping, not speed.
     let model = load("infer", "nano_trained");
     let mut session = block_on(Session::new(&model)).expect("a session");
     block_on(session.append_bos()).expect("bos");
@@ -202,7 +202,7 @@ fn cancel_stops_prefill_and_decode() {
     let asked = canceller.join().expect("the other thread");
     assert_error(result, ErrorKind::Cancelled, &["stopped after"]);
     assert!(stopped.saturating_duration_since(asked) < Duration::from_secs(2));
-    // What was done stays, and the session goes on from there.
+    // The session keeps what was done and continues from there.
     let held = session.ids().len();
     assert!(held > 0 && held < text.len());
     block_on(session.append(&text[held..held + 10], &mut |_, _| {})).expect("more text");
@@ -225,15 +225,15 @@ fn cancel_stops_prefill_and_decode() {
         seen += piece.bytes.len();
         if seen >= 5 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }));
-    // Pieces come a patch at a time; the one that stops it is the last.
+    // Pieces are patches; the one that breaks is the last.
     let made = made.expect("a generation");
     assert_eq!((made.stop, made.bytes.len()), (StopReason::Cancelled, seen));
     assert!((5..100).contains(&seen), "{seen} bytes");
 }
 
-/// Nothing has to be appended before a session that was cancelled in its prompt can go on.
+/// A session whose prefill was cancelled continues at once.
 #[test]
-fn a_cancelled_prompt_is_a_shorter_one() {
+fn cancelled_prefill_equals_a_shorter_prompt() {
     let model = load("infer", "nano_trained");
     let text = b"for line in self.lines: yield line\n".repeat(100);
     let mut options = GenerateOptions::default();
@@ -267,7 +267,7 @@ fn a_cancelled_prompt_is_a_shorter_one() {
 }
 
 #[test]
-fn an_abandoned_operation_is_noticed() {
+fn abandoned_operation_is_an_error_until_rewound() {
     let model = load("infer", "nano_trained");
     let mut session = session_with(&model, &[1, 80, 81, 82]);
     let checkpoint = block_on(session.checkpoint()).expect("a checkpoint");
@@ -286,7 +286,7 @@ fn an_abandoned_operation_is_noticed() {
 }
 
 #[test]
-fn a_lost_device_is_an_error_that_can_be_recovered_from() {
+fn lost_device_is_reported_and_a_new_one_works() {
     let engine = block_on(Engine::open(&engine_options())).expect("an engine");
     let model = load_on(&engine, &trained_dir(), WeightFormat::F32);
     let mut session = session_with(&model, &[1, 80, 81, 82]);
@@ -340,7 +340,7 @@ fn futures_may_move_between_threads() {
 }
 
 #[test]
-fn checkpoints_of_another_model_are_refused() {
+fn checkpoints_of_another_model_are_rejected() {
     let (a, b) = (load("infer", "nano_trained"), load("infer", "swa"));
     let mut session = session_with(&a, &[1, 80, 81]);
     let checkpoint = block_on(session.checkpoint()).expect("a checkpoint");
@@ -348,7 +348,7 @@ fn checkpoints_of_another_model_are_refused() {
     let mut other = session_with(&b, &[1, 80, 81]);
     assert_error(block_on(other.rewind(&checkpoint)), ErrorKind::InvalidArgument, &["another model"]);
     assert_error(block_on(Session::restore(&b, &snapshot)), ErrorKind::InvalidArgument, &["another model"]);
-    // The same files loaded again are the same model; in another format they are not.
+    // The same files loaded again are the same model; in another format they are another.
     assert_eq!(load("infer", "nano_trained").fingerprint(), a.fingerprint());
     block_on(Session::restore(&load("infer", "nano_trained"), &snapshot)).expect("a session");
     let halves = load_on(engine(), &trained_dir(), WeightFormat::F16);
@@ -356,12 +356,12 @@ fn checkpoints_of_another_model_are_refused() {
 }
 
 #[test]
-fn damaged_snapshots_are_refused() {
+fn damaged_snapshots_are_rejected() {
     let model = load("infer", "swa");
     let mut session = session_with(&model, &(0..60).map(|i| 4 + i % 200).collect::<Vec<_>>());
     let good = block_on(session.snapshot()).expect("a snapshot");
     let refused = |bytes: &[u8]| match block_on(Session::restore(&model, bytes)) {
-        Ok(_) => panic!("a damaged snapshot was taken"),
+        Ok(_) => panic!("a damaged snapshot was accepted"),
         Err(e) => assert!(matches!(e.kind(), ErrorKind::BadCheckpoint | ErrorKind::InvalidArgument), "{e}"),
     };
     for len in (0..200).chain((200..good.len()).step_by(997)) {
@@ -372,7 +372,7 @@ fn damaged_snapshots_are_refused() {
         bytes[at] ^= 0x55;
         refused(&bytes);
     }
-    // Damage under a right checksum: refused or taken, but no panic.
+    // Damage with a matching checksum: an error or not, but no panic.
     let body = good.len() - 8;
     for at in (28..160).chain((body - 40)..body) {
         for flip in [0x01, 0x80, 0xff] {

@@ -188,7 +188,8 @@ fn llama_teachers_equal_their_own_implementation() {
     golden("llama");
 }
 
-/// Norms after the block and a window; norms before it, with one per query and key head and shared keys; norms before it alone.
+/// Norms after the block and a window; norms before it, with one per query and key head and shared keys; norms before
+/// it alone.
 #[test]
 fn gradients_of_every_kind_of_block_match_finite_differences() {
     let kinds = [

@@ -1,13 +1,15 @@
-//! Every kernel on the device against its CPU twin, over drawn shapes and over sizes around every tile: one test a kernel.
+//! Every kernel on the device against its CPU reference, over drawn shapes and sizes around every tile: one test per
+//! kernel.
 //!
-//! What a kernel has no business with, be it read or written, is filled with a NaN: reading it spoils the result, and writing
-//! it shows. Errors are held against bounds that follow from the roundings a kernel makes, given in units of the sum of the
-//! absolute values that go into an output; a wrong index is off by about one such value and so by far more than they allow.
+//! Memory that a kernel must not read or write holds a NaN: reading it spoils the result, and overwriting it is seen.
+//! Bounds follow from the roundings of a kernel, relative to the sum of the absolute values that go into an output; a
+//! wrong index is off by about one such value, which is far more.
 
 mod harness;
 mod heads;
 mod logits;
 mod mlstm;
+mod mlstm_fused;
 mod mlstm_grad;
 mod rows;
 mod sample;
@@ -68,7 +70,7 @@ fn sample() {
 
 #[test]
 fn mlstm_cell() {
-    mlstm::cell();
+    mlstm_fused::cell();
 }
 
 #[test]

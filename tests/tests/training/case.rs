@@ -136,8 +136,8 @@ impl Case {
         Shape { rows: 3, bytes: self.size("L"), patches: self.size("P") }
     }
 
-    /// What rounding in f32 may come to in a gradient, relative to its norm: each sum on the way through the model and back has
-    /// as many roundings as terms, and the last sum runs over all positions.
+    /// What rounding in f32 may come to in a gradient, relative to its norm: each sum on the way through the model and
+    /// back has as many roundings as terms, and the last sum runs over all positions.
     pub fn gradient_rounding(&self) -> f64 {
         let (shape, config) = (self.shape(), self.config());
         let d = config.hidden_size;
@@ -248,8 +248,8 @@ impl Batch {
     }
 }
 
-/// The subwords of the golden vocabulary that begin with a space, a tab or a newline, and its end of text, with which the
-/// teacher's input begins.
+/// The subwords of the golden vocabulary that begin with a space, a tab or a newline, and its end of text, with which
+/// the teacher's input begins.
 pub fn subwords() -> (Vec<u32>, u32) {
     let path = fixtures().join("infer/subword_tokenizer/tokenizer.json");
     let file = json(&path);

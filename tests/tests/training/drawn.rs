@@ -1,4 +1,5 @@
-//! Models whose weights are drawn from several seeds, one of them with steeper weights: properties that hold for every model.
+//! Models whose weights are drawn from several seeds, one of them with steeper weights: properties that hold for every
+//! model.
 
 use std::collections::HashMap;
 
@@ -153,8 +154,8 @@ fn gradient_sums_in_parts_equal_whole_sums() {
         for ((name, whole), (same, parts)) in whole.iter().zip(&parts) {
             assert_eq!(name, same);
             let (found, norm) = (distance(parts, whole), norm(whole));
-            // A sum of n terms is off by at most n roundings of its partial sums. Where terms cancel, the partial sums are
-            // larger than the sum, but not larger than the gradient as a whole, and their roundings do not line up.
+            // A sum of n terms is off by at most n roundings of its partial sums. Where terms cancel, the partial sums
+            // are larger than the sum, but not larger than the gradient as a whole, and their roundings do not line up.
             let bound = EPS * (terms * norm + terms.sqrt() * report.gradient_norm);
             assert!(found <= bound, "{draw:?} {name}: off by {found:.1e} of {norm:.1e}, at most {bound:.1e}");
             differ += usize::from(whole != parts);
@@ -179,13 +180,14 @@ fn recomputed_layers_give_the_same_gradients_in_less_memory() {
     }
 }
 
-/// Times that f16 products may change something as much as a probe does. Products of f16 round both factors, and a weight
-/// takes part in three: forward, backward, and in its own gradient. A probe rounds the weights alone, by as much, and computes
-/// in f32. Five rounded operands in place of one make √5 as much of a difference; the rest is room for chance.
+/// Times that f16 products may change something as much as a probe does. Products of f16 round both factors, and a
+/// weight takes part in three: forward, backward, and in its own gradient. A probe rounds the weights alone, by as
+/// much, and computes in f32. Five rounded operands in place of one make √5 as much of a difference; the rest is room
+/// for chance.
 const TIMES: f64 = 4.0;
 
-/// A model in f32, and what errors of the size of f16's rounding in its weights make of a step: how much rounding matters to
-/// this very model, so that a steeper one has wider bounds.
+/// A model in f32, and what errors of the size of f16's rounding in its weights make of a step: how much rounding
+/// matters to this very model, so that a steeper one has wider bounds.
 struct Probed {
     draw: Draw,
     exact: Outcome,
@@ -245,8 +247,8 @@ fn f16_products_change_gradients_no_more_than_rounding_does() {
             eprintln!("{draw:?} {what}: {found}, {expected} in f32, at most {bound:.1e} apart");
             assert!((found - expected).abs() <= bound, "{draw:?} {what}: {found}, {expected} in f32");
         }
-        // A gradient that is a small sum of large terms is off by the rounding of the terms, which are no larger than the
-        // gradient as a whole.
+        // A gradient that is a small sum of large terms is off by the rounding of the terms, which are no larger than
+        // the gradient as a whole.
         let floor = F16_UNIT * exact.0.gradient_norm;
         let mut worst = (0.0, "");
         for (i, (name, values)) in exact.1.iter().enumerate() {

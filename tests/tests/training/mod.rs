@@ -1,4 +1,5 @@
-//! Losses, gradients and optimizer steps of stage 1 and stage 2 against the reference's, and on models drawn from several seeds.
+//! Losses, gradients and optimizer steps of stage 1 and stage 2 against the reference's, and on models drawn from
+//! several seeds.
 
 use std::collections::BTreeMap;
 
@@ -10,9 +11,7 @@ use serde_json::Value;
 
 use case::{Batch, Case, Tensors, checkpoint, json, subwords};
 
-#[path = "training/case.rs"]
 mod case;
-#[path = "training/drawn.rs"]
 mod drawn;
 
 fn close(what: &str, found: f64, expected: f64, tolerance: f64) {
@@ -106,9 +105,9 @@ impl Gradients {
         }
     }
 
-    /// What to compare a tensor's gradient with, and how far it may be off relative to its norm. The reference's own error in
-    /// f32, where it is known, shows how much rounding matters to this tensor of this model; a computation in another order
-    /// may be unluckier, and has the `rounding` of all its sums at least.
+    /// What to compare a tensor's gradient with, and how far it may be off relative to its norm. The reference's own
+    /// error in f32, where it is known, shows how much rounding matters to this tensor of this model; a computation in
+    /// another order may be unluckier, and has the `rounding` of all its sums at least.
     fn expected(&self, tensor: &str, rounding: f64) -> Option<(&[f32], f64)> {
         let recorded = self.recorded.floats.get(tensor)?;
         match self.exact.as_ref().and_then(|exact| exact.floats.get(tensor)) {
@@ -177,8 +176,8 @@ fn compare(found: &[f32], expected: &[f32]) -> (f64, f64) {
 
 /// Compares the parameters after three steps.
 ///
-/// Adam moves a parameter by the rate times a ratio of gradients. An error of the gradient changes that ratio by its share of
-/// the gradient, so that a parameter may end up elsewhere only where its gradient is lost in rounding.
+/// Adam moves a parameter by the rate times a ratio of gradients. An error of the gradient changes that ratio by its
+/// share of the gradient, so that a parameter may end up elsewhere only where its gradient is lost in rounding.
 fn parameters(name: &str, trainer: &mut Trainer, dir: &std::path::Path, recorded: &Gradients, seen: &Seen) {
     const OFF: f64 = 1e-5;
     let Seen { errors, rates } = seen;
@@ -187,7 +186,8 @@ fn parameters(name: &str, trainer: &mut Trainer, dir: &std::path::Path, recorded
     let mut each = |tensor: &str, found: Vec<f32>| {
         let Some(expected) = expected.floats.get(tensor) else { return Ok(()) };
         let gradient = &recorded.recorded.floats[tensor];
-        // Of the size of the first step's, with room for the later ones and for elements that are off by more than most.
+        // Of the size of the first step's, with room for the later ones and for elements that are off by more than
+        // most.
         let error = 4.0 * errors[tensor] / (gradient.len() as f64).sqrt();
         for ((&found, &expected), &gradient) in found.iter().zip(expected).zip(gradient) {
             let difference = (f64::from(found) - f64::from(expected)).abs();
@@ -200,7 +200,8 @@ fn parameters(name: &str, trainer: &mut Trainer, dir: &std::path::Path, recorded
     };
     block_on(trainer.each_weight(&mut each)).expect("weights");
     eprintln!(
-        "{name}: {off} of {all} parameters off by more than {OFF:.0e}, at most {largest:.1e}; rounding may move {undetermined}"
+        "{name}: {off} of {all} parameters off by more than {OFF:.0e}, at most {largest:.1e}; \
+         rounding may move {undetermined}"
     );
     assert!(all > 10_000, "{name}: only {all} parameters");
     assert!(off <= undetermined, "{name}: {off} of {all} parameters are off, rounding may move {undetermined}");
