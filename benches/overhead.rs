@@ -82,10 +82,10 @@ impl RustSide {
         let checkpoint = Checkpoint::open(folder).expect("the demo model");
         let mut load = LoadOptions::default();
         load.vocabulary = Some(Vocabulary::open(&folder.join("tokenizer.json")).expect("its vocabulary"));
-        let model = block_on(Model::load(&engine, &checkpoint, load, &mut |_, _| true)).expect("the demo model");
+        let model = block_on(Model::load(&engine, &checkpoint, load)).expect("the demo model");
         let mut session = block_on(Session::new(&model)).expect("a session");
         block_on(session.append_bos()).expect("the first id");
-        block_on(session.append(PROMPT.as_bytes(), &mut |_, _| {})).expect("text");
+        block_on(session.append(PROMPT.as_bytes())).expect("text");
         let start = block_on(session.checkpoint()).expect("a checkpoint");
         let mut options = GenerateOptions::default();
         options.max_bytes = BYTES;

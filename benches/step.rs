@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use bolmo_runtime::init::Preset;
+use bolmo_runtime::Preset;
 use bolmo_runtime::layout::expected_tensors;
 use bolmo_runtime::{AdapterChoice, Config, Engine, EngineOptions, Result, block_on};
 use bolmo_training::bench::StepBench;

@@ -34,8 +34,8 @@ use std::ffi::{CString, c_char, c_void};
 use std::path::PathBuf;
 use std::sync::Mutex;
 
-use bolmo_runtime::checkpoint::{CheckpointFile, MemoryFile};
-use bolmo_runtime::config::LayerType;
+use bolmo_runtime::LayerType;
+use bolmo_runtime::files::{CheckpointFile, MemoryFile};
 use bolmo_runtime::layout::parameters_by_part;
 use bolmo_runtime::{Checkpoint, Config, Error, ErrorKind, Result, Vocabulary, WeightFormat, device_bytes};
 

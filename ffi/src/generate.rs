@@ -18,7 +18,7 @@
 use std::ffi::{CStr, c_char, c_void};
 use std::ops::ControlFlow;
 
-use bolmo_runtime::stages::bytes;
+use bolmo_runtime::ids;
 use bolmo_runtime::{Generation, Piece, StopReason, block_on};
 
 use crate::handle::{self, opaque};
@@ -34,8 +34,8 @@ pub const BOLMO_BYTE_OFFSET: u16 = 4;
 /// The plain id that begins a text, and with which the model ends one.
 pub const BOLMO_END_ID: u16 = 1;
 
-const _: () = assert!(BOLMO_FUSED_OFFSET == bytes::FUSED_OFFSET && BOLMO_END_ID == bytes::END_ID);
-const _: () = assert!(BOLMO_BYTE_OFFSET == bytes::BYTE_OFFSET as u16);
+const _: () = assert!(BOLMO_FUSED_OFFSET == ids::FUSED_OFFSET && BOLMO_END_ID == ids::END_ID);
+const _: () = assert!(BOLMO_BYTE_OFFSET == ids::BYTE_OFFSET as u16);
 
 /// The result of a generation. Any number of threads may use it at once.
 pub struct bolmo_generation {

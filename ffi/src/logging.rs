@@ -16,8 +16,8 @@ pub(crate) struct Target {
     pub(crate) everything: bool,
 }
 
-// SAFETY: the header requires that callback and user data can be used from any thread, also from several at once. Nothing
-// here dereferences the user data.
+// SAFETY: the header requires that callback and user data can be used from any thread, also from several at once.
+// Nothing here dereferences the user data.
 unsafe impl Send for Target {}
 // SAFETY: as above.
 unsafe impl Sync for Target {}
@@ -33,7 +33,8 @@ pub(crate) fn is_logging() -> bool {
     LOGGING.try_with(Cell::get).unwrap_or(false)
 }
 
-/// Sends messages up to `filter` to `target` from now on. When this returns, the previous callback is no longer running.
+/// Sends messages up to `filter` to `target` from now on. When this returns, the previous callback is no longer
+/// running.
 pub(crate) fn install(target: Option<Target>, filter: LevelFilter) -> Result<()> {
     static LOGGER: Logger = Logger;
     // Fails only if the library is linked into a Rust program that has installed a logger already.

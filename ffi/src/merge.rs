@@ -25,7 +25,7 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 
 use bolmo_runtime::Result;
-use bolmo_runtime::merge::{Merge, write_merged};
+use bolmo_runtime::convert::merge::{Merge, write_merged};
 
 use crate::handle::{self, opaque};
 use crate::input::{self, Out, invalid};

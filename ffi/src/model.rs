@@ -242,9 +242,10 @@ pub unsafe extern "C" fn bolmo_model_load(
             _ => checkpoint.vocabulary()?,
         };
         let progress = loading.map(|l| l.progress);
-        let loaded = block_on(Model::load(&engine.engine, &checkpoint.checkpoint, load, &mut |done, total| {
-            progress.is_none_or(|progress| progress.tell(done, total))
-        }))?;
+        let loaded =
+            block_on(Model::load_with_progress(&engine.engine, &checkpoint.checkpoint, load, &mut |done, total| {
+                progress.is_none_or(|progress| progress.tell(done, total))
+            }))?;
         let warnings = loaded.warnings().iter().map(|w| with_nul(w)).collect();
         model.set(handle::insert(LoadedModel { model: loaded, warnings })?);
         Ok(())

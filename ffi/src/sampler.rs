@@ -22,8 +22,8 @@
 use std::sync::Mutex;
 
 use bolmo_runtime::block_on;
-use bolmo_runtime::stages::bytes;
-use bolmo_runtime::stages::sample::Sampler;
+use bolmo_runtime::ids;
+use bolmo_runtime::unstable::Sampler;
 
 use crate::constraint::BOLMO_CANDIDATES;
 use crate::handle::{self, opaque};
@@ -36,7 +36,7 @@ use crate::text::lock;
 /// Logits per step: one for each id, plain and fused.
 pub const BOLMO_LOGITS: usize = 520;
 
-const _: () = assert!(BOLMO_LOGITS == bytes::IDS);
+const _: () = assert!(BOLMO_LOGITS == ids::IDS);
 
 /// Chooses ids, with its own stream of random numbers. For one thread at a time.
 pub struct bolmo_sampler {
@@ -57,10 +57,10 @@ pub unsafe extern "C" fn bolmo_session_logits(
     capacity: usize,
 ) -> bolmo_status {
     call(|| {
-        if capacity < bytes::IDS || logits.is_null() {
+        if capacity < ids::IDS || logits.is_null() {
             return Err(invalid(format!(
                 "logits: expected room for {} numbers, found {capacity} at {logits:p}",
-                bytes::IDS
+                ids::IDS
             )));
         }
         if !boundary_bias.is_finite() {
@@ -116,7 +116,7 @@ pub unsafe extern "C" fn bolmo_sampler_choose(
         let window = sampler.options().repetition_window;
         let history: Vec<u16> = with(session, |session| {
             let ids = session.ids();
-            Ok(ids[ids.len().saturating_sub(window)..].iter().map(|&id| bytes::plain(id)).collect())
+            Ok(ids[ids.len().saturating_sub(window)..].iter().map(|&id| ids::plain(id)).collect())
         })?;
         id.set(sampler.choose(logits, &history, mask.as_ref())?);
         Ok(())

@@ -217,9 +217,9 @@ pub unsafe extern "C" fn bolmo_score_number(score: *const bolmo_score, which: i3
         let score = &object.score;
         number.set(match which {
             0 => score.bits_per_byte_joint(),
-            1 => score.bits_per_byte_folded(),
+            1 => score.bits_per_byte_marginal(),
             2 => score.log_likelihood_joint,
-            3 => score.log_likelihood_folded,
+            3 => score.log_likelihood_marginal,
             4 => score.bytes as f64,
             5 => score.patches as f64,
             other => return Err(invalid(format!("which: expected a bolmo_score_value (0 to 5), found {other}"))),

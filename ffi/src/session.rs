@@ -129,7 +129,7 @@ pub unsafe extern "C" fn bolmo_session_append(
         let progress = Progress::new(progress, user_data);
         with(session, |session| {
             let cancel = session.cancel_token();
-            telling(progress, &cancel, |tell| block_on(session.append(data, tell)))
+            telling(progress, &cancel, |tell| block_on(session.append_with_progress(data, tell)))
         })
     })
 }
@@ -148,7 +148,7 @@ pub unsafe extern "C" fn bolmo_session_append_ids(
         let progress = Progress::new(progress, user_data);
         with(session, |session| {
             let cancel = session.cancel_token();
-            telling(progress, &cancel, |tell| block_on(session.append_ids(ids, tell)))
+            telling(progress, &cancel, |tell| block_on(session.append_ids_with_progress(ids, tell)))
         })
     })
 }

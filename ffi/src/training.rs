@@ -31,7 +31,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bolmo_runtime::{Error, ErrorKind, Result, block_on};
-use bolmo_training::run::{Kind, Run, RunConfig, Texts};
+use bolmo_training::run::{Kind, RunConfig, Texts, TrainingRun};
 
 use crate::engine::bolmo_engine;
 use crate::handle::{self, opaque};
@@ -82,7 +82,7 @@ pub(crate) struct Training {
 
 /// A training run, and what cancels it while it is in use.
 pub(crate) struct OpenTrainer {
-    run: Mutex<Run>,
+    run: Mutex<TrainingRun>,
     /// Steps of the schedule.
     total: u64,
     cancelled: AtomicBool,
@@ -96,7 +96,7 @@ fn change(options: *mut bolmo_trainer_options, edit: impl FnOnce(&mut Training))
 }
 
 /// Runs `work` with the training run, unless another call uses it.
-fn with<T>(trainer: *const bolmo_trainer, work: impl FnOnce(&mut Run) -> Result<T>) -> Result<T> {
+fn with<T>(trainer: *const bolmo_trainer, work: impl FnOnce(&mut TrainingRun) -> Result<T>) -> Result<T> {
     let object = handle::get(trainer)?;
     let mut run = lock(&object.run, "bolmo_trainer")?;
     work(&mut run)
@@ -228,7 +228,7 @@ pub unsafe extern "C" fn bolmo_trainer_create(
         let config = RunConfig::parse(&config, &overrides).map_err(|e| e.context("configuration"))?;
         let total = config.optimiser.steps;
         let texts = Texts { train: &train, held_out: &held_out };
-        let run = block_on(Run::open(&engine.engine, kind, config, &texts, resume))?;
+        let run = block_on(TrainingRun::open(&engine.engine, kind, config, &texts, resume))?;
         trainer.set(handle::insert(OpenTrainer { run: Mutex::new(run), total, cancelled: AtomicBool::new(false) })?);
         Ok(())
     })

@@ -35,8 +35,8 @@ impl Drop for Case {
     }
 }
 
-/// The random cases of a test: `count` of them, which take about a second, times `BOLMO_FUZZ_FACTOR` if that is set. They
-/// are the same in every run.
+/// The random cases of a test: `count` of them, which take about a second, times `BOLMO_FUZZ_FACTOR` if that is set.
+/// They are the same in every run.
 pub(crate) fn cases(test_seed: u64, count: u64) -> impl Iterator<Item = Case> {
     let factor = std::env::var("BOLMO_FUZZ_FACTOR").ok().map_or(1, |text| {
         text.parse().unwrap_or_else(|_| panic!("BOLMO_FUZZ_FACTOR: expected a whole number, found {text:?}"))

@@ -24,8 +24,8 @@
 
 #[cfg(not(target_family = "wasm"))]
 pub mod bench;
-pub mod checkpoint;
-pub mod config;
+mod checkpoint;
+mod config;
 #[cfg(feature = "constraints")]
 mod constraint;
 #[cfg(not(feature = "constraints"))]
@@ -43,35 +43,17 @@ mod parallel;
 mod sampling;
 mod score;
 mod session;
-pub mod stages;
+mod stages;
 mod state;
 mod text;
 #[doc(hidden)]
 pub mod unstable;
 
-// TEMPORARY: old paths
-pub use checkpoint::layout;
-pub use config::rope;
-#[cfg(not(target_family = "wasm"))]
-pub use convert::merge;
-#[cfg(not(target_family = "wasm"))]
-pub use convert::quantize as quantise;
-pub use text::{stop, suffix_trie as suffix, utf8, vocabulary};
-pub use unstable as internals;
-/// Old path.
-pub mod testing {
-    pub use crate::device::{KernelRunner as Repeated, matmul_tile, open_tested, run_kernel};
-}
-/// Old path.
-#[cfg(not(target_family = "wasm"))]
-pub mod init {
-    pub use crate::config::preset::Preset;
-    pub use crate::convert::random::*;
-}
 pub use bolmo_shaders::{Reduce, Tiles, WeightFormat};
-pub use checkpoint::Checkpoint;
 pub use checkpoint::formats::Formats;
-pub use config::Config;
+pub use checkpoint::{Checkpoint, layout};
+pub use config::preset::Preset;
+pub use config::{BYTE_VOCABULARY, BlockType, Config, LayerType, QkNorm, RopeScaling, SpecialIds};
 pub use constraint::{Constraint, Matcher};
 pub use device::{AdapterChoice, AdapterInfo, Capabilities, Counters, DeviceMemory, Engine, EngineOptions, adapters};
 pub use error::{Error, ErrorKind, Hint, Result};
@@ -84,8 +66,19 @@ pub use score::{Score, ScoreOptions, Tensors};
 pub use session::{CancelToken, Checkpoint as SessionCheckpoint, Session};
 pub use state::kv_cache::session_bytes;
 pub use state::workspace::work_bytes;
+pub use text::ids;
 pub use text::utf8::Utf8Assembler;
 pub use text::vocabulary::Vocabulary;
+
+/// Files of a checkpoint folder, for programs that read or write them by other means than [`Checkpoint::open`].
+pub mod files {
+    #[cfg(not(target_family = "wasm"))]
+    pub use crate::checkpoint::MappedFile;
+    pub use crate::checkpoint::stored_formats::stored_formats;
+    pub use crate::checkpoint::{
+        CheckpointFile, DType, Fetching, Index, MemoryFile, Tensor, TensorFolder, check_finite,
+    };
+}
 
 /// The README's example, which has to compile.
 #[cfg(doctest)]

@@ -1,10 +1,13 @@
-//! What the training module builds on: device memory, recorded commands, weights as kernels take them, and the stages
-//! of the forward pass. Only for crates of this workspace: it changes without notice.
+//! Internals that the other crates of this workspace build on: device memory, recorded commands, weights as kernels
+//! take them, the stages of the forward pass, and single kernels for tests and benches.
+//!
+//! **Unstable.** Nothing here is covered by the version number: items change or disappear without notice.
 
 use std::sync::Arc;
 
 #[cfg(not(target_family = "wasm"))]
 pub use crate::checkpoint::output;
+pub use crate::config::rope::{cos_sin, inverse_frequencies};
 #[cfg(not(target_family = "wasm"))]
 pub use crate::convert::random::rng::Stream;
 #[cfg(not(target_family = "wasm"))]
@@ -14,7 +17,8 @@ pub use crate::device::{Form, Gpu, KernelRunner, Recorder, Slice, matmul_tile, o
 pub use crate::model::available_memory;
 pub use crate::model::weights::{GlobalLayer, LocalLayer, Matrix, Mlp, Piece, Weights};
 #[cfg(not(target_family = "wasm"))]
-pub use crate::parallel::map_chunks as by_shares; // TEMPORARY: old name
+pub use crate::parallel::map_chunks;
+pub use crate::sampling::host::{CANDIDATES, Sampler};
 pub use crate::stages::boundary::{boundary, ends_patch, log_probability};
 pub use crate::stages::depool::{depool, normalize};
 pub use crate::stages::embed::embed;
@@ -27,7 +31,9 @@ pub use crate::stages::patches::pooling;
 pub use crate::state::LayerState;
 pub use crate::state::workspace::Workspace;
 #[cfg(not(target_family = "wasm"))]
-pub use crate::text::byte_alphabet::character_of as printable; // TEMPORARY: old name
+pub use crate::text::byte_alphabet::character_of;
+pub use crate::text::stop::StopMatcher;
+pub use crate::text::suffix_trie::SuffixTrie;
 
 /// The device of an engine.
 pub fn gpu(engine: &crate::Engine) -> &Arc<Gpu> {
@@ -39,7 +45,3 @@ pub fn gpu(engine: &crate::Engine) -> &Arc<Gpu> {
 pub fn dry_run(engine: &crate::Engine) -> crate::Result<crate::Engine> {
     Ok(crate::Engine { gpu: Arc::new(engine.gpu.dry_run()?) })
 }
-
-// TEMPORARY: old name
-#[cfg(not(target_family = "wasm"))]
-pub use dry_run as rehearsal;

@@ -18,10 +18,3 @@ pub mod variant;
 
 pub use table::{Access, Binding, Kernel, KernelId};
 pub use variant::{Fusion, Reduce, Tiles, Variant, WeightFormat};
-
-// TEMPORARY: old path
-/// The old path of [`variant`].
-pub mod forms {
-    pub use crate::sizes::QUANT_BLOCK;
-    pub use crate::variant::*;
-}

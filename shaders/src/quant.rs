@@ -41,9 +41,6 @@ pub fn quantize(
     Ok(())
 }
 
-// TEMPORARY: old path
-pub use quantize as quantise;
-
 /// Returns element `i` of weights packed by [`quantize`].
 pub fn weight(format: WeightFormat, weights: &[u8], scales: &[f16], i: usize) -> f32 {
     let integer = match format {

@@ -37,12 +37,6 @@ impl Kernel {
         self.bindings.len() + usize::from(self.guard) + usize::from(self.weights.is_some())
     }
 
-    // TEMPORARY: old path
-    /// The old name of [`max_storage_buffers`](Kernel::max_storage_buffers).
-    pub fn most_storage_buffers(&self) -> usize {
-        self.max_storage_buffers()
-    }
-
     /// Returns the variant that matches the caller's choices; dimensions that the kernel lacks are dropped.
     pub fn variant(&self, weights: WeightFormat, reduce: Reduce, fusion: Fusion, tiles: Tiles) -> Variant {
         Variant {

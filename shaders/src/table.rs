@@ -3,15 +3,6 @@
 use crate::params::{self, Params, ParamsLayout};
 use crate::variant::WeightAccess;
 
-// TEMPORARY: old path
-pub use crate::sizes::*;
-// TEMPORARY: old path
-pub use crate::sizes::SINGLE_LANE_TEAMS as LONE_TEAMS;
-// TEMPORARY: old path
-pub use crate::sizes::vec4_grid as fours_grid;
-// TEMPORARY: old path
-pub use crate::variant::{Fusion, Reduce, Tiles, Variant, WeightFormat};
-
 /// The access of a kernel to a binding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {

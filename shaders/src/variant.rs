@@ -145,11 +145,6 @@ pub enum Reduce {
 }
 
 impl Reduce {
-    // TEMPORARY: old path
-    /// The old name of [`Reduce::SingleLane`].
-    #[allow(non_upper_case_globals)]
-    pub const OneLane: Reduce = Reduce::SingleLane;
-
     /// Every value.
     pub const ALL: [Reduce; 4] = [Reduce::OneSubgroup, Reduce::Subgroup, Reduce::Workgroup, Reduce::SingleLane];
 
@@ -213,11 +208,6 @@ pub enum Tiles {
 }
 
 impl Tiles {
-    // TEMPORARY: old path
-    /// The old name of [`Tiles::SingleLane`].
-    #[allow(non_upper_case_globals)]
-    pub const OneLane: Tiles = Tiles::SingleLane;
-
     /// Every value.
     pub const ALL: [Tiles; 5] =
         [Tiles::Subgroup, Tiles::Workgroup, Tiles::Cooperative8, Tiles::Cooperative16, Tiles::SingleLane];

@@ -56,8 +56,7 @@ pub fn load_with(engine: &Engine, dir: &Path, formats: Option<Formats>) -> Model
     let mut options = LoadOptions::default();
     options.formats = formats;
     options.vocabulary = checkpoint.config().add_expanded_embeddings.then(vocabulary);
-    block_on(Model::load(engine, &checkpoint, options, &mut |_, _| true))
-        .unwrap_or_else(|e| panic!("{}: {e}", dir.display()))
+    block_on(Model::load(engine, &checkpoint, options)).unwrap_or_else(|e| panic!("{}: {e}", dir.display()))
 }
 
 /// Loads a golden model in f32 on the shared device.
@@ -68,7 +67,7 @@ pub fn load(family: &str, name: &str) -> Model {
 /// A session over plain ids.
 pub fn session_with(model: &Model, ids: &[u32]) -> Session {
     let mut session = block_on(Session::new(model)).expect("a session");
-    block_on(session.append_ids(ids, &mut |_, _| {})).expect("ids");
+    block_on(session.append_ids(ids)).expect("ids");
     session
 }
 

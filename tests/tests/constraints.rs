@@ -163,17 +163,17 @@ fn forced_bytes_equal_appended_text() {
         assert!(made.bytes.starts_with(b"class Reader:\n    def "));
 
         let mut by_hand = prompt(&model);
-        block_on(by_hand.append(&made.bytes[..choice], &mut |_, _| {})).expect("text");
+        block_on(by_hand.append(&made.bytes[..choice])).expect("text");
         block_on(by_hand.logits(0.0)).expect("logits");
         assert_eq!(by_hand.ids()[5..], made.ids[..choice]);
         block_on(by_hand.push(made.ids[choice])).expect("a byte");
-        block_on(by_hand.append(&made.bytes[choice + 1..], &mut |_, _| {})).expect("text");
+        block_on(by_hand.append(&made.bytes[choice + 1..])).expect("text");
         let expected = block_on(by_hand.logits(0.0)).expect("logits");
         assert_eq!(block_on(session.logits(0.0)).expect("logits"), expected, "{name}");
         assert_eq!(by_hand.ids(), session.ids());
         // Appended text reopens the decision on the last byte.
         let [a, b] = [&mut session, &mut by_hand].map(|session| {
-            block_on(session.append(b" pass", &mut |_, _| {})).expect("text");
+            block_on(session.append(b" pass")).expect("text");
             block_on(session.snapshot()).expect("a snapshot")
         });
         assert!(a == b, "{name}: other states");

@@ -120,7 +120,7 @@ fn prefill_in_pieces_equals_one_shot() {
             let mut rest = ids.as_slice();
             for n in lengths.into_iter().chain([ids.len()]) {
                 let (piece, behind) = rest.split_at(n.min(rest.len()));
-                block_on(session.append_ids(piece, &mut |_, _| {})).expect("a piece");
+                block_on(session.append_ids(piece)).expect("a piece");
                 rest = behind;
             }
             // The last byte's flag is decided with the logits.
@@ -143,20 +143,20 @@ fn given_patch_ends_equal_predicted_ones() {
         let ends: Vec<bool> = predicted.ids().iter().map(|&id| id >= 260).collect();
 
         let mut whole = block_on(Session::new(&model)).expect("a session");
-        block_on(whole.append_ids_with_ends(&ids, &ends, &mut |_, _| {})).expect("ids");
+        block_on(whole.append_ids_with_ends(&ids, &ends)).expect("ids");
         assert_eq!((whole.ids(), whole.patches()), (predicted.ids(), predicted.patches()), "{name}");
         assert_close(name, &model, &logits(&mut whole), &expected);
         // In pieces that follow bytes whose ends are given.
         let mut pieces = block_on(Session::new(&model)).expect("a session");
         for (ids, ends) in [(&ids[..1], &ends[..1]), (&ids[1..301], &ends[1..301]), (&ids[301..], &ends[301..])] {
-            block_on(pieces.append_ids_with_ends(ids, ends, &mut |_, _| {})).expect("a piece");
+            block_on(pieces.append_ids_with_ends(ids, ends)).expect("a piece");
         }
         assert_eq!(pieces.ids(), predicted.ids(), "{name}");
         assert_close(name, &model, &logits(&mut pieces), &expected);
         // Different ends give different patches and logits.
         let other: Vec<bool> = (0..ids.len()).map(|i| i % 4 == 0).collect();
         let mut session = block_on(Session::new(&model)).expect("a session");
-        block_on(session.append_ids_with_ends(&ids, &other, &mut |_, _| {})).expect("ids");
+        block_on(session.append_ids_with_ends(&ids, &other)).expect("ids");
         assert_eq!(session.patches(), ids.len().div_ceil(4), "{name}");
         assert!(logits(&mut session) != expected, "{name}");
     }
@@ -166,11 +166,11 @@ fn given_patch_ends_equal_predicted_ones() {
 fn patch_ends_must_match_ids_in_number() {
     let model = load("infer", "nano_trained");
     let mut session = block_on(Session::new(&model)).expect("a session");
-    let error = block_on(session.append_ids_with_ends(&[1, 50], &[true], &mut |_, _| {})).expect_err("too few ends");
+    let error = block_on(session.append_ids_with_ends(&[1, 50], &[true])).expect_err("too few ends");
     assert!(error.message().contains("1 patch ends for 2 ids"), "{error}");
     assert!(session.ids().is_empty());
     // The session is unchanged.
-    block_on(session.append_ids_with_ends(&[1, 50], &[true, false], &mut |_, _| {})).expect("ids");
+    block_on(session.append_ids_with_ends(&[1, 50], &[true, false])).expect("ids");
     assert_eq!(session.ids(), [261, 50]);
 }
 
@@ -205,7 +205,7 @@ fn byte_by_byte_equals_one_shot() {
     let ids = decided_text(&model, 90);
     let mut session = block_on(Session::new(&model)).expect("a session");
     for &id in &ids {
-        block_on(session.append_ids(&[id], &mut |_, _| {})).expect("a byte");
+        block_on(session.append_ids(&[id])).expect("a byte");
         // Asking for logits decides the last byte's flag; the next byte reopens the decision.
         logits(&mut session);
     }
@@ -231,11 +231,11 @@ fn every_kernel_variant_computes_the_same() {
         let mut usual = session_with(&usual_model, &ids);
         let expected = Expected::new(&usual_model, &mut usual, 24);
         let ways: [(&str, Model); 7] = [
-            ("recurrent", reopened(family, name, |o| o.few_rows = Some(usize::MAX))),
-            ("chunkwise", reopened(family, name, |o| o.few_rows = Some(1))),
+            ("recurrent", reopened(family, name, |o| o.matvec_max_rows = Some(usize::MAX))),
+            ("chunkwise", reopened(family, name, |o| o.matvec_max_rows = Some(1))),
             ("workgroups of several subgroups", reopened(family, name, |o| o.reduce = Some(Reduce::Subgroup))),
             ("without subgroups", reopened(family, name, |o| o.reduce = Some(Reduce::Workgroup))),
-            ("single-lane workgroups", reopened(family, name, |o| o.reduce = Some(Reduce::OneLane))),
+            ("single-lane workgroups", reopened(family, name, |o| o.reduce = Some(Reduce::SingleLane))),
             ("workgroup tiles", reopened(family, name, |o| o.tiles = Some(Tiles::Workgroup))),
             ("short prefill chunks", reopened(family, name, |o| o.prefill_bytes = Some(37))),
         ];
@@ -305,7 +305,7 @@ fn snapshots_checkpoints_and_clones_continue_as_the_original() {
             }
             // Rewinding undoes whatever came in between.
             block_on(session.rewind(&checkpoint)).expect("back");
-            block_on(session.append(b" something else altogether", &mut |_, _| {})).expect("text");
+            block_on(session.append(b" something else altogether")).expect("text");
             greedy(&mut session, 30);
             block_on(session.rewind(&checkpoint)).expect("back");
             assert_eq!(logits(&mut session), first, "{name} {stage}: not bit-identical after going back");

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bolmo_runtime::checkpoint::{CheckpointFile, Fetching, Index};
-use bolmo_runtime::quantise::{QuantiseOptions, write_quantised};
+use bolmo_runtime::convert::quantize::{QuantizeOptions, write_quantized};
+use bolmo_runtime::files::{CheckpointFile, Fetching, Index};
 use bolmo_runtime::{Checkpoint, Error, ErrorKind, LoadOptions, Model, Result, block_on};
 use bolmo_tests::{engine, fixtures, load_with, vocabulary};
 
@@ -89,7 +89,7 @@ fn assert_same(dir: &Path) {
     options.vocabulary = Some(vocabulary());
     let before = FETCHES.load(Ordering::Relaxed);
     let far = open(dir).expect("a checkpoint");
-    let far = block_on(Model::load(engine(), &far, options, &mut |_, _| true)).expect("a model");
+    let far = block_on(Model::load(engine(), &far, options)).expect("a model");
     assert!(FETCHES.load(Ordering::Relaxed) > before);
     // The fingerprint covers names, formats and weights.
     assert_eq!(far.fingerprint(), near.fingerprint(), "{}", dir.display());
@@ -104,10 +104,10 @@ fn tensors_are_fetched_before_they_are_read() {
     }
     for formats in ["q8", "q4,local=q8,embeddings=f16"] {
         let dir = parent.path().join(formats.replace(['=', ','], "-"));
-        let mut options = QuantiseOptions::default();
+        let mut options = QuantizeOptions::default();
         options.max_shard_bytes = 100_000;
         let source = Checkpoint::open(&models.join("nano_trained")).expect("a checkpoint");
-        write_quantised(&source, &dir, formats.parse().expect("formats"), &options, &mut |_, _| true)
+        write_quantized(&source, &dir, formats.parse().expect("formats"), &options, &mut |_, _| true)
             .expect("a folder");
         assert_same(&dir);
     }

@@ -1,4 +1,5 @@
-//! All whole-model tests in one program. They share one device, so each kernel is compiled once, and the program is linked once.
+//! All whole-model tests in one program. They share one device, so each kernel is compiled once, and the program is
+//! linked once.
 //!
 //! One file or folder here is one module: `cargo test --test device kernels::` runs the tests of `kernels`.
 //! `steady.rs` is a program of its own, because it replaces the global allocator.

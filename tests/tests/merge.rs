@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use bolmo_runtime::checkpoint::TensorFolder;
-use bolmo_runtime::merge::{Fate, Kept, Merge, MergeReport, write_merged};
-use bolmo_runtime::quantise::{QuantiseOptions, write_quantised};
+use bolmo_runtime::convert::merge::{Fate, Kept, Merge, MergeReport, write_merged};
+use bolmo_runtime::convert::quantize::{QuantizeOptions, write_quantized};
+use bolmo_runtime::files::TensorFolder;
 use bolmo_runtime::{Checkpoint, ErrorKind, Result};
 use bolmo_tests::fixtures;
 use half::{bf16, f16};
@@ -451,7 +451,7 @@ fn unreadable_folders_and_bad_options_are_rejected() {
     let mut models = Models::new();
     let checkpoint = Checkpoint::open(&models.merge.bolmo).unwrap();
     let quantised = models.path("q8");
-    write_quantised(&checkpoint, &quantised, "q8".parse().unwrap(), &QuantiseOptions::default(), &mut |_, _| true)
+    write_quantized(&checkpoint, &quantised, "q8".parse().unwrap(), &QuantizeOptions::default(), &mut |_, _| true)
         .expect("a folder");
     models.merge.bolmo = quantised;
     models.refused(ErrorKind::InvalidArgument, &["q8", "quantised already"]);

@@ -5,12 +5,12 @@
 
 use std::collections::BTreeMap;
 
-use bolmo_runtime::testing::run_kernel;
+use bolmo_runtime::unstable::run_kernel;
 use bolmo_runtime::{WeightFormat, block_on};
 use bolmo_shaders::Fusion;
 use bolmo_shaders::KernelId;
 use bolmo_shaders::params::{MlstmChunkOut, MlstmChunkScan, MlstmChunkState, MlstmGates, MlstmNorm, MlstmStep, Params};
-use bolmo_shaders::table::{MLSTM_CHUNK, WORKGROUP};
+use bolmo_shaders::sizes::{MLSTM_CHUNK, WORKGROUP};
 use bolmo_tests::{engine, fixtures, largest_difference, read_tensors};
 
 type Tensors = BTreeMap<String, (Vec<usize>, Vec<f64>)>;

@@ -4,7 +4,7 @@
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use bolmo_runtime::quantise::{QuantiseOptions, write_quantised};
+use bolmo_runtime::convert::quantize::{QuantizeOptions, write_quantized};
 use bolmo_runtime::{
     Checkpoint, Engine, ErrorKind, Formats, GenerateOptions, LoadOptions, Model, Result, ScoreOptions, Session,
     block_on, device_bytes,
@@ -21,10 +21,10 @@ fn model_dir(family: &str, name: &str) -> PathBuf {
 /// Quantizes a golden model into a folder below `parent`, in several shards.
 fn quantised(parent: &Path, source: &Path, formats: &str) -> PathBuf {
     let dir = parent.join(formats.replace(['=', ','], "-"));
-    let mut options = QuantiseOptions::default();
+    let mut options = QuantizeOptions::default();
     options.max_shard_bytes = 100_000;
     let checkpoint = Checkpoint::open(source).expect("a checkpoint");
-    write_quantised(&checkpoint, &dir, formats.parse().expect("formats"), &options, &mut |_, _| true)
+    write_quantized(&checkpoint, &dir, formats.parse().expect("formats"), &options, &mut |_, _| true)
         .expect("a folder");
     dir
 }
@@ -84,7 +84,7 @@ fn try_load(dir: &Path, formats: Option<&str>) -> Result<Model> {
     let mut options = LoadOptions::default();
     options.vocabulary = Some(vocabulary());
     options.formats = formats.map(|text| text.parse().expect("formats"));
-    block_on(Model::load(engine(), &Checkpoint::open(dir)?, options, &mut |_, _| true))
+    block_on(Model::load(engine(), &Checkpoint::open(dir)?, options))
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn loading_reports_progress_to_the_end() {
     let load = |most: u64, last: &mut (u64, u64)| {
         let mut options = LoadOptions::default();
         options.vocabulary = Some(vocabulary());
-        block_on(Model::load(engine(), &checkpoint, options, &mut |done, total| {
+        block_on(Model::load_with_progress(engine(), &checkpoint, options, &mut |done, total| {
             assert!(done >= last.0 && done <= total);
             *last = (done, total);
             done < most
@@ -134,7 +134,7 @@ fn non_finite_scales_are_named() {
     for (i, name) in ["model.layers.1.mlp.up_proj.weight", "model.layers.0.self_attn.k_proj.weight"].iter().enumerate()
     {
         let dir = parent.path().join(i.to_string());
-        write_quantised(&source, &dir, "q8".parse().unwrap(), &QuantiseOptions::default(), &mut |_, _| true).unwrap();
+        write_quantized(&source, &dir, "q8".parse().unwrap(), &QuantizeOptions::default(), &mut |_, _| true).unwrap();
         let path = dir.join("model.safetensors");
         let mut file = std::fs::read(&path).unwrap();
         let header = u64::from_le_bytes(file[..8].try_into().unwrap()) as usize;
@@ -167,7 +167,7 @@ fn comparison_equals_two_separate_scores() {
         assert_eq!((piecewise.bytes, piecewise.patches), (whole.bytes, whole.patches));
         assert_eq!(piecewise.boundaries, whole.boundaries);
         assert!((piecewise.bits_per_byte_joint() - whole.bits_per_byte_joint()).abs() < 1e-5);
-        assert!((piecewise.bits_per_byte_folded() - whole.bits_per_byte_folded()).abs() < 1e-5);
+        assert!((piecewise.bits_per_byte_marginal() - whole.bits_per_byte_marginal()).abs() < 1e-5);
     }
     let alike = a.boundaries.iter().zip(&b.boundaries).filter(|(a, b)| a == b).count();
     assert_eq!(compared.boundary_agreement, alike as f64 / text.len() as f64);

@@ -17,7 +17,7 @@ fn trained_dir() -> std::path::PathBuf {
 fn try_load(dir: &Path, vocabulary: Option<Vocabulary>) -> Result<Model> {
     let mut options = LoadOptions::default();
     options.vocabulary = vocabulary;
-    block_on(Model::load(engine(), &Checkpoint::open(dir)?, options, &mut |_, _| true))
+    block_on(Model::load(engine(), &Checkpoint::open(dir)?, options))
 }
 
 /// A copy of the trained golden model with the bytes of tensor `name` changed.
@@ -64,7 +64,7 @@ fn weights_beyond_f16_are_named() {
     options.formats = Some(WeightFormat::F16.into());
     options.vocabulary = Some(vocabulary());
     let checkpoint = Checkpoint::open(dir.path()).expect("a checkpoint");
-    let result = block_on(Model::load(engine(), &checkpoint, options, &mut |_, _| true));
+    let result = block_on(Model::load(engine(), &checkpoint, options));
     assert_error(result, ErrorKind::Unsupported, &[name, "row 1, column 1", "f32"]);
 }
 
@@ -90,10 +90,10 @@ fn special_ids_missing_from_the_vocabulary_are_rejected() {
     let model = try_load(&trained_dir(), Some(nameless)).expect("a model");
     assert!(model.warnings().iter().any(|w| w.contains("<|endoftext|>")), "{:?}", model.warnings());
     let mut session = block_on(Session::new(&model)).expect("a session");
-    let result = block_on(session.append_ids(&[1, 80, 0, 81], &mut |_, _| {}));
+    let result = block_on(session.append_ids(&[1, 80, 0, 81]));
     assert_error(result, ErrorKind::InvalidArgument, &["id 0 at position 2"]);
     assert!(session.ids().is_empty());
-    block_on(session.append_ids(&[1, 80, 81], &mut |_, _| {})).expect("the session continues");
+    block_on(session.append_ids(&[1, 80, 81])).expect("the session continues");
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn loading_can_be_cancelled_and_reports_progress() {
     let mut options = LoadOptions::default();
     options.vocabulary = Some(vocabulary());
     let mut last = (0, 0);
-    let result = block_on(Model::load(engine(), &checkpoint, options, &mut |done, total| {
+    let result = block_on(Model::load_with_progress(engine(), &checkpoint, options, &mut |done, total| {
         assert!(done >= last.0 && done <= total);
         last = (done, total);
         done < total / 2
@@ -117,12 +117,12 @@ fn invalid_ids_and_empty_sessions_are_rejected() {
     let mut session = block_on(Session::new(&model)).expect("a session");
     assert_error(block_on(session.logits(0.0)), ErrorKind::InvalidArgument, &["empty"]);
     for (ids, position) in [(vec![1, 2], "1"), (vec![3], "0"), (vec![1, 80, 260], "2"), (vec![4_000_000_000], "0")] {
-        let result = block_on(session.append_ids(&ids, &mut |_, _| {}));
+        let result = block_on(session.append_ids(&ids));
         assert_error(result, ErrorKind::InvalidArgument, &[position, &ids.last().unwrap().to_string()]);
     }
     // No id was appended.
     assert!(session.ids().is_empty());
-    block_on(session.append_ids(&[1, 80], &mut |_, _| {})).expect("ids");
+    block_on(session.append_ids(&[1, 80])).expect("ids");
     for id in [0, 2, 3, 260, 262, 263, 520, u16::MAX] {
         assert_error(block_on(session.push(id)), ErrorKind::InvalidArgument, &[&id.to_string()]);
     }
@@ -153,7 +153,7 @@ fn any_bytes_are_a_valid_prompt() {
         if with_bos {
             block_on(session.append_bos()).expect("bos");
         }
-        block_on(session.append(prompt, &mut |_, _| {})).expect("a prompt");
+        block_on(session.append(prompt)).expect("a prompt");
         let made = block_on(session.generate(&options, &mut |_| ControlFlow::Continue(()))).expect("a generation");
         assert!(made.stop == StopReason::End || made.bytes.len() == 4, "{made:?}");
     }
@@ -164,7 +164,7 @@ fn byte_of_long_patches(model: &Model) -> u8 {
     let patches = |byte: &u8| {
         let mut session = block_on(Session::new(model)).expect("a session");
         block_on(session.append_bos()).expect("bos");
-        block_on(session.append(&[*byte; 256], &mut |_, _| {})).expect("a prompt");
+        block_on(session.append(&[*byte; 256])).expect("a prompt");
         session.patches()
     };
     (b' '..=b'~').find(|byte| patches(byte) <= 16).expect("long patches of some byte")
@@ -178,7 +178,7 @@ fn megabyte_prompt_fits_in_bounded_memory() {
     block_on(session.append_bos()).expect("bos");
     let prompt = vec![byte_of_long_patches(&model); 1 << 20];
     let mut calls = 0;
-    block_on(session.append(&prompt, &mut |_, _| calls += 1)).expect("a prompt");
+    block_on(session.append_with_progress(&prompt, &mut |_, _| calls += 1)).expect("a prompt");
     assert!(calls > 1000);
     assert_eq!(session.ids().len(), prompt.len() + 1);
     let made = block_on(session.generate(&GenerateOptions::default(), &mut |_| ControlFlow::Continue(())));
@@ -197,7 +197,7 @@ fn cancel_stops_prefill_and_decode() {
         token.cancel();
         Instant::now()
     });
-    let result = block_on(session.append(&text, &mut |_, _| {}));
+    let result = block_on(session.append(&text));
     let stopped = Instant::now();
     let asked = canceller.join().expect("the other thread");
     assert_error(result, ErrorKind::Cancelled, &["stopped after"]);
@@ -205,7 +205,7 @@ fn cancel_stops_prefill_and_decode() {
     // The session keeps what was done and continues from there.
     let held = session.ids().len();
     assert!(held > 0 && held < text.len());
-    block_on(session.append(&text[held..held + 10], &mut |_, _| {})).expect("more text");
+    block_on(session.append(&text[held..held + 10])).expect("more text");
     let mut same = session_with(&model, &text[..held + 10].iter().map(|&b| u32::from(b) + 4).collect::<Vec<_>>());
     let mut options = GenerateOptions::default();
     options.max_bytes = 12;
@@ -247,7 +247,7 @@ fn cancelled_prefill_equals_a_shorter_prompt() {
             let before = session.ids().len();
             let token = session.cancel_token();
             let text = &text[..until.unwrap_or(text.len())];
-            let result = block_on(session.append(text, &mut |done, _| {
+            let result = block_on(session.append_with_progress(text, &mut |done, _| {
                 if done > 0 && until.is_none() {
                     token.cancel();
                 }
@@ -276,11 +276,11 @@ fn abandoned_operation_is_an_error_until_rewound() {
     {
         let text = b"some more text".repeat(200);
         let mut on = |_, _| {};
-        let mut future = std::pin::pin!(session.append(&text, &mut on));
+        let mut future = std::pin::pin!(session.append_with_progress(&text, &mut on));
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
         assert!(future.as_mut().poll(&mut context).is_pending());
     }
-    assert_error(block_on(session.append(b"x", &mut |_, _| {})), ErrorKind::InvalidArgument, &["abandoned"]);
+    assert_error(block_on(session.append(b"x")), ErrorKind::InvalidArgument, &["abandoned"]);
     block_on(session.rewind(&checkpoint)).expect("back");
     assert_eq!(block_on(session.logits(0.0)).expect("logits"), before);
 }
@@ -310,11 +310,7 @@ fn lost_device_is_reported_and_a_new_one_works() {
     let checkpoint = Checkpoint::open(&trained_dir()).expect("a checkpoint");
     let mut options = LoadOptions::default();
     options.vocabulary = Some(vocabulary());
-    assert_error(
-        block_on(Model::load(&engine, &checkpoint, options, &mut |_, _| true)),
-        ErrorKind::DeviceLost,
-        &["lost"],
-    );
+    assert_error(block_on(Model::load(&engine, &checkpoint, options)), ErrorKind::DeviceLost, &["lost"]);
 
     let engine = block_on(Engine::open(&engine_options())).expect("another engine");
     let model = load_on(&engine, &trained_dir(), WeightFormat::F32);
@@ -332,7 +328,7 @@ fn futures_may_move_between_threads() {
     }
     let model = load("infer", "nano_trained");
     let mut session = on_another_thread(Session::new(&model)).expect("a session");
-    on_another_thread(session.append(b"def ", &mut |_, _| {})).expect("text");
+    on_another_thread(session.append(b"def ")).expect("text");
     let mut options = GenerateOptions::default();
     options.max_bytes = 2;
     on_another_thread(session.generate(&options, &mut |_| ControlFlow::Continue(()))).expect("a generation");

@@ -1,6 +1,6 @@
 //! Self-tests of kernel variants on the device: variants that fail are not used, and nothing else changes.
 
-use bolmo_runtime::testing::{open_tested, run_kernel};
+use bolmo_runtime::unstable::{open_tested, run_kernel};
 use bolmo_runtime::{Engine, Error, ErrorKind, Tiles, WeightFormat, block_on};
 use bolmo_shaders::params::SiluMul;
 use bolmo_shaders::{Fusion, KernelId};
@@ -63,7 +63,7 @@ fn models_through_cooperative_matrices_stay_within_f16_rounding() {
     let mut seen = Vec::new();
     for tiles in [Tiles::Cooperative8, Tiles::Cooperative16] {
         let mut options = engine_options();
-        (options.tiles, options.few_rows) = (Some(tiles), Some(4));
+        (options.tiles, options.matvec_max_rows) = (Some(tiles), Some(4));
         let engine = block_on(Engine::open(&options)).expect("an adapter");
         if engine.capabilities().tiles != tiles {
             println!("{}: no {tiles:?}", engine.adapter().name);
@@ -73,7 +73,7 @@ fn models_through_cooperative_matrices_stay_within_f16_rounding() {
         }
         seen.push(tiles);
         let mut reopened = engine_options();
-        (reopened.tiles, reopened.few_rows) = (Some(Tiles::Workgroup), Some(4));
+        (reopened.tiles, reopened.matvec_max_rows) = (Some(Tiles::Workgroup), Some(4));
         let same = block_on(Engine::open(&reopened)).expect("an adapter");
         assert_eq!(logits(&engine, WeightFormat::F32), logits(&same, WeightFormat::F32), "{tiles:?} in f32");
         for format in [WeightFormat::F16, WeightFormat::Q8, WeightFormat::Q4] {

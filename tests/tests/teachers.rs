@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use bolmo_runtime::config::{BlockType, LayerType, QkNorm};
-use bolmo_runtime::init::Preset;
+use bolmo_runtime::Preset;
+use bolmo_runtime::{BlockType, LayerType, QkNorm};
 use bolmo_runtime::{Config, block_on};
 use bolmo_tests::{engine, fixtures, in_tree, slope};
 use bolmo_training::init::RandomSubword;

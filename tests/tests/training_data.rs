@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use bolmo_runtime::checkpoint::Checkpoint;
+use bolmo_runtime::Checkpoint;
 use bolmo_runtime::{Config, Error, ErrorKind, Vocabulary};
 use bolmo_tests::{fixtures, read_tensors};
 use bolmo_training::data::{

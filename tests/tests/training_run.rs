@@ -3,15 +3,15 @@
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use bolmo_runtime::stages::bytes::FUSED_OFFSET;
-use bolmo_runtime::suffix::SuffixTrie;
+use bolmo_runtime::ids::FUSED_OFFSET;
+use bolmo_runtime::unstable::SuffixTrie;
 use bolmo_runtime::{
     Checkpoint, Engine, ErrorKind, GenerateOptions, LoadOptions, Model, Piece, Session, Vocabulary, block_on,
 };
 use bolmo_tests::{Roundings, engine, engine_options};
 use bolmo_training::data::{Subwords, train_tokenizer};
-use bolmo_training::losses::{IGNORED, LossOptions, Targets};
-use bolmo_training::run::{Event, Kind, Outcome, Run, RunConfig, Start, Texts};
+use bolmo_training::loss::{IGNORED, LossOptions, Targets};
+use bolmo_training::run::{Event, Kind, Outcome, RunConfig, Start, Texts, TrainingRun};
 use bolmo_training::{AdamOptions, Examples, LocalSizes, Schedule, Shape, SourceModel, Trainer, TrainerOptions};
 
 /// A folder with a text and a tokenizer, and configurations of small runs.
@@ -66,7 +66,7 @@ impl Place {
 /// Runs up to the step `last`, or all steps, and returns the loss of each.
 fn go(kind: Kind, config: RunConfig, resume: bool, last: Option<u64>) -> (Vec<(u64, u64)>, Outcome) {
     let mut losses = Vec::new();
-    let mut run = block_on(Run::open(engine(), kind, config, &Texts::default(), resume)).expect("a run");
+    let mut run = block_on(TrainingRun::open(engine(), kind, config, &Texts::default(), resume)).expect("a run");
     let outcome = block_on(run.go(&mut |event| {
         if let Event::Step(record) = event {
             let loss = record["total"].as_f64().or(record["loss"].as_f64()).expect("a loss");
@@ -113,7 +113,8 @@ fn train_subword_model(place: &Place) {
     assert!(model("pieces") == model("subword"), "the models differ");
 
     // A run's folder is not overwritten by accident.
-    let again = block_on(Run::open(engine(), Kind::Subword, place.subword("subword"), &Texts::default(), false));
+    let again =
+        block_on(TrainingRun::open(engine(), Kind::Subword, place.subword("subword"), &Texts::default(), false));
     assert_eq!(again.err().map(|e| e.kind()), Some(ErrorKind::InvalidArgument));
 }
 
@@ -156,7 +157,7 @@ fn train_stage1(place: &Place) {
     go(Kind::Subword, other, false, None);
     config.model.source = Some(place.path("other/model"));
     config.out = place.path("refused");
-    let refused = block_on(Run::open(engine(), Kind::Stage1, config, &Texts::default(), false)).err();
+    let refused = block_on(TrainingRun::open(engine(), Kind::Stage1, config, &Texts::default(), false)).err();
     assert!(refused.is_some_and(|e| e.message().contains("blocks")));
 }
 
@@ -185,10 +186,10 @@ fn training_from_nothing_gives_a_model_that_the_runtime_runs() {
     let checkpoint = Checkpoint::open(&dir).expect("a checkpoint");
     let mut options = LoadOptions::default();
     options.vocabulary = Some(Vocabulary::open(&dir.join("tokenizer.json")).expect("a vocabulary"));
-    let model = block_on(Model::load(engine(), &checkpoint, options, &mut |_, _| true)).expect("a model");
+    let model = block_on(Model::load(engine(), &checkpoint, options)).expect("a model");
     let mut session = block_on(Session::new(&model)).expect("a session");
     block_on(session.append_bos()).expect("a beginning");
-    block_on(session.append(b"The old owl has", &mut |_, _| {})).expect("a prompt");
+    block_on(session.append(b"The old owl has")).expect("a prompt");
     let logits = block_on(session.logits(0.0)).expect("logits");
     assert!(logits.iter().all(|logit| logit.is_finite()));
 }
@@ -197,7 +198,8 @@ fn training_from_nothing_gives_a_model_that_the_runtime_runs() {
 fn invalid_runs_are_rejected_in_one_sentence() {
     let place = Place::new();
     let refused = |kind: Kind, config: RunConfig| {
-        let error = block_on(Run::open(engine(), kind, config, &Texts::default(), false)).err().expect("a refusal");
+        let error =
+            block_on(TrainingRun::open(engine(), kind, config, &Texts::default(), false)).err().expect("a refusal");
         eprintln!("{error}");
         assert!(!error.message().contains('\n'));
         error.kind()
@@ -227,14 +229,16 @@ fn invalid_runs_are_rejected_in_one_sentence() {
     std::fs::write(place.path("odd/config.json"), r#"{"model_type": "odd", "vocab_size": 320}"#).expect("a file");
     std::fs::write(place.path("odd/model.safetensors"), b"\x02\0\0\0\0\0\0\0{}").expect("a file");
     config.model.source = Some(place.path("odd"));
-    let error = block_on(Run::open(engine(), Kind::Stage1, config, &Texts::default(), false)).err().expect("a refusal");
+    let error =
+        block_on(TrainingRun::open(engine(), Kind::Stage1, config, &Texts::default(), false)).err().expect("a refusal");
     eprintln!("{error}");
     assert!(error.kind() == ErrorKind::Unsupported && !error.message().contains("batch"), "{error}");
     // A rate at which training diverges.
     let mut config = place.subword("diverging");
     config.optimiser.rate = 1e30;
     config.optimiser.warmup = 0.0;
-    let mut run = block_on(Run::open(engine(), Kind::Subword, config, &Texts::default(), false)).expect("a run");
+    let mut run =
+        block_on(TrainingRun::open(engine(), Kind::Subword, config, &Texts::default(), false)).expect("a run");
     let error = block_on(run.go(&mut |_| ControlFlow::Continue(()))).expect_err("a divergence");
     eprintln!("{error}");
     assert!(error.message().contains("diverged") && error.message().starts_with("step "), "{error}");
@@ -243,7 +247,8 @@ fn invalid_runs_are_rejected_in_one_sentence() {
     let mut config = place.subword("changed");
     config.optimiser.rate = 0.5;
     config.every.evaluate = 1;
-    let error = block_on(Run::open(engine(), Kind::Subword, config, &Texts::default(), true)).err().expect("a refusal");
+    let error =
+        block_on(TrainingRun::open(engine(), Kind::Subword, config, &Texts::default(), true)).err().expect("a refusal");
     eprintln!("{error}");
     assert!(error.message().contains("`optimiser.rate` was 0.003 and is 0.5"), "{error}");
     assert!(!error.message().contains("every"), "{error}");
@@ -253,7 +258,7 @@ fn invalid_runs_are_rejected_in_one_sentence() {
         let mut value = serde_json::from_slice(&std::fs::read(&state).expect("a state")).expect("JSON");
         change(&mut value);
         std::fs::write(&state, value.to_string()).expect("a state");
-        block_on(Run::open(engine(), Kind::Subword, place.subword("changed"), &Texts::default(), true))
+        block_on(TrainingRun::open(engine(), Kind::Subword, place.subword("changed"), &Texts::default(), true))
             .map(|run| run.steps())
     };
     let older = rewrite(&|state| {
@@ -271,7 +276,7 @@ fn invalid_runs_are_rejected_in_one_sentence() {
     let state = place.path("b/snapshots/step-00000002/state.safetensors");
     let bytes = std::fs::read(&state).expect("a snapshot");
     std::fs::write(&state, &bytes[..bytes.len() / 2]).expect("a cut snapshot");
-    let error = block_on(Run::open(engine(), Kind::Subword, place.subword("b"), &Texts::default(), true)).err();
+    let error = block_on(TrainingRun::open(engine(), Kind::Subword, place.subword("b"), &Texts::default(), true)).err();
     assert_eq!(error.map(|e| e.kind()), Some(ErrorKind::BadCheckpoint));
 }
 
@@ -285,7 +290,7 @@ fn memory_is_checked_before_it_is_allocated() {
         config.batch.rows = rows;
         config.batch.subwords = subwords;
         config.device.memory_mib = memory_mib;
-        block_on(Run::open(&engine, Kind::Subword, config, &Texts::default(), false))
+        block_on(TrainingRun::open(&engine, Kind::Subword, config, &Texts::default(), false))
     };
     let bytes = |rows| {
         let before = engine.memory().current_bytes;
@@ -300,7 +305,7 @@ fn memory_is_checked_before_it_is_allocated() {
         let mut config = place.subword("memory");
         (config.batch.rows, config.batch.subwords, config.batch.recompute) = (64, 32, true);
         config.device.memory_mib = Some(mib);
-        block_on(Run::open(&engine, Kind::Subword, config, &Texts::default(), false)).is_ok()
+        block_on(TrainingRun::open(&engine, Kind::Subword, config, &Texts::default(), false)).is_ok()
     };
     // The error names a number of rows that fits, and one more does not fit.
     let before = engine.memory().peak_bytes;
@@ -336,7 +341,7 @@ fn runtime_and_trainer_choose_the_same_ids() {
     let suffixes = SuffixTrie::new(&vocabulary);
     let mut options = LoadOptions::default();
     options.vocabulary = Some(vocabulary);
-    let model = block_on(Model::load(engine(), &checkpoint, options, &mut |_, _| true)).expect("a model");
+    let model = block_on(Model::load(engine(), &checkpoint, options)).expect("a model");
 
     let shape = Shape { rows: 1, bytes: 192, patches: 96 };
     let options = TrainerOptions {
@@ -355,7 +360,7 @@ fn runtime_and_trainer_choose_the_same_ids() {
     for prompt in ["This is a story about Mia,", "One day, ", "Spell the word \"mole\"."] {
         let mut session = block_on(Session::new(&model)).expect("a session");
         block_on(session.append_bos()).expect("a beginning");
-        block_on(session.append(prompt.as_bytes(), &mut |_, _| {})).expect("a prompt");
+        block_on(session.append(prompt.as_bytes())).expect("a prompt");
         let mut chosen = Vec::new();
         let mut options = GenerateOptions::default();
         options.max_bytes = 120;

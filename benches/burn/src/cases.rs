@@ -1,6 +1,6 @@
 //! The cases: inputs, both sides, and the check that they compute the same.
 
-use bolmo_runtime::testing::{Repeated, matmul_tile, run_kernel};
+use bolmo_runtime::unstable::{KernelRunner, matmul_tile, run_kernel};
 use bolmo_runtime::{Engine, WeightFormat, block_on};
 use bolmo_shaders::params::{Attention, MatMul, MatVec, Params, RmsNorm, SiluMul};
 use bolmo_shaders::{Fusion, KernelId};
@@ -99,7 +99,7 @@ fn ours<'a, P: Params>(
     let out = block_on(run_kernel(engine, kernel, form, &params, &bindings, grid)).map_err(failed)?;
     let last = out.last().ok_or("no result")?;
     let result: Vec<f32> = bytemuck::pod_collect_to_vec(&last[..4 * count]);
-    let mut repeated = block_on(Repeated::new(engine, &bindings)).map_err(failed)?;
+    let mut repeated = block_on(KernelRunner::new(engine, &bindings)).map_err(failed)?;
     let side = move |times| block_on(repeated.run(kernel, form, &params, grid, times)).map_err(failed);
     Ok((result, Box::new(side)))
 }

@@ -2,7 +2,8 @@
 
 use std::sync::{Arc, Mutex};
 
-use bolmo_runtime::checkpoint::{Checkpoint, CheckpointFile, Fetching, Index};
+use bolmo_runtime::Checkpoint;
+use bolmo_runtime::files::{CheckpointFile, Fetching, Index};
 use bolmo_runtime::{Error, Result, Vocabulary};
 use js_sys::Uint8Array;
 use send_wrapper::SendWrapper;

@@ -37,7 +37,7 @@ pub fn load(folder: Folder, options: &str, progress: Function) -> Promise {
             let answer = progress.call2(&JsValue::NULL, &(done as f64).into(), &(all as f64).into());
             answer.map_or(true, |answer| answer != false)
         };
-        let model = Model::load(&engine, &opened.checkpoint, load, &mut tell).await;
+        let model = Model::load_with_progress(&engine, &opened.checkpoint, load, &mut tell).await;
         // Without this the device would stay until it is garbage-collected.
         let model = model.inspect_err(|_| engine.destroy())?;
         Ok(WebModel { model })
@@ -124,7 +124,7 @@ impl WebModel {
                 "patches": score.patches,
                 "bytesPerPatch": score.bytes_per_patch(),
                 "bitsPerByteJoint": score.bits_per_byte_joint(),
-                "bitsPerByteFolded": score.bits_per_byte_folded(),
+                "bitsPerByteFolded": score.bits_per_byte_marginal(),
             });
             Ok(json.to_string())
         })

@@ -46,7 +46,7 @@ pub fn probe_model(folder: Folder) -> Promise {
         let text = folder::config(&folder).await?;
         let name = format!("{}/config.json", folder.origin());
         let (config, _) = Config::from_json(&text, &name)?;
-        let stored = bolmo_runtime::config::stored_formats(&text, &name)?;
+        let stored = bolmo_runtime::files::stored_formats(&text, &name)?;
         let formats = WeightFormat::ALL.map(|format| (format.name().to_owned(), device_bytes(&config, format)));
         let formats: serde_json::Map<String, Value> = match stored {
             Some(stored) => [(stored.to_string(), device_bytes(&config, stored).into())].into_iter().collect(),

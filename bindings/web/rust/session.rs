@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::ops::ControlFlow;
 use std::rc::Rc;
 
-use bolmo_runtime::stages::bytes::is_fused;
+use bolmo_runtime::ids::is_fused;
 use bolmo_runtime::{CancelToken, Error, ErrorKind, Result, Session};
 use js_sys::{Function, Promise, Uint8Array};
 use send_wrapper::SendWrapper;
@@ -86,7 +86,7 @@ impl WebSession {
                 // Errors of the listener are ignored.
                 let _ = progress.call2(&JsValue::NULL, &(done as f64).into(), &(all as f64).into());
             };
-            taken.get()?.append(&text, &mut tell).await.map(|()| JsValue::UNDEFINED)
+            taken.get()?.append_with_progress(&text, &mut tell).await.map(|()| JsValue::UNDEFINED)
         })
     }
 

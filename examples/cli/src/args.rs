@@ -4,8 +4,8 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use bolmo_runtime::Formats;
-use bolmo_runtime::checkpoint::DType;
-use bolmo_runtime::init::Preset;
+use bolmo_runtime::Preset;
+use bolmo_runtime::files::DType;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::numbers;

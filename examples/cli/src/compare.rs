@@ -55,7 +55,7 @@ pub fn run(common: &Common, input: &Input, against: &OsStr) -> Outcome {
     let bits = |x: f64| format!("{x:.4}");
     let mut text = row("", a, format!("against {b}"));
     text += &row("bits per byte, joint", bits(score.bits_per_byte_joint()), bits(held.bits_per_byte_joint()));
-    text += &row("bits per byte, folded", bits(score.bits_per_byte_folded()), bits(held.bits_per_byte_folded()));
+    text += &row("bits per byte, folded", bits(score.bits_per_byte_marginal()), bits(held.bits_per_byte_marginal()));
     text += &row("bytes", count(score.bytes as u64), count(held.bytes as u64));
     text += &row("patches", count(score.patches as u64), count(held.patches as u64));
     let percent = |share: f64| format!("{:.2} %", 100.0 * share);
@@ -72,9 +72,9 @@ fn numbers(model: &Model, score: &Score) -> Value {
     json!({
         "formats": model.formats().to_string(),
         "bits_per_byte_joint": score.bits_per_byte_joint(),
-        "bits_per_byte_folded": score.bits_per_byte_folded(),
+        "bits_per_byte_folded": score.bits_per_byte_marginal(),
         "log_likelihood_joint": score.log_likelihood_joint,
-        "log_likelihood_folded": score.log_likelihood_folded,
+        "log_likelihood_folded": score.log_likelihood_marginal,
         "bytes": score.bytes,
         "patches": score.patches,
         "bytes_per_patch": score.bytes_per_patch(),

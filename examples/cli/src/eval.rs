@@ -5,11 +5,11 @@ use std::path::Path;
 
 use bolmo_corpus::suite::{Example, Task, examples};
 use bolmo_corpus::{Split, split_documents};
-use bolmo_metrics::plot::{Rows, Table, TableOptions, bars_or_lines, write_svg};
-use bolmo_runtime::stages::bytes::BYTE_OFFSET;
+use bolmo_metrics::plot::{Table, TableOptions, TableRows, bars_or_lines, write_svg};
+use bolmo_runtime::ids::BYTE_OFFSET;
 use bolmo_runtime::{Engine, Error, ErrorKind, GenerateOptions, Model, Result, ScoreOptions, Session, block_on};
 use bolmo_training::data::SubwordTokenizer;
-use bolmo_training::losses::NO_LABEL;
+use bolmo_training::loss::NO_LABEL;
 use bolmo_training::{AdamOptions, LocalSizes, Schedule, SourceModel, SubwordModel, SubwordOptions};
 use serde_json::{Value, json};
 
@@ -248,7 +248,7 @@ fn text(
         }
         let score = block_on(model.score_text(text.as_bytes(), &ScoreOptions::default(), &mut |_, _| {}))?;
         joint += score.log_likelihood_joint;
-        folded += score.log_likelihood_folded;
+        folded += score.log_likelihood_marginal;
         bytes += score.bytes as u64;
         patches += score.patches as u64;
         if let (Some(teacher), Some(model)) = (teacher, &mut subword) {
@@ -394,7 +394,7 @@ fn answer(model: &Model, example: &Example) -> Result<bool> {
     options.stops = vec![b"\n".to_vec()];
     let mut session = block_on(Session::new(model))?;
     block_on(session.append_bos())?;
-    block_on(session.append(example.prompt.as_bytes(), &mut |_, _| {}))?;
+    block_on(session.append(example.prompt.as_bytes()))?;
     let mut text = Vec::new();
     block_on(session.generate(&options, &mut |piece| {
         text.extend_from_slice(piece.bytes);
@@ -449,7 +449,7 @@ fn draw(path: &Path, lines: &[Line], teacher: bool) -> Result<()> {
         row_name: "task".to_owned(),
         value_name: "share of right answers".to_owned(),
         names,
-        rows: Rows::Bars(lines.iter().map(of).collect()),
+        rows: TableRows::Bars(lines.iter().map(of).collect()),
     };
     let options = TableOptions { title: "Questions about characters".to_owned(), ..TableOptions::default() };
     let failed = |e: bolmo_metrics::Error| Error::new(ErrorKind::Io, e.to_string());

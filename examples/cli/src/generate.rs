@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use anstream::AutoStream;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bolmo_runtime::stages::bytes;
-use bolmo_runtime::stop::StopMatcher;
+use bolmo_runtime::ids;
+use bolmo_runtime::unstable::StopMatcher;
 use bolmo_runtime::{
     Constraint, Error, ErrorKind, GenerateOptions, Model, Piece, Result, SamplingOptions, Session, StopReason, block_on,
 };
@@ -122,7 +122,7 @@ fn read_prompt(common: &Common, session: &mut Session, prompt: &[u8], bos: bool)
         if bos {
             session.append_bos().await?;
         }
-        session.append(prompt, &mut |done, total| progress.update(done as u64, total as u64)).await
+        session.append_with_progress(prompt, &mut |done, total| progress.update(done as u64, total as u64)).await
     });
     match read {
         Ok(()) => Ok(true),
@@ -201,7 +201,7 @@ struct Run<'a> {
 
 impl Run<'_> {
     fn patches(&self) -> usize {
-        self.made.ids.iter().filter(|&&id| bytes::is_fused(id)).count()
+        self.made.ids.iter().filter(|&&id| ids::is_fused(id)).count()
     }
 
     /// Generation speed; none if nothing was generated.
@@ -212,8 +212,8 @@ impl Run<'_> {
 
     fn to_json(&self) -> serde_json::Value {
         let prompt = &self.session.ids()[..self.prompt_ids];
-        let prompt_ids: Vec<u16> = prompt.iter().map(|&id| bytes::plain(id)).collect();
-        let prompt_patches = prompt.iter().filter(|&&id| bytes::is_fused(id)).count();
+        let prompt_ids: Vec<u16> = prompt.iter().map(|&id| ids::plain(id)).collect();
+        let prompt_patches = prompt.iter().filter(|&&id| ids::is_fused(id)).count();
         json!({
             "text": String::from_utf8_lossy(&self.made.bytes),
             "bytes_base64": STANDARD.encode(&self.made.bytes),

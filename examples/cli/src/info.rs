@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use bolmo_runtime::config::{BlockType, LayerType, QkNorm, RopeScaling};
+use bolmo_runtime::ids::END_ID;
 use bolmo_runtime::layout::{Part, parameters_by_part};
-use bolmo_runtime::stages::bytes::END_ID;
+use bolmo_runtime::{BlockType, LayerType, QkNorm, RopeScaling};
 use bolmo_runtime::{
     Capabilities, Checkpoint, Config, Formats, Vocabulary, WeightFormat, device_bytes, session_bytes, work_bytes,
 };

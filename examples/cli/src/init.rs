@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use bolmo_runtime::init::{InitOptions, write_checkpoint};
+use bolmo_runtime::convert::random::{InitOptions, write_checkpoint};
 use serde_json::json;
 
 use crate::args::{Common, InitArgs};

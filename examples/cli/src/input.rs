@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use bolmo_runtime::stages::bytes;
+use bolmo_runtime::ids;
 use bolmo_runtime::{Error, ErrorKind, Result};
 
 use crate::args::ScoreInput;
@@ -62,7 +62,7 @@ fn read_ids(path: &Path) -> Result<Vec<u32>> {
     let name = path.display();
     let ids: Vec<u32> = serde_json::from_slice(&load::read_input(path)?)
         .map_err(|e| invalid(format!("{name}: expected a JSON array of ids, which are 0, 1 and 4 to 259: {e}")))?;
-    bytes::validate_input_ids(&ids).map_err(|e| e.context(&name))?;
+    ids::validate_input_ids(&ids).map_err(|e| e.context(&name))?;
     if ids.len() < 2 {
         return Err(invalid(format!("{name}: expected at least 2 ids, found {}", ids.len())));
     }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use bolmo_runtime::checkpoint::MemoryFile;
+use bolmo_runtime::files::MemoryFile;
 use bolmo_runtime::{
     AdapterChoice, Checkpoint, Engine, EngineOptions, Error, ErrorKind, LoadOptions, Model, Result, Vocabulary,
     block_on,
@@ -126,7 +126,7 @@ pub fn model_on(engine: Option<&Engine>, common: &Common, stop: &(dyn Fn() -> bo
         None => open_engine(common)?,
     };
     let mut progress = Progress::of_weights("loading", common);
-    let model = block_on(Model::load(&engine, &checkpoint, options, &mut |done, total| {
+    let model = block_on(Model::load_with_progress(&engine, &checkpoint, options, &mut |done, total| {
         progress.update(done, total);
         !stop()
     }))?;

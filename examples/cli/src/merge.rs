@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use bolmo_runtime::merge::{Fate, Merge, MergedTensor, write_merged};
+use bolmo_runtime::convert::merge::{Fate, Merge, MergedTensor, write_merged};
 
 use crate::args::{Common, MergeArgs};
 use crate::interrupt::Interrupt;

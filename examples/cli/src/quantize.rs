@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use bolmo_runtime::quantise::{QuantiseOptions, QuantiseReport, write_quantised};
+use bolmo_runtime::convert::quantize::{QuantizeOptions, QuantizeReport, write_quantized};
 use serde_json::{Value, json};
 
 use crate::args::{Common, QuantizeArgs};
@@ -23,12 +23,12 @@ pub fn run(common: &Common, args: &QuantizeArgs) -> Outcome {
     // An interrupted run removes its unfinished folder.
     let interrupt = Interrupt::listen();
     let checkpoint = load::checkpoint(common)?;
-    let mut options = QuantiseOptions::default();
+    let mut options = QuantizeOptions::default();
     options.others = load::companions(common)?;
     let lacks_subwords = checkpoint.config().add_expanded_embeddings && options.others.is_empty();
     let mut progress = Progress::of_weights("quantizing", common);
     let begun = Instant::now();
-    let report = write_quantised(&checkpoint, &args.out, formats, &options, &mut |done, total| {
+    let report = write_quantized(&checkpoint, &args.out, formats, &options, &mut |done, total| {
         progress.update(done, total);
         !interrupt.asked()
     })?;
@@ -74,7 +74,7 @@ fn change(before: u64, after: u64) -> String {
     format!("{} instead of {}", size(after), size(before))
 }
 
-fn parts(report: &QuantiseReport) -> Value {
+fn parts(report: &QuantizeReport) -> Value {
     let parts: serde_json::Map<String, Value> = report
         .parts
         .iter()

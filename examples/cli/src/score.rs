@@ -51,13 +51,13 @@ fn compute(common: &Common, model: &Model, input: &Input, options: &ScoreOptions
 }
 
 fn print(common: &Common, score: &Score, seconds: f64, adapter: &str) -> Outcome {
-    let (joint, folded) = (score.bits_per_byte_joint(), score.bits_per_byte_folded());
+    let (joint, folded) = (score.bits_per_byte_joint(), score.bits_per_byte_marginal());
     if common.json {
         return write_json(&json!({
             "bits_per_byte_joint": joint,
             "bits_per_byte_folded": folded,
             "log_likelihood_joint": score.log_likelihood_joint,
-            "log_likelihood_folded": score.log_likelihood_folded,
+            "log_likelihood_folded": score.log_likelihood_marginal,
             "bytes": score.bytes,
             "patches": score.patches,
             "bytes_per_patch": score.bytes_per_patch(),

@@ -23,7 +23,7 @@ pub fn write(path: &Path, all: &Tensors, d: usize) -> Result<()> {
         floats("global_out", d, &all.global_out)?,
         floats("decoder_out", d, &all.decoder_out)?,
         floats("final_hidden", d, &all.final_hidden)?,
-        floats("logits", bolmo_runtime::config::BYTE_VOCABULARY, &all.logits)?,
+        floats("logits", bolmo_runtime::BYTE_VOCABULARY, &all.logits)?,
     ];
     if let Some(suffix_ids) = &suffix_ids {
         views.push(view("suffix_ids", Dtype::I64, 1, suffix_ids.len(), cast_slice(suffix_ids))?);

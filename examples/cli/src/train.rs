@@ -7,9 +7,10 @@ use std::time::Duration;
 use bolmo_corpus::{Corpus, write_files};
 use bolmo_runtime::{Error, ErrorKind, block_on};
 use bolmo_training::data::{
-    END_OF_TEXT, FORESIGHT_BYTES, Foresight, SubwordTokenizer, Subwords, foresight, train_tokenizer,
+    BoundaryPredictability, END_OF_TEXT, PREDICTABILITY_BYTES, SubwordTokenizer, Subwords, boundary_predictability,
+    train_tokenizer,
 };
-use bolmo_training::run::{Event, Kind, Run, RunConfig, Texts, draw};
+use bolmo_training::run::{Event, Kind, RunConfig, Texts, TrainingRun, draw};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
@@ -45,7 +46,7 @@ fn train(common: &Common, kind: Kind, args: &TrainArgs) -> Outcome {
     let (out, steps) = (config.out.clone(), config.optimiser.steps);
     let interrupt = Interrupt::listen();
     let engine = open_engine(common)?;
-    let mut run = block_on(Run::open(&engine, kind, config, &Texts::default(), args.resume))?;
+    let mut run = block_on(TrainingRun::open(&engine, kind, config, &Texts::default(), args.resume))?;
     if !common.quiet {
         // Snapshots and evaluations need no further memory.
         note("device", &format!("{}, {} of device memory", engine.adapter().name, size(run.memory_bytes())));
@@ -155,7 +156,7 @@ fn plot(common: &Common, args: &PlotArgs) -> Outcome {
 }
 
 fn tokenizer(common: &Common, args: &TokenizerArgs) -> Outcome {
-    let subwords = if args.prefixes { Subwords::Beginnings } else { Subwords::Pairs };
+    let subwords = if args.prefixes { Subwords::Prefixes } else { Subwords::Pairs };
     train_tokenizer(&args.files, args.vocabulary, subwords, &args.out)?;
     let out = args.out.display().to_string();
     // The start of each file is enough for an estimate.
@@ -163,16 +164,16 @@ fn tokenizer(common: &Common, args: &TokenizerArgs) -> Outcome {
     for path in &args.files {
         let failed = |e| Error::new(ErrorKind::Io, format!("{}: cannot be read: {e}", path.display()));
         let file = std::fs::File::open(path).map_err(failed)?;
-        file.take(FORESIGHT_BYTES as u64).read_to_end(&mut bytes).map_err(failed)?;
+        file.take(PREDICTABILITY_BYTES as u64).read_to_end(&mut bytes).map_err(failed)?;
         bytes.extend_from_slice(format!("\n{END_OF_TEXT}\n").as_bytes());
     }
     let tokenizer = SubwordTokenizer::open(&args.out.join("tokenizer.json"))?;
-    let foresight = foresight(&tokenizer, &String::from_utf8_lossy(&bytes), END_OF_TEXT)?;
+    let foresight = boundary_predictability(&tokenizer, &String::from_utf8_lossy(&bytes), END_OF_TEXT)?;
     if common.json {
         return write_json(&json!({ "out": out, "vocabulary": args.vocabulary, "foresight": foresight }));
     }
     let mut report = format!("{out}: a tokenizer of up to {} subwords\n", count(args.vocabulary as u64));
-    if let Some(Foresight { bytes_per_subword, accuracy, .. }) = foresight {
+    if let Some(BoundaryPredictability { bytes_per_subword, accuracy, .. }) = foresight {
         report += &format!(
             "{bytes_per_subword:.2} bytes per subword; the word so far and one more byte predict {:.2} % of the cuts\n",
             100.0 * accuracy

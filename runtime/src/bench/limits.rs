@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bolmo_shaders::params;
-use bolmo_shaders::table::COPY_SLICE4;
+use bolmo_shaders::sizes::COPY_SLICE4;
 use bolmo_shaders::{KernelId, WeightFormat};
 
 use crate::config::Config;

@@ -3,9 +3,8 @@
 use std::ops::Range;
 
 use bolmo_shaders::WeightFormat;
-// TEMPORARY: old name of `quantize`.
-use bolmo_shaders::quant::{OutOfRange, quantise as quantize};
-use bolmo_shaders::table::QUANT_BLOCK;
+use bolmo_shaders::quant::{OutOfRange, quantize};
+use bolmo_shaders::sizes::QUANT_BLOCK;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 

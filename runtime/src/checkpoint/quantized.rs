@@ -12,7 +12,7 @@
 //!
 //! The bytes are the ones that kernels read ([`bolmo_shaders::quant`]). Norms and biases are F32.
 
-use bolmo_shaders::table::QUANT_BLOCK;
+use bolmo_shaders::sizes::QUANT_BLOCK;
 use bolmo_shaders::{WeightFormat, quant};
 use half::f16;
 

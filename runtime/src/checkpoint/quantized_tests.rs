@@ -5,8 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use bolmo_shaders::WeightFormat;
-// TEMPORARY: old name of `quantize`.
-use bolmo_shaders::quant::{quantise as quantize, weight};
+use bolmo_shaders::quant::{quantize, weight};
 use half::f16;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Map, Value, json};

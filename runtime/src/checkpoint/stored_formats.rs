@@ -1,7 +1,7 @@
 //! The key of a `config.json` that gives the formats of a quantized checkpoint.
 
 use bolmo_shaders::WeightFormat;
-use bolmo_shaders::table::QUANT_BLOCK;
+use bolmo_shaders::sizes::QUANT_BLOCK;
 use serde_json::Value;
 #[cfg(not(target_family = "wasm"))]
 use serde_json::json;

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use bolmo_shaders::WeightFormat;
-use bolmo_shaders::table::QUANT_BLOCK;
+use bolmo_shaders::sizes::QUANT_BLOCK;
 use half::f16;
 use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 

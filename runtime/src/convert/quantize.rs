@@ -147,12 +147,6 @@ pub fn write_quantized(
     Ok(report)
 }
 
-// TEMPORARY: old names.
-#[doc(hidden)]
-pub use self::{
-    QuantizeOptions as QuantiseOptions, QuantizeReport as QuantiseReport, write_quantized as write_quantised,
-};
-
 /// Whether the folder is an earlier output: its configuration has the key, and it has no other files.
 fn is_output(dir: &Path) -> bool {
     let ours = |name: &str| {

@@ -136,7 +136,7 @@ fn describe(index: usize, adapter: &wgpu::Adapter) -> AdapterInfo {
     let limits = adapter.limits();
     let features = adapter.features();
     let needs = [
-        ("storage buffers per stage", u64::from(limits.max_storage_buffers_per_shader_stage), most_storage_buffers()),
+        ("storage buffers per stage", u64::from(limits.max_storage_buffers_per_shader_stage), max_storage_buffers()),
         ("lanes per workgroup", u64::from(limits.max_compute_invocations_per_workgroup), 64),
         ("bytes of workgroup memory", u64::from(limits.max_compute_workgroup_storage_size), 16384),
         ("workgroups per dimension", u64::from(limits.max_compute_workgroups_per_dimension), 65535),
@@ -176,8 +176,8 @@ fn describe(index: usize, adapter: &wgpu::Adapter) -> AdapterInfo {
 }
 
 /// Largest number of storage buffers that a kernel binds.
-fn most_storage_buffers() -> u64 {
-    KERNELS.iter().map(|kernel| kernel.most_storage_buffers() as u64).max().unwrap_or_default()
+fn max_storage_buffers() -> u64 {
+    KERNELS.iter().map(|kernel| kernel.max_storage_buffers() as u64).max().unwrap_or_default()
 }
 
 fn cooperative_sides(adapter: &wgpu::Adapter) -> Vec<u32> {

@@ -1,6 +1,6 @@
 //! The kernels and sizes of work that suit an adapter.
 
-use bolmo_shaders::table::{LONE_TEAMS, SUBGROUP_LANES, WORKGROUP};
+use bolmo_shaders::sizes::{SINGLE_LANE_TEAMS, SUBGROUP_LANES, WORKGROUP};
 use bolmo_shaders::{Fusion, Reduce, Tiles};
 
 use crate::device::adapter::AdapterInfo;
@@ -125,12 +125,12 @@ impl Capabilities {
 fn choose_reduce(requested: Option<Reduce>, subgroups: Option<(u32, u32)>, software: bool) -> Reduce {
     let one_subgroup = subgroups == Some((SUBGROUP_LANES, SUBGROUP_LANES));
     match requested {
-        Some(fixed @ (Reduce::Workgroup | Reduce::OneLane)) => fixed,
+        Some(fixed @ (Reduce::Workgroup | Reduce::SingleLane)) => fixed,
         // Barriers are expensive on CPUs, and rows are short.
         None if one_subgroup && software => Reduce::OneSubgroup,
         Some(Reduce::OneSubgroup) if one_subgroup => Reduce::OneSubgroup,
         _ if subgroups.is_some() => Reduce::Subgroup,
-        None if software => Reduce::OneLane,
+        None if software => Reduce::SingleLane,
         _ => Reduce::Workgroup,
     }
 }
@@ -149,7 +149,7 @@ fn choose_tiles(requested: Option<Tiles>, adapter: &AdapterInfo, reduce: Reduce,
     // Tiles of a subgroup suit CPUs, where barriers and workgroup memory are expensive; they are written for one
     // subgroup size. CPUs that offer cooperative matrices have no hardware units for them.
     let best: &[Tiles] = match adapter.is_software() {
-        true if reduce == Reduce::OneLane => &[Tiles::OneLane],
+        true if reduce == Reduce::SingleLane => &[Tiles::SingleLane],
         true => &[Tiles::Subgroup],
         false => &[Tiles::Cooperative16, Tiles::Cooperative8],
     };
@@ -162,7 +162,7 @@ fn matvec_teams(reduce: Reduce, subgroups: Option<(u32, u32)>) -> u32 {
     match (reduce, subgroups) {
         // Each subgroup of a workgroup is a team.
         (Reduce::OneSubgroup | Reduce::Subgroup, Some((min, _))) => (WORKGROUP / min.max(1)).max(1),
-        (Reduce::OneLane, _) => LONE_TEAMS,
+        (Reduce::SingleLane, _) => SINGLE_LANE_TEAMS,
         _ => 8,
     }
 }
@@ -172,7 +172,7 @@ fn matvec_max_rows(tiles: Tiles, software: bool) -> usize {
     match tiles {
         // Without subgroups, barriers take so long to compile and to execute that the forms without them are best for
         // any number of rows.
-        Tiles::OneLane => Capabilities::SOFTWARE_PREFILL_BYTES,
+        Tiles::SingleLane => Capabilities::SOFTWARE_PREFILL_BYTES,
         // Tiles of a subgroup multiply 32 rows in the time that `matvec` takes for two to six.
         Tiles::Subgroup => 4,
         // On a CPU `matvec` reads the weights again from the caches for every row, which is faster than tiles in
@@ -185,7 +185,7 @@ fn matvec_max_rows(tiles: Tiles, software: bool) -> usize {
 /// Largest number of rows for which the mLSTM runs in its recurrent form.
 fn recurrent_rows(tiles: Tiles, software: bool) -> usize {
     match tiles {
-        Tiles::OneLane => Capabilities::SOFTWARE_PREFILL_BYTES,
+        Tiles::SingleLane => Capabilities::SOFTWARE_PREFILL_BYTES,
         _ if software => 24,
         _ => 8,
     }
@@ -193,10 +193,10 @@ fn recurrent_rows(tiles: Tiles, software: bool) -> usize {
 
 /// Loop iterations of one lane in a single-dispatch mLSTM cell, and rows of a segment of a KV cache.
 ///
-/// Where one lane does all the work, its loops must end before 65535 iterations (see [`Reduce::OneLane`]). A row of the
-/// widest mLSTM cell takes 34 000, a key of the widest attention head takes 8.
+/// Where one lane does all the work, its loops must end before 65535 iterations (see [`Reduce::SingleLane`]). A row of
+/// the widest mLSTM cell takes 34 000, a key of the widest attention head takes 8.
 fn loop_limits(reduce: Reduce) -> (usize, usize) {
-    if reduce == Reduce::OneLane { (60_000, 4096) } else { (usize::MAX, 1 << 20) }
+    if reduce == Reduce::SingleLane { (60_000, 4096) } else { (usize::MAX, 1 << 20) }
 }
 
 /// Prompt bytes and multiply-adds per prefill submission.

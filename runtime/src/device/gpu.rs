@@ -125,13 +125,6 @@ impl Gpu {
         self.placeholder.is_some()
     }
 
-    // TEMPORARY: old name
-    #[cfg(not(target_family = "wasm"))]
-    #[doc(hidden)]
-    pub fn is_rehearsal(&self) -> bool {
-        self.is_dry_run()
-    }
-
     /// Compiles a kernel unless it is compiled already.
     pub(crate) fn compile(&self, kernel: KernelId, format: WeightFormat, fusion: Fusion) {
         self.pipelines.get(kernel, self.variant(kernel, format, fusion));

@@ -31,7 +31,7 @@ impl Engine {
 pub async fn open_tested(options: &EngineOptions, test: impl AsyncFnOnce(&Engine) -> Result<()>) -> Result<Engine> {
     let engine = Engine { gpu: Arc::new(Gpu::open(options).await?) };
     // These tiles need no feature that an adapter may implement incorrectly.
-    if matches!(engine.capabilities().tiles, Tiles::Workgroup | Tiles::OneLane) {
+    if matches!(engine.capabilities().tiles, Tiles::Workgroup | Tiles::SingleLane) {
         return Ok(engine);
     }
     let Err(error) = test(&engine).await else { return Ok(engine) };

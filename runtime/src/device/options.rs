@@ -20,7 +20,7 @@ pub struct EngineOptions {
     pub adapter: AdapterChoice,
     /// Largest binding in bytes, at least 64 KiB; the adapter's own limit still applies.
     pub max_binding_bytes: Option<u64>,
-    /// How the lanes of a workgroup add up. [`Reduce::Workgroup`] and [`Reduce::OneLane`] work on every adapter.
+    /// How the lanes of a workgroup add up. [`Reduce::Workgroup`] and [`Reduce::SingleLane`] work on every adapter.
     pub reduce: Option<Reduce>,
     /// Which lanes share a tile of a matrix product. [`Tiles::Workgroup`] works on every adapter and is the fallback
     /// where the adapter does not support the requested tiles or fails their self test.

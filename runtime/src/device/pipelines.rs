@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};
 
-use bolmo_shaders::table::{GUARD_BINDING, SCALES_BINDING};
+use bolmo_shaders::sizes::{GUARD_BINDING, SCALES_BINDING};
 use bolmo_shaders::{Access, Kernel, KernelId, Variant, WeightFormat};
 
 use crate::device::capabilities::Capabilities;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bolmo_shaders::params::Params;
-use bolmo_shaders::table::{GUARD_BINDING, SCALES_BINDING};
+use bolmo_shaders::sizes::{GUARD_BINDING, SCALES_BINDING};
 use bolmo_shaders::{Fusion, KernelId, Variant, WeightFormat};
 
 use crate::device::gpu::Gpu;

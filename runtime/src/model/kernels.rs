@@ -1,6 +1,6 @@
 //! The kernels that a model runs, so that they can be compiled before they are needed.
 
-use bolmo_shaders::table::MLSTM_CELL_MAX_DV;
+use bolmo_shaders::sizes::MLSTM_CELL_MAX_DV;
 use bolmo_shaders::{Fusion, KernelId, WeightFormat};
 
 use crate::checkpoint::formats::Formats;

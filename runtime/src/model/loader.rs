@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bolmo_shaders::WeightFormat;
-use bolmo_shaders::table::QUANT_BLOCK;
+use bolmo_shaders::sizes::QUANT_BLOCK;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::checkpoint::formats::Formats;

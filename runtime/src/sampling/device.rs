@@ -2,7 +2,7 @@
 //! the same choice on the host.
 
 use bolmo_shaders::params::Sample;
-use bolmo_shaders::table::SAMPLE_CONTROL;
+use bolmo_shaders::sizes::SAMPLE_CONTROL;
 use bolmo_shaders::{KernelId, WeightFormat};
 
 use crate::device::{Gpu, Slice};

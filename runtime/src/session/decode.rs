@@ -7,7 +7,7 @@
 //!
 //! Several sequences may share a submission ([`super::batch`]). Each has a *slot*: one row of every product.
 
-use bolmo_shaders::table::MLSTM_CELL_MAX_DV;
+use bolmo_shaders::sizes::MLSTM_CELL_MAX_DV;
 
 use crate::config::rope::cos_sin;
 use crate::device::{Recorder, Slice};

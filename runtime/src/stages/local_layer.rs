@@ -4,7 +4,7 @@
 use bolmo_shaders::params::{
     MlstmCell, MlstmChunkOut, MlstmChunkScan, MlstmChunkState, MlstmGates, MlstmNorm, MlstmStep,
 };
-use bolmo_shaders::table::{MLSTM_CELL_MAX_DV, MLSTM_CHUNK, WORKGROUP};
+use bolmo_shaders::sizes::{MLSTM_CELL_MAX_DV, MLSTM_CHUNK, WORKGROUP};
 use bolmo_shaders::{KernelId, WeightFormat};
 
 use crate::device::Slice;

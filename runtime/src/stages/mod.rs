@@ -12,7 +12,3 @@ pub(crate) mod head;
 pub(crate) mod local_layer;
 pub(crate) mod ops;
 pub(crate) mod patches;
-
-// TEMPORARY: old paths
-pub use crate::sampling::host as sample;
-pub use crate::text::ids as bytes;

@@ -1,7 +1,7 @@
 //! Operations that stages are made of: products, norms and look-ups over rows of device memory.
 
 use bolmo_shaders::params::{GatherRows, MatMul, MatVec, RmsNorm, RoundF16, SiluMul};
-use bolmo_shaders::table::{WORKGROUP, fours_grid};
+use bolmo_shaders::sizes::{WORKGROUP, vec4_grid};
 use bolmo_shaders::{Fusion, KernelId, WeightFormat};
 
 use crate::config::Config;
@@ -170,7 +170,7 @@ impl Context<'_> {
             let weights = scratch.part(0, 2 * count as u64)?;
             let params = RoundF16 { count4: (count / 4) as u32 };
             let slices = [&piece.weights, &weights];
-            self.recorder.dispatch(KernelId::RoundF16, WeightFormat::F32, &params, &slices, fours_grid(count / 4))?;
+            self.recorder.dispatch(KernelId::RoundF16, WeightFormat::F32, &params, &slices, vec4_grid(count / 4))?;
             let rounded =
                 Piece { first_row: piece.first_row, rows: piece.rows, weights, scales: None, bias: piece.bias.clone() };
             let w = Matrix { n: w.n, k: w.k, format: WeightFormat::F16, pieces: vec![rounded] };

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bolmo_shaders::table::MLSTM_CHUNK;
+use bolmo_shaders::sizes::MLSTM_CHUNK;
 
 use crate::config::Config;
 use crate::device::{Gpu, Slice};

@@ -1,7 +1,7 @@
 //! Gradients of attention within sequences.
 
 use bolmo_shaders::params::{Attention, AttentionGradQ};
-use bolmo_shaders::table::{attention_grad_kv_grid, attention_grad_q_grid};
+use bolmo_shaders::sizes::{attention_grad_kv_grid, attention_grad_q_grid};
 use bolmo_shaders::{KernelId, cpu};
 use proptest::prelude::*;
 use proptest::sample::select;

@@ -4,12 +4,12 @@ use std::cell::Cell;
 use std::fmt::Debug;
 use std::sync::OnceLock;
 
-use bolmo_runtime::testing::run_kernel;
+use bolmo_runtime::unstable::run_kernel;
 use bolmo_runtime::{Engine, Reduce, Tiles, WeightFormat, block_on};
 use bolmo_shaders::cpu::Matrix;
 use bolmo_shaders::params::Params;
-use bolmo_shaders::quant::quantise;
-use bolmo_shaders::table::QUANT_BLOCK;
+use bolmo_shaders::quant::quantize;
+use bolmo_shaders::sizes::QUANT_BLOCK;
 use bolmo_shaders::{Fusion, KernelId};
 use bolmo_tests::engine_options;
 use half::f16;
@@ -37,7 +37,7 @@ fn engines() -> &'static [Engine] {
         for (reduce, tiles) in [(None, None)]
             .into_iter()
             .chain(ways)
-            .chain([Reduce::Subgroup, Reduce::Workgroup, Reduce::OneLane].map(|reduce| (Some(reduce), None)))
+            .chain([Reduce::Subgroup, Reduce::Workgroup, Reduce::SingleLane].map(|reduce| (Some(reduce), None)))
         {
             let mut options = engine_options();
             (options.reduce, options.tiles) = (reduce, tiles);
@@ -70,7 +70,7 @@ pub fn forms(id: KernelId) -> Vec<(&'static Engine, WeightFormat)> {
     let mut seen = Vec::new();
     engines.retain(|engine| {
         let can = engine.capabilities();
-        let lone = kernel.single_lane.then_some(can.reduce == Reduce::OneLane);
+        let lone = kernel.single_lane.then_some(can.reduce == Reduce::SingleLane);
         let way = (kernel.reduce.then_some(can.reduce), kernel.subgroup_text.map(|_| can.tiles), lone);
         let new = !seen.contains(&way);
         seen.push(way);
@@ -265,7 +265,7 @@ fn packed(format: WeightFormat, values: &[f32]) -> (Vec<u8>, Vec<f16>) {
     let (mut weights, mut scales) = (Vec::new(), Vec::new());
     for block in values.chunks_exact(QUANT_BLOCK) {
         let numbers: Vec<f32> = block.iter().map(|v| if v.is_nan() { 0.0 } else { *v }).collect();
-        quantise(format, &numbers, &mut weights, &mut scales).expect("values in range");
+        quantize(format, &numbers, &mut weights, &mut scales).expect("values in range");
         if block.iter().any(|v| v.is_nan()) {
             scales.pop();
             scales.push(f16::NAN);

@@ -1,7 +1,7 @@
 //! Kernels over logits: log-softmax and its gradient, entropies, and the next-id probabilities of a subword model.
 
 use bolmo_shaders::params::{Entropy, LogSoftmax, LogSoftmaxGrad, NextIds, SoftLabels};
-use bolmo_shaders::table::WORKGROUP;
+use bolmo_shaders::sizes::WORKGROUP;
 use bolmo_shaders::{KernelId, cpu};
 use proptest::prelude::*;
 use proptest::sample::select;

@@ -1,7 +1,7 @@
 //! The mLSTM kernels: gates, recurrent step, the three kernels of the chunkwise form, and the norm after them.
 
 use bolmo_shaders::params::{MlstmChunkOut, MlstmChunkScan, MlstmChunkState, MlstmGates, MlstmNorm, MlstmStep};
-use bolmo_shaders::table::{MLSTM_CHUNK, MLSTM_MAX_DK, WORKGROUP};
+use bolmo_shaders::sizes::{MLSTM_CHUNK, MLSTM_MAX_DK, WORKGROUP};
 use bolmo_shaders::{KernelId, cpu};
 use proptest::prelude::*;
 use proptest::sample::select;

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;
 
 use super::harness::{EPS, Noise, Rows, UNREAD, Worst, bytes, edges, forms, hold, largest, run, size};
-use crate::mlstm::MAX_DK;
+use super::mlstm::MAX_DK;
 
 /// Rows of q, k, v, output gates and gates of a whole cell, in this order without gaps but for one behind each.
 #[derive(Debug, Clone)]
@@ -83,7 +83,7 @@ fn whole_case(worst: &Worst, case: &Whole) -> TestCaseResult {
     for form in forms(KernelId::MlstmCell) {
         // The runtime does not ask this of one lane either.
         let can = form.0.capabilities();
-        if can.reduce == Reduce::OneLane && rows > can.cell_rows(dk, dv) {
+        if can.reduce == Reduce::SingleLane && rows > can.cell_rows(dk, dv) {
             continue;
         }
         let bindings = [bytes(&x), bytes(&c), bytes(&m), bytes(&norm), bytes(&out)];

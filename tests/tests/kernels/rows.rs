@@ -1,10 +1,10 @@
 //! Kernels over rows: lookups, norms, products and the gated product.
 
 use bolmo_runtime::Engine;
-use bolmo_runtime::testing::matmul_tile;
+use bolmo_runtime::unstable::matmul_tile;
 use bolmo_shaders::cpu::Matrix;
 use bolmo_shaders::params::{Copy, GatherRows, MatMul, MatVec, RmsNorm, SiluMul};
-use bolmo_shaders::table::{COPY_SLICE4, WORKGROUP};
+use bolmo_shaders::sizes::{COPY_SLICE4, WORKGROUP};
 use bolmo_shaders::{Fusion, KernelId, WeightFormat, cpu};
 use half::f16;
 use proptest::prelude::*;
@@ -289,7 +289,8 @@ impl Product {
         let weights = self.w.magnitudes(format);
         let fusion = Fusion { gated: false, ..self.fusion.unwrap_or_default() };
         let [x, b, scale] = [&self.x, &self.b, &self.scale].map(|values| magnitudes(values));
-        cpu::matvec(p, fusion, self.rows as u32, Matrix::F32(&weights), &x, &b, &scale, y);
+        let inputs = cpu::MatVecInputs { w: Matrix::F32(&weights), x: &x, b: &b, scale: &scale };
+        cpu::matvec(p, fusion, self.rows as u32, inputs, y);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Gradients of the kernels over rows: norms, the gated product, the boundary's cosine and rotary positions.
 
 use bolmo_shaders::params::{BoundaryGrad, RmsNormGrad, Rope, SiluMulGrad};
-use bolmo_shaders::table::WORKGROUP;
+use bolmo_shaders::sizes::WORKGROUP;
 use bolmo_shaders::{KernelId, cpu};
 use proptest::prelude::*;
 use proptest::sample::select;

@@ -4,7 +4,7 @@
 use bolmo_shaders::params::{
     Adamw, GatherRowsGrad, RoundF16, RowDistance, RowDistanceGrad, SumRows, SumSquares, Transpose,
 };
-use bolmo_shaders::table::{TRANSPOSE_TILE, WORKGROUP, fours_grid};
+use bolmo_shaders::sizes::{TRANSPOSE_TILE, WORKGROUP, vec4_grid};
 use bolmo_shaders::{KernelId, cpu};
 use half::f16;
 use proptest::prelude::*;
@@ -355,7 +355,7 @@ pub fn round_f16() {
         cpu::round_f16(&p, &x, &mut expected);
         let expected: Vec<f32> = expected.iter().map(|&v| v.into()).collect();
         for form in forms(KernelId::RoundF16) {
-            let found = run(form, KernelId::RoundF16, &p, &[bytes(&x), bytes(&y)], fours_grid(count4))?;
+            let found = run(form, KernelId::RoundF16, &p, &[bytes(&x), bytes(&y)], vec4_grid(count4))?;
             y.copy_from_slice(bytemuck::cast_slice(&found[1]));
             let found: Vec<f32> = y.iter().map(|&v| v.into()).collect();
             // The other neighbor at most: adapters choose how they round.
@@ -440,7 +440,7 @@ fn adamw_case(worst: &Worst, case: &Step) -> TestCaseResult {
     let [mut w_expected, mut m_expected, mut v_expected] = [w.clone(), m.clone(), v.clone()];
     cpu::adamw(&p, &grad, &squares, &mut w_expected, &mut m_expected, &mut v_expected);
     // One workgroup more than there is work for, and a row of the grid that has none.
-    let [across, down, _] = fours_grid(count4);
+    let [across, down, _] = vec4_grid(count4);
     let grid = [across + 1, down + 1, 1];
     let bindings = [bytes(&grad), bytes(&squares), bytes(&w), bytes(&m), bytes(&v)];
     for form in forms(KernelId::Adamw) {

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use bolmo_runtime::config::{BlockType, LayerType, QkNorm, RopeScaling, SpecialIds};
+use bolmo_runtime::{BlockType, LayerType, QkNorm, RopeScaling, SpecialIds};
 use bolmo_runtime::{Config, Error, Result};
 use bolmo_tests::fixtures;
-use bolmo_training::losses::Targets;
+use bolmo_training::loss::Targets;
 use bolmo_training::{Examples, Shape, TensorSource};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;

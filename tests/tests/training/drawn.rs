@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use bolmo_runtime::layout::expected_tensors;
 use bolmo_runtime::{Config, Engine, Result, Vocabulary, block_on};
 use bolmo_tests::{engine, engine_options, fixtures, slope};
-use bolmo_training::losses::LossOptions;
+use bolmo_training::loss::LossOptions;
 use bolmo_training::{AdamOptions, Schedule, StepReport, TeacherSource, TensorSource, Trainer, TrainerOptions};
 
 use super::case::{Batch, Case, subwords};

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use bolmo_runtime::block_on;
 use bolmo_tests::{engine, fixtures, in_tree};
-use bolmo_training::losses::LossOptions;
+use bolmo_training::loss::LossOptions;
 use bolmo_training::{AdamOptions, Schedule, StepReport, TeacherSource, Trainer, TrainerOptions};
 use serde_json::Value;
 

@@ -177,7 +177,7 @@ fn order(seed: u64, epoch: u64, rows: u32) -> Vec<u32> {
 #[cfg(test)]
 mod tests {
     use bolmo_runtime::ErrorKind;
-    use bolmo_runtime::checkpoint::MemoryFile;
+    use bolmo_runtime::files::MemoryFile;
 
     use super::super::{Corpus, IdType, RowOptions, TokenFile};
     use super::*;

@@ -4,11 +4,11 @@
 
 use std::sync::Arc;
 
-use bolmo_runtime::internals::{Context, Gpu, Matrix, Mlp, Norm, Piece, Product, Rows, Slice};
+use bolmo_runtime::unstable::{Context, Gpu, Matrix, Mlp, Norm, Piece, Product, Rows, Slice};
 use bolmo_runtime::{Config, Error, Result, WeightFormat};
 use bolmo_shaders::KernelId;
 use bolmo_shaders::params::{RmsNormGrad, SiluMul, SiluMulGrad, SumRows, Transpose};
-use bolmo_shaders::table::{TRANSPOSE_TILE, WORKGROUP};
+use bolmo_shaders::sizes::{TRANSPOSE_TILE, WORKGROUP};
 
 /// Rows that one lane of `sum_rows` adds up.
 const SUM_ROWS: usize = 64;

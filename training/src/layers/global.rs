@@ -1,14 +1,14 @@
 //! A global block: attention and a feed-forward, with norms before or after them (docs/model.md, "Global blocks").
 
-use bolmo_runtime::config::{BlockType, QkNorm};
-use bolmo_runtime::internals::{
+use bolmo_runtime::unstable::{
     Context, GlobalLayer, Norm, NormRows, Rows, Sequences, Slice, Workspace, attention_half, feed_forward_half, rope,
     rotations,
 };
+use bolmo_runtime::{BlockType, QkNorm};
 use bolmo_runtime::{Result, WeightFormat};
 use bolmo_shaders::KernelId;
 use bolmo_shaders::params::{AttentionGradKv, AttentionGradQ};
-use bolmo_shaders::table::{attention_grad_kv_grid, attention_grad_q_grid};
+use bolmo_shaders::sizes::{attention_grad_kv_grid, attention_grad_q_grid};
 
 use super::activations::{ActivationSpec, Shape, buffer, copy_rows, stream, with_workspace};
 use super::backward::{Backward, LinearGrad, MlpGrad, NormGrad, Output};

@@ -1,7 +1,7 @@
 //! A local layer: an mLSTM and a feed-forward, each behind a norm and added to the residual stream (docs/model.md,
 //! "Local layer (mLSTM)").
 
-use bolmo_runtime::internals::{
+use bolmo_runtime::unstable::{
     CellShape, Context, LayerState, LocalLayer, Norm, NormRows, Over, Rows, Slice, Workspace, chunk_states,
     feed_forward, head_norm, mixer,
 };
@@ -11,7 +11,7 @@ use bolmo_shaders::params::{
     MlstmChunkOutGrad, MlstmChunkScanGrad, MlstmChunkScores, MlstmChunkStateGrad, MlstmGateDots, MlstmGatesGrad,
     MlstmNormGrad,
 };
-use bolmo_shaders::table::{mlstm_chunk_out_grad_grid, mlstm_chunk_scores_grid};
+use bolmo_shaders::sizes::{mlstm_chunk_out_grad_grid, mlstm_chunk_scores_grid};
 
 use super::activations::{ActivationSpec, Shape, buffer, copy_rows, stream, with_workspace};
 use super::backward::{Backward, LinearGrad, MlpGrad, NormGrad, Output};

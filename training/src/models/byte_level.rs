@@ -3,16 +3,16 @@
 
 use std::sync::Arc;
 
-use bolmo_runtime::config::RopeScaling;
-use bolmo_runtime::internals::{
+use bolmo_runtime::RopeScaling;
+use bolmo_runtime::unstable::{
     Context, Gather, Gpu, LayerState, Norm, NormRows, Recorder, Rows, Slice, Weights, Workspace, boundary, depool,
     embed, head, normalize, pooling,
 };
-use bolmo_runtime::rope::{cos_sin, inverse_frequencies};
+use bolmo_runtime::unstable::{cos_sin, inverse_frequencies};
 use bolmo_runtime::{Config, Error, Result, WeightFormat};
 use bolmo_shaders::KernelId;
 use bolmo_shaders::params::{BoundaryGrad, LogSoftmax, LogSoftmaxGrad};
-use bolmo_shaders::table::WORKGROUP;
+use bolmo_shaders::sizes::WORKGROUP;
 
 use crate::layers::Shape;
 use crate::layers::activations::{

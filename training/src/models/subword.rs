@@ -4,15 +4,15 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bolmo_runtime::config::RopeScaling;
-use bolmo_runtime::internals::{
+use bolmo_runtime::RopeScaling;
+use bolmo_runtime::unstable::{
     Context, Gather, Gpu, Matrix, Norm, NormRows, Product, Recorder, Rows, Slice, Workspace, gpu,
 };
-use bolmo_runtime::rope::{cos_sin, inverse_frequencies};
+use bolmo_runtime::unstable::{cos_sin, inverse_frequencies};
 use bolmo_runtime::{Config, Engine, Error, Result, WeightFormat};
 use bolmo_shaders::KernelId;
 use bolmo_shaders::params::{Entropy, LogSoftmax, LogSoftmaxGrad};
-use bolmo_shaders::table::WORKGROUP;
+use bolmo_shaders::sizes::WORKGROUP;
 use serde_json::Value;
 
 use crate::layers::activations::{ActivationSpec, buffer, copy_rows, recorder, saved_activations, stream};

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use bolmo_runtime::internals::{
+use bolmo_runtime::unstable::{
     Context, Gather, Gpu, Matrix, Norm, NormRows, Product, Recorder, Rows, Slice, Weights, Workspace, attention_half,
     feed_forward_half,
 };

@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use bolmo_metrics::MetricsFile;
 use bolmo_metrics::plot::{CurveOptions, curves, write_svg};
-use bolmo_runtime::internals::output::{io_error, write_json};
+use bolmo_runtime::unstable::output::{io_error, write_json};
 use bolmo_runtime::{Engine, Error, Result};
 use serde_json::{Value, json};
 
@@ -30,8 +30,6 @@ use resume::{comparable, differences, recorded};
 
 use crate::data::{Cursor, Dataset, SubwordTokenizer};
 use crate::parameters::snapshot;
-
-pub use TrainingRun as Run; // TEMPORARY: old path
 
 /// Progress of a run.
 #[derive(Debug, Clone, PartialEq)]

@@ -118,7 +118,7 @@ impl Bench<'_> {
         let (ids, ends) = self.prompt()?;
         let begun = Instant::now();
         let mut session = self.session().await?;
-        session.append_ids_with_ends(&ids, &ends, &mut |_, _| {}).await?;
+        session.append_ids_with_ends(&ids, &ends).await?;
         session.logits(0.0).await?;
         Ok((session, begun.elapsed().as_secs_f64()))
     }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use bolmo_runtime::internals::by_shares;
+use bolmo_runtime::unstable::map_chunks;
 use bolmo_runtime::{Error, ErrorKind, Result};
 
 use super::dataset::{Dataset, Segment};
@@ -147,7 +147,7 @@ impl Corpus {
             }
             Ok(ids)
         };
-        for (_, tokenized) in by_shares(documents.len(), 1, 1, tokenize) {
+        for (_, tokenized) in map_chunks(documents.len(), 1, 1, tokenize) {
             ids.extend(tokenized?);
         }
         Ok(())

@@ -1,7 +1,7 @@
 //! Preparation of a byte-level run: its teacher's tables, the text of a fitted start, and the schedule of compression.
 
+use bolmo_runtime::ids::BYTE_OFFSET;
 use bolmo_runtime::layout::expected_tensors;
-use bolmo_runtime::stages::bytes::BYTE_OFFSET;
 use bolmo_runtime::{Checkpoint, Error, Result};
 
 use crate::checkpoint::source::{LocalSizes, SourceModel};
