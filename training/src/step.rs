@@ -41,7 +41,8 @@ impl Examples<'_> {
             return Ok(());
         }
         Err(Error::invalid(format!(
-            "a batch must have the trainer's shape, {shape:?}; found {:?} with {of_bytes:?} values per byte and {:?} per \
+            "a batch must have the trainer's shape, {shape:?}; found {:?} with {of_bytes:?} values per byte and {:?} \
+             per \
              patch",
             self.targets.shape,
             [self.subwords.len(), patch_lens.len()]

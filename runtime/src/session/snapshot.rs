@@ -153,7 +153,8 @@ fn checked_body<'a>(snapshot: &'a [u8], model: &Inner) -> Result<&'a [u8]> {
     let fingerprint = u128::from_le_bytes(r.array()?);
     if fingerprint != model.fingerprint {
         return Err(Error::invalid(
-            "the snapshot is of another model: weights, configuration or format differ from this one; restore it on the \
+            "the snapshot is of another model: weights, configuration or format differ from this one; restore it on \
+             the \
              model that it was taken on",
         ));
     }

@@ -114,7 +114,8 @@ impl SourceModel {
             "llama" => ("default", false, false),
             other => {
                 return Err(Error::unsupported(format!(
-                    "{origin}: `model_type` is {other:?}, which is not supported; use an olmo2, olmo3, qwen3 or llama model"
+                    "{origin}: `model_type` is {other:?}, which is not supported; use an olmo2, olmo3, qwen3 or \
+                     llama model"
                 )));
             }
         };

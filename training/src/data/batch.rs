@@ -127,7 +127,8 @@ impl Batcher {
             && config.byte_offset == u16::from(BYTE_OFFSET);
         if !known {
             return Err(Error::unsupported(format!(
-                "config.json: `tokenizer_config` has the padding id {}, the end-of-text id {} and byte ids from {}, which the \
+                "config.json: `tokenizer_config` has the padding id {}, the end-of-text id {} and byte ids from {}, \
+                 which the \
                  suffix table does not support; use the ids of the published models",
                 special.pad, special.eos, config.byte_offset
             )));
@@ -140,7 +141,8 @@ impl Batcher {
         let cap =
             cap.filter(|&cap| patches >= 2 && patches <= longest && (2..=longest).contains(&cap)).ok_or_else(|| {
                 Error::invalid(format!(
-                    "a row must have at least 2 subwords and 2 bytes, and less than 2 GB; found {patches} and {length:?}"
+                    "a row must have at least 2 subwords and 2 bytes, and less than 2 GB; found {patches} and \
+                     {length:?}"
                 ))
             })?;
         let suffixes = SuffixTrie::new(vocabulary);

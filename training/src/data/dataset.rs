@@ -133,7 +133,8 @@ impl Dataset {
         let same = (cursor.rows, cursor.patches, cursor.seed) == (here.rows, here.patches, here.seed);
         let row = usize::try_from(cursor.row).ok().filter(|&row| same && row <= self.order.len()).ok_or_else(|| {
             Error::invalid(format!(
-                "the saved place is one of other data: expected {} rows of {} subwords with the seed {}, found row {} of {} \
+                "the saved place is one of other data: expected {} rows of {} subwords with the seed {}, found row \
+                 {} of {} \
                  with {} subwords and the seed {}; resume with the data of the snapshot",
                 here.rows, here.patches, here.seed, cursor.row, cursor.rows, cursor.patches, cursor.seed
             ))

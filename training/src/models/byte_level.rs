@@ -525,7 +525,8 @@ fn check_shape(config: &Config, shape: Shape) -> Result<()> {
     }
     if shape.patches < 2 || shape.patches > shape.bytes || !shape.all_patches().is_multiple_of(4) {
         return refuse(format!(
-            "an example must have between 2 patches and one per byte, and a batch a multiple of 4; found {} examples of \
+            "an example must have between 2 patches and one per byte, and a batch a multiple of 4; found {} examples \
+             of \
              {} patches and {} bytes",
             shape.rows, shape.patches, shape.bytes
         ));

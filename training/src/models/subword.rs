@@ -490,14 +490,16 @@ fn check(shape: Shape, vocabulary: usize, trained: bool) -> Result<()> {
     let refuse = |what: String| Err(Error::invalid(what));
     if shape.rows == 0 || shape.patches < 2 || shape.all_patches() > usize::from(u16::MAX) {
         return refuse(format!(
-            "a batch must have at least one example of 2 subwords, and at most 65535 subwords in all; found {} examples of \
+            "a batch must have at least one example of 2 subwords, and at most 65535 subwords in all; found {} \
+             examples of \
              {} subwords",
             shape.rows, shape.patches
         ));
     }
     if trained && (!vocabulary.is_multiple_of(4) || !shape.all_patches().is_multiple_of(4)) {
         return refuse(format!(
-            "training needs a vocabulary and a batch that are multiples of 4, found {vocabulary} vocabulary rows and {} \
+            "training needs a vocabulary and a batch that are multiples of 4, found {vocabulary} vocabulary rows and \
+             {} \
              subwords",
             shape.all_patches()
         ));

@@ -119,7 +119,8 @@ impl Planner {
         let aligned = size.next_multiple_of(self.alignment);
         if aligned > self.limit {
             return Err(Error::unsupported(format!(
-                "a piece of a tensor has {size} bytes, but the adapter's bindings hold at most {}; train a smaller model",
+                "a piece of a tensor has {size} bytes, but the adapter's bindings hold at most {}; train a smaller \
+                 model",
                 self.limit
             )));
         }

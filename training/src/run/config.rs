@@ -419,7 +419,8 @@ impl RunConfig {
         let OptimizerConfig { steps, rate, warmup, .. } = self.optimiser;
         if steps == 0 || !rate.is_finite() || rate < 0.0 || !(0.0..=1.0).contains(&warmup) {
             return refuse(format!(
-                "`optimiser` must have `steps` above 0, a finite `rate` of at least 0 and a `warmup` between 0 and 1; found \
+                "`optimiser` must have `steps` above 0, a finite `rate` of at least 0 and a `warmup` between 0 and \
+                 1; found \
                  {steps}, {rate} and {warmup}"
             ));
         }

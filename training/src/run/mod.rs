@@ -123,7 +123,8 @@ impl TrainingRun {
         }
         let recorded = recorded(&progress["config"]).ok_or_else(|| {
             Error::unsupported(format!(
-                "{}: the snapshot was written by another version, and this one cannot read its configuration; start a new run \
+                "{}: the snapshot was written by another version, and this one cannot read its configuration; start \
+                 a new run \
                  with another `out`",
                 path.display()
             ))
@@ -131,7 +132,8 @@ impl TrainingRun {
         let changed = differences(&recorded, &comparable(&self.config));
         if !changed.is_empty() {
             return Err(Error::invalid(format!(
-                "{}: the snapshot belongs to a run with another configuration: {}; resume with the old values, or start a \
+                "{}: the snapshot belongs to a run with another configuration: {}; resume with the old values, or \
+                 start a \
                  new run with another `out`",
                 path.display(),
                 changed.join(", ")
@@ -175,7 +177,8 @@ impl TrainingRun {
                     |(step, path)| format!("the last snapshot, of step {step}, is {}", path.display()),
                 );
                 return Err(Error::invalid(format!(
-                    "step {}: `{term}` is not finite, so the run has diverged ({last}); lower `optimiser.rate` or lengthen the \
+                    "step {}: `{term}` is not finite, so the run has diverged ({last}); lower `optimiser.rate` or \
+                     lengthen the \
                      warm-up",
                     self.step
                 )));

@@ -37,7 +37,8 @@ impl Report {
         self.line(
             "work",
             format!(
-                "prompts of {} bytes, {} bytes decoded, {} bytes per patch, {} sessions, {} runs; median (least to most)",
+                "prompts of {} bytes, {} bytes decoded, {} bytes per patch, {} sessions, {} runs; median (least to \
+                 most)",
                 whole(&settings["prompt_bytes"]),
                 whole(&settings["decode_bytes"]),
                 settings["bytes_per_patch"],

@@ -78,7 +78,8 @@ fn types_and_constants_restrict_values() {
     check(json!({"type": "integer", "minLength": 5, "minItems": 2}), &["1"], &["\"abcde\""]);
     check(
         json!({"title": "t", "description": "d", "default": 1, "examples": [], "$schema": "s", "$id": "i",
-        "$comment": "c", "deprecated": true, "readOnly": true, "writeOnly": false, "$anchor": "a", "x-mine": {}, "type": "null"}),
+        "$comment": "c", "deprecated": true, "readOnly": true, "writeOnly": false, "$anchor": "a", "x-mine": {},
+        "type": "null"}),
         &["null"],
         &["1"],
     );

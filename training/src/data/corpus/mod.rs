@@ -221,7 +221,8 @@ impl Corpus {
         }
         if spans.len() < 2 {
             return Err(Error::invalid(format!(
-                "only a corpus of two documents or more can have a share held out, found {}: add documents, end them by id \
+                "only a corpus of two documents or more can have a share held out, found {}: add documents, end them \
+                 by id \
                  {}, or hold nothing out",
                 spans.len(),
                 self.eos

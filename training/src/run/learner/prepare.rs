@@ -55,7 +55,8 @@ pub(super) fn check_blocks(student: &Checkpoint, source: &SourceModel) -> Result
         return Ok(());
     }
     Err(Error::invalid(format!(
-        "`model.student` does not have the blocks of `model.source`, {}, which stage 1 leaves frozen; name the source that \
+        "`model.student` does not have the blocks of `model.source`, {}, which stage 1 leaves frozen; name the \
+         source that \
          the student was made from",
         source.origin()
     )))
