@@ -13,7 +13,7 @@
 use std::cell::RefCell;
 use std::ffi::{CStr, CString, c_char};
 
-use bolmo_runtime::{Error, ErrorKind, Result};
+use bolmo_runtime::{Error, ErrorKind, Hint, Result};
 
 use crate::panics;
 
@@ -75,6 +75,17 @@ fn set_message(text: &str) {
     let _ = MESSAGE.try_with(|message| message.replace(text));
 }
 
+/// The sentence of an error, with the function that its hint means.
+fn with_hint(error: &Error) -> String {
+    let function = match error.hint() {
+        Some(Hint::SmallerFormat { .. }) => "bolmo_load_options_set_format",
+        Some(Hint::VocabularyMissing { .. }) => "bolmo_load_options_set_tokenizer_path",
+        Some(Hint::ReopenDevice) => "bolmo_engine_create, then bolmo_model_load",
+        _ => return error.message().to_owned(),
+    };
+    format!("{} ({function})", error.message())
+}
+
 /// Runs the body of a function of the header. This is the only place where errors and panics become a status.
 pub(crate) fn call(work: impl FnOnce() -> Result<()>) -> bolmo_status {
     let outcome = if crate::logging::is_logging() {
@@ -87,7 +98,7 @@ pub(crate) fn call(work: impl FnOnce() -> Result<()>) -> bolmo_status {
     match outcome {
         Ok(Ok(())) => BOLMO_OK,
         Ok(Err(error)) => {
-            set_message(error.message());
+            set_message(&with_hint(&error));
             bolmo_status::of(error.kind())
         }
         Err(said) => {

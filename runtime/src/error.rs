@@ -94,12 +94,19 @@ pub enum Hint {
 /// An error: a stable [`ErrorKind`], one sentence, and possibly a [`Hint`].
 ///
 /// The sentence names the thing, what was expected and what was found, and then says what to do.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Clone, thiserror::Error)]
 #[error("{message}")]
 pub struct Error {
     kind: ErrorKind,
     message: String,
     hint: Option<Hint>,
+}
+
+/// The kind and the sentence, so that a `main` which returns this error prints a readable line.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.message, self.kind)
+    }
 }
 
 /// The result type of this crate.

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use bolmo_runtime::{
-    Checkpoint, Engine, ErrorKind, GenerateOptions, LoadOptions, Model, Result, ScoreOptions, Session, StopReason,
-    Vocabulary, WeightFormat, block_on,
+    Checkpoint, Engine, ErrorKind, GenerateOptions, Hint, LoadOptions, Model, Result, ScoreOptions, Session,
+    StopReason, Vocabulary, WeightFormat, block_on,
 };
 use bolmo_tests::{engine, engine_options, fixtures, load, load_on, session_with, vocabulary};
 
@@ -70,7 +70,13 @@ fn weights_beyond_f16_are_named() {
 
 #[test]
 fn missing_or_mismatched_vocabularies_are_rejected() {
-    assert_error(try_load(&trained_dir(), None), ErrorKind::InvalidArgument, &["tokenizer.json", "--subwords"]);
+    let bare = tempfile::tempdir().expect("a folder");
+    for name in ["config.json", "model.safetensors"] {
+        std::fs::copy(trained_dir().join(name), bare.path().join(name)).expect("a copy");
+    }
+    let missing = try_load(bare.path(), None);
+    assert!(matches!(missing.as_ref().err().and_then(|e| e.hint()), Some(Hint::VocabularyMissing { source: Some(_) })));
+    assert_error(missing, ErrorKind::InvalidArgument, &["tokenizer.json"]);
     let text = std::fs::read(fixtures().join("infer/subword_tokenizer/tokenizer.json")).expect("tokenizer.json");
     let mut json: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
     json["added_tokens"].as_array_mut().expect("added tokens").pop();

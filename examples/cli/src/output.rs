@@ -3,7 +3,7 @@
 use std::io::{self, ErrorKind as IoKind, Write};
 use std::process::ExitCode;
 
-use bolmo_runtime::{Error, ErrorKind};
+use bolmo_runtime::{Error, ErrorKind, Hint};
 use serde_json::Value;
 
 use crate::args::usage_error;
@@ -38,7 +38,7 @@ impl Failure {
     pub fn report(self) -> ExitCode {
         match self {
             Failure::Work(error) => {
-                note("error", error.message());
+                note("error", &with_hint(&error));
                 ExitCode::from(1)
             }
             Failure::Usage(command, message) => {
@@ -49,6 +49,19 @@ impl Failure {
             Failure::OutputClosed => ExitCode::SUCCESS,
         }
     }
+}
+
+/// The sentence of an error, with the option or command that its hint means.
+fn with_hint(error: &Error) -> String {
+    let option = match error.hint() {
+        Some(Hint::SmallerFormat { format: Some(format) }) => format!("--quantize {}", format.name()),
+        Some(Hint::SmallerFormat { format: None }) => "--quantize f16, q8 or q4".to_owned(),
+        Some(Hint::QuantizeOriginal { format: Some(format) }) => format!("bolmo quantize --quantize {}", format.name()),
+        Some(Hint::QuantizeOriginal { format: None }) => "bolmo quantize".to_owned(),
+        Some(Hint::VocabularyMissing { .. }) => "--subwords FILE".to_owned(),
+        _ => return error.message().to_owned(),
+    };
+    format!("{} ({option})", error.message())
 }
 
 /// Result of a command.
@@ -117,6 +130,27 @@ pub fn count(number: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bolmo_runtime::WeightFormat;
+
+    #[test]
+    fn hints_are_worded_as_options() {
+        let hint = |hint| with_hint(&Error::new(ErrorKind::OutOfMemory, "too large").with_hint(hint));
+        let worded = [
+            hint(Hint::SmallerFormat { format: Some(WeightFormat::Q8) }),
+            hint(Hint::SmallerFormat { format: None }),
+            hint(Hint::QuantizeOriginal { format: None }),
+            hint(Hint::VocabularyMissing { source: None }),
+            hint(Hint::ReopenDevice),
+        ];
+        let expected = [
+            "too large (--quantize q8)",
+            "too large (--quantize f16, q8 or q4)",
+            "too large (bolmo quantize)",
+            "too large (--subwords FILE)",
+            "too large",
+        ];
+        assert_eq!(worded, expected);
+    }
 
     #[test]
     fn sizes_have_units_and_counts_have_groups_of_digits() {
