@@ -17,17 +17,19 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 const KINDS: [(&str, &str); 5] =
     [("infer", "nano_trained"), ("infer", "swa"), ("infer", "noexp"), ("prenorm", "bwen"), ("prenorm", "blama")];
 
-fn text_from(start: usize, n: usize) -> Vec<u32> {
-    let pattern = "def read(self, n):\n    \"\"\"Grüße, 你好\"\"\"\n    return self.buffer[:n] + b'"
-        .bytes()
-        .chain(*b"\xff\x00'\n");
+/// A text of `n` bytes: Python source for `variation` 0, and its bytes in another order for others.
+fn text_of(variation: usize, n: usize) -> Vec<u32> {
+    let mut pattern =
+        "def read(self, n):\n    \"\"\"Grüße, 你好\"\"\"\n    return self.buffer[:n] + b'".as_bytes().to_vec();
+    pattern.extend(b"\xff\x00'\n");
+    let byte = |i: usize| pattern[(i * (2 * variation + 1) + variation) % pattern.len()];
     let mut ids = vec![1];
-    ids.extend(pattern.cycle().skip(start).take(n).map(|b| u32::from(b) + 4));
+    ids.extend((0..n).map(|i| u32::from(byte(i)) + 4));
     ids
 }
 
 fn text(n: usize) -> Vec<u32> {
-    text_from(0, n)
+    text_of(0, n)
 }
 
 /// A text of `n` bytes no boundary of which is so close to the threshold that rounding decides it.
@@ -40,7 +42,7 @@ fn decided_text(model: &Model, n: usize) -> Vec<u32> {
         let logs = score.dump.expect("tensors").boundary_logprobs;
         logs[1..n].iter().all(|&log| (f64::from(log).exp() - 0.5).abs() > close)
     };
-    (0..40).map(|start| text_from(start, n)).find(decided).expect("a text whose boundaries are decided")
+    (0..40).map(|variation| text_of(variation, n)).find(decided).expect("a text whose boundaries are decided")
 }
 
 fn greedy(session: &mut Session, n: usize) -> Generation {

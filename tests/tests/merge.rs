@@ -454,7 +454,7 @@ fn unreadable_folders_and_bad_options_are_rejected() {
     write_quantized(&checkpoint, &quantised, "q8".parse().unwrap(), &QuantizeOptions::default(), &mut |_, _| true)
         .expect("a folder");
     models.merge.bolmo = quantised;
-    models.refused(ErrorKind::InvalidArgument, &["q8", "quantised already"]);
+    models.refused(ErrorKind::InvalidArgument, &["q8", "quantized already"]);
 }
 
 #[test]

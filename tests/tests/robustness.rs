@@ -140,7 +140,7 @@ fn invalid_ids_and_empty_sessions_are_rejected() {
     assert_error(score(&[1], &ScoreOptions::default()), ErrorKind::InvalidArgument, &["at least 2"]);
     let mut options = ScoreOptions::default();
     options.boundaries = Some(vec![true; 2]);
-    assert_error(score(&[1, 80, 81], &options), ErrorKind::InvalidArgument, &["2 boundaries for 3"]);
+    assert_error(score(&[1, 80, 81], &options), ErrorKind::InvalidArgument, &["boundaries", "3 ids, found 2"]);
     options.boundaries = Some(vec![false; 3]);
     assert_error(score(&[1, 80, 81], &options), ErrorKind::InvalidArgument, &["first position"]);
     let nothing = block_on(model.score_text(b"", &ScoreOptions::default(), &mut |_, _| {}));

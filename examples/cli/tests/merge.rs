@@ -99,7 +99,7 @@ fn merge_writes_the_model_and_reports_every_tensor() {
     fail_with(demo, "nowhere", 1, "nowhere");
     fail_with(demo, demo, 1, "model_type");
     succeed(&["quantize", "--model", demo, "--quantize", "q8", "--out", &path("q8")]);
-    fail_with(&path("q8"), &base, 1, "quantised already");
+    fail_with(&path("q8"), &base, 1, "quantized already");
     fail(&["merge", "--bolmo", demo, "--base", &base, "--out", &path("new")], 2, "--post-trained");
     assert!(!Path::new(&path("new")).exists());
 }
