@@ -143,7 +143,7 @@ impl Gpu {
         Ok(Slice { buffer, offset: 0, size, owner: Arc::new(owner) })
     }
 
-    /// Writes `bytes` to `to` at `offset`, in order with submissions. Both lengths are multiples of 4.
+    /// Writes `bytes` to `to` at `offset`, in order with submissions. `offset` and the length are multiples of 4.
     pub fn write(&self, to: &Slice, offset: u64, bytes: &[u8]) -> Result<()> {
         if offset.checked_add(bytes.len() as u64).is_none_or(|end| end > to.size) || !bytes.len().is_multiple_of(4) {
             return Err(Error::internal(format!(
