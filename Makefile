@@ -8,8 +8,8 @@ export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 FUZZ_FACTOR ?= 10
 # `make` builds everything once.
 export CARGO_INCREMENTAL ?= 0
-# The command that tests of the browser package are held against.
-BOLMO ?= $(target)/release/bolmo
+# The command that the browser package is compared with; it is built unless somebody names one.
+BOLMO = $(target)/release/bolmo
 timed := scripts/timed.sh
 # Where `make install` puts things; scripts/install.sh has the defaults.
 export PREFIX DESTDIR LIBDIR
@@ -124,12 +124,10 @@ web: ## Build the browser package (bindings/web/dist) and the example page (exam
 	@scripts/setup.sh nodejs
 	scripts/web.sh
 
-test-web: $(BOLMO) ## Build the browser package and test it in Chromium
+test-web: $(if $(filter file,$(origin BOLMO)),build) ## Build the browser package and test it in Chromium
 	@scripts/setup.sh browser
 	@$(timed) "the browser package" $(MAKE) --no-print-directory web
 	@$(timed) "tests in a browser" scripts/test-web.sh $(BOLMO)
-
-$(target)/release/bolmo: build ;
 
 clean: ## Remove everything that was built
 	$(CARGO) clean

@@ -44,7 +44,7 @@ compiled() {
 tests() {
     local name=$1 folder=$2
     shift 2
-    step "tests with $name" ctest --test-dir "$build/$folder" --output-on-failure "$@"
+    step "tests with $name" ctest --test-dir "$build/$folder" --output-on-failure -j 2 "$@"
 }
 
 compiled gcc gcc -DBOLMO_VALGRIND=ON
@@ -57,7 +57,7 @@ else
     echo "clang is not installed: no run with sanitizers"
 fi
 if command -v valgrind >/dev/null; then
-    tests valgrind gcc -L valgrind -j 2
+    tests valgrind gcc -L valgrind
 else
     echo "valgrind is not installed: no run under it"
 fi
