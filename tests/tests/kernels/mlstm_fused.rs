@@ -98,7 +98,7 @@ fn whole_case(worst: &Worst, case: &Whole) -> TestCaseResult {
     Ok(())
 }
 
-/// The standard deviation of the outputs before the norm, times the normaliser, for each row and head.
+/// The standard deviation of the outputs before the norm, times the normalizer, for each row and head.
 fn spreads(p: &MlstmCell, x: &[f32], c: &[f32], m: &[f32]) -> Vec<f64> {
     let &MlstmCell { rows, heads, dk, dv, stride, q_offset, k_offset, v_offset, i_offset, f_offset, .. } = p;
     let mut gates = vec![0.0; (4 * rows * heads) as usize];

@@ -372,7 +372,7 @@ fn in_parts(worst: &Worst, case: &Linear, form: (&Engine, WeightFormat)) -> Test
     cpu::matmul(&p, w.matrix(form.1), &x, &[], &mut expected);
     cpu::matmul(&p, Matrix::F32(&magnitudes(&w.magnitudes(form.1))), &magnitudes(&x), &[], &mut sums);
     let narrow = form.1 != WeightFormat::F32 && form.0.capabilities().tiles.cooperative_side().is_some();
-    // Weights that are quantised are rounded once more where matrices are of f16.
+    // Weights that are quantized are rounded once more where matrices are of f16.
     let rounding = if narrow { 2.0_f64.powi(-11) } else { 0.0 };
     let roundings = part4 as f64 + if form.1 == WeightFormat::Q4 { 76.0 } else { 12.0 };
     worst.compare("y", &found[3], &expected, |i| (roundings * EPS + rounding) * f64::from(sums[i]))
