@@ -132,7 +132,7 @@ impl Tokenizer {
     pub(crate) fn vocabulary(&self) -> Result<Option<Vocabulary>> {
         match self {
             Self::None => Ok(None),
-            Self::File(path) if path.is_dir() => Vocabulary::open(&path.join("tokenizer.json")).map(Some),
+            Self::File(path) if path.is_dir() => Vocabulary::open(path.join("tokenizer.json")).map(Some),
             Self::File(path) => Vocabulary::open(path).map(Some),
             Self::Memory(json, config) => {
                 Vocabulary::from_json(json, config.as_deref(), "the tokenizer.json in memory").map(Some)

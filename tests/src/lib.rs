@@ -42,7 +42,7 @@ pub fn engine() -> &'static Engine {
 
 /// The vocabulary of the golden models.
 pub fn vocabulary() -> Vocabulary {
-    Vocabulary::open(&fixtures().join("infer/subword_tokenizer/tokenizer.json")).expect("the golden vocabulary")
+    Vocabulary::open(fixtures().join("infer/subword_tokenizer/tokenizer.json")).expect("the golden vocabulary")
 }
 
 /// Loads the checkpoint folder `dir` in these formats: one for all, or one per part.

@@ -106,7 +106,7 @@ fn tensors_are_fetched_before_they_are_read() {
         let dir = parent.path().join(formats.replace(['=', ','], "-"));
         let mut options = QuantizeOptions::default();
         options.max_shard_bytes = 100_000;
-        let source = Checkpoint::open(&models.join("nano_trained")).expect("a checkpoint");
+        let source = Checkpoint::open(models.join("nano_trained")).expect("a checkpoint");
         write_quantized(&source, &dir, formats.parse().expect("formats"), &options, &mut |_, _| true)
             .expect("a folder");
         assert_same(&dir);

@@ -167,7 +167,7 @@ fn merges_equal_the_reference_bit_for_bit() {
         }
         let config = std::fs::read(dir.path().join("out/config.json")).unwrap();
         assert!(config == std::fs::read(arith("bolmo/config.json")).unwrap());
-        Checkpoint::open(&dir.path().join("out")).expect("a checkpoint");
+        Checkpoint::open(dir.path().join("out")).expect("a checkpoint");
     }
 }
 
@@ -245,7 +245,7 @@ fn merged_folder_keeps_shards_types_and_tokenizer_files() {
         models.merge.alpha = 0.3;
         models.merge.embeddings = true;
         let mut told = (0, 0);
-        let report = write_merged(&models.merge, &models.path("out"), &mut |done, total| {
+        let report = write_merged(&models.merge, models.path("out"), &mut |done, total| {
             assert!(done > told.0 && done <= total);
             told = (done, total);
             true
@@ -510,14 +510,14 @@ fn overflow_of_the_stored_type_is_rejected() {
 fn a_merge_can_be_cancelled() {
     let models = Models::new();
     let mut calls = 0;
-    let cancelled = write_merged(&models.merge, &models.path("out"), &mut |_, _| {
+    let cancelled = write_merged(&models.merge, models.path("out"), &mut |_, _| {
         calls += 1;
         calls < 5
     });
     assert_eq!(cancelled.expect_err("cancelled").kind(), ErrorKind::Cancelled);
     assert_eq!((calls, std::fs::read_dir(models.dir.path()).unwrap().count()), (5, 3));
     // After the last byte it is too late to cancel.
-    write_merged(&models.merge, &models.path("out"), &mut |done, total| done < total).expect("a merge");
+    write_merged(&models.merge, models.path("out"), &mut |done, total| done < total).expect("a merge");
 }
 
 proptest! {
@@ -569,7 +569,7 @@ fn tensor_folders_list_and_read_their_tensors() {
         tensors.insert("counts".into(), (vec![2], Dtype::I64, vec![0; 16]));
         tensors.insert("model.layers.0.rotary_emb.inv_freq".into(), (vec![1], Dtype::F32, vec![0; 4]));
     });
-    let folder = TensorFolder::open(&models.path("base")).expect("a folder");
+    let folder = TensorFolder::open(models.path("base")).expect("a folder");
     let tensors = read(&models.path("base/model.safetensors"));
     let names: Vec<&str> = tensors.keys().map(String::as_str).filter(|name| !name.contains("rotary")).collect();
     assert!(folder.shapes().map(|(name, _)| name).eq(names.iter().copied()));
@@ -591,6 +591,6 @@ fn tensor_folders_list_and_read_their_tensors() {
     // Shards must agree with their index.
     let index = json!({ "weight_map": { "counts": "model.safetensors" } }).to_string();
     std::fs::write(models.path("base/model.safetensors.index.json"), index).unwrap();
-    let error = TensorFolder::open(&models.path("base")).expect_err("an index that lacks tensors");
+    let error = TensorFolder::open(models.path("base")).expect_err("an index that lacks tensors");
     assert!(error.kind() == ErrorKind::BadCheckpoint && error.message().contains("does not list"), "{error}");
 }

@@ -130,7 +130,7 @@ fn loading_reports_progress_to_the_end() {
 #[test]
 fn non_finite_scales_are_named() {
     let parent = tempfile::tempdir().expect("a folder");
-    let source = Checkpoint::open(&model_dir("infer", "nano_trained")).expect("a checkpoint");
+    let source = Checkpoint::open(model_dir("infer", "nano_trained")).expect("a checkpoint");
     for (i, name) in ["model.layers.1.mlp.up_proj.weight", "model.layers.0.self_attn.k_proj.weight"].iter().enumerate()
     {
         let dir = parent.path().join(i.to_string());

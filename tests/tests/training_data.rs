@@ -22,7 +22,7 @@ fn tokenizer() -> SubwordTokenizer {
 }
 
 fn config() -> Config {
-    Checkpoint::open(&fixtures().join("infer/models/nano")).unwrap().config().clone()
+    Checkpoint::open(fixtures().join("infer/models/nano")).unwrap().config().clone()
 }
 
 fn batcher(patches: usize, length: ByteLength) -> Batcher {
@@ -222,7 +222,7 @@ proptest! {
     fn every_row_becomes_the_bytes_of_its_subwords(
         subwords in prop::collection::vec(prop_oneof![20 => 0u32..800, 1 => 800u32..811], 24), cap in 2usize..200,
     ) {
-        let vocabulary = Vocabulary::open(&tokenizer_path()).unwrap();
+        let vocabulary = Vocabulary::open(tokenizer_path()).unwrap();
         let batch = batcher(12, ByteLength::Total(cap)).batch(&subwords).unwrap();
         prop_assert_eq!((batch.rows, batch.patches), (2, 12));
         prop_assert!(batch.bytes.is_multiple_of(64) && batch.bytes >= cap && batch.bytes < cap + 64);

@@ -131,7 +131,7 @@ fn train_stage1(place: &Place) {
         assert!(evaluation[key].as_f64().is_some_and(|value| value > 0.0), "{key}: {evaluation}");
     }
     // Stage 1 leaves the source's blocks as they are.
-    let checkpoint = Checkpoint::open(&place.path("stage1/model")).expect("a checkpoint");
+    let checkpoint = Checkpoint::open(place.path("stage1/model")).expect("a checkpoint");
     let blocks =
         |values: &dyn bolmo_training::TensorSource| values.read("model.layers.1.mlp.up_proj.weight").expect("a block");
     assert_eq!(blocks(&checkpoint), blocks(&source));
@@ -185,7 +185,7 @@ fn training_from_nothing_gives_a_model_that_the_runtime_runs() {
     let dir = place.path("stage2/model");
     let checkpoint = Checkpoint::open(&dir).expect("a checkpoint");
     let mut options = LoadOptions::default();
-    options.vocabulary = Some(Vocabulary::open(&dir.join("tokenizer.json")).expect("a vocabulary"));
+    options.vocabulary = Some(Vocabulary::open(dir.join("tokenizer.json")).expect("a vocabulary"));
     let model = block_on(Model::load(engine(), &checkpoint, options)).expect("a model");
     let mut session = block_on(Session::new(&model)).expect("a session");
     block_on(session.append_bos()).expect("a beginning");
@@ -337,7 +337,7 @@ fn runtime_and_trainer_choose_the_same_ids() {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/demo-model");
     let checkpoint = Checkpoint::open(&dir).expect("the demo model");
     let config = checkpoint.config();
-    let vocabulary = Vocabulary::open(&dir.join("tokenizer.json")).expect("a vocabulary");
+    let vocabulary = Vocabulary::open(dir.join("tokenizer.json")).expect("a vocabulary");
     let suffixes = SuffixTrie::new(&vocabulary);
     let mut options = LoadOptions::default();
     options.vocabulary = Some(vocabulary);

@@ -48,7 +48,7 @@ pub fn checkpoint(common: &Common) -> Result<Checkpoint> {
 pub fn vocabulary(common: &Common) -> Result<Option<Vocabulary>> {
     if let Some(path) = &common.subwords {
         return if path.is_dir() {
-            Vocabulary::open(&path.join("tokenizer.json")).map(Some)
+            Vocabulary::open(path.join("tokenizer.json")).map(Some)
         } else {
             Vocabulary::open(path).map(Some)
         };

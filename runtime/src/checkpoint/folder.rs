@@ -64,7 +64,7 @@ pub(super) fn open(dir: &Path) -> Result<Folder> {
     }
     let mut files: Vec<Box<dyn CheckpointFile>> = Vec::with_capacity(index.shards().len());
     for shard in index.shards() {
-        let file = MappedFile::open(&dir.join(shard));
+        let file = MappedFile::open(dir.join(shard));
         files.push(Box::new(file.map_err(|e| e.context(format_args!("file of {}", index.name())))?));
     }
     Ok(Folder { origin, config, index: Some(index), files })

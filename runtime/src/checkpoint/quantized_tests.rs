@@ -36,7 +36,7 @@ fn source(parent: &TempDir) -> PathBuf {
 
 fn quantized(parent: &TempDir, name: &str, formats: &str, shard_bytes: u64) -> (PathBuf, QuantizeReport) {
     let dir = parent.path().join(name);
-    let checkpoint = Checkpoint::open(&source_once(parent)).unwrap();
+    let checkpoint = Checkpoint::open(source_once(parent)).unwrap();
     let options = QuantizeOptions { max_shard_bytes: shard_bytes, ..QuantizeOptions::default() };
     let report = write_quantized(&checkpoint, &dir, formats.parse().unwrap(), &options, &mut |_, _| true).unwrap();
     (dir, report)
@@ -71,7 +71,7 @@ fn raw(dir: &Path) -> BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)> {
 #[test]
 fn every_tensor_is_stored_as_described() {
     let parent = tempfile::tempdir().unwrap();
-    let source = Checkpoint::open(&source(&parent)).unwrap();
+    let source = Checkpoint::open(source(&parent)).unwrap();
     for (name, formats, shard_bytes) in [
         ("q8", "q8", 1 << 30),
         ("q4", "q4", 15_000),
@@ -143,14 +143,14 @@ fn every_tensor_is_stored_as_described() {
 #[test]
 fn a_failed_run_leaves_nothing_behind() {
     let parent = tempfile::tempdir().unwrap();
-    let source = Checkpoint::open(&source(&parent)).unwrap();
+    let source = Checkpoint::open(source(&parent)).unwrap();
     let (q8, _) = quantized(&parent, "q8", "q8", 1 << 30);
     let there = |parent: &TempDir| fs::read_dir(parent.path()).unwrap().count();
     let before = there(&parent);
     let rejected = |checkpoint: &Checkpoint, name: &str, formats: &str, kind, words: &[&str]| {
         let result = write_quantized(
             checkpoint,
-            &parent.path().join(name),
+            parent.path().join(name),
             formats.parse().unwrap(),
             &QuantizeOptions::default(),
             &mut |_, _| true,
@@ -174,12 +174,12 @@ fn a_failed_run_leaves_nothing_behind() {
 
     let mut options = QuantizeOptions::default();
     let cancelled =
-        write_quantized(&source, &parent.path().join("new"), "q8".parse().unwrap(), &options, &mut |done, _| {
+        write_quantized(&source, parent.path().join("new"), "q8".parse().unwrap(), &options, &mut |done, _| {
             done < 9000
         });
     assert_eq!((cancelled.unwrap_err().kind(), there(&parent)), (ErrorKind::Cancelled, before));
     options.others.push(("../evil".to_owned(), Vec::new()));
-    let evil = write_quantized(&source, &parent.path().join("new"), "q8".parse().unwrap(), &options, &mut |_, _| true);
+    let evil = write_quantized(&source, parent.path().join("new"), "q8".parse().unwrap(), &options, &mut |_, _| true);
     assert_eq!((evil.unwrap_err().kind(), there(&parent)), (ErrorKind::InvalidArgument, before));
 
     // An earlier output is replaced as a whole.

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 /// Maximum number of states of a machine.
 pub(super) const MAX_STATES: usize = 200_000;
 /// Maximum number of transitions of a machine: edges, epsilon transitions and calls.
-pub(super) const MAX_EDGES: usize = 1_000_000;
+pub(super) const MAX_TRANSITIONS: usize = 1_000_000;
 /// Distance of a state from which the end cannot be reached.
 const UNREACHABLE: u64 = u64::MAX;
 
@@ -151,7 +151,7 @@ impl Builder {
 
     fn count_transition(&mut self) -> bool {
         self.transitions += 1;
-        self.full |= self.transitions > MAX_EDGES;
+        self.full |= self.transitions > MAX_TRANSITIONS;
         !self.full
     }
 
@@ -162,7 +162,8 @@ impl Builder {
     pub(super) fn check_room(&self, more: u64) -> Result<()> {
         if self.full || (self.states.len() as u64).saturating_add(more) > MAX_STATES as u64 {
             return Err(Error::unsupported(format!(
-                "the constraint is too large: it needs more than {MAX_STATES} states or {MAX_EDGES} transitions; use \
+                "the constraint is too large: it needs more than {MAX_STATES} states or {MAX_TRANSITIONS} \
+                 transitions; use \
                  smaller bounds on lengths and repetitions, or fewer alternatives"
             )));
         }

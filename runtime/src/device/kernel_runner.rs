@@ -72,7 +72,7 @@ impl KernelRunner {
     ) -> Result<()> {
         self.dispatch(kernel, (format, fusion), params, grid, times)?;
         let bound = kernel.kernel().bindings.len();
-        let Some(last) = self.slices.iter().take(bound).last() else { return Ok(()) };
+        let Some(last) = self.slices.iter().take(bound).next_back() else { return Ok(()) };
         let result = last.part(0, last.size().min(16))?;
         self.recorder.read(&[result]).await.map(|_| ())
     }

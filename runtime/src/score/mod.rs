@@ -274,15 +274,13 @@ impl Model {
         };
         let expected = if framed { n - 2 } else { n };
         if given.len() != expected {
-            return Err(Error::invalid(format!(
-                "boundaries: expected one for each of {expected} ids, found {}",
-                given.len()
-            )));
+            let found = given.len();
+            return Err(Error::invalid(format!("{found} boundaries for {expected} ids, expected one for each id")));
         }
         if !framed {
             return match given.first() {
                 Some(true) => Ok(Some(given.clone())),
-                _ => Err(Error::invalid("boundaries: expected true for id 0, which always ends a patch, found false")),
+                _ => Err(Error::invalid("boundary 0 is false, expected true: the first position always ends a patch")),
             };
         }
         let mut all = vec![true];

@@ -236,7 +236,8 @@ fn f16_products_change_gradients_no_more_than_rounding_does() {
         let Probed { draw, exact, probes } = &probed;
         let halves = step(engine(), Setup { half_products: true, ..Setup::stage1(*draw) });
         assert!(*exact != halves, "{draw:?}: both are in f32");
-        let numbers: [(&str, fn(&Outcome) -> f64); 4] = [
+        type Number = (&'static str, fn(&Outcome) -> f64);
+        let numbers: [Number; 4] = [
             ("loss", |(report, _)| report.losses.total),
             ("cross-entropy", |(report, _)| report.losses.cross_entropy),
             ("encoder", |(report, _)| report.losses.encoder),
@@ -274,7 +275,7 @@ fn byte_distillation_gradients_match_finite_differences() {
     let config = case.config();
     let (spaces, eos) = subwords();
     let vocabulary = case.size("teacher_vocab");
-    let known = Vocabulary::open(&fixtures().join("infer/subword_tokenizer/tokenizer.json")).expect("a vocabulary");
+    let known = Vocabulary::open(fixtures().join("infer/subword_tokenizer/tokenizer.json")).expect("a vocabulary");
     let sequences: Vec<Vec<u16>> =
         (0..vocabulary as u32).map(|id| known.sequence(id).unwrap_or_default().to_vec()).collect();
     let none = LossOptions { encoder: 0.0, cross_entropy: 0.0, distill: 0.0, boundary: 0.0, ..LossOptions::stage1() };

@@ -263,7 +263,7 @@ impl Backward<'_, '_> {
         let Some(sums) = self.scratch.parts.as_ref().filter(|_| parts > 1) else {
             return self.cx.linear(Product::new(&xt, dyt, Rows::new(dw, inputs, 0), outputs).accumulated());
         };
-        self.cx.linear_in_parts(Product::new(&xt, dyt, Rows::new(sums, (&xt).n, 0), outputs), part_rows)?;
+        self.cx.linear_in_parts(Product::new(&xt, dyt, Rows::new(sums, xt.n, 0), outputs), part_rows)?;
         let count = inputs * outputs;
         let params = SumRows {
             rows: parts as u32,

@@ -1,4 +1,4 @@
-//! A local layer: an mLSTM and a feed-forward, each behind a norm and added to the residual stream (docs/model.md,
+//! A local layer: an mLSTM and a feed-forward, each after a norm and added to the residual stream (docs/model.md,
 //! "Local layer (mLSTM)").
 
 use bolmo_runtime::unstable::{

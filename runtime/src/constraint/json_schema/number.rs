@@ -32,7 +32,7 @@ impl Compiler<'_> {
                 match key {
                     (Types::INTEGER, bounds) => writer.integers(from, bounds.unwrap_or(Bounds::WHOLE)),
                     (_, Some(bounds)) => writer.numbers(from, bounds),
-                    (_, None) => writer.free_numbers(from),
+                    (_, None) => writer.unbounded_numbers(from),
                 }
                 self.numbers.insert(key, rule);
                 rule
@@ -60,7 +60,7 @@ enum Tail {
 struct NumberWriter<'b> {
     builder: &'b mut Builder,
     to: StateId,
-    /// Known states, by the kind of tail, whether the state is inside of the fraction, and how many digits may still
+    /// Known states, by the kind of tail, whether the state is inside the fraction, and how many digits may still
     /// come.
     tails: HashMap<(Tail, bool, usize), StateId>,
 }
@@ -114,7 +114,7 @@ impl NumberWriter<'_> {
     }
 
     /// Adds all JSON numbers up to a number of digits that keeps them finite doubles.
-    fn free_numbers(&mut self, from: StateId) {
+    fn unbounded_numbers(&mut self, from: StateId) {
         let minus = self.builder.text(from, b"-");
         let unsigned = self.builder.state();
         self.builder.epsilon(from, unsigned);
@@ -248,7 +248,7 @@ impl NumberWriter<'_> {
         }
     }
 
-    /// The state inside of a fraction, after at least one digit, with at most `digits` still to come. Recursion is at
+    /// The state inside a fraction, after at least one digit, with at most `digits` still to come. Recursion is at
     /// most 15 deep.
     fn fraction(&mut self, tail: Tail, digits: usize) -> StateId {
         if let Some(&state) = self.tails.get(&(tail, true, digits)) {

@@ -38,7 +38,7 @@ struct Prover<'a> {
 }
 
 impl<'a> Prover<'a> {
-    /// Whether certainly no value matches both schemas.
+    /// Whether it is certain that no value matches both schemas.
     fn disjoint(&mut self, a: &'a Value, b: &'a Value, depth: usize) -> bool {
         self.steps += 1;
         if self.steps > MAX_STEPS || depth > MAX_DEPTH {

@@ -92,7 +92,7 @@ pub(super) fn shown(text: &str, characters: usize) -> String {
 /// The target of a `$ref`.
 ///
 /// # Errors
-/// `InvalidArgument` if the target is outside of the document or does not exist.
+/// `InvalidArgument` if the target is outside the document or does not exist.
 pub(super) fn resolve<'a>(root: &'a Value, reference: Option<&Value>) -> Result<(&'a Value, Pointer<'a>)> {
     let Some(Value::String(reference)) = reference else {
         return Err(Error::invalid("`$ref`: expected a string"));

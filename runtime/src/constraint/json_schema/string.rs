@@ -160,8 +160,8 @@ impl Compiler<'_> {
         // The counter saturates where larger counts make no difference.
         let highest = max.unwrap_or(min);
         let mut states: HashMap<(StateId, u64), StateId> = HashMap::from([((0, 0), from)]);
-        let mut queue = vec![(0, 0)];
-        while let Some(key @ (inner, count)) = queue.pop() {
+        let mut pending = vec![(0, 0)];
+        while let Some(key @ (inner, count)) = pending.pop() {
             self.builder.check_room(0)?;
             let (Some(&state), Some(found)) = (states.get(&key), dfa.states.get(inner as usize)) else { continue };
             if found.accepts && count >= min {
@@ -173,7 +173,7 @@ impl Compiler<'_> {
                     continue;
                 }
                 let target = *states.entry((next, count)).or_insert_with(|| {
-                    queue.push((next, count));
+                    pending.push((next, count));
                     self.builder.state()
                 });
                 self.builder.edge(state, low, high, target);

@@ -116,7 +116,7 @@ pub(super) struct Dfa {
     pub(super) states: Vec<DfaState>,
 }
 
-/// A state of an [`Dfa`].
+/// A state of a [`Dfa`].
 #[derive(Debug, Default)]
 pub(super) struct DfaState {
     pub(super) edges: Vec<Edge>,
