@@ -4,9 +4,12 @@ CARGO ?= cargo
 target := $(or $(CARGO_TARGET_DIR),target)
 # Where rustup puts cargo; shells that were open before its installation don't look there.
 export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
-# How long each unit test of random damage goes on in `make test`. There are five of them, and the unit tests run in three
-# threads: together they then take about twice as long as one.
-FUZZ_SECONDS ?= 60
+# A multiple of the cases that tests of random input have by default; each of the six then takes about ten seconds.
+FUZZ_FACTOR ?= 10
+# `make` builds everything once.
+export CARGO_INCREMENTAL ?= 0
+# The command that the browser package is compared with; it is built unless somebody names one.
+BOLMO = $(target)/release/bolmo
 timed := scripts/timed.sh
 # Where `make install` puts things; scripts/install.sh has the defaults.
 export PREFIX DESTDIR LIBDIR
@@ -15,7 +18,8 @@ prompt := This is a story about Mia,
 options := --temperature 0.5 --seed 2 --max-bytes 500
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-model test bench benchmarks bench-burn build lint docs install uninstall test-package test-c test-threads test-tint test-cooperative header picture web test-web clean
+.PHONY: help demo demo-model test bench benchmarks bench-burn build lint docs install uninstall test-package test-c \
+	test-threads test-tint test-cooperative header picture web test-web clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -26,26 +30,30 @@ demo: build ## Set up, build, and write some text with the demo model
 	@$(target)/release/bolmo generate "$(prompt)" $(options) --show-patches
 	@echo
 
+# All is built by one `cargo test` over the same crates, the command and libbolmo included. With -p or --workspace
+# cargo would choose other features of dependencies, and build these again.
 test: ## Set up, check style, run every test
 	@$(timed) "style and lints" $(MAKE) --no-print-directory lint
-	@$(timed) "building the tests" $(CARGO) test --workspace --no-run
+	@$(timed) "building the tests" $(CARGO) test --no-run
 	@scripts/setup.sh adapter $(target)/debug/bolmo
 	@$(MAKE) --no-print-directory test-tint
-	@$(timed) "unit tests" env BOLMO_FUZZ_SECONDS=$(FUZZ_SECONDS) \
-		$(CARGO) test --workspace --lib --bins -- --test-threads=3
-	@$(timed) "tests on the adapter" $(CARGO) test --workspace --test '*'
-	@$(timed) "examples in the documentation" $(CARGO) test --workspace --doc
-	@$(MAKE) --no-print-directory test-package test-c
+	@$(timed) "unit tests" env BOLMO_FUZZ_FACTOR=$(FUZZ_FACTOR) $(CARGO) test --lib --bins
+	@$(timed) "tests on the adapter" $(CARGO) test --test '*'
+	@$(timed) "examples in the documentation" $(CARGO) test --doc
+	@scripts/setup.sh c
+	@$(timed) "the package" scripts/test-package.sh $(target)/debug/bolmo $(target)/debug/deps
+	@$(timed) "the tests in C" scripts/test-c.sh $(target)/test-package/prefix
 
-build: ## Build the bolmo command, optimised, as target/release/bolmo
+build: ## Build the bolmo command, optimized, as target/release/bolmo
 	@scripts/setup.sh toolchain
 	$(CARGO) build --release -p bolmo-cli
 
-lint: ## Check the format and run clippy
+lint: ## Check format, style and imports, and run clippy
 	@scripts/setup.sh lint
+	@scripts/check-style.sh
 	$(CARGO) fmt --all --check
 	@# Lints of newer compilers are shown, and fail nothing.
-	$(CARGO) clippy --workspace --all-targets -- $$(rustc --version | grep -q ' 1\.95\.' && echo -D warnings)
+	$(CARGO) clippy $(LINT_OPTIONS) --all-targets -- $$(rustc --version | grep -q ' 1\.95\.' && echo -D warnings)
 
 docs: ## Build the documentation of the libraries, the C header's in doc-c
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
@@ -60,11 +68,12 @@ install: ## Install libbolmo and its headers into PREFIX (/usr/local), below DES
 uninstall: ## Remove them
 	@scripts/install.sh uninstall
 
-test-package: ## Install into a temporary prefix, and build and run the C and C++ examples against that
+test-package: ## Build what users get, install it into a temporary prefix, and run the examples in C and C++
 	@scripts/setup.sh c
-	@$(timed) "the command" $(MAKE) --no-print-directory build
+	@# One build of both: alone, each chooses other features of dependencies.
+	@$(timed) "the command and the library, optimized" $(CARGO) build --release -p bolmo-cli -p bolmo-ffi
 	@scripts/setup.sh adapter $(target)/release/bolmo
-	@$(timed) "the package" scripts/test-package.sh
+	@$(timed) "the package, optimized" scripts/test-package.sh $(target)/release/bolmo $(target)/release
 
 test-c: ## Run the C tests of the ABI against what test-package has installed
 	@scripts/setup.sh c
@@ -81,14 +90,14 @@ test-tint: ## Compile every kernel that browsers can run with Tint, the compiler
 
 test-cooperative: ## Test cooperative matrices on a newer software driver, which it fetches (Debian only)
 	@scripts/newer-mesa.sh $(target)/newer-mesa
-	@$(timed) "cooperative matrices on a newer driver" env BOLMO_TILES=cooperative8 $(CARGO) test --workspace \
+	@$(timed) "cooperative matrices on a newer driver" env BOLMO_TILES=cooperative8 $(CARGO) test \
 		--config 'target."cfg(all())".runner="$(abspath $(target))/newer-mesa/run"' \
-		--test kernels --test self_test -- matmul what_fails models_through
+		--test device -- kernels::matmul self_test::
 
 header: ## Make ffi/include/bolmo.h from the sources, and record the ABI in ffi/abi.txt
-	BOLMO_UPDATE=1 $(CARGO) test --workspace --test header
+	BOLMO_UPDATE=1 $(CARGO) test --test abi header::
 
-demo-model: build ## Train the demo model anew, from nothing: minutes on a large GPU, a day on a CPU (SMALL=1: a smaller one, in hours)
+demo-model: build ## Train the demo model: minutes on a large GPU, a day on a CPU (SMALL=1: a smaller one, in hours)
 	@scripts/setup.sh adapter $(target)/release/bolmo
 	examples/byteify/run.sh $(target)/release/bolmo
 	cp examples/byteify/runs/stage2/model/* examples/demo-model/
@@ -97,27 +106,28 @@ picture: build ## Draw docs/demo.svg from a fresh run of the demo model
 	@scripts/setup.sh adapter $(target)/release/bolmo
 	scripts/picture.py docs/demo.svg $(target)/release/bolmo "$(prompt)" $(options)
 
-bench: build ## Run bolmo bench on a preset (PRESET=mid) in every format, and save the runs in benchmarks/
+bench: build ## Run bolmo bench on a preset (PRESET=mid) in every format, and save the runs in benches/runs/
 	@scripts/setup.sh adapter $(target)/release/bolmo
 	scripts/bench.sh $(target)/release/bolmo $(target)/bench-models
 
-benchmarks: build ## Make BENCHMARKS.md from the saved runs in benchmarks/
-	$(target)/release/bolmo bench --table benchmarks/*.json > BENCHMARKS.md
+benchmarks: build ## Make benches/BENCHMARKS.md from the saved runs in benches/runs/
+	$(target)/release/bolmo bench --table benches/runs/*.json > benches/BENCHMARKS.md
 
-bench-burn: ## Time our kernels beside those of burn's wgpu backend, saved in benchmarks/; takes long to build
+bench-burn: ## Time our kernels beside those of burn's wgpu backend, saved in benches/runs/; takes long to build
 	@scripts/setup.sh toolchain
-	@mkdir -p benchmarks
-	cd benches/burn && CARGO_TARGET_DIR=$(abspath $(target))/burn $(CARGO) run --release --locked -- --save ../../benchmarks/burn.json
+	@mkdir -p benches/runs
+	cd benches/burn && \
+		CARGO_TARGET_DIR=$(abspath $(target))/burn $(CARGO) run --release --locked -- --save ../runs/burn.json
 
 web: ## Build the browser package (bindings/web/dist) and the example page (examples/web/dist)
 	@scripts/setup.sh toolchain
 	@scripts/setup.sh nodejs
 	scripts/web.sh
 
-test-web: build ## Build the browser package and test it in Chromium
+test-web: $(if $(filter file,$(origin BOLMO)),build) ## Build the browser package and test it in Chromium
 	@scripts/setup.sh browser
 	@$(timed) "the browser package" $(MAKE) --no-print-directory web
-	@$(timed) "tests in a browser" scripts/test-web.sh $(target)/release/bolmo
+	@$(timed) "tests in a browser" scripts/test-web.sh $(BOLMO)
 
 clean: ## Remove everything that was built
 	$(CARGO) clean

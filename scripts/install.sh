@@ -1,24 +1,29 @@
 #!/bin/bash
-# Installs libbolmo with its headers, or removes it. Safe to repeat: each file gets its name only when it is whole.
+# Installs or removes libbolmo and its headers. Safe to repeat: a file gets its name only when it is complete.
 #
-#   scripts/install.sh install     builds it, then installs it
+#   scripts/install.sh install     builds the library, then installs it
 #   scripts/install.sh uninstall
 #
-# PREFIX (/usr/local), LIBDIR (lib, within the prefix) and DESTDIR (nothing; goes in front of all names) say where.
+# PREFIX (default /usr/local), LIBDIR (a folder in PREFIX, default lib) and DESTDIR (a prefix of all paths, default
+# empty) say where. BOLMO_BUILT names a folder that has the built libraries; tests set it, so that nothing is built
+# twice.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PREFIX=${PREFIX:-/usr/local} LIBDIR=${LIBDIR:-lib} DESTDIR=${DESTDIR:-}
 
 fail() { echo "install: $*" >&2; exit 1; }
-# The first thing between quotes behind NAME in FILE.
+# setting NAME FILE: the first quoted text after NAME in FILE
 setting() { sed -n "s/^$1[^\"]*\"\([^\"]*\)\".*/\1/p" "$2" | head -n 1; }
 
 version=$(setting 'version = ' Cargo.toml)
 so_version=$(setting 'const SO_VERSION' ffi/build.rs)
 url=$(setting 'repository = ' Cargo.toml)
 [ -n "$version" ] && [ -n "$so_version" ] || fail "Cargo.toml or ffi/build.rs doesn't say the version"
-case "$PREFIX" in /*) ;; *) fail "PREFIX is $PREFIX: it has to begin with /" ;; esac
-case "/$LIBDIR/" in //* | */../* | */./*) fail "LIBDIR is $LIBDIR: it has to be a plain path within the prefix" ;; esac
+case "$PREFIX" in /*) ;; *) fail "PREFIX is $PREFIX, which is not absolute: give a path that begins with /" ;; esac
+case "/$LIBDIR/" in //* | */../* | */./*)
+    fail "LIBDIR is $LIBDIR, which is not a plain relative path: give a folder in PREFIX, such as lib or lib64"
+    ;;
+esac
 
 case "$(uname)" in
 Linux | *BSD)
@@ -29,23 +34,30 @@ Darwin)
     built=libbolmo.dylib shared=libbolmo.$version.dylib soname=libbolmo.$so_version.dylib plain=libbolmo.dylib
     strip_options=(-x)
     ;;
-*) fail "on $(uname) please copy what cargo builds by hand" ;;
+*) fail "$(uname) is not supported: copy the libraries that cargo builds by hand" ;;
 esac
 
 include=$DESTDIR$PREFIX/include lib=$DESTDIR$PREFIX/$LIBDIR
 files=("$include/bolmo.h" "$include/bolmo.hpp" "$lib/$shared" "$lib/$soname" "$lib/$plain" "$lib/libbolmo.a"
     "$lib/pkgconfig/bolmo.pc" "$lib/cmake/bolmo/bolmo-config.cmake" "$lib/cmake/bolmo/bolmo-config-version.cmake")
 
-# Builds the library; `static_libs` is what a program needs besides libbolmo.a, as rustc says it.
+# Builds the library, and sets `static_libs` to the libraries that rustc says a program needs besides libbolmo.a.
 build() {
-    cargo rustc --release -p bolmo-ffi --lib -- --print native-static-libs 2>&1 | tee "$scratch/log" >&2 || fail "the build failed"
-    # rustc names what other libraries ask for as well, so some come twice.
+    if [ -n "${BOLMO_BUILT-}" ]; then
+        # On Linux libbolmo.a needs what the standard library needs, and no more.
+        rustc --crate-type staticlib --crate-name empty --print native-static-libs -o "$scratch/empty.a" - \
+            </dev/null >"$scratch/log" 2>&1 || fail "rustc failed: $(cat "$scratch/log")"
+    else
+        cargo rustc --release -p bolmo-ffi --lib -- --print native-static-libs 2>&1 | tee "$scratch/log" >&2 ||
+            fail "the build failed"
+    fi
+    # rustc names a library once for each crate that needs it.
     static_libs=$(sed -n 's/^note: native-static-libs: //p' "$scratch/log" | sed 's/-framework /-framework@/g' |
         tr -s ' ' '\n' | awk '!seen[$0]++' | tr '\n' ' ' | sed 's/ $//')
     [ -n "$static_libs" ] || fail "rustc didn't say what libbolmo.a needs"
 }
 
-# place FILE NAME MODE: a copy of FILE under that name
+# place FILE NAME MODE: copies FILE to NAME
 place() {
     mkdir -p "$(dirname "$2")"
     cp "$1" "$2.new"
@@ -53,29 +65,29 @@ place() {
     mv -f "$2.new" "$2"
 }
 
-# link TARGET NAME: a symbolic link with that name
+# link TARGET NAME: makes a symbolic link
 link() {
     rm -f "$2.new"
     ln -s "$1" "$2.new"
     mv -f "$2.new" "$2"
 }
 
-# fill TEMPLATE NAME: what the template in ffi/package makes
+# fill TEMPLATE NAME: fills in a template of ffi/package
 fill() {
     sed -e "s|@VERSION@|$version|g; s|@MAJOR@|${version%%.*}|g; s|@URL@|$url|g; s|@LIBDIR@|$LIBDIR|g; s|@UP@|$up|g" \
         -e "s|@SHARED_FILE@|$shared|g; s|@SONAME@|$soname|g; s|@POINTER_BYTES@|$pointer_bytes|g" \
         -e "s|@STATIC_LIBS@|$(echo "$static_libs" | tr @ ' ')|g" \
         -e "s|@STATIC_LIBS_LIST@|$(echo "$static_libs" | tr ' @' '; ')|g" "ffi/package/$1" >"$scratch/$1"
-    ! grep -n '@[A-Z_]*@' "$scratch/$1" >&2 || fail "ffi/package/$1 has a name that nothing is known for"
+    ! grep -n '@[A-Z_]*@' "$scratch/$1" >&2 || fail "ffi/package/$1 has an unknown placeholder"
     place "$scratch/$1" "$2" 644
 }
 
 install_all() {
-    local out=${CARGO_TARGET_DIR:-target}/release
+    local out=${BOLMO_BUILT:-${CARGO_TARGET_DIR:-target}/release}
     scratch=$(mktemp -d)
     trap 'rm -rf "$scratch"' EXIT
     build
-    # From the library's folder up to the prefix.
+    # The path from the library's folder to the prefix.
     up=$(echo "$LIBDIR" | sed 's|[^/][^/]*|..|g')
     pointer_bytes=$(rustc --print cfg | sed -n 's/^target_pointer_width="\(.*\)"/\1/p')
     pointer_bytes=$((pointer_bytes / 8))

@@ -1,10 +1,11 @@
 #!/bin/bash
-# Puts the software Vulkan driver of Debian 13's backports into a folder of its own, beside the system's, which stays as it is. It has
-# what Debian 12's lacks, cooperative matrices above all.
+# Unpacks the software Vulkan driver of Debian 13's backports into a folder; the system is not changed. That driver has
+# cooperative matrices, which Debian 12's lacks.
 #
-#   scripts/newer-mesa.sh FOLDER     makes FOLDER, unless it is there; then FOLDER/run PROGRAM ARGUMENT… runs a program with that driver
+#   scripts/newer-mesa.sh FOLDER     makes FOLDER if it does not exist; FOLDER/run PROGRAM ARGUMENT… then runs a program
+#                                    with that driver
 #
-# Needs Debian with apt, and a mirror that has trixie and trixie-backports: that which the system uses.
+# Needs Debian with apt. The system's mirror must have trixie and trixie-backports.
 set -euo pipefail
 
 suite=trixie
@@ -12,14 +13,15 @@ target=$(realpath -m "$1")
 [ -x "$target/run" ] && exit
 
 say() { echo "newer-mesa: $*" >&2; }
-mirror=$(apt-get indextargets --format '$(REPO_URI) $(ORIGIN)' 2>/dev/null | awk '$2 == "Debian" && $1 !~ /security/ { print $1; exit }')
-[ -n "$mirror" ] || { say "this is not a Debian system with apt: cannot fetch the driver"; exit 1; }
+mirror=$(apt-get indextargets --format '$(REPO_URI) $(ORIGIN)' 2>/dev/null |
+    awk '$2 == "Debian" && $1 !~ /security/ { print $1; exit }')
+[ -n "$mirror" ] || { say "the driver cannot be fetched: apt has no Debian mirror"; exit 1; }
 machine=$(uname -m)-linux-gnu
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 chmod 755 "$work"
 
-# An apt of its own: nothing of the system's lists, state or configuration is touched.
+# apt with lists, state and configuration of its own, so that the system's stay as they are.
 mkdir -p "$work"/{lists,archives}/partial "$work/root" "$work/dpkg"
 touch "$work/dpkg/status"
 for name in "$suite" "$suite-backports"; do
@@ -38,7 +40,7 @@ for package in "$work"/archives/*.deb; do
     dpkg-deb -x "$package" "$work/root"
 done
 
-# Only what the driver and the loader need, with their own C library: the system's may be older.
+# The libraries that the driver and the loader need, with their C library: the system's may be older.
 libraries=$work/root/usr/lib/$machine
 mkdir -p "$work/made/lib"
 linker=$(find "$work/root/usr" -name 'ld-linux-*.so.*' -print -quit)
@@ -48,7 +50,7 @@ for library in libvulkan_lvp.so libvulkan.so.1; do
     "$linker" --library-path "$libraries" --list "$libraries/$library" |
         awk '$2 == "=>" && $3 ~ /^\// { print $3 }' | xargs -r cp -Lu -t "$work/made/lib"
 done
-# What Rust programs link to.
+# Libraries that Rust programs link to.
 for library in libm.so.6 libdl.so.2 libpthread.so.0 librt.so.1 libgcc_s.so.1; do
     [ ! -e "$libraries/$library" ] || cp -Lu "$libraries/$library" "$work/made/lib/"
 done

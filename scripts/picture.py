@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Draws a run of `bolmo generate` as a terminal in an SVG file, patches in two colours by turns.
+"""Draws a run of `bolmo generate` as a terminal in an SVG file. Patches alternate between two colors.
 
     scripts/picture.py OUT.svg BOLMO PROMPT [OPTION...]
 
-`make picture` draws docs/demo.svg with it. The text, the ids that say where patches end, and the figures below it come from the run's own --json.
+`make picture` draws docs/demo.svg with it. The text, the ids that mark patch ends, and the figures are from the run's
+--json output.
 """
 
 import base64
@@ -22,7 +23,8 @@ STYLE = """
     .bar { fill: #f6f8fa; stroke: #d0d7de }
     .even { fill: #ddf4ff } .odd { fill: #fff1d6 }
     .dot { fill: #d0d7de }
-    text { font: 14px ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace; white-space: pre; fill: #1f2328 }
+    text { font: 14px ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace; white-space: pre }
+    text { fill: #1f2328 }
     .dim { fill: #59636e } .prompt { fill: #1a7f37 }
     @media (prefers-color-scheme: dark) {
       .frame { fill: #0d1117; stroke: #3d444d }
@@ -55,15 +57,15 @@ def draw(prompt, options, result):
     background, lines = [], []
     x = y = 0  # in characters
 
-    def put(text, kind=None, colour=None):
+    def put(text, kind=None, color=None):
         nonlocal x
         while text:
             if x == COLUMNS:
                 newline()
             part, text = text[: COLUMNS - x], text[COLUMNS - x :]
             lines.append((x, y, part, kind))
-            if colour:
-                background.append((x, y, len(part), colour))
+            if color:
+                background.append((x, y, len(part), color))
             x += len(part)
 
     def newline():
@@ -81,7 +83,7 @@ def draw(prompt, options, result):
         for i, part in enumerate(patch.split("\n")):
             if i:
                 newline()
-            put(part, colour="even" if number % 2 == 0 else "odd")
+            put(part, color="even" if number % 2 == 0 else "odd")
     newline()
     newline()
     speed = result["bytes_per_second"]
@@ -92,7 +94,7 @@ def draw(prompt, options, result):
     w, h = round(2 * MARGIN + COLUMNS * CELL), BAR + y * LINE + MARGIN - 8
     out = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{w}" height="{h}" viewBox="0 0 {w} {h}" role="img" '
-        f'aria-label="bolmo generate: the demo model goes on with {html.escape(prompt)} in a terminal, patches coloured">',
+        f'aria-label="bolmo generate: the demo model continues {html.escape(prompt)} in a terminal, patches colored">',
         f"  <style>{STYLE}  </style>",
         f'  <rect class="frame" x="0.5" y="0.5" width="{w - 1}" height="{h - 1}" rx="8"/>',
         f'  <path class="bar" d="M0.5 {BAR - 8.5} V8.5 a8 8 0 0 1 8 -8 H{w - 8.5} a8 8 0 0 1 8 8 V{BAR - 8.5} Z"/>',
@@ -101,7 +103,8 @@ def draw(prompt, options, result):
     for column, row, length, kind in background:
         top = BAR + row * LINE
         out.append(
-            f'  <rect class="{kind}" x="{at(column)}" y="{top}" width="{length * CELL:.1f}" height="{LINE - 2}" rx="2"/>'
+            f'  <rect class="{kind}" x="{at(column)}" y="{top}" '
+            f'width="{length * CELL:.1f}" height="{LINE - 2}" rx="2"/>'
         )
     for column, row, text, kind in lines:
         # textLength keeps text and patches together, whatever monospaced font the reader has.

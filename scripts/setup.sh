@@ -1,13 +1,13 @@
 #!/bin/bash
-# Sees to it that this machine has what the project needs, installs only what is missing, and says so. Safe to repeat.
+# Installs what the project needs and this machine lacks, and says what it installs. Safe to repeat.
 #
 #   scripts/setup.sh toolchain       a C linker and Rust, for `make demo` and `make build`
-#   scripts/setup.sh lint            rustfmt and clippy as well, for `make test`
+#   scripts/setup.sh lint            rustfmt, clippy and Python as well, for `make lint` and `make test`
 #   scripts/setup.sh nodejs          Node.js and npm, for tests that concern browsers
 #   scripts/setup.sh browser         Node.js and Chromium, for tests in a browser
 #   scripts/setup.sh docs            Doxygen, for `make docs`
 #   scripts/setup.sh c               C and C++ compilers, CMake and what else tests of the C library need
-#   scripts/setup.sh adapter BOLMO   a driver for some GPU adapter; BOLMO is the built command, which is asked for adapters
+#   scripts/setup.sh adapter BOLMO   a driver for some GPU adapter; BOLMO is the built command, which lists adapters
 set -euo pipefail
 
 rust=1.95 # as rust-version in Cargo.toml
@@ -54,13 +54,15 @@ toolchain() {
     else
         has curl || install "rustup's installer needs curl" curl ca-certificates
         say "Rust $rust or newer is needed: installing $rust with rustup from https://rustup.rs"
-        curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal --default-toolchain "$rust"
+        curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs |
+            sh -s -- -y --profile minimal --default-toolchain "$rust"
     fi
     has_rust || { say "Rust $rust is still not what \`rustc\` runs: see PATH and RUSTUP_TOOLCHAIN"; exit 1; }
 }
 
 lint() {
     toolchain
+    has python3 || install "scripts/check-style.sh needs Python" python3
     if cargo fmt --version >/dev/null 2>&1 && cargo clippy --version >/dev/null 2>&1; then
         return
     fi
@@ -84,24 +86,28 @@ browser() {
     has_chromium && return
     install "there is no Chromium" chromium fonts-dejavu-core
     # Ubuntu's package of this name only installs a snap.
-    has_chromium || { say "there is still no /usr/bin/chromium: install a Chromium or Chrome, and name it in CHROMIUM"; exit 1; }
+    has_chromium && return
+    say "there is still no /usr/bin/chromium: install a Chromium or Chrome, and name it in CHROMIUM"
+    exit 1
 }
 
 c() {
     toolchain
-    # The program that is looked for, and the package that has it.
+    # A program, and the package that has it.
     local pair missing=()
     for pair in g++:g++ clang:clang cmake:cmake make:make pkg-config:pkg-config readelf:binutils valgrind:valgrind; do
         has "${pair%%:*}" || missing+=("${pair#*:}")
     done
     [ "${#missing[@]}" = 0 ] || install "tests of the C library need more" "${missing[@]}"
-    # Debian's clang comes without the sanitizers' runtime, which is a package of clang's version.
+    # Debian has the sanitizers' runtime in a package of its own, named for clang's version.
     can_sanitize && return
     install "clang has no sanitizers" "libclang-rt-$(clang -dumpversion | cut -d. -f1)-dev"
     can_sanitize || { say "clang still can't link with -fsanitize=address,undefined"; exit 1; }
 }
 
-can_sanitize() { echo 'int main(void) { return 0; }' | clang -fsanitize=address,undefined -x c - -o /dev/null 2>/dev/null; }
+can_sanitize() {
+    echo 'int main(void) { return 0; }' | clang -fsanitize=address,undefined -x c - -o /dev/null 2>/dev/null
+}
 
 has_adapter() { "$1" devices --json | grep -q '"chosen":[0-9]'; }
 
@@ -111,7 +117,7 @@ adapter() {
         say "no GPU adapter can be used: see \`bolmo devices\`"
         exit 1
     fi
-    # Without a Vulkan loader, or without a driver below it, no adapter is listed at all.
+    # Without a Vulkan loader or a driver, no adapter is listed at all.
     install "no GPU adapter was found, and so a Vulkan driver is needed" libvulkan1 mesa-vulkan-drivers
     has_adapter "$1" || { say "there is still no GPU adapter: see \`bolmo devices\`"; exit 1; }
 }

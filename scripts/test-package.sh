@@ -1,10 +1,14 @@
 #!/bin/bash
-# Installs libbolmo into a temporary prefix and uses it from there as a program would: headers alone, CMake, pkg-config, the examples
-# in C and C++. Also holds the shared library to what it may export, need and be called.
+# Installs libbolmo into a temporary prefix and uses it from there as a program would: headers alone, CMake,
+# pkg-config, the examples in C and C++. Also holds the shared library to what it may export, need and be called.
+#
+#   scripts/test-package.sh BOLMO [FOLDER]    BOLMO is the built command; FOLDER has libraries that are built already
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
 target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
+bolmo=$(realpath "$1")
+export BOLMO_BUILT=${2-}
 work=$target/test-package
 prefix=$work/prefix
 model=$root/examples/demo-model
@@ -15,7 +19,11 @@ export LC_ALL=C
 fail() { echo "test-package: $*" >&2; exit 1; }
 step() { echo "-- $*"; }
 # same WHAT EXPECTED FOUND
-same() { [ "$2" = "$3" ] || { diff <(echo "$2") <(echo "$3") >&2; fail "$1 is not as it should be (<), but otherwise (>)"; }; }
+same() {
+    [ "$2" = "$3" ] && return
+    diff <(echo "$2") <(echo "$3") >&2 || true
+    fail "$1 differs: expected are the lines with <, found are those with >"
+}
 
 step "install, twice, with another folder for libraries, and uninstall"
 PREFIX=$prefix LIBDIR=lib DESTDIR='' scripts/install.sh install
@@ -34,7 +42,9 @@ echo '#include <bolmo.hpp>' >"$work/alone.cpp"
 for compiler in "gcc g++" "clang clang++"; do
     read -r c cxx <<<"$compiler"
     for standard in c99 c11; do "$c" -std=$standard "${warnings[@]}" -c "$work/alone.c" -o "$work/alone.o"; done
-    for standard in c++11 c++20; do "$cxx" -x c++ -std=$standard "${warnings[@]}" -c "$work/alone.c" -o "$work/alone.o"; done
+    for standard in c++11 c++20; do
+        "$cxx" -x c++ -std=$standard "${warnings[@]}" -c "$work/alone.c" -o "$work/alone.o"
+    done
     for standard in c++17 c++20; do
         "$cxx" -std=$standard "${warnings[@]}" -c "$work/alone.cpp" -o "$work/alone.o"
         "$cxx" -std=$standard -fno-exceptions "${warnings[@]}" -c "$work/alone.cpp" -o "$work/alone.o"
@@ -48,7 +58,8 @@ step "bolmo.hpp has every function of bolmo.h; README.md has the header's exampl
 declared=$(gcc -E -P ffi/include/bolmo.h | grep -oE '\bbolmo_[a-z0-9_]+ *\(' | tr -d ' (' | sort -u)
 same "the list of functions in bolmo.hpp" "$declared" \
     "$(grep -oE '\bbolmo_[a-z0-9_]+' ffi/include/bolmo.hpp | sort -u | comm -12 - <(echo "$declared"))"
-sed -n '/## A complete program/,/@endcode/s/^ \* \{0,1\}//p' ffi/include/bolmo.h | sed '1,/@code/d; /@endcode/d' >"$work/example.c"
+sed -n '/## A complete program/,/@endcode/s/^ \* \{0,1\}//p' ffi/include/bolmo.h |
+    sed '1,/@code/d; /@endcode/d' >"$work/example.c"
 same "README.md's example" "$(cat "$work/example.c")" "$(sed -n '/^```c$/,/^```$/{/^```/!p}' README.md)"
 
 library=$prefix/lib/libbolmo.so
@@ -70,20 +81,22 @@ checked() {
 
 # run_examples FOLDER_OF_C FOLDER_OF_CPP
 run_examples() {
-    checked "$target/release/bolmo" generate "The next day" --max-bytes 40
+    checked "$bolmo" generate "The next day" --max-bytes 40
     cp "$work/out" "$work/expected"
     checked "$1/generate" "$model" "The next day" --max-bytes 40
     cmp "$work/out" "$work/expected" || fail "examples/c/generate doesn't write what the bolmo command does"
-    checked "$1/generate" "$model" "The next day" --max-bytes 40 --temperature 0.8 --seed 7 --subwords "$model/tokenizer.json"
-    if "$1/generate" "$work" x >"$work/out" 2>"$work/err"; then fail "a folder without a model is opened"; fi
-    grep -q '^error: not found: ' "$work/err" || fail "no reason is given for a folder without a model: $(cat "$work/err")"
+    checked "$1/generate" "$model" "The next day" --max-bytes 40 --temperature 0.8 --seed 7 \
+        --subwords "$model/tokenizer.json"
+    ! "$1/generate" "$work" x >"$work/out" 2>"$work/err" || fail "examples/c/generate opened a folder without a model"
+    grep -q '^error: not found: ' "$work/err" ||
+        fail "the message about a folder without a model has no reason: $(cat "$work/err")"
 
     checked "$2/branch" "$model" "This is a story about Mia," 2 "$work/branch.bolmo"
-    grep -q 'goes on the same way' "$work/out" || fail "a restored session goes on differently"
+    grep -q 'goes on the same way' "$work/out" || fail "a restored session continues differently"
     [ -s "$work/branch.bolmo" ] || fail "branch wrote no snapshot"
     printf 'What is a file?\nAnd a folder?\n' >"$work/questions"
     checked "$2/chat" "$model" 30 <"$work/questions"
-    iconv -f UTF-8 -t UTF-8 "$work/out" >/dev/null || fail "chat wrote half a character"
+    iconv -f UTF-8 -t UTF-8 "$work/out" >/dev/null || fail "chat wrote an incomplete character"
     checked "$2/constrained" "$model"
     same "how often constrained matches" 2 "$(grep -c '^-- matched$' "$work/out")"
 }
@@ -91,8 +104,9 @@ run_examples() {
 for static in OFF ON; do
     step "CMake, BOLMO_STATIC=$static"
     for language in c cpp; do
-        cmake -S "examples/$language" -B "$work/$language-$static" -DCMAKE_PREFIX_PATH="$prefix" -DBOLMO_STATIC=$static \
-            -DCMAKE_BUILD_TYPE=Release >"$work/log" && cmake --build "$work/$language-$static" >>"$work/log" ||
+        cmake -S "examples/$language" -B "$work/$language-$static" -DCMAKE_PREFIX_PATH="$prefix" \
+            -DBOLMO_STATIC=$static -DCMAKE_BUILD_TYPE=Release >"$work/log" &&
+            cmake --build "$work/$language-$static" >>"$work/log" ||
             { cat "$work/log" >&2; fail "examples/$language doesn't build"; }
     done
     uses=$(readelf -d "$work/c-$static/generate" | grep -c 'NEEDED.*libbolmo' || true)
@@ -112,12 +126,13 @@ set(newer ${bolmo_FOUND})
 find_package(bolmo QUIET COMPONENTS neither)
 file(WRITE "${CMAKE_BINARY_DIR}/found" "${kind} ${newer}")
 END
-cmake -S "$work/find" -B "$work/find/build" -DCMAKE_PREFIX_PATH="$prefix" >"$work/log" 2>&1 || { cat "$work/log" >&2; fail "find_package failed"; }
+cmake -S "$work/find" -B "$work/find/build" -DCMAKE_PREFIX_PATH="$prefix" >"$work/log" 2>&1 ||
+    { cat "$work/log" >&2; fail "find_package failed"; }
 same "what find_package found" "bolmo::bolmo-static 0" "$(cat "$work/find/build/found")"
 
 step "pkg-config, shared and static"
 export PKG_CONFIG_PATH=$prefix/lib/pkgconfig
-same "the version" "$("$target/release/bolmo" --version | awk '{ print $2 }')" "$(pkg-config --modversion bolmo)"
+same "the version" "$("$bolmo" --version | awk '{ print $2 }')" "$(pkg-config --modversion bolmo)"
 read -ra flags <<<"$(pkg-config --cflags --libs bolmo)"
 gcc -std=c99 "$work/example.c" -o "$work/example" "${flags[@]}" -Wl,-rpath,"$prefix/lib"
 checked "$work/example" "$model"

@@ -1,6 +1,7 @@
 #!/bin/bash
-# Runs the C tests that use several threads under ThreadSanitizer, with library and standard library built for it. Takes minutes to
-# build, and leaves training out. Stable Rust has the sanitizer behind RUSTC_BOOTSTRAP; nothing that is built this way is ever installed.
+# Runs the C tests that use several threads under ThreadSanitizer. The library, without training, and the standard
+# library are built for it, which takes minutes. Stable Rust needs RUSTC_BOOTSTRAP for the sanitizer; this build is
+# never installed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 triple=$(rustc -vV | sed -n 's/^host: //p')
@@ -18,19 +19,21 @@ RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sani
 # Programs look for the library by its SONAME.
 cp "$target/$triple/debug/libbolmo.so" "$target/libbolmo.so.0"
 
-# Older runtimes of the sanitizer lack three functions that newer compilers call; the ones they stand for are watched all the same.
+# Older runtimes of the sanitizer lack three functions that newer compilers call. It intercepts their replacements.
 cat >"$target/missing.c" <<'END'
 #include <string.h>
 __attribute__((weak)) void *__tsan_memset(void *to, int byte, size_t size) { return memset(to, byte, size); }
 __attribute__((weak)) void *__tsan_memcpy(void *to, const void *from, size_t size) { return memcpy(to, from, size); }
 __attribute__((weak)) void *__tsan_memmove(void *to, const void *from, size_t size) { return memmove(to, from, size); }
 END
-# Drivers are not built for the sanitizer, which therefore doesn't see how they keep their threads apart.
+# Drivers are not built for the sanitizer, so it cannot see how they synchronize their threads.
 printf '%s\n' race:libvulkan race:libLLVM thread:libvulkan mutex:libvulkan >"$target/drivers"
 gcc -O0 -fno-builtin -c "$target/missing.c" -o "$target/missing.o"
 for subject in threads cancel busy; do
-    gcc -fsanitize=thread -g -std=c11 -D_XOPEN_SOURCE=700 -DBOLMO_TEST_MODEL="\"$PWD/tests/golden/infer/models/nano_trained\"" \
-        -DGOLDEN_FOLDER="\"$PWD/ffi/tests/c\"" -Iffi/include "ffi/tests/c/test_$subject.c" "$target/missing.o" -rdynamic \
+    gcc -fsanitize=thread -g -std=c11 -D_XOPEN_SOURCE=700 \
+        -DBOLMO_TEST_MODEL="\"$PWD/tests/golden/infer/models/nano_trained\"" \
+        -DGOLDEN_FOLDER="\"$PWD/ffi/tests/c\"" -Iffi/include \
+        "ffi/tests/c/test_$subject.c" "$target/missing.o" -rdynamic \
         -o "$target/test_$subject" "$target/libbolmo.so.0" -Wl,-rpath,"$target" -lpthread
     TSAN_OPTIONS="suppressions=$target/drivers ignore_noninstrumented_modules=1 exitcode=66" BOLMO_SLOW_FACTOR=20 \
         "$target/test_$subject"

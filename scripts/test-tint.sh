@@ -1,15 +1,18 @@
 #!/bin/bash
-# Compiles every variant of every kernel that WebGPU has words for with Tint, the WGSL compiler of Chromium. Needs no GPU and no driver.
+# Compiles every kernel variant that standard WebGPU can express with Tint, the WGSL compiler of Chromium. Needs no
+# GPU and no driver.
 #
-#   scripts/test-tint.sh FOLDER      FOLDER takes the kernels' texts and Tint
+#   scripts/test-tint.sh FOLDER      the kernels' sources and Tint go into FOLDER
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 folder=$1
 rm -rf "$folder/wgsl"
 mkdir -p "$folder"
-cargo run --quiet -p bolmo-shaders --example write_wgsl -- "$folder/wgsl"
+# Without -p, so that the program that `cargo test` built is run.
+cargo run --quiet --example write_wgsl -- "$folder/wgsl"
 cp scripts/tint/* "$folder"
 (cd "$folder" && npm ci --silent --no-audit --no-fund --ignore-scripts)
-# Cooperative matrices are wgpu's own extension of WGSL.
-find "$folder/wgsl" -name '*.wgsl' ! -name '*cooperative*' -print0 | sort -z | timeout 300 xargs -0 node "$folder/check.mjs"
+# Cooperative matrices are an extension of WGSL by wgpu.
+find "$folder/wgsl" -name '*.wgsl' ! -name '*cooperative*' -print0 | sort -z |
+    timeout 300 xargs -0 node "$folder/check.mjs"

@@ -1,7 +1,8 @@
 #!/bin/bash
 # Tests the built browser package and the built example page in Chromium (CHROMIUM, or /usr/bin/chromium).
 #
-#   scripts/test-web.sh BOLMO [TEST…]     BOLMO is the built command, which has to write the same text; tests: files of tests/web
+#   scripts/test-web.sh BOLMO [TEST…]     BOLMO is the built command, whose output is the reference; TEST is a file of
+#                                         tests/web, by default all run
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -10,7 +11,7 @@ export BOLMO
 shift
 npm_ci() { (cd "$1" && npm ci --silent --no-audit --no-fund --ignore-scripts); }
 
-# The border to JavaScript is compiled for browsers only, so it is linted here. A compiler that is not rustup's has no clippy of its own.
+# The crate is compiled for browsers only, so it is linted here. A compiler that is not from rustup has no clippy.
 scripts/setup.sh lint
 . scripts/wasm-target.sh
 if [ -z "${RUSTC-}" ] && rustc --version | grep -q ' 1\.95\.'; then
@@ -19,7 +20,7 @@ if [ -z "${RUSTC-}" ] && rustc --version | grep -q ' 1\.95\.'; then
 fi
 
 npm_ci tests/web
-# One after the other: a browser that plays a GPU takes the whole machine.
+# One after the other: a browser with a software GPU uses the whole machine.
 run() { timeout --signal=INT 1800 node --test --test-concurrency=1 --test-reporter=spec "$@"; }
 if [ "$#" != 0 ]; then
     run "$@"

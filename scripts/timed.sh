@@ -1,5 +1,5 @@
 #!/bin/bash
-# Runs a command and says how long it took: scripts/timed.sh NAME COMMAND…
+# Runs a command and prints how long it took: scripts/timed.sh NAME COMMAND…
 set -euo pipefail
 name=$1
 shift

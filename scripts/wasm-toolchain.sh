@@ -1,10 +1,10 @@
 #!/bin/bash
-# Makes a Rust toolchain for wasm32-unknown-unknown out of Debian's packages, for machines whose rustup has none.
+# Makes a Rust toolchain for wasm32-unknown-unknown from Debian's packages, for machines whose rustup has none.
 #
 #   scripts/wasm-toolchain.sh DIR    then: . DIR/env && cargo build --target wasm32-unknown-unknown …
 #
-# Debian's `rustc-web` comes with its sources but without a standard library for this target: it is built here, once. Takes some
-# minutes and 600 MB in DIR, no root, and leaves rustup alone. Needs apt's lists (apt-get update), rustup's cargo and rust-lld.
+# Debian's `rustc-web` has its sources but no standard library for this target, so that is built here, once. It takes
+# a few minutes and 600 MB in DIR. Needs no root. Needs apt's lists (apt-get update), rustup's cargo and rust-lld.
 set -euo pipefail
 [ $# = 1 ] || { sed -n '2,7s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 target=wasm32-unknown-unknown
@@ -12,7 +12,7 @@ dir=$(realpath -m "$1")
 usr=$dir/root/usr
 mkdir -p "$dir/packages" "$dir/bin" "$dir/std/src"
 
-# The compiler, its library for this machine, its sources, and the LLVM that it was linked with.
+# The compiler, its library for this machine, its sources, and the LLVM that it is linked with.
 depends() { apt-cache depends "$1" | awk -v want="Depends: $2" 'index($0, want) { print $2; exit }'; }
 library=$(depends libstd-rust-web-dev libstd-rust-web-)
 llvm=$(depends "${library:?apt-cache knows no rustc-web: run apt-get update}" libllvm)
@@ -23,11 +23,14 @@ cat >"$dir/bin/rustc" <<END
 LD_LIBRARY_PATH=$usr/lib/$(uname -m)-linux-gnu\${LD_LIBRARY_PATH:+:\$LD_LIBRARY_PATH} exec $usr/bin/rustc "\$@"
 END
 chmod +x "$dir/bin/rustc"
-"$dir/bin/rustc" -V || { echo "wasm: rustc-web lacks a library; try: apt-get install libz3-4 libxml2 libedit2" >&2; exit 1; }
+if ! "$dir/bin/rustc" -V; then
+    echo "wasm: rustc-web lacks a library; try: apt-get install libz3-4 libxml2 libedit2" >&2
+    exit 1
+fi
 host=$(rustc -vV | sed -n 's/^host: //p')
 ln -sf "$(rustc --print sysroot)/lib/rustlib/$host/bin/rust-lld" "$dir/bin/rust-lld"
 
-# The standard library: an empty crate that wants it built, whose dependencies are then put where the compiler looks.
+# The standard library: it is built for an empty crate, then copied to where the compiler looks for it.
 cat >"$dir/std/Cargo.toml" <<END
 [package]
 name = "empty"

@@ -1,6 +1,7 @@
 #!/bin/bash
-# From nothing to a byte-level model: texts, a tokenizer, a subword model, and the two stages that byteify it. Everything goes to runs/
-# beside this script; a run that was stopped goes on where it was. `run.sh PATH-TO-BOLMO`, or the one that `make build` makes.
+# Trains a byte-level model from scratch: texts, a tokenizer, a subword model, and the two stages that byteify it.
+# Everything goes to runs/ beside this script; an interrupted run continues where it stopped.
+# Usage: `run.sh PATH-TO-BOLMO`, or without a path for the one that `make build` makes.
 # SMALL=1 makes a smaller model from less text, for adapters on CPUs.
 set -euo pipefail
 bolmo=$(realpath "${1:-$(dirname "$0")/../../target/release/bolmo}")
@@ -8,18 +9,20 @@ cd "$(dirname "$0")"
 bytes=100000000 subword=() stage1=() stage2=()
 if [ -n "${SMALL:-}" ]; then
     bytes=20000000
-    subword=(--set model.new.hidden_size=64 --set model.new.intermediate_size=192 --set batch.rows=8 --set optimiser.steps=2000)
+    subword=(--set model.new.hidden_size=64 --set model.new.intermediate_size=192)
+    subword+=(--set batch.rows=8 --set optimiser.steps=2000)
     stage1=(--set model.local.intermediate_size=192 --set batch.rows=4 --set optimiser.steps=2400)
     stage2=(--set batch.rows=4 --set optimiser.steps=800)
 fi
-[ -e runs/texts/corpus.json ] || "$bolmo" train corpus --out runs/texts --bytes $bytes --held-out-bytes 400000 --puzzle-share 0.2
+[ -e runs/texts/corpus.json ] ||
+    "$bolmo" train corpus --out runs/texts --bytes $bytes --held-out-bytes 400000 --puzzle-share 0.2
 [ -e runs/tokenizer/tokenizer_config.json ] ||
-    "$bolmo" train tokenizer runs/texts/train.txt --beginnings --vocabulary 4096 --out runs/tokenizer
+    "$bolmo" train tokenizer runs/texts/train.txt --prefixes --vocabulary 4096 --out runs/tokenizer
 train() { # STAGE CONFIG [OPTION...]
     [ -e "runs/${2%.toml}/summary.json" ] || "$bolmo" train "$1" --config "$2" "${@:3}" --resume
 }
 train subword subword.toml "${subword[@]}"
 train stage1 stage1.toml "${stage1[@]}"
 train stage2 stage2.toml "${stage2[@]}"
-# What wider patches cost.
+# The cost of wider patches.
 train stage2 compressed.toml

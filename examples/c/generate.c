@@ -1,4 +1,4 @@
-/* Goes on with a prompt, and writes bytes as they come. Ctrl-C ends it cleanly. */
+/* Continues a prompt, and writes bytes as they are generated. Ctrl-C ends it cleanly. */
 
 #include <bolmo.h>
 #include <errno.h>
@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The library must not be called from a signal handler: it only leaves a note, and the callbacks return what they find. */
+/* The library must not be called from a signal handler: it only sets a flag, which the callbacks return. */
 static volatile sig_atomic_t interrupted;
 
 static void on_interrupt(int signal_number) {
@@ -16,7 +16,8 @@ static void on_interrupt(int signal_number) {
 }
 
 static int32_t show_progress(uint64_t done, uint64_t total, void *what) {
-    if (total > 0) fprintf(stderr, "\r%s %3.0f %%%s", (char *)what, 100.0 * (double)done / (double)total, done == total ? "\n" : "");
+    const char *end = done == total ? "\n" : "";
+    if (total > 0) fprintf(stderr, "\r%s %3.0f %%%s", (char *)what, 100.0 * (double)done / (double)total, end);
     return interrupted;
 }
 
@@ -27,11 +28,12 @@ static int32_t write_piece(const uint8_t *data, size_t size, const uint16_t *ids
 }
 
 static int usage(const char *name) {
-    fprintf(stderr, "usage: %s MODEL_FOLDER PROMPT [--max-bytes N] [--temperature T] [--seed N] [--subwords FILE] [--adapter NAME]\n", name);
+    fprintf(stderr, "usage: %s MODEL_FOLDER PROMPT [--max-bytes N] [--temperature T] [--seed N]\n", name);
+    fprintf(stderr, "       [--subwords FILE] [--adapter NAME]\n");
     return 2;
 }
 
-/* A whole number from `least` on; 0 if the text is none. */
+/* Parses a whole number of at least `least`. Returns 0 if the text is not one. */
 static int parse_number(const char *text, uint64_t least, uint64_t *number) {
     char *end;
     errno = 0;
@@ -50,7 +52,10 @@ int main(int argc, char **argv) {
         int good = 1;
         if (strcmp(argv[i], "--max-bytes") == 0) good = parse_number(value, 1, &max_bytes) && max_bytes <= SIZE_MAX;
         else if (strcmp(argv[i], "--seed") == 0) good = parse_number(value, 0, &seed);
-        else if (strcmp(argv[i], "--temperature") == 0) { temperature = strtof(value, &end); good = end != value && *end == '\0'; }
+        else if (strcmp(argv[i], "--temperature") == 0) {
+            temperature = strtof(value, &end);
+            good = end != value && *end == '\0';
+        }
         else if (strcmp(argv[i], "--subwords") == 0) subwords = value;
         else if (strcmp(argv[i], "--adapter") == 0) adapter = value;
         else return usage(argv[0]);
@@ -101,8 +106,9 @@ int main(int argc, char **argv) {
     fprintf(stderr, "\n%zu bytes, %zu patches, stop: %s, %s\n", bytes, patches, bolmo_stop_name(stop), name);
     exit_status = write_error ? 1 : interrupted ? 130 : 0;
 end:
-    if (status == BOLMO_CANCELLED) exit_status = 130; /* as shells count Ctrl-C */
-    else if (status != BOLMO_OK) fprintf(stderr, "error: %s: %s\n", bolmo_status_name(status), bolmo_last_error_message());
+    if (status == BOLMO_CANCELLED) exit_status = 130; /* the shell's exit status after Ctrl-C */
+    else if (status != BOLMO_OK)
+        fprintf(stderr, "error: %s: %s\n", bolmo_status_name(status), bolmo_last_error_message());
     if (write_error) fprintf(stderr, "error: standard output: %s\n", strerror(write_error));
     bolmo_generation_delete(generation);
     bolmo_session_delete(session);

@@ -1,8 +1,8 @@
-// A conversation on the terminal: what you type goes into one session, and the model answers from it.
+// A conversation on the terminal: your input goes into one session, and the model answers from it.
 //
 //   chat MODEL_FOLDER [MAX_BYTES]
 //
-// The framing is plain text, "User: …" and "Assistant:", which any model can go on with; none of them has to be tuned for it.
+// The framing is plain text, "User: …" and "Assistant:", which any model can continue without tuning.
 
 #include <bolmo.hpp>
 
@@ -14,10 +14,10 @@ namespace {
 
 constexpr std::string_view stop = "\nUser:";
 
-// Shows whole characters only: a piece of output may end in the middle of one.
+// Shows whole characters only: a chunk of output may end in the middle of one.
 void show(std::string_view text) {
     std::cout << text << std::flush;
-    if (!std::cout) throw std::runtime_error("standard output can't be written to");
+    if (!std::cout) throw std::runtime_error("standard output cannot be written");
 }
 
 void chat(std::string_view folder, std::size_t max_bytes) {
@@ -32,13 +32,14 @@ void chat(std::string_view folder, std::size_t max_bytes) {
     std::string line, opening = "User: ";
     for (std::uint64_t turn = 0; show("> "), std::getline(std::cin, line); turn++) {
         session.append(opening + line + "\nAssistant:");
-        auto answer = session.generate(options.seed(turn), [&](std::string_view bytes) { show(characters.push(bytes)); });
+        auto print = [&](std::string_view bytes) { show(characters.push(bytes)); };
+        auto answer = session.generate(options.seed(turn), print);
         show(characters.finish());
         show("\n");
-        // The session holds the stop string already, if that is what ended the answer.
+        // If a stop string ended the answer, the session contains it already.
         opening = answer.stop() == BOLMO_STOP_STRING ? " " : "\nUser: ";
         if (answer.stop() == BOLMO_STOP_END) {
-            // The model ended the whole text; the conversation goes on in a new one.
+            // The model ended the whole text; the conversation continues in a new one.
             session = bolmo::session::create(model);
             session.append_bos();
             opening = "User: ";

@@ -30,10 +30,10 @@ std::string read(const char *path) {
     return data;
 }
 
-// Goes on with the prompt, and says whether what came matches.
+// Continues the prompt. Returns whether the text matches.
 bool write(const bolmo::model &model, std::string_view prompt, const bolmo::constraint &constraint) {
     bolmo::generate_options options;
-    // A budget that no match fits in would cut the text, so there is always some room above the shortest.
+    // A budget below the shortest match would cut the text, so it always has some room above that.
     options.max_bytes(constraint.shortest() + 80).temperature(0.8f).seed(1).constraint(constraint);
     auto session = bolmo::session::create(model);
     session.append_bos();
@@ -52,7 +52,7 @@ int main(int argc, char **argv) try {
         std::cerr << "usage: constrained MODEL_FOLDER [SCHEMA_FILE]\n";
         return 2;
     }
-    // Compiled first: a schema that isn't understood is told before anything is loaded.
+    // Compiled first: an unsupported schema is reported before anything is loaded.
     auto regex = bolmo::constraint::regex(date);
     auto schema = bolmo::constraint::json_schema(argc == 3 ? read(argv[2]) : std::string(built_in_schema));
     auto engine = bolmo::engine::create();

@@ -4,10 +4,10 @@ import { type Plugin, defineConfig } from 'vite';
 
 const repository = fileURLToPath(new URL('../..', import.meta.url));
 const folder = fileURLToPath(new URL('../demo-model/', import.meta.url));
-/** What the runtime reads of a checkpoint in one file. */
+/** The files of a checkpoint with one weight file that the runtime reads. */
 const files = ['config.json', 'tokenizer.json', 'tokenizer_config.json', 'model.safetensors'];
 
-/** Serves the demo model as ./model/ while developing, and puts it into the build. */
+/** Serves the demo model as ./model/ during development, and adds it to the build. */
 function demoModel(): Plugin {
   return {
     name: 'demo-model',
@@ -15,7 +15,7 @@ function demoModel(): Plugin {
       server.middlewares.use('/model', (request, response, next) => {
         const name = (request.url ?? '').replace(/^\/|\?.*$/g, '');
         if (!files.includes(name)) return next();
-        // The runtime needs the length, and manages without ranges.
+        // The runtime needs the length, and works without ranges.
         const answer = async (): Promise<void> => {
           const { size, mtime } = await stat(folder + name);
           response.setHeader('content-type', name.endsWith('.json') ? 'application/json' : 'application/octet-stream');
@@ -37,10 +37,10 @@ function demoModel(): Plugin {
 export default defineConfig({
   // The page works from any folder of a server.
   base: './',
-  // A file that is missing is answered with 404, not with the page.
+  // A missing file gives 404, not the page.
   appType: 'mpa',
   plugins: [demoModel()],
-  // The package finds its worker and its wasm file beside its own modules; bundling it ahead would move them apart.
+  // The package locates its worker and wasm file relative to its own modules; pre-bundling would move them apart.
   optimizeDeps: { exclude: ['bolmo-web'] },
   worker: { format: 'es' },
   build: { target: 'es2022', chunkSizeWarningLimit: 200 },

@@ -1,20 +1,21 @@
 /**
  * @file bolmo.hpp
- * @brief The Bolmo runtime in C++17: bolmo.h with owners, exceptions or results, and callables. Header only; link libbolmo.
+ * @brief The Bolmo runtime in C++17: bolmo.h with owners, exceptions or results, and callables. Header only; link
+ * libbolmo.
  *
- * Every type of bolmo.h that is created and deleted has a class here that owns it and can be moved. A function
- * `bolmo_session_append` is `session::append`; what bolmo.h says about it holds.
+ * Every type of bolmo.h that is created and deleted has a movable class here that owns it. The function
+ * `bolmo_session_append` is `session::append`; its comment in bolmo.h applies.
  *
  * ## Errors
  *
- * Each operation exists twice: `append` throws bolmo::error, `try_append` returns a bolmo::result. Where exceptions are off
- * (`-fno-exceptions`, or BOLMO_NO_EXCEPTIONS defined before the header is included) only the second form exists. All files of a
- * program should decide the same way.
+ * Each operation exists twice: `append` throws bolmo::error, `try_append` returns a bolmo::result. Without exceptions
+ * (`-fno-exceptions`, or BOLMO_NO_EXCEPTIONS defined before the header is included) only the second form exists. All
+ * files of a program should make the same choice.
  *
  * ## Callbacks
  *
- * Callbacks may be any callable. They return nothing or a `bool`: `false` stops the operation. An exception that leaves one stops
- * the operation too, and leaves the function that was called, whichever form it has.
+ * A callback may be any callable. It returns nothing or a `bool`; `false` stops the operation. An exception in a
+ * callback also stops the operation, and is thrown by the function that was called, in either form.
  *
  * ## A complete program
  *
@@ -62,17 +63,17 @@
 #include "bolmo.h"
 
 #if !defined(BOLMO_NO_EXCEPTIONS) && !defined(__cpp_exceptions) && !defined(_CPPUNWIND)
-/** Set where exceptions are off, or by the program: only the `try_` forms exist. */
+/** Defined without exceptions, or by the program: only the `try_` forms exist. */
 #define BOLMO_NO_EXCEPTIONS
 #endif
 
 /** The classes over bolmo.h. */
 namespace bolmo {
 
-/** What went wrong: the message of bolmo_last_error_message, and the status. */
+/** An error: the message of bolmo_last_error_message, and the status. */
 class error : public std::runtime_error {
 public:
-    /** An error with a message of the caller's. */
+    /** Creates an error with a message of the caller's. */
     error(bolmo_status status, const std::string &message) : std::runtime_error(message), status_(status) {}
 
     /** The status that the C function returned. */
@@ -85,21 +86,21 @@ private:
     bolmo_status status_;
 };
 
-/** A value, or the error that came instead. */
+/** A value or an error. */
 template <class T> class [[nodiscard]] result {
 public:
-    /** A result that has a value. */
+    /** Creates a result with a value. */
     result(T value) : state_(std::in_place_index<0>, std::move(value)) {}
-    /** A result that has an error. */
+    /** Creates a result with an error. */
     result(bolmo::error error) : state_(std::in_place_index<1>, std::move(error)) {}
 
     /** Whether there is a value. */
     explicit operator bool() const noexcept { return state_.index() == 0; }
-    /** The value. If there is none, throws the error, or ends the program where exceptions are off. */
+    /** The value. Without a value this throws the error, or ends the program without exceptions. */
     T &value() & { return *check(); }
-    /** The same. */
+    /** As above. */
     const T &value() const & { return *const_cast<result *>(this)->check(); }
-    /** The same. */
+    /** As above. */
     T value() && { return std::move(*check()); }
     /** The value, as value(). */
     T &operator*() & { return value(); }
@@ -111,7 +112,7 @@ public:
     T *operator->() { return check(); }
     /** A member of the value, as value(). */
     const T *operator->() const { return const_cast<result *>(this)->check(); }
-    /** The error. There must be one: ends the program if there is a value. */
+    /** The error. Ends the program if there is a value. */
     const bolmo::error &error() const {
         if (*this) std::abort();
         return *std::get_if<1>(&state_);
@@ -135,14 +136,14 @@ private:
 /** Success, or an error. */
 template <> class [[nodiscard]] result<void> {
 public:
-    /** Success. */
+    /** Creates a success. */
     result() = default;
-    /** A result that has an error. */
+    /** Creates a result with an error. */
     result(bolmo::error error) : error_(std::move(error)) {}
 
-    /** Whether it went well. */
+    /** Whether the operation succeeded. */
     explicit operator bool() const noexcept { return !error_; }
-    /** If it didn't go well, throws the error, or ends the program where exceptions are off. */
+    /** Throws the error if there is one, or ends the program without exceptions. */
     void value() const {
         if (*this) return;
 #ifdef BOLMO_NO_EXCEPTIONS
@@ -151,7 +152,7 @@ public:
         throw *error_;
 #endif
     }
-    /** The error. There must be one: ends the program if it went well. */
+    /** The error. Ends the program if the operation succeeded. */
     const bolmo::error &error() const {
         if (*this) std::abort();
         return *error_;
@@ -161,26 +162,26 @@ private:
     std::optional<bolmo::error> error_;
 };
 
-/** Items that somebody else owns. */
+/** A view of items that somebody else owns. */
 template <class T> class span {
 public:
     /** No items. */
     constexpr span() noexcept = default;
-    /** `size` items from `data` on. */
+    /** `size` items at `data`. */
     constexpr span(T *data, std::size_t size) noexcept : data_(data), size_(size) {}
-    /** The items of a vector, an array or the like. */
+    /** The items of a vector, an array or another container. */
     template <class C, class = std::enable_if_t<std::is_convertible_v<decltype(std::declval<C &>().data()), T *>>>
     constexpr span(C &&items) noexcept : data_(items.data()), size_(items.size()) {}
 
     /** The first item. */
     constexpr T *data() const noexcept { return data_; }
-    /** How many there are. */
+    /** Number of items. */
     constexpr std::size_t size() const noexcept { return size_; }
-    /** Whether there are none. */
+    /** Whether there are no items. */
     constexpr bool empty() const noexcept { return size_ == 0; }
-    /** For loops over the items. */
+    /** Start of a loop over the items. */
     constexpr T *begin() const noexcept { return data_; }
-    /** For loops over the items. */
+    /** End of a loop over the items. */
     constexpr T *end() const noexcept { return data_ + size_; }
     /** An item; `index` is not checked. */
     constexpr T &operator[](std::size_t index) const noexcept { return data_[index]; }
@@ -190,34 +191,34 @@ private:
     std::size_t size_ = 0;
 };
 
-/** How many logits there are. */
+/** Number of logits. */
 inline constexpr std::size_t logit_count = BOLMO_LOGITS;
-/** What `matcher::allowed` gives: a flag for each byte, and at 256 one for the end. */
+/** The result of `matcher::allowed`: a flag for each byte, and one at 256 for the end. */
 using allowed_bytes = std::array<std::uint8_t, BOLMO_CANDIDATES>;
 /** Whether a patch ends with this id. */
 constexpr bool ends_patch(std::uint16_t id) noexcept { return id >= BOLMO_FUSED_OFFSET; }
 /** Whether this id ends the text. */
 constexpr bool ends_text(std::uint16_t id) noexcept { return id % BOLMO_FUSED_OFFSET == BOLMO_END_ID; }
-/** The byte that this id stands for; the id must be one of a byte. */
+/** The byte of an id, which must be the id of a byte. */
 constexpr char byte_of(std::uint16_t id) noexcept {
     return static_cast<char>(static_cast<unsigned char>(id % BOLMO_FUSED_OFFSET - BOLMO_BYTE_OFFSET));
 }
-/** The reason in a word, such as "budget". */
+/** Name of a reason, such as "budget". */
 inline const char *name(bolmo_stop stop) noexcept { return bolmo_stop_name(stop); }
 
-/** Owns a handle of bolmo.h and deletes it. It can be moved; one that was moved from is empty. */
+/** Owns a handle of bolmo.h and deletes it. It can be moved; a moved-from object is empty. */
 template <class T, void (*Delete)(T *)> class handle {
 public:
     /** The type in bolmo.h. */
     using raw_type = T;
 
-    /** No handle. */
+    /** Creates an empty object. */
     handle() noexcept = default;
-    /** Takes over a handle that the C functions made. */
+    /** Takes over a handle that the C functions created. */
     explicit handle(T *raw) noexcept : raw_(raw) {}
     /** Moves the handle. */
     handle(handle &&other) noexcept : raw_(other.release()) {}
-    /** Deletes the handle and moves the other one here. */
+    /** Deletes the handle and takes over the other one. */
     handle &operator=(handle &&other) noexcept {
         if (this != &other) reset(other.release());
         return *this;
@@ -227,7 +228,7 @@ public:
 
     /** The handle, for functions of bolmo.h. */
     T *get() const noexcept { return raw_; }
-    /** Gives the handle away: it is the caller's to delete. */
+    /** Releases the handle, which the caller must delete. */
     T *release() noexcept { return std::exchange(raw_, nullptr); }
     /** Deletes the handle, and takes over another one. */
     void reset(T *raw = nullptr) noexcept {
@@ -252,7 +253,7 @@ inline std::exception_ptr &pending() noexcept {
 }
 #endif
 
-/* Runs a callback's work. Once one has thrown, later ones don't run until the C function has returned. */
+/* Runs the body of a callback. Once one has thrown, later ones don't run until the C function has returned. */
 template <class R, class F> R guarded(R stop, F work) noexcept {
 #ifdef BOLMO_NO_EXCEPTIONS
     (void)stop;
@@ -268,7 +269,7 @@ template <class R, class F> R guarded(R stop, F work) noexcept {
 #endif
 }
 
-/* What a C function has returned, as a result. */
+/* Converts the status of a C function to a result. */
 inline result<void> outcome(bolmo_status status) {
 #ifndef BOLMO_NO_EXCEPTIONS
     if (pending()) std::rethrow_exception(std::exchange(pending(), nullptr));
@@ -277,17 +278,17 @@ inline result<void> outcome(bolmo_status status) {
     return {};
 }
 
-/* A C function without results. */
+/* Calls a C function without results. */
 template <class F, class... A> result<void> call(F fn, A... args) { return outcome(fn(args...)); }
 
-/* One that gives a value through its last argument, maybe as another type. */
+/* Calls a C function that returns a value through its last argument, possibly as another type. */
 template <class V, class As = V, class F, class... A> result<As> read(F fn, A... args) {
     V value{};
     if (auto done = outcome(fn(args..., &value)); !done) return done.error();
     return static_cast<As>(value);
 }
 
-/* One that gives items and how many through its last two arguments. */
+/* Calls a C function that returns items and their number through its last two arguments. */
 template <class T, class F, class... A> result<span<const T>> items(F fn, A... args) {
     const T *data = nullptr;
     std::size_t size = 0;
@@ -295,14 +296,14 @@ template <class T, class F, class... A> result<span<const T>> items(F fn, A... a
     return span<const T>(data, size);
 }
 
-/* The same for text, as a view or as a string of its own. */
+/* The same for text, as a view or as a string. */
 template <class S, class T = char, class F, class... A> result<S> text(F fn, A... args) {
     auto found = items<T>(fn, args...);
     if (!found) return found.error();
     return found->empty() ? S() : S(reinterpret_cast<const char *>(found->data()), found->size());
 }
 
-/* One that makes an H through its last argument. */
+/* Calls a C function that creates an H through its last argument. */
 template <class H, class F, class... A> result<H> make(F fn, A... args) {
     typename H::raw_type *raw = nullptr;
     bolmo_status status = fn(args..., &raw);
@@ -311,7 +312,7 @@ template <class H, class F, class... A> result<H> make(F fn, A... args) {
     return result<H>(std::move(made));
 }
 
-/* All texts that a C function has, by index below what another one counts. */
+/* All texts of a C function, for every index below the count of another one. */
 template <class C, class F, class H> result<std::vector<std::string>> all_texts(C count, F fn, const H *handle) {
     auto number = read<std::size_t>(count, handle);
     if (!number) return number.error();
@@ -324,7 +325,7 @@ template <class C, class F, class H> result<std::vector<std::string>> all_texts(
     return texts;
 }
 
-/* Calls what may return nothing or a bool; 0 to go on, as C callbacks say it. */
+/* Calls a function that returns nothing or a bool. Returns 0 to continue, as C callbacks do. */
 template <class F, class... A> std::int32_t go_on(F &fn, A... args) {
     if constexpr (std::is_void_v<std::invoke_result_t<F &, A...>>) {
         std::invoke(fn, args...);
@@ -353,25 +354,27 @@ std::int32_t on_piece(const std::uint8_t *data, std::size_t size, const std::uin
 }
 
 template <class F> std::int32_t on_metrics(const char *metrics, std::size_t size, void *user_data) noexcept {
-    return guarded(std::int32_t{1}, [&] { return go_on(*static_cast<F *>(user_data), std::string_view(metrics, size)); });
+    return guarded(
+        std::int32_t{1}, [&] { return go_on(*static_cast<F *>(user_data), std::string_view(metrics, size)); });
 }
 
 template <class F>
 std::int64_t on_read(void *user_data, std::uint64_t offset, std::uint8_t *out, std::size_t size) noexcept {
-    return guarded(std::int64_t{-1}, [&]() -> std::int64_t { return (*static_cast<F *>(user_data))(offset, out, size); });
+    return guarded(
+        std::int64_t{-1}, [&]() -> std::int64_t { return (*static_cast<F *>(user_data))(offset, out, size); });
 }
 
 template <class T> void on_release(void *user_data) noexcept { delete static_cast<T *>(user_data); }
 
 using progress_function = std::function<bool(std::uint64_t, std::uint64_t)>;
 
-/* A progress callback that options keep, where the C object can find it however often they are moved. */
+/* A progress callback owned by options, at an address that stays the same when the options are moved. */
 template <class F> std::unique_ptr<progress_function> keep_progress(F fn) {
     return std::make_unique<progress_function>(
         [fn = std::move(fn)](std::uint64_t done, std::uint64_t total) mutable { return go_on(fn, done, total) == 0; });
 }
 
-/* Owns a handle that is made when it is first needed. Empty ones stand for the defaults. */
+/* Owns a handle that is created when it is first needed. An empty one stands for the defaults. */
 template <class T, bolmo_status (*Create)(T **), void (*Delete)(T *)> class lazy : public handle<T, Delete> {
 public:
     using handle<T, Delete>::handle;
@@ -396,16 +399,16 @@ protected:
 /** The library's version, such as "0.1.0". */
 inline std::string_view version() { return bolmo_version(); }
 
-/** The ABI of the library; at least BOLMO_ABI_VERSION, or it lacks something that bolmo.h declares. */
+/** The ABI version of the library. Below BOLMO_ABI_VERSION it lacks something that bolmo.h declares. */
 inline std::uint32_t abi_version() { return bolmo_abi_version(); }
 
-/** How many handles there are. */
+/** Number of handles. */
 inline std::size_t handle_count() { return bolmo_handle_count(); }
 
-/** What takes a line of the log: a level and its text. It must not call the library, and what it throws is lost. */
+/** Receives a line of the log: a level and its text. It must not call the library; its exceptions are lost. */
 using log_function = std::function<void(bolmo_log_level, std::string_view)>;
 
-/** Hands what the library logs, up to `level`, to `sink`; an empty one ends it. */
+/** Passes log messages up to `level` to `sink`; an empty sink turns logging off. */
 inline result<void> try_set_log(bolmo_log_level level, log_function sink) {
     static std::mutex mutex;
     // Never deleted at the end of the program: other threads may still log then.
@@ -417,7 +420,7 @@ inline result<void> try_set_log(bolmo_log_level level, log_function sink) {
 #else
         try {
             to(static_cast<bolmo_log_level>(line_level), std::string_view(text, size));
-        } catch (...) { // There is no caller who could be told.
+        } catch (...) { // Nobody could catch it.
         }
 #endif
     };
@@ -431,12 +434,12 @@ inline result<void> try_set_log(bolmo_log_level level, log_function sink) {
     return {};
 }
 
-/** Bytes that the library made, such as a snapshot. */
+/** Bytes that the library allocated, such as a snapshot. */
 class bytes : public handle<bolmo_bytes, bolmo_bytes_delete> {
 public:
     using handle::handle;
 
-    /** The bytes, as long as this object exists. */
+    /** The bytes, valid as long as this object exists. */
     result<std::string_view> try_view() const {
         return detail::text<std::string_view, std::uint8_t>(bolmo_bytes_get, get());
     }
@@ -453,7 +456,7 @@ public:
 /// @cond internal
 namespace detail {
 
-/* A C function that gives a document through its last argument. */
+/* Calls a C function that returns a document through its last argument. */
 template <class F, class... A> result<std::string> json(F fn, A... args) {
     auto made = make<bytes>(fn, args...);
     if (!made) return made.error();
@@ -465,17 +468,17 @@ template <class F, class... A> result<std::string> json(F fn, A... args) {
 } // namespace detail
 /// @endcond
 
-/** Whole characters out of bytes that come in pieces. */
+/** Assembles whole characters from chunks of bytes. */
 class utf8_assembler : public detail::lazy<bolmo_utf8, bolmo_utf8_create, bolmo_utf8_delete> {
 public:
     using lazy::lazy;
 
-    /** Takes the next bytes and gives the text that is certain by now, valid until the next call. */
+    /** Takes the next bytes and returns the text that is complete by now, valid until the next call. */
     result<std::string_view> try_push(std::string_view data) {
         if (auto there = ensure(); !there) return there.error();
         return detail::text<std::string_view>(bolmo_utf8_push, get(), data.data(), data.size());
     }
-    /** Ends the text: gives U+FFFD if it stops within a character. */
+    /** Ends the text: returns U+FFFD if it stops inside a character. */
     result<std::string_view> try_finish() {
         if (auto there = ensure(); !there) return there.error();
         return detail::text<std::string_view>(bolmo_utf8_finish, get());
@@ -491,22 +494,22 @@ public:
 #endif
 };
 
-/** The adapters of this machine, as they were when the list was made. */
+/** The adapters of this machine at the time when the list was made. */
 class adapters : public handle<bolmo_adapters, bolmo_adapters_delete> {
 public:
     using handle::handle;
 
-    /** Lists them, and says which one the engine option `adapter` with the same choice would use. */
+    /** Lists them, and marks the one that the engine option `adapter` with the same choice would use. */
     static result<adapters> try_list(std::string_view choice = {}) {
         return detail::make<adapters>(bolmo_adapters_list, choice.data(), choice.size());
     }
-    /** How many there are. */
+    /** Number of adapters. */
     result<std::size_t> try_count() const { return detail::read<std::size_t>(bolmo_adapters_count, get()); }
-    /** A text about the adapter at `index`. */
+    /** A text property of the adapter at `index`. */
     result<std::string> try_text(std::size_t index, bolmo_adapter_text which) const {
         return detail::text<std::string>(bolmo_adapters_text, get(), index, which);
     }
-    /** A number about the adapter at `index`. */
+    /** A numeric property of the adapter at `index`. */
     result<std::uint64_t> try_number(std::size_t index, bolmo_adapter_number which) const {
         return detail::read<std::uint64_t>(bolmo_adapters_number, get(), index, which);
     }
@@ -518,22 +521,24 @@ public:
     static adapters list(std::string_view choice = {}) { return try_list(choice).value(); }
     std::size_t count() const { return try_count().value(); }
     std::string text(std::size_t index, bolmo_adapter_text which) const { return try_text(index, which).value(); }
-    std::uint64_t number(std::size_t index, bolmo_adapter_number which) const { return try_number(index, which).value(); }
+    std::uint64_t number(std::size_t index, bolmo_adapter_number which) const {
+        return try_number(index, which).value();
+    }
     /** @} */
 #endif
 };
 
-/** How to open an engine; as it is, with the best adapter there is. */
+/** Options for opening an engine. Default: the best adapter. */
 class engine_options
     : public detail::lazy<bolmo_engine_options, bolmo_engine_options_create, bolmo_engine_options_delete> {
 public:
     using lazy::lazy;
 
-    /** Which adapter to use: a part of its name, driver or backend, its number, "software" or "auto". */
+    /** Selects the adapter: a part of its name, driver or backend, its number, "software" or "auto". */
     result<void> try_adapter(std::string_view choice) {
         return change(bolmo_engine_options_set_adapter, choice.data(), choice.size());
     }
-    /** Asks for bindings of at most `bytes`; 0 for what the adapter offers. */
+    /** Limits bindings to `bytes`; 0 for the adapter's own limit. */
     result<void> try_max_binding_bytes(std::uint64_t bytes) {
         return change(bolmo_engine_options_set_max_binding_bytes, bytes);
     }
@@ -548,7 +553,7 @@ public:
 #endif
 };
 
-/** An opened device. */
+/** An open device. */
 class engine : public handle<bolmo_engine, bolmo_engine_delete> {
 public:
     using handle::handle;
@@ -557,15 +562,15 @@ public:
     static result<engine> try_create(const engine_options &options = {}) {
         return detail::make<engine>(bolmo_engine_create, options.get());
     }
-    /** A text about the engine's adapter. */
+    /** A text property of the engine's adapter. */
     result<std::string> try_text(bolmo_adapter_text which) const {
         return detail::text<std::string>(bolmo_engine_text, get(), which);
     }
-    /** A number about the engine's adapter. */
+    /** A numeric property of the engine's adapter. */
     result<std::uint64_t> try_number(bolmo_adapter_number which) const {
         return detail::read<std::uint64_t>(bolmo_engine_number, get(), which);
     }
-    /** Gives the device up at once, whatever still uses it. */
+    /** Releases the device at once, even if it is in use. */
     result<void> try_destroy_device() { return detail::call(bolmo_engine_destroy_device, get()); }
 
 #ifndef BOLMO_NO_EXCEPTIONS
@@ -580,7 +585,7 @@ public:
 #endif
 };
 
-/** What a model is made of, opened and checked, not loaded yet. */
+/** The files of a model, opened and checked but not loaded yet. */
 class checkpoint : public handle<bolmo_checkpoint, bolmo_checkpoint_delete> {
 public:
     using handle::handle;
@@ -589,11 +594,11 @@ public:
     static result<checkpoint> try_open(std::string_view path) {
         return detail::make<checkpoint>(bolmo_checkpoint_open, path.data(), path.size());
     }
-    /** A number about the model. */
+    /** A numeric property of the model. */
     result<std::uint64_t> try_number(bolmo_model_property which) const {
         return detail::read<std::uint64_t>(bolmo_checkpoint_number, get(), which);
     }
-    /** Bytes of device memory that the weights will take in `format`. */
+    /** Device memory that the weights will take in `format`, in bytes. */
     result<std::uint64_t> try_device_bytes(bolmo_format format) const {
         return detail::read<std::uint64_t>(bolmo_checkpoint_device_bytes, get(), format);
     }
@@ -601,11 +606,11 @@ public:
     result<std::string> try_tokenizer_source() const {
         return detail::text<std::string>(bolmo_checkpoint_tokenizer_source, get());
     }
-    /** What was odd about the files and accepted. */
+    /** Warnings about odd files that were accepted. */
     result<std::vector<std::string>> try_warnings() const {
         return detail::all_texts(bolmo_checkpoint_warning_count, bolmo_checkpoint_warning, get());
     }
-    /** The configuration as the library understands it, as JSON. */
+    /** The configuration as the library understands it: JSON. */
     result<std::string> try_config_json() const {
         return detail::json(bolmo_checkpoint_config_json, get());
     }
@@ -624,27 +629,27 @@ public:
 #endif
 };
 
-/** The parts of a checkpoint that is no folder. */
+/** The parts of a checkpoint that is not a folder. */
 class checkpoint_builder : public detail::lazy<bolmo_checkpoint_builder, bolmo_checkpoint_builder_create,
                                                bolmo_checkpoint_builder_delete> {
 public:
     using lazy::lazy;
 
-    /** The contents of `config.json`. */
+    /** Sets the contents of `config.json`. */
     result<void> try_config(std::string_view json) {
         return change(bolmo_checkpoint_builder_set_config, json.data(), json.size());
     }
-    /** The contents of `tokenizer.json` and, where there is one, of `tokenizer_config.json`. */
+    /** Sets the contents of `tokenizer.json` and, if there is one, of `tokenizer_config.json`. */
     result<void> try_tokenizer(std::string_view json, std::string_view config_json = {}) {
         return change(bolmo_checkpoint_builder_set_tokenizer, json.data(), json.size(), config_json.data(),
                       config_json.size());
     }
-    /** Adds a safetensors file that lies in memory, and copies it. */
+    /** Adds a safetensors file in memory, which is copied. */
     result<void> try_add_copy(std::string_view name, std::string_view data) {
         return change(bolmo_checkpoint_builder_add_memory, name.data(), name.size(), data.data(), data.size(), nullptr,
                       nullptr);
     }
-    /** Adds a safetensors file without a copy: `owner`, which has `data()` and `size()`, is kept while it is needed. */
+    /** Adds a safetensors file without a copy. `owner`, which has `data()` and `size()`, is kept while it is needed. */
     template <class O> result<void> try_add_memory(std::string_view name, O owner) {
         auto kept = std::make_unique<O>(std::move(owner));
         const void *data = kept->data();
@@ -654,8 +659,9 @@ public:
         return done;
     }
     /**
-     * Adds a safetensors file of `size` bytes. `read(offset, out, size)` gives how many bytes it has read, 0 at the end, a number
-     * below 0 if it failed. It is kept while it is needed, and may be called by several threads at once.
+     * Adds a safetensors file of `size` bytes. `read(offset, out, size)` returns the number of bytes read, 0 at the
+     * end, or a negative number on failure. It is kept while it is needed, and may be called by several threads at
+     * once.
      */
     template <class F> result<void> try_add_reader(std::string_view name, std::uint64_t size, F read) {
         auto kept = std::make_unique<F>(std::move(read));
@@ -664,7 +670,7 @@ public:
         if (done) kept.release();
         return done;
     }
-    /** Opens what the parts make, and is empty afterwards. */
+    /** Opens the checkpoint that the parts make up. The builder is empty afterwards. */
     result<checkpoint> try_open() {
         if (auto there = ensure(); !there) return there.error();
         return detail::make<checkpoint>(bolmo_checkpoint_builder_open, get());
@@ -692,27 +698,27 @@ public:
 #endif
 };
 
-/** How to load a model; as it is, in f32 with the checkpoint's own tokenizer. For one thread at a time. */
+/** Options for loading a model. Default: f32, with the checkpoint's own tokenizer. For one thread at a time. */
 class load_options : public detail::lazy<bolmo_load_options, bolmo_load_options_create, bolmo_load_options_delete> {
 public:
     using lazy::lazy;
 
-    /** How matrices are kept on the device. */
+    /** Sets the format of matrices on the device. */
     result<void> try_format(bolmo_format format) { return change(bolmo_load_options_set_format, format); }
-    /** How the matrices of one part are kept, whatever `format` says. */
+    /** Sets the format of one part's matrices, which overrides `format`. */
     result<void> try_part_format(bolmo_part part, bolmo_format format) {
         return change(bolmo_load_options_set_part_format, part, format);
     }
-    /** The source model's `tokenizer.json`, or the folder that it is in. */
+    /** Sets the path of the source model's `tokenizer.json`, or of its folder. */
     result<void> try_tokenizer_path(std::string_view path) {
         return change(bolmo_load_options_set_tokenizer_path, path.data(), path.size());
     }
-    /** The contents of `tokenizer.json` and, where there is one, of `tokenizer_config.json`. */
+    /** Sets the contents of `tokenizer.json` and, if there is one, of `tokenizer_config.json`. */
     result<void> try_tokenizer(std::string_view json, std::string_view config_json = {}) {
         return change(bolmo_load_options_set_tokenizer, json.data(), json.size(), config_json.data(),
                       config_json.size());
     }
-    /** Whom to tell about progress: `fn(done, total)`, in bytes of the checkpoint. */
+    /** Sets the progress callback `fn(done, total)`, which counts bytes of the checkpoint. */
     template <class F> result<void> try_progress(F fn) {
         auto kept = detail::keep_progress(std::move(fn));
         auto done = change(bolmo_load_options_set_progress, detail::on_progress<detail::progress_function>, kept.get());
@@ -740,21 +746,22 @@ private:
     std::unique_ptr<detail::progress_function> progress_;
 };
 
-/** How to score; as it is, with the model's own boundaries and without tensors. For one thread at a time. */
+/** Options for scoring. Default: the model's own boundaries, no tensors. For one thread at a time. */
 class score_options : public detail::lazy<bolmo_score_options, bolmo_score_options_create, bolmo_score_options_delete> {
 public:
     using lazy::lazy;
 
-    /** Says which bytes or ids end a patch, one flag each; none for the model's own. */
+    /** Sets which bytes or ids end a patch, one flag each; none for the model's own. */
     result<void> try_boundaries(span<const std::uint8_t> flags) {
         return change(bolmo_score_options_set_boundaries, flags.data(), flags.size());
     }
-    /** Whether to keep every tensor on the way. */
+    /** Sets whether to keep every intermediate tensor. */
     result<void> try_tensors(bool keep) { return change(bolmo_score_options_set_tensors, keep); }
-    /** Whom to tell about progress: `fn(done, total)`, in bytes. */
+    /** Sets the progress callback `fn(done, total)`, which counts bytes. */
     template <class F> result<void> try_progress(F fn) {
         auto kept = detail::keep_progress(std::move(fn));
-        auto done = change(bolmo_score_options_set_progress, detail::on_progress<detail::progress_function>, kept.get());
+        auto done =
+            change(bolmo_score_options_set_progress, detail::on_progress<detail::progress_function>, kept.get());
         if (done) progress_ = std::move(kept);
         return done;
     }
@@ -777,13 +784,13 @@ private:
 struct tensor {
     /** `rows` times `columns` numbers. */
     span<const float> data;
-    /** How many rows. */
+    /** Number of rows. */
     std::size_t rows = 0;
-    /** How many numbers a row. */
+    /** Numbers per row. */
     std::size_t columns = 0;
 };
 
-/** How probable a text is. */
+/** The score of a text. */
 class score : public handle<bolmo_score, bolmo_score_delete> {
 public:
     using handle::handle;
@@ -792,11 +799,11 @@ public:
     result<double> try_number(bolmo_score_value which) const {
         return detail::read<double>(bolmo_score_number, get(), which);
     }
-    /** Which bytes or ids end a patch, one flag each, as long as this object exists. */
+    /** Which bytes or ids end a patch, one flag each. Valid as long as this object exists. */
     result<span<const std::uint8_t>> try_boundaries() const {
         return detail::items<std::uint8_t>(bolmo_score_boundaries, get());
     }
-    /** A tensor, as long as this object exists. */
+    /** A tensor, valid as long as this object exists. */
     result<bolmo::tensor> try_tensor(bolmo_tensor which) const {
         const float *data = nullptr;
         bolmo::tensor found;
@@ -822,25 +829,26 @@ class model : public handle<bolmo_model, bolmo_model_delete> {
 public:
     using handle::handle;
 
-    /** Puts the checkpoint's weights on the engine's device. */
-    static result<model> try_load(const engine &engine, const checkpoint &checkpoint, const load_options &options = {}) {
+    /** Loads the checkpoint's weights onto the engine's device. */
+    static result<model> try_load(
+        const engine &engine, const checkpoint &checkpoint, const load_options &options = {}) {
         return detail::make<model>(bolmo_model_load, engine.get(), checkpoint.get(), options.get());
     }
-    /** A number about the model. */
+    /** A numeric property of the model. */
     result<std::uint64_t> try_number(bolmo_model_property which) const {
         return detail::read<std::uint64_t>(bolmo_model_number, get(), which);
     }
-    /** Bytes of device memory that the weights take. */
+    /** Device memory that the weights take, in bytes. */
     result<std::uint64_t> try_device_bytes() const {
         return detail::read<std::uint64_t>(bolmo_model_device_bytes, get());
     }
-    /** Names configuration, weights and format: snapshots restore on models with the same. */
+    /** Fingerprint of configuration, weights and format. Snapshots restore only on models with the same one. */
     result<std::array<std::uint8_t, BOLMO_FINGERPRINT_SIZE>> try_fingerprint() const {
         std::array<std::uint8_t, BOLMO_FINGERPRINT_SIZE> found{};
         if (auto done = detail::call(bolmo_model_fingerprint, get(), found.data()); !done) return done.error();
         return found;
     }
-    /** What was odd about the files and accepted. */
+    /** Warnings about odd files that were accepted. */
     result<std::vector<std::string>> try_warnings() const {
         return detail::all_texts(bolmo_model_warning_count, bolmo_model_warning, get());
     }
@@ -874,24 +882,24 @@ public:
 #endif
 };
 
-/** What a text must match as a whole. Any number of threads may use it at once. */
+/** A pattern that a whole text must match. Any number of threads may use it at once. */
 class constraint : public handle<bolmo_constraint, bolmo_constraint_delete> {
 public:
     using handle::handle;
 
-    /** A regular expression in the syntax of Rust's regex crate. */
+    /** Creates a constraint from a regular expression in the syntax of Rust's regex crate. */
     static result<constraint> try_regex(std::string_view pattern) {
         return detail::make<constraint>(bolmo_constraint_create_regex, pattern.data(), pattern.size());
     }
-    /** A JSON schema, of which the common subset is understood. */
+    /** Creates a constraint from a JSON schema; the common subset of keywords is supported. */
     static result<constraint> try_json_schema(std::string_view schema) {
         return detail::make<constraint>(bolmo_constraint_create_json_schema, schema.data(), schema.size());
     }
-    /** Whether a text matches as a whole. */
+    /** Whether a whole text matches. */
     result<bool> try_matches(std::string_view text) const {
         return detail::read<bool>(bolmo_constraint_matches, get(), text.data(), text.size());
     }
-    /** Bytes of the shortest text that matches. */
+    /** Length of the shortest matching text, in bytes. */
     result<std::size_t> try_shortest() const { return detail::read<std::size_t>(bolmo_constraint_shortest, get()); }
 
 #ifndef BOLMO_NO_EXCEPTIONS
@@ -906,18 +914,21 @@ public:
 #endif
 };
 
-/** How far a text is within a match. */
+/** The state of a text within a match. */
 class matcher : public handle<bolmo_matcher, bolmo_matcher_delete> {
 public:
     using handle::handle;
 
-    /** A matcher at the beginning of a text. */
+    /** Creates a matcher at the start of a text. */
     static result<matcher> try_create(const constraint &constraint) {
         return detail::make<matcher>(bolmo_matcher_create, constraint.get());
     }
-    /** Another matcher at the same place. */
+    /** Creates an independent matcher at the same place. */
     result<matcher> try_clone() const { return detail::make<matcher>(bolmo_matcher_clone, get()); }
-    /** What may follow; with `remaining` above 0, only what can still be completed within that many bytes. */
+    /**
+     * What may follow. With `remaining` above 0, only bytes after which a match can be completed within that many
+     * bytes.
+     */
     result<allowed_bytes> try_allowed(std::size_t remaining = 0) const {
         allowed_bytes found{};
         if (auto done = detail::call(bolmo_matcher_allowed, get(), remaining, found.data()); !done) return done.error();
@@ -927,7 +938,7 @@ public:
     result<void> try_advance(std::string_view text) {
         return detail::call(bolmo_matcher_advance, get(), text.data(), text.size());
     }
-    /** Whether the text so far matches as a whole. */
+    /** Whether the whole text so far matches. */
     result<bool> try_is_match() const { return detail::read<bool>(bolmo_matcher_is_match, get()); }
 
 #ifndef BOLMO_NO_EXCEPTIONS
@@ -943,41 +954,41 @@ public:
 #endif
 };
 
-/** How to generate; as it is, 256 bytes, greedily. */
+/** Options for generating. Default: 256 bytes, greedy. */
 class generate_options
     : public detail::lazy<bolmo_generate_options, bolmo_generate_options_create, bolmo_generate_options_delete> {
 public:
     using lazy::lazy;
 
-    /** The most bytes to generate. */
+    /** Sets the maximum number of bytes to generate. */
     result<void> try_max_bytes(std::size_t n) { return change(bolmo_generate_options_set_max_bytes, n); }
-    /** Divides the log-probabilities; 0 takes the most probable id. */
+    /** Sets the divisor of the log-probabilities; 0 chooses the most probable id. */
     result<void> try_temperature(float value) { return change(bolmo_generate_options_set_temperature, value); }
-    /** Draws only from this many most probable bytes; 0 is off. */
+    /** Samples from the `top_k` most probable bytes only; 0 is off. */
     result<void> try_top_k(std::size_t k) { return change(bolmo_generate_options_set_top_k, k); }
-    /** Draws only from the most probable bytes with together this probability; 1 is off. */
+    /** Samples from the most probable bytes whose probabilities add up to `top_p` only; 1 is off. */
     result<void> try_top_p(float p) { return change(bolmo_generate_options_set_top_p, p); }
-    /** Draws only from bytes with at least this share of the highest probability; 0 is off. */
+    /** Samples only from bytes with at least `min_p` times the highest probability; 0 is off. */
     result<void> try_min_p(float p) { return change(bolmo_generate_options_set_min_p, p); }
     /** Discourages bytes among the last `window` ids, if above 1. */
     result<void> try_repetition_penalty(float penalty, std::size_t window) {
         return change(bolmo_generate_options_set_repetition_penalty, penalty, window);
     }
-    /** Added to the logits of `byte`. */
+    /** Adds a bias to the logits of `byte`. */
     result<void> try_byte_bias(std::uint8_t byte, float bias) {
         return change(bolmo_generate_options_set_byte_bias, byte, bias);
     }
-    /** Added to the logits of the end of the text. */
+    /** Adds a bias to the logits of the end of the text. */
     result<void> try_end_bias(float bias) { return change(bolmo_generate_options_set_end_bias, bias); }
-    /** Added to the logits of all ids that end a patch. */
+    /** Adds a bias to the logits of all ids that end a patch. */
     result<void> try_boundary_bias(float bias) { return change(bolmo_generate_options_set_boundary_bias, bias); }
-    /** Where the random numbers begin. */
+    /** Sets the seed of the random numbers. */
     result<void> try_seed(std::uint64_t seed) { return change(bolmo_generate_options_set_seed, seed); }
-    /** Adds bytes that end the generation when they come up. */
+    /** Adds a stop string. */
     result<void> try_add_stop(std::string_view stop) {
         return change(bolmo_generate_options_add_stop, stop.data(), stop.size());
     }
-    /** What the text must match; an empty handle for nothing. */
+    /** Sets the constraint that the text must match; an empty handle for none. */
     result<void> try_constraint(const bolmo::constraint &constraint) {
         const bolmo_constraint *raw = constraint.get();
         return change(bolmo_generate_options_set_constraint, raw);
@@ -1007,28 +1018,28 @@ public:
 #endif
 };
 
-/** What was generated. */
+/** The result of a generation. */
 class generation : public handle<bolmo_generation, bolmo_generation_delete> {
 public:
     using handle::handle;
 
     /** Why it ended. */
     result<bolmo_stop> try_stop() const { return detail::read<std::int32_t, bolmo_stop>(bolmo_generation_stop, get()); }
-    /** The text, without a stop string, as long as this object exists. */
+    /** The text without a stop string, valid as long as this object exists. */
     result<std::string_view> try_bytes() const {
         return detail::text<std::string_view, std::uint8_t>(bolmo_generation_bytes, get());
     }
-    /** The text as a string of its own. */
+    /** The text as a string. */
     result<std::string> try_text() const {
         return detail::text<std::string, std::uint8_t>(bolmo_generation_bytes, get());
     }
-    /** The ids as they were chosen, as long as this object exists. */
+    /** The ids as they were chosen, valid as long as this object exists. */
     result<span<const std::uint16_t>> try_ids() const {
         return detail::items<std::uint16_t>(bolmo_generation_ids, get());
     }
-    /** How many patches the ids ended. */
+    /** Number of patches that the ids ended. */
     result<std::size_t> try_patches() const { return detail::read<std::size_t>(bolmo_generation_patches, get()); }
-    /** Whether the text as a whole matches the constraint. */
+    /** Whether the whole text matches the constraint. */
     result<bool> try_matched() const { return detail::read<bool>(bolmo_generation_matched, get()); }
 
 #ifndef BOLMO_NO_EXCEPTIONS
@@ -1045,26 +1056,26 @@ public:
 #endif
 };
 
-/** A state of a session to come back to. */
+/** A saved state of a session, to rewind to. */
 class session_checkpoint : public handle<bolmo_session_checkpoint, bolmo_session_checkpoint_delete> {
 public:
     using handle::handle;
 };
 
-/** One sequence on a model. For one thread at a time, but for cancel(). */
+/** One sequence on a model. For one thread at a time, except for cancel(). */
 class session : public handle<bolmo_session, bolmo_session_delete> {
 public:
     using handle::handle;
 
-    /** A session without any text. */
+    /** Creates a session without any text. */
     static result<session> try_create(const model &model) {
         return detail::make<session>(bolmo_session_create, model.get());
     }
-    /** The session that a snapshot was taken of. */
+    /** Restores a session from a snapshot. */
     static result<session> try_restore(const model &model, std::string_view snapshot) {
         return detail::make<session>(bolmo_session_restore, model.get(), snapshot.data(), snapshot.size());
     }
-    /** Another session with the same text, which goes its own way from here. */
+    /** Creates another session with the same text, independent from here on. */
     result<session> try_clone() { return detail::make<session>(bolmo_session_clone, get()); }
     /** Appends the id that begins a text. */
     result<void> try_append_bos() { return detail::call(bolmo_session_append_bos, get()); }
@@ -1089,7 +1100,7 @@ public:
         return detail::make<generation>(bolmo_session_generate, get(), options.get(), nullptr, nullptr);
     }
     /**
-     * The same, with `on_piece(bytes)` or `on_piece(bytes, ids)` for bytes as they come: a std::string_view, and a
+     * The same, with `on_piece(bytes)` or `on_piece(bytes, ids)` for chunks of output: a std::string_view, and a
      * span<const std::uint16_t> with each byte's id.
      */
     template <class F> result<generation> try_generate(const generate_options &options, F on_piece) {
@@ -1102,15 +1113,15 @@ public:
         if (!done) return done.error();
         return found;
     }
-    /** Appends the id that was chosen. */
+    /** Appends a chosen id. */
     result<void> try_push(std::uint16_t id) { return detail::call(bolmo_session_push, get(), id); }
-    /** Stops what the session is doing, or else will do next. From any thread. */
+    /** Cancels the running call, or the next one if none is running. From any thread. */
     result<void> try_cancel() const { return detail::call(bolmo_session_cancel, get()); }
-    /** Takes back a cancel that came too late. */
+    /** Withdraws a cancel that arrived too late. */
     result<void> try_reset_cancel() const { return detail::call(bolmo_session_reset_cancel, get()); }
-    /** How many ids the session holds. */
+    /** Number of ids that the session holds. */
     result<std::size_t> try_length() const { return detail::read<std::size_t>(bolmo_session_length, get()); }
-    /** The ids from `first` on. */
+    /** The ids, starting with number `first`. */
     result<std::vector<std::uint16_t>> try_ids(std::size_t first = 0) const {
         auto length = try_length();
         if (!length) return length.error();
@@ -1120,21 +1131,21 @@ public:
         ids.resize(*count);
         return ids;
     }
-    /** How many patches have gone through the global model. */
+    /** Number of patches that have passed through the global blocks. */
     result<std::size_t> try_patches() const { return detail::read<std::size_t>(bolmo_session_patches, get()); }
-    /** Bytes of device memory that the sequence holds. */
+    /** Device memory of the sequence, in bytes. */
     result<std::uint64_t> try_device_bytes() const {
         return detail::read<std::uint64_t>(bolmo_session_device_bytes, get());
     }
-    /** A state to come back to. */
+    /** Saves the state, to rewind to. */
     result<session_checkpoint> try_checkpoint() {
         return detail::make<session_checkpoint>(bolmo_session_checkpoint_create, get());
     }
-    /** Takes the session back (or over) to a checkpoint. */
+    /** Rewinds the session to a checkpoint, or moves it to one of another session. */
     result<void> try_rewind(const session_checkpoint &checkpoint) {
         return detail::call(bolmo_session_rewind, get(), checkpoint.get());
     }
-    /** The session as bytes. */
+    /** Saves the session as bytes. */
     result<bytes> try_snapshot() { return detail::make<bytes>(bolmo_session_snapshot, get()); }
 
 #ifndef BOLMO_NO_EXCEPTIONS
@@ -1177,15 +1188,16 @@ class sampler : public handle<bolmo_sampler, bolmo_sampler_delete> {
 public:
     using handle::handle;
 
-    /** A sampler at the beginning of the random numbers of its seed. */
+    /** Creates a sampler at the start of its seed's random numbers. */
     static result<sampler> try_create(const generate_options &options = {}) {
         return detail::make<sampler>(bolmo_sampler_create, options.get());
     }
-    /** Chooses the id that follows what `session` holds; `allowed`, if given, says which bytes may come. */
+    /** Chooses the id that follows the session's text; `allowed`, if given, says which bytes may come. */
     result<std::uint16_t> try_choose(session &session, span<const float> logits,
                                      const allowed_bytes *allowed = nullptr) {
         const std::uint8_t *flags = allowed ? allowed->data() : nullptr;
-        return detail::read<std::uint16_t>(bolmo_sampler_choose, get(), session.get(), logits.data(), logits.size(), flags);
+        return detail::read<std::uint16_t>(
+            bolmo_sampler_choose, get(), session.get(), logits.data(), logits.size(), flags);
     }
 
 #ifndef BOLMO_NO_EXCEPTIONS
@@ -1200,29 +1212,29 @@ public:
 #endif
 };
 
-/** What to merge; without paths, which have to be set. For one thread at a time. */
+/** Options for merging. The paths must be set. For one thread at a time. */
 class merge_options
     : public detail::lazy<bolmo_merge_options, bolmo_merge_options_create, bolmo_merge_options_delete> {
 public:
     using lazy::lazy;
 
-    /** The folder of the Bolmo model. */
+    /** Sets the folder of the Bolmo model. */
     result<void> try_bolmo(std::string_view path) {
         return change(bolmo_merge_options_set_bolmo, path.data(), path.size());
     }
-    /** The folder of the subword model that it was made from. */
+    /** Sets the folder of the subword model that it was made from. */
     result<void> try_base(std::string_view path) {
         return change(bolmo_merge_options_set_base, path.data(), path.size());
     }
-    /** The folder of a model that was trained from the base model. */
+    /** Sets the folder of a model that was trained from the base model. */
     result<void> try_post_trained(std::string_view path) {
         return change(bolmo_merge_options_set_post_trained, path.data(), path.size());
     }
-    /** How much of the difference between the two is added. */
+    /** Sets the factor for the difference between the two. */
     result<void> try_alpha(float alpha) { return change(bolmo_merge_options_set_alpha, alpha); }
-    /** Whether the suffix table moves too. */
+    /** Sets whether the suffix table changes too. */
     result<void> try_embeddings(bool embeddings) { return change(bolmo_merge_options_set_embeddings, embeddings); }
-    /** Whom to tell about progress: `fn(done, total)`, in bytes of weight files. */
+    /** Sets the progress callback `fn(done, total)`, which counts bytes of weight files. */
     template <class F> result<void> try_progress(F fn) {
         auto kept = detail::keep_progress(std::move(fn));
         auto done =
@@ -1230,7 +1242,7 @@ public:
         if (done) progress_ = std::move(kept);
         return done;
     }
-    /** Writes the merged model to the folder `out`; gives the report as JSON. */
+    /** Writes the merged model to the folder `out`; returns the report as JSON. */
     result<std::string> try_merge(std::string_view out) {
         if (auto there = ensure(); !there) return there.error();
         return detail::json(bolmo_merge, get(), out.data(), out.size());
@@ -1254,15 +1266,15 @@ private:
     std::unique_ptr<detail::progress_function> progress_;
 };
 
-/** What to train, and on what. */
+/** Options of a training run: what to train, and on which texts. */
 class trainer_options
     : public detail::lazy<bolmo_trainer_options, bolmo_trainer_options_create, bolmo_trainer_options_delete> {
 public:
     using lazy::lazy;
 
-    /** Which training it is. */
+    /** Sets the kind of training. */
     result<void> try_kind(bolmo_train_kind kind) { return change(bolmo_trainer_options_set_kind, kind); }
-    /** The configuration, a text in TOML. */
+    /** Sets the configuration, a text in TOML. */
     result<void> try_config(std::string_view toml) {
         return change(bolmo_trainer_options_set_config, toml.data(), toml.size());
     }
@@ -1278,7 +1290,7 @@ public:
     result<void> try_add_held_out_text(std::string_view text) {
         return change(bolmo_trainer_options_add_held_out_text, text.data(), text.size());
     }
-    /** Whether the run goes on from its last snapshot. */
+    /** Sets whether the run continues from its last snapshot. */
     result<void> try_resume(bool resume) { return change(bolmo_trainer_options_set_resume, resume ? 1 : 0); }
 
 #ifndef BOLMO_NO_EXCEPTIONS
@@ -1295,16 +1307,16 @@ public:
 #endif
 };
 
-/** A run of training. For one thread at a time, but for cancel(). */
+/** A training run. For one thread at a time, except for cancel(). */
 class trainer : public handle<bolmo_trainer, bolmo_trainer_delete> {
 public:
     using handle::handle;
 
-    /** Reads data and model, and makes the run ready on the device. */
+    /** Reads data and model, and prepares the run on the device. */
     static result<trainer> try_create(const engine &engine, const trainer_options &options) {
         return detail::make<trainer>(bolmo_trainer_create, engine.get(), options.get());
     }
-    /** Makes `count` steps, or as many as are left. */
+    /** Runs `count` steps, or as many as are left. */
     result<void> try_step(std::uint64_t count = 1) {
         return detail::call(bolmo_trainer_step, get(), count, nullptr, nullptr);
     }
@@ -1312,15 +1324,15 @@ public:
     template <class F> result<void> try_step(std::uint64_t count, F on_metrics) {
         return detail::call(bolmo_trainer_step, get(), count, detail::on_metrics<F>, &on_metrics);
     }
-    /** Stops after the step under way, or else before the next one. From any thread. */
+    /** Stops after the current step, or before the next one if none is running. From any thread. */
     result<void> try_cancel() const { return detail::call(bolmo_trainer_cancel, get()); }
-    /** Takes back a cancel that came too late. */
+    /** Withdraws a cancel that arrived too late. */
     result<void> try_reset_cancel() const { return detail::call(bolmo_trainer_reset_cancel, get()); }
-    /** Steps that are behind the run. */
+    /** Number of completed steps. */
     result<std::uint64_t> try_steps() const { return detail::read<std::uint64_t>(bolmo_trainer_steps, get()); }
-    /** Metrics on the text that is held out, as JSON. */
+    /** Metrics on the held-out text, as JSON. */
     result<std::string> try_evaluate() { return detail::json(bolmo_trainer_evaluate, get()); }
-    /** Writes a snapshot into the run's folder. */
+    /** Writes a snapshot to the run's folder. */
     result<void> try_save() { return detail::call(bolmo_trainer_save, get()); }
     /** Writes the model as a folder. */
     result<void> try_export_model(std::string_view path) {

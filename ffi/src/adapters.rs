@@ -1,4 +1,4 @@
-//! Adapters: what could compute on this machine, before anything is opened.
+//! Adapters: the devices of this machine that could run a model, before any of them is opened.
 //!
 //! ```c
 //! bolmo_adapters *adapters;
@@ -23,17 +23,17 @@ use crate::handle::{self, opaque};
 use crate::input::{self, Out, invalid};
 use crate::status::{bolmo_status, call};
 
-/// The adapters of this machine, as they were when the list was made.
+/// The adapters of this machine at the time when the list was made.
 pub struct bolmo_adapters {
     _opaque: [u8; 0],
 }
 opaque!(bolmo_adapters, Vec<Adapter>);
 
-/// A text about an adapter.
+/// A text property of an adapter.
 #[repr(i32)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum bolmo_adapter_text {
-    /// Its own name.
+    /// Name.
     BOLMO_ADAPTER_NAME = 0,
     /// "discrete GPU", "integrated GPU", "virtual GPU", "software" or "other".
     BOLMO_ADAPTER_KIND = 1,
@@ -41,25 +41,25 @@ pub enum bolmo_adapter_text {
     BOLMO_ADAPTER_BACKEND = 2,
     /// Driver and version.
     BOLMO_ADAPTER_DRIVER = 3,
-    /// Why it would be used, or why not.
+    /// Why the adapter would be used, or why not.
     BOLMO_ADAPTER_REASON = 4,
 }
 
-/// A number about an adapter.
+/// A numeric property of an adapter.
 #[repr(i32)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum bolmo_adapter_number {
-    /// 1 for the adapter that the choice falls on, else 0.
+    /// 1 for the adapter that would be used, else 0.
     BOLMO_ADAPTER_CHOSEN = 0,
-    /// 1 if the library can compute on it, else 0.
+    /// 1 if the library can run on it, else 0.
     BOLMO_ADAPTER_USABLE = 1,
-    /// 1 if it computes on the CPU, else 0.
+    /// 1 if it runs on the CPU, else 0.
     BOLMO_ADAPTER_SOFTWARE = 2,
-    /// Bytes that one binding may cover.
+    /// Largest binding, in bytes.
     BOLMO_ADAPTER_MAX_BINDING_BYTES = 3,
-    /// Bytes of the largest buffer.
+    /// Largest buffer, in bytes.
     BOLMO_ADAPTER_MAX_BUFFER_BYTES = 4,
-    /// Bytes of workgroup memory.
+    /// Workgroup memory, in bytes.
     BOLMO_ADAPTER_WORKGROUP_BYTES = 5,
     /// Lanes of the smallest subgroup; 0 if kernels cannot use subgroups.
     BOLMO_ADAPTER_MIN_SUBGROUP = 6,
@@ -69,18 +69,18 @@ pub enum bolmo_adapter_number {
     BOLMO_ADAPTER_SHADER_F16 = 8,
 }
 
-/// What is told of an adapter: its texts in the order of `bolmo_adapter_text`, and all else.
+/// Properties of an adapter: its texts in the order of `bolmo_adapter_text`, and everything else.
 pub(crate) struct Adapter {
     texts: [CString; 5],
     info: AdapterInfo,
 }
 
-/// `text` with a NUL behind it.
+/// `text` with a NUL at the end.
 pub(crate) fn with_nul(text: &str) -> CString {
     CString::new(text.replace('\0', "\u{fffd}")).unwrap_or_default()
 }
 
-/// Hands out a text that lives in the object of a handle.
+/// Writes out a text that is owned by the object behind a handle.
 pub(crate) fn hand_out(text: &CString, to: Out<*const c_char>, size: Option<Out<usize>>) {
     to.set(text.as_ptr());
     if let Some(size) = size {
@@ -96,7 +96,7 @@ impl Adapter {
 
     pub(crate) fn text(&self, which: i32) -> Result<&CString> {
         let text = usize::try_from(which).ok().and_then(|which| self.texts.get(which));
-        text.ok_or_else(|| invalid(format!("which: expected 0 to 4, found {which}")))
+        text.ok_or_else(|| invalid(format!("which: expected a bolmo_adapter_text (0 to 4), found {which}")))
     }
 
     pub(crate) fn number(&self, which: i32) -> Result<u64> {
@@ -112,20 +112,24 @@ impl Adapter {
             6 => subgroups.0.into(),
             7 => subgroups.1.into(),
             8 => info.shader_f16.into(),
-            other => return Err(invalid(format!("which: expected 0 to 8, found {other}"))),
+            other => return Err(invalid(format!("which: expected a bolmo_adapter_number (0 to 8), found {other}"))),
         })
     }
 }
 
-/// The adapter that a list has at `index`.
+/// The adapter at `index`.
 fn at(list: &[Adapter], index: usize) -> Result<&Adapter> {
-    let missing =
-        || Error::new(ErrorKind::NotFound, format!("there is no adapter {index}: the list has {}", list.len()));
+    let missing = || {
+        Error::new(
+            ErrorKind::NotFound,
+            format!("index: expected less than {}, the number of adapters, found {index}", list.len()),
+        )
+    };
     list.get(index).ok_or_else(missing)
 }
 
-/// Lists the adapters of this machine, and says which one `bolmo_engine_options_set_adapter` with the same choice would use. An
-/// empty list is no failure.
+/// Lists the adapters of this machine, and marks the one that `bolmo_engine_options_set_adapter` with the same choice
+/// would use. An empty list is not a failure.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_adapters_list(
     choice: *const c_void,
@@ -141,7 +145,7 @@ pub unsafe extern "C" fn bolmo_adapters_list(
     })
 }
 
-/// How many adapters the list has.
+/// Number of adapters in the list.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_adapters_count(list: *const bolmo_adapters, count: *mut usize) -> bolmo_status {
     call(|| {
@@ -151,8 +155,8 @@ pub unsafe extern "C" fn bolmo_adapters_count(list: *const bolmo_adapters, count
     })
 }
 
-/// A text (bolmo_adapter_text) about the adapter at `index`: UTF-8, with a NUL at the end. `size`, which may be NULL, gets its bytes
-/// without the NUL. Valid until the list is deleted.
+/// Gets a text property (bolmo_adapter_text) of the adapter at `index`: UTF-8, with a NUL at the end. `size`, which may
+/// be NULL, receives the size without the NUL. Valid until the list is deleted.
 ///
 /// BOLMO_NOT_FOUND: the list has no such adapter.
 #[unsafe(no_mangle)]
@@ -170,7 +174,7 @@ pub unsafe extern "C" fn bolmo_adapters_text(
     })
 }
 
-/// A number (bolmo_adapter_number) about the adapter at `index`.
+/// Gets a numeric property (bolmo_adapter_number) of the adapter at `index`.
 ///
 /// BOLMO_NOT_FOUND: the list has no such adapter.
 #[unsafe(no_mangle)]
@@ -187,7 +191,7 @@ pub unsafe extern "C" fn bolmo_adapters_number(
     })
 }
 
-/// Deletes the list. NULL and handles that were deleted are left alone.
+/// Deletes the list. NULL and deleted handles are ignored.
 #[unsafe(no_mangle)]
 pub extern "C" fn bolmo_adapters_delete(list: *mut bolmo_adapters) {
     handle::delete(list);

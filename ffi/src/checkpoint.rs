@@ -1,8 +1,8 @@
-//! Checkpoints: what a model is made of, opened and checked, not loaded yet.
+//! Checkpoints: the files of a model, opened and checked but not loaded yet.
 //!
-//! A checkpoint is a folder with `config.json` and safetensors files, or the same parts from memory or from a reader of the
-//! program's own. Nearly all models also need the `tokenizer.json` of the subword model that they were made from. Opening reads
-//! headers only; weights are read while a model is loaded, and the checkpoint may be deleted after that.
+//! A checkpoint is a folder with `config.json` and safetensors files, or the same parts from memory or from a reader of
+//! the program's own. Nearly all models also need the `tokenizer.json` of the subword model that they were made from.
+//! Opening reads headers only. Weights are read while a model is loaded; the checkpoint may be deleted after that.
 //!
 //! ```c
 //! bolmo_checkpoint *checkpoint;
@@ -17,7 +17,8 @@
 //!
 //! ```c
 //! static int64_t read_asset(void *user_data, uint64_t offset, uint8_t *out, size_t size) {
-//!     return my_asset_read((my_asset *)user_data, offset, out, size); // bytes read, 0 at the end, below 0 on errors
+//!     // Bytes read, 0 at the end, below 0 on errors.
+//!     return my_asset_read((my_asset *)user_data, offset, out, size);
 //! }
 //! ...
 //! bolmo_checkpoint_builder *builder;
@@ -33,8 +34,8 @@ use std::ffi::{CString, c_char, c_void};
 use std::path::PathBuf;
 use std::sync::Mutex;
 
-use bolmo_runtime::checkpoint::{CheckpointFile, MemoryFile};
-use bolmo_runtime::config::LayerType;
+use bolmo_runtime::LayerType;
+use bolmo_runtime::files::{CheckpointFile, MemoryFile};
 use bolmo_runtime::layout::parameters_by_part;
 use bolmo_runtime::{Checkpoint, Config, Error, ErrorKind, Result, Vocabulary, WeightFormat, device_bytes};
 
@@ -44,67 +45,69 @@ use crate::input::{self, Out, UserData, invalid};
 use crate::status::{bolmo_status, call};
 use crate::text::{bolmo_bytes, lock};
 
-/// A checkpoint that was opened and checked. Any number of threads may use it at once.
+/// An opened and checked checkpoint. Any number of threads may use it at once.
 pub struct bolmo_checkpoint {
     _opaque: [u8; 0],
 }
 opaque!(bolmo_checkpoint, OpenCheckpoint);
 
-/// The parts of a checkpoint that is no folder.
+/// The parts of a checkpoint that is not a folder.
 pub struct bolmo_checkpoint_builder {
     _opaque: [u8; 0],
 }
 opaque!(bolmo_checkpoint_builder, Mutex<Parts>);
 
-/// How matrices are kept on the device; norms and biases are always f32.
+/// Format of matrices on the device. Norms and biases are always f32.
 #[repr(i32)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum bolmo_format {
-    /// 32 bits a weight.
+    /// 32 bits per weight.
     BOLMO_F32 = 0,
-    /// 16 bits a weight.
+    /// 16 bits per weight.
     BOLMO_F16 = 1,
-    /// 8 bits a weight, and a scale for 32 of them.
+    /// 8 bits per weight, and a scale for every 32 weights.
     BOLMO_Q8 = 2,
-    /// 4 bits a weight, and a scale for 32 of them.
+    /// 4 bits per weight, and a scale for every 32 weights.
     BOLMO_Q4 = 3,
 }
 
-/// A number about a model.
+/// A numeric property of a model.
 #[repr(i32)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum bolmo_model_property {
-    /// Weights, all parts together.
+    /// Number of weights, all parts together.
     BOLMO_MODEL_PARAMETERS = 0,
     /// Width of the residual stream.
     BOLMO_MODEL_HIDDEN_SIZE = 1,
-    /// Local layers in front of the boundary predictor.
+    /// Local layers before the boundary predictor.
     BOLMO_MODEL_ENCODER_LAYERS = 2,
     /// Global blocks.
     BOLMO_MODEL_GLOBAL_LAYERS = 3,
-    /// Local layers behind the global blocks.
+    /// Local layers after the global blocks.
     BOLMO_MODEL_DECODER_LAYERS = 4,
-    /// Rows of the suffix table; 0 for a model without one, which needs no tokenizer.json.
+    /// Rows of the suffix table; 0 for a model without one. Such a model needs no tokenizer.json.
     BOLMO_MODEL_SUFFIX_ROWS = 5,
-    /// Logits of a step: 520.
+    /// Logits per step: 520.
     BOLMO_MODEL_LOGITS = 6,
-    /// Bytes of device memory that a session holds from the beginning.
+    /// Device memory of a new session, in bytes.
     BOLMO_MODEL_STATE_BYTES = 7,
-    /// Bytes of device memory that a session grows by with each patch.
+    /// Device memory that each patch adds to a session, in bytes.
     BOLMO_MODEL_PATCH_BYTES = 8,
-    /// The same beyond the sliding window, if the model has one.
+    /// The same for patches beyond the sliding window, if the model has one.
     BOLMO_MODEL_LATE_PATCH_BYTES = 9,
 }
 
-/// Reads up to `size` bytes from `offset` on to `out`. Returns how many were read, 0 at the end of the file, or a number below 0
-/// of its own if reading failed. Called by the thread that is in the library, from several at once if several use the checkpoint.
+/// Reads up to `size` bytes at `offset` into `out`. Returns the number of bytes read, 0 at the end of the file, or a
+/// negative number of its own on failure. Called by the thread that called the library; by several at once if several
+/// use the checkpoint.
 pub type bolmo_read_callback =
     Option<unsafe extern "C" fn(user_data: *mut c_void, offset: u64, out: *mut u8, size: usize) -> i64>;
 
-/// Says that the library no longer needs what `user_data` stands for. Called once, by the thread whose call let go of it.
+/// Tells the program that the library no longer needs what `user_data` stands for. Called once, by the thread that
+/// released the last reference.
 pub type bolmo_release_callback = Option<unsafe extern "C" fn(user_data: *mut c_void)>;
 
-/// A checkpoint and where its tokenizer is.
+/// A checkpoint and the place of its tokenizer.
 pub(crate) struct OpenCheckpoint {
     pub(crate) checkpoint: Checkpoint,
     tokenizer: Tokenizer,
@@ -112,24 +115,24 @@ pub(crate) struct OpenCheckpoint {
     source: CString,
 }
 
-/// Where the source model's tokenizer is.
+/// Place of the source model's tokenizer.
 #[derive(Debug, Clone, Default)]
 pub(crate) enum Tokenizer {
-    /// Not known.
+    /// Unknown.
     #[default]
     None,
-    /// A file, or the folder that it is in.
+    /// A file, or the folder that contains it.
     File(PathBuf),
     /// In memory: `tokenizer.json` and `tokenizer_config.json`.
     Memory(Vec<u8>, Option<Vec<u8>>),
 }
 
 impl Tokenizer {
-    /// Reads it.
+    /// Reads the vocabulary.
     pub(crate) fn vocabulary(&self) -> Result<Option<Vocabulary>> {
         match self {
             Self::None => Ok(None),
-            Self::File(path) if path.is_dir() => Vocabulary::open(&path.join("tokenizer.json")).map(Some),
+            Self::File(path) if path.is_dir() => Vocabulary::open(path.join("tokenizer.json")).map(Some),
             Self::File(path) => Vocabulary::open(path).map(Some),
             Self::Memory(json, config) => {
                 Vocabulary::from_json(json, config.as_deref(), "the tokenizer.json in memory").map(Some)
@@ -158,7 +161,7 @@ impl OpenCheckpoint {
     }
 }
 
-/// Calls the program back when the library lets go of something, whatever way it does.
+/// Calls the program back when it is dropped, on success and on failure alike.
 struct Release(bolmo_release_callback, UserData);
 
 impl Drop for Release {
@@ -169,7 +172,7 @@ impl Drop for Release {
     }
 }
 
-/// A file that the program keeps in memory for us.
+/// A file that the program keeps in memory for the library.
 struct CallerMemory {
     name: String,
     data: UserData,
@@ -189,7 +192,8 @@ impl CheckpointFile for CallerMemory {
     fn read_at(&self, offset: u64, out: &mut [u8]) -> Result<()> {
         let from = usize::try_from(offset).ok().and_then(|from| self.contents().get(from..)?.get(..out.len()));
         let from = from.ok_or_else(|| {
-            let message = format!("{}: ends at {}, before {offset} + {}", self.name, self.size, out.len());
+            let message =
+                format!("{}: the file ends at byte {}; expected {} bytes at {offset}", self.name, self.size, out.len());
             Error::new(ErrorKind::BadCheckpoint, message)
         })?;
         out.copy_from_slice(from);
@@ -203,12 +207,12 @@ impl CheckpointFile for CallerMemory {
 
 impl CallerMemory {
     fn contents(&self) -> &[u8] {
-        // The pointer was checked when the file was added, so nothing can be wrong with it.
+        // The pointer was checked when the file was added, so this cannot fail.
         trusted!(input::bytes(self.data.get(), self.size, "data")).unwrap_or_default()
     }
 }
 
-/// A file that the program reads for us.
+/// A file that the program reads for the library.
 struct CallerReader {
     name: String,
     size: u64,
@@ -226,34 +230,34 @@ impl CheckpointFile for CallerReader {
     }
 
     fn read_at(&self, offset: u64, out: &mut [u8]) -> Result<()> {
-        let failed = |what: String| Error::new(ErrorKind::Io, format!("{}: its reader {what}", self.name));
+        let failed = |what: String| Error::new(ErrorKind::Io, format!("{}: the reader {what}", self.name));
         let mut done = 0;
         while let Some(rest) = out.get_mut(done..).filter(|rest| !rest.is_empty()) {
             let (at, wanted) = (offset + done as u64, rest.len());
             let got = trusted!((self.read)(self.release.1.get(), at, rest.as_mut_ptr(), wanted));
             match usize::try_from(got) {
-                Ok(0) => return Err(failed(format!("found the end at {at}, expected {} bytes in all", self.size))),
+                Ok(0) => return Err(failed(format!("reached the end at byte {at}, expected {} bytes", self.size))),
                 Ok(got) if got <= wanted => done += got,
-                Ok(got) => return Err(failed(format!("returned {got} bytes at {at}, where {wanted} were asked for"))),
-                Err(_) => return Err(failed(format!("failed with {got} at {at}"))),
+                Ok(got) => return Err(failed(format!("returned {got} bytes at {at}, expected at most {wanted}"))),
+                Err(_) => return Err(failed(format!("failed with {got} at byte {at}"))),
             }
         }
         Ok(())
     }
 }
 
-/// The format that a number stands for.
+/// The format of a bolmo_format.
 pub(crate) fn format(format: i32) -> Result<WeightFormat> {
     match format {
         0 => Ok(WeightFormat::F32),
         1 => Ok(WeightFormat::F16),
         2 => Ok(WeightFormat::Q8),
         3 => Ok(WeightFormat::Q4),
-        other => Err(invalid(format!("format: expected a bolmo_format, found {other}"))),
+        other => Err(invalid(format!("format: expected a bolmo_format (0 to 3), found {other}"))),
     }
 }
 
-/// A number about a model.
+/// A numeric property of a model.
 pub(crate) fn property(config: &Config, which: i32) -> Result<u64> {
     let full = config.layer_types.iter().filter(|kind| **kind == LayerType::Full).count();
     Ok(match which {
@@ -268,22 +272,26 @@ pub(crate) fn property(config: &Config, which: i32) -> Result<u64> {
         7 => config.state_bytes(),
         8 => config.patch_bytes(config.num_hidden_layers),
         9 => config.patch_bytes(full),
-        other => return Err(invalid(format!("which: expected a bolmo_model_property, found {other}"))),
+        other => return Err(invalid(format!("which: expected a bolmo_model_property (0 to 9), found {other}"))),
     })
 }
 
 /// The warning at `index`.
 pub(crate) fn warning(warnings: &[CString], index: usize) -> Result<&CString> {
-    let missing =
-        || Error::new(ErrorKind::NotFound, format!("there is no warning {index}: there are {}", warnings.len()));
+    let missing = || {
+        Error::new(
+            ErrorKind::NotFound,
+            format!("index: expected less than {}, the number of warnings, found {index}", warnings.len()),
+        )
+    };
     warnings.get(index).ok_or_else(missing)
 }
 
-/// Opens the folder at `path`: any bytes the system allows in paths, but UTF-8 on Windows. Its files must stay as they are until the
-/// checkpoint is deleted. If the folder has a `tokenizer.json`, it is taken for the source model's.
+/// Opens the folder at `path`: any bytes that the system allows in paths, but UTF-8 on Windows. The files must not
+/// change until the checkpoint is deleted. A `tokenizer.json` in the folder is used as the source model's.
 ///
-/// BOLMO_NOT_FOUND: no such folder, or no config.json or weights in it. BOLMO_BAD_CHECKPOINT, BOLMO_UNSUPPORTED: the message names
-/// the file and the tensor or key.
+/// BOLMO_NOT_FOUND: no such folder, or no config.json or weights in it. BOLMO_BAD_CHECKPOINT, BOLMO_UNSUPPORTED: the
+/// message names the file and the tensor or key.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_checkpoint_open(
     path: *const c_void,
@@ -301,7 +309,7 @@ pub unsafe extern "C" fn bolmo_checkpoint_open(
     })
 }
 
-/// A builder without any parts.
+/// Creates a builder without any parts.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_checkpoint_builder_create(builder: *mut *mut bolmo_checkpoint_builder) -> bolmo_status {
     call(|| {
@@ -311,7 +319,7 @@ pub unsafe extern "C" fn bolmo_checkpoint_builder_create(builder: *mut *mut bolm
     })
 }
 
-/// The contents of `config.json`, which are copied.
+/// Sets the contents of `config.json`, which are copied.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_checkpoint_builder_set_config(
     builder: *mut bolmo_checkpoint_builder,
@@ -326,8 +334,8 @@ pub unsafe extern "C" fn bolmo_checkpoint_builder_set_config(
     })
 }
 
-/// The contents of the source model's `tokenizer.json` and, where there is one, of the `tokenizer_config.json` beside it (else NULL
-/// and 0), which are copied.
+/// Sets the contents of the source model's `tokenizer.json` and of the `tokenizer_config.json` beside it, or NULL and 0
+/// if there is none. Both are copied.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_checkpoint_builder_set_tokenizer(
     builder: *mut bolmo_checkpoint_builder,
@@ -344,7 +352,7 @@ pub unsafe extern "C" fn bolmo_checkpoint_builder_set_tokenizer(
     })
 }
 
-/// A tokenizer from what the caller passed.
+/// A tokenizer from the caller's memory.
 ///
 /// # Safety
 /// As [`input::items`], for both.
@@ -359,9 +367,9 @@ pub(crate) unsafe fn tokenizer_in_memory(
     Ok(Tokenizer::Memory(json.to_vec(), (!config.is_empty()).then(|| config.to_vec())))
 }
 
-/// Adds a safetensors file that lies in memory. `name` is for messages. With a `release` the bytes are used where they are: they must
-/// stay until it is called, with `user_data`, which is when checkpoint and builder are deleted. Without (NULL) they are copied.
-/// `release` is not called if this function fails.
+/// Adds a safetensors file in memory. `name` is used in messages. With a `release` callback the bytes are used in
+/// place: they must stay valid until `release` is called with `user_data`, when both checkpoint and builder have been
+/// deleted. Without one (NULL) the bytes are copied. `release` is not called if this function fails.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_checkpoint_builder_add_memory(
     builder: *mut bolmo_checkpoint_builder,
@@ -388,8 +396,9 @@ pub unsafe extern "C" fn bolmo_checkpoint_builder_add_memory(
     })
 }
 
-/// Adds a safetensors file of `size` bytes that `read` reads, with `user_data`. `name` is for messages. `release`, which may be NULL,
-/// is called with `user_data` when checkpoint and builder are deleted, but not if this function fails. The file must not change.
+/// Adds a safetensors file of `size` bytes that `read` reads, with `user_data`. `name` is used in messages. `release`,
+/// which may be NULL, is called with `user_data` when both checkpoint and builder have been deleted, but not if this
+/// function fails. The file must not change.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_checkpoint_builder_add_reader(
     builder: *mut bolmo_checkpoint_builder,
@@ -402,7 +411,7 @@ pub unsafe extern "C" fn bolmo_checkpoint_builder_add_reader(
 ) -> bolmo_status {
     call(|| {
         let name = trusted!(input::text(name, name_size, "name"))?.to_owned();
-        let read = read.ok_or_else(|| invalid("read: expected a function, found NULL"))?;
+        let read = read.ok_or_else(|| invalid("read: must not be NULL"))?;
         let object = handle::get(builder)?;
         let mut parts = lock(&object, "bolmo_checkpoint_builder")?;
         let release = Release(release, UserData::new(user_data));
@@ -411,9 +420,10 @@ pub unsafe extern "C" fn bolmo_checkpoint_builder_add_reader(
     })
 }
 
-/// Opens the checkpoint that the parts make. The parts move to it: the builder is empty afterwards, also if this fails.
+/// Opens the checkpoint that the parts make up. The parts move to the checkpoint: the builder is empty afterwards, even
+/// if this function fails.
 ///
-/// BOLMO_IO: a reader failed. Else as bolmo_checkpoint_open.
+/// BOLMO_IO: a reader failed. Other statuses as for bolmo_checkpoint_open.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_checkpoint_builder_open(
     builder: *mut bolmo_checkpoint_builder,
@@ -422,23 +432,24 @@ pub unsafe extern "C" fn bolmo_checkpoint_builder_open(
     call(|| {
         let checkpoint = trusted!(Out::new(checkpoint, "checkpoint"))?;
         let object = handle::get(builder)?;
-        // Readers run without the lock: they may use the builder again.
+        // Readers run without the lock, so they may use the builder.
         let parts = std::mem::take(&mut *lock(&object, "bolmo_checkpoint_builder")?);
-        let config =
-            parts.config.ok_or_else(|| invalid("the builder has no config: expected the text of a config.json"))?;
+        let config = parts
+            .config
+            .ok_or_else(|| invalid("the builder has no config; call bolmo_checkpoint_builder_set_config first"))?;
         let opened = Checkpoint::from_parts("the checkpoint from parts", &config, parts.files)?;
         checkpoint.set(handle::insert(OpenCheckpoint::new(opened, parts.tokenizer))?);
         Ok(())
     })
 }
 
-/// Deletes the builder and what it has. NULL and handles that were deleted are left alone.
+/// Deletes the builder and its parts. NULL and deleted handles are ignored.
 #[unsafe(no_mangle)]
 pub extern "C" fn bolmo_checkpoint_builder_delete(builder: *mut bolmo_checkpoint_builder) {
     handle::delete(builder);
 }
 
-/// A number (bolmo_model_property) about the model.
+/// Gets a numeric property (bolmo_model_property) of the model.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_checkpoint_number(
     checkpoint: *const bolmo_checkpoint,
@@ -452,8 +463,9 @@ pub unsafe extern "C" fn bolmo_checkpoint_number(
     })
 }
 
-/// Bytes of device memory that the weights will take in `format` (bolmo_format), or if they were quantised ahead, in the formats
-/// that they are in, whatever `format` is. Sessions come on top: see bolmo_model_property.
+/// Gets the device memory that the weights will take in `format` (bolmo_format), in bytes. For weights that are stored
+/// quantized, `format` is ignored and their own formats count. Sessions need memory in addition: see
+/// bolmo_model_property.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_checkpoint_device_bytes(
     checkpoint: *const bolmo_checkpoint,
@@ -469,8 +481,9 @@ pub unsafe extern "C" fn bolmo_checkpoint_device_bytes(
     })
 }
 
-/// The name under which the source model's tokenizer was published, if the checkpoint says; else an empty text. UTF-8, with a NUL at
-/// the end. `size`, which may be NULL, gets its bytes without the NUL. Valid until the checkpoint is deleted.
+/// Gets the name under which the source model's tokenizer was published, or an empty text if the checkpoint doesn't
+/// say. UTF-8, with a NUL at the end. `size`, which may be NULL, receives the size without the NUL. Valid until the
+/// checkpoint is deleted.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_checkpoint_tokenizer_source(
     checkpoint: *const bolmo_checkpoint,
@@ -484,7 +497,7 @@ pub unsafe extern "C" fn bolmo_checkpoint_tokenizer_source(
     })
 }
 
-/// How many warnings there are.
+/// Number of warnings.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_checkpoint_warning_count(
     checkpoint: *const bolmo_checkpoint,
@@ -497,9 +510,10 @@ pub unsafe extern "C" fn bolmo_checkpoint_warning_count(
     })
 }
 
-/// What was odd about the files and accepted, one sentence an index, with a NUL at the end. Valid until the checkpoint is deleted.
+/// Gets the warning at `index`, about something odd in the files that was accepted: one sentence, with a NUL at the
+/// end. Valid until the checkpoint is deleted.
 ///
-/// BOLMO_NOT_FOUND: there are not so many.
+/// BOLMO_NOT_FOUND: there is no such warning.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_checkpoint_warning(
     checkpoint: *const bolmo_checkpoint,
@@ -514,7 +528,7 @@ pub unsafe extern "C" fn bolmo_checkpoint_warning(
     })
 }
 
-/// The configuration as this library understands it, as JSON with the keys of `config.json`.
+/// Gets the configuration as this library understands it: JSON with the keys of `config.json`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_checkpoint_config_json(
     checkpoint: *const bolmo_checkpoint,
@@ -528,7 +542,7 @@ pub unsafe extern "C" fn bolmo_checkpoint_config_json(
     })
 }
 
-/// Deletes the checkpoint; models that were loaded from it stay. NULL and handles that were deleted are left alone.
+/// Deletes the checkpoint. Models that were loaded from it stay. NULL and deleted handles are ignored.
 #[unsafe(no_mangle)]
 pub extern "C" fn bolmo_checkpoint_delete(checkpoint: *mut bolmo_checkpoint) {
     handle::delete(checkpoint);

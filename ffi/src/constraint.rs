@@ -1,8 +1,9 @@
-//! Constraints: what a generation may write, byte for byte.
+//! Constraints: what a generation may write, byte by byte.
 //!
-//! A constraint is a regular expression or a JSON schema. A generation with one writes only texts that match it, whatever the model
-//! would rather write. Bytes that must follow are not sampled, which also makes it faster. As long as the budget of bytes allows for
-//! any match, the text is completed in time: near the end only bytes are chosen from which a match can still be completed.
+//! A constraint is a regular expression or a JSON schema. A generation with a constraint writes only texts that match
+//! it, whatever the model prefers. Bytes that the constraint determines are not sampled, which also makes generation
+//! faster. If the byte budget allows for any match, the text is completed in time: near the end of the budget only
+//! those bytes are chosen that still lead to a match.
 //!
 //! ```c
 //! bolmo_constraint *constraint;
@@ -13,7 +14,7 @@
 //! }
 //! ```
 //!
-//! Programs that choose bytes by themselves follow a text with a matcher:
+//! Programs that choose bytes themselves follow a text with a matcher:
 //!
 //! ```c
 //! bolmo_matcher *matcher;
@@ -26,7 +27,7 @@
 use std::ffi::c_void;
 use std::sync::Mutex;
 
-use bolmo_runtime::stages::sample::CANDIDATES;
+use bolmo_runtime::unstable::CANDIDATES;
 use bolmo_runtime::{Constraint, Matcher};
 
 use crate::handle::{self, opaque};
@@ -36,23 +37,23 @@ use crate::text::lock;
 
 const _: () = assert!(BOLMO_CANDIDATES == CANDIDATES);
 
-/// What a text must match as a whole. Compiled once; any number of threads may use it at once.
+/// A pattern that a whole text must match. It is compiled once; any number of threads may use it at once.
 pub struct bolmo_constraint {
     _opaque: [u8; 0],
 }
 opaque!(bolmo_constraint, Constraint);
 
-/// How far a text is within a match. For one thread at a time.
+/// The state of a text within a match. For one thread at a time.
 pub struct bolmo_matcher {
     _opaque: [u8; 0],
 }
 opaque!(bolmo_matcher, Mutex<Matcher>);
 
-/// A regular expression in the syntax of Rust's regex crate, UTF-8. The whole text must match it: `^` and `$` around it are implied.
-/// `(?-u)` switches to single bytes, so `(?s-u:.)` is any byte.
+/// Creates a constraint from a regular expression in the syntax of Rust's regex crate, UTF-8. The whole text must match
+/// it: `^` and `$` around it are implied. `(?-u)` switches to single bytes, so `(?s-u:.)` is any byte.
 ///
-/// BOLMO_INVALID_ARGUMENT: the expression is malformed, or matches nothing. BOLMO_UNSUPPORTED: it is too large; the message says by
-/// which limit.
+/// BOLMO_INVALID_ARGUMENT: the expression is malformed, or matches nothing. BOLMO_UNSUPPORTED: it is too large; the
+/// message names the limit.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_constraint_create_regex(
     pattern: *const c_void,
@@ -67,11 +68,12 @@ pub unsafe extern "C" fn bolmo_constraint_create_regex(
     })
 }
 
-/// A JSON schema, of which the common subset is understood: the text must be one JSON document that is valid against it, without
-/// white space but for single spaces behind ':' and ','. Members come in the order of `properties`.
+/// Creates a constraint from a JSON schema; the common subset of keywords is supported. The text must be one JSON
+/// document that is valid against the schema, without white space except single spaces after ':' and ','. Members come
+/// in the order of `properties`.
 ///
-/// BOLMO_INVALID_ARGUMENT: no schema, or one that nothing is valid against. BOLMO_UNSUPPORTED: a keyword that is not understood, or
-/// too large. The message says where in the schema.
+/// BOLMO_INVALID_ARGUMENT: this is not a schema, or nothing is valid against it. BOLMO_UNSUPPORTED: it has an
+/// unsupported keyword or is too large. The message names the place in the schema.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_constraint_create_json_schema(
     schema: *const c_void,
@@ -86,7 +88,7 @@ pub unsafe extern "C" fn bolmo_constraint_create_json_schema(
     })
 }
 
-/// Whether a text matches as a whole.
+/// Gets whether a whole text matches.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_constraint_matches(
     constraint: *const bolmo_constraint,
@@ -102,7 +104,7 @@ pub unsafe extern "C" fn bolmo_constraint_matches(
     })
 }
 
-/// Bytes of the shortest text that matches.
+/// Gets the length of the shortest matching text, in bytes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_constraint_shortest(
     constraint: *const bolmo_constraint,
@@ -115,13 +117,13 @@ pub unsafe extern "C" fn bolmo_constraint_shortest(
     })
 }
 
-/// Deletes the constraint; options and matchers that use it go on. NULL and handles that were deleted are left alone.
+/// Deletes the constraint. Options and matchers that use it keep working. NULL and deleted handles are ignored.
 #[unsafe(no_mangle)]
 pub extern "C" fn bolmo_constraint_delete(constraint: *mut bolmo_constraint) {
     handle::delete(constraint);
 }
 
-/// A matcher at the beginning of a text.
+/// Creates a matcher at the start of a text.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_matcher_create(
     constraint: *const bolmo_constraint,
@@ -135,7 +137,7 @@ pub unsafe extern "C" fn bolmo_matcher_create(
     })
 }
 
-/// Another matcher at the same place, which goes its own way.
+/// Creates an independent matcher at the same place.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_matcher_clone(
     matcher: *const bolmo_matcher,
@@ -150,11 +152,12 @@ pub unsafe extern "C" fn bolmo_matcher_clone(
     })
 }
 
-/// What may follow a text: the 256 bytes, and its end.
+/// Candidates for the next step: the 256 bytes, and the end of the text.
 pub const BOLMO_CANDIDATES: usize = 257;
 
-/// What may follow: writes BOLMO_CANDIDATES flags, 1 or 0, to `allowed`, one for each byte and at 256 whether the text may end here. With
-/// `remaining` above 0 only bytes count after which a match can be completed within that many bytes; if none can, all count.
+/// Writes what may follow to `allowed`: BOLMO_CANDIDATES flags, 1 or 0, one for each byte, and at 256 whether the text
+/// may end here. With `remaining` above 0, a byte is allowed only if a match can be completed within that many bytes;
+/// if no byte qualifies, `remaining` is ignored.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_matcher_allowed(
     matcher: *const bolmo_matcher,
@@ -172,7 +175,7 @@ pub unsafe extern "C" fn bolmo_matcher_allowed(
 
 /// Takes the next bytes of the text.
 ///
-/// BOLMO_INVALID_ARGUMENT: one of them is not allowed; the matcher is then as before.
+/// BOLMO_INVALID_ARGUMENT: one of the bytes is not allowed; the matcher is unchanged.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_matcher_advance(
     matcher: *mut bolmo_matcher,
@@ -190,7 +193,7 @@ pub unsafe extern "C" fn bolmo_matcher_advance(
     })
 }
 
-/// Whether the text so far matches as a whole.
+/// Gets whether the whole text so far matches.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_matcher_is_match(matcher: *const bolmo_matcher, is_match: *mut bool) -> bolmo_status {
     call(|| {
@@ -201,7 +204,7 @@ pub unsafe extern "C" fn bolmo_matcher_is_match(matcher: *const bolmo_matcher, i
     })
 }
 
-/// Deletes the matcher. NULL and handles that were deleted are left alone.
+/// Deletes the matcher. NULL and deleted handles are ignored.
 #[unsafe(no_mangle)]
 pub extern "C" fn bolmo_matcher_delete(matcher: *mut bolmo_matcher) {
     handle::delete(matcher);

@@ -1,4 +1,4 @@
-//! Engines: a device, opened once, for any number of models.
+//! Engines: open devices, each for any number of models.
 //!
 //! ```c
 //! bolmo_engine_options *options;
@@ -20,25 +20,25 @@ use crate::input::{self, Out, invalid};
 use crate::status::{bolmo_status, call};
 use crate::text::lock;
 
-/// How to open an engine.
+/// Options for opening an engine.
 pub struct bolmo_engine_options {
     _opaque: [u8; 0],
 }
 opaque!(bolmo_engine_options, Mutex<EngineOptions>);
 
-/// An opened device. Any number of threads may use it at once.
+/// An open device. Any number of threads may use it at once.
 pub struct bolmo_engine {
     _opaque: [u8; 0],
 }
 opaque!(bolmo_engine, OpenEngine);
 
-/// An engine and what is told of its adapter.
+/// An engine and the properties of its adapter.
 pub(crate) struct OpenEngine {
     pub(crate) engine: Engine,
     adapter: Adapter,
 }
 
-/// Options with everything as it is unless set: the best adapter there is.
+/// Creates options with the defaults: the best adapter.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_engine_options_create(options: *mut *mut bolmo_engine_options) -> bolmo_status {
     call(|| {
@@ -48,8 +48,8 @@ pub unsafe extern "C" fn bolmo_engine_options_create(options: *mut *mut bolmo_en
     })
 }
 
-/// Which adapter to use: a part of its name, driver or backend, its number in the list, "software", or "auto" (as is nothing): a
-/// discrete GPU, else an integrated one, else a virtual one, else software.
+/// Selects the adapter: a part of its name, driver or backend, its number in the list, "software", or "auto". "auto"
+/// and an empty choice prefer a discrete GPU, then an integrated one, then a virtual one, then software.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_engine_options_set_adapter(
     options: *mut bolmo_engine_options,
@@ -64,8 +64,8 @@ pub unsafe extern "C" fn bolmo_engine_options_set_adapter(
     })
 }
 
-/// Asks the device for bindings of at most `bytes` (at least 65536), where the adapter offers more; larger matrices are cut. 0, as
-/// unless set: what the adapter offers.
+/// Limits bindings to `bytes` (at least 65536) where the adapter offers more; larger matrices are split. 0, the
+/// default: the adapter's own limit.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_engine_options_set_max_binding_bytes(
     options: *mut bolmo_engine_options,
@@ -81,7 +81,7 @@ pub unsafe extern "C" fn bolmo_engine_options_set_max_binding_bytes(
     })
 }
 
-/// Deletes the options. NULL and handles that were deleted are left alone.
+/// Deletes the options. NULL and deleted handles are ignored.
 #[unsafe(no_mangle)]
 pub extern "C" fn bolmo_engine_options_delete(options: *mut bolmo_engine_options) {
     handle::delete(options);
@@ -89,7 +89,8 @@ pub extern "C" fn bolmo_engine_options_delete(options: *mut bolmo_engine_options
 
 /// Opens a device. `options` may be NULL; they are read during the call only.
 ///
-/// BOLMO_NOT_FOUND: no adapter fits; the message lists those there are. BOLMO_UNSUPPORTED: the adapter cannot be opened.
+/// BOLMO_NOT_FOUND: no adapter matches; the message lists the adapters found. BOLMO_UNSUPPORTED: the adapter cannot be
+/// opened.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_engine_create(
     options: *const bolmo_engine_options,
@@ -108,8 +109,8 @@ pub unsafe extern "C" fn bolmo_engine_create(
     })
 }
 
-/// A text (bolmo_adapter_text) about the engine's adapter: UTF-8, with a NUL at the end. `size`, which may be NULL, gets its bytes
-/// without the NUL. Valid until the engine is deleted.
+/// Gets a text property (bolmo_adapter_text) of the engine's adapter: UTF-8, with a NUL at the end. `size`, which may
+/// be NULL, receives the size without the NUL. Valid until the engine is deleted.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_engine_text(
     engine: *const bolmo_engine,
@@ -124,7 +125,7 @@ pub unsafe extern "C" fn bolmo_engine_text(
     })
 }
 
-/// A number (bolmo_adapter_number) about the engine's adapter.
+/// Gets a numeric property (bolmo_adapter_number) of the engine's adapter.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_engine_number(
     engine: *const bolmo_engine,
@@ -138,8 +139,8 @@ pub unsafe extern "C" fn bolmo_engine_number(
     })
 }
 
-/// Gives the device up at once, and all its memory, whatever still uses it: every later call that needs it, with the engine, its models
-/// and sessions, returns BOLMO_DEVICE_LOST, as after a loss. The handles are still to be deleted.
+/// Releases the device and all its memory at once, even if it is in use: every later call that needs the device, with
+/// the engine, its models or their sessions, returns BOLMO_DEVICE_LOST. The handles must still be deleted.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_engine_destroy_device(engine: *mut bolmo_engine) -> bolmo_status {
     call(|| {
@@ -148,8 +149,8 @@ pub unsafe extern "C" fn bolmo_engine_destroy_device(engine: *mut bolmo_engine) 
     })
 }
 
-/// Deletes the engine's handle; the device is closed when its last model is gone too. NULL and handles that were deleted are left
-/// alone.
+/// Deletes the engine's handle. The device is closed when its last model is gone too. NULL and deleted handles are
+/// ignored.
 #[unsafe(no_mangle)]
 pub extern "C" fn bolmo_engine_delete(engine: *mut bolmo_engine) {
     handle::delete(engine);

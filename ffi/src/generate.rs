@@ -1,4 +1,4 @@
-//! Generating: bytes as they come.
+//! Generating: bytes as they are produced.
 //!
 //! ```c
 //! static int32_t print(const uint8_t *data, size_t size, const uint16_t *ids, void *user_data) {
@@ -18,7 +18,7 @@
 use std::ffi::{CStr, c_char, c_void};
 use std::ops::ControlFlow;
 
-use bolmo_runtime::stages::bytes;
+use bolmo_runtime::ids;
 use bolmo_runtime::{Generation, Piece, StopReason, block_on};
 
 use crate::handle::{self, opaque};
@@ -27,17 +27,17 @@ use crate::options::{self, bolmo_generate_options};
 use crate::session::{bolmo_session, with};
 use crate::status::{bolmo_status, call};
 
-/// What a fused id is above its plain twin: it says that a patch ends there.
+/// Difference between a fused id and its plain id. A fused id says that a patch ends there.
 pub const BOLMO_FUSED_OFFSET: u16 = 260;
-/// The plain id of byte 0; byte `b` has `b` more.
+/// The plain id of byte 0; byte `b` has the id BOLMO_BYTE_OFFSET + `b`.
 pub const BOLMO_BYTE_OFFSET: u16 = 4;
-/// The plain id that begins a text, and that the model ends one with.
+/// The plain id that begins a text, and with which the model ends one.
 pub const BOLMO_END_ID: u16 = 1;
 
-const _: () = assert!(BOLMO_FUSED_OFFSET == bytes::FUSED_OFFSET && BOLMO_END_ID == bytes::END_ID);
-const _: () = assert!(BOLMO_BYTE_OFFSET == bytes::BYTE_OFFSET as u16);
+const _: () = assert!(BOLMO_FUSED_OFFSET == ids::FUSED_OFFSET && BOLMO_END_ID == ids::END_ID);
+const _: () = assert!(BOLMO_BYTE_OFFSET == ids::BYTE_OFFSET as u16);
 
-/// What was generated. Any number of threads may use it at once.
+/// The result of a generation. Any number of threads may use it at once.
 pub struct bolmo_generation {
     _opaque: [u8; 0],
 }
@@ -47,32 +47,32 @@ opaque!(bolmo_generation, Generation);
 #[repr(i32)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum bolmo_stop {
-    /// The budget of bytes is used up.
+    /// The maximum number of bytes was reached.
     BOLMO_STOP_BUDGET = 0,
     /// The model ended the text.
     BOLMO_STOP_END = 1,
-    /// A stop string came up.
+    /// A stop string occurred.
     BOLMO_STOP_STRING = 2,
-    /// bolmo_session_cancel was called, or the callback returned something else than 0.
+    /// bolmo_session_cancel was called, or the callback returned a value other than 0.
     BOLMO_STOP_CANCELLED = 3,
-    /// The constraint is matched, and no byte can follow.
+    /// The text matches the constraint, and no further byte can follow.
     BOLMO_STOP_COMPLETE = 4,
 }
 
-/// Takes bytes as they come, those of a patch at once as a rule, never bytes that may still turn out to begin a stop string. `ids` has
-/// `size` items too: each byte's id, fused (BOLMO_FUSED_OFFSET added) where it ends a patch. Both are valid during the call. Returns 0 to
-/// go on; any other value ends the generation.
-/// Called by the thread that called bolmo_session_generate. It may call the library, but for this session, which is BOLMO_BUSY;
+/// Receives a chunk of output, usually the bytes of one patch; bytes that may begin a stop string are held back. `ids`
+/// also has `size` items: each byte's id, fused (BOLMO_FUSED_OFFSET added) where it ends a patch. Both are valid during
+/// the call. Returns 0 to continue; any other value ends the generation. Called by the thread that called
+/// bolmo_session_generate. It may call the library, but not with this session, which returns BOLMO_BUSY;
 /// bolmo_session_cancel and bolmo_session_delete are allowed.
 pub type bolmo_piece_callback =
     Option<unsafe extern "C" fn(data: *const u8, size: usize, ids: *const u16, user_data: *mut c_void) -> i32>;
 
-/// Generates until something ends it (bolmo_stop). `options` may be NULL; they are read when the call begins. `callback` may be NULL.
-/// `generation` may be NULL if it is not wanted. The bytes, those of a stop string included, become part of the session; the id that
-/// ends a text does not.
+/// Generates until something ends it (bolmo_stop). `options` may be NULL; they are read when the call begins.
+/// `callback` may be NULL. `generation` may be NULL if it is not needed. The bytes, including those of a stop string,
+/// become part of the session; the id that ends a text does not.
 ///
-/// BOLMO_INVALID_ARGUMENT: the session has no text yet. After BOLMO_DEVICE_LOST and the like the session keeps what the callback was
-/// given.
+/// BOLMO_INVALID_ARGUMENT: the session has no text yet. After BOLMO_DEVICE_LOST and similar failures the session keeps
+/// the bytes that the callback received.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_session_generate(
     session: *mut bolmo_session,
@@ -100,7 +100,7 @@ pub unsafe extern "C" fn bolmo_session_generate(
     })
 }
 
-/// Why it ended (bolmo_stop).
+/// Gets the reason why the generation ended (bolmo_stop).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_generation_stop(generation: *const bolmo_generation, stop: *mut i32) -> bolmo_status {
     call(|| {
@@ -116,8 +116,8 @@ pub unsafe extern "C" fn bolmo_generation_stop(generation: *const bolmo_generati
     })
 }
 
-/// Why it ended in a word, such as "budget", ended by a NUL. Never NULL: "unknown" for a number that this version doesn't have. Valid
-/// forever.
+/// Name of a reason, such as "budget", with a NUL at the end. Never NULL: "unknown" for a number that this version
+/// doesn't have. Valid forever.
 #[unsafe(no_mangle)]
 pub extern "C" fn bolmo_stop_name(stop: i32) -> *const c_char {
     let name: &CStr = match stop {
@@ -131,7 +131,7 @@ pub extern "C" fn bolmo_stop_name(stop: i32) -> *const c_char {
     name.as_ptr()
 }
 
-/// The text, without a stop string. Valid until the generation is deleted.
+/// Gets the text, without a stop string. Valid until the generation is deleted.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_generation_bytes(
     generation: *const bolmo_generation,
@@ -147,8 +147,9 @@ pub unsafe extern "C" fn bolmo_generation_bytes(
     })
 }
 
-/// The ids as they were chosen, fused (BOLMO_FUSED_OFFSET added) where a byte ends a patch: those of a stop string included, and a final
-/// BOLMO_END_ID, plain or fused, if the model ended the text. Valid until the generation is deleted.
+/// Gets the ids as they were chosen, fused (BOLMO_FUSED_OFFSET added) where a byte ends a patch. They include those of
+/// a stop string, and a final BOLMO_END_ID, plain or fused, if the model ended the text. Valid until the generation is
+/// deleted.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_generation_ids(
     generation: *const bolmo_generation,
@@ -164,7 +165,7 @@ pub unsafe extern "C" fn bolmo_generation_ids(
     })
 }
 
-/// How many patches the chosen ids ended.
+/// Gets the number of patches that the chosen ids ended.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_generation_patches(
     generation: *const bolmo_generation,
@@ -177,8 +178,8 @@ pub unsafe extern "C" fn bolmo_generation_patches(
     })
 }
 
-/// Whether the text as a whole matches the constraint. It does, unless the generation was cancelled, cut by a stop string, or had a
-/// budget below the shortest match; false also without a constraint.
+/// Gets whether the whole text matches the constraint. It does, unless the generation was cancelled, was cut by a stop
+/// string or had a budget below the shortest match. False without a constraint.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_generation_matched(
     generation: *const bolmo_generation,
@@ -191,7 +192,7 @@ pub unsafe extern "C" fn bolmo_generation_matched(
     })
 }
 
-/// Deletes the generation; its text stays in the session. NULL and handles that were deleted are left alone.
+/// Deletes the generation. Its text stays in the session. NULL and deleted handles are ignored.
 #[unsafe(no_mangle)]
 pub extern "C" fn bolmo_generation_delete(generation: *mut bolmo_generation) {
     handle::delete(generation);

@@ -1,16 +1,18 @@
-//! The C ABI of the Bolmo runtime. `include/bolmo.h` is made from these files, group by group, and is what users read.
+//! The C ABI of the Bolmo runtime. `include/bolmo.h`, which users read, is generated from these files, one group per
+//! file.
 //!
-//! Every function is a thin edge: it checks what came in (`input`), finds the objects behind the handles (`handle`), calls the
-//! runtime, and turns the outcome into a status (`status`). Nothing else belongs here.
+//! Every function is a thin layer: it checks its arguments (`input`), looks up the objects behind the handles
+//! (`handle`), calls the runtime, and converts the result to a status (`status`). Nothing else belongs here.
 
-// The names are those of the C header.
+// Names follow the C header.
 #![allow(non_camel_case_types)]
-// The contract of every function is the header's first page: pointers are NULL or valid, lengths are true.
+// The header's first page is the contract of every function: pointers are NULL or valid, lengths are true.
 #![allow(clippy::missing_safety_doc)]
 
 #[macro_use]
 mod input;
 mod handle;
+mod logging;
 mod panics;
 
 pub mod adapters;

@@ -1,4 +1,4 @@
-//! The library itself: its version, and what it says while it works.
+//! The library itself: its version, and its log.
 //!
 //! ```c
 //! static void log_line(int32_t level, const char *text, size_t size, void *user_data) {
@@ -9,18 +9,16 @@
 //! bolmo_set_log_callback(BOLMO_LOG_WARN, log_line, stderr);
 //! ```
 
-use std::cell::Cell;
 use std::ffi::{c_char, c_void};
-use std::sync::{OnceLock, RwLock};
 
-use bolmo_runtime::{Error, ErrorKind};
-use log::{LevelFilter, Log, Metadata, Record};
+use log::LevelFilter;
 
 use crate::handle;
 use crate::input::invalid;
+use crate::logging::{self, Target};
 use crate::status::{bolmo_status, call};
 
-/// The version of the ABI that a header describes. It grows when something is added; what is there keeps its meaning.
+/// Version of the ABI that a header describes. It grows when something is added; existing names keep their meaning.
 pub const BOLMO_ABI_VERSION: u32 = 3;
 
 /// How much is logged.
@@ -29,91 +27,39 @@ pub const BOLMO_ABI_VERSION: u32 = 3;
 pub enum bolmo_log_level {
     /// Nothing.
     BOLMO_LOG_OFF = 0,
-    /// What failed, also where no call can return it.
+    /// Failures, including those that no call can return.
     BOLMO_LOG_ERROR = 1,
-    /// What is odd and goes on.
+    /// Problems that don't stop the work.
     BOLMO_LOG_WARN = 2,
-    /// What is done.
+    /// Progress of the work.
     BOLMO_LOG_INFO = 3,
-    /// Details for those who look for a fault.
+    /// Details for finding a fault.
     BOLMO_LOG_DEBUG = 4,
-    /// Everything, the graphics library's own words included.
+    /// Everything, including the graphics library's own messages.
     BOLMO_LOG_TRACE = 5,
 }
 
-/// Takes a line of the log: `text` has `size` bytes of UTF-8, no NUL at the end, and is valid during the call. Called from any
-/// thread, also several at once. It must not call the library: functions return BOLMO_BUSY then,
-/// and what is deleted stays.
+/// Receives a line of the log: `text` has `size` bytes of UTF-8 without a NUL at the end, and is valid during the call.
+/// Called from any thread, also from several at once. It must not call the library: functions return BOLMO_BUSY, and
+/// `_delete` functions do nothing.
 pub type bolmo_log_callback =
     Option<unsafe extern "C" fn(level: i32, text: *const c_char, size: usize, user_data: *mut c_void)>;
 
-#[derive(Clone, Copy)]
-struct Target {
-    callback: unsafe extern "C" fn(i32, *const c_char, usize, *mut c_void),
-    user_data: *mut c_void,
-    everything: bool,
-}
-
-// SAFETY: the header asks that callback and user data can be used from any thread, several at once; nothing here looks into them.
-unsafe impl Send for Target {}
-// SAFETY: as above.
-unsafe impl Sync for Target {}
-
-static TARGET: RwLock<Option<Target>> = RwLock::new(None);
-
-thread_local! {
-    static LOGGING: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Whether this thread is within the log callback.
-pub(crate) fn is_logging() -> bool {
-    LOGGING.try_with(Cell::get).unwrap_or(false)
-}
-
-struct Logger;
-
-impl Log for Logger {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.level() <= log::max_level()
-    }
-
-    fn log(&self, record: &Record<'_>) {
-        if is_logging() {
-            return;
-        }
-        let target = TARGET.read().unwrap_or_else(|e| e.into_inner());
-        let Some(to) = *target else { return };
-        // The graphics library is talkative: below a warning it is heard only if everything is wanted.
-        let own = record.target().starts_with("bolmo");
-        if !own && !to.everything && record.level() > log::Level::Warn {
-            return;
-        }
-        let text = if own { record.args().to_string() } else { format!("{}: {}", record.target(), record.args()) };
-        let _ = LOGGING.try_with(|logging| {
-            logging.set(true);
-            trusted!((to.callback)(record.level() as i32, text.as_ptr().cast(), text.len(), to.user_data));
-            logging.set(false);
-        });
-    }
-
-    fn flush(&self) {}
-}
-
-/// The version of the ABI that this library has, to be compared with BOLMO_ABI_VERSION of the header a program was compiled
-/// with: a library with a smaller number lacks something that the header declares.
+/// The ABI version of this library. Compare it with BOLMO_ABI_VERSION of the header that the program was compiled with:
+/// a library with a smaller number lacks something that the header declares.
 #[unsafe(no_mangle)]
 pub extern "C" fn bolmo_abi_version() -> u32 {
     BOLMO_ABI_VERSION
 }
 
-/// The library's version, such as "0.1.0", ended by a NUL. Valid forever.
+/// The library's version, such as "0.1.0", with a NUL at the end. Valid forever.
 #[unsafe(no_mangle)]
 pub extern "C" fn bolmo_version() -> *const c_char {
     concat!(env!("CARGO_PKG_VERSION"), "\0").as_ptr().cast()
 }
 
-/// Hands what the library logs, up to `level` (bolmo_log_level), to `callback`; NULL or BOLMO_LOG_OFF ends it. Without a callback
-/// nothing is logged anywhere. When the function returns, the callback from before is no longer running.
+/// Passes log messages up to `level` (bolmo_log_level) to `callback`. NULL or BOLMO_LOG_OFF turns logging off. Without
+/// a callback nothing is logged. When the function returns, the previous callback is no longer running.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_set_log_callback(
     level: i32,
@@ -128,29 +74,18 @@ pub unsafe extern "C" fn bolmo_set_log_callback(
             3 => LevelFilter::Info,
             4 => LevelFilter::Debug,
             5 => LevelFilter::Trace,
-            other => return Err(invalid(format!("level: expected 0 to 5, found {other}"))),
+            other => return Err(invalid(format!("level: expected a bolmo_log_level (0 to 5), found {other}"))),
         };
-        static LOGGER: Logger = Logger;
-        // Fails only where this library is linked into a Rust program that logs by itself already.
-        static INSTALLED: OnceLock<bool> = OnceLock::new();
-        if !INSTALLED.get_or_init(|| log::set_logger(&LOGGER).is_ok()) {
-            return Err(Error::new(
-                ErrorKind::Unsupported,
-                "the program that this library is linked into has a logger of its own",
-            ));
-        }
         let target = callback.filter(|_| filter != LevelFilter::Off).map(|callback| Target {
             callback,
             user_data,
             everything: filter == LevelFilter::Trace,
         });
-        log::set_max_level(if target.is_some() { filter } else { LevelFilter::Off });
-        *TARGET.write().unwrap_or_else(|e| e.into_inner()) = target;
-        Ok(())
+        logging::install(target, filter)
     })
 }
 
-/// How many handles have been made and not deleted, of all types: 0 when a program has cleaned up.
+/// Number of handles, of all types, that were created and not deleted: 0 when a program has cleaned up.
 #[unsafe(no_mangle)]
 pub extern "C" fn bolmo_handle_count() -> usize {
     handle::count()

@@ -1,6 +1,7 @@
-//! Task arithmetic: what a subword model learnt after its pretraining, added to the Bolmo model that was made from it.
+//! Task arithmetic: adds what a subword model learned after its pretraining to the Bolmo model that was made from it.
 //!
-//! Global blocks and final norm become `bolmo + alpha * (post_trained - base)`; what was made for bytes stays. No device is used.
+//! Global blocks and final norm become `bolmo + alpha * (post_trained - base)`; the byte-level parts stay. No device is
+//! used.
 //!
 //! ```c
 //! bolmo_merge_options *options;
@@ -24,7 +25,7 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 
 use bolmo_runtime::Result;
-use bolmo_runtime::merge::{Merge, write_merged};
+use bolmo_runtime::convert::merge::{Merge, write_merged};
 
 use crate::handle::{self, opaque};
 use crate::input::{self, Out, invalid};
@@ -32,7 +33,7 @@ use crate::model::{Progress, bolmo_progress_callback};
 use crate::status::{bolmo_status, call};
 use crate::text::{bolmo_bytes, lock};
 
-/// What to merge.
+/// Options for merging.
 pub struct bolmo_merge_options {
     _opaque: [u8; 0],
 }
@@ -40,12 +41,12 @@ opaque!(bolmo_merge_options, Mutex<Merging>);
 
 #[derive(Clone)]
 pub(crate) struct Merging {
-    /// Its paths are empty until they are set.
+    /// Paths are empty until they are set.
     merge: Merge,
     progress: Progress,
 }
 
-/// Sets the path that `place` names.
+/// Sets the path that `place` returns.
 fn set_path(
     options: *mut bolmo_merge_options,
     path: *const c_void,
@@ -60,7 +61,8 @@ fn set_path(
     })
 }
 
-/// Options without paths, which have to be set, and with the rest as it is unless set: alpha 1, embeddings left alone, no progress.
+/// Creates options without paths, which must be set, and with defaults for the rest: alpha 1, embeddings unchanged, no
+/// progress callback.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_merge_options_create(options: *mut *mut bolmo_merge_options) -> bolmo_status {
     call(|| {
@@ -71,7 +73,7 @@ pub unsafe extern "C" fn bolmo_merge_options_create(options: *mut *mut bolmo_mer
     })
 }
 
-/// The folder of the Bolmo model. Paths are as in bolmo_checkpoint_open, and are copied.
+/// Sets the folder of the Bolmo model. Paths are as in bolmo_checkpoint_open, and are copied.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_merge_options_set_bolmo(
     options: *mut bolmo_merge_options,
@@ -81,7 +83,8 @@ pub unsafe extern "C" fn bolmo_merge_options_set_bolmo(
     set_path(options, path, size, |merge| &mut merge.bolmo)
 }
 
-/// The folder of the subword model that it was made from: OLMo 2 or 3, Qwen 3 or Llama, in the Hugging Face layout.
+/// Sets the folder of the subword model that the Bolmo model was made from: OLMo 2 or 3, Qwen 3 or Llama, in the
+/// Hugging Face layout.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_merge_options_set_base(
     options: *mut bolmo_merge_options,
@@ -91,7 +94,7 @@ pub unsafe extern "C" fn bolmo_merge_options_set_base(
     set_path(options, path, size, |merge| &mut merge.base)
 }
 
-/// The folder of a model that was trained from the base model, and differs from it in its weights only.
+/// Sets the folder of a model that was trained from the base model and differs from it in its weights only.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_merge_options_set_post_trained(
     options: *mut bolmo_merge_options,
@@ -101,7 +104,7 @@ pub unsafe extern "C" fn bolmo_merge_options_set_post_trained(
     set_path(options, path, size, |merge| &mut merge.post_trained)
 }
 
-/// How much of the difference between the two is added, a finite number; 1 unless set.
+/// Sets the factor for the difference between the two, a finite number. Default: 1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_merge_options_set_alpha(options: *mut bolmo_merge_options, alpha: f32) -> bolmo_status {
     call(|| {
@@ -115,7 +118,7 @@ pub unsafe extern "C" fn bolmo_merge_options_set_alpha(options: *mut bolmo_merge
     })
 }
 
-/// Whether the suffix table moves too, by the difference of the token embeddings; not unless set.
+/// Sets whether the suffix table changes too, by the difference of the token embeddings. Default: false.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_merge_options_set_embeddings(
     options: *mut bolmo_merge_options,
@@ -128,7 +131,7 @@ pub unsafe extern "C" fn bolmo_merge_options_set_embeddings(
     })
 }
 
-/// Whom to tell about progress, in bytes of weight files, and who can cancel; NULL for nobody.
+/// Sets the progress callback, which counts bytes of weight files and can cancel; NULL for none.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_merge_options_set_progress(
     options: *mut bolmo_merge_options,
@@ -142,19 +145,20 @@ pub unsafe extern "C" fn bolmo_merge_options_set_progress(
     })
 }
 
-/// Deletes the options. NULL and handles that were deleted are left alone.
+/// Deletes the options. NULL and deleted handles are ignored.
 #[unsafe(no_mangle)]
 pub extern "C" fn bolmo_merge_options_delete(options: *mut bolmo_merge_options) {
     handle::delete(options);
 }
 
-/// Writes the merged model to the folder `out`, which must not exist or be empty, with the files of the Bolmo folder. The folder
-/// appears when it is complete. `report` is JSON: `alpha`, `embeddings`, `files`, `bytes`, `moved` and `kept` as counts, and a list
-/// `tensors` of objects with `name`, `shape`, `dtype`, `moved`, and `largest_change` and `rms_change` or else `why`.
+/// Writes the merged model to the folder `out`, which must be empty or not exist, with the files of the Bolmo folder.
+/// The folder appears when it is complete. `report` is JSON: `alpha`, `embeddings`, `files`, `bytes`, the counts
+/// `moved` and `kept`, and a list `tensors` of objects with `name`, `shape`, `dtype`, `moved`, and either
+/// `largest_change` and `rms_change`, or `why`.
 ///
-/// BOLMO_INVALID_ARGUMENT: a path is missing, the models don't belong together, the Bolmo model was quantised ahead, or the folder has
-/// files in it. BOLMO_NOT_FOUND, BOLMO_BAD_CHECKPOINT: the message names the file and the tensor or key. BOLMO_UNSUPPORTED: a subword
-/// model of another kind, or sums beyond f16. BOLMO_CANCELLED, BOLMO_IO.
+/// BOLMO_INVALID_ARGUMENT: a path is missing, the models don't belong together, the Bolmo model is stored quantized, or
+/// the folder contains files. BOLMO_NOT_FOUND, BOLMO_BAD_CHECKPOINT: the message names the file and the tensor or key.
+/// BOLMO_UNSUPPORTED: a subword model of another kind, or sums that exceed the range of f16. BOLMO_CANCELLED, BOLMO_IO.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_merge(
     options: *const bolmo_merge_options,
@@ -166,7 +170,7 @@ pub unsafe extern "C" fn bolmo_merge(
         let report = trusted!(Out::new(report, "report"))?;
         let out = trusted!(input::path(out, size, "out"))?;
         let object = handle::get(options)?;
-        // The callback runs without the lock: it may use the options.
+        // The callback runs without the lock, so it may use the options.
         let Merging { merge, progress } = lock(&object, "bolmo_merge_options")?.clone();
         paths_are_set(&merge)?;
         let made = write_merged(&merge, &out, &mut |done, total| progress.tell(done, total))?;
@@ -178,7 +182,9 @@ pub unsafe extern "C" fn bolmo_merge(
 fn paths_are_set(merge: &Merge) -> Result<()> {
     let paths = [("bolmo", &merge.bolmo), ("base", &merge.base), ("post_trained", &merge.post_trained)];
     match paths.iter().find(|(_, path)| path.as_os_str().is_empty()) {
-        Some((name, _)) => Err(invalid(format!("the options have no path: expected bolmo_merge_options_set_{name}"))),
+        Some((name, _)) => Err(invalid(format!(
+            "the options have no path of the {name} model; call bolmo_merge_options_set_{name} first"
+        ))),
         None => Ok(()),
     }
 }

@@ -30,7 +30,7 @@ use crate::input::{self, Out, UserData, invalid};
 use crate::status::{bolmo_status, call};
 use crate::text::lock;
 
-/// How to load a model.
+/// Options for loading a model.
 pub struct bolmo_load_options {
     _opaque: [u8; 0],
 }
@@ -46,30 +46,30 @@ opaque!(bolmo_model, LoadedModel);
 #[repr(i32)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum bolmo_part {
-    /// What runs once a byte: local layers, boundary predictor, head.
+    /// The parts that run once per byte: local layers, boundary predictor, head.
     BOLMO_PART_LOCAL = 0,
-    /// The global blocks, which run once a patch.
+    /// The global blocks, which run once per patch.
     BOLMO_PART_GLOBAL = 1,
-    /// The tables of bytes and of subwords.
+    /// The embedding tables of bytes and subwords.
     BOLMO_PART_EMBEDDINGS = 2,
 }
 
-/// Told how far a long call has come, of how much. Returns 0 to go on; any other value cancels the call, which then returns
-/// BOLMO_CANCELLED, unless `done` is `total`: there is nothing left to cancel. Called by the thread that made the call. It may call the library, but for what the call itself uses: that is
-/// BOLMO_BUSY.
+/// Receives the progress of a long call: `done` of `total`. Returns 0 to continue; any other value cancels the call,
+/// which then returns BOLMO_CANCELLED. If `done` equals `total`, nothing is left to cancel. Called by the thread that
+/// made the call. It may call the library, except with the objects that the call uses: that returns BOLMO_BUSY.
 pub type bolmo_progress_callback = Option<unsafe extern "C" fn(done: u64, total: u64, user_data: *mut c_void) -> i32>;
 
 #[derive(Clone)]
 pub(crate) struct Loading {
     format: Option<WeightFormat>,
-    /// Of parts that were set by themselves, in the order of bolmo_part.
+    /// Formats of single parts, in the order of bolmo_part.
     part_formats: [Option<WeightFormat>; 3],
     tokenizer: Tokenizer,
     progress: Progress,
 }
 
 impl Loading {
-    /// The formats that were asked for, if any were. Parts that were not go by the checkpoint.
+    /// The requested formats, if any. Parts without one follow the checkpoint.
     fn formats(&self, checkpoint: &Checkpoint) -> Option<Formats> {
         if self.format.is_none() && self.part_formats == [None; 3] {
             return None;
@@ -83,15 +83,15 @@ impl Loading {
     }
 }
 
-/// The place of a bolmo_part in lists of parts.
+/// The index of a bolmo_part.
 fn part(part: i32) -> Result<usize> {
     match part {
         0..=2 => Ok(part as usize),
-        other => Err(invalid(format!("part: expected a bolmo_part, found {other}"))),
+        other => Err(invalid(format!("part: expected a bolmo_part (0 to 2), found {other}"))),
     }
 }
 
-/// A model and what was odd about its checkpoint.
+/// A model and the warnings about its checkpoint.
 pub(crate) struct LoadedModel {
     pub(crate) model: Model,
     warnings: Vec<CString>,
@@ -106,7 +106,7 @@ impl Progress {
         Self(callback, UserData::new(user_data))
     }
 
-    /// Whether to go on.
+    /// Calls the callback; returns whether to continue.
     pub(crate) fn tell(&self, done: u64, total: u64) -> bool {
         match self.0 {
             None => true,
@@ -115,7 +115,8 @@ impl Progress {
     }
 }
 
-/// Options with everything as it is unless set: the formats that the checkpoint was quantised in ahead or else f32, the tokenizer that comes with the checkpoint, no progress.
+/// Creates options with the defaults: the formats in which the checkpoint is stored if it is quantized, else f32; the
+/// checkpoint's own tokenizer; no progress callback.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_load_options_create(options: *mut *mut bolmo_load_options) -> bolmo_status {
     call(|| {
@@ -127,7 +128,8 @@ pub unsafe extern "C" fn bolmo_load_options_create(options: *mut *mut bolmo_load
     })
 }
 
-/// How matrices are kept on the device (bolmo_format). A checkpoint that was quantised ahead loads in its own formats only.
+/// Sets the format of matrices on the device (bolmo_format). A checkpoint that is stored quantized loads in its own
+/// formats only.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_load_options_set_format(options: *mut bolmo_load_options, format: i32) -> bolmo_status {
     call(|| {
@@ -138,7 +140,8 @@ pub unsafe extern "C" fn bolmo_load_options_set_format(options: *mut bolmo_load_
     })
 }
 
-/// How the matrices of one part (bolmo_part) are kept (bolmo_format), whatever bolmo_load_options_set_format says, before or after.
+/// Sets the format (bolmo_format) of one part's matrices (bolmo_part). It overrides bolmo_load_options_set_format,
+/// whichever is called first.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_load_options_set_part_format(
     options: *mut bolmo_load_options,
@@ -153,8 +156,8 @@ pub unsafe extern "C" fn bolmo_load_options_set_part_format(
     })
 }
 
-/// The source model's `tokenizer.json`, or the folder that it is in, instead of the checkpoint's own. Read when the model is loaded;
-/// models without a suffix table don't need it.
+/// Sets the path of the source model's `tokenizer.json`, or of its folder, to use instead of the checkpoint's own. The
+/// file is read when the model is loaded; models without a suffix table don't need it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_load_options_set_tokenizer_path(
     options: *mut bolmo_load_options,
@@ -169,8 +172,8 @@ pub unsafe extern "C" fn bolmo_load_options_set_tokenizer_path(
     })
 }
 
-/// The contents of the source model's `tokenizer.json` and, where there is one, of the `tokenizer_config.json` beside it (else NULL
-/// and 0), which are copied.
+/// Sets the contents of the source model's `tokenizer.json` and of the `tokenizer_config.json` beside it, or NULL and 0
+/// if there is none. Both are copied.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_load_options_set_tokenizer(
     options: *mut bolmo_load_options,
@@ -187,7 +190,7 @@ pub unsafe extern "C" fn bolmo_load_options_set_tokenizer(
     })
 }
 
-/// Whom to tell about progress, in bytes of the checkpoint; NULL for nobody.
+/// Sets the progress callback, which counts bytes of the checkpoint; NULL for none.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_load_options_set_progress(
     options: *mut bolmo_load_options,
@@ -201,16 +204,17 @@ pub unsafe extern "C" fn bolmo_load_options_set_progress(
     })
 }
 
-/// Deletes the options. NULL and handles that were deleted are left alone.
+/// Deletes the options. NULL and deleted handles are ignored.
 #[unsafe(no_mangle)]
 pub extern "C" fn bolmo_load_options_delete(options: *mut bolmo_load_options) {
     handle::delete(options);
 }
 
-/// Puts the checkpoint's weights on the engine's device. `options` may be NULL; they are read during the call only.
+/// Loads the checkpoint's weights onto the engine's device. `options` may be NULL; they are read during the call only.
 ///
-/// BOLMO_INVALID_ARGUMENT: the model needs a tokenizer.json and has none, or it was quantised ahead in other formats than were set. BOLMO_BAD_CHECKPOINT: a tokenizer of another model, or
-/// weights that are not finite. BOLMO_UNSUPPORTED: weights beyond f16. BOLMO_OUT_OF_MEMORY, BOLMO_DEVICE_LOST, BOLMO_CANCELLED,
+/// BOLMO_INVALID_ARGUMENT: the model needs a tokenizer.json and has none, or the weights are stored quantized in other
+/// formats than the options ask for. BOLMO_BAD_CHECKPOINT: the tokenizer belongs to another model, or weights are not
+/// finite. BOLMO_UNSUPPORTED: weights exceed the range of f16. BOLMO_OUT_OF_MEMORY, BOLMO_DEVICE_LOST, BOLMO_CANCELLED,
 /// BOLMO_IO.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_model_load(
@@ -238,16 +242,17 @@ pub unsafe extern "C" fn bolmo_model_load(
             _ => checkpoint.vocabulary()?,
         };
         let progress = loading.map(|l| l.progress);
-        let loaded = block_on(Model::load(&engine.engine, &checkpoint.checkpoint, load, &mut |done, total| {
-            progress.is_none_or(|progress| progress.tell(done, total))
-        }))?;
+        let loaded =
+            block_on(Model::load_with_progress(&engine.engine, &checkpoint.checkpoint, load, &mut |done, total| {
+                progress.is_none_or(|progress| progress.tell(done, total))
+            }))?;
         let warnings = loaded.warnings().iter().map(|w| with_nul(w)).collect();
         model.set(handle::insert(LoadedModel { model: loaded, warnings })?);
         Ok(())
     })
 }
 
-/// A number (bolmo_model_property) about the model.
+/// Gets a numeric property (bolmo_model_property) of the model.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_model_number(model: *const bolmo_model, which: i32, number: *mut u64) -> bolmo_status {
     call(|| {
@@ -257,7 +262,7 @@ pub unsafe extern "C" fn bolmo_model_number(model: *const bolmo_model, which: i3
     })
 }
 
-/// Bytes of device memory that the weights take.
+/// Gets the device memory that the weights take, in bytes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_model_device_bytes(model: *const bolmo_model, bytes: *mut u64) -> bolmo_status {
     call(|| {
@@ -268,10 +273,11 @@ pub unsafe extern "C" fn bolmo_model_device_bytes(model: *const bolmo_model, byt
     })
 }
 
-/// Bytes of a fingerprint.
+/// Size of a fingerprint, in bytes.
 pub const BOLMO_FINGERPRINT_SIZE: usize = 16;
 
-/// Names the model's configuration, weights and format in BOLMO_FINGERPRINT_SIZE bytes: snapshots restore on models with the same.
+/// Gets a fingerprint of the model's configuration, weights and format, of BOLMO_FINGERPRINT_SIZE bytes. Snapshots
+/// restore only on models with the same fingerprint.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_model_fingerprint(model: *const bolmo_model, fingerprint: *mut u8) -> bolmo_status {
     call(|| {
@@ -281,7 +287,7 @@ pub unsafe extern "C" fn bolmo_model_fingerprint(model: *const bolmo_model, fing
     })
 }
 
-/// How many warnings there are.
+/// Number of warnings.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_model_warning_count(model: *const bolmo_model, count: *mut usize) -> bolmo_status {
     call(|| {
@@ -291,9 +297,10 @@ pub unsafe extern "C" fn bolmo_model_warning_count(model: *const bolmo_model, co
     })
 }
 
-/// What was odd about the files and accepted, one sentence an index, with a NUL at the end. Valid until the model is deleted.
+/// Gets the warning at `index`, about something odd in the files that was accepted: one sentence, with a NUL at the
+/// end. Valid until the model is deleted.
 ///
-/// BOLMO_NOT_FOUND: there are not so many.
+/// BOLMO_NOT_FOUND: there is no such warning.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_model_warning(
     model: *const bolmo_model,
@@ -308,8 +315,8 @@ pub unsafe extern "C" fn bolmo_model_warning(
     })
 }
 
-/// Deletes the model's handle; its memory is freed when its last session is gone too. NULL and handles that were deleted are left
-/// alone.
+/// Deletes the model's handle. Its memory is freed when its last session is gone too. NULL and deleted handles are
+/// ignored.
 #[unsafe(no_mangle)]
 pub extern "C" fn bolmo_model_delete(model: *mut bolmo_model) {
     handle::delete(model);

@@ -1,4 +1,4 @@
-//! Options of a generation.
+//! Options for generating.
 //!
 //! ```c
 //! bolmo_generate_options *options;
@@ -10,8 +10,8 @@
 //! bolmo_generate_options_add_stop(options, "\n\n", 2);
 //! ```
 //!
-//! Each setter checks its value at once and changes nothing if it is out of its range. A call that uses options reads them when it
-//! begins: later changes count for later calls.
+//! Each setter checks its value at once and changes nothing if the value is out of range. A call reads its options when
+//! it begins; later changes apply to later calls.
 
 use std::ffi::c_void;
 use std::sync::Mutex;
@@ -24,13 +24,13 @@ use crate::input::{self, Out, invalid};
 use crate::status::{bolmo_status, call};
 use crate::text::lock;
 
-/// How to generate.
+/// Options for generating.
 pub struct bolmo_generate_options {
     _opaque: [u8; 0],
 }
 opaque!(bolmo_generate_options, Mutex<GenerateOptions>);
 
-/// The options behind a handle, or what they are unless set for NULL.
+/// The options behind a handle; the defaults for NULL.
 pub(crate) fn read(options: *const bolmo_generate_options) -> Result<GenerateOptions> {
     match handle::get_optional(options)? {
         Some(object) => Ok(lock(&object, "bolmo_generate_options")?.clone()),
@@ -38,7 +38,7 @@ pub(crate) fn read(options: *const bolmo_generate_options) -> Result<GenerateOpt
     }
 }
 
-/// Changes the options if they are then still in their ranges.
+/// Changes the options if the result is valid.
 fn change(options: *mut bolmo_generate_options, edit: impl FnOnce(&mut GenerateOptions)) -> bolmo_status {
     call(|| {
         let object = handle::get(options)?;
@@ -51,7 +51,7 @@ fn change(options: *mut bolmo_generate_options, edit: impl FnOnce(&mut GenerateO
     })
 }
 
-/// Options with everything as it is unless set: 256 bytes, greedy.
+/// Creates options with the defaults: 256 bytes, greedy.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_generate_options_create(options: *mut *mut bolmo_generate_options) -> bolmo_status {
     call(|| {
@@ -61,7 +61,7 @@ pub unsafe extern "C" fn bolmo_generate_options_create(options: *mut *mut bolmo_
     })
 }
 
-/// The most bytes to generate, at least 1; 256 unless set.
+/// Sets the maximum number of bytes to generate, at least 1. Default: 256.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_generate_options_set_max_bytes(
     options: *mut bolmo_generate_options,
@@ -70,7 +70,8 @@ pub unsafe extern "C" fn bolmo_generate_options_set_max_bytes(
     change(options, |o| o.max_bytes = max_bytes)
 }
 
-/// Divides the log-probabilities of the bytes; 0, as unless set, takes the most probable id instead of drawing one.
+/// Sets the temperature, which divides the log-probabilities of the bytes. 0, the default, always chooses the most
+/// probable id.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_generate_options_set_temperature(
     options: *mut bolmo_generate_options,
@@ -79,7 +80,7 @@ pub unsafe extern "C" fn bolmo_generate_options_set_temperature(
     change(options, |o| o.sampling.temperature = temperature)
 }
 
-/// Draws only from this many most probable bytes; 0, as unless set, is off.
+/// Samples from the `top_k` most probable bytes only. 0, the default, turns this off.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_generate_options_set_top_k(
     options: *mut bolmo_generate_options,
@@ -88,7 +89,7 @@ pub unsafe extern "C" fn bolmo_generate_options_set_top_k(
     change(options, |o| o.sampling.top_k = top_k)
 }
 
-/// Draws only from the most probable bytes that together have at least this probability; 1, as unless set, is off.
+/// Samples from the most probable bytes whose probabilities add up to `top_p` only. 1, the default, turns this off.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_generate_options_set_top_p(
     options: *mut bolmo_generate_options,
@@ -97,7 +98,8 @@ pub unsafe extern "C" fn bolmo_generate_options_set_top_p(
     change(options, |o| o.sampling.top_p = top_p)
 }
 
-/// Draws only from bytes with at least this share of the most probable byte's probability; 0, as unless set, is off.
+/// Samples only from bytes whose probability is at least `min_p` times that of the most probable byte. 0, the default,
+/// turns this off.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_generate_options_set_min_p(
     options: *mut bolmo_generate_options,
@@ -106,7 +108,8 @@ pub unsafe extern "C" fn bolmo_generate_options_set_min_p(
     change(options, |o| o.sampling.min_p = min_p)
 }
 
-/// Multiplies the model's log-probability of bytes among the last `window` ids: above 1 discourages them; 1, as unless set, is off.
+/// Multiplies the log-probability of bytes that are among the last `window` ids by `penalty`. Above 1 discourages
+/// repetition; 1, the default, turns this off.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_generate_options_set_repetition_penalty(
     options: *mut bolmo_generate_options,
@@ -119,7 +122,7 @@ pub unsafe extern "C" fn bolmo_generate_options_set_repetition_penalty(
     })
 }
 
-/// Added to the logits of `byte`, plain and fused, in place of what was set for it before.
+/// Adds `bias` to the logits of `byte`, plain and fused. Replaces an earlier bias for the same byte.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_generate_options_set_byte_bias(
     options: *mut bolmo_generate_options,
@@ -132,7 +135,7 @@ pub unsafe extern "C" fn bolmo_generate_options_set_byte_bias(
     })
 }
 
-/// Added to the logits of the end of the text: above 0 ends earlier.
+/// Adds `bias` to the logits of the end of the text: above 0 ends earlier.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_generate_options_set_end_bias(
     options: *mut bolmo_generate_options,
@@ -141,7 +144,7 @@ pub unsafe extern "C" fn bolmo_generate_options_set_end_bias(
     change(options, |o| o.sampling.end_bias = bias)
 }
 
-/// Added to the logits of all ids that end a patch: above 0 makes patches shorter, below 0 longer.
+/// Adds `bias` to the logits of all ids that end a patch: above 0 makes patches shorter, below 0 longer.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_generate_options_set_boundary_bias(
     options: *mut bolmo_generate_options,
@@ -150,7 +153,7 @@ pub unsafe extern "C" fn bolmo_generate_options_set_boundary_bias(
     change(options, |o| o.sampling.boundary_bias = bias)
 }
 
-/// Where the random numbers begin: equal seeds draw equal numbers on every platform.
+/// Sets the seed of the random numbers. The same seed draws the same numbers on every platform.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_generate_options_set_seed(
     options: *mut bolmo_generate_options,
@@ -159,7 +162,7 @@ pub unsafe extern "C" fn bolmo_generate_options_set_seed(
     change(options, |o| o.sampling.seed = seed)
 }
 
-/// Adds bytes that end the generation when they come up; they are not part of its text. They are copied.
+/// Adds a stop string, which is copied. Generation ends when it occurs; it is not part of the generated text.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_generate_options_add_stop(
     options: *mut bolmo_generate_options,
@@ -169,7 +172,7 @@ pub unsafe extern "C" fn bolmo_generate_options_add_stop(
     call(|| {
         let stop = trusted!(input::bytes(stop, size, "stop"))?;
         if stop.is_empty() {
-            return Err(invalid("stop: expected at least one byte, found none"));
+            return Err(invalid("stop: the stop string is empty; expected at least one byte"));
         }
         let object = handle::get(options)?;
         let mut this = lock(&object, "bolmo_generate_options")?;
@@ -181,7 +184,7 @@ pub unsafe extern "C" fn bolmo_generate_options_add_stop(
     })
 }
 
-/// What the text must match; NULL for nothing, as unless set. The options keep what they need of it.
+/// Sets the constraint that the text must match; NULL, the default, for none. The options keep their own reference.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_generate_options_set_constraint(
     options: *mut bolmo_generate_options,
@@ -195,7 +198,7 @@ pub unsafe extern "C" fn bolmo_generate_options_set_constraint(
     })
 }
 
-/// Deletes the options. NULL and handles that were deleted are left alone.
+/// Deletes the options. NULL and deleted handles are ignored.
 #[unsafe(no_mangle)]
 pub extern "C" fn bolmo_generate_options_delete(options: *mut bolmo_generate_options) {
     handle::delete(options);

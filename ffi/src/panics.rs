@@ -1,13 +1,13 @@
-//! Nothing unwinds into C: a panic within a call becomes a message, and is not printed.
+//! Panics must not unwind into C: a panic inside a call becomes an error message and is not printed.
 
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 
 thread_local! {
-    /// Calls of the library that this thread is in.
+    /// Nesting depth of library calls on this thread.
     static DEPTH: Cell<u32> = const { Cell::new(0) };
-    /// What the last panic within a call said.
+    /// Message of the last panic inside a call.
     static SAID: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
@@ -15,7 +15,7 @@ struct Inside;
 
 impl Inside {
     fn enter() -> Self {
-        // Threads that are ending have no such variables any more, and are none of ours.
+        // Thread-locals of a thread that is ending are gone; such a thread is not inside a call.
         let _ = DEPTH.try_with(|depth| depth.set(depth.get() + 1));
         Inside
     }
@@ -27,7 +27,7 @@ impl Drop for Inside {
     }
 }
 
-/// Runs `work`; if it panics, what it said.
+/// Runs `work`; returns the message if it panics.
 pub(crate) fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
@@ -44,7 +44,7 @@ pub(crate) fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
         }));
     });
     let _inside = Inside::enter();
-    // What a panic may leave half-done is either behind a lock that says so or dropped with it.
+    // State that a panic may leave unfinished is either behind a lock, which is then poisoned, or dropped.
     catch_unwind(AssertUnwindSafe(work))
         .map_err(|_| SAID.try_with(|said| said.try_borrow().map(|s| s.clone()).unwrap_or_default()).unwrap_or_default())
 }

@@ -1,11 +1,12 @@
 /**
  * @file bolmo.h
- * @brief The Bolmo runtime in C: byte-level language models within your program, on the GPU at hand.
+ * @brief The Bolmo runtime in C: byte-level language models inside your program, on the GPU at hand.
  *
- * Made from the Rust sources by `make header`; changes belong there.
+ * Generated from the Rust sources by `make header`; edit those instead.
  *
- * A Bolmo model reads and writes bytes, and groups them into patches by itself. The library loads such a model onto any GPU that
- * Vulkan, Metal or Direct3D 12 reaches, or onto the CPU through a software driver, and needs nothing else at run time.
+ * A Bolmo model reads and writes bytes, and groups them into patches by itself. The library runs such a model on any
+ * GPU that Vulkan, Metal or Direct3D 12 reaches, or on the CPU through a software driver. It needs nothing else at run
+ * time.
  *
  * ## Groups, in the order of this file
  *
@@ -13,45 +14,48 @@
  * |---|---|
  * | status | errors and their messages |
  * | library | version, log |
- * | text | bytes that the library made; whole characters for display |
- * | adapters | which GPUs there are |
- * | engine | a device, opened |
- * | checkpoint | what a model is made of: a folder, memory, a reader of your own; memory needed before loading |
+ * | text | bytes that the library allocated; whole characters for display |
+ * | adapters | the GPUs of this machine |
+ * | engine | an open device |
+ * | checkpoint | the files of a model: a folder, memory or a reader of your own; memory needed before loading |
  * | model | weights on the device |
  * | session | one sequence: append text, clone, rewind, save, cancel |
  * | constraint | regular expressions and JSON schemas that the output must match |
  * | options, generate | generating with a callback |
  * | sampler | generating step by step |
- * | score | how probable a text is |
- * | merge | what a subword model learnt, added to a model made from it |
- * | training | byte-level models from subword ones |
+ * | score | the probability of a text |
+ * | merge | adding a subword model's post-training to a Bolmo model made from it |
+ * | training | training byte-level models from subword models |
  *
  * ## Ownership
  *
- * - What a `_create`, `_open`, `_load`, `_clone` or another function gives through a pointer to a handle is yours: delete it with the
- *   type's `_delete`. Handles keep alive what they need, so the order is up to you: an engine may be deleted before its models.
- * - Handles are numbers in the shape of pointers. NULL may be deleted. Deleting a handle twice does nothing the second time, and
- *   using one that was deleted, or one of another type, gives BOLMO_INVALID_ARGUMENT.
- * - What you pass in is copied or only read during the call, but for the memory and readers of a checkpoint, which say so.
- * - What you get as a pointer belongs to a handle and is valid as long as the function's comment says.
- * - A process may end with handles left. Don't unload the library before all of them are deleted.
+ * - Handles that functions such as `_create`, `_open`, `_load` and `_clone` write through a pointer belong to you:
+ *   delete each one with its type's `_delete`. A handle keeps alive what it needs, so handles may be deleted in any
+ *   order: an engine may be deleted before its models.
+ * - Handles are numbers in the shape of pointers. Deleting NULL, or a handle that was deleted, does nothing. Using a
+ *   deleted handle, or one of another type, returns BOLMO_INVALID_ARGUMENT.
+ * - Arguments are copied, or read during the call only. The memory and the readers of a checkpoint are the exception;
+ *   their functions say so.
+ * - Pointers that the library returns belong to a handle, and are valid as long as the function's comment says.
+ * - A process may end without deleting its handles. Don't unload the library before all of them are deleted.
  *
  * ## Threads
  *
- * Everything may be called from any thread. Engines, checkpoints, models and results may be used by several at once; sessions, options,
- * samplers, matchers, assemblers and trainers by one at a time: another one gets BOLMO_BUSY, nothing breaks. Functions return when they are
- * done. Callbacks are called by the thread that is in the function, but for the log's, and may call the library, but for the objects
- * that the function uses. They must not throw C++ exceptions or jump out.
+ * Every function may be called from any thread. Engines, checkpoints, models and results may be used by several threads
+ * at once. Sessions, options, samplers, matchers, assemblers and trainers may be used by one thread at a time; a second
+ * thread gets BOLMO_BUSY and nothing breaks. Functions return when their work is done. Callbacks run on the thread that
+ * called the function; the log callback may run on any thread. A callback may call the library, except with the objects
+ * that the running function uses. It must not throw C++ exceptions or use longjmp.
  *
  * ## Errors
  *
- * Functions that can fail return a bolmo_status. Results are written through pointers, and only if all went well. There is no
- * global initialisation and no shutdown. The library prints nothing; graphics drivers may, on standard error.
+ * Functions that can fail return a bolmo_status. They write results through pointers, and only on success. There is no
+ * global initialization and no shutdown. The library prints nothing; graphics drivers may print to standard error.
  *
  * ## Text
  *
- * Bytes and text are a pointer and a size, in both directions. Sizes count bytes, without a NUL. Where a text of the library's own
- * also has a NUL at the end, its comment says so. NULL is fine where the size is 0.
+ * Bytes and text are passed as a pointer and a size, in both directions. Sizes count bytes, without a NUL. Where the
+ * library's own text also ends with a NUL, the function's comment says so. NULL is allowed where the size is 0.
  *
  * ## A complete program
  *

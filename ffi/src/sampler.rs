@@ -1,4 +1,4 @@
-//! Step by step: a generation loop of the program's own.
+//! Generating step by step, in a loop of the program's own.
 //!
 //! ```c
 //! float logits[BOLMO_LOGITS];
@@ -16,13 +16,14 @@
 //! bolmo_sampler_delete(sampler);
 //! ```
 //!
-//! Of the 520 ids, 4 to 259 are the bytes, 1 ends the text, 0, 2 and 3 are never chosen; adding 260 says that a patch ends there.
+//! Of the 520 ids, 4 to 259 are the bytes, 1 ends the text, and 0, 2 and 3 are never chosen. Adding 260 to an id says
+//! that a patch ends there.
 
 use std::sync::Mutex;
 
 use bolmo_runtime::block_on;
-use bolmo_runtime::stages::bytes;
-use bolmo_runtime::stages::sample::Sampler;
+use bolmo_runtime::ids;
+use bolmo_runtime::unstable::Sampler;
 
 use crate::constraint::BOLMO_CANDIDATES;
 use crate::handle::{self, opaque};
@@ -32,10 +33,10 @@ use crate::session::{bolmo_session, with};
 use crate::status::{bolmo_status, call};
 use crate::text::lock;
 
-/// Logits of a step: one for each id, plain and fused.
+/// Logits per step: one for each id, plain and fused.
 pub const BOLMO_LOGITS: usize = 520;
 
-const _: () = assert!(BOLMO_LOGITS == bytes::IDS);
+const _: () = assert!(BOLMO_LOGITS == ids::IDS);
 
 /// Chooses ids, with its own stream of random numbers. For one thread at a time.
 pub struct bolmo_sampler {
@@ -43,8 +44,9 @@ pub struct bolmo_sampler {
 }
 opaque!(bolmo_sampler, Mutex<Sampler>);
 
-/// Copies the logits of the next id to `logits`, which has room for `capacity` numbers, BOLMO_LOGITS or more. Behind appended text this first
-/// decides whether its last byte ends a patch, with `boundary_bias` added to the logit that it does.
+/// Copies the logits of the next id to `logits`, which has room for `capacity` numbers, at least BOLMO_LOGITS. After
+/// appended text this first decides whether its last byte ends a patch, with `boundary_bias` added to the logit of
+/// ending one.
 ///
 /// BOLMO_INVALID_ARGUMENT: the session has no text yet.
 #[unsafe(no_mangle)]
@@ -55,10 +57,10 @@ pub unsafe extern "C" fn bolmo_session_logits(
     capacity: usize,
 ) -> bolmo_status {
     call(|| {
-        if capacity < bytes::IDS || logits.is_null() {
+        if capacity < ids::IDS || logits.is_null() {
             return Err(invalid(format!(
                 "logits: expected room for {} numbers, found {capacity} at {logits:p}",
-                bytes::IDS
+                ids::IDS
             )));
         }
         if !boundary_bias.is_finite() {
@@ -69,15 +71,15 @@ pub unsafe extern "C" fn bolmo_session_logits(
     })
 }
 
-/// Appends the id that was chosen: 1, 4 to 259, or one of them plus 260. It goes through the model with the next call that needs its
+/// Appends a chosen id: 1, 4 to 259, or one of them plus 260. The model processes it in the next call that needs
 /// logits.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_session_push(session: *mut bolmo_session, id: u16) -> bolmo_status {
     call(|| with(session, |session| block_on(session.push(id))))
 }
 
-/// A sampler at the beginning of the random numbers of its seed. `options` may be NULL; of them it takes what concerns choosing, not
-/// budget, stop strings and constraint.
+/// Creates a sampler at the start of its seed's random numbers. `options` may be NULL. The sampler uses the sampling
+/// options only, not budget, stop strings and constraint.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_sampler_create(
     options: *const bolmo_generate_options,
@@ -91,8 +93,9 @@ pub unsafe extern "C" fn bolmo_sampler_create(
     })
 }
 
-/// Chooses the id that follows what `session` holds, from BOLMO_LOGITS `logits`: a byte's, or 1 or 261 for the end. `allowed`, which may be
-/// NULL, has BOLMO_CANDIDATES flags as from bolmo_matcher_allowed: where it is 0, neither twin is chosen.
+/// Chooses the id that follows the session's text, from BOLMO_LOGITS `logits`: that of a byte, or 1 or 261 for the end.
+/// `allowed`, which may be NULL, has BOLMO_CANDIDATES flags as from bolmo_matcher_allowed. Where a flag is 0, neither
+/// the plain nor the fused id is chosen.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_sampler_choose(
     sampler: *mut bolmo_sampler,
@@ -113,14 +116,14 @@ pub unsafe extern "C" fn bolmo_sampler_choose(
         let window = sampler.options().repetition_window;
         let history: Vec<u16> = with(session, |session| {
             let ids = session.ids();
-            Ok(ids[ids.len().saturating_sub(window)..].iter().map(|&id| bytes::plain(id)).collect())
+            Ok(ids[ids.len().saturating_sub(window)..].iter().map(|&id| ids::plain(id)).collect())
         })?;
         id.set(sampler.choose(logits, &history, mask.as_ref())?);
         Ok(())
     })
 }
 
-/// Deletes the sampler. NULL and handles that were deleted are left alone.
+/// Deletes the sampler. NULL and deleted handles are ignored.
 #[unsafe(no_mangle)]
 pub extern "C" fn bolmo_sampler_delete(sampler: *mut bolmo_sampler) {
     handle::delete(sampler);

@@ -1,4 +1,4 @@
-//! Scoring: how probable a model finds a text.
+//! Scoring: the probability of a text.
 //!
 //! ```c
 //! bolmo_score *score;
@@ -22,13 +22,13 @@ use crate::session::telling;
 use crate::status::{bolmo_status, call};
 use crate::text::lock;
 
-/// How to score.
+/// Options for scoring.
 pub struct bolmo_score_options {
     _opaque: [u8; 0],
 }
 opaque!(bolmo_score_options, Mutex<Scoring>);
 
-/// How probable a text is. Any number of threads may use it at once.
+/// The score of a text. Any number of threads may use it at once.
 pub struct bolmo_score {
     _opaque: [u8; 0],
 }
@@ -38,18 +38,18 @@ opaque!(bolmo_score, Scored);
 #[repr(i32)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum bolmo_score_value {
-    /// Bits a byte of the bytes with their flags, which say where patches end.
+    /// Bits per byte, of the bytes together with the patch boundaries.
     BOLMO_SCORE_BITS_PER_BYTE_JOINT = 0,
-    /// Bits a byte of the bytes whatever their flags. It sees a little of each next byte, so it is not comparable with the bits per
-    /// byte of a subword model.
+    /// Bits per byte, of the bytes alone. The model sees a little of each next byte, so this is not comparable with the
+    /// bits per byte of a subword model.
     BOLMO_SCORE_BITS_PER_BYTE_FOLDED = 1,
-    /// Natural log-probability of the bytes with their flags.
+    /// Natural log-probability of the bytes together with the patch boundaries.
     BOLMO_SCORE_LOG_LIKELIHOOD_JOINT = 2,
-    /// Natural log-probability of the bytes whatever their flags.
+    /// Natural log-probability of the bytes alone.
     BOLMO_SCORE_LOG_LIKELIHOOD_FOLDED = 3,
-    /// Bytes that were predicted.
+    /// Number of predicted bytes.
     BOLMO_SCORE_BYTES = 4,
-    /// Patches that ended within the text.
+    /// Number of patches that end inside the text.
     BOLMO_SCORE_PATCHES = 5,
 }
 
@@ -57,19 +57,19 @@ pub enum bolmo_score_value {
 #[repr(i32)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum bolmo_tensor {
-    /// Encoder output behind its norm, `[n, D]`.
+    /// Encoder output after its norm, `[n, D]`.
     BOLMO_TENSOR_ENCODER_OUT = 0,
     /// Log-probability that a patch ends, `[n]`.
     BOLMO_TENSOR_BOUNDARY_LOGPROBS = 1,
-    /// Input of the global model, `[p, D]`.
+    /// Input of the global blocks, `[p, D]`.
     BOLMO_TENSOR_PATCH_EMBEDDINGS = 2,
-    /// Output of the global model, `[p, D]`.
+    /// Output of the global blocks, `[p, D]`.
     BOLMO_TENSOR_GLOBAL_OUT = 3,
-    /// Decoder output in front of the final norm, `[n, D]`.
+    /// Decoder output before the final norm, `[n, D]`.
     BOLMO_TENSOR_DECODER_OUT = 4,
-    /// Behind the final norm, `[n, D]`.
+    /// Decoder output after the final norm, `[n, D]`.
     BOLMO_TENSOR_FINAL_HIDDEN = 5,
-    /// `[n, 520]`
+    /// Logits, `[n, 520]`.
     BOLMO_TENSOR_LOGITS = 6,
 }
 
@@ -80,13 +80,13 @@ pub(crate) struct Scoring {
     progress: Progress,
 }
 
-/// A score, and its flags as bytes.
+/// A score, and its boundary flags as bytes.
 pub(crate) struct Scored {
     score: Score,
     boundaries: Vec<u8>,
 }
 
-/// Options with everything as it is unless set: the model finds the boundaries, no tensors, no progress.
+/// Creates options with the defaults: boundaries from the model, no tensors, no progress callback.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_score_options_create(options: *mut *mut bolmo_score_options) -> bolmo_status {
     call(|| {
@@ -97,7 +97,8 @@ pub unsafe extern "C" fn bolmo_score_options_create(options: *mut *mut bolmo_sco
     })
 }
 
-/// Says which bytes end a patch, one flag (0 or 1) a byte or id, instead of the model. They are copied; NULL and 0 take them back.
+/// Sets which bytes end a patch, one flag (0 or 1) for each byte or id, instead of the model's decision. The flags are
+/// copied; NULL and 0 remove them.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_score_options_set_boundaries(
     options: *mut bolmo_score_options,
@@ -107,7 +108,7 @@ pub unsafe extern "C" fn bolmo_score_options_set_boundaries(
     call(|| {
         let flags = trusted!(input::items(flags, count, "flags"))?;
         if let Some(at) = flags.iter().position(|&flag| flag > 1) {
-            return Err(invalid(format!("flags: expected 0 or 1, found {} at {at}", flags[at])));
+            return Err(invalid(format!("flags: expected 0 or 1, found {} at index {at}", flags[at])));
         }
         let object = handle::get(options)?;
         lock(&object, "bolmo_score_options")?.boundaries =
@@ -116,7 +117,7 @@ pub unsafe extern "C" fn bolmo_score_options_set_boundaries(
     })
 }
 
-/// Whether to keep every tensor on the way, which takes memory for about 600 + 6 D numbers a byte.
+/// Sets whether to keep every intermediate tensor, which takes memory for about 600 + 6 D numbers per byte.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_score_options_set_tensors(
     options: *mut bolmo_score_options,
@@ -129,7 +130,7 @@ pub unsafe extern "C" fn bolmo_score_options_set_tensors(
     })
 }
 
-/// Whom to tell about progress, in bytes, and who can cancel; NULL for nobody.
+/// Sets the progress callback, which counts bytes and can cancel; NULL for none.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_score_options_set_progress(
     options: *mut bolmo_score_options,
@@ -143,13 +144,13 @@ pub unsafe extern "C" fn bolmo_score_options_set_progress(
     })
 }
 
-/// Deletes the options. NULL and handles that were deleted are left alone.
+/// Deletes the options. NULL and deleted handles are ignored.
 #[unsafe(no_mangle)]
 pub extern "C" fn bolmo_score_options_delete(options: *mut bolmo_score_options) {
     handle::delete(options);
 }
 
-/// Scores what `run` scores.
+/// Runs `run` with the options and writes its score to `out`.
 fn score(
     options: *const bolmo_score_options,
     out: *mut *mut bolmo_score,
@@ -173,8 +174,8 @@ fn score(
     Ok(())
 }
 
-/// Scores a text, any bytes. The id that begins a text goes in front of it and a newline behind it as lookahead; neither is counted.
-/// `options` may be NULL; they are read during the call only.
+/// Scores a text, any bytes. It is preceded by the id that begins a text and followed by a newline as lookahead;
+/// neither is counted. `options` may be NULL; they are read during the call only.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_model_score(
     model: *const bolmo_model,
@@ -190,7 +191,8 @@ pub unsafe extern "C" fn bolmo_model_score(
     })
 }
 
-/// Scores plain ids (0, 1, 4 to 259) as they are, at least two. The first one is not predicted; the last one never ends a patch.
+/// Scores plain ids (0, 1, 4 to 259) as they are, at least two. The first id is not predicted; the last one never ends
+/// a patch.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_model_score_ids(
     model: *const bolmo_model,
@@ -206,7 +208,7 @@ pub unsafe extern "C" fn bolmo_model_score_ids(
     })
 }
 
-/// A number of the score (bolmo_score_value).
+/// Gets a number of the score (bolmo_score_value).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_score_number(score: *const bolmo_score, which: i32, number: *mut f64) -> bolmo_status {
     call(|| {
@@ -215,18 +217,18 @@ pub unsafe extern "C" fn bolmo_score_number(score: *const bolmo_score, which: i3
         let score = &object.score;
         number.set(match which {
             0 => score.bits_per_byte_joint(),
-            1 => score.bits_per_byte_folded(),
+            1 => score.bits_per_byte_marginal(),
             2 => score.log_likelihood_joint,
-            3 => score.log_likelihood_folded,
+            3 => score.log_likelihood_marginal,
             4 => score.bytes as f64,
             5 => score.patches as f64,
-            other => return Err(invalid(format!("which: expected a bolmo_score_value, found {other}"))),
+            other => return Err(invalid(format!("which: expected a bolmo_score_value (0 to 5), found {other}"))),
         });
         Ok(())
     })
 }
 
-/// Which bytes or ids end a patch, one flag (0 or 1) each. Valid until the score is deleted.
+/// Gets which bytes or ids end a patch, one flag (0 or 1) each. Valid until the score is deleted.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_score_boundaries(
     score: *const bolmo_score,
@@ -242,9 +244,10 @@ pub unsafe extern "C" fn bolmo_score_boundaries(
     })
 }
 
-/// A tensor (bolmo_tensor), row by row; `columns` is 1 for one with one dimension. Valid until the score is deleted.
+/// Gets a tensor (bolmo_tensor), row by row; `columns` is 1 for a tensor of one dimension. Valid until the score is
+/// deleted.
 ///
-/// BOLMO_NOT_FOUND: the options didn't ask for tensors.
+/// BOLMO_NOT_FOUND: the options did not ask for tensors.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_score_tensor(
     score: *const bolmo_score,
@@ -257,8 +260,12 @@ pub unsafe extern "C" fn bolmo_score_tensor(
         let data = trusted!(Out::new(data, "data"))?;
         let (rows, columns) = trusted!((Out::new(rows, "rows")?, Out::new(columns, "columns")?));
         let object = handle::get(score)?;
-        let missing =
-            || Error::new(ErrorKind::NotFound, "the score has no tensors: see bolmo_score_options_set_tensors");
+        let missing = || {
+            Error::new(
+                ErrorKind::NotFound,
+                "the score has no tensors; call bolmo_score_options_set_tensors before scoring",
+            )
+        };
         let tensors = object.score.dump.as_ref().ok_or_else(missing)?;
         let n = tensors.ids.len();
         let p = tensors.boundary_mask.iter().filter(|&&end| end).count();
@@ -270,7 +277,7 @@ pub unsafe extern "C" fn bolmo_score_tensor(
             4 => (&tensors.decoder_out, n),
             5 => (&tensors.final_hidden, n),
             6 => (&tensors.logits, n),
-            other => return Err(invalid(format!("which: expected a bolmo_tensor, found {other}"))),
+            other => return Err(invalid(format!("which: expected a bolmo_tensor (0 to 6), found {other}"))),
         };
         data.set(values.as_ptr());
         rows.set(count);
@@ -279,7 +286,7 @@ pub unsafe extern "C" fn bolmo_score_tensor(
     })
 }
 
-/// Deletes the score. NULL and handles that were deleted are left alone.
+/// Deletes the score. NULL and deleted handles are ignored.
 #[unsafe(no_mangle)]
 pub extern "C" fn bolmo_score_delete(score: *mut bolmo_score) {
     handle::delete(score);

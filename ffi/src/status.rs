@@ -1,7 +1,7 @@
-//! Errors: what a status says, and how to get the message.
+//! Errors: status codes and their messages.
 //!
-//! Every function that can fail returns a `bolmo_status`. `BOLMO_OK` is 0. Each thread has a message of its own, about its
-//! last call that failed:
+//! Every function that can fail returns a `bolmo_status`. `BOLMO_OK` is 0. Each thread has its own message, about its
+//! last failed call:
 //!
 //! ```c
 //! bolmo_status status = bolmo_engine_create(NULL, &engine);
@@ -13,35 +13,35 @@
 use std::cell::RefCell;
 use std::ffi::{CStr, CString, c_char};
 
-use bolmo_runtime::{Error, ErrorKind, Result};
+use bolmo_runtime::{Error, ErrorKind, Hint, Result};
 
 use crate::panics;
 
-/// What came of a call. Codes keep their meaning; new ones may be added, so treat an unknown one as a failure.
+/// Result of a call. Codes keep their meaning; new ones may be added, so treat an unknown code as a failure.
 #[repr(i32)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum bolmo_status {
-    /// It worked.
+    /// Success.
     BOLMO_OK = 0,
-    /// An argument is NULL, out of its range, or contradicts another one; or a handle was deleted or is of another type.
+    /// An argument is NULL, out of range or contradicts another one; or a handle was deleted or has another type.
     BOLMO_INVALID_ARGUMENT = 1,
     /// A file, an adapter or an item that was asked for does not exist.
     BOLMO_NOT_FOUND = 2,
     /// A checkpoint, a tokenizer or a snapshot is damaged or contradicts itself.
     BOLMO_BAD_CHECKPOINT = 3,
-    /// The input is well formed, but this version, model or adapter cannot do it.
+    /// The input is well formed, but this version, model or adapter does not support it.
     BOLMO_UNSUPPORTED = 4,
-    /// The device or the host has not enough memory.
+    /// The device or the host has too little memory.
     BOLMO_OUT_OF_MEMORY = 5,
-    /// The device was lost: make the engine again, and load the model again on it.
+    /// The device was lost: create the engine again, and load the model on it again.
     BOLMO_DEVICE_LOST = 6,
-    /// It was cancelled, from a callback or another thread.
+    /// The call was cancelled, by a callback or by another thread.
     BOLMO_CANCELLED = 7,
-    /// The object is in use: by another thread, or by the call that this callback is called from.
+    /// The object is in use by another thread, or by the call that this callback runs in.
     BOLMO_BUSY = 8,
-    /// Reading failed.
+    /// Reading or writing failed.
     BOLMO_IO = 9,
-    /// A defect of this library; please report it.
+    /// A bug in this library; please report it.
     BOLMO_INTERNAL = 10,
 }
 
@@ -69,17 +69,28 @@ thread_local! {
 }
 
 fn set_message(text: &str) {
-    // A message with a NUL in it, say from a file's name, is shown up to there and beyond.
+    // A message may contain a NUL, for example from a file name; the rest of the message must stay readable.
     let text = CString::new(text.replace('\0', "\u{fffd}")).unwrap_or_default();
     // A thread that is ending has no message any more.
     let _ = MESSAGE.try_with(|message| message.replace(text));
 }
 
-/// Runs the inside of a function of the header: the one place where errors and panics become a status.
+/// The sentence of an error, with the function that its hint means.
+fn with_hint(error: &Error) -> String {
+    let function = match error.hint() {
+        Some(Hint::SmallerFormat { .. }) => "bolmo_load_options_set_format",
+        Some(Hint::VocabularyMissing { .. }) => "bolmo_load_options_set_tokenizer_path",
+        Some(Hint::ReopenDevice) => "bolmo_engine_create, then bolmo_model_load",
+        _ => return error.message().to_owned(),
+    };
+    format!("{} ({function})", error.message())
+}
+
+/// Runs the body of a function of the header. This is the only place where errors and panics become a status.
 pub(crate) fn call(work: impl FnOnce() -> Result<()>) -> bolmo_status {
-    let outcome = if crate::library::is_logging() {
+    let outcome = if crate::logging::is_logging() {
         let message =
-            "the log callback called into the library, which only bolmo_last_error_message and bolmo_status_name allow";
+            "a log callback may call bolmo_last_error_message and bolmo_status_name only; it called another function";
         Ok(Err(Error::new(ErrorKind::Busy, message)))
     } else {
         panics::caught(work)
@@ -87,27 +98,27 @@ pub(crate) fn call(work: impl FnOnce() -> Result<()>) -> bolmo_status {
     match outcome {
         Ok(Ok(())) => BOLMO_OK,
         Ok(Err(error)) => {
-            set_message(error.message());
+            set_message(&with_hint(&error));
             bolmo_status::of(error.kind())
         }
         Err(said) => {
-            set_message(&format!("a defect of this library, please report it: {said}"));
+            set_message(&format!("bug in this library, please report it: {said}"));
             BOLMO_INTERNAL
         }
     }
 }
 
-/// What went wrong in the last call of this thread that failed: one sentence, UTF-8, ended by a NUL. Never NULL; empty if none
-/// has failed yet. Valid until this thread's next call that fails, or its end; the
-/// `_delete` functions never fail.
+/// Message of this thread's last failed call: one sentence, UTF-8, with a NUL at the end. Never NULL; empty if no call
+/// has failed yet. Valid until this thread's next failed call, or until the thread ends. The `_delete` functions never
+/// fail.
 #[unsafe(no_mangle)]
 pub extern "C" fn bolmo_last_error_message() -> *const c_char {
-    // The pointer stays good: the string is only replaced by the next failure.
+    // The pointer stays valid: only the next failure replaces the string.
     MESSAGE.try_with(|message| message.borrow().as_ptr()).unwrap_or(c"".as_ptr())
 }
 
-/// The status in words, such as "bad checkpoint", ended by a NUL. Never NULL: "unknown status" for a code that this version
-/// doesn't have. Valid forever.
+/// Name of a status, such as "bad checkpoint", with a NUL at the end. Never NULL: "unknown status" for a code that this
+/// version doesn't have. Valid forever.
 #[unsafe(no_mangle)]
 pub extern "C" fn bolmo_status_name(status: i32) -> *const c_char {
     let name: &CStr = match status {

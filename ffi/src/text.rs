@@ -1,7 +1,7 @@
-//! Bytes that the library made, and text for display.
+//! Bytes that the library allocated, and text for display.
 //!
-//! Models write bytes, and a piece of output may end in the middle of a character. For display, let an assembler hold the
-//! beginning back until the rest has come:
+//! Models write bytes, and a chunk of output may end in the middle of a character. For display, use an assembler, which
+//! holds incomplete characters back until the rest has arrived:
 //!
 //! ```c
 //! static int32_t show(const uint8_t *data, size_t size, const uint16_t *ids, void *user_data) {
@@ -22,39 +22,39 @@ use crate::handle::{self, opaque};
 use crate::input::{self, Out};
 use crate::status::{bolmo_status, call};
 
-/// Bytes that the library made for the caller, such as a snapshot.
+/// Bytes that the library allocated for the caller, such as a snapshot.
 pub struct bolmo_bytes {
     _opaque: [u8; 0],
 }
 opaque!(bolmo_bytes, Vec<u8>);
 
-/// Whole characters out of bytes that come in pieces. For one thread at a time.
+/// Assembles whole characters from chunks of bytes. For one thread at a time.
 pub struct bolmo_utf8 {
     _opaque: [u8; 0],
 }
 opaque!(bolmo_utf8, Mutex<Assembler>);
 
-/// An assembler and the text it gave last.
+/// An assembler and its latest text.
 #[derive(Default)]
 pub(crate) struct Assembler {
     assembler: Utf8Assembler,
     text: String,
 }
 
-/// Locks what one thread at a time may use.
+/// Locks an object that one thread at a time may use.
 pub(crate) fn lock<'a, T>(mutex: &'a Mutex<T>, name: &str) -> Result<std::sync::MutexGuard<'a, T>> {
     match mutex.try_lock() {
         Ok(guard) => Ok(guard),
-        // What a panic left behind is checked by the operations themselves.
+        // The operations themselves check the state that a panic left behind.
         Err(TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),
         Err(TryLockError::WouldBlock) => Err(Error::new(
             ErrorKind::Busy,
-            format!("{name}: in use by another thread, or by the call that this callback is called from"),
+            format!("{name}: in use by another thread, or by the call that this callback runs in"),
         )),
     }
 }
 
-/// Where the bytes are and how many. `data` stays valid until the handle is deleted.
+/// Gets the bytes and their number. `data` stays valid until the handle is deleted.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_bytes_get(
     bytes: *const bolmo_bytes,
@@ -70,13 +70,13 @@ pub unsafe extern "C" fn bolmo_bytes_get(
     })
 }
 
-/// Deletes the bytes. NULL and handles that were deleted are left alone.
+/// Deletes the bytes. NULL and deleted handles are ignored.
 #[unsafe(no_mangle)]
 pub extern "C" fn bolmo_bytes_delete(bytes: *mut bolmo_bytes) {
     handle::delete(bytes);
 }
 
-/// An assembler at the start of a text.
+/// Creates an assembler at the start of a text.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_utf8_create(assembler: *mut *mut bolmo_utf8) -> bolmo_status {
     call(|| {
@@ -86,8 +86,8 @@ pub unsafe extern "C" fn bolmo_utf8_create(assembler: *mut *mut bolmo_utf8) -> b
     })
 }
 
-/// Takes the next bytes and gives the text that is certain by now, maybe none. Bytes that are no UTF-8 become U+FFFD. `text` has
-/// `length` bytes of UTF-8, no NUL at the end, and is valid until the next call with this assembler.
+/// Takes the next bytes and returns the text that is complete by now, which may be empty. Invalid UTF-8 becomes U+FFFD.
+/// `text` has `length` bytes of UTF-8 without a NUL at the end, and is valid until the next call with this assembler.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_utf8_push(
     assembler: *mut bolmo_utf8,
@@ -108,7 +108,8 @@ pub unsafe extern "C" fn bolmo_utf8_push(
     })
 }
 
-/// Ends the text: gives U+FFFD if it stops within a character, otherwise nothing. The assembler can be used anew.
+/// Ends the text: returns U+FFFD if it stops inside a character, else an empty text. The assembler can then be used for
+/// another text.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_utf8_finish(
     assembler: *mut bolmo_utf8,
@@ -126,7 +127,7 @@ pub unsafe extern "C" fn bolmo_utf8_finish(
     })
 }
 
-/// Deletes the assembler. NULL and handles that were deleted are left alone.
+/// Deletes the assembler. NULL and deleted handles are ignored.
 #[unsafe(no_mangle)]
 pub extern "C" fn bolmo_utf8_delete(assembler: *mut bolmo_utf8) {
     handle::delete(assembler);

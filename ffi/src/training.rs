@@ -1,7 +1,8 @@
-//! Training: a subword model from nothing, and the two stages that make a byte-level model of one.
+//! Training: a subword model from scratch, and the two stages that make a byte-level model from one.
 //!
-//! What is trained, on what and how is a text in TOML, as in `examples/byteify`; texts may come from memory as well as from the files
-//! that it names. The program makes the steps, a few at a time, and saves and exports when it wants to:
+//! A text in TOML describes the model, the data and the schedule, as in `examples/byteify`. Training texts may come
+//! from memory as well as from the files that it names. The program runs the steps, a few at a time, and saves and
+//! exports when it wants to:
 //!
 //! ```c
 //! static int32_t show(const char *metrics, size_t size, void *user_data) {
@@ -21,16 +22,16 @@
 //! bolmo_trainer_delete(trainer);
 //! ```
 //!
-//! A trainer is used by one thread at a time; a second one gets BOLMO_BUSY. Only bolmo_trainer_cancel, bolmo_trainer_reset_cancel and
-//! bolmo_trainer_delete may be called while another call with the trainer is running. Libraries that are built without the cargo
-//! feature `training` lack this group.
+//! A trainer is used by one thread at a time; a second one gets BOLMO_BUSY. Only bolmo_trainer_cancel,
+//! bolmo_trainer_reset_cancel and bolmo_trainer_delete may be called while another call with the trainer is running.
+//! Libraries that are built without the cargo feature `training` lack this group.
 
 use std::ffi::{c_char, c_void};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bolmo_runtime::{Error, ErrorKind, Result, block_on};
-use bolmo_training::run::{Kind, Run, RunConfig, Texts};
+use bolmo_training::run::{Kind, RunConfig, Texts, TrainingRun};
 
 use crate::engine::bolmo_engine;
 use crate::handle::{self, opaque};
@@ -38,33 +39,33 @@ use crate::input::{self, Out, UserData, invalid};
 use crate::status::{bolmo_status, call};
 use crate::text::{bolmo_bytes, lock};
 
-/// What to train, and on what.
+/// Options of a training run: what to train, and on which texts.
 pub struct bolmo_trainer_options {
     _opaque: [u8; 0],
 }
 opaque!(bolmo_trainer_options, Mutex<Training>);
 
-/// A run of training on a device, which it keeps open.
+/// A training run on a device, which it keeps open.
 pub struct bolmo_trainer {
     _opaque: [u8; 0],
 }
 opaque!(bolmo_trainer, OpenTrainer);
 
-/// Which training it is.
+/// Kinds of training.
 #[repr(i32)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum bolmo_train_kind {
-    /// A subword model: a new one, or a folder's further.
+    /// Training of a subword model: a new one, or one from a folder.
     BOLMO_TRAIN_SUBWORD = 0,
-    /// The first stage of making a byte-level model: the local parts learn what a subword model does, whose blocks are frozen.
+    /// First stage of byteifying: the local parts learn to imitate a subword model, whose blocks are frozen.
     BOLMO_TRAIN_STAGE1 = 1,
-    /// The second stage: everything learns, end to end.
+    /// Second stage of byteifying: all parts learn, end to end.
     BOLMO_TRAIN_STAGE2 = 2,
 }
 
-/// Gets the metrics of a step: one JSON object, UTF-8 without a NUL at the end, valid during the call. Returns 0 to go on; any other
-/// value stops. Called by the thread that made the call. It may call the library, but for what the call itself uses: that is
-/// BOLMO_BUSY.
+/// Receives the metrics of a step: one JSON object, UTF-8 without a NUL at the end, valid during the call. Returns 0 to
+/// continue; any other value stops. Called by the thread that made the call. It may call the library, except with the
+/// objects that the call uses: that returns BOLMO_BUSY.
 pub type bolmo_metrics_callback =
     Option<unsafe extern "C" fn(metrics: *const c_char, size: usize, user_data: *mut c_void) -> i32>;
 
@@ -79,10 +80,10 @@ pub(crate) struct Training {
     resume: bool,
 }
 
-/// A run, and what stops it while it is in use.
+/// A training run, and what cancels it while it is in use.
 pub(crate) struct OpenTrainer {
-    run: Mutex<Run>,
-    /// Steps of its schedule.
+    run: Mutex<TrainingRun>,
+    /// Steps of the schedule.
     total: u64,
     cancelled: AtomicBool,
 }
@@ -94,14 +95,14 @@ fn change(options: *mut bolmo_trainer_options, edit: impl FnOnce(&mut Training))
     Ok(())
 }
 
-/// Runs `work` with the run, if nobody else uses it.
-fn with<T>(trainer: *const bolmo_trainer, work: impl FnOnce(&mut Run) -> Result<T>) -> Result<T> {
+/// Runs `work` with the training run, unless another call uses it.
+fn with<T>(trainer: *const bolmo_trainer, work: impl FnOnce(&mut TrainingRun) -> Result<T>) -> Result<T> {
     let object = handle::get(trainer)?;
     let mut run = lock(&object.run, "bolmo_trainer")?;
     work(&mut run)
 }
 
-/// Options without a kind and a configuration, which have to be set, without texts, and for a new run.
+/// Creates options for a new run, without texts. Kind and configuration must be set.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_trainer_options_create(options: *mut *mut bolmo_trainer_options) -> bolmo_status {
     call(|| {
@@ -111,7 +112,7 @@ pub unsafe extern "C" fn bolmo_trainer_options_create(options: *mut *mut bolmo_t
     })
 }
 
-/// Which training it is (bolmo_train_kind).
+/// Sets the kind of training (bolmo_train_kind).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_trainer_options_set_kind(
     options: *mut bolmo_trainer_options,
@@ -122,13 +123,14 @@ pub unsafe extern "C" fn bolmo_trainer_options_set_kind(
             0 => Kind::Subword,
             1 => Kind::Stage1,
             2 => Kind::Stage2,
-            other => return Err(invalid(format!("kind: expected a bolmo_train_kind, found {other}"))),
+            other => return Err(invalid(format!("kind: expected a bolmo_train_kind (0 to 2), found {other}"))),
         };
         change(options, |o| o.kind = Some(kind))
     })
 }
 
-/// The configuration, a text in TOML, which is copied; bolmo_trainer_create reads it. Paths in it are relative to the current folder.
+/// Sets the configuration, a text in TOML, which is copied; bolmo_trainer_create parses it. Its paths are relative to
+/// the current folder.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_trainer_options_set_config(
     options: *mut bolmo_trainer_options,
@@ -141,8 +143,8 @@ pub unsafe extern "C" fn bolmo_trainer_options_set_config(
     })
 }
 
-/// Replaces or adds one value of the configuration: `key=value` with a dotted key, as in `optimiser.steps=100`. What is no value of TOML
-/// is a text. Of two for one key the later one counts.
+/// Replaces or adds one value of the configuration: `key=value` with a dotted key, as in `optimiser.steps=100`. A value
+/// that is not valid TOML is taken as a string. If a key is set twice, the later value counts.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_trainer_options_set_override(
     options: *mut bolmo_trainer_options,
@@ -158,8 +160,8 @@ pub unsafe extern "C" fn bolmo_trainer_options_set_override(
     })
 }
 
-/// Adds a text to train on, UTF-8, which is copied, to the files that `data.train` names. Between its documents are lines that say
-/// `data.separator`.
+/// Adds a text to train on, UTF-8, which is copied, to the files that `data.train` names. A line that equals
+/// `data.separator` separates its documents.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_trainer_options_add_text(
     options: *mut bolmo_trainer_options,
@@ -172,8 +174,8 @@ pub unsafe extern "C" fn bolmo_trainer_options_add_text(
     })
 }
 
-/// Adds a text to evaluate on, as bolmo_trainer_options_add_text. Without any, and without files in `data.held_out`, a share of the
-/// documents to train on is held out.
+/// Adds a held-out text to evaluate on, in the form of bolmo_trainer_options_add_text. Without held-out texts, and
+/// without files in `data.held_out`, a part of the training documents is held out.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_trainer_options_add_held_out_text(
     options: *mut bolmo_trainer_options,
@@ -186,8 +188,8 @@ pub unsafe extern "C" fn bolmo_trainer_options_add_held_out_text(
     })
 }
 
-/// Other than 0: the run goes on from the last snapshot in its folder, if there is one. 0, as unless set: its folder must not hold a
-/// run.
+/// Sets whether the run continues from the last snapshot in its folder, if there is one. 0, the default: the folder
+/// must not contain a run. Any other value: continue.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_trainer_options_set_resume(
     options: *mut bolmo_trainer_options,
@@ -196,17 +198,17 @@ pub unsafe extern "C" fn bolmo_trainer_options_set_resume(
     call(|| change(options, |o| o.resume = resume != 0))
 }
 
-/// Deletes the options. NULL and handles that were deleted are left alone.
+/// Deletes the options. NULL and deleted handles are ignored.
 #[unsafe(no_mangle)]
 pub extern "C" fn bolmo_trainer_options_delete(options: *mut bolmo_trainer_options) {
     handle::delete(options);
 }
 
-/// Reads data and model, and makes the run ready on the device. The options are read during the call only.
+/// Reads data and model, and prepares the run on the device. The options are read during the call only.
 ///
-/// BOLMO_INVALID_ARGUMENT: kind, configuration or texts are missing, the configuration has a key that is none or a value that cannot
-/// be, or its folder holds a run and it is not to be resumed. BOLMO_NOT_FOUND, BOLMO_BAD_CHECKPOINT, BOLMO_IO: the message names the
-/// file. BOLMO_OUT_OF_MEMORY, BOLMO_UNSUPPORTED.
+/// BOLMO_INVALID_ARGUMENT: kind, configuration or texts are missing, the configuration has an unknown key or an invalid
+/// value, or its folder contains a run that is not to be resumed. BOLMO_NOT_FOUND, BOLMO_BAD_CHECKPOINT, BOLMO_IO: the
+/// message names the file. BOLMO_OUT_OF_MEMORY, BOLMO_UNSUPPORTED.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_trainer_create(
     engine: *const bolmo_engine,
@@ -220,23 +222,23 @@ pub unsafe extern "C" fn bolmo_trainer_create(
         let Training { kind, config, overrides, train, held_out, resume } =
             lock(&object, "bolmo_trainer_options")?.clone();
         let missing =
-            |what: &str| invalid(format!("the options have no {what}: expected bolmo_trainer_options_set_{what}"));
+            |what: &str| invalid(format!("the options have no {what}; call bolmo_trainer_options_set_{what} first"));
         let kind = kind.ok_or_else(|| missing("kind"))?;
         let config = config.ok_or_else(|| missing("config"))?;
         let config = RunConfig::parse(&config, &overrides).map_err(|e| e.context("configuration"))?;
         let total = config.optimiser.steps;
         let texts = Texts { train: &train, held_out: &held_out };
-        let run = block_on(Run::open(&engine.engine, kind, config, &texts, resume))?;
+        let run = block_on(TrainingRun::open(&engine.engine, kind, config, &texts, resume))?;
         trainer.set(handle::insert(OpenTrainer { run: Mutex::new(run), total, cancelled: AtomicBool::new(false) })?);
         Ok(())
     })
 }
 
-/// Makes `count` steps, or as many as are left of `optimiser.steps`, maybe none. After each one `callback`, which may be NULL, gets its
-/// metrics, and can stop. Nothing is written to the run's folder.
+/// Runs `count` steps, or as many as are left of `optimiser.steps`, which may be none. After each step `callback`,
+/// which may be NULL, receives its metrics and can stop. Nothing is written to the run's folder.
 ///
-/// BOLMO_CANCELLED: stopped by the callback or by bolmo_trainer_cancel, with steps left to make; another call goes on from there. After
-/// any other failure go on from the last snapshot, with a new trainer.
+/// BOLMO_CANCELLED: the callback or bolmo_trainer_cancel stopped the run with steps left; another call continues from
+/// there. After any other failure, continue from the last snapshot with a new trainer.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_trainer_step(
     trainer: *mut bolmo_trainer,
@@ -264,8 +266,9 @@ pub unsafe extern "C" fn bolmo_trainer_step(
     })
 }
 
-/// Stops bolmo_trainer_step after the step under way, or else before the first step of the next call that has steps to make. May be
-/// called from any thread at any time, but not from a signal handler: let that set a flag, and the callback return it.
+/// Stops bolmo_trainer_step after the current step. If no step is running, the next call that has steps to run stops
+/// before its first one. May be called from any thread at any time, but not from a signal handler: set a flag there,
+/// and let the callback return it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_trainer_cancel(trainer: *mut bolmo_trainer) -> bolmo_status {
     call(|| {
@@ -274,7 +277,7 @@ pub unsafe extern "C" fn bolmo_trainer_cancel(trainer: *mut bolmo_trainer) -> bo
     })
 }
 
-/// Takes back a bolmo_trainer_cancel that came too late for what it was meant for.
+/// Withdraws a bolmo_trainer_cancel that arrived after the call that it was meant for.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_trainer_reset_cancel(trainer: *mut bolmo_trainer) -> bolmo_status {
     call(|| {
@@ -283,7 +286,7 @@ pub unsafe extern "C" fn bolmo_trainer_reset_cancel(trainer: *mut bolmo_trainer)
     })
 }
 
-/// Steps that are behind the run, those before it was resumed included.
+/// Gets the number of completed steps, including those before the run was resumed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_trainer_steps(trainer: *const bolmo_trainer, steps: *mut u64) -> bolmo_status {
     call(|| {
@@ -293,7 +296,7 @@ pub unsafe extern "C" fn bolmo_trainer_steps(trainer: *const bolmo_trainer, step
     })
 }
 
-/// Metrics on the text that is held out, as one JSON object.
+/// Evaluates the model on the held-out text. The metrics are one JSON object.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_trainer_evaluate(
     trainer: *mut bolmo_trainer,
@@ -307,16 +310,17 @@ pub unsafe extern "C" fn bolmo_trainer_evaluate(
     })
 }
 
-/// Writes a snapshot into the folder `snapshots` of the run's own, and deletes the oldest but `every.keep`. It appears when it is
-/// complete; a run that is resumed goes on from it as if never interrupted.
+/// Writes a snapshot to the folder `snapshots` of the run, and deletes the oldest ones beyond `every.keep`. The
+/// snapshot appears when it is complete. A resumed run continues from it as if it had never been interrupted.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_trainer_save(trainer: *mut bolmo_trainer) -> bolmo_status {
     call(|| with(trainer, |run| block_on(run.save()).map(drop)))
 }
 
-/// Writes the model as a folder in the Hugging Face layout, in place of a model that is there. Paths are as in bolmo_checkpoint_open.
+/// Writes the model as a folder in the Hugging Face layout, and replaces a model that is there. Paths are as in
+/// bolmo_checkpoint_open.
 ///
-/// BOLMO_INVALID_ARGUMENT: the folder has other files in it.
+/// BOLMO_INVALID_ARGUMENT: the folder contains other files.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_trainer_export(
     trainer: *mut bolmo_trainer,
@@ -329,8 +333,7 @@ pub unsafe extern "C" fn bolmo_trainer_export(
     })
 }
 
-/// Deletes the trainer. If a call with it is running, that call goes on to its end. NULL and handles that were deleted are left
-/// alone.
+/// Deletes the trainer. A running call with it continues to its end. NULL and deleted handles are ignored.
 #[unsafe(no_mangle)]
 pub extern "C" fn bolmo_trainer_delete(trainer: *mut bolmo_trainer) {
     handle::delete(trainer);

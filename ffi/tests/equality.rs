@@ -1,4 +1,4 @@
-//! What comes out of the C ABI is what comes out of the Rust API, and what the reference implementation computed.
+//! The C ABI returns what the Rust API returns, and what the reference implementation computed.
 
 use std::ffi::{CStr, c_void};
 use std::ptr::{null, null_mut};
@@ -17,7 +17,7 @@ use bolmo_tests::{fixtures, golden_models, load, session_with};
 /// Calls a function of the ABI.
 macro_rules! abi {
     ($call:expr) => {
-        // SAFETY: every pointer of these tests is to something that is there, and every length is true.
+        // SAFETY: every pointer in these tests points to a live object, and every length is true.
         unsafe { $call }
     };
 }
@@ -36,14 +36,14 @@ struct Made {
 
 /// Adds a piece to the `Made` behind `user_data`.
 unsafe extern "C" fn collect(data: *const u8, size: usize, ids: *const u16, user_data: *mut c_void) -> i32 {
-    // SAFETY: the pointer is to the `Made` of the call below, which nobody else uses meanwhile.
+    // SAFETY: the pointer is the `Made` of the call below, which nothing else uses meanwhile.
     let made = unsafe { &mut *user_data.cast::<Made>() };
     made.bytes.extend_from_slice(abi!(std::slice::from_raw_parts(data, size)));
     made.ids.extend_from_slice(abi!(std::slice::from_raw_parts(ids, size)));
     0
 }
 
-/// Generates through the ABI; also the id that the prompt's last byte was decided to be.
+/// Generates through the ABI. Also returns the id that was decided for the prompt's last byte.
 fn through_the_abi(model: *const bolmo_model, prompt: &[u32], options: &GenerateOptions) -> (Made, u16) {
     let (mut session, mut c_options, mut generation) = (null_mut(), null_mut(), null_mut());
     ok(abi!(bolmo_session_create(model, &mut session)));
@@ -87,7 +87,7 @@ fn through_the_abi(model: *const bolmo_model, prompt: &[u32], options: &Generate
 }
 
 #[test]
-fn generations_of_all_golden_models() {
+fn generations_equal_those_of_the_rust_api_and_the_reference() {
     let numbers = |v: &serde_json::Value| -> Vec<u16> {
         v.as_array().expect("ids").iter().map(|x| x.as_u64().expect("an id") as u16).collect()
     };
@@ -157,8 +157,8 @@ fn generations_of_all_golden_models() {
     assert!(compared >= 10, "only {compared} generations were compared");
 }
 
-/// The golden generations of the trained model as c/test_generate.c reads them: for each one the number of prompt ids, of emitted ids and of
-/// those that can be relied on, then the ids.
+/// The golden generations of the trained model as c/test_generate.c reads them. For each one: the numbers of prompt
+/// ids, of emitted ids and of reliable ids, then the ids.
 #[test]
 fn the_table_of_the_c_tests_is_up_to_date() {
     let mut table = String::new();

@@ -1,10 +1,10 @@
-//! `include/bolmo.h` is what the sources make of it, and `abi.txt` lists what programs may rely on.
+//! `include/bolmo.h` equals what the sources generate, and `abi.txt` lists what programs may rely on.
 //!
-//! `make header` (BOLMO_UPDATE=1) writes both anew.
+//! `make header` (BOLMO_UPDATE=1) writes both.
 
 use std::path::{Path, PathBuf};
 
-/// The groups of the header, in its order, and what Doxygen calls them. A name is that of a file in `src`.
+/// The groups of the header, in its order, and their titles in Doxygen. A name is that of a file in `src`.
 const GROUPS: [(&str, &str); 15] = [
     ("status", "Status"),
     ("library", "Library"),
@@ -31,7 +31,7 @@ fn read(name: &str) -> String {
     std::fs::read_to_string(root().join(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
 }
 
-/// The comment that a file of the sources begins with, as Doxygen reads it.
+/// The comment at the top of a source file, in the form that Doxygen reads.
 fn group_comment(name: &str, title: &str, source: &str) -> String {
     let mut text = format!("/**\n * @defgroup {name} {title}\n *\n");
     let mut in_code = false;
@@ -46,11 +46,11 @@ fn group_comment(name: &str, title: &str, source: &str) -> String {
         text.push_str(format!(" * {line}").trim_end());
         text.push('\n');
     }
-    assert!(!in_code, "{name}: a sample without an end");
+    assert!(!in_code, "{name}: a sample has no end");
     text + " *\n * @{\n */\n"
 }
 
-/// What cbindgen makes of one file.
+/// What cbindgen generates from one file.
 fn declarations(name: &str) -> String {
     let config = cbindgen::Config::from_file(root().join("cbindgen.toml")).expect("cbindgen.toml");
     let bindings = cbindgen::Builder::new()
@@ -61,13 +61,15 @@ fn declarations(name: &str) -> String {
     let mut out = Vec::new();
     bindings.write(&mut out);
     let text = String::from_utf8(out).expect("UTF-8");
-    // The header as a whole is within one `extern "C"`.
+    // The whole header is inside one `extern "C"`.
+    // In C an enum's type is the integer that crosses the border; in C++ the enum itself is that integer. C23 needs no
+    // third form.
+    let c23 = "defined(__cplusplus) || __STDC_VERSION__ >= 202311L";
     let mut text = text
         .replace("#ifdef __cplusplus\nextern \"C\" {\n#endif // __cplusplus\n", "")
         .replace("#ifdef __cplusplus\n}  // extern \"C\"\n#endif  // __cplusplus\n", "")
-        // In C an enum's type is the integer that goes over the border; in C++ the enum itself is that integer. C23 needs no third way.
         .replace(
-            "#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L\n  : int32_t\n#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L\n {",
+            &format!("#if {c23}\n  : int32_t\n#endif // {c23}\n {{"),
             "#ifdef __cplusplus\n    : int32_t\n#endif\n{",
         );
     while let Some(start) = text.find("#if __STDC_VERSION__ >= 202311L\ntypedef enum") {
@@ -80,7 +82,7 @@ fn declarations(name: &str) -> String {
     tidy(text.trim())
 }
 
-/// With comments of one sentence on one line, and no more than one empty line at a time.
+/// Puts comments of one sentence on one line, and allows one empty line at a time.
 fn tidy(text: &str) -> String {
     let mut lines: Vec<String> = Vec::new();
     for line in text.lines() {
@@ -111,7 +113,7 @@ fn header() -> String {
     text
 }
 
-/// Without comments and preprocessor lines, one declaration a line, with single spaces.
+/// The declarations without comments and preprocessor lines, one per line, with single spaces.
 fn signatures(header: &str) -> Vec<String> {
     let mut code = String::new();
     let mut rest = header;
@@ -124,7 +126,7 @@ fn signatures(header: &str) -> Vec<String> {
     let mut lines = Vec::new();
     for line in code.lines() {
         let line = line.split("//").next().unwrap_or_default().trim();
-        // What is for C++ only repeats what is there for C.
+        // Lines for C++ only repeat those for C.
         if line == "#ifdef __cplusplus" {
             cpp = 1;
         } else if line == "#endif" {
@@ -141,7 +143,7 @@ fn signatures(header: &str) -> Vec<String> {
         .map(|d| d.split_whitespace().collect::<Vec<_>>().join(" "))
         .filter(|d| !d.is_empty())
         .flat_map(|declaration| match declaration.strip_prefix("enum ").and_then(|d| d.split_once('{')) {
-            // A line for each value, so that adding one leaves the others as they are.
+            // One line per value, so that a new value leaves the other lines unchanged.
             Some((name, values)) => values
                 .trim_end_matches('}')
                 .split(',')
@@ -161,7 +163,7 @@ fn updating() -> bool {
 }
 
 #[test]
-fn the_header_is_up_to_date() {
+fn header_equals_what_the_sources_generate() {
     let made = header();
     let path = root().join("include/bolmo.h");
     if updating() {
@@ -169,11 +171,14 @@ fn the_header_is_up_to_date() {
     }
     let found = std::fs::read_to_string(&path).unwrap_or_default();
     let differs = made.lines().zip(found.lines()).position(|(a, b)| a != b);
-    assert!(made == found, "include/bolmo.h is not what the sources make (line {differs:?}): run `make header`");
+    assert!(
+        made == found,
+        "include/bolmo.h differs from what the sources generate (line {differs:?}): run `make header`"
+    );
 }
 
 #[test]
-fn the_abi_only_changes_with_its_version() {
+fn abi_changes_only_with_its_version() {
     let now = signatures(&header());
     let path = root().join("abi.txt");
     let recorded = std::fs::read_to_string(&path).unwrap_or_default();
@@ -192,11 +197,12 @@ fn the_abi_only_changes_with_its_version() {
     let (old, new) = (version(Box::new(recorded.iter().copied())), version(Box::new(now.iter().map(String::as_str))));
     assert!(
         new > old,
-        "the ABI has changed, and BOLMO_ABI_VERSION is still {new}: let it grow (src/library.rs).\ngone: {gone:#?}\nadded: {added:#?}"
+        "the ABI has changed, and BOLMO_ABI_VERSION is still {new}: increase it (src/library.rs).\n\
+         gone: {gone:#?}\nadded: {added:#?}"
     );
-    // With a larger version things may be added; what is there stays, or else the SONAME has to change as well.
+    // A larger version may add things. What is there must stay; otherwise the SONAME has to change as well.
     let broken: Vec<_> = gone.iter().filter(|line| !version_line(line)).collect();
-    assert!(broken.is_empty(), "programs may use what is gone or changed: {broken:#?}");
+    assert!(broken.is_empty(), "programs may use these declarations, which are gone or changed: {broken:#?}");
     assert!(
         updating(),
         "the ABI has grown to version {new}: run `make header` to record it in abi.txt\nadded: {added:#?}"
@@ -236,8 +242,10 @@ fn every_group_has_a_sample_and_every_function_a_comment() {
 }
 
 #[test]
-fn signatures_are_taken_apart_as_they_should_be() {
-    let text = "/** x; */\n#define BOLMO_ABI_VERSION 3\nenum a\n#ifdef __cplusplus\n : int32_t\n#endif // __cplusplus\n {\n A_X = 0,\n /** y */\n A_Y = 1,\n};\n#ifndef __cplusplus\ntypedef int32_t a;\n#endif\nint f(int x,\n   int y); // z\n";
+fn signatures_has_one_line_per_declaration_and_enum_value() {
+    let text = "/** x; */\n#define BOLMO_ABI_VERSION 3\nenum a\n#ifdef __cplusplus\n : int32_t\n\
+                #endif // __cplusplus\n {\n A_X = 0,\n /** y */\n A_Y = 1,\n};\n\
+                #ifndef __cplusplus\ntypedef int32_t a;\n#endif\nint f(int x,\n   int y); // z\n";
     let expected = [
         "#define BOLMO_ABI_VERSION 3",
         "enum a: A_X = 0",

@@ -17,7 +17,7 @@ use serde_json::{Map, Value, json};
 /// Calls a function of the ABI.
 macro_rules! abi {
     ($call:expr) => {
-        // SAFETY: every pointer of this test is to something that is there, and every length is true.
+        // SAFETY: every pointer in this test points to a live object, and every length is true.
         unsafe { $call }
     };
 }
@@ -26,7 +26,7 @@ fn ok(status: bolmo_status) {
     assert_eq!(status, BOLMO_OK, "{:?}", abi!(CStr::from_ptr(bolmo_last_error_message())));
 }
 
-/// A golden model's configuration, grown.
+/// A golden model's configuration, enlarged.
 fn config() -> Vec<u8> {
     let text = std::fs::read(fixtures().join("infer/models/nano_trained/config.json")).expect("config.json");
     let mut json: Value = serde_json::from_slice(&text).expect("JSON");
@@ -37,7 +37,7 @@ fn config() -> Vec<u8> {
     json.to_string().into_bytes()
 }
 
-/// The beginning of a safetensors file with all tensors that the configuration implies, and the length of the whole.
+/// The start of a safetensors file with all tensors of the configuration, and the length of the whole file.
 fn header(config: &Config) -> (Vec<u8>, u64) {
     let mut entries = Map::new();
     let mut end = 0;
@@ -53,7 +53,7 @@ fn header(config: &Config) -> (Vec<u8>, u64) {
     (file, size)
 }
 
-/// Reads the header; there is nothing behind it.
+/// Reads the header; there is nothing after it.
 unsafe extern "C" fn read_header(user_data: *mut c_void, offset: u64, out: *mut u8, size: usize) -> i64 {
     // SAFETY: the test passes its header as user data, which outlives the checkpoint.
     let header = unsafe { &*user_data.cast::<Vec<u8>>() };
@@ -62,13 +62,13 @@ unsafe extern "C" fn read_header(user_data: *mut c_void, offset: u64, out: *mut 
         return -1;
     };
     let count = size.min(rest.len());
-    // SAFETY: the library asks for `size` bytes at `out`, and these are no more.
+    // SAFETY: the library asks for `size` bytes at `out`, and `count` is at most that.
     unsafe { std::ptr::copy_nonoverlapping(rest.as_ptr(), out, count) };
     count as i64
 }
 
 #[test]
-fn a_model_that_cannot_fit_is_refused_before_it_is_read() {
+fn a_model_that_cannot_fit_is_rejected_before_it_is_read() {
     let text = config();
     let (config, _) = Config::from_json(&text, "config.json").expect("a configuration");
     let (mut file, size) = header(&config);
@@ -91,11 +91,11 @@ fn a_model_that_cannot_fit_is_refused_before_it_is_read() {
     let message = abi!(CStr::from_ptr(bolmo_last_error_message())).to_str().expect("UTF-8");
     assert!(model.is_null());
     if software == 1 {
-        // What a software adapter has is known beforehand.
+        // The memory of a software adapter is known beforehand.
         assert_eq!(status, BOLMO_OUT_OF_MEMORY, "{message}");
         assert!(message.contains(&needed.to_string()), "{message}");
     } else {
-        // Others are only found out by trying, which fails at the first tensor here.
+        // The memory of other adapters is found out by trying, which fails at the first tensor here.
         assert!(status == BOLMO_IO || status == BOLMO_OUT_OF_MEMORY, "{status:?}: {message}");
     }
     bolmo_model_delete(model);

@@ -1,4 +1,5 @@
-//! Damaged snapshots whose checksum is right, through the functions of the C ABI: a clean status, or a session that works.
+//! Damaged snapshots with a valid checksum, through the functions of the C ABI: each gives a clean status, or a session
+//! that works.
 
 use std::ffi::CStr;
 use std::ptr::null_mut;
@@ -20,7 +21,7 @@ use bolmo_tests::{checksum, fixtures};
 /// Calls a function of the ABI.
 macro_rules! abi {
     ($call:expr) => {
-        // SAFETY: every pointer of these tests is to something that is there, and every length is true.
+        // SAFETY: every pointer in these tests points to a live object, and every length is true.
         unsafe { $call }
     };
 }
@@ -43,7 +44,7 @@ impl Numbers {
     }
 }
 
-/// Restores `bytes` with their checksum made right; whether they were taken.
+/// Restores `bytes` after correcting their checksum. Returns whether the snapshot was accepted.
 fn try_restore(model: *const bolmo::model::bolmo_model, bytes: &mut [u8], what: &str) -> bool {
     let body = bytes.len() - 8;
     let sum = checksum(&bytes[..body]);
@@ -57,7 +58,7 @@ fn try_restore(model: *const bolmo::model::bolmo_model, bytes: &mut [u8], what: 
         }
         other => panic!("{what}: {other:?}: {}", message()),
     }
-    // What was taken may hold nonsense, even numbers that are none, but it works or says so.
+    // An accepted snapshot may hold nonsense, even NaNs, but the session works or reports an error.
     let mut options = null_mut();
     ok(abi!(bolmo_generate_options_create(&mut options)));
     ok(abi!(bolmo_generate_options_set_max_bytes(options, 2)));
@@ -76,7 +77,7 @@ fn try_restore(model: *const bolmo::model::bolmo_model, bytes: &mut [u8], what: 
 }
 
 #[test]
-fn damage_under_a_right_checksum() {
+fn damaged_snapshots_with_a_valid_checksum_are_rejected_or_usable() {
     let (mut engine, mut checkpoint, mut model, mut session, mut snapshot) =
         (null_mut(), null_mut(), null_mut(), null_mut(), null_mut());
     let folder = fixtures().join("infer/models/nano_trained");
@@ -101,7 +102,7 @@ fn damage_under_a_right_checksum() {
         taken += usize::from(try_restore(model, bytes, what));
     };
     restore(&mut good.clone(), "unchanged");
-    // The beginning, where all the numbers are, and samples of the rest.
+    // The start, where all the numbers are, and samples of the rest.
     let places: Vec<usize> = (0..200).chain((0..300).map(|_| numbers.below(size - 8))).collect();
     for at in places {
         let mut bytes = good.clone();
@@ -109,7 +110,7 @@ fn damage_under_a_right_checksum() {
         let what = format!("byte {at} is {:#04x} instead of {:#04x}", bytes[at], good[at]);
         restore(&mut bytes, &what);
     }
-    // Numbers of 8 bytes that are too large by a little, by far, or beyond everything.
+    // Numbers of 8 bytes that are slightly too large, far too large, or the largest possible.
     for at in 28..200 {
         for number in [u64::MAX, i64::MAX as u64, 1 << 32, 0] {
             let mut bytes = good.clone();
@@ -117,7 +118,7 @@ fn damage_under_a_right_checksum() {
             restore(&mut bytes, &format!("{number} at byte {at}"));
         }
     }
-    // Cut, and lengthened.
+    // Truncated, and extended.
     for len in (8..200).chain((200..size).step_by(101)) {
         let mut bytes = good[..len].to_vec();
         restore(&mut bytes, &format!("cut to {len} bytes"));
@@ -127,7 +128,7 @@ fn damage_under_a_right_checksum() {
         bytes.resize(size + more, 0);
         restore(&mut bytes, &format!("{more} bytes more"));
     }
-    eprintln!("{taken} of {tried} damaged snapshots were taken");
+    eprintln!("{taken} of {tried} damaged snapshots were accepted");
     bolmo_session_delete(session);
     bolmo_model_delete(model);
     bolmo_checkpoint_delete(checkpoint);

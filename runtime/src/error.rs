@@ -1,26 +1,28 @@
-//! The one error type of the runtime: a stable kind and a sentence.
+//! The error type of the runtime: a stable kind, a sentence, and sometimes a hint.
 
 use std::fmt;
 
-/// What went wrong, in the coarse classes that callers can act on.
+use bolmo_shaders::WeightFormat;
+
+/// The class of an error, coarse enough for callers to act on.
 ///
-/// The kinds map one to one to the status codes of the C ABI; new ones may be added, none changes its meaning.
+/// Each kind is one status code of the C ABI. New kinds may be added; an existing one never changes its meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// An argument is out of its range or contradicts another one.
+    /// An argument is out of range or contradicts another one.
     InvalidArgument,
-    /// A file, an adapter or a named thing does not exist.
+    /// A file, an adapter or a named item does not exist.
     NotFound,
     /// A checkpoint, a vocabulary or a snapshot is damaged or contradicts itself.
     BadCheckpoint,
-    /// The input is well formed but this build, model or adapter cannot do it.
+    /// The input is well formed, but this build, model or adapter cannot handle it.
     Unsupported,
-    /// The device or the host has not enough memory.
+    /// The device or the host has too little memory.
     OutOfMemory,
-    /// The device was lost; the engine must be made again and the model loaded again.
+    /// The device was lost; open a new engine and load the model again.
     DeviceLost,
-    /// The caller asked for it, from this thread or another one.
+    /// The caller cancelled the operation, from this thread or another one.
     Cancelled,
     /// The object is in use elsewhere.
     Busy,
@@ -63,21 +65,57 @@ impl fmt::Display for ErrorKind {
     }
 }
 
-/// An error with a stable [`ErrorKind`] and one sentence that names the thing, what was expected and what was found.
-#[derive(Debug, Clone, thiserror::Error)]
+/// A remedy that a front end can put in its own words, such as the name of its option.
+///
+/// The sentence of an [`Error`] is complete without its hint: it says what to do in neutral words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Hint {
+    /// Load the weights in a smaller format.
+    SmallerFormat {
+        /// The largest format that fits, if it is known.
+        format: Option<WeightFormat>,
+    },
+    /// Quantize the checkpoint that this one was made from; the formats of a quantized checkpoint are fixed.
+    QuantizeOriginal {
+        /// The format to quantize to, if only some would do.
+        format: Option<WeightFormat>,
+    },
+    /// Provide the `tokenizer.json` of the source model.
+    VocabularyMissing {
+        /// The name under which the source model was published (`tokenizer_config.original_identifier` of the
+        /// checkpoint's `config.json`), if the checkpoint tells.
+        source: Option<String>,
+    },
+    /// Open the device again, then load the model again.
+    ReopenDevice,
+}
+
+/// An error: a stable [`ErrorKind`], one sentence, and possibly a [`Hint`].
+///
+/// The sentence names the thing, what was expected and what was found, and then says what to do.
+#[derive(Clone, thiserror::Error)]
 #[error("{message}")]
 pub struct Error {
     kind: ErrorKind,
     message: String,
+    hint: Option<Hint>,
 }
 
-/// Results of this crate.
+/// The kind and the sentence, so that a `main` which returns this error prints a readable line.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.message, self.kind)
+    }
+}
+
+/// The result type of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// An error of `kind` that says `message`.
+    /// Creates an error without a hint.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into() }
+        Self { kind, message: message.into(), hint: None }
     }
 
     /// The class of the error.
@@ -85,43 +123,69 @@ impl Error {
         self.kind
     }
 
-    /// The sentence, without the kind.
+    /// The sentence, without the kind and the hint.
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// The same error with `what: ` in front of its sentence, to name the file or part it came from.
-    pub fn context(self, what: impl fmt::Display) -> Self {
-        Self { kind: self.kind, message: format!("{what}: {}", self.message) }
+    /// The remedy for front ends to put in their own words, if there is one.
+    pub fn hint(&self) -> Option<&Hint> {
+        self.hint.as_ref()
     }
 
-    /// An argument that cannot be meant.
+    /// Adds a hint, in place of an earlier one.
+    pub fn with_hint(self, hint: Hint) -> Self {
+        Self { hint: Some(hint), ..self }
+    }
+
+    /// Prefixes the sentence with `what: `, to name the file or part that the error comes from.
+    pub fn context(self, what: impl fmt::Display) -> Self {
+        Self { message: format!("{what}: {}", self.message), ..self }
+    }
+
+    /// Creates an [`ErrorKind::InvalidArgument`].
     pub fn invalid(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::InvalidArgument, message)
     }
 
-    /// Something that is not there.
+    /// Creates an [`ErrorKind::NotFound`].
     pub fn not_found(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::NotFound, message)
     }
 
-    /// A file of a checkpoint that is not what it should be.
+    /// Creates an [`ErrorKind::BadCheckpoint`].
     pub fn bad_checkpoint(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::BadCheckpoint, message)
     }
 
-    /// Something that cannot be done here.
+    /// Creates an [`ErrorKind::Unsupported`].
     pub fn unsupported(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Unsupported, message)
     }
 
-    /// What the operating system says about a file.
+    /// Creates an [`ErrorKind::Io`].
     pub fn io(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Io, message)
     }
 
-    /// A fault of our own.
+    /// Creates an [`ErrorKind::Internal`].
     pub fn internal(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Internal, message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn context_prefixes_the_sentence_and_keeps_kind_and_hint() {
+        let hint = Hint::SmallerFormat { format: Some(WeightFormat::Q8) };
+        let error = Error::new(ErrorKind::OutOfMemory, "too large").with_hint(hint.clone()).context("model");
+        assert_eq!(
+            (error.kind(), error.message(), error.hint()),
+            (ErrorKind::OutOfMemory, "model: too large", Some(&hint))
+        );
+        assert_eq!(error.to_string(), "model: too large");
     }
 }

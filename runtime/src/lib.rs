@@ -1,18 +1,17 @@
-//! The Bolmo runtime: loads a checkpoint of a byte-level language model and turns bytes into bytes, on any GPU that wgpu reaches.
+//! The Bolmo runtime: loads a checkpoint of a byte-level language model and turns bytes into bytes, on any GPU that
+//! wgpu reaches.
 //!
 //! ```no_run
 //! # async fn demo() -> bolmo_runtime::Result<()> {
-//! use bolmo_runtime::{Checkpoint, Engine, EngineOptions, GenerateOptions, LoadOptions, Model, Session, Vocabulary};
+//! use bolmo_runtime::{Checkpoint, Engine, EngineOptions, GenerateOptions, LoadOptions, Model, Session};
 //!
 //! let engine = Engine::open(&EngineOptions::default()).await?;
-//! let checkpoint = Checkpoint::open("bolmo-1b".as_ref())?;
-//! let mut options = LoadOptions::default();
-//! options.vocabulary = Some(Vocabulary::open("bolmo-1b/tokenizer.json".as_ref())?);
-//! let model = Model::load(&engine, &checkpoint, options, &mut |_, _| true).await?;
+//! let checkpoint = Checkpoint::open("bolmo-1b")?;
+//! let model = Model::load(&engine, &checkpoint, LoadOptions::default()).await?;
 //!
 //! let mut session = Session::new(&model).await?;
 //! session.append_bos().await?;
-//! session.append(b"Once upon a time", &mut |_, _| {}).await?;
+//! session.append(b"Once upon a time").await?;
 //! let made = session.generate(&GenerateOptions::default(), &mut |piece| {
 //!     print!("{}", String::from_utf8_lossy(piece.bytes));
 //!     std::ops::ControlFlow::Continue(())
@@ -20,67 +19,66 @@
 //! # Ok(()) }
 //! ```
 //!
-//! Everything that touches the device is async and never blocks. Programs without an executor of their own use [`block_on`].
+//! Everything that touches the device is async and never blocks. Programs without an executor of their own use
+//! [`block_on`].
 
 #[cfg(not(target_family = "wasm"))]
 pub mod bench;
-pub mod checkpoint;
-mod compare;
-pub mod config;
+mod checkpoint;
+mod config;
 #[cfg(feature = "constraints")]
 mod constraint;
 #[cfg(not(feature = "constraints"))]
-#[path = "no_constraint.rs"]
+#[path = "constraint/disabled.rs"]
 mod constraint;
+#[cfg(not(target_family = "wasm"))]
+pub mod convert;
+mod device;
 mod error;
-mod formats;
+#[cfg(test)]
+mod fuzz;
 mod generate;
-mod gpu;
-#[cfg(not(target_family = "wasm"))]
-pub mod init;
-#[doc(hidden)]
-pub mod internals;
-mod kv;
-pub mod layout;
-mod loader;
-#[cfg(not(target_family = "wasm"))]
-pub mod merge;
 mod model;
-mod packed;
-#[cfg(not(target_family = "wasm"))]
-pub mod quantise;
-pub mod rope;
+mod parallel;
+mod sampling;
 mod score;
 mod session;
-mod shares;
-pub mod stages;
+mod stages;
 mod state;
-pub mod stop;
-pub mod suffix;
-pub mod testing;
-pub mod utf8;
-pub mod vocabulary;
-mod weights;
-mod workspace;
+mod text;
+#[doc(hidden)]
+pub mod unstable;
 
 pub use bolmo_shaders::{Reduce, Tiles, WeightFormat};
-pub use checkpoint::Checkpoint;
-pub use compare::Comparison;
-pub use config::Config;
+pub use checkpoint::formats::Formats;
+pub use checkpoint::{Checkpoint, layout};
+pub use config::preset::Preset;
+pub use config::{BYTE_VOCABULARY, BlockType, Config, LayerType, QkNorm, RopeScaling, SpecialIds};
 pub use constraint::{Constraint, Matcher};
-pub use error::{Error, ErrorKind, Result};
-pub use formats::Formats;
+pub use device::{AdapterChoice, AdapterInfo, Capabilities, Counters, DeviceMemory, Engine, EngineOptions, adapters};
+pub use error::{Error, ErrorKind, Hint, Result};
 pub use generate::{GenerateOptions, Generation, Piece, StopReason, generate_batch};
-pub use gpu::{AdapterChoice, AdapterInfo, Capabilities, Counters, DeviceMemory, Engine, EngineOptions, adapters};
-pub use kv::session_bytes;
-pub use loader::LoadProgress;
+pub use model::loader::LoadProgress;
 pub use model::{LoadOptions, Model, device_bytes};
+pub use sampling::host::SamplingOptions;
+pub use score::compare::Comparison;
 pub use score::{Score, ScoreOptions, Tensors};
 pub use session::{CancelToken, Checkpoint as SessionCheckpoint, Session};
-pub use stages::sample::SamplingOptions;
-pub use utf8::Utf8Assembler;
-pub use vocabulary::Vocabulary;
-pub use workspace::work_bytes;
+pub use state::kv_cache::session_bytes;
+pub use state::workspace::work_bytes;
+pub use text::ids;
+pub use text::utf8::Utf8Assembler;
+pub use text::vocabulary::Vocabulary;
+
+/// Files of a checkpoint folder, for programs that read or write them by other means than [`Checkpoint::open`].
+pub mod files {
+    #[cfg(not(target_family = "wasm"))]
+    pub use crate::checkpoint::MappedFile;
+    pub use crate::checkpoint::stored_formats::stored_formats;
+    pub use crate::checkpoint::{
+        CheckpointFile, DType, Fetching, Index, MemoryFile, Tensor, TensorFolder, check_finite,
+    };
+}
 
 /// The README's example, which has to compile.
 #[cfg(doctest)]

@@ -1,23 +1,23 @@
-// Compiles WGSL files with Tint, the compiler of Chromium, as a browser would: node check.mjs FILE…
-// The device is Dawn's null one, which computes nothing and needs no driver.
+// Compiles WGSL files with Tint, the compiler of Chromium, as a browser does: node check.mjs FILE…
+// The device is Dawn's null device, which computes nothing and needs no driver.
 import { readFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import { create, globals } from 'webgpu';
 
 Object.assign(globalThis, globals);
-// Kept in a variable: collected as garbage, it would take the answers to every promise along.
+// Kept in a variable: if it is collected as garbage, promises are never settled.
 const gpu = create(['backend=null']);
 const adapter = await gpu.requestAdapter();
 const device = await adapter.requestDevice({
-  // What some browsers lack; kernels that need it exist in forms without.
+  // Some browsers lack subgroups; kernels that use them have variants without.
   requiredFeatures: ['subgroups'].filter((feature) => adapter.features.has(feature)),
 });
 
 let failures = 0;
 for (const file of process.argv.slice(2)) {
   let code = readFileSync(file, 'utf8');
-  // Tint wants the first line, naga refuses it. It cannot see that the number of subgroups is the same for all lanes, so it is told to
-  // take our word that sums within loops over it are met by whole subgroups.
+  // Tint needs the first line, naga rejects it. Tint cannot prove that loops over the number of subgroups are uniform,
+  // so that check is turned off.
   if (/\bsubgroup[A-Z_]/.test(code)) code = `enable subgroups;\ndiagnostic(off, subgroup_uniformity);\n${code}`;
   device.pushErrorScope('validation');
   const module = device.createShaderModule({ code });

@@ -1,4 +1,4 @@
-//! Writes every variant of every kernel as a file of WGSL, for other compilers to read.
+//! Writes every variant of every kernel to a WGSL file, for use with other compilers.
 //!
 //! `cargo run -p bolmo-shaders --example write_wgsl -- FOLDER`
 

@@ -1,13 +1,20 @@
-//! Every compute kernel of the Bolmo runtime as WGSL, the [table] that describes them in all their [forms], the [parameter blocks](params)
-//! that host and shader share, and a [CPU twin](cpu) of each kernel, which is the oracle of its tests.
+//! WGSL compute kernels of the Bolmo runtime.
 //!
-//! This crate knows no GPU library and no model. A kernel is one stem: `wgsl/<stem>.wgsl`, `src/cpu/<stem>.rs`, a block in
-//! [`params`], a row in [`table::KERNELS`] and a test that holds shader and twin against each other.
+//! The crate has the WGSL text of every kernel, the [table] that describes the kernels, their [variants](variant), the
+//! [parameter blocks](params) that host and shader share, and a [CPU reference](cpu) of each kernel, against which the
+//! kernel is tested.
+//!
+//! The crate depends on no GPU library and knows no model. Five things share the stem of a kernel: `wgsl/<stem>.wgsl`,
+//! `src/cpu/<stem>.rs`, a parameter block in [`params`], a row in [`table::KERNELS`], and a test that compares shader
+//! and CPU reference.
 
 pub mod cpu;
-pub mod forms;
 pub mod params;
 pub mod quant;
+pub mod sizes;
+mod source;
 pub mod table;
+pub mod variant;
 
-pub use table::{Access, Binding, Fusion, Kernel, KernelId, Reduce, Tiles, Variant, WeightFormat};
+pub use table::{Access, Binding, Kernel, KernelId};
+pub use variant::{Fusion, Reduce, Tiles, Variant, WeightFormat};

@@ -1,5 +1,7 @@
-//! The parameter blocks that host and shader share: one `#[repr(C)]` struct for each kernel, with the fields of the `Params`
-//! struct in its WGSL file. What a field means is said there. A test holds every block against naga's reflection.
+//! The parameter blocks that host and shader share.
+//!
+//! A block is a `#[repr(C)]` struct with the fields of the `Params` struct in the kernel's WGSL file, which documents
+//! them. A test compares every block with naga's reflection.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -23,7 +25,7 @@ macro_rules! params {
         $(#[$doc])*
         #[repr(C)]
         #[derive(Debug, Clone, Copy, Default, PartialEq, Pod, Zeroable)]
-        #[allow(missing_docs)] // the fields are documented in the WGSL file, beside the code that reads them
+        #[allow(missing_docs)] // the WGSL file documents the fields
         pub struct $name { $(pub $field: $type,)* }
 
         impl Params for $name {
@@ -40,7 +42,8 @@ params! {
     GatherRows { count: u32, dim4: u32, first_row: u32, rows: u32, add: u32, y_row: u32, }
     /// `rms_norm.wgsl`
     RmsNorm {
-        rows: u32, groups: u32, dim4: u32, x_offset4: u32, x_stride4: u32, y_offset4: u32, y_stride4: u32, add: u32, eps: f32,
+        rows: u32, groups: u32, dim4: u32, x_offset4: u32, x_stride4: u32, y_offset4: u32, y_stride4: u32, add: u32,
+        eps: f32,
     }
     /// `matvec.wgsl`
     MatVec {
@@ -48,13 +51,15 @@ params! {
     }
     /// `matmul.wgsl`
     MatMul {
-        rows: u32, n: u32, k4: u32, x_offset4: u32, x_stride4: u32, y_offset: u32, y_stride: u32, add: u32, bias: u32, part4: u32, y_part: u32,
+        rows: u32, n: u32, k4: u32, x_offset4: u32, x_stride4: u32, y_offset: u32, y_stride: u32, add: u32, bias: u32,
+        part4: u32, y_part: u32,
     }
     /// `silu_mul.wgsl`
     SiluMul { rows: u32, dim4: u32, }
     /// `rope.wgsl`
     Rope {
-        first: u32, heads: u32, kv_heads: u32, half_dim: u32, q_group: u32, k_group: u32, norm: u32, q_offset: u32, k_offset: u32,
+        first: u32, heads: u32, kv_heads: u32, half_dim: u32, q_group: u32, k_group: u32, norm: u32, q_offset: u32,
+        k_offset: u32,
         v_offset: u32, stride: u32, kv_row: u32, eps: f32,
     }
     /// `attention.wgsl`
@@ -66,7 +71,8 @@ params! {
     MlstmGates { rows: u32, heads: u32, stride: u32, i_offset: u32, f_offset: u32, chunk: u32, cap: f32, period: u32, }
     /// `mlstm_cell.wgsl`
     MlstmCell {
-        rows: u32, heads: u32, dk: u32, dv: u32, stride: u32, q_offset: u32, k_offset: u32, v_offset: u32, i_offset: u32,
+        rows: u32, heads: u32, dk: u32, dv: u32, stride: u32, q_offset: u32, k_offset: u32, v_offset: u32,
+        i_offset: u32,
         f_offset: u32, o_offset: u32, cap: f32, scale: f32, eps: f32,
     }
     /// `mlstm_step.wgsl`
@@ -116,7 +122,8 @@ params! {
     MlstmGatesGrad { rows: u32, heads: u32, stride: u32, i_offset: u32, f_offset: u32, cap: f32, period: u32, }
     /// `rms_norm_grad.wgsl`
     RmsNormGrad {
-        rows: u32, groups: u32, dim4: u32, x_offset4: u32, x_stride4: u32, dy_offset4: u32, dy_stride4: u32, dx_offset4: u32,
+        rows: u32, groups: u32, dim4: u32, x_offset4: u32, x_stride4: u32, dy_offset4: u32, dy_stride4: u32,
+        dx_offset4: u32,
         dx_stride4: u32, add: u32, eps: f32,
     }
     /// `silu_mul_grad.wgsl`
@@ -145,7 +152,8 @@ params! {
     RowDistance { rows: u32, dim4: u32, x_offset4: u32, x_stride4: u32, y_offset4: u32, y_stride4: u32, }
     /// `row_distance_grad.wgsl`
     RowDistanceGrad {
-        rows: u32, dim4: u32, x_offset4: u32, x_stride4: u32, y_offset4: u32, y_stride4: u32, dx_offset4: u32, dx_stride4: u32,
+        rows: u32, dim4: u32, x_offset4: u32, x_stride4: u32, y_offset4: u32, y_stride4: u32, dx_offset4: u32,
+        dx_stride4: u32,
         add: u32,
     }
     /// `round_f16.wgsl`
@@ -154,11 +162,12 @@ params! {
     SumSquares { count4: u32, per4: u32, }
     /// `adamw.wgsl`
     Adamw {
-        count4: u32, lr: f32, beta1: f32, beta2: f32, eps: f32, decay: f32, bias1: f32, bias2: f32, clip: f32, scale: f32,
+        count4: u32, lr: f32, beta1: f32, beta2: f32, eps: f32, decay: f32, bias1: f32, bias2: f32, clip: f32,
+        scale: f32,
     }
 }
 
-/// `rope_grad.wgsl`: the same block as on the way forward.
+/// `rope_grad.wgsl`: the same block as for `rope.wgsl`.
 pub type RopeGrad = Rope;
-/// `attention_grad_kv.wgsl`: the same block as for the queries.
+/// `attention_grad_kv.wgsl`: the same block as for `attention_grad_q.wgsl`.
 pub type AttentionGradKv = AttentionGradQ;

@@ -1,17 +1,16 @@
-//! Bindings, parameter blocks and constants of the Rust side against naga's reflection of every variant.
+//! Bindings, parameter blocks and constants in Rust match naga's reflection of every variant.
 
-mod common;
-
-use bolmo_shaders::table::{self, Access};
-use bolmo_shaders::{Reduce, Tiles};
+use crate::common;
+use bolmo_shaders::table::{Access, KERNELS};
+use bolmo_shaders::{Kernel, Reduce, Tiles, Variant, sizes};
 use naga::{AddressSpace, GlobalVariable, Module, ScalarKind, StorageAccess, TypeInner};
 
-/// WebGPU's default limit of storage buffers a stage.
+/// WebGPU's default limit of storage buffers per stage.
 const MAX_STORAGE_BUFFERS: usize = 8;
 /// WebGPU's default limit of workgroup memory, in bytes.
 const MAX_WORKGROUP_MEMORY: u32 = 16384;
 
-/// Resources of a module, by binding number.
+/// The resources of a module, sorted by binding number.
 fn resources(module: &Module) -> Vec<(u32, &GlobalVariable)> {
     let mut resources: Vec<_> = module
         .global_variables
@@ -27,21 +26,21 @@ fn resources(module: &Module) -> Vec<(u32, &GlobalVariable)> {
 }
 
 #[test]
-fn bindings() {
+fn bindings_match_the_table() {
     for (kernel, variant, name) in common::variants() {
         let (module, _) = common::module(kernel, variant);
         let resources = resources(&module);
         assert!(resources.len() <= MAX_STORAGE_BUFFERS + 1, "{name}: too many storage buffers");
         let (own, fixed): (Vec<_>, Vec<_>) =
-            resources.into_iter().partition(|&(number, _)| number < table::GUARD_BINDING);
+            resources.into_iter().partition(|&(number, _)| number < sizes::GUARD_BINDING);
         let fixed: Vec<_> = fixed.iter().map(|&(number, variable)| (number, variable.name.as_deref())).collect();
-        let guard = kernel.guard.then_some((table::GUARD_BINDING, Some("halt")));
+        let guard = kernel.guard.then_some((sizes::GUARD_BINDING, Some("halt")));
         let has_scales = variant.weights.is_some_and(|format| format.has_scales());
-        let scales = has_scales.then_some((table::SCALES_BINDING, Some("w_scales")));
+        let scales = has_scales.then_some((sizes::SCALES_BINDING, Some("w_scales")));
         assert_eq!(fixed, guard.into_iter().chain(scales).collect::<Vec<_>>(), "{name}: fixed bindings");
         assert_eq!(own.len(), kernel.bindings.len() + 1, "{name}: bindings");
         for (at, &(number, variable)) in own.iter().enumerate() {
-            assert_eq!(number as usize, at, "{name}: binding numbers leave a gap");
+            assert_eq!(number as usize, at, "{name}: binding numbers are not contiguous");
             let (expected_name, expected_space) = match at.checked_sub(1).map(|at| &kernel.bindings[at]) {
                 None => ("p", AddressSpace::Uniform),
                 Some(binding) => {
@@ -61,12 +60,12 @@ fn bindings() {
 }
 
 #[test]
-fn parameter_blocks() {
+fn parameter_blocks_match_the_structs() {
     for (kernel, variant, name) in common::variants() {
         let (module, _) = common::module(kernel, variant);
         let block = &module.types[resources(&module)[0].1.ty];
         assert_eq!(block.name.as_deref(), Some("Params"), "{name}: type of binding 0");
-        let TypeInner::Struct { members, span } = &block.inner else { panic!("{name}: Params is no struct") };
+        let TypeInner::Struct { members, span } = &block.inner else { panic!("{name}: Params is not a struct") };
         let found: Vec<(&str, &str, usize)> = members
             .iter()
             .map(|member| {
@@ -75,9 +74,9 @@ fn parameter_blocks() {
                         ScalarKind::Uint => "u32",
                         ScalarKind::Sint => "i32",
                         ScalarKind::Float => "f32",
-                        other => panic!("{name}: a parameter is {other:?}"),
+                        other => panic!("{name}: unsupported parameter type {other:?}"),
                     },
-                    ref other => panic!("{name}: a parameter is {other:?}"),
+                    ref other => panic!("{name}: unsupported parameter type {other:?}"),
                 };
                 (member.name.as_deref().expect("a named field"), kind, member.offset as usize)
             })
@@ -88,19 +87,19 @@ fn parameter_blocks() {
 }
 
 #[test]
-fn workgroups() {
+fn workgroups_have_the_expected_size_and_memory() {
     for (kernel, variant, name) in common::variants() {
         let (module, _) = common::module(kernel, variant);
-        let [entry] = &module.entry_points[..] else { panic!("{name}: not one entry point") };
+        let [entry] = &module.entry_points[..] else { panic!("{name}: expected one entry point") };
         assert_eq!(entry.name, "main", "{name}: entry point");
         assert_eq!(entry.stage, naga::ShaderStage::Compute, "{name}: stage");
-        // A size that an override gives stands as 1 until the override is resolved.
+        // A size given by an override is 1 until the override is resolved.
         let lanes = match variant.tiles {
             _ if entry.workgroup_size_overrides.is_some() => 1,
-            Some(Tiles::Subgroup) => table::SUBGROUP_LANES,
-            Some(Tiles::OneLane) => table::LONE_TEAMS,
-            None if kernel.fusion && variant.reduce == Some(Reduce::OneLane) => table::LONE_TEAMS,
-            _ => variant.reduce.map_or(table::WORKGROUP, Reduce::lanes),
+            Some(Tiles::Subgroup) => sizes::SUBGROUP_LANES,
+            Some(Tiles::SingleLane) => sizes::SINGLE_LANE_TEAMS,
+            None if kernel.fusion && variant.reduce == Some(Reduce::SingleLane) => sizes::SINGLE_LANE_TEAMS,
+            _ => variant.reduce.map_or(sizes::WORKGROUP, Reduce::lanes),
         };
         assert_eq!(entry.workgroup_size, [lanes, 1, 1], "{name}: workgroup");
         let memory: u32 = module
@@ -114,18 +113,18 @@ fn workgroups() {
 }
 
 #[test]
-fn constants() {
+fn constants_match_the_shaders() {
     let mut seen = std::collections::BTreeMap::new();
     for (kernel, variant, name) in common::variants() {
         let (module, _) = common::module(kernel, variant);
         for (_, constant) in module.constants.iter() {
             let expected = match constant.name.as_deref() {
-                Some("WORKGROUP") => variant.reduce.map_or(table::WORKGROUP, Reduce::lanes),
-                Some("CHUNK") => table::MLSTM_CHUNK,
-                Some("SLICE4") => table::COPY_SLICE4,
-                Some("TILE") => table::MLSTM_CHUNK_OUT_TILE,
-                Some("TRANSPOSE_TILE") => table::TRANSPOSE_TILE,
-                Some("MAX_GROUPS") => table::MAX_GROUPS,
+                Some("WORKGROUP") => variant.reduce.map_or(sizes::WORKGROUP, Reduce::lanes),
+                Some("CHUNK") => sizes::MLSTM_CHUNK,
+                Some("SLICE4") => sizes::COPY_SLICE4,
+                Some("TILE") => sizes::MLSTM_CHUNK_OUT_TILE,
+                Some("TRANSPOSE_TILE") => sizes::TRANSPOSE_TILE,
+                Some("MAX_GROUPS") => sizes::MAX_GROUPS,
                 _ => continue,
             };
             let found = &module.global_expressions[constant.init];
@@ -134,33 +133,33 @@ fn constants() {
             *seen.entry(constant.name.clone().expect("a name")).or_insert(0) += 1;
         }
     }
-    let named = |kernel: &table::Kernel, variant: &table::Variant| {
-        // Teams of one have no workgroup to add up over.
-        kernel.reduce && !(kernel.fusion && variant.reduce == Some(Reduce::OneLane))
+    let named = |kernel: &Kernel, variant: &Variant| {
+        // Single-lane teams do not define WORKGROUP.
+        kernel.reduce && !(kernel.fusion && variant.reduce == Some(Reduce::SingleLane))
     };
-    let kernels = table::KERNELS.iter();
+    let kernels = KERNELS.iter();
     let reduced = kernels.flat_map(|kernel| kernel.variants().into_iter().map(move |variant| (kernel, variant)));
     let reduced = reduced.filter(|(kernel, variant)| named(kernel, variant)).count();
     let expected = [
-        ("CHUNK", 4),      // mlstm_chunk_out twice, its gradient, mlstm_chunk_scores
+        ("CHUNK", 4),      // both texts of mlstm_chunk_out, its gradient, mlstm_chunk_scores
         ("MAX_GROUPS", 2), // adamw, round_f16
         ("SLICE4", 1),
-        ("TILE", 2), // mlstm_chunk_out twice
+        ("TILE", 2), // both texts of mlstm_chunk_out
         ("TRANSPOSE_TILE", 1),
         ("WORKGROUP", reduced),
     ];
     let expected = expected.map(|(name, count)| (name.to_owned(), count)).into();
-    assert_eq!(seen, expected, "a constant has another name in the shaders");
+    assert_eq!(seen, expected, "a constant has a different name in the shaders");
 }
 
 #[test]
-fn the_grid_of_fours() {
-    let most = table::MAX_GROUPS as usize;
+fn vec4_grid_covers_all_values() {
+    let most = sizes::MAX_GROUPS as usize;
     for groups in [1, 2, most - 1, most, most + 1, 3 * most, 3 * most + 1] {
         for count4 in [64 * groups - 63, 64 * groups] {
-            let [x, y, z] = table::fours_grid(count4);
+            let [x, y, z] = sizes::vec4_grid(count4);
             assert!(x <= most && y <= most && z == 1, "{count4}: {x} {y} {z}");
-            // A row of the grid begins where the one before it ends, and only the last one has work left.
+            // The rows of the grid are contiguous, and only the last row is partly used.
             assert!(y == 1 || x == most, "{count4}: {x} {y}");
             assert!(64 * x * y >= count4 && 64 * x * (y - 1) < count4, "{count4}: {x} {y}");
         }

@@ -1,13 +1,13 @@
-//! Accuracy of `wgsl/shared/math.wgsl` over the ranges in use, from a port of its functions to Rust.
+//! Accuracy of `wgsl/shared/math.wgsl` over the ranges in use, measured on a port of its functions to Rust.
 //!
-//! A device may or may not fuse a product with the sum behind it, so the port does both: the functions take how to do that.
+//! A device may or may not fuse multiply and add, so the functions of the port take the multiply-add as a parameter.
 
-// Numbers stand here digit for digit as in the shader.
+// Numbers have the same digits as in the shader.
 #![allow(clippy::approx_constant, clippy::excessive_precision)]
 
 use std::collections::BTreeSet;
 
-/// a * b + c, rounded once or twice.
+/// `a * b + c`, rounded once or twice.
 type MulAdd = fn(f32, f32, f32) -> f32;
 
 const EITHER: [MulAdd; 2] = [|a, b, c| a * b + c, f32::mul_add];
@@ -52,7 +52,7 @@ fn log_sigmoid(mul_add: MulAdd, z: f32) -> f32 {
     z.min(0.0) - log1p_accurate(mul_add, exp_accurate(mul_add, -z.abs()))
 }
 
-/// The largest error of `found` over `count + 1` points from `low` to `high`, in units in the last place of the exact result.
+/// The largest error of `found` over `count + 1` points from `low` to `high`, in units in the last place.
 fn worst(found: impl Fn(MulAdd, f32) -> f32, exact: fn(f64) -> f64, low: f32, high: f32, count: u32) -> f64 {
     let points = (0..=count).map(|i| low + (high - low) * (i as f32 / count as f32));
     let error = |x: f32| {
@@ -69,7 +69,7 @@ fn exact_log_sigmoid(z: f64) -> f64 {
 }
 
 #[test]
-fn exp() {
+fn exp_is_accurate() {
     assert!(worst(exp_accurate, f64::exp, -87.0, 88.0, 2_000_000) <= 1.5);
     assert!(worst(exp_accurate, f64::exp, -1e-3, 1e-3, 10_000) <= 1.0);
     for mul_add in EITHER {
@@ -81,28 +81,28 @@ fn exp() {
 }
 
 #[test]
-fn log1p() {
+fn log1p_is_accurate() {
     assert!(worst(log1p_accurate, f64::ln_1p, 1e-30, 1.0, 1_000_000) <= 3.0);
     assert!(worst(log1p_accurate, f64::ln_1p, 1e-30, 1e-6, 10_000) <= 2.0);
     assert_eq!(log1p_accurate(EITHER[0], 0.0), 0.0);
 }
 
 #[test]
-fn tanh() {
+fn tanh_is_accurate() {
     assert!(worst(tanh_accurate, f64::tanh, -20.0, 20.0, 1_000_000) <= 3.0);
     assert!(worst(tanh_accurate, f64::tanh, -0.35, 0.35, 100_000) <= 3.0);
     assert!(worst(tanh_accurate, f64::tanh, 1e-30, 1e-6, 10_000) <= 1.0);
 }
 
 #[test]
-fn log_of_sigmoid() {
+fn log_sigmoid_is_accurate() {
     assert!(worst(log_sigmoid, exact_log_sigmoid, -20.0, 20.0, 1_000_000) <= 4.0);
     assert!(worst(log_sigmoid, exact_log_sigmoid, -1000.0, 86.0, 1_000_000) <= 4.0);
 }
 
-/// The port has every number of the shader, so that a change of one that forgets the other doesn't go unseen.
+/// A number that is missing from the port means that only the shader was changed.
 #[test]
-fn the_port_has_the_numbers_of_the_shader() {
+fn port_has_the_numbers_of_the_shader() {
     let numbers = |text: &str| -> BTreeSet<String> {
         let code = text.lines().map(|line| line.split("//").next().expect("a part"));
         let words = code.flat_map(|line| {
@@ -113,6 +113,6 @@ fn the_port_has_the_numbers_of_the_shader() {
         words.filter(|word| word.contains('.') && word.starts_with(|c: char| c.is_ascii_digit())).collect()
     };
     let port = numbers(include_str!("math.rs").split("fn log_sigmoid").next().expect("a part"));
-    let lacking: Vec<_> = numbers(include_str!("../wgsl/shared/math.wgsl")).difference(&port).cloned().collect();
-    assert!(lacking.is_empty(), "{lacking:?}");
+    let missing: Vec<_> = numbers(include_str!("../wgsl/shared/math.wgsl")).difference(&port).cloned().collect();
+    assert!(missing.is_empty(), "{missing:?}");
 }

@@ -1,4 +1,4 @@
-//! The table against the files: each kernel has its shader, its twin and its test, and nothing lies beside them.
+//! The table matches the files: each kernel has a shader, a CPU reference and a test, and there are no other files.
 
 use bolmo_shaders::table::KERNELS;
 use std::collections::BTreeSet;
@@ -13,7 +13,7 @@ fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// The stems of a folder's files with an extension.
+/// The stems of a folder's files with this extension.
 fn stems(path: &Path, extension: &str) -> BTreeSet<String> {
     let files = fs::read_dir(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let paths = files.map(|file| file.expect("a readable folder").path());
@@ -26,53 +26,54 @@ fn rows() -> BTreeSet<String> {
 }
 
 #[test]
-fn each_shader_has_a_row() {
+fn every_shader_has_a_row() {
     assert_eq!(rows().len(), KERNELS.len(), "two rows share a stem");
     assert_eq!(stems(&folder("wgsl"), "wgsl"), rows());
     let tiled = KERNELS.iter().filter(|kernel| kernel.subgroup_text.is_some()).map(|kernel| kernel.stem.to_owned());
     assert_eq!(stems(&folder("wgsl/subgroup"), "wgsl"), tiled.collect());
-    let lone = KERNELS.iter().filter(|kernel| kernel.one_lane_text.is_some()).map(|kernel| kernel.stem.to_owned());
-    assert_eq!(stems(&folder("wgsl/one_lane"), "wgsl"), lone.collect());
+    let single_lane =
+        KERNELS.iter().filter(|kernel| kernel.single_lane_text.is_some()).map(|kernel| kernel.stem.to_owned());
+    assert_eq!(stems(&folder("wgsl/single_lane"), "wgsl"), single_lane.collect());
     let cooperative = KERNELS.iter().filter(|kernel| kernel.cooperative_text.is_some());
     assert_eq!(stems(&folder("wgsl/cooperative"), "wgsl"), cooperative.map(|kernel| kernel.stem.to_owned()).collect());
 }
 
-/// As many storage buffers as WebGPU promises on every adapter.
+/// WebGPU guarantees 8 storage buffers on every adapter.
 #[test]
-fn each_kernel_can_be_bound_everywhere() {
+fn every_kernel_fits_the_storage_buffer_limit() {
     for kernel in KERNELS {
-        assert!(kernel.most_storage_buffers() <= 8, "{}: {}", kernel.stem, kernel.most_storage_buffers());
+        assert!(kernel.max_storage_buffers() <= 8, "{}: {}", kernel.stem, kernel.max_storage_buffers());
     }
 }
 
 #[test]
-fn each_row_is_found_by_its_id() {
+fn every_row_is_found_by_its_id() {
     for kernel in KERNELS {
         assert_eq!(kernel.id.kernel().id, kernel.id);
     }
 }
 
 #[test]
-fn each_kernel_has_a_twin() {
-    let mut twins = stems(&folder("src/cpu"), "rs");
-    assert!(twins.remove("mod"));
-    assert_eq!(twins, rows());
+fn every_kernel_has_a_cpu_reference() {
+    let mut references = stems(&folder("src/cpu"), "rs");
+    assert!(references.remove("mod"));
+    assert_eq!(references, rows());
     for stem in rows() {
-        let twin = read(&folder("src/cpu").join(&stem).with_extension("rs"));
-        assert!(twin.contains(&format!("pub fn {stem}(")), "src/cpu/{stem}.rs has no function {stem}");
+        let reference = read(&folder("src/cpu").join(&stem).with_extension("rs"));
+        assert!(reference.contains(&format!("pub fn {stem}(")), "src/cpu/{stem}.rs has no function {stem}");
     }
 }
 
 #[test]
-fn each_kernel_has_a_device_test() {
-    let tests = read(&folder("../tests/tests/kernels.rs"));
-    let lacking: Vec<String> = rows().into_iter().filter(|stem| !tests.contains(&format!("fn {stem}"))).collect();
-    assert!(lacking.is_empty(), "tests/tests/kernels.rs has no test function for {lacking:?}");
+fn every_kernel_has_a_device_test() {
+    let tests = read(&folder("../tests/tests/kernels/mod.rs"));
+    let missing: Vec<String> = rows().into_iter().filter(|stem| !tests.contains(&format!("fn {stem}"))).collect();
+    assert!(missing.is_empty(), "tests/tests/kernels/mod.rs has no test function for {missing:?}");
 }
 
 #[test]
-fn each_storage_binding_states_its_shape() {
-    let files = [folder("wgsl"), folder("wgsl/shared"), folder("wgsl/subgroup"), folder("wgsl/one_lane")];
+fn every_storage_binding_states_its_shape() {
+    let files = ["wgsl", "wgsl/shared", "wgsl/subgroup", "wgsl/single_lane", "wgsl/cooperative"].map(folder);
     for (path, stem) in files.iter().flat_map(|path| stems(path, "wgsl").into_iter().map(move |stem| (path, stem))) {
         let path = path.join(stem).with_extension("wgsl");
         for line in read(&path).lines().filter(|line| line.contains("var<storage")) {

@@ -1,7 +1,6 @@
-//! Every variant in every language that a driver may want: SPIR-V, MSL, HLSL and GLSL.
+//! Every variant translates to the languages of the drivers: SPIR-V, MSL, HLSL and GLSL.
 
-mod common;
-
+use crate::common;
 use bolmo_shaders::{Tiles, Variant};
 use naga::back::pipeline_constants::process_overrides;
 use naga::back::{glsl, hlsl, msl, spv};
@@ -9,9 +8,9 @@ use naga::proc::BoundsCheckPolicies;
 use naga::valid::ModuleInfo;
 use naga::{Module, ShaderStage};
 
-/// Hands every variant that the language has words for, its overrides resolved to their defaults, to a back end.
-fn each(takes: impl Fn(Variant) -> bool, translate: impl Fn(&Module, &ModuleInfo, Variant) -> Result<(), String>) {
-    for (kernel, variant, name) in common::variants().filter(|&(_, variant, _)| takes(variant)) {
+/// Translates every variant that the language supports, with its overrides resolved to their defaults.
+fn each(supports: impl Fn(Variant) -> bool, translate: impl Fn(&Module, &ModuleInfo, Variant) -> Result<(), String>) {
+    for (kernel, variant, name) in common::variants().filter(|&(_, variant, _)| supports(variant)) {
         let (module, info) = common::module(kernel, variant);
         let (module, info) =
             process_overrides(&module, &info, Some((ShaderStage::Compute, "main")), &Default::default())
@@ -20,7 +19,7 @@ fn each(takes: impl Fn(Variant) -> bool, translate: impl Fn(&Module, &ModuleInfo
     }
 }
 
-/// HLSL and GLSL have no cooperative matrices, nor do the adapters behind them offer any.
+/// HLSL and GLSL do not support cooperative matrices, nor do their adapters.
 fn without_matrices(variant: Variant) -> bool {
     !variant.cooperative()
 }
@@ -59,9 +58,9 @@ fn overrides_can_be_set() {
 }
 
 #[test]
-fn spir_v() {
+fn every_variant_translates_to_spir_v() {
     each(all, |module, info, variant| {
-        // Subgroup operations came with 1.3, that is, with Vulkan 1.1.
+        // Subgroup operations need SPIR-V 1.3, that is, Vulkan 1.1.
         let lang_version = if variant.subgroups() { (1, 3) } else { (1, 0) };
         let options = spv::Options { lang_version, ..Default::default() };
         let entry = spv::PipelineOptions { shader_stage: ShaderStage::Compute, entry_point: "main".to_owned() };
@@ -72,7 +71,7 @@ fn spir_v() {
 }
 
 #[test]
-fn metal() {
+fn every_variant_translates_to_metal() {
     each(small_matrices, |module, info, variant| {
         let lang_version = match (variant.cooperative(), variant.subgroups()) {
             (true, _) => (2, 3),
@@ -88,10 +87,10 @@ fn metal() {
 }
 
 #[test]
-fn hlsl() {
+fn every_variant_translates_to_hlsl() {
     use hlsl::ShaderModel::{V5_1, V6_0, V6_6};
     each(without_matrices, |module, info, variant| {
-        // 5.1 is what the compiler that Windows comes with takes; wave operations need 6.0.
+        // The compiler that ships with Windows supports 5.1; wave operations need 6.0.
         let models = if variant.subgroups() { [V6_0, V6_6] } else { [V5_1, V6_0] };
         for shader_model in models {
             let options = hlsl::Options { shader_model, ..Default::default() };
@@ -111,7 +110,7 @@ fn hlsl() {
 }
 
 #[test]
-fn glsl() {
+fn every_variant_translates_to_glsl() {
     each(without_matrices, |module, info, variant| {
         for version in [glsl::Version::new_gles(310), glsl::Version::Desktop(430)] {
             let options = glsl::Options { version, ..Default::default() };
@@ -124,7 +123,7 @@ fn glsl() {
             glsl::Writer::new(&mut text, module, info, &options, &entry, BoundsCheckPolicies::default())
                 .and_then(|mut writer| writer.write())
                 .map_err(|error| format!("{version}: {error}"))?;
-            // Subgroups are an extension of GLSL: only the variants that say so may ask for it.
+            // Subgroups are a GLSL extension that only variants with subgroup operations may require.
             assert_eq!(text.contains("GL_KHR_shader_subgroup_arithmetic : require"), variant.subgroups());
         }
         Ok(())

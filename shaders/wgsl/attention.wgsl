@@ -1,19 +1,21 @@
-// Softmax attention of a few queries over one segment of the KV cache, without ever holding a row of scores (online softmax,
-// arXiv 2205.14135). A cache of several segments takes a dispatch each, which pass running maximum, sum and output along.
-// A workgroup of 64 takes 8 queries of one head and 256 keys at a time: first a lane scores four keys against all queries, then
-// it adds up four columns of values over every `splits`-th key. Few barriers and few loads for 256 keys: on CPU-backed adapters these cost
-// more than anything else. The grid is groups of queries by heads by sequences, whose segments lie one behind the other.
+// Softmax attention of a few queries over one segment of the KV cache, without materializing the scores (online
+// softmax, arXiv 2205.14135). A cache of several segments takes one dispatch per segment; the running maximum, sum and
+// output are carried from one dispatch to the next.
+// A workgroup of 64 lanes handles 8 queries of one head, 256 keys at a time. Each lane first scores four keys against
+// all queries, then accumulates four columns of the values over every `splits`-th key. This needs few barriers and few
+// loads per 256 keys, and those dominate on CPU-backed adapters.
+// The grid is groups of queries by heads by sequences. The segments of the sequences are contiguous.
 struct Params {
     count: u32,        // queries of a sequence
     heads: u32,
     heads_per_kv: u32, // query heads that share a key/value head
     dim4: u32,         // head width / 4, at most 32
     query_first: u32,  // position of query 0
-    key_first: u32,    // position of the segment's row 0
-    keys: u32,         // rows of the segment that hold keys, of a sequence
-    window: u32,       // a query sees this many positions up to its own; 0: all of them
-    begin: u32,        // 1: first segment, nothing to go on from
-    end: u32,          // 1: last segment, divide by the sum
+    key_first: u32,    // position of row 0 of the segment
+    keys: u32,         // keys of a sequence in the segment
+    window: u32,       // a query sees this many positions up to its own; 0: all
+    begin: u32,        // 1: first segment, start from an empty state
+    end: u32,          // 1: last segment, divide the output by the sum
     scale: f32,        // head width ^ -0.5
 }
 @group(0) @binding(0) var<uniform> p: Params;
@@ -27,7 +29,7 @@ const QUERIES: u32 = 8u;
 const KEYS: u32 = 256u;
 var<workgroup> q_tile: array<vec4<f32>, 256>;  // [dim / 4 of 32, query of 8], scaled
 var<workgroup> weight: array<vec4<f32>, 512>;  // [key of 256, query / 4 of 2]; at the end [query of 8, lane of 64]
-var<workgroup> shared_lanes: array<vec4<f32>, 128>; // [query / 4 of 2, lane of 64]; while adding up [query / 4 of 2, part of 8]
+var<workgroup> shared_lanes: array<vec4<f32>, 128>; // [query / 4 of 2, lane of 64 or part of 8]
 
 // The scores of 8 queries for one key.
 struct Scores {
@@ -53,8 +55,9 @@ fn visible(there: u32, positions: vec4<u32>) -> vec4<bool> {
     return after & (vec4<u32>(there + p.window) > positions);
 }
 
-// The largest of every lane's scores. Two steps, since on CPU-backed adapters loads cost as much as barriers: 16 lanes take 8 values
-// each, then every lane takes what they found. Called in uniform control flow.
+// The maximum of each query's scores over all lanes. In two steps, since loads cost as much as barriers on CPU-backed
+// adapters: 16 lanes reduce 8 values each, then every lane reduces their results. Must be called in uniform control
+// flow.
 fn workgroup_max(s: Scores, lane: u32) -> Scores {
     shared_lanes[lane] = s.low;
     shared_lanes[64u + lane] = s.high;
@@ -84,13 +87,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let row0 = group.x * QUERIES;
     let queries = min(QUERIES, p.count - row0);
     let kv_dim4 = p.heads / p.heads_per_kv * p.dim4;
-    // Where the sequence begins.
+    // The start of the sequence.
     let query0 = group.z * p.count;
     let kv_head = group.z * p.keys * 2u * kv_dim4 + head / p.heads_per_kv * p.dim4;
     let position0 = p.query_first + row0;
     let low_positions = vec4<u32>(position0) + vec4<u32>(0u, 1u, 2u, 3u);
     let high_positions = low_positions + 4u;
-    // values: lanes part + dim4 * split; lanes behind the last whole split have nothing to add up
+    // Values: lane = part + dim4 * split. Lanes past the last whole split accumulate nothing.
     let splits = 64u / p.dim4;
     let part = lane % p.dim4;
     let split = lane / p.dim4;
@@ -107,7 +110,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
 
     var top = Scores(vec4<f32>(LOWEST), vec4<f32>(LOWEST));
-    // what this lane's keys add to the sums
+    // The contribution of this lane's keys to the sums.
     var sum = Scores(vec4<f32>(), vec4<f32>());
     var o0 = vec4<f32>(); // query 0
     var o1 = vec4<f32>(); // query 1
@@ -142,7 +145,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         }
     }
 
-    // the segment's rows that any query of this workgroup may see
+    // The rows of the segment that any query of this workgroup may see.
     var begin = 0u;
     if p.window != 0u && position0 + 1u > p.window + p.key_first {
         begin = position0 + 1u - p.window - p.key_first;
@@ -256,7 +259,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         }
     }
 
-    // the lanes' shares together
+    // Combine the lanes' partial results.
     workgroupBarrier();
     shared_lanes[lane] = sum.low;
     shared_lanes[64u + lane] = sum.high;
@@ -320,13 +323,18 @@ fn score(key: u32, kv_dim4: u32, kv_head: u32, queries: u32) -> Scores {
         let k = kv[at + d];
         let t = d * QUERIES;
         s.low += vec4<f32>(dot(q_tile[t], k), dot(q_tile[t + 1u], k), dot(q_tile[t + 2u], k), dot(q_tile[t + 3u], k));
-        s.high += vec4<f32>(dot(q_tile[t + 4u], k), dot(q_tile[t + 5u], k), dot(q_tile[t + 6u], k), dot(q_tile[t + 7u], k));
+        s.high += vec4<f32>(
+            dot(q_tile[t + 4u], k),
+            dot(q_tile[t + 5u], k),
+            dot(q_tile[t + 6u], k),
+            dot(q_tile[t + 7u], k),
+        );
     }
     return s;
 }
 
-// As `score` for the rows first, first + 64, first + 128 and first + 192, none of them behind `last`: each query is loaded once for all
-// four.
+// `score` for the rows first, first + 64, first + 128 and first + 192, clamped to `last`. Each query is loaded once for
+// all four.
 fn score4(first: u32, last: u32, kv_dim4: u32, kv_head: u32, queries: u32) -> Keys4 {
     let at0 = min(first, last) * 2u * kv_dim4 + kv_head;
     let at1 = min(first + 64u, last) * 2u * kv_dim4 + kv_head;

@@ -1,15 +1,15 @@
-// Back through causal softmax attention within sequences, as far as keys and values (see attention_grad_q.wgsl, which runs first):
+// Gradient of causal softmax attention within sequences, by keys and values; attention_grad_q.wgsl runs first:
 //   dk_s = scale sum_t ds_ts q_t, dv_s = sum_t p_ts do_t, over the queries t that see key s, in all heads that share it
-// A lane takes 4 keys of a head and goes through the queries eight by eight: sums have one order, and nobody adds to another's. It
-// waits for nobody; dkv grows in memory, since a lane has no registers for it.
-// Mesa's driver for CPUs ends a lane's loops, without a word, once they come to 65535 turns: there the caller keeps
-// `attention_grad_turns` below that.
+// A lane handles 4 keys of one head and visits the queries eight at a time, so each sum has a fixed order and a single
+// writer. No barriers are needed. dkv accumulates in memory, since it does not fit in a lane's registers.
+// Mesa's CPU driver silently ends a lane's loops after 65535 iterations in total; for that driver the caller keeps
+// `attention_grad_iterations` below the limit.
 struct Params {
     count: u32,        // rows of a sequence
     heads: u32,
     heads_per_kv: u32, // query heads that share a key/value head
     dim4: u32,         // head width / 4
-    window: u32,       // a query sees this many rows up to its own; 0: all of them
+    window: u32,       // a query sees this many rows up to its own; 0: all
     scale: f32,        // head width ^ -0.5
 }
 @group(0) @binding(0) var<uniform> p: Params;
@@ -20,7 +20,7 @@ struct Params {
 @group(0) @binding(5) var<storage, read> delta: array<f32>;               // [rows, heads]
 @group(0) @binding(6) var<storage, read_write> dkv: array<vec4<f32>>;     // [rows, 2, kv_heads, dim]
 
-// Four columns of values of 4 rows, a column of the matrix for each row.
+// Four columns of 4 rows; each row is a column of the matrix.
 fn q_at(rows: vec4<u32>) -> mat4x4<f32> {
     return mat4x4<f32>(q[rows.x], q[rows.y], q[rows.z], q[rows.w]);
 }
@@ -37,16 +37,16 @@ fn dkv_at(rows: vec4<u32>) -> mat4x4<f32> {
     return mat4x4<f32>(dkv[rows.x], dkv[rows.y], dkv[rows.z], dkv[rows.w]);
 }
 
-// What is known of 4 queries.
+// The state of 4 queries.
 struct Queries {
     positions: vec4<u32>,
-    at: vec4<u32>,       // of their rows in q and d_o
+    at: vec4<u32>,       // offsets of their rows in q and d_o
     tops: vec4<f32>,
     sums: vec4<f32>,
     deltas: vec4<f32>,
 }
 
-// Queries behind the last one are read as that one, and have no weight.
+// Four queries from `first` on. Queries past the last one repeat it and get a weight of 0.
 fn queries_from(first: u32, row0: u32, head: u32) -> Queries {
     let positions = first + vec4<u32>(0u, 1u, 2u, 3u);
     let items = (row0 + min(positions, vec4<u32>(p.count - 1u))) * p.heads + head;
@@ -63,7 +63,7 @@ fn queries_from(first: u32, row0: u32, head: u32) -> Queries {
     );
 }
 
-// The weights of a key for 4 queries.
+// The attention weights of 4 queries for one key.
 fn weights(scores: vec4<f32>, queries: Queries, key: u32) -> vec4<f32> {
     var seen = (queries.positions >= vec4<u32>(key)) & (queries.positions < vec4<u32>(p.count));
     if p.window != 0u {
@@ -72,7 +72,7 @@ fn weights(scores: vec4<f32>, queries: Queries, key: u32) -> vec4<f32> {
     return select(vec4<f32>(), exp(scores * p.scale - queries.tops) / queries.sums, seen);
 }
 
-// The weights of 4 keys, from `key` on, for 4 queries.
+// The attention weights of 4 queries for 4 keys, from `key` on.
 fn weights_of(scores: mat4x4<f32>, queries: Queries, key: u32) -> mat4x4<f32> {
     return mat4x4<f32>(
         weights(scores[0], queries, key),
@@ -82,7 +82,7 @@ fn weights_of(scores: mat4x4<f32>, queries: Queries, key: u32) -> mat4x4<f32> {
     );
 }
 
-// The gradients of the scores.
+// The gradients of the scores of 4 queries for 4 keys.
 fn score_grads(w: mat4x4<f32>, products: mat4x4<f32>, queries: Queries) -> mat4x4<f32> {
     return p.scale * mat4x4<f32>(
         w[0] * (products[0] - queries.deltas),
@@ -101,7 +101,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     }
     let kv_head = id.x / blocks;
     let key = id.x % blocks * 4u;
-    // Rows behind the last one are read as that one, and written nowhere.
+    // Rows past the last one repeat it and are not written.
     let present = min(4u, p.count - key);
     let row0 = id.z * p.count;
     let kv_dim4 = kv_heads * p.dim4;
@@ -109,7 +109,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let rows = there * 2u * kv_dim4 + kv_head * p.dim4;
     let v_rows = rows + kv_dim4;
 
-    // behind the last query that sees any of the keys
+    // One past the last query that sees any of the keys.
     var end = p.count;
     if p.window != 0u {
         end = min(end, key + 3u + p.window);
@@ -119,7 +119,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         for (var query = key; query < end; query += 8u) {
             let low = queries_from(query, row0, head);
             let high = queries_from(query + 4u, row0, head);
-            // a column for each key, a row for each query
+            // A column per key, a row per query.
             var low_scores = mat4x4<f32>();
             var high_scores = mat4x4<f32>();
             var low_products = mat4x4<f32>();

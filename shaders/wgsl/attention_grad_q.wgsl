@@ -1,16 +1,17 @@
-// Back through causal softmax attention within sequences, as far as the queries (the backward pass of arXiv 2205.14135): the weights
-// p_ts = exp(scale q_t . k_s - max_t) / sum_t are made again from what attention.wgsl left, and with ds_ts = p_ts (do_t . v_s - delta_t),
+// Gradient of causal softmax attention within sequences, by the queries (the backward pass of arXiv 2205.14135). The
+// attention weights p_ts = exp(scale q_t . k_s - max_t) / sum_t are recomputed from the maxima and sums that
+// attention.wgsl leaves. With ds_ts = p_ts (do_t . v_s - delta_t):
 //   delta_t = do_t . o_t, dq_t = scale sum_s ds_ts k_s
-// A lane takes 4 queries of a head and goes through the keys eight by eight, which makes two products of 4 x 4 matrices of 12 loads. It
-// waits for nobody; dq grows in memory, since a lane has no registers for it.
-// Mesa's driver for CPUs ends a lane's loops, without a word, once they come to 65535 turns: there the caller keeps
-// `attention_grad_turns` below that.
+// A lane handles 4 queries of one head and visits the keys eight at a time: two products of 4 x 4 matrices per 12
+// loads. No barriers are needed. dq accumulates in memory, since it does not fit in a lane's registers.
+// Mesa's CPU driver silently ends a lane's loops after 65535 iterations in total; for that driver the caller keeps
+// `attention_grad_iterations` below the limit.
 struct Params {
     count: u32,        // rows of a sequence
     heads: u32,
     heads_per_kv: u32, // query heads that share a key/value head
     dim4: u32,         // head width / 4
-    window: u32,       // a query sees this many rows up to its own; 0: all of them
+    window: u32,       // a query sees this many rows up to its own; 0: all
     scale: f32,        // head width ^ -0.5
 }
 @group(0) @binding(0) var<uniform> p: Params;
@@ -22,7 +23,7 @@ struct Params {
 @group(0) @binding(6) var<storage, read_write> delta: array<f32>;         // [rows, heads]
 @group(0) @binding(7) var<storage, read_write> dq: array<vec4<f32>>;      // [rows, heads, dim]
 
-// Four columns of values of 4 rows, a column of the matrix for each row.
+// Four columns of 4 rows; each row is a column of the matrix.
 fn q_at(rows: vec4<u32>) -> mat4x4<f32> {
     return mat4x4<f32>(q[rows.x], q[rows.y], q[rows.z], q[rows.w]);
 }
@@ -39,8 +40,15 @@ fn dq_at(rows: vec4<u32>) -> mat4x4<f32> {
     return mat4x4<f32>(dq[rows.x], dq[rows.y], dq[rows.z], dq[rows.w]);
 }
 
-// The gradients of a query's scores for 4 keys. Keys that it does not see have no weight.
-fn score_grad(score: vec4<f32>, product: vec4<f32>, before: vec2<f32>, delta: f32, query: u32, keys: vec4<u32>) -> vec4<f32> {
+// The gradients of a query's scores for 4 keys; 0 for keys that the query does not see.
+fn score_grad(
+    score: vec4<f32>,
+    product: vec4<f32>,
+    before: vec2<f32>,
+    delta: f32,
+    query: u32,
+    keys: vec4<u32>,
+) -> vec4<f32> {
     var seen = keys <= vec4<u32>(query);
     if p.window != 0u {
         seen = seen & (keys + p.window > vec4<u32>(query));
@@ -57,7 +65,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     }
     let head = id.x / blocks;
     let query = id.x % blocks * 4u;
-    // Rows behind the last one are read as that one, and written nowhere.
+    // Rows past the last one repeat it and are not written.
     let present = min(4u, p.count - query);
     let row0 = id.z * p.count;
     let four = vec4<u32>(0u, 1u, 2u, 3u);
@@ -84,7 +92,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let before2 = running[items.z];
     let before3 = running[items.w];
 
-    // the first key that any of the queries sees, if not up to 7 in front of it
+    // The first key that any of the queries sees, rounded down to a multiple of 8.
     var begin = 0u;
     if p.window != 0u && query + 1u > p.window {
         begin = (query + 1u - p.window) / 8u * 8u;
@@ -94,7 +102,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         let high_keys = low_keys + 4u;
         let low = (row0 + min(low_keys, vec4<u32>(p.count - 1u))) * 2u * kv_dim4 + kv_head;
         let high = (row0 + min(high_keys, vec4<u32>(p.count - 1u))) * 2u * kv_dim4 + kv_head;
-        // a column for each query, a row for each key
+        // A column per query, a row per key.
         var low_scores = mat4x4<f32>();
         var high_scores = mat4x4<f32>();
         var low_products = mat4x4<f32>();

@@ -1,6 +1,7 @@
-// The cosine that decides on a patch boundary: between q of a byte and k of the byte behind it (SPEC 5.2). One workgroup a byte.
+// The cosine that decides whether a byte ends a patch: between q of the byte and k of the next byte (docs/model.md,
+// "Boundary predictor"). One workgroup per byte.
 struct Params {
-    rows: u32,     // bytes decided on; x holds one row more
+    rows: u32,     // bytes to decide; x has one row more
     dim4: u32,     // width of q and of k, / 4
 }
 @group(0) @binding(0) var<uniform> p: Params;

@@ -1,18 +1,19 @@
-// Back through boundary.wgsl, cosine = q . k / (|q| |k|) between q of a byte and k of the byte behind it, both norms at least 1e-12:
-//   dq = dcosine (k / |k| - cosine q / |q|) / |q|, without the second term where |q| is held at its least, and dk likewise
-// One workgroup a byte: its q has a part in the cosine with the byte behind it, its k in the one with the byte in front of it.
+// Gradient of boundary.wgsl: cosine = q . k / (|q| |k|) between q of a byte and k of the next byte, with
+// norms of at least 1e-12:
+//   dq = dcosine (k / |k| - cosine q / |q|) / |q|, without the second term where |q| is clamped, and dk likewise
+// One workgroup per byte: q of a byte enters the cosine with the next byte, k the cosine with the previous byte.
 struct Params {
-    rows: u32,     // bytes decided on; x holds one row more
+    rows: u32,     // bytes to decide; x has one row more
     dim4: u32,     // width of q and of k, / 4
 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;         // [rows + 1, 2, dim] of q, k
 @group(0) @binding(2) var<storage, read> dcosine: array<f32>;         // [rows]
-@group(0) @binding(3) var<storage, read_write> dx: array<vec4<f32>>;  // [rows + 1, 2, dim] of dq, dk; all of it is replaced
+@group(0) @binding(3) var<storage, read_write> dx: array<vec4<f32>>;  // [rows + 1, 2, dim] of dq, dk; overwritten
 
 const LEAST: f32 = 1e-12;
 
-// This lane's part of a . b, a . a and b . b.
+// This lane's part of the dot products a . b, a . a and b . b.
 fn products(a0: u32, b0: u32, lane: u32) -> vec4<f32> {
     var ab = vec4<f32>();
     var aa = vec4<f32>();
@@ -28,7 +29,7 @@ fn products(a0: u32, b0: u32, lane: u32) -> vec4<f32> {
     return vec4<f32>(dot(ab, one), dot(aa, one), dot(bb, one), 0.0);
 }
 
-// Writes the gradient of a, where `d` is that of its cosine with b and `s` holds their products.
+// Writes the gradient by a. `d` is the gradient by the cosine of a and b, `s` holds their dot products.
 fn write(a0: u32, b0: u32, d: f32, s: vec4<f32>, lane: u32) {
     let a_norm = sqrt(s.y);
     let a_factor = 1.0 / max(a_norm, LEAST);

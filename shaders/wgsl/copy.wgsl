@@ -1,4 +1,4 @@
-// y = x, bit for bit: what a compute shader moves through memory, for `bolmo bench`. A workgroup takes SLICE4 fours in a row.
+// y = x, bit for bit, to measure memory bandwidth. A workgroup copies SLICE4 consecutive vec4s.
 struct Params {
     count4: u32, // values / 4
 }

@@ -1,9 +1,10 @@
-// The entropy of what each row of logits says, -sum p log p in nats, from what log_softmax.wgsl says of the row: with d = logit - max it is
+// The entropy of the softmax of each row of logits, -sum p log p in nats, from the output of log_softmax.wgsl. With
+// d = logit - max it is
 //   log sum exp(d) - sum exp(d) d / sum exp(d)
-// One workgroup a row.
+// One workgroup per row.
 struct Params {
     rows: u32,
-    n: u32, // logits of a row; with workgroups of one lane, below 32768 (forms.rs, `Reduce::OneLane`)
+    n: u32, // logits of a row, below 32768 in the single-lane variant (`Reduce::SingleLane`)
 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> logits: array<f32>;       // [rows, n]
@@ -18,7 +19,7 @@ fn run(group: vec3<u32>, lane: u32) {
     let log_of = logs[row];
     var sum = vec4<f32>();
     for (var i = lane; i < p.n; i += WORKGROUP) {
-        // Below this exp is 0, and the product with a d of any size is to be 0 too.
+        // exp is 0 below this bound; clamping d keeps the product 0 however large |d| is.
         let d = max(logits[row * p.n + i] - log_of.x, -100.0);
         sum.x += exp_accurate(d) * d;
     }

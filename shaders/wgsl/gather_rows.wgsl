@@ -1,15 +1,16 @@
-// y[t] = table[index[t]], or added to what y[t] holds. Byte and suffix embeddings, pooling and depooling (SPEC 3, 5.3, 7).
-// A table larger than a binding is cut by rows: one dispatch a piece, every piece after the first one adds.
+// y[t] = table[index[t]], or y[t] += table[index[t]]: byte and suffix embeddings, pooling and depooling (docs/model.md,
+// "Suffix table", "Patches and pooling" and "Depooling").
+// A table larger than a binding is sliced by rows. Each slice takes one dispatch, and all but the first add to y.
 struct Params {
-    count: u32,     // rows of y
+    count: u32,     // rows to gather
     dim4: u32,      // row length / 4
-    first_row: u32, // of this piece within the table
-    rows: u32,      // of this piece
-    add: u32,       // 1: y += row, 0: y = row (zero where the row is in another piece)
-    y_row: u32,     // row of y that index[0] writes to
+    first_row: u32, // first row of this slice of the table
+    rows: u32,      // rows of this slice
+    add: u32,       // 1: y += row, 0: y = row (zero if the row is in another slice)
+    y_row: u32,     // row of y for index[0]
 }
 @group(0) @binding(0) var<uniform> p: Params;
-// binding 1: w, the piece of the table                                  [rows, dim]
+// binding 1: w, this slice of the table                                 [rows, dim]
 @group(0) @binding(2) var<storage, read> index: array<u32>;           // [count]
 @group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>;   // [y_row + count, dim]
 

@@ -1,18 +1,19 @@
-// The gradient of a table that rows were picked from: dw[row] = the sum of dy over all positions that picked the row, or added to dw.
-// The host sorts the positions by row: a segment is the positions of one row, so that no two lanes add to the same word and sums have a
-// fixed order. Rows that nobody picked are left as they are. One lane four columns of a segment, whose count must be below 65536: there
-// Mesa's driver for CPUs ends a lane's loop without a word.
+// The gradient of gather_rows.wgsl by the table: dw[row] = sum of dy over the positions that gathered the row, or
+// dw += it. The host sorts the positions by row. A segment holds the positions of one row, so no two lanes write the
+// same word and every sum has a fixed order. Rows without a segment are left unchanged.
+// Each lane sums four columns of a segment. A segment must have fewer than 65536 positions, where Mesa's CPU driver
+// silently ends a lane's loop.
 struct Params {
     segments: u32,
     dim4: u32,      // row length / 4
-    first_row: u32, // of this piece within the table
-    rows: u32,      // of this piece; segments of other pieces are passed over
+    first_row: u32, // first row of this slice of the table
+    rows: u32,      // rows of this slice; segments of other slices are skipped
     add: u32,       // 1: dw += sum, 0: dw = sum
 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> dy: array<vec4<f32>>;        // [.., dim]
-@group(0) @binding(2) var<storage, read> order: array<u32>;           // [positions] rows of dy, by segment
-@group(0) @binding(3) var<storage, read> segments: array<vec4<u32>>;  // [segments, 4]: row of the table, first and count in order, 0
+@group(0) @binding(2) var<storage, read> order: array<u32>;           // [positions], rows of dy, grouped by segment
+@group(0) @binding(3) var<storage, read> segments: array<vec4<u32>>;  // [segments, 4]: table row, first, count, 0
 @group(0) @binding(4) var<storage, read_write> dw: array<vec4<f32>>;  // [rows, dim]
 
 @compute @workgroup_size(64)

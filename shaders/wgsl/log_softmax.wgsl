@@ -1,23 +1,24 @@
-// The logarithms that losses over logits are made of: of the sum of exp(logit - max) over a row, of the label's probability, and of the
-// probability that the id is one of a set. Maximum and sum stay apart: together they would lose what logits of any size
-// have behind the point. One workgroup a row.
+// The log-probabilities that losses over logits need: log sum exp(logit - max) of a row, the log-probability of the
+// label, and the log-probability that the id belongs to a set. The maximum and the logarithm of the sum are kept apart:
+// added up, they would lose precision when the logits are large. log p(label) is 0 for a row without a label. One
+// workgroup per row.
 struct Params {
     rows: u32,
-    n: u32,      // logits of a row; with workgroups of one lane, below 32768 (forms.rs, `Reduce::OneLane`)
-    stride: u32, // from row to row of the logits
-    offset: u32, // of row 0
+    n: u32,      // logits of a row, below 32768 in the single-lane variant (`Reduce::SingleLane`)
+    stride: u32, // row stride of the logits
+    offset: u32, // offset of row 0
 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> logits: array<f32>;          // [rows, n] at offset, stride
-@group(0) @binding(2) var<storage, read> label: array<u32>;           // [rows], n or above: none
+@group(0) @binding(2) var<storage, read> label: array<u32>;           // [rows], n or above: no label
 @group(0) @binding(3) var<storage, read> members: array<u32>;         // [n], 1: in the set
-@group(0) @binding(4) var<storage, read_write> out: array<vec4<f32>>; // [rows, 4]: max, log of the sum, log p(label) or 0, log p(set)
+@group(0) @binding(4) var<storage, read_write> out: array<vec4<f32>>; // [rows, 4]: max, log sum, log p of label and set
 
-// What log p(set) is for a set of nobody, and what a maximum starts from.
+// log p(set) of an empty set, and the initial value of a maximum.
 const LOWEST: f32 = -3.0e38;
 
-// The logarithm of a sum of exp(logit - max), as the number of logits that are the maximum and the sum over the others: where one logit is
-// far above the rest, all there is to say is in that rest.
+// The logarithm of a sum of exp(logit - max), given the number of logits equal to the maximum and the sum over the
+// others. Where one logit is far above the rest, the others carry the whole result.
 fn log_of(at_max: f32, others: f32) -> f32 {
     let sum = at_max + others;
     if sum <= 2.0 {
@@ -32,7 +33,7 @@ fn run(group: vec3<u32>, lane: u32) {
         return;
     }
     let first = p.offset + row * p.stride;
-    // of all, of the set
+    // Maxima over all ids (x) and over the set (y).
     var most = vec4<f32>(LOWEST);
     for (var i = lane; i < p.n; i += WORKGROUP) {
         let l = logits[first + i];
@@ -42,7 +43,7 @@ fn run(group: vec3<u32>, lane: u32) {
         }
     }
     most = workgroup_max(most);
-    // of all: how many are the maximum, and the sum over the others; then the same of the set
+    // Over all ids: the count of the maximum (x) and the sum over the others (y); over the set: the same (z, w).
     var sums = vec4<f32>();
     for (var i = lane; i < p.n; i += WORKGROUP) {
         let l = logits[first + i];

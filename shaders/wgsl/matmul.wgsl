@@ -1,20 +1,22 @@
-// y = x Wᵀ + b for many rows of x. A workgroup of 64 makes a tile of 64 x 64 outputs, each lane 8 x 8 of them in registers;
-// 16 columns of x and of W pass through workgroup memory at a time. Lanes take every eighth row and column, so that neighbours
-// read neighbouring words of the tiles. Written out instead of looped: drivers keep looped local arrays in memory.
-// Few outputs that are long sums, such as gradients of weights, would leave most of a GPU idle: there the workgroups along a grid's third
-// dimension add up a part of the columns each, without a bias, and `sum_rows` adds up the parts.
+// y = x Wᵀ + b for many rows of x. A workgroup of 64 lanes computes a tile of 64 x 64 outputs, 8 x 8 per lane in
+// registers, and stages 16 columns of x and W at a time in workgroup memory. A lane handles every eighth row and
+// column, so that neighboring lanes read neighboring words of the tiles. Unrolled by hand: drivers keep local arrays
+// indexed in a loop in memory.
+// Products with few outputs and long sums, such as weight gradients, would leave most of a GPU idle. For them, the
+// workgroups along the third dimension of the grid each sum over a part of the columns, without a bias, and `sum_rows`
+// adds up the parts.
 struct Params {
     rows: u32,      // of x
-    n: u32,         // rows of W in this piece
+    n: u32,         // rows of W in this slice
     k4: u32,        // columns of W / 4
-    x_offset4: u32, // of row 0 in x, / 4
+    x_offset4: u32, // offset of row 0 in x, / 4
     x_stride4: u32,
-    y_offset: u32,  // of column 0 of this piece in row 0 of y
+    y_offset: u32,  // offset of column 0 of this slice in row 0 of y
     y_stride: u32,
     add: u32,       // 1: y += result, 0: y = result
-    bias: u32,      // 1: there is a bias
-    part4: u32,     // fours of columns that go into one sum; 0: all of them
-    y_part: u32,    // where there are several sums: from one's y to the next's
+    bias: u32,      // 1: add the bias
+    part4: u32,     // columns / 4 that one sum covers; 0: all columns
+    y_part: u32,    // stride between partial sums in y
 }
 @group(0) @binding(0) var<uniform> p: Params;
 // binding 1: w                                                          [n, k]
@@ -51,9 +53,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let column0 = group.x * 64u;
     let lane_row = lane / 8u;
     let lane_column = lane % 8u;
-    // rows of this lane that exist, in steps of eight: a tile of few rows is computed as such
+    // Rows of this lane that exist, in steps of eight: rows that do not exist are not computed.
     let live = (min(64u, p.rows - row0) + 7u) / 8u;
-    // what this lane loads: one of 4 vec4 of rows load_row, + 16, + 32, + 48
+    // This lane loads one of 4 vec4s of rows load_row, + 16, + 32, + 48.
     let load_k = lane % 4u;
     let load_row = lane / 4u;
     var l0 = vec4<f32>(); // row lane_row + 0, columns lane_column + 0, 8, 16, 24
@@ -111,42 +113,58 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             let h_z = vec4<f32>(w4.z, w5.z, w6.z, w7.z);
             let h_w = vec4<f32>(w4.w, w5.w, w6.w, w7.w);
             let x0 = x_tile[xi + 0u];
-            l0 = fma(vec4<f32>(x0.x), l_x, fma(vec4<f32>(x0.y), l_y, fma(vec4<f32>(x0.z), l_z, fma(vec4<f32>(x0.w), l_w, l0))));
-            h0 = fma(vec4<f32>(x0.x), h_x, fma(vec4<f32>(x0.y), h_y, fma(vec4<f32>(x0.z), h_z, fma(vec4<f32>(x0.w), h_w, h0))));
+            l0 = fma(vec4<f32>(x0.x), l_x, fma(vec4<f32>(x0.y), l_y,
+                fma(vec4<f32>(x0.z), l_z, fma(vec4<f32>(x0.w), l_w, l0))));
+            h0 = fma(vec4<f32>(x0.x), h_x, fma(vec4<f32>(x0.y), h_y,
+                fma(vec4<f32>(x0.z), h_z, fma(vec4<f32>(x0.w), h_w, h0))));
             if live > 1u {
                 let x1 = x_tile[xi + 8u];
-                l1 = fma(vec4<f32>(x1.x), l_x, fma(vec4<f32>(x1.y), l_y, fma(vec4<f32>(x1.z), l_z, fma(vec4<f32>(x1.w), l_w, l1))));
-                h1 = fma(vec4<f32>(x1.x), h_x, fma(vec4<f32>(x1.y), h_y, fma(vec4<f32>(x1.z), h_z, fma(vec4<f32>(x1.w), h_w, h1))));
+                l1 = fma(vec4<f32>(x1.x), l_x, fma(vec4<f32>(x1.y), l_y,
+                    fma(vec4<f32>(x1.z), l_z, fma(vec4<f32>(x1.w), l_w, l1))));
+                h1 = fma(vec4<f32>(x1.x), h_x, fma(vec4<f32>(x1.y), h_y,
+                    fma(vec4<f32>(x1.z), h_z, fma(vec4<f32>(x1.w), h_w, h1))));
             }
             if live > 2u {
                 let x2 = x_tile[xi + 16u];
-                l2 = fma(vec4<f32>(x2.x), l_x, fma(vec4<f32>(x2.y), l_y, fma(vec4<f32>(x2.z), l_z, fma(vec4<f32>(x2.w), l_w, l2))));
-                h2 = fma(vec4<f32>(x2.x), h_x, fma(vec4<f32>(x2.y), h_y, fma(vec4<f32>(x2.z), h_z, fma(vec4<f32>(x2.w), h_w, h2))));
+                l2 = fma(vec4<f32>(x2.x), l_x, fma(vec4<f32>(x2.y), l_y,
+                    fma(vec4<f32>(x2.z), l_z, fma(vec4<f32>(x2.w), l_w, l2))));
+                h2 = fma(vec4<f32>(x2.x), h_x, fma(vec4<f32>(x2.y), h_y,
+                    fma(vec4<f32>(x2.z), h_z, fma(vec4<f32>(x2.w), h_w, h2))));
             }
             if live > 3u {
                 let x3 = x_tile[xi + 24u];
-                l3 = fma(vec4<f32>(x3.x), l_x, fma(vec4<f32>(x3.y), l_y, fma(vec4<f32>(x3.z), l_z, fma(vec4<f32>(x3.w), l_w, l3))));
-                h3 = fma(vec4<f32>(x3.x), h_x, fma(vec4<f32>(x3.y), h_y, fma(vec4<f32>(x3.z), h_z, fma(vec4<f32>(x3.w), h_w, h3))));
+                l3 = fma(vec4<f32>(x3.x), l_x, fma(vec4<f32>(x3.y), l_y,
+                    fma(vec4<f32>(x3.z), l_z, fma(vec4<f32>(x3.w), l_w, l3))));
+                h3 = fma(vec4<f32>(x3.x), h_x, fma(vec4<f32>(x3.y), h_y,
+                    fma(vec4<f32>(x3.z), h_z, fma(vec4<f32>(x3.w), h_w, h3))));
             }
             if live > 4u {
                 let x4 = x_tile[xi + 32u];
-                l4 = fma(vec4<f32>(x4.x), l_x, fma(vec4<f32>(x4.y), l_y, fma(vec4<f32>(x4.z), l_z, fma(vec4<f32>(x4.w), l_w, l4))));
-                h4 = fma(vec4<f32>(x4.x), h_x, fma(vec4<f32>(x4.y), h_y, fma(vec4<f32>(x4.z), h_z, fma(vec4<f32>(x4.w), h_w, h4))));
+                l4 = fma(vec4<f32>(x4.x), l_x, fma(vec4<f32>(x4.y), l_y,
+                    fma(vec4<f32>(x4.z), l_z, fma(vec4<f32>(x4.w), l_w, l4))));
+                h4 = fma(vec4<f32>(x4.x), h_x, fma(vec4<f32>(x4.y), h_y,
+                    fma(vec4<f32>(x4.z), h_z, fma(vec4<f32>(x4.w), h_w, h4))));
             }
             if live > 5u {
                 let x5 = x_tile[xi + 40u];
-                l5 = fma(vec4<f32>(x5.x), l_x, fma(vec4<f32>(x5.y), l_y, fma(vec4<f32>(x5.z), l_z, fma(vec4<f32>(x5.w), l_w, l5))));
-                h5 = fma(vec4<f32>(x5.x), h_x, fma(vec4<f32>(x5.y), h_y, fma(vec4<f32>(x5.z), h_z, fma(vec4<f32>(x5.w), h_w, h5))));
+                l5 = fma(vec4<f32>(x5.x), l_x, fma(vec4<f32>(x5.y), l_y,
+                    fma(vec4<f32>(x5.z), l_z, fma(vec4<f32>(x5.w), l_w, l5))));
+                h5 = fma(vec4<f32>(x5.x), h_x, fma(vec4<f32>(x5.y), h_y,
+                    fma(vec4<f32>(x5.z), h_z, fma(vec4<f32>(x5.w), h_w, h5))));
             }
             if live > 6u {
                 let x6 = x_tile[xi + 48u];
-                l6 = fma(vec4<f32>(x6.x), l_x, fma(vec4<f32>(x6.y), l_y, fma(vec4<f32>(x6.z), l_z, fma(vec4<f32>(x6.w), l_w, l6))));
-                h6 = fma(vec4<f32>(x6.x), h_x, fma(vec4<f32>(x6.y), h_y, fma(vec4<f32>(x6.z), h_z, fma(vec4<f32>(x6.w), h_w, h6))));
+                l6 = fma(vec4<f32>(x6.x), l_x, fma(vec4<f32>(x6.y), l_y,
+                    fma(vec4<f32>(x6.z), l_z, fma(vec4<f32>(x6.w), l_w, l6))));
+                h6 = fma(vec4<f32>(x6.x), h_x, fma(vec4<f32>(x6.y), h_y,
+                    fma(vec4<f32>(x6.z), h_z, fma(vec4<f32>(x6.w), h_w, h6))));
             }
             if live > 7u {
                 let x7 = x_tile[xi + 56u];
-                l7 = fma(vec4<f32>(x7.x), l_x, fma(vec4<f32>(x7.y), l_y, fma(vec4<f32>(x7.z), l_z, fma(vec4<f32>(x7.w), l_w, l7))));
-                h7 = fma(vec4<f32>(x7.x), h_x, fma(vec4<f32>(x7.y), h_y, fma(vec4<f32>(x7.z), h_z, fma(vec4<f32>(x7.w), h_w, h7))));
+                l7 = fma(vec4<f32>(x7.x), l_x, fma(vec4<f32>(x7.y), l_y,
+                    fma(vec4<f32>(x7.z), l_z, fma(vec4<f32>(x7.w), l_w, l7))));
+                h7 = fma(vec4<f32>(x7.x), h_x, fma(vec4<f32>(x7.y), h_y,
+                    fma(vec4<f32>(x7.z), h_z, fma(vec4<f32>(x7.w), h_w, h7))));
             }
         }
         workgroupBarrier();

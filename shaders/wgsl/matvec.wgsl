@@ -1,37 +1,38 @@
-// y = x Wᵀ + b for few rows of x: a team of lanes streams TEAM_ROWS rows of W at a time and shares each load of x.
-// Fused forms, chosen by constants in front of this text:
-//   NORM   x goes through an RMS norm first: W (scale * x) / sqrt(mean(x^2) + eps); each team sums the squares as it goes
-//   GATED  rows of W are pairs of gate and up: y[j] = silu(W[2 j] x) * (W[2 j + 1] x), the inner product of a feed-forward (SPEC 4, 6)
+// y = x Wᵀ + b for few rows of x. A team of lanes streams TEAM_ROWS rows of W at a time and shares each load of x.
+// Constants prepended to this text select the fused variants:
+//   NORM   x goes through an RMS norm first: W (scale * x) / sqrt(mean(x^2) + eps); each team sums the squares itself
+//   GATED  rows of W alternate between gate and up: y[j] = silu(W[2 j] x) * (W[2 j + 1] x), the inner product of a
+//          feed-forward layer (docs/model.md, "Local layer (mLSTM)" and "Global blocks")
 struct Params {
-    n: u32,         // rows of W in this piece
+    n: u32,         // rows of W in this slice
     k4: u32,        // columns of W / 4
-    x_offset4: u32, // of row 0 in x, / 4
+    x_offset4: u32, // offset of row 0 in x, / 4
     x_stride4: u32,
-    y_offset: u32,  // of this piece's first output in row 0 of y
+    y_offset: u32,  // offset of this slice's first output in row 0 of y
     y_stride: u32,
     add: u32,       // 1: y += result, 0: y = result
-    bias: u32,      // 1: there is a bias
-    eps: f32,       // of the norm
+    bias: u32,      // 1: add the bias
+    eps: f32,       // epsilon of the norm
 }
 @group(0) @binding(0) var<uniform> p: Params;
-// binding 1: w                                                          [n, k]
-@group(0) @binding(2) var<storage, read> x: array<vec4<f32>>;         // [rows, k] at x_offset, x_stride
-@group(0) @binding(3) var<storage, read> b: array<f32>;               // [n]
-@group(0) @binding(4) var<storage, read> scale: array<vec4<f32>>;     // [k], of the norm
-@group(0) @binding(5) var<storage, read_write> y: array<f32>;         // [rows, n], or [rows, n / 2] if gated, at y_offset, y_stride
+// binding 1: w                                                       [n, k]
+@group(0) @binding(2) var<storage, read> x: array<vec4<f32>>;      // [rows, k] at x_offset, x_stride
+@group(0) @binding(3) var<storage, read> b: array<f32>;            // [n]
+@group(0) @binding(4) var<storage, read> scale: array<vec4<f32>>;  // [k], of the norm
+@group(0) @binding(5) var<storage, read_write> y: array<f32>;      // [rows, n or n / 2 if gated] at y_offset, y_stride
 
-// Rows of W a workgroup takes; TEAM_ROWS * teams keeps every team busy once.
+// Rows of W per workgroup; at TEAM_ROWS * teams every team makes one pass.
 override ROWS: u32 = 32u;
-// Rows of W a team takes at a time: 4, 8 or 16.
+// Rows of W that a team handles at a time: 4, 8 or 16.
 override TEAM_ROWS: u32 = 4u;
-// Whether a team of four rows has four blocks of each on their way at once: what a GPU needs to stream, which has few threads where W is
-// small. Of no use on CPUs.
+// Whether a team of four rows keeps four loads per row in flight. A GPU needs this to saturate its memory when a small
+// W gives it few threads. It is of no use on CPUs.
 override AHEAD: bool = false;
 
-var<private> x0: u32;             // where the row of x begins
-var<private> squares: vec4<f32>;  // of the values of x that this lane has seen
+var<private> x0: u32;             // offset of the row of x
+var<private> squares: vec4<f32>;  // squares of the values of x that this lane has loaded
 
-// Four values of x on their way into the product.
+// Four values of x, normalized if NORM.
 fn x_value(i: u32) -> vec4<f32> {
     let v = x[x0 + i];
     if NORM {
@@ -55,14 +56,14 @@ fn put(row: u32, n: u32, value: f32) {
     }
 }
 
-// The output of rows n, n + 1 of W.
+// Writes the output of rows n and n + 1 of W.
 fn put_gated(row: u32, n: u32, gate: f32, up: f32) {
     if n < p.n {
         y[p.y_offset + row * p.y_stride + n / 2u] = gate / (1.0 + exp(-gate)) * up;
     }
 }
 
-// The outputs of rows n .. n + 3 of W.
+// Writes the outputs of rows n .. n + 3 of W.
 fn put4(row: u32, n: u32, s: vec4<f32>) {
     if GATED {
         put_gated(row, n, s.x, s.y);
@@ -75,7 +76,7 @@ fn put4(row: u32, n: u32, s: vec4<f32>) {
     }
 }
 
-// The number of a row of W. Rows past the end of the piece are computed as its last one and not written.
+// The index of a row of W. Rows past the end of the slice repeat its last row and are not written.
 fn row_of(n: u32) -> u32 {
     return min(n, p.n - 1u);
 }
@@ -85,7 +86,7 @@ fn sums(a: vec4<f32>, b: vec4<f32>, c: vec4<f32>, d: vec4<f32>) -> vec4<f32> {
     return team_sum(vec4<f32>(dot(a, one), dot(b, one), dot(c, one), dot(d, one)));
 }
 
-// The grid is rows of x by parts of W: workgroups that read the same part run one after another, and find it in a cache.
+// The grid is rows of x by parts of W: workgroups that read the same part run in succession and hit the cache.
 fn run(group: vec3<u32>, lane: u32) {
     if halted(group.x) {
         return;

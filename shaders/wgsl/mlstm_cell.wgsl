@@ -1,24 +1,24 @@
-// A whole mLSTM cell for few rows, from q, k, v and gates to the layer's gated output (SPEC 4): what mlstm_gates, mlstm_step and
-// mlstm_norm do in three dispatches. One workgroup a head, row after row.
+// A whole mLSTM cell for few rows, from q, k, v and the gates to the gated output of the layer (docs/model.md, "Local
+// layer (mLSTM)"): mlstm_gates, mlstm_step and mlstm_norm in one dispatch. One workgroup per head, row after row.
 //   ig = cap(x_i), lf = logsigmoid(cap(x_f)),  m' = max(lf + m, ig),  f = exp(lf + m - m'),  i = exp(ig - m')
 //   C' = f C + i k vᵀ,  n' = f n + i k,  h = qᵀ C' / sqrt(dk) / (max(|q · n'| / sqrt(dk), exp(-m')) + 1e-6)
 //   out = sigmoid(o) * LayerNorm(h) * scale   (mean subtracted, no bias)
-// n is kept as column dv of C, that is, as if v had one more value, always 1.
+// n is stored as column dv of C, as if v had one more value that is always 1.
 struct Params {
     rows: u32,
     heads: u32,
     dk: u32,
     dv: u32,       // at most 256
-    stride: u32,   // of a row of x
-    q_offset: u32, // of head 0 in a row of x
+    stride: u32,   // row stride of x
+    q_offset: u32, // offset of head 0 in a row of x
     k_offset: u32,
     v_offset: u32,
-    i_offset: u32, // of head 0's input gate
-    f_offset: u32, // of head 0's forget gate
-    o_offset: u32, // of head 0's output gate
+    i_offset: u32, // offset of head 0's input gate
+    f_offset: u32, // offset of head 0's forget gate
+    o_offset: u32, // offset of head 0's output gate
     cap: f32,      // soft cap of both pre-activations: cap tanh(x / cap)
     scale: f32,    // dk ^ -0.5
-    eps: f32,      // of the norm
+    eps: f32,      // epsilon of the norm
 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<f32>;               // [rows, ...] at the offsets, stride
@@ -27,14 +27,14 @@ struct Params {
 @group(0) @binding(4) var<storage, read> norm: array<f32>;            // [heads, dv]
 @group(0) @binding(5) var<storage, read_write> out: array<f32>;       // [rows, heads, dv]
 
-// Lanes of the workgroup: 64 columns of C, times how many parts its rows are cut into; or one lane for everything.
+// Lanes of the workgroup: 64 columns of C times the number of slices of its rows, or a single lane.
 override LANES: u32 = 64u;
 
 var<workgroup> parts: array<f32, 256>; // [LANES]
 var<workgroup> sums: array<f32, 320>;  // [dv + 1], qᵀ C' / sqrt(dk)
 var<workgroup> partial: array<f32, 16>;
 
-// The sum over j < dv of sums[j] - shift, squared or not. Called in uniform control flow.
+// The sum over j < dv of sums[j] - shift, squared or not. Must be called in uniform control flow.
 fn sum_over(lane: u32, shift: f32, squared: bool) -> f32 {
     let adders = min(LANES, 16u);
     if lane < adders {
@@ -99,17 +99,17 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             }
             workgroupBarrier();
         }
-        let normaliser = max(abs(sums[p.dv]), exp_accurate(-state)) + 1e-6;
+        let normalizer = max(abs(sums[p.dv]), exp_accurate(-state)) + 1e-6;
         let mean = sum_over(lane, 0.0, false) / f32(p.dv);
-        // The norm of y / normaliser, with both sides multiplied by the normaliser.
+        // LayerNorm of y / normalizer, with numerator and denominator multiplied by the normalizer.
         let variance = sum_over(lane, mean, true) / f32(p.dv);
-        let r = 1.0 / sqrt(variance / (normaliser * normaliser) + p.eps) / normaliser;
+        let r = 1.0 / sqrt(variance / (normalizer * normalizer) + p.eps) / normalizer;
         for (var j = lane; j < p.dv; j += LANES) {
             let at = head * p.dv + j;
             let gate = 1.0 / (1.0 + exp(-x[row + p.o_offset + at]));
             out[t * p.heads * p.dv + at] = gate * (sums[j] - mean) * r * norm[at];
         }
-        // before the next row writes to sums
+        // The next row writes to sums.
         workgroupBarrier();
     }
     if lane == 0u {

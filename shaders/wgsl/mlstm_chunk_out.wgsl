@@ -1,20 +1,22 @@
-// Chunkwise mLSTM, third of three (SPEC 4): the output of every row from its own chunk and the state at the chunk's start.
+// Chunkwise mLSTM, step 3 of 3 (docs/model.md, "Local layer (mLSTM)"): the output of every row from its own chunk and
+// the state at the start of the chunk.
 //   y_t = Σ_{s ≤ t} exp(g_t - g_s) i_s (q_t · k_s) (v_s, 1) + exp(g_t) q_tᵀ C,  all / sqrt(dk)
-// The last column is q · n, as in mlstm_step. A workgroup of 64 takes 16 rows of one chunk and head: it first puts their
-// weights for the chunk's sources into workgroup memory, then each lane makes columns of all 16 rows.
+// The last column is q · n, as in mlstm_step. A workgroup of 64 lanes handles 16 rows of one chunk and head. It first
+// computes their weights for the sources of the chunk in workgroup memory; then each lane computes columns of all 16
+// rows.
 struct Params {
     rows: u32,
     heads: u32,
     dk: u32,       // at most 128
     dv: u32,
-    stride: u32,   // of a row of x
-    q_offset: u32, // of head 0 in a row of x
+    stride: u32,   // row stride of x
+    q_offset: u32, // offset of head 0 in a row of x
     k_offset: u32,
     v_offset: u32,
     scale: f32,    // dk ^ -0.5
 }
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>;               // [rows, ...] at q_offset, k_offset, v_offset, stride
+@group(0) @binding(1) var<storage, read> x: array<f32>;               // [rows, ...] at the q, k, v offsets, stride
 @group(0) @binding(2) var<storage, read> gates: array<vec4<f32>>;     // [rows, heads] of f, i, m, g
 @group(0) @binding(3) var<storage, read> states: array<f32>;          // [chunks, heads, dk, dv + 1]
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;         // [rows, heads, dv + 1]
@@ -39,7 +41,7 @@ fn decay(t: u32, s: u32, head: u32, g: f32, i: f32) -> f32 {
     return exp(gates[t * p.heads + head].w - g) * i;
 }
 
-// What row t keeps of the chunk's start.
+// The weight of the state at the start of the chunk in row t.
 fn carried(t: u32, head: u32) -> f32 {
     if t >= p.rows {
         return 0.0;
@@ -59,12 +61,17 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let head = group.y;
     let chunk = row0 / CHUNK;
     let begin = chunk * CHUNK;
-    let sources = min(row0 + TILE, p.rows) - begin; // causal: none behind the tile
+    let sources = min(row0 + TILE, p.rows) - begin; // causal: no sources past the tile
 
     for (var e = lane; e < p.dk * 4u; e += 64u) {
         let i = e / 4u;
         let t = row0 + e % 4u * 4u;
-        q_tile[e] = vec4<f32>(query(t, i, head), query(t + 1u, i, head), query(t + 2u, i, head), query(t + 3u, i, head));
+        q_tile[e] = vec4<f32>(
+            query(t, i, head),
+            query(t + 1u, i, head),
+            query(t + 2u, i, head),
+            query(t + 3u, i, head),
+        );
     }
     workgroupBarrier();
     for (var e = lane; e < sources * 4u; e += 64u) {
@@ -85,10 +92,30 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         );
     }
     workgroupBarrier();
-    let keep0 = vec4<f32>(carried(row0 + 0u, head), carried(row0 + 1u, head), carried(row0 + 2u, head), carried(row0 + 3u, head));
-    let keep1 = vec4<f32>(carried(row0 + 4u, head), carried(row0 + 5u, head), carried(row0 + 6u, head), carried(row0 + 7u, head));
-    let keep2 = vec4<f32>(carried(row0 + 8u, head), carried(row0 + 9u, head), carried(row0 + 10u, head), carried(row0 + 11u, head));
-    let keep3 = vec4<f32>(carried(row0 + 12u, head), carried(row0 + 13u, head), carried(row0 + 14u, head), carried(row0 + 15u, head));
+    let keep0 = vec4<f32>(
+        carried(row0 + 0u, head),
+        carried(row0 + 1u, head),
+        carried(row0 + 2u, head),
+        carried(row0 + 3u, head),
+    );
+    let keep1 = vec4<f32>(
+        carried(row0 + 4u, head),
+        carried(row0 + 5u, head),
+        carried(row0 + 6u, head),
+        carried(row0 + 7u, head),
+    );
+    let keep2 = vec4<f32>(
+        carried(row0 + 8u, head),
+        carried(row0 + 9u, head),
+        carried(row0 + 10u, head),
+        carried(row0 + 11u, head),
+    );
+    let keep3 = vec4<f32>(
+        carried(row0 + 12u, head),
+        carried(row0 + 13u, head),
+        carried(row0 + 14u, head),
+        carried(row0 + 15u, head),
+    );
     for (var column = lane; column <= p.dv; column += 64u) {
         var y0 = vec4<f32>(); // rows row0 + 0 .. 3
         var y1 = vec4<f32>(); // rows row0 + 4 .. 7

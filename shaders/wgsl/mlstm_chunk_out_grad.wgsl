@@ -1,34 +1,35 @@
-// Backwards through the chunkwise mLSTM, last (SPEC 4): the gradients of q, k and v, from the rows' own chunk by the scores a and b of
-// mlstm_chunk_scores, and from the state C at the chunk's start and the gradient dC of the one at its end.
+// Gradient of the chunkwise mLSTM, step 4 of 4 (docs/model.md, "Local layer (mLSTM)"): the gradients of q, k and v,
+// from the scores a and b of mlstm_chunk_scores within the chunk, the state C at the start of the chunk and the
+// gradient dC of the state at its end.
 //   dq_t = Σ_{s ≤ t} b_ts k_s + exp(g_t) C dy_t / sqrt(dk)
 //   dk_s = Σ_{t ≥ s} b_ts q_t + exp(g_end - g_s) i_s dC (v_s, 1)
 //   dv_s = Σ_{t ≥ s} a_ts dy_t + exp(g_end - g_s) i_s dCᵀ k_s,  both without their last column
-// One lane for four rows of four columns of one of the three.
+// One lane per four rows of four columns of q, k or v.
 struct Params {
     rows: u32,
     heads: u32,
     dk: u32,
     dv: u32,
-    stride: u32,   // of a row of x and of dx
-    q_offset: u32, // of head 0 in a row of x and of dx
+    stride: u32,   // row stride of x and dx
+    q_offset: u32, // offset of head 0 in a row of x and dx
     k_offset: u32,
     v_offset: u32,
     scale: f32,    // dk ^ -0.5
 }
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>;               // [rows, ...] at q_offset, k_offset, v_offset, stride
+@group(0) @binding(1) var<storage, read> x: array<f32>;               // [rows, ...] at the q, k, v offsets, stride
 @group(0) @binding(2) var<storage, read> gates: array<vec4<f32>>;     // [rows, heads] of f, i, m, g
 @group(0) @binding(3) var<storage, read> states: array<f32>;          // [chunks, heads, dk, dv + 1]
 @group(0) @binding(4) var<storage, read> dstates: array<f32>;         // [chunks, heads, dk, dv + 1]
 @group(0) @binding(5) var<storage, read> dy: array<f32>;              // [rows, heads, dv + 1]
-@group(0) @binding(6) var<storage, read> a: array<vec4<f32>>;         // [rows, heads, 64] by the source's place in the chunk
+@group(0) @binding(6) var<storage, read> a: array<vec4<f32>>;         // [rows, heads, 64], by source within the chunk
 @group(0) @binding(7) var<storage, read> b: array<vec4<f32>>;         // [rows, heads, 64]
-@group(0) @binding(8) var<storage, read_write> dx: array<f32>;        // [rows, ...] at q_offset, k_offset, v_offset, stride
+@group(0) @binding(8) var<storage, read_write> dx: array<f32>;        // [rows, ...] at the q, k, v offsets, stride
 
 const CHUNK: u32 = 64u; // rows of a chunk
 const QUADS: u32 = CHUNK / 4u;
 
-// Column j of the outer product: `column` times element j of `row`.
+// The outer product: column j is `column` times element j of `row`.
 fn outer(column: vec4<f32>, row: vec4<f32>) -> mat4x4<f32> {
     return mat4x4<f32>(column * row.x, column * row.y, column * row.z, column * row.w);
 }
@@ -45,12 +46,13 @@ fn state_gradient(at: vec4<u32>) -> vec4<f32> {
     return vec4<f32>(dstates[at.x], dstates[at.y], dstates[at.z], dstates[at.w]);
 }
 
-// Four neighbours from `first` on, of `count`. Those past the end repeat the last one, and are not written.
+// Four consecutive indices from `first` on, below `count`. Indices past the end repeat the last one and are not
+// written.
 fn four_of(first: u32, count: u32) -> vec4<u32> {
     return min(vec4<u32>(first, first + 1u, first + 2u, first + 3u), vec4<u32>(count - 1u));
 }
 
-// The weight of each of four source rows in the state at the chunk's end.
+// The weights of four source rows in the state at the end of the chunk.
 fn kept(sources: vec4<u32>, head: u32, end: u32) -> vec4<f32> {
     let gate0 = gates[sources.x * p.heads + head];
     let gate1 = gates[sources.y * p.heads + head];
@@ -60,7 +62,7 @@ fn kept(sources: vec4<u32>, head: u32, end: u32) -> vec4<f32> {
     return exp(g_end - vec4<f32>(gate0.w, gate1.w, gate2.w, gate3.w)) * vec4<f32>(gate0.y, gate1.y, gate2.y, gate3.y);
 }
 
-// `at`: of the row's head in dx.
+// Writes four columns of row t. `at` is the offset of the row's head in dx.
 fn put(t: u32, at: u32, column: u32, width: u32, value: vec4<f32>) {
     if t >= p.rows {
         return;
@@ -71,7 +73,7 @@ fn put(t: u32, at: u32, column: u32, width: u32, value: vec4<f32>) {
     if column + 3u < width { dx[at + column + 3u] = value.w; }
 }
 
-// Columns of `sums` belong to rows t, t + 1, ...; those of `far` too, and come in with a weight for each row.
+// Writes rows t .. t + 3: column j of `sums` plus `weight[j]` times column j of `far` goes to row t + j.
 fn put_all(t: u32, offset: u32, column: u32, width: u32, sums: mat4x4<f32>, far: mat4x4<f32>, weight: vec4<f32>) {
     let at = t * p.stride + offset;
     put(t, at, column, width, sums[0] + weight.x * far[0]);
@@ -146,14 +148,14 @@ fn value_gradient(s: u32, column: u32, chunk: u32, head: u32) {
     put_all(s, p.v_offset + head * p.dv, column, p.dv, sums, far, kept(sources, head, end));
 }
 
-// The grid is fours of columns of q, k and v, times fours of rows, by heads by chunks.
+// The grid is (columns of q, k and v / 4 times rows / 4) by heads by chunks.
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let head = id.y;
     let chunk = id.z;
     let keys = (p.dk + 3u) / 4u;
     let values = (p.dv + 3u) / 4u;
-    // Lanes of q come first, then those of k, then those of v; in each, the columns of four rows are neighbours.
+    // Lanes of q come first, then those of k, then those of v. Within each, the columns of four rows are adjacent.
     let k_lane = keys * QUADS;
     let v_lane = 2u * k_lane;
     if id.x < k_lane {

@@ -1,13 +1,14 @@
-// Backwards through the chunkwise mLSTM, second (SPEC 4): carries the state's gradient from chunk to chunk, last one first.
-//   dC = exp(g_end) dC' + added, dC' at a chunk's end, dC at its start
-// What a chunk asks of the state at its start is replaced by the gradient of the state at its end, which behind a sequence is 0.
-// One lane an element, chunk after chunk of a sequence.
+// Gradient of the chunkwise mLSTM, step 2 of 4 (docs/model.md, "Local layer (mLSTM)"): carries the gradient of the
+// state from chunk to chunk, last chunk first.
+//   dC = exp(g_end) dC' + added, dC' at the end of a chunk, dC at its start
+// The gradient contribution of each chunk is replaced by the gradient of the state at its end; that is 0 at the end of
+// a sequence. One lane per element of the state, over the chunks of a sequence in reverse.
 struct Params {
     rows: u32,
     heads: u32,
     size: u32,   // elements of a head's state: dk (dv + 1)
     chunk: u32,  // rows of a chunk
-    period: u32, // rows of a sequence, whole chunks where there are several; the last one may have fewer
+    period: u32, // rows of a sequence, whole chunks if there are several; the last may be shorter
 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> gates: array<vec4<f32>>;     // [rows, heads] of f, i, m, g
@@ -20,11 +21,11 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     }
     let head = id.y;
     let first = id.z * p.period;
-    let behind = min(first + p.period, p.rows); // the sequence's last row
+    let limit = min(first + p.period, p.rows); // the end of the sequence
     var state = 0.0;
-    for (var left = (behind - first + p.chunk - 1u) / p.chunk; left > 0u; left--) {
+    for (var left = (limit - first + p.chunk - 1u) / p.chunk; left > 0u; left--) {
         let begin = first + (left - 1u) * p.chunk;
-        let end = min(begin + p.chunk, behind);
+        let end = min(begin + p.chunk, limit);
         let at = (begin / p.chunk * p.heads + head) * p.size + id.x;
         let added = dstates[at];
         dstates[at] = state;

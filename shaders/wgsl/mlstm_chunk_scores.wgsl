@@ -1,28 +1,30 @@
-// Backwards through the chunkwise mLSTM, third (SPEC 4): what ties each row t of a chunk to each source row s in it.
-//   a_ts = w_ts (q_t · k_s) / sqrt(dk),  b_ts = w_ts (dy_t · (v_s, 1)) / sqrt(dk),  w_ts = exp(g_t - g_s) i_s for s ≤ t, else 0
-// a is what row t sees of v_s, b what it sees of k_s but for q_t. One lane for four rows and four sources.
+// Gradient of the chunkwise mLSTM, step 3 of 4 (docs/model.md, "Local layer (mLSTM)"): the scores between each row t of
+// a chunk and each source row s of the same chunk.
+//   a_ts = w_ts (q_t · k_s) / sqrt(dk),  b_ts = w_ts (dy_t · (v_s, 1)) / sqrt(dk)
+//   w_ts = exp(g_t - g_s) i_s for s ≤ t, else 0
+// a_ts is the weight of v_s in row t; b_ts times q_t is the gradient by k_s. One lane per four rows and four sources.
 struct Params {
     rows: u32,
     heads: u32,
     dk: u32,
     dv: u32,
-    stride: u32,   // of a row of x
-    q_offset: u32, // of head 0 in a row of x
+    stride: u32,   // row stride of x
+    q_offset: u32, // offset of head 0 in a row of x
     k_offset: u32,
     v_offset: u32,
     scale: f32,    // dk ^ -0.5
 }
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>;               // [rows, ...] at q_offset, k_offset, v_offset, stride
+@group(0) @binding(1) var<storage, read> x: array<f32>;               // [rows, ...] at the q, k, v offsets, stride
 @group(0) @binding(2) var<storage, read> gates: array<vec4<f32>>;     // [rows, heads] of f, i, m, g
 @group(0) @binding(3) var<storage, read> dy: array<f32>;              // [rows, heads, dv + 1]
-@group(0) @binding(4) var<storage, read_write> a: array<vec4<f32>>;   // [rows, heads, 64] by the source's place in the chunk
+@group(0) @binding(4) var<storage, read_write> a: array<vec4<f32>>;   // [rows, heads, 64], by source within the chunk
 @group(0) @binding(5) var<storage, read_write> b: array<vec4<f32>>;   // [rows, heads, 64]
 
 const CHUNK: u32 = 64u; // rows of a chunk
 const QUADS: u32 = CHUNK / 4u;
 
-// Column j of the outer product: `column` times element j of `row`.
+// The outer product: column j is `column` times element j of `row`.
 fn outer(column: vec4<f32>, row: vec4<f32>) -> mat4x4<f32> {
     return mat4x4<f32>(column * row.x, column * row.y, column * row.z, column * row.w);
 }
@@ -35,7 +37,7 @@ fn gradient(at: vec4<u32>) -> vec4<f32> {
     return vec4<f32>(dy[at.x], dy[at.y], dy[at.z], dy[at.w]);
 }
 
-// Four rows from t on. Those past the end repeat the last one.
+// Four rows from t on. Rows past the end repeat the last one.
 fn rows_from(t: u32) -> vec4<u32> {
     return min(vec4<u32>(t, t + 1u, t + 2u, t + 3u), vec4<u32>(p.rows - 1u));
 }
@@ -64,7 +66,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     }
     let to = rows_from(t);
     let sources = rows_from(s);
-    // a column for each row, an element for each source
+    // A column per row, an element per source.
     var from_k = mat4x4<f32>();
     var from_v = mat4x4<f32>();
     if s <= t {

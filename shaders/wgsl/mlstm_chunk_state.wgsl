@@ -1,15 +1,16 @@
-// Chunkwise mLSTM, first of three (SPEC 4): what each chunk adds to the state, as seen at the chunk's end.
+// Chunkwise mLSTM, step 1 of 3 (docs/model.md, "Local layer (mLSTM)"): the contribution of each chunk to the state at
+// the end of the chunk.
 //   added[c] = Σ_s exp(g_end - g_s) i_s k_s (v_s, 1)ᵀ  over the rows s of chunk c
-// All chunks at once; one lane for four rows of one column.
+// All chunks run in parallel. One lane per four rows of one column of the state.
 struct Params {
     rows: u32,
     heads: u32,
     dk: u32,
     dv: u32,
-    stride: u32,   // of a row of x
-    k_offset: u32, // of head 0 in a row of x
+    stride: u32,   // row stride of x
+    k_offset: u32, // offset of head 0 in a row of x
     v_offset: u32,
-    chunk: u32,    // rows of a chunk; the last one may have fewer
+    chunk: u32,    // rows of a chunk; the last chunk may be shorter
 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<f32>;               // [rows, ...] at k_offset, v_offset, stride
@@ -28,7 +29,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let begin = id.z * p.chunk;
     let end = min(begin + p.chunk, p.rows);
     let g_end = gates[(end - 1u) * p.heads + head].w;
-    // rows past dk repeat the last one and are not written
+    // Rows past dk repeat the last row and are not written
     let r1 = min(row + 1u, p.dk - 1u);
     let r2 = min(row + 2u, p.dk - 1u);
     let r3 = min(row + 3u, p.dk - 1u);

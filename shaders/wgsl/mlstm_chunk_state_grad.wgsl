@@ -1,14 +1,15 @@
-// Backwards through the chunkwise mLSTM, first (SPEC 4): what the rows of each chunk ask of the state at the chunk's start.
+// Gradient of the chunkwise mLSTM, step 1 of 4 (docs/model.md, "Local layer (mLSTM)"): the contribution of the rows of
+// each chunk to the gradient of the state at the start of the chunk.
 //   added[c] = Σ_t exp(g_t) q_t dy_tᵀ / sqrt(dk)  over the rows t of chunk c
-// All chunks at once; one lane for four rows of one column, as in mlstm_chunk_state.
+// All chunks run in parallel. One lane per four rows of one column of the state, as in mlstm_chunk_state.
 struct Params {
     rows: u32,
     heads: u32,
     dk: u32,
     dv: u32,
-    stride: u32,   // of a row of x
-    q_offset: u32, // of head 0 in a row of x
-    chunk: u32,    // rows of a chunk; the last one may have fewer
+    stride: u32,   // row stride of x
+    q_offset: u32, // offset of head 0 in a row of x
+    chunk: u32,    // rows of a chunk; the last chunk may be shorter
     scale: f32,    // dk ^ -0.5
 }
 @group(0) @binding(0) var<uniform> p: Params;
@@ -28,7 +29,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let head = id.y;
     let begin = id.z * p.chunk;
     let end = min(begin + p.chunk, p.rows);
-    // rows past dk repeat the last one and are not written
+    // Rows past dk repeat the last row and are not written
     let r1 = min(row + 1u, p.dk - 1u);
     let r2 = min(row + 2u, p.dk - 1u);
     let r3 = min(row + 3u, p.dk - 1u);

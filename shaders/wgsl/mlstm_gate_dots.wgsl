@@ -1,10 +1,11 @@
-// What the gradients of an mLSTM's gates come from (SPEC 4): q · dq and k · dk of each row and head, in one lane each.
+// The dot products that the gradients of the mLSTM gates are made of (docs/model.md, "Local layer (mLSTM)"): q · dq and
+// k · dk. One lane per row and head.
 struct Params {
     rows: u32,
     heads: u32,
     dk: u32,
-    stride: u32,   // of a row of x and of dx
-    q_offset: u32, // of head 0 in a row of x and of dx
+    stride: u32,   // row stride of x and dx
+    q_offset: u32, // offset of head 0 in a row of x and dx
     k_offset: u32,
 }
 @group(0) @binding(0) var<uniform> p: Params;

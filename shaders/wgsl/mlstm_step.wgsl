@@ -1,19 +1,20 @@
-// The mLSTM cell in its recurrent form (SPEC 4), for few rows. One lane a column of a head's state.
-//   C' = f C + i k vᵀ,  n' = f n + i k,  y = qᵀ C' / sqrt(dk),  and q · n' / sqrt(dk) in the column behind
-// n is kept as column dv of C, that is, as if v had one more value, always 1.
+// The mLSTM cell in its recurrent form, for few rows (docs/model.md, "Local layer (mLSTM)"). One lane per column of a
+// head's state.
+//   C' = f C + i k vᵀ,  n' = f n + i k,  y = qᵀ C' / sqrt(dk), followed by q · n' / sqrt(dk) in the last column
+// n is stored as column dv of C, as if v had one more value that is always 1.
 struct Params {
     rows: u32,
     heads: u32,
     dk: u32,
     dv: u32,
-    stride: u32,   // of a row of x
-    q_offset: u32, // of head 0 in a row of x
+    stride: u32,   // row stride of x
+    q_offset: u32, // offset of head 0 in a row of x
     k_offset: u32,
     v_offset: u32,
     scale: f32,    // dk ^ -0.5
 }
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>;               // [rows, ...] at q_offset, k_offset, v_offset, stride
+@group(0) @binding(1) var<storage, read> x: array<f32>;               // [rows, ...] at the q, k, v offsets, stride
 @group(0) @binding(2) var<storage, read> gates: array<vec4<f32>>;     // [rows, heads] of f, i, m, g
 @group(0) @binding(3) var<storage, read_write> c: array<f32>;         // [heads, dk, dv + 1]
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;         // [rows, heads, dv + 1]

@@ -1,20 +1,21 @@
-// What a subword model's logits say of the next byte: the probabilities of the ids that can follow what is there of a subword. Subwords
-// are in the order of their bytes, so that those that begin alike are neighbours, and a tree over them has a node for every
-// beginning: its children are the next ids, each with its neighbours. An id that ends a subword is a fused one. Rows of out that no place
-// is given for are left as they are, and so are ids that no child is about. One workgroup a row.
+// The probabilities of the next ids, given the bytes of an unfinished subword, from the logits of a subword model.
+// Subwords are sorted by their bytes, so that subwords with a common prefix are contiguous. A trie over them has a node
+// per prefix; the children of a node are the possible next ids, each with a contiguous range of subwords. An id that
+// ends a subword is a fused id. Rows of out without a place and ids without a child are left unchanged. One workgroup
+// per row.
 struct Params {
     rows: u32,
     n: u32,          // ids
-    vocabulary: u32, // logits of a row; with workgroups of one lane, below 32768 (forms.rs, `Reduce::OneLane`)
-    first: u32,      // row of the subword model that comes first in logits
-    count: u32,      // rows of it that are there; places in others are left as they are
+    vocabulary: u32, // logits of a row, below 32768 in the single-lane variant (`Reduce::SingleLane`)
+    first: u32,      // row of the subword model in row 0 of logits
+    count: u32,      // rows of logits; places in other rows are skipped
 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> logits: array<f32>;          // [count, vocabulary]
-@group(0) @binding(2) var<storage, read> order: array<u32>;           // [subwords], as their bytes are sorted
-@group(0) @binding(3) var<storage, read> starts: array<u32>;          // [nodes + 1] first child of each node, and how many there are in all
-@group(0) @binding(4) var<storage, read> children: array<vec4<u32>>;  // [children, 4]: id, first and number of its subwords in order, 0
-@group(0) @binding(5) var<storage, read> place: array<vec2<u32>>;     // [rows, 2]: row of the subword model, node; NOWHERE for none
+@group(0) @binding(2) var<storage, read> order: array<u32>;           // [subwords], sorted by their bytes
+@group(0) @binding(3) var<storage, read> starts: array<u32>;          // [nodes + 1], first child of each node
+@group(0) @binding(4) var<storage, read> children: array<vec4<u32>>;  // [children, 4]: id, first and count in order, 0
+@group(0) @binding(5) var<storage, read> place: array<vec2<u32>>;     // [rows, 2]: subword row, node or NOWHERE
 @group(0) @binding(6) var<storage, read_write> out: array<f32>;       // [rows, n]
 
 const NOWHERE: u32 = 0xffffffffu;
@@ -32,7 +33,7 @@ fn run(group: vec3<u32>, lane: u32) {
     let base = (at.x - p.first) * p.vocabulary;
     let child0 = starts[at.y];
     let child1 = starts[at.y + 1u];
-    // Children are neighbours too.
+    // The ranges of the children are contiguous too.
     let begin = children[child0].y;
     let end = children[child1 - 1u].y + children[child1 - 1u].z;
     var most = vec4<f32>(LOWEST);
@@ -45,7 +46,7 @@ fn run(group: vec3<u32>, lane: u32) {
         sum.x += exp_accurate(logits[base + order[i]] - most.x);
     }
     sum = workgroup_sum(sum);
-    // Most subwords may begin alike: all lanes add up a child of many, and one lane a child of few.
+    // Children differ widely in size: all lanes together sum a large child, one lane alone sums a small one.
     for (var c = child0; c < child1; c++) {
         let child = children[c];
         if child.z > WORKGROUP {

@@ -1,11 +1,12 @@
-// y = w * x / sqrt(mean(x^2) + eps) over each group of a row, or added to y: the residual form of OLMo blocks (SPEC 6).
-// One workgroup a group. A row holds `groups` neighbouring groups of `dim` values: 1 for a whole row, heads for a norm per head.
+// y = scale * x / sqrt(mean(x^2) + eps) over each group of a row, or y += it: the residual form of OLMo blocks
+// (docs/model.md, "Global blocks"). One workgroup per group. A row holds `groups` contiguous groups of `dim` values:
+// one for a norm over the whole row, one per head for a norm per head.
 struct Params {
     rows: u32,
-    groups: u32,    // a row
+    groups: u32,    // per row
     dim4: u32,      // group length / 4
-    x_offset4: u32, // of row 0 in x, / 4
-    x_stride4: u32, // from row to row of x, / 4
+    x_offset4: u32, // offset of row 0 in x, / 4
+    x_stride4: u32, // row stride of x, / 4
     y_offset4: u32,
     y_stride4: u32,
     add: u32,       // 1: y += norm(x), 0: y = norm(x)

@@ -1,17 +1,17 @@
-// Back through rms_norm.wgsl, y = scale * x * r with r = 1 / sqrt(mean(x^2) + eps) over each group of a row:
-//   dx = r (dy * scale) - x r^3 / dim sum(dy * scale * x), or added to what is there, and dscale = dy * x * r
-// One workgroup a group. Each group gives the scale's gradient a row of its own; whoever wants the whole adds the rows up.
+// Gradient of rms_norm.wgsl, y = scale * x * r with r = 1 / sqrt(mean(x^2) + eps) over each group of a row:
+//   dx = r (dy * scale) - x r^3 / dim sum(dy * scale * x), or dx += it, and dscale = dy * x * r
+// One workgroup per group. Each group writes its own row of dscale; the caller sums the rows.
 struct Params {
     rows: u32,
-    groups: u32,     // a row
+    groups: u32,     // per row
     dim4: u32,       // group length / 4
-    x_offset4: u32,  // of row 0 in x, / 4
-    x_stride4: u32,  // from row to row of x, / 4
+    x_offset4: u32,  // offset of row 0 in x, / 4
+    x_stride4: u32,  // row stride of x, / 4
     dy_offset4: u32,
     dy_stride4: u32,
     dx_offset4: u32,
     dx_stride4: u32,
-    add: u32,        // 1: dx is added to, 0: it is replaced
+    add: u32,        // 1: dx += gradient, 0: dx = gradient
     eps: f32,
 }
 @group(0) @binding(0) var<uniform> p: Params;

@@ -1,24 +1,25 @@
-// Queries, keys and values of new positions, on their way to attention (SPEC 6): queries and keys go through their norm, if they
-// have one, and are rotated by their positions (rotate-half RoPE); keys and values are laid down in the KV cache.
-// A workgroup takes one group of a row: heads that share a norm, or else one head; the last workgroup of a row takes the values.
-// The angles come from a table that the host computes in f64: sin and cos of large arguments are poor on most devices.
+// Prepares queries, keys and values of new positions for attention (docs/model.md, "Attention and rotary embeddings").
+// Queries and keys go through their norm, if they have one, and are rotated by their positions (rotate-half RoPE). Keys
+// and values are written to the KV cache.
+// A workgroup handles one group of a row: heads that share a norm, or one head; the last workgroup of a row copies the
+// values. The host computes the table of angles in f64: sin and cos of large arguments are inaccurate on most devices.
 struct Params {
-    first: u32,         // the first row handled here, within the tables of this call
+    first: u32,         // first row of this dispatch in the tables
     heads: u32,
     kv_heads: u32,
     half_dim: u32,      // head width / 2
     q_group: u32,       // query heads of a group
     k_group: u32,       // key heads of a group
     norm: u32,          // 1: rms(x) * scale before the rotation
-    q_offset: u32,      // of row 0's queries in qkv
-    k_offset: u32,      // of row 0's keys
-    v_offset: u32,      // of row 0's values
-    stride: u32,        // from row to row of qkv
-    kv_row: u32,        // row of the cache segment that takes the first row
-    eps: f32,           // of the norm
+    q_offset: u32,      // offset of row 0's queries in qkv
+    k_offset: u32,      // offset of row 0's keys
+    v_offset: u32,      // offset of row 0's values
+    stride: u32,        // row stride of qkv
+    kv_row: u32,        // row of the cache segment for the first row
+    eps: f32,           // epsilon of the norm
 }
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> qkv: array<f32>;             // [rows, ...] at q_offset, k_offset, v_offset, stride
+@group(0) @binding(1) var<storage, read> qkv: array<f32>;             // [rows, ...] at the q, k, v offsets, stride
 @group(0) @binding(2) var<storage, read> q_scale: array<f32>;         // [q_group, 2 half_dim]
 @group(0) @binding(3) var<storage, read> k_scale: array<f32>;         // [k_group, 2 half_dim]
 @group(0) @binding(4) var<storage, read> cos_sin: array<vec2<f32>>;   // [rows, half_dim]

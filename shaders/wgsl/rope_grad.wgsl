@@ -1,33 +1,34 @@
-// Back through rope.wgsl: gradients of rotated queries and keys are turned back, (da, db) = (a cos + b sin, b cos - a sin), and go
-// through the norm where there is one,
-//   dx = r (d * scale) - x r^3 / n sum(d * scale * x), dscale = d * x * r, with r = 1 / sqrt(mean(x^2) + eps) over the n values of a group;
-// those of values are copied. A workgroup takes one group of a row, as there; the last workgroup of a row takes the values.
+// Gradient of rope.wgsl: gradients of rotated queries and keys are rotated back,
+// (da, db) = (a cos + b sin, b cos - a sin), and go through the norm, if there is one,
+//   dx = r (d * scale) - x r^3 / n sum(d * scale * x), dscale = d * x * r, r = 1 / sqrt(mean(x^2) + eps)
+// over the n values of a group. Gradients of values are copied. A workgroup handles one group of a row, as in
+// rope.wgsl; the last workgroup of a row copies the values.
 struct Params {
-    first: u32,         // the first row handled here, within the tables of this call
+    first: u32,         // first row of this dispatch in the tables
     heads: u32,
     kv_heads: u32,
     half_dim: u32,      // head width / 2
     q_group: u32,       // query heads of a group
     k_group: u32,       // key heads of a group
-    norm: u32,          // 1: there is a norm before the rotation; dscale is written only then
-    q_offset: u32,      // of row 0's queries in qkv and in dqkv
-    k_offset: u32,      // of row 0's keys
-    v_offset: u32,      // of row 0's values
-    stride: u32,        // from row to row of qkv and of dqkv
-    kv_row: u32,        // row of dkv that belongs to the first row
-    eps: f32,           // of the norm
+    norm: u32,          // 1: a norm precedes the rotation; dscale is written only then
+    q_offset: u32,      // offset of row 0's queries in qkv and dqkv
+    k_offset: u32,      // offset of row 0's keys
+    v_offset: u32,      // offset of row 0's values
+    stride: u32,        // row stride of qkv and dqkv
+    kv_row: u32,        // row of dkv for the first row
+    eps: f32,           // epsilon of the norm
 }
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> qkv: array<f32>;             // [rows, ...] at q_offset, k_offset, v_offset, stride
+@group(0) @binding(1) var<storage, read> qkv: array<f32>;             // [rows, ...] at the q, k, v offsets, stride
 @group(0) @binding(2) var<storage, read> q_scale: array<f32>;         // [q_group, 2 half_dim]
 @group(0) @binding(3) var<storage, read> k_scale: array<f32>;         // [k_group, 2 half_dim]
 @group(0) @binding(4) var<storage, read> cos_sin: array<vec2<f32>>;   // [rows, half_dim]
 @group(0) @binding(5) var<storage, read> dq: array<f32>;              // [rows, heads, 2 half_dim]
 @group(0) @binding(6) var<storage, read> dkv: array<f32>;             // [segment rows, 2, kv_heads, 2 half_dim]
-@group(0) @binding(7) var<storage, read_write> dqkv: array<f32>;      // [rows, ...] at q_offset, k_offset, v_offset, stride
+@group(0) @binding(7) var<storage, read_write> dqkv: array<f32>;      // [rows, ...] at the q, k, v offsets, stride
 @group(0) @binding(8) var<storage, read_write> dscale: array<f32>;    // [rows, heads + kv_heads, 2 half_dim]
 
-// The gradient of a pair before its rotation.
+// The gradient of a pair of values before the rotation.
 fn turned_back(is_key: bool, at: u32, angle: u32) -> vec2<f32> {
     let cs = cos_sin[angle];
     var d = vec2<f32>();
@@ -39,7 +40,7 @@ fn turned_back(is_key: bool, at: u32, angle: u32) -> vec2<f32> {
     return vec2<f32>(d.x * cs.x + d.y * cs.y, d.y * cs.x - d.x * cs.y);
 }
 
-// The weights of the norm for a pair.
+// The weights of the norm for a pair of values.
 fn scales(is_key: bool, at: u32) -> vec2<f32> {
     if is_key {
         return vec2<f32>(k_scale[at], k_scale[at + p.half_dim]);
@@ -84,7 +85,7 @@ fn run(group: vec3<u32>, lane: u32) {
         r = 1.0 / sqrt(s.x / n + p.eps);
         mean = s.y * r / n;
     }
-    // where the group's row of dscale begins: those of the keys are behind those of the queries
+    // The group's offset in dscale, where keys follow queries.
     let dscale0 = (row * (p.heads + p.kv_heads) + select(0u, p.heads, is_key) + first_head) * dim;
     for (var pair = lane; pair < heads * p.half_dim; pair += WORKGROUP) {
         let i = pair % p.half_dim;

@@ -1,5 +1,5 @@
-// y = x rounded to f16, two to a word: the matrix of a product as `shared/weights_f16.wgsl` reads it. What is beyond f16 becomes its largest
-// number.
+// y = x rounded to f16, two values per word, in the layout that `shared/weights_f16.wgsl` reads. Values out of range
+// become the largest f16.
 struct Params {
     count4: u32, // values / 4
 }
@@ -7,7 +7,7 @@ struct Params {
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;         // [count]
 @group(0) @binding(2) var<storage, read_write> y: array<vec2<u32>>;   // [count / 4], four f16 each
 
-// Workgroups of a row of the grid, as many as every adapter takes.
+// Workgroups in one row of the grid: the limit that every adapter supports.
 const MAX_GROUPS: u32 = 65535u;
 
 @compute @workgroup_size(64)
@@ -17,7 +17,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         return;
     }
     let v = x[i];
-    // What is no number stays that.
+    // NaNs stay NaNs.
     let near = select(clamp(v, vec4<f32>(-65504.0), vec4<f32>(65504.0)), v, v != v);
     y[i] = vec2<u32>(pack2x16float(near.xy), pack2x16float(near.zw));
 }

@@ -1,9 +1,9 @@
-// out = the Euclidean distance of two rows. One workgroup a pair of rows.
+// The Euclidean distance between corresponding rows of x and y. One workgroup per pair of rows.
 struct Params {
     rows: u32,
     dim4: u32,      // row length / 4
-    x_offset4: u32, // of row 0 in x, / 4
-    x_stride4: u32, // from row to row of x, / 4
+    x_offset4: u32, // offset of row 0 in x, / 4
+    x_stride4: u32, // row stride of x, / 4
     y_offset4: u32,
     y_stride4: u32,
 }

@@ -1,10 +1,10 @@
-// The gradient of weighted distances (row_distance.wgsl) by the rows of x: dx = weight (x - y) / max(distance, 1e-12), or added to dx.
-// Rows in the same place ask for nothing. One lane four columns of a row.
+// The gradient of weighted distances (row_distance.wgsl) by x: dx = weight (x - y) / max(distance, 1e-12), or dx += it.
+// Equal rows have a gradient of 0. Each lane computes four columns of a row.
 struct Params {
     rows: u32,
     dim4: u32,       // row length / 4
-    x_offset4: u32,  // of row 0 in x, / 4
-    x_stride4: u32,  // from row to row of x, / 4
+    x_offset4: u32,  // offset of row 0 in x, / 4
+    x_stride4: u32,  // row stride of x, / 4
     y_offset4: u32,
     y_stride4: u32,
     dx_offset4: u32,
@@ -24,7 +24,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         return;
     }
     let d = x[p.x_offset4 + id.y * p.x_stride4 + id.x] - y[p.y_offset4 + id.y * p.y_stride4 + id.x];
-    // The direction first: a weight over a small distance may be more than f32 holds.
+    // Divide first: weight / distance may overflow f32.
     let v = d / max(distance[id.y], 1e-12) * weight[id.y];
     let at = p.dx_offset4 + id.y * p.dx_stride4 + id.x;
     if p.add != 0u {

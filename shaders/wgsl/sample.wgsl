@@ -1,37 +1,42 @@
-// Chooses the next id from the logits, and prepares the next byte's way through the model, all on the device (SPEC 8): so that several
-// bytes can be recorded at once. What is chosen and how is said at `Sampler::choose` of the runtime, which the same rules in f64
-// on the host are; here sums are in f32. One workgroup.
+// Samples the next id from the logits and prepares the inputs of the next byte on the device (docs/model.md,
+// "Decoding"), so that several decode steps can be recorded at once. The rules are those of `Sampler` in the runtime,
+// which computes in f64 on the host; sums here are in f32. One workgroup.
 //
-// A candidate is a byte, or at 256 the end of the text; its plain and its fused id are its twins.
-// Behind a choice that ends the patch, the text, a stop string or the budget, control[0] halts every later guarded dispatch.
+// A candidate is a byte or, at index 256, the end of the text. Each candidate has a plain and a fused id.
+// After a choice that ends the patch, the text, a stop string or the budget, control[0] halts all later guarded
+// dispatches.
+//
+// stops holds the number of stop strings, an offset and a length for each, then their bytes.
+// trie holds [nodes + 1] first edges, [nodes] terminals and [edges] labels.
+// control holds halt, chosen, taken, budget, ids, fault and two unused words, then the chosen ids.
 struct Params {
-    temperature: f32,     // 0: the most probable id
-    top_p: f32,           // 1: off
-    min_p: f32,           // 0: off
-    penalty: f32,         // repetition penalty - 1; 0: off
-    boundary_bias: f32,   // on all fused ids
-    top_k: u32,           // at most 257, which is off
-    window: u32,          // ids that the penalty looks back on
-    flags: u32,           // 0: twins compete; 1: the plain one is taken, 2: the fused one (for benches)
-    nodes: u32,           // of the trie; 0: none
+    temperature: f32,     // 0: greedy decoding
+    top_p: f32,           // 1: disabled
+    min_p: f32,           // 0: disabled
+    penalty: f32,         // repetition penalty - 1; 0: disabled
+    boundary_bias: f32,   // added to the logits of all fused ids
+    top_k: u32,           // at most 257, which disables it
+    window: u32,          // recent ids that the penalty applies to
+    flags: u32,           // 0: plain and fused compete; 1: always plain, 2: always fused (for benchmarks)
+    nodes: u32,           // of the trie; 0: no trie
     max_len: u32,         // longest entry of the trie
     ring: u32,            // length of history
 }
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> logits: array<f32>;                // [520]
-@group(0) @binding(2) var<storage, read> bias: array<f32>;                  // [257] on both twins; below -1e38: not allowed
-@group(0) @binding(3) var<storage, read> random: array<vec2<f32>>;          // [steps] in [0, 1): for the byte, for its flag
-@group(0) @binding(4) var<storage, read> stops: array<u32>;                 // [1 + 2 count + bytes]: count, (offset, length) each, bytes
-@group(0) @binding(5) var<storage, read> trie: array<u32>;                  // [nodes + 1] first edges, [nodes] terminals, [edges] labels
-@group(0) @binding(6) var<storage, read_write> control: array<u32>;         // [8 + steps]: halt, chosen, taken, budget, ids, fault, -, -; chosen ids
-@group(0) @binding(7) var<storage, read_write> history: array<u32>;         // [ring], plain id of position i at i % ring
-@group(0) @binding(8) var<storage, read_write> next: array<u32>;            // [65], the next plain id at 0, its suffix at 64
+@group(0) @binding(1) var<storage, read> logits: array<f32>;         // [520]
+@group(0) @binding(2) var<storage, read> bias: array<f32>;           // [257], added to both ids; below -1e38: forbidden
+@group(0) @binding(3) var<storage, read> random: array<vec2<f32>>;   // [steps] in [0, 1): byte, fused or plain
+@group(0) @binding(4) var<storage, read> stops: array<u32>;          // [1 + 2 count + bytes], see above
+@group(0) @binding(5) var<storage, read> trie: array<u32>;           // [nodes + 1 + nodes + edges], see above
+@group(0) @binding(6) var<storage, read_write> control: array<u32>;  // [8 + steps], see above
+@group(0) @binding(7) var<storage, read_write> history: array<u32>;  // [ring], plain id of position i at i % ring
+@group(0) @binding(8) var<storage, read_write> next: array<u32>;     // [65], next plain id at 0, its suffix at 64
 
 const CANDIDATES: u32 = 257u;
 const END: u32 = 256u;
 const END_ID: u32 = 1u;
-const BPE_END_ID: u32 = 3u; // passed over in look-ups
-const OFFSET: u32 = 4u;     // of bytes
+const BPE_END_ID: u32 = 3u; // skipped in suffix look-ups
+const OFFSET: u32 = 4u;     // id of byte 0
 const FUSED: u32 = 260u;
 const IDS: u32 = 520u;
 const LOWEST: f32 = -3.0e38;
@@ -41,10 +46,10 @@ const NONE: u32 = 0xffffffffu;
 // Lanes of the workgroup: 64 or 1.
 override LANES: u32 = 64u;
 
-var<workgroup> twins: array<vec2<f32>, 257>;  // [candidates] adjusted logits of plain and fused
-var<workgroup> weight: array<f32, 257>;       // [candidates] logarithm of both together
-var<workgroup> order: array<u32, 257>;        // [candidates] by descending weight
-var<workgroup> share: array<f32, 257>;        // [candidates] in that order, relative to the first
+var<workgroup> pairs: array<vec2<f32>, 257>;  // [candidates], adjusted logits of the plain and the fused id
+var<workgroup> weight: array<f32, 257>;       // [candidates], logarithm of the total weight of both ids
+var<workgroup> order: array<u32, 257>;        // [candidates], by descending weight
+var<workgroup> share: array<f32, 257>;        // [candidates], weights in that order, relative to the first
 var<workgroup> seen: array<u32, 256>;         // [bytes]
 var<workgroup> lane_value: array<f32, 64>;    // [LANES]
 var<workgroup> lane_id: array<u32, 64>;       // [LANES]
@@ -58,7 +63,7 @@ fn id_of(candidate: u32) -> u32 {
     return select(OFFSET + candidate, END_ID, candidate == END);
 }
 
-// A logit; minus infinity, which is a probability of 0, as a number.
+// A logit; minus infinity (a probability of 0) becomes a finite number.
 fn logit(id: u32) -> f32 {
     return max(logits[id], LOWEST);
 }
@@ -73,7 +78,7 @@ fn log_add_exp(a: f32, b: f32) -> f32 {
     return high + log1p_accurate(exp_accurate(min(a, b) - high));
 }
 
-// The largest of a value of each lane. Called in uniform control flow.
+// The maximum of a value over the lanes. Must be called in uniform control flow.
 fn max_over_lanes(lane: u32, v: f32) -> f32 {
     lane_value[lane] = v;
     workgroupBarrier();
@@ -96,7 +101,7 @@ fn sum_over_lanes(lane: u32, v: f32) -> f32 {
     return sum;
 }
 
-// The logarithm of the sum of exp(logit) over all ids. Called in uniform control flow.
+// The logarithm of the sum of exp(logit) over all ids. Must be called in uniform control flow.
 fn log_total(lane: u32) -> f32 {
     var most = LOWEST;
     for (var id = lane; id < IDS; id += LANES) {
@@ -110,12 +115,12 @@ fn log_total(lane: u32) -> f32 {
     return most + log(sum_over_lanes(lane, sum));
 }
 
-// The id with the highest adjusted logit, the lowest of equals. Called in uniform control flow.
+// The id with the highest adjusted logit; the lowest id wins ties. Must be called in uniform control flow.
 fn greedy(lane: u32) -> u32 {
     var value = RULED_OUT;
     var id = NONE;
     for (var candidate = lane; candidate < CANDIDATES; candidate += LANES) {
-        let pair = twins[candidate];
+        let pair = pairs[candidate];
         let plain = id_of(candidate);
         if pair.x > value || (pair.x == value && plain < id) {
             value = pair.x;
@@ -139,18 +144,19 @@ fn greedy(lane: u32) -> u32 {
     return id;
 }
 
-// 1 if `other` comes before `candidate` in the order of weights, and of ids among equals.
+// 1 if `other` precedes `candidate`: by descending weight, then by id.
 fn before(other: u32, candidate: u32) -> u32 {
     let v = weight[other];
     let w = weight[candidate];
     return select(0u, 1u, v > w || (v == w && id_of(other) < id_of(candidate)));
 }
 
-// An id drawn by weight: a byte or the end first, then its flag. Called in uniform control flow; what counts is lane 0's.
+// An id drawn by weight: first the candidate, then plain or fused. The result is valid in lane 0. Must be called in
+// uniform control flow.
 fn draw(lane: u32, numbers: vec2<f32>) -> u32 {
     var most = LOWEST;
     for (var candidate = lane; candidate < CANDIDATES; candidate += LANES) {
-        let w = log_add_exp(twins[candidate].x, twins[candidate].y);
+        let w = log_add_exp(pairs[candidate].x, pairs[candidate].y);
         weight[candidate] = w;
         most = max(most, w);
     }
@@ -158,7 +164,7 @@ fn draw(lane: u32, numbers: vec2<f32>) -> u32 {
     for (var candidate = lane; candidate < CANDIDATES; candidate += LANES) {
         let w = weight[candidate];
         if w > RULED_OUT {
-            // Four at a time: the loops of one lane must not come to more than 65535 turns (table.rs, `Reduce::OneLane`).
+            // Four at a time: a single lane must stay below 65535 loop iterations (`Reduce::SingleLane`).
             var rank = before(END, candidate);
             for (var other = 0u; other < END; other += 4u) {
                 rank += before(other, candidate) + before(other + 1u, candidate);
@@ -204,7 +210,7 @@ fn draw(lane: u32, numbers: vec2<f32>) -> u32 {
                 at++;
             }
             let candidate = order[at];
-            let pair = twins[candidate];
+            let pair = pairs[candidate];
             let is_fused = numbers.y < 1.0 / (1.0 + exp_accurate(pair.x - pair.y));
             id = id_of(candidate) + select(0u, FUSED, is_fused);
         }
@@ -212,10 +218,10 @@ fn draw(lane: u32, numbers: vec2<f32>) -> u32 {
     return id;
 }
 
-// What was chosen, once it was: nobody has to wait until it is in history.
+// The chosen id, so that lanes need not wait for the write to history.
 var<private> newest: u32 = NONE;
 
-// The id at `back` positions before the end of a text of `ids` ids, which ends with the newest one, if there is one.
+// The id `back` positions before the last of `ids` ids. The last one is `newest`, if that is set.
 fn past(ids: u32, back: u32) -> u32 {
     if back == 0u && newest != NONE {
         return newest;
@@ -251,7 +257,7 @@ fn suffix(ids: u32) -> u32 {
         if low == end || trie[labels + low] != label {
             break;
         }
-        // nodes are numbered in the order of the edges that lead to them
+        // Nodes are numbered in the order of the edges that lead to them.
         node = low + 1u;
         let terminal = trie[terminals + node];
         if terminal != NONE {
@@ -278,7 +284,7 @@ fn main(@builtin(local_invocation_index) lane: u32) {
     let step = control[1];
     let ids = control[4];
 
-    // what the choice is between
+    // The adjusted logits of all candidates.
     for (var id = lane; id < IDS; id += LANES) {
         if is_faulty(logits[id]) {
             atomicStore(&fault, 1u);
@@ -308,7 +314,7 @@ fn main(@builtin(local_invocation_index) lane: u32) {
                 }
             }
         }
-        twins[candidate] = pair;
+        pairs[candidate] = pair;
     }
     workgroupBarrier();
 
@@ -323,7 +329,7 @@ fn main(@builtin(local_invocation_index) lane: u32) {
             id = id % FUSED + select(0u, FUSED, p.flags == 2u);
         }
         if id == NONE || atomicLoad(&fault) != 0u {
-            // The host looks at the logits and says what is wrong.
+            // The host inspects the logits and reports the error.
             control[0] = 1u;
             control[5] = 1u;
             id = NONE;
@@ -338,7 +344,7 @@ fn main(@builtin(local_invocation_index) lane: u32) {
         return;
     }
     newest = made % FUSED;
-    // whether a stop string ends here: all of its bytes were generated
+    // Whether a stop string ends here, all of its bytes generated.
     if made % FUSED != END_ID {
         for (var stop = lane; stop < stops[0]; stop += LANES) {
             let at = stops[1u + 2u * stop];

@@ -1,4 +1,5 @@
-// h = silu(gate) * up, the inner product of a feed-forward (SPEC 4, 6). Gate and up come in pairs, as their rows of the weights do.
+// h = silu(gate) * up, the inner product of a feed-forward layer (docs/model.md, "Local layer (mLSTM)" and "Global
+// blocks"). Gate and up are interleaved, as are their rows of the weight matrix. One lane per four values of h.
 struct Params {
     rows: u32,
     dim4: u32, // feed-forward width / 4

@@ -1,5 +1,6 @@
-// Back through silu_mul.wgsl, h = silu(gate) * up with silu(x) = x sigmoid(x):
+// Gradient of silu_mul.wgsl, h = silu(gate) * up with silu(x) = x sigmoid(x):
 //   d gate = dh * up * (sigmoid + gate sigmoid (1 - sigmoid)), d up = dh * silu(gate)
+// One lane per four values of h.
 struct Params {
     rows: u32,
     dim4: u32, // feed-forward width / 4
@@ -20,7 +21,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let gate = vec4<f32>(low.xz, high.xz);
     let up = vec4<f32>(low.yw, high.yw);
     let d = dh[at];
-    // The smaller of sigmoid(gate) and 1 - sigmoid(gate) is small by itself, not by cancellation, and nothing overflows.
+    // Neither sigmoid(gate) nor 1 - sigmoid(gate) is computed by cancellation, and exp does not overflow.
     let t = exp(-abs(gate));
     let sigmoid = select(t, vec4<f32>(1.0), gate >= vec4<f32>()) / (1.0 + t);
     let slope = sigmoid + gate * t / ((1.0 + t) * (1.0 + t));

@@ -1,15 +1,16 @@
-// How far the probabilities of a row of logits are from those that they should be, sum over t log(t / p), and the gradient of that by the
-// logits, scale (p - t), in the place of the latter. Rows without a place (see next_ids.wgsl) count for nothing. One workgroup a row.
+// The divergence of the softmax p of a row of logits from target probabilities t, sum t log(t / p), and its gradient by
+// the logits, scale (p - t), which replaces t. Rows without a place (see next_ids.wgsl) contribute nothing. One
+// workgroup per row.
 struct Params {
     rows: u32,
-    n: u32,     // logits of a row; with workgroups of one lane, below 32768 (forms.rs, `Reduce::OneLane`)
+    n: u32,     // logits of a row, below 32768 in the single-lane variant (`Reduce::SingleLane`)
     scale: f32,
 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> logits: array<f32>;          // [rows, n]
 @group(0) @binding(2) var<storage, read> logs: array<vec4<f32>>;      // [rows, 4] of log_softmax
 @group(0) @binding(3) var<storage, read> place: array<vec2<u32>>;     // [rows, 2]
-@group(0) @binding(4) var<storage, read_write> target_p: array<f32>;  // [rows, n]; t, then the gradient
+@group(0) @binding(4) var<storage, read_write> target_p: array<f32>;  // [rows, n]: t in, the gradient out
 @group(0) @binding(5) var<storage, read_write> divergence: array<f32>; // [rows]
 
 const NOWHERE: u32 = 0xffffffffu;

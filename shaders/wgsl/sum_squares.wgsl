@@ -1,12 +1,12 @@
-// out[g] = the sum of x^2 over the g-th stretch of x: the norm of a gradient, stretch by stretch; sum_rows.wgsl adds the stretches up.
-// One workgroup a stretch.
+// out[g] = the sum of squares over block g of x. sum_rows.wgsl adds up the blocks for the norm of a gradient.
+// One workgroup per block.
 struct Params {
     count4: u32, // values / 4
-    per4: u32,   // values of a stretch, / 4; the last one may have fewer
+    per4: u32,   // values of a block / 4; the last block may be shorter
 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;         // [count]
-@group(0) @binding(2) var<storage, read_write> out: array<f32>;       // [stretches]
+@group(0) @binding(2) var<storage, read_write> out: array<f32>;       // [blocks]
 
 fn run(group: vec3<u32>, lane: u32) {
     if halted(group.x) {

@@ -1,11 +1,11 @@
-// y[c, r] = x[r, c]: a matrix laid down the other way, for products with its transpose (gradients of weights). A workgroup takes a tile of
-// TRANSPOSE_TILE x TRANSPOSE_TILE, a lane 4 x 4 of it: 8 lanes read 32 neighbouring words and 8 others write as many, and nobody
-// waits at a barrier.
+// y[c, r] = x[r, c]: the transpose of a matrix, for products with it (gradients of weights). A workgroup handles a tile
+// of TRANSPOSE_TILE x TRANSPOSE_TILE, a lane 4 x 4 values of it. Groups of 8 lanes read and write 32 consecutive words,
+// and no barriers are needed.
 struct Params {
     rows: u32,     // of x, columns of y
     columns: u32,  // of x, rows of y
-    x_offset: u32, // of row 0 in x
-    x_stride: u32, // from row to row of x
+    x_offset: u32, // offset of row 0 in x
+    x_stride: u32, // row stride of x
     y_offset: u32,
     y_stride: u32,
 }
@@ -15,14 +15,14 @@ struct Params {
 
 const TRANSPOSE_TILE: u32 = 32u;
 
-// Four of a row of x from column c on. Where the matrix ends, its last row and column stand for what is not there, and are not written.
+// Four values of row r of x from column c on. Rows and columns past the end repeat the last one and are not written.
 fn load4(r: u32, c: u32) -> vec4<f32> {
     let row = p.x_offset + min(r, p.rows - 1u) * p.x_stride;
     let last = p.columns - 1u;
     return vec4<f32>(x[row + c], x[row + min(c + 1u, last)], x[row + min(c + 2u, last)], x[row + min(c + 3u, last)]);
 }
 
-// Four of a row of y from column r on, as far as there are any.
+// Writes four values of row c of y from column r on, up to its end.
 fn store4(c: u32, r: u32, v: vec4<f32>) {
     if c >= p.columns {
         return;

@@ -1,6 +1,6 @@
-//! What the whole-model tests share: the device, the golden files, and comparisons that say where they failed.
+//! Helpers of the whole-model tests: the device, the golden files, and comparisons that say where they failed.
 //!
-//! `BOLMO_FIXTURES=DIR` runs them over another tree of golden files, `BOLMO_ADAPTER=…` on another adapter.
+//! `BOLMO_FIXTURES=DIR` selects another tree of golden files, `BOLMO_ADAPTER=…` another adapter.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,11 +12,15 @@ use bolmo_runtime::{
 };
 use safetensors::{Dtype, SafeTensors};
 
+mod differences;
+mod roundings;
 mod tree;
 
+pub use differences::{Slope, slope};
+pub use roundings::Roundings;
 pub use tree::{fixtures, in_tree};
 
-/// Options that honour `BOLMO_ADAPTER` and `BOLMO_TILES`.
+/// Options that honor `BOLMO_ADAPTER` and `BOLMO_TILES`.
 pub fn engine_options() -> EngineOptions {
     let mut options = EngineOptions::default();
     options.adapter = AdapterChoice::parse(&std::env::var("BOLMO_ADAPTER").unwrap_or_default());
@@ -26,7 +30,7 @@ pub fn engine_options() -> EngineOptions {
     options
 }
 
-/// The device that the tests of one program share.
+/// The device shared by all tests of a program.
 pub fn engine() -> &'static Engine {
     static ENGINE: OnceLock<Engine> = OnceLock::new();
     ENGINE.get_or_init(|| {
@@ -38,37 +42,36 @@ pub fn engine() -> &'static Engine {
 
 /// The vocabulary of the golden models.
 pub fn vocabulary() -> Vocabulary {
-    Vocabulary::open(&fixtures().join("infer/subword_tokenizer/tokenizer.json")).expect("the golden vocabulary")
+    Vocabulary::open(fixtures().join("infer/subword_tokenizer/tokenizer.json")).expect("the golden vocabulary")
 }
 
-/// Loads the checkpoint folder `dir` in these formats: one, or one a part.
+/// Loads the checkpoint folder `dir` in these formats: one for all, or one per part.
 pub fn load_on(engine: &Engine, dir: &Path, formats: impl Into<Formats>) -> Model {
     load_with(engine, dir, Some(formats.into()))
 }
 
-/// Loads the checkpoint folder `dir`; without formats, in those that it asks for itself.
+/// Loads the checkpoint folder `dir`; without formats, in its own.
 pub fn load_with(engine: &Engine, dir: &Path, formats: Option<Formats>) -> Model {
     let checkpoint = Checkpoint::open(dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
     let mut options = LoadOptions::default();
     options.formats = formats;
     options.vocabulary = checkpoint.config().add_expanded_embeddings.then(vocabulary);
-    block_on(Model::load(engine, &checkpoint, options, &mut |_, _| true))
-        .unwrap_or_else(|e| panic!("{}: {e}", dir.display()))
+    block_on(Model::load(engine, &checkpoint, options)).unwrap_or_else(|e| panic!("{}: {e}", dir.display()))
 }
 
-/// Loads one of the golden models, f32, on the shared device.
+/// Loads a golden model in f32 on the shared device.
 pub fn load(family: &str, name: &str) -> Model {
     load_on(engine(), &fixtures().join(family).join("models").join(name), WeightFormat::F32)
 }
 
-/// A session that holds plain ids.
+/// A session over plain ids.
 pub fn session_with(model: &Model, ids: &[u32]) -> Session {
     let mut session = block_on(Session::new(model)).expect("a session");
-    block_on(session.append_ids(ids, &mut |_, _| {})).expect("ids");
+    block_on(session.append_ids(ids)).expect("ids");
     session
 }
 
-/// A golden model and where its golden files are.
+/// A golden model and the place of its golden files.
 pub struct Golden {
     /// `infer` or `prenorm`.
     pub family: &'static str,
@@ -76,7 +79,7 @@ pub struct Golden {
     pub name: String,
     /// The folder of its golden files.
     pub dir: PathBuf,
-    /// What `meta.json` says of its generations.
+    /// Its generations in `meta.json`.
     pub generate: Option<serde_json::Value>,
 }
 
@@ -95,7 +98,7 @@ pub fn golden_models() -> Vec<Golden> {
     all
 }
 
-/// The tensors of a safetensors file, all of them as f64.
+/// All tensors of a safetensors file, as f64.
 pub fn read_tensors(path: &Path) -> BTreeMap<String, (Vec<usize>, Vec<f64>)> {
     let bytes = std::fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let file = SafeTensors::deserialize(&bytes).expect("a safetensors file");
@@ -110,7 +113,7 @@ pub fn read_tensors(path: &Path) -> BTreeMap<String, (Vec<usize>, Vec<f64>)> {
     file.iter().map(|(name, t)| (name.to_owned(), (t.shape().to_vec(), convert(t.dtype(), t.data())))).collect()
 }
 
-/// The largest difference between `got` and `want`, which must be as long.
+/// The largest difference between `got` and `want`, which must have the same length.
 pub fn largest_difference(what: &str, got: &[f32], want: &[f64]) -> f64 {
     assert_eq!(got.len(), want.len(), "{what}: number of values");
     got.iter()
@@ -119,7 +122,7 @@ pub fn largest_difference(what: &str, got: &[f32], want: &[f64]) -> f64 {
         .fold(0.0, |a: f64, b| if b.is_nan() { b } else { a.max(b) })
 }
 
-/// The checksum that ends a snapshot.
+/// The checksum at the end of a snapshot.
 pub fn checksum(bytes: &[u8]) -> u64 {
     xxhash_rust::xxh3::xxh3_64(bytes)
 }

@@ -1,4 +1,5 @@
-//! The tree of golden files: a full one that `BOLMO_FIXTURES` names, or the repository's selection with what it leaves out made again.
+//! The tree of golden files: the full tree that `BOLMO_FIXTURES` names, or the repository's selection, with the files
+//! that the selection leaves out derived from the others.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -18,12 +19,12 @@ pub fn fixtures() -> PathBuf {
     .clone()
 }
 
-/// Unpacks the selection beside the build's other products, once for each version of it.
+/// Unpacks the selection into the build directory.
 fn assemble() -> std::io::Result<PathBuf> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden");
     let built = std::env::current_exe()?.parent().map_or_else(std::env::temp_dir, Path::to_path_buf);
     let tree = built.join("golden");
-    // Made under a name of its own, then renamed: another test program may be at it at the same time.
+    // Unpacked under a unique name, then renamed: other test programs may unpack at the same time.
     let making = built.join(format!("golden.{}", std::process::id()));
     copy_tree(&source, &making)?;
     unpack(&making)?;
@@ -33,7 +34,7 @@ fn assemble() -> std::io::Result<PathBuf> {
     let _ = std::fs::remove_dir_all(&tree);
     match std::fs::rename(&making, &tree) {
         Ok(()) => Ok(tree),
-        // Somebody was faster; ours is as good.
+        // Another program was faster; this copy is as good.
         Err(_) => Ok(making),
     }
 }
@@ -52,7 +53,7 @@ fn copy_tree(from: &Path, to: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Replaces every packed file below `dir` by what it holds: the bytes of four planes, taken in turn.
+/// Unpacks every packed file below `dir`: four planes, the bytes of which take turns.
 fn unpack(dir: &Path) -> std::io::Result<()> {
     for entry in std::fs::read_dir(dir)? {
         let path = entry?.path();
@@ -93,12 +94,13 @@ fn rounded(from: &Path, to: &Path, dtype: Dtype) -> std::io::Result<()> {
     safetensors::serialize_to_file(views, None, &to.join("model.safetensors")).map_err(std::io::Error::other)
 }
 
-/// Whether the tree of golden files has `path`. The selection in the repository lacks the largest ones; a tree that was named has to be whole.
+/// Whether the tree of golden files has `path`. The repository's selection lacks the largest files; a tree that
+/// `BOLMO_FIXTURES` names must be complete.
 pub fn in_tree(path: &str) -> bool {
     let there = fixtures().join(path).exists();
-    assert!(there || std::env::var_os("BOLMO_FIXTURES").is_none(), "BOLMO_FIXTURES has no {path}");
+    assert!(there || std::env::var_os("BOLMO_FIXTURES").is_none(), "the tree that BOLMO_FIXTURES names lacks {path}");
     if !there {
-        eprintln!("the repository's golden files have no {path}: name a whole tree with BOLMO_FIXTURES");
+        eprintln!("skipped: the repository's golden files lack {path}; set BOLMO_FIXTURES to a complete tree");
     }
     there
 }

@@ -1,4 +1,4 @@
-//! Generation under constraints: whatever the model would like to say, what comes out matches.
+//! Generation under constraints: the text matches, whatever the model would write.
 
 use std::ops::ControlFlow;
 
@@ -8,10 +8,12 @@ use bolmo_runtime::{
 use bolmo_tests::{load, session_with};
 use serde_json::{Value, json};
 
-const PERSON: &str = r#"{"type":"object","properties":{"name":{"type":"string","maxLength":12},"kind":{"enum":["student","teacher"]},
+const PERSON: &str = r#"{"type":"object","properties":{
+    "name":{"type":"string","maxLength":12},"kind":{"enum":["student","teacher"]},
     "age":{"type":"integer","minimum":0,"maximum":130},"tags":{"type":"array","items":{"type":"boolean"},"maxItems":3}},
     "required":["name","kind","age"]}"#;
-const TREE: &str = r##"{"type":"object","properties":{"v":{"type":"number"},"next":{"anyOf":[{"$ref":"#"},{"type":"null"}]}},
+const TREE: &str = r##"{"type":"object","properties":{
+    "v":{"type":"number"},"next":{"anyOf":[{"$ref":"#"},{"type":"null"}]}},
     "required":["v","next"]}"##;
 
 fn options(constraint: &Constraint, max_bytes: usize, temperature: f32, seed: u64) -> GenerateOptions {
@@ -40,7 +42,7 @@ fn generate(session: &mut Session, options: &GenerateOptions) -> Generation {
     made
 }
 
-/// An own idea of what a person is.
+/// An independent check of `PERSON`.
 fn is_person(text: &[u8]) -> bool {
     let Ok(Value::Object(person)) = serde_json::from_slice(text) else { return false };
     let known = person.keys().all(|key| ["name", "kind", "age", "tags"].contains(&key.as_str()));
@@ -54,7 +56,7 @@ fn is_person(text: &[u8]) -> bool {
         && person.get("age").and_then(Value::as_u64).is_some_and(|age| age <= 130)
 }
 
-/// An own idea of what a list of nodes is.
+/// An independent check of `TREE`.
 fn is_tree(text: &[u8]) -> bool {
     let Ok(mut value) = serde_json::from_slice::<Value>(text) else { return false };
     loop {
@@ -76,7 +78,7 @@ fn is_date(text: &[u8]) -> bool {
 }
 
 #[test]
-fn whatever_is_generated_matches() {
+fn generated_text_matches_its_constraint() {
     type Judge = fn(&[u8]) -> bool;
     let kinds: [(Constraint, Judge); 3] = [
         (Constraint::json_schema(PERSON.as_bytes()).expect("a schema"), is_person),
@@ -103,7 +105,7 @@ fn whatever_is_generated_matches() {
                     assert_eq!(made.matched, Some(true), "{name}: {shown}");
                     assert!(made.bytes.len() <= max_bytes);
                     assert_eq!(made.stop, StopReason::Complete, "{name}: {shown}");
-                    assert_eq!(made.ids.len(), made.bytes.len(), "no id of an end");
+                    assert_eq!(made.ids.len(), made.bytes.len(), "no id for the end");
                     assert_eq!(session.ids()[5..], made.ids);
                 }
             }
@@ -112,7 +114,7 @@ fn whatever_is_generated_matches() {
 }
 
 #[test]
-fn a_budget_that_is_too_small_is_told() {
+fn budget_too_small_for_a_match_is_reported() {
     let model = load("infer", "nano_trained");
     let constraint = Constraint::json_schema(PERSON.as_bytes()).expect("a schema");
     for max_bytes in [1, 5, constraint.shortest() - 1] {
@@ -121,7 +123,7 @@ fn a_budget_that_is_too_small_is_told() {
         assert_eq!(made.bytes.len(), max_bytes);
         assert!(made.bytes.starts_with(&b"{\"name\":"[..max_bytes.min(8)]));
     }
-    // What matches and could go on stops at the budget, and at its whole length it is complete.
+    // A match that could be longer stops at the budget; at full length it is complete.
     let constraint = Constraint::regex("[ab]{2,3}").expect("a pattern");
     let mut bounded = options(&constraint, 2, 0.0, 0);
     bounded.sampling.end_bias = -1000.0;
@@ -132,23 +134,25 @@ fn a_budget_that_is_too_small_is_told() {
     bounded.sampling.end_bias = 1000.0;
     let made = generate(&mut prompt(&model), &bounded);
     assert_eq!((made.stop, made.matched, made.bytes.len(), made.ids.len()), (StopReason::End, Some(true), 2, 3));
-    // Nothing but the empty text.
+    // Only the empty text matches.
     let made = generate(&mut prompt(&model), &options(&Constraint::regex("").expect("a pattern"), 5, 0.0, 0));
     assert_eq!((made.stop, made.matched, made.ids.len()), (StopReason::Complete, Some(true), 0));
 }
 
 #[test]
-fn the_same_seed_gives_the_same_text_and_another_one_another() {
+fn same_seed_repeats_a_text_and_another_seed_changes_it() {
     let model = load("infer", "nano_trained");
     let constraint = Constraint::json_schema(PERSON.as_bytes()).expect("a schema");
-    let draw = |seed| generate(&mut prompt(&model), &options(&constraint, 200, 1.0, seed));
+    // Hot enough that no model is sure of every byte; one seed may still give another's text.
+    let draw = |seed| generate(&mut prompt(&model), &options(&constraint, 200, 5.0, seed));
     assert_eq!(draw(1), draw(1));
-    assert_ne!(draw(1).bytes, draw(2).bytes);
+    let first = draw(1).bytes;
+    assert!((2..10).any(|seed| draw(seed).bytes != first));
 }
 
-/// Forced bytes are text to the session: the same flags, state and logits as if the caller had appended them.
+/// Forced bytes leave the same flags, state and logits as bytes that the caller appends.
 #[test]
-fn forced_bytes_are_appended_like_a_prompt() {
+fn forced_bytes_equal_appended_text() {
     for (family, name) in [("infer", "nano_trained"), ("infer", "swa")] {
         let model = load(family, name);
         let constraint = Constraint::regex("class Reader:\n    def (read|write)\\(self\\):").expect("a pattern");
@@ -159,17 +163,17 @@ fn forced_bytes_are_appended_like_a_prompt() {
         assert!(made.bytes.starts_with(b"class Reader:\n    def "));
 
         let mut by_hand = prompt(&model);
-        block_on(by_hand.append(&made.bytes[..choice], &mut |_, _| {})).expect("text");
+        block_on(by_hand.append(&made.bytes[..choice])).expect("text");
         block_on(by_hand.logits(0.0)).expect("logits");
         assert_eq!(by_hand.ids()[5..], made.ids[..choice]);
         block_on(by_hand.push(made.ids[choice])).expect("a byte");
-        block_on(by_hand.append(&made.bytes[choice + 1..], &mut |_, _| {})).expect("text");
+        block_on(by_hand.append(&made.bytes[choice + 1..])).expect("text");
         let expected = block_on(by_hand.logits(0.0)).expect("logits");
         assert_eq!(block_on(session.logits(0.0)).expect("logits"), expected, "{name}");
         assert_eq!(by_hand.ids(), session.ids());
-        // The forced end is a decision that appended text opens again.
+        // Appended text reopens the decision on the last byte.
         let [a, b] = [&mut session, &mut by_hand].map(|session| {
-            block_on(session.append(b" pass", &mut |_, _| {})).expect("text");
+            block_on(session.append(b" pass")).expect("text");
             block_on(session.snapshot()).expect("a snapshot")
         });
         assert!(a == b, "{name}: other states");
@@ -177,9 +181,9 @@ fn forced_bytes_are_appended_like_a_prompt() {
 }
 
 #[test]
-fn random_numbers_are_spent_on_choices_alone() {
+fn forced_bytes_consume_no_random_numbers() {
     let model = load("infer", "nano_trained");
-    // The same three choices, with and without forced bytes that the session then lacks: only the first choice is the same.
+    // Only the first choice sees the same text with and without the forced bytes.
     let one = Constraint::regex("[a-z]{1}").expect("a pattern");
     let forced = Constraint::regex("[a-z]{1}forced").expect("a pattern");
     for seed in 0..5 {
@@ -191,7 +195,7 @@ fn random_numbers_are_spent_on_choices_alone() {
 }
 
 #[test]
-fn a_constraint_that_allows_all_changes_nothing() {
+fn constraint_that_allows_everything_changes_nothing() {
     let model = load("infer", "nano_trained");
     let anything = Constraint::regex("(?s-u).*").expect("a pattern");
     for (temperature, seed) in [(0.0, 0), (1.0, 3)] {
@@ -205,7 +209,7 @@ fn a_constraint_that_allows_all_changes_nothing() {
 }
 
 #[test]
-fn stop_strings_cut_forced_bytes_as_well() {
+fn stop_strings_apply_to_forced_bytes() {
     let model = load("infer", "nano_trained");
     let constraint = Constraint::regex("one two three [ab] four").expect("a pattern");
     let mut stopped = options(&constraint, 50, 0.0, 0);
@@ -213,19 +217,19 @@ fn stop_strings_cut_forced_bytes_as_well() {
     let mut session = prompt(&model);
     let made = generate(&mut session, &stopped);
     assert_eq!((made.bytes.as_slice(), made.stop, made.matched), (&b"one "[..], StopReason::StopString, Some(false)));
-    // The session has the stop string, and nothing behind it.
+    // The session holds the stop string and nothing after it.
     assert_eq!((made.ids.len(), session.ids().len()), (7, 5 + 7));
     assert_eq!(session.ids()[5..], made.ids);
 
-    // A stop string over both: forced bytes, then a chosen one.
+    // A stop string that spans forced bytes and a chosen one.
     stopped.stops = vec![b"e a".to_vec(), b"e b".to_vec()];
     let made = generate(&mut prompt(&model), &stopped);
     assert_eq!((made.bytes.as_slice(), made.ids.len()), (&b"one two thre"[..], 15));
-    // Held back in vain.
+    // Bytes that are held back, but no stop string.
     stopped.stops = vec![b"four!".to_vec()];
     let made = generate(&mut prompt(&model), &stopped);
     assert_eq!((made.stop, made.matched), (StopReason::Complete, Some(true)));
-    // The whole match, a stop string: the stop string is not part of the text.
+    // A stop string at the end of the match is not part of the text.
     stopped.stops = vec![b"r".to_vec()];
     stopped.constraint = Some(Constraint::regex("four").expect("a pattern"));
     let made = generate(&mut prompt(&model), &stopped);
@@ -233,7 +237,7 @@ fn stop_strings_cut_forced_bytes_as_well() {
 }
 
 #[test]
-fn breaking_off_and_cancelling_leave_a_whole_session() {
+fn stopped_and_cancelled_generations_leave_a_usable_session() {
     let model = load("infer", "nano_trained");
     let constraint = Constraint::regex("forced [ab] forced").expect("a pattern");
     let mut session = prompt(&model);
@@ -261,7 +265,7 @@ fn breaking_off_and_cancelling_leave_a_whole_session() {
 }
 
 #[test]
-fn the_budget_may_end_inside_forced_bytes() {
+fn budget_can_end_within_forced_bytes() {
     let model = load("infer", "nano_trained");
     let constraint = Constraint::regex("[ab]forced").expect("a pattern");
     let mut session = prompt(&model);
@@ -274,11 +278,11 @@ fn the_budget_may_end_inside_forced_bytes() {
 #[test]
 fn forced_bytes_count_for_the_repetition_penalty() {
     let model = load("infer", "nano_trained");
-    // The penalty is so strong that a byte seen lately is not chosen greedily again.
+    // So strong that no byte is chosen greedily again, however sure the model is of it.
     for (forced, other) in [("a", b'b'), ("b", b'a')] {
         let constraint = Constraint::regex(&format!("{forced}[ab]")).expect("a pattern");
         let mut penal = options(&constraint, 2, 0.0, 0);
-        penal.sampling.repetition_penalty = 1000.0;
+        penal.sampling.repetition_penalty = 1e20;
         let made = generate(&mut prompt_without_letters(&model), &penal);
         assert_eq!(made.bytes[1], other, "{}", String::from_utf8_lossy(&made.bytes));
     }

@@ -1,4 +1,5 @@
-//! Decoding on the device against decoding step by step, where every byte's logits go to the host: same ids, same state behind them.
+//! Decoding on the device against decoding step by step, which sends the logits of every byte to the host: the same
+//! ids, and the same state after them.
 
 use std::ops::ControlFlow;
 use std::sync::OnceLock;
@@ -18,12 +19,15 @@ const KINDS: [(&str, &str); 6] = [
     ("prenorm", "blama"),
 ];
 
-/// A device that decodes at most so many bytes in a submission.
+/// A device that decodes at most `steps` bytes per submission.
 fn engine_with(steps: usize) -> Engine {
     let mut options = engine_options();
     options.decode_steps = Some(steps);
     block_on(Engine::open(&options)).expect("an adapter")
 }
+
+/// A bias with which no text ends.
+const NO_END: f32 = -1e30;
 
 fn step_by_step() -> &'static Engine {
     static ENGINE: OnceLock<Engine> = OnceLock::new();
@@ -51,38 +55,45 @@ fn generate(session: &mut Session, options: &GenerateOptions) -> (Generation, Ve
     (generation.expect("a generation"), handed_out)
 }
 
-/// Generates twice in a row on both, and holds everything that comes of it against each other.
+/// Generates twice in a row on both, and compares all results.
 fn compare(what: &str, device: &Model, host: &Model, prompt: &[u32], options: &GenerateOptions) {
     let (mut a, mut b) = (session_with(device, prompt), session_with(host, prompt));
     for round in 0..2 {
         let ((found, handed_out), (expected, _)) = (generate(&mut a, options), generate(&mut b, options));
         assert_eq!(found, expected, "{what}, generation {round}");
-        assert_eq!(handed_out, found.bytes, "{what}, generation {round}: what was handed out");
+        assert_eq!(handed_out, found.bytes, "{what}, generation {round}: the pieces handed out");
         assert_eq!(a.ids(), b.ids(), "{what}, generation {round}: ids of the session");
         assert_eq!(a.patches(), b.patches(), "{what}, generation {round}: patches");
     }
     let logits = [&mut a, &mut b].map(|session| block_on(session.logits(0.0)).expect("logits"));
-    assert_eq!(logits[0], logits[1], "{what}: logits behind the text");
+    assert_eq!(logits[0], logits[1], "{what}: logits after the text");
 }
 
+/// Greedy decoding of exactly `max_bytes`: a model of another seed might end its text earlier.
 fn greedy(max_bytes: usize) -> GenerateOptions {
     let mut options = GenerateOptions::default();
     options.max_bytes = max_bytes;
+    options.sampling.end_bias = NO_END;
     options
 }
 
 #[test]
-fn greedy_ids_and_states_are_the_same() {
+fn device_and_host_decode_the_same_greedy_ids() {
     for kind in KINDS {
         let (device, host) = (load(kind.0, kind.1), model_on(step_by_step(), kind, WeightFormat::F32));
         for length in [0, 30] {
-            compare(&format!("{} behind {length} bytes", kind.1), &device, &host, &prompt(length), &greedy(40));
+            for end_bias in [NO_END, 0.0] {
+                let mut options = greedy(40);
+                options.sampling.end_bias = end_bias;
+                let what = format!("{} after {length} bytes, end bias {end_bias}", kind.1);
+                compare(&what, &device, &host, &prompt(length), &options);
+            }
         }
     }
 }
 
 #[test]
-fn every_number_of_steps_comes_to_the_same() {
+fn every_number_of_steps_per_submission_decodes_the_same_ids() {
     let host = model_on(step_by_step(), KINDS[0], WeightFormat::F32);
     for steps in [1, 2, 5, 100] {
         let engine = engine_with(steps);
@@ -92,7 +103,7 @@ fn every_number_of_steps_comes_to_the_same() {
 }
 
 #[test]
-fn every_format_comes_to_the_same() {
+fn device_and_host_decode_the_same_ids_in_every_format() {
     for format in WeightFormat::ALL {
         let path = fixtures().join("infer/models/nano_trained");
         let (device, host) = (load_on(engine(), &path, format), load_on(step_by_step(), &path, format));
@@ -101,7 +112,7 @@ fn every_format_comes_to_the_same() {
 }
 
 #[test]
-fn draws_penalties_biases_and_masks_are_the_same() {
+fn device_and_host_sample_the_same_ids() {
     let (device, host) = (load(KINDS[0].0, KINDS[0].1), model_on(step_by_step(), KINDS[0], WeightFormat::F32));
     let mut cases = Vec::new();
     let mut add = |name: &str, set: &dyn Fn(&mut SamplingOptions)| {
@@ -121,7 +132,7 @@ fn draws_penalties_biases_and_masks_are_the_same() {
         });
         add(&format!("min-p, seed {seed}"), &|s| (s.temperature, s.seed, s.min_p) = (1.0, seed, 0.05));
     }
-    // Longer than any ring on the device: the host chooses.
+    // Longer than the device's ring: the host chooses.
     add("a penalty that looks far back", &|s| (s.repetition_penalty, s.repetition_window) = (1.2, usize::MAX));
     for (name, options) in cases {
         compare(&name, &device, &host, &prompt(30), &options);
@@ -146,7 +157,7 @@ fn stop_strings_and_budgets_end_at_the_same_byte() {
 }
 
 #[test]
-fn schedules_decide_where_patches_end() {
+fn bytes_per_patch_decides_where_patches_end() {
     let (device, host) = (load(KINDS[0].0, KINDS[0].1), model_on(step_by_step(), KINDS[0], WeightFormat::F32));
     let mut options = greedy(53);
     for bytes_per_patch in [1.0, 4.4, 20.0] {
@@ -162,7 +173,7 @@ fn schedules_decide_where_patches_end() {
 }
 
 #[test]
-fn a_generation_goes_on_from_a_copy_of_its_state() {
+fn generation_continues_from_clones_snapshots_and_checkpoints() {
     let device = load(KINDS[0].0, KINDS[0].1);
     let mut session = session_with(&device, &prompt(30));
     let (first, _) = generate(&mut session, &greedy(23));
@@ -173,15 +184,15 @@ fn a_generation_goes_on_from_a_copy_of_its_state() {
     let (expected, _) = generate(&mut session, &greedy(40));
     assert_eq!(generate(&mut copy, &greedy(40)).0, expected);
     assert_eq!(generate(&mut restored, &greedy(40)).0, expected);
-    // The text in between is another one of the same length.
+    // The text in between has the same length.
     block_on(session.rewind(&checkpoint)).expect("the old state");
     assert_eq!(generate(&mut session, &greedy(40)).0, expected);
     assert_eq!(first.ids.len(), 23);
 }
 
 #[test]
-fn numbers_for_the_device_are_those_of_the_host() {
-    // Only what was used up is passed over: draws of one text do not shift those of the next rounds.
+fn device_and_host_consume_random_numbers_alike() {
+    // Only numbers that were used are skipped: draws of one generation do not shift those of the next.
     let (device, host) = (load(KINDS[0].0, KINDS[0].1), model_on(step_by_step(), KINDS[0], WeightFormat::F32));
     let mut options = greedy(1);
     options.sampling.temperature = 1.0;
@@ -192,7 +203,7 @@ fn numbers_for_the_device_are_those_of_the_host() {
 }
 
 #[test]
-fn a_patch_takes_one_submission() {
+fn one_submission_decodes_a_patch() {
     let device = load(KINDS[0].0, KINDS[0].1);
     let mut session = session_with(&device, &prompt(30));
     let mut options = greedy(105);
@@ -203,17 +214,18 @@ fn a_patch_takes_one_submission() {
     generate(&mut session, &options);
     let after = session.counters();
     let (submissions, dispatches) = (after.submits - before.submits, after.dispatches - before.dispatches);
-    // The first byte's logits go to the host.
+    // The logits of the first byte go to the host.
     assert!((40..=42).contains(&submissions), "{submissions} submissions for 40 patches");
     let layers = device.config().num_local_encoder_layers + device.config().num_local_decoder_layers;
-    // Embeddings 2, layers, norm 1, depooling 2, head 1, choice 1. A block 8, and one more as soon as the cache has a second segment.
+    // Embeddings 2, layers, norm 1, depooling 2, head 1, choice 1. A block takes 8, and one more once the cache has a
+    // second segment.
     let (a_byte, a_patch) = (5 * layers as u64 + 7, 2 + 9 * device.config().num_hidden_layers as u64);
     let most = 200 * a_byte + 40 * a_patch;
     assert!(dispatches <= most, "{dispatches} dispatches, expected at most {most}");
 }
 
 #[test]
-fn sessions_together_equal_sessions_alone() {
+fn batched_sessions_equal_single_sessions() {
     for kind in [("infer", "nano_trained"), ("infer", "swa"), ("prenorm", "blama")] {
         let model = load(kind.0, kind.1);
         let mut all = Vec::new();

@@ -1,18 +1,18 @@
-//! Loading from files that cannot be read without waiting, as in browsers: whatever is read was fetched right before, and the model is the
-//! one that a folder gives.
+//! Loading from files that must be fetched before they are read, as in browsers: every read was fetched, and the model
+//! equals the one loaded from a folder.
 
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bolmo_runtime::checkpoint::{CheckpointFile, Fetching, Index};
-use bolmo_runtime::quantise::{QuantiseOptions, write_quantised};
+use bolmo_runtime::convert::quantize::{QuantizeOptions, write_quantized};
+use bolmo_runtime::files::{CheckpointFile, Fetching, Index};
 use bolmo_runtime::{Checkpoint, Error, ErrorKind, LoadOptions, Model, Result, block_on};
 use bolmo_tests::{engine, fixtures, load_with, vocabulary};
 
 static FETCHES: AtomicUsize = AtomicUsize::new(0);
 
-/// A file of which only the header and the two ranges fetched last can be read.
+/// A file whose header and two last fetched ranges can be read, and nothing else.
 struct FarFile {
     name: String,
     bytes: Vec<u8>,
@@ -49,7 +49,7 @@ impl CheckpointFile for FarFile {
 
     fn fetch(&self, offset: u64, length: usize) -> Option<Fetching<'_>> {
         Some(Box::pin(async move {
-            // It takes a while.
+            // Pending once, as a real fetch would be.
             let mut waited = false;
             std::future::poll_fn(|context| {
                 context.waker().wake_by_ref();
@@ -70,7 +70,7 @@ impl CheckpointFile for FarFile {
     }
 }
 
-/// The checkpoint in a folder, from far.
+/// A checkpoint folder behind [`FarFile`]s.
 fn open(dir: &Path) -> Result<Checkpoint> {
     let config = std::fs::read(dir.join("config.json")).expect("a config");
     match std::fs::read(dir.join("model.safetensors.index.json")) {
@@ -89,14 +89,14 @@ fn assert_same(dir: &Path) {
     options.vocabulary = Some(vocabulary());
     let before = FETCHES.load(Ordering::Relaxed);
     let far = open(dir).expect("a checkpoint");
-    let far = block_on(Model::load(engine(), &far, options, &mut |_, _| true)).expect("a model");
+    let far = block_on(Model::load(engine(), &far, options)).expect("a model");
     assert!(FETCHES.load(Ordering::Relaxed) > before);
-    // It covers names, formats and weights.
+    // The fingerprint covers names, formats and weights.
     assert_eq!(far.fingerprint(), near.fingerprint(), "{}", dir.display());
 }
 
 #[test]
-fn what_is_read_was_fetched() {
+fn tensors_are_fetched_before_they_are_read() {
     let models = fixtures().join("infer").join("models");
     let parent = tempfile::tempdir().expect("a folder");
     for name in ["nano_trained", "nano_bf16"] {
@@ -104,18 +104,17 @@ fn what_is_read_was_fetched() {
     }
     for formats in ["q8", "q4,local=q8,embeddings=f16"] {
         let dir = parent.path().join(formats.replace(['=', ','], "-"));
-        let mut options = QuantiseOptions::default();
+        let mut options = QuantizeOptions::default();
         options.max_shard_bytes = 100_000;
-        let source = Checkpoint::open(&models.join("nano_trained")).expect("a checkpoint");
-        write_quantised(&source, &dir, formats.parse().expect("formats"), &options, &mut |_, _| true)
+        let source = Checkpoint::open(models.join("nano_trained")).expect("a checkpoint");
+        write_quantized(&source, &dir, formats.parse().expect("formats"), &options, &mut |_, _| true)
             .expect("a folder");
         assert_same(&dir);
     }
 }
 
-/// An index speaks of as many files as are given.
 #[test]
-fn files_and_index_agree_in_number() {
+fn files_must_match_the_index_in_number() {
     let index = br#"{ "weight_map": { "a": "model-1.safetensors", "b": "model-2.safetensors" } }"#;
     let index = Index::parse(index, "the index").expect("an index");
     assert_eq!(index.shards(), ["model-1.safetensors", "model-2.safetensors"]);

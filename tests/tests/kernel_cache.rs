@@ -1,4 +1,4 @@
-//! Compiled kernels on disk: whatever is in the folder, models load and compute the same.
+//! The kernel cache: models load and compute the same whatever its folder holds.
 
 use std::fs;
 use std::ops::ControlFlow;
@@ -7,7 +7,7 @@ use std::path::Path;
 use bolmo_runtime::{Engine, GenerateOptions, WeightFormat, block_on};
 use bolmo_tests::{engine_options, fixtures, load_on, session_with};
 
-/// Opens a device of its own with kernels kept in `folder`, and generates a little.
+/// Opens a separate device with a kernel cache in `folder`, and generates a little.
 fn generated(folder: Option<&Path>) -> Vec<u16> {
     let mut options = engine_options();
     options.kernel_cache = folder.map(Path::to_path_buf);
@@ -20,13 +20,13 @@ fn generated(folder: Option<&Path>) -> Vec<u16> {
 }
 
 #[test]
-fn nothing_in_the_folder_can_fail_a_run() {
+fn damaged_kernel_cache_never_fails_a_run() {
     let expected = generated(None);
     let dir = tempfile::tempdir().expect("a folder");
     let folder = dir.path().join("kernels");
     assert_eq!(generated(Some(&folder)), expected, "the first run");
     assert_eq!(generated(Some(&folder)), expected, "the second run");
-    // Not every driver hands kernels out.
+    // Not every driver returns compiled kernels.
     let files: Vec<_> =
         fs::read_dir(&folder).into_iter().flatten().map(|entry| entry.expect("a file").path()).collect();
     for file in &files {
@@ -39,11 +39,11 @@ fn nothing_in_the_folder_can_fail_a_run() {
         ] {
             fs::write(file, content).expect("a file");
             assert_eq!(generated(Some(&folder)), expected, "a file that is {what}");
-            assert_eq!(fs::read(file).expect("the file").len(), whole.len(), "made anew after one that was {what}");
+            assert_eq!(fs::read(file).expect("the file").len(), whole.len(), "rewritten after a file that was {what}");
         }
     }
     println!("{} files of kernels", files.len());
-    // A file where the folder should be.
+    // A file in place of the folder.
     let occupied = dir.path().join("occupied");
     fs::write(&occupied, "x").expect("a file");
     assert_eq!(generated(Some(&occupied)), expected, "no folder");

@@ -1,11 +1,11 @@
-//! Task arithmetic against the reference's, to the last bit, and every pair of models that does not belong together.
+//! Task arithmetic against the reference, bit for bit, and the rejection of models that do not fit together.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use bolmo_runtime::checkpoint::TensorFolder;
-use bolmo_runtime::merge::{Fate, Kept, Merge, MergeReport, write_merged};
-use bolmo_runtime::quantise::{QuantiseOptions, write_quantised};
+use bolmo_runtime::convert::merge::{Fate, Kept, Merge, MergeReport, write_merged};
+use bolmo_runtime::convert::quantize::{QuantizeOptions, write_quantized};
+use bolmo_runtime::files::TensorFolder;
 use bolmo_runtime::{Checkpoint, ErrorKind, Result};
 use bolmo_tests::fixtures;
 use half::{bf16, f16};
@@ -66,7 +66,7 @@ fn stored(dtype: Dtype, values: impl IntoIterator<Item = f32>) -> Vec<u8> {
     }
 }
 
-/// The three golden models copied to where they can be spoilt.
+/// Copies of the three golden models, which tests may damage.
 struct Models {
     dir: TempDir,
     merge: Merge,
@@ -109,13 +109,13 @@ impl Models {
         merged(&self.merge, &self.path("out"))
     }
 
-    /// The merge is refused with this kind and these words, and leaves nothing behind.
+    /// Asserts that the merge fails with this kind and these words, and leaves no files behind.
     fn refused(&self, kind: ErrorKind, words: &[&str]) {
         let list = || -> BTreeSet<_> {
             std::fs::read_dir(self.dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect()
         };
         let before = list();
-        let error = self.run().expect_err("models that don't fit");
+        let error = self.run().expect_err("models that do not fit");
         assert_eq!(error.kind(), kind, "{error}");
         for word in words {
             assert!(error.message().contains(word), "{error} lacks {word}");
@@ -126,7 +126,7 @@ impl Models {
 }
 
 #[test]
-fn the_references_merges() {
+fn merges_equal_the_reference_bit_for_bit() {
     let report: Value = serde_json::from_slice(&std::fs::read(arith("report.json")).expect("report.json")).unwrap();
     let runs = report["runs"].as_object().expect("runs");
     assert!(runs.keys().any(|name| name.ends_with("_emb")) && runs.len() >= 2);
@@ -142,7 +142,7 @@ fn the_references_merges() {
         assert_eq!(moved.map(|t| t.name.as_str()).collect::<BTreeSet<_>>(), changed, "{name}");
         assert_eq!(report.moved(), changed.len());
 
-        // What moved is the reference's, what did not is the model's own.
+        // Moved tensors equal the reference's, the others the model's own.
         let mut expected = read(&arith("bolmo/model.safetensors"));
         expected.extend(read(&arith(name.trim_end_matches("_emb")).join("model.safetensors")));
         if merge.embeddings {
@@ -167,12 +167,12 @@ fn the_references_merges() {
         }
         let config = std::fs::read(dir.path().join("out/config.json")).unwrap();
         assert!(config == std::fs::read(arith("bolmo/config.json")).unwrap());
-        Checkpoint::open(&dir.path().join("out")).expect("a checkpoint");
+        Checkpoint::open(dir.path().join("out")).expect("a checkpoint");
     }
 }
 
 #[test]
-fn why_tensors_stay() {
+fn report_says_why_tensors_stay() {
     let models = Models::new();
     models.edit_tensors("base", |t| drop(t.insert("lm_head.weight".into(), (vec![4, 32], Dtype::F32, vec![0; 512]))));
     models.edit_tensors("post", |t| drop(t.insert("lm_head.weight".into(), (vec![4, 32], Dtype::F32, vec![1; 512]))));
@@ -185,7 +185,7 @@ fn why_tensors_stay() {
     assert_eq!(why("model.local_encoder.byte_embedding.weight"), Kept::NotInBase);
     assert_eq!(why(SUFFIX_TABLE), Kept::NotAsked);
 
-    // A head of the same shape is still one of subwords.
+    // A head of the same shape is still a head over subwords.
     let models = Models::new();
     for (name, byte) in [("base", 0), ("post", 1)] {
         let head = (vec![520, 32], Dtype::F32, vec![byte; 4 * 520 * 32]);
@@ -208,9 +208,9 @@ fn why_tensors_stay() {
     }
 }
 
-/// Folders in shards, with rotary tables in them, in other types, and with all that belongs to a tokenizer.
+/// Sharded folders with rotary tables, other types, and tokenizer files.
 #[test]
-fn the_layout_is_the_models_own() {
+fn merged_folder_keeps_shards_types_and_tokenizer_files() {
     for dtype in [Dtype::F32, Dtype::BF16, Dtype::F16] {
         let mut models = Models::new();
         models.edit_tensors("bolmo", |tensors| {
@@ -220,7 +220,7 @@ fn the_layout_is_the_models_own() {
         });
         let all = read(&models.path("bolmo/model.safetensors"));
         std::fs::remove_file(models.path("bolmo/model.safetensors")).unwrap();
-        // Tensors of the global blocks in both.
+        // Both shards get tensors of the global blocks.
         let mut shards = [Tensors::new(), Tensors::new()];
         let mut map = serde_json::Map::new();
         for (i, (name, tensor)) in all.iter().enumerate() {
@@ -245,7 +245,7 @@ fn the_layout_is_the_models_own() {
         models.merge.alpha = 0.3;
         models.merge.embeddings = true;
         let mut told = (0, 0);
-        let report = write_merged(&models.merge, &models.path("out"), &mut |done, total| {
+        let report = write_merged(&models.merge, models.path("out"), &mut |done, total| {
             assert!(done > told.0 && done <= total);
             told = (done, total);
             true
@@ -287,9 +287,9 @@ fn the_layout_is_the_models_own() {
     }
 }
 
-/// Qwen 3, Llama and OLMo 3: the blocks of each kind move, all of them.
+/// Qwen 3, Llama and OLMo 3.
 #[test]
-fn every_kind_of_block() {
+fn blocks_of_every_kind_are_merged() {
     let kinds = [("qwen3", "pre_norm", Some(8)), ("llama", "default", None), ("olmo3", "reordered_norm", Some(0))];
     for (kind, block_type, qk_norm) in kinds {
         let models = Models::new();
@@ -337,7 +337,7 @@ fn every_kind_of_block() {
             let norm: Vec<f32> = (0..8).map(|i| 3.0 + i as f32).collect();
             assert_eq!(values(&found["model.layers.1.self_attn.k_norm.weight"]), norm);
         }
-        // Another kind has the same shapes and is refused all the same, or lacks tensors.
+        // Another kind is rejected, for its missing tensors or though its shapes are the same.
         let other = if kind == "llama" { "qwen3" } else { "llama" };
         std::fs::remove_dir_all(models.path("out")).unwrap();
         models.edit_config("base", |config| config["model_type"] = json!(other));
@@ -346,7 +346,7 @@ fn every_kind_of_block() {
 }
 
 #[test]
-fn models_that_do_not_belong_together() {
+fn mismatched_models_are_rejected() {
     let invalid = |spoil: &dyn Fn(&Models), words: &[&str]| {
         let models = Models::new();
         spoil(&models);
@@ -384,7 +384,7 @@ fn models_that_do_not_belong_together() {
     invalid(&|m| m.edit_config("post", |c| c["rope_scaling"] = scaling.clone()), &["post", "rope_scaling"]);
     invalid(&|m| m.edit_config("base", |c| c["rope_scaling"] = scaling.clone()), &["post", "rope_scaling"]);
 
-    // Equal in other words, and keys that one writer leaves out.
+    // The same configuration written differently, and keys that may be absent.
     let models = Models::new();
     models.edit_config("base", |c| c["rope_scaling"] = json!({ "rope_type": "linear", "factor": 2 }));
     models.edit_config("post", |c| c["rope_scaling"] = json!({ "factor": 2.0, "rope_type": "linear" }));
@@ -399,7 +399,7 @@ fn models_that_do_not_belong_together() {
 }
 
 #[test]
-fn folders_and_choices_that_are_refused() {
+fn unreadable_folders_and_bad_options_are_rejected() {
     for alpha in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
         let mut models = Models::new();
         models.merge.alpha = alpha;
@@ -424,7 +424,7 @@ fn folders_and_choices_that_are_refused() {
         models.refused(ErrorKind::BadCheckpoint, &[name, "config.json", "object"]);
         for (dtype, kind) in [(Dtype::I32, ErrorKind::Unsupported), (Dtype::F32, ErrorKind::BadCheckpoint)] {
             let models = Models::new();
-            // Infinite as a number, and no weight as an integer.
+            // An infinite weight, and a type that is no weight's.
             let norm = (vec![32], dtype, stored(Dtype::F32, (0..32).map(|i| if i == 7 { f32::INFINITY } else { 1.0 })));
             models.edit_tensors(name, |t| drop(t.insert("model.norm.weight".into(), norm)));
             let place = if dtype == Dtype::F32 { "[0, 7]" } else { "I32" };
@@ -451,14 +451,14 @@ fn folders_and_choices_that_are_refused() {
     let mut models = Models::new();
     let checkpoint = Checkpoint::open(&models.merge.bolmo).unwrap();
     let quantised = models.path("q8");
-    write_quantised(&checkpoint, &quantised, "q8".parse().unwrap(), &QuantiseOptions::default(), &mut |_, _| true)
+    write_quantized(&checkpoint, &quantised, "q8".parse().unwrap(), &QuantizeOptions::default(), &mut |_, _| true)
         .expect("a folder");
     models.merge.bolmo = quantised;
-    models.refused(ErrorKind::InvalidArgument, &["q8", "quantised already"]);
+    models.refused(ErrorKind::InvalidArgument, &["q8", "quantized already"]);
 }
 
 #[test]
-fn embeddings_that_cannot_move() {
+fn embeddings_that_cannot_be_merged_are_rejected() {
     let with = || {
         let mut models = Models::new();
         models.merge.embeddings = true;
@@ -488,7 +488,7 @@ fn embeddings_that_cannot_move() {
 }
 
 #[test]
-fn sums_beyond_the_stored_type() {
+fn overflow_of_the_stored_type_is_rejected() {
     let mut models = Models::new();
     let name = "model.layers.0.mlp.down_proj.weight";
     models.edit_tensors("bolmo", |t| {
@@ -510,20 +510,20 @@ fn sums_beyond_the_stored_type() {
 fn a_merge_can_be_cancelled() {
     let models = Models::new();
     let mut calls = 0;
-    let cancelled = write_merged(&models.merge, &models.path("out"), &mut |_, _| {
+    let cancelled = write_merged(&models.merge, models.path("out"), &mut |_, _| {
         calls += 1;
         calls < 5
     });
     assert_eq!(cancelled.expect_err("cancelled").kind(), ErrorKind::Cancelled);
     assert_eq!((calls, std::fs::read_dir(models.dir.path()).unwrap().count()), (5, 3));
-    // With the last byte it is done.
-    write_merged(&models.merge, &models.path("out"), &mut |done, total| done < total).expect("a merge");
+    // After the last byte it is too late to cancel.
+    write_merged(&models.merge, models.path("out"), &mut |done, total| done < total).expect("a merge");
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
 
-    /// Nothing added is nothing changed: every file is the same, whatever the models hold.
+    /// An alpha of 0 leaves every file as it is, whatever the models hold.
     #[test]
     fn alpha_zero_changes_no_bit(seed in any::<u32>(), kind in 0usize..3, negative in any::<bool>()) {
         let dtype = [Dtype::F32, Dtype::BF16, Dtype::F16][kind];
@@ -536,7 +536,7 @@ proptest! {
                     state ^= state << 13;
                     state ^= state >> 17;
                     state ^= state << 5;
-                    // Zeros of both signs and numbers too small to be normal are among them.
+                    // With negative zeros and subnormal numbers among them.
                     match i % 7 {
                         0 => -0.0,
                         1 => f32::from_bits(state & 0x807f_ffff),
@@ -563,13 +563,13 @@ proptest! {
 }
 
 #[test]
-fn folders_of_tensors() {
+fn tensor_folders_list_and_read_their_tensors() {
     let models = Models::new();
     models.edit_tensors("base", |tensors| {
         tensors.insert("counts".into(), (vec![2], Dtype::I64, vec![0; 16]));
         tensors.insert("model.layers.0.rotary_emb.inv_freq".into(), (vec![1], Dtype::F32, vec![0; 4]));
     });
-    let folder = TensorFolder::open(&models.path("base")).expect("a folder");
+    let folder = TensorFolder::open(models.path("base")).expect("a folder");
     let tensors = read(&models.path("base/model.safetensors"));
     let names: Vec<&str> = tensors.keys().map(String::as_str).filter(|name| !name.contains("rotary")).collect();
     assert!(folder.shapes().map(|(name, _)| name).eq(names.iter().copied()));
@@ -588,9 +588,9 @@ fn folders_of_tensors() {
     assert_eq!(kinds, [ErrorKind::Unsupported, ErrorKind::NotFound]);
     assert_eq!(folder.shape("nothing"), None);
 
-    // Shards are held to their index.
+    // Shards must agree with their index.
     let index = json!({ "weight_map": { "counts": "model.safetensors" } }).to_string();
     std::fs::write(models.path("base/model.safetensors.index.json"), index).unwrap();
-    let error = TensorFolder::open(&models.path("base")).expect_err("an index that lacks tensors");
+    let error = TensorFolder::open(models.path("base")).expect_err("an index that lacks tensors");
     assert!(error.kind() == ErrorKind::BadCheckpoint && error.message().contains("does not list"), "{error}");
 }

@@ -1,14 +1,16 @@
-//! The mLSTM kernels against the golden cells: the recurrent form and the chunkwise one, from empty and from given states, with
-//! moderate, wide and closed gates; then the head norm and the soft cap.
+//! The mLSTM kernels against the golden cells: the recurrent and the chunkwise form, from zero and from given states,
+//! with moderate, wide and closed gates; then the head norm and the soft cap.
+//!
+//! A running error analysis in f64 says how far each value may be off ([`Bounds`]).
 
 use std::collections::BTreeMap;
 
-use bolmo_runtime::testing::run_kernel;
+use bolmo_runtime::unstable::run_kernel;
 use bolmo_runtime::{WeightFormat, block_on};
 use bolmo_shaders::Fusion;
 use bolmo_shaders::KernelId;
 use bolmo_shaders::params::{MlstmChunkOut, MlstmChunkScan, MlstmChunkState, MlstmGates, MlstmNorm, MlstmStep, Params};
-use bolmo_shaders::table::{MLSTM_CHUNK, WORKGROUP};
+use bolmo_shaders::sizes::{MLSTM_CHUNK, WORKGROUP};
 use bolmo_tests::{engine, fixtures, largest_difference, read_tensors};
 
 type Tensors = BTreeMap<String, (Vec<usize>, Vec<f64>)>;
@@ -17,12 +19,7 @@ const LENGTHS: [usize; 4] = [1, 5, 64, 200];
 const STARTS: [&str; 2] = ["zero", "init"];
 const RANGES: [&str; 3] = ["mid", "wide", "closed"];
 
-/// Of the largest |h| and of the largest value of the final state, on moderate and closed gates. The chunkwise form adds up in
-/// another order than the one that the files hold.
-const RECURRENT: f64 = 1e-5;
-const CHUNKWISE: f64 = 1e-4;
-/// The same on wide gates, where the reference's own chunkwise form may be further off; then twice that.
-const WIDE: f64 = 1e-4;
+const EPS: f64 = f32::EPSILON as f64;
 
 fn read(name: &str) -> Tensors {
     read_tensors(&fixtures().join("infer/mlstm").join(format!("{name}.safetensors")))
@@ -35,23 +32,19 @@ fn run<P: Params>(id: KernelId, params: &P, bindings: &[&[f32]], grid: [usize; 3
     out.iter().map(|bytes| bytemuck::pod_collect_to_vec(bytes)).collect()
 }
 
-fn largest(values: &[f64]) -> f64 {
-    values.iter().fold(0.0, |largest, value| largest.max(value.abs()))
-}
-
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Form {
     Recurrent,
     Chunkwise,
 }
 
-/// A cell as the kernels see it.
+/// A cell as the kernels take it.
 struct Cell {
     rows: usize,
     heads: usize,
     dk: usize,
     dv: usize,
-    /// `[rows, ...]` of q, k, v, i and f, one behind the other, heads side by side in each.
+    /// `[rows, ...]` of q, k, v, i and f in turn, heads side by side in each.
     x: Vec<f32>,
     /// `[heads, dk, dv + 1]`, n in the last column.
     c: Vec<f32>,
@@ -59,7 +52,7 @@ struct Cell {
     m: Vec<f32>,
 }
 
-/// What a cell made: `h` by head and row as in the files, and its final state.
+/// The outputs of a cell, by head and row as in the files, and its final state.
 struct Outcome {
     h: Vec<f32>,
     c: Vec<f32>,
@@ -95,7 +88,20 @@ impl Cell {
         self.heads * (2 * self.dk + self.dv + 2)
     }
 
-    /// Runs all rows, in two calls where `cut` isn't 0: that many rows, then the others from the state behind them.
+    /// By row, what the log forget gates of its chunk come to in absolute terms.
+    fn running_sums(&self, head: usize) -> Vec<f64> {
+        let offset = self.heads * (2 * self.dk + self.dv) + self.heads + head;
+        let gate = |t: usize| f64::from(self.x[t * self.stride() + offset]);
+        let lost = |t: usize| gate(t).max(0.0) - gate(t) + (-gate(t).abs()).exp().ln_1p();
+        (0..self.rows)
+            .map(|t| {
+                let first = t - t % MLSTM_CHUNK as usize;
+                (first..self.rows.min(first + MLSTM_CHUNK as usize)).map(lost).sum()
+            })
+            .collect()
+    }
+
+    /// Runs all rows, in two calls unless `cut` is 0: that many rows, then the others from the state after them.
     fn run(&self, form: Form, cut: usize) -> Outcome {
         let (mut c, mut m) = (self.c.clone(), self.m.clone());
         let mut h = vec![f32::NAN; self.heads * self.rows * self.dv];
@@ -119,7 +125,7 @@ impl Cell {
         let chunk = MLSTM_CHUNK;
         let groups = |lanes: usize| lanes.div_ceil(WORKGROUP as usize);
 
-        // The files hold pre-activations behind the cap.
+        // The files hold pre-activations after the cap.
         let p = MlstmGates { rows, heads, stride, i_offset, f_offset, chunk, cap: 0.0, period: rows };
         let gates = vec![f32::NAN; count * heads_wide * 4];
         let [_, new_m, gates] = take(run(KernelId::MlstmGates, &p, &[x, m, &gates], [heads_wide, 1, 1]));
@@ -156,9 +162,9 @@ impl Cell {
             for head in 0..heads_wide {
                 let at = t * heads_wide + head;
                 let y: Vec<f64> = y[at * columns..(at + 1) * columns].iter().map(|&y| y.into()).collect();
-                let normaliser = y[self.dv].abs().max((-f64::from(gates[4 * at + 2])).exp()) + 1e-6;
+                let normalizer = y[self.dv].abs().max((-f64::from(gates[4 * at + 2])).exp()) + 1e-6;
                 let to = (head * self.rows + first + t) * self.dv;
-                h[to..to + self.dv].iter_mut().zip(&y).for_each(|(h, y)| *h = (y / normaliser) as f32);
+                h[to..to + self.dv].iter_mut().zip(&y).for_each(|(h, y)| *h = (y / normalizer) as f32);
             }
         }
     }
@@ -169,27 +175,125 @@ fn take<const N: usize>(bindings: Vec<Vec<f32>>) -> [Vec<f32>; N] {
     bindings.try_into().expect("a kernel's bindings")
 }
 
-/// How far the final state is from the one in the file, relative to the largest values there: C, n and m. C and n are compared
-/// at the scale of the file's m, since only `exp(m) C` and `exp(m) n` mean anything.
-fn state_differences(cell: &Cell, outcome: &Outcome, file: &Tensors) -> [f64; 3] {
-    let (mut c, mut n) = (Vec::new(), Vec::new());
-    for (row, values) in outcome.c.chunks_exact(cell.dv + 1).enumerate() {
-        let head = row / cell.dk;
-        let factor = (f64::from(outcome.m[head]) - file["m"].1[head]).exp();
-        c.extend(values[..cell.dv].iter().map(|&value| (f64::from(value) * factor) as f32));
-        n.push((f64::from(values[cell.dv]) * factor) as f32);
+/// How far the outputs and the final state of a cell may be off.
+struct Bounds {
+    /// By head and row, as in the files.
+    h: Vec<f64>,
+    c: Vec<f64>,
+    n: Vec<f64>,
+    m: f64,
+}
+
+impl Bounds {
+    /// Runs the recurrent form in f64, and beside each value its error: every operation carries on the errors of what
+    /// it takes and adds its own rounding. The chunkwise form adds up the same terms with weights whose exponents are
+    /// differences of running sums over a chunk, which are rounded at the size of the sums.
+    fn new(cell: &Cell, form: Form) -> Self {
+        let &Cell { rows, heads, dk, dv, .. } = cell;
+        let stride = cell.stride();
+        let mut all = Self { h: vec![0.0; heads * rows * dv], c: Vec::new(), n: Vec::new(), m: 0.0 };
+        for head in 0..heads {
+            let first = head * dk * (dv + 1);
+            let mut c: Vec<f64> = cell.c[first..first + dk * (dv + 1)].iter().map(|&c| c.into()).collect();
+            let mut errors = vec![0.0; c.len()];
+            let mut m = f64::from(cell.m[head]);
+            let running = cell.running_sums(head);
+            for t in 0..rows {
+                let x = |offset: usize, i: usize| f64::from(cell.x[t * stride + offset + i]);
+                let i_gate = x(heads * (2 * dk + dv), head);
+                let f_gate = x(heads * (2 * dk + dv) + heads, head);
+                let lf = f_gate.min(0.0) - (-f_gate.abs()).exp().ln_1p();
+                let next = (lf + m).max(i_gate);
+                let reach = lf.abs() + m.abs() + next.abs() + i_gate.abs();
+                let running = if form == Form::Chunkwise { running[t] } else { 0.0 };
+                // A device's exp(x) may be off by 3 + 2 |x| units; then the exponent's own rounding.
+                let weight_error = |x: f64| (4.0 + 2.0 * x.abs() + 4.0 * reach + 2.0 * running) * EPS;
+                let (f, i) = ((lf + m - next).exp(), (i_gate - next).exp());
+                let (f_error, i_error) = (weight_error(lf + m - next), weight_error(i_gate - next));
+                for (at, (c, error)) in c.iter_mut().zip(&mut errors).enumerate() {
+                    let (row, column) = (at / (dv + 1), at % (dv + 1));
+                    let v = if column < dv { x(2 * heads * dk, head * dv + column) } else { 1.0 };
+                    let kept = f * *c;
+                    let added = i * x(heads * dk, head * dk + row) * v;
+                    *error = f * *error + kept.abs() * f_error + added.abs() * (i_error + EPS);
+                    *c = kept + added;
+                    *error += EPS * c.abs();
+                }
+                m = next;
+                all.m = all.m.max((t as f64 + 2.0) * EPS * (reach + 4.0));
+                let scale = 1.0 / (dk as f64).sqrt();
+                let sums: Vec<[f64; 2]> = (0..=dv)
+                    .map(|column| {
+                        let terms = (0..dk).map(|row| {
+                            let (q, at) = (scale * x(0, head * dk + row), row * (dv + 1) + column);
+                            let magnitude = (q * c[at]).abs();
+                            [q * c[at], q.abs() * errors[at] + (dk as f64 / 2.0 + 4.0) * EPS * magnitude]
+                        });
+                        terms.fold([0.0; 2], |[sum, error], term| [sum + term[0], error + term[1]])
+                    })
+                    .collect();
+                let [n, n_error] = sums[dv];
+                let below = n.abs().max((-m).exp());
+                let below_error = n_error + below * weight_error(m);
+                for (column, [y, error]) in sums[..dv].iter().enumerate() {
+                    let h = y / (below + 1e-6);
+                    let error = (error + h.abs() * below_error) / (below + 1e-6);
+                    all.h[(head * rows + t) * dv + column] = error + 4.0 * EPS * h.abs();
+                }
+            }
+            for errors in errors.chunks_exact(dv + 1) {
+                all.c.extend(&errors[..dv]);
+                all.n.push(errors[dv]);
+            }
+        }
+        all
     }
-    let relative = |name: &str, got: &[f32], floor: f64| {
-        largest_difference(name, got, &file[name].1) / largest(&file[name].1).max(floor)
-    };
-    [relative("C", &c, 0.0), relative("n", &n, 0.0), relative("m", &outcome.m, 1.0)]
+
+    /// The largest error of a value as a share of its bound.
+    fn share(what: &str, found: &[f32], expected: &[f64], bounds: &[f64]) -> f64 {
+        assert!(found.len() == expected.len() && found.len() == bounds.len(), "{what}: number of values");
+        let mut worst: f64 = 0.0;
+        for (i, ((&found, &expected), &bound)) in found.iter().zip(expected).zip(bounds).enumerate() {
+            let error = (f64::from(found) - expected).abs();
+            // The files hold what f64 gave in f32.
+            let bound = bound + EPS * expected.abs() + f64::from(f32::MIN_POSITIVE);
+            assert!(
+                error <= bound,
+                "{what} {i}: {found}, expected {expected}, off by {error:.1e}, at most {bound:.1e}"
+            );
+            worst = worst.max(error / bound);
+        }
+        worst
+    }
+
+    /// Shares of h, C, n and m. C and n are compared at the scale of the file's m, since only `exp(m) C` and `exp(m) n`
+    /// count.
+    fn shares(&self, what: &str, cell: &Cell, outcome: &Outcome, file: &Tensors) -> [f64; 4] {
+        let (mut c, mut n) = (Vec::new(), Vec::new());
+        for (row, values) in outcome.c.chunks_exact(cell.dv + 1).enumerate() {
+            let head = row / cell.dk;
+            let factor = (f64::from(outcome.m[head]) - file["m"].1[head]).exp();
+            c.extend(values[..cell.dv].iter().map(|&value| (f64::from(value) * factor) as f32));
+            n.push((f64::from(values[cell.dv]) * factor) as f32);
+        }
+        // The file's state is the reference's in f32: both are off, and the factor is off by what m is.
+        let twice = |bounds: &[f64], values: &[f64]| -> Vec<f64> {
+            bounds.iter().zip(values).map(|(bound, value)| 2.0 * (bound + self.m * value.abs())).collect()
+        };
+        [
+            Self::share(&format!("{what}: h"), &outcome.h, &file["h_f64"].1, &self.h),
+            Self::share(&format!("{what}: C"), &c, &file["C"].1, &twice(&self.c, &file["C"].1)),
+            Self::share(&format!("{what}: n"), &n, &file["n"].1, &twice(&self.n, &file["n"].1)),
+            Self::share(&format!("{what}: m"), &outcome.m, &file["m"].1, &vec![2.0 * self.m; cell.heads]),
+        ]
+    }
 }
 
 #[test]
-fn cells() {
-    // by form and range of gates: h, C, n, m
+fn golden_cells_are_computed_in_both_forms_and_in_pieces() {
+    // By form and range of gates.
     let mut worst: BTreeMap<(String, &str), [f64; 4]> = BTreeMap::new();
-    // S, start and range: 24 files, each of which must be there
+    // Each of these 24 files has to be there.
     for length in LENGTHS {
         for start in STARTS {
             for range in RANGES {
@@ -198,66 +302,46 @@ fn cells() {
                 assert_eq!(file["q"].0[2], length, "{name}: rows");
                 assert_eq!(file.contains_key("C0"), start == "init", "{name}: initial state");
                 let cell = Cell::new(&file);
-                let size = largest(&file["h_f64"].1);
                 for form in [Form::Recurrent, Form::Chunkwise] {
-                    let tolerance = match (range, form) {
-                        ("wide", _) => {
-                            let recorded: Vec<f32> = file["h_chunk"].1.iter().map(|&h| h as f32).collect();
-                            WIDE.max(2.0 * largest_difference(&name, &recorded, &file["h_f64"].1) / size)
-                        }
-                        (_, Form::Recurrent) => RECURRENT,
-                        (_, Form::Chunkwise) => CHUNKWISE,
-                    };
+                    let bounds = Bounds::new(&cell, form);
                     for cut in [0, length / 3] {
                         let what = format!("{name}, {form:?}, cut at {cut}");
-                        let outcome = cell.run(form, cut);
-                        let difference = largest_difference(&what, &outcome.h, &file["h_f64"].1) / size;
-                        let [c, n, m] = state_differences(&cell, &outcome, &file);
+                        let shares = bounds.shares(&what, &cell, &cell.run(form, cut), &file);
                         let worst = worst.entry((format!("{form:?}"), range)).or_default();
-                        for (worst, new) in worst.iter_mut().zip([difference, c, n, m]) {
-                            *worst = worst.max(new);
-                        }
-                        assert!(difference <= tolerance, "{what}: h off by {difference:.1e}, at most {tolerance:.1e}");
-                        for (which, difference) in [("C", c), ("n", n), ("m", m)] {
-                            assert!(
-                                difference <= tolerance,
-                                "{what}: {which} off by {difference:.1e}, at most {tolerance:.1e}"
-                            );
-                        }
+                        worst.iter_mut().zip(shares).for_each(|(worst, share)| *worst = worst.max(share));
                     }
                 }
             }
         }
     }
     for ((form, range), [h, c, n, m]) in worst {
-        eprintln!("{form}, {range} gates: h off by {h:.1e} of the largest, final C {c:.1e}, n {n:.1e}, m {m:.1e}");
+        eprintln!("{form}, {range} gates: shares of the bounds: h {h:.3}, final C {c:.3}, n {n:.3}, m {m:.3}");
     }
 }
 
-/// Both forms give the same, for any split of the sequence (SPEC 4): within rounding, where the gates are moderate.
+/// Both forms give the same for any split of the sequence (docs/model.md, "Local layer (mLSTM)").
 #[test]
 fn forms_and_splits_agree() {
     for range in ["mid", "closed"] {
-        let file = read(&format!("S200_init_{range}"));
-        let cell = Cell::new(&file);
-        let size = largest(&file["h_f64"].1);
+        let cell = Cell::new(&read(&format!("S200_init_{range}")));
+        let [recurrent, chunkwise] = [Form::Recurrent, Form::Chunkwise].map(|form| Bounds::new(&cell, form).h);
+        // Cut or not, the recurrent form rounds alike. The other one and that are both off.
+        let both: Vec<f64> = recurrent.iter().zip(&chunkwise).map(|(a, b)| a + b).collect();
         let whole: Vec<f64> = cell.run(Form::Recurrent, 0).h.iter().map(|&h| h.into()).collect();
         for cut in [1, 63, 64, 65, 128, 199] {
-            for form in [Form::Recurrent, Form::Chunkwise] {
-                let difference = largest_difference(range, &cell.run(form, cut).h, &whole) / size;
-                // Cut or not, the recurrent form rounds alike.
-                let tolerance = if form == Form::Recurrent { 0.0 } else { CHUNKWISE };
-                assert!(difference <= tolerance, "{range}, {form:?}, cut at {cut}: off by {difference:.1e}");
-            }
+            let recurrent = cell.run(Form::Recurrent, cut).h;
+            assert!(recurrent.iter().zip(&whole).all(|(&a, &b)| f64::from(a) == b), "{range}, cut at {cut}");
+            Bounds::share(&format!("{range}, cut at {cut}"), &cell.run(Form::Chunkwise, cut).h, &whole, &both);
         }
     }
 }
 
 #[test]
-fn head_norm() {
+fn head_norms_equal_the_reference() {
     let file = read("norm_softcap");
     let [rows, heads, dv] = [1, 2, 3].map(|axis| file["x"].0[axis]);
-    // q · n = 1 and m = 0 make a normaliser of 1 + 1e-6, a factor that the norm takes out again; an output gate of 40 is open.
+    // With q · n = 1 and m = 0 the normalizer is 1 + 1e-6, a factor that the norm takes out again; an output gate of 40
+    // is open.
     let y: Vec<f32> =
         file["x"].1.chunks_exact(dv).flat_map(|x| x.iter().copied().chain([1.0])).map(|y| y as f32).collect();
     let gates = vec![0.0; rows * heads * 4];
@@ -275,15 +359,18 @@ fn head_norm() {
     let out = run(KernelId::MlstmNorm, &p, &[&y, &gates, &x, &scale, &out], [heads, rows, 1]);
     let difference = largest_difference("head norm", &out[4], &file["y"].1);
     eprintln!("head norm: off by {difference:.1e}");
-    // Values up to 2.5, from a mean and a root over 16 values in f32 on either side.
-    assert!(difference <= 4e-6, "off by {difference:.1e}");
+    // The mean and the deviation are sums over the head, here and in the reference; a deviation and a mean more than a
+    // head's values make up for 16 units each.
+    let largest = file["y"].1.iter().fold(0.0f64, |largest, y| largest.max(y.abs()));
+    let bound = 2.0 * (dv as f64 + 16.0) * EPS * largest;
+    assert!(difference <= bound, "off by {difference:.1e}, at most {bound:.1e}");
 }
 
 #[test]
-fn soft_cap() {
+fn both_gates_have_the_soft_cap() {
     let file = read("norm_softcap");
     let heads = file["softcap_x"].1.len();
-    // A head for each value. From a state as low as this m' is the input gate's pre-activation, behind the cap.
+    // One head per value. From a state as low as this, m' is the input gate's pre-activation after the cap.
     let mut x: Vec<f32> = file["softcap_x"].1.iter().map(|&x| x as f32).collect();
     x.resize(2 * heads, 0.0);
     let p = MlstmGates {
@@ -302,7 +389,7 @@ fn soft_cap() {
     let out = run(KernelId::MlstmGates, &p, &[&x, &m, &gates], grid);
     let difference = largest_difference("soft cap", &out[1], &file["softcap15_y"].1);
     eprintln!("soft cap: off by {difference:.1e}");
-    // Two units in the last place of 15 for each side.
+    // Two units in the last place of 15 on each side.
     assert!(difference <= 4e-6, "off by {difference:.1e}");
 
     // The forget gate has the same cap: from a state of 0 and with closed input gates, m' is its log-sigmoid.

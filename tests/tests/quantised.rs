@@ -1,9 +1,10 @@
-//! Folders that were quantised ahead compute what the same formats made on load do, bit for bit, and are held to their formats.
+//! Checkpoints quantized ahead: bit for bit the same results as quantization on load, and no other formats than their
+//! own.
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use bolmo_runtime::quantise::{QuantiseOptions, write_quantised};
+use bolmo_runtime::convert::quantize::{QuantizeOptions, write_quantized};
 use bolmo_runtime::{
     Checkpoint, Engine, ErrorKind, Formats, GenerateOptions, LoadOptions, Model, Result, ScoreOptions, Session,
     block_on, device_bytes,
@@ -17,18 +18,18 @@ fn model_dir(family: &str, name: &str) -> PathBuf {
     fixtures().join(family).join("models").join(name)
 }
 
-/// Quantises a golden model into `parent`, in several shards.
+/// Quantizes a golden model into a folder below `parent`, in several shards.
 fn quantised(parent: &Path, source: &Path, formats: &str) -> PathBuf {
     let dir = parent.join(formats.replace(['=', ','], "-"));
-    let mut options = QuantiseOptions::default();
+    let mut options = QuantizeOptions::default();
     options.max_shard_bytes = 100_000;
     let checkpoint = Checkpoint::open(source).expect("a checkpoint");
-    write_quantised(&checkpoint, &dir, formats.parse().expect("formats"), &options, &mut |_, _| true)
+    write_quantized(&checkpoint, &dir, formats.parse().expect("formats"), &options, &mut |_, _| true)
         .expect("a folder");
     dir
 }
 
-/// The logits after a text and what greedy decoding makes of it.
+/// The logits after a text, and the ids of greedy decoding.
 fn run(model: &Model) -> (Vec<u32>, Vec<u16>) {
     let mut ids = vec![1];
     ids.extend(TEXT.iter().map(|&b| u32::from(b) + 4));
@@ -41,7 +42,7 @@ fn run(model: &Model) -> (Vec<u32>, Vec<u16>) {
 }
 
 #[test]
-fn ahead_equals_on_load() {
+fn checkpoints_quantized_ahead_equal_quantization_on_load() {
     for (family, name) in [("infer", "nano_trained"), ("infer", "swa"), ("infer", "nano_bf16"), ("prenorm", "bwen")] {
         let source = model_dir(family, name);
         let parent = tempfile::tempdir().expect("a folder");
@@ -51,7 +52,7 @@ fn ahead_equals_on_load() {
             let on_load = load_on(engine(), &source, formats.parse::<Formats>().expect("formats"));
             let ahead = load_with(engine(), &quantised(parent.path(), &source, formats), None);
             assert_eq!(ahead.formats(), on_load.formats(), "{what}");
-            // Snapshots go from the one to the other.
+            // Equal fingerprints make snapshots interchangeable.
             assert_eq!(ahead.fingerprint(), on_load.fingerprint(), "{what}");
             assert_eq!(ahead.warnings(), on_load.warnings(), "{what}");
             let expected = run(&on_load);
@@ -63,9 +64,9 @@ fn ahead_equals_on_load() {
 }
 
 #[test]
-fn matrices_in_pieces() {
+fn quantized_matrices_in_pieces_compute_the_same() {
     let mut options = engine_options();
-    // The suffix table takes more in q8.
+    // The suffix table is larger than this in q8.
     options.max_binding_bytes = Some(1 << 16);
     let low = block_on(Engine::open(&options)).expect("an engine");
     let source = model_dir("infer", "swa");
@@ -83,11 +84,11 @@ fn try_load(dir: &Path, formats: Option<&str>) -> Result<Model> {
     let mut options = LoadOptions::default();
     options.vocabulary = Some(vocabulary());
     options.formats = formats.map(|text| text.parse().expect("formats"));
-    block_on(Model::load(engine(), &Checkpoint::open(dir)?, options, &mut |_, _| true))
+    block_on(Model::load(engine(), &Checkpoint::open(dir)?, options))
 }
 
 #[test]
-fn a_folder_loads_in_its_formats_only() {
+fn quantized_checkpoint_loads_only_in_its_own_formats() {
     let parent = tempfile::tempdir().expect("a folder");
     let dir = quantised(parent.path(), &model_dir("infer", "nano_trained"), "q4,local=q8");
     assert!(try_load(&dir, Some("q4,local=q8")).is_ok());
@@ -98,7 +99,7 @@ fn a_folder_loads_in_its_formats_only() {
             assert!(error.message().contains(word), "{error} lacks {word:?}");
         }
     }
-    // What it takes is what is in the files, and what is estimated: scales have no odd ends in this model.
+    // The estimate is exact here: the scales of this model need no padding.
     let checkpoint = Checkpoint::open(&dir).expect("a checkpoint");
     let formats = checkpoint.formats().expect("formats");
     assert_eq!(device_bytes(checkpoint.config(), formats), checkpoint.contents_bytes());
@@ -112,7 +113,7 @@ fn loading_reports_progress_to_the_end() {
     let load = |most: u64, last: &mut (u64, u64)| {
         let mut options = LoadOptions::default();
         options.vocabulary = Some(vocabulary());
-        block_on(Model::load(engine(), &checkpoint, options, &mut |done, total| {
+        block_on(Model::load_with_progress(engine(), &checkpoint, options, &mut |done, total| {
             assert!(done >= last.0 && done <= total);
             *last = (done, total);
             done < most
@@ -127,13 +128,13 @@ fn loading_reports_progress_to_the_end() {
 }
 
 #[test]
-fn scales_that_are_not_finite_are_named() {
+fn non_finite_scales_are_named() {
     let parent = tempfile::tempdir().expect("a folder");
-    let source = Checkpoint::open(&model_dir("infer", "nano_trained")).expect("a checkpoint");
+    let source = Checkpoint::open(model_dir("infer", "nano_trained")).expect("a checkpoint");
     for (i, name) in ["model.layers.1.mlp.up_proj.weight", "model.layers.0.self_attn.k_proj.weight"].iter().enumerate()
     {
         let dir = parent.path().join(i.to_string());
-        write_quantised(&source, &dir, "q8".parse().unwrap(), &QuantiseOptions::default(), &mut |_, _| true).unwrap();
+        write_quantized(&source, &dir, "q8".parse().unwrap(), &QuantizeOptions::default(), &mut |_, _| true).unwrap();
         let path = dir.join("model.safetensors");
         let mut file = std::fs::read(&path).unwrap();
         let header = u64::from_le_bytes(file[..8].try_into().unwrap()) as usize;
@@ -150,11 +151,11 @@ fn scales_that_are_not_finite_are_named() {
 }
 
 #[test]
-fn a_comparison_is_that_of_two_scores() {
+fn comparison_equals_two_separate_scores() {
     let source = model_dir("infer", "nano_trained");
     let exact = load_on(engine(), &source, Formats::default());
     let coarse = load_on(engine(), &source, "q4".parse::<Formats>().expect("formats"));
-    // Long enough that both models take it in by pieces.
+    // Long enough for both models to prefill it in pieces.
     let text: Vec<u8> = TEXT.iter().copied().cycle().take(1500).collect();
     let cancel = Default::default();
     let compared = block_on(coarse.compare_text(&exact, &text, &cancel, &mut |_, _| {})).expect("a comparison");
@@ -166,16 +167,25 @@ fn a_comparison_is_that_of_two_scores() {
         assert_eq!((piecewise.bytes, piecewise.patches), (whole.bytes, whole.patches));
         assert_eq!(piecewise.boundaries, whole.boundaries);
         assert!((piecewise.bits_per_byte_joint() - whole.bits_per_byte_joint()).abs() < 1e-5);
-        assert!((piecewise.bits_per_byte_folded() - whole.bits_per_byte_folded()).abs() < 1e-5);
+        assert!((piecewise.bits_per_byte_marginal() - whole.bits_per_byte_marginal()).abs() < 1e-5);
     }
     let alike = a.boundaries.iter().zip(&b.boundaries).filter(|(a, b)| a == b).count();
     assert_eq!(compared.boundary_agreement, alike as f64 / text.len() as f64);
-    // The dump has the logits behind each byte of the text; those before the first one are compared too.
+    // The dump has the logits after each byte of the text; those before the first one are compared too.
     let (a, b) = (a.dump.expect("tensors").logits, b.dump.expect("tensors").logits);
-    let largest = a[..a.len() - 520].iter().zip(&b).map(|(x, y)| f64::from((x - y).abs())).fold(0.0, f64::max);
-    assert!(compared.logit_difference_max >= largest - 1e-3, "{} {largest}", compared.logit_difference_max);
+    let (a, b) = (&a[..a.len() - 520], &b[..b.len() - 520]);
+    let (mut largest, mut agreeing) = (0.0f64, 0);
+    let best = |row: &[f32]| row.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).map(|(id, _)| id);
+    for (a, b) in a.chunks_exact(520).zip(b.chunks_exact(520)) {
+        largest = a.iter().zip(b).map(|(x, y)| f64::from((x - y).abs())).fold(largest, f64::max);
+        agreeing += usize::from(best(a) == best(b));
+    }
+    let rounding = 1e-3 * largest;
+    assert!(compared.logit_difference_max >= largest - rounding, "{} {largest}", compared.logit_difference_max);
     assert!(compared.logit_difference_mean > 0.0 && compared.logit_difference_mean < compared.logit_difference_max);
-    assert!(compared.greedy_agreement > 0.5 && compared.greedy_agreement < 1.0, "{}", compared.greedy_agreement);
+    // The position before the first byte may agree or not, and a choice between two equal logits goes either way.
+    let expected = agreeing as f64 / text.len() as f64;
+    assert!((compared.greedy_agreement - expected).abs() <= 2.0 / text.len() as f64, "{compared:?}, {expected}");
 
     let same = block_on(exact.compare_text(&exact, &text, &cancel, &mut |_, _| {})).expect("a comparison");
     assert_eq!((same.boundary_agreement, same.greedy_agreement), (1.0, 1.0));

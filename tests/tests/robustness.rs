@@ -1,12 +1,12 @@
-//! Bad input and bad luck: every case ends in a typed error that says what is wrong, and whatever can go on goes on.
+//! Bad input and failures: each is a typed error that says what is wrong, and leaves the rest usable.
 
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use bolmo_runtime::{
-    Checkpoint, Engine, ErrorKind, GenerateOptions, LoadOptions, Model, Result, ScoreOptions, Session, StopReason,
-    Vocabulary, WeightFormat, block_on,
+    Checkpoint, Engine, ErrorKind, GenerateOptions, Hint, LoadOptions, Model, Result, ScoreOptions, Session,
+    StopReason, Vocabulary, WeightFormat, block_on,
 };
 use bolmo_tests::{engine, engine_options, fixtures, load, load_on, session_with, vocabulary};
 
@@ -17,10 +17,10 @@ fn trained_dir() -> std::path::PathBuf {
 fn try_load(dir: &Path, vocabulary: Option<Vocabulary>) -> Result<Model> {
     let mut options = LoadOptions::default();
     options.vocabulary = vocabulary;
-    block_on(Model::load(engine(), &Checkpoint::open(dir)?, options, &mut |_, _| true))
+    block_on(Model::load(engine(), &Checkpoint::open(dir)?, options))
 }
 
-/// A copy of the trained golden model whose tensor `name` was changed by `change`.
+/// A copy of the trained golden model with the bytes of tensor `name` changed.
 fn damaged(name: &str, change: impl FnOnce(&mut [u8])) -> tempfile::TempDir {
     let dir = tempfile::tempdir().expect("a folder");
     std::fs::copy(trained_dir().join("config.json"), dir.path().join("config.json")).expect("config.json");
@@ -47,7 +47,7 @@ fn assert_error<T>(result: Result<T>, kind: ErrorKind, words: &[&str]) {
 }
 
 #[test]
-fn weights_that_are_not_finite_are_named() {
+fn non_finite_weights_are_named() {
     let name = "model.layers.1.mlp.up_proj.weight";
     let dir = damaged(name, |bytes| bytes[4 * (64 * 5 + 7)..][..4].copy_from_slice(&f32::NAN.to_le_bytes()));
     assert_error(try_load(dir.path(), Some(vocabulary())), ErrorKind::BadCheckpoint, &[name, "5", "7"]);
@@ -64,13 +64,19 @@ fn weights_beyond_f16_are_named() {
     options.formats = Some(WeightFormat::F16.into());
     options.vocabulary = Some(vocabulary());
     let checkpoint = Checkpoint::open(dir.path()).expect("a checkpoint");
-    let result = block_on(Model::load(engine(), &checkpoint, options, &mut |_, _| true));
+    let result = block_on(Model::load(engine(), &checkpoint, options));
     assert_error(result, ErrorKind::Unsupported, &[name, "row 1, column 1", "f32"]);
 }
 
 #[test]
-fn vocabularies_must_be_there_and_fit() {
-    assert_error(try_load(&trained_dir(), None), ErrorKind::InvalidArgument, &["tokenizer.json", "--subwords"]);
+fn missing_or_mismatched_vocabularies_are_rejected() {
+    let bare = tempfile::tempdir().expect("a folder");
+    for name in ["config.json", "model.safetensors"] {
+        std::fs::copy(trained_dir().join(name), bare.path().join(name)).expect("a copy");
+    }
+    let missing = try_load(bare.path(), None);
+    assert!(matches!(missing.as_ref().err().and_then(|e| e.hint()), Some(Hint::VocabularyMissing { source: Some(_) })));
+    assert_error(missing, ErrorKind::InvalidArgument, &["tokenizer.json"]);
     let text = std::fs::read(fixtures().join("infer/subword_tokenizer/tokenizer.json")).expect("tokenizer.json");
     let mut json: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
     json["added_tokens"].as_array_mut().expect("added tokens").pop();
@@ -82,27 +88,27 @@ fn vocabularies_must_be_there_and_fit() {
 }
 
 #[test]
-fn special_ids_that_the_vocabulary_lacks_are_refused() {
-    // Without the names of its specials, and with an unusual one, the vocabulary has no entry for padding.
+fn special_ids_missing_from_the_vocabulary_are_rejected() {
+    // With an unusual padding token and no tokenizer_config.json, the vocabulary has no entry for padding.
     let path = fixtures().join("infer/subword_tokenizer/tokenizer.json");
     let text = std::fs::read_to_string(path).expect("tokenizer.json").replace("<|pad|>", "<|filler|>");
     let nameless = Vocabulary::from_json(text.as_bytes(), None, "a tokenizer.json alone").expect("a vocabulary");
     let model = try_load(&trained_dir(), Some(nameless)).expect("a model");
     assert!(model.warnings().iter().any(|w| w.contains("<|endoftext|>")), "{:?}", model.warnings());
     let mut session = block_on(Session::new(&model)).expect("a session");
-    let result = block_on(session.append_ids(&[1, 80, 0, 81], &mut |_, _| {}));
+    let result = block_on(session.append_ids(&[1, 80, 0, 81]));
     assert_error(result, ErrorKind::InvalidArgument, &["id 0 at position 2"]);
     assert!(session.ids().is_empty());
-    block_on(session.append_ids(&[1, 80, 81], &mut |_, _| {})).expect("the session goes on");
+    block_on(session.append_ids(&[1, 80, 81])).expect("the session continues");
 }
 
 #[test]
 fn loading_can_be_cancelled_and_reports_progress() {
-    let checkpoint = Checkpoint::open(&trained_dir()).expect("a checkpoint");
+    let checkpoint = Checkpoint::open(trained_dir()).expect("a checkpoint");
     let mut options = LoadOptions::default();
     options.vocabulary = Some(vocabulary());
     let mut last = (0, 0);
-    let result = block_on(Model::load(engine(), &checkpoint, options, &mut |done, total| {
+    let result = block_on(Model::load_with_progress(engine(), &checkpoint, options, &mut |done, total| {
         assert!(done >= last.0 && done <= total);
         last = (done, total);
         done < total / 2
@@ -112,17 +118,17 @@ fn loading_can_be_cancelled_and_reports_progress() {
 }
 
 #[test]
-fn ids_and_empty_sessions() {
+fn invalid_ids_and_empty_sessions_are_rejected() {
     let model = load("infer", "nano_trained");
     let mut session = block_on(Session::new(&model)).expect("a session");
     assert_error(block_on(session.logits(0.0)), ErrorKind::InvalidArgument, &["empty"]);
     for (ids, position) in [(vec![1, 2], "1"), (vec![3], "0"), (vec![1, 80, 260], "2"), (vec![4_000_000_000], "0")] {
-        let result = block_on(session.append_ids(&ids, &mut |_, _| {}));
+        let result = block_on(session.append_ids(&ids));
         assert_error(result, ErrorKind::InvalidArgument, &[position, &ids.last().unwrap().to_string()]);
     }
-    // Nothing of it was taken in.
+    // No id was appended.
     assert!(session.ids().is_empty());
-    block_on(session.append_ids(&[1, 80], &mut |_, _| {})).expect("ids");
+    block_on(session.append_ids(&[1, 80])).expect("ids");
     for id in [0, 2, 3, 260, 262, 263, 520, u16::MAX] {
         assert_error(block_on(session.push(id)), ErrorKind::InvalidArgument, &[&id.to_string()]);
     }
@@ -142,7 +148,7 @@ fn ids_and_empty_sessions() {
 }
 
 #[test]
-fn prompts_of_every_sort() {
+fn any_bytes_are_a_valid_prompt() {
     let model = load("infer", "nano_trained");
     let mut options = GenerateOptions::default();
     options.max_bytes = 4;
@@ -153,21 +159,32 @@ fn prompts_of_every_sort() {
         if with_bos {
             block_on(session.append_bos()).expect("bos");
         }
-        block_on(session.append(prompt, &mut |_, _| {})).expect("a prompt");
+        block_on(session.append(prompt)).expect("a prompt");
         let made = block_on(session.generate(&options, &mut |_| ControlFlow::Continue(()))).expect("a generation");
         assert!(made.stop == StopReason::End || made.bytes.len() == 4, "{made:?}");
     }
 }
 
+/// The byte that the model cuts into the longest patches when it is repeated.
+fn byte_of_long_patches(model: &Model) -> u8 {
+    let patches = |byte: &u8| {
+        let mut session = block_on(Session::new(model)).expect("a session");
+        block_on(session.append_bos()).expect("bos");
+        block_on(session.append(&[*byte; 256])).expect("a prompt");
+        session.patches()
+    };
+    (b' '..=b'~').find(|byte| patches(byte) <= 16).expect("long patches of some byte")
+}
+
 #[test]
-fn a_megabyte_of_prompt() {
-    // Long patches keep the quadratic part small: this is about memory and bookkeeping, not about speed.
+fn megabyte_prompt_fits_in_bounded_memory() {
+    // Long patches keep the quadratic part small: this test is about memory and bookkeeping, not speed.
     let model = load("infer", "nano_trained");
     let mut session = block_on(Session::new(&model)).expect("a session");
     block_on(session.append_bos()).expect("bos");
-    let prompt = vec![b' '; 1 << 20];
+    let prompt = vec![byte_of_long_patches(&model); 1 << 20];
     let mut calls = 0;
-    block_on(session.append(&prompt, &mut |_, _| calls += 1)).expect("a prompt");
+    block_on(session.append_with_progress(&prompt, &mut |_, _| calls += 1)).expect("a prompt");
     assert!(calls > 1000);
     assert_eq!(session.ids().len(), prompt.len() + 1);
     let made = block_on(session.generate(&GenerateOptions::default(), &mut |_| ControlFlow::Continue(())));
@@ -186,15 +203,15 @@ fn cancel_stops_prefill_and_decode() {
         token.cancel();
         Instant::now()
     });
-    let result = block_on(session.append(&text, &mut |_, _| {}));
+    let result = block_on(session.append(&text));
     let stopped = Instant::now();
     let asked = canceller.join().expect("the other thread");
     assert_error(result, ErrorKind::Cancelled, &["stopped after"]);
     assert!(stopped.saturating_duration_since(asked) < Duration::from_secs(2));
-    // What was done stays, and the session goes on from there.
+    // The session keeps what was done and continues from there.
     let held = session.ids().len();
     assert!(held > 0 && held < text.len());
-    block_on(session.append(&text[held..held + 10], &mut |_, _| {})).expect("more text");
+    block_on(session.append(&text[held..held + 10])).expect("more text");
     let mut same = session_with(&model, &text[..held + 10].iter().map(|&b| u32::from(b) + 4).collect::<Vec<_>>());
     let mut options = GenerateOptions::default();
     options.max_bytes = 12;
@@ -206,20 +223,23 @@ fn cancel_stops_prefill_and_decode() {
     options.max_bytes = 100;
     let made = block_on(session.generate(&options, &mut |_| ControlFlow::Continue(()))).expect("a generation");
     assert_eq!((made.stop, made.bytes.len()), (StopReason::Cancelled, 0));
+    // Short patches, and no end: whatever the model would like to write, five bytes come well before the budget.
+    options.bytes_per_patch = Some(4.0);
+    options.sampling.end_bias = -1e30;
     let mut seen = 0;
     let made = block_on(session.generate(&options, &mut |piece| {
         seen += piece.bytes.len();
         if seen >= 5 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }));
-    // Pieces come a patch at a time; the one that stops it is the last.
+    // Pieces are patches; the one that breaks is the last.
     let made = made.expect("a generation");
     assert_eq!((made.stop, made.bytes.len()), (StopReason::Cancelled, seen));
     assert!((5..100).contains(&seen), "{seen} bytes");
 }
 
-/// Nothing has to be appended before a session that was cancelled in its prompt can go on.
+/// A session whose prefill was cancelled continues at once.
 #[test]
-fn a_cancelled_prompt_is_a_shorter_one() {
+fn cancelled_prefill_equals_a_shorter_prompt() {
     let model = load("infer", "nano_trained");
     let text = b"for line in self.lines: yield line\n".repeat(100);
     let mut options = GenerateOptions::default();
@@ -233,7 +253,7 @@ fn a_cancelled_prompt_is_a_shorter_one() {
             let before = session.ids().len();
             let token = session.cancel_token();
             let text = &text[..until.unwrap_or(text.len())];
-            let result = block_on(session.append(text, &mut |done, _| {
+            let result = block_on(session.append_with_progress(text, &mut |done, _| {
                 if done > 0 && until.is_none() {
                     token.cancel();
                 }
@@ -253,7 +273,7 @@ fn a_cancelled_prompt_is_a_shorter_one() {
 }
 
 #[test]
-fn an_abandoned_operation_is_noticed() {
+fn abandoned_operation_is_an_error_until_rewound() {
     let model = load("infer", "nano_trained");
     let mut session = session_with(&model, &[1, 80, 81, 82]);
     let checkpoint = block_on(session.checkpoint()).expect("a checkpoint");
@@ -262,22 +282,26 @@ fn an_abandoned_operation_is_noticed() {
     {
         let text = b"some more text".repeat(200);
         let mut on = |_, _| {};
-        let mut future = std::pin::pin!(session.append(&text, &mut on));
+        let mut future = std::pin::pin!(session.append_with_progress(&text, &mut on));
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
         assert!(future.as_mut().poll(&mut context).is_pending());
     }
-    assert_error(block_on(session.append(b"x", &mut |_, _| {})), ErrorKind::InvalidArgument, &["abandoned"]);
+    assert_error(block_on(session.append(b"x")), ErrorKind::InvalidArgument, &["abandoned"]);
     block_on(session.rewind(&checkpoint)).expect("back");
     assert_eq!(block_on(session.logits(0.0)).expect("logits"), before);
 }
 
 #[test]
-fn a_lost_device_is_an_error_that_can_be_recovered_from() {
+fn lost_device_is_reported_and_a_new_one_works() {
     let engine = block_on(Engine::open(&engine_options())).expect("an engine");
     let model = load_on(&engine, &trained_dir(), WeightFormat::F32);
     let mut session = session_with(&model, &[1, 80, 81, 82]);
+    let mut options = GenerateOptions::default();
+    // Every byte is a patch and so a piece of its own, and the text does not end.
+    options.bytes_per_patch = Some(1.0);
+    options.sampling.end_bias = -1e30;
     let mut made = 0;
-    let result = block_on(session.generate(&GenerateOptions::default(), &mut |piece| {
+    let result = block_on(session.generate(&options, &mut |piece| {
         made += piece.bytes.len();
         if made == 3 {
             engine.destroy();
@@ -289,14 +313,10 @@ fn a_lost_device_is_an_error_that_can_be_recovered_from() {
     let loss = block_on(engine.lost());
     assert_eq!(loss.kind(), ErrorKind::DeviceLost, "{loss}");
     assert_error(block_on(Session::new(&model)), ErrorKind::DeviceLost, &["lost"]);
-    let checkpoint = Checkpoint::open(&trained_dir()).expect("a checkpoint");
+    let checkpoint = Checkpoint::open(trained_dir()).expect("a checkpoint");
     let mut options = LoadOptions::default();
     options.vocabulary = Some(vocabulary());
-    assert_error(
-        block_on(Model::load(&engine, &checkpoint, options, &mut |_, _| true)),
-        ErrorKind::DeviceLost,
-        &["lost"],
-    );
+    assert_error(block_on(Model::load(&engine, &checkpoint, options)), ErrorKind::DeviceLost, &["lost"]);
 
     let engine = block_on(Engine::open(&engine_options())).expect("another engine");
     let model = load_on(&engine, &trained_dir(), WeightFormat::F32);
@@ -314,7 +334,7 @@ fn futures_may_move_between_threads() {
     }
     let model = load("infer", "nano_trained");
     let mut session = on_another_thread(Session::new(&model)).expect("a session");
-    on_another_thread(session.append(b"def ", &mut |_, _| {})).expect("text");
+    on_another_thread(session.append(b"def ")).expect("text");
     let mut options = GenerateOptions::default();
     options.max_bytes = 2;
     on_another_thread(session.generate(&options, &mut |_| ControlFlow::Continue(()))).expect("a generation");
@@ -322,7 +342,7 @@ fn futures_may_move_between_threads() {
 }
 
 #[test]
-fn checkpoints_of_another_model_are_refused() {
+fn checkpoints_of_another_model_are_rejected() {
     let (a, b) = (load("infer", "nano_trained"), load("infer", "swa"));
     let mut session = session_with(&a, &[1, 80, 81]);
     let checkpoint = block_on(session.checkpoint()).expect("a checkpoint");
@@ -330,7 +350,7 @@ fn checkpoints_of_another_model_are_refused() {
     let mut other = session_with(&b, &[1, 80, 81]);
     assert_error(block_on(other.rewind(&checkpoint)), ErrorKind::InvalidArgument, &["another model"]);
     assert_error(block_on(Session::restore(&b, &snapshot)), ErrorKind::InvalidArgument, &["another model"]);
-    // The same files loaded again are the same model; in another format they are not.
+    // The same files loaded again are the same model; in another format they are another.
     assert_eq!(load("infer", "nano_trained").fingerprint(), a.fingerprint());
     block_on(Session::restore(&load("infer", "nano_trained"), &snapshot)).expect("a session");
     let halves = load_on(engine(), &trained_dir(), WeightFormat::F16);
@@ -338,12 +358,12 @@ fn checkpoints_of_another_model_are_refused() {
 }
 
 #[test]
-fn damaged_snapshots_are_refused() {
+fn damaged_snapshots_are_rejected() {
     let model = load("infer", "swa");
     let mut session = session_with(&model, &(0..60).map(|i| 4 + i % 200).collect::<Vec<_>>());
     let good = block_on(session.snapshot()).expect("a snapshot");
     let refused = |bytes: &[u8]| match block_on(Session::restore(&model, bytes)) {
-        Ok(_) => panic!("a damaged snapshot was taken"),
+        Ok(_) => panic!("a damaged snapshot was accepted"),
         Err(e) => assert!(matches!(e.kind(), ErrorKind::BadCheckpoint | ErrorKind::InvalidArgument), "{e}"),
     };
     for len in (0..200).chain((200..good.len()).step_by(997)) {
@@ -354,7 +374,7 @@ fn damaged_snapshots_are_refused() {
         bytes[at] ^= 0x55;
         refused(&bytes);
     }
-    // Damage under a right checksum: refused or taken, but no panic.
+    // Damage with a matching checksum: an error or not, but no panic.
     let body = good.len() - 8;
     for at in (28..160).chain((body - 40)..body) {
         for flip in [0x01, 0x80, 0xff] {

@@ -1,6 +1,6 @@
-//! Ways of computing that have to show first, on the device, that they compute: those that fail are not used, and nothing else changes.
+//! Self-tests of kernel variants on the device: variants that fail are not used, and nothing else changes.
 
-use bolmo_runtime::testing::{open_tested, run_kernel};
+use bolmo_runtime::unstable::{open_tested, run_kernel};
 use bolmo_runtime::{Engine, Error, ErrorKind, Tiles, WeightFormat, block_on};
 use bolmo_shaders::params::SiluMul;
 use bolmo_shaders::{Fusion, KernelId};
@@ -17,7 +17,7 @@ fn logits(engine: &Engine, format: WeightFormat) -> Vec<f32> {
 }
 
 #[test]
-fn what_fails_is_not_used() {
+fn what_fails_its_self_test_is_not_used() {
     let expected = {
         let mut options = engine_options();
         options.tiles = Some(Tiles::Workgroup);
@@ -38,7 +38,7 @@ fn what_fails_is_not_used() {
     assert_eq!(logits(&failing, WeightFormat::F32), expected);
     assert_eq!(tests, u32::from(best != Tiles::Workgroup), "plain WGSL needs no test");
 
-    // A test that takes the device with it.
+    // A test that loses the device.
     let losing = open_tested(&options, async |engine: &Engine| {
         engine.destroy();
         let zeros = [0; 16];
@@ -51,9 +51,10 @@ fn what_fails_is_not_used() {
     assert_eq!(logits(&losing, WeightFormat::F32), expected);
 }
 
-/// Where the adapter has cooperative matrices, whole models through them stay within what f16 rounds; in f32 nothing changes at all.
+/// With cooperative matrices whole models stay within the rounding of f16, and f32 is unchanged; skipped on adapters
+/// without them.
 #[test]
-fn models_through_cooperative_matrices() {
+fn models_through_cooperative_matrices_stay_within_f16_rounding() {
     let plain = {
         let mut options = engine_options();
         options.tiles = Some(Tiles::Workgroup);
@@ -62,17 +63,17 @@ fn models_through_cooperative_matrices() {
     let mut seen = Vec::new();
     for tiles in [Tiles::Cooperative8, Tiles::Cooperative16] {
         let mut options = engine_options();
-        (options.tiles, options.few_rows) = (Some(tiles), Some(4));
+        (options.tiles, options.matvec_max_rows) = (Some(tiles), Some(4));
         let engine = block_on(Engine::open(&options)).expect("an adapter");
         if engine.capabilities().tiles != tiles {
             println!("{}: no {tiles:?}", engine.adapter().name);
-            // What cannot be done is not done, and no reason to fail.
+            // An unsupported variant falls back.
             assert_eq!(engine.capabilities().tiles, Tiles::Workgroup);
             continue;
         }
         seen.push(tiles);
         let mut reopened = engine_options();
-        (reopened.tiles, reopened.few_rows) = (Some(Tiles::Workgroup), Some(4));
+        (reopened.tiles, reopened.matvec_max_rows) = (Some(Tiles::Workgroup), Some(4));
         let same = block_on(Engine::open(&reopened)).expect("an adapter");
         assert_eq!(logits(&engine, WeightFormat::F32), logits(&same, WeightFormat::F32), "{tiles:?} in f32");
         for format in [WeightFormat::F16, WeightFormat::Q8, WeightFormat::Q4] {
@@ -83,7 +84,8 @@ fn models_through_cooperative_matrices() {
             assert!(found.iter().all(|v| v.is_finite()) && worst <= 0.01 * largest, "{tiles:?} {}", format.name());
             assert_ne!(found, expected, "{tiles:?} {}: the product was another one", format.name());
         }
-    } // `make test-cooperative` says that there are some.
+    }
+    // `make test-cooperative` requires them.
     if let Some(asked) = engine_options().tiles.filter(|asked| asked.cooperative_side().is_some()) {
         assert!(seen.contains(&asked), "the adapter has no {asked:?}");
     }

@@ -1,9 +1,9 @@
-//! Batches of training and the merges of their patches, against what the reference made of the same ids; and corpora that are wrong.
+//! Training batches and patch merges against the reference's, and invalid corpora.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use bolmo_runtime::checkpoint::Checkpoint;
+use bolmo_runtime::Checkpoint;
 use bolmo_runtime::{Config, Error, ErrorKind, Vocabulary};
 use bolmo_tests::{fixtures, read_tensors};
 use bolmo_training::data::{
@@ -22,7 +22,7 @@ fn tokenizer() -> SubwordTokenizer {
 }
 
 fn config() -> Config {
-    Checkpoint::open(&fixtures().join("infer/models/nano")).unwrap().config().clone()
+    Checkpoint::open(fixtures().join("infer/models/nano")).unwrap().config().clone()
 }
 
 fn batcher(patches: usize, length: ByteLength) -> Batcher {
@@ -33,7 +33,7 @@ fn json(path: &str) -> Value {
     serde_json::from_slice(&std::fs::read(fixtures().join(path)).unwrap()).unwrap()
 }
 
-/// A list of numbers, whole or not.
+/// A list of numbers.
 fn list(value: &Value) -> Vec<f64> {
     value.as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect()
 }
@@ -53,7 +53,7 @@ fn size(config: &Value, key: &str) -> usize {
 /// Shape and values by name.
 type Tensors = BTreeMap<String, (Vec<usize>, Vec<f64>)>;
 
-/// The golden batch of this number, and what is made of its ids.
+/// A golden batch, and the batch made of its ids here.
 fn golden_batch(number: usize) -> (Tensors, Batch) {
     let config = json("train/config.json");
     let want = read_tensors(&fixtures().join(format!("train/batch{number}.safetensors")));
@@ -63,7 +63,7 @@ fn golden_batch(number: usize) -> (Tensors, Batch) {
 }
 
 #[test]
-fn batches_are_those_of_the_reference() {
+fn batches_equal_the_reference() {
     for number in 0..3 {
         let (want, batch) = golden_batch(number);
         for (name, got) in [
@@ -84,17 +84,17 @@ fn batches_are_those_of_the_reference() {
 }
 
 #[test]
-fn boundaries_and_patches_are_those_of_the_reference() {
+fn boundaries_and_patches_equal_the_reference() {
     let (_, batch) = golden_batch(0);
     let want = read_tensors(&fixtures().join("train/stage1/intermediates.safetensors"));
     assert_eq!(wide(&batch.boundaries), want["true_boundary_mask"].1);
     assert_eq!(wide(&batch.patch_of), want["patch_ids"].1);
-    // The case is in there: an end of text in mid-row, which no boundary comes before.
+    // The batch has an end of text in mid-row, with no boundary before it.
     let ends = (1..batch.byte_ids.len()).filter(|&i| i % batch.bytes > 0 && batch.byte_ids[i] == 1);
     assert!(ends.inspect(|&i| assert_eq!(batch.boundaries[i - 1], 0)).count() > 0);
 }
 
-/// Takes the recorded candidate at each step, and holds the number of candidates against the recorded one.
+/// Replays the recorded choices, and checks the number of candidates at each step.
 fn choices(run: &Value) -> impl FnMut(usize) -> usize {
     let mut recorded = run["choices"].as_array().unwrap().iter().map(ids).collect::<Vec<_>>().into_iter();
     move |candidates| {
@@ -105,7 +105,7 @@ fn choices(run: &Value) -> impl FnMut(usize) -> usize {
 }
 
 #[test]
-fn merges_are_those_of_the_reference() {
+fn patch_merges_equal_the_reference() {
     let schedule = json("compress/schedule.json");
     let (patches, bytes) = (size(&schedule, "P"), size(&schedule, "L"));
     let batcher = batcher(patches, ByteLength::Total(bytes));
@@ -116,7 +116,7 @@ fn merges_are_those_of_the_reference() {
         assert_eq!(batch.patch_lens, ids(&row["patch_lens"]), "{name}");
         assert_eq!(batch.labels_of(0), size(row, "n_label_bytes"), "{name}");
         let lens: Vec<u32> = batch.patch_lens.iter().copied().filter(|&len| len > 0).collect();
-        // The file has them negated.
+        // Negated in the file.
         let entropies: Vec<f32> = list(&row["entropies_f16"]).into_iter().map(|e| -e as f32).collect();
         for (kind, run) in [(CompressionKind::Bpe, "bpe"), (CompressionKind::Entropy, "entropy")] {
             let compression = Compression {
@@ -139,7 +139,7 @@ fn merges_are_those_of_the_reference() {
                     assert_eq!(got, ids(want), "{what} step {step}");
                 }
             }
-            // By a seed of ours the choices are others, and the number of patches is the same.
+            // Another seed makes other choices, but as many patches.
             let before = batch.clone();
             compression.apply(&mut batch, u64::MAX, Some(&entropies)).unwrap();
             let got = batch.patch_lens.iter().filter(|&&len| len > 0).count();
@@ -186,7 +186,7 @@ fn compression_changes_patches_and_nothing_else() {
 }
 
 #[test]
-fn entropies_must_be_there_and_numbers() {
+fn missing_or_non_finite_entropies_are_rejected() {
     let (_, batch) = golden_batch(0);
     let compression = Compression { kind: CompressionKind::Entropy, start: 2.0, target: 5.0, steps: 1, seed: 0 };
     let nan = vec![f32::NAN; batch.subword_ids.len()];
@@ -198,7 +198,7 @@ fn entropies_must_be_there_and_numbers() {
     }
 }
 
-/// What has to be true of the patches of any row.
+/// Invariants of the patches of every row.
 fn check_patches(batch: &Batch, row: usize) {
     let ids = &batch.byte_ids[row * batch.bytes..][..batch.bytes];
     let lens = &batch.patch_lens[row * batch.patches..][..batch.patches];
@@ -219,10 +219,10 @@ fn check_patches(batch: &Batch, row: usize) {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
     #[test]
-    fn any_row_becomes_its_bytes(
+    fn every_row_becomes_the_bytes_of_its_subwords(
         subwords in prop::collection::vec(prop_oneof![20 => 0u32..800, 1 => 800u32..811], 24), cap in 2usize..200,
     ) {
-        let vocabulary = Vocabulary::open(&tokenizer_path()).unwrap();
+        let vocabulary = Vocabulary::open(tokenizer_path()).unwrap();
         let batch = batcher(12, ByteLength::Total(cap)).batch(&subwords).unwrap();
         prop_assert_eq!((batch.rows, batch.patches), (2, 12));
         prop_assert!(batch.bytes.is_multiple_of(64) && batch.bytes >= cap && batch.bytes < cap + 64);
@@ -248,7 +248,7 @@ proptest! {
 }
 
 #[test]
-fn a_row_of_ends_becomes_padding() {
+fn row_of_end_tokens_becomes_padding() {
     let batcher = batcher(3, ByteLength::PerSubword(6));
     let (eos, pad) = (batcher.tokenizer().eos(), batcher.tokenizer().pad());
     let batch = batcher.batch(&[eos; 3]).unwrap();
@@ -258,7 +258,7 @@ fn a_row_of_ends_becomes_padding() {
 }
 
 #[test]
-fn a_row_with_a_marker_is_tokenised_anew() {
+fn row_with_a_fim_marker_is_tokenized_again() {
     let tokenizer = tokenizer();
     let encode = |text| tokenizer.encode(text).unwrap();
     let vocabulary = json("infer/subword_tokenizer/tokenizer.json");
@@ -267,7 +267,7 @@ fn a_row_with_a_marker_is_tokenised_anew() {
         added.iter().find(|token| token["content"] == "<|fim_middle|>").unwrap()["id"].as_u64().unwrap() as u32;
     let eos = tokenizer.eos();
     let row = [vec![eos], encode(" t"), vec![marker], encode("he"), vec![eos, marker], encode("x")].concat();
-    // An end of text in the middle is one again, and the halves of a word are a word.
+    // The end of text in the middle stays, and the halves of a word become one.
     let mut want = [encode(" the"), vec![eos], encode("x")].concat();
     assert!(want.len() < row.len() - 3, "the halves were no subwords of their own: {row:?}");
     want.resize(row.len(), tokenizer.pad());
@@ -281,7 +281,7 @@ fn kind_and_text<T>(result: Result<T, Error>) -> (ErrorKind, String) {
 }
 
 #[test]
-fn wrong_rows_and_sizes_are_refused() {
+fn invalid_rows_and_sizes_are_rejected() {
     let batcher = batcher(4, ByteLength::PerSubword(6));
     let (kind, text) = kind_and_text(batcher.batch(&[1, 2, 3, 4, 5, 6, 7, 811]));
     assert_eq!(kind, ErrorKind::InvalidArgument);
@@ -301,7 +301,7 @@ fn wrong_rows_and_sizes_are_refused() {
 }
 
 #[test]
-fn another_models_tokenizer_is_refused() {
+fn tokenizer_of_another_model_is_rejected() {
     let length = ByteLength::PerSubword(6);
     let mut config = config();
     config.subword_vocab_size = 500;
@@ -327,21 +327,21 @@ fn options(patches: usize) -> RowOptions {
     RowOptions { patches, seed: 1, held_out: 0.0 }
 }
 
-/// All subwords of a corpus, in rows of one.
+/// All subwords of a corpus.
 fn subwords(corpus: Corpus) -> Vec<u32> {
     let rows = corpus.rows(&options(1)).unwrap().train;
     (0..rows.len()).flat_map(|i| rows.get(i).unwrap()).collect()
 }
 
 #[test]
-fn texts_become_documents() {
+fn texts_are_split_into_documents() {
     let tokenizer = tokenizer();
     let delimited = Documents::Delimited("<|endoftext|>".to_owned());
     let text = "<|endoftext|>\nOne <|endoftext|>\n\n<|endoftext|>\r\n<|endoftext|>\nTwo: äöü";
     let mut want = Vec::new();
     for document in ["One <|endoftext|>\n\n", "Two: äöü"] {
         let ids = tokenizer.encode(document).unwrap();
-        // Spelled out, an end of text is text.
+        // The text of an end-of-text token is plain text.
         assert!(!ids.contains(&tokenizer.eos()));
         let bytes: Vec<u8> = ids
             .iter()
@@ -365,7 +365,7 @@ fn texts_become_documents() {
 }
 
 #[test]
-fn texts_that_cannot_be_read_are_named() {
+fn unreadable_texts_are_named() {
     let tokenizer = tokenizer();
     let mut corpus = Corpus::new(&tokenizer);
     let mut add = |bytes: &[u8], line: &str| {
@@ -377,7 +377,7 @@ fn texts_that_cannot_be_read_are_named() {
     assert_eq!(add(b"", "a\nb").0, ErrorKind::InvalidArgument);
     let missing = corpus.add_text_file(&tokenizer, "no/such/file".as_ref(), &Documents::OnePerFile);
     assert_eq!(kind_and_text(missing).0, ErrorKind::NotFound);
-    // Nothing was added by then.
+    // Nothing has been added.
     assert!(corpus.is_empty());
     let (kind, text) = kind_and_text(corpus.rows(&options(8)));
     assert_eq!(kind, ErrorKind::InvalidArgument);

@@ -20,7 +20,7 @@ after(async () => {
   await server?.stop();
 });
 
-test('a signal that is aborted already', async () => {
+test('calls with an aborted signal reject with its reason', async () => {
   const kept = await page.evaluate(async () => {
     const reason = new Error('no need');
     const signal = AbortSignal.abort(reason);
@@ -45,21 +45,23 @@ test('a signal that is aborted already', async () => {
     return kept;
   });
   const { length, ...rejected } = kept;
-  for (const [name, same] of Object.entries(rejected)) assert.equal(same, true, `${name} rejects with the signal's reason`);
+  for (const [name, same] of Object.entries(rejected)) {
+    assert.equal(same, true, `${name} rejects with the signal's reason`);
+  }
   assert.equal(length, 0);
 });
 
-/** What keeps a load waiting on the network, and when it does. */
+/** What makes a load wait on the network, and when to abort it. */
 const waits = {
-  'while the server sends nothing': [(answer) => void (answer.stallAfter = 100_000), 500],
-  'while a request that has failed waits to be made again': [
+  'a load is aborted while the server sends nothing': [(answer) => void (answer.stallAfter = 100_000), 500],
+  'a load is aborted while a failed request waits for its retry': [
     (answer) => void (answer.status = 500), 1000,
   ],
 };
 
 for (const [what, [fault, after]] of Object.entries(waits)) {
   test(what, async () => {
-    server.spoil('/demo/model.safetensors', (answer, request) => request.method === 'GET' && fault(answer));
+    server.setFault('/demo/model.safetensors', (answer, request) => request.method === 'GET' && fault(answer));
     const seen = await page.evaluate(async (after) => {
       const seen = [];
       for (const worker of [true, false]) {
@@ -74,7 +76,7 @@ for (const [what, [fault, after]] of Object.entries(waits)) {
       }
       return seen;
     }, after);
-    server.mend();
+    server.clearFaults();
     for (const { worker, same, took } of seen) {
       assert.equal(same, true, worker ? 'in a worker' : "on the page's thread");
       assert.ok(took < 500, `it took ${took} ms`);
@@ -82,7 +84,7 @@ for (const [what, [fault, after]] of Object.entries(waits)) {
   });
 }
 
-test('while weights go onto the device', async () => {
+test('a load is aborted while weights are written to the device', async () => {
   const { same, again } = await page.evaluate(async () => {
     const reason = new Error('changed my mind');
     const controller = new AbortController();

@@ -8,7 +8,7 @@ import { trainedModel } from './models.js';
 import { Server } from './server.js';
 
 const PROMPT = 'class Reader:';
-/** The first stretch of the prefill ends within a word, where patches seldom end. */
+/** The first prefill chunk ends inside a word, where patches seldom end. */
 const LONG = 'def read(self, path):\n    return open(path).read()\n\n'.repeat(400).slice(1, 20_001);
 
 let server, browser, page;
@@ -37,8 +37,8 @@ for (const worker of [true, false]) {
     after(() => model?.evaluate((model) => model.close()));
 
     for (const begun of [false, true]) {
-      const what = begun ? 'in the middle of a long text behind a generated one' : 'in the middle of a long prompt';
-      test(what, async () => {
+      const what = begun ? 'after generated text' : 'of a prompt';
+      test(`an aborted append ${what} keeps the bytes that were done`, async () => {
         const { same, told, length, next, fresh } = await model.evaluate(async (model, [begun, long]) => {
           const begin = async () => {
             const session = await model.session();
@@ -60,7 +60,7 @@ for (const worker of [true, false]) {
           const appending = session.append(long, { onProgress, signal: controller.signal });
           const same = await appending.then(() => 'it did not reject', (error) => error === reason);
           const length = (await session.state()).length - before;
-          // The session goes on as one that got only what was done.
+          // The session continues like one that received only the bytes that were done.
           const goOn = async (session) => {
             const { bytes } = await collect(session.generate({ maxBytes: 8 }));
             const { patchEnds } = await session.state();
@@ -79,7 +79,7 @@ for (const worker of [true, false]) {
       });
     }
 
-    test('more text behind a prompt that was broken off', async () => {
+    test('text can be appended after an aborted append', async () => {
       const { next, fresh } = await model.evaluate(async (model, long) => {
         const session = await model.session();
         const controller = new AbortController();
@@ -98,7 +98,7 @@ for (const worker of [true, false]) {
       assert.deepEqual(next, fresh);
     });
 
-    test('in the middle of decoding', async () => {
+    test('an aborted generation keeps the bytes that came as pieces', async () => {
       const { same, bytes, length, next } = await model.evaluate(async (model, prompt) => {
         const session = await model.session();
         await session.append(prompt);
@@ -123,7 +123,7 @@ for (const worker of [true, false]) {
       assert.deepEqual(all, whole.slice(0, all.length));
     });
 
-    test('right behind the call', async () => {
+    test('a call that is aborted at once rejects with the reason', async () => {
       const { kept, length } = await model.evaluate(async (model, [prompt, long]) => {
         const session = await model.session();
         await session.append(prompt);
@@ -150,7 +150,7 @@ for (const worker of [true, false]) {
       assert.ok(length < PROMPT.length + 90, `${length} bytes`);
     });
 
-    test('a loop that is left', async () => {
+    test('leaving the loop ends the generation and frees the session', async () => {
       const { length, next, busy } = await model.evaluate(async (model, prompt) => {
         const session = await model.session();
         await session.append(prompt);
@@ -179,14 +179,15 @@ for (const worker of [true, false]) {
           if (piece) break;
         }
         const controller = new AbortController();
-        await collect(model.generate(prompt, { maxBytes: 5000, signal: controller.signal }), () => controller.abort()).catch(() => {});
+        const more = model.generate(prompt, { maxBytes: 5000, signal: controller.signal });
+        await collect(more, () => controller.abort()).catch(() => {});
         return { held, kept: (await deviceBytes()) - before };
       }, PROMPT);
       assert.ok(held[0] > 0);
       assert.equal(kept, 0);
     });
 
-    test('a score', async () => {
+    test('an aborted score rejects with the reason', async () => {
       const same = await model.evaluate(async (model, long) => {
         const reason = new Error('enough');
         const controller = new AbortController();

@@ -13,14 +13,15 @@ const ARGS = [
   '--enable-precise-memory-info',
 ];
 
-/** Starts the browser, with more arguments if a test wants some. */
+/** Starts the browser, with further arguments if a test needs some. */
 export async function launch({ args = [] } = {}) {
   const executablePath = process.env.CHROMIUM ?? '/usr/bin/chromium';
   return chromium.launch({ executablePath, chromiumSandbox: false, headless: true, args: [...ARGS, ...args] });
 }
 
 /**
- * A page of `server` with storage of its own, in which the package is imported. `init` runs in it before any other script.
+ * Opens a page of `server` with storage of its own, which imports the package. `init` scripts run in it before any
+ * other script.
  *
  * @param {import('playwright-core').Browser} browser
  * @param {import('./server.js').Server} server
@@ -33,7 +34,7 @@ export async function openPage(browser, server, { init = [] } = {}) {
   page.setDefaultTimeout(120_000);
   if (process.env.SHOW_CONSOLE) page.on('console', (message) => console.error(`[page] ${message.text()}`));
   page.on('pageerror', (error) => {
-    // Nothing that is thrown may go past whoever called: the test file fails.
+    // An error that nobody catches fails the test file.
     console.error(`[page] not caught: ${error}`);
     process.exitCode = 1;
   });
@@ -46,17 +47,19 @@ export async function openPage(browser, server, { init = [] } = {}) {
 export async function visit(page, server) {
   await page.goto(`${server.origin}/`);
   await page.waitForFunction(() => globalThis.ready || globalThis.missing);
-  if (await page.evaluate(() => globalThis.missing)) throw new Error('the page finds no package: build bindings/web first');
+  if (await page.evaluate(() => globalThis.missing)) {
+    throw new Error('the page cannot load the package; build bindings/web first');
+  }
 }
 
-/** Closes a page and drops its storage. */
+/** Closes a page and deletes its storage. */
 export async function closePage(page) {
   await page.context().close();
 }
 
 /**
- * An `init` for pages that load models and compute nothing: kernels that do nothing take the place of the package's own, whose
- * compilation is most of what a load takes where a CPU plays the GPU. It cannot reach into workers.
+ * An `init` script for pages that load models and compute nothing: it replaces the package's kernels by empty ones.
+ * Where the CPU emulates the GPU, compiling kernels takes most of the time of a load. It doesn't reach workers.
  */
 export function withoutKernels() {
   const { createShaderModule, createComputePipeline } = GPUDevice.prototype;

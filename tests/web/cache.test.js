@@ -1,4 +1,4 @@
-/** What is fetched is kept in the browser's storage, and only what is missing there is fetched. */
+/** Fetched files are stored in the browser, and only missing chunks are fetched. */
 
 import assert from 'node:assert/strict';
 import { after, afterEach, before, test } from 'node:test';
@@ -8,18 +8,18 @@ import { trainedModel, goldenModels } from './models.js';
 import { read, write } from './safetensors.js';
 import { Server } from './server.js';
 
-/** The package fetches and keeps so many bytes together. */
+/** Size of the chunks that the package fetches and stores. */
 const CHUNK = 4 << 20;
 
 const demo = await trainedModel();
-/** The same with other weights. */
+/** The same model with other weights. */
 const other = new Map(demo).set(
   'model.safetensors',
   (await goldenModels()).find(({ name }) => name === 'nano').files.get('model.safetensors'),
 );
 const weights = demo.get('model.safetensors');
 const { header, data } = read(weights);
-/** The trained golden model with so long a header that its file is fetched in three chunks. */
+/** The trained golden model with a header so long that its file is fetched in three chunks. */
 const large = new Map(demo).set('model.safetensors', write(header, data, 2 * CHUNK));
 
 let server, browser, page, fingerprint;
@@ -35,7 +35,7 @@ after(async () => {
 });
 
 afterEach(async () => {
-  server.mend();
+  server.clearFaults();
   server.add('demo', demo);
   if (page) await closePage(page);
 });
@@ -47,7 +47,8 @@ async function open(...init) {
 }
 
 /**
- * Loads a model on the page's own thread: its fingerprint, which depends on every weight, and how many bytes came from where.
+ * Loads a model on the page's own thread. Returns its fingerprint, which depends on every weight, and the numbers of
+ * fetched and cached bytes.
  *
  * @returns {Promise<{ fingerprint: string, fetched: number, cached: number }>}
  */
@@ -63,14 +64,14 @@ async function load(name = 'demo', { worker = false, ...options } = {}) {
   return page.evaluate(run, [name, { worker, ...options }]);
 }
 
-/** The files of chunks in the origin private file system, by their path, with their sizes. */
+/** The stored chunks in the origin private file system: sizes by path. */
 async function keptFiles() {
   return page.evaluate(async () => {
     const found = {};
     const walk = async (folder, path) => {
       for await (const [name, entry] of folder.entries()) {
         if (entry.kind === 'directory') await walk(entry, `${path}/${name}`);
-        // A file may be on its way to its name, and gone from this one.
+        // A file may just be renamed, and gone under this name.
         else found[`${path}/${name}`] = await entry.getFile().then(({ size }) => size, () => 0);
       }
     };
@@ -79,20 +80,20 @@ async function keptFiles() {
   });
 }
 
-/** Chunks are written behind the load's back: waits until there are so many, and all are complete. */
+/** Chunks are written in the background. Waits until `count` of them exist, all complete. */
 async function untilKept(count) {
   for (let tries = 0; ; tries++) {
     const files = Object.values(await keptFiles());
     if (files.length >= count && files.every((size) => size > 0)) return;
-    assert.ok(tries < 100, `${count} chunks were to be kept, there are ${files.length}`);
+    assert.ok(tries < 100, `expected ${count} stored chunks, found ${files.length}`);
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
 }
 
-/** Requests that are answered with bytes of files. */
+/** Requests that are answered with contents of files. */
 const gets = () => server.takeRequests().filter(({ method }) => method === 'GET');
 
-/** `config.json`, both files of the tokenizer, and the weights. */
+/** `config.json`, both tokenizer files, and the weights. */
 const FILES = 4;
 
 test('a second load fetches nothing', async () => {
@@ -107,24 +108,24 @@ test('a second load fetches nothing', async () => {
   assert.deepEqual(gets(), []);
 });
 
-test('worker and page have one cache', async () => {
+test('worker and page share one cache', async () => {
   await open();
   const { fetched } = await load('demo', { worker: true });
   await untilKept(FILES);
   assert.deepEqual(await load(), { fingerprint, fetched: 0, cached: fetched });
 });
 
-test('a load that was cut off goes on with what is missing', async () => {
+test('an interrupted load continues with the missing chunks', async () => {
   await open();
-  // The last chunk of the weights never comes.
-  server.spoil('/large/model.safetensors', (answer, { headers }) => {
+  // The last chunk of the weights never arrives.
+  server.setFault('/large/model.safetensors', (answer, { headers }) => {
     if (headers.range?.startsWith(`bytes=${2 * CHUNK}-`)) answer.stallAfter = 10;
   });
   await page.evaluate(() => void Bolmo.load('/large', { worker: false }).catch(() => {}));
   // `config.json` and two chunks; the tokenizer would come later.
   await untilKept(3);
   await visit(page, server);
-  server.mend();
+  server.clearFaults();
   server.takeRequests();
   const { fetched, fingerprint: found } = await load('large');
   const size = large.get('model.safetensors').length;
@@ -156,12 +157,12 @@ test('a chunk that was damaged in storage is fetched again', async () => {
   assert.deepEqual(gets().map(({ path }) => path), ['/demo/model.safetensors']);
   assert.equal(again.fetched, weights.length);
   assert.equal(again.fingerprint, fingerprint);
-  // Now it is whole once more.
+  // Now it is stored undamaged again.
   await untilKept(FILES);
   assert.equal((await load()).fetched, 0);
 });
 
-test('a file that has changed on the server is fetched again, and the old one dropped', async () => {
+test('a file that changed on the server is fetched again, and the old version deleted', async () => {
   await open();
   await load();
   await untilKept(FILES);
@@ -177,15 +178,15 @@ test('a file that has changed on the server is fetched again, and the old one dr
   assert.equal((await load()).fetched, 0);
 });
 
-test('what the browser itself keeps of an old version is not taken', async () => {
+test("an old version in the browser's own HTTP cache is not used", async () => {
   await open();
-  server.spoil('/demo/model.safetensors', (answer) => void (answer.headers['cache-control'] = 'max-age=3600'));
+  server.setFault('/demo/model.safetensors', (answer) => void (answer.headers['cache-control'] = 'max-age=3600'));
   await load();
   server.add('demo', other);
   assert.notEqual((await load()).fingerprint, fingerprint);
 });
 
-test('what is dropped is fetched again', async () => {
+test('files are fetched again after clearCache', async () => {
   await open();
   const { fetched } = await load();
   await untilKept(FILES);
@@ -194,7 +195,7 @@ test('what is dropped is fetched again', async () => {
   assert.deepEqual(await load(), { fingerprint, fetched, cached: 0 });
 });
 
-test('what is still being written is dropped too', async () => {
+test('clearCache also deletes chunks that are still being written', async () => {
   await open();
   const { fetched } = await load();
   await page.evaluate(() => Bolmo.clearCache());
@@ -203,7 +204,7 @@ test('what is still being written is dropped too', async () => {
   assert.equal((await load()).fetched, fetched);
 });
 
-test('nothing is kept if the page wants that', async () => {
+test('cache: false stores nothing', async () => {
   await open();
   await load('demo', { cache: false });
   const again = await load('demo', { cache: false });
@@ -236,11 +237,11 @@ const withoutRoomToWrite = () => {
   };
 };
 
-test('without a file system the Cache API keeps it', async () => {
+test('without a file system the Cache API stores the chunks', async () => {
   await open(withoutFiles);
   const first = await load();
   assert.equal(first.cached, 0);
-  // Its writes too end behind the load's back.
+  // Its writes also end in the background.
   await page.waitForFunction(async (files) => {
     const names = await caches.keys();
     const kept = await Promise.all(names.map(async (name) => (await (await caches.open(name)).keys()).length));
@@ -250,7 +251,7 @@ test('without a file system the Cache API keeps it', async () => {
   assert.deepEqual(await load(), { fingerprint, fetched: 0, cached: first.fetched });
   assert.deepEqual(gets(), []);
 
-  // Somebody else's entries stay.
+  // Entries of other code stay.
   await page.evaluate(async () => {
     await caches.open('mine');
     await Bolmo.clearCache();
@@ -264,7 +265,7 @@ for (const [what, init] of Object.entries({
   'storage is full': withoutRoom,
   'storage becomes full': withoutRoomToWrite,
 })) {
-  test(`${what}, and the model loads all the same`, async () => {
+  test(`${what}, and the model still loads`, async () => {
     await open(init);
     const first = await load();
     assert.equal(first.fingerprint, fingerprint);
@@ -274,10 +275,10 @@ for (const [what, init] of Object.entries({
   });
 }
 
-test('storage is refused in a worker of the page', async () => {
+test("storage is refused in the page's own worker, and the model still loads", async () => {
   await open();
   const { fingerprint: found } = await page.evaluate(async (spoil) => {
-    // Imports run in their order: storage is spoilt first.
+    // Imports run in order: storage is disabled first.
     const text = `import ${JSON.stringify(`data:text/javascript,(${encodeURIComponent(spoil)})()`)};
       import ${JSON.stringify(new URL('/package/worker.js', location.href).href)};`;
     const address = URL.createObjectURL(new Blob([text], { type: 'text/javascript' }));

@@ -1,6 +1,6 @@
 /**
- * Checkpoint folders that are incomplete, damaged, or none at all: each gives its class of error and a sentence that names the file;
- * afterwards the same page loads the good one from the same address.
+ * Checkpoint folders that are incomplete, damaged or missing: each gives its class of error and a message that names
+ * the file. Afterwards the same page loads the good checkpoint from the same address.
  */
 
 import assert from 'node:assert/strict';
@@ -25,7 +25,7 @@ after(() => loader?.stop());
 
 const replaced = (name, bytes) => new Map(demo).set(name, Buffer.from(bytes));
 const without = (...names) => new Map([...demo].filter(([name]) => !names.includes(name)));
-/** A copy of `value`, changed, as JSON. */
+/** A changed copy of `value`. */
 const changed = (value, change) => {
   const copy = structuredClone(value);
   change(copy);
@@ -39,7 +39,7 @@ const renameTensor = (header) => {
   delete header[TENSOR];
 };
 
-/** Folders by what is wrong with them: the class of error, and what its sentence speaks of. */
+/** Bad folders, each with the expected class of error and a pattern of its message. */
 const folders = {
   'there is nothing': [new Map(), 'NotFoundError', /config\.json/],
   'there is no config': [without(CONFIG), 'NotFoundError', /config\.json/],
@@ -59,7 +59,9 @@ const folders = {
   'the weights are a page': [
     replaced(WEIGHTS, '<!doctype html><title>Not found</title>'), 'BadCheckpointError', /model\.safetensors/,
   ],
-  'the weights are cut short': [replaced(WEIGHTS, weights.subarray(0, -1000)), 'BadCheckpointError', /model\.safetensors/],
+  'the weights are cut short': [
+    replaced(WEIGHTS, weights.subarray(0, -1000)), 'BadCheckpointError', /model\.safetensors/,
+  ],
   'the weights are cut short in their header': [
     replaced(WEIGHTS, weights.subarray(0, 1000)), 'BadCheckpointError', /model\.safetensors/,
   ],
@@ -75,7 +77,9 @@ const folders = {
   ],
   'the tokenizer is no JSON': [replaced('tokenizer.json', 'x'), 'BadCheckpointError', /tokenizer\.json/],
   'a shard is missing': [
-    new Map([...shard(demo, 3)].filter(([name]) => !name.startsWith('model-00002'))), 'NotFoundError', /model-00002-of-00003/,
+    new Map([...shard(demo, 3)].filter(([name]) => !name.startsWith('model-00002'))),
+    'NotFoundError',
+    /model-00002-of-00003/,
   ],
   'the index is no JSON': [withIndex('{'), 'BadCheckpointError', /index\.json/],
   'the index names a file elsewhere': [withIndex('{"weight_map":{"x":"../secret"}}'), 'BadCheckpointError', /secret/],
@@ -88,11 +92,11 @@ for (const [what, [files, expected, pattern]] of Object.entries(folders)) {
     t.diagnostic(`${what} -> ${error?.class}: ${error?.message}`);
     assert.equal(error?.class, expected);
     assert.match(error.message, pattern);
-    await loader.checkMended();
+    await loader.checkRecovered();
   });
 }
 
-/** Damage on the way, which the cache must not keep: the server says that it is the good version. */
+/** Damage in transit, which must not stay in the cache: the server reports the version of the good file. */
 const damages = {
   'the length of the header': [(body) => body.fill(0xff, 0, 8), /model\.safetensors.*header/],
   'the header': [(body) => body.fill(0, 20, 30), /model\.safetensors.*header/],
@@ -106,11 +110,11 @@ for (const [what, [change, pattern]] of Object.entries(damages)) {
     t.diagnostic(`damaged: ${what} -> ${error?.class}: ${error?.message}`);
     assert.equal(error?.class, 'BadCheckpointError');
     assert.match(error.message, pattern);
-    await loader.checkMended();
+    await loader.checkRecovered();
   });
 }
 
-test('what is no source at all', async (t) => {
+test('an invalid source is an invalid argument', async (t) => {
   const errors = await loader.page.evaluate(async () => ({
     'http://': await failure(Bolmo.load('http://', { worker: false })),
     'a file that is a string': await failure(Bolmo.load({ 'config.json': '{}' }, { worker: false })),

@@ -1,4 +1,4 @@
-/** A device that is lost while a model works, and the model on a new one. */
+/** A device that is lost while a model works, and the model on a new device. */
 
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
@@ -17,7 +17,7 @@ before(async () => {
 
 after(() => server?.stop());
 
-/** Runs in the page before anything else: keeps the devices that are made. */
+/** Runs in the page before anything else: collects the devices that are created. */
 function keepDevices() {
   globalThis.devices = [];
   const request = GPUAdapter.prototype.requestDevice;
@@ -74,21 +74,21 @@ describe("a device that the page's own code destroys", () => {
     assert.equal(seen.during?.class, 'DeviceLostError');
   });
 
-  test('is told by model.lost', (t) => {
+  test('is reported by model.lost', (t) => {
     t.diagnostic(`model.lost -> ${seen.event.class}: ${seen.event.message}`);
     assert.equal(seen.event.class, 'DeviceLostError');
   });
 
-  test('is told by all calls after it', (t) => {
+  test('is reported by all later calls', (t) => {
     for (const [what, error] of Object.entries(seen.afterwards)) {
       t.diagnostic(`${what} -> ${error?.class}: ${error?.message}`);
       assert.equal(error?.class, 'DeviceLostError', what);
     }
   });
 
-  test('concerns no other model', () => assert.equal(seen.unconcerned, null));
+  test('does not affect other models', () => assert.equal(seen.unconcerned, null));
 
-  test('is followed by another one', () => {
+  test('is replaced by reload', () => {
     assert.equal(seen.again, seen.text);
     assert.equal(seen.same, true);
     assert.equal(seen.lostAgain, false);
@@ -96,7 +96,7 @@ describe("a device that the page's own code destroys", () => {
   });
 });
 
-test("the browser's GPU process crashes under a worker", async (t) => {
+test("a model in a worker reloads after the browser's GPU process crashed", async (t) => {
   const browser = await launch();
   try {
     const page = await openPage(browser, server);
@@ -104,7 +104,8 @@ test("the browser's GPU process crashes under a worker", async (t) => {
       const model = await Bolmo.load('/demo');
       globalThis.model = model;
       const { text } = await collect(model.generate(prompt, { maxBytes: 32 }));
-      const during = await failure(collect(model.generate(prompt, { maxBytes: 50_000 }), () => void (globalThis.begun = true)));
+      const generation = model.generate(prompt, { maxBytes: 50_000 });
+      const during = await failure(collect(generation, () => void (globalThis.begun = true)));
       return { text, during, event: describe(await model.lost) };
     }, PROMPT);
     await page.waitForFunction(() => globalThis.begun);

@@ -1,4 +1,6 @@
-/** Many generations take no more memory than a few, what is forgotten is freed, and the device is asked for little. */
+/**
+ * Many generations take no more memory than a few, abandoned objects are freed, and the device gets few submissions.
+ */
 
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
@@ -9,7 +11,7 @@ import { Server } from './server.js';
 
 let server, browser, page, model;
 
-/** Runs in the page before anything else: counts the devices that are made and those that are given up. */
+/** Runs in the page before anything else: counts the devices that are created and destroyed. */
 function watchDevices() {
   globalThis.devices = { made: 0, gone: 0 };
   const gone = new WeakSet();
@@ -39,7 +41,7 @@ after(async () => {
   await server?.stop();
 });
 
-test('a submission and a readback do for a patch or more', async (t) => {
+test('about one submission and one readback per patch suffice', async (t) => {
   const { ended, before, after } = await model.evaluate(async (model) => {
     const session = await model.session();
     await session.append('class Reader:');
@@ -52,13 +54,13 @@ test('a submission and a readback do for a patch or more', async (t) => {
   const [submits, readbacks] = [after.submits - before.submits, after.readbacks - before.readbacks];
   t.diagnostic(`${ended.bytes} bytes in ${ended.patches} patches: ${submits} submits, ${readbacks} readbacks`);
   assert.equal(ended.bytes, 100);
-  // A round ends with a patch or after as many bytes as patches have had lately, so long patches take a second one.
+  // A decode step ends with a patch, or after the recent average of bytes per patch; long patches need a second step.
   const most = 1.6 * ended.patches + 8;
   assert.ok(readbacks <= most, `${readbacks} readbacks`);
   assert.ok(submits <= most, `${submits} submits`);
 });
 
-test('two hundred generations', async (t) => {
+test('two hundred generations take no more memory than twenty', async (t) => {
   const marks = await model.evaluate(async (model) => {
     const marks = {};
     for (let count = 1; count <= 200; count++) {
@@ -78,7 +80,7 @@ test('two hundred generations', async (t) => {
   assert.ok(growth < 1 << 20, `the heap grew by ${growth} bytes`);
 });
 
-test('sessions that are forgotten are freed', async () => {
+test('abandoned sessions are freed', async () => {
   const { before, during, after } = await model.evaluate(async (model) => {
     const deviceBytes = async () => (await model.usage()).deviceBytes;
     const before = await deviceBytes();
@@ -96,7 +98,7 @@ test('sessions that are forgotten are freed', async () => {
   assert.ok(after <= before, `${before} bytes before, ${during} with sessions, ${after} after`);
 });
 
-test('models that are forgotten are closed, and loads that fail leave no device', async () => {
+test('abandoned models are closed, and failed loads leave no device', async () => {
   await page.context().close();
   page = await openPage(browser, server, { init: [withoutKernels, watchDevices] });
   const untilGone = (count) => page.waitForFunction((count) => (gc(), devices.gone >= count), count, { polling: 50 });
@@ -104,9 +106,9 @@ test('models that are forgotten are closed, and loads that fail leave no device'
   for (let i = 0; i < 2; i++) await page.evaluate(() => Bolmo.load('/demo', { worker: false }).then(() => {}));
   await untilGone(2);
 
-  server.spoil('/demo/model.safetensors', (answer) => {
+  server.setFault('/demo/model.safetensors', (answer) => {
     answer.body = Buffer.from(answer.body);
-    // The last of all weights is not a number.
+    // The last weight becomes a NaN.
     answer.body.writeUInt32LE(0x7fc00000, answer.body.length - 4);
   });
   const error = await page.evaluate(() => failure(Bolmo.load('/demo', { worker: false, cache: false })));

@@ -27,9 +27,10 @@ afterEach(() => closePage(page));
 
 const open = async (...init) => void (page = await openPage(browser, server, { init }));
 const failedLoad = (options) => page.evaluate((options) => failure(Bolmo.load('/demo', options)), options);
-const probe = (source, options) => page.evaluate(([source, options]) => Bolmo.probe(source, options), [source, options]);
+const probe = (source, options) =>
+  page.evaluate(([source, options]) => Bolmo.probe(source, options), [source, options]);
 
-/** Runs in the page before anything else. */
+/** These run in the page before anything else. */
 const withoutWebGpu = () => Object.defineProperty(Navigator.prototype, 'gpu', { get: () => undefined });
 const withoutAdapter = () => {
   GPU.prototype.requestAdapter = async () => null;
@@ -45,7 +46,7 @@ const withLowLimits = () => {
   });
 };
 
-test('a browser without WebGPU', async (t) => {
+test('a browser without WebGPU is reported before anything is fetched', async (t) => {
   await open(withoutWebGpu);
   for (const worker of [true, false]) {
     server.takeRequests();
@@ -58,14 +59,14 @@ test('a browser without WebGPU', async (t) => {
   t.diagnostic(`probe: ${reason}`);
   assert.deepEqual({ ok, adapter, model }, { ok: false, adapter: null, model: null });
   assert.match(reason, /WebGPU/);
-  // Sizes are told all the same.
+  // Sizes are still reported.
   const sized = await probe('/demo');
   assert.equal(sized.ok, false);
   assert.ok(sized.model.formats.every(({ bytes, fits }) => bytes > 0 && fits === 'unknown'));
   assert.equal(sized.model.recommended, null);
 });
 
-test('a page that is not secure', async (t) => {
+test('an insecure page is reported', async (t) => {
   const own = await launch({ args: ['--host-resolver-rules=MAP insecure.test 127.0.0.1'] });
   try {
     page = await openPage(own, { origin: server.origin.replace('127.0.0.1', 'insecure.test') });
@@ -79,7 +80,7 @@ test('a page that is not secure', async (t) => {
   }
 });
 
-test('a browser whose GPU may not be used', async (t) => {
+test('a browser without an adapter is reported', async (t) => {
   await open(withoutAdapter);
   const error = await failedLoad({ worker: false });
   t.diagnostic(`no adapter -> ${error?.class}: ${error?.message}`);
@@ -88,7 +89,7 @@ test('a browser whose GPU may not be used', async (t) => {
   assert.deepEqual({ ok, adapter, reason }, { ok: false, adapter: null, reason: error.message });
 });
 
-test('an adapter that gives no device', async (t) => {
+test('an adapter without a device is an error of the package', async (t) => {
   await open(withoutDevice);
   const error = await failedLoad({ worker: false });
   t.diagnostic(`no device -> ${error?.class}: ${error?.message}`);
@@ -96,7 +97,7 @@ test('an adapter that gives no device', async (t) => {
   assert.notEqual(error.class, 'InternalError');
 });
 
-test('an adapter whose limits are too low', async (t) => {
+test('an adapter with too low limits is reported', async (t) => {
   await open(withLowLimits);
   const error = await failedLoad({ worker: false });
   t.diagnostic(`low limits -> ${error?.class}: ${error?.message}`);
@@ -137,7 +138,8 @@ for (const worker of [true, false]) {
       return { info: model.info, deviceBytes };
     }, worker);
     assert.equal(info.parameters, model.parameters);
-    assert.ok(info.weightBytes <= deviceBytes && deviceBytes <= model.formats[0].bytes, 'no less than was said is enough');
+    assert.ok(info.weightBytes <= deviceBytes, 'the weights are on the device');
+    assert.ok(deviceBytes <= model.formats[0].bytes, 'the estimate is sufficient');
     assert.equal(info.formats, 'f32');
     assert.equal(info.hiddenSize, 64);
     assert.equal(info.maxPositions, 65536);
@@ -153,34 +155,34 @@ test('a probe rejects for a source that cannot be read', async (t) => {
   assert.equal(error?.class, 'NotFoundError');
 });
 
-/** Starts the wasm module: what a probe needs of it is little. */
+/** Starts the wasm module, by a probe, which does little else. */
 const failedStart = (options) => page.evaluate((options) => failure(Bolmo.probe(undefined, options)), options);
 
-test('a wasm file that is not where it should be', async (t) => {
+test('a missing wasm file is reported by name', async (t) => {
   await open();
   for (const worker of [true, false]) {
     const error = await failedStart({ worker, wasmUrl: '/nowhere.wasm' });
     t.diagnostic(`no wasm file -> ${error?.class}: ${error?.message.replaceAll(server.origin, '')}`);
     assert.equal(error?.class, 'NetworkError');
     assert.match(error.message, /nowhere\.wasm/);
-    // One that is there starts.
+    // An existing one starts.
     assert.equal(await failedStart({ worker, wasmUrl: '/wasm/bolmo_bg.wasm' }), null);
   }
 });
 
-test('a wasm file that fails once', async () => {
+test('a wasm file that failed once can be loaded again', async () => {
   await open();
   const wasmUrl = '/wasm/bolmo_bg.wasm';
   for (const worker of [true, false]) {
-    server.spoil(wasmUrl, (answer) => void (answer.status = 503));
+    server.setFault(wasmUrl, (answer) => void (answer.status = 503));
     const error = await failedStart({ worker, wasmUrl });
-    server.mend();
+    server.clearFaults();
     assert.equal(error?.class, 'NetworkError');
     assert.equal(await failedStart({ worker, wasmUrl }), null);
   }
 });
 
-test('a worker that cannot be loaded', async (t) => {
+test('a worker that cannot be loaded is an error of the package', async (t) => {
   await open();
   const error = await page.evaluate(() =>
     failure(Bolmo.load('/demo', { createWorker: () => new Worker('/nowhere.js', { type: 'module' }) })),
@@ -189,11 +191,11 @@ test('a worker that cannot be loaded', async (t) => {
   assert.ok(error?.ours);
 });
 
-test('a worker whose file fails once', async () => {
+test('a worker that failed once can be loaded again', async () => {
   await open();
   await page.route('**/worker.js', (route) => route.fulfill({ status: 503 }), { times: 1 });
   const error = await failedStart({});
   assert.equal(error?.class, 'NetworkError');
-  // The next call gets another worker.
+  // The next call gets a new worker.
   assert.equal(await failedStart({}), null);
 });

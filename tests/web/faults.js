@@ -1,31 +1,31 @@
-/** Loads that meet faults: of servers on the way, or of the checkpoint itself. */
+/** Loads with faults: of the server, of the network, or of the checkpoint itself. */
 
 import assert from 'node:assert/strict';
 
 import { launch, openPage, withoutKernels } from './browser.js';
 import { Server } from './server.js';
 
-/** A fault for requests of the file itself. */
+/** A fault for GET requests. */
 export const ofGet = (change) => (answer, request, count) => {
   if (request.method === 'GET') change(answer, count);
 };
-/** The same for the first of them alone. */
+/** A fault for the first GET request only. */
 export const once = (change) => ofGet((answer, count) => count === 0 && change(answer));
 export const status = (code) => (answer) => void (answer.status = code);
 export const cutAfter = (bytes) => (answer) => void (answer.cutAfter = bytes);
 export const stallAfter = (bytes) => (answer) => void (answer.stallAfter = bytes);
-/** Other contents under the version of the good ones, as damage on the way has it. `change` works on a copy. */
+/** Other contents under the version of the good file, like damage in transit. `change` works on a copy. */
 export const damaged = (change) => (answer) => {
   answer.body = Buffer.from(answer.body);
   change(answer.body);
 };
 
-/** Requests that fail are made once more here, not three times, which takes seconds. */
+/** One retry instead of three, which would take seconds. */
 export const quick = { retries: 1, stallTimeout: 500 };
 
-/** A page that loads one model again and again from the same address, `/demo`. */
+/** A page that loads a model repeatedly from the same address, `/demo`. */
 export class Loader {
-  /** @param {Map<string, Buffer>} model As it is without faults. */
+  /** @param {Map<string, Buffer>} model The model without faults. */
   static async start(model) {
     const loader = new Loader();
     loader.model = model;
@@ -41,7 +41,7 @@ export class Loader {
     await this.server.stop();
   }
 
-  /** Loads the model on the page's own thread: its fingerprint, which depends on every weight, or the error. */
+  /** Loads the model on the page's own thread. Returns its fingerprint, which depends on every weight, or the error. */
   async load(options = {}) {
     const result = await this.page.evaluate(async (options) => {
       try {
@@ -58,35 +58,36 @@ export class Loader {
     return result;
   }
 
-  /** Begins with other files or with faults of some; with nothing in the cache, and no requests on record. */
+  /** Starts with other files or with faults for some, an empty cache, and no recorded requests. */
   async begin(files, faults = {}) {
     await this.page.evaluate(async () => {
       const storage = await navigator.storage.getDirectory();
       const isEmpty = async () => (await storage.keys().next()).done;
-      // What the last load is still writing cannot be dropped yet.
+      // Chunks that the last load is still writing cannot be deleted yet.
       do await Bolmo.clearCache();
       while (!(await isEmpty()));
     });
     this.server.add('demo', files);
-    for (const [name, fault] of Object.entries(faults)) this.server.spoil(`/demo/${name}`, fault);
+    for (const [name, fault] of Object.entries(faults)) this.server.setFault(`/demo/${name}`, fault);
     this.server.takeRequests();
   }
 
-  /** The model loads. */
+  /** Checks that the model loads. */
   async checkGood(options) {
     assert.deepEqual(await this.load(options), { fingerprint: this.fingerprint, warnings: [] });
   }
 
-  /** Once the fault is gone, the model loads. */
-  async checkMended() {
-    this.server.mend();
+  /** Removes the fault, and checks that the model loads. */
+  async checkRecovered() {
+    this.server.clearFaults();
     this.server.add('demo', this.model);
     await this.checkGood();
   }
 
-  /** The ranges that were asked for of a file. */
+  /** The ranges of a file that were requested. */
   ranges(name) {
     const requests = this.server.takeRequests();
-    return requests.filter(({ method, path }) => method === 'GET' && path === `/demo/${name}`).map(({ range }) => range);
+    const gets = requests.filter(({ method, path }) => method === 'GET' && path === `/demo/${name}`);
+    return gets.map(({ range }) => range);
   }
 }

@@ -1,4 +1,4 @@
-/** Models from files that a user has picked and from blobs, and in which formats weights are kept. */
+/** Models from picked files and from blobs, and the formats of weights. */
 
 import assert from 'node:assert/strict';
 import { mkdir, mkdtemp, rm, utimes, writeFile } from 'node:fs/promises';
@@ -24,7 +24,7 @@ before(async () => {
     const input = document.createElement('input');
     Object.assign(input, { type: 'file', multiple: true });
     document.body.append(input);
-    // What the tests make their sources of.
+    // Builds the sources of the tests.
     globalThis.blobs = async (...names) => {
       const get = async (name) => [name, await (await fetch(`/demo/${name}`)).blob()];
       return Object.fromEntries(await Promise.all(names.map(get)));
@@ -41,7 +41,7 @@ after(async () => {
 /** Puts files into the page's file input, as a user does. */
 const pick = (files) => page.locator('input').setInputFiles(files);
 
-test('files that a user has picked', async () => {
+test('picked files load like fetched ones', async () => {
   await pick([...demo.keys()].map((name) => path.join(folder, name)));
   for (const worker of [true, false]) {
     const found = await page.evaluate(async (worker) => {
@@ -58,7 +58,7 @@ test('files that a user has picked', async () => {
   }
 });
 
-/** Runs `work` with a folder of its own, in which the model's files are. */
+/** Runs `work` with a temporary folder that contains the model's files. */
 async function withFolder(work) {
   const dir = await mkdtemp(path.join(tmpdir(), 'bolmo-web-'));
   try {
@@ -69,7 +69,7 @@ async function withFolder(work) {
   }
 }
 
-test('a folder that a user has picked, with what lies below it', () =>
+test('a picked folder loads, and its subfolders are ignored', () =>
   withFolder(async (dir) => {
     await mkdir(path.join(dir, 'before'));
     await writeFile(path.join(dir, 'before', 'config.json'), 'not this one');
@@ -86,7 +86,7 @@ test('a folder that a user has picked, with what lies below it', () =>
     assert.deepEqual(found, { fingerprint, count: demo.size + 1 });
   }));
 
-test('a file that changes after it was picked', (t) =>
+test('a file that changes after it was picked is reported by name', (t) =>
   withFolder(async (dir) => {
     await pick([...demo.keys()].map((name) => path.join(dir, name)));
     const config = path.join(dir, 'config.json');
@@ -99,7 +99,7 @@ test('a file that changes after it was picked', (t) =>
     assert.match(error.message, /config\.json/);
   }));
 
-test('blobs by name', async (t) => {
+test('blobs by name load, and missing or truncated ones are reported', async (t) => {
   const { found, errors, probed } = await page.evaluate(async () => {
     const all = await blobs('config.json', 'model.safetensors', 'tokenizer.json', 'tokenizer_config.json');
     const options = { worker: false };
@@ -109,7 +109,9 @@ test('blobs by name', async (t) => {
     const errors = {
       'no config': await failure(Bolmo.load({ 'model.safetensors': weights, ...tokenizer }, options)),
       'no weights': await failure(Bolmo.load({ 'config.json': config, ...tokenizer }, options)),
-      'weights cut short': await failure(Bolmo.load({ ...all, 'model.safetensors': weights.slice(0, 1_000_000) }, options)),
+      'weights cut short': await failure(
+        Bolmo.load({ ...all, 'model.safetensors': weights.slice(0, 1_000_000) }, options),
+      ),
       'no files': await failure(Bolmo.load([], options)),
     };
     const probed = await Bolmo.probe({ 'config.json': config }, options);
@@ -125,7 +127,7 @@ test('blobs by name', async (t) => {
 });
 
 for (const quantize of ['f16', 'q8', 'q4,local=q8']) {
-  test(`weights in ${quantize} come to what the command has in ${quantize}`, { skip: missing }, async () => {
+  test(`weights in ${quantize} generate what the command generates in ${quantize}`, { skip: missing }, async () => {
     const prompt = 'class Reader:';
     const [got, want] = await Promise.all([
       page.evaluate(async ([prompt, quantize]) => {
@@ -142,7 +144,7 @@ for (const quantize of ['f16', 'q8', 'q4,local=q8']) {
   });
 }
 
-test('formats that there are not', async (t) => {
+test('unknown formats are invalid arguments', async (t) => {
   const errors = await page.evaluate(async () => {
     const errors = {};
     for (const quantize of ['q5', '', 'q4,head=q8', 'q4,', 8]) {

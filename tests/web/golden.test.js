@@ -1,4 +1,4 @@
-/** Greedy generations of every golden model, id by id as the reference made them. */
+/** Greedy generations of every golden model equal those of the reference, id by id. */
 
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
@@ -21,12 +21,12 @@ after(async () => {
   await server?.stop();
 });
 
-/** Plain ids are bytes behind four specials; fused twins, which end a patch, come 260 later. */
+/** A plain id is its byte plus four; the fused id of a byte that ends a patch is 260 more. */
 const id = (byte, endsPatch) => byte + 4 + (endsPatch ? 260 : 0);
 const END = 1;
 const isEnd = (emitted) => emitted.at(-1) % 260 === END;
 
-/** Where two ids are this close, rounding may choose either, and all that follows. */
+/** Where two logits are this close, rounding decides which id is chosen, and everything after it. */
 const CLOSE = 1e-3;
 
 test('the golden models are there', () => {
@@ -54,7 +54,7 @@ for (const { name, cases } of models) {
     for (const [i, { emitted_exact: emitted, gaps_exact: gaps = [] }] of cases.entries()) {
       const { bytes, ended, patchEnds } = made[i];
       const prompt = prompts[i];
-      // The first id that was emitted is the decision on the prompt's last byte.
+      // The first emitted id is the decision on the prompt's last byte.
       const got = [prompt.at(-1), ...bytes].map((byte, at) => id(byte, patchEnds.includes(prompt.length + at)));
       const want = isEnd(emitted) ? emitted.slice(0, -1) : emitted;
       const close = gaps.findIndex((gap) => gap < CLOSE);

@@ -1,4 +1,4 @@
-/** Checkpoint folders of the repository, as maps from file names to bytes. */
+/** Checkpoint folders of the repository, as maps from file names to contents. */
 
 import { readFile, readdir } from 'node:fs/promises';
 import path from 'node:path';
@@ -8,7 +8,7 @@ import { gunzip } from 'node:zlib';
 
 export const root = path.join(path.dirname(fileURLToPath(import.meta.url)), '../..');
 const golden = path.join(root, 'tests/golden');
-/** Folder of the golden model that was trained, a whole checkpoint as it is. */
+/** Folder of the trained golden model, a complete checkpoint. */
 export const trained = path.join(golden, 'infer/models/nano_trained');
 
 /** @returns {Promise<Map<string, Buffer>>} */
@@ -22,7 +22,7 @@ async function folder(dir) {
   return files;
 }
 
-/** Golden weights are packed: the bytes of four planes, taken in turn. */
+/** Golden weights are packed: byte planes of the 4-byte numbers, one after the other. */
 async function unpack(packed) {
   const planes = await promisify(gunzip)(packed);
   const quarter = planes.length / 4;
@@ -33,7 +33,7 @@ async function unpack(packed) {
   return bytes;
 }
 
-/** The golden model that was trained. */
+/** The trained golden model. */
 export async function trainedModel() {
   return folder(trained);
 }

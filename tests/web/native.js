@@ -1,4 +1,4 @@
-/** The `bolmo` command, whose output the package's is held against. */
+/** The `bolmo` command, the reference for the package's output. */
 
 import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
@@ -11,11 +11,12 @@ const command = process.env.BOLMO ?? path.join(root, 'target/release/bolmo');
 /** Why tests that need the command are skipped; `false` if they aren't. */
 export const missing = existsSync(command) ? false : `${command} is not built`;
 
-/** Runs the command on the trained golden model with `input` on its standard input, and answers what it prints as JSON. */
+/** Runs the command on the trained golden model with `input` on its standard input. Resolves to its JSON output. */
 export function native(args, input) {
   return new Promise((resolve, reject) => {
     const options = { maxBuffer: 1 << 26 };
-    const child = execFile(command, [...args, '--model', trained, '--json', '--quiet'], options, (error, stdout, stderr) => {
+    const all = [...args, '--model', trained, '--json', '--quiet'];
+    const child = execFile(command, all, options, (error, stdout, stderr) => {
       if (error) reject(new Error(`bolmo ${args.join(' ')}: ${stderr || error.message}`));
       else resolve(JSON.parse(stdout));
     });

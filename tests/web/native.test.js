@@ -1,4 +1,4 @@
-/** Worker and direct mode make what the `bolmo` command makes. */
+/** Worker and direct mode generate what the `bolmo` command generates. */
 
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
@@ -8,14 +8,16 @@ import { trainedModel } from './models.js';
 import { missing, native, nativeGeneration } from './native.js';
 import { Server } from './server.js';
 
-const long = 'class Reader:\n    """Read lines from a file, one by one."""\n\n    def __init__(self, path):\n        self.path = path\n\n';
+const long =
+  'class Reader:\n    """Read lines from a file, one by one."""\n\n' +
+  '    def __init__(self, path):\n        self.path = path\n\n';
 const prompts = {
   'a few words': 'import os',
   'many scripts': 'Grüße aus Köln: 日本語, עברית, 😀',
   'no UTF-8': new Uint8Array([0x80, 0xff, 0x00, 0xc3, 0x41]),
   'two kilobytes': long.repeat(17),
 };
-/** What is scored. */
+/** Texts to score. */
 const texts = { 'many scripts': prompts['many scripts'], 'five hundred bytes': long.repeat(5).slice(0, 500) };
 const greedy = { maxBytes: 24 };
 const drawn = { maxBytes: 24, temperature: 0.7, seed: 7 };
@@ -33,7 +35,7 @@ after(async () => {
   await server?.stop();
 });
 
-// Each first use of a kernel takes its time, so the page's own thread gets a part of the work.
+// The first use of each kernel takes time, so the page's own thread gets only a part of the work.
 const few = ['many scripts', 'no UTF-8'];
 
 for (const worker of [true, false]) {
@@ -60,7 +62,7 @@ for (const worker of [true, false]) {
       });
     }
 
-    await t.test('equal seeds draw equal texts', async () => {
+    await t.test('equal seeds give equal texts', async () => {
       const [got, want] = await Promise.all([
         generate(prompts['a few words'], drawn),
         nativeGeneration(prompts['a few words'], ['--max-bytes', '24', '--temperature', '0.7', '--seed', '7']),
@@ -91,7 +93,7 @@ for (const worker of [true, false]) {
         assert.equal(got.patches, want.patches);
         close(got.bitsPerByteJoint, want.bits_per_byte_joint, 'joint');
         close(got.bitsPerByteFolded, want.bits_per_byte_folded, 'folded');
-        close(got.bytesPerPatch, want.bytes_per_patch, 'bytes a patch');
+        close(got.bytesPerPatch, want.bytes_per_patch, 'bytes per patch');
       });
     }
 

@@ -1,6 +1,6 @@
 /**
- * Servers and connections that are not as they should be. What cannot be got over gives its class of error and a sentence; in either
- * case the same page loads the model from the same address once the fault is gone.
+ * Faulty servers and connections. A fault that retries cannot overcome gives its class of error and a message; in
+ * either case the same page loads the model from the same address once the fault is gone.
  */
 
 import assert from 'node:assert/strict';
@@ -25,7 +25,7 @@ after(() => loader?.stop());
 /** The same fault for several files. */
 const forAll = (names, fault) => Object.fromEntries(names.map((name) => [name, fault]));
 
-/** What goes wrong: the faults of files, and what the sentence speaks of. The class is the same for all. */
+/** Faults by file, and a pattern of the message. The class is the same for all. */
 const failures = {
   'the server stalls': [{ [WEIGHTS]: ofGet(stallAfter(1000)) }, /model\.safetensors.* 0\.5 s/],
   'the server stalls before it answers': [{ [CONFIG]: stallAfter(0) }, /config\.json.* 0\.5 s/],
@@ -42,12 +42,12 @@ for (const [what, [faults, pattern]] of Object.entries(failures)) {
     t.diagnostic(`${what} -> ${error?.class}: ${error?.message}`);
     assert.equal(error?.class, 'NetworkError');
     assert.match(error.message, pattern);
-    await loader.checkMended();
+    await loader.checkRecovered();
   });
 }
 
-/** What is got over: the files, and the faults of some. */
-const gotOver = {
+/** Faults that a load overcomes: the files, and the faults of some. */
+const overcome = {
   'the connection is cut once': [demo, { [WEIGHTS]: once(cutAfter(100_000)) }],
   'the connection is cut three times, each time further on': [
     demo,
@@ -55,19 +55,19 @@ const gotOver = {
   ],
   'the server stalls once': [demo, { [WEIGHTS]: once(stallAfter(100_000)) }],
   'the server answers 500 once': [demo, { [WEIGHTS]: once(status(500)), [CONFIG]: once(status(503)) }],
-  'the server is asked too often once': [demo, { [WEIGHTS]: once(status(429)) }],
-  'the server knows no ranges': [demo, { [WEIGHTS]: (answer) => void (answer.ranges = false) }],
-  'the server knows no ranges, and the connection is cut once': [
+  'the server answers 429 once': [demo, { [WEIGHTS]: once(status(429)) }],
+  'the server supports no ranges': [demo, { [WEIGHTS]: (answer) => void (answer.ranges = false) }],
+  'the server supports no ranges, and the connection is cut once': [
     demo,
     {
       [WEIGHTS]: ofGet((answer, count) => {
         answer.ranges = false;
-        // The first answer shows that there are no ranges, the second one is the stream.
+        // The first response shows that ranges are not supported, the second one is the stream.
         if (count === 1) answer.cutAfter = 100_000;
       }),
     },
   ],
-  'the server refuses to answer for the head alone': [
+  'the server rejects HEAD requests': [
     demo,
     forAll(names, (answer, { method }) => method === 'HEAD' && status(405)(answer)),
   ],
@@ -75,7 +75,7 @@ const gotOver = {
     demo,
     forAll(names.filter((name) => name.endsWith('.json')), (answer) => void (answer.gzip = true)),
   ],
-  'the server compresses everything, and knows no ranges': [
+  'the server compresses everything, and supports no ranges': [
     demo,
     forAll(names, (answer) => Object.assign(answer, { gzip: true, ranges: false })),
   ],
@@ -86,47 +86,48 @@ const gotOver = {
   ],
 };
 
-for (const [what, [files, faults]] of Object.entries(gotOver)) {
+for (const [what, [files, faults]] of Object.entries(overcome)) {
   test(what, async () => {
     await loader.begin(files, faults);
     await loader.checkGood({ retries: 3, stallTimeout: 500 });
-    await loader.checkMended();
+    await loader.checkRecovered();
   });
 }
 
-test('a request that was cut goes on from the byte where it was', async () => {
+test('an interrupted request continues from the byte where it stopped', async () => {
   await loader.begin(demo, { [WEIGHTS]: once(cutAfter(100_000)) });
   await loader.checkGood();
   const last = weights.length - 1;
   assert.deepEqual(loader.ranges(WEIGHTS), [`bytes=0-${last}`, `bytes=100000-${last}`]);
-  loader.server.mend();
+  loader.server.clearFaults();
 });
 
-test('a request that fails is made as often as the options say', async () => {
+test('a failed request is retried as often as the options say', async () => {
   for (const retries of [0, 2]) {
     await loader.begin(demo, { [WEIGHTS]: ofGet(status(500)) });
     await loader.load({ retries });
     assert.equal(loader.ranges(WEIGHTS).length, retries + 1);
   }
-  await loader.checkMended();
+  await loader.checkRecovered();
 });
 
-test('a file that changes while it is loaded', async (t) => {
+test('a file that changes its length while it is loaded is rejected', async (t) => {
   await loader.begin(demo, { [WEIGHTS]: ofGet((answer) => void (answer.body = Buffer.concat([weights, weights]))) });
   const { error } = await loader.load(quick);
   t.diagnostic(`changed on the server -> ${error?.class}: ${error?.message}`);
   assert.equal(error?.class, 'NetworkError');
-  await loader.checkMended();
+  await loader.checkRecovered();
 });
 
-test('a file that changes while it is loaded, and keeps its length', async () => {
+test('a file that changes its version while it is loaded is rejected', async () => {
   const changed = Buffer.from(weights);
   changed.writeFloatLE(0.125, changed.length - 400);
-  // The answer for the head alone still speaks of the old version.
-  await loader.begin(demo, { [WEIGHTS]: ofGet((answer) => Object.assign(answer, { body: changed, etag: '"another"' })) });
+  // The response to HEAD still has the old version.
+  const another = (answer) => Object.assign(answer, { body: changed, etag: '"another"' });
+  await loader.begin(demo, { [WEIGHTS]: ofGet(another) });
   const { error } = await loader.load(quick);
   assert.equal(error?.class, 'NetworkError');
-  await loader.checkMended();
+  await loader.checkRecovered();
 });
 
 test('headers of the page go with every request', async () => {
@@ -139,10 +140,10 @@ test('headers of the page go with every request', async () => {
   assert.equal((await loader.load(quick)).error?.class, 'NetworkError');
   await loader.checkGood({ headers: { 'x-key': 'open' } });
   assert.deepEqual([...seen], [undefined, 'open']);
-  await loader.checkMended();
+  await loader.checkRecovered();
 });
 
-test('a server that is not there', async (t) => {
+test('an unreachable server is a network error', async (t) => {
   const gone = await Server.start();
   const { origin } = gone;
   await gone.stop();

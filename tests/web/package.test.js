@@ -1,4 +1,4 @@
-/** The package as users get it: packed, installed into an empty project, type-checked, and the README's lines run. */
+/** The package as users get it: packed, installed into an empty project, type-checked, and the README's example run. */
 
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
@@ -16,7 +16,7 @@ const run = promisify(execFile);
 const web = path.join(root, 'bindings/web');
 let project, server, browser;
 
-/** The first block of a language in the README. */
+/** The README's first code block of a language. */
 async function fromReadme(language) {
   const readme = await readFile(path.join(web, 'README.md'), 'utf8');
   return readme.match(new RegExp(`\`\`\`${language}\n([^]*?)\`\`\``))[1];
@@ -38,7 +38,8 @@ before(async () => {
   const packed = await run('npm', ['pack', '--json', '--pack-destination', project], { cwd: web });
   const [{ filename }] = JSON.parse(packed.stdout);
   await writeFile(path.join(project, 'package.json'), JSON.stringify({ name: 'empty', private: true, type: 'module' }));
-  await run('npm', ['install', '--no-audit', '--no-fund', '--ignore-scripts', path.join(project, filename)], { cwd: project });
+  const install = ['install', '--no-audit', '--no-fund', '--ignore-scripts', path.join(project, filename)];
+  await run('npm', install, { cwd: project });
   await writeFile(path.join(project, 'main.ts'), await fromReadme('ts'));
   browser = await launch();
 });
@@ -49,7 +50,7 @@ after(async () => {
   if (project) await rm(project, { recursive: true });
 });
 
-test('only what belongs into it is packed, and no source', async () => {
+test('the packed files are the build, the README and the license', async () => {
   const files = [...(await folder(path.join(project, 'node_modules/bolmo-web'))).keys()];
   const odd = files.filter((file) => !/^(dist\/.*\.(js|d\.ts|wasm)|package\.json|README\.md|LICENSE)$/.test(file));
   assert.deepEqual(odd, []);
@@ -58,23 +59,25 @@ test('only what belongs into it is packed, and no source', async () => {
   }
 });
 
-test('it needs no other package', async () => {
+test('the package has no dependencies', async () => {
   const manifest = JSON.parse(await readFile(path.join(project, 'node_modules/bolmo-web/package.json'), 'utf8'));
   assert.deepEqual(manifest.dependencies ?? {}, {});
 });
 
-test("the README's lines type-check under strict, and run", async () => {
-  const options = ['--strict', '--target', 'ES2022', '--module', 'ES2022', '--moduleResolution', 'bundler', '--lib', 'ES2022,DOM'];
+test("the README's example type-checks under strict, and runs", async () => {
+  const target = ['--target', 'ES2022', '--module', 'ES2022', '--moduleResolution', 'bundler', '--lib', 'ES2022,DOM'];
+  const options = ['--strict', ...target];
   const tsc = path.join(web, 'node_modules/.bin/tsc');
   await run(tsc, [...options, '--types', '', '--noUncheckedIndexedAccess', 'main.ts'], { cwd: project });
 
-  // A page without any bundler.
+  // A page without a bundler.
   const imports = { 'bolmo-web': './node_modules/bolmo-web/dist/index.js' };
-  const html = `<!doctype html><title>README</title><body><script type="importmap">${JSON.stringify({ imports })}</script>
+  const importmap = `<script type="importmap">${JSON.stringify({ imports })}</script>`;
+  const html = `<!doctype html><title>README</title><body>${importmap}
     <script type="module" src="main.js"></script>`;
   const files = await folder(project);
   files.set('index.html', Buffer.from(html));
-  // The README's model lies at /models/demo.
+  // The README's model is at /models/demo.
   const demo = new Map([...(await trainedModel())].map(([name, file]) => [`demo/${name}`, file]));
   server = await Server.start({ project: files, models: demo });
   const page = await browser.newPage();
@@ -85,11 +88,10 @@ test("the README's lines type-check under strict, and run", async () => {
   assert.deepEqual(errors, []);
 });
 
-test('a mistyped option is refused by the compiler', async () => {
+test('the compiler rejects a mistyped option', async () => {
   await writeFile(path.join(project, 'wrong.ts'), (await fromReadme('ts')).replace('maxBytes', 'maxbytes'));
   const tsc = path.join(web, 'node_modules/.bin/tsc');
-  const check = run(tsc, ['--strict', '--noEmit', '--module', 'ES2022', '--moduleResolution', 'bundler', '--target', 'ES2022', 'wrong.ts'], {
-    cwd: project,
-  });
+  const target = ['--module', 'ES2022', '--moduleResolution', 'bundler', '--target', 'ES2022'];
+  const check = run(tsc, ['--strict', '--noEmit', ...target, 'wrong.ts'], { cwd: project });
   await assert.rejects(check, ({ stdout }) => stdout.includes('maxbytes'));
 });

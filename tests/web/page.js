@@ -1,8 +1,8 @@
-/** What the tests use inside the page: the package, and short ways to run it. */
+/** Globals of the test page: the package, and short ways to run it. */
 
 import * as bolmo from '/package/index.js';
 
-/** Runs a generation to its end. Pieces are plain values, so that they can go back to the test. */
+/** Runs a generation to its end. Pieces are plain values, so that they can be returned to the test. */
 async function collect(generator, onPiece = () => {}) {
   const pieces = [];
   for (;;) {
@@ -16,7 +16,7 @@ async function collect(generator, onPiece = () => {}) {
   }
 }
 
-/** What an error is, as plain values. */
+/** Properties of an error as plain values. */
 function describe(error) {
   return {
     class: error?.constructor?.name,
@@ -27,7 +27,7 @@ function describe(error) {
   };
 }
 
-/** The error that work ends with; `null` if it has none. */
+/** The error with which work fails; `null` if it succeeds. */
 async function failure(work) {
   try {
     await (typeof work === 'function' ? work() : work);

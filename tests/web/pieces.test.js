@@ -1,4 +1,4 @@
-/** Pieces of a generated text: whole characters, all bytes, every patch end. Constraints, which force such texts. */
+/** Pieces of a generated text: whole characters, all bytes, every patch end. Constraints force such texts. */
 
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
@@ -24,7 +24,7 @@ after(async () => {
 const generate = (prompt, options) =>
   model.evaluate((model, [prompt, options]) => collect(model.generate(prompt, options)), [prompt, options]);
 
-/** What holds for the pieces of every generation. */
+/** Checks that hold for the pieces of every generation. */
 function checkPieces({ text, bytes, pieces, ended }) {
   assert.equal(bytes.length, ended.bytes);
   assert.equal(new TextDecoder().decode(new Uint8Array(bytes)), text);
@@ -38,8 +38,8 @@ function checkPieces({ text, bytes, pieces, ended }) {
   assert.equal(pieces.flatMap((piece) => piece.patchEnds).length, ended.patches);
 }
 
-test('characters of many bytes come whole', async () => {
-  // Ends of patches are made probable, so that rounds and with them pieces are short and fall into characters.
+test('characters of several bytes are never split', async () => {
+  // Patch ends are made probable, so that decode steps, and with them pieces, are short and end inside characters.
   const made = await generate('x', { maxBytes: 24, regex: '(é|日|😀){6}', temperature: 1, boundaryBias: 4, seed: 3 });
   checkPieces(made);
   assert.match(made.text, /^(é|日|😀){6}$/u);
@@ -49,21 +49,21 @@ test('characters of many bytes come whole', async () => {
   assert.ok(made.pieces.length > 1, 'there is more than one piece');
 });
 
-test('a character that the end cuts is U+FFFD', async () => {
-  // A lead byte waits for the bytes behind it, and there are none.
+test('a character that is cut by the end becomes U+FFFD', async () => {
+  // A lead byte waits for the bytes that follow it, and there are none.
   const made = await generate('x', { regex: '(?-u:\\xE6)' });
   checkPieces(made);
   assert.deepEqual(made.bytes, [0xe6]);
   assert.equal(made.text, '\u{fffd}');
 });
 
-test('bytes that are no UTF-8 are U+FFFD', async () => {
+test('invalid UTF-8 becomes U+FFFD', async () => {
   const made = await generate('x', { maxBytes: 32, temperature: 8, seed: 1 });
   checkPieces(made);
   assert.ok(made.text.includes('\u{fffd}'), made.text);
 });
 
-test("patch ends are those of the session's state", async () => {
+test("patch ends equal those of the session's state", async () => {
   const { made, before, after } = await model.evaluate(async (model) => {
     const session = await model.session();
     await session.append('class Reader:');
@@ -83,10 +83,11 @@ test("patch ends are those of the session's state", async () => {
     offset += bytes.length;
   }
   assert.deepEqual(after.patchEnds.filter((end) => end > before.length), ends);
-  assert.deepEqual(after.patchEnds.filter((end) => end < before.length), before.patchEnds.filter((end) => end < before.length));
+  const upTo = (ends) => ends.filter((end) => end < before.length);
+  assert.deepEqual(upTo(after.patchEnds), upTo(before.patchEnds));
 });
 
-test('JSON that fits a schema', async () => {
+test('JSON is valid against its schema', async () => {
   const schema = {
     type: 'object',
     properties: {
@@ -107,7 +108,7 @@ test('JSON that fits a schema', async () => {
   assert.ok(schema.properties.kind.enum.includes(value.kind), made.text);
 });
 
-test('constraints that cannot be kept are refused', async (t) => {
+test('invalid constraints are invalid arguments', async (t) => {
   const refused = (options) =>
     model.evaluate((model, options) => failure(collect(model.generate('x', options))), options);
   for (const options of [{ regex: '(' }, { regex: 'a', jsonSchema: {} }, { jsonSchema: { type: 'nothing' } }]) {
@@ -117,7 +118,7 @@ test('constraints that cannot be kept are refused', async (t) => {
   }
 });
 
-test('without constraints in the wasm file they are refused', async (t) => {
+test('constraints are unsupported in the smaller wasm file', async (t) => {
   const idle = await openPage(browser, server, { init: [withoutKernels] });
   const error = await idle.evaluate(async () => {
     const model = await Bolmo.load('/demo', { worker: false });

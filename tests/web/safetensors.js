@@ -1,4 +1,4 @@
-/** Safetensors files, taken apart and put together. */
+/** Reading and writing of safetensors files. */
 
 /** @returns {{ header: Record<string, any>, data: Buffer }} */
 export function read(file) {
@@ -6,7 +6,7 @@ export function read(file) {
   return { header: JSON.parse(file.toString('utf8', 8, 8 + length)), data: file.subarray(8 + length) };
 }
 
-/** A file with this header and data. Spaces behind the header make it as long as `headerBytes`. */
+/** A file with this header and data. Spaces after the header pad it to `headerBytes`. */
 export function write(header, data, headerBytes = 0) {
   const text = Buffer.from(JSON.stringify(header).padEnd(headerBytes));
   const length = Buffer.alloc(8);

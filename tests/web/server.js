@@ -1,6 +1,6 @@
 /**
- * A static server for the tests: the built package, a page that imports it, and folders that live in memory. Any address can be
- * spoilt, so that the package meets what real servers and networks do.
+ * A static server for the tests: the built package, a page that imports it, and folders in memory. Faults can change
+ * the responses for any address, so that the package meets what real servers and networks do.
  */
 
 import { createHash } from 'node:crypto';
@@ -11,7 +11,7 @@ import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
 
 const here = path.dirname(fileURLToPath(import.meta.url));
-/** The package as it was built; `BOLMO_WEB` is another build. */
+/** The built package; `BOLMO_WEB` names another build. */
 export const built = process.env.BOLMO_WEB ?? path.join(here, '../../bindings/web/dist');
 
 const types = {
@@ -22,21 +22,21 @@ const types = {
 };
 
 /**
- * How one request is answered. A fault changes what it dislikes.
+ * How one request is answered. Faults change this.
  *
  * @typedef {object} Answer
  * @property {Buffer} body The whole file.
  * @property {string} etag
- * @property {number} [status] Answer with this status, and with no file.
- * @property {boolean} ranges Whether ranges are known.
+ * @property {number} [status] Answer with this status, without a file.
+ * @property {boolean} ranges Whether ranges are supported.
  * @property {boolean} gzip Whether the file is sent compressed.
- * @property {Record<string, string>} headers More headers.
- * @property {number} [stallAfter] Send so many bytes, then nothing more, and keep the connection.
- * @property {number} [cutAfter] Send so many bytes, then break the connection.
+ * @property {Record<string, string>} headers Further headers.
+ * @property {number} [stallAfter] Send this many bytes, then nothing, and keep the connection open.
+ * @property {number} [cutAfter] Send this many bytes, then break the connection.
  */
 
 /**
- * Spoils an answer. `count` is the number of requests for this address before this one.
+ * Changes an answer. `count` is the number of requests for this address before this one.
  *
  * @typedef {(answer: Answer, request: http.IncomingMessage, count: number) => void} Fault
  */
@@ -46,7 +46,10 @@ export class Server {
   #folders = new Map();
   /** @type {Map<string, Fault>} Faults by address. */
   #faults = new Map();
-  /** @type {{ method: string, path: string, range: string | undefined }[]} Every request for a file of a folder, in order. */
+  /**
+   * @type {{ method: string, path: string, range: string | undefined }[]} Every request for a file of a folder, in
+   * order.
+   */
   requests = [];
   #http = http.createServer((request, response) => {
     this.#answer(request, response).catch((error) => {
@@ -55,7 +58,7 @@ export class Server {
     });
   });
 
-  /** @param {Record<string, Map<string, Buffer>>} folders What lies at which address. */
+  /** @param {Record<string, Map<string, Buffer>>} folders Folders by address. */
   static async start(folders = {}) {
     const server = new Server();
     for (const [name, files] of Object.entries(folders)) server.add(name, files);
@@ -72,16 +75,16 @@ export class Server {
     this.#folders.set(name, files);
   }
 
-  /** Lets a fault change all answers for `/folder/file`, until `mend`. */
-  spoil(address, fault) {
+  /** Lets a fault change all answers for `/folder/file`, until `clearFaults`. */
+  setFault(address, fault) {
     this.#faults.set(address, fault);
   }
 
-  mend() {
+  clearFaults() {
     this.#faults.clear();
   }
 
-  /** Ends the record of requests, and begins a new one. Answers the old one. */
+  /** Returns the recorded requests, and starts a new record. */
   takeRequests() {
     return this.requests.splice(0);
   }
@@ -137,7 +140,7 @@ function send({ body, etag, status, ranges, gzip, headers: more, stallAfter, cut
   if (request.method === 'HEAD') {
     response.end();
   } else if (cutAfter !== undefined) {
-    // What was written first has to leave before the connection breaks.
+    // The first bytes must leave before the connection breaks.
     response.write(part.subarray(0, cutAfter), () => setTimeout(() => response.destroy(), 20));
   } else if (stallAfter !== undefined) {
     response.write(part.subarray(0, stallAfter));

@@ -1,4 +1,4 @@
-/** Several sessions on a model: one after the other, at the same time, forked, closed. What sessions refuse. */
+/** Several sessions on a model: one after the other, simultaneous, forked, closed. Calls that sessions reject. */
 
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
@@ -11,7 +11,7 @@ const FIRST = 'class Reader:';
 const SECOND = 'import os\n';
 
 let server, browser, page, model;
-/** What each prompt is followed by if nothing else happens. */
+/** What follows each prompt if nothing else happens. */
 const alone = {};
 
 before(async () => {
@@ -30,7 +30,7 @@ after(async () => {
   await server?.stop();
 });
 
-test('two sessions in turn', async () => {
+test('sessions used in turn do not affect each other', async () => {
   const texts = await model.evaluate(async (model, prompts) => {
     const sessions = [];
     for (const prompt of prompts) {
@@ -40,7 +40,9 @@ test('two sessions in turn', async () => {
     }
     const texts = ['', ''];
     for (let round = 0; round < 4; round++) {
-      for (const [i, session] of sessions.entries()) texts[i] += (await collect(session.generate({ maxBytes: 8 }))).text;
+      for (const [i, session] of sessions.entries()) {
+        texts[i] += (await collect(session.generate({ maxBytes: 8 }))).text;
+      }
     }
     for (const session of sessions) session.close();
     return texts;
@@ -48,7 +50,7 @@ test('two sessions in turn', async () => {
   assert.deepEqual(texts, [alone[FIRST], alone[SECOND]]);
 });
 
-test('two generations at the same time', async () => {
+test('simultaneous generations interleave and do not affect each other', async () => {
   const { texts, turns } = await model.evaluate(async (model, prompts) => {
     const turns = [];
     const run = (prompt) => collect(model.generate(prompt, { maxBytes: 32 }), () => void turns.push(prompt));
@@ -56,11 +58,13 @@ test('two generations at the same time', async () => {
     return { texts: made.map(({ text }) => text), turns };
   }, [FIRST, SECOND]);
   assert.deepEqual(texts, [alone[FIRST], alone[SECOND]]);
-  // Neither waits until the other is through.
-  assert.ok(turns.indexOf(SECOND) < turns.lastIndexOf(FIRST) && turns.indexOf(FIRST) < turns.lastIndexOf(SECOND), turns.join(' '));
+  // Neither waits until the other has finished.
+  const order = turns.join(' ');
+  assert.ok(turns.indexOf(SECOND) < turns.lastIndexOf(FIRST), order);
+  assert.ok(turns.indexOf(FIRST) < turns.lastIndexOf(SECOND), order);
 });
 
-test('one session at the same time', async (t) => {
+test('a second call on a busy session is rejected', async (t) => {
   const { text, errors } = await model.evaluate(async (model, prompt) => {
     const session = await model.session();
     await session.append(prompt);
@@ -81,7 +85,7 @@ test('one session at the same time', async (t) => {
   t.diagnostic(`a second call -> ${errors.append.class}: ${errors.append.message}`);
 });
 
-test('a fork goes its own way', async () => {
+test('a fork is independent of its session', async () => {
   const made = await model.evaluate(async (model, prompt) => {
     const session = await model.session();
     await session.append(prompt);
@@ -102,7 +106,7 @@ test('a fork goes its own way', async () => {
   assert.equal(made.length, FIRST.length + 20);
 });
 
-test('text in pieces comes to the same as at once', async () => {
+test('appending in pieces equals appending at once', async () => {
   const { text, whole, pieces } = await model.evaluate(async (model, prompt) => {
     const [one, many] = [await model.session(), await model.session()];
     await one.append(prompt);
@@ -118,12 +122,12 @@ test('text in pieces comes to the same as at once', async () => {
   assert.equal(pieces.length, whole.length);
 });
 
-test('no text at all', async (t) => {
+test('generating needs some text or bos', async (t) => {
   const { begun, unbegun } = await model.evaluate(async (model) => {
     const begun = await failure(collect(model.generate('', { maxBytes: 2 })));
     const session = await model.session({ bos: false });
     const unbegun = await failure(collect(session.generate({ maxBytes: 2 })));
-    // The session is good for use all the same.
+    // The session is still usable.
     await session.append('x');
     await collect(session.generate({ maxBytes: 2 }));
     session.close();
@@ -134,7 +138,7 @@ test('no text at all', async (t) => {
   assert.equal(unbegun?.class, 'InvalidArgumentError');
 });
 
-test('wrong arguments', async (t) => {
+test('wrong arguments are rejected, and the session stays usable', async (t) => {
   const errors = await model.evaluate(async (model) => {
     const session = await model.session();
     await session.append('x');
@@ -163,7 +167,7 @@ test('wrong arguments', async (t) => {
   assert.match(refused['an unknown option'].message, /max_bytes/);
 });
 
-test('what is closed refuses work', async (t) => {
+test('closed sessions and models reject calls', async (t) => {
   const idle = await openPage(browser, server, { init: [withoutKernels] });
   const errors = await idle.evaluate(async () => {
     const model = await Bolmo.load('/demo', { worker: false });
@@ -183,7 +187,7 @@ test('what is closed refuses work', async (t) => {
   }
 });
 
-test('closing ends what is under way', async () => {
+test('closing a session ends its running call', async () => {
   const { ended, took } = await model.evaluate(async (model, prompt) => {
     const session = await model.session();
     await session.append(prompt);

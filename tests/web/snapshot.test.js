@@ -21,7 +21,7 @@ after(async () => {
   await server?.stop();
 });
 
-/** Runs in the page: a value in its database, read, or written if there is one to write. */
+/** Runs in the page: writes a value to its database, or reads it if no value is given. */
 async function stored(value) {
   const asked = (request) =>
     new Promise((resolve, reject) => {
@@ -37,7 +37,7 @@ async function stored(value) {
   return result;
 }
 
-test('a session goes on in the next page', async () => {
+test('a restored session continues as the original does', async () => {
   await page.evaluate(`globalThis.stored = ${stored}`);
   const undisturbed = await page.evaluate(async () => {
     const model = await Bolmo.load('/demo');
@@ -64,7 +64,7 @@ test('a session goes on in the next page', async () => {
   assert.deepEqual(restored.state.patchEnds, undisturbed.state.patchEnds);
 });
 
-test('a snapshot that is damaged', async (t) => {
+test('damaged snapshots are rejected', async (t) => {
   const errors = await page.evaluate(async () => {
     const whole = await stored();
     const changed = (at) => whole.map((byte, i) => (i === at ? byte ^ 1 : byte));
@@ -89,8 +89,8 @@ test('a snapshot that is damaged', async (t) => {
   }
 });
 
-test('a snapshot of another model', async (t) => {
-  // In the same storage, and with nothing to compute.
+test('a snapshot of another model is rejected', async (t) => {
+  // In the same storage, and without computing anything.
   const next = await page.context().newPage();
   await next.addInitScript(withoutKernels);
   await visit(next, server);

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use bolmo_runtime::internals::KernelTime;
+use bolmo_runtime::unstable::KernelTime;
 use bolmo_runtime::{Config, Engine, Result};
 use bolmo_shaders::KernelId;
 

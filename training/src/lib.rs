@@ -19,7 +19,6 @@ mod trainer;
 pub use checkpoint::export;
 pub use checkpoint::source::{LocalSizes, SourceModel};
 pub use layers::Shape;
-pub use loss as losses; // TEMPORARY: old path
 pub use models::subword::{HiddenStates, SubwordModel, SubwordOptions, SubwordReport};
 pub use parameters::optimizer::{AdamOptions, Schedule};
 pub use parameters::{Group, TensorSource};

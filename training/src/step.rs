@@ -1,11 +1,11 @@
 //! One step of stage 1 or stage 2: which boundaries are used, what the decoder sees, and which losses apply
 //! (docs/model.md, "Training losses").
 
-use bolmo_runtime::internals::{Context, Slice, ends_patch};
+use bolmo_runtime::unstable::{Context, Slice, ends_patch};
 use bolmo_runtime::{Error, Result, WeightFormat};
 use bolmo_shaders::KernelId;
 use bolmo_shaders::params::{RowDistance, RowDistanceGrad};
-use bolmo_shaders::table::WORKGROUP;
+use bolmo_shaders::sizes::WORKGROUP;
 
 use crate::layers::Shape;
 use crate::layers::activations::copy_rows;
@@ -42,7 +42,8 @@ impl Examples<'_> {
         }
         Err(Error::invalid(format!(
             "a batch must have the trainer's shape, {shape:?}; found {:?} with {of_bytes:?} values per byte and {:?} \
-             per patch",
+             per \
+             patch",
             self.targets.shape,
             [self.subwords.len(), patch_lens.len()]
         )))

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use bolmo_runtime::internals::{Recorder, gpu};
+use bolmo_runtime::unstable::{Recorder, gpu};
 use bolmo_runtime::{Config, Engine, Error, Result};
 use serde_json::Value;
 

@@ -1,6 +1,6 @@
 //! The cases: inputs, both sides, and the check that they compute the same.
 
-use bolmo_runtime::testing::{Repeated, matmul_tile, run_kernel};
+use bolmo_runtime::unstable::{KernelRunner, matmul_tile, run_kernel};
 use bolmo_runtime::{Engine, WeightFormat, block_on};
 use bolmo_shaders::params::{Attention, MatMul, MatVec, Params, RmsNorm, SiluMul};
 use bolmo_shaders::{Fusion, KernelId};
@@ -13,33 +13,33 @@ type Side<'a> = Box<dyn FnMut(usize) -> Result<(), String> + 'a>;
 /// One kernel on both sides.
 pub struct Case<'a> {
     pub name: &'static str,
-    /// Whether it is there to show what the overhead is.
+    /// Whether the case only shows the overhead.
     pub control: bool,
-    /// Repetitions of a sample.
+    /// Repetitions per sample.
     pub times: usize,
-    /// Does it so many times.
+    /// Runs our kernel the given number of times.
     pub ours: Side<'a>,
-    /// The ways in which burn can do it, by name.
+    /// The forms in which burn can state the case, by name.
     pub theirs: Vec<(&'static str, Side<'a>)>,
-    /// Our result, and burn's by its ways.
+    /// Our result, and burn's for each form.
     results: (Vec<f32>, Vec<Vec<f32>>),
-    /// The largest difference, as a share of the largest value; known after the check.
+    /// The largest difference, relative to the largest value. Known after the check.
     pub difference: f64,
 }
 
 impl Case<'_> {
-    /// Holds the results against each other, and warms both sides up.
+    /// Compares the results, and warms both sides up.
     pub fn check(&mut self) -> Result<(), String> {
         let (ours, theirs) = &self.results;
         let largest = ours.iter().fold(0f32, |most, value| most.max(value.abs()));
         for result in theirs {
             if result.len() != ours.len() {
-                return Err(format!("{}: {} values by burn, {} by us", self.name, result.len(), ours.len()));
+                return Err(format!("{}: burn returned {} values, expected {}", self.name, result.len(), ours.len()));
             }
             let off = ours.iter().zip(result).fold(0f32, |most, (a, b)| most.max((a - b).abs()));
             self.difference = self.difference.max(f64::from(off / largest));
         }
-        // Sums of up to 4096 products in f32, in different orders. A NaN is within nothing.
+        // Sums of up to 4096 products in f32, in different orders. A NaN fails every comparison.
         let agrees = self.difference <= 1e-4 && largest > 0.0;
         if !agrees {
             return Err(format!("{}: results differ by {:.1e} of the largest value", self.name, self.difference));
@@ -72,10 +72,10 @@ fn values<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>, String> {
     tensor.into_data().to_vec::<f32>().map_err(|e| format!("burn's result: {e:?}"))
 }
 
-/// burn's side: does it as often as asked, and waits for all of it.
+/// burn's side: runs the operation the given number of times, and waits for all of it.
 fn theirs<'a, const D: usize>(device: &'a Device, once: impl Fn() -> Tensor<D> + 'a) -> Side<'a> {
     Box::new(move |times| {
-        // Results are kept until all is done, so that none of it can be left out.
+        // Results are kept until all are done, so that none of the work can be skipped.
         let results: Vec<_> = (0..times).map(|_| once()).collect();
         device.sync().map_err(|e| format!("burn: {e:?}"))?;
         drop(results);
@@ -83,7 +83,7 @@ fn theirs<'a, const D: usize>(device: &'a Device, once: impl Fn() -> Tensor<D> +
     })
 }
 
-/// Our side: its result, and how to repeat it.
+/// Our side: its result, and a function that repeats it.
 fn ours<'a, P: Params>(
     engine: &'a Engine,
     kernel: KernelId,
@@ -99,12 +99,12 @@ fn ours<'a, P: Params>(
     let out = block_on(run_kernel(engine, kernel, form, &params, &bindings, grid)).map_err(failed)?;
     let last = out.last().ok_or("no result")?;
     let result: Vec<f32> = bytemuck::pod_collect_to_vec(&last[..4 * count]);
-    let mut repeated = block_on(Repeated::new(engine, &bindings)).map_err(failed)?;
+    let mut repeated = block_on(KernelRunner::new(engine, &bindings)).map_err(failed)?;
     let side = move |times| block_on(repeated.run(kernel, form, &params, grid, times)).map_err(failed);
     Ok((result, Box::new(side)))
 }
 
-/// The form in which the stages multiply a matrix of `rows` rows with one row of x.
+/// The variant that the stages use to multiply a matrix of `rows` rows with one row of x.
 fn matvec_form(engine: &Engine, rows: usize) -> Fusion {
     Fusion { tall: rows >= engine.capabilities().tall_rows, ..Fusion::default() }
 }
@@ -191,7 +191,8 @@ fn matmul<'a>(engine: &'a Engine, device: &'a Device) -> Result<Case<'a>, String
 
 type Forms<'a> = (Vec<(&'static str, Side<'a>)>, Vec<Vec<f32>>);
 
-/// x Wᵀ by burn: with the weights as its linear layers keep them, `[k, n]`, and as ours, `[n, k]`, transposed when used.
+/// x Wᵀ by burn: with the weights in the order of its linear layers, `[k, n]`, and in ours, `[n, k]`, transposed when
+/// used.
 fn products<'a>(w: &[f32], x: &[f32], [rows, n, k]: [usize; 3], device: &'a Device) -> Result<Forms<'a>, String> {
     let x = tensor(x, [rows, k], device);
     let mut transposed = vec![0.0; n * k];
@@ -223,7 +224,7 @@ fn rms_norm<'a>(engine: &'a Engine, device: &'a Device) -> Result<Case<'a>, Stri
     };
     let bindings: [&[f32]; 3] = [&scale, &x, &vec![0.0; rows * dim]];
     let (result, side) = ours(engine, KernelId::RmsNorm, params, &bindings, [1, rows, 1], rows * dim)?;
-    // As burn_nn's RmsNorm computes it.
+    // The computation of burn_nn's RmsNorm.
     let (scale, x) = (tensor(&scale, [1, dim], device), tensor(&x, [rows, dim], device));
     let once = move || {
         let rms = (x.clone().square().mean_dim(1) + eps).sqrt();
@@ -260,7 +261,7 @@ fn causal_attention<'a>(engine: &'a Engine, device: &'a Device) -> Result<Case<'
     let grid = engine.capabilities().tiles.attention_grid(count, heads, 1);
     let bindings: [&[f32]; 4] = [&q, &kv, &vec![0.0; 2 * count * heads], &vec![0.0; count * width]];
     let (result, side) = ours(engine, KernelId::Attention, params, &bindings, grid, count * width)?;
-    // burn wants heads first; it is given them so, and its result is turned round for the check alone.
+    // burn expects heads first and gets them so; its result is transposed for the check only.
     let [q, k, v] = [q, k, v].map(|values| {
         let by_position: Tensor<4> = tensor(&values, [1, count, heads, dim], device);
         let turned = self::values(by_position.swap_dims(1, 2))?;

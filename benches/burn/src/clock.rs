@@ -1,15 +1,15 @@
-//! Wall time, and the time that all threads of the process have run, which the system tells on Linux.
+//! Wall time, and the running time of all threads of the process, which Linux reports.
 
 use std::fs;
 use std::time::Instant;
 
 use serde_json::{Value, json};
 
-/// Seconds of one repetition.
+/// Seconds per repetition.
 #[derive(Debug, Clone, Copy)]
 pub struct Times {
     pub wall: f64,
-    /// Not a number where the system doesn't tell.
+    /// NaN where the system doesn't report it.
     pub threads: f64,
 }
 
@@ -24,7 +24,7 @@ impl Times {
         Times { wall: median(|t| t.wall), threads: median(|t| t.threads) }
     }
 
-    /// What to compare forms by.
+    /// The time by which forms are compared.
     pub fn busy(&self) -> f64 {
         if self.threads.is_nan() { self.wall } else { self.threads }
     }
@@ -41,7 +41,7 @@ impl Clock {
         thread_seconds().is_some()
     }
 
-    /// Times `work`, which is `times` repetitions.
+    /// Times `work`, which consists of `times` repetitions.
     pub fn time(times: usize, work: impl FnOnce() -> Result<(), String>) -> Result<Times, String> {
         let (begun, threads) = (Instant::now(), thread_seconds());
         work()?;
@@ -51,7 +51,7 @@ impl Clock {
     }
 }
 
-/// Seconds that the threads of this process have run. Threads that have ended are left out; both sides keep theirs.
+/// Seconds that the threads of this process have run. Threads that have ended are missing; both sides keep theirs.
 fn thread_seconds() -> Option<f64> {
     let mut nanoseconds = 0u64;
     for task in fs::read_dir("/proc/self/task").ok()? {

@@ -1,14 +1,16 @@
-//! Our kernels beside those of burn's wgpu backend: the same adapter, the same shapes, f32 on both sides.
+//! Our kernels compared with those of burn's wgpu backend: the same adapter, the same shapes, f32 on both sides.
 //!
-//! Method. Both sides first compute every case from the same inputs, and their results must agree; that also compiles and tunes what
-//! has to be (burn with autotune and fusion, as by default). Then the sides take turns: a sample of ours, a sample of burn's, and so
-//! on. A sample is several repetitions, submitted together, and the wait for them. Where burn can state a case in several ways (weights
-//! in either order), each is timed and its best one counts. Medians are told, in wall time, and on Linux in time of all the
-//! process' threads too: on software adapters that is what tells, since other work on the machine doesn't add to it. The ratio is
-//! burn's over ours, by the latter time on software adapters and by wall time on GPUs. Control: two floats through either side, which
-//! is all overhead.
+//! Method. Both sides first compute every case from the same inputs, and their results must agree; this also compiles
+//! and tunes the kernels (burn with its default autotune and fusion). Then the sides alternate: a sample of ours, a
+//! sample of burn's, and so on. A sample is several repetitions, submitted together, and the wait for them. Where burn
+//! can state a case in several forms (weights in either order), each is timed and the best one counts. Medians are
+//! reported, in wall time, and on Linux also in the time of all threads of the process: this is the meaningful time on
+//! software adapters, because other work on the machine doesn't add to it. The ratio is burn's time divided by ours, in
+//! thread time on software adapters and in wall time on GPUs. Control: a product of two short vectors on either side,
+//! which is all overhead.
 //!
-//! `cargo run --release -- [--adapter NAME] [--runs N] [--json] [--save FILE]`; the adapter is `software` unless given, and then both sides run on it.
+//! `cargo run --release -- [--adapter NAME] [--runs N] [--json] [--save FILE]`; the default adapter is `software`, and
+//! both sides run on the same one.
 
 mod cases;
 mod clock;
@@ -22,7 +24,7 @@ use serde_json::{Value, json};
 use cases::Case;
 use clock::{Clock, Times};
 
-/// What the command line says.
+/// Options of the command line.
 struct Options {
     adapter: String,
     runs: usize,
@@ -55,9 +57,7 @@ fn options() -> Result<Options, String> {
             "--json" => options.json = true,
             "--save" => options.save = Some(value()?.into()),
             _ => {
-                return Err(format!(
-                    "unknown option {word}; there are --adapter NAME, --runs N, --json and --save FILE"
-                ));
+                return Err(format!("unknown option {word}; expected --adapter NAME, --runs N, --json or --save FILE"));
             }
         }
     }
@@ -84,7 +84,7 @@ fn run(options: &Options) -> Result<(), String> {
     let (device, setup) = chosen.init_with_setup().map_err(|e| format!("burn cannot open the adapter: {e:?}"))?;
     let theirs = setup.adapter.get_info().name;
     if theirs != adapter.name {
-        return Err(format!("burn chose {theirs}, our side {}: name another --adapter", adapter.name));
+        return Err(format!("burn chose {theirs}, our side {}; give another --adapter", adapter.name));
     }
 
     let by_threads = adapter.is_software() && Clock::has_thread_time();
@@ -98,8 +98,14 @@ fn run(options: &Options) -> Result<(), String> {
             ratios.push(ratio);
         }
         rows.push(json!({
-            "case": case.name, "control": case.control, "repetitions": case.times, "burn_form": how, "largest_difference": case.difference,
-            "ours": ours.to_json(), "burn": theirs.to_json(), "ratio": ratio,
+            "case": case.name,
+            "control": case.control,
+            "repetitions": case.times,
+            "burn_form": how,
+            "largest_difference": case.difference,
+            "ours": ours.to_json(),
+            "burn": theirs.to_json(),
+            "ratio": ratio,
         }));
     }
     let mean = (ratios.iter().map(|ratio| ratio.ln()).sum::<f64>() / ratios.len() as f64).exp();
@@ -114,14 +120,14 @@ fn run(options: &Options) -> Result<(), String> {
         print(&result);
     }
     let Some(path) = &options.save else { return Ok(()) };
-    // Under another name until it is whole.
+    // Written under another name until it is complete.
     let partial = path.with_extension("partial");
     std::fs::write(&partial, format!("{result:#}\n"))
         .and_then(|()| std::fs::rename(&partial, path))
         .map_err(|e| format!("{}: {e}", path.display()))
 }
 
-/// Times both sides by turns: medians of ours, of burn's best form, and that form's name.
+/// Times both sides alternately. Returns the medians of ours and of burn's best form, and the name of that form.
 fn time(case: &mut Case<'_>, runs: usize) -> Result<(Times, Times, &'static str), String> {
     let mut ours = Vec::new();
     let mut theirs: Vec<Vec<Times>> = case.theirs.iter().map(|_| Vec::new()).collect();
@@ -143,7 +149,7 @@ fn print(result: &Value) {
     let adapter = &result["adapter"];
     println!("adapter: {} ({}, {})", text(&adapter["name"]), text(&adapter["backend"]), text(&adapter["driver"]));
     println!(
-        "burn {}, f32, medians of {} samples a side by turns, ms a repetition; ratio burn/ours by {} time",
+        "burn {}, f32, medians of {} samples per side, alternating, ms per repetition; ratio burn/ours by {} time",
         text(&result["burn"]),
         result["runs"],
         text(&result["ratio_by"])

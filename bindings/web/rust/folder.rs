@@ -1,8 +1,9 @@
-//! Checkpoints that JavaScript reads: over the network, from a cache, or from files that a user has picked.
+//! Checkpoints that JavaScript reads: over the network, from a cache, or from files that a user picked.
 
 use std::sync::{Arc, Mutex};
 
-use bolmo_runtime::checkpoint::{Checkpoint, CheckpointFile, Fetching, Index};
+use bolmo_runtime::Checkpoint;
+use bolmo_runtime::files::{CheckpointFile, Fetching, Index};
 use bolmo_runtime::{Error, Result, Vocabulary};
 use js_sys::Uint8Array;
 use send_wrapper::SendWrapper;
@@ -11,27 +12,27 @@ use wasm_bindgen::{JsCast, JsValue};
 
 use crate::error::from_js;
 
-/// The model in one file.
+/// File name of unsharded weights.
 const SINGLE: &str = "model.safetensors";
-/// Which file has which tensor.
+/// File name of the index, which maps tensors to files.
 const INDEX: &str = "model.safetensors.index.json";
-/// JSON files above this are refused: the largest, of tokenizers, have some 20 MB.
+/// Larger JSON files are rejected; the largest ones, those of tokenizers, have some 20 MB.
 const MAX_JSON_BYTES: u64 = 64 << 20;
-/// Headers of weights above this are not read here; the runtime then says what is wrong with them.
+/// Larger headers are not read here; the runtime then reports what is wrong with them.
 const MAX_HEADER_BYTES: u64 = 100_000_000;
-/// Ranges that are kept, as [`CheckpointFile::fetch`] asks for.
+/// Number of fetched ranges to hold, as [`CheckpointFile::fetch`] requires.
 const RANGES: usize = 2;
 
 #[wasm_bindgen]
 extern "C" {
-    /// A folder in JavaScript, see `../src/source.ts`.
+    /// A folder in JavaScript, see `../src/folder.ts`.
     pub type Folder;
 
     /// The file of that name, or `undefined`.
     #[wasm_bindgen(method, catch)]
     async fn open(this: &Folder, name: &str) -> Result<JsValue, JsValue>;
 
-    /// Where the folder is, for messages.
+    /// The folder's location, for messages.
     #[wasm_bindgen(method, getter)]
     pub fn origin(this: &Folder) -> String;
 
@@ -42,12 +43,12 @@ extern "C" {
     #[wasm_bindgen(method, getter)]
     fn size(this: &Source) -> f64;
 
-    /// Exactly `length` bytes from `offset` on.
+    /// Reads exactly `length` bytes at `offset`.
     #[wasm_bindgen(method, catch)]
     async fn read(this: &Source, offset: f64, length: f64) -> Result<JsValue, JsValue>;
 }
 
-/// An open checkpoint and what belongs to it.
+/// An open checkpoint and its vocabulary.
 pub struct Opened {
     pub checkpoint: Checkpoint,
     pub vocabulary: Option<Vocabulary>,
@@ -57,13 +58,13 @@ pub struct Opened {
 pub async fn config(folder: &Folder) -> Result<Vec<u8>> {
     let origin = folder.origin();
     let missing = || {
-        let message = format!("{origin}: has no config.json, so it is not a checkpoint folder");
+        let message = format!("{origin}: not a checkpoint folder, because it has no config.json");
         Error::new(bolmo_runtime::ErrorKind::NotFound, message)
     };
     text(folder, "config.json").await?.ok_or_else(missing)
 }
 
-/// Opens the checkpoint in `folder`, and its vocabulary if it has a suffix table and there is one.
+/// Opens the checkpoint in `folder`, and its vocabulary if it has a suffix table.
 pub async fn open(folder: &Folder) -> Result<Opened> {
     let origin = folder.origin();
     let config = config(folder).await?;
@@ -72,7 +73,7 @@ pub async fn open(folder: &Folder) -> Result<Opened> {
         Some(single) => Checkpoint::from_parts(&origin, &config, vec![Box::new(single)])?,
         None => {
             let Some(index) = text(folder, INDEX).await? else {
-                let message = format!("{origin}: has neither {SINGLE} nor {INDEX}");
+                let message = format!("{origin}: the weights are missing; expected {SINGLE} or {INDEX}");
                 return Err(Error::new(bolmo_runtime::ErrorKind::NotFound, message));
             };
             let name = format!("{origin}/{INDEX}");
@@ -80,7 +81,7 @@ pub async fn open(folder: &Folder) -> Result<Opened> {
             let mut files: Vec<Box<dyn CheckpointFile>> = Vec::new();
             for shard in index.shards() {
                 let missing = || {
-                    let message = format!("{name} names {shard}, which does not exist");
+                    let message = format!("{name}: the index names {shard}, which does not exist");
                     Error::new(bolmo_runtime::ErrorKind::NotFound, message)
                 };
                 files.push(Box::new(file(folder, shard, &ranges).await?.ok_or_else(missing)?));
@@ -99,9 +100,8 @@ async fn vocabulary(folder: &Folder, checkpoint: &Checkpoint) -> Result<Vocabula
     let origin = folder.origin();
     let Some(tokenizer) = text(folder, "tokenizer.json").await? else {
         let source = checkpoint.config().original_identifier.as_deref().unwrap_or("the source model");
-        let message = format!(
-            "{origin}: has no tokenizer.json, which its suffix table needs: put that of {source} into the folder"
-        );
+        let message =
+            format!("{origin}: the suffix table needs a tokenizer.json; copy that of {source} into the folder");
         return Err(Error::new(bolmo_runtime::ErrorKind::NotFound, message));
     };
     let config = text(folder, "tokenizer_config.json").await?;
@@ -119,7 +119,7 @@ async fn text(folder: &Folder, name: &str) -> Result<Option<Vec<u8>>> {
     let name = format!("{}/{name}", folder.origin());
     let size = source.size() as u64;
     if size > MAX_JSON_BYTES {
-        let message = format!("{name}: is longer than {MAX_JSON_BYTES} bytes");
+        let message = format!("{name}: the file is longer than {MAX_JSON_BYTES} bytes, the maximum");
         return Err(Error::new(bolmo_runtime::ErrorKind::BadCheckpoint, message));
     }
     read(&source, &name, 0, size as usize).await.map(Some)
@@ -127,18 +127,18 @@ async fn text(folder: &Folder, name: &str) -> Result<Option<Vec<u8>>> {
 
 async fn read(source: &Source, name: &str, offset: u64, length: usize) -> Result<Vec<u8>> {
     let read = source.read(offset as f64, length as f64).await.map_err(|thrown| from_js(&thrown))?;
-    let bytes: Uint8Array = read
-        .dyn_into()
-        .map_err(|_| Error::new(bolmo_runtime::ErrorKind::Io, format!("{name}: what was read is not a Uint8Array")))?;
+    let bytes: Uint8Array = read.dyn_into().map_err(|_| {
+        Error::new(bolmo_runtime::ErrorKind::Io, format!("{name}: expected a Uint8Array from the reader"))
+    })?;
     if bytes.length() as usize != length {
         let found = bytes.length();
-        let message = format!("{name}: {length} bytes at {offset} were asked for, {found} were read");
+        let message = format!("{name}: expected {length} bytes at {offset}, the reader returned {found}");
         return Err(Error::new(bolmo_runtime::ErrorKind::Io, message));
     }
     Ok(bytes.to_vec())
 }
 
-/// Opens a file of weights and reads its header.
+/// Opens a weight file and reads its header.
 async fn file(folder: &Folder, name: &str, ranges: &Arc<Mutex<Ranges>>) -> Result<Option<WebFile>> {
     let Some(source) = source(folder, name).await? else { return Ok(None) };
     let name = format!("{}/{name}", folder.origin());
@@ -152,19 +152,19 @@ async fn file(folder: &Folder, name: &str, ranges: &Arc<Mutex<Ranges>>) -> Resul
     Ok(Some(WebFile { name, size, head, source: SendWrapper::new(source), ranges: ranges.clone() }))
 }
 
-/// Ranges that were fetched and are about to be read, of all files of a checkpoint.
+/// Ranges of all files of a checkpoint that were fetched and are about to be read.
 #[derive(Default)]
 struct Ranges {
-    /// File, first byte, bytes.
+    /// File name, first byte, contents.
     held: Vec<(String, u64, Vec<u8>)>,
 }
 
 struct WebFile {
     name: String,
     size: u64,
-    /// The length and the header, which are at hand for good.
+    /// The length of the header, and the header, which are always held.
     head: Vec<u8>,
-    /// There is one thread.
+    /// There is only one thread.
     source: SendWrapper<Source>,
     ranges: Arc<Mutex<Ranges>>,
 }
@@ -189,7 +189,7 @@ impl CheckpointFile for WebFile {
         copy(&self.head, 0, out).or_else(|| held.find_map(|(_, first, bytes)| copy(bytes, *first, out))).ok_or_else(
             || {
                 let length = out.len();
-                let message = format!("{}: {length} bytes at {offset} are read and were not fetched", self.name);
+                let message = format!("{}: {length} bytes at {offset} were read before they were fetched", self.name);
                 Error::new(bolmo_runtime::ErrorKind::Internal, message)
             },
         )

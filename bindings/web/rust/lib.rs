@@ -1,8 +1,9 @@
 //! The runtime behind the npm package `bolmo-web`: loading, sessions, generating, scoring, with promises for futures.
 //!
-//! This is the border between Rust and JavaScript and nothing else. Options and results that are more than a number or bytes
-//! cross it as JSON text; errors as JavaScript errors with a `kind` (`error.rs`). Every function takes `&self` and moves what it needs into
-//! its promise, so that no borrow of an object lasts while something is awaited. The classes that web developers see are in `../src`.
+//! This crate is the border between Rust and JavaScript, and nothing else. Options and results that are more than a
+//! number or bytes cross it as JSON text, errors as JavaScript errors with a `kind` (`error.rs`). Every function takes
+//! `&self` and moves what it needs into its promise, so that no borrow of an object lasts across an await. The classes
+//! that web developers see are in `../src`.
 
 #![cfg(target_family = "wasm")]
 
@@ -16,7 +17,7 @@ mod session;
 
 use wasm_bindgen::prelude::wasm_bindgen;
 
-/// Lets panics, which are defects of this library, show up in the console with their place.
+/// Prints panics, which are bugs in this library, to the console with their location.
 #[wasm_bindgen(start)]
 pub fn start() {
     console_error_panic_hook::set_once();

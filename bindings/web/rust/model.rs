@@ -15,14 +15,14 @@ use crate::options::Options;
 use crate::probe;
 use crate::session::WebSession;
 
-/// A model. It has its device to itself, so that what goes wrong there concerns no other.
+/// A model. It has its own device, so that a failure there doesn't affect other models.
 #[wasm_bindgen]
 pub struct WebModel {
     model: Model,
 }
 
-/// Loads the checkpoint in `folder`. `options` is JSON: `quantize`, a format or formats by part. `progress` is called with bytes
-/// done and in all, and stops the work with `false`.
+/// Loads the checkpoint in `folder`. `options` is JSON: `quantize`, a format or formats by part. `progress` is called
+/// with the bytes done and the total; it cancels the load by returning `false`.
 #[wasm_bindgen]
 pub fn load(folder: Folder, options: &str, progress: Function) -> Promise {
     let options = formats(options);
@@ -37,8 +37,8 @@ pub fn load(folder: Folder, options: &str, progress: Function) -> Promise {
             let answer = progress.call2(&JsValue::NULL, &(done as f64).into(), &(all as f64).into());
             answer.map_or(true, |answer| answer != false)
         };
-        let model = Model::load(&engine, &opened.checkpoint, load, &mut tell).await;
-        // The device would else stay until it is collected.
+        let model = Model::load_with_progress(&engine, &opened.checkpoint, load, &mut tell).await;
+        // Without this the device would stay until it is garbage-collected.
         let model = model.inspect_err(|_| engine.destroy())?;
         Ok(WebModel { model })
     })
@@ -53,7 +53,7 @@ fn formats(options: &str) -> Result<Option<Formats>> {
 
 #[wasm_bindgen]
 impl WebModel {
-    /// What it is, as JSON.
+    /// Properties of the model, as JSON.
     pub fn info(&self) -> String {
         let (model, engine) = (&self.model, self.model.engine());
         let config = model.config();
@@ -70,7 +70,7 @@ impl WebModel {
         .to_string()
     }
 
-    /// What the device was asked for so far, and the memory held on it, as JSON.
+    /// The device's work so far and the memory in use, as JSON.
     pub fn usage(&self) -> String {
         let (counters, memory) = (self.model.engine().counters(), self.model.engine().memory());
         json!({
@@ -83,7 +83,7 @@ impl WebModel {
         .to_string()
     }
 
-    /// A new session, with `<bos>` in front if `bos`.
+    /// Creates a session, with `<bos>` at the start if `bos` is set.
     pub fn session(&self, bos: bool) -> Promise {
         let model = self.model.clone();
         promise(async move {
@@ -95,19 +95,19 @@ impl WebModel {
         })
     }
 
-    /// The session that a snapshot was taken of.
+    /// Restores a session from a snapshot.
     pub fn restore(&self, snapshot: Vec<u8>) -> Promise {
         let model = self.model.clone();
         promise(async move {
             let Some((bos @ (0 | 1), snapshot)) = snapshot.split_first() else {
-                let message = "these bytes are not a snapshot of a session";
+                let message = "the bytes are not a snapshot of a session";
                 return Err(Error::new(ErrorKind::BadCheckpoint, message));
             };
             Ok(WebSession::new(Session::restore(&model, snapshot).await?, *bos == 1))
         })
     }
 
-    /// How probable a text is, as JSON. `progress` is called with bytes done and in all.
+    /// Scores a text; the result is JSON. `progress` is called with the bytes done and the total.
     pub fn score(&self, text: Vec<u8>, cancel: &Cancel, progress: Function) -> Promise {
         let model = self.model.clone();
         let mut options = ScoreOptions::default();
@@ -115,7 +115,7 @@ impl WebModel {
         let progress = SendWrapper::new(progress);
         promise(async move {
             let mut tell = |done: usize, all: usize| {
-                // What the listener does with it is its own business.
+                // Errors of the listener are ignored.
                 let _ = progress.call2(&JsValue::NULL, &(done as f64).into(), &(all as f64).into());
             };
             let score = model.score_text(&text, &options, &mut tell).await?;
@@ -124,30 +124,30 @@ impl WebModel {
                 "patches": score.patches,
                 "bytesPerPatch": score.bytes_per_patch(),
                 "bitsPerByteJoint": score.bits_per_byte_joint(),
-                "bitsPerByteFolded": score.bits_per_byte_folded(),
+                "bitsPerByteFolded": score.bits_per_byte_marginal(),
             });
             Ok(json.to_string())
         })
     }
 
-    /// Begins to compile what is not needed for the first byte.
+    /// Starts compiling the kernels that the first byte doesn't need.
     pub fn warm(&self) {
         self.model.warm();
     }
 
-    /// Comes to a sentence if the device is lost, and to nothing else.
+    /// Resolves to a message if the device is lost, and never otherwise.
     pub fn lost(&self) -> Promise {
         let engine = self.model.engine().clone();
         promise(async move { Ok(engine.lost().await.message().to_owned()) })
     }
 
-    /// Gives the device up, with everything on it.
+    /// Releases the device, with everything on it.
     pub fn destroy(&self) {
         self.model.engine().destroy();
     }
 }
 
-/// Stops a call that has no session.
+/// Cancels a call that has no session.
 #[wasm_bindgen]
 #[derive(Default)]
 pub struct Cancel {
@@ -156,7 +156,7 @@ pub struct Cancel {
 
 #[wasm_bindgen]
 impl Cancel {
-    /// A new one.
+    /// Creates a token.
     #[wasm_bindgen(constructor)]
     pub fn new() -> Self {
         Self::default()

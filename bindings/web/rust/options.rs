@@ -1,11 +1,11 @@
-//! Options from JavaScript, as a JSON object whose keys are all known.
+//! Options from JavaScript: a JSON object in which unknown keys are errors.
 
 use std::collections::BTreeSet;
 
 use bolmo_runtime::{Constraint, Error, ErrorKind, GenerateOptions, Result};
 use serde_json::{Map, Value};
 
-/// An object of options; every key that is asked for counts as known.
+/// An object of options. Every key that is read counts as known.
 pub struct Options {
     what: &'static str,
     map: Map<String, Value>,
@@ -17,7 +17,7 @@ fn invalid(message: String) -> Error {
 }
 
 impl Options {
-    /// Reads the text that JavaScript has made; `what` names the options in messages.
+    /// Parses text from JavaScript; `what` names the options in messages.
     pub fn parse(what: &'static str, text: &str) -> Result<Self> {
         match serde_json::from_str(text) {
             Ok(Value::Object(map)) => Ok(Self { what, map, known: BTreeSet::new() }),
@@ -25,7 +25,7 @@ impl Options {
         }
     }
 
-    /// The value of a key, unless it is absent or null.
+    /// The value of a key, or `None` if it is absent or null.
     fn value(&mut self, key: &'static str) -> Option<&Value> {
         self.known.insert(key);
         self.map.get(key).filter(|value| !value.is_null())
@@ -43,33 +43,33 @@ impl Options {
         read(value).map(Some).ok_or_else(found)
     }
 
-    /// A string.
+    /// Reads a string.
     pub fn string(&mut self, key: &'static str) -> Result<Option<String>> {
         self.read(key, "a string", |value| value.as_str().map(str::to_owned))
     }
 
-    /// A number; which ones are good is for the runtime to say.
+    /// Reads a number; the runtime checks its range.
     fn number(&mut self, key: &'static str) -> Result<Option<f32>> {
         self.read(key, "a number", |value| value.as_f64().map(|number| number as f32))
     }
 
-    /// A whole number from 0 on.
+    /// Reads a whole number of at least 0.
     fn whole(&mut self, key: &'static str) -> Result<Option<u64>> {
-        self.read(key, "a whole number from 0 on", |value| {
+        self.read(key, "a whole number of at least 0", |value| {
             let number = value.as_f64()?;
-            // JavaScript counts exactly up to here.
+            // The largest number up to which JavaScript counts exactly.
             let exact = (0.0..=9_007_199_254_740_991.0).contains(&number) && number.fract() == 0.0;
             exact.then_some(number as u64)
         })
     }
 
-    /// Refuses keys that nobody asked for, which are mistyped.
+    /// Rejects keys that were never read, which are mistyped.
     pub fn finish(self) -> Result<()> {
         match self.map.keys().find(|key| !self.known.contains(key.as_str())) {
             None => Ok(()),
             Some(unknown) => {
                 let known: Vec<&str> = self.known.into_iter().collect();
-                Err(invalid(format!("{}: there is no {unknown:?}; there are {}", self.what, known.join(", "))))
+                Err(invalid(format!("{}: unknown option {unknown:?}; expected one of {}", self.what, known.join(", "))))
             }
         }
     }
@@ -87,11 +87,11 @@ fn byte_string(value: &Value) -> Option<Vec<u8>> {
     value.as_array()?.iter().map(|byte| byte.as_u64().and_then(|byte| u8::try_from(byte).ok())).collect()
 }
 
-/// How to generate.
+/// Options for generating.
 pub fn generate(text: &str) -> Result<GenerateOptions> {
     let mut from = Options::parse("generate", text)?;
     let mut to = GenerateOptions::default();
-    let too_large = |_| invalid("generate: a number is too large".to_owned());
+    let too_large = |_| invalid("generate: a number is too large for this platform".to_owned());
     let size = |from: &mut Options, key, to: &mut usize| -> Result<()> {
         if let Some(number) = from.whole(key)? {
             *to = usize::try_from(number).map_err(too_large)?;
@@ -124,7 +124,7 @@ pub fn generate(text: &str) -> Result<GenerateOptions> {
     let regex = from.string("regex")?;
     let schema = from.read("jsonSchema", "a JSON schema", |value| Some(value.to_string()))?;
     if !cfg!(feature = "constraints") && (regex.is_some() || schema.is_some()) {
-        let message = "generate: regex and jsonSchema need the larger wasm file: load the model with constraints: true";
+        let message = "generate: regex and jsonSchema need the larger wasm file; load the model with constraints: true";
         return Err(Error::new(ErrorKind::Unsupported, message));
     }
     to.constraint = match (regex, schema) {
@@ -138,7 +138,7 @@ pub fn generate(text: &str) -> Result<GenerateOptions> {
     Ok(to)
 }
 
-/// A message that begins with the runtime's name of an option, with JavaScript's name of it.
+/// Converts the runtime's option name at the start of a message to JavaScript's camel case.
 fn in_camel_case(message: &str) -> String {
     let (name, rest) = message.split_at(message.find([' ', ':']).unwrap_or(0));
     let mut parts = name.split('_');

@@ -1,4 +1,4 @@
-//! What can be known before weights are fetched: the adapter, and how much memory a model would take.
+//! What is known before weights are fetched: the adapter, and the memory that a model would take.
 
 use bolmo_runtime::layout::parameters_by_part;
 use bolmo_runtime::{
@@ -11,10 +11,10 @@ use wasm_bindgen::prelude::wasm_bindgen;
 use crate::error::promise;
 use crate::folder::{self, Folder};
 
-/// Patches of a text of some pages.
+/// Patches of a text of a few pages.
 const LONG_TEXT: usize = 1024;
 
-/// What is known of an adapter.
+/// Properties of an adapter.
 pub fn adapter(info: &AdapterInfo) -> Value {
     json!({
         "name": info.name,
@@ -25,7 +25,7 @@ pub fn adapter(info: &AdapterInfo) -> Value {
     })
 }
 
-/// How many weights a model has.
+/// Number of weights of a model.
 pub fn parameters(config: &Config) -> u64 {
     parameters_by_part(config).iter().map(|(_, count)| count).sum()
 }
@@ -39,14 +39,14 @@ pub fn probe_adapter() -> Promise {
     })
 }
 
-/// What the checkpoint in `folder` would take, from its `config.json` alone, as JSON.
+/// Memory needs of the checkpoint in `folder`, from its `config.json` alone, as JSON.
 #[wasm_bindgen(js_name = probeModel)]
 pub fn probe_model(folder: Folder) -> Promise {
     promise(async move {
         let text = folder::config(&folder).await?;
         let name = format!("{}/config.json", folder.origin());
         let (config, _) = Config::from_json(&text, &name)?;
-        let stored = bolmo_runtime::config::stored_formats(&text, &name)?;
+        let stored = bolmo_runtime::files::stored_formats(&text, &name)?;
         let formats = WeightFormat::ALL.map(|format| (format.name().to_owned(), device_bytes(&config, format)));
         let formats: serde_json::Map<String, Value> = match stored {
             Some(stored) => [(stored.to_string(), device_bytes(&config, stored).into())].into_iter().collect(),

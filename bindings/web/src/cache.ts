@@ -1,15 +1,15 @@
 /**
- * What was fetched, kept in the browser's storage: the origin private file system, or the Cache API where that is missing.
+ * Fetched files in the browser's storage: the origin private file system, or the Cache API where that is missing.
  *
- * A file is kept in chunks, each with its SHA-256 beside it, under the file's address and what its server says of its version. A chunk appears only
- * when it is complete, so that a load that was cut off goes on where it was. Nothing here throws: storage that is full, refused or damaged is
- * storage that lacks a chunk.
+ * A file is stored in chunks, each with its SHA-256, under the file's address and the version that its server reports.
+ * A chunk appears only when it is complete, so that an interrupted load continues where it stopped. Nothing here
+ * throws: storage that is full, denied or damaged counts as a missing chunk.
  */
 
 /** The chunks of one version of a file. */
 export interface ChunkStore {
   get(index: number): Promise<Uint8Array<ArrayBuffer> | undefined>;
-  /** Whether it was kept. */
+  /** Stores a chunk. Resolves to whether it was stored. */
   put(index: number, bytes: Uint8Array<ArrayBuffer>): Promise<boolean>;
 }
 
@@ -32,20 +32,23 @@ async function attempt<T>(work: () => Promise<T>): Promise<T | undefined> {
   }
 }
 
-/** Opens the store for the file at `url` in this version, and drops other versions. `undefined` where nothing can be stored. */
+/**
+ * Opens the store for this version of the file at `url`, and deletes other versions. `undefined` where nothing can be
+ * stored.
+ */
 export async function openStore(url: string, version: string): Promise<ChunkStore | undefined> {
-  const [file, kept] = await Promise.all([key(url), key(version)]);
-  return (await attempt(() => FileStore.open(file, kept))) ?? (await attempt(() => CacheStore.open(file, kept)));
+  const [file, name] = await Promise.all([key(url), key(version)]);
+  return (await attempt(() => FileStore.open(file, name))) ?? (await attempt(() => CacheStore.open(file, name)));
 }
 
-/** Drops all versions of the file at `url`. */
+/** Deletes all versions of the file at `url`. */
 export async function forgetFile(url: string): Promise<void> {
   const file = await key(url);
   await attempt(async () => (await FileStore.root()).removeEntry(file, { recursive: true }));
   await attempt(() => caches.delete(`${ROOT}/${file}`));
 }
 
-/** Drops everything that this package has stored for this origin. */
+/** Deletes everything that this package has stored for this origin. */
 export async function forgetAll(): Promise<void> {
   await attempt(async () => (await navigator.storage.getDirectory()).removeEntry(ROOT, { recursive: true }));
   await attempt(async () => {
@@ -54,7 +57,7 @@ export async function forgetAll(): Promise<void> {
   });
 }
 
-/** One file a chunk, whose name is `index-hash`. */
+/** One file per chunk, named `index-hash`. */
 class FileStore implements ChunkStore {
   private constructor(
     readonly folder: FileSystemDirectoryHandle,
@@ -74,7 +77,7 @@ class FileStore implements ChunkStore {
     const hashes = new Map<number, string>();
     for await (const name of folder.keys()) {
       const [index, hash] = name.split('-');
-      // What an interrupted write leaves behind has other names.
+      // Leftovers of an interrupted write have other names.
       if (index && hash && /^\d+$/.test(index) && /^[0-9a-f]{64}$/.test(hash)) hashes.set(Number(index), hash);
     }
     return new FileStore(folder, hashes);
@@ -97,20 +100,20 @@ class FileStore implements ChunkStore {
   async put(index: number, bytes: Uint8Array<ArrayBuffer>): Promise<boolean> {
     const hash = await sha256(bytes);
     const name = `${index}-${hash}`;
-    const kept = await attempt(async () => {
+    const stored = await attempt(async () => {
       const handle = await this.folder.getFileHandle(name, { create: true });
       const file = await handle.createWritable();
       await file.write(bytes);
-      await file.close(); // only now the file has its contents
+      await file.close(); // the contents appear only now
       this.hashes.set(index, hash);
       return true;
     });
-    if (!kept) await attempt(() => this.folder.removeEntry(name));
-    return kept ?? false;
+    if (!stored) await attempt(() => this.folder.removeEntry(name));
+    return stored ?? false;
   }
 }
 
-/** One response a chunk, with its hash in a header. */
+/** One response per chunk, with its hash in a header. */
 class CacheStore implements ChunkStore {
   private constructor(readonly cache: Cache, readonly version: string) {}
 
@@ -122,7 +125,7 @@ class CacheStore implements ChunkStore {
     return new CacheStore(cache, version);
   }
 
-  /** The Cache API wants addresses; nothing is ever fetched from this one. */
+  /** The Cache API needs addresses; nothing is ever fetched from this one. */
   private address(index: number): string {
     return `https://bolmo-web.invalid/${this.version}/${index}`;
   }
@@ -130,7 +133,8 @@ class CacheStore implements ChunkStore {
   async get(index: number): Promise<Uint8Array<ArrayBuffer> | undefined> {
     const found = await attempt(async () => {
       const response = await this.cache.match(this.address(index));
-      return response && { hash: response.headers.get('x-sha256'), bytes: new Uint8Array(await response.arrayBuffer()) };
+      if (!response) return undefined;
+      return { hash: response.headers.get('x-sha256'), bytes: new Uint8Array(await response.arrayBuffer()) };
     });
     if (!found) return undefined;
     if ((await sha256(found.bytes)) === found.hash) return found.bytes;
@@ -140,10 +144,10 @@ class CacheStore implements ChunkStore {
 
   async put(index: number, bytes: Uint8Array<ArrayBuffer>): Promise<boolean> {
     const headers = { 'x-sha256': await sha256(bytes) };
-    const kept = await attempt(async () => {
+    const stored = await attempt(async () => {
       await this.cache.put(this.address(index), new Response(bytes, { headers }));
       return true;
     });
-    return kept ?? false;
+    return stored ?? false;
   }
 }

@@ -1,20 +1,21 @@
-/** The runtime in this thread: commands by name, for the worker and for the direct mode alike. */
+/** The runtime on this thread: commands by name, for the worker and for the direct mode. */
 
 import type { AdapterInfo, LoadProgress, ModelInfo, Usage } from './types.js';
 import type { Cancel, InitOutput, WebModel, WebSession } from './wasm/bolmo.js';
-import { type Folder, type PlainSource, openFolder } from './source.js';
+import type { Folder } from './folder.js';
+import { type PlainSource, openFolder } from './source.js';
 import { forgetAll } from './cache.js';
 import { lackOf } from './fit.js';
 import { BolmoError } from './errors.js';
 import type { Fetching, Loading } from './protocol.js';
 
-/** The generated module. Both wasm files come with one, of the same shape. */
+/** The generated module. There are two wasm files, each with a module of the same shape. */
 type Wasm = typeof import('./wasm/bolmo.js');
 
-/** Tells the page something in the course of a call. */
+/** Sends an event of a running call to the page. */
 export type Tell = (event: unknown) => void;
 
-/** Milliseconds after loading until kernels that are not needed for the first byte are compiled. */
+/** Milliseconds after loading until the kernels that the first byte doesn't need are compiled. */
 const WARM_AFTER = 500;
 
 interface Loaded {
@@ -25,21 +26,21 @@ interface Loaded {
   sessions: Set<number>;
 }
 
-/** What an environment holds: models and sessions by number. */
+/** Models and sessions, by number. */
 export class Core {
   readonly #loading: Loading;
   #started: Promise<{ module: Wasm; output: InitOutput }> | undefined;
   readonly #models = new Map<number, Loaded>();
   readonly #sessions = new Map<number, { session: WebSession; model: number }>();
   #numbers = 0;
-  /** A trap leaves the module's memory in no known state. */
+  /** Set after a trap, which leaves the module's memory in an unknown state. */
   #crash: BolmoError | undefined;
 
   constructor(loading: Loading) {
     this.#loading = loading;
   }
 
-  /** The wasm module, started at first use; one that could not be fetched is tried again. */
+  /** The wasm module, started at first use. A failed start is tried again. */
   get #wasm(): Promise<{ module: Wasm; output: InitOutput }> {
     if (!this.#started) {
       const started = start(this.#loading);
@@ -53,15 +54,16 @@ export class Core {
   async call(name: string, args: unknown, tell: Tell, signal: AbortSignal): Promise<unknown> {
     if (this.#crash) throw this.#crash;
     const command = (this as unknown as Record<string, unknown>)[`do_${name}`];
-    if (typeof command !== 'function') throw new BolmoError('internal', `there is no command ${name}`);
+    if (typeof command !== 'function') throw new BolmoError('internal', `unknown command ${name}`);
     try {
       return await command.call(this, args, tell, signal);
     } catch (error) {
       if (error instanceof WebAssembly.RuntimeError) {
-        this.#crash = new BolmoError('internal', `the wasm module has crashed (${error.message}); reload the page, and please report this`);
+        const message = `the wasm module crashed (${error.message}); reload the page, and please report this`;
+        this.#crash = new BolmoError('internal', message);
         throw this.#crash;
       }
-      // Whatever the abort has turned into on its way through the layers.
+      // The abort may have become any other error on its way through the layers.
       if (signal.aborted) throw new BolmoError('cancelled', 'the call was aborted');
       throw error;
     }
@@ -75,11 +77,11 @@ export class Core {
 
   #session(number: number): WebSession {
     const found = this.#sessions.get(number);
-    if (!found) throw new BolmoError('invalid argument', 'the session is closed, or its model is');
+    if (!found) throw new BolmoError('invalid argument', 'the session or its model is closed');
     return found.session;
   }
 
-  #keep(session: unknown, model: number): number {
+  #register(session: unknown, model: number): number {
     const number = ++this.#numbers;
     this.#sessions.set(number, { session: session as WebSession, model });
     this.#model(model).sessions.add(number);
@@ -145,7 +147,7 @@ export class Core {
     }
   }
 
-  /** Compiles the rest of the kernels while the page waits for its user, or behind the first byte if the page does not wait. */
+  /** Compiles the remaining kernels while the page is idle, or after the first byte if it is not. */
   #warmSoon(model: WebModel): void {
     setTimeout(() => {
       const open = [...this.#models.values()].some((loaded) => loaded.model === model);
@@ -158,24 +160,32 @@ export class Core {
   }
 
   async do_session({ model, bos }: { model: number; bos: boolean }): Promise<number> {
-    return this.#keep(await this.#model(model).model.session(bos), model);
+    return this.#register(await this.#model(model).model.session(bos), model);
   }
 
   async do_restore({ model, snapshot }: { model: number; snapshot: Uint8Array }): Promise<number> {
-    return this.#keep(await this.#model(model).model.restore(snapshot), model);
+    return this.#register(await this.#model(model).model.restore(snapshot), model);
   }
 
   async do_fork({ session }: { session: number }): Promise<number> {
     const model = this.#sessions.get(session)?.model ?? 0;
-    return this.#keep(await this.#session(session).fork(), model);
+    return this.#register(await this.#session(session).fork(), model);
   }
 
-  async do_append({ session, text }: { session: number; text: Uint8Array }, tell: Tell, signal: AbortSignal): Promise<void> {
+  async do_append(
+    { session, text }: { session: number; text: Uint8Array },
+    tell: Tell,
+    signal: AbortSignal,
+  ): Promise<void> {
     const found = this.#session(session);
     await cancelling(signal, found, () => found.append(text, (done: number, all: number) => tell({ done, all })));
   }
 
-  async do_generate({ session, options }: { session: number; options: string }, tell: Tell, signal: AbortSignal): Promise<unknown> {
+  async do_generate(
+    { session, options }: { session: number; options: string },
+    tell: Tell,
+    signal: AbortSignal,
+  ): Promise<unknown> {
     const found = this.#session(session);
     const onPiece = (text: string, bytes: Uint8Array, patchEnds: Uint32Array): void =>
       tell({ text, bytes, patchEnds: Array.from(patchEnds) });
@@ -191,7 +201,11 @@ export class Core {
     return { length, deviceBytes, patchEnds: Array.from(this.#session(session).patchEnds()) };
   }
 
-  async do_score({ model, text }: { model: number; text: Uint8Array }, tell: Tell, signal: AbortSignal): Promise<unknown> {
+  async do_score(
+    { model, text }: { model: number; text: Uint8Array },
+    tell: Tell,
+    signal: AbortSignal,
+  ): Promise<unknown> {
     const { module } = await this.#wasm;
     const cancel: Cancel = new module.Cancel();
     const progress = (done: number, all: number): void => tell({ done, all });
@@ -213,7 +227,7 @@ export class Core {
     if (!found) return;
     this.#sessions.delete(session);
     this.#models.get(found.model)?.sessions.delete(session);
-    // A call that is under way ends soon, and has what it needs.
+    // A running call ends soon, and holds what it needs.
     found.session.cancel();
     found.session.free();
   }
@@ -242,7 +256,7 @@ async function infoOf(model: WebModel): Promise<ModelInfo> {
   return info;
 }
 
-/** Most browsers keep a GPU's name to themselves, but tell its maker and its kind. */
+/** Most browsers hide a GPU's name, but report its vendor and architecture. */
 async function named<T extends AdapterInfo | null>(adapter: T): Promise<T> {
   if (adapter?.name === 'unnamed adapter') {
     const found = await navigator.gpu.requestAdapter({ powerPreference: 'high-performance' }).catch(() => null);
@@ -254,21 +268,28 @@ async function named<T extends AdapterInfo | null>(adapter: T): Promise<T> {
 
 /** Fetches and starts the wasm module. */
 async function start({ constraints, wasmUrl }: Loading): Promise<{ module: Wasm; output: InitOutput }> {
-  const module = constraints ? ((await import('./wasm-constraints/bolmo.js')) as Wasm) : await import('./wasm/bolmo.js');
-  const url = wasmUrl ?? (constraints ? new URL('./wasm-constraints/bolmo_bg.wasm', import.meta.url) : new URL('./wasm/bolmo_bg.wasm', import.meta.url));
+  const module = constraints
+    ? ((await import('./wasm-constraints/bolmo.js')) as Wasm)
+    : await import('./wasm/bolmo.js');
+  // Bundlers recognize the two addresses in this form only.
+  const beside = constraints
+    ? new URL('./wasm-constraints/bolmo_bg.wasm', import.meta.url)
+    : new URL('./wasm/bolmo_bg.wasm', import.meta.url);
+  const url = wasmUrl ?? beside;
   try {
     return { module, output: await module.default({ module_or_path: url }) };
   } catch (error) {
-    throw new BolmoError('io', `${String(url)}: the wasm file cannot be started (${String(error)}); check where it is served, or give wasmUrl`);
+    const message = `${String(url)}: the wasm file cannot be started (${String(error)})`;
+    throw new BolmoError('io', `${message}; check that the server has it there, or set wasmUrl`);
   }
 }
 
-/** Lets an aborted signal stop what `call` does. */
+/** Cancels `call` when the signal is aborted. */
 async function cancelling<T>(signal: AbortSignal, what: { cancel(): void }, call: () => Promise<T>): Promise<T> {
   const cancel = (): void => what.cancel();
   signal.throwIfAborted();
   const result = call();
-  // The call has begun, and takes no cancel from before for its own.
+  // The call has started by now; it ignores requests from before its start.
   signal.addEventListener('abort', cancel);
   try {
     return await result;
@@ -277,7 +298,7 @@ async function cancelling<T>(signal: AbortSignal, what: { cancel(): void }, call
   }
 }
 
-/** A cache that holds a damaged checkpoint would bring it up again for ever. */
+/** Deletes a damaged checkpoint from the cache, which would return it forever. */
 async function forgetIfBad(folder: Folder, error: unknown): Promise<void> {
   if ((error as { kind?: unknown }).kind === 'bad checkpoint') await folder.forget();
 }

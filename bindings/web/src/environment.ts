@@ -1,4 +1,4 @@
-/** Where calls go: to a core on this thread, or to one in a worker. */
+/** Destination of calls: a core on this thread, or one in a worker. */
 
 import { Core } from './core.js';
 import { type PlainError, BolmoError, errorOf, plain } from './errors.js';
@@ -8,7 +8,7 @@ import type { EnvironmentOptions } from './types.js';
 /** Runs commands of `Core`. */
 export interface Environment {
   call<T>(name: string, args: unknown, options?: CallOptions): Promise<T>;
-  /** Ends it, if it serves nobody else. */
+  /** Ends the environment, unless others use it. */
   end?(): void;
 }
 
@@ -19,7 +19,9 @@ export interface CallOptions {
 
 const environments = new Map<string, Environment>();
 
-/** The environment for these options, made at first use. Models share one, but where a page makes its own workers. */
+/**
+ * The environment for these options, created at first use. Models share one, unless the page creates its own workers.
+ */
 export function environment(options: EnvironmentOptions): Environment {
   const loading: Loading = {
     constraints: options.constraints ?? false,
@@ -34,12 +36,14 @@ export function environment(options: EnvironmentOptions): Environment {
   const known = environments.get(key);
   if (known) return known;
   const make = () => new Worker(new URL('./worker.js', import.meta.url), { type: 'module', name: 'bolmo' });
-  const made = worker ? new WorkerEnvironment(loading, make, () => environments.delete(key)) : new DirectEnvironment(loading);
+  const made = worker
+    ? new WorkerEnvironment(loading, make, () => environments.delete(key))
+    : new DirectEnvironment(loading);
   environments.set(key, made);
   return made;
 }
 
-/** An error as a caller gets it: a signal's own reason if it was aborted. */
+/** An error as the caller gets it: the signal's own reason if it was aborted. */
 function outward(error: PlainError, signal: AbortSignal | undefined): unknown {
   if (error.kind !== 'cancelled') return errorOf(error);
   return signal?.aborted ? signal.reason : new DOMException('the call was cancelled', 'AbortError');
@@ -82,9 +86,9 @@ class WorkerEnvironment implements Environment {
     this.#worker.addEventListener('error', (event) => {
       event.preventDefault();
       this.#failure = event.message
-        ? new BolmoError('internal', `the worker has crashed: ${event.message}; load the model again`)
-        : new BolmoError('io', 'the worker cannot be loaded; check where the package is served, or give createWorker');
-      // Whoever asks next gets another one.
+        ? new BolmoError('internal', `the worker crashed: ${event.message}; load the model again`)
+        : new BolmoError('io', 'the worker cannot be loaded; check where the package is served, or set createWorker');
+      // The next call gets a new worker.
       onFailure();
       const pending = [...this.#pending.values()];
       this.#pending.clear();
@@ -127,7 +131,8 @@ class WorkerEnvironment implements Environment {
           this.#post({ id, call: name, args });
         } catch (error) {
           this.#pending.delete(id);
-          reject(errorOf({ kind: 'invalid argument', message: `an argument cannot be sent to the worker: ${String(error)}` }));
+          const message = `an argument cannot be sent to the worker: ${String(error)}`;
+          reject(errorOf({ kind: 'invalid argument', message }));
         }
       });
     } finally {

@@ -1,13 +1,15 @@
-/** How a model would fit, reckoned from its sizes and what the browser tells of the machine. */
+/** Estimates whether a model fits, from its sizes and what the browser reports about the machine. */
 
 import type { AdapterInfo, Fit, Probe } from './types.js';
 
-/** Of every machine, where the browser tells nothing. */
+/** Memory to assume where the browser reports nothing. */
 const USUAL_MEMORY = 4 * 2 ** 30;
 
-/** Why models cannot run on an adapter, if they cannot. */
+/** Why an adapter cannot run models, or `null`. */
 export function lackOf(adapter: AdapterInfo | null): string | null {
-  if (!adapter) return 'this browser has WebGPU, but no GPU that it may use: see chrome://gpu or about:support for the reason';
+  if (!adapter) {
+    return 'this browser supports WebGPU but has no usable GPU; see chrome://gpu or about:support for the reason';
+  }
   return adapter.unusable && `the GPU cannot be used: ${adapter.unusable}`;
 }
 
@@ -18,10 +20,10 @@ interface Sizes {
   sessionBytes: number;
 }
 
-/** Takes the sizes as JSON; without an adapter nothing is known. */
+/** Estimates from sizes as JSON; nothing is known without an adapter. */
 export function fitting(json: string, adapter: AdapterInfo | null): NonNullable<Probe['model']> {
   const { parameters, weightBytes, workBytes, sessionBytes } = JSON.parse(json) as Sizes;
-  // In GiB, rounded down to a power of two, and nothing above 8.
+  // In GiB, rounded down to a power of two, and at most 8.
   const told = (globalThis.navigator as { deviceMemory?: number } | undefined)?.deviceMemory;
   const memory = told ? told * 2 ** 30 : USUAL_MEMORY;
   const most = told && told < 8 ? memory : Infinity;

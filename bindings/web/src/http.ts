@@ -1,31 +1,32 @@
 /**
- * Files over HTTP, read in chunks: from the cache, else by range requests in whatever order the loader wants, else, where a server knows no ranges, by one
- * stream that is kept until it is used. Requests that fail or stall are made again from the byte where they were.
+ * Files over HTTP, read in chunks: from the cache; else by range requests, in the order that the loader needs; else, if
+ * the server doesn't support ranges, from one stream that is stored until it is used. Requests that fail or stall are
+ * retried from the byte where they stopped.
  */
 
 import type { FetchOptions } from './types.js';
-import type { FileReader, Folder } from './source.js';
+import type { FileReader, Folder } from './folder.js';
 import { type ChunkStore, forgetFile, openStore } from './cache.js';
 import { BolmoError } from './errors.js';
 
-/** Bytes that are fetched and kept together. */
+/** Bytes that are fetched and stored together. */
 const CHUNK = 4 << 20;
-/** Chunks that are kept at hand: the loader goes through two tensors by turns, each a little way into the next chunk. */
-const AT_HAND = 12;
-/** Chunks that are asked for ahead of the one that is read, where reads follow each other. */
+/** Chunks held in memory: the loader alternates between two tensors, each reaching a little into the next chunk. */
+const IN_MEMORY = 12;
+/** Chunks to request ahead where reads are sequential. */
 const AHEAD = 2;
-/** Ends of the last reads, by which those that follow are known. */
+/** Number of recent reads whose ends are remembered, to recognize sequential reads. */
 const ENDS = 4;
 
 type Bytes = Uint8Array<ArrayBuffer>;
 
-/** How requests are made. */
+/** Makes requests. */
 class Client {
   readonly #options: FetchOptions;
   readonly #signal: AbortSignal | undefined;
   readonly counts: { fetched: number; cached: number };
   readonly #writing = new Set<Promise<boolean>>();
-  #forgotten = false;
+  #stopped = false;
 
   constructor(options: FetchOptions, signal: AbortSignal | undefined, counts: { fetched: number; cached: number }) {
     this.#options = options;
@@ -33,8 +34,8 @@ class Client {
     this.counts = counts;
   }
 
-  /** Makes `attempt` again while what it throws may pass; each attempt gets a signal and has to report that it is alive. */
-  async insist<T>(name: string, attempt: (signal: AbortSignal, alive: () => void) => Promise<T>): Promise<T> {
+  /** Retries `attempt` while its errors are transient. Each attempt gets a signal, and must report that it is alive. */
+  async retry<T>(name: string, attempt: (signal: AbortSignal, alive: () => void) => Promise<T>): Promise<T> {
     const { stallTimeout = 30_000, retries = 3 } = this.#options;
     for (let failures = 0; ; ) {
       this.#signal?.throwIfAborted();
@@ -55,7 +56,7 @@ class Client {
         return await attempt(controller.signal, alive);
       } catch (error) {
         this.#signal?.throwIfAborted();
-        if (error instanceof BolmoError && !(error instanceof PassingError)) throw error;
+        if (error instanceof BolmoError && !(error instanceof TransientError)) throw error;
         failures += 1;
         if (failures > retries) {
           const why = stalled ? `sent nothing for ${stallTimeout / 1000} s` : reason(error);
@@ -78,31 +79,31 @@ class Client {
       ...(credentials && { credentials }),
     });
     if (response.status >= 500 || response.status === 429 || response.status === 408) {
-      throw new PassingError('io', `the server answered ${response.status} ${response.statusText}`.trimEnd());
+      throw new TransientError('io', `the server answered ${response.status} ${response.statusText}`.trimEnd());
     }
     return response;
   }
 
-  get caches(): boolean {
+  get usesCache(): boolean {
     return this.#options.cache ?? true;
   }
 
-  /** Keeps a chunk in a store; answers whether it is there. */
-  async keep(store: ChunkStore | undefined, index: number, bytes: Bytes): Promise<boolean> {
-    if (!store || this.#forgotten) return false;
+  /** Writes a chunk to a store. Resolves to whether it was stored. */
+  async save(store: ChunkStore | undefined, index: number, bytes: Bytes): Promise<boolean> {
+    if (!store || this.#stopped) return false;
     const writing = store.put(index, bytes);
     this.#writing.add(writing);
     return writing.finally(() => this.#writing.delete(writing));
   }
 
-  /** Lets nothing be kept any more, and waits for what is on its way to the stores. */
-  async keepNoMore(): Promise<void> {
-    this.#forgotten = true;
+  /** Stops storing chunks, and waits for writes that are under way. */
+  async stopSaving(): Promise<void> {
+    this.#stopped = true;
     await Promise.all(this.#writing);
   }
 }
 
-/** Waits, unless and until the signal is aborted. */
+/** Waits, until the signal is aborted. */
 function pause(milliseconds: number, signal: AbortSignal | undefined): Promise<void> {
   return new Promise((resolve, reject) => {
     const abort = (): void => {
@@ -117,11 +118,11 @@ function pause(milliseconds: number, signal: AbortSignal | undefined): Promise<v
   });
 }
 
-/** A failure that may not come again. */
-class PassingError extends BolmoError {}
+/** A failure that may not recur. */
+class TransientError extends BolmoError {}
 
 function reason(error: unknown): string {
-  if (error instanceof PassingError) return error.message;
+  if (error instanceof TransientError) return error.message;
   return `the connection failed (${error instanceof Error ? error.message : String(error)})`;
 }
 
@@ -130,10 +131,10 @@ function refused(name: string, { status, statusText }: Response): BolmoError {
 }
 
 function changed(name: string): BolmoError {
-  return new BolmoError('io', `${name}: has changed on the server while it was loaded; load it again`);
+  return new BolmoError('io', `${name}: the file changed on the server while it was loaded; load it again`);
 }
 
-/** Refuses an answer of another version than the first one's, where the server tells versions. */
+/** Rejects a response of another version than the first one's, if the server reports versions. */
 function checkVersion(name: string, etag: string | null, response: Response): void {
   const now = response.headers.get('etag');
   if (etag && now && now !== etag) throw changed(name);
@@ -144,7 +145,7 @@ export class HttpFolder implements Folder {
   readonly origin: string;
   readonly counts = { fetched: 0, cached: 0 };
   readonly #client: Client;
-  /** Addresses of the files that were asked for. */
+  /** Addresses of the files that were opened. */
   readonly #opened = new Set<string>();
 
   constructor(url: string, options: FetchOptions, signal?: AbortSignal) {
@@ -159,15 +160,15 @@ export class HttpFolder implements Folder {
   }
 
   async forget(): Promise<void> {
-    await this.#client.keepNoMore();
+    await this.#client.stopSaving();
     await Promise.all(Array.from(this.#opened, forgetFile));
   }
 }
 
 async function openFile(url: string, client: Client): Promise<FileReader | undefined> {
-  const head = await client.insist(url, async (signal) => {
+  const head = await client.retry(url, async (signal) => {
     const response = await client.request(url, { method: 'HEAD', signal, cache: 'no-cache' });
-    // Some servers refuse to answer for the head alone.
+    // Some servers reject HEAD requests.
     if (response.status !== 405 && response.status !== 501) return response;
     const whole = await client.request(url, { signal, cache: 'no-cache' });
     await whole.body?.cancel();
@@ -179,13 +180,13 @@ async function openFile(url: string, client: Client): Promise<FileReader | undef
   if (length === null) return wholeFile(url, client);
   const size = Number(length);
   const version = [size, head.headers.get('etag'), head.headers.get('last-modified')].join(' ');
-  const store = client.caches ? await openStore(url, version) : undefined;
+  const store = client.usesCache ? await openStore(url, version) : undefined;
   return new ChunkedFile(url, client, size, head.headers.get('etag'), store);
 }
 
-/** A file whose length is not known beforehand, as servers send small ones that they compress. */
+/** A file of unknown length, such as a small one that the server compresses. */
 async function wholeFile(url: string, client: Client): Promise<FileReader> {
-  const bytes = await client.insist(url, async (signal, alive) => {
+  const bytes = await client.retry(url, async (signal, alive) => {
     const response = await client.request(url, { signal });
     if (!response.ok) throw refused(url, response);
     return collect(response, alive);
@@ -213,17 +214,17 @@ async function* stream(response: Response): AsyncGenerator<Bytes> {
       yield value;
     }
   } finally {
-    // Whoever broke off does not want the rest.
+    // A reader that stops early does not need the rest.
     await reader.cancel().catch(() => {});
   }
 }
 
 class ChunkedFile implements FileReader {
-  /** Chunks that are at hand or on their way, the last used at the end. */
+  /** Chunks that are in memory or being fetched, in order of last use. */
   readonly #chunks = new Map<number, Promise<Bytes>>();
-  /** Where the last reads ended. */
+  /** Ends of the last reads. */
   readonly #ends: number[] = [];
-  /** Once the server was found to know no ranges. */
+  /** Set once the server has turned out not to support ranges. */
   #whole: WholeStream | undefined;
 
   constructor(
@@ -256,7 +257,7 @@ class ChunkedFile implements FileReader {
     return out;
   }
 
-  /** Asks for what a reader that goes on and on will want next. */
+  /** Requests the next chunks for a sequential reader. */
   #lookAhead(offset: number, end: number): void {
     const follows = this.#ends.includes(offset);
     this.#ends.push(end);
@@ -265,7 +266,7 @@ class ChunkedFile implements FileReader {
     const next = Math.ceil(end / CHUNK);
     const count = Math.ceil(this.size / CHUNK);
     for (let index = next; index < Math.min(next + AHEAD, count); index++) {
-      // Whoever reads it hears of its failure.
+      // The read that needs the chunk reports its failure.
       this.#at(index).catch(() => {});
     }
   }
@@ -275,7 +276,7 @@ class ChunkedFile implements FileReader {
     this.#chunks.delete(index);
     this.#chunks.set(index, chunk);
     for (const old of this.#chunks.keys()) {
-      if (this.#chunks.size <= AT_HAND) break;
+      if (this.#chunks.size <= IN_MEMORY) break;
       this.#chunks.delete(old);
     }
     return chunk;
@@ -292,16 +293,16 @@ class ChunkedFile implements FileReader {
 
   async #find(index: number): Promise<Bytes> {
     const length = Math.min(CHUNK, this.size - index * CHUNK);
-    const kept = await this.store?.get(index);
-    if (kept?.length === length) {
+    const stored = await this.store?.get(index);
+    if (stored?.length === length) {
       this.client.counts.cached += length;
-      return kept;
+      return stored;
     }
     const bytes = this.#whole ? undefined : await this.#fetch(index * CHUNK, length);
-    // A stream keeps its chunks by itself.
+    // A stream stores its chunks itself.
     if (!bytes) return this.#stream().chunk(index);
-    // The caller need not wait for the disk.
-    void this.client.keep(this.store, index, bytes);
+    // The caller need not wait for the storage.
+    void this.client.save(this.store, index, bytes);
     return bytes;
   }
 
@@ -309,11 +310,11 @@ class ChunkedFile implements FileReader {
     return (this.#whole ??= new WholeStream(this.url, this.client, this.size, this.etag, this.store));
   }
 
-  /** Gets a range; nothing if the server sends whole files only. */
+  /** Fetches a range; `undefined` if the server sends whole files only. */
   async #fetch(start: number, length: number): Promise<Bytes | undefined> {
     const bytes = new Uint8Array(length);
     let done = 0;
-    return this.client.insist(this.url, async (signal, alive) => {
+    return this.client.retry(this.url, async (signal, alive) => {
       const range = `bytes=${start + done}-${start + length - 1}`;
       const response = await this.client.request(this.url, { signal, headers: { Range: range } });
       if (response.status === 200) {
@@ -326,18 +327,21 @@ class ChunkedFile implements FileReader {
       checkVersion(this.url, this.etag, response);
       for await (const piece of stream(response)) {
         alive();
-        if (piece.length > length - done) throw new PassingError('io', 'the server sent more bytes than were asked for');
+        if (piece.length > length - done) throw new TransientError('io', 'the server sent more bytes than requested');
         bytes.set(piece, done);
         done += piece.length;
         this.client.counts.fetched += piece.length;
       }
-      if (done < length) throw new PassingError('io', `the server sent ${done} of ${length} bytes`);
+      if (done < length) throw new TransientError('io', `the server sent ${done} of ${length} bytes`);
       return bytes;
     });
   }
 }
 
-/** A file that comes in one stream, kept in the store, or else as blobs, which browsers keep out of the page's memory. */
+/**
+ * A file that arrives in one stream. It goes to the store, or else to blobs, which browsers keep outside the page's
+ * memory.
+ */
 class WholeStream {
   readonly #blobs = new Map<number, Blob>();
   readonly #arrived = new Set<number>();
@@ -365,7 +369,7 @@ class WholeStream {
     }
     const blob = this.#blobs.get(index);
     const bytes = blob ? new Uint8Array(await blob.arrayBuffer()) : await this.store?.get(index);
-    if (!bytes) throw new BolmoError('io', `${this.url}: what was stored of it is gone; load it again`);
+    if (!bytes) throw new BolmoError('io', `${this.url}: a stored part of the file is gone; load it again`);
     return bytes;
   }
 
@@ -376,7 +380,7 @@ class WholeStream {
   }
 
   #run(): Promise<void> {
-    return this.client.insist(this.url, async (signal, alive) => {
+    return this.client.retry(this.url, async (signal, alive) => {
       const response = await this.client.request(this.url, { signal });
       if (!response.ok) throw refused(this.url, response);
       checkVersion(this.url, this.etag, response);
@@ -387,14 +391,16 @@ class WholeStream {
         alive();
         this.client.counts.fetched += piece.length;
         while (piece.length > 0) {
-          if (chunk.length === 0) throw new PassingError('io', `the server sent more than the ${this.size} bytes it announced`);
+          if (chunk.length === 0) {
+            throw new TransientError('io', `the server sent more than the ${this.size} bytes it announced`);
+          }
           const part = piece.subarray(0, chunk.length - filled);
           chunk.set(part, filled);
           filled += part.length;
           piece = piece.subarray(part.length);
           if (filled < chunk.length) continue;
           if (!this.#arrived.has(index)) {
-            if (!(await this.client.keep(this.store, index, chunk))) this.#blobs.set(index, new Blob([chunk]));
+            if (!(await this.client.save(this.store, index, chunk))) this.#blobs.set(index, new Blob([chunk]));
             this.#arrived.add(index);
             this.#notify();
           }
@@ -404,7 +410,7 @@ class WholeStream {
         }
       }
       const sent = index * CHUNK + filled;
-      if (sent < this.size) throw new PassingError('io', `the server sent ${sent} of ${this.size} bytes`);
+      if (sent < this.size) throw new TransientError('io', `the server sent ${sent} of ${this.size} bytes`);
     });
   }
 }

@@ -40,7 +40,7 @@ import type {
 export * from './errors.js';
 export type * from './types.js';
 
-/** Text as bytes: strings as UTF-8. */
+/** Text as bytes; strings are encoded as UTF-8. */
 function bytesOf(text: string | Uint8Array): Uint8Array {
   if (typeof text === 'string') return new TextEncoder().encode(text);
   if (text instanceof Uint8Array) return text;
@@ -54,21 +54,26 @@ function fetching({ headers, credentials, cache, stallTimeout, retries }: FetchO
 
 function requireWebGpu(): void {
   if (globalThis.isSecureContext === false) {
-    throw new NoWebGpuError('WebGPU is for secure pages only: serve this one over https, or from localhost');
+    throw new NoWebGpuError('WebGPU needs a secure page; serve this one over https, or from localhost');
   }
   if (!globalThis.navigator?.gpu) {
-    throw new NoWebGpuError('this browser has no WebGPU, or it is switched off: use a current version of Chrome, Edge, Safari or Firefox');
+    const current = 'a current version of Chrome, Edge, Safari or Firefox';
+    const message = `this browser has no WebGPU, or it is turned off; use ${current}`;
+    throw new NoWebGpuError(message);
   }
 }
 
-/** What an object that was not closed leaves behind. */
+/** Closes objects that were garbage-collected without being closed. */
 const abandoned = new FinalizationRegistry<() => void>((close) => close());
 
-/** The entrance: probing, loading, and the cache. */
+/** The entry point: probing, loading, and the cache. */
 export class Bolmo {
   private constructor() {}
 
-  /** Says, before weights are fetched, whether models run here, and how the one at `source` would fit. Rejects only for a source that cannot be read. */
+  /**
+   * Reports, before weights are fetched, whether models run here, and whether the one at `source` would fit. Rejects
+   * only if the source cannot be read.
+   */
   static async probe(source?: Source, options: ProbeOptions = {}): Promise<Probe> {
     const estimate = await globalThis.navigator?.storage?.estimate?.().catch(() => undefined);
     const storage = estimate ? { usage: estimate.usage ?? 0, quota: estimate.quota ?? 0 } : null;
@@ -112,7 +117,7 @@ export class Bolmo {
     }
   }
 
-  /** Drops what this package has stored for this origin. */
+  /** Deletes everything that this package has stored for this origin. */
   static async clearCache(): Promise<void> {
     await forgetAll();
   }
@@ -122,14 +127,14 @@ function closeModel(place: Environment, model: number): void {
   void place.call('closeModel', { model }).catch(() => {}).then(() => place.end?.());
 }
 
-/** A model on the GPU. Close it to free its memory; one that was forgotten is closed some time after. */
+/** A model on the GPU. Close it to free its memory; a model that is garbage-collected is closed some time later. */
 export class Model {
   readonly #place: Environment;
   readonly #number: number;
   #info: ModelInfo;
   #lost: Promise<DeviceLostError>;
 
-  /** Made by `Bolmo.load`. */
+  /** Created by `Bolmo.load`. */
   constructor(place: Environment, number: number, info: ModelInfo) {
     this.#place = place;
     this.#number = number;
@@ -144,19 +149,23 @@ export class Model {
     return watching.then((message) => new DeviceLostError('device lost', message), () => never);
   }
 
-  /** What it is. */
+  /** Properties of the model. */
   get info(): ModelInfo {
     return this.#info;
   }
 
-  /** Resolves if the device is lost. Calls then reject with a `DeviceLostError`, until `reload`, which begins a new promise. */
+  /**
+   * Resolves if the device is lost. Calls then reject with a `DeviceLostError` until `reload`, which starts a new
+   * promise.
+   */
   get lost(): Promise<DeviceLostError> {
     return this.#lost;
   }
 
   /**
-   * Goes on after `prompt` in a session of its own, and yields pieces as they come. Leaving the loop early, or the signal, ends the generation; with the
-   * signal the loop throws its reason. The generator's return value says how the generation ended.
+   * Continues `prompt` in a session of its own, and yields pieces as they are generated. Leaving the loop early, or
+   * aborting the signal, ends the generation; an aborted loop throws the signal's reason. The generator's return value
+   * says how the generation ended.
    */
   async *generate(prompt: string | Uint8Array, options: GenerateOptions = {}): AsyncGenerator<Piece, Generation> {
     const session = await this.session();
@@ -169,36 +178,38 @@ export class Model {
     }
   }
 
-  /** A new session. */
+  /** Creates a session. */
   async session({ bos = true }: SessionOptions = {}): Promise<Session> {
     return new Session(this, this.#place, await this.#place.call<number>('session', { model: this.#number, bos }));
   }
 
-  /** The session that a snapshot was taken of, on this model or another one with the same fingerprint. */
+  /** Restores a session from a snapshot, on this model or another one with the same fingerprint. */
   async restore(snapshot: Uint8Array): Promise<Session> {
     const number = await this.#place.call<number>('restore', { model: this.#number, snapshot: bytesOf(snapshot) });
     return new Session(this, this.#place, number);
   }
 
-  /** How probable the model finds a text. */
+  /** Scores a text. */
   async score(text: string | Uint8Array, options: AppendOptions = {}): Promise<Score> {
     const args = { model: this.#number, text: bytesOf(text) };
     return JSON.parse(await this.#place.call<string>('score', args, appending(options))) as Score;
   }
 
-  /** What the device was asked for, and what it holds. */
+  /** The device's work so far, and the memory in use. */
   async usage(): Promise<Usage> {
     return this.#place.call<Usage>('usage', { model: this.#number });
   }
 
-  /** Loads the model anew, from the same source, onto a new device: after a loss. Its sessions are closed. */
+  /**
+   * Loads the model again, from the same source onto a new device, after the device was lost. Its sessions are closed.
+   */
   async reload({ onProgress, signal }: ReloadOptions = {}): Promise<void> {
     const onEvent = onProgress as ((progress: LoadProgress) => void) | undefined;
     this.#info = await this.#place.call<ModelInfo>('reload', { model: this.#number }, { onEvent, signal });
     this.#lost = this.#watch();
   }
 
-  /** Frees its memory, and closes its sessions. */
+  /** Frees the model's memory, and closes its sessions. */
   close(): void {
     abandoned.unregister(this);
     closeModel(this.#place, this.#number);
@@ -210,14 +221,14 @@ function appending({ onProgress, signal }: AppendOptions) {
   return { onEvent, signal };
 }
 
-/** One sequence on a model. One call at a time; a second one is refused with a `BusyError`. */
+/** One sequence on a model. One call at a time; a second one rejects with a `BusyError`. */
 export class Session {
-  /** The model that it is on. */
+  /** The model of the session. */
   readonly model: Model;
   readonly #place: Environment;
   readonly #number: number;
 
-  /** Made by `Model.session`. */
+  /** Created by `Model.session`. */
   constructor(model: Model, place: Environment, number: number) {
     this.model = model;
     this.#place = place;
@@ -225,16 +236,19 @@ export class Session {
     abandoned.register(this, () => void place.call('closeSession', { session: number }).catch(() => {}), this);
   }
 
-  /** Appends text; in pieces it comes to the same as at once. An aborted call keeps the bytes that were done. */
+  /**
+   * Appends text. Appending it in pieces gives the same state as appending it at once. An aborted call keeps the bytes
+   * that were done.
+   */
   async append(text: string | Uint8Array, options: AppendOptions = {}): Promise<void> {
     await this.#place.call('append', { session: this.#number, text: bytesOf(text) }, appending(options));
   }
 
-  /** Goes on after the text, and keeps what is generated. See `Model.generate`. */
+  /** Continues the text, and appends what is generated. See `Model.generate`. */
   async *generate({ signal, stop, ...rest }: GenerateOptions = {}): AsyncGenerator<Piece, Generation> {
     const stops = stop?.map((text) => Array.from(bytesOf(text)));
     const options = JSON.stringify({ ...rest, ...(stops && { stop: stops }) });
-    // Leaving the loop stops the work as the signal does.
+    // Leaving the loop stops the work, as the signal does.
     const leaving = new AbortController();
     const both = signal ? AbortSignal.any([signal, leaving.signal]) : leaving.signal;
     const pieces: Piece[] = [];
@@ -260,7 +274,7 @@ export class Session {
       }
     } finally {
       leaving.abort();
-      // The session is free again only then.
+      // The session is free only after the call has ended.
       await over;
     }
   }
@@ -271,22 +285,22 @@ export class Session {
     return made;
   }
 
-  /** The session as bytes, to go on from later or elsewhere. */
+  /** Saves the session as bytes, to continue later or elsewhere. */
   async snapshot(): Promise<Uint8Array> {
     return this.#place.call<Uint8Array>('snapshot', { session: this.#number });
   }
 
-  /** Another session with the same text, which goes its own way from here. */
+  /** Creates an independent session with the same text. */
   async fork(): Promise<Session> {
     return new Session(this.model, this.#place, await this.#place.call<number>('fork', { session: this.#number }));
   }
 
-  /** What it holds. */
+  /** State of the session. */
   async state(): Promise<SessionState> {
     return this.#place.call<SessionState>('state', { session: this.#number });
   }
 
-  /** Frees its memory. */
+  /** Frees the session's memory. */
   close(): void {
     abandoned.unregister(this);
     void this.#place.call('closeSession', { session: this.#number }).catch(() => {});

@@ -1,24 +1,24 @@
-/** What page and worker say to each other. */
+/** Messages between page and worker. */
 
 import type { FetchOptions } from './types.js';
 import type { PlainError } from './errors.js';
 
-/** How an environment is made. */
+/** Options for starting an environment. */
 export interface Loading {
   constraints: boolean;
   wasmUrl: string | undefined;
 }
 
-/** `FetchOptions` without what cannot cross. */
+/** `FetchOptions` without members that cannot be sent to the worker. */
 export type Fetching = FetchOptions;
 
-/** From the page. */
+/** Messages from the page. */
 export type Request =
   | { start: Loading }
   | { id: number; call: string; args: unknown }
   | { id: number; abort: true };
 
-/** From the worker. */
+/** Messages from the worker. */
 export type Reply =
   | { id: number; event: unknown }
   | { id: number; result: unknown }

@@ -2,37 +2,20 @@
 
 import type { FetchOptions, Source } from './types.js';
 import { BolmoError, InvalidArgumentError } from './errors.js';
+import type { FileReader, Folder } from './folder.js';
 import { HttpFolder } from './http.js';
 
-/** A file, read at any offset. */
-export interface FileReader {
-  readonly size: number;
-  /** Exactly `length` bytes from `offset` on. */
-  read(offset: number, length: number): Promise<Uint8Array>;
-}
-
-/** A folder of files. */
-export interface Folder {
-  /** Where it is, for messages. */
-  readonly origin: string;
-  /** The file of that name, if there is one. */
-  open(name: string): Promise<FileReader | undefined>;
-  /** Bytes read so far: over the network, and from a cache. */
-  readonly counts: { fetched: number; cached: number };
-  /** Forgets what a cache holds of it. */
-  forget(): Promise<void>;
-}
-
-/** A source as it crosses to the worker. */
+/** A source in the form that crosses to the worker. */
 export type PlainSource = { url: string } | { files: [name: string, file: Blob][] };
 
-/** Takes a source in any of its forms. */
+/** Converts a source from any of its forms. */
 export function plainSource(source: Source): PlainSource {
   if (typeof source === 'string' || source instanceof URL) {
     try {
       return { url: new URL(source, globalThis.location?.href).href };
     } catch {
-      throw new InvalidArgumentError('invalid argument', `${JSON.stringify(source)}: expected the address of a checkpoint folder`);
+      const message = `${JSON.stringify(source)}: expected the address of a checkpoint folder`;
+      throw new InvalidArgumentError('invalid argument', message);
     }
   }
   const iterable = Symbol.iterator in source;
@@ -44,7 +27,7 @@ export function plainSource(source: Source): PlainSource {
   return { files: checkpointFiles(files) };
 }
 
-/** The files of the topmost folder that has a `config.json`: who picks a folder gets what is in its subfolders too. */
+/** The files of the topmost folder that has a `config.json`: picking a folder includes its subfolders. */
 function checkpointFiles(files: [path: string, file: Blob][]): [name: string, file: Blob][] {
   const folderOf = (path: string): string => path.slice(0, path.lastIndexOf('/') + 1);
   const depth = (path: string): number => path.split('/').length;
@@ -75,8 +58,9 @@ class BlobFolder implements Folder {
       try {
         return new Uint8Array(await file.slice(offset, offset + length).arrayBuffer());
       } catch (error) {
-        // Browsers give out files that have changed, moved or become unreadable only once they are read.
-        throw new BolmoError('io', `${name}: cannot be read any more (${String(error)}); choose the folder again`);
+        // Browsers report files that have changed, moved or become unreadable only when they are read.
+        const message = `${name}: the file cannot be read any more (${String(error)}); choose the folder again`;
+        throw new BolmoError('io', message);
       }
     };
     return { size: file.size, read };

@@ -1,48 +1,54 @@
-/** The options and results of the package. */
+/** Options and results of the package. */
 
-/** Where a checkpoint folder is: its address, or its files as a user has picked or dropped them, or blobs by name. */
+/** A checkpoint folder: its address, the files that a user picked or dropped, or blobs by name. */
 export type Source = string | URL | Iterable<File> | Record<string, Blob>;
 
-/** How much is done. */
+/** Progress of a load. */
 export interface LoadProgress {
   /** Bytes of weights that are on the device. */
   loaded: number;
-  /** Bytes of weights in all; 0 until they are known. */
+  /** Total bytes of weights; 0 until known. */
   total: number;
-  /** Bytes that came over the network so far. */
+  /** Bytes fetched over the network so far. */
   fetched: number;
-  /** Bytes that came from the cache so far. */
+  /** Bytes read from the cache so far. */
   cached: number;
 }
 
 export interface EnvironmentOptions {
-  /** Run in a worker, so that the page stays quick (the default), or on the page's own thread. */
+  /** Run in a worker, so that the page stays responsive (the default), or on the page's own thread. */
   worker?: boolean;
-  /** Load the larger wasm file, with which `regex` and `jsonSchema` can be used. */
+  /** Load the larger wasm file, which `regex` and `jsonSchema` need. */
   constraints?: boolean;
-  /** Where the wasm file is, unless beside the package's own files. */
+  /** Address of the wasm file, if it is not beside the package's own files. */
   wasmUrl?: string | URL;
-  /** Makes the worker, where a bundler doesn't follow `new Worker(new URL(…))`. It has to run the module `bolmo-web/worker`. */
+  /**
+   * Creates the worker, for bundlers that don't follow `new Worker(new URL(…))`. It must run the module
+   * `bolmo-web/worker`.
+   */
   createWorker?: () => Worker;
 }
 
 export interface FetchOptions {
-  /** Headers for every request, such as a key. */
+  /** Headers for every request, such as an API key. */
   headers?: Record<string, string>;
-  /** As that of `fetch`. */
+  /** As for `fetch`. */
   credentials?: RequestCredentials;
-  /** Keep what is fetched in the browser's storage and look there first (the default). Where there is no room, loading goes on without. */
+  /**
+   * Store fetched files in the browser's storage, and look there first (the default). Without room, loading continues
+   * without.
+   */
   cache?: boolean;
-  /** Milliseconds without a byte after which a request counts as failed: 30 000 unless given. */
+  /** Milliseconds without a byte after which a request counts as failed. Default: 30 000. */
   stallTimeout?: number;
-  /** How often a failed request is made again: 3 unless given. */
+  /** How often a failed request is retried. Default: 3. */
   retries?: number;
 }
 
 export interface LoadOptions extends EnvironmentOptions, FetchOptions {
   /**
-   * How weights are kept on the device: `f32`, `f16`, `q8` or `q4`, or a format and parts that differ, as in `q4,local=q8`. Unless given, as the
-   * checkpoint was quantised ahead, or `f32`.
+   * Format of the weights on the device: `f32`, `f16`, `q8` or `q4`, or a format and parts that differ, as in
+   * `q4,local=q8`. Default: the format in which the checkpoint is stored if it is quantized, else `f32`.
    */
   quantize?: string;
   onProgress?: (progress: LoadProgress) => void;
@@ -61,22 +67,23 @@ export interface ProbeOptions extends EnvironmentOptions, FetchOptions {
 /** The browser's adapter. */
 export interface AdapterInfo {
   name: string;
-  /** Whether it computes on the CPU. */
+  /** Whether it runs on the CPU. */
   software: boolean;
   maxBufferBytes: number;
   maxBindingBytes: number;
-  /** What it lacks, if it cannot be used. */
+  /** Why it cannot be used, or `null`. */
   unusable: string | null;
 }
 
-/** How a format would fit. No browser tells how much memory its GPU has: this is reckoned from the machine's own. */
+/** Whether a format would fit. No browser reports the memory of the GPU; this is estimated from the machine's own. */
 export interface Fit {
   format: string;
-  /** Bytes of device memory: weights, working memory, and a session of a text of some pages. */
+  /** Bytes of device memory: weights, working memory, and a session with a text of a few pages. */
   bytes: number;
   /**
-   * `yes` within half of the machine's memory as the browser tells it; `perhaps` above; `no` above all of it; `unknown` where no adapter can be used. Browsers
-   * tell of 8 GiB at most, or of nothing: then nothing above 2 GiB is more than `perhaps`.
+   * `yes` up to half of the machine's memory as the browser reports it; `perhaps` above; `no` above all of it;
+   * `unknown` where no adapter is usable. Browsers report at most 8 GiB, or nothing: then anything above 2 GiB is
+   * `perhaps`.
    */
   fits: 'yes' | 'perhaps' | 'no' | 'unknown';
 }
@@ -85,118 +92,119 @@ export interface Fit {
 export interface Probe {
   /** Whether models can run here. */
   ok: boolean;
-  /** Why not. */
+  /** Why not, or `null`. */
   reason: string | null;
   adapter: AdapterInfo | null;
-  /** Of the checkpoint that was given. */
+  /** The checkpoint at `source`. */
   model: {
     parameters: number;
-    /** From the largest format to the smallest; the only one, if the checkpoint was quantised ahead. */
+    /** From the largest format to the smallest. Only one if the checkpoint is stored quantized. */
     formats: Fit[];
     /** The largest format that fits, or perhaps fits. */
     recommended: string | null;
   } | null;
-  /** The browser's storage for this origin: bytes in use and at most, where it tells. */
+  /** The browser's storage for this origin, in bytes, if the browser reports it. */
   storage: { usage: number; quota: number } | null;
 }
 
 export interface ModelInfo {
   parameters: number;
   hiddenSize: number;
-  /** How weights are kept on the device. */
+  /** Formats of the weights on the device. */
   formats: string;
-  /** Snapshots restore on models with the same. */
+  /** Snapshots restore on models with the same fingerprint. */
   fingerprint: string;
-  /** What was odd about the checkpoint but did not keep it from loading. */
+  /** Non-fatal load warnings. */
   warnings: string[];
-  /** Patches that the model was made for. */
+  /** Maximum number of patches that the model was trained for. */
   maxPositions: number;
   /** Bytes of the weights on the device. */
   weightBytes: number;
   adapter: AdapterInfo;
 }
 
-/** What a model's device was asked for so far, and what it holds. */
+/** Work that a model's device has done so far, and the memory in use. */
 export interface Usage {
   dispatches: number;
   submits: number;
   readbacks: number;
-  /** Bytes of all buffers now, and the most at one time. */
+  /** Bytes of all buffers now. */
   deviceBytes: number;
+  /** The most bytes of all buffers at one time. */
   peakDeviceBytes: number;
   /** Bytes of the wasm module's memory. */
   wasmBytes: number;
 }
 
 export interface GenerateOptions {
-  /** The most bytes to generate: 256 unless given. */
+  /** Maximum number of bytes to generate. Default: 256. */
   maxBytes?: number;
-  /** 0 takes the most probable byte (the default); 1 draws as the model says. */
+  /** 0 chooses the most probable byte (the default); 1 samples from the model's distribution. */
   temperature?: number;
-  /** Draw only from so many most probable bytes; 0 is off. */
+  /** Sample from the most probable `topK` bytes only; 0 is off. */
   topK?: number;
-  /** Draw only from the most probable bytes that together have this probability; 1 is off. */
+  /** Sample only from the most probable bytes whose probabilities add up to `topP`; 1 is off. */
   topP?: number;
-  /** Draw only from bytes with this share of the most probable one's probability; 0 is off. */
+  /** Sample only from bytes with at least `minP` times the probability of the most probable one; 0 is off. */
   minP?: number;
-  /** Above 1 discourages bytes that were seen lately; 1 is off. */
+  /** Above 1 discourages recent bytes; 1 is off. */
   repetitionPenalty?: number;
-  /** How many of the last bytes count as seen lately: 64 unless given. */
+  /** Number of last bytes that count as recent. Default: 64. */
   repetitionWindow?: number;
   /** Added to the logit of the end of the text. */
   endBias?: number;
   /** Added to the logits of patch ends: above 0 makes patches shorter. */
   boundaryBias?: number;
-  /** Where random numbers begin: equal seeds draw equal texts. */
+  /** Seed of the random numbers: the same seed gives the same text. */
   seed?: number;
   /** Strings, or bytes, that end the text and are not part of it. */
   stop?: (string | Uint8Array)[];
-  /** The whole text has to match this regular expression; needs `constraints`. */
+  /** The whole text must match this regular expression; needs `constraints`. */
   regex?: string;
-  /** The text has to be JSON that fits this schema; needs `constraints`. */
+  /** The text must be JSON that is valid against this schema; needs `constraints`. */
   jsonSchema?: unknown;
-  /** Ends the generation; what has come so far stays. */
+  /** Ends the generation; the text so far is kept. */
   signal?: AbortSignal;
 }
 
 /** A piece of a generated text. */
 export interface Piece {
-  /** Whole characters; U+FFFD for bytes that are no UTF-8. */
+  /** Whole characters; U+FFFD for invalid UTF-8. */
   text: string;
-  /** The bytes that `text` was made of. */
+  /** The bytes of `text`. */
   bytes: Uint8Array;
-  /** After how many of these bytes a patch ends. */
+  /** Offsets into `bytes` after which a patch ends. */
   patchEnds: number[];
 }
 
 /** How a generation ended. */
 export interface Generation {
   stop: 'budget' | 'end' | 'stop-string' | 'complete' | 'cancelled';
-  /** Bytes that were generated. */
+  /** Number of generated bytes. */
   bytes: number;
-  /** Patches that they ended. */
+  /** Number of patches that they ended. */
   patches: number;
-  /** Whether the text matches `regex` or `jsonSchema`, where there is one. */
+  /** Whether the text matches `regex` or `jsonSchema`; `null` without either. */
   matched: boolean | null;
 }
 
 export interface AppendOptions {
-  /** Bytes done, and in all. */
+  /** Receives the bytes done, and the total. */
   onProgress?: (done: number, all: number) => void;
-  /** Ends the work; the session keeps the bytes that were done. */
+  /** Cancels the call; the session keeps the bytes that were done. */
   signal?: AbortSignal;
 }
 
 export interface SessionOptions {
-  /** Begin with the id that begins texts (the default). */
+  /** Begin with the id that begins a text (the default). */
   bos?: boolean;
 }
 
-/** What a session holds. */
+/** State of a session. */
 export interface SessionState {
   /** Bytes of its text. */
   length: number;
-  /** After how many bytes of it each patch ends; that of the last byte may still be open. */
+  /** Offsets into the text after which a patch ends; whether one ends after the last byte may still be undecided. */
   patchEnds: number[];
   /** Bytes of device memory. */
   deviceBytes: number;
@@ -206,8 +214,8 @@ export interface Score {
   bytes: number;
   patches: number;
   bytesPerPatch: number | null;
-  /** Bits a byte of bytes and patch ends together. */
+  /** Bits per byte, of the bytes together with the patch ends. */
   bitsPerByteJoint: number;
-  /** Bits a byte whatever the patch ends. */
+  /** Bits per byte, of the bytes alone. */
   bitsPerByteFolded: number;
 }

@@ -1,4 +1,4 @@
-/** The worker: a core behind messages. */
+/** The worker: a core that is called by messages. */
 
 import { Core } from './core.js';
 import { plain } from './errors.js';

@@ -4,16 +4,16 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use bolmo_runtime::Formats;
-use bolmo_runtime::checkpoint::DType;
-use bolmo_runtime::init::Preset;
+use bolmo_runtime::Preset;
+use bolmo_runtime::files::DType;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::numbers;
 
 /// Byte-level language models on any GPU.
 ///
-/// Bolmo models read and write bytes. A small model of their own groups the bytes into patches, and a large one runs once a
-/// patch instead of once a byte.
+/// Bolmo models read and write bytes. A small part of the model groups the bytes into patches; a large part runs once
+/// per patch instead of once per byte.
 #[derive(Debug, Parser)]
 #[command(name = "bolmo", version, arg_required_else_help = true, after_help = EXAMPLES)]
 pub struct Cli {
@@ -27,42 +27,43 @@ pub struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
-  bolmo generate \"import os\"                              the built-in demo model goes on
+  bolmo generate \"import os\"                              the built-in demo model continues a text
   bolmo generate --model bolmo-1b --temperature 0.8 \"Once upon a time\"
   bolmo score --model bolmo-1b --file book.txt            bits per byte
   bolmo info --model bolmo-1b                             sizes and memory
-  bolmo devices                                           which GPU would be used
+  bolmo devices                                           the GPU that would be used
 
-Exit status: 0 success, 1 the work failed, 2 wrong usage.";
+Exit status: 0 success, 1 the command failed, 2 wrong usage.";
 
 /// Options of all commands.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Common options")]
 pub struct Common {
-    /// Checkpoint folder; without it, the small demo model that is built in
+    /// Checkpoint folder; the built-in demo model if not given
     #[arg(long, value_name = "DIR", global = true)]
     pub model: Option<PathBuf>,
     /// The source model's tokenizer.json, or its folder, if the checkpoint folder has none.
     ///
-    /// A tokenizer_config.json beside it names its eos, bos and pad.
+    /// A tokenizer_config.json beside it names its eos, bos and pad tokens.
     #[arg(long, value_name = "FILE", global = true)]
     pub subwords: Option<PathBuf>,
-    /// Which adapter computes: a part of its name, its number in `bolmo devices`, or `software`
+    /// Adapter to run on: a part of its name, its number in `bolmo devices`, or `software`
     #[arg(long, value_name = "NAME|INDEX|software", global = true, default_value = "auto", hide_default_value = true)]
     pub adapter: String,
-    /// How matrices are kept on the adapter: f32, f16, q8 or q4; parts may differ, as in q4,local=q8.
+    /// Format of matrices on the adapter: f32, f16, q8 or q4; parts may differ, as in q4,local=q8.
     ///
-    /// Without it, as the folder was quantised ahead (`bolmo quantize`), else f32. f32 is exact, f16 takes half the memory, q8 a little more than a quarter, q4 about a seventh. The parts are `local` (what runs
-    /// once a byte), `global` (what runs once a patch) and `embeddings`.
+    /// Default: the format of a folder that `bolmo quantize` wrote, else f32. f32 is exact, f16 takes half the memory,
+    /// q8 a little more than a quarter, q4 about a seventh. The parts are `local` (runs once per byte), `global` (runs
+    /// once per patch) and `embeddings`.
     #[arg(long, value_name = "FORMAT", global = true, value_parser = numbers::formats)]
     pub quantize: Option<Formats>,
     /// Base of the rotary frequencies, instead of the checkpoint's
     #[arg(long, value_name = "X", global = true, allow_negative_numbers = true, value_parser = numbers::rope_theta)]
     pub rope_theta: Option<f64>,
-    /// Print one JSON object on standard output and nothing else there
+    /// Print one JSON object and nothing else on standard output
     #[arg(long, global = true)]
     pub json: bool,
-    /// No progress, statistics or warnings on standard error
+    /// Print no progress, statistics or warnings on standard error
     #[arg(long, short, global = true)]
     pub quiet: bool,
 }
@@ -70,32 +71,32 @@ pub struct Common {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Go on with a text: bytes on standard output as they come
+    /// Continue a text: bytes go to standard output as they are generated
     #[command(after_help = GENERATE_EXAMPLES)]
     Generate(GenerateArgs),
-    /// Say how probable a text is: bits per byte, patches
+    /// Score a text: bits per byte, patches
     #[command(after_help = SCORE_EXAMPLES)]
     Score(ScoreArgs),
-    /// Say what a checkpoint is: sizes, parameters, memory. Needs no GPU
+    /// Describe a checkpoint: sizes, parameters, memory. Needs no GPU
     Info,
-    /// List the adapters, and which one would be used and why
+    /// List the adapters, and the one that would be used
     Devices,
-    /// Write a checkpoint folder with random weights, for tests and benches at true size
+    /// Write a checkpoint folder with random weights, for tests and benchmarks at full size
     #[command(after_help = INIT_EXAMPLES)]
     Init(InitArgs),
-    /// Write a checkpoint folder whose weights are in fewer bits, which loads without conversion. Needs no GPU
+    /// Write a checkpoint folder with quantized weights, which loads without conversion. Needs no GPU
     #[command(after_help = QUANTIZE_EXAMPLES)]
     Quantize(QuantizeArgs),
-    /// Add what a subword model learnt after its pretraining to the Bolmo model that was made from it. Needs no GPU
+    /// Add a subword model's post-training to the Bolmo model that was made from it. Needs no GPU
     #[command(after_help = MERGE_EXAMPLES)]
     Merge(MergeArgs),
-    /// Measure a model on a text and on questions about characters, beside the subword model that it was made from
+    /// Measure a model on a text and on questions about characters, optionally beside its source model
     #[command(after_help = EVAL_EXAMPLES)]
     Eval(EvalArgs),
-    /// Train a subword model, or make a byte-level model of one in two stages
+    /// Train a subword model, or make a byte-level model from one in two stages
     #[command(subcommand, after_help = TRAIN_EXAMPLES)]
     Train(TrainCommand),
-    /// Measure prefill and decoding beside what the adapter allows
+    /// Measure prefill and decoding speed beside the limits of the adapter
     #[command(after_help = BENCH_EXAMPLES)]
     Bench(BenchArgs),
 }
@@ -107,60 +108,84 @@ Examples:
   git diff | bolmo generate --prompt-file - --stop \"diff --git\"
   bolmo generate \"yes or no? \" --max-bytes 1 --logit-bias y=5 --logit-bias 0x0a=-100
 
-With --regex or --json-schema only bytes come that fit, and the text is whole if --max-bytes leaves room for one.
-Ctrl-C ends the generation and keeps what there is; a second Ctrl-C ends the program.";
+With --regex or --json-schema the output matches as a whole, if --max-bytes leaves room for a match.
+Ctrl-C ends the generation and keeps the text so far; a second Ctrl-C ends the program.";
 
 /// Options of `generate`.
 #[derive(Debug, Args)]
 pub struct GenerateArgs {
-    /// What to go on with.
+    /// The prompt.
     #[command(flatten)]
     pub input: PromptInput,
-    /// Most bytes to generate
-    #[arg(long, value_name = "N", default_value_t = 256, allow_negative_numbers = true, value_parser = numbers::at_least_one)]
+    /// Maximum number of bytes to generate
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 256,
+        allow_negative_numbers = true,
+        value_parser = numbers::at_least_one
+    )]
     pub max_bytes: usize,
-    /// 0 takes the most probable id of the 520; above, bytes are drawn, the more freely the higher it is
-    #[arg(long, value_name = "T", default_value_t = 0.0, allow_negative_numbers = true, value_parser = numbers::zero_or_above)]
+    /// 0 chooses the most probable id; higher values sample more freely
+    #[arg(
+        long,
+        value_name = "T",
+        default_value_t = 0.0,
+        allow_negative_numbers = true,
+        value_parser = numbers::zero_or_above
+    )]
     pub temperature: f32,
-    /// Draw from this many most probable bytes; 0 is off
+    /// Sample from the N most probable bytes; 0 is off
     #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true, value_parser = numbers::whole)]
     pub top_k: usize,
-    /// Draw from the most probable bytes that together have this probability; 1 is off
-    #[arg(long, value_name = "P", default_value_t = 1.0, allow_negative_numbers = true, value_parser = numbers::share_above_zero)]
+    /// Sample from the most probable bytes whose probabilities add up to P; 1 is off
+    #[arg(
+        long,
+        value_name = "P",
+        default_value_t = 1.0,
+        allow_negative_numbers = true,
+        value_parser = numbers::share_above_zero
+    )]
     pub top_p: f32,
-    /// Draw from bytes with at least this share of the best one's probability; 0 is off
+    /// Sample from bytes with at least P times the probability of the most probable one; 0 is off
     #[arg(long, value_name = "P", default_value_t = 0.0, allow_negative_numbers = true, value_parser = numbers::share)]
     pub min_p: f32,
-    /// Above 1 makes bytes that came lately less probable; 1 is off
-    #[arg(long, value_name = "X", default_value_t = 1.0, allow_negative_numbers = true, value_parser = numbers::above_zero)]
+    /// Above 1 makes recent bytes less probable; 1 is off
+    #[arg(
+        long,
+        value_name = "X",
+        default_value_t = 1.0,
+        allow_negative_numbers = true,
+        value_parser = numbers::above_zero
+    )]
     pub repetition_penalty: f32,
-    /// How many of the last bytes came lately
+    /// Number of last bytes that count as recent
     #[arg(long, value_name = "N", default_value_t = 64, allow_negative_numbers = true, value_parser = numbers::whole)]
     pub repetition_window: usize,
-    /// Where the random numbers begin; the same seed draws the same bytes
+    /// Seed of the random numbers; the same seed gives the same bytes
     #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true, value_parser = numbers::seed)]
     pub seed: u64,
-    /// End before this text; may be given several times
+    /// End before this string; may be repeated
     #[arg(long, value_name = "STRING", allow_hyphen_values = true)]
     pub stop: Vec<OsString>,
-    /// The whole text has to match this regular expression, in the syntax of Rust's `regex` crate
+    /// The whole output must match this regular expression, in the syntax of Rust's `regex` crate
     #[arg(long, value_name = "PATTERN", allow_hyphen_values = true, conflicts_with = "json_schema")]
     pub regex: Option<String>,
-    /// The text has to be a JSON document of the JSON schema in this file; `-` is standard input
+    /// The output must be a JSON document that is valid against the JSON schema in this file; `-` is standard input
     #[arg(long, value_name = "FILE")]
     pub json_schema: Option<PathBuf>,
     /// Above 0 makes patches shorter, below 0 longer
     #[arg(long, value_name = "X", default_value_t = 0.0, allow_negative_numbers = true, value_parser = numbers::finite)]
     pub boundary_bias: f32,
-    /// Makes a byte more (above 0) or less probable; BYTE is a character or 0xNN; may be given several times
+    /// Make a byte more (above 0) or less (below 0) probable; BYTE is a character or 0xNN; may be repeated
     #[arg(long, value_name = "BYTE=X", allow_hyphen_values = true, value_parser = numbers::byte_bias)]
     pub logit_bias: Vec<(u8, f32)>,
     /// Show where patches end. With --json the ids show it already
     #[arg(long)]
     pub show_patches: bool,
-    /// Colours of --show-patches; auto colours terminals, and honours NO_COLOR and CLICOLOR_FORCE
-    #[arg(long, value_name = "WHEN", value_enum, default_value_t = Colour::Auto)]
-    pub color: Colour,
+    /// Colors of --show-patches; auto colors terminals and respects NO_COLOR and CLICOLOR_FORCE
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t = Color::Auto)]
+    pub color: Color,
     /// Don't put the begin-of-text id before the prompt
     #[arg(long)]
     pub no_bos: bool,
@@ -170,7 +195,7 @@ pub struct GenerateArgs {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 pub struct PromptInput {
-    /// The text to go on with
+    /// The text to continue
     #[arg(value_name = "PROMPT")]
     pub prompt: Option<OsString>,
     /// Read the prompt from a file, any bytes; `-` is standard input
@@ -178,14 +203,14 @@ pub struct PromptInput {
     pub prompt_file: Option<PathBuf>,
 }
 
-/// When to colour.
+/// When to use colors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Colour {
+pub enum Color {
     /// On terminals
     Auto,
-    /// Wherever the output goes
+    /// Always
     Always,
-    /// Not at all
+    /// Never
     Never,
 }
 
@@ -196,9 +221,9 @@ Examples:
   bolmo score --ids ids.json --boundaries ends.json --dump tensors.safetensors
   bolmo score --file book.txt --quantize q4 --against f32
 
-A text is scored with <bos> before it and one newline after it as lookahead, neither of them counted.
-Joint bits per byte count where patches end; folded ones don't, see a little of each next byte, and are
-not comparable with those of a subword model.";
+A text is scored with <bos> before it and a newline after it as lookahead; neither is counted.
+Joint bits per byte include where patches end. Folded bits per byte don't; they see a little of each
+next byte, and are not comparable with the bits per byte of a subword model.";
 
 /// Options of `score`.
 #[derive(Debug, Args)]
@@ -206,13 +231,14 @@ pub struct ScoreArgs {
     /// What to score.
     #[command(flatten)]
     pub input: ScoreInput,
-    /// JSON array of 0 and 1, one a byte or id: where patches end, instead of the predictor
+    /// JSON array of 0 and 1, one per byte or id: where patches end, instead of the predictor's decision
     #[arg(long, value_name = "FILE")]
     pub boundaries: Option<PathBuf>,
     /// Write every tensor of the forward pass to this file
     #[arg(long, value_name = "OUT.safetensors")]
     pub dump: Option<PathBuf>,
-    /// Score with another model too, and say how the two differ: the same folder in other formats (f32), or another folder
+    /// Also score with another model and print the differences: the same folder in another format (f32), or another
+    /// folder
     #[arg(long, value_name = "FORMAT|DIR", conflicts_with_all = ["boundaries", "dump"])]
     pub against: Option<OsString>,
 }
@@ -240,13 +266,13 @@ Examples:
 /// Options of `init`.
 #[derive(Debug, Args)]
 pub struct InitArgs {
-    /// The shape: nano, demo, mid, bolmo-1b, bolmo-7b or bwen-8b
+    /// Model size: nano, demo, mid, bolmo-1b, bolmo-7b or bwen-8b
     #[arg(long, value_name = "NAME")]
     pub preset: Preset,
-    /// The folder to write, new or empty
+    /// Folder to write, new or empty
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
-    /// Chooses the weights
+    /// Seed of the weights
     #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true, value_parser = numbers::seed)]
     pub seed: u64,
     /// Type of the stored weights: f32, f16 or bf16
@@ -260,13 +286,14 @@ Examples:
   bolmo quantize --model bolmo-1b --quantize q4,local=q8 --out bolmo-1b-q4
   bolmo score --model bolmo-1b-q8 --file book.txt --against bolmo-1b
 
-The last one says what was lost. The folder holds what --model holds: configuration, weights and, where it is there, the
-tokenizer.json. An earlier output of the same name is replaced, any other folder with files in it is left alone.";
+The last command prints how the quantized model differs. The folder gets the configuration, the weights and, if
+--model has one, the tokenizer.json. An earlier output in the same folder is replaced; a folder with other files is
+rejected.";
 
 /// Options of `quantize`.
 #[derive(Debug, Args)]
 pub struct QuantizeArgs {
-    /// The folder to write, new or empty, or one that this command wrote
+    /// Folder to write: new, empty, or written by this command before
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
 }
@@ -276,9 +303,9 @@ Examples:
   bolmo merge --bolmo bolmo-7b --base olmo-3-7b --post-trained olmo-3-7b-instruct --out bolmo-7b-instruct
   bolmo merge --bolmo bolmo-7b --base olmo-3-7b --post-trained olmo-3-7b-think --alpha 0.5 --embeddings --out mix
 
-The global blocks and the final norm become bolmo + alpha * (post-trained - base); local layers, byte embedding, boundary
-predictor and head stay. Base and post-trained are folders of OLMo 2 or 3, Qwen 3 or Llama models that differ in their weights
-only. Standard error tells of each tensor what became of it, or with --json the list `tensors` does.";
+The global blocks and the final norm become bolmo + alpha * (post-trained - base); local layers, byte embedding,
+boundary predictor and head stay. Base and post-trained are folders of OLMo 2 or 3, Qwen 3 or Llama models that
+differ in their weights only. Standard error gets a line per tensor; with --json the list `tensors` has them.";
 
 /// Options of `merge`.
 #[derive(Debug, Args)]
@@ -289,16 +316,16 @@ pub struct MergeArgs {
     /// Folder of the subword model that it was made from
     #[arg(long, value_name = "DIR")]
     pub base: PathBuf,
-    /// Folder of a model that was trained from that one
+    /// Folder of a model that was trained from the base model
     #[arg(long, value_name = "DIR")]
     pub post_trained: PathBuf,
-    /// How much of the difference between the two is added
+    /// Factor of the difference between the two
     #[arg(long, value_name = "X", default_value_t = 1.0, allow_negative_numbers = true, value_parser = numbers::finite)]
     pub alpha: f32,
-    /// The suffix table moves too, by the difference of the token embeddings
+    /// Change the suffix table too, by the difference of the token embeddings
     #[arg(long)]
     pub embeddings: bool,
-    /// The folder to write, new or empty
+    /// Folder to write, new or empty
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
 }
@@ -309,31 +336,31 @@ Examples:
   bolmo eval --suite --examples 50 --teacher olmo-2-1b    questions about characters
   bolmo eval --model runs/stage2/model --suite --plot suite.svg --json
 
-Documents of a file are separated by lines that say <|endoftext|>. The answers to the suite's questions are generated greedily and
-count if they are right to the letter.";
+Lines that say <|endoftext|> separate the documents of a file. The answers to the suite's questions are generated
+greedily, and count if they match exactly.";
 
 /// Options of `eval`.
 #[derive(Debug, Args)]
 pub struct EvalArgs {
-    /// A text to measure bits per byte on
+    /// Text to measure bits per byte on
     #[arg(long, value_name = "FILE", required_unless_present = "suite")]
     pub text_file: Option<PathBuf>,
     /// Ask questions about characters: spell, contains, insert, delete, substitute, swap
     #[arg(long)]
     pub suite: bool,
-    /// Questions of each kind
+    /// Number of questions of each kind
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = numbers::at_least_one)]
     pub examples: usize,
-    /// Answered questions in front of each
+    /// Number of answered questions before each question
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = numbers::whole)]
     pub shots: usize,
-    /// Other questions for another seed
+    /// Seed of the questions
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
-    /// Folder of the subword model to measure beside it
+    /// Folder of the subword model to measure too
     #[arg(long, value_name = "DIR")]
     pub teacher: Option<PathBuf>,
-    /// Draw the suite's results as SVG
+    /// Draw the suite's results to this SVG file
     #[arg(long, value_name = "FILE", requires = "suite")]
     pub plot: Option<PathBuf>,
 }
@@ -346,39 +373,39 @@ Examples:
   bolmo train stage1 --config stage1.toml --set optimiser.steps=2000
   bolmo train stage2 --config stage2.toml --resume
 
-A run's folder has metrics.jsonl, curves.svg, snapshots to resume from, and at the end the model. Ctrl-C writes a snapshot and
-ends the run; a run that was killed resumes from its last snapshot and comes to the same model.";
+A run's folder gets metrics.jsonl, curves.svg, snapshots to resume from, and the final model. Ctrl-C writes a snapshot
+and ends the run. A run that was killed resumes from its last snapshot and gives the same model.";
 
-/// What `train` trains, and what goes before it.
+/// Kinds of training, and the commands that prepare it.
 #[derive(Debug, Subcommand)]
 pub enum TrainCommand {
-    /// Train a subword model, from nothing or further
+    /// Train a subword model, from scratch or from a folder
     Subword(TrainArgs),
-    /// First stage of byteifying: the blocks stay as they are, the subword model teaches
+    /// First stage of byteifying: the blocks are frozen, the subword model is the teacher
     Stage1(TrainArgs),
-    /// Second stage: all of the model, end to end
+    /// Second stage of byteifying: train the whole model, end to end
     Stage2(TrainArgs),
     /// Draw the curves of a run again
     Plot(PlotArgs),
-    /// Learn a subword tokenizer from text files. Needs no GPU
+    /// Train a subword tokenizer on text files. Needs no GPU
     Tokenizer(TokenizerArgs),
-    /// Make texts to train on: small stories, and puzzles about characters. Needs no GPU
+    /// Generate training texts: small stories, and puzzles about characters. Needs no GPU
     Corpus(CorpusArgs),
 }
 
 /// Options of a training run.
 #[derive(Debug, Args)]
 pub struct TrainArgs {
-    /// What the run is, as TOML
+    /// TOML file that describes the run
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
-    /// Another value for a key of the file, as in optimiser.steps=100; may be given again
+    /// Override a key of the file, as in optimiser.steps=100; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    /// Stage 2: let patches grow to so many bytes, the same as --set compression.target=R
+    /// Stage 2: bytes per patch to aim for, the same as --set compression.target=R
     #[arg(long, value_name = "R")]
     pub target_compression: Option<f64>,
-    /// Go on from the run's last snapshot
+    /// Continue from the run's last snapshot
     #[arg(long)]
     pub resume: bool,
 }
@@ -396,14 +423,14 @@ pub struct TokenizerArgs {
     /// Text files
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
-    /// Subwords, all bytes and two specials among them
+    /// Number of subwords, including all bytes and two special tokens
     #[arg(long, value_name = "N", default_value_t = 1024, value_parser = numbers::at_least_one)]
     pub vocabulary: usize,
-    /// Take beginnings of words as subwords, not what byte-pair encoding finds: a byte-level model can then tell exactly
+    /// Use prefixes of words as subwords instead of byte-pair encoding. A byte-level model can then predict exactly
     /// where the tokenizer cuts
-    #[arg(long)]
-    pub beginnings: bool,
-    /// Folder to write to
+    #[arg(long, visible_alias = "beginnings")]
+    pub prefixes: bool,
+    /// Folder to write
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
 }
@@ -411,19 +438,19 @@ pub struct TokenizerArgs {
 /// Options of `train corpus`.
 #[derive(Debug, Args)]
 pub struct CorpusArgs {
-    /// Folder to write to, new or empty
+    /// Folder to write, new or empty
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
-    /// Bytes to train on
+    /// Bytes of training text
     #[arg(long, value_name = "N", default_value_t = 4_000_000, value_parser = numbers::at_least_one)]
     pub bytes: usize,
-    /// Bytes to evaluate on, of other documents
+    /// Bytes of evaluation text, from other documents
     #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = numbers::at_least_one)]
     pub held_out_bytes: usize,
     /// Share of the text that is puzzles
     #[arg(long, value_name = "P", default_value_t = 0.3, value_parser = numbers::share)]
     pub puzzle_share: f32,
-    /// Other texts for another seed
+    /// Seed of the texts
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
 }
@@ -433,36 +460,66 @@ Examples:
   bolmo bench                                             the built-in demo model
   bolmo init --preset mid --out mid-random
   bolmo bench --model mid-random --quantize q8 --bytes-per-patch 5 --save mid-q8.json
-  bolmo bench --table benchmarks/*.json > BENCHMARKS.md
+  bolmo bench --table runs/*.json
 
-Patches end by a fixed schedule, whatever the model predicts, so random weights do as well as trained ones.
-Times are wall time: leave the machine alone meanwhile.";
+Patches end by a fixed schedule instead of the predictor's decisions, so random weights measure as well as trained ones.
+Times are wall times: don't run anything else on the machine.";
 
 /// Options of `bench`.
 #[derive(Debug, Args)]
 pub struct BenchArgs {
     /// Bytes of the prompt
-    #[arg(long, value_name = "N", default_value_t = 1024, allow_negative_numbers = true, value_parser = numbers::at_least_one)]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1024,
+        allow_negative_numbers = true,
+        value_parser = numbers::at_least_one
+    )]
     pub prompt_bytes: usize,
     /// Bytes that each session decodes
-    #[arg(long, value_name = "N", default_value_t = 128, allow_negative_numbers = true, value_parser = numbers::at_least_one)]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 128,
+        allow_negative_numbers = true,
+        value_parser = numbers::at_least_one
+    )]
     pub decode_bytes: usize,
-    /// Bytes of a patch, on the average
-    #[arg(long, value_name = "R", default_value_t = 4.4, allow_negative_numbers = true, value_parser = numbers::bytes_per_patch)]
+    /// Average bytes per patch
+    #[arg(
+        long,
+        value_name = "R",
+        default_value_t = 4.4,
+        allow_negative_numbers = true,
+        value_parser = numbers::bytes_per_patch
+    )]
     pub bytes_per_patch: f64,
-    /// Sessions that are decoded together
-    #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true, value_parser = numbers::at_least_one)]
+    /// Number of sessions that are decoded together
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1,
+        allow_negative_numbers = true,
+        value_parser = numbers::at_least_one
+    )]
     pub parallel: usize,
-    /// How often everything is measured
-    #[arg(long, value_name = "N", default_value_t = 3, allow_negative_numbers = true, value_parser = numbers::at_least_one)]
+    /// Number of repetitions
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 3,
+        allow_negative_numbers = true,
+        value_parser = numbers::at_least_one
+    )]
     pub runs: usize,
-    /// Measure steps of training instead, over batches of --parallel examples of --prompt-bytes
+    /// Measure training steps instead, over batches of --parallel examples of --prompt-bytes bytes
     #[arg(long, conflicts_with_all = ["decode_bytes"])]
     pub train: bool,
-    /// Write the JSON object to this file as well
+    /// Also write the JSON object to this file
     #[arg(long, value_name = "FILE")]
     pub save: Option<PathBuf>,
-    /// Measure nothing: print saved runs as the tables of BENCHMARKS.md
+    /// Measure nothing; print saved runs as the tables of BENCHMARKS.md
     #[arg(
         long,
         value_name = "FILES",
@@ -472,7 +529,7 @@ pub struct BenchArgs {
     pub table: Vec<PathBuf>,
 }
 
-/// A usage error of the command called `name`, in the form of all others.
+/// A usage error of the command `name`, in clap's format.
 pub fn usage_error(name: &str, message: &str) -> clap::Error {
     let mut root = Cli::command();
     root.build();

@@ -1,4 +1,4 @@
-//! `bolmo score --against`: how far two models are apart over a text, such as the same weights in two formats.
+//! `bolmo score --against`: the differences between two models on a text, such as the same weights in two formats.
 
 use std::ffi::OsStr;
 use std::time::Instant;
@@ -7,13 +7,13 @@ use bolmo_runtime::{CancelToken, Formats, Model, Score, block_on};
 use serde_json::{Value, json};
 
 use crate::args::Common;
+use crate::input::Input;
 use crate::interrupt::Interrupt;
 use crate::load;
 use crate::output::{Outcome, count, write, write_json};
 use crate::progress::Progress;
-use crate::score::Input;
 
-/// Runs the command: the model of the common options against `against`, formats or a folder.
+/// Runs the command: compares the model of the common options with `against`, which is a format or a folder.
 pub fn run(common: &Common, input: &Input, against: &OsStr) -> Outcome {
     let interrupt = Interrupt::listen();
     let model = load::model(common, &|| interrupt.asked())?;
@@ -55,7 +55,7 @@ pub fn run(common: &Common, input: &Input, against: &OsStr) -> Outcome {
     let bits = |x: f64| format!("{x:.4}");
     let mut text = row("", a, format!("against {b}"));
     text += &row("bits per byte, joint", bits(score.bits_per_byte_joint()), bits(held.bits_per_byte_joint()));
-    text += &row("bits per byte, folded", bits(score.bits_per_byte_folded()), bits(held.bits_per_byte_folded()));
+    text += &row("bits per byte, folded", bits(score.bits_per_byte_marginal()), bits(held.bits_per_byte_marginal()));
     text += &row("bytes", count(score.bytes as u64), count(held.bytes as u64));
     text += &row("patches", count(score.patches as u64), count(held.patches as u64));
     let percent = |share: f64| format!("{:.2} %", 100.0 * share);
@@ -67,14 +67,14 @@ pub fn run(common: &Common, input: &Input, against: &OsStr) -> Outcome {
     write(&format!("{}\n", lines.join("\n")))
 }
 
-/// A score as `score --json` tells it, and what was scored.
+/// A score in the form of `score --json`, and the model's formats.
 fn numbers(model: &Model, score: &Score) -> Value {
     json!({
         "formats": model.formats().to_string(),
         "bits_per_byte_joint": score.bits_per_byte_joint(),
-        "bits_per_byte_folded": score.bits_per_byte_folded(),
+        "bits_per_byte_folded": score.bits_per_byte_marginal(),
         "log_likelihood_joint": score.log_likelihood_joint,
-        "log_likelihood_folded": score.log_likelihood_folded,
+        "log_likelihood_folded": score.log_likelihood_marginal,
         "bytes": score.bytes,
         "patches": score.patches,
         "bytes_per_patch": score.bytes_per_patch(),

@@ -1,4 +1,4 @@
-//! `bolmo devices`: the adapters of this machine, and which one would be used.
+//! `bolmo devices`: the adapters of this machine, and the one that would be used.
 
 use std::fmt::Write;
 
@@ -19,11 +19,11 @@ pub fn run(common: &Common) -> Outcome {
     let mut text: String = found.iter().map(describe).collect();
     if found.is_empty() {
         text.push_str(
-            "No adapter was found. Install a driver for your GPU, or a software one\n\
+            "No adapter was found. Install a driver for your GPU, or a software driver\n\
              (Debian and Ubuntu: apt-get install libvulkan1 mesa-vulkan-drivers).\n",
         );
     } else if !found.iter().any(|adapter| adapter.chosen) {
-        text.push_str("None of them would be used.\n");
+        text.push_str("None of them would be used; the reasons are above.\n");
     }
     write(&text)
 }
@@ -57,7 +57,7 @@ fn describe(adapter: &AdapterInfo) -> String {
         Some((min, max)) => format!("{min} to {max}"),
     };
     let mut text = String::new();
-    // Writing to a string does not fail.
+    // Writing to a string cannot fail.
     let _ = writeln!(text, "{} {}  {}", if adapter.chosen { '*' } else { ' ' }, adapter.index, adapter.name);
     let _ = writeln!(text, "     {}", adapter.reason);
     let _ = writeln!(text, "     {}, {}, driver {}", adapter.kind, adapter.backend, adapter.driver);

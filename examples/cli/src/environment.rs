@@ -1,10 +1,11 @@
-//! What has to be settled with the environment before anything else runs.
+//! Settings from the environment, and fixes that must run before everything else.
 
 use std::path::PathBuf;
 
 use bolmo_runtime::{Error, ErrorKind, Result, Tiles};
 
-/// Where compiled kernels are kept: the folder in `BOLMO_KERNEL_CACHE`, none if that is empty, else one among the user's caches.
+/// Folder of compiled kernels: the one in `BOLMO_KERNEL_CACHE`, none if that is empty, else a folder in the user's
+/// cache.
 pub fn kernel_cache() -> Option<PathBuf> {
     let set = |name: &str| std::env::var_os(name).map(PathBuf::from);
     if let Some(folder) = set("BOLMO_KERNEL_CACHE") {
@@ -21,20 +22,21 @@ pub fn kernel_cache() -> Option<PathBuf> {
     caches.map(|caches| caches.join("bolmo"))
 }
 
-/// How lanes work together on tiles: as `BOLMO_TILES` says, else as is best.
+/// How lanes cooperate on tiles: as `BOLMO_TILES` says, else the best way for the adapter.
 pub fn tiles() -> Result<Option<Tiles>> {
     let Some(name) = std::env::var_os("BOLMO_TILES").filter(|name| !name.is_empty()) else { return Ok(None) };
     name.to_str().and_then(Tiles::from_name).map(Some).ok_or_else(|| {
         let names = Tiles::ALL.map(Tiles::name).join(", ");
-        Error::new(ErrorKind::InvalidArgument, format!("BOLMO_TILES is {name:?}, expected one of {names}"))
+        Error::new(ErrorKind::InvalidArgument, format!("BOLMO_TILES: expected one of {names}, found {name:?}"))
     })
 }
 
 /// Keeps the Vulkan drivers of headless machines from printing an `error:` line of their own.
 ///
-/// Mesa asks the Wayland library for a display as soon as adapters are listed. Without an `XDG_RUNTIME_DIR` that library prints
-/// `error: XDG_RUNTIME_DIR is invalid or not set in the environment.`, which looks like a failure of this command. There is no
-/// display to be found then, so it is given one that cannot be opened, which it takes without a word.
+/// Mesa asks the Wayland library for a display when adapters are listed. Without an `XDG_RUNTIME_DIR` that library
+/// prints `error: XDG_RUNTIME_DIR is invalid or not set in the environment.`, which looks like a failure of this
+/// command. There is no display in that case, so the variable is set to one that cannot be opened, which the library
+/// accepts silently.
 #[cfg(unix)]
 pub fn silence_display_probe() {
     use std::path::Path;
@@ -43,10 +45,10 @@ pub fn silence_display_probe() {
     if absolute("XDG_RUNTIME_DIR") || absolute("WAYLAND_DISPLAY") || std::env::var_os("WAYLAND_SOCKET").is_some() {
         return;
     }
-    // SAFETY: this is the first thing that `main` does, so there is no other thread that could read the environment meanwhile.
+    // SAFETY: `main` does this first, so no other thread can read the environment meanwhile.
     unsafe { std::env::set_var("WAYLAND_DISPLAY", "/dev/null") };
 }
 
-/// Elsewhere drivers are silent.
+/// Drivers on other systems are silent.
 #[cfg(not(unix))]
 pub fn silence_display_probe() {}

@@ -1,15 +1,15 @@
-//! `bolmo eval`: bits per byte of a text, and answers to questions about characters, beside the source model's.
+//! `bolmo eval`: bits per byte of a text, and answers to questions about characters, beside the source model's results.
 
 use std::ops::ControlFlow;
 use std::path::Path;
 
 use bolmo_corpus::suite::{Example, Task, examples};
 use bolmo_corpus::{Split, split_documents};
-use bolmo_metrics::plot::{Rows, Table, TableOptions, bars_or_lines, write_svg};
-use bolmo_runtime::stages::bytes::BYTE_OFFSET;
+use bolmo_metrics::plot::{Table, TableOptions, TableRows, bars_or_lines, write_svg};
+use bolmo_runtime::ids::BYTE_OFFSET;
 use bolmo_runtime::{Engine, Error, ErrorKind, GenerateOptions, Model, Result, ScoreOptions, Session, block_on};
 use bolmo_training::data::SubwordTokenizer;
-use bolmo_training::losses::NO_LABEL;
+use bolmo_training::loss::NO_LABEL;
 use bolmo_training::{AdamOptions, LocalSizes, Schedule, SourceModel, SubwordModel, SubwordOptions};
 use serde_json::{Value, json};
 
@@ -19,9 +19,9 @@ use crate::load;
 use crate::output::{Outcome, count, note, write, write_json};
 use crate::progress::Progress;
 
-/// Examples that the source model answers at a time.
+/// Number of examples that the source model answers together.
 const AT_ONCE: usize = 8;
-/// Bytes of an answer beyond the right one's.
+/// Bytes that an answer may be longer than the right one.
 const SLACK: usize = 8;
 
 /// Runs the command.
@@ -54,19 +54,22 @@ pub fn run(common: &Common, args: &EvalArgs) -> Outcome {
         }));
     }
     if interrupt.asked() {
-        note("interrupted", "what follows is about the part that was done");
+        note("interrupted", "the results cover the part that was measured");
     }
     if let Some(text) = &text {
         let number = |key: &str| text[key].as_f64().unwrap_or(f64::NAN);
         write(&format!(
-            "bits per byte, joint      {:.4}\nbits per byte, folded     {:.4}\nbytes                     {}\nbytes per patch           {:.3}\n",
+            "bits per byte, joint      {:.4}\n\
+             bits per byte, folded     {:.4}\n\
+             bytes                     {}\n\
+             bytes per patch           {:.3}\n",
             number("bits_per_byte_joint"),
             number("bits_per_byte_folded"),
             count(text["bytes"].as_u64().unwrap_or(0)),
             number("bytes_per_patch"),
         ))?;
         if let Some(teacher) = text["teacher_bits_per_byte"].as_f64() {
-            write(&format!("the source model's        {teacher:.4}\n"))?;
+            write(&format!("source model              {teacher:.4}\n"))?;
         }
     }
     suite.map_or(Ok(()), |suite| write(&table(&suite, teacher.is_some())))
@@ -77,16 +80,19 @@ fn invalid(message: String) -> Error {
 }
 
 fn read_documents(path: &Path) -> Result<Vec<String>> {
-    let text = String::from_utf8(load::read_input(path)?)
-        .map_err(|e| invalid(format!("{}: is no UTF-8 text: {e}", path.display())))?;
+    let name = path.display();
+    let text = String::from_utf8(load::read_input(path)?).map_err(|e| {
+        let at = e.utf8_error().valid_up_to();
+        invalid(format!("{name}: expected UTF-8 text, found an invalid byte at offset {at}"))
+    })?;
     let documents: Vec<String> = split_documents(&text).filter(|text| !text.is_empty()).map(str::to_owned).collect();
     if documents.is_empty() {
-        return Err(invalid(format!("{}: there is nothing to measure, give at least one byte", path.display())));
+        return Err(invalid(format!("{name}: there is nothing to measure; give at least one byte")));
     }
     Ok(documents)
 }
 
-/// The source model, and what it takes to run it.
+/// The source model, and what is needed to run it.
 struct Teacher {
     engine: Engine,
     source: SourceModel,
@@ -99,16 +105,19 @@ impl Teacher {
         let tokenizer = SubwordTokenizer::open(&dir.join("tokenizer.json"))?;
         let (subwords, rows) = (tokenizer.vocabulary().len(), source.vocabulary());
         if subwords > rows {
-            return Err(invalid(format!("{}: the tokenizer has {subwords} subwords, the model {rows}", dir.display())));
+            return Err(invalid(format!(
+                "{}: the tokenizer has {subwords} subwords but the model has {rows}; use the model's own tokenizer",
+                dir.display()
+            )));
         }
         Ok(Self { engine: engine.clone(), source, tokenizer })
     }
 
-    /// The model for batches of so many subwords.
+    /// The model for batches of `rows` texts of `tokens` subwords.
     fn model(&self, rows: usize, tokens: usize) -> Result<SubwordModel> {
         let options = SubwordOptions {
             rows,
-            // What always begins where a binding may.
+            // Rows start where a binding may start.
             tokens: tokens.next_multiple_of(32),
             adam: AdamOptions::default(),
             schedule: Schedule { steps: 1, warmup: 0.0 },
@@ -120,7 +129,7 @@ impl Teacher {
         block_on(SubwordModel::new(&self.engine, self.source.config(), size, options, &self.source, false))
     }
 
-    /// The sum of -log p of a document's subwords but the first `given`, in nats.
+    /// Sum of -log p of a document's subwords after the first `given`, in nats.
     fn nats(&self, model: &mut SubwordModel, tokens: usize, ids: &[u32], given: usize) -> Result<f64> {
         let mut input = vec![self.tokenizer.eos()];
         input.extend(&ids[..ids.len() - 1]);
@@ -131,7 +140,7 @@ impl Teacher {
         block_on(model.evaluate(&input, &labels)).map(|(nats, _)| nats)
     }
 
-    /// What each example's right answer costs, in nats.
+    /// Cost of each example's right answer, in nats.
     fn answer_nats(&self, examples: &[Example], asked: &dyn Fn() -> bool) -> Result<Vec<f64>> {
         let texts = examples.iter().map(|example| {
             let prompt = self.tokenizer.encode(&example.prompt)?;
@@ -153,7 +162,7 @@ impl Teacher {
         Ok(all)
     }
 
-    /// Whether each example is answered rightly, greedily.
+    /// Whether each example is answered correctly, with greedy decoding.
     fn answers(&self, examples: &[Example], asked: &dyn Fn() -> bool) -> Result<Vec<bool>> {
         let prompt = |example: &Example| {
             let mut ids = vec![self.tokenizer.eos()];
@@ -204,13 +213,13 @@ impl Teacher {
     }
 }
 
-/// The bytes of a subword that is no special one.
+/// The bytes of a subword; none for a special token.
 fn bytes_of(tokenizer: &SubwordTokenizer, id: u32) -> Option<Vec<u8>> {
     let sequence = tokenizer.vocabulary().sequence(id)?;
     sequence.iter().map(|&id| id.checked_sub(BYTE_OFFSET.into()).and_then(|byte| u8::try_from(byte).ok())).collect()
 }
 
-/// Whether the first line is the answer.
+/// Whether the first line is the right answer.
 fn is_right(answer: &[u8], example: &Example) -> bool {
     let line = answer.split(|&byte| byte == b'\n').next().unwrap_or(answer);
     line == example.answer.trim_end_matches('\n').as_bytes()
@@ -239,7 +248,7 @@ fn text(
         }
         let score = block_on(model.score_text(text.as_bytes(), &ScoreOptions::default(), &mut |_, _| {}))?;
         joint += score.log_likelihood_joint;
-        folded += score.log_likelihood_folded;
+        folded += score.log_likelihood_marginal;
         bytes += score.bytes as u64;
         patches += score.patches as u64;
         if let (Some(teacher), Some(model)) = (teacher, &mut subword) {
@@ -259,7 +268,7 @@ fn text(
     }))
 }
 
-/// The results of one kind of question.
+/// Results of one kind of question.
 struct Line {
     task: &'static str,
     level: &'static str,
@@ -270,11 +279,11 @@ struct Line {
     teacher: Option<Answers>,
 }
 
-/// How a model answers questions of one kind.
+/// Results of one model on questions of one kind.
 #[derive(Clone, Copy, Default)]
 struct Answers {
     right: usize,
-    /// What the right answers cost.
+    /// Cost of the right answers.
     nats: f64,
 }
 
@@ -294,7 +303,7 @@ impl Line {
         answers.right as f64 / self.asked.max(1) as f64
     }
 
-    /// Bits a byte of the right answers: tells of what a model has learnt before it gets a whole answer right.
+    /// Bits per byte of the right answers. They show what a model has learned before it gets a whole answer right.
     fn bits(&self, answers: Answers) -> f64 {
         answers.nats / std::f64::consts::LN_2 / self.bytes.max(1) as f64
     }
@@ -343,7 +352,7 @@ fn suite(
             }
             None => None,
         };
-        // A task that was left off says nothing.
+        // A task that was interrupted is left out.
         if interrupt.asked() {
             break;
         }
@@ -371,21 +380,21 @@ fn suite(
     Ok(lines)
 }
 
-/// What the right answer costs the model, in nats.
+/// Cost of the right answer, in nats.
 fn answer_nats(model: &Model, example: &Example) -> Result<f64> {
     let text = [example.prompt.as_bytes(), example.answer.as_bytes()].concat();
     let score = block_on(model.score_text(&text, &ScoreOptions::default(), &mut |_, _| {}))?;
     Ok(-score.log_likelihoods[example.prompt.len()..].iter().sum::<f64>())
 }
 
-/// Whether the model answers an example rightly, greedily.
+/// Whether the model answers an example correctly, with greedy decoding.
 fn answer(model: &Model, example: &Example) -> Result<bool> {
     let mut options = GenerateOptions::default();
     options.max_bytes = example.answer.len() + SLACK;
     options.stops = vec![b"\n".to_vec()];
     let mut session = block_on(Session::new(model))?;
     block_on(session.append_bos())?;
-    block_on(session.append(example.prompt.as_bytes(), &mut |_, _| {}))?;
+    block_on(session.append(example.prompt.as_bytes()))?;
     let mut text = Vec::new();
     block_on(session.generate(&options, &mut |piece| {
         text.extend_from_slice(piece.bytes);
@@ -440,7 +449,7 @@ fn draw(path: &Path, lines: &[Line], teacher: bool) -> Result<()> {
         row_name: "task".to_owned(),
         value_name: "share of right answers".to_owned(),
         names,
-        rows: Rows::Bars(lines.iter().map(of).collect()),
+        rows: TableRows::Bars(lines.iter().map(of).collect()),
     };
     let options = TableOptions { title: "Questions about characters".to_owned(), ..TableOptions::default() };
     let failed = |e: bolmo_metrics::Error| Error::new(ErrorKind::Io, e.to_string());

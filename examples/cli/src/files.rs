@@ -1,33 +1,33 @@
-//! Files that commands write where the user says.
+//! Files that commands write.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use bolmo_runtime::{Error, ErrorKind, Result};
 
-/// Refuses a place that cannot be written to, before the long work.
+/// Rejects a path that cannot be written, before the long work begins.
 pub fn check_target(path: &Path) -> Result<()> {
     if path.is_dir() || path.file_name().is_none() {
-        return Err(invalid(format!("{}: is a folder; name a file", path.display())));
+        return Err(invalid(format!("{}: is a folder; give the name of a file", path.display())));
     }
     let folder = folder_of(path);
     if !folder.is_dir() {
         return Err(Error::new(
             ErrorKind::NotFound,
-            format!("{}: its folder does not exist; make it first", path.display()),
+            format!("{}: the folder does not exist; create it first", path.display()),
         ));
     }
     Ok(())
 }
 
-/// Lets `write` write a file beside `path`, which then takes its name in one step: nobody ever finds half of it there.
+/// Lets `write` write a temporary file beside `path` and renames it to `path`, so that nobody ever sees half a file.
 pub fn write<E: std::error::Error>(path: &Path, write: impl FnOnce(&Path) -> std::result::Result<(), E>) -> Result<()> {
     let partial = partial_name(path);
-    let written = write(&partial)
-        .map_err(|e| failed(path, "cannot be written", &e))
-        .and_then(|()| fs::rename(&partial, path).map_err(|e| failed(path, "cannot be given its name", &e)));
+    let written = write(&partial).map_err(|e| failed(path, "cannot be written", &e)).and_then(|()| {
+        fs::rename(&partial, path).map_err(|e| failed(path, "cannot be renamed from its temporary name", &e))
+    });
     if written.is_err() {
-        // The error that led here is the one to report.
+        // The first error is the one to report.
         let _ = fs::remove_file(&partial);
     }
     written
@@ -40,7 +40,7 @@ fn folder_of(path: &Path) -> &Path {
     }
 }
 
-/// A hidden name in the same folder, so that giving the file its name is one step. Two runs at once have two names.
+/// A hidden name in the same folder, so that renaming is one step. Two simultaneous runs have two names.
 fn partial_name(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!(".{name}.partial-{}", std::process::id()))

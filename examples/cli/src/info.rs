@@ -1,11 +1,11 @@
-//! `bolmo info`: what a checkpoint is. Asks no adapter, so it works anywhere.
+//! `bolmo info`: describes a checkpoint. It uses no adapter, so it works on any machine.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use bolmo_runtime::config::{BlockType, LayerType, QkNorm, RopeScaling};
+use bolmo_runtime::ids::END_ID;
 use bolmo_runtime::layout::{Part, parameters_by_part};
-use bolmo_runtime::stages::bytes::END_ID;
+use bolmo_runtime::{BlockType, LayerType, QkNorm, RopeScaling};
 use bolmo_runtime::{
     Capabilities, Checkpoint, Config, Formats, Vocabulary, WeightFormat, device_bytes, session_bytes, work_bytes,
 };
@@ -15,7 +15,7 @@ use crate::args::Common;
 use crate::load;
 use crate::output::{Outcome, count, one_line, size, write, write_json};
 
-/// Patches of a text of some pages.
+/// Patches of a text of a few pages.
 const LONG_TEXT: usize = 1024;
 
 /// Runs the command.
@@ -25,26 +25,26 @@ pub fn run(common: &Common) -> Outcome {
     if common.json { write_json(&facts.to_json()) } else { write(&facts.to_text()) }
 }
 
-/// What there is to tell.
+/// The facts to print.
 struct Facts<'a> {
     checkpoint: &'a Checkpoint,
     config: &'a Config,
     parts: Vec<(Part, u64)>,
-    /// Tensors and bytes of each type in the files.
+    /// Number of tensors and bytes of each type in the files.
     dtypes: BTreeMap<String, (usize, u64)>,
     vocabulary: Subwords,
     warnings: Vec<String>,
 }
 
-/// Whether the suffix table has its vocabulary.
+/// State of the suffix table's vocabulary.
 enum Subwords {
-    /// There is no table.
+    /// The model has no suffix table.
     NotNeeded,
-    /// There is a table, and no tokenizer.json at hand.
+    /// The model has a suffix table, but no tokenizer.json was found.
     Missing,
-    /// It belongs to the table.
+    /// The vocabulary belongs to the table.
     Fits(Vocabulary),
-    /// Why it cannot be used.
+    /// The reason why the vocabulary cannot be used.
     Unusable(String),
 }
 
@@ -70,7 +70,8 @@ impl<'a> Facts<'a> {
                     }
                     Err(error) => Subwords::Unusable(error.message().to_owned()),
                 },
-                // A file that was asked for must be readable; the folder's own is one of its facts.
+                // A file named on the command line must be readable; a bad file in the folder is one of the folder's
+                // facts.
                 Err(error) if common.subwords.is_some() => return Err(error.into()),
                 Err(error) => Subwords::Unusable(error.message().to_owned()),
             }
@@ -84,7 +85,8 @@ impl<'a> Facts<'a> {
         self.parts.iter().map(|(_, count)| count).sum()
     }
 
-    /// The formats that it can be loaded in, unless parts differ: its own, if it was quantised ahead.
+    /// The formats in which the model can be loaded, with all parts alike. A quantized folder loads in its own formats
+    /// only.
     fn formats(&self) -> Vec<Formats> {
         match self.checkpoint.formats() {
             Some(formats) => vec![formats],
@@ -163,7 +165,7 @@ impl<'a> Facts<'a> {
         let c = self.config;
         let mut text = format!("{}\n", one_line(self.checkpoint.origin()));
         let mut line = |name: &str, value: String| {
-            // Writing to a string does not fail.
+            // Writing to a string cannot fail.
             let _ = writeln!(text, "  {name:<22}{value}");
         };
         line("parameters", count(self.parameters()));
@@ -174,16 +176,16 @@ impl<'a> Facts<'a> {
             line("stored", format!("{tensors} tensors of {dtype}, {}", size(*bytes)));
         }
         for formats in self.formats() {
-            let how = if self.checkpoint.formats().is_some() { "as it was quantised:" } else { "with --quantize" };
+            let how = if self.checkpoint.formats().is_some() { "as it was quantized:" } else { "with --quantize" };
             line("memory", format!("{} {how} {formats}", size(device_bytes(c, formats))));
         }
         let [gpu, software] = [Capabilities::GPU_PREFILL_BYTES, Capabilities::SOFTWARE_PREFILL_BYTES]
             .map(|bytes| size(work_bytes(c, bytes)));
-        line("memory for prompts", format!("{gpu}, on software adapters {software}"));
+        line("memory for prompts", format!("{gpu}; {software} on software adapters"));
         let most = size(session_bytes(c, LONG_TEXT));
         let growth = self.growth();
         let state = size(c.state_bytes());
-        line("memory per session", format!("{state}, and {growth}; with {LONG_TEXT} patches at most {most}"));
+        line("memory per session", format!("{state} plus {growth}; at most {most} for {LONG_TEXT} patches"));
         line("hidden size", count(c.hidden_size as u64));
         line(
             "global blocks",
@@ -203,7 +205,7 @@ impl<'a> Facts<'a> {
         line(
             "local layers",
             format!(
-                "{} before and {} behind the global blocks, {} heads, feed-forward {}",
+                "{} before and {} after the global blocks, {} heads, feed-forward {}",
                 c.num_local_encoder_layers,
                 c.num_local_decoder_layers,
                 c.num_local_heads,
@@ -217,23 +219,23 @@ impl<'a> Facts<'a> {
         text
     }
 
-    /// What a session grows by.
+    /// Memory that each patch adds to a session.
     fn growth(&self) -> String {
         let (layers, sliding) = (self.config.num_hidden_layers, self.sliding_layers());
         let all = size(self.config.patch_bytes(layers));
         if sliding == 0 {
-            return format!("{all} a patch");
+            return format!("{all} per patch");
         }
         let later = size(self.config.patch_bytes(layers - sliding));
-        format!("{all} a patch, {later} beyond the window")
+        format!("{all} per patch ({later} beyond the window)")
     }
 
     fn attention(&self) -> String {
         let (layers, sliding) = (self.config.num_hidden_layers, self.sliding_layers());
         match sliding {
-            0 => format!("{layers} layers see everything"),
+            0 => format!("{layers} full layers"),
             _ => format!(
-                "{} layers see everything, {sliding} the last {} patches",
+                "{} full layers, {sliding} layers with a window of {} patches",
                 layers - sliding,
                 count(self.config.sliding_window as u64)
             ),
@@ -247,7 +249,9 @@ impl<'a> Facts<'a> {
             Subwords::Missing => {
                 let source = self.config.original_identifier.as_deref().unwrap_or("the source model");
                 let source = one_line(source);
-                format!("{rows} rows; needs the tokenizer.json of {source} (--subwords FILE, or into the folder)")
+                format!(
+                    "{rows} rows; needs the tokenizer.json of {source}: pass --subwords FILE, or copy it to the folder"
+                )
             }
             Subwords::Fits(vocabulary) => format!("{rows} rows, for {} subwords", count(vocabulary.len() as u64)),
             Subwords::Unusable(why) => format!("{rows} rows; the vocabulary cannot be used: {}", one_line(why)),
@@ -255,11 +259,11 @@ impl<'a> Facts<'a> {
     }
 }
 
-/// Texts begin with the id that also ends them, so some subword must stand for it.
+/// A text begins with the id that also ends one, so a subword must stand for that id.
 fn lacks_end(vocabulary: &Vocabulary) -> Option<String> {
     let has_end = vocabulary.iter().any(|(_, sequence)| sequence == [END_ID]);
-    let message = "no subword stands for <bos>, so no text can begin: the tokenizer_config.json beside the tokenizer.json \
-                   should be the source model's, and name an eos_token that the latter has";
+    let message = "no subword stands for <bos>, so no text can begin; use the source model's tokenizer_config.json, \
+                   whose eos_token must be in the tokenizer.json";
     (!has_end).then(|| message.to_owned())
 }
 

@@ -1,8 +1,8 @@
-//! `bolmo init`: a checkpoint folder with random weights.
+//! `bolmo init`: writes a checkpoint folder with random weights.
 
 use std::time::Instant;
 
-use bolmo_runtime::init::{InitOptions, write_checkpoint};
+use bolmo_runtime::convert::random::{InitOptions, write_checkpoint};
 use serde_json::json;
 
 use crate::args::{Common, InitArgs};
@@ -12,7 +12,7 @@ use crate::progress::Progress;
 
 /// Runs the command.
 pub fn run(common: &Common, args: &InitArgs) -> Outcome {
-    // An interrupted run takes its unfinished folder away.
+    // An interrupted run removes its unfinished folder.
     let interrupt = Interrupt::listen();
     let options = InitOptions { seed: args.seed, dtype: args.dtype, ..InitOptions::default() };
     let mut progress = Progress::of_weights("writing", common);

@@ -1,23 +1,23 @@
-//! Ctrl-C: the first one asks the work to end, the second one ends the program.
+//! Ctrl-C: the first one asks the command to end, the second one ends the program.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bolmo_runtime::CancelToken;
 
-/// The exit status of programs that an interrupt ended: 128 and the signal's number.
+/// Exit status of a program that an interrupt ended: 128 plus the number of the signal.
 const INTERRUPTED: i32 = 130;
 
-/// Knows whether the user asked for an end. Clones are the same.
+/// Knows whether the user pressed Ctrl-C. Clones share their state.
 #[derive(Debug, Clone, Default)]
 pub struct Interrupt {
     asked: Arc<AtomicBool>,
-    /// The session at work, if there is one by now.
+    /// Token of the running session, if there is one.
     token: Arc<Mutex<Option<CancelToken>>>,
 }
 
 impl Interrupt {
-    /// Begins to listen.
+    /// Installs the handler.
     pub fn listen() -> Self {
         let interrupt = Self::default();
         let handler = interrupt.clone();
@@ -28,21 +28,21 @@ impl Interrupt {
             handler.pass_on();
         });
         if let Err(error) = installed {
-            // Everything works without it; Ctrl-C then ends the program at once.
-            log::warn!("Ctrl-C cannot be listened to: {error}");
+            // Everything works without the handler; Ctrl-C then ends the program at once.
+            log::warn!("cannot handle Ctrl-C: {error}");
         }
         interrupt
     }
 
-    /// Whether the user asked for an end.
+    /// Whether the user pressed Ctrl-C.
     pub fn asked(&self) -> bool {
         self.asked.load(Ordering::Acquire)
     }
 
-    /// From now on the session with this token is the one to stop.
+    /// Makes Ctrl-C cancel the session with this token from now on.
     pub fn stops(&self, token: CancelToken) {
         *self.token.lock().unwrap_or_else(PoisonError::into_inner) = Some(token);
-        // It may have been asked for just before.
+        // Ctrl-C may have been pressed just before.
         if self.asked() {
             self.pass_on();
         }

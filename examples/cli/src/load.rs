@@ -1,10 +1,10 @@
-//! From the common options to a checkpoint, its vocabulary and a loaded model; and files that users name.
+//! Opens the checkpoint, the vocabulary and the model that the common options name; reads files that users name.
 
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use bolmo_runtime::checkpoint::MemoryFile;
+use bolmo_runtime::files::MemoryFile;
 use bolmo_runtime::{
     AdapterChoice, Checkpoint, Engine, EngineOptions, Error, ErrorKind, LoadOptions, Model, Result, Vocabulary,
     block_on,
@@ -15,7 +15,7 @@ use crate::environment::{kernel_cache, tiles};
 use crate::output::note;
 use crate::progress::Progress;
 
-/// The demo model, which the command carries with it.
+/// The demo model, which is built into the command.
 mod demo {
     pub const NAME: &str = "the built-in demo model";
     pub const CONFIG: &[u8] = include_bytes!("../../demo-model/config.json");
@@ -24,12 +24,12 @@ mod demo {
     pub const TOKENIZER_CONFIG: &[u8] = include_bytes!("../../demo-model/tokenizer_config.json");
 }
 
-/// What published folders say of how their model generates; nothing here reads it.
+/// Published folders describe here how their model generates. Nothing in this command reads it.
 const GENERATION_CONFIG: &str = "generation_config.json";
-/// Prompts, texts and lists above this are refused: they are mistakes, such as a device named as a file.
+/// Larger prompts, texts and lists are rejected: they are mistakes, such as a device file.
 const MAX_INPUT_BYTES: u64 = 256 << 20;
 
-/// Opens the checkpoint that the options name; weights stay where they are.
+/// Opens the checkpoint of the options. Weights are not read yet.
 pub fn checkpoint(common: &Common) -> Result<Checkpoint> {
     let mut checkpoint = match &common.model {
         Some(dir) => Checkpoint::open(dir)?,
@@ -44,11 +44,11 @@ pub fn checkpoint(common: &Common) -> Result<Checkpoint> {
     Ok(checkpoint)
 }
 
-/// The vocabulary that belongs to the model: the file that was named, else the folder's own, else none.
+/// The model's vocabulary: the file of --subwords, else the checkpoint's own, else none.
 pub fn vocabulary(common: &Common) -> Result<Option<Vocabulary>> {
     if let Some(path) = &common.subwords {
         return if path.is_dir() {
-            Vocabulary::open(&path.join("tokenizer.json")).map(Some)
+            Vocabulary::open(path.join("tokenizer.json")).map(Some)
         } else {
             Vocabulary::open(path).map(Some)
         };
@@ -62,7 +62,8 @@ pub fn vocabulary(common: &Common) -> Result<Option<Vocabulary>> {
     }
 }
 
-/// The files besides configuration and weights that make a folder complete, by name: the tokenizer's, and how it generates.
+/// Files besides configuration and weights that complete a folder, by name: the tokenizer's, and the generation
+/// settings.
 pub fn companions(common: &Common) -> Result<Vec<(String, Vec<u8>)>> {
     const TOKENIZER: &str = "tokenizer.json";
     const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
@@ -76,7 +77,7 @@ pub fn companions(common: &Common) -> Result<Vec<(String, Vec<u8>)>> {
     match (&common.subwords, &common.model) {
         (Some(path), model) => {
             let file = if path.is_dir() { path.join(TOKENIZER) } else { path.clone() };
-            // A file that was asked for has to be there, and to be a vocabulary.
+            // A file named on the command line must exist and be a vocabulary.
             Vocabulary::open(&file)?;
             take(TOKENIZER, &file)?;
             take(TOKENIZER_CONFIG, &file.with_file_name(TOKENIZER_CONFIG))?;
@@ -96,12 +97,12 @@ pub fn companions(common: &Common) -> Result<Vec<(String, Vec<u8>)>> {
     Ok(files.into_iter().map(|(name, contents)| (name.to_owned(), contents)).collect())
 }
 
-/// Opens the adapter and loads the model. `stop` is asked now and then whether to give up.
+/// Opens the adapter and loads the model. `stop` is asked regularly whether to give up.
 pub fn model(common: &Common, stop: &(dyn Fn() -> bool + Sync)) -> Result<Model> {
     model_on(None, common, stop)
 }
 
-/// Opens the adapter that the options name.
+/// Opens the adapter of the options.
 pub fn open_engine(common: &Common) -> Result<Engine> {
     let mut options = EngineOptions::default();
     options.adapter = AdapterChoice::parse(&common.adapter);
@@ -110,7 +111,7 @@ pub fn open_engine(common: &Common) -> Result<Engine> {
     block_on(Engine::open(&options))
 }
 
-/// The same on an adapter that is open already, if there is one.
+/// Loads the model on an open adapter, or opens one.
 pub fn model_on(engine: Option<&Engine>, common: &Common, stop: &(dyn Fn() -> bool + Sync)) -> Result<Model> {
     let mut options = LoadOptions::default();
     options.formats = common.quantize;
@@ -118,14 +119,14 @@ pub fn model_on(engine: Option<&Engine>, common: &Common, stop: &(dyn Fn() -> bo
     if checkpoint.config().add_expanded_embeddings {
         options.vocabulary = vocabulary(common)?;
     } else if common.subwords.is_some() && !common.quiet {
-        note("warning", &format!("{}: has no suffix table, so --subwords is not used", checkpoint.origin()));
+        note("warning", &format!("{}: the model has no suffix table, so --subwords is ignored", checkpoint.origin()));
     }
     let engine = match engine {
         Some(engine) => engine.clone(),
         None => open_engine(common)?,
     };
     let mut progress = Progress::of_weights("loading", common);
-    let model = block_on(Model::load(&engine, &checkpoint, options, &mut |done, total| {
+    let model = block_on(Model::load_with_progress(&engine, &checkpoint, options, &mut |done, total| {
         progress.update(done, total);
         !stop()
     }))?;
@@ -143,15 +144,17 @@ pub fn read_input(path: &Path) -> Result<Vec<u8>> {
     read_at_most(path, MAX_INPUT_BYTES)
 }
 
-/// The contents of a file that the user named, which may have so many bytes.
+/// The contents of a file that the user named, of at most `max_bytes`.
 pub fn read_at_most(path: &Path, max_bytes: u64) -> Result<Vec<u8>> {
     let name = if is_stdin(path) { "standard input".into() } else { path.display().to_string() };
     let failed = |what: &str, error: std::io::Error| {
-        let kind = match error.kind() {
-            std::io::ErrorKind::NotFound => ErrorKind::NotFound,
-            _ => ErrorKind::Io,
+        use std::io::ErrorKind as Io;
+        let (kind, message) = match error.kind() {
+            Io::NotFound => (ErrorKind::NotFound, "the file does not exist; check the path".to_owned()),
+            Io::IsADirectory => (ErrorKind::Io, "is a folder; give the name of a file".to_owned()),
+            _ => (ErrorKind::Io, format!("cannot be {what}: {error}")),
         };
-        Error::new(kind, format!("{name}: cannot be {what}: {error}"))
+        Error::new(kind, format!("{name}: {message}"))
     };
     let mut bytes = Vec::new();
     if is_stdin(path) {
@@ -163,7 +166,7 @@ pub fn read_at_most(path: &Path, max_bytes: u64) -> Result<Vec<u8>> {
     if bytes.len() as u64 > max_bytes {
         return Err(Error::new(
             ErrorKind::InvalidArgument,
-            format!("{name}: is longer than {max_bytes} bytes; give a part of it"),
+            format!("{name}: longer than the maximum of {max_bytes} bytes; give a part of it"),
         ));
     }
     Ok(bytes)

@@ -1,4 +1,4 @@
-//! The `bolmo` command: byte-level language models from a terminal.
+//! The `bolmo` command: byte-level language models on the terminal.
 
 mod args;
 mod bench;
@@ -10,6 +10,7 @@ mod files;
 mod generate;
 mod info;
 mod init;
+mod input;
 mod interrupt;
 mod load;
 mod merge;

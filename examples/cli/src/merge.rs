@@ -1,8 +1,8 @@
-//! `bolmo merge`: what a subword model learnt after its pretraining, added to a Bolmo model.
+//! `bolmo merge`: adds a subword model's post-training to a Bolmo model.
 
 use std::time::Instant;
 
-use bolmo_runtime::merge::{Fate, Merge, MergedTensor, write_merged};
+use bolmo_runtime::convert::merge::{Fate, Merge, MergedTensor, write_merged};
 
 use crate::args::{Common, MergeArgs};
 use crate::interrupt::Interrupt;
@@ -12,15 +12,15 @@ use crate::progress::Progress;
 /// Runs the command.
 pub fn run(common: &Common, args: &MergeArgs) -> Outcome {
     let common_options = [
-        ("--model", common.model.is_some(), "the Bolmo model is --bolmo"),
-        ("--subwords", common.subwords.is_some(), "the new folder has the tokenizer of --bolmo"),
-        ("--quantize", common.quantize.is_some(), "quantise the new folder afterwards"),
-        ("--rope-theta", common.rope_theta.is_some(), "it is not stored; give it when the new folder is used"),
+        ("--model", common.model.is_some(), "give the Bolmo model with --bolmo"),
+        ("--subwords", common.subwords.is_some(), "the new folder gets the tokenizer of --bolmo"),
+        ("--quantize", common.quantize.is_some(), "quantize the new folder afterwards"),
+        ("--rope-theta", common.rope_theta.is_some(), "it is not stored; give it when you use the new folder"),
     ];
     if let Some((name, _, instead)) = common_options.iter().find(|(_, given, _)| *given) {
-        return Err(Failure::Usage("merge", format!("{name} has no meaning here: {instead}")));
+        return Err(Failure::Usage("merge", format!("{name} has no effect here: {instead}")));
     }
-    // An interrupted run takes its unfinished folder away.
+    // An interrupted run removes its unfinished folder.
     let interrupt = Interrupt::listen();
     let mut merge = Merge::new(&args.bolmo, &args.base, &args.post_trained);
     merge.alpha = args.alpha;
@@ -52,13 +52,13 @@ pub fn run(common: &Common, args: &MergeArgs) -> Outcome {
     ))
 }
 
-/// A line about one tensor.
+/// Prints a line about one tensor.
 fn tell(tensor: &MergedTensor) {
     let what = format!("{} {:?} {}", tensor.name, tensor.shape, tensor.dtype.to_string().to_lowercase());
     match &tensor.fate {
         Fate::Moved { largest, rms } => note("moved", &format!("{what}: by {largest:.3e} at most, {rms:.3e} rms")),
         Fate::Kept(why) => note("kept", &format!("{what}: {why}")),
-        // A fate of a newer library.
+        // A case that a newer library has added.
         other => note("other", &format!("{what}: {other:?}")),
     }
 }

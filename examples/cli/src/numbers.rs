@@ -1,23 +1,23 @@
-//! Numbers as users type them, each with the range it must be in.
+//! Numbers on the command line, each with its valid range.
 
 use std::fmt::Display;
 use std::str::FromStr;
 
 use bolmo_runtime::Formats;
 
-/// Reads a number and checks it; `range` finishes the sentence "expected …".
+/// Parses a number and checks it. `range` completes the sentence "expected …".
 fn ranged<T: FromStr + Display>(text: &str, range: &str, fits: impl Fn(&T) -> bool) -> Result<T, String> {
     text.trim().parse().ok().filter(fits).ok_or_else(|| format!("expected {range}"))
 }
 
 /// 1, 2, …
 pub fn at_least_one(text: &str) -> Result<usize, String> {
-    ranged(text, "a whole number of at least 1", |&n: &usize| n >= 1)
+    ranged(text, &format!("a whole number from 1 to {}", usize::MAX), |&n: &usize| n >= 1)
 }
 
 /// 0, 1, …
 pub fn whole(text: &str) -> Result<usize, String> {
-    ranged(text, "a whole number of at least 0", |_| true)
+    ranged(text, &format!("a whole number from 0 to {}", usize::MAX), |_| true)
 }
 
 /// Any seed.
@@ -30,9 +30,9 @@ pub fn finite(text: &str) -> Result<f32, String> {
     ranged(text, "a finite number", |x: &f32| x.is_finite())
 }
 
-/// 0 or a finite number above.
+/// A finite number of at least 0.
 pub fn zero_or_above(text: &str) -> Result<f32, String> {
-    ranged(text, "0 or a finite number above", |x: &f32| x.is_finite() && *x >= 0.0)
+    ranged(text, "a finite number of at least 0", |x: &f32| x.is_finite() && *x >= 0.0)
 }
 
 /// A finite number above 0.
@@ -40,34 +40,34 @@ pub fn above_zero(text: &str) -> Result<f32, String> {
     ranged(text, "a finite number above 0", |x: &f32| x.is_finite() && *x > 0.0)
 }
 
-/// From 1 on.
+/// A finite number of at least 1.
 pub fn bytes_per_patch(text: &str) -> Result<f64, String> {
     ranged(text, "a finite number of at least 1", |x: &f64| x.is_finite() && *x >= 1.0)
 }
 
-/// From 0 to 1.
+/// A number from 0 to 1.
 pub fn share(text: &str) -> Result<f32, String> {
     ranged(text, "a number from 0 to 1", |x: &f32| (0.0..=1.0).contains(x))
 }
 
-/// Above 0, up to 1.
+/// A number above 0 and up to 1.
 pub fn share_above_zero(text: &str) -> Result<f32, String> {
     ranged(text, "a number above 0 and up to 1", |x: &f32| *x > 0.0 && *x <= 1.0)
 }
 
-/// Formats of weights.
+/// Weight formats.
 pub fn formats(text: &str) -> Result<Formats, String> {
     text.parse().map_err(|error: bolmo_runtime::Error| error.message().to_owned())
 }
 
-/// A base of rotary frequencies.
+/// Base of the rotary frequencies.
 pub fn rope_theta(text: &str) -> Result<f64, String> {
     ranged(text, "a number above 1 and at most 1e15", |x: &f64| *x > 1.0 && *x <= 1e15)
 }
 
-/// `BYTE=X`, where BYTE is one character of one byte or `0xNN`.
+/// `BYTE=X`, where BYTE is a character of one byte or `0xNN`.
 pub fn byte_bias(text: &str) -> Result<(u8, f32), String> {
-    // The number holds no `=`, so the byte itself may be one.
+    // The number contains no `=`, so the byte itself may be one.
     let (byte, bias) = text.rsplit_once('=').ok_or("expected BYTE=X, as in e=2.5 or 0x0a=-100")?;
     let hexadecimal = byte
         .strip_prefix("0x")
@@ -77,7 +77,7 @@ pub fn byte_bias(text: &str) -> Result<(u8, f32), String> {
         (&[byte], None) => byte,
         (bytes, None) if byte.chars().count() == 1 => {
             let all: Vec<String> = bytes.iter().map(|b| format!("0x{b:02x}")).collect();
-            return Err(format!("{byte} has {} bytes; name one of them: {}", bytes.len(), all.join(", ")));
+            return Err(format!("{byte} has {} bytes; give one of them: {}", bytes.len(), all.join(", ")));
         }
         _ => return Err(format!("expected one character or 0x00 to 0xff before the =, found {byte:?}")),
     };
@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn biases_of_odd_bytes() {
+    fn byte_bias_accepts_any_single_byte_and_rejects_the_rest() {
         for (text, expected) in
             [("e=2.5", (b'e', 2.5)), ("==1", (b'=', 1.0)), ("-=-3", (b'-', -3.0)), ("0xfF=0", (255, 0.0))]
         {

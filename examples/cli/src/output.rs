@@ -1,21 +1,21 @@
-//! Standard output and standard error: results, failures, and sizes in words.
+//! Standard output and standard error: results, failures, and readable sizes.
 
 use std::io::{self, ErrorKind as IoKind, Write};
 use std::process::ExitCode;
 
-use bolmo_runtime::{Error, ErrorKind};
+use bolmo_runtime::{Error, ErrorKind, Hint};
 use serde_json::Value;
 
 use crate::args::usage_error;
 
-/// Why a command did not end well.
+/// Reason why a command did not succeed.
 #[derive(Debug)]
 pub enum Failure {
     /// The work failed.
     Work(Error),
-    /// The command (its name) was used wrongly.
+    /// The command (named here) was used wrongly.
     Usage(&'static str, String),
-    /// Nobody reads the output any more, which is no mistake: `bolmo … | head` ends so.
+    /// The reader of the output has gone, as in `bolmo … | head`. This is not a mistake.
     OutputClosed,
 }
 
@@ -26,7 +26,7 @@ impl From<Error> for Failure {
 }
 
 impl Failure {
-    /// A failure of standard output.
+    /// A failure to write to standard output.
     pub fn of_output(error: &io::Error) -> Self {
         match error.kind() {
             IoKind::BrokenPipe => Failure::OutputClosed,
@@ -34,15 +34,15 @@ impl Failure {
         }
     }
 
-    /// Says it on standard error, and what the program's exit status is.
+    /// Prints the failure to standard error, and returns the exit status.
     pub fn report(self) -> ExitCode {
         match self {
             Failure::Work(error) => {
-                note("error", error.message());
+                note("error", &with_hint(&error));
                 ExitCode::from(1)
             }
             Failure::Usage(command, message) => {
-                // Standard error may be closed; the status says it then.
+                // Standard error may be closed; the exit status tells the failure then.
                 let _ = usage_error(command, &one_line(&message)).print();
                 ExitCode::from(2)
             }
@@ -51,26 +51,39 @@ impl Failure {
     }
 }
 
-/// Results of commands.
+/// The sentence of an error, with the option or command that its hint means.
+fn with_hint(error: &Error) -> String {
+    let option = match error.hint() {
+        Some(Hint::SmallerFormat { format: Some(format) }) => format!("--quantize {}", format.name()),
+        Some(Hint::SmallerFormat { format: None }) => "--quantize f16, q8 or q4".to_owned(),
+        Some(Hint::QuantizeOriginal { format: Some(format) }) => format!("bolmo quantize --quantize {}", format.name()),
+        Some(Hint::QuantizeOriginal { format: None }) => "bolmo quantize".to_owned(),
+        Some(Hint::VocabularyMissing { .. }) => "--subwords FILE".to_owned(),
+        _ => return error.message().to_owned(),
+    };
+    format!("{} ({option})", error.message())
+}
+
+/// Result of a command.
 pub type Outcome<T = ()> = Result<T, Failure>;
 
-/// Writes to standard output at once. Unlike `print!` it does not panic when the reader has gone.
+/// Writes to standard output at once. Unlike `print!`, it does not panic when the reader has gone.
 pub fn write(text: &str) -> Outcome {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|e| Failure::of_output(&e))
 }
 
-/// Writes the one JSON object of a command.
+/// Writes the JSON object of a command.
 pub fn write_json(value: &Value) -> Outcome {
     write(&format!("{value}\n"))
 }
 
-/// Writes a line `kind: message` to standard error; if that is closed, nobody wants to know.
+/// Writes a line `kind: message` to standard error. A closed standard error is ignored.
 pub fn note(kind: &str, message: &str) {
     let _ = writeln!(io::stderr(), "{kind}: {}", one_line(message));
 }
 
-/// The text on one line and without anything that steers a terminal: messages quote file names and file contents.
+/// The text on one line and without control characters: messages quote file names and file contents.
 pub fn one_line(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for part in text.split(['\n', '\r']).map(str::trim).filter(|part| !part.is_empty()) {
@@ -82,7 +95,7 @@ pub fn one_line(text: &str) -> String {
     line
 }
 
-/// A number of bytes for people: `17 bytes`, `1.24 MiB`.
+/// A readable number of bytes: `17 bytes`, `1.24 MiB`.
 pub fn size(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
     let mut value = bytes as f64;
@@ -101,7 +114,7 @@ pub fn size(bytes: u64) -> String {
     }
 }
 
-/// A count for people: `325 120`.
+/// A readable count: `325 120`.
 pub fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut grouped = String::new();
@@ -117,9 +130,30 @@ pub fn count(number: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bolmo_runtime::WeightFormat;
 
     #[test]
-    fn sizes_and_counts_read_well() {
+    fn hints_are_worded_as_options() {
+        let hint = |hint| with_hint(&Error::new(ErrorKind::OutOfMemory, "too large").with_hint(hint));
+        let worded = [
+            hint(Hint::SmallerFormat { format: Some(WeightFormat::Q8) }),
+            hint(Hint::SmallerFormat { format: None }),
+            hint(Hint::QuantizeOriginal { format: None }),
+            hint(Hint::VocabularyMissing { source: None }),
+            hint(Hint::ReopenDevice),
+        ];
+        let expected = [
+            "too large (--quantize q8)",
+            "too large (--quantize f16, q8 or q4)",
+            "too large (bolmo quantize)",
+            "too large (--subwords FILE)",
+            "too large",
+        ];
+        assert_eq!(worded, expected);
+    }
+
+    #[test]
+    fn sizes_have_units_and_counts_have_groups_of_digits() {
         assert_eq!(
             [size(0), size(1023), size(1024), size(1_302_440)].join(", "),
             "0 bytes, 1023 bytes, 1.00 KiB, 1.24 MiB"
@@ -132,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_stay_on_one_line_and_harmless() {
+    fn one_line_removes_line_breaks_and_control_characters() {
         assert_eq!(one_line("a\n\n  Caused by:\r\n b\n"), "a; Caused by:; b");
         assert_eq!(one_line("no \u{1b}[31mfile"), "no \u{fffd}[31mfile");
     }

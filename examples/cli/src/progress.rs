@@ -1,4 +1,4 @@
-//! Progress bars on standard error, for work that takes long enough to wonder.
+//! Progress bars on standard error, for work that takes long.
 
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
@@ -7,29 +7,29 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::args::Common;
 
-/// Work of unknown length shows its bar after this long.
+/// Work of unknown length shows its bar after this time.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Prompts and texts above this many bytes show their bar at once.
+/// Prompts and texts of more bytes show their bar at once.
 const LONG_TEXT: u64 = 4096;
 
-/// A bar that appears only if there is somebody to see it and the work takes long. It goes when it is dropped.
+/// A bar that appears only on a terminal and if the work takes long. It disappears when it is dropped.
 #[derive(Debug)]
 pub struct Progress {
     what: &'static str,
     wanted: bool,
-    /// Work above this shows at once.
+    /// Larger work shows its bar at once.
     long: u64,
     started: Instant,
     bar: Option<ProgressBar>,
 }
 
 impl Progress {
-    /// For text that goes through the model.
+    /// A bar for text that goes through the model.
     pub fn of_text(what: &'static str, common: &Common) -> Self {
         Self::new(what, LONG_TEXT, common)
     }
 
-    /// For weights that are read or written.
+    /// A bar for weights that are read or written.
     pub fn of_weights(what: &'static str, common: &Common) -> Self {
         Self::new(what, u64::MAX, common)
     }
@@ -39,7 +39,7 @@ impl Progress {
         Self { what, wanted, long, started: Instant::now(), bar: None }
     }
 
-    /// `done` of `total` bytes are done.
+    /// Sets the number of bytes that are done.
     pub fn update(&mut self, done: u64, total: u64) {
         if self.bar.is_none() && self.wanted && (total > self.long || self.started.elapsed() > PATIENCE) {
             self.bar = Some(bar(self.what, total));
@@ -61,7 +61,7 @@ impl Drop for Progress {
 fn bar(what: &'static str, total: u64) -> ProgressBar {
     let bar = ProgressBar::new(total).with_message(what);
     let template = "{msg} {wide_bar} {binary_bytes} of {binary_total_bytes}, {eta} to go";
-    // The template is ours; should it not be understood, the default look serves as well.
+    // The template is a constant. Should it not parse, the default style is used.
     match ProgressStyle::with_template(template) {
         Ok(style) => bar.with_style(style),
         Err(_) => bar,

@@ -1,8 +1,8 @@
-//! `bolmo quantize`: a checkpoint folder whose weights are in fewer bits.
+//! `bolmo quantize`: writes a checkpoint folder with quantized weights.
 
 use std::time::Instant;
 
-use bolmo_runtime::quantise::{QuantiseOptions, QuantiseReport, write_quantised};
+use bolmo_runtime::convert::quantize::{QuantizeOptions, QuantizeReport, write_quantized};
 use serde_json::{Value, json};
 
 use crate::args::{Common, QuantizeArgs};
@@ -14,34 +14,36 @@ use crate::progress::Progress;
 /// Runs the command.
 pub fn run(common: &Common, args: &QuantizeArgs) -> Outcome {
     let usage = |message: &str| Failure::Usage("quantize", message.to_owned());
-    let formats =
-        common.quantize.ok_or_else(|| usage("say the format: --quantize f16, q8, q4 or, by part, q4,local=q8"))?;
+    let formats = common
+        .quantize
+        .ok_or_else(|| usage("the format is missing: give --quantize f16, q8, q4 or, by part, q4,local=q8"))?;
     if common.rope_theta.is_some() {
-        return Err(usage("--rope-theta is not stored; give it when the new folder is used"));
+        return Err(usage("--rope-theta is not stored; give it when you use the new folder"));
     }
-    // An interrupted run takes its unfinished folder away.
+    // An interrupted run removes its unfinished folder.
     let interrupt = Interrupt::listen();
     let checkpoint = load::checkpoint(common)?;
-    let mut options = QuantiseOptions::default();
+    let mut options = QuantizeOptions::default();
     options.others = load::companions(common)?;
     let lacks_subwords = checkpoint.config().add_expanded_embeddings && options.others.is_empty();
-    let mut progress = Progress::of_weights("quantising", common);
+    let mut progress = Progress::of_weights("quantizing", common);
     let begun = Instant::now();
-    let report = write_quantised(&checkpoint, &args.out, formats, &options, &mut |done, total| {
+    let report = write_quantized(&checkpoint, &args.out, formats, &options, &mut |done, total| {
         progress.update(done, total);
         !interrupt.asked()
     })?;
     drop(progress);
     if !common.quiet {
         if lacks_subwords {
-            note("warning", "there is no tokenizer.json to go with it: the new folder needs --subwords too");
+            note("warning", "there is no tokenizer.json to copy; the new folder will need --subwords");
         }
         if let Some(first) = report.enlarged.first() {
             let count = report.enlarged.len();
             note(
                 "warning",
                 &format!(
-                    "{count} matrices are in a larger format: their rows are no multiple of a block; the first is {first}"
+                    "{count} matrices are kept in a larger format because their rows are not a multiple of the \
+                     block size; the first one is {first}"
                 ),
             );
         }
@@ -72,7 +74,7 @@ fn change(before: u64, after: u64) -> String {
     format!("{} instead of {}", size(after), size(before))
 }
 
-fn parts(report: &QuantiseReport) -> Value {
+fn parts(report: &QuantizeReport) -> Value {
     let parts: serde_json::Map<String, Value> = report
         .parts
         .iter()

@@ -1,4 +1,4 @@
-//! The file of `bolmo score --dump`.
+//! The output file of `bolmo score --dump`.
 
 use std::path::Path;
 
@@ -23,7 +23,7 @@ pub fn write(path: &Path, all: &Tensors, d: usize) -> Result<()> {
         floats("global_out", d, &all.global_out)?,
         floats("decoder_out", d, &all.decoder_out)?,
         floats("final_hidden", d, &all.final_hidden)?,
-        floats("logits", bolmo_runtime::config::BYTE_VOCABULARY, &all.logits)?,
+        floats("logits", bolmo_runtime::BYTE_VOCABULARY, &all.logits)?,
     ];
     if let Some(suffix_ids) = &suffix_ids {
         views.push(view("suffix_ids", Dtype::I64, 1, suffix_ids.len(), cast_slice(suffix_ids))?);
@@ -36,7 +36,7 @@ fn floats<'a>(name: &'static str, width: usize, values: &'a [f32]) -> Result<(&'
     view(name, Dtype::F32, width, values.len(), cast_slice(values))
 }
 
-/// `values` numbers as rows of `width`, or as a plain list for width 1.
+/// A tensor of rows of `width` numbers, or of one dimension for width 1.
 fn view<'a>(
     name: &'static str,
     dtype: Dtype,
@@ -46,6 +46,6 @@ fn view<'a>(
 ) -> Result<(&'static str, TensorView<'a>)> {
     let shape = if width == 1 { vec![values] } else { vec![values / width.max(1), width] };
     let view = TensorView::new(dtype, shape, data)
-        .map_err(|e| Error::new(ErrorKind::Internal, format!("tensor {name} has another size than expected: {e}")))?;
+        .map_err(|e| Error::new(ErrorKind::Internal, format!("tensor {name} has an unexpected size: {e}")))?;
     Ok((name, view))
 }

@@ -1,4 +1,4 @@
-//! `bolmo train`: runs of training, and what goes before them.
+//! `bolmo train`: training runs, and the commands that prepare them.
 
 use std::io::{IsTerminal, Read};
 use std::ops::ControlFlow;
@@ -7,9 +7,10 @@ use std::time::Duration;
 use bolmo_corpus::{Corpus, write_files};
 use bolmo_runtime::{Error, ErrorKind, block_on};
 use bolmo_training::data::{
-    END_OF_TEXT, FORESIGHT_BYTES, Foresight, SubwordTokenizer, Subwords, foresight, train_tokenizer,
+    BoundaryPredictability, END_OF_TEXT, PREDICTABILITY_BYTES, SubwordTokenizer, Subwords, boundary_predictability,
+    train_tokenizer,
 };
-use bolmo_training::run::{Event, Kind, Run, RunConfig, Texts, draw};
+use bolmo_training::run::{Event, Kind, RunConfig, Texts, TrainingRun, draw};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
@@ -21,13 +22,13 @@ use crate::output::{Failure, Outcome, count, note, size, write, write_json};
 /// Runs the command.
 pub fn run(common: &Common, command: &TrainCommand) -> Outcome {
     let common_options = [
-        ("--model", common.model.is_some(), "models are named in the file of --config"),
-        ("--subwords", common.subwords.is_some(), "the tokenizer is named in the file of --config"),
-        ("--quantize", common.quantize.is_some(), "training is in f32; quantise the model afterwards"),
-        ("--rope-theta", common.rope_theta.is_some(), "the source's own is taken"),
+        ("--model", common.model.is_some(), "the file of --config names the models"),
+        ("--subwords", common.subwords.is_some(), "the file of --config names the tokenizer"),
+        ("--quantize", common.quantize.is_some(), "training uses f32; quantize the model afterwards"),
+        ("--rope-theta", common.rope_theta.is_some(), "the source model's base is used"),
     ];
     if let Some((name, _, instead)) = common_options.iter().find(|(_, given, _)| *given) {
-        return Err(Failure::Usage("train", format!("{name} has no meaning here: {instead}")));
+        return Err(Failure::Usage("train", format!("{name} has no effect here: {instead}")));
     }
     match command {
         TrainCommand::Subword(args) => train(common, Kind::Subword, args),
@@ -45,10 +46,10 @@ fn train(common: &Common, kind: Kind, args: &TrainArgs) -> Outcome {
     let (out, steps) = (config.out.clone(), config.optimiser.steps);
     let interrupt = Interrupt::listen();
     let engine = open_engine(common)?;
-    let mut run = block_on(Run::open(&engine, kind, config, &Texts::default(), args.resume))?;
+    let mut run = block_on(TrainingRun::open(&engine, kind, config, &Texts::default(), args.resume))?;
     if !common.quiet {
-        // Snapshots and evaluations take nothing besides.
-        note("device", &format!("{}, {} of its memory", engine.adapter().name, size(run.memory_bytes())));
+        // Snapshots and evaluations need no further memory.
+        note("device", &format!("{}, {} of device memory", engine.adapter().name, size(run.memory_bytes())));
     }
     let bar = progress_bar(common, steps, run.steps());
     let outcome = block_on(run.go(&mut |event| {
@@ -58,7 +59,7 @@ fn train(common: &Common, kind: Kind, args: &TrainArgs) -> Outcome {
                     bar.set_position(record["step"].as_u64().unwrap_or(0));
                     bar.set_message(short(record));
                 }
-                // Without a terminal a line now and then is enough.
+                // Without a terminal, a line every 50 steps is enough.
                 None if !common.quiet && record["step"].as_u64().is_some_and(|step| step == 1 || step % 50 == 0) => {
                     note("step", &format!("{} of {steps}: {}", record["step"], short(record)));
                 }
@@ -88,7 +89,7 @@ fn train(common: &Common, kind: Kind, args: &TrainArgs) -> Outcome {
     match outcome.model {
         Some(path) => write(&format!("{}: trained in {} steps\n", path.display(), count(outcome.steps))),
         None => write(&format!(
-            "{}: stopped after {} of {} steps; --resume goes on from there\n",
+            "{}: stopped after {} of {} steps; continue with --resume\n",
             out.display(),
             count(outcome.steps),
             count(steps)
@@ -96,7 +97,7 @@ fn train(common: &Common, kind: Kind, args: &TrainArgs) -> Outcome {
     }
 }
 
-/// A bar over the steps, if there is somebody to see it.
+/// A bar over the steps, if standard error is a terminal.
 fn progress_bar(common: &Common, steps: u64, done: u64) -> Option<ProgressBar> {
     if common.json || common.quiet || !std::io::stderr().is_terminal() {
         return None;
@@ -104,7 +105,7 @@ fn progress_bar(common: &Common, steps: u64, done: u64) -> Option<ProgressBar> {
     let bar = ProgressBar::new(steps).with_position(done);
     bar.enable_steady_tick(Duration::from_millis(500));
     let template = "{wide_bar} {pos} of {len}, {eta} to go  {msg}";
-    // The template is ours; should it not be understood, the default look serves as well.
+    // The template is a constant. Should it not parse, the default style is used.
     Some(match ProgressStyle::with_template(template) {
         Ok(style) => bar.with_style(style),
         Err(_) => bar,
@@ -118,7 +119,7 @@ fn say(bar: &Option<ProgressBar>, kind: &str, message: &str) {
     }
 }
 
-/// The metrics of a step in a few words.
+/// A short summary of a step's metrics.
 fn short(record: &Value) -> String {
     let number = |key: &str| record[key].as_f64();
     let mut text = String::new();
@@ -132,12 +133,12 @@ fn short(record: &Value) -> String {
     text + &format!("{:.0} bytes/s", number("bytes_per_second").unwrap_or(0.0))
 }
 
-/// An evaluation in a few words.
+/// A short summary of an evaluation.
 fn evaluation(record: &Value) -> String {
     let mut parts = vec![format!("step {}", record["step"])];
     for (key, name, digits) in [
         ("bits_per_byte", "bits per byte", 4),
-        ("teacher_bits_per_byte", "teacher's", 4),
+        ("teacher_bits_per_byte", "teacher", 4),
         ("boundary_accuracy", "boundary accuracy", 4),
         ("bytes_per_patch", "bytes per patch", 2),
     ] {
@@ -155,26 +156,26 @@ fn plot(common: &Common, args: &PlotArgs) -> Outcome {
 }
 
 fn tokenizer(common: &Common, args: &TokenizerArgs) -> Outcome {
-    let subwords = if args.beginnings { Subwords::Beginnings } else { Subwords::Pairs };
+    let subwords = if args.prefixes { Subwords::Prefixes } else { Subwords::Pairs };
     train_tokenizer(&args.files, args.vocabulary, subwords, &args.out)?;
     let out = args.out.display().to_string();
-    // The beginnings of the files tell enough.
+    // The start of each file is enough for an estimate.
     let mut bytes = Vec::new();
     for path in &args.files {
         let failed = |e| Error::new(ErrorKind::Io, format!("{}: cannot be read: {e}", path.display()));
         let file = std::fs::File::open(path).map_err(failed)?;
-        file.take(FORESIGHT_BYTES as u64).read_to_end(&mut bytes).map_err(failed)?;
+        file.take(PREDICTABILITY_BYTES as u64).read_to_end(&mut bytes).map_err(failed)?;
         bytes.extend_from_slice(format!("\n{END_OF_TEXT}\n").as_bytes());
     }
     let tokenizer = SubwordTokenizer::open(&args.out.join("tokenizer.json"))?;
-    let foresight = foresight(&tokenizer, &String::from_utf8_lossy(&bytes), END_OF_TEXT)?;
+    let foresight = boundary_predictability(&tokenizer, &String::from_utf8_lossy(&bytes), END_OF_TEXT)?;
     if common.json {
         return write_json(&json!({ "out": out, "vocabulary": args.vocabulary, "foresight": foresight }));
     }
     let mut report = format!("{out}: a tokenizer of up to {} subwords\n", count(args.vocabulary as u64));
-    if let Some(Foresight { bytes_per_subword, accuracy, .. }) = foresight {
+    if let Some(BoundaryPredictability { bytes_per_subword, accuracy, .. }) = foresight {
         report += &format!(
-            "{bytes_per_subword:.2} bytes a subword; the word so far and one byte more tell {:.2} % of the cuts\n",
+            "{bytes_per_subword:.2} bytes per subword; the word so far and one more byte predict {:.2} % of the cuts\n",
             100.0 * accuracy
         );
     }

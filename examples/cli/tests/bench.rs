@@ -1,13 +1,11 @@
-//! `bolmo bench` from outside: figures that fit each other, tables made from saved runs, and mistakes.
-
-mod common;
+//! `bolmo bench` as a program: consistent figures, tables of saved runs, and mistakes.
 
 use std::fs;
 
-use common::{bolmo, fail, run, succeed, succeed_json};
+use crate::common::{self, bolmo, fail, run, succeed, succeed_json};
 use serde_json::Value;
 
-/// Sizes that are soon done.
+/// Small sizes, for short runs.
 const SMALL: [&str; 9] =
     ["bench", "--runs", "1", "--prompt-bytes", "50", "--decode-bytes", "14", "--bytes-per-patch", "3.5"];
 
@@ -24,7 +22,7 @@ fn near(a: f64, b: f64) -> bool {
 }
 
 #[test]
-fn figures_fit_each_other() {
+fn figures_are_consistent_and_the_table_has_them() {
     let folder = tempfile::tempdir().unwrap();
     let saved = folder.path().join("run.json");
     let run = succeed_json(&small(&["--json", "--quantize", "q8,local=f16", "--save", saved.to_str().unwrap()]));
@@ -34,7 +32,7 @@ fn figures_fit_each_other() {
     // <bos> is a patch, and then ⌊50 / 3.5⌋ and ⌊14 / 3.5⌋.
     assert_eq!((at("/prefill/patches"), at("/decode/patches"), at("/decode/patches_behind")), (15.0, 4.0, 19.0));
     assert_eq!(at("/decode/bytes"), 14.0);
-    // A byte is read back by itself at the most, and every dispatch has its submission.
+    // At most one readback per submission, and fewer submissions than dispatches.
     for what in ["dispatches", "submits", "readbacks"] {
         let total = at(&format!("/decode/counts/{what}/total"));
         assert!(total > 0.0 && at(&format!("/prefill/{what}")) > 0.0, "{what}");
@@ -56,7 +54,7 @@ fn figures_fit_each_other() {
     let cold = at("/first_byte/load_seconds") + at("/first_byte/cold_prefill_seconds");
     assert!(near(at("/first_byte/cold_seconds"), cold));
 
-    // Both formats of the products were measured, and the bound is theirs.
+    // Both formats of the model were measured, and the bound uses their rates.
     let products = run["limits"]["products"].as_array().unwrap();
     let formats: Vec<_> = products.iter().map(|product| product["format"].as_str().unwrap()).collect();
     assert_eq!(formats, ["q8", "f16"]);
@@ -71,7 +69,7 @@ fn figures_fit_each_other() {
 
     let table = String::from_utf8(succeed(&["bench", "--table", saved.to_str().unwrap()])).unwrap();
     let rows: Vec<&str> = table.lines().filter(|line| line.starts_with("| ")).collect();
-    // Two heads with their rules, one run, and one row of limits for each format.
+    // Two header rows with their rules, one run, and one row of limits for each format.
     assert_eq!(rows.len(), 7, "{table}");
     let adapter = run["adapter"]["name"].as_str().unwrap();
     assert!([2, 5, 6].iter().all(|&i| rows[i].contains(adapter)), "{table}");
@@ -79,7 +77,7 @@ fn figures_fit_each_other() {
 }
 
 #[test]
-fn a_comparison_with_burn() {
+fn a_run_beside_burn_has_its_table() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("burn.json");
     let side = |seconds: f64| format!(r#"{{"wall_seconds": {seconds}, "thread_seconds": null}}"#);
@@ -90,7 +88,8 @@ fn a_comparison_with_burn() {
     );
     let adapter = r#"{"name": "Some GPU", "backend": "vulkan", "driver": "1.0"}"#;
     let text = format!(
-        r#"{{"adapter": {adapter}, "burn": "0.0", "runs": 3, "ratio_by": "wall", "geometric_mean": 1.5, "cases": [{case}]}}"#
+        r#"{{"adapter": {adapter}, "burn": "0.0", "runs": 3, "ratio_by": "wall", "geometric_mean": 1.5,
+            "cases": [{case}]}}"#
     );
     fs::write(&file, text).unwrap();
     let table = String::from_utf8(succeed(&["bench", "--table", file.to_str().unwrap()])).unwrap();
@@ -99,14 +98,14 @@ fn a_comparison_with_burn() {
 }
 
 #[test]
-fn sessions_at_once() {
+fn parallel_sessions_add_up() {
     let run = succeed_json(&small(&["--json", "--parallel", "3"]));
     assert_eq!((number(&run, "/decode/bytes"), number(&run, "/decode/patches")), (42.0, 12.0));
     assert!(near(number(&run, "/decode/bytes_per_second/median") * number(&run, "/decode/seconds/median"), 42.0));
 }
 
 #[test]
-fn text_for_people() {
+fn report_has_every_figure() {
     let text = String::from_utf8(succeed(&small(&[]))).unwrap();
     for word in ["adapter", "dispatch gap", "first byte", "prefill", "decoding", "of the bandwidth", "device memory"] {
         assert!(text.contains(word), "no {word} in {text}");
@@ -115,7 +114,7 @@ fn text_for_people() {
 }
 
 #[test]
-fn wrong_usage() {
+fn wrong_options_are_usage_errors() {
     for (option, values) in [
         ("--prompt-bytes", &["0", "-1", "1.5", "x", ""][..]),
         ("--decode-bytes", &["0", "-1", "x"]),
@@ -133,7 +132,7 @@ fn wrong_usage() {
 }
 
 #[test]
-fn files_that_are_no_runs() {
+fn files_that_are_not_runs_are_rejected() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("other.json");
     let name = file.to_str().unwrap();
@@ -147,10 +146,10 @@ fn files_that_are_no_runs() {
     common::message(&["bench"], &output, 1);
 }
 
-/// Ctrl-C ends the work with one clean message.
+/// Ctrl-C ends the measurement with one clean message.
 #[cfg(unix)]
 #[test]
-fn an_interrupt_ends_it() {
+fn an_interrupt_ends_the_measurement() {
     let args = ["bench", "--prompt-bytes", "20", "--decode-bytes", "100000000"];
     let child = bolmo(&args)
         .stdout(std::process::Stdio::piped())
@@ -166,7 +165,7 @@ fn an_interrupt_ends_it() {
 }
 
 #[test]
-fn steps_of_training() {
+fn training_figures_are_consistent_and_the_table_has_them() {
     let args = ["bench", "--train", "--runs", "1", "--prompt-bytes", "256", "--bytes-per-patch", "3.5", "--json"];
     let folder = tempfile::tempdir().unwrap();
     let saved = folder.path().join("train.json");
@@ -183,7 +182,7 @@ fn steps_of_training() {
     assert!(near(sum("parts", "share"), 1.0) && near(sum("kernels", "share"), 1.0));
     assert!(near(sum("parts", "seconds"), sum("kernels", "seconds")));
     assert_eq!(sum("kernels", "dispatches"), at("/training/dispatches"));
-    // The same bytes, in examples that get longer.
+    // The same bytes, in examples of growing length.
     let growth = run["training"]["growth"].as_array().unwrap();
     let shapes: Vec<_> = growth.iter().map(|row| (row["examples"].as_u64(), row["bytes"].as_u64())).collect();
     assert_eq!(shapes, [(Some(4), Some(64)), (Some(2), Some(128)), (Some(1), Some(256))]);

@@ -1,13 +1,11 @@
-//! `bolmo eval` from outside.
-
-mod common;
+//! `bolmo eval` as a program.
 
 use std::fs;
 
-use common::{fail, succeed, succeed_json};
+use crate::common::{fail, succeed, succeed_json};
 
 #[test]
-fn bits_per_byte_are_those_of_score() {
+fn bits_per_byte_equal_those_of_score() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("text.txt");
     fs::write(&file, "Some text to measure.\n").unwrap();
@@ -28,14 +26,14 @@ fn bits_per_byte_are_those_of_score() {
 }
 
 #[test]
-fn the_suite_is_asked() {
+fn suite_reports_every_kind_of_question() {
     let dir = tempfile::tempdir().unwrap();
     let plot = dir.path().join("suite.svg");
     let plot_path = plot.to_str().unwrap();
     let args = ["eval", "--suite", "--examples", "2", "--shots", "1", "--plot", plot_path, "--json"];
     let report = succeed_json(&args);
     let lines = report["suite"].as_array().unwrap();
-    // Five tasks about characters and words, two about characters alone, and all together.
+    // Five tasks about characters and words, two about characters only, and the total.
     assert_eq!(lines.len(), 13);
     for line in lines {
         assert!((0.0..=1.0).contains(&line["accuracy"].as_f64().unwrap()), "{line}");
@@ -48,7 +46,7 @@ fn the_suite_is_asked() {
 }
 
 #[test]
-fn mistakes_are_sentences() {
+fn mistakes_give_one_clean_message() {
     let dir = tempfile::tempdir().unwrap();
     fail(&["eval"], 2, "--text-file");
     fail(&["eval", "--text-file", "missing.txt"], 1, "missing.txt");

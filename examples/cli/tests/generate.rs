@@ -1,18 +1,16 @@
-//! `bolmo generate`, from outside.
-
-mod common;
+//! `bolmo generate` as a program.
 
 use std::fs;
 use std::io::{Read, Write};
 use std::process::Stdio;
 
+use crate::common::{bolmo, demo_folder, succeed, succeed_json};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use common::{bolmo, demo_folder, succeed, succeed_json};
 use serde_json::json;
 
 const PROMPT: &str = "This is a story about Mia,";
-/// What a reference in NumPy float64 chose behind [`PROMPT`], greedily and with the weights of the demo model.
+/// The ids that a reference in NumPy float64 chose after [`PROMPT`], greedily and with the demo model's weights.
 const CHOSEN: [u16; 83] = [
     36, 361, 36, 103, 108, 105, 105, 118, 106, 121, 372, 36, 107, 109, 118, 372, 310, 36, 83, 114, 365, 36, 104, 101,
     385, 308, 36, 119, 108, 365, 36, 123, 105, 114, 380, 36, 120, 375, 36, 120, 108, 365, 36, 102, 109, 367, 36, 115,
@@ -29,7 +27,7 @@ fn golden_args() -> Vec<&'static str> {
 }
 
 #[test]
-fn the_demo_model_writes_what_the_reference_wrote() {
+fn demo_model_generates_what_the_reference_generated() {
     assert_eq!(String::from_utf8_lossy(&succeed(&golden_args())), String::from_utf8_lossy(&chosen_bytes()));
 
     let made = succeed_json(&[&golden_args()[..], &["--json"]].concat());
@@ -45,7 +43,7 @@ fn the_demo_model_writes_what_the_reference_wrote() {
 }
 
 #[test]
-fn the_demo_folder_is_the_demo_model() {
+fn demo_folder_equals_the_built_in_model() {
     let folder = demo_folder();
     let folder = folder.to_str().unwrap();
     let tokenizer = format!("{folder}/tokenizer.json");
@@ -56,10 +54,10 @@ fn the_demo_folder_is_the_demo_model() {
 }
 
 #[test]
-fn prompts_come_from_files_and_standard_input_as_well() {
+fn prompts_are_read_from_files_and_standard_input() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("prompt");
-    // No UTF-8, and nothing that a line-wise reader would keep.
+    // Not UTF-8, and bytes that a line-wise reader would lose.
     fs::write(&file, b"\xff\xfe\0\r\n").unwrap();
     let from_file = succeed_json(&["generate", "--prompt-file", file.to_str().unwrap(), "--max-bytes", "3", "--json"]);
     assert_eq!(from_file["prompt_ids"], json!([1, 259, 258, 4, 17, 14]));
@@ -74,7 +72,7 @@ fn prompts_come_from_files_and_standard_input_as_well() {
 }
 
 #[test]
-fn begin_of_text_can_be_left_out_and_can_be_all() {
+fn bos_can_be_left_out_and_can_be_the_whole_prompt() {
     let without = succeed_json(&["generate", "ab", "--no-bos", "--max-bytes", "2", "--json"]);
     assert_eq!(without["prompt_ids"], json!([101, 102]));
     let only = succeed_json(&["generate", "", "--max-bytes", "2", "--json"]);
@@ -84,14 +82,14 @@ fn begin_of_text_can_be_left_out_and_can_be_all() {
 #[test]
 fn stop_strings_end_the_text() {
     let text = String::from_utf8(chosen_bytes()).unwrap();
-    // Whatever the model writes there.
+    // Any part of what the model writes.
     let stop = &text[40..46];
     let before = &text[..text.find(stop).unwrap()];
     let args = [&golden_args()[..], &["--stop", "never", "--stop", stop]].concat();
     assert_eq!(succeed(&args), before.as_bytes());
     let made = succeed_json(&[&args[..], &["--json"]].concat());
     assert_eq!((&made["text"], &made["stop"]), (&json!(before), &json!("stop-string")));
-    // The ids are those that were chosen, the stop string's included.
+    // The ids include those of the stop string.
     assert_eq!(made["ids"].as_array().unwrap().len(), before.len() + stop.len());
 }
 
@@ -109,16 +107,19 @@ fn texts_match_a_regular_expression() {
     assert_eq!((&made["text"], &made["stop"], &made["matched"]), (&json!(text), &json!("complete"), &json!(true)));
     let made = succeed_json(&["generate", "On ", "--regex", "a{9}", "--max-bytes", "4", "--json"]);
     assert_eq!((&made["text"], &made["stop"], &made["matched"]), (&json!("aaaa"), &json!("budget"), &json!(false)));
-    // A pattern may look like an option, and without one nothing is said of matching.
+    // A pattern may look like an option. Without a pattern, `matched` is null.
     assert_eq!(succeed(&["generate", "a", "--regex", "--x"]), b"--x");
     assert_eq!(succeed_json(&["generate", "a", "--max-bytes", "1", "--json"])["matched"], json!(null));
 }
 
 #[test]
-fn texts_are_documents_of_a_schema() {
+fn texts_are_valid_against_a_json_schema() {
     let schema = json!({
         "type": "object",
-        "properties": {"name": {"type": "string", "maxLength": 20}, "size": {"type": "integer", "minimum": 1, "maximum": 99}},
+        "properties": {
+            "name": {"type": "string", "maxLength": 20},
+            "size": {"type": "integer", "minimum": 1, "maximum": 99},
+        },
         "required": ["name", "size"],
     });
     let dir = tempfile::tempdir().unwrap();
@@ -152,13 +153,13 @@ fn equal_seeds_draw_equal_bytes() {
 }
 
 #[test]
-fn biases_act() {
+fn biases_change_bytes_and_patches() {
     let args = ["generate", "a", "--max-bytes", "5", "--logit-bias", "z=1000", "--boundary-bias", "-1000", "--json"];
     let made = succeed_json(&args);
     assert_eq!((&made["text"], &made["patches"]), (&json!("zzzzz"), &json!(0)));
     let made = succeed_json(&["generate", "a", "--max-bytes", "3", "--logit-bias", "0xff=1000", "--json"]);
     assert_eq!((&made["text"], &made["bytes_base64"]), (&json!("\u{fffd}\u{fffd}\u{fffd}"), &json!("////")));
-    // The end of the text is chosen once every byte is as good as forbidden.
+    // The end of the text is chosen once every byte is ruled out.
     let none: Vec<String> = (0..=255).map(|byte| format!("--logit-bias=0x{byte:02x}=-100000")).collect();
     let mut args = vec!["generate", "a", "--json"];
     args.extend(none.iter().map(String::as_str));
@@ -168,7 +169,7 @@ fn biases_act() {
 }
 
 #[test]
-fn patches_are_shown() {
+fn patches_are_marked_and_colored() {
     let mut marked = String::new();
     for (i, (byte, id)) in chosen_bytes().into_iter().zip(CHOSEN).enumerate() {
         marked.push(char::from(byte));
@@ -180,19 +181,19 @@ fn patches_are_shown() {
     assert_eq!(String::from_utf8(succeed(&args)).unwrap(), marked);
     assert_eq!(String::from_utf8(succeed(&[&args[..], &["--color", "never"]].concat())).unwrap(), marked);
 
-    let coloured = String::from_utf8(succeed(&[&args[..], &["--color", "always"]].concat())).unwrap();
-    assert!(coloured.contains("\u{1b}[36m") && coloured.contains("\u{1b}[33m"), "{coloured}");
+    let colored = String::from_utf8(succeed(&[&args[..], &["--color", "always"]].concat())).unwrap();
+    assert!(colored.contains("\u{1b}[36m") && colored.contains("\u{1b}[33m"), "{colored}");
     let forced = bolmo(&args).env("CLICOLOR_FORCE", "1").env_remove("NO_COLOR").output().unwrap();
-    assert_eq!(String::from_utf8(forced.stdout).unwrap(), coloured);
+    assert_eq!(String::from_utf8(forced.stdout).unwrap(), colored);
 }
 
 #[test]
-fn half_precision_weights_work() {
+fn f16_weights_generate() {
     assert_eq!(succeed(&["generate", PROMPT, "--max-bytes", "10", "--quantize", "f16"]).len(), 10);
 }
 
 #[test]
-fn a_reader_that_goes_away_is_no_mistake() {
+fn a_closed_standard_output_is_not_an_error() {
     for more in [&[][..], &["--show-patches"], &["--json"]] {
         let args = [&["generate", "import os", "--max-bytes", "2000"], more].concat();
         let mut child = bolmo(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -209,7 +210,7 @@ fn a_reader_that_goes_away_is_no_mistake() {
 
 #[cfg(unix)]
 #[test]
-fn an_interrupt_keeps_what_there_is() {
+fn an_interrupt_keeps_the_generated_text() {
     let mut child = bolmo(&["generate", PROMPT, "--max-bytes", "10000000"])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -1,14 +1,12 @@
-//! `bolmo info`, `bolmo devices` and `bolmo init`, from outside.
-
-mod common;
+//! `bolmo info`, `bolmo devices` and `bolmo init` as programs.
 
 use std::fs;
 
-use common::{bolmo, demo_parameters, succeed, succeed_json, trained_folder};
+use crate::common::{bolmo, demo_parameters, succeed, succeed_json, trained_folder};
 use serde_json::json;
 
 #[test]
-fn info_tells_what_the_demo_model_is() {
+fn info_describes_the_demo_model() {
     let info = succeed_json(&["info", "--json"]);
     let parameters = demo_parameters() as u64;
     assert_eq!(info["parameters"], json!(parameters));
@@ -31,7 +29,7 @@ fn info_needs_no_adapter() {
 }
 
 #[test]
-fn info_tells_what_a_folder_lacks() {
+fn info_reports_a_missing_or_unusable_vocabulary() {
     let dir = tempfile::tempdir().unwrap();
     for name in ["config.json", "model.safetensors"] {
         fs::copy(trained_folder().join(name), dir.path().join(name)).unwrap();
@@ -41,7 +39,7 @@ fn info_tells_what_a_folder_lacks() {
     assert_eq!(status()["vocabulary"], json!({ "status": "missing", "needed": "allenai/dolma2-tokenizer" }));
     fs::write(dir.path().join("tokenizer.json"), "{}").unwrap();
     assert_eq!(status()["vocabulary"]["status"], json!("unusable"));
-    // Without the names of its specials the vocabulary fits, and its end of text is guessed.
+    // Without tokenizer_config.json the vocabulary fits, and its end of text is guessed.
     fs::copy(trained_folder().join("tokenizer.json"), dir.path().join("tokenizer.json")).unwrap();
     let info = status();
     assert_eq!(info["vocabulary"]["status"], json!("fits"));
@@ -62,7 +60,7 @@ fn devices_are_listed_with_reasons() {
 }
 
 #[test]
-fn a_random_checkpoint_can_be_used() {
+fn init_writes_a_usable_checkpoint_determined_by_its_seed() {
     let dir = tempfile::tempdir().unwrap();
     let out = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
     let made =

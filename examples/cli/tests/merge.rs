@@ -1,14 +1,12 @@
-//! `bolmo merge` from outside.
-
-mod common;
+//! `bolmo merge` as a program.
 
 use std::fs;
 use std::path::Path;
 
-use common::{fail, run, succeed, succeed_json, trained_folder};
+use crate::common::{fail, run, succeed, succeed_json, trained_folder};
 use serde_json::{Value, json};
 
-/// The golden model's blocks as a subword model, whose final norm is larger by `more`.
+/// The golden model's blocks as a subword model whose final norm is larger by `more`.
 fn subword_model(dir: &Path, more: f32) -> String {
     fs::create_dir(dir).unwrap();
     let mut config: Value = serde_json::from_slice(&fs::read(trained_folder().join("config.json")).unwrap()).unwrap();
@@ -27,7 +25,7 @@ fn subword_model(dir: &Path, more: f32) -> String {
 }
 
 #[test]
-fn merges_and_says_what_moved() {
+fn merge_writes_the_model_and_reports_every_tensor() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
     let (demo, base) = (trained_folder(), subword_model(&dir.path().join("base"), 0.0));
@@ -49,13 +47,13 @@ fn merges_and_says_what_moved() {
     assert!((norm["largest_change"].as_f64().unwrap() - 0.5).abs() < 1e-6, "{norm}");
     assert_eq!(tensor("model.layers.0.mlp.up_proj.weight")["largest_change"], json!(0.0));
     assert!(tensor("lm_head.weight")["why"].as_str().unwrap().contains("bytes"));
-    // It is a model, and another one.
+    // The result is a model, and a different one.
     let score = |model: &str| {
         succeed_json(&["score", "--text", "def main():", "--json", "--model", model])["bits_per_byte_joint"].clone()
     };
     assert_ne!(score(&path("half")), score(demo));
 
-    // Without --json standard error has a line a tensor; nothing added is nothing changed.
+    // Without --json, standard error has a line per tensor. Adding nothing changes nothing.
     let args = with(&[&path("none"), "--alpha", "0"]);
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let output = run(&args);
@@ -101,7 +99,7 @@ fn merges_and_says_what_moved() {
     fail_with(demo, "nowhere", 1, "nowhere");
     fail_with(demo, demo, 1, "model_type");
     succeed(&["quantize", "--model", demo, "--quantize", "q8", "--out", &path("q8")]);
-    fail_with(&path("q8"), &base, 1, "quantised already");
+    fail_with(&path("q8"), &base, 1, "quantized already");
     fail(&["merge", "--bolmo", demo, "--base", &base, "--out", &path("new")], 2, "--post-trained");
     assert!(!Path::new(&path("new")).exists());
 }

@@ -1,13 +1,11 @@
-//! Every mistake that a user can make ends with one clean message and the right status.
-
-mod common;
+//! Every mistake of a user gives one clean message and the right exit status.
 
 use std::fs;
 
-use common::{bolmo, fail, message, run, succeed, trained_folder};
+use crate::common::{bolmo, fail, message, run, succeed, trained_folder};
 
 #[test]
-fn help_and_version() {
+fn help_and_version_are_printed() {
     for args in [&["--help"][..], &["-h"], &["help"]] {
         let text = String::from_utf8(succeed(args)).unwrap();
         for word in [
@@ -35,7 +33,7 @@ fn help_and_version() {
 }
 
 #[test]
-fn wrong_usage() {
+fn wrong_options_are_usage_errors() {
     fail(&["generate", "a", "--wrong"], 2, "--wrong");
     fail(&["wrong"], 2, "wrong");
     fail(&["generate"], 2, "--prompt-file");
@@ -67,18 +65,18 @@ fn wrong_usage() {
     fail(&["init", "--preset", "giant", "--out", "x"], 2, "giant");
     fail(&["init", "--preset", "nano"], 2, "--out");
     fail(&["init", "--preset", "nano", "--out", "x", "--dtype", "f64"], 2, "--dtype");
-    // No command at all: the help, where errors go.
+    // Without a command the help goes to standard error.
     let nothing = run(&[]);
     assert_eq!(nothing.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&nothing.stderr).contains("Usage: bolmo"));
 }
 
 #[test]
-fn constraints_that_are_none() {
+fn invalid_constraints_are_usage_errors() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("schema.json");
     let name = file.to_str().unwrap();
-    // Found before anything is loaded: the model does not exist.
+    // Detected before anything is loaded: the model does not exist.
     let start = ["generate", "a", "--model", "nowhere"];
     for (pattern, word) in
         [("(", "byte 0"), ("a{1000}{1000}", "too large"), (r"\bx", "(?-u:"), ("a^", "matches no text")]
@@ -107,7 +105,7 @@ fn empty() -> tempfile::NamedTempFile {
 }
 
 #[test]
-fn files_that_are_not_there_or_not_what_they_should_be() {
+fn missing_and_invalid_files_are_reported_by_name() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
     fs::write(path("file"), "not JSON").unwrap();
@@ -139,12 +137,12 @@ fn files_that_are_not_there_or_not_what_they_should_be() {
     fail(&["score", "--file", empty().path().to_str().unwrap()], 1, "nothing to score");
     fail(&["score", "--text", ""], 1, "nothing to score");
 
-    // Names are quoted on one line, whatever they hold.
+    // Names are quoted on one line, whatever they contain.
     fail(&["generate", "--prompt-file", "no\nsuch\u{1b}[31m\nfile"], 1, "no; such\u{fffd}[31m; file");
 }
 
 #[test]
-fn adapters_that_do_not_exist() {
+fn a_missing_adapter_is_reported_by_name() {
     fail(&["generate", "a", "--adapter", "no such adapter"], 1, "no such adapter");
     fail(&["generate", "a", "--adapter", "4096"], 1, "4096");
 }
@@ -158,7 +156,7 @@ fn a_folder_with_files_is_not_overwritten() {
 }
 
 #[test]
-fn bad_lists_of_ids() {
+fn invalid_id_lists_are_reported_with_the_position() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("ids.json");
     let file_name = file.to_str().unwrap();
@@ -183,7 +181,7 @@ fn bad_lists_of_ids() {
 }
 
 #[test]
-fn bad_lists_of_boundaries() {
+fn invalid_boundary_lists_are_reported_with_the_position() {
     let dir = tempfile::tempdir().unwrap();
     let (ids, ends) = (dir.path().join("ids.json"), dir.path().join("ends.json"));
     fs::write(&ids, "[1, 69, 70]").unwrap();
@@ -204,7 +202,7 @@ fn bad_lists_of_boundaries() {
 }
 
 #[test]
-fn dumps_that_cannot_be_written() {
+fn an_unwritable_dump_is_reported() {
     let dir = tempfile::tempdir().unwrap();
     fail(&["score", "--text", "a", "--dump", dir.path().to_str().unwrap()], 1, "is a folder");
     let nowhere = dir.path().join("nowhere/out.safetensors");
@@ -213,7 +211,7 @@ fn dumps_that_cannot_be_written() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_full_disk_is_told() {
+fn a_full_disk_is_reported() {
     let args = ["info"];
     let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
     let output = bolmo(&args).stdout(full).output().unwrap();

@@ -1,11 +1,9 @@
-//! `bolmo quantize`, and using what it wrote, from outside.
-
-mod common;
+//! `bolmo quantize`, and the use of its output, as a program.
 
 use std::fs;
 use std::path::Path;
 
-use common::{bolmo, demo_folder, demo_parameters, fail, message, succeed, succeed_json};
+use crate::common::{bolmo, demo_folder, demo_parameters, fail, message, succeed, succeed_json};
 use serde_json::{Value, json};
 
 const TEXT: &str = "def main(self):\n    return 1\n";
@@ -18,7 +16,7 @@ fn made(dir: &Path, formats: &str) -> (String, Value) {
 }
 
 #[test]
-fn a_quantised_folder_is_complete_and_says_what_it_is() {
+fn a_quantized_folder_is_complete_and_describes_itself() {
     let dir = tempfile::tempdir().unwrap();
     let (out, report) = made(dir.path(), "q4,local=q8");
     assert_eq!(
@@ -43,12 +41,12 @@ fn a_quantised_folder_is_complete_and_says_what_it_is() {
     assert_eq!(info["memory_bytes"], json!({ "q4,local=q8": report["bytes_after"] }));
     let stored: u64 = info["dtypes"].as_object().unwrap().values().map(|d| d["bytes"].as_u64().unwrap()).sum();
     assert_eq!(json!(stored), report["bytes_after"]);
-    assert!(String::from_utf8(succeed(&["info", "--model", &out])).unwrap().contains("quantised: q4,local=q8"));
+    assert!(String::from_utf8(succeed(&["info", "--model", &out])).unwrap().contains("quantized: q4,local=q8"));
     assert_eq!(succeed_json(&["info", "--json"])["quantized"], json!(null));
 }
 
 #[test]
-fn it_computes_what_the_same_formats_made_on_load_do() {
+fn a_quantized_folder_computes_what_quantizing_on_load_does() {
     let dir = tempfile::tempdir().unwrap();
     for formats in ["q8", "q4,local=q8"] {
         let (out, _) = made(dir.path(), formats);
@@ -62,7 +60,7 @@ fn it_computes_what_the_same_formats_made_on_load_do() {
 }
 
 #[test]
-fn scores_against_another_model() {
+fn score_against_compares_formats_and_folders() {
     let dir = tempfile::tempdir().unwrap();
     let (out, _) = made(dir.path(), "q8");
     let by_formats = succeed_json(&["score", "--text", TEXT, "--quantize", "q8", "--against", "f32", "--json"]);
@@ -94,14 +92,14 @@ fn scores_against_another_model() {
 }
 
 #[test]
-fn mistakes() {
+fn mistakes_give_one_clean_message_and_leave_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
     let out = path("out");
     fail(&["quantize", "--quantize", "q8"], 2, "--out");
     fail(&["quantize", "--out", &out], 2, "--quantize");
     fail(&["quantize", "--out", &out, "--quantize", "q8", "--rope-theta", "1e6"], 2, "--rope-theta");
-    fail(&["quantize", "--out", &out, "--quantize", "f32"], 1, "nothing to quantise");
+    fail(&["quantize", "--out", &out, "--quantize", "f32"], 1, "nothing to quantize");
     fail(&["quantize", "--out", &out, "--quantize", "q8", "--model", "nowhere"], 1, "nowhere");
     fail(&["quantize", "--out", &out, "--quantize", "q8", "--subwords", "nowhere"], 1, "nowhere");
     let (q8, _) = made(dir.path(), "q8");
@@ -112,7 +110,7 @@ fn mistakes() {
     fs::write(path("full/mine"), "mine").unwrap();
     fail(&["quantize", "--out", &path("full"), "--quantize", "q8"], 1, "files in it");
 
-    // An earlier output is replaced, a folder that lacks its tokenizer says so.
+    // An earlier output is replaced; a folder without a tokenizer gives a warning.
     succeed(&["quantize", "--out", &q8, "--quantize", "q4"]);
     assert_eq!(succeed_json(&["info", "--json", "--model", &q8])["quantized"], json!("q4"));
     fs::create_dir(path("bare")).unwrap();
@@ -127,14 +125,14 @@ fn mistakes() {
     assert_eq!(left, ["bare", "file", "full", "out", "q8"]);
 }
 
-/// A write that fails half-way, as on a full disk, is told with the file's name and leaves nothing behind.
+/// A write that fails half-way, as on a full disk, is reported with the file's name and leaves nothing behind.
 #[cfg(target_os = "linux")]
 #[test]
-fn a_disk_that_is_full() {
+fn a_full_disk_is_reported_and_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("out");
     let args = ["quantize", "--quantize", "q8", "--out", out.to_str().unwrap()];
-    // The tokenizer fits below the limit, the weights don't.
+    // The tokenizer is below the limit, the weights are above it.
     let script = "trap '' XFSZ; ulimit -f 1000; exec \"$0\" \"$@\"";
     let output =
         std::process::Command::new("sh").args(["-c", script, env!("CARGO_BIN_EXE_bolmo")]).args(args).output().unwrap();

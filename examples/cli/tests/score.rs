@@ -1,17 +1,15 @@
-//! `bolmo score`, from outside.
-
-mod common;
+//! `bolmo score` as a program.
 
 use std::fs;
 
-use common::{succeed, succeed_json};
+use crate::common::{self, succeed, succeed_json};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Value, json};
 
 const TEXT: &str = "def main(self):\n    return caf\u{e9}";
 
 #[test]
-fn the_numbers_are_there_and_agree() {
+fn numbers_are_complete_and_consistent() {
     let score = succeed_json(&["score", "--text", TEXT, "--json"]);
     let number = |key: &str| score[key].as_f64().unwrap_or_else(|| panic!("{key} in {score}"));
     assert_eq!(score["bytes"], json!(TEXT.len()));
@@ -24,7 +22,7 @@ fn the_numbers_are_there_and_agree() {
 }
 
 #[test]
-fn a_file_is_a_text() {
+fn a_file_scores_as_its_text() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("text");
     fs::write(&file, TEXT).unwrap();
@@ -37,7 +35,7 @@ fn a_file_is_a_text() {
 }
 
 #[test]
-fn a_dump_has_every_tensor_in_its_shape() {
+fn a_dump_has_every_tensor_with_its_shape() {
     let dir = tempfile::tempdir().unwrap();
     let (ids_file, ends_file, out) =
         (dir.path().join("ids.json"), dir.path().join("ends.json"), dir.path().join("out.safetensors"));
@@ -61,7 +59,7 @@ fn a_dump_has_every_tensor_in_its_shape() {
     let dumped: Vec<u8> = ids.iter().flat_map(|&id| i64::from(id).to_le_bytes()).collect();
     assert_eq!(file.tensor("ids").unwrap().data(), dumped);
 
-    // Nothing is left beside the file, and a text's frame is not in it.
+    // No temporary file remains, and the ids that frame a text are not dumped.
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3);
     let score = succeed_json(&["score", "--text", "def main", "--json", "--dump", out.to_str().unwrap()]);
     check_shapes(&out, 8, score["patches"].as_u64().unwrap() as usize);

@@ -1,16 +1,14 @@
-//! `bolmo train` from outside: runs that are killed, and what may go wrong.
-
-mod common;
+//! `bolmo train` as a program: runs that are killed, and mistakes.
 
 use std::fs;
 use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
 
-use common::{bolmo, fail, run, succeed, succeed_json};
+use crate::common::{bolmo, fail, run, succeed, succeed_json};
 use serde_json::Value;
 
-/// Texts, a tokenizer and the configuration of a small run in `dir`; the arguments that begin it.
+/// Writes texts, a tokenizer and the configuration of a small run to `dir`. Returns the configuration's path.
 fn prepare(dir: &Path) -> String {
     let path = |name: &str| dir.join(name).to_str().unwrap().to_owned();
     let texts = path("texts");
@@ -28,7 +26,7 @@ fn prepare(dir: &Path) -> String {
     path("run.toml")
 }
 
-/// What each step came to, by the metrics file: everything but times.
+/// The result of each step in the metrics file, without times.
 fn curve(run: &Path) -> Vec<(u64, String, Value)> {
     let text = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
     let of = |line: &str| {
@@ -39,13 +37,13 @@ fn curve(run: &Path) -> Vec<(u64, String, Value)> {
     text.lines().map(of).collect()
 }
 
-/// How many times a run is killed: `BOLMO_KILLS`, or a few.
+/// Number of times that a run is killed: `BOLMO_KILLS`, or a few.
 fn kills() -> u64 {
     std::env::var("BOLMO_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(4)
 }
 
 #[test]
-fn a_run_that_is_killed_at_any_moment_comes_to_the_same() {
+fn a_run_killed_at_any_moment_resumes_to_the_same_model() {
     let dir = tempfile::tempdir().unwrap();
     let config = prepare(dir.path());
     let report = succeed_json(&["train", "subword", "--config", &config, "--json", "--quiet"]);
@@ -55,9 +53,9 @@ fn a_run_that_is_killed_at_any_moment_comes_to_the_same() {
     let resume = ["train", "subword", "--config", &config, "--set", &out, "--resume", "--json", "--quiet"];
     for attempt in 0..kills() {
         let mut child = bolmo(&resume).stdout(std::process::Stdio::null()).spawn().unwrap();
-        // Moments that no two attempts share: while it starts, in steps, while it writes.
+        // Each attempt is killed at a different moment: during the start, a step or a write.
         sleep(Duration::from_millis(300 + attempt * 397 % 2900));
-        // It may have come to its end.
+        // The run may have finished.
         let _ = child.kill();
         child.wait().unwrap();
     }
@@ -74,7 +72,7 @@ fn a_run_that_is_killed_at_any_moment_comes_to_the_same() {
 }
 
 #[test]
-fn mistakes_are_sentences() {
+fn mistakes_give_one_clean_message() {
     let dir = tempfile::tempdir().unwrap();
     let config = prepare(dir.path());
     assert_eq!(run(&["train"]).status.code(), Some(2));

@@ -1,6 +1,6 @@
 /** Folders that are picked or dropped. */
 
-/** A file and where it is in what was picked: `folder/config.json`. */
+/** A file and its path in what was picked: `folder/config.json`. */
 export interface Found {
   path: string;
   file: File;
@@ -12,15 +12,15 @@ export interface Folder {
   files: Record<string, Blob>;
 }
 
-/** Levels of folders that are looked into: a checkpoint may lie in a folder of the folder that was dropped. */
+/** Maximum depth of the search: a checkpoint may be in a subfolder of the dropped folder. */
 const DEPTH = 2;
 
-/** What a file picker gives. */
+/** Files of a file picker. */
 export function picked(files: Iterable<File>): Found[] {
   return Array.from(files, (file) => ({ path: file.webkitRelativePath || file.name, file }));
 }
 
-/** What was dropped. Has to be called within the event: browsers forget the entries behind it. */
+/** Dropped files. Must be called inside the event: browsers forget the entries afterwards. */
 export async function dropped(data: DataTransfer): Promise<Found[]> {
   const entries = Array.from(data.items, (item) => item.webkitGetAsEntry()).filter((entry) => entry !== null);
   return (await Promise.all(entries.map((entry) => walk(entry, entry.name, DEPTH)))).flat();
@@ -35,14 +35,14 @@ async function walk(entry: FileSystemEntry, path: string, depth: number): Promis
   const reader = (entry as FileSystemDirectoryEntry).createReader();
   const found: Found[] = [];
   for (;;) {
-    // It comes in portions of 100 or so, the last of which is empty.
+    // Entries come in batches of about 100; the last batch is empty.
     const some = await new Promise<FileSystemEntry[]>((resolve, reject) => reader.readEntries(resolve, reject));
     if (some.length === 0) return found;
     for (const child of some) found.push(...(await walk(child, `${path}/${child.name}`, depth - 1)));
   }
 }
 
-/** The folder with the checkpoint: that of the `config.json` nearest to the top, or else whatever is at the top. */
+/** The checkpoint folder: that of the topmost `config.json`, or else the topmost folder. */
 export function checkpointFolder(found: Found[]): Folder | undefined {
   const folderOf = (path: string): string => path.slice(0, path.lastIndexOf('/') + 1);
   const configs = found.filter(({ path }) => /(^|\/)config\.json$/.test(path));

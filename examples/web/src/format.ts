@@ -1,6 +1,6 @@
-/** Numbers for people. */
+/** Readable numbers. */
 
-/** As in "1.2 MiB". */
+/** For example "1.2 MiB". */
 export function size(bytes: number): string {
   const units = ['bytes', 'KiB', 'MiB', 'GiB', 'TiB'];
   let unit = 0;
@@ -11,24 +11,24 @@ export function size(bytes: number): string {
   return `${unit === 0 || bytes >= 100 ? Math.round(bytes) : bytes.toFixed(1)} ${units[unit] ?? ''}`;
 }
 
-/** As in "0.3 M". */
+/** For example "0.3 M". */
 export function count(number: number): string {
   if (number >= 1e9) return `${(number / 1e9).toFixed(1)} G`;
   if (number >= 1e6) return `${Math.round(number / 1e6)} M`;
   return `${(number / 1e6).toFixed(1)} M`;
 }
 
-/** As in "0.28 s". */
+/** For example "0.28 s". */
 export function seconds(milliseconds: number): string {
   return `${(milliseconds / 1000).toFixed(milliseconds < 10_000 ? 2 : 1)} s`;
 }
 
-/** As in "52" or "7.4". */
+/** For example "52" or "7.4". */
 export function rate(number: number): string {
   return number >= 10 ? String(Math.round(number)) : number.toFixed(1);
 }
 
-/** One thing, or many. */
+/** A number with the singular or plural of a word. */
 export function plural(number: number, one: string, many = `${one}s`): string {
   return `${number} ${number === 1 ? one : many}`;
 }

@@ -1,6 +1,13 @@
-/** Wires the page: what happens when. */
+/** Connects the parts of the page. */
 
-import { Bolmo, DeviceLostError, type GenerateOptions, type LoadProgress, NotFoundError, type Session } from 'bolmo-web';
+import {
+  Bolmo,
+  DeviceLostError,
+  type GenerateOptions,
+  type LoadProgress,
+  NotFoundError,
+  type Session,
+} from 'bolmo-web';
 import { checkpointFolder, dropped, picked, type Found } from './files.js';
 import { plural, rate } from './format.js';
 import { type Loaded, type Origin, Shelf, adapterWords } from './model.js';
@@ -11,14 +18,16 @@ const { elements } = view;
 const demo: Origin = { name: 'Demo model', source: './model/' };
 const shelf = new Shelf(deviceLost);
 const output = new Output(elements.text);
-/** The adapter of the last probe, in words. */
+/** Description of the last probe's adapter. */
 let adapter = '';
 
-/** What is under way: loading or writing, one at a time. */
+/** The running task: loading or writing, one at a time. */
 let work: { controller: AbortController; over: Promise<void> } | undefined;
 
-/** Ends what is under way, then does `task`. What goes wrong is shown, and the page can be used again. */
-function run(state: view.State, task: (signal: AbortSignal) => Promise<void>, action?: { label: string; run: () => void }): void {
+/** Cancels the running task, then runs `task`. Errors are shown, and the page stays usable. */
+type Action = { label: string; run: () => void };
+
+function run(state: view.State, task: (signal: AbortSignal) => Promise<void>, action?: Action): void {
   const before = work;
   before?.controller.abort();
   const controller = new AbortController();
@@ -34,12 +43,12 @@ function run(state: view.State, task: (signal: AbortSignal) => Promise<void>, ac
     } catch (error) {
       if (controller.signal.aborted) view.say('Stopped.');
       else {
-        const former = shelf.loaded && state === 'loading' ? ` ${shelf.loaded.origin.name} is still there.` : '';
-        view.say(shelf.loaded ? `That did not work.${former}` : 'No model is loaded.');
+        const former = shelf.loaded && state === 'loading' ? ` ${shelf.loaded.origin.name} is still loaded.` : '';
+        view.say(shelf.loaded ? `That failed.${former}` : 'No model is loaded.');
         if (error instanceof DeviceLostError) deviceLost(error);
         else view.showError(error, action);
       }
-      // The one that was to come was shown, and the former one is still there.
+      // The probe of the failed model was shown; show that of the model that is still loaded.
       if (shelf.loaded) view.showProbe(shelf.loaded.probe, shelf.loaded.origin.name, adapter);
     }
     if (work === mine) {
@@ -52,8 +61,9 @@ function run(state: view.State, task: (signal: AbortSignal) => Promise<void>, ac
 }
 
 function load(origin: Origin, quantize?: string): void {
-  // Files stay as they are; a server may have recovered.
-  const again = typeof origin.source === 'string' ? { label: 'Try again', run: () => load(origin, quantize) } : undefined;
+  // Local files stay as they are; a server may have recovered.
+  const retry = { label: 'Try again', run: () => load(origin, quantize) };
+  const again = typeof origin.source === 'string' ? retry : undefined;
   run('loading', async (signal) => {
     view.say(`Loading: ${origin.name}.`);
     const onProgress = (progress: LoadProgress): void => view.showProgress(progress, origin.name);
@@ -81,13 +91,14 @@ function deviceLost(error: DeviceLostError): void {
   const reload = (): void =>
     run('loading', async (signal) => {
       view.say('Reloading the model.');
-      const loaded = await shelf.reload(signal, (progress) => view.showProgress(progress, shelf.loaded?.origin.name ?? ''));
+      const name = shelf.loaded?.origin.name ?? '';
+      const loaded = await shelf.reload(signal, (progress) => view.showProgress(progress, name));
       await ready(loaded);
     });
   view.showError(error, { label: 'Reload the model', run: reload });
 }
 
-/** The settings; the form has checked them. */
+/** The settings, which the form has validated. */
 function settings(): GenerateOptions {
   return {
     maxBytes: elements.maxBytes.valueAsNumber,
@@ -114,12 +125,13 @@ function write(): void {
       const made = output.cut.bytes.length - prompt.length;
       return first === undefined || made < 2 ? undefined : ((made - 1) / (performance.now() - begun - first)) * 1000;
     };
-    // The session is asked for nothing while it works; the model can be.
+    // A busy session rejects calls; the model doesn't.
     const clock = setInterval(() => {
       view.showNumbers(output.cut, first, perSecond());
       void model.usage().then(view.showMemory, () => {});
     }, 500);
-    const patience = setTimeout(() => view.say('Writing. The first text can take longer: the browser compiles the kernels.'), 1500);
+    const slow = 'Writing. The first text can take longer: the browser compiles the kernels.';
+    const patience = setTimeout(() => view.say(slow), 1500);
     let session: Session | undefined;
     try {
       session = await model.session();
@@ -140,7 +152,7 @@ function write(): void {
       clearInterval(clock);
       clearTimeout(patience);
       const speed = perSecond();
-      // Only now it is certain whether the prompt's last patch had ended.
+      // Only now is it known whether the prompt's last patch had ended.
       const state = await session?.state().catch(() => undefined);
       if (state && state.length === output.cut.bytes.length) output.recut(state.patchEnds);
       else output.draw();
@@ -154,7 +166,7 @@ function write(): void {
 function summary(perSecond: number | undefined): string {
   const { bytes, ends, prompt } = output.cut;
   const patches = ends.filter((end) => end > prompt).length;
-  const speed = perSecond === undefined ? '' : `, ${rate(perSecond)} bytes a second`;
+  const speed = perSecond === undefined ? '' : `, ${rate(perSecond)} bytes per second`;
   return `Wrote ${plural(bytes.length - prompt, 'byte')} in ${plural(patches, 'patch', 'patches')}${speed}.`;
 }
 
@@ -162,8 +174,8 @@ function summary(perSecond: number | undefined): string {
 function loadFiles(gather: Promise<Found[]>): void {
   run('loading', async () => {
     const folder = checkpointFolder(await gather);
-    if (!folder) throw new NotFoundError('not found', 'there are no files in what was chosen');
-    // A load of its own, which takes this one's place.
+    if (!folder) throw new NotFoundError('not found', 'the selection contains no files');
+    // A load of its own, which replaces this task.
     load({ name: folder.name, source: folder.files });
   });
 }
@@ -187,16 +199,18 @@ elements.demo.addEventListener('click', () => {
 elements.forget.addEventListener('click', async () => {
   await Bolmo.clearCache();
   await view.showMemory(undefined);
-  view.say('What was stored in the browser is deleted.');
+  view.say('The browser’s storage is deleted.');
 });
-elements.list.addEventListener('toggle', () => elements.rows.replaceChildren(...(elements.list.open ? output.rows() : [])));
+elements.list.addEventListener('toggle', () => {
+  elements.rows.replaceChildren(...(elements.list.open ? output.rows() : []));
+});
 elements.folder.addEventListener('change', () => {
   const files = picked(elements.folder.files ?? []);
-  // The same folder can be chosen again.
+  // Allows the same folder to be chosen again.
   elements.folder.value = '';
   if (files.length > 0) loadFiles(Promise.resolve(files));
 });
-// Where folders cannot be chosen, their files can.
+// Where folders cannot be chosen, files can.
 if (!('webkitdirectory' in elements.folder)) (elements.folder as HTMLInputElement).multiple = true;
 
 document.addEventListener('keydown', (event) => {

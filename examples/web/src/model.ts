@@ -1,29 +1,38 @@
-/** The model that the page writes with, and how it is exchanged for another. */
+/** The page's model, and its replacement by another one. */
 
-import { type AdapterInfo, Bolmo, type DeviceLostError, type LoadProgress, type Model, NoWebGpuError, type Probe, type Source } from 'bolmo-web';
+import {
+  type AdapterInfo,
+  Bolmo,
+  type DeviceLostError,
+  type LoadProgress,
+  type Model,
+  NoWebGpuError,
+  type Probe,
+  type Source,
+} from 'bolmo-web';
 
-/** Where a model comes from. */
+/** Source of a model. */
 export interface Origin {
   name: string;
   source: Source;
 }
 
-/** How one is loaded. */
+/** Options of a load. */
 export interface Loading {
-  /** A format, or what suits the machine best. */
+  /** A format; the best one for the machine if not given. */
   quantize?: string | undefined;
   signal: AbortSignal;
   onProbe: (probe: Probe) => Promise<void>;
   onProgress: (progress: LoadProgress) => void;
 }
 
-/** A model that is there. */
+/** A loaded model. */
 export interface Loaded {
   model: Model;
   origin: Origin;
   probe: Probe;
   milliseconds: number;
-  /** Bytes that were read for it: over the network, and from the browser's storage. */
+  /** Bytes read for it: over the network, and from the browser's storage. */
   fetched: number;
   cached: number;
 }
@@ -40,14 +49,14 @@ export class Shelf {
     return this.#loaded;
   }
 
-  /** Loads a model and closes the one before it. If that fails, the former one stays. */
+  /** Loads a model and closes the previous one. If loading fails, the previous model stays. */
   async load(origin: Origin, { quantize, signal, onProbe, onProgress }: Loading): Promise<Loaded> {
     const begun = performance.now();
     const probe = await Bolmo.probe(origin.source, { signal });
     await onProbe(probe);
     if (!probe.ok) throw new NoWebGpuError(probe.reason ?? 'models cannot run here');
     const formats = probe.model?.formats ?? [];
-    // One that was quantised ahead is loaded as it is.
+    // A model that is stored quantized is loaded in its own format.
     const format = formats.length > 1 ? (quantize ?? probe.model?.recommended ?? undefined) : undefined;
     const counts = { fetched: 0, cached: 0 };
     const model = await Bolmo.load(origin.source, {
@@ -65,7 +74,7 @@ export class Shelf {
     return this.#loaded;
   }
 
-  /** Brings the model back after its device was lost. */
+  /** Loads the model again after its device was lost. */
   async reload(signal: AbortSignal, onProgress: (progress: LoadProgress) => void): Promise<Loaded> {
     const loaded = this.#loaded;
     if (!loaded) throw new Error('there is no model to reload');
@@ -83,7 +92,7 @@ export class Shelf {
   }
 }
 
-/** The adapter in words. */
+/** Description of the adapter. */
 export function adapterWords({ name, software }: AdapterInfo): string {
-  return software ? `${name}, computing on the CPU` : name;
+  return software ? `${name}, running on the CPU` : name;
 }

@@ -10,7 +10,7 @@ export class Output {
   #length = 0;
   #ends: number[] = [];
   #prompt = 0;
-  /** Patches that are drawn for good, and the nodes that they have. */
+  /** Number of patches that are drawn in their final form, and their nodes. */
   #patches = 0;
   #nodes = 0;
   #frame = 0;
@@ -23,7 +23,7 @@ export class Output {
     return { bytes: this.#buffer.subarray(0, this.#length), ends: this.#ends, prompt: this.#prompt };
   }
 
-  /** Begins a text. The prompt's patches are not known yet: it is shown as one. */
+  /** Starts a text. The prompt's patches are not known yet: it is shown as one. */
   begin(prompt: Uint8Array): void {
     this.#length = 0;
     this.#prompt = prompt.length;
@@ -31,7 +31,7 @@ export class Output {
     this.recut([]);
   }
 
-  /** Takes the ends of all patches anew. */
+  /** Replaces the ends of all patches. */
   recut(ends: readonly number[]): void {
     this.#ends = [...ends];
     this.#patches = 0;
@@ -39,7 +39,7 @@ export class Output {
     this.draw();
   }
 
-  /** Goes on; the page is drawn at its next frame. */
+  /** Appends a piece; the page is drawn in its next frame. */
   push({ bytes, patchEnds }: Piece): void {
     for (const end of patchEnds) this.#ends.push(this.#length + end);
     this.#append(bytes);
@@ -56,7 +56,7 @@ export class Output {
     this.#length += bytes.length;
   }
 
-  /** Draws what has changed: patches that have ended stay as they are. */
+  /** Draws what has changed: patches that have ended keep their nodes. */
   draw(): void {
     cancelAnimationFrame(this.#frame);
     this.#frame = 0;
@@ -74,8 +74,10 @@ export class Output {
     return spans(this.cut).map((span) => {
       const row = document.createElement('tr');
       const text = span.text === '' ? '(part of the next character)' : JSON.stringify(visible(span.text));
-      const bytes = span.to - span.from === span.patchBytes ? String(span.patchBytes) : `${span.to - span.from} of ${span.patchBytes}`;
-      for (const cell of [`${span.patch + 1}${span.inPrompt ? ' (prompt)' : ''}`, bytes, text]) row.insertCell().textContent = cell;
+      const own = span.to - span.from;
+      const bytes = own === span.patchBytes ? String(own) : `${own} of ${span.patchBytes}`;
+      const number = `${span.patch + 1}${span.inPrompt ? ' (prompt)' : ''}`;
+      for (const cell of [number, bytes, text]) row.insertCell().textContent = cell;
       return row;
     });
   }
@@ -93,7 +95,7 @@ function drawn(span: Span): HTMLElement {
     .split('\n')
     .forEach((line, at) => {
       if (at > 0) {
-        // The line break itself has no width; the style sheet puts a sign there.
+        // The line break itself has no width; the style sheet adds a sign.
         const newline = document.createElement('span');
         newline.className = 'newline';
         newline.textContent = '\n';
@@ -107,6 +109,7 @@ function drawn(span: Span): HTMLElement {
 function title({ from, to, patch, patchBytes, inPrompt, open, text }: Span): string {
   const all = plural(patchBytes, 'byte');
   const own = to - from === patchBytes ? all : `${to - from} of ${all}`;
-  const notes = [inPrompt ? 'prompt' : '', open ? 'has not ended' : '', text === '' ? 'inside the next character' : ''].filter(Boolean);
+  const inside = text === '' ? 'inside the next character' : '';
+  const notes = [inPrompt ? 'prompt' : '', open ? 'has not ended' : '', inside].filter(Boolean);
   return `patch ${patch + 1}: ${own}${notes.map((note) => `, ${note}`).join('')}`;
 }

@@ -1,31 +1,31 @@
-/** A text as bytes cut into patches, and as characters to show. Pure functions. */
+/** A text as bytes, divided into patches, and as characters to show. Pure functions. */
 
-/** A text: its bytes, after how many of them each patch ends, and how many of them are the prompt's. */
+/** A text: its bytes, the offsets at which patches end, and the length of the prompt. */
 export interface Cut {
   bytes: Uint8Array;
   ends: readonly number[];
   prompt: number;
 }
 
-/** A patch, or its part in the prompt or behind it. */
+/** A patch, or its part inside or after the prompt. */
 export interface Span {
-  /** Its characters; none where a later patch has the last byte of the only one. */
+  /** Its characters; empty if its only character ends in a later patch. */
   text: string;
-  /** Where its bytes begin and end. */
+  /** Offsets of its first byte and of the byte after its last. */
   from: number;
   to: number;
-  /** Which patch it is, counted from 0, and how many bytes that has on both sides of the prompt's end. */
+  /** Number of the patch, counted from 0, and its size including the part beyond the prompt's end. */
   patch: number;
   patchBytes: number;
   inPrompt: boolean;
-  /** Whether more may come: the last patch, until it ends. */
+  /** Whether the patch may still grow: the last patch, until it ends. */
   open: boolean;
 }
 
-// A byte order mark is a character like others here.
+// A byte order mark counts as an ordinary character here.
 const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
 
-/** The spans of a text, from that patch on. */
+/** The spans of a text, starting with patch `first`. */
 export function spans({ bytes, ends, prompt }: Cut, first = 0): Span[] {
   const out: Span[] = [];
   let start = first === 0 ? 0 : (ends[first - 1] ?? bytes.length);
@@ -52,8 +52,8 @@ export function spans({ bytes, ends, prompt }: Cut, first = 0): Span[] {
 }
 
 /**
- * Where the character begins that `at` cuts, or `at` itself if it is between characters. A character so belongs to the patch that has its last byte:
- * the others have only its beginning.
+ * Start of the character that `at` splits, or `at` itself if it is between characters. A character thus belongs to the
+ * patch that contains its last byte.
  */
 export function characterStart(bytes: Uint8Array, at: number): number {
   for (let start = at - 1; start >= Math.max(0, at - 3); start--) {
@@ -66,12 +66,15 @@ function isContinuation(byte: number): boolean {
   return byte >= 0x80 && byte <= 0xbf;
 }
 
-/** Bytes of the character that begins at `start`: what a decoder makes one character of, be it U+FFFD for bytes that are no UTF-8. */
+/**
+ * Length in bytes of the character that begins at `start`, as a decoder sees it; for invalid UTF-8, the bytes of one
+ * U+FFFD.
+ */
 export function characterLength(bytes: Uint8Array, start: number): number {
   const lead = bytes[start] ?? 0;
   if (lead < 0xc2 || lead > 0xf4) return 1;
   const full = lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;
-  // Forms that are too long, surrogates, and what is above U+10FFFF show in the second byte.
+  // Overlong forms, surrogates, and code points above U+10FFFF are recognized by the second byte.
   const low = lead === 0xe0 ? 0xa0 : lead === 0xf0 ? 0x90 : 0x80;
   const high = lead === 0xed ? 0x9f : lead === 0xf4 ? 0x8f : 0xbf;
   let length = 1;
@@ -83,12 +86,13 @@ export function characterLength(bytes: Uint8Array, start: number): number {
   return length;
 }
 
-/** A text with control characters as pictures, which browsers would not show at all. */
+/** A text whose control characters are replaced by pictures; browsers would not show them. */
 export function visible(text: string): string {
-  return text.replace(/[\0-\x08\x0b-\x1f\x7f]/g, (control) => String.fromCodePoint(control === '\x7f' ? 0x2421 : 0x2400 + control.charCodeAt(0)));
+  const picture = (code: number): string => String.fromCodePoint(code === 0x7f ? 0x2421 : 0x2400 + code);
+  return text.replace(/[\0-\x08\x0b-\x1f\x7f]/g, (control) => picture(control.charCodeAt(0)));
 }
 
-/** How many closed patches behind the prompt have 1, 2, … bytes; the last place counts all that are longer. */
+/** Numbers of closed patches after the prompt with 1, 2, … bytes; the last place counts all longer ones. */
 export function lengths(cut: Cut, places: number): number[] {
   const counts = new Array<number>(places).fill(0);
   let start = 0;
@@ -102,7 +106,7 @@ export function lengths(cut: Cut, places: number): number[] {
   return counts;
 }
 
-/** Bytes in a patch behind the prompt, counting closed patches and their bytes there only; nothing before the first. */
+/** Average bytes per patch after the prompt, over closed patches; `undefined` before the first one. */
 export function bytesPerPatch({ ends, prompt }: Cut): number | undefined {
   const behind = ends.filter((end) => end > prompt);
   const last = behind.at(-1);

@@ -1,4 +1,4 @@
-/** The page's elements, and what is shown in them. */
+/** The page's elements, and what they show. */
 
 import type { LoadProgress, Probe, Usage } from 'bolmo-web';
 import { advise } from './advice.js';
@@ -50,13 +50,15 @@ export const elements = {
   demo: find('demo', HTMLButtonElement),
 };
 
-/** What the page is at. */
+/** States of the page. */
 export type State = 'loading' | 'writing' | 'ready' | 'empty';
 
-/** Shows what can be done. Buttons that cannot be used keep the focus: one that has it would else lose it. */
+/** Enables and disables controls. Disabled buttons stay focusable, so that the focus is not lost. */
 export function showState(state: State): void {
   document.body.dataset.state = state;
-  const disable = (button: HTMLElement, disabled: boolean): void => button.setAttribute('aria-disabled', String(disabled));
+  const disable = (button: HTMLElement, disabled: boolean): void => {
+    button.setAttribute('aria-disabled', String(disabled));
+  };
   disable(elements.write, state !== 'ready');
   disable(elements.stop, state !== 'writing' && state !== 'loading');
   disable(elements.requantize, state !== 'ready');
@@ -68,15 +70,15 @@ export function enabled(button: HTMLElement): boolean {
   return button.getAttribute('aria-disabled') !== 'true';
 }
 
-/** One sentence, which screen readers say as well. */
+/** Shows one sentence, which screen readers announce. */
 export function say(text: string): void {
   elements.status.textContent = text;
 }
 
-/** Shows an error, and a button that may help. */
+/** Shows an error, with a button that may help. */
 export function showError(error: unknown, action?: { label: string; run: () => void }): void {
   const { sentence, advice } = advise(error);
-  // A lost device is reported by the call that it ended, too.
+  // A lost device is also reported by the call that it ended.
   if (elements.alert.querySelector('strong')?.textContent === sentence) return;
   const box = document.createElement('div');
   box.className = 'error';
@@ -95,7 +97,7 @@ export function showError(error: unknown, action?: { label: string; run: () => v
   buttons.append(button('Dismiss', clearError));
   box.append(buttons);
   elements.alert.replaceChildren(box);
-  // Who is further down would not see it.
+  // Users who have scrolled down would not see it.
   elements.alert.scrollIntoView({ block: 'nearest' });
 }
 
@@ -111,7 +113,7 @@ function button(label: string, run: () => void): HTMLButtonElement {
   return made;
 }
 
-/** What is known before anything is loaded. */
+/** Shows what is known before anything is loaded. */
 export function showProbe({ ok, model }: Probe, name: string, adapter: string): void {
   elements.lamp.dataset.on = ok ? 'yes' : 'no';
   elements.gpu.textContent = ok ? `WebGPU works here: ${adapter}.` : 'WebGPU does not work here.';
@@ -123,7 +125,7 @@ export function showProbe({ ok, model }: Probe, name: string, adapter: string): 
   elements.fit.textContent = `${name} ${words}: about ${size(fit.bytes)} of memory as ${fit.format}.`;
 }
 
-/** How far loading is. */
+/** Shows the progress of a load. */
 export function showProgress({ loaded, total, fetched, cached }: LoadProgress, name: string): void {
   elements.loading.hidden = false;
   if (total > 0) {
@@ -133,10 +135,11 @@ export function showProgress({ loaded, total, fetched, cached }: LoadProgress, n
     elements.progress.removeAttribute('value');
   }
   const from = fetched > 0 ? ' from the network' : cached > 0 ? ' from the browser’s storage' : '';
-  elements.phase.textContent = total > 0 ? `${name}: ${size(loaded)} of ${size(total)}${from}` : `${name}: opening the checkpoint, compiling the kernels`;
+  const opening = 'opening the checkpoint, compiling the kernels';
+  elements.phase.textContent = `${name}: ${total > 0 ? `${size(loaded)} of ${size(total)}${from}` : opening}`;
 }
 
-/** What a loaded model is. */
+/** Shows the properties of a loaded model. */
 export function showModel({ model, origin, probe, milliseconds, fetched, cached }: Loaded, adapter: string): void {
   const { info } = model;
   const from = fetched > 0 ? 'the network' : cached > 0 ? 'the browser’s storage' : 'files';
@@ -151,31 +154,34 @@ export function showModel({ model, origin, probe, milliseconds, fetched, cached 
   elements.facts.replaceChildren(
     ...facts.map(([term, value]) => {
       const row = document.createElement('div');
-      row.append(Object.assign(document.createElement('dt'), { textContent: term }), Object.assign(document.createElement('dd'), { textContent: value }));
+      const cell = (tag: string, textContent: string) => Object.assign(document.createElement(tag), { textContent });
+      row.append(cell('dt', term), cell('dd', value));
       return row;
     }),
   );
   const formats = probe.model?.formats ?? [];
   const words = { yes: '', perhaps: ', may fit', no: ', does not fit', unknown: '' };
   elements.quantize.replaceChildren(
-    ...formats.map(({ format, bytes, fits }) => new Option(`${format}, ${size(bytes)}${words[fits]}`, format, false, format === info.formats)),
+    ...formats.map(({ format, bytes, fits }) => {
+      return new Option(`${format}, ${size(bytes)}${words[fits]}`, format, false, format === info.formats);
+    }),
   );
   elements.quantize.disabled = formats.length < 2;
 }
 
-/** What the model holds in memory, and what the browser has stored. */
+/** Shows the model's memory, and the size of the browser's storage. */
 export async function showMemory(usage: Usage | undefined): Promise<void> {
   if (usage) {
     elements.deviceMemory.textContent = size(usage.deviceBytes);
     elements.wasmMemory.textContent = size(usage.wasmBytes);
   }
   const stored = (await navigator.storage?.estimate?.())?.usage;
-  elements.stored.textContent = stored === undefined ? 'not told' : size(stored);
+  elements.stored.textContent = stored === undefined ? 'unknown' : size(stored);
 }
 
 const PLACES = 8;
 
-/** The numbers of a text while it is written. */
+/** Shows the numbers of a text while it is generated. */
 export function showNumbers(cut: Cut, first: number | undefined, perSecond: number | undefined): void {
   const ratio = bytesPerPatch(cut);
   elements.speed.textContent = perSecond === undefined ? '–' : rate(perSecond);
@@ -192,10 +198,14 @@ export function showHistogram(counts: number[]): void {
       const place = document.createElement('span');
       place.style.setProperty('--share', String(number / most));
       place.dataset.label = at + 1 < PLACES ? String(at + 1) : `${PLACES}+`;
-      place.title = `${plural(number, 'patch', 'patches')} of ${plural(at + 1, 'byte')}${at + 1 < PLACES ? '' : ' or more'}`;
+      const bytes = `${plural(at + 1, 'byte')}${at + 1 < PLACES ? '' : ' or more'}`;
+      place.title = `${plural(number, 'patch', 'patches')} of ${bytes}`;
       return place;
     }),
   );
-  const words = counts.flatMap((number, at) => (number > 0 ? [`${number} of ${at + 1 < PLACES ? at + 1 : `${PLACES} or more`}`] : []));
-  elements.histogram.setAttribute('aria-label', words.length > 0 ? `Patches by their bytes: ${words.join(', ')}` : 'No patches yet');
+  const words = counts.flatMap((number, at) => {
+    return number > 0 ? [`${number} of ${at + 1 < PLACES ? at + 1 : `${PLACES} or more`}`] : [];
+  });
+  const label = words.length > 0 ? `Patches by size in bytes: ${words.join(', ')}` : 'No patches yet';
+  elements.histogram.setAttribute('aria-label', label);
 }

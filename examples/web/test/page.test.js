@@ -1,7 +1,8 @@
 /**
- * The built page in a browser: `npm run build` first.
+ * Tests of the built page in a browser; run `npm run build` first.
  *
- * CHROMIUM is the browser, /usr/bin/chromium unless set. BOLMO_SCREENSHOT=FILE.png keeps a picture of the page, and FILE-dark.png.
+ * CHROMIUM names the browser, by default /usr/bin/chromium. BOLMO_SCREENSHOT=FILE.png saves pictures of the page to
+ * FILE.png and FILE-dark.png.
  */
 
 import assert from 'node:assert/strict';
@@ -17,45 +18,60 @@ const checkpoint = fileURLToPath(new URL('../../demo-model', import.meta.url));
 const noCheckpoint = fileURLToPath(new URL('../src', import.meta.url));
 const axe = fileURLToPath(import.meta.resolve('axe-core/axe.min.js'));
 
-// The kernels are compiled at the first text, which takes a software adapter many seconds.
+// The kernels are compiled for the first text, which takes many seconds on a software adapter.
 const PATIENCE = { timeout: 120_000 };
 const LIMIT = { timeout: 300_000 };
 
-const TYPES = { '.css': 'text/css', '.html': 'text/html', '.js': 'text/javascript', '.json': 'application/json', '.wasm': 'application/wasm' };
+const TYPES = {
+  '.css': 'text/css',
+  '.html': 'text/html',
+  '.js': 'text/javascript',
+  '.json': 'application/json',
+  '.wasm': 'application/wasm',
+};
 
-/** A server as plain as can be: whole files, below a folder of its own, no headers but type and length. */
+/** A minimal server: whole files, below a folder of its own, with no headers except type and length. */
 const server = http.createServer(async (request, response) => {
-  const name = new URL(request.url, 'http://localhost').pathname.replace(/^\/some\/folder\//, '').replace(/^$/, 'index.html');
+  const { pathname } = new URL(request.url, 'http://localhost');
+  const name = pathname.replace(/^\/some\/folder\//, '').replace(/^$/, 'index.html');
   const body = name.includes('..') ? undefined : await readFile(dist + name).catch(() => undefined);
   if (!body) return response.writeHead(404).end();
-  response.writeHead(200, { 'content-type': TYPES[path.extname(name)] ?? 'application/octet-stream', 'content-length': body.length });
+  const type = TYPES[path.extname(name)] ?? 'application/octet-stream';
+  response.writeHead(200, { 'content-type': type, 'content-length': body.length });
   response.end(request.method === 'HEAD' ? undefined : body);
 });
 
 let browser;
 let page;
 let address;
-/** What pages have complained of, or fetched from elsewhere. */
+/** Console errors of the pages, and requests to other servers. */
 const complaints = [];
 
 async function open(options = {}) {
   const opened = await browser.newPage({ viewport: { width: 1240, height: 900 }, colorScheme: 'light', ...options });
   opened.on('console', (message) => ['error', 'warning'].includes(message.type()) && complaints.push(message.text()));
   opened.on('pageerror', (error) => complaints.push(String(error)));
-  opened.on('request', (request) => /^(data|blob):/.test(request.url()) || request.url().startsWith(address) || complaints.push(request.url()));
+  opened.on('request', (request) => {
+    const local = /^(data|blob):/.test(request.url()) || request.url().startsWith(address);
+    if (!local) complaints.push(request.url());
+  });
   return opened;
 }
 
 const text = (id) => page.locator(`#${id}`).innerText();
-const says = (id, pattern) =>
-  page
-    .waitForFunction(([id, source]) => new RegExp(source).test(document.getElementById(id).textContent), [id, pattern.source], PATIENCE)
-    .catch(async () => assert.fail(`${id}: ${pattern} did not come; status: ${await text('status')}; alert: ${await text('alert')}`));
+const says = async (id, pattern) => {
+  const matches = ([id, source]) => new RegExp(source).test(document.getElementById(id).textContent);
+  try {
+    await page.waitForFunction(matches, [id, pattern.source], PATIENCE);
+  } catch {
+    assert.fail(`${id}: no match of ${pattern}; status: ${await text('status')}; alert: ${await text('alert')}`);
+  }
+};
 const status = (pattern) => says('status', pattern);
 const ratio = async () => Number(await text('ratio'));
 
 async function write() {
-  // What is said of the text before doesn't count.
+  // The status of the previous text must not count.
   await page.evaluate(() => (document.getElementById('status').textContent = ''));
   await page.locator('#write').click();
   await status(/^Wrote/);
@@ -98,12 +114,12 @@ test('the keyboard alone gets to Write, and the text shows its patches', LIMIT, 
   while (stations.at(-1) !== 'write' && stations.length < 12) {
     await page.keyboard.press('Tab');
     stations.push(await page.evaluate(() => document.activeElement.id));
-    // Tab has selected what is in the field.
+    // Tab has selected the contents of the field.
     if (stations.at(-1) === 'max-bytes') await page.keyboard.type('60');
   }
   assert.deepEqual(stations, ['prompt', 'max-bytes', 'temperature', 'penalty', 'seed', 'bias', 'write']);
   await page.keyboard.press('Enter');
-  await status(/^Wrote 60 bytes in \d+ patches, .* bytes a second/);
+  await status(/^Wrote 60 bytes in \d+ patches, .* bytes per second/);
   assert.equal(await page.evaluate(() => document.activeElement.id), 'write');
 
   const prompt = await page.locator('#text .patch.prompt').allTextContents();
@@ -114,22 +130,26 @@ test('the keyboard alone gets to Write, and the text shows its patches', LIMIT, 
   const bytes = await made.evaluateAll((spans) => spans.map((span) => Number(span.style.getPropertyValue('--bytes'))));
   assert.equal(bytes.reduce((sum, some) => sum + some), 60);
   assert.match(await made.first().getAttribute('title'), /^patch \d+: .*\d bytes?/);
-  const colours = await made.evaluateAll((spans) => new Set(spans.map((span) => getComputedStyle(span).backgroundColor)).size);
-  assert.equal(colours, 2);
+  const colors = await made.evaluateAll(
+    (spans) => new Set(spans.map((span) => getComputedStyle(span).backgroundColor)).size,
+  );
+  assert.equal(colors, 2);
 
-  for (const id of ['speed', 'first', 'ratio', 'written', 'device-memory', 'wasm-memory', 'stored']) assert.match(await text(id), /\d/, id);
+  for (const id of ['speed', 'first', 'ratio', 'written', 'device-memory', 'wasm-memory', 'stored']) {
+    assert.match(await text(id), /\d/, id);
+  }
   await page.locator('summary').click();
   assert.equal(await page.locator('#rows tr').count(), await page.locator('#text .patch').count());
   await page.locator('summary').click();
 });
 
-test('equal seeds write equal texts', LIMIT, async () => {
+test('equal seeds give equal texts', LIMIT, async () => {
   const first = await page.locator('#text').textContent();
   await write();
   assert.equal(await page.locator('#text').textContent(), first);
 });
 
-test('Stop and Esc stop', LIMIT, async () => {
+test('Stop and Esc end the generation and keep the text', LIMIT, async () => {
   await page.locator('#max-bytes').fill('4000');
   for (const stop of [() => page.locator('#stop').click(), () => page.keyboard.press('Escape')]) {
     await page.keyboard.press('Control+Enter');
@@ -157,15 +177,18 @@ test('the boundary bias makes patches longer or shorter', LIMIT, async () => {
   await write();
   const short = await ratio();
   await press('ArrowLeft', 10);
-  assert.ok(long > 1.1 * short && short >= 1, `${long} and ${short} bytes a patch`);
+  assert.ok(long > 1.1 * short && short >= 1, `${long} and ${short} bytes per patch`);
 });
 
-test('characters of several bytes, and patches inside them', LIMIT, async () => {
+test('every byte of a prompt is in a patch, also inside characters', LIMIT, async () => {
   await page.locator('#prompt').fill('Grüße, 日本 😀\n\n');
   await page.locator('#max-bytes').fill('20');
   await write();
   assert.equal((await page.locator('#text .patch.prompt').allTextContents()).join(''), 'Grüße, 日本 😀\n\n');
-  const bytes = await page.locator('#text .patch.prompt').evaluateAll((spans) => spans.map((span) => Number(span.style.getPropertyValue('--bytes'))));
+  const prompt = page.locator('#text .patch.prompt');
+  const bytes = await prompt.evaluateAll((spans) =>
+    spans.map((span) => Number(span.style.getPropertyValue('--bytes'))),
+  );
   assert.equal(bytes.reduce((sum, some) => sum + some), Buffer.byteLength('Grüße, 日本 😀\n\n'));
   await page.locator('#prompt').fill('This is a story about Mia,');
 });
@@ -173,23 +196,25 @@ test('characters of several bytes, and patches inside them', LIMIT, async () => 
 async function drop(folder) {
   const devtools = await page.context().newCDPSession(page);
   const data = { items: [], files: [folder], dragOperationsMask: 1 };
-  for (const type of ['dragEnter', 'dragOver', 'drop']) await devtools.send('Input.dispatchDragEvent', { type, x: 300, y: 300, data });
+  for (const type of ['dragEnter', 'dragOver', 'drop']) {
+    await devtools.send('Input.dispatchDragEvent', { type, x: 300, y: 300, data });
+  }
   await devtools.detach();
 }
 
-test('a folder that is no checkpoint is refused in words, and the page goes on', LIMIT, async () => {
+test('a folder without a checkpoint gives an error with advice, and the page stays usable', LIMIT, async () => {
   for (const bring of [(folder) => page.locator('#folder').setInputFiles(folder), drop]) {
     await bring(noCheckpoint);
     const alert = page.getByRole('alert');
-    await alert.getByText('config.json, so it is not a checkpoint folder').waitFor(PATIENCE);
+    await alert.getByText('not a checkpoint folder').waitFor(PATIENCE);
     assert.match(await alert.innerText(), /A checkpoint is a folder with config\.json/);
-    assert.match(await text('status'), /Demo model is still there/);
+    assert.match(await text('status'), /Demo model is still loaded/);
     await write();
     assert.equal(await alert.innerText(), '');
   }
 });
 
-test('a checkpoint folder can be dropped and chosen, and its weights kept in fewer bits', LIMIT, async () => {
+test('a checkpoint folder can be dropped and chosen, and reloaded in a smaller format', LIMIT, async () => {
   for (const bring of [drop, (folder) => page.locator('#folder').setInputFiles(folder)]) {
     await bring(checkpoint);
     await status(/^demo-model is ready/);
@@ -204,12 +229,12 @@ test('a checkpoint folder can be dropped and chosen, and its weights kept in few
   }
 });
 
-test('what was stored can be deleted', LIMIT, async () => {
+test('the browser’s storage can be deleted', LIMIT, async () => {
   await page.locator('#forget').click();
   await status(/is deleted/);
 });
 
-test('loading can be stopped, and begun again', LIMIT, async () => {
+test('loading can be stopped and restarted', LIMIT, async () => {
   const own = page;
   page = await open();
   try {
@@ -228,7 +253,7 @@ test('loading can be stopped, and begun again', LIMIT, async () => {
   }
 });
 
-test('without WebGPU the page says what to do', LIMIT, async () => {
+test('without WebGPU the page gives advice', LIMIT, async () => {
   const own = page;
   page = await open();
   try {
@@ -251,7 +276,7 @@ async function audit(where) {
   assert.deepEqual(violations.map(({ id, nodes }) => [id, nodes[0].html, nodes[0].failureSummary]), [], where);
 }
 
-test('axe finds nothing, in light and dark, wide and at 320 pixels, where nothing is wider than the page', LIMIT, async () => {
+test('axe finds no violations, in light and dark, and nothing overflows at 1240 and 320 pixels', LIMIT, async () => {
   await write();
   await page.locator('summary').click();
   for (const colorScheme of ['light', 'dark']) {
@@ -262,7 +287,7 @@ test('axe finds nothing, in light and dark, wide and at 320 pixels, where nothin
       assert.ok((await page.evaluate(() => document.documentElement.scrollWidth)) <= width, `no wider than ${width}`);
     }
   }
-  // With an error as well.
+  // The same with an error.
   await page.locator('#folder').setInputFiles(noCheckpoint);
   await page.getByRole('alert').getByText('config.json').first().waitFor(PATIENCE);
   for (const colorScheme of ['dark', 'light']) {
@@ -274,15 +299,15 @@ test('axe finds nothing, in light and dark, wide and at 320 pixels, where nothin
   assert.equal(await page.evaluate(() => document.activeElement.id), 'prompt');
 });
 
-test('nothing complained, and nothing came from elsewhere', () => assert.deepEqual(complaints, []));
+test('no page logged an error or used another server', () => assert.deepEqual(complaints, []));
 
 const picture = process.env.BOLMO_SCREENSHOT;
-test('a picture', { ...LIMIT, skip: !picture && 'BOLMO_SCREENSHOT is not set' }, async () => {
+test('screenshots are saved', { ...LIMIT, skip: !picture && 'BOLMO_SCREENSHOT is not set' }, async () => {
   await page.close();
   page = await open({ viewport: { width: 1180, height: 900 }, deviceScaleFactor: 1.5 });
   await page.goto(address);
   await status(/^Demo model is ready/);
-  // The speed shall be that of a model that has its kernels.
+  // The first text compiles the kernels, so the pictures show the speed of a second one.
   await page.locator('#max-bytes').fill('40');
   await write();
   await page.locator('#max-bytes').fill('400');
@@ -290,6 +315,7 @@ test('a picture', { ...LIMIT, skip: !picture && 'BOLMO_SCREENSHOT is not set' },
   await page.mouse.move(0, 0);
   for (const colorScheme of ['light', 'dark']) {
     await page.emulateMedia({ colorScheme });
-    await page.screenshot({ path: colorScheme === 'light' ? picture : picture.replace(/(\.png)?$/, '-dark$1'), fullPage: true });
+    const path = colorScheme === 'light' ? picture : picture.replace(/(\.png)?$/, '-dark$1');
+    await page.screenshot({ path, fullPage: true });
   }
 });

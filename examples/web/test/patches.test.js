@@ -1,16 +1,17 @@
-/** How texts are split into spans. */
+/** Division of texts into spans. */
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { runnerImport } from 'vite';
 
-const { module } = await runnerImport(new URL('../src/patches.ts', import.meta.url).pathname, { configFile: false, logLevel: 'warn' });
+const file = new URL('../src/patches.ts', import.meta.url).pathname;
+const { module } = await runnerImport(file, { configFile: false, logLevel: 'warn' });
 const { bytesPerPatch, lengths, spans, visible } = module;
 
 const bytesOf = (text) => new TextEncoder().encode(text);
 const texts = (cut, first) => spans(cut, first).map(({ text }) => text);
 
-test('patches of plain text', () => {
+test('plain text has one span per patch', () => {
   const cut = { bytes: bytesOf('def read'), ends: [3, 4], prompt: 0 };
   assert.deepEqual(texts(cut), ['def', ' ', 'read']);
   assert.deepEqual(spans(cut).map(({ open }) => open), [false, false, true]);
@@ -18,7 +19,7 @@ test('patches of plain text', () => {
   assert.deepEqual(texts({ bytes: bytesOf(''), ends: [], prompt: 0 }), []);
 });
 
-test('a patch over the prompt’s end is two spans', () => {
+test('a patch across the prompt’s end is two spans', () => {
   const cut = { bytes: bytesOf('abcdef'), ends: [1, 4], prompt: 3 };
   const made = spans(cut).map(({ text, inPrompt, patch, patchBytes }) => [text, inPrompt, patch, patchBytes]);
   assert.deepEqual(made, [['a', true, 0, 1], ['bc', true, 1, 3], ['d', false, 1, 3], ['ef', false, 2, 2]]);
@@ -33,15 +34,15 @@ test('a character belongs to the patch with its last byte', () => {
   assert.deepEqual(spans({ bytes, ends: [2, 3, 5], prompt: 0 }).map(({ from, to }) => to - from), [2, 1, 2, 1]);
 });
 
-test('a byte order mark is not swallowed', () => {
+test('a byte order mark is kept', () => {
   assert.deepEqual(texts({ bytes: bytesOf('\ufeffa\ufeff'), ends: [3], prompt: 0 }), ['\ufeff', 'a\ufeff']);
 });
 
-test('control characters are pictures', () => {
+test('control characters become pictures', () => {
   assert.equal(visible('a\tb\nc\0\x1b\x7f'), 'a\tb\nc␀␛␡');
 });
 
-test('spans together have every byte once and are what a decoder makes of the whole, however it is cut', () => {
+test('spans contain every byte once and decode like the whole text, however it is divided', () => {
   let state = 1;
   const random = (below) => {
     state = (Math.imul(state, 1103515245) + 12345) >>> 0;

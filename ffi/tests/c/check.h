@@ -1,4 +1,4 @@
-/* What the C tests of the ABI share: checks that say where and why, and the trained golden model. */
+/* Shared code of the C tests of the ABI: checks that print the place and the reason, and the trained golden model. */
 #ifndef CHECK_H
 #define CHECK_H
 
@@ -24,13 +24,14 @@ static inline void fail(const char *file, int line, const char *format, ...) {
     fputc('\n', stderr);
     va_end(arguments);
     fflush(NULL);
-    /* Not exit(): other threads may be in the library. */
+    /* exit() is not safe here: other threads may be in the library. */
     _Exit(1);
 }
 
 #define CHECK(expression)                                                                                              \
     do {                                                                                                               \
-        if (!(expression)) fail(__FILE__, __LINE__, "failed: %s (last message: %s)", #expression, bolmo_last_error_message()); \
+        if (!(expression))                                                                                             \
+            fail(__FILE__, __LINE__, "failed: %s (last message: %s)", #expression, bolmo_last_error_message());        \
     } while (0)
 
 static inline void check_status(const char *file, int line, const char *what, bolmo_status wanted, bolmo_status got) {
@@ -45,7 +46,7 @@ static inline void check_status(const char *file, int line, const char *what, bo
 #define CHECK_OK(call) CHECK_STATUS(BOLMO_OK, call)
 #define CHECK_INVALID(call) CHECK_STATUS(BOLMO_INVALID_ARGUMENT, call)
 
-/* The message of the call before must contain `part`. */
+/* The message of the last failed call must contain `part`. */
 #define CHECK_SAYS(part)                                                                                               \
     do {                                                                                                               \
         if (strstr(bolmo_last_error_message(), part) == NULL)                                                          \
@@ -91,7 +92,7 @@ static inline void close_trained(trained_model trained) {
     bolmo_engine_delete(trained.engine);
 }
 
-/* A session that holds the beginning of a text and `prompt`. */
+/* A session that contains the id that begins a text, and `prompt`. */
 static inline bolmo_session *session_with(const bolmo_model *model, const char *prompt) {
     bolmo_session *session = NULL;
     CHECK_OK(bolmo_session_create(model, &session));
@@ -100,7 +101,7 @@ static inline bolmo_session *session_with(const bolmo_model *model, const char *
     return session;
 }
 
-/* Options for `max_bytes` bytes, the most probable ones. */
+/* Options for `max_bytes` bytes, greedy. */
 static inline bolmo_generate_options *greedy(size_t max_bytes) {
     bolmo_generate_options *options = NULL;
     CHECK_OK(bolmo_generate_options_create(&options));
@@ -108,7 +109,7 @@ static inline bolmo_generate_options *greedy(size_t max_bytes) {
     return options;
 }
 
-/* Generates and copies the text to `text`, which has room for 4096 bytes; gives its size. */
+/* Generates, copies the text to `text`, which has room for 4096 bytes, and returns its size. */
 static inline size_t generate(bolmo_session *session, const bolmo_generate_options *options, uint8_t *text) {
     bolmo_generation *generation = NULL;
     const uint8_t *data;
@@ -121,7 +122,7 @@ static inline size_t generate(bolmo_session *session, const bolmo_generate_optio
     return size;
 }
 
-/* The contents of a file of the trained golden model, to be freed. */
+/* The contents of a file of the trained golden model. The caller frees them. */
 static inline uint8_t *read_model_file(const char *name, size_t *size) {
     char path[4096];
     snprintf(path, sizeof path, "%s/%s", model_folder, name);
@@ -137,7 +138,7 @@ static inline uint8_t *read_model_file(const char *name, size_t *size) {
     return data;
 }
 
-/* How much slower than usual this run may be, as under valgrind. */
+/* How much slower than usual this run may be, for example under valgrind. */
 static inline double slow_factor(void) {
     const char *factor = getenv("BOLMO_SLOW_FACTOR");
     return factor == NULL || atof(factor) < 1.0 ? 1.0 : atof(factor);
@@ -149,7 +150,7 @@ static inline int repetitions(int usual) {
     return fewer < 2 ? 2 : fewer;
 }
 
-/* Every test begins and ends with this. */
+/* Every test begins and ends with these. */
 static inline void begin(int argc, char **argv) {
     if (argc > 1) model_folder = argv[1];
     CHECK(bolmo_abi_version() >= BOLMO_ABI_VERSION);

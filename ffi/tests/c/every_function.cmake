@@ -1,4 +1,5 @@
-# Whether the tests that call functions with success (test_setup.c and so on in the folder TESTS) call every function that HEADER declares.
+# Checks that the tests that call functions successfully (test_setup.c and so on in the folder TESTS) call every
+# function that HEADER declares.
 file(READ "${HEADER}" header)
 foreach(subject IN ITEMS setup use merge train)
     file(READ "${TESTS}/test_${subject}.c" source)

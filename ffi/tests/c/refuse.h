@@ -1,4 +1,4 @@
-/* For tests of refused calls: places for results that must stay as they are, and handles that are none. */
+/* For tests of rejected calls: places for results that must not change, and invalid handles. */
 #ifndef REFUSE_H
 #define REFUSE_H
 
@@ -43,7 +43,7 @@ typedef struct {
 
 static results out;
 
-/* The call gives `status`, says why, and leaves every result alone. */
+/* Checks that the call returns `status` with a message and changes no result. */
 #define REFUSED_WITH(status, call)                                                                                     \
     do {                                                                                                               \
         static results before;                                                                                         \
@@ -59,7 +59,7 @@ static results out;
 
 #define REFUSED(call) REFUSED_WITH(BOLMO_INVALID_ARGUMENT, call)
 
-/* What is no handle: NULL first, then one that was deleted, one of another type, and numbers. */
+/* Invalid handles: NULL first, then a deleted one, one of another type, and numbers. */
 #define NO_HANDLES 8
 static void *no_handles[NO_HANDLES];
 static bolmo_generate_options *of_another_type;
@@ -89,7 +89,7 @@ static inline void delete_no_handles(void) {
     bolmo_utf8_delete(of_a_third_type);
 }
 
-/* `call` uses `handle` of `type`; every one that is none is refused. FROM is 1 where NULL is allowed. */
+/* `call` uses `handle` of `type`; every invalid handle is rejected. FROM is 1 where NULL is allowed. */
 #define BAD_HANDLES_FROM(from, type, call)                                                                             \
     for (int bad = from; bad < NO_HANDLES; bad++) {                                                                    \
         void *none = no_handles[bad];                                                                                  \
@@ -99,7 +99,7 @@ static inline void delete_no_handles(void) {
     }
 #define BAD_HANDLES(type, call) BAD_HANDLES_FROM(0, type, call)
 
-/* Deleting what is no handle of the type does nothing. */
+/* Deleting an invalid handle does nothing. */
 #define BAD_DELETES(type, delete_one)                                                                                  \
     for (int bad = 0; bad < NO_HANDLES; bad++) {                                                                       \
         void *none = no_handles[bad];                                                                                  \

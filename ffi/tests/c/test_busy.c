@@ -1,4 +1,5 @@
-/* An object in use says so: to a callback of the call that uses it, to another thread, and to the log callback. */
+/* An object in use returns BOLMO_BUSY: to a callback of the call that uses it, to another thread, and to the log
+   callback. */
 #include "refuse.h"
 #include <pthread.h>
 
@@ -33,7 +34,7 @@ static void check_all_busy(void) {
     BUSY(bolmo_sampler_choose(sampler, session, logits, 520, NULL, out.ids));
 }
 
-/* Everything else may be used meanwhile, the model with another session too. */
+/* Everything else may be used meanwhile, including the model with another session. */
 static void check_others_work(void) {
     bolmo_session *restored = NULL;
     bolmo_generate_options *options = greedy(1);
@@ -78,7 +79,7 @@ static int32_t progress_of_another(uint64_t done, uint64_t total, void *user_dat
     return 0;
 }
 
-static void from_callbacks(void) {
+static void callbacks_get_busy(void) {
     const uint32_t ids[] = {80, 81};
     bolmo_generate_options *options = greedy(8);
     CHECK_OK(bolmo_session_generate(session, options, piece, NULL, NULL));
@@ -89,7 +90,7 @@ static void from_callbacks(void) {
     CHECK(calls >= 2);
     CHECK_OK(bolmo_session_append_ids(session, ids, 2, progress, NULL));
 
-    /* Scoring and loading use no session, so theirs may do everything. */
+    /* Scoring and loading use no session, so their callbacks may use everything. */
     bolmo_score_options *scoring = NULL;
     bolmo_score *score = NULL;
     CHECK_OK(bolmo_score_options_create(&scoring));
@@ -124,7 +125,7 @@ static int32_t start_second_thread(const uint8_t *data, size_t size, const uint1
     return 0;
 }
 
-static void from_another_thread(void) {
+static void another_thread_gets_busy(void) {
     bolmo_generate_options *options = greedy(3);
     CHECK_OK(bolmo_session_generate(session, options, start_second_thread, NULL, NULL));
     bolmo_generate_options_delete(options);
@@ -151,7 +152,7 @@ static void call_in(int32_t level, const char *text, size_t size, void *user_dat
     CHECK(strcmp(bolmo_status_name(BOLMO_BUSY), "busy") == 0);
 }
 
-static void from_the_log(void) {
+static void log_callback_gets_busy(void) {
     CHECK_OK(bolmo_set_log_callback(BOLMO_LOG_TRACE, call_in, NULL));
     bolmo_engine_delete(open_engine());
     CHECK(lines > 0);
@@ -179,9 +180,9 @@ int main(int argc, char **argv) {
     CHECK(snapshot != NULL);
     memcpy(snapshot, data, snapshot_size);
     bolmo_bytes_delete(bytes);
-    from_callbacks();
-    from_another_thread();
-    from_the_log();
+    callbacks_get_busy();
+    another_thread_gets_busy();
+    log_callback_gets_busy();
     free(snapshot);
     bolmo_sampler_delete(sampler);
     bolmo_session_checkpoint_delete(state);

@@ -1,4 +1,4 @@
-/* bolmo_session_cancel from another thread: how soon it stops what runs, and that it may come at any time. */
+/* bolmo_session_cancel from another thread: how fast it stops a running call, and that it may come at any time. */
 #include "check.h"
 #include <pthread.h>
 #include <time.h>
@@ -27,10 +27,10 @@ static void *cancel_after(void *user_data) {
 
 enum { TRIES = 10, TEXT = 200000, MEASURED = 10000 };
 
-typedef struct { double last, longest; } stretches;
+typedef struct { double last, longest; } chunk_times;
 
 static int32_t measure(uint64_t done, uint64_t total, void *user_data) {
-    stretches *these = user_data;
+    chunk_times *these = user_data;
     double now = milliseconds();
     (void)done;
     (void)total;
@@ -39,19 +39,19 @@ static int32_t measure(uint64_t done, uint64_t total, void *user_data) {
     return 0;
 }
 
-/* A long text, cancelled at various moments; whether all of them were in time: within 100 ms, or where stretches of a text take long,
-   as on a busy machine, within two of them. A text that is not cancelled takes hundreds. */
-static int prefill(void) {
+/* Cancels a long text at various moments. Returns whether all cancels were in time: within 100 ms, or, where prefill
+   chunks take long, as on a busy machine, within two of them. The whole text takes hundreds of chunks. */
+static int cancel_stops_a_prefill_in_time(void) {
     static char text[TEXT];
     const char *line = "    for line in self.lines: yield line.rstrip()\n";
     double worst = 0, bound = 100 * slow_factor();
     for (size_t i = 0; i < TEXT; i++) text[i] = line[i % strlen(line)];
     session = session_with(trained.model, "");
-    stretches undisturbed = {milliseconds(), 0};
+    chunk_times undisturbed = {milliseconds(), 0};
     CHECK_OK(bolmo_session_append(session, text, MEASURED, measure, &undisturbed));
     bolmo_session_delete(session);
     if (2 * undisturbed.longest > bound) bound = 2 * undisturbed.longest;
-    printf("stretches take up to %.1f ms\n", undisturbed.longest);
+    printf("prefill chunks take up to %.1f ms\n", undisturbed.longest);
     printf("append returned after bolmo_session_cancel in ms:");
     for (int i = 0; i < TRIES; i++) {
         session = session_with(trained.model, "");
@@ -66,7 +66,7 @@ static int prefill(void) {
         if (took > worst) worst = took;
         CHECK_OK(bolmo_session_length(session, &length));
         CHECK(length > 1 && length < TEXT);
-        /* It goes on from there. */
+        /* The session continues from there. */
         CHECK_OK(bolmo_session_append(session, text + length - 1, 10, NULL, NULL));
         bolmo_session_delete(session);
     }
@@ -75,7 +75,7 @@ static int prefill(void) {
     return worst <= bound;
 }
 
-static void decode(void) {
+static void cancel_stops_a_generation_in_time(void) {
     double worst = 0, bound = 100 * slow_factor();
     bolmo_generate_options *options = greedy(100000);
     CHECK_OK(bolmo_generate_options_set_end_bias(options, -1e6f));
@@ -115,8 +115,9 @@ static void *cancel_all_the_time(void *unused) {
     return NULL;
 }
 
-/* Requests that come before, in and after short calls: each ends well or cancelled, and the session stays whole. */
-static void races(void) {
+/* Requests that come before, during and after short calls: each call succeeds or is cancelled, and the session stays
+   intact. */
+static void cancel_at_any_time_leaves_the_session_intact(void) {
     int cancelled = 0, tries = repetitions(1000);
     pthread_t thread;
     bolmo_session_checkpoint *start = NULL;
@@ -154,11 +155,11 @@ static void races(void) {
 int main(int argc, char **argv) {
     begin(argc, argv);
     trained = open_trained();
-    decode();
-    races();
+    cancel_stops_a_generation_in_time();
+    cancel_at_any_time_leaves_the_session_intact();
     /* Other programs on the machine may take its processors for a while: one quiet round is enough. */
     int in_time = 0;
-    for (int round = 0; round < 3 && !in_time; round++) in_time = prefill();
+    for (int round = 0; round < 3 && !in_time; round++) in_time = cancel_stops_a_prefill_in_time();
     CHECK(in_time);
     close_trained(trained);
     return end("cancel");

@@ -1,4 +1,4 @@
-/* Constraints: what is generated matches, whatever the model would rather write; what cannot be compiled is refused; matchers. */
+/* Constraints: generated text matches, whatever the model prefers; invalid patterns are rejected; matchers. */
 #include "check.h"
 
 static bolmo_constraint *regex(const char *pattern) {
@@ -19,7 +19,7 @@ static bool matches(const bolmo_constraint *constraint, const void *text, size_t
     return yes;
 }
 
-/* Text by text at several temperatures and seeds, with a budget from the shortest match on. */
+/* Generates text after text at several temperatures and seeds, with budgets from the shortest match on. */
 static void always_matches(const bolmo_model *model, bolmo_constraint *constraint) {
     const float temperatures[] = {0.0f, 0.8f, 1.5f, 10.0f};
     size_t shortest = 0;
@@ -50,7 +50,7 @@ static void always_matches(const bolmo_model *model, bolmo_constraint *constrain
     bolmo_constraint_delete(constraint);
 }
 
-static void generations(const bolmo_model *model) {
+static void generated_text_matches(const bolmo_model *model) {
     always_matches(model, regex("(yes|no), because [a-z ]{10,60}\\."));
     always_matches(model, regex("[0-9]{4}-[0-9]{2}-[0-9]{2}"));
     always_matches(model, regex("(?s-u:.){7}"));
@@ -62,8 +62,8 @@ static void generations(const bolmo_model *model) {
     always_matches(model, schema("{\"enum\": [\"red\", \"green\", 7, null]}"));
 }
 
-/* A text that is the only one, and what ends it. */
-static void forced(const bolmo_model *model) {
+/* Texts with a single possible match, and the reason why they end. */
+static void determined_text_is_complete(const bolmo_model *model) {
     const char *text = "nothing else will do";
     bolmo_constraint *constraint = regex(text);
     bolmo_generate_options *options = greedy(100);
@@ -86,7 +86,7 @@ static void forced(const bolmo_model *model) {
     CHECK(length == 2 + strlen(text));
     bolmo_generation_delete(generation);
 
-    /* With too small a budget it ends before it matches, and says so. */
+    /* With too small a budget the text ends before it matches, and says so. */
     CHECK_OK(bolmo_generate_options_set_max_bytes(options, 7));
     CHECK_OK(bolmo_session_generate(session, options, NULL, NULL, &generation));
     CHECK_OK(bolmo_generation_bytes(generation, &data, &size));
@@ -96,7 +96,7 @@ static void forced(const bolmo_model *model) {
     CHECK(stop == BOLMO_STOP_BUDGET && !matched);
     bolmo_generation_delete(generation);
 
-    /* Cut by a stop string it doesn't match either. */
+    /* A text that is cut by a stop string doesn't match either. */
     CHECK_OK(bolmo_generate_options_set_max_bytes(options, 100));
     CHECK_OK(bolmo_generate_options_add_stop(options, "else", 4));
     CHECK_OK(bolmo_session_generate(session, options, NULL, NULL, &generation));
@@ -105,7 +105,7 @@ static void forced(const bolmo_model *model) {
     CHECK(stop == BOLMO_STOP_STRING && !matched);
     bolmo_generation_delete(generation);
 
-    /* Without a constraint there is none to match. */
+    /* Without a constraint nothing matches. */
     CHECK_OK(bolmo_generate_options_set_constraint(options, NULL));
     CHECK_OK(bolmo_session_generate(session, options, NULL, NULL, &generation));
     CHECK_OK(bolmo_generation_matched(generation, &matched));
@@ -127,13 +127,13 @@ static void refuse_schema(bolmo_status status, const char *text) {
     CHECK(constraint == NULL && strlen(bolmo_last_error_message()) > 0);
 }
 
-static void refused(void) {
+static void invalid_patterns_are_rejected(void) {
     static char deep[60000];
     refuse_regex(BOLMO_INVALID_ARGUMENT, "(");
     refuse_regex(BOLMO_INVALID_ARGUMENT, "a{3,1}");
     refuse_regex(BOLMO_INVALID_ARGUMENT, "[z-a]");
     refuse_regex(BOLMO_INVALID_ARGUMENT, "[a&&b]");
-    /* Automata that would grow beyond all bounds. */
+    /* Automata that would grow without bounds. */
     refuse_regex(BOLMO_UNSUPPORTED, "(a{1000}){1000}");
     refuse_regex(BOLMO_UNSUPPORTED, "(?:[ab]*a[ab]{60})");
     refuse_schema(BOLMO_INVALID_ARGUMENT, "");
@@ -141,7 +141,7 @@ static void refused(void) {
     refuse_schema(BOLMO_INVALID_ARGUMENT, "[]");
     refuse_schema(BOLMO_INVALID_ARGUMENT, "{\"enum\": []}");
     refuse_schema(BOLMO_UNSUPPORTED, "{\"type\": \"string\", \"nosuchkeyword\": 1, \"not\": {\"type\": \"string\"}}");
-    /* Nested deeper than anybody means. */
+    /* Nested more deeply than any real schema. */
     memset(deep, '(', sizeof deep - 1);
     bolmo_constraint *constraint = NULL;
     CHECK(bolmo_constraint_create_regex(deep, sizeof deep - 1, &constraint) != BOLMO_OK);
@@ -150,7 +150,7 @@ static void refused(void) {
     CHECK(constraint == NULL);
 }
 
-static void matchers(void) {
+static void matchers_follow_a_text(void) {
     bolmo_constraint *constraint = regex("ab?c*(def|g)");
     bolmo_matcher *matcher = NULL, *clone = NULL;
     uint8_t allowed[257];
@@ -169,14 +169,14 @@ static void matchers(void) {
     CHECK_OK(bolmo_matcher_advance(matcher, "a", 1));
     CHECK_OK(bolmo_matcher_allowed(matcher, 0, allowed));
     for (int i = 0; i < 257; i++) CHECK(allowed[i] == (i == 'b' || i == 'c' || i == 'd' || i == 'g'));
-    /* Within one byte only g completes a match, within two also others before it; if nothing can, all count. */
+    /* Within one byte only g completes a match, within two also bytes before it; if none can, all are allowed. */
     CHECK_OK(bolmo_matcher_allowed(matcher, 1, allowed));
     for (int i = 0; i < 257; i++) CHECK(allowed[i] == (i == 'g'));
     CHECK_OK(bolmo_matcher_allowed(matcher, 2, allowed));
     for (int i = 0; i < 257; i++) CHECK(allowed[i] == (i == 'b' || i == 'c' || i == 'g'));
     CHECK_OK(bolmo_matcher_allowed(matcher, SIZE_MAX, allowed));
     CHECK(allowed['d'] == 1);
-    /* What isn't allowed changes nothing, not even in part. */
+    /* A byte that isn't allowed changes nothing, not even partially. */
     CHECK_INVALID(bolmo_matcher_advance(matcher, "cx", 2));
     CHECK_OK(bolmo_matcher_clone(matcher, &clone));
     CHECK_OK(bolmo_matcher_advance(matcher, "bg", 2));
@@ -196,11 +196,11 @@ static void matchers(void) {
 
 int main(int argc, char **argv) {
     begin(argc, argv);
-    matchers();
-    refused();
+    matchers_follow_a_text();
+    invalid_patterns_are_rejected();
     trained_model trained = open_trained();
-    forced(trained.model);
-    generations(trained.model);
+    determined_text_is_complete(trained.model);
+    generated_text_matches(trained.model);
     close_trained(trained);
     return end("constraint");
 }

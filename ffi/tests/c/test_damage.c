@@ -1,4 +1,5 @@
-/* Damaged checkpoints: cut at many places, single bytes changed, other files altogether. Never more than a status. */
+/* Damaged checkpoints: truncated at many places, with single bytes changed, or other files altogether. Each gives a
+   status and nothing worse. */
 #include "check.h"
 
 static uint8_t *config, *weights;
@@ -12,7 +13,7 @@ static uint64_t random_number(void) {
 
 static void count_release(void *user_data) { ++*(int *)user_data; }
 
-/* Opens what the parts make; they are given back whatever comes of it. */
+/* Opens a checkpoint from the parts, and releases them in any case. */
 static bolmo_status open_parts(const void *json, size_t json_size, const void *file, size_t file_size, bool *opened) {
     bolmo_checkpoint_builder *builder = NULL;
     bolmo_checkpoint *checkpoint = NULL;
@@ -35,12 +36,12 @@ static bolmo_status open_parts(const void *json, size_t json_size, const void *f
     return status;
 }
 
-static void cuts(void) {
+static void truncated_files_give_a_status(void) {
     uint64_t header;
     bool opened;
     memcpy(&header, weights, sizeof header);
     for (size_t size = 0; size < weights_size;) {
-        /* A buffer of just that size, so that a sanitizer sees every byte too many. */
+        /* A buffer of exactly that size, so that a sanitizer sees every byte beyond it. */
         uint8_t *cut = malloc(size + 1);
         CHECK(cut != NULL);
         memcpy(cut, weights, size);
@@ -57,8 +58,8 @@ static void cuts(void) {
     }
 }
 
-/* Single changed bytes of the headers; a few go unnoticed, as in a name that nobody asks for. */
-static void flips(void) {
+/* Changes single bytes of the headers. A few changes go unnoticed, such as in a name that nothing uses. */
+static void changed_bytes_give_a_status(void) {
     uint64_t header;
     bool opened;
     int refused = 0, tried = repetitions(4000);
@@ -83,9 +84,10 @@ static void flips(void) {
     }
 }
 
-/* Header lengths beyond everything. */
+/* Header lengths out of any range. */
 static void lengths(void) {
-    const uint64_t lengths[] = {0, 1, weights_size, weights_size - 8, weights_size - 7, UINT32_MAX, INT64_MAX, UINT64_MAX - 7, UINT64_MAX};
+    const uint64_t lengths[] = {0, 1, weights_size, weights_size - 8, weights_size - 7, UINT32_MAX, INT64_MAX,
+                                UINT64_MAX - 7, UINT64_MAX};
     uint64_t header;
     bool opened;
     memcpy(&header, weights, sizeof header);
@@ -96,8 +98,8 @@ static void lengths(void) {
     memcpy(weights, &header, sizeof header);
 }
 
-/* Weights that are no numbers are found when they are loaded, and named. */
-static void not_finite(trained_model trained) {
+/* NaN and infinite weights are found when they are loaded, and reported by name. */
+static void non_finite_weights_are_named(trained_model trained) {
     bolmo_checkpoint_builder *builder = NULL;
     bolmo_checkpoint *checkpoint = NULL;
     bolmo_model *model = NULL;
@@ -132,11 +134,11 @@ int main(int argc, char **argv) {
     begin(argc, argv);
     config = read_model_file("config.json", &config_size);
     weights = read_model_file("model.safetensors", &weights_size);
-    cuts();
+    truncated_files_give_a_status();
     lengths();
-    flips();
+    changed_bytes_give_a_status();
     trained_model trained = open_trained();
-    not_finite(trained);
+    non_finite_weights_are_named(trained);
     close_trained(trained);
     free(config);
     free(weights);

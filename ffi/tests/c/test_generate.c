@@ -1,4 +1,5 @@
-/* Greedy generations of the trained golden model are the reference implementation's, id by id: at once, step by step, and by pieces. */
+/* Greedy generations of the trained golden model equal those of the reference implementation, id by id: in one call,
+   step by step, and in pieces. */
 #include "check.h"
 
 enum { MOST = 512 };
@@ -6,11 +7,11 @@ enum { MOST = 512 };
 typedef struct {
     uint32_t prompt[MOST];
     uint16_t emitted[MOST];
-    /* Of the emitted ids, those in front of the first choice that is too close to rely on. */
+    /* Number of emitted ids before the first choice that is too close to rely on. */
     size_t prompt_count, emitted_count, safe;
 } golden;
 
-/* What the callback was given. */
+/* The ids that the callback received. */
 typedef struct {
     uint8_t bytes[MOST];
     uint16_t ids[MOST];
@@ -49,7 +50,7 @@ static void check_decided(bolmo_session *session, const golden *want) {
     CHECK(count == 1 && decided == want->emitted[0]);
 }
 
-static void at_once(const bolmo_model *model, const golden *want) {
+static void one_call_equals_the_reference(const bolmo_model *model, const golden *want) {
     bolmo_session *session = session_of(model, want);
     bolmo_generate_options *options = greedy(want->emitted_count - 1);
     bolmo_generation *generation = NULL;
@@ -71,7 +72,7 @@ static void at_once(const bolmo_model *model, const golden *want) {
     bolmo_session_delete(session);
 }
 
-static void by_steps(const bolmo_model *model, const golden *want) {
+static void single_steps_equal_the_reference(const bolmo_model *model, const golden *want) {
     bolmo_session *session = session_of(model, want);
     bolmo_sampler *sampler = NULL;
     float logits[520];
@@ -90,7 +91,7 @@ static void by_steps(const bolmo_model *model, const golden *want) {
 }
 
 /* The prompt in two pieces, and the generation in calls of a few bytes. */
-static void by_pieces(const bolmo_model *model, const golden *want) {
+static void pieces_equal_the_reference(const bolmo_model *model, const golden *want) {
     bolmo_session *session = NULL;
     bolmo_generate_options *options = greedy(5);
     size_t half = want->prompt_count / 2, count = 0;
@@ -98,7 +99,8 @@ static void by_pieces(const bolmo_model *model, const golden *want) {
     CHECK_OK(bolmo_session_create(model, &session));
     CHECK_OK(bolmo_session_append_ids(session, want->prompt, half, NULL, NULL));
     CHECK_OK(bolmo_session_append_ids(session, want->prompt + half, want->prompt_count - half, NULL, NULL));
-    for (size_t made = 1; made < want->safe; made += 5) CHECK_OK(bolmo_session_generate(session, options, NULL, NULL, NULL));
+    for (size_t made = 1; made < want->safe; made += 5)
+        CHECK_OK(bolmo_session_generate(session, options, NULL, NULL, NULL));
     CHECK_OK(bolmo_session_ids(session, want->prompt_count - 1, ids, 2 * MOST, &count));
     for (size_t i = 0; i < want->safe && i < count; i++) CHECK(ids[i] == want->emitted[i]);
     bolmo_generate_options_delete(options);
@@ -113,9 +115,9 @@ int main(int argc, char **argv) {
     static golden want;
     int compared = 0;
     while (read_golden(file, &want)) {
-        at_once(trained.model, &want);
-        by_steps(trained.model, &want);
-        by_pieces(trained.model, &want);
+        one_call_equals_the_reference(trained.model, &want);
+        single_steps_equal_the_reference(trained.model, &want);
+        pieces_equal_the_reference(trained.model, &want);
         compared++;
     }
     fclose(file);

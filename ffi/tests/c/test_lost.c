@@ -1,4 +1,5 @@
-/* A device that is given up before, between and within calls: BOLMO_DEVICE_LOST from then on, and a new engine works. */
+/* A device that is destroyed before, between and during calls: BOLMO_DEVICE_LOST from then on, and a new engine works.
+ */
 #include "check.h"
 
 #define LOST(call)                                                                                                     \
@@ -7,8 +8,9 @@
         CHECK_SAYS("lost");                                                                                            \
     } while (0)
 
-/* Everything that needs the device fails; what is known without it is still told. */
-static void check_lost(trained_model trained, bolmo_session *session, bolmo_session_checkpoint *state, const void *data, size_t size) {
+/* Everything that needs the device fails; what is known without it is still returned. */
+static void check_lost(trained_model trained, bolmo_session *session, bolmo_session_checkpoint *state, const void *data,
+                       size_t size) {
     bolmo_model *model = NULL;
     bolmo_session *new_one = NULL;
     bolmo_score *score = NULL;
@@ -70,7 +72,7 @@ static void lose(int way, const void *data, size_t size) {
     case BETWEEN: CHECK_OK(bolmo_engine_destroy_device(trained.engine)); break;
     case IN_GENERATION:
         LOST(bolmo_session_generate(session, NULL, destroy_in_piece, &this, &generation));
-        /* The session keeps what the callback was given. */
+        /* The session keeps what the callback received. */
         CHECK(this.seen == 3 && generation == NULL);
         CHECK_OK(bolmo_session_length(session, &length));
         CHECK(length == 7 + 3);
@@ -103,7 +105,7 @@ static void lose(int way, const void *data, size_t size) {
     bolmo_generate_options *options = greedy(4);
     CHECK_OK(bolmo_session_restore(model, data, size, &restored));
     CHECK(generate(restored, options, out) > 0);
-    /* What was taken on the lost device is of no use here. */
+    /* A checkpoint from the lost device cannot be used here. */
     CHECK_INVALID(bolmo_session_rewind(restored, state));
     bolmo_generate_options_delete(options);
     bolmo_session_delete(restored);
@@ -124,7 +126,7 @@ int main(int argc, char **argv) {
     CHECK_OK(bolmo_session_snapshot(session, &snapshot));
     CHECK_OK(bolmo_bytes_get(snapshot, &data, &size));
     for (int way = 0; way < WAYS; way++) lose(way, data, size);
-    /* Other engines are not touched. */
+    /* Other engines are not affected. */
     bolmo_generate_options *options = greedy(4);
     uint8_t out[4096];
     CHECK(generate(session, options, out) > 0);

@@ -1,7 +1,8 @@
-/* NULL for every pointer, handles that are none, and sizes and addresses that cannot be, in every function that needs no model. */
+/* NULL for every pointer, invalid handles, and impossible sizes and addresses, in every function that needs no model.
+ */
 #include "refuse.h"
 
-/* An address that no number may have. */
+/* A misaligned address. */
 static _Alignas(16) uint8_t room[64];
 #define ODD ((void *)(room + 1))
 
@@ -112,7 +113,7 @@ static void builders(void) {
     REFUSED(bolmo_checkpoint_builder_open(builder, NULL));
     REFUSED(bolmo_checkpoint_builder_open(builder, &out.checkpoint));
     CHECK_SAYS("config");
-    /* Nothing was taken, so nothing is given back. */
+    /* Nothing was taken, so nothing is released. */
     bolmo_checkpoint_builder_delete(builder);
     bolmo_checkpoint_builder_delete(builder);
     CHECK(released == 0);

@@ -61,7 +61,7 @@ static void sessions(const bolmo_model *model) {
     BAD_DELETES(bolmo_session, bolmo_session_delete);
     BAD_DELETES(bolmo_session_checkpoint, bolmo_session_checkpoint_delete);
 
-    /* A session without text has nothing to go on from. */
+    /* A session without text has nothing to continue. */
     REFUSED(bolmo_session_logits(session, 0.0f, out.logits, 520));
     CHECK_SAYS("empty");
     REFUSED(bolmo_session_push(session, 80));

@@ -1,4 +1,5 @@
-/* Options of a generation: what is out of range changes nothing, and options may change or go while they are used. */
+/* Options for generating: values out of range change nothing, and options may be changed or deleted while they are
+   used. */
 #include "refuse.h"
 
 static bolmo_generate_options *options;
@@ -6,7 +7,7 @@ static const bolmo_model *model;
 static uint8_t before[4096];
 static size_t before_size;
 
-/* The text that the options lead to, which shows what they are. */
+/* The text that the options lead to, which shows their values. */
 static size_t text_of(uint8_t *text) {
     bolmo_session *session = session_with(model, "def ");
     size_t size = generate(session, options, text);
@@ -19,7 +20,7 @@ static void check_unchanged(void) {
     CHECK_BYTES(text, text_of(text), before, before_size);
 }
 
-static void ranges(void) {
+static void values_out_of_range_change_nothing(void) {
     static char long_stop[5000];
     const float not_a_number = 0.0f / 0.0f, infinite = 1.0f / 0.0f;
     const float bad_temperatures[] = {-0.1f, not_a_number, infinite, -infinite};
@@ -76,7 +77,7 @@ static int calls;
 static int32_t change_options(const uint8_t *data, size_t size, const uint16_t *ids, void *user_data) {
     (void)data, (void)size, (void)ids;
     bolmo_generate_options *used = user_data;
-    /* They were read when the call began. */
+    /* The options were read when the call began. */
     if (calls == 0) CHECK_OK(bolmo_generate_options_set_max_bytes(used, 3));
     if (calls == 1) bolmo_generate_options_delete(used);
     if (calls == 2) CHECK_INVALID(bolmo_generate_options_set_max_bytes(used, 4));
@@ -84,9 +85,9 @@ static int32_t change_options(const uint8_t *data, size_t size, const uint16_t *
     return 0;
 }
 
-static void in_use(void) {
+static void options_may_change_while_they_are_used(void) {
     bolmo_session *session = session_with(model, "def ");
-    /* Long enough for some pieces, which come a patch at a time. */
+    /* Long enough for several chunks, which come one patch at a time. */
     bolmo_generate_options *used = greedy(60);
     bolmo_generation *generation = NULL;
     const uint8_t *data;
@@ -99,14 +100,14 @@ static void in_use(void) {
     bolmo_session_delete(session);
 }
 
-/* What each option does, where that can be seen at all. */
-static void effects(void) {
+/* The effect of each option, where it is visible. */
+static void options_have_their_effects(void) {
     uint8_t text[4096], other[4096];
     size_t size;
     CHECK_OK(bolmo_generate_options_set_max_bytes(options, 60));
     size_t greedy_size = text_of(other);
     CHECK(greedy_size == 60);
-    /* A stop string within what comes anyway ends the text in front of it. */
+    /* A stop string inside the expected text ends the text before it. */
     CHECK_OK(bolmo_generate_options_add_stop(options, other + 30, 4));
     size = text_of(text);
     CHECK(size <= 30 && memcmp(text, other, size) == 0);
@@ -121,7 +122,7 @@ static void effects(void) {
     for (int i = 0; i < 60; i++) CHECK(text[i] == 'Q');
     CHECK_OK(bolmo_generate_options_set_byte_bias(options, 'Q', 0.0f));
     CHECK_BYTES(text, text_of(text), other, greedy_size);
-    /* Equal seeds draw equally; of one candidate only that can be drawn. */
+    /* Equal seeds draw equally; a single candidate is always drawn. */
     CHECK_OK(bolmo_generate_options_set_temperature(options, 1.0f));
     CHECK_OK(bolmo_generate_options_set_seed(options, 7));
     size = text_of(text);
@@ -147,7 +148,7 @@ int main(int argc, char **argv) {
     CHECK_OK(bolmo_generate_options_set_temperature(options, 0.7f));
     CHECK_OK(bolmo_generate_options_set_seed(options, 3));
     before_size = text_of(before);
-    ranges();
+    values_out_of_range_change_nothing();
     handles();
     check_unchanged();
     /* At most 64 stop strings. */
@@ -156,9 +157,9 @@ int main(int argc, char **argv) {
     CHECK_SAYS("64");
     check_unchanged();
     bolmo_generate_options_delete(options);
-    in_use();
+    options_may_change_while_they_are_used();
     options = greedy(60);
-    effects();
+    options_have_their_effects();
     bolmo_generate_options_delete(options);
     close_trained(trained);
     delete_no_handles();

@@ -1,4 +1,4 @@
-/* Deleting in every order: what is left goes on, what was deleted is refused, and in the end nothing is left. */
+/* Deleting in every order: what is left works, what was deleted is rejected, and in the end nothing is left. */
 #include "check.h"
 
 enum { ENGINE, CHECKPOINT, MODEL, SESSION, STATE, OPTIONS, GENERATION, THINGS };
@@ -36,7 +36,7 @@ static void delete_one(all *a, int which) {
 
 static bolmo_status expected(bool there) { return there ? BOLMO_OK : BOLMO_INVALID_ARGUMENT; }
 
-/* Cheap uses of everything, whether it is there or not. */
+/* Cheap uses of every object, whether it exists or not. */
 static void use(const all *a) {
     const char *text;
     const uint8_t *data;
@@ -51,12 +51,13 @@ static void use(const all *a) {
     if (a->there[GENERATION]) CHECK(size == 1);
 }
 
-/* Dear ones, with the device: everything that keeps something alive still works with it. */
+/* Expensive uses, with the device: everything that keeps something else alive still works with it. */
 static void use_device(const all *a) {
     bool session = a->there[SESSION], state = a->there[STATE];
     bolmo_session *new_one = NULL;
     CHECK_STATUS(expected(session && state), bolmo_session_rewind(a->session, a->state));
-    CHECK_STATUS(expected(session && a->there[OPTIONS]), bolmo_session_generate(a->session, a->options, NULL, NULL, NULL));
+    CHECK_STATUS(expected(session && a->there[OPTIONS]),
+                 bolmo_session_generate(a->session, a->options, NULL, NULL, NULL));
     CHECK_STATUS(expected(a->there[MODEL]), bolmo_session_create(a->trained.model, &new_one));
     if (state && a->there[MODEL]) CHECK_OK(bolmo_session_rewind(new_one, a->state));
     bolmo_session_delete(new_one);
@@ -79,8 +80,8 @@ static bool next_order(int *order, int n) {
     return true;
 }
 
-/* Every order of the five that keep each other alive, with the other two at changing places in between. */
-static void orders(void) {
+/* Every order of the five objects that keep each other alive, with the other two at varying places in between. */
+static void every_order_of_deletion_works(void) {
     int order[5] = {ENGINE, CHECKPOINT, MODEL, SESSION, STATE}, count = 0;
     do {
         if (count++ % (int)slow_factor() != 0) continue;
@@ -92,7 +93,7 @@ static void orders(void) {
             use_device(&a);
             if (i == count % 5) delete_one(&a, OPTIONS);
             if (i == count % 3) delete_one(&a, GENERATION);
-            /* The second time it does nothing. */
+            /* The second time does nothing. */
             delete_one(&a, order[i]);
         }
         use(&a);
@@ -109,8 +110,8 @@ static int32_t delete_all(const uint8_t *data, size_t size, const uint16_t *ids,
     return 0;
 }
 
-/* A generation whose callback deletes everything goes on to its end, and its result is a new handle. */
-static void within_a_generation(void) {
+/* A generation whose callback deletes everything runs to its end, and its result is a new handle. */
+static void deleting_in_a_generation_works(void) {
     all a;
     bolmo_generation *generation = NULL;
     const uint8_t *data;
@@ -133,7 +134,7 @@ static int32_t delete_while_told(uint64_t done, uint64_t total, void *user_data)
     return 0;
 }
 
-static void within_loading_and_appending(void) {
+static void deleting_in_loads_and_appends_works(void) {
     all a;
     bolmo_load_options *options = NULL;
     bolmo_model *model = NULL;
@@ -163,8 +164,8 @@ static void within_loading_and_appending(void) {
     bolmo_score_delete(score);
 }
 
-/* Handles that were deleted are not given out again, so an old one never means something new. */
-static void numbers_are_not_used_again(void) {
+/* Deleted handles are not reused, so an old one never means a new object. */
+static void handles_are_not_reused(void) {
     bolmo_utf8 *first = NULL, *other = NULL;
     CHECK_OK(bolmo_utf8_create(&first));
     bolmo_utf8_delete(first);
@@ -179,9 +180,9 @@ static void numbers_are_not_used_again(void) {
 
 int main(int argc, char **argv) {
     begin(argc, argv);
-    numbers_are_not_used_again();
-    orders();
-    within_a_generation();
-    within_loading_and_appending();
+    handles_are_not_reused();
+    every_order_of_deletion_works();
+    deleting_in_a_generation_works();
+    deleting_in_loads_and_appends_works();
     return end("order");
 }

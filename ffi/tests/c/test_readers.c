@@ -1,4 +1,5 @@
-/* Checkpoints from readers and memory: readers that fail in every way, progress that cancels, and exactly one release each. */
+/* Checkpoints from readers and memory: readers that fail in every way, progress that cancels, and exactly one release
+   each. */
 #include "check.h"
 
 static uint8_t *config, *weights, *tokenizer;
@@ -6,7 +7,7 @@ static size_t config_size, weights_size, tokenizer_size;
 
 enum failure { NONE, NEGATIVE, EARLY_END, TOO_MANY, LOWEST, BY_ONE_BYTE };
 
-/* A reader that fails as it is told once `from` is reached. */
+/* A reader that fails in the given way once `from` is reached. */
 typedef struct {
     enum failure failure;
     uint64_t from;
@@ -43,7 +44,7 @@ static bolmo_checkpoint_builder *builder_with(reader *this, uint64_t size) {
     return builder;
 }
 
-/* A reader that fails gives BOLMO_IO, from opening or from loading. */
+/* A failing reader gives BOLMO_IO, from opening or from loading. */
 static void check_failing(const bolmo_engine *engine, enum failure failure, uint64_t from, const char *words) {
     reader this = {failure, from, 0, 0};
     bolmo_checkpoint_builder *builder = builder_with(&this, weights_size);
@@ -55,7 +56,7 @@ static void check_failing(const bolmo_engine *engine, enum failure failure, uint
         status = bolmo_model_load(engine, checkpoint, NULL, &model);
         CHECK(this.releases == 0);
     } else {
-        /* The parts moved to the attempt, and went with it. */
+        /* The parts moved to the failed checkpoint, and were released with it. */
         CHECK(checkpoint == NULL && this.releases == 1);
     }
     CHECK(status == BOLMO_IO && model == NULL);
@@ -67,7 +68,7 @@ static void check_failing(const bolmo_engine *engine, enum failure failure, uint
     CHECK(this.releases == 1 && this.reads > 0);
 }
 
-static void failing(const bolmo_engine *engine) {
+static void failing_readers_give_io(const bolmo_engine *engine) {
     uint64_t header = 0;
     memcpy(&header, weights, sizeof header);
     const uint64_t places[] = {0, 7, 8, 9, header / 2, header + 8, header + 9, weights_size / 2, weights_size - 1};
@@ -79,8 +80,8 @@ static void failing(const bolmo_engine *engine) {
     }
 }
 
-/* Readers that give a byte at a time are tedious, and right. */
-static void slow_reader(trained_model trained) {
+/* Readers that return a byte at a time are slow but correct. */
+static void slow_readers_work(trained_model trained) {
     reader this = {BY_ONE_BYTE, 0, 0, 0};
     bolmo_checkpoint_builder *builder = builder_with(&this, weights_size);
     bolmo_checkpoint *checkpoint = NULL;
@@ -98,8 +99,8 @@ static void slow_reader(trained_model trained) {
     bolmo_model_delete(model);
 }
 
-/* Sizes that are not the file's. */
-static void wrong_sizes(void) {
+/* Sizes that differ from the file's. */
+static void wrong_sizes_are_rejected(void) {
     const uint64_t sizes[] = {0, 1, 7, 8, 9, 1000, (uint64_t)weights_size - 1};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         reader this = {NONE, 0, 0, 0};
@@ -121,8 +122,8 @@ static void wrong_sizes(void) {
     }
 }
 
-/* Whatever way a part is dropped, it is given back once. */
-static void releases(void) {
+/* A part is released exactly once, however it is dropped. */
+static void parts_are_released_once(void) {
     reader one = {NONE, 0, 0, 0}, two = {NONE, 0, 0, 0};
     bolmo_checkpoint_builder *builder = builder_with(&one, weights_size);
     bolmo_checkpoint *checkpoint = NULL;
@@ -131,7 +132,7 @@ static void releases(void) {
     bolmo_checkpoint_builder_delete(builder);
     CHECK(one.releases == 1 && two.releases == 1 && one.reads == 0);
 
-    /* The same tensors twice: refused, and both given back. */
+    /* The same tensors twice: rejected, and both parts released. */
     one.releases = two.releases = 0;
     builder = builder_with(&one, weights_size);
     CHECK_OK(bolmo_checkpoint_builder_add_memory(builder, "more", 4, weights, weights_size, release, &two));
@@ -167,8 +168,8 @@ static void use_library(void *user_data) {
     CHECK(bolmo_handle_count() == before);
 }
 
-/* A release may call the library, and even the builder that is being deleted is only gone. */
-static void release_calls_library(void) {
+/* A release callback may call the library; even the builder that is being deleted is only gone. */
+static void release_may_call_the_library(void) {
     nosy this = {NULL, 0};
     CHECK_OK(bolmo_checkpoint_builder_create(&this.builder));
     CHECK_OK(bolmo_checkpoint_builder_add_memory(this.builder, "w", 1, weights, weights_size, use_library, &this));
@@ -190,12 +191,13 @@ static int64_t read_with_library(void *user_data, uint64_t offset, uint8_t *to, 
 
 static void count_release(void *user_data) { ((nosy *)user_data)->releases++; }
 
-static void reader_calls_library(void) {
+static void readers_may_call_the_library(void) {
     nosy this = {NULL, 0};
     bolmo_checkpoint *checkpoint = NULL;
     CHECK_OK(bolmo_checkpoint_builder_create(&this.builder));
     CHECK_OK(bolmo_checkpoint_builder_set_config(this.builder, config, config_size));
-    CHECK_OK(bolmo_checkpoint_builder_add_reader(this.builder, "", 0, weights_size, read_with_library, count_release, &this));
+    CHECK_OK(bolmo_checkpoint_builder_add_reader(this.builder, "", 0, weights_size, read_with_library, count_release,
+                                                 &this));
     CHECK_OK(bolmo_checkpoint_builder_open(this.builder, &checkpoint));
     CHECK(this.builder == NULL && this.releases == 0);
     bolmo_checkpoint_delete(checkpoint);
@@ -208,12 +210,12 @@ int main(int argc, char **argv) {
     weights = read_model_file("model.safetensors", &weights_size);
     tokenizer = read_model_file("tokenizer.json", &tokenizer_size);
     trained_model trained = open_trained();
-    failing(trained.engine);
-    slow_reader(trained);
-    wrong_sizes();
-    releases();
-    release_calls_library();
-    reader_calls_library();
+    failing_readers_give_io(trained.engine);
+    slow_readers_work(trained);
+    wrong_sizes_are_rejected();
+    parts_are_released_once();
+    release_may_call_the_library();
+    readers_may_call_the_library();
     close_trained(trained);
     free(config);
     free(weights);

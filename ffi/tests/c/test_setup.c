@@ -1,4 +1,5 @@
-/* Every function up to a loaded model, called with success, and what it gives; the others are in test_use.c, test_merge.c and test_train.c. */
+/* Every function up to a loaded model, called successfully, with checks of its results. The others are in test_use.c,
+   test_merge.c and test_train.c. */
 #include "check.h"
 
 static int32_t count_progress(uint64_t done, uint64_t total, void *user_data) {
@@ -111,7 +112,7 @@ static void checkpoint_numbers(const bolmo_checkpoint *checkpoint) {
     bolmo_bytes_delete(bytes);
 }
 
-/* The rope_theta of a config without one is odd and accepted; the message about it is the warning. */
+/* A config without rope_theta, which is accepted with a warning. */
 static char *odd_config(const uint8_t *config, size_t size) {
     char *odd = malloc(size + 1);
     CHECK(odd != NULL);
@@ -124,7 +125,7 @@ static char *odd_config(const uint8_t *config, size_t size) {
 }
 
 static int64_t read_weights(void *user_data, uint64_t offset, uint8_t *out, size_t size) {
-    /* Short reads are fine. */
+    /* Short reads are allowed. */
     size_t some = size > 1000000 ? 1000000 : size;
     memcpy(out, (const uint8_t *)user_data + offset, some);
     return (int64_t)some;
@@ -144,7 +145,8 @@ static bolmo_checkpoint *checkpoint(void) {
     CHECK_OK(bolmo_checkpoint_builder_create(&builder));
     CHECK_OK(bolmo_checkpoint_builder_set_config(builder, config, config_size));
     CHECK_OK(bolmo_checkpoint_builder_set_tokenizer(builder, tokenizer, tokenizer_size, NULL, 0));
-    CHECK_OK(bolmo_checkpoint_builder_add_memory(builder, "weights", 7, weights, weights_size, count_release, &released));
+    CHECK_OK(bolmo_checkpoint_builder_add_memory(builder, "weights", 7, weights, weights_size, count_release,
+                                                 &released));
     CHECK_OK(bolmo_checkpoint_builder_open(builder, &checkpoint));
     checkpoint_numbers(checkpoint);
     bolmo_checkpoint_delete(checkpoint);
@@ -189,7 +191,7 @@ static bolmo_model *model(const bolmo_engine *engine, const bolmo_checkpoint *ch
     CHECK_OK(bolmo_load_options_set_format(options, BOLMO_F32));
     CHECK_OK(bolmo_load_options_set_tokenizer_path(options, model_folder, strlen(model_folder)));
     CHECK_OK(bolmo_model_load(engine, checkpoint, options, &model));
-    /* A part that is set by itself keeps its format, whatever is set before or after. */
+    /* The format of a single part takes precedence, whatever is set before or after. */
     CHECK_OK(bolmo_load_options_set_part_format(options, BOLMO_PART_EMBEDDINGS, BOLMO_Q8));
     CHECK_OK(bolmo_load_options_set_part_format(options, BOLMO_PART_LOCAL, BOLMO_F32));
     CHECK_OK(bolmo_load_options_set_part_format(options, BOLMO_PART_GLOBAL, BOLMO_F32));
@@ -214,7 +216,7 @@ static bolmo_model *model(const bolmo_engine *engine, const bolmo_checkpoint *ch
     return model;
 }
 
-/* A tokenizer without its padding token makes a model with a warning. */
+/* A tokenizer without its padding token gives a model with a warning. */
 static void model_warning(const bolmo_engine *engine, const bolmo_checkpoint *checkpoint) {
     bolmo_load_options *options = NULL;
     bolmo_model *model = NULL;

@@ -1,7 +1,5 @@
-/*
- * Snapshots: what is restored goes on as if never interrupted, and what is damaged is refused. Damage under a right checksum is in
- * ../snapshots.rs.
- */
+/* Snapshots: restored sessions continue as if never interrupted, and damaged snapshots are rejected. Damage under a
+   valid checksum is tested in ../snapshots.rs. */
 #include "check.h"
 
 static uint64_t random_state = 1;
@@ -11,7 +9,7 @@ static uint64_t random_number(void) {
     return random_state >> 33;
 }
 
-/* A copy of the session's snapshot, to be freed. */
+/* A copy of the session's snapshot. The caller frees it. */
 static uint8_t *snapshot_of(bolmo_session *session, size_t *size) {
     bolmo_bytes *bytes = NULL;
     const uint8_t *data;
@@ -24,7 +22,7 @@ static uint8_t *snapshot_of(bolmo_session *session, size_t *size) {
     return copy;
 }
 
-/* Restored where `prepare` left off, a session goes on as the one itself, in what it holds and what it writes. */
+/* A session restored after `prepare` continues like the original, in its state and its output. */
 static void check_continues(const bolmo_model *model, bolmo_session *session, const char *more) {
     static uint16_t ids[2][2000];
     size_t size = 0, length = 0, counts[2], sizes[2];
@@ -55,11 +53,11 @@ static void check_continues(const bolmo_model *model, bolmo_session *session, co
     free(data);
 }
 
-static void continues(const bolmo_model *model) {
+static void restored_sessions_continue(const bolmo_model *model) {
     bolmo_session *session = NULL;
     float logits[520];
     bolmo_generate_options *options = greedy(5);
-    /* Empty, behind the first id, behind text, with its last byte decided, behind generated text, with a chosen id. */
+    /* Empty, after the first id, after text, with its last byte decided, after generated text, with a chosen id. */
     CHECK_OK(bolmo_session_create(model, &session));
     check_continues(model, session, "");
     CHECK_OK(bolmo_session_append_bos(session));
@@ -82,7 +80,7 @@ static void continues(const bolmo_model *model) {
     bolmo_generate_options_delete(options);
 }
 
-static void of_another_model(trained_model trained, const uint8_t *data, size_t size) {
+static void snapshots_of_another_model_are_rejected(trained_model trained, const uint8_t *data, size_t size) {
     bolmo_load_options *options = NULL;
     bolmo_model *half = NULL, *again = NULL;
     bolmo_session *session = NULL;
@@ -106,16 +104,16 @@ static void of_another_model(trained_model trained, const uint8_t *data, size_t 
 static void check_refused(const bolmo_model *model, const uint8_t *data, size_t size) {
     bolmo_session *session = NULL;
     bolmo_status status = bolmo_session_restore(model, data, size, &session);
-    /* A version or a model of its own is another thing than damage. */
+    /* A version or a model of its own is not damage. */
     CHECK(status == BOLMO_BAD_CHECKPOINT || status == BOLMO_INVALID_ARGUMENT);
     CHECK(session == NULL);
     CHECK_SAYS("snapshot");
 }
 
-static void damaged(const bolmo_model *model, uint8_t *data, size_t size) {
+static void damaged_snapshots_are_rejected(const bolmo_model *model, uint8_t *data, size_t size) {
     size_t step = slow_factor() > 1.0 ? 97 : 1;
     for (size_t cut = 0; cut < size; cut += step) {
-        /* A buffer of just that size, so that a sanitizer sees every byte too many. */
+        /* A buffer of exactly that size, so that a sanitizer sees every byte beyond it. */
         uint8_t *part = malloc(cut + 1);
         CHECK(part != NULL);
         memcpy(part + 1, data, cut);
@@ -140,13 +138,13 @@ static void damaged(const bolmo_model *model, uint8_t *data, size_t size) {
 int main(int argc, char **argv) {
     begin(argc, argv);
     trained_model trained = open_trained();
-    continues(trained.model);
+    restored_sessions_continue(trained.model);
     bolmo_session *session = session_with(trained.model, "class Reader:\n    def ");
     size_t size;
     uint8_t *data = snapshot_of(session, &size);
     bolmo_session_delete(session);
-    of_another_model(trained, data, size);
-    damaged(trained.model, data, size);
+    snapshots_of_another_model_are_rejected(trained, data, size);
+    damaged_snapshots_are_rejected(trained.model, data, size);
     free(data);
     close_trained(trained);
     return end("snapshot");

@@ -1,4 +1,4 @@
-/* Statuses that calls give for what they are asked, and what their messages say. Others are in test_busy.c, test_lost.c and test_damage.c. */
+/* Statuses of failing calls, and their messages. Others are in test_busy.c, test_lost.c and test_damage.c. */
 #include "check.h"
 #include <sys/stat.h>
 #include <unistd.h>
@@ -20,7 +20,7 @@ static void not_found(void) {
     CHECK(checkpoint == NULL && engine == NULL);
 }
 
-/* Paths are bytes: such as are no UTF-8 work, NUL bytes are refused. */
+/* Paths are bytes: paths that are not UTF-8 work, NUL bytes are rejected. */
 static void paths(void) {
     char folder[] = "/tmp/bolmo-\xff\xfe-XXXXXX", target[4096], link[4200];
     bolmo_checkpoint *checkpoint = NULL;
@@ -36,7 +36,7 @@ static void paths(void) {
     CHECK_INVALID(bolmo_checkpoint_open(link, strlen(link) + 1, &checkpoint));
     CHECK_SAYS("NUL");
     CHECK_INVALID(bolmo_checkpoint_open("\0abc", 4, &checkpoint));
-    /* A path that is too long for the system, and a file where a folder should be. */
+    /* A path that is too long for the system, and a file in place of a folder. */
     static char long_path[100000];
     memset(long_path, 'a', sizeof long_path);
     CHECK(bolmo_checkpoint_open(long_path, sizeof long_path, &checkpoint) != BOLMO_OK);
@@ -47,7 +47,7 @@ static void paths(void) {
     CHECK(unlink(link) == 0 && rmdir(folder) == 0);
 }
 
-/* Every format is taken, and each takes less memory than the one before. */
+/* Every format is accepted, and each takes less memory than the one before. */
 static void formats(trained_model trained) {
     bolmo_load_options *options = NULL;
     uint64_t before = UINT64_MAX, bytes = 0;
@@ -62,7 +62,7 @@ static void formats(trained_model trained) {
     bolmo_load_options_delete(options);
 }
 
-/* Every way of giving a tokenizer that does not fit. */
+/* Every way of giving a tokenizer that does not match. */
 static void tokenizers(trained_model trained) {
     size_t config_size, weights_size;
     uint8_t *config = read_model_file("config.json", &config_size);
@@ -136,7 +136,7 @@ static void cancelled(trained_model trained) {
         CHECK_OK(bolmo_session_length(session, &before));
         bolmo_status status = bolmo_session_append(session, text, sizeof text, cancel_at, &this);
         CHECK_OK(bolmo_session_length(session, &length));
-        /* A stop that is asked for at the very end has nothing left to stop, and does not hit the next call. */
+        /* A cancel at the very end has nothing left to stop, and does not hit the next call. */
         CHECK(status == (this.last < sizeof text ? BOLMO_CANCELLED : BOLMO_OK));
         CHECK(length - before == this.last);
     }
@@ -145,7 +145,7 @@ static void cancelled(trained_model trained) {
     CHECK_STATUS(BOLMO_CANCELLED, bolmo_session_append_ids(session, ids, 2, cancel_at, &this));
     CHECK_OK(bolmo_session_append_ids(session, ids, 2, NULL, NULL));
 
-    /* A request hits the next call, once; it can be taken back. */
+    /* A request hits the next call, once; it can be withdrawn. */
     CHECK_OK(bolmo_session_cancel(session));
     CHECK_OK(bolmo_session_cancel(session));
     CHECK_STATUS(BOLMO_CANCELLED, bolmo_session_append(session, "a", 1, NULL, NULL));
@@ -178,7 +178,7 @@ static void cancelled(trained_model trained) {
     bolmo_score_options_delete(scoring);
 }
 
-/* What belongs to another model. */
+/* Objects that belong to another model. */
 static void another_model(trained_model trained) {
     bolmo_load_options *options = NULL;
     bolmo_model *half = NULL;

@@ -1,11 +1,13 @@
-/* Many threads on one model: the same bytes as alone, messages of their own, and sessions that are deleted while they work. */
+/* Many threads on one model: the same bytes as alone, separate messages, and sessions that are deleted while they work.
+ */
 #include "check.h"
 #include <pthread.h>
 
 enum { THREADS = 8, BYTES = 32 };
 
 static trained_model trained;
-static const char *const prompts[THREADS] = {"def ", "class Reader:", "import ", "    return ", "\"\"\"", "x = [", "# ", "\xe4\xbd\xa0"};
+static const char *const prompts[THREADS] = {
+    "def ", "class Reader:", "import ", "    return ", "\"\"\"", "x = [", "# ", "\xe4\xbd\xa0"};
 
 typedef struct {
     const char *prompt;
@@ -23,7 +25,7 @@ static void *write_text(void *user_data) {
     return NULL;
 }
 
-static void same_as_alone(void) {
+static void threads_generate_the_same_as_alone(void) {
     static writer alone[THREADS], together[THREADS];
     pthread_t threads[THREADS];
     for (int i = 0; i < THREADS; i++) {
@@ -37,7 +39,7 @@ static void same_as_alone(void) {
     }
 }
 
-/* Sessions made, cloned, snapshotted and deleted by all threads at once, on one model. */
+/* All threads create, clone, snapshot and delete sessions at once, on one model. */
 static void *make_and_delete(void *user_data) {
     bolmo_session_checkpoint *shared = user_data;
     for (int i = 0; i < repetitions(10); i++) {
@@ -62,7 +64,7 @@ static void *make_and_delete(void *user_data) {
     return NULL;
 }
 
-static void many_handles(void) {
+static void threads_create_and_delete_sessions(void) {
     pthread_t threads[THREADS];
     bolmo_session *session = session_with(trained.model, "ab");
     bolmo_session_checkpoint *shared = NULL;
@@ -85,7 +87,7 @@ static void *fail_in_its_own_way(void *user_data) {
         CHECK_STATUS(BOLMO_NOT_FOUND, bolmo_checkpoint_open(path, strlen(path), &checkpoint));
         const char *message = bolmo_last_error_message();
         if (i % 50 == 0) pthread_barrier_wait(&barrier);
-        /* Still this thread's own, and in the same place until its next failure; successes don't touch it. */
+        /* Still this thread's own message, at the same address until its next failure; successes don't change it. */
         CHECK(bolmo_handle_count() == 3);
         CHECK(message == bolmo_last_error_message());
         CHECK_SAYS(path);
@@ -93,7 +95,7 @@ static void *fail_in_its_own_way(void *user_data) {
     return NULL;
 }
 
-static void messages(void) {
+static void threads_have_their_own_messages(void) {
     pthread_t threads[THREADS];
     CHECK(pthread_barrier_init(&barrier, NULL, THREADS) == 0);
     for (int i = 0; i < THREADS; i++)
@@ -116,8 +118,8 @@ static int32_t wait_at_first(const uint8_t *data, size_t size, const uint16_t *i
     return 0;
 }
 
-/* A session whose handle another thread deletes goes on to the end of its call. */
-static void deleted_elsewhere(void) {
+/* A session whose handle is deleted by another thread finishes its call. */
+static void a_deleted_session_finishes_its_call(void) {
     CHECK(pthread_barrier_init(&barrier, NULL, 2) == 0);
     bolmo_generate_options *options = greedy(BYTES);
     for (int i = 0; i < repetitions(10); i++) {
@@ -150,8 +152,8 @@ static void *make_engines(void *unused) {
     return NULL;
 }
 
-/* Log callbacks that come and go while others log: after the call the one from before is not running any more. */
-static void log_callbacks(void) {
+/* Log callbacks are set and removed while other threads log: after the call the previous one no longer runs. */
+static void removed_log_callbacks_no_longer_run(void) {
     pthread_t threads[2];
     for (int i = 0; i < 2; i++) CHECK(pthread_create(&threads[i], NULL, make_engines, NULL) == 0);
     for (int i = 0; i < 2000; i++) {
@@ -166,11 +168,11 @@ static void log_callbacks(void) {
 int main(int argc, char **argv) {
     begin(argc, argv);
     trained = open_trained();
-    messages();
-    same_as_alone();
-    many_handles();
-    deleted_elsewhere();
-    log_callbacks();
+    threads_have_their_own_messages();
+    threads_generate_the_same_as_alone();
+    threads_create_and_delete_sessions();
+    a_deleted_session_finishes_its_call();
+    removed_log_callbacks_no_longer_run();
     close_trained(trained);
     return end("threads");
 }

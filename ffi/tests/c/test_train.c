@@ -1,4 +1,4 @@
-/* Training: every function called with success and what it gives, and every misuse. */
+/* Training: every function called successfully with checks of its results, and every misuse. */
 #include "refuse.h"
 
 #include <ftw.h>
@@ -16,9 +16,9 @@
 static const char *tokenizer = BOLMO_TOKENIZER;
 static bolmo_engine *engine;
 
-/* A folder of this run. */
+/* A temporary folder of this run. */
 static char work[1024];
-/* What is learnt by heart, and the same sentences in another order. */
+/* Sentences to memorize, and the same sentences in another order. */
 static char text[8192], held_out[2048];
 
 static const char *in_work(const char *name) {
@@ -43,7 +43,7 @@ static void set_override(bolmo_trainer_options *options, const char *key, const 
     CHECK_OK(bolmo_trainer_options_set_override(options, pair, strlen(pair)));
 }
 
-/* Options for a run in the folder `name`, with all but its model. */
+/* Options for a run in the folder `name`, complete except for its model. */
 static bolmo_trainer_options *options_of(int32_t kind, const char *name) {
     static const char toml[] = "seed = 7\n"
                                "[model]\n"
@@ -65,7 +65,7 @@ static bolmo_trainer_options *options_of(int32_t kind, const char *name) {
     return options;
 }
 
-/* Options for a new model of hardly any size. */
+/* Options for a new, tiny model. */
 static bolmo_trainer_options *small(const char *name) {
     bolmo_trainer_options *options = options_of(BOLMO_TRAIN_SUBWORD, name);
     set_override(options, "model.new", "{ hidden_size = 32, layers = 1, heads = 2, intermediate_size = 64 }");
@@ -111,7 +111,7 @@ static uint64_t steps_of(const bolmo_trainer *trainer) {
 /* What a callback does at a step, and what it has seen. */
 typedef struct {
     bolmo_trainer *trainer;
-    /* The calls after which it stops, cancels, or looks what another thread may do; 0 for none. */
+    /* The calls after which it stops, cancels, or tests what another thread may do; 0 for none. */
     int stop_at, cancel_at, thread_at;
     int calls;
     double losses[STEPS];
@@ -148,7 +148,7 @@ static int32_t see(const char *metrics, size_t size, void *user_data) {
     return call == this->stop_at;
 }
 
-/* Steps with what is to happen meanwhile. */
+/* Runs steps with the given actions. */
 #define STEP(status, count, seen) CHECK_STATUS(status, bolmo_trainer_step((seen)->trainer, count, see, seen))
 
 static double mean(const double *values, int count) {
@@ -157,8 +157,8 @@ static double mean(const double *values, int count) {
     return sum / count;
 }
 
-/* The losses fall; a snapshot goes on exactly as the run did; the exported model is the one that was trained. */
-static void learns(void) {
+/* The losses fall; a snapshot continues exactly as the run did; the exported model is the trained one. */
+static void losses_fall_and_snapshots_continue(void) {
     bolmo_trainer_options *options = small("run");
     watch seen = {.trainer = open_trainer(options)};
     CHECK(steps_of(seen.trainer) == 0);
@@ -188,7 +188,7 @@ static void learns(void) {
     CHECK(again.calls == 4 && memcmp(seen.losses, again.losses, 4 * sizeof *seen.losses) == 0);
     bolmo_trainer_delete(again.trainer);
 
-    /* The end of the schedule is the end. */
+    /* No steps are left after the end of the schedule. */
     seen.calls = 0;
     STEP(BOLMO_OK, UINT64_MAX, &seen);
     CHECK(seen.calls == STEPS - 34 && steps_of(seen.trainer) == STEPS);
@@ -206,11 +206,12 @@ static void learns(void) {
     bolmo_trainer_delete(seen.trainer);
 }
 
-/* The exported model as the source of a byte-level one, which then loads and writes. */
-static void byteifies(void) {
+/* The exported model as the source of a byte-level one, which then loads and generates. */
+static void both_stages_make_a_byte_level_model(void) {
     bolmo_trainer_options *options = options_of(BOLMO_TRAIN_STAGE1, "stage1");
     set_override(options, "model.source", in_work("subword"));
-    set_override(options, "model.local", "{ encoder_layers = 1, decoder_layers = 1, heads = 2, intermediate_size = 64 }");
+    set_override(options, "model.local",
+                 "{ encoder_layers = 1, decoder_layers = 1, heads = 2, intermediate_size = 64 }");
     bolmo_trainer *trainer = open_trainer(options);
     CHECK_OK(bolmo_trainer_step(trainer, 2, NULL, NULL));
     CHECK(evaluated(trainer, "bytes_per_patch") >= 1);
@@ -231,12 +232,12 @@ static void byteifies(void) {
     bolmo_checkpoint_delete(checkpoint);
 }
 
-static void stops(void) {
+static void steps_can_be_stopped(void) {
     watch seen = {.trainer = open_trainer(small("stopped")), .stop_at = 2};
     STEP(BOLMO_CANCELLED, 5, &seen);
     CHECK_SAYS("3 steps left");
     CHECK(steps_of(seen.trainer) == 2);
-    /* At the end there is nothing left to stop, and nothing is kept for the next call. */
+    /* At the end nothing is left to stop, and no request remains for the next call. */
     seen = (watch){.trainer = seen.trainer, .stop_at = 2};
     STEP(BOLMO_OK, 2, &seen);
     seen = (watch){.trainer = seen.trainer, .cancel_at = 1};
@@ -245,7 +246,7 @@ static void stops(void) {
     seen = (watch){.trainer = seen.trainer, .thread_at = 3};
     STEP(BOLMO_CANCELLED, 5, &seen);
     CHECK(steps_of(seen.trainer) == 8);
-    /* A request that comes too late for a call is for the next one, unless it is taken back. */
+    /* A request that comes too late for a call hits the next one, unless it is withdrawn. */
     seen = (watch){.trainer = seen.trainer, .cancel_at = 1};
     STEP(BOLMO_OK, 1, &seen);
     STEP(BOLMO_OK, 0, &seen);
@@ -260,7 +261,7 @@ static void stops(void) {
     bolmo_trainer_delete(seen.trainer);
 }
 
-static void refused_options(void) {
+static void wrong_options_are_rejected(void) {
     bolmo_trainer_options *options = NULL;
     REFUSED(bolmo_trainer_options_create(NULL));
     BAD_HANDLES(bolmo_trainer_options, bolmo_trainer_options_set_kind(handle, BOLMO_TRAIN_STAGE2));
@@ -287,7 +288,7 @@ static void refused_options(void) {
     REFUSED(bolmo_trainer_options_add_held_out_text(options, NULL, 1));
     REFUSED(bolmo_trainer_options_add_held_out_text(options, "\xff", 1));
 
-    /* What is missing is named, one after the other. */
+    /* Missing settings are named one after the other. */
     REFUSED(bolmo_trainer_create(engine, options, &out.trainer));
     CHECK_SAYS("bolmo_trainer_options_set_kind");
     CHECK_OK(bolmo_trainer_options_set_kind(options, BOLMO_TRAIN_SUBWORD));
@@ -320,10 +321,10 @@ static void refused_options(void) {
     bolmo_trainer_options_delete(options);
 }
 
-static void refused(void) {
+static void misuse_is_rejected(void) {
     static uint8_t room[64];
     make_no_handles();
-    refused_options();
+    wrong_options_are_rejected();
     BAD_HANDLES(bolmo_trainer, bolmo_trainer_step(handle, 1, NULL, NULL));
     BAD_HANDLES(bolmo_trainer, bolmo_trainer_cancel(handle));
     BAD_HANDLES(bolmo_trainer, bolmo_trainer_reset_cancel(handle));
@@ -362,10 +363,10 @@ int main(int argc, char **argv) {
     CHECK(mkdtemp(work) != NULL);
     write_texts();
     engine = open_engine();
-    refused();
-    learns();
-    byteifies();
-    stops();
+    misuse_is_rejected();
+    losses_fall_and_snapshots_continue();
+    both_stages_make_a_byte_level_model();
+    steps_can_be_stopped();
     bolmo_engine_delete(engine);
     CHECK(nftw(work, remove_one, 8, FTW_DEPTH | FTW_PHYS) == 0);
     return end("train");

@@ -1,4 +1,5 @@
-/* Every function that needs a model, and constraints, called with success, and what it gives; the others are in test_setup.c. */
+/* Every function that needs a model, and constraints, called successfully, with checks of its results. The others are
+   in test_setup.c. */
 #include "check.h"
 
 static const char prompt[] = "class Reader:";

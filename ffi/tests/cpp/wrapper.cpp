@@ -1,5 +1,5 @@
-// What bolmo.hpp adds to bolmo.h: owners, results, exceptions, callables. scripts/test-package.sh builds and runs it, with exceptions
-// and without, in C++17 and C++20.
+// What bolmo.hpp adds to bolmo.h: owners, results, exceptions, callables. scripts/test-package.sh builds and runs this
+// test, with exceptions and without, in C++17 and C++20.
 //
 //   wrapper MODEL_FOLDER TOKENIZER_FOLDER
 
@@ -30,7 +30,7 @@ std::string read(const std::string &path) {
 std::uint64_t progress_calls = 0;
 void count_progress(std::uint64_t, std::uint64_t) { progress_calls++; }
 
-// Options, lists and text: what needs no model.
+// Options, lists and text: everything that needs no model.
 void small_things() {
     bolmo::generate_options options;
     CHECK(!options);
@@ -50,7 +50,8 @@ void small_things() {
     CHECK(*adapters->try_number(0, BOLMO_ADAPTER_USABLE) <= 1);
     CHECK(adapters->try_text(1000, BOLMO_ADAPTER_NAME).error().status() == BOLMO_NOT_FOUND);
     CHECK(bolmo::checkpoint::try_open("/nowhere").error().status() == BOLMO_NOT_FOUND);
-    CHECK(bolmo::ends_patch(361) && bolmo::ends_text(261) && bolmo::ends_text(1) && bolmo::byte_of('a' + 4 + 260) == 'a');
+    CHECK(bolmo::ends_patch(361) && bolmo::ends_text(261) && bolmo::ends_text(1));
+    CHECK(bolmo::byte_of('a' + 4 + 260) == 'a');
 
     std::size_t lines = 0;
     CHECK(bolmo::try_set_log(BOLMO_LOG_TRACE, [&](bolmo_log_level, std::string_view) { lines++; }));
@@ -71,13 +72,13 @@ void sessions(const bolmo::model &model) {
     CHECK(made && streamed == *made->try_bytes() && ids == streamed.size() && *made->try_text() == streamed);
     CHECK(made->try_ids()->size() >= ids && *made->try_patches() > 0 && !*made->try_matched());
 
-    // Back, and stopped by the callback.
+    // Rewound, and stopped by the callback.
     CHECK(session.try_rewind(fork) && *session.try_length() == 10);
     auto cut = session.try_generate({}, [](std::string_view) { return false; });
     CHECK(cut && *cut->try_stop() == BOLMO_STOP_CANCELLED);
     CHECK(session.try_ids(1)->size() == *session.try_length() - 1 && session.try_ids(1000)->empty());
 
-    // By hand, it comes to the same.
+    // Step by step the result is the same.
     CHECK(session.try_rewind(fork));
     auto sampler = *bolmo::sampler::try_create();
     std::string chosen;
@@ -107,12 +108,14 @@ void checkpoints(const bolmo::engine &engine, const std::string &folder) {
     std::string weights = read(folder + "/model.safetensors");
     bolmo::checkpoint_builder builder;
     CHECK(builder.try_config(read(folder + "/config.json")) && builder.try_tokenizer(read(folder + "/tokenizer.json")));
-    CHECK(builder.try_add_reader("weights", weights.size(), [&](std::uint64_t offset, std::uint8_t *out, std::size_t size) {
+    auto reader = [&](std::uint64_t offset, std::uint8_t *out, std::size_t size) {
         return static_cast<std::int64_t>(weights.copy(reinterpret_cast<char *>(out), size, offset));
-    }));
+    };
+    CHECK(builder.try_add_reader("weights", weights.size(), reader));
     auto checkpoint = builder.try_open();
     CHECK(checkpoint && *checkpoint->try_number(BOLMO_MODEL_LOGITS) == 520 && !checkpoint->try_config_json()->empty());
-    CHECK(*checkpoint->try_device_bytes(BOLMO_F16) > 0 && checkpoint->try_warnings() && checkpoint->try_tokenizer_source());
+    CHECK(*checkpoint->try_device_bytes(BOLMO_F16) > 0);
+    CHECK(checkpoint->try_warnings() && checkpoint->try_tokenizer_source());
     bolmo::load_options options;
     CHECK(options.try_format(BOLMO_Q4) && options.try_progress(count_progress));
     for (bolmo_part part : {BOLMO_PART_LOCAL, BOLMO_PART_GLOBAL, BOLMO_PART_EMBEDDINGS}) {
@@ -124,11 +127,12 @@ void checkpoints(const bolmo::engine &engine, const std::string &folder) {
     CHECK(*model->try_device_bytes() == *checkpoint->try_device_bytes(BOLMO_F16));
 
     bolmo::checkpoint_builder in_memory;
-    CHECK(in_memory.try_config(read(folder + "/config.json")) && in_memory.try_add_memory("weights", std::move(weights)));
+    CHECK(in_memory.try_config(read(folder + "/config.json")));
+    CHECK(in_memory.try_add_memory("weights", std::move(weights)));
     CHECK(in_memory.try_open());
 }
 
-// The demo model's blocks as a subword model, merged with itself: nothing moves, and everything is there.
+// The demo model's blocks as a subword model, merged with itself: no weight changes, and every tensor is there.
 void merges(const std::string &folder) {
     namespace fs = std::filesystem;
     fs::path work = fs::temp_directory_path() / ("bolmo-wrapper-" + std::to_string(std::random_device()()));
@@ -153,13 +157,14 @@ void merges(const std::string &folder) {
     CHECK(report && report->find("\"moved\":true") != std::string::npos && progress_calls > calls);
     CHECK(read(out + "/model.safetensors") == read(folder + "/model.safetensors") && bolmo::checkpoint::try_open(out));
 #ifndef BOLMO_NO_EXCEPTIONS
-    moved.bolmo(folder).base(base).post_trained(base).alpha(1).embeddings(false).progress([](auto, auto) { return true; });
+    moved.bolmo(folder).base(base).post_trained(base).alpha(1).embeddings(false);
+    moved.progress([](auto, auto) { return true; });
     CHECK(!moved.merge((work / "again").string()).empty());
 #endif
     fs::remove_all(work);
 }
 
-// A subword model of hardly any size, trained for a few steps on what the tokenizer of TOKENIZER_FOLDER makes of a sentence.
+// Trains a tiny subword model for a few steps on a sentence, with the tokenizer of TOKENIZER_FOLDER.
 void trains(const bolmo::engine &engine, const std::string &tokenizer) {
     namespace fs = std::filesystem;
     fs::path work = fs::temp_directory_path() / ("bolmo-wrapper-" + std::to_string(std::random_device()()));
@@ -215,7 +220,7 @@ template <class E, class F> bool throws(F work) {
     return false;
 }
 
-// What leaves a callback arrives at the caller, and the objects can still be used.
+// Exceptions of a callback arrive at the caller, and the objects are still usable.
 void exceptions(const bolmo::engine &engine, const bolmo::model &model, const std::string &folder) {
     CHECK(throws<bolmo::error>([] { bolmo::checkpoint::open("/nowhere"); }));
     CHECK(throws<bolmo::error>([] { bolmo::generate_options().max_bytes(9).temperature(-1); }));

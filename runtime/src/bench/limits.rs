@@ -1,54 +1,57 @@
-//! What an adapter can do at most, by kernels on their own.
+//! The limits of an adapter, measured with single kernels.
 //!
-//! Method. A sample times a submission and the wait for a few bytes of its result, once with a few repetitions of the work and once
-//! with many; the difference over the number of additional repetitions is the time of one, free of what a submission costs. So many
-//! repetitions are taken that the longer one takes about [`LONG`]. What is told is the median of several samples, and their least and
-//! most; one more goes before them and is thrown away. Times are wall time, so other work on the machine makes them longer.
+//! Method: a sample times a submission and the wait for a few bytes of its result, with few and with many repetitions
+//! of the work. The difference, divided by the number of additional repetitions, is the time of one repetition without
+//! the cost of a submission. The number of repetitions is chosen so that the longer part takes about [`LONG`]. Results
+//! are the median, minimum and maximum of several samples, after one that is discarded. Times are wall time, so other
+//! work on the machine increases them.
 //!
-//! - **Copy**: `copy.wgsl` from one buffer to another, far larger than caches; bytes read and bytes written both count.
-//! - **Gap**: dispatches of one workgroup that each read what the one before wrote, in one compute pass.
-//! - **Pass**: what a compute pass of its own adds to such a dispatch.
-//! - **Submit**: an empty submission and the wait for it. **Readback**: a submission of one dispatch and the wait for 4 KiB of result.
-//! - **Products**: matrices of 2048 by 2048 (software adapters: 1024 by 1024) as the model's stages multiply them, a different one each time, so that weights come from
-//!   memory: one row of x at a time, and as many as a stretch of a prompt has.
+//! - **Copy**: `copy.wgsl` between two buffers far larger than the caches, counting bytes read and bytes written.
+//! - **Gap**: dispatches of one workgroup in one compute pass, each reading the output of the previous one.
+//! - **Pass**: the additional time if each of these dispatches is a compute pass of its own.
+//! - **Submit**: an empty submission and the wait for it. **Readback**: a submission of one dispatch and the wait for 4
+//!   KiB of its result.
+//! - **Products**: matrices of 2048 by 2048 (1024 by 1024 on software adapters), multiplied as in the model's stages, a
+//!   different one each time so that the weights come from memory: with one row of x, and with a whole prefill chunk.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bolmo_shaders::params;
-use bolmo_shaders::table::COPY_SLICE4;
+use bolmo_shaders::sizes::COPY_SLICE4;
 use bolmo_shaders::{KernelId, WeightFormat};
 
 use crate::config::Config;
+use crate::config::preset::Preset;
+use crate::device::{Engine, Gpu, Recorder, Slice};
 use crate::error::{Error, ErrorKind, Result};
-use crate::gpu::{Engine, Gpu, Recorder, Slice};
-use crate::init::Preset;
-use crate::stages::{Context, Rows};
-use crate::weights::{Matrix, Piece};
-use crate::workspace::Workspace;
+use crate::model::weights::{Matrix, Piece};
+use crate::stages::ops::{self, Context, Rows};
+use crate::state::workspace::Workspace;
 
-/// How long the longer part of a sample should take.
+/// Target duration of the longer part of a sample.
 const LONG: Duration = Duration::from_millis(50);
-/// Dispatches that one submission may hold, less some room.
-const MOST_DISPATCHES: usize = 1000;
-/// Rows and columns of the matrices; on software adapters they are smaller, to be done soon.
+/// Dispatches per submission, somewhat below the recorder's limit.
+const MAX_DISPATCHES: usize = 1000;
+/// Rows and columns of the matrices.
 const WIDTH: usize = 2048;
+/// Rows and columns of the matrices on software adapters, which would take long with larger ones.
 const SOFTWARE_WIDTH: usize = 1024;
 
-/// The middle of some measurements, and how far they lie apart.
+/// Median and range of several measurements.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct Spread {
     /// The median.
     pub median: f64,
-    /// The least one.
+    /// The minimum.
     pub least: f64,
-    /// The largest one.
+    /// The maximum.
     pub most: f64,
 }
 
 impl Spread {
-    /// Of at least one sample; none is all zeros.
+    /// The spread of `samples`; all zeros if there are none.
     pub fn of(samples: &[f64]) -> Self {
         let mut sorted = samples.to_vec();
         sorted.sort_by(f64::total_cmp);
@@ -57,7 +60,7 @@ impl Spread {
         Self { median, least: at(0), most: at(sorted.len().saturating_sub(1)) }
     }
 
-    /// From seconds for `amount` of something to that per second.
+    /// Converts seconds for `amount` units into units per second.
     pub fn rate(self, amount: f64) -> Self {
         let of = |seconds: f64| amount / seconds.max(1e-12);
         Self { median: of(self.median), least: of(self.most), most: of(self.least) }
@@ -68,44 +71,44 @@ impl Spread {
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct ProductRate {
-    /// How the matrix is kept.
+    /// Format of the matrices.
     pub format: WeightFormat,
     /// Rows and columns of each matrix.
     pub width: usize,
-    /// Weights per second, with one row of x.
+    /// Weights per second with one row of x.
     pub matvec_weights_per_second: Spread,
-    /// Weights per second and row of x, with as many rows as a stretch of a prompt; two operations each.
+    /// Multiply-adds per second with the rows of a prefill chunk.
     pub matmul_products_per_second: Spread,
-    /// Those rows.
+    /// Rows of that prefill chunk.
     pub matmul_rows: usize,
 }
 
-/// What an adapter can do at most.
+/// The limits of an adapter.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Bytes read and written by a copying shader.
+    /// Bytes read and written per second by a copying kernel.
     pub copy_bytes_per_second: Spread,
-    /// Bytes of each of the two buffers.
+    /// Size of each of the two buffers in bytes.
     pub copy_buffer_bytes: u64,
-    /// From one dispatch to the next that needs its result.
+    /// Time from a dispatch to the next one, which needs its result.
     pub dispatch_gap_seconds: Spread,
-    /// What a compute pass adds.
+    /// Additional time of a compute pass.
     pub pass_seconds: Spread,
-    /// An empty submission and the wait for it.
+    /// Time of an empty submission and the wait for it.
     pub submit_seconds: Spread,
-    /// A submission and the wait for a small result.
+    /// Time of a submission and the wait for a small result.
     pub readback_seconds: Spread,
-    /// Products, by format.
+    /// Rates of products, by format.
     pub products: Vec<ProductRate>,
 }
 
 impl Limits {
-    /// Measures the engine's device, products in each of `formats`, by `runs` samples each. `progress` hears what comes next, and stops
-    /// the work with `false`.
+    /// Measures the engine's device with `runs` samples each, and products in each of `formats`. `progress` is called
+    /// with the name of the next measurement, and stops the work by returning `false`.
     ///
     /// # Errors
-    /// `Cancelled`; `OutOfMemory`; whatever the device reports.
+    /// `Cancelled`; `OutOfMemory`; any error of the device.
     pub async fn measure(
         engine: &Engine,
         formats: &[WeightFormat],
@@ -114,14 +117,14 @@ impl Limits {
     ) -> Result<Self> {
         let gpu = &engine.gpu;
         let software = gpu.adapter.is_software();
-        // Beyond the caches, and on software adapters soon done.
+        // Larger than the caches, but not so large that software adapters take long.
         let large = (if software { 64 << 20 } else { 256 << 20 })
             .min(gpu.capabilities.max_binding_bytes)
             .min(gpu.capabilities.max_buffer_bytes);
         let mut bench = Bench { recorder: Recorder::new(gpu).await?, runs: runs.max(1) };
         let mut next = |what: &str| match progress(what) {
             true => Ok(()),
-            false => Err(Error::new(ErrorKind::Cancelled, "measuring was stopped")),
+            false => Err(Error::new(ErrorKind::Cancelled, "the measurement was stopped")),
         };
 
         next("submissions")?;
@@ -149,13 +152,13 @@ impl Limits {
         })
     }
 
-    /// The rates of a format that was measured.
+    /// The rates of a format, if it was measured.
     pub fn product(&self, format: WeightFormat) -> Option<&ProductRate> {
         self.products.iter().find(|rate| rate.format == format)
     }
 }
 
-/// Two buffers of one size.
+/// Two buffers of the same size.
 struct Pair {
     a: Slice,
     b: Slice,
@@ -176,33 +179,34 @@ impl Pair {
     }
 }
 
+/// Takes the samples.
 struct Bench {
     recorder: Recorder,
     runs: usize,
 }
 
 impl Bench {
-    /// Seconds until the result of what was recorded is there.
+    /// Submits the list and returns the seconds until its result is read back.
     async fn time(&mut self, result: &Slice) -> Result<f64> {
         let begun = Instant::now();
         self.recorder.read(&[result.part(0, result.size().min(4096))?]).await?;
         Ok(begun.elapsed().as_secs_f64())
     }
 
-    /// Seconds that `record` takes each time, which records `dispatches` dispatches that end in `result`.
+    /// Seconds of the work that `record` records: `dispatches` dispatches, the last of which writes `result`.
     async fn repeated(
         &mut self,
         dispatches: usize,
         result: &Slice,
         record: impl Fn(&mut Recorder) -> Result<()>,
     ) -> Result<Spread> {
-        // The first one compiles the kernel.
+        // The first iteration compiles the kernel.
         let mut once = f64::INFINITY;
         for _ in 0..2 {
             record(&mut self.recorder)?;
             once = once.min(self.time(result).await?);
         }
-        let room = (MOST_DISPATCHES / dispatches.max(1)).saturating_sub(1).max(1);
+        let room = (MAX_DISPATCHES / dispatches.max(1)).saturating_sub(1).max(1);
         let more = ((LONG.as_secs_f64() / once).ceil() as usize).clamp(1, 1024).min(room);
         let mut samples = Vec::new();
         for _ in 0..=self.runs {
@@ -212,7 +216,7 @@ impl Bench {
                 record(&mut self.recorder)?;
             }
             let long = self.time(result).await?;
-            // Other work on the machine can fall into the shorter one.
+            // Other work on the machine can make the shorter part the slower one.
             samples.push(((long - short) / more as f64).max(0.0));
         }
         Ok(Spread::of(&samples[1..]))
@@ -243,7 +247,7 @@ impl Bench {
         Ok(Spread::of(&samples[1..]))
     }
 
-    /// Many dispatches that need each other, less one of them.
+    /// Time per dispatch in a chain of dispatches that depend on each other.
     async fn gap(&mut self, pair: &Pair) -> Result<Spread> {
         const EACH: usize = 64;
         let record = |recorder: &mut Recorder| (0..EACH).try_for_each(|i| pair.copy(recorder, i % 2 == 1));
@@ -275,7 +279,7 @@ impl Bench {
         Ok(seconds.rate(2.0 * pair.a.size() as f64))
     }
 
-    /// Products with as many matrices as come to `large` bytes.
+    /// Measures products with matrices of `large` bytes in total.
     async fn products(&mut self, gpu: &Arc<Gpu>, format: WeightFormat, large: u64) -> Result<ProductRate> {
         let width = if gpu.adapter.is_software() { SOFTWARE_WIDTH } else { WIDTH };
         let (n, k) = (width, width);
@@ -284,12 +288,12 @@ impl Bench {
         for _ in 1..(large / each).max(2) {
             products.push(Product::new(gpu, format, width, 1).await?);
         }
-        // The one that is multiplied with many rows too.
+        // The last one is multiplied with many rows too.
         products.push(Product::new(gpu, format, width, gpu.capabilities.prefill_bytes).await?);
-        // The stages' own products want a model's surroundings, of which they use nothing.
+        // The products of the stages require a model's context, but do not use it.
         let config = Preset::Nano.config();
         let workspace = Workspace::new(gpu, &config, 1).await?;
-        let Some(last) = products.last() else { return Err(Error::internal("no product to measure")) };
+        let Some(last) = products.last() else { return Err(Error::internal("there is no product to measure")) };
         let weights = (n * k) as f64;
 
         let all = |recorder: &mut Recorder| {
@@ -315,7 +319,7 @@ fn scaled(spread: Spread, factor: f64) -> Spread {
     Spread { median: spread.median * factor, least: spread.least * factor, most: spread.most * factor }
 }
 
-/// A matrix of its own, and rows to multiply it with.
+/// A matrix, and rows to multiply it with.
 struct Product {
     w: Matrix,
     x: Slice,
@@ -343,18 +347,18 @@ impl Product {
     fn record(&self, recorder: &mut Recorder, config: &Config, workspace: &Workspace, rows: usize) -> Result<()> {
         let mut cx = Context { recorder, config, workspace };
         let (x, y) = (Rows::new(&self.x, self.w.k, 0), Rows::new(&self.y, self.w.n, 0));
-        cx.linear(&self.w, x, y, rows, false)
+        cx.linear(ops::Product::new(&self.w, x, y, rows))
     }
 }
 
-/// What buffers hold: values that a processor computes with at its usual speed, unlike NaNs, subnormals and zeros.
+/// Contents of buffers: values that processors multiply at normal speed, unlike NaNs, subnormals and zeros.
 #[derive(Debug, Clone, Copy)]
 enum Pattern {
-    /// From 1 to 2.
+    /// Values from 1 to 2.
     F32,
-    /// From 1 to 2.
+    /// Pairs of values from 1 to 2.
     F16,
-    /// Any bytes.
+    /// Random bytes.
     Bytes,
 }
 
@@ -376,7 +380,7 @@ impl Pattern {
     }
 }
 
-/// Fills a buffer, a MiB at a time.
+/// Fills a buffer, one MiB at a time.
 async fn fill(gpu: &Gpu, slice: &Slice, pattern: Pattern) -> Result<()> {
     let mut noise = 0x9e37_79b9u32;
     let words: Vec<u32> = (0..1 << 18)
@@ -403,7 +407,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn medians_and_rates() {
+    fn a_spread_has_median_minimum_and_maximum_and_inverts_to_a_rate() {
         let spread = Spread::of(&[3.0, 1.0, 2.0]);
         assert_eq!((spread.median, spread.least, spread.most), (2.0, 1.0, 3.0));
         assert_eq!(Spread::of(&[4.0, 1.0]).median, 2.5);
@@ -413,11 +417,11 @@ mod tests {
     }
 
     #[test]
-    fn patterns_are_ordinary_numbers() {
+    fn patterns_are_normal_numbers() {
         for noise in [0, 1, 0x8000_0000, u32::MAX, 0x1234_5678] {
             assert!((1.0..2.0).contains(&f32::from_bits(Pattern::F32.word(noise))));
-            let halves = Pattern::F16.word(noise);
-            for bits in [halves as u16, (halves >> 16) as u16] {
+            let word = Pattern::F16.word(noise);
+            for bits in [word as u16, (word >> 16) as u16] {
                 assert!((1.0..2.0).contains(&half::f16::from_bits(bits).to_f32()));
             }
         }

@@ -1,53 +1,58 @@
-//! Where the bytes of a checkpoint come from: a mapped file, memory, or a caller's own reader.
+//! Sources of a checkpoint's bytes: a mapped file, memory, or a caller's own reader.
 
 use std::borrow::Cow;
 use std::pin::Pin;
 
 use crate::error::{Error, Result};
 
-/// What [`CheckpointFile::fetch`] returns.
+/// The future that [`CheckpointFile::fetch`] returns.
 pub type Fetching<'a> = Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>>;
 
-/// One file of a checkpoint, read at any offset from any thread.
+/// A file of a checkpoint, read at any offset from any thread.
 ///
-/// Implement it to read from an archive, a network or a browser's storage. A file that cannot be read without waiting implements
+/// Implement it to read from an archive, a network or a browser's storage. If reading would block, implement
 /// [`Self::fetch`] too: loaders await it before they read.
 pub trait CheckpointFile: Send + Sync {
-    /// The file's name, for messages.
+    /// Name of the file, for messages.
     fn name(&self) -> &str;
 
-    /// Length in bytes. It must not change.
+    /// Length of the file in bytes. It must not change.
     fn len(&self) -> u64;
 
-    /// Fills `out` with the bytes from `offset` on; an error if the file ends before.
+    /// Fills `out` with the bytes from `offset` on.
+    ///
+    /// # Errors
+    /// `BadCheckpoint` if the file ends before the end of `out`; `Io` if reading fails.
     fn read_at(&self, offset: u64, out: &mut [u8]) -> Result<()>;
 
-    /// Gets the `length` bytes from `offset` on, for reads that follow at once; `None` if all bytes are at hand. Two ranges of a file may be
-    /// fetched before they are read, weights and their scales; nothing but headers is read that was not fetched.
+    /// Fetches `length` bytes from `offset` on for the reads that follow; `None` if no fetching is necessary.
+    ///
+    /// Up to two ranges of a file are fetched before they are read: weights and their scales. Apart from headers, only
+    /// fetched ranges are read.
     fn fetch(&self, offset: u64, length: usize) -> Option<Fetching<'_>> {
         let _ = (offset, length);
         None
     }
 
-    /// The whole contents, where they are addressable: readers then copy nothing twice.
+    /// The whole contents if they are in memory, which saves readers a copy.
     fn bytes(&self) -> Option<&[u8]> {
         None
     }
 
-    /// Whether the file has no bytes at all.
+    /// Whether the file is empty.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
-/// A file that lies in memory.
+/// A file in memory.
 pub struct MemoryFile {
     name: String,
     bytes: Cow<'static, [u8]>,
 }
 
 impl MemoryFile {
-    /// A file called `name` with these contents: a `Vec<u8>`, or bytes that the program was linked with.
+    /// Creates a file with this name and these contents: a `Vec<u8>`, or static bytes of the program.
     pub fn new(name: impl Into<String>, bytes: impl Into<Cow<'static, [u8]>>) -> Self {
         MemoryFile { name: name.into(), bytes: bytes.into() }
     }
@@ -71,18 +76,22 @@ impl CheckpointFile for MemoryFile {
     }
 }
 
-/// A file that the operating system maps into memory, so that only what is read is loaded.
+/// A memory-mapped file: the operating system loads only the parts that are read.
 #[cfg(not(target_family = "wasm"))]
 pub struct MappedFile {
     name: String,
-    /// `None` for an empty file, which some systems refuse to map.
+    /// `None` for an empty file, which some systems cannot map.
     map: Option<memmap2::Mmap>,
 }
 
 #[cfg(not(target_family = "wasm"))]
 impl MappedFile {
-    /// Maps the file at `path`. The file must not be cut or rewritten while the checkpoint is open.
-    pub fn open(path: &std::path::Path) -> Result<Self> {
+    /// Maps the file at `path`. It must not be truncated or rewritten while it is open.
+    ///
+    /// # Errors
+    /// `NotFound` if it does not exist, `Io` if it is not a regular file or cannot be read.
+    pub fn open(path: impl AsRef<std::path::Path>) -> Result<Self> {
+        let path = path.as_ref();
         let name = path.display().to_string();
         let failed = |what: &str, error: std::io::Error| {
             let message = format!("{name}: {what}: {error}");
@@ -92,15 +101,15 @@ impl MappedFile {
             }
         };
         let file = std::fs::File::open(path).map_err(|e| failed("cannot be opened", e))?;
-        let metadata = file.metadata().map_err(|e| failed("cannot be examined", e))?;
+        let metadata = file.metadata().map_err(|e| failed("cannot be read", e))?;
         if !metadata.is_file() {
             return Err(Error::io(format!("{name}: must be a file, found a folder or a device")));
         }
         if metadata.len() == 0 {
             return Ok(MappedFile { name, map: None });
         }
-        // SAFETY: the map is private to this object and only ever read. Nothing here writes the file, and every value
-        // read from it is checked as outside data; that no other program cuts it meanwhile is asked of the caller.
+        // SAFETY: the map is private to this object and only read. This crate never writes the file, and validates
+        // every value that it reads. The caller guarantees that no other program truncates the file meanwhile.
         let map = unsafe { memmap2::Mmap::map(&file) }.map_err(|e| failed("cannot be mapped", e))?;
         Ok(MappedFile { name, map: Some(map) })
     }
@@ -129,7 +138,7 @@ impl CheckpointFile for MappedFile {
     }
 }
 
-/// The `length` bytes of `bytes` from `offset` on, or an error that says where the file `name` ends.
+/// Returns `length` bytes of `bytes` from `offset` on, or an error that tells where the file `name` ends.
 pub(super) fn slice_at<'a>(name: &str, bytes: &'a [u8], offset: u64, length: usize) -> Result<&'a [u8]> {
     usize::try_from(offset)
         .ok()
@@ -143,5 +152,5 @@ fn copy_at(name: &str, bytes: &[u8], offset: u64, out: &mut [u8]) -> Result<()> 
 }
 
 fn past_end(name: &str, offset: u64, length: usize, end: u64) -> Error {
-    Error::bad_checkpoint(format!("{name}: {length} bytes at {offset} were asked for, but the file ends at {end}"))
+    Error::bad_checkpoint(format!("{name}: cannot read {length} bytes at {offset}: the file ends at {end}"))
 }

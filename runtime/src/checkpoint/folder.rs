@@ -1,55 +1,57 @@
-//! Opening a folder of weights: which files belong to it.
+//! Opening a checkpoint folder: finding the files that belong to it.
 
 use std::fs;
 use std::io::{ErrorKind as IoKind, Read};
 use std::path::Path;
 
-use super::{CheckpointFile, Index, MappedFile};
+use crate::checkpoint::{CheckpointFile, Index, MappedFile};
 use crate::error::{Error, Result};
 
-/// The model in one file.
+/// File name of weights in one file.
 const SINGLE: &str = "model.safetensors";
-/// Which shard has which tensor.
+/// File name of the index of sharded weights.
 const INDEX: &str = "model.safetensors.index.json";
-/// A `config.json` or an index above this is refused; real ones have kilobytes.
+/// Maximum length of a `config.json` or an index. Real ones have kilobytes.
 const MAX_JSON_BYTES: u64 = 16 << 20;
 
-/// A folder's files, each opened and none read.
+/// The files of a folder. The weight files are open but not read.
 pub(super) struct Folder {
-    /// Its path, for messages.
+    /// Path of the folder, for messages.
     pub origin: String,
-    /// The text of its `config.json`.
+    /// The text of `config.json`.
     pub config: Vec<u8>,
-    /// Where there is one, else the weights are in one file.
+    /// The index of sharded weights; `None` for weights in one file.
     pub index: Option<Index>,
-    /// In the order of [`Index::shards`].
+    /// The weight files, in the order of [`Index::shards`].
     pub files: Vec<Box<dyn CheckpointFile>>,
 }
 
-/// Finds the files of the folder `dir`.
+/// Finds and opens the files of the folder `dir`.
 pub(super) fn open(dir: &Path) -> Result<Folder> {
     let origin = dir.display().to_string();
     match fs::metadata(dir) {
         Ok(metadata) if metadata.is_dir() => {}
         Ok(_) => {
             return Err(Error::invalid(format!(
-                "{origin}: is a file; give the checkpoint folder that holds config.json and the weights"
+                "{origin}: is a file; name the folder that holds config.json and the weights"
             )));
         }
         Err(e) if e.kind() == IoKind::NotFound => {
-            return Err(Error::not_found(format!("{origin}: there is no such folder")));
+            return Err(Error::not_found(format!("{origin}: there is no such folder; check the path")));
         }
-        Err(e) => return Err(Error::io(format!("{origin}: cannot be examined: {e}"))),
+        Err(e) => return Err(Error::io(format!("{origin}: cannot be read: {e}"))),
     }
     let config = read_json_file(&dir.join("config.json"))?
-        .ok_or_else(|| Error::not_found(format!("{origin}: has no config.json, so it is not a checkpoint folder")))?;
+        .ok_or_else(|| Error::not_found(format!("{origin}: has no config.json; name a checkpoint folder")))?;
     let single = dir.join(SINGLE);
     let has_single =
-        single.try_exists().map_err(|e| Error::io(format!("{}: cannot be examined: {e}", single.display())))?;
+        single.try_exists().map_err(|e| Error::io(format!("{}: cannot be read: {e}", single.display())))?;
 
     let Some(index) = read_json_file(&dir.join(INDEX))? else {
         if !has_single {
-            return Err(Error::not_found(format!("{origin}: has neither {SINGLE} nor {INDEX}")));
+            return Err(Error::not_found(format!(
+                "{origin}: has neither {SINGLE} nor {INDEX}; name a folder with weights in the safetensors format"
+            )));
         }
         let files: Vec<Box<dyn CheckpointFile>> = vec![Box::new(MappedFile::open(&single)?)];
         return Ok(Folder { origin, config, index: None, files });
@@ -57,18 +59,18 @@ pub(super) fn open(dir: &Path) -> Result<Folder> {
     let index = Index::parse(&index, &dir.join(INDEX).display().to_string())?;
     if has_single && !index.shards().iter().any(|shard| shard == SINGLE) {
         return Err(Error::bad_checkpoint(format!(
-            "{origin}: holds {SINGLE} and an {INDEX} that names other files; remove the one that is out of date"
+            "{origin}: has both {SINGLE} and an {INDEX} that names other files; remove the one that is out of date"
         )));
     }
     let mut files: Vec<Box<dyn CheckpointFile>> = Vec::with_capacity(index.shards().len());
     for shard in index.shards() {
-        let file = MappedFile::open(&dir.join(shard));
-        files.push(Box::new(file.map_err(|e| e.context(format_args!("{} names it", index.name())))?));
+        let file = MappedFile::open(dir.join(shard));
+        files.push(Box::new(file.map_err(|e| e.context(format_args!("file of {}", index.name())))?));
     }
     Ok(Folder { origin, config, index: Some(index), files })
 }
 
-/// The contents of a small file, or `None` if it does not exist.
+/// Reads a small file; `None` if it does not exist.
 fn read_json_file(path: &Path) -> Result<Option<Vec<u8>>> {
     let name = path.display();
     let file = match fs::File::open(path) {
@@ -77,12 +79,14 @@ fn read_json_file(path: &Path) -> Result<Option<Vec<u8>>> {
         Err(e) => return Err(Error::io(format!("{name}: cannot be opened: {e}"))),
     };
     let mut text = Vec::new();
-    // The limit holds while reading too: a length can be a lie, as that of a pipe.
+    // The limit applies while reading: the length in the metadata may be wrong, as for a pipe.
     file.take(MAX_JSON_BYTES + 1)
         .read_to_end(&mut text)
         .map_err(|e| Error::io(format!("{name}: cannot be read: {e}")))?;
     if text.len() as u64 > MAX_JSON_BYTES {
-        return Err(Error::bad_checkpoint(format!("{name}: is longer than {MAX_JSON_BYTES} bytes")));
+        return Err(Error::bad_checkpoint(format!(
+            "{name}: is longer than {MAX_JSON_BYTES} bytes, so it is not a file of a checkpoint"
+        )));
     }
     Ok(Some(text))
 }

@@ -1,73 +1,74 @@
-//! The header of a safetensors file: parsed and checked before anything is read by it.
+//! The header of a safetensors file, parsed and validated before any data is read.
 //!
-//! A file is 8 bytes of length, a JSON header of that length, and the data. The header is outside input, so this
-//! checks sizes before it allocates, and demands what the format demands: every tensor's bytes follow the last one's,
-//! without overlap, gap or rest. Offsets are 64 bits wide on every platform, so that a browser can read long shards.
+//! A file consists of a length of 8 bytes, a JSON header of that length, and the data. The header is untrusted input:
+//! sizes are checked before memory is allocated, and the tensors must cover the data without overlaps or gaps, as the
+//! format requires. Offsets have 64 bits on every platform, so that a browser can read long shards.
 
 use safetensors::Dtype;
 use serde_json::{Map, Value};
 
-use super::file::{CheckpointFile, slice_at};
+use crate::checkpoint::file::{CheckpointFile, slice_at};
 use crate::error::{Error, Result};
 
-/// Headers above this are refused; a real one has about 100 bytes per tensor.
+/// Maximum length of a header. Real headers have about 100 bytes per tensor.
 const MAX_HEADER_BYTES: u64 = 100_000_000;
-/// Bytes of the length in front of the header.
+/// Size of the length field before the header.
 const LENGTH_BYTES: u64 = 8;
-/// The entry of a header that is not a tensor.
+/// Key of the header entry that is not a tensor.
 const METADATA: &str = "__metadata__";
 
-/// One tensor as a header describes it.
+/// A tensor as the header describes it.
 pub(super) struct HeaderEntry {
     pub name: String,
     pub dtype: Dtype,
     pub shape: Vec<usize>,
-    /// First byte within the file, not within the data.
+    /// First byte, counted from the beginning of the file.
     pub start: u64,
-    /// Bytes of the data.
+    /// Length of the data in bytes.
     pub length: u64,
 }
 
-/// Reads and checks the header of `file`; the entries come in the order of their data.
+/// Reads and validates the header of `file`. The entries are in the order of their data.
 pub(super) fn read_header(file: &dyn CheckpointFile) -> Result<Vec<HeaderEntry>> {
     let name = file.name();
     let bad = |what: String| Error::bad_checkpoint(format!("{name}: {what}"));
     if file.is_empty() {
-        return Err(bad("is empty; expected a safetensors file".to_owned()));
+        return Err(bad("is empty; fetch the safetensors file again".to_owned()));
     }
     if file.len() < LENGTH_BYTES {
-        return Err(bad(format!("has {} bytes, too few for a safetensors file", file.len())));
+        return Err(bad(format!("has only {} bytes and is not a safetensors file; fetch it again", file.len())));
     }
     let mut length = [0; LENGTH_BYTES as usize];
     file.read_at(0, &mut length)?;
     let length = u64::from_le_bytes(length);
     if length > MAX_HEADER_BYTES {
         return Err(bad(format!(
-            "announces a header of {length} bytes, more than {MAX_HEADER_BYTES}; it is not a safetensors file"
+            "has a header of {length} bytes, more than {MAX_HEADER_BYTES}; name a safetensors file"
         )));
     }
-    // Both are far below the top of a u64 now.
+    // The sum cannot overflow: both are far below the maximum of a u64.
     let data_start = LENGTH_BYTES + length;
     if data_start > file.len() {
         return Err(bad(format!(
-            "announces a header of {length} bytes, but has {} in all; it is cut short, so fetch it again",
+            "is cut short: it has {} bytes, but its header alone has {length}; fetch it again",
             file.len()
         )));
     }
-    let length = usize::try_from(length).map_err(|_| bad(format!("has a header of {length} bytes, too many here")))?;
+    let length = usize::try_from(length)
+        .map_err(|_| bad(format!("has a header of {length} bytes, too many for this platform")))?;
     let header = match file.bytes() {
         Some(bytes) => parse(slice_at(name, bytes, LENGTH_BYTES, length)?),
         None => {
             let mut text = Vec::new();
             text.try_reserve_exact(length).map_err(|_| {
-                Error::new(crate::error::ErrorKind::OutOfMemory, format!("{name}: no memory for its header"))
+                Error::new(crate::error::ErrorKind::OutOfMemory, format!("{name}: not enough memory for its header"))
             })?;
             text.resize(length, 0);
             file.read_at(LENGTH_BYTES, &mut text)?;
             parse(&text)
         }
     };
-    let header = header.map_err(|e| bad(format!("its header is not a JSON object: {e}")))?;
+    let header = header.map_err(|e| bad(format!("its header is not a JSON object: {e}; fetch it again")))?;
 
     let mut entries = Vec::with_capacity(header.len());
     for (tensor, value) in header {
@@ -77,7 +78,7 @@ pub(super) fn read_header(file: &dyn CheckpointFile) -> Result<Vec<HeaderEntry>>
             entries.push(entry);
         }
     }
-    // Of tensors at one place the empty one comes first.
+    // Of several tensors at one place, the empty ones come first.
     entries.sort_by_key(|entry| (entry.start, entry.length));
     check_coverage(&entries, data_start, file.len()).map_err(bad)?;
     Ok(entries)
@@ -87,7 +88,7 @@ fn parse(text: &[u8]) -> serde_json::Result<Map<String, Value>> {
     serde_json::from_slice(text)
 }
 
-/// One entry, whose extent agrees with its shape and type.
+/// Reads an entry and checks that its extent matches its shape and type.
 fn read_entry(name: &str, value: &Value, data_start: u64) -> Result<HeaderEntry, String> {
     let field = |key: &str| value.get(key).ok_or_else(|| format!("its `{key}` is missing"));
     let integers = |key: &str| -> Result<Vec<u64>, String> {
@@ -125,7 +126,7 @@ fn read_entry(name: &str, value: &Value, data_start: u64) -> Result<HeaderEntry,
     })
 }
 
-/// Demands that sorted entries cover the file from `data_start` to `file_length` without overlap, gap or rest.
+/// Checks that sorted entries cover the file from `data_start` to `file_length` without overlaps or gaps.
 fn check_coverage(entries: &[HeaderEntry], data_start: u64, file_length: u64) -> Result<(), String> {
     let mut reached = data_start;
     for entry in entries {
@@ -145,11 +146,11 @@ fn check_coverage(entries: &[HeaderEntry], data_start: u64, file_length: u64) ->
     }
     match file_length - reached {
         0 => Ok(()),
-        rest => Err(format!("has {rest} bytes after its last tensor")),
+        rest => Err(format!("has {rest} bytes after its last tensor; fetch it again")),
     }
 }
 
-/// A shape for a message; a damaged one may have millions of entries.
+/// A shape for a message, shortened: a damaged file may have millions of dimensions.
 fn brief_shape(shape: &[u64]) -> String {
     match shape.len() {
         0..=8 => format!("{shape:?}"),
@@ -157,7 +158,7 @@ fn brief_shape(shape: &[u64]) -> String {
     }
 }
 
-/// A JSON value for a message.
+/// A JSON value for a message, shortened.
 fn brief(value: &Value) -> String {
     match value {
         Value::String(text) => format!("{:?}", text.chars().take(30).collect::<String>()),

@@ -1,53 +1,57 @@
-//! The index of a checkpoint in several files: which tensor is in which, and whether it tells the truth.
+//! The index of sharded weights: which tensor is in which file, compared with the files themselves.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::header::HeaderEntry;
-use super::{Checkpoint, CheckpointFile, IGNORED_SUFFIX, read_headers, shortened};
+use crate::checkpoint::header::HeaderEntry;
+use crate::checkpoint::{Checkpoint, CheckpointFile, IGNORED_SUFFIX, read_headers, shortened};
 use crate::error::{Error, Result};
 
-/// Shards above this are refused, before each costs a file handle.
+/// Maximum number of shards, checked before each takes a file handle.
 const MAX_SHARDS: usize = 1000;
 
 /// A parsed `model.safetensors.index.json`.
 pub struct Index {
     name: String,
-    /// Tensor name to file name.
+    /// File name of each tensor.
     weight_map: BTreeMap<String, String>,
     shards: Vec<String>,
 }
 
 impl Index {
-    /// The index's own name, for messages.
+    /// Name of the index, for messages.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The names of the files, which lie in the index's own folder.
+    /// Names of the weight files, which are in the folder of the index.
     pub fn shards(&self) -> &[String] {
         &self.shards
     }
 
-    /// Reads the text of an index; `name` is for messages.
+    /// Parses the text of an index; `name` is for messages.
     ///
     /// # Errors
-    /// `BadCheckpoint` if it is not one, or names files elsewhere than in its own folder; `Unsupported` for more than 1000 files.
+    /// `BadCheckpoint` if the text is not an index or names files outside its folder; `Unsupported` for more than 1000
+    /// files.
     pub fn parse(text: &[u8], name: &str) -> Result<Self> {
         let weight_map = parse_index(text, name)?;
         let shards: Vec<String> = weight_map.values().cloned().collect::<BTreeSet<_>>().into_iter().collect();
         if shards.len() > MAX_SHARDS {
-            return Err(Error::unsupported(format!("{name}: names {} shards, more than {MAX_SHARDS}", shards.len())));
+            return Err(Error::unsupported(format!(
+                "{name}: names {} shards; at most {MAX_SHARDS} are supported",
+                shards.len()
+            )));
         }
         Ok(Self { name: name.to_owned(), weight_map, shards })
     }
 
-    /// The headers of `files`, which are those of [`Self::shards`] in that order, after a look at whether the index tells the truth.
+    /// Reads the headers of `files`, which are in the order of [`Self::shards`], and compares them with the index.
     pub(super) fn headers(&self, files: &[Box<dyn CheckpointFile>]) -> Result<Vec<Vec<HeaderEntry>>> {
         if files.len() != self.shards.len() {
             return Err(Error::invalid(format!(
-                "{}: names {} files, {} were given",
+                "{}: names {} files, but {} were given; give each file once, in the order of the index",
                 self.name,
                 self.shards.len(),
                 files.len()
@@ -60,7 +64,9 @@ impl Index {
 }
 
 impl Checkpoint {
-    /// As [`Checkpoint::from_parts`], with the files that an index names, in the order of [`Index::shards`].
+    /// Opens a checkpoint from parts with sharded weights: `files` are in the order of [`Index::shards`].
+    ///
+    /// `origin` names the checkpoint in messages.
     pub fn from_shards(
         origin: &str,
         config: &[u8],
@@ -72,10 +78,10 @@ impl Checkpoint {
     }
 }
 
-/// Tensor name to file name, from an index whose file names are plain.
+/// Reads the file name of each tensor and checks that it has no path.
 fn parse_index(text: &[u8], name: &str) -> Result<BTreeMap<String, String>> {
     let bad = |what: String| Error::bad_checkpoint(format!("{name}: {what}"));
-    let value: Value = serde_json::from_slice(text).map_err(|e| bad(format!("not a JSON document: {e}")))?;
+    let value: Value = serde_json::from_slice(text).map_err(|e| bad(format!("is not a JSON document: {e}")))?;
     let Some(Value::Object(map)) = value.get("weight_map") else {
         return Err(bad("must have an object `weight_map`".to_owned()));
     };
@@ -100,7 +106,7 @@ fn parse_index(text: &[u8], name: &str) -> Result<BTreeMap<String, String>> {
     Ok(weight_map)
 }
 
-/// Whether `name` can only be a file of the folder itself, on every system: no separator, drive, stream or parent.
+/// Whether `name` is a file in the folder itself on every system: no separator, drive, stream or parent folder.
 fn is_plain(name: &str) -> bool {
     !name.is_empty()
         && name.len() <= 255
@@ -108,7 +114,7 @@ fn is_plain(name: &str) -> bool {
         && !name.chars().any(|c| matches!(c, '/' | '\\' | ':') || c.is_control())
 }
 
-/// Compares what the index says with what the shards hold; `headers` are those of `shards`.
+/// Compares the index with the headers of the shards.
 fn check_index(
     index: &str,
     weight_map: &BTreeMap<String, String>,
@@ -121,7 +127,7 @@ fn check_index(
         for entry in entries {
             if let Some(other) = actual.insert(&entry.name, shard) {
                 return bad(format!(
-                    "tensor `{}` is in both {other} and {shard}; each must be in one file",
+                    "tensor `{}` is in both {other} and {shard}; fetch the shards and the index again",
                     shortened(&entry.name)
                 ));
             }

@@ -1,23 +1,27 @@
-//! A checkpoint: its configuration and its tensors, all checked against each other before anything uses them.
+//! Checkpoints: a configuration and its tensors, checked against each other when they are opened.
 //!
-//! Opening reads headers only. Weights stay in their files until [`Tensor::read_f32`] asks for them. A [`TensorFolder`] is the same
-//! for models of any other kind.
+//! Opening reads only the headers of the files; [`Tensor::read_f32`] reads weights. [`TensorFolder`] is the counterpart
+//! for models of other kinds.
 
 mod file;
 #[cfg(not(target_family = "wasm"))]
 mod folder;
+pub(crate) mod formats;
 mod header;
 mod index;
+pub mod layout;
 #[cfg(not(target_family = "wasm"))]
 pub mod output;
-pub(crate) mod quantised;
+pub(crate) mod packed;
+pub(crate) mod quantized;
+pub(crate) mod stored_formats;
 mod tensor;
 mod tensor_folder;
 
 #[cfg(test)]
 mod damage_tests;
 #[cfg(test)]
-mod quantised_tests;
+mod quantized_tests;
 #[cfg(test)]
 mod tests;
 
@@ -33,21 +37,30 @@ pub(crate) use tensor::convert_half;
 pub use tensor::{DType, Tensor, check_finite};
 pub use tensor_folder::TensorFolder;
 
-use crate::config::{Config, stored_formats};
-use crate::error::{Error, Result};
-use crate::formats::Formats;
-use crate::layout::{TensorSpec, expected_tensors};
+use crate::checkpoint::formats::Formats;
+use crate::checkpoint::layout::{TensorSpec, expected_tensors};
+use crate::config::Config;
+use crate::error::{Error, ErrorKind, Hint, Result};
+use crate::text::vocabulary::Vocabulary;
 use header::{HeaderEntry, read_header};
-use quantised::Stored;
+use quantized::Stored;
+use stored_formats::stored_formats;
 
-/// Names in a message about missing or unknown tensors; the rest is counted.
+/// Maximum number of names in a message about missing or unknown tensors.
 const NAMES_SHOWN: usize = 5;
-/// Tensors that some converters store and that `config.json` implies; skipped.
+/// Suffix of tensors that some converters store although `config.json` implies them; they are ignored.
 const IGNORED_SUFFIX: &str = "rotary_emb.inv_freq";
 
-/// An open checkpoint. Its tensors are exactly those of [`expected_tensors`].
+/// File name of the source model's tokenizer.
+#[cfg(not(target_family = "wasm"))]
+const TOKENIZER: &str = "tokenizer.json";
+
+/// An open checkpoint. It has exactly the tensors of [`expected_tensors`].
 pub struct Checkpoint {
     origin: String,
+    /// The folder; `None` for a checkpoint from parts.
+    #[cfg(not(target_family = "wasm"))]
+    folder: Option<std::path::PathBuf>,
     config: Config,
     /// The text of `config.json`.
     #[cfg(not(target_family = "wasm"))]
@@ -60,14 +73,14 @@ pub struct Checkpoint {
     by_name: HashMap<String, usize>,
 }
 
-/// One checked tensor.
+/// A checked tensor.
 struct Entry {
     name: String,
     dtype: DType,
     shape: Vec<usize>,
     file: usize,
     start: u64,
-    /// File and first byte of the scales, in types that have some.
+    /// File and first byte of the scales, for types that have scales.
     scales: Option<(usize, u64)>,
 }
 
@@ -81,25 +94,31 @@ impl Checkpoint {
     /// Opens the folder `dir`: `config.json`, and `model.safetensors` or the shards that `model.safetensors.index.json`
     /// names.
     ///
-    /// The files are mapped into memory and must not be cut or rewritten while the checkpoint is open.
+    /// The files are mapped into memory. They must not be truncated or rewritten while the checkpoint is open.
+    ///
+    /// # Errors
+    /// `NotFound` for a missing folder or file, `InvalidArgument` if `dir` is a file, `BadCheckpoint` for damaged files
+    /// or tensors that don't match the configuration, `Unsupported` for a model that cannot be computed here, `Io`.
     #[cfg(not(target_family = "wasm"))]
-    pub fn open(dir: &std::path::Path) -> Result<Checkpoint> {
+    pub fn open(dir: impl AsRef<std::path::Path>) -> Result<Checkpoint> {
+        let dir = dir.as_ref();
         let folder::Folder { origin, config, index, files } = folder::open(dir)?;
-        match index {
+        let checkpoint = match index {
             Some(index) => Self::from_shards(&origin, &config, &index, files),
             None => Self::from_parts(&origin, &config, files),
-        }
+        }?;
+        Ok(Checkpoint { folder: Some(dir.to_owned()), ..checkpoint })
     }
 
     /// Opens a checkpoint from the text of its `config.json` and its safetensors files, in any order.
     ///
-    /// `origin` names the whole in messages.
+    /// `origin` names the checkpoint in messages.
     pub fn from_parts(origin: &str, config: &[u8], files: Vec<Box<dyn CheckpointFile>>) -> Result<Checkpoint> {
         let headers = read_headers(&files)?;
         Self::from_headers(origin, config, files, headers)
     }
 
-    /// As [`Checkpoint::from_parts`], with the files' headers in the order of `files`.
+    /// Opens a checkpoint from parts and the headers of `files`, in the same order.
     fn from_headers(
         origin: &str,
         config: &[u8],
@@ -138,7 +157,7 @@ impl Checkpoint {
         }
         if !missing.is_empty() {
             return Err(Error::bad_checkpoint(format!(
-                "{origin}: {} missing, which `config.json` implies",
+                "{origin}: {} missing, but required by `config.json`; fetch the checkpoint again",
                 listed(&missing)
             )));
         }
@@ -146,13 +165,15 @@ impl Checkpoint {
         if !extra.is_empty() {
             extra.sort();
             return Err(Error::bad_checkpoint(format!(
-                "{origin}: {} too many, which `config.json` does not imply",
+                "{origin}: {} too many, not implied by `config.json`; use the `config.json` of this checkpoint",
                 listed(&extra)
             )));
         }
         let by_name = tensors.iter().enumerate().map(|(i, entry): (usize, &Entry)| (entry.name.clone(), i)).collect();
         Ok(Checkpoint {
             origin: origin.to_owned(),
+            #[cfg(not(target_family = "wasm"))]
+            folder: None,
             config,
             #[cfg(not(target_family = "wasm"))]
             config_text: config_text.to_owned(),
@@ -175,27 +196,62 @@ impl Checkpoint {
         &self.config_text
     }
 
-    /// The formats that the matrices are stored in, if they were quantised ahead. They load in no others.
+    /// The formats of the matrices if the checkpoint is quantized. It cannot be loaded in other formats.
     pub fn formats(&self) -> Option<Formats> {
         self.formats
     }
 
-    /// Replaces the base of the rotary frequencies, for checkpoints whose conversion lost it.
+    /// Replaces the base of the rotary frequencies, for checkpoints that lost it in conversion.
+    ///
+    /// # Errors
+    /// `InvalidArgument` as for [`Config::override_rope_theta`].
     pub fn override_rope_theta(&mut self, theta: f64) -> Result<()> {
         self.config.override_rope_theta(theta)
     }
 
-    /// What was accepted and yet is likely to be a mistake of the files.
+    /// Non-fatal warnings: values of the files that are accepted but are likely mistakes.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
 
-    /// The folder, or the name that the caller gave.
+    /// Path of the folder, or the name that the caller gave.
     pub fn origin(&self) -> &str {
         &self.origin
     }
 
-    /// The tensor called `name`.
+    /// Reads the source model's vocabulary from the `tokenizer.json` in the checkpoint's folder. Returns `None` for a
+    /// model without a suffix table, which needs no vocabulary.
+    ///
+    /// # Errors
+    /// With [`Hint::VocabularyMissing`] if the model needs a vocabulary: `NotFound` if the folder has no
+    /// `tokenizer.json`, `InvalidArgument` if the checkpoint was opened from parts. Also the errors of
+    /// [`Vocabulary::open`].
+    pub fn vocabulary(&self) -> Result<Option<Vocabulary>> {
+        if !self.config.add_expanded_embeddings {
+            return Ok(None);
+        }
+        #[cfg(not(target_family = "wasm"))]
+        if let Some(path) = self.folder.as_ref().map(|folder| folder.join(TOKENIZER)).filter(|path| path.exists()) {
+            return Vocabulary::open(&path).map(Some);
+        }
+        let source = self.config.original_identifier.clone();
+        let message = format!(
+            "{}: has a suffix table but no tokenizer.json; provide the tokenizer.json of {}, or put it into the \
+             checkpoint's folder",
+            self.origin,
+            source.as_deref().unwrap_or("the source model")
+        );
+        #[cfg(not(target_family = "wasm"))]
+        let kind = if self.folder.is_some() { ErrorKind::NotFound } else { ErrorKind::InvalidArgument };
+        #[cfg(target_family = "wasm")]
+        let kind = ErrorKind::InvalidArgument;
+        Err(Error::new(kind, message).with_hint(Hint::VocabularyMissing { source }))
+    }
+
+    /// Returns the tensor `name`.
+    ///
+    /// # Errors
+    /// `NotFound` if there is none.
     pub fn tensor(&self, name: &str) -> Result<Tensor<'_>> {
         self.by_name
             .get(name)
@@ -204,12 +260,12 @@ impl Checkpoint {
             .ok_or_else(|| Error::not_found(format!("{}: has no tensor `{name}`", self.origin)))
     }
 
-    /// Every tensor, in the order of [`expected_tensors`].
+    /// Iterates over the tensors, in the order of [`expected_tensors`].
     pub fn tensors(&self) -> impl Iterator<Item = Tensor<'_>> {
         self.tensors.iter().filter_map(|entry| self.view(entry))
     }
 
-    /// Bytes that the weights take in the files with their scales, headers not counted.
+    /// Size of the weights and their scales in the files in bytes, without headers.
     pub fn contents_bytes(&self) -> u64 {
         self.tensors().map(|tensor| tensor.byte_count()).sum()
     }
@@ -220,7 +276,7 @@ impl Checkpoint {
         &self.files
     }
 
-    /// Which of [`Self::files`] holds the tensor called `name`, and its first byte there.
+    /// Returns the index in [`Self::files`] of the file with the tensor `name`, and the tensor's first byte there.
     #[cfg(not(target_family = "wasm"))]
     pub(crate) fn place(&self, name: &str) -> Option<(usize, u64)> {
         let entry = self.tensors.get(*self.by_name.get(name)?)?;
@@ -237,12 +293,12 @@ impl Checkpoint {
     }
 }
 
-/// The headers of `files`, in their order.
+/// Reads the headers of `files`, in the same order.
 fn read_headers(files: &[Box<dyn CheckpointFile>]) -> Result<Vec<Vec<HeaderEntry>>> {
     files.iter().map(|file| read_header(file.as_ref())).collect()
 }
 
-/// Every tensor of every file by name, with the index of its file.
+/// Maps the names of all tensors to the index of their file and their header entry.
 fn collect(
     files: &[Box<dyn CheckpointFile>],
     headers: Vec<Vec<HeaderEntry>>,
@@ -254,7 +310,7 @@ fn collect(
             if let Some((earlier, entry)) = found.insert(name, (index, entry)) {
                 let file_name = |i: usize| files.get(i).map_or("", |file| file.name());
                 return Err(Error::bad_checkpoint(format!(
-                    "tensor `{}` is in both {} and {}; each must be in one file",
+                    "tensor `{}` is in both {} and {}; remove the file that does not belong to the checkpoint",
                     entry.name,
                     file_name(earlier),
                     file_name(index)
@@ -265,7 +321,7 @@ fn collect(
     Ok(found)
 }
 
-/// The entry of a header as `spec` wants it.
+/// Checks a header entry against `spec`.
 fn check(file_name: &str, file: usize, spec: TensorSpec, entry: HeaderEntry) -> Result<Entry> {
     let TensorSpec { name, shape, .. } = spec;
     if entry.shape != shape {
@@ -278,19 +334,19 @@ fn check(file_name: &str, file: usize, spec: TensorSpec, entry: HeaderEntry) -> 
     Ok(Entry { name, dtype, shape, file, start: entry.start, scales: None })
 }
 
-/// The type of a tensor of weights as a header has it.
+/// Returns the type of a tensor of weights, from its header entry.
 fn weight_type(file_name: &str, name: &str, entry: &HeaderEntry) -> Result<DType> {
     DType::from_safetensors(entry.dtype).ok_or_else(|| {
         Error::unsupported(format!("{file_name}: tensor `{name}` must be F32, BF16 or F16, found {}", entry.dtype))
     })
 }
 
-/// A shape for a message; a damaged file's may be very long.
+/// A shape for a message, shortened: a damaged file may have a very long one.
 pub(crate) fn shown_shape(shape: &[usize]) -> String {
     if shape.len() <= 8 { format!("{shape:?}") } else { format!("{} dimensions", shape.len()) }
 }
 
-/// "1 tensor (`a`) is" or "7 tensors (`a`, `b`, ...) are", cut after a few names.
+/// Lists names for a message: "1 tensor (`a`) is" or "7 tensors (`a`, `b`, ...) are"; long lists are cut.
 fn listed(names: &[String]) -> String {
     let shown: Vec<String> = names.iter().take(NAMES_SHOWN).map(|name| format!("`{}`", shortened(name))).collect();
     let rest = if names.len() > NAMES_SHOWN { ", ..." } else { "" };
@@ -298,7 +354,7 @@ fn listed(names: &[String]) -> String {
     format!("{} {noun} ({}{rest}) {verb}", names.len(), shown.join(", "))
 }
 
-/// A name from a file for a message; a damaged one may be very long.
+/// A name from a file for a message, shortened: a damaged file may have a very long one.
 pub(crate) fn shortened(name: &str) -> String {
     const LONGEST: usize = 120;
     match name.char_indices().nth(LONGEST) {

@@ -1,4 +1,4 @@
-//! Writing checkpoint folders: shards, their headers and index, and a folder that appears only when it is complete.
+//! Writing checkpoint folders: shards, headers, the index, and a folder that appears only when it is complete.
 
 use std::fs;
 use std::io::ErrorKind as IoKind;
@@ -9,10 +9,10 @@ use half::{bf16, f16};
 use safetensors::Dtype;
 use serde_json::{Map, Value, json};
 
-use super::DType;
+use crate::checkpoint::DType;
 use crate::error::{Error, Result};
 
-/// A tensor as a header lists it, one behind the other.
+/// A tensor in a header; the data of consecutive items is contiguous.
 pub struct HeaderItem<'a> {
     /// Full name.
     pub name: &'a str,
@@ -23,13 +23,13 @@ pub struct HeaderItem<'a> {
 }
 
 impl HeaderItem<'_> {
-    /// Bytes that it takes in the file.
+    /// Size of the data in bytes.
     pub fn byte_count(&self) -> u64 {
         self.shape.iter().map(|&size| size as u64).product::<u64>() * self.dtype.bitsize() as u64 / 8
     }
 }
 
-/// Length and JSON header of a file with these tensors in this order.
+/// Returns the length field and the JSON header of a file with these tensors in this order.
 pub fn header(items: &[HeaderItem<'_>]) -> Vec<u8> {
     let mut map = Map::new();
     map.insert("__metadata__".to_owned(), json!({ "format": "pt" }));
@@ -41,20 +41,20 @@ pub fn header(items: &[HeaderItem<'_>]) -> Vec<u8> {
         offset = end;
     }
     let mut text = Value::Object(map).to_string();
-    // Spaces up to a multiple of 8 keep the data aligned, as other writers do.
+    // Padding to a multiple of 8 aligns the data, as in other writers.
     text.extend(std::iter::repeat_n(' ', text.len().next_multiple_of(8) - text.len()));
     let mut header = (text.len() as u64).to_le_bytes().to_vec();
     header.extend_from_slice(text.as_bytes());
     header
 }
 
-/// Appends `values` to `bytes`, rounded to the type that they are stored in, which is one without scales.
+/// Appends `values` to `bytes`, rounded to `dtype`, which must be a type without scales.
 pub(crate) fn encode(dtype: DType, values: &[f32], bytes: &mut Vec<u8>) {
     match dtype {
         DType::F32 => bytes.extend(values.iter().flat_map(|x| x.to_le_bytes())),
         DType::BF16 => bytes.extend(values.iter().flat_map(|&x| bf16::from_f32(x).to_le_bytes())),
         DType::F16 => {
-            // The hardware's conversion is one of slices.
+            // Only the conversion of slices uses hardware instructions.
             let mut buffer = [f16::ZERO; 4096];
             for values in values.chunks(buffer.len()) {
                 let halves = &mut buffer[..values.len()];
@@ -62,12 +62,12 @@ pub(crate) fn encode(dtype: DType, values: &[f32], bytes: &mut Vec<u8>) {
                 bytes.extend(halves.iter().flat_map(|x| x.to_le_bytes()));
             }
         }
-        // Their writer packs rows together with the scales; callers refuse these types before they write.
+        // Never reached: callers reject these types, whose writer packs rows together with scales.
         DType::Q8 | DType::Q4 => {}
     }
 }
 
-/// Cuts a list into runs of at most `most` bytes, a larger item alone.
+/// Divides a list into consecutive parts of at most `most` bytes; a larger item is a part of its own.
 pub fn divide<T>(items: &[T], most: u64, bytes_of: impl Fn(&T) -> u64) -> Vec<&[T]> {
     let (mut shards, mut first, mut filled) = (Vec::new(), 0, 0u64);
     for (i, item) in items.iter().enumerate() {
@@ -82,7 +82,7 @@ pub fn divide<T>(items: &[T], most: u64, bytes_of: impl Fn(&T) -> u64) -> Vec<&[
     shards
 }
 
-/// The name of shard `i` of so many.
+/// Returns the file name of shard `i` of `count`.
 pub fn shard_name(i: usize, count: usize) -> String {
     match count {
         1 => "model.safetensors".to_owned(),
@@ -90,7 +90,7 @@ pub fn shard_name(i: usize, count: usize) -> String {
     }
 }
 
-/// Writes the index of several shards; one needs none.
+/// Writes the index of sharded weights; a single file needs none.
 pub fn write_index(
     dir: &Path,
     shards: usize,
@@ -106,7 +106,7 @@ pub fn write_index(
     write_json(&dir.join("model.safetensors.index.json"), &index)
 }
 
-/// Writes a document, indented.
+/// Writes an indented JSON document.
 pub fn write_json(path: &Path, value: &Value) -> Result<()> {
     let mut text = serde_json::to_string_pretty(value)
         .map_err(|e| Error::internal(format!("{}: cannot be encoded: {e}", path.display())))?;
@@ -114,33 +114,39 @@ pub fn write_json(path: &Path, value: &Value) -> Result<()> {
     fs::write(path, text).map_err(|e| io_error(path, "cannot be written", &e))
 }
 
-/// An error about a file: the path, what cannot be done with it, and why.
+/// An `Io` error: the path, what failed, and why.
 pub fn io_error(path: &Path, what: &str, error: &std::io::Error) -> Error {
     Error::io(format!("{}: {what}: {error}", path.display()))
 }
 
-/// Where a folder is to appear.
+/// The path of a folder to write.
 pub struct Target {
     path: PathBuf,
     there: There,
 }
 
-/// What is at a target.
+/// What exists at the path of a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum There {
     Nothing,
     Empty,
-    /// A folder that may be replaced.
+    /// A folder with files, which may be replaced.
     Earlier,
 }
 
 impl Target {
-    /// A folder that is new or empty.
+    /// Accepts a folder that does not exist or is empty.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for other folders and files, `Io`.
     pub fn new(dir: &Path) -> Result<Self> {
         Self::replacing(dir, |_| false)
     }
 
-    /// A folder that is new or empty, or has files in it and `replaceable` allows its going.
+    /// Accepts a folder that does not exist, is empty, or may be replaced according to `replaceable`.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for other folders and files, `Io`.
     pub fn replacing(dir: &Path, replaceable: impl Fn(&Path) -> bool) -> Result<Self> {
         let path = resolve(dir)?;
         let there = match fs::read_dir(&path) {
@@ -161,29 +167,29 @@ impl Target {
                     path.display()
                 )));
             }
-            Err(e) => return Err(io_error(&path, "cannot be examined", &e)),
+            Err(e) => return Err(io_error(&path, "cannot be read", &e)),
         };
         Ok(Self { path, there })
     }
 
-    /// The folder to write to until it is complete.
+    /// Creates a hidden folder beside the target, to write to until it is complete.
     pub fn begin(&self) -> Result<PartialFolder> {
         PartialFolder::beside(&self.path, "partial")
     }
 
-    /// Gives the complete folder its name.
+    /// Renames the complete folder to the target.
     pub fn finish(self, partial: PartialFolder) -> Result<()> {
         match self.there {
             There::Nothing => {}
-            // Some systems don't rename onto a folder, even an empty one.
+            // Some systems cannot rename onto a folder, even an empty one.
             There::Empty => fs::remove_dir(&self.path).map_err(|e| io_error(&self.path, "cannot be replaced", &e))?,
             There::Earlier => {
-                // The old one goes only when the new one has its name.
+                // The old folder is deleted only after the new one has its name.
                 let aside = PartialFolder::beside(&self.path, "replaced")?;
                 let old = aside.path.join("old");
                 fs::rename(&self.path, &old).map_err(|e| io_error(&self.path, "cannot be replaced", &e))?;
                 return partial.rename_to(&self.path).inspect_err(|_| {
-                    // The error that led here is the one to report.
+                    // The caller reports the first error.
                     let _ = fs::rename(&old, &self.path);
                 });
             }
@@ -192,7 +198,7 @@ impl Target {
     }
 }
 
-/// `dir` with a last component that is a name, which `.` and `..` have not.
+/// Returns `dir` with a name as its last component, unlike `.` and `..`.
 fn resolve(dir: &Path) -> Result<PathBuf> {
     if dir.file_name().is_some() {
         return Ok(dir.to_owned());
@@ -200,14 +206,15 @@ fn resolve(dir: &Path) -> Result<PathBuf> {
     let full = fs::canonicalize(dir).map_err(|e| io_error(dir, "cannot be resolved", &e))?;
     match full.file_name() {
         Some(_) => Ok(full),
-        None => Err(Error::invalid(format!("{}: is not a name for a new folder", dir.display()))),
+        None => Err(Error::invalid(format!("{}: is not a name for a new folder; name another one", dir.display()))),
     }
 }
 
-/// The folder under construction; removed with its contents unless it was renamed.
+/// A folder under construction. Dropping it deletes it with its contents, unless it was renamed.
 pub struct PartialFolder {
-    /// Where it is until it gets its name.
+    /// Path of the folder before it is renamed.
     pub path: PathBuf,
+    /// Whether dropping deletes the folder.
     armed: bool,
 }
 
@@ -216,22 +223,23 @@ impl PartialFolder {
         let name = target.file_name().unwrap_or_default().to_string_lossy();
         let parent = target.parent().unwrap_or(Path::new(""));
         if !parent.as_os_str().is_empty() {
-            fs::create_dir_all(parent).map_err(|e| io_error(parent, "cannot be made", &e))?;
+            fs::create_dir_all(parent).map_err(|e| io_error(parent, "cannot be created", &e))?;
         }
-        // Making a folder fails if it exists, so two runs never share one.
+        // Creating a folder fails if it exists, so two runs never share one.
         let mut attempt = 0;
         loop {
             let path = parent.join(format!(".{name}.{what}-{attempt}"));
             match fs::create_dir(&path) {
                 Ok(()) => return Ok(PartialFolder { path, armed: true }),
                 Err(e) if e.kind() == IoKind::AlreadyExists && attempt < 1000 => attempt += 1,
-                Err(e) => return Err(io_error(&path, "cannot be made", &e)),
+                Err(e) => return Err(io_error(&path, "cannot be created", &e)),
             }
         }
     }
 
     fn rename_to(mut self, target: &Path) -> Result<()> {
-        fs::rename(&self.path, target).map_err(|e| io_error(target, "cannot be given to the finished folder", &e))?;
+        fs::rename(&self.path, target)
+            .map_err(|e| io_error(target, "cannot be replaced by the finished folder", &e))?;
         self.armed = false;
         Ok(())
     }
@@ -240,7 +248,7 @@ impl PartialFolder {
 impl Drop for PartialFolder {
     fn drop(&mut self) {
         if self.armed {
-            // The error that led here is the one to report.
+            // The caller reports the first error.
             let _ = fs::remove_dir_all(&self.path);
         }
     }

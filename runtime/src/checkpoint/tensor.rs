@@ -1,36 +1,36 @@
-//! One tensor of a checkpoint: its type and shape, and its elements as f32.
+//! A tensor of a checkpoint: its type and shape, and its elements as f32.
 
 use std::fmt;
 use std::str::FromStr;
 
 use bolmo_shaders::WeightFormat;
-use bolmo_shaders::table::QUANT_BLOCK;
+use bolmo_shaders::sizes::QUANT_BLOCK;
 use half::f16;
 use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 
-use super::file::{CheckpointFile, slice_at};
+use crate::checkpoint::file::{CheckpointFile, slice_at};
 use crate::error::{Error, Result};
 
-/// Elements that are converted at a time where the data cannot be converted in place.
-const PIECE: usize = 4096;
+/// Number of elements to convert at a time.
+const CHUNK: usize = 4096;
 
-/// The element types that weights may have.
+/// An element type of weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum DType {
     /// IEEE single precision.
     F32,
-    /// The upper half of a single-precision number.
+    /// bfloat16: the upper half of a single-precision number.
     BF16,
     /// IEEE half precision.
     F16,
-    /// Signed bytes, with a scale for 32 of a row in a tensor beside; only in folders that were quantised ahead.
+    /// Signed bytes, with a scale per 32 elements of a row in a separate tensor; only in quantized checkpoints.
     Q8,
-    /// Half bytes, likewise.
+    /// 4-bit numbers, with scales as for `Q8`.
     Q4,
 }
 
 impl DType {
-    /// Bytes of so many elements, scales included.
+    /// Size of `elements` elements in bytes, including scales.
     pub fn bytes(self, elements: u64) -> u64 {
         match self {
             DType::F32 => 4 * elements,
@@ -40,7 +40,7 @@ impl DType {
         }
     }
 
-    /// The type of weights in a format.
+    /// The type that stores weights in a format.
     pub(crate) fn of_format(format: WeightFormat) -> DType {
         match format {
             WeightFormat::F32 => DType::F32,
@@ -50,7 +50,7 @@ impl DType {
         }
     }
 
-    /// The format of the device that holds weights of this type as they are, or exactly.
+    /// The format that represents weights of this type exactly.
     #[cfg(not(target_family = "wasm"))]
     pub(crate) fn format(self) -> WeightFormat {
         match self {
@@ -65,7 +65,7 @@ impl DType {
         matches!(self, DType::Q8 | DType::Q4)
     }
 
-    /// The type among those of the file format, if weights may have it.
+    /// The type of weights that a type of the file format stands for, if any.
     pub(super) fn from_safetensors(dtype: safetensors::Dtype) -> Option<DType> {
         match dtype {
             safetensors::Dtype::F32 => Some(DType::F32),
@@ -75,7 +75,7 @@ impl DType {
         }
     }
 
-    /// The type that the file format knows it as.
+    /// The type of the file format that stores this type.
     pub(crate) fn stored(self) -> safetensors::Dtype {
         match self {
             DType::F32 => safetensors::Dtype::F32,
@@ -102,37 +102,38 @@ impl fmt::Display for DType {
 impl FromStr for DType {
     type Err = Error;
 
-    /// `f32`, `bf16` or `f16`, in either case.
+    /// Parses `f32`, `bf16` or `f16`, in upper or lower case.
     fn from_str(text: &str) -> Result<DType> {
         [DType::F32, DType::BF16, DType::F16]
             .into_iter()
             .find(|dtype| dtype.to_string().eq_ignore_ascii_case(text))
-            .ok_or_else(|| Error::invalid(format!("the type of weights must be f32, f16 or bf16, found {text:?}")))
+            .ok_or_else(|| Error::invalid(format!("unknown type of weights {text:?}; use f32, f16 or bf16")))
     }
 }
 
-/// Gets `length` bytes of `file` that lie `offset` behind `start`.
+/// Fetches `length` bytes of `file` from `start + offset` on.
 async fn fetch(file: &dyn CheckpointFile, start: u64, offset: u64, length: u64) -> Result<()> {
-    let length = usize::try_from(length).map_err(|_| Error::invalid(format!("{length} bytes are too many at once")))?;
+    let length = usize::try_from(length)
+        .map_err(|_| Error::invalid(format!("cannot fetch {length} bytes at once on this platform")))?;
     match file.fetch(start.saturating_add(offset), length) {
         Some(fetching) => fetching.await,
         None => Ok(()),
     }
 }
 
-/// A view of one tensor; its data stays in the file until it is read.
+/// A view of a tensor, whose data stays in the file until it is read.
 #[derive(Clone, Copy)]
 pub struct Tensor<'a> {
     /// Full name.
     pub name: &'a str,
     /// Type of the elements in the file.
     pub dtype: DType,
-    /// Shape, rows first, in weights: that of the model, however they are packed.
+    /// Shape in the model, rows first, independent of how the weights are packed.
     pub shape: &'a [usize],
     pub(super) file: &'a dyn CheckpointFile,
-    /// First byte within `file`.
+    /// First byte in `file`.
     pub(super) start: u64,
-    /// Where the scales are, in types that have some.
+    /// File and first byte of the scales, for types that have scales.
     pub(super) scales: Option<(&'a dyn CheckpointFile, u64)>,
 }
 
@@ -143,21 +144,25 @@ impl fmt::Debug for Tensor<'_> {
 }
 
 impl Tensor<'_> {
-    /// Product of the shape.
+    /// Number of elements.
     pub fn element_count(&self) -> u64 {
-        // The header was checked: this many elements lie in the file.
+        // Cannot overflow: the header was checked, so the file has this many elements.
         self.shape.iter().map(|&size| size as u64).product()
     }
 
-    /// Bytes that the elements take in the file, scales included.
+    /// Size in the file in bytes, including scales.
     pub fn byte_count(&self) -> u64 {
         self.dtype.bytes(self.element_count())
     }
 
-    /// Gets elements from a file that is not at hand, for [`Self::read_f32`] to read: `count` of them from `first_element` on, both whole
-    /// blocks where there are scales.
+    /// Fetches `count` elements from `first_element` on, for a following [`Self::read_f32`].
+    ///
+    /// For types with scales, both numbers must be multiples of a block.
+    ///
+    /// # Errors
+    /// Those of the file's [`CheckpointFile::fetch`].
     pub async fn fetch(&self, first_element: u64, count: u64) -> Result<()> {
-        // What is out of range is found out by the read.
+        // Ranges are not checked here: reading checks them.
         let Some((file, start)) = self.scales else {
             return fetch(self.file, self.start, self.dtype.bytes(first_element), self.dtype.bytes(count)).await;
         };
@@ -167,43 +172,48 @@ impl Tensor<'_> {
         fetch(file, start, scale_bytes(first_element), scale_bytes(count)).await
     }
 
-    /// Fills `out` with the elements from `first_element` on, in row-major order, converted to f32: exactly, or
-    /// where they were quantised as number times scale.
+    /// Fills `out` with the elements from `first_element` on, in row-major order, as f32.
+    ///
+    /// The conversion is exact; a quantized element is its number times its scale.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if the tensor has fewer elements, `BadCheckpoint` for a scale that is not finite, and the
+    /// errors of the file.
     pub fn read_f32(&self, first_element: u64, out: &mut [f32]) -> Result<()> {
         let count = self.element_count();
         if first_element.checked_add(out.len() as u64).is_none_or(|end| end > count) {
             return Err(Error::invalid(format!(
-                "tensor `{}`: {} elements from {first_element} on were asked for, but it has {count}",
+                "tensor `{}`: cannot read {} elements from {first_element} on: it has {count}",
                 self.name,
                 out.len()
             )));
         }
         if self.dtype.has_scales() {
-            return self.read_quantised(first_element, out);
+            return self.read_quantized(first_element, out);
         }
-        // In range, so neither the product nor the sum leaves the file.
+        // Cannot overflow: the elements are in the file.
         let start = self.start + self.dtype.bytes(first_element);
         let read = match (self.dtype, self.file.bytes()) {
             (DType::F32, _) => self.read_single(start, out),
             (_, Some(bytes)) => slice_at(self.file.name(), bytes, start, 2 * out.len())
                 .map(|bytes| convert_half(self.dtype, bytes, out)),
-            (_, None) => self.read_half_in_pieces(start, out),
+            (_, None) => self.read_half_in_chunks(start, out),
         };
         read.map_err(|e| e.context(format_args!("tensor `{}`", self.name)))
     }
 
     fn read_single(&self, start: u64, out: &mut [f32]) -> Result<()> {
         self.file.read_at(start, bytemuck::cast_slice_mut(out))?;
-        // Nothing to do, and compiled to nothing, on little-endian machines.
+        // No operation on little-endian machines.
         for x in out {
             *x = f32::from_bits(u32::from_le(x.to_bits()));
         }
         Ok(())
     }
 
-    fn read_half_in_pieces(&self, mut start: u64, out: &mut [f32]) -> Result<()> {
-        let mut buffer = [0u8; 2 * PIECE];
-        for out in out.chunks_mut(PIECE) {
+    fn read_half_in_chunks(&self, mut start: u64, out: &mut [f32]) -> Result<()> {
+        let mut buffer = [0u8; 2 * CHUNK];
+        for out in out.chunks_mut(CHUNK) {
             let bytes = &mut buffer[..2 * out.len()];
             self.file.read_at(start, bytes)?;
             convert_half(self.dtype, bytes, out);
@@ -213,7 +223,7 @@ impl Tensor<'_> {
     }
 }
 
-/// Converts two-byte elements; `bytes` has two for each of `out`, at any alignment.
+/// Converts `bytes` to `out`: two bytes per element, at any alignment.
 pub(crate) fn convert_half(dtype: DType, bytes: &[u8], out: &mut [f32]) {
     if dtype == DType::BF16 {
         for (x, pair) in out.iter_mut().zip(bytes.chunks_exact(2)) {
@@ -221,32 +231,35 @@ pub(crate) fn convert_half(dtype: DType, bytes: &[u8], out: &mut [f32]) {
         }
         return;
     }
-    // The hardware's conversion wants aligned input, so each piece passes a small buffer.
-    let mut buffer = [0u16; PIECE];
-    for (out, bytes) in out.chunks_mut(PIECE).zip(bytes.chunks(2 * PIECE)) {
+    // The hardware conversion needs aligned input, so each chunk is copied to a small buffer.
+    let mut buffer = [0u16; CHUNK];
+    for (out, bytes) in out.chunks_mut(CHUNK).zip(bytes.chunks(2 * CHUNK)) {
         let halves = &mut buffer[..out.len()];
         bytemuck::cast_slice_mut(halves).copy_from_slice(bytes);
-        // Nothing to do, and compiled to nothing, on little-endian machines.
+        // No operation on little-endian machines.
         halves.iter_mut().for_each(|half| *half = u16::from_le(*half));
         halves.reinterpret_cast::<f16>().convert_to_f32_slice(out);
     }
 }
 
-/// Refuses NaN and infinity among `values`, which are elements of tensor `name` from `first_element` on.
+/// Rejects NaN and infinity among `values`, the elements of tensor `name` from `first_element` on.
 ///
 /// `row_len` is the length of a row, for the message.
+///
+/// # Errors
+/// `BadCheckpoint` with the row and column of the first such element.
 pub fn check_finite(name: &str, first_element: u64, values: &[f32], row_len: usize) -> Result<()> {
     let is_bad = |x: f32| x.to_bits() & 0x7f80_0000 == 0x7f80_0000;
-    // Pieces without an exit inside become vector code; almost always none is bad.
-    for (i, piece) in values.chunks(PIECE).enumerate() {
-        if !piece.iter().fold(false, |bad, &x| bad | is_bad(x)) {
+    // A loop without an early exit compiles to vector code, and almost never is a value bad.
+    for (i, chunk) in values.chunks(CHUNK).enumerate() {
+        if !chunk.iter().fold(false, |bad, &x| bad | is_bad(x)) {
             continue;
         }
-        if let Some((j, &x)) = piece.iter().enumerate().find(|&(_, &x)| is_bad(x)) {
-            let element = first_element.saturating_add((i * PIECE + j) as u64);
+        if let Some((j, &x)) = chunk.iter().enumerate().find(|&(_, &x)| is_bad(x)) {
+            let element = first_element.saturating_add((i * CHUNK + j) as u64);
             let row_len = row_len.max(1) as u64;
             return Err(Error::bad_checkpoint(format!(
-                "tensor `{name}`: element [{}, {}] is {x}; every weight must be finite",
+                "tensor `{name}`: element [{}, {}] is {x}, but weights must be finite; fetch the checkpoint again",
                 element / row_len,
                 element % row_len
             )));

@@ -1,24 +1,24 @@
-//! Weights of any model: the tensors of a safetensors folder by name, whatever its `config.json` says.
+//! Weights of any model: the tensors of a safetensors folder by name, independent of its `config.json`.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::header::HeaderEntry;
-use super::{CheckpointFile, IGNORED_SUFFIX, Index, Tensor, collect, read_headers, weight_type};
+use crate::checkpoint::header::HeaderEntry;
+use crate::checkpoint::{CheckpointFile, IGNORED_SUFFIX, Index, Tensor, collect, read_headers, weight_type};
 use crate::error::{Error, Result};
 
-/// A Hugging Face folder whose tensors nobody has compared with its configuration, as that of a subword model.
+/// A folder in the Hugging Face layout with a model of any kind, such as a subword model.
 ///
-/// The files are checked as those of a [`Checkpoint`](super::Checkpoint) are: headers against the files' lengths, shards against
-/// their index, each tensor in one file. Which tensors there must be, of which shape, is for the caller to demand. Opening reads
-/// headers only.
+/// The files are validated as for a [`Checkpoint`](crate::checkpoint::Checkpoint): headers against the lengths of
+/// files, shards against their index, each tensor in one file. The tensors are not compared with the configuration;
+/// that is up to the caller. Opening reads headers only.
 ///
 /// ```no_run
 /// # fn demo() -> bolmo_runtime::Result<()> {
 /// use bolmo_runtime::checkpoint::TensorFolder;
 ///
-/// let folder = TensorFolder::open("olmo-2-1b".as_ref())?;
+/// let folder = TensorFolder::open("olmo-2-1b")?;
 /// for (name, shape) in folder.shapes() {
 ///     println!("{name} {shape:?}");
 /// }
@@ -31,7 +31,7 @@ pub struct TensorFolder {
     origin: String,
     config: Value,
     files: Vec<Box<dyn CheckpointFile>>,
-    /// The index of its file with each.
+    /// The index of its file and its header entry, by name.
     tensors: BTreeMap<String, (usize, HeaderEntry)>,
 }
 
@@ -42,21 +42,29 @@ impl std::fmt::Debug for TensorFolder {
 }
 
 impl TensorFolder {
-    /// Opens the folder `dir`: `config.json`, and `model.safetensors` or the shards that `model.safetensors.index.json` names.
+    /// Opens the folder `dir`: `config.json`, and `model.safetensors` or the shards that `model.safetensors.index.json`
+    /// names.
     ///
-    /// The files are mapped into memory and must not be cut or rewritten while the folder is open.
+    /// The files are mapped into memory. They must not be truncated or rewritten while the folder is open.
     ///
     /// # Errors
-    /// `NotFound` for a folder or files that are not there, `BadCheckpoint` for damaged ones, `InvalidArgument` for a file in place
-    /// of a folder, `Io`.
+    /// `NotFound` for a missing folder or file, `InvalidArgument` if `dir` is a file, `BadCheckpoint` for damaged
+    /// files, `Io`.
     #[cfg(not(target_family = "wasm"))]
-    pub fn open(dir: &std::path::Path) -> Result<TensorFolder> {
-        let super::folder::Folder { origin, config, index, files } = super::folder::open(dir)?;
+    pub fn open(dir: impl AsRef<std::path::Path>) -> Result<TensorFolder> {
+        use crate::checkpoint::folder::{self, Folder};
+
+        let Folder { origin, config, index, files } = folder::open(dir.as_ref())?;
         Self::from_parts(&origin, &config, index.as_ref(), files)
     }
 
-    /// The same from the text of a `config.json` and safetensors files: those that the index names, in its order, or without one
-    /// any files in any order. `origin` names the whole in messages.
+    /// Opens a folder from the text of a `config.json` and safetensors files.
+    ///
+    /// With an index, `files` are in the order of [`Index::shards`]; otherwise in any order. `origin` names the folder
+    /// in messages.
+    ///
+    /// # Errors
+    /// `BadCheckpoint` for damaged files, `InvalidArgument` for a wrong number of files, and the errors of the files.
     pub fn from_parts(
         origin: &str,
         config: &[u8],
@@ -64,7 +72,7 @@ impl TensorFolder {
         files: Vec<Box<dyn CheckpointFile>>,
     ) -> Result<TensorFolder> {
         let config: Value = serde_json::from_slice(config)
-            .map_err(|e| Error::bad_checkpoint(format!("{origin}/config.json: not a JSON document: {e}")))?;
+            .map_err(|e| Error::bad_checkpoint(format!("{origin}/config.json: is not a JSON document: {e}")))?;
         if !config.is_object() {
             return Err(Error::bad_checkpoint(format!("{origin}/config.json: must be a JSON object")));
         }
@@ -77,27 +85,28 @@ impl TensorFolder {
         Ok(TensorFolder { origin: origin.to_owned(), config, files, tensors })
     }
 
-    /// The folder, or the name that the caller gave.
+    /// Path of the folder, or the name that the caller gave.
     pub fn origin(&self) -> &str {
         &self.origin
     }
 
-    /// What `config.json` holds: an object.
+    /// The contents of `config.json`, a JSON object.
     pub fn config(&self) -> &Value {
         &self.config
     }
 
-    /// Name and shape of every tensor, in the order of the names. Tables of rotary frequencies, which some converters store, are left out.
+    /// Iterates over the names and shapes of the tensors, in the order of the names. Tables of rotary frequencies,
+    /// which some converters store, are left out.
     pub fn shapes(&self) -> impl Iterator<Item = (&str, &[usize])> {
         self.tensors.iter().map(|(name, (_, entry))| (name.as_str(), entry.shape.as_slice()))
     }
 
-    /// The shape of the tensor called `name`, if there is one.
+    /// Returns the shape of the tensor `name`, if there is one.
     pub fn shape(&self, name: &str) -> Option<&[usize]> {
         self.tensors.get(name).map(|(_, entry)| entry.shape.as_slice())
     }
 
-    /// The tensor called `name`.
+    /// Returns the tensor `name`.
     ///
     /// # Errors
     /// `NotFound` if there is none, `Unsupported` if its elements are not F32, BF16 or F16.

@@ -1,4 +1,4 @@
-//! Opening and reading sound checkpoints, and everything that a folder can get wrong around its files.
+//! Opening and reading of sound checkpoints, and errors for wrong files in a folder.
 
 use std::fs;
 use std::path::Path;
@@ -9,8 +9,9 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::config::Config;
+use crate::config::preset::Preset;
+use crate::convert::random::{InitOptions, write_config};
 use crate::error::ErrorKind;
-use crate::init::{InitOptions, Preset, write_config};
 
 /// The smallest model that has every kind of tensor.
 pub(super) fn tiny() -> Config {
@@ -30,7 +31,7 @@ pub(super) fn tiny() -> Config {
     }
 }
 
-/// A tiny checkpoint folder; `shard_bytes` decides on the number of shards.
+/// A tiny checkpoint folder; `shard_bytes` determines the number of shards.
 fn folder(dtype: DType, shard_bytes: u64) -> TempDir {
     let parent = tempfile::tempdir().unwrap();
     let options = InitOptions { seed: 3, dtype, max_shard_bytes: shard_bytes };
@@ -39,11 +40,11 @@ fn folder(dtype: DType, shard_bytes: u64) -> TempDir {
 }
 
 fn open(parent: &TempDir) -> Result<Checkpoint> {
-    Checkpoint::open(&parent.path().join("model"))
+    Checkpoint::open(parent.path().join("model"))
 }
 
-/// The folder is refused with this kind, in words that include all of `words`.
-fn refused(parent: &TempDir, kind: ErrorKind, words: &[&str]) {
+/// Asserts that opening fails with this kind of error and a message with all `words`.
+fn rejected(parent: &TempDir, kind: ErrorKind, words: &[&str]) {
     let error = open(parent).unwrap_err();
     assert_eq!(error.kind(), kind, "{error}");
     for word in words {
@@ -64,7 +65,7 @@ fn read_all(tensor: &Tensor) -> Vec<f32> {
 }
 
 #[test]
-fn opens_what_was_written_and_agrees_with_another_reader() {
+fn written_tensors_are_read_as_by_another_reader() {
     for dtype in [DType::F32, DType::BF16, DType::F16] {
         let parent = folder(dtype, 1 << 30);
         let checkpoint = open(&parent).unwrap();
@@ -94,7 +95,32 @@ fn opens_what_was_written_and_agrees_with_another_reader() {
 }
 
 #[test]
-fn shards_hold_the_same_as_one_file() {
+fn the_vocabulary_is_found_in_the_folder() {
+    let parent = folder(DType::F32, 1 << 30);
+    let dir = parent.path().join("model");
+    assert_eq!(open(&parent).unwrap().vocabulary().unwrap().unwrap().len(), 300);
+    fs::remove_file(dir.join("tokenizer.json")).unwrap();
+    edit_json(&dir.join("config.json"), |config| {
+        config["tokenizer_config"]["original_identifier"] = json!("some/model")
+    });
+    let error = open(&parent).unwrap().vocabulary().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert_eq!(error.hint(), Some(&Hint::VocabularyMissing { source: Some("some/model".to_owned()) }));
+    assert!(error.message().contains("tokenizer.json of some/model"), "{error}");
+
+    let config_text = fs::read(dir.join("config.json")).unwrap();
+    let file = MappedFile::open(dir.join("model.safetensors")).unwrap();
+    let parts = Checkpoint::from_parts("parts", &config_text, vec![Box::new(file)]).unwrap();
+    assert_eq!(parts.vocabulary().unwrap_err().kind(), ErrorKind::InvalidArgument);
+
+    let options = InitOptions::default();
+    let config = Config { add_expanded_embeddings: false, subword_vocab_size: 0, ..tiny() };
+    write_config(&parent.path().join("other"), &config, &options, &mut |_, _| true).unwrap();
+    assert!(Checkpoint::open(parent.path().join("other")).unwrap().vocabulary().unwrap().is_none());
+}
+
+#[test]
+fn shards_have_the_same_tensors_as_one_file() {
     let (one, many) = (folder(DType::F32, 1 << 30), folder(DType::F32, 10_000));
     let (one, many) = (open(&one).unwrap(), open(&many).unwrap());
     assert!(many.files.len() > 2);
@@ -103,7 +129,7 @@ fn shards_hold_the_same_as_one_file() {
     }
 }
 
-/// A file that is read, never addressed.
+/// A file whose contents are not in memory.
 struct Reader(MemoryFile);
 
 impl CheckpointFile for Reader {
@@ -119,7 +145,7 @@ impl CheckpointFile for Reader {
 }
 
 #[test]
-fn parts_of_a_tensor_by_address_and_by_reader() {
+fn parts_of_a_tensor_are_read_from_memory_and_by_reader() {
     for dtype in [DType::F32, DType::BF16, DType::F16] {
         let parent = folder(dtype, 1 << 30);
         let config = fs::read(parent.path().join("model/config.json")).unwrap();
@@ -127,7 +153,7 @@ fn parts_of_a_tensor_by_address_and_by_reader() {
         let file = Reader(MemoryFile::new("weights", bytes));
         let read = Checkpoint::from_parts("parts", &config, vec![Box::new(file)]).unwrap();
         let mapped = open(&parent).unwrap();
-        // More than one piece of the conversion.
+        // More than one chunk of the conversion.
         let name = "lm_head.weight";
         let (read, mapped) = (read.tensor(name).unwrap(), mapped.tensor(name).unwrap());
         let whole = read_all(&mapped);
@@ -150,7 +176,7 @@ fn parts_of_a_tensor_by_address_and_by_reader() {
 #[test]
 fn every_half_is_converted_exactly() {
     let bytes: Vec<u8> = (0..=u16::MAX).flat_map(u16::to_le_bytes).collect();
-    // An odd start, as no alignment may be taken for granted.
+    // An odd start, since no alignment is guaranteed.
     let shifted: Vec<u8> = std::iter::once(0).chain(bytes).collect();
     let (map, reader) = (MemoryFile::new("x", shifted.clone()), Reader(MemoryFile::new("x", shifted)));
     for dtype in [DType::BF16, DType::F16] {
@@ -182,49 +208,49 @@ fn a_weight_that_is_not_finite_is_named() {
 }
 
 #[test]
-fn folders_that_are_none() {
+fn other_folders_and_files_are_rejected() {
     let parent = tempfile::tempdir().unwrap();
-    refused(&parent, ErrorKind::NotFound, &["model", "no such folder"]);
+    rejected(&parent, ErrorKind::NotFound, &["model", "no such folder"]);
     fs::write(parent.path().join("model"), "text").unwrap();
-    refused(&parent, ErrorKind::InvalidArgument, &["model", "is a file"]);
+    rejected(&parent, ErrorKind::InvalidArgument, &["model", "is a file"]);
 
     let parent = folder(DType::F32, 1 << 30);
     fs::rename(parent.path().join("model/config.json"), parent.path().join("config.json")).unwrap();
-    refused(&parent, ErrorKind::NotFound, &["config.json"]);
+    rejected(&parent, ErrorKind::NotFound, &["config.json"]);
     fs::create_dir(parent.path().join("model/config.json")).unwrap();
-    refused(&parent, ErrorKind::Io, &["config.json"]);
+    rejected(&parent, ErrorKind::Io, &["config.json"]);
 
     let parent = folder(DType::F32, 1 << 30);
     fs::remove_file(parent.path().join("model/model.safetensors")).unwrap();
-    refused(&parent, ErrorKind::NotFound, &["model.safetensors", "model.safetensors.index.json"]);
+    rejected(&parent, ErrorKind::NotFound, &["model.safetensors", "model.safetensors.index.json"]);
     fs::create_dir(parent.path().join("model/model.safetensors")).unwrap();
-    refused(&parent, ErrorKind::Io, &["model.safetensors", "must be a file"]);
+    rejected(&parent, ErrorKind::Io, &["model.safetensors", "must be a file"]);
 
     let parent = folder(DType::F32, 1 << 30);
     fs::write(parent.path().join("model/config.json"), vec![b' '; (16 << 20) + 1]).unwrap();
-    refused(&parent, ErrorKind::BadCheckpoint, &["config.json", "longer"]);
+    rejected(&parent, ErrorKind::BadCheckpoint, &["config.json", "longer"]);
 }
 
 #[cfg(unix)]
 #[test]
-fn a_folder_without_permission() {
+fn a_folder_without_permission_is_rejected() {
     use std::os::unix::fs::PermissionsExt;
     let parent = folder(DType::F32, 1 << 30);
     let dir = parent.path().join("model");
     fs::set_permissions(&dir, fs::Permissions::from_mode(0o0)).unwrap();
-    // Whoever may read everything cannot see the error.
+    // A privileged user can read the folder nevertheless.
     if fs::read_dir(&dir).is_err() {
-        refused(&parent, ErrorKind::Io, &["model"]);
+        rejected(&parent, ErrorKind::Io, &["model"]);
     }
     fs::set_permissions(&dir, fs::Permissions::from_mode(0o700)).unwrap();
 }
 
 #[test]
-fn indices_that_are_wrong() {
+fn wrong_indices_are_rejected() {
     let with_index = |edit: &dyn Fn(&mut Value), kind, words: &[&str]| {
         let parent = folder(DType::F32, 20_000);
         edit_json(&parent.path().join("model/model.safetensors.index.json"), |index| edit(index));
-        refused(&parent, kind, words);
+        rejected(&parent, kind, words);
     };
     let name = "lm_head.weight";
     let bad = ErrorKind::BadCheckpoint;
@@ -246,19 +272,19 @@ fn indices_that_are_wrong() {
     let parent = folder(DType::F32, 20_000);
     let index = parent.path().join("model/model.safetensors.index.json");
     fs::write(&index, "{").unwrap();
-    refused(&parent, bad, &["index.json", "JSON"]);
+    rejected(&parent, bad, &["index.json", "JSON"]);
 
     let parent = folder(DType::F32, 20_000);
     fs::write(parent.path().join("model/model.safetensors"), "x").unwrap();
-    refused(&parent, bad, &["model.safetensors", "out of date"]);
+    rejected(&parent, bad, &["model.safetensors", "out of date"]);
 
     let parent = folder(DType::F32, 20_000);
     fs::remove_file(parent.path().join("model/model-00002-of-00003.safetensors")).unwrap();
-    refused(&parent, ErrorKind::NotFound, &["model-00002-of-00003.safetensors", "index.json"]);
+    rejected(&parent, ErrorKind::NotFound, &["model-00002-of-00003.safetensors", "index.json"]);
 
     // A tensor in two shards: the second shard is a copy of the first.
     let parent = folder(DType::F32, 20_000);
     let shard = |i: u32| parent.path().join(format!("model/model-0000{i}-of-00003.safetensors"));
     fs::copy(shard(1), shard(2)).unwrap();
-    refused(&parent, bad, &["is in both", "model-00001-of-00003.safetensors", "model-00002-of-00003.safetensors"]);
+    rejected(&parent, bad, &["is in both", "model-00001-of-00003.safetensors", "model-00002-of-00003.safetensors"]);
 }

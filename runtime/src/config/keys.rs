@@ -1,4 +1,4 @@
-//! Typed reading of JSON keys, with messages that name the file, the key, what was expected and what was found.
+//! Typed access to JSON keys. Errors name the file, the key, what was expected and what was found.
 
 use std::fmt::Display;
 
@@ -6,16 +6,16 @@ use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
 
-/// One JSON object of a configuration. A key whose value is `null` counts as absent, as its writers mean it.
-pub(super) struct Keys<'a> {
+/// A JSON object of a configuration. A key with the value `null` counts as absent, as its writers intend.
+pub(crate) struct Keys<'a> {
     map: &'a Map<String, Value>,
     origin: &'a str,
-    /// Path of this object within the document, with a trailing dot, or empty.
+    /// Path of this object in the document, with a trailing dot; empty for the document itself.
     path: String,
 }
 
 impl<'a> Keys<'a> {
-    /// The keys of the document `value`, called `origin` in messages.
+    /// Returns the keys of the document `value`, which messages call `origin`.
     pub fn new(value: &'a Value, origin: &'a str) -> Result<Self> {
         match value {
             Value::Object(map) => Ok(Keys { map, origin, path: String::new() }),
@@ -23,22 +23,22 @@ impl<'a> Keys<'a> {
         }
     }
 
-    /// The document's name.
+    /// Name of the document.
     pub fn origin(&self) -> &'a str {
         self.origin
     }
 
-    /// The value of `key`, if it is there and not `null`.
+    /// The value of `key`, if it exists and is not `null`.
     pub fn get(&self, key: &str) -> Option<&'a Value> {
         self.map.get(key).filter(|value| !value.is_null())
     }
 
-    /// The object under `key`, which must be there.
+    /// The object under `key`, which is required.
     pub fn object(&self, key: &str) -> Result<Keys<'a>> {
         self.optional_object(key)?.ok_or_else(|| self.missing(key))
     }
 
-    /// The object under `key`.
+    /// The object under `key`, if any.
     pub fn optional_object(&self, key: &str) -> Result<Option<Keys<'a>>> {
         match self.get(key) {
             None => Ok(None),
@@ -49,7 +49,7 @@ impl<'a> Keys<'a> {
         }
     }
 
-    /// The array under `key`.
+    /// The list under `key`, if any.
     pub fn list(&self, key: &str) -> Result<Option<&'a [Value]>> {
         match self.get(key) {
             None => Ok(None),
@@ -58,7 +58,7 @@ impl<'a> Keys<'a> {
         }
     }
 
-    /// The string under `key`.
+    /// The string under `key`, if any.
     pub fn text(&self, key: &str) -> Result<Option<&'a str>> {
         match self.get(key) {
             None => Ok(None),
@@ -67,7 +67,7 @@ impl<'a> Keys<'a> {
         }
     }
 
-    /// The truth value under `key`, or `absent`.
+    /// The Boolean under `key`, or `absent`.
     pub fn flag(&self, key: &str, absent: bool) -> Result<bool> {
         match self.get(key) {
             None => Ok(absent),
@@ -76,12 +76,12 @@ impl<'a> Keys<'a> {
         }
     }
 
-    /// The integer under `key`, which must be there and between the bounds, both included.
+    /// The integer under `key`, which is required and must be in `least..=most`.
     pub fn integer(&self, key: &str, least: usize, most: usize) -> Result<usize> {
         self.optional_integer(key, least, most)?.ok_or_else(|| self.missing(key))
     }
 
-    /// The integer under `key`, between the bounds, both included.
+    /// The integer under `key`, if any, which must be in `least..=most`.
     pub fn optional_integer(&self, key: &str, least: usize, most: usize) -> Result<Option<usize>> {
         let Some(found) = self.get(key) else { return Ok(None) };
         match found.as_u64().and_then(|n| usize::try_from(n).ok()) {
@@ -90,7 +90,7 @@ impl<'a> Keys<'a> {
         }
     }
 
-    /// The finite number under `key`.
+    /// The finite number under `key`, if any.
     pub fn real(&self, key: &str) -> Result<Option<f64>> {
         let Some(found) = self.get(key) else { return Ok(None) };
         match found.as_f64() {
@@ -99,7 +99,7 @@ impl<'a> Keys<'a> {
         }
     }
 
-    /// The finite number above 0 under `key`.
+    /// The finite number above 0 under `key`, if any.
     pub fn positive(&self, key: &str) -> Result<Option<f64>> {
         match self.real(key)? {
             Some(x) if x <= 0.0 => Err(self.bad(key, format_args!("must be above 0, found {x}"))),
@@ -107,7 +107,8 @@ impl<'a> Keys<'a> {
         }
     }
 
-    /// The epsilon of a norm under `key`: at most 1, and not so small that a shader would flush it to 0.
+    /// The epsilon of a norm under `key`, which is required: at most 1, and not subnormal, since a shader may flush
+    /// that to 0.
     pub fn epsilon(&self, key: &str) -> Result<f32> {
         let wide = self.real(key)?.ok_or_else(|| self.missing(key))?;
         let eps = wide as f32;
@@ -118,7 +119,7 @@ impl<'a> Keys<'a> {
         }
     }
 
-    /// Refuses every string but `only` under `key`.
+    /// Rejects every string under `key` except `only`.
     pub fn must_be(&self, key: &str, only: &str, required: bool) -> Result<()> {
         match self.text(key)? {
             Some(found) if found == only => Ok(()),
@@ -128,22 +129,22 @@ impl<'a> Keys<'a> {
         }
     }
 
-    /// The key is not there.
+    /// The error that `key` is missing.
     pub fn missing(&self, key: &str) -> Error {
         Error::bad_checkpoint(format!("{}: `{}{key}` is missing", self.origin, self.path))
     }
 
-    /// The file contradicts itself or says something impossible at `key`.
+    /// The error that the value of `key` is impossible or contradicts the file.
     pub fn bad(&self, key: &str, what: impl Display) -> Error {
         Error::bad_checkpoint(format!("{}: `{}{key}` {what}", self.origin, self.path))
     }
 
-    /// The file asks at `key` for something that is not done here.
+    /// The error that the value of `key` asks for something that is not supported.
     pub fn unsupported(&self, key: &str, what: impl Display) -> Error {
         Error::unsupported(format!("{}: `{}{key}` {what}", self.origin, self.path))
     }
 
-    /// The value of `key` is well formed and none of the `known` ones.
+    /// The error that the value of `key` is well formed but none of the `known` ones.
     pub fn unsupported_value(&self, key: &str, known: impl Display) -> Error {
         let found = self.get(key).map_or_else(|| "nothing".to_owned(), shown);
         self.unsupported(key, format_args!("is {found}, which is not supported; known: {known}"))
@@ -154,8 +155,8 @@ impl<'a> Keys<'a> {
     }
 }
 
-/// A JSON value for a message, cut to a readable length.
-pub(super) fn shown(value: &Value) -> String {
+/// A JSON value for a message, shortened to a readable length.
+pub(crate) fn shown(value: &Value) -> String {
     const LONGEST: usize = 60;
     match value {
         Value::Array(list) => format!("a list of {}", list.len()),

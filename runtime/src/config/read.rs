@@ -1,32 +1,36 @@
-//! A [`Config`] from the text of a `config.json`: one function for each group of keys, then the kernels' limits.
+//! Reading a [`Config`] from a `config.json`: one function per group of keys, then the kernels' limits.
 
 use serde_json::Value;
 
-use super::keys::{Keys, shown};
-use super::{
+use crate::config::keys::{Keys, shown};
+use crate::config::{
     BYTE_VOCABULARY, BlockType, Config, LayerType, MAX_ROPE_THETA, QkNorm, SpecialIds, block_keys, rope_theta_is_sound,
     scaling,
 };
 use crate::error::{Error, Result};
 
-/// Ids without their fused twins: 256 bytes and the special tokens.
+/// Number of plain ids: 256 bytes and the special tokens.
 const PLAIN_IDS: usize = BYTE_VOCABULARY / 2;
-/// Special tokens of the byte vocabulary: what the 256 byte values leave of the plain ids.
+/// Number of special tokens of the byte vocabulary: the plain ids that are not bytes.
 const SPECIAL_TOKENS: usize = PLAIN_IDS - 256;
-/// The base that a configuration class fills in when a converter wrote none.
+/// RoPE base that the reference's configuration class fills in when a converter wrote none.
 pub(super) const DEFAULT_ROPE_THETA: f64 = 10_000.0;
-/// The key by which our own writers say that the default is meant.
+/// Key that confirms the default RoPE base; only this runtime writes it.
 pub(super) const ROPE_THETA_CONFIRMED: &str = "rope_theta_confirmed";
-/// The widest head that the attention and mLSTM kernels keep in workgroup memory.
+/// Widest head that the attention and mLSTM kernels can keep in workgroup memory.
 const MAX_HEAD_WIDTH: usize = 128;
 
 impl Config {
-    /// Reads a `config.json`. `origin` names it in messages.
+    /// Reads a `config.json`, which messages call `origin`.
     ///
-    /// The second result holds warnings: things that are accepted and yet likely to be mistakes of the file.
+    /// The second result holds warnings: values that are accepted but are likely mistakes.
+    ///
+    /// # Errors
+    /// `BadCheckpoint` for a missing key or an impossible value, `Unsupported` for a model that cannot be computed
+    /// here. The message names the key.
     pub fn from_json(text: &[u8], origin: &str) -> Result<(Config, Vec<String>)> {
         let value: Value = serde_json::from_slice(text)
-            .map_err(|e| Error::bad_checkpoint(format!("{origin}: not a JSON document: {e}")))?;
+            .map_err(|e| Error::bad_checkpoint(format!("{origin}: is not a JSON document: {e}")))?;
         let keys = Keys::new(&value, origin)?;
         refuse_unknown_computation(&keys)?;
         let mut warnings = Vec::new();
@@ -45,8 +49,8 @@ impl Config {
                 return Err(keys.bad(
                     "num_attention_heads",
                     format_args!(
-                        "is {num_attention_heads}, which does not divide `hidden_size` {hidden_size}, and there is no \
-                         `head_dim`"
+                        "is {num_attention_heads}, which does not divide `hidden_size` {hidden_size}; change it or \
+                         add `head_dim`"
                     ),
                 ));
             }
@@ -103,7 +107,7 @@ impl Config {
         Ok((config, warnings))
     }
 
-    /// What the kernels take for granted. The products cannot overflow: every factor was bounded when it was read.
+    /// Checks the requirements of the kernels. Products cannot overflow: each factor was bounded when it was read.
     fn check_kernel_limits(&self, origin: &str) -> Result<()> {
         let unsupported = |key: &str, what: String| Err(Error::unsupported(format!("{origin}: `{key}` {what}")));
         for (key, size) in [
@@ -112,7 +116,7 @@ impl Config {
             ("local_intermediate_size", self.local_intermediate_size),
             ("head_dim", self.head_dim),
         ] {
-            // Vector loads take four columns at a time. Head counts times `head_dim` follow.
+            // Vector loads read four columns at a time. Products of head counts and `head_dim` are multiples then, too.
             if !size.is_multiple_of(4) {
                 return unsupported(key, format!("is {size}, but the kernels need a multiple of 4"));
             }
@@ -120,7 +124,7 @@ impl Config {
         if self.head_dim > MAX_HEAD_WIDTH {
             return unsupported(
                 "head_dim",
-                format!("is {}, but the attention kernels reach {MAX_HEAD_WIDTH}", self.head_dim),
+                format!("is {}, but the attention kernels support at most {MAX_HEAD_WIDTH}", self.head_dim),
             );
         }
         if !self.num_attention_heads.is_multiple_of(self.num_key_value_heads) {
@@ -145,14 +149,14 @@ impl Config {
             let width = self.mlstm_key_dim();
             return unsupported(
                 "num_local_heads",
-                format!("gives mLSTM key heads of width {width}, but the kernels reach {MAX_HEAD_WIDTH}"),
+                format!("gives mLSTM key heads of width {width}, but the kernels support at most {MAX_HEAD_WIDTH}"),
             );
         }
         Ok(())
     }
 }
 
-/// Keys with a value that asks for something else than what is computed here.
+/// Rejects keys whose values ask for another computation than the one implemented here.
 fn refuse_unknown_computation(keys: &Keys) -> Result<()> {
     keys.must_be("model_type", "bolmo", true)?;
     keys.must_be("hidden_act", "silu", false)?;
@@ -169,11 +173,14 @@ fn refuse_unknown_computation(keys: &Keys) -> Result<()> {
         return Err(keys.unsupported_value("partial_rotary_factor", "1.0"));
     }
     if keys.get("rope_parameters").is_some() {
-        return Err(keys.unsupported("rope_parameters", "is not read; say `rope_theta` and `rope_scaling` instead"));
+        return Err(
+            keys.unsupported("rope_parameters", "is not supported; use `rope_theta` and `rope_scaling` instead")
+        );
     }
     Ok(())
 }
 
+/// Reads `rope_theta`, with a warning if the value was likely lost.
 fn read_rope_theta(keys: &Keys, warnings: &mut Vec<String>) -> Result<f64> {
     let found = keys.real("rope_theta")?;
     let theta = found.unwrap_or(DEFAULT_ROPE_THETA);
@@ -187,7 +194,7 @@ fn read_rope_theta(keys: &Keys, warnings: &mut Vec<String>) -> Result<f64> {
         let state = if found.is_none() { "is absent, so 10000 is used" } else { "is 10000" };
         warnings.push(format!(
             "{origin}: `rope_theta` {state}; converted checkpoints are known to lose the source model's value \
-             (500000 for OLMo 2 and 3), which can be set by an override of `rope_theta`"
+             (500000 for OLMo 2 and 3): if so, override `rope_theta`"
         ));
     }
     Ok(theta)
@@ -232,13 +239,13 @@ fn read_qk_norm(keys: &Keys) -> Result<QkNorm> {
     })
 }
 
-/// Whether there is a suffix table, and its rows.
+/// Reads whether there is a suffix table, and its number of rows.
 fn read_suffix_table(keys: &Keys) -> Result<(bool, usize)> {
     let rows = keys.optional_integer("subword_vocab_size", 0, 1 << 22)?;
     let used = keys.flag("add_expanded_embeddings", rows != Some(0))?;
     match rows {
         Some(0) if used => {
-            Err(keys.bad("subword_vocab_size", "is 0, but `add_expanded_embeddings` asks for a suffix table"))
+            Err(keys.bad("subword_vocab_size", "is 0, but `add_expanded_embeddings` requires a suffix table"))
         }
         Some(rows) => Ok((used, rows)),
         None if used => Err(keys.missing("subword_vocab_size")),
@@ -246,7 +253,7 @@ fn read_suffix_table(keys: &Keys) -> Result<(bool, usize)> {
     }
 }
 
-/// Roles, names and the id of byte 0, from `tokenizer_config`.
+/// Reads the ids and names of the special tokens and the id of byte 0 from `tokenizer_config`.
 fn read_special_tokens(keys: &Keys) -> Result<(SpecialIds, Vec<String>, u16)> {
     let size = keys.optional_integer("vocab_size", 0, 1 << 22)?.unwrap_or(BYTE_VOCABULARY);
     if size != BYTE_VOCABULARY {
@@ -280,7 +287,9 @@ fn read_special_tokens(keys: &Keys) -> Result<(SpecialIds, Vec<String>, u16)> {
         bpe_token_end: id("bpe_token_end_id")?,
     };
     if special.pad == special.bos || special.pad == special.eos {
-        return Err(keys.bad("pad_token_id", format_args!("is {}, which also begins or ends a text", special.pad)));
+        return Err(
+            keys.bad("pad_token_id", format_args!("is {}, which is also the id of `bos` or `eos`", special.pad))
+        );
     }
     Ok((special, names, byte_offset))
 }

@@ -1,20 +1,20 @@
-//! The `rope_scaling` object: its kinds, their keys and their defaults.
+//! Reading and writing the `rope_scaling` object: its kinds, their keys and their defaults.
 
 use serde_json::{Value, json};
 
-use super::RopeScaling;
-use super::keys::Keys;
+use crate::config::RopeScaling;
+use crate::config::keys::Keys;
 use crate::error::Result;
 
-/// Turns of a wave within the original context above which YaRN keeps it, if the file does not say.
+/// Default number of turns within the original context above which YaRN keeps a frequency.
 const BETA_FAST: f64 = 32.0;
-/// Turns below which YaRN divides it, if the file does not say.
+/// Default number of turns below which YaRN divides a frequency.
 const BETA_SLOW: f64 = 1.0;
 
 /// Reads `rope_scaling` of a `config.json`.
 pub(super) fn read(config: &Keys) -> Result<RopeScaling> {
     let Some(keys) = config.optional_object("rope_scaling")? else { return Ok(RopeScaling::None) };
-    // Files from before 2024 say `type`.
+    // Files from before 2024 use the key `type`.
     let name = if keys.get("rope_type").is_some() { "rope_type" } else { "type" };
     let kind = keys.text(name)?.ok_or_else(|| keys.missing("rope_type"))?;
     let required = |key: &str| keys.positive(key)?.ok_or_else(|| keys.missing(key));
@@ -44,7 +44,7 @@ pub(super) fn read(config: &Keys) -> Result<RopeScaling> {
                 None => {
                     for key in ["mscale", "mscale_all_dim"] {
                         if keys.get(key).is_some() {
-                            return Err(keys.unsupported(key, "is not read; say `attention_factor` instead"));
+                            return Err(keys.unsupported(key, "is not supported; use `attention_factor` instead"));
                         }
                     }
                     default_attention_factor(factor)
@@ -63,12 +63,12 @@ pub(super) fn read(config: &Keys) -> Result<RopeScaling> {
     }
 }
 
-/// YaRN's factor on cosine and sine for a context stretched by `factor`.
+/// YaRN's default factor on cosine and sine for a context extended by `factor`.
 fn default_attention_factor(factor: f64) -> f64 {
     if factor > 1.0 { 0.1 * factor.ln() + 1.0 } else { 1.0 }
 }
 
-/// The value of `rope_scaling` that [`read`] turns back into `scaling`.
+/// Returns the `rope_scaling` object from which [`read`] reads `scaling`.
 pub(super) fn to_json(scaling: &RopeScaling) -> Value {
     let (mut object, original) = match *scaling {
         RopeScaling::None => return Value::Null,

@@ -1,12 +1,12 @@
-//! What is accepted, what is refused, and with which words.
+//! Configurations that are accepted, and errors for the others.
 
 use serde_json::{Value, json};
 
 use super::*;
+use crate::config::preset::Preset;
 use crate::error::ErrorKind;
-use crate::init::Preset;
 
-/// Reads the smallest preset's `config.json` with some keys replaced (`null` counts as absent).
+/// Reads the `config.json` of the smallest preset with some keys replaced; `null` removes a key.
 fn read(changes: Value) -> Result<(Config, Vec<String>)> {
     let mut json = Preset::Nano.config().to_json();
     for (key, value) in changes.as_object().unwrap() {
@@ -15,8 +15,8 @@ fn read(changes: Value) -> Result<(Config, Vec<String>)> {
     Config::from_json(json.to_string().as_bytes(), "folder/config.json")
 }
 
-/// The error of [`read`], which must be of this kind and mention all `words`.
-fn refused(changes: Value, kind: ErrorKind, words: &[&str]) {
+/// Asserts that [`read`] fails with this kind of error and a message with all `words`.
+fn rejected(changes: Value, kind: ErrorKind, words: &[&str]) {
     let error = read(changes.clone()).err().unwrap_or_else(|| panic!("{changes} was accepted"));
     assert_eq!(error.kind(), kind, "{error}");
     for word in words.iter().chain(&["folder/config.json"]) {
@@ -25,7 +25,7 @@ fn refused(changes: Value, kind: ErrorKind, words: &[&str]) {
 }
 
 #[test]
-fn every_preset_survives_writing_and_reading() {
+fn every_preset_round_trips() {
     for preset in Preset::ALL {
         let config = preset.config();
         let text = config.to_json().to_string();
@@ -36,7 +36,7 @@ fn every_preset_survives_writing_and_reading() {
 }
 
 #[test]
-fn rare_values_survive_writing_and_reading() {
+fn rare_values_round_trip() {
     let mut config = Preset::Nano.config();
     let llama = RopeScaling::Llama3 {
         factor: 8.0,
@@ -92,7 +92,7 @@ fn absent_keys_have_their_documented_meaning() {
 }
 
 #[test]
-fn not_an_object() {
+fn text_that_is_not_a_json_object_is_rejected() {
     for text in [&b""[..], b"{", b"[]", b"7", b"\xff\xfe", b"{\"a\": 1e999}", "[".repeat(100_000).as_bytes()] {
         let error = Config::from_json(text, "folder/config.json").unwrap_err();
         assert_eq!(error.kind(), ErrorKind::BadCheckpoint);
@@ -117,34 +117,34 @@ fn sizes_are_checked() {
     ];
     for key in keys {
         for value in [json!(0), json!(-4), json!(4.5), json!("4"), json!([4]), json!(true), json!(u64::MAX)] {
-            refused(json!({ key: value }), ErrorKind::BadCheckpoint, &[key, "integer from 1 to"]);
+            rejected(json!({ key: value }), ErrorKind::BadCheckpoint, &[key, "integer from 1 to"]);
         }
         if !["num_key_value_heads", "head_dim"].contains(&key) {
-            refused(json!({ key: null }), ErrorKind::BadCheckpoint, &[key, "is missing"]);
+            rejected(json!({ key: null }), ErrorKind::BadCheckpoint, &[key, "is missing"]);
         }
     }
-    refused(json!({ "hidden_size": 1 << 20 }), ErrorKind::BadCheckpoint, &["65536", "1048576"]);
-    refused(json!({ "subword_vocab_size": -1 }), ErrorKind::BadCheckpoint, &["subword_vocab_size", "-1"]);
-    refused(json!({ "subword_vocab_size": 0 }), ErrorKind::BadCheckpoint, &["add_expanded_embeddings"]);
-    refused(json!({ "subword_vocab_size": null }), ErrorKind::BadCheckpoint, &["subword_vocab_size", "missing"]);
-    refused(json!({ "vocab_size": 640 }), ErrorKind::BadCheckpoint, &["vocab_size", "520", "640"]);
-    refused(json!({ "num_attention_heads": 3 }), ErrorKind::BadCheckpoint, &["num_attention_heads", "64"]);
+    rejected(json!({ "hidden_size": 1 << 20 }), ErrorKind::BadCheckpoint, &["65536", "1048576"]);
+    rejected(json!({ "subword_vocab_size": -1 }), ErrorKind::BadCheckpoint, &["subword_vocab_size", "-1"]);
+    rejected(json!({ "subword_vocab_size": 0 }), ErrorKind::BadCheckpoint, &["add_expanded_embeddings"]);
+    rejected(json!({ "subword_vocab_size": null }), ErrorKind::BadCheckpoint, &["subword_vocab_size", "missing"]);
+    rejected(json!({ "vocab_size": 640 }), ErrorKind::BadCheckpoint, &["vocab_size", "520", "640"]);
+    rejected(json!({ "num_attention_heads": 3 }), ErrorKind::BadCheckpoint, &["num_attention_heads", "64"]);
 }
 
 #[test]
 fn constants_are_checked() {
     for key in ["rms_norm_eps", "local_rms_norm_eps"] {
         for value in [json!(0.0), json!(-1e-6), json!(1e-60), json!(2.0), json!("1e-6"), json!(null)] {
-            refused(json!({ key: value }), ErrorKind::BadCheckpoint, &[key]);
+            rejected(json!({ key: value }), ErrorKind::BadCheckpoint, &[key]);
         }
     }
     for value in [json!(0), json!(-5.0), json!(1.0), json!(1e300), json!("10000")] {
-        refused(json!({ "rope_theta": value }), ErrorKind::BadCheckpoint, &["rope_theta"]);
+        rejected(json!({ "rope_theta": value }), ErrorKind::BadCheckpoint, &["rope_theta"]);
     }
 }
 
 #[test]
-fn a_rope_base_that_is_meant_is_no_warning() {
+fn a_confirmed_rope_base_gives_no_warning() {
     let config = Config { rope_theta: 10_000.0, ..Preset::Nano.config() };
     let text = config.to_json().to_string();
     let (found, warnings) = Config::from_json(text.as_bytes(), "config.json").unwrap();
@@ -152,7 +152,7 @@ fn a_rope_base_that_is_meant_is_no_warning() {
 }
 
 #[test]
-fn a_lost_rope_base_is_a_warning_and_can_be_overridden() {
+fn a_lost_rope_base_gives_a_warning_and_can_be_overridden() {
     for theta in [json!(null), json!(10000), json!(10000.0)] {
         let (mut config, warnings) = read(json!({ "rope_theta": theta })).unwrap();
         assert_eq!(config.rope_theta, 10_000.0);
@@ -167,7 +167,7 @@ fn a_lost_rope_base_is_a_warning_and_can_be_overridden() {
 }
 
 #[test]
-fn other_computations_are_refused_by_name_and_value() {
+fn other_computations_are_rejected_by_key_and_value() {
     let cases = [
         ("model_type", json!("llama"), "llama"),
         ("hidden_act", json!("gelu"), "gelu"),
@@ -183,17 +183,17 @@ fn other_computations_are_refused_by_name_and_value() {
         ("partial_rotary_factor", json!(0.5), "0.5"),
     ];
     for (key, value, shown) in cases {
-        refused(
+        rejected(
             json!({ key: value }),
             ErrorKind::Unsupported,
             &[if key == "rope_scaling" { "rope_type" } else { key }, shown],
         );
     }
-    refused(json!({ "model_type": null }), ErrorKind::BadCheckpoint, &["model_type", "missing"]);
+    rejected(json!({ "model_type": null }), ErrorKind::BadCheckpoint, &["model_type", "missing"]);
 }
 
 #[test]
-fn kinds_of_blocks() {
+fn keys_determine_the_kind_of_block() {
     let kind = |changes| read(changes).map(|(config, _)| (config.block_type, config.qk_norm)).unwrap();
     assert_eq!(kind(json!({})), (BlockType::ReorderedNorm, QkNorm::Whole));
     assert_eq!(kind(json!({ "block_type": "reordered_norm" })), (BlockType::ReorderedNorm, QkNorm::Whole));
@@ -203,25 +203,25 @@ fn kinds_of_blocks() {
         (BlockType::PreNorm, QkNorm::PerHead)
     );
     assert_eq!(kind(json!({ "use_qk_norm": false, "use_head_qk_norm": true })).1, QkNorm::None);
-    refused(json!({ "use_qk_norm": "no" }), ErrorKind::BadCheckpoint, &["use_qk_norm", "true or false"]);
-    refused(json!({ "block_type": 3 }), ErrorKind::BadCheckpoint, &["block_type", "a string"]);
+    rejected(json!({ "use_qk_norm": "no" }), ErrorKind::BadCheckpoint, &["use_qk_norm", "true or false"]);
+    rejected(json!({ "block_type": 3 }), ErrorKind::BadCheckpoint, &["block_type", "a string"]);
 }
 
 #[test]
-fn layer_kinds_and_windows() {
+fn layer_types_and_windows_are_checked() {
     let (config, _) =
         read(json!({ "layer_types": ["sliding_attention", "full_attention"], "sliding_window": 8 })).unwrap();
     assert_eq!((config.layer_types, config.sliding_window), (vec![LayerType::Sliding, LayerType::Full], 8));
-    refused(json!({ "layer_types": ["full_attention"] }), ErrorKind::BadCheckpoint, &["layer_types", "found 1"]);
+    rejected(json!({ "layer_types": ["full_attention"] }), ErrorKind::BadCheckpoint, &["layer_types", "found 1"]);
     let slides = json!(["sliding_attention", "sliding_attention"]);
     for window in [json!(null), json!(0), json!(-1), json!("4096")] {
         let changes = json!({ "layer_types": slides, "sliding_window": window });
-        refused(changes, ErrorKind::BadCheckpoint, &["sliding_window"]);
+        rejected(changes, ErrorKind::BadCheckpoint, &["sliding_window"]);
     }
 }
 
 #[test]
-fn scalings() {
+fn rope_scalings_are_read_and_checked() {
     let scaling = |value| read(json!({ "rope_scaling": value })).map(|(config, _)| config.rope_scaling);
     assert_eq!(scaling(json!({ "rope_type": "default" })).unwrap(), RopeScaling::None);
     assert_eq!(scaling(json!({ "type": "linear", "factor": 2 })).unwrap(), RopeScaling::Linear { factor: 2.0 });
@@ -242,7 +242,7 @@ fn scalings() {
         (json!({ "rope_type": "yarn", "factor": 2.0, "original_max_position_embeddings": 0 }), "original_max"),
         (llama, "low_freq_factor"),
     ] {
-        refused(json!({ "rope_scaling": value }), ErrorKind::BadCheckpoint, &[words]);
+        rejected(json!({ "rope_scaling": value }), ErrorKind::BadCheckpoint, &[words]);
     }
 }
 
@@ -259,12 +259,12 @@ fn kernel_limits_name_their_key() {
         (json!({ "num_local_heads": 64 }), "num_local_heads"),
         (json!({ "hidden_size": 520, "num_local_heads": 2, "head_dim": 128 }), "num_local_heads"),
     ] {
-        refused(changes, ErrorKind::Unsupported, &[key]);
+        rejected(changes, ErrorKind::Unsupported, &[key]);
     }
 }
 
 #[test]
-fn special_tokens() {
+fn special_tokens_are_read_and_checked() {
     let tokenizer = |key: &str, value: Value| {
         let mut json = Preset::Nano.config().to_json()["tokenizer_config"].clone();
         json[key] = value;
@@ -287,9 +287,9 @@ fn special_tokens() {
         ("vocab_size", json!(512)),
         ("original_identifier", json!(5)),
     ] {
-        refused(tokenizer(key, value), ErrorKind::BadCheckpoint, &["tokenizer_config.", key]);
+        rejected(tokenizer(key, value), ErrorKind::BadCheckpoint, &["tokenizer_config.", key]);
     }
-    refused(json!({ "tokenizer_config": null }), ErrorKind::BadCheckpoint, &["tokenizer_config", "missing"]);
+    rejected(json!({ "tokenizer_config": null }), ErrorKind::BadCheckpoint, &["tokenizer_config", "missing"]);
     let (_, warnings) = read(json!({ "eos_token_id": 2 })).unwrap();
     assert!(warnings.len() == 1 && warnings[0].contains("eos_token_id"), "{warnings:?}");
 }

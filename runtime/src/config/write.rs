@@ -1,15 +1,15 @@
-//! A `config.json` from a [`Config`], in the layout of published folders.
+//! Writing a [`Config`] as a `config.json` in the layout of published folders.
 
 use serde_json::{Value, json};
 
-use super::read::{DEFAULT_ROPE_THETA, ROPE_THETA_CONFIRMED};
-use super::{BlockType, Config, LayerType, QkNorm, block_keys, scaling};
+use crate::config::read::{DEFAULT_ROPE_THETA, ROPE_THETA_CONFIRMED};
+use crate::config::{BlockType, Config, LayerType, QkNorm, block_keys, scaling};
 
 impl Config {
-    /// The `config.json` of a checkpoint in float32, which [`Config::from_json`] reads back to the same `Config`.
+    /// Returns the `config.json` of a float32 checkpoint, from which [`Config::from_json`] reads the same `Config`.
     ///
-    /// Keys that say what an absent key says (`head_dim`, the kind of block) are left out where published files leave
-    /// them out, so that other readers see nothing unusual.
+    /// Keys with their default values (`head_dim`, the kind of block) are omitted where published files omit them, so
+    /// that other readers find only the keys they know.
     pub fn to_json(&self) -> Value {
         let layer_types: Vec<&str> = self.layer_types.iter().map(layer_type_name).collect();
         let mut json = json!({
@@ -62,7 +62,7 @@ impl Config {
             "vocab_size": self.vocab_size,
         });
         if self.rope_theta == DEFAULT_ROPE_THETA {
-            // Elsewhere this value tends to mean that the true one was lost.
+            // In other files this value usually means that the true one was lost.
             json[ROPE_THETA_CONFIRMED] = json!(true);
         }
         if let Some(identifier) = &self.original_identifier {
@@ -90,8 +90,8 @@ fn layer_type_name(layer: &LayerType) -> &'static str {
     }
 }
 
-/// The shortest decimal that reads back as `x`, so that 1e-6 is written as 1e-6 and not with the digits of its binary
-/// neighbour.
+/// Widens `x` through its shortest decimal representation, so that 1e-6 is written as 1e-6 and not with the digits of
+/// the nearest f32.
 fn widened(x: f32) -> f64 {
     x.to_string().parse().unwrap_or(f64::from(x))
 }

@@ -1,27 +1,29 @@
-//! The machine that a constraint is compiled to: states with edges over bytes, and rules that states call.
+//! The compiled form of a constraint: a recursive transition network over bytes.
 //!
-//! A rule is a start state. A state may call a rule and goes on at the state behind the call once the rule has ended, so that the
-//! machine recognises what a context-free grammar describes. [`Builder`] collects states; [`Builder::finish`] finds out how far it is
-//! from each state to the end of its rule and drops whatever leads nowhere, so that a [`Machine`] has no dead ends.
+//! A rule is an automaton, given by its start state. A state may call a rule; matching continues at the call's return
+//! state once the rule has ended. The machine thus recognizes a context-free language.
+//!
+//! [`Builder`] collects states. [`Builder::finish`] computes the distance from each state to the end of its rule and
+//! removes whatever cannot reach the end, so that a [`Machine`] has no dead ends.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use crate::error::{Error, Result};
 
-/// The most states that a machine may have.
+/// Maximum number of states of a machine.
 pub(super) const MAX_STATES: usize = 200_000;
-/// The most edges and calls that a machine may have.
-pub(super) const MAX_EDGES: usize = 1_000_000;
-/// What stands for a state from which the end cannot be reached.
-const NEVER: u64 = u64::MAX;
+/// Maximum number of transitions of a machine: edges, epsilon transitions and calls.
+pub(super) const MAX_TRANSITIONS: usize = 1_000_000;
+/// Distance of a state from which the end cannot be reached.
+const UNREACHABLE: u64 = u64::MAX;
 
-/// A number of a state.
+/// The index of a state.
 pub(super) type StateId = u32;
-/// A number of a rule.
+/// The index of a rule.
 pub(super) type RuleId = u32;
 
-/// Bytes from `lo` to `hi` lead to `to`.
+/// A transition to `to` on any byte from `lo` to `hi`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Edge {
     pub(super) lo: u8,
@@ -29,31 +31,31 @@ pub(super) struct Edge {
     pub(super) to: StateId,
 }
 
-/// A text of `rule` leads to `back`.
+/// A transition to `return_to` on any text that `rule` matches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Call {
     pub(super) rule: RuleId,
-    pub(super) back: StateId,
+    pub(super) return_to: StateId,
 }
 
-/// What may come at one place of a rule.
+/// A state of a rule.
 #[derive(Debug, Default)]
 pub(super) struct State {
     pub(super) edges: Vec<Edge>,
-    /// States that may stand for this one without a byte.
-    pub(super) empty: Vec<StateId>,
+    /// Epsilon transitions: states reached without a byte.
+    pub(super) epsilon: Vec<StateId>,
     pub(super) calls: Vec<Call>,
     /// Whether the rule may end here.
-    pub(super) end: bool,
-    /// The fewest bytes from here to the end of the rule.
+    pub(super) is_final: bool,
+    /// Minimum number of bytes from here to the end of the rule.
     pub(super) to_end: u64,
 }
 
-/// A finished machine. Rule 0 is the whole text.
+/// A compiled machine. Rule 0 matches the whole text.
 #[derive(Debug)]
 pub(super) struct Machine {
     states: Vec<State>,
-    /// Where each rule begins.
+    /// The start state of each rule.
     rules: Vec<StateId>,
 }
 
@@ -62,28 +64,28 @@ impl Machine {
         &self.states[id as usize]
     }
 
-    /// Where a rule begins.
+    /// The start state of a rule.
     pub(super) fn start(&self, rule: RuleId) -> StateId {
         self.rules[rule as usize]
     }
 
-    /// Bytes of the shortest text.
+    /// Length in bytes of the shortest text that matches.
     pub(super) fn shortest(&self) -> u64 {
         self.state(self.start(0)).to_end
     }
 }
 
-/// A machine in the making. Past its limits it takes nothing more, and [`Self::finish`] says so.
+/// A builder of machines. Beyond the limits it adds nothing more, and [`Self::finish`] fails.
 #[derive(Debug, Default)]
 pub(super) struct Builder {
     states: Vec<State>,
     rules: Vec<StateId>,
-    edges: usize,
+    transitions: usize,
     full: bool,
 }
 
 impl Builder {
-    /// Adds a state that leads nowhere yet.
+    /// Adds a state without transitions.
     pub(super) fn state(&mut self) -> StateId {
         if self.states.len() >= MAX_STATES {
             self.full = true;
@@ -93,52 +95,52 @@ impl Builder {
         (self.states.len() - 1) as StateId
     }
 
-    /// Adds a state at which the rule may end.
-    pub(super) fn end_state(&mut self) -> StateId {
+    /// Adds a final state: the rule may end there.
+    pub(super) fn final_state(&mut self) -> StateId {
         let state = self.state();
-        self.set_end(state);
+        self.set_final(state);
         state
     }
 
-    /// Adds a rule, the first of which is the whole text, and its first state.
+    /// Adds a rule and its start state. The first rule matches the whole text.
     pub(super) fn rule(&mut self) -> (RuleId, StateId) {
         let start = self.state();
         self.rules.push(start);
         ((self.rules.len() - 1) as RuleId, start)
     }
 
-    /// Where a rule begins.
+    /// The start state of a rule.
     pub(super) fn start(&self, rule: RuleId) -> StateId {
         self.rules[rule as usize]
     }
 
-    /// Lets the rule end at `state`.
-    pub(super) fn set_end(&mut self, state: StateId) {
-        self.states[state as usize].end = true;
+    /// Makes a state final.
+    fn set_final(&mut self, state: StateId) {
+        self.states[state as usize].is_final = true;
     }
 
-    /// Lets the bytes from `lo` to `hi` lead from `from` to `to`.
+    /// Adds a transition on the bytes from `lo` to `hi`.
     pub(super) fn edge(&mut self, from: StateId, lo: u8, hi: u8, to: StateId) {
-        if self.count_edge() {
+        if self.count_transition() {
             self.states[from as usize].edges.push(Edge { lo, hi, to });
         }
     }
 
-    /// Lets `to` stand for `from` without a byte.
-    pub(super) fn empty(&mut self, from: StateId, to: StateId) {
-        if self.count_edge() {
-            self.states[from as usize].empty.push(to);
+    /// Adds an epsilon transition.
+    pub(super) fn epsilon(&mut self, from: StateId, to: StateId) {
+        if self.count_transition() {
+            self.states[from as usize].epsilon.push(to);
         }
     }
 
-    /// Lets a text of `rule` lead from `from` to `back`. No rule that is called may match the empty text.
-    pub(super) fn call(&mut self, from: StateId, rule: RuleId, back: StateId) {
-        if self.count_edge() {
-            self.states[from as usize].calls.push(Call { rule, back });
+    /// Adds a call of `rule`. A rule that is called must not match the empty text.
+    pub(super) fn call(&mut self, from: StateId, rule: RuleId, return_to: StateId) {
+        if self.count_transition() {
+            self.states[from as usize].calls.push(Call { rule, return_to });
         }
     }
 
-    /// Lets `text` lead from `from` to a new state, which is returned.
+    /// Adds states for the bytes of `text` and returns the last one.
     pub(super) fn text(&mut self, from: StateId, text: &[u8]) -> StateId {
         text.iter().fold(from, |from, &byte| {
             let to = self.state();
@@ -147,98 +149,105 @@ impl Builder {
         })
     }
 
-    fn count_edge(&mut self) -> bool {
-        self.edges += 1;
-        self.full |= self.edges > MAX_EDGES;
+    fn count_transition(&mut self) -> bool {
+        self.transitions += 1;
+        self.full |= self.transitions > MAX_TRANSITIONS;
         !self.full
     }
 
-    /// Checks that `more` states still fit, before work is done for them.
+    /// Checks that `more` states still fit, before work is spent on them.
     ///
     /// # Errors
     /// `Unsupported` if they don't.
     pub(super) fn check_room(&self, more: u64) -> Result<()> {
         if self.full || (self.states.len() as u64).saturating_add(more) > MAX_STATES as u64 {
             return Err(Error::unsupported(format!(
-                "the constraint is too large: it needs more than {MAX_STATES} states or {MAX_EDGES} edges; use smaller \
-                 bounds on lengths and repetitions, or fewer alternatives"
+                "the constraint is too large: it needs more than {MAX_STATES} states or {MAX_TRANSITIONS} \
+                 transitions; use \
+                 smaller bounds on lengths and repetitions, or fewer alternatives"
             )));
         }
         Ok(())
     }
 
-    /// Ends the building.
+    /// Builds the machine.
     ///
     /// # Errors
-    /// `Unsupported` if the limits were passed, `InvalidArgument` if no text matches.
+    /// `Unsupported` beyond the limits, `InvalidArgument` if no text matches.
     pub(super) fn finish(mut self) -> Result<Machine> {
         self.check_room(0)?;
         let to_end = self.distances();
         for (state, &distance) in self.states.iter_mut().zip(&to_end) {
-            let lives = |id: StateId| to_end[id as usize] != NEVER;
+            let is_live = |id: StateId| to_end[id as usize] != UNREACHABLE;
             state.to_end = distance;
-            state.edges.retain(|edge| lives(edge.to));
-            state.empty.retain(|&to| lives(to));
-            state.calls.retain(|call| lives(call.back) && lives(self.rules[call.rule as usize]));
+            state.edges.retain(|edge| is_live(edge.to));
+            state.epsilon.retain(|&to| is_live(to));
+            state.calls.retain(|call| is_live(call.return_to) && is_live(self.rules[call.rule as usize]));
             if state.calls.iter().any(|call| to_end[self.rules[call.rule as usize] as usize] == 0) {
-                return Err(Error::internal("a rule that is called matches the empty text"));
+                return Err(Error::internal("a called rule matches the empty text"));
             }
         }
         match self.rules.first() {
-            Some(&start) if to_end[start as usize] != NEVER => Ok(Machine { states: self.states, rules: self.rules }),
-            _ => Err(Error::invalid("the constraint matches no text: expected one that some text can meet")),
+            Some(&start) if to_end[start as usize] != UNREACHABLE => {
+                Ok(Machine { states: self.states, rules: self.rules })
+            }
+            _ => Err(Error::invalid("the constraint matches no text; use one that at least one text can match")),
         }
     }
 
-    /// The fewest bytes from each state to the end of its rule, after Knuth's generalisation of Dijkstra's algorithm: states are
-    /// settled by ascending distance, and a call has its own once the rule and the state behind it are settled.
+    /// Minimum number of bytes from each state to the end of its rule.
+    ///
+    /// This is Knuth's generalization of Dijkstra's algorithm: states are settled in ascending order of distance, and a
+    /// call's distance is known once its rule and its return state are settled.
     fn distances(&self) -> Vec<u64> {
-        enum From {
+        /// A transition, by its source.
+        enum Source {
             Bytes(StateId, u64),
-            /// By a call whose state behind it is this one.
             Call(StateId, RuleId),
         }
-        let mut into: Vec<Vec<From>> = Vec::new();
-        into.resize_with(self.states.len(), Vec::new);
-        // For each rule, the states that call it, with the states behind the calls.
+        // The transitions into each state.
+        let mut sources: Vec<Vec<Source>> = Vec::new();
+        sources.resize_with(self.states.len(), Vec::new);
+        // The calls of each rule: the calling state and the return state.
         let mut callers: Vec<Vec<(StateId, StateId)>> = vec![Vec::new(); self.rules.len()];
-        let mut begun_by: Vec<Vec<RuleId>> = vec![Vec::new(); self.states.len()];
+        // The rules that start at each state.
+        let mut started: Vec<Vec<RuleId>> = vec![Vec::new(); self.states.len()];
         for (rule, &start) in self.rules.iter().enumerate() {
-            begun_by[start as usize].push(rule as RuleId);
+            started[start as usize].push(rule as RuleId);
         }
-        let mut distances = vec![NEVER; self.states.len()];
+        let mut distances = vec![UNREACHABLE; self.states.len()];
         let mut queue = BinaryHeap::new();
         for (id, state) in self.states.iter().enumerate() {
             let id = id as StateId;
             for edge in &state.edges {
-                into[edge.to as usize].push(From::Bytes(id, 1));
+                sources[edge.to as usize].push(Source::Bytes(id, 1));
             }
-            for &to in &state.empty {
-                into[to as usize].push(From::Bytes(id, 0));
+            for &to in &state.epsilon {
+                sources[to as usize].push(Source::Bytes(id, 0));
             }
             for call in &state.calls {
-                into[call.back as usize].push(From::Call(id, call.rule));
-                callers[call.rule as usize].push((id, call.back));
+                sources[call.return_to as usize].push(Source::Call(id, call.rule));
+                callers[call.rule as usize].push((id, call.return_to));
             }
-            if state.end {
+            if state.is_final {
                 queue.push(Reverse((0, id)));
             }
         }
         while let Some(Reverse((distance, id))) = queue.pop() {
-            if distances[id as usize] != NEVER || distance == NEVER {
+            if distances[id as usize] != UNREACHABLE || distance == UNREACHABLE {
                 continue;
             }
             distances[id as usize] = distance;
-            for from in &into[id as usize] {
-                let (from, cost) = match *from {
-                    From::Bytes(from, cost) => (from, cost),
-                    From::Call(from, rule) => (from, distances[self.rules[rule as usize] as usize]),
+            for source in &sources[id as usize] {
+                let (from, cost) = match *source {
+                    Source::Bytes(from, cost) => (from, cost),
+                    Source::Call(from, rule) => (from, distances[self.rules[rule as usize] as usize]),
                 };
                 queue.push(Reverse((distance.saturating_add(cost), from)));
             }
-            for &rule in &begun_by[id as usize] {
-                for &(from, back) in &callers[rule as usize] {
-                    queue.push(Reverse((distance.saturating_add(distances[back as usize]), from)));
+            for &rule in &started[id as usize] {
+                for &(from, return_to) in &callers[rule as usize] {
+                    queue.push(Reverse((distance.saturating_add(distances[return_to as usize]), from)));
                 }
             }
         }

@@ -1,45 +1,45 @@
-//! Where in a match a text is: all places of the machine at once, in the manner of Earley's recogniser.
+//! The state of a text under a constraint: an Earley recognizer over the machine, with a graph-structured stack.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::machine::{Machine, RuleId, StateId};
+use crate::constraint::machine::{Machine, RuleId, StateId};
 use crate::error::{Error, Result};
-use crate::stages::sample::{CANDIDATES, END};
+use crate::sampling::host::{CANDIDATES, END};
 
-/// Nodes below this number are not worth collecting.
-const FEW_NODES: usize = 64;
-/// Up to this many items are looked through; more are found by hash.
-const FEW_ITEMS: usize = 24;
+/// Number of nodes below which garbage is not collected.
+const MIN_NODES: usize = 64;
+/// Number of items up to which a linear search replaces the hash set.
+const MAX_LINEAR_ITEMS: usize = 24;
 
 type NodeId = u32;
 
-/// Where in a match a text is. Made by [`Constraint::matcher`](super::Constraint::matcher).
+/// The state of a text under a constraint, made by [`Constraint::matcher`](crate::constraint::Constraint::matcher).
 #[derive(Debug, Clone)]
 pub struct Matcher {
     machine: Arc<Machine>,
-    /// The places at which a byte or the end of a rule may come.
+    /// The state set of the current position, without items that neither have edges nor can end the text.
     items: Vec<Item>,
-    /// Node 0 is the whole text.
+    /// Node 0 is the rule of the whole text.
     nodes: Vec<Node>,
-    /// How many nodes there may be before those that nothing refers to are dropped.
+    /// Number of nodes beyond which unreachable ones are removed.
     collect_at: usize,
 }
 
-/// A state of the rule that `node` stands for.
+/// An Earley item: a state, and the call of the rule that it belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Item {
     state: StateId,
     node: NodeId,
 }
 
-/// A rule that was called at some position: by whom does not matter to what happens inside it, so that all callers share it.
+/// A call of a rule at one position. The inside of a rule does not depend on its caller, so all callers share the node.
 #[derive(Debug, Clone)]
 struct Node {
-    /// What goes on when the rule has ended.
+    /// The items that continue after the rule has ended.
     callers: Vec<Item>,
-    /// The fewest bytes from the end of the rule to the end of the text.
+    /// Minimum number of bytes from the end of the rule to the end of the text.
     rest: u64,
 }
 
@@ -47,15 +47,15 @@ impl Matcher {
     pub(super) fn new(machine: Arc<Machine>) -> Self {
         let start = Item { state: machine.start(0), node: 0 };
         let nodes = vec![Node { callers: Vec::new(), rest: 0 }];
-        let mut matcher = Self { machine, items: Vec::new(), nodes, collect_at: FEW_NODES };
-        matcher.close(vec![start]);
+        let mut matcher = Self { machine, items: Vec::new(), nodes, collect_at: MIN_NODES };
+        matcher.set_closure(vec![start]);
         matcher
     }
 
-    /// What may come next: bytes 0 to 255, then (index 256) whether the text may end here.
+    /// Which bytes may come next (0 to 255), and whether the text may end here (256).
     ///
-    /// With `remaining`, only bytes after which a match still fits into so many bytes in all, this byte included. If no match
-    /// fits, everything that may come without `remaining`.
+    /// With `remaining`, a byte is allowed only if a match can be completed within that many bytes, this byte included.
+    /// If no match fits, the result is the same as without `remaining`.
     pub fn allowed(&self, remaining: Option<usize>) -> [bool; CANDIDATES] {
         let mut allowed = [false; CANDIDATES];
         let remaining = remaining.map_or(u64::MAX, |n| n as u64);
@@ -77,7 +77,7 @@ impl Matcher {
     /// Takes the next byte of the text.
     ///
     /// # Errors
-    /// `InvalidArgument` if the byte may not come here; the matcher is then as before.
+    /// `InvalidArgument` if the byte is not allowed here; the matcher is unchanged then.
     pub fn advance(&mut self, byte: u8) -> Result<()> {
         let mut next = Vec::with_capacity(self.items.len());
         for item in &self.items {
@@ -89,19 +89,19 @@ impl Matcher {
         }
         if next.is_empty() {
             return Err(Error::invalid(format!(
-                "byte 0x{byte:02x} may not come here: expected one that the constraint allows"
+                "byte 0x{byte:02x} is not allowed here; pass a byte that the constraint allows"
             )));
         }
-        self.close(next);
+        self.set_closure(next);
         if self.nodes.len() > self.collect_at {
-            self.collect();
+            self.collect_garbage();
         }
         Ok(())
     }
 
-    /// Whether what was taken so far is a whole match.
+    /// Whether the text so far is a complete match.
     pub fn is_match(&self) -> bool {
-        self.items.iter().any(|item| item.node == 0 && self.machine.state(item.state).end)
+        self.items.iter().any(|item| item.node == 0 && self.machine.state(item.state).is_final)
     }
 
     /// Whether some byte may follow.
@@ -109,7 +109,7 @@ impl Matcher {
         self.items.iter().any(|item| !self.machine.state(item.state).edges.is_empty())
     }
 
-    /// The one byte that must follow: the text may not end here, and only this byte may come.
+    /// The byte that must follow: the text may not end here, and no other byte is allowed.
     pub fn forced(&self) -> Option<u8> {
         let mut only = None;
         for item in &self.items {
@@ -123,7 +123,7 @@ impl Matcher {
         only.filter(|_| !self.is_match())
     }
 
-    /// The fewest bytes that complete the match; 0 if it is whole.
+    /// Minimum number of bytes that complete the match; 0 if it is complete.
     pub fn shortest_rest(&self) -> usize {
         usize::try_from(self.rest()).unwrap_or(usize::MAX)
     }
@@ -140,24 +140,25 @@ impl Matcher {
         &self.nodes[id as usize]
     }
 
-    /// Replaces the items by `items` and everything that follows from them without a byte.
+    /// Replaces the state set by the closure of `items` under epsilon transitions, prediction and completion.
     ///
-    /// A rule never matches the empty text, so a node that ends here was made at an earlier position: its callers are all known.
-    fn close(&mut self, mut items: Vec<Item>) {
+    /// A called rule never matches the empty text, so a node that completes here was made at an earlier position and
+    /// has all of its callers.
+    fn set_closure(&mut self, mut items: Vec<Item>) {
         let machine = self.machine.clone();
         let first_new = self.nodes.len();
-        let mut called: HashMap<RuleId, NodeId> = HashMap::new();
+        let mut predicted: HashMap<RuleId, NodeId> = HashMap::new();
         let mut seen = Seen::default();
-        items = seen.only_new(items);
+        items = seen.deduplicated(items);
         let mut done = 0;
         while let Some(&item) = items.get(done) {
             done += 1;
             let state = machine.state(item.state);
-            for &to in &state.empty {
+            for &to in &state.epsilon {
                 seen.push(&mut items, Item { state: to, node: item.node });
             }
             for call in &state.calls {
-                let node = match called.entry(call.rule) {
+                let node = match predicted.entry(call.rule) {
                     Entry::Occupied(known) => *known.get(),
                     Entry::Vacant(new) => {
                         let node = *new.insert(self.nodes.len() as NodeId);
@@ -166,24 +167,24 @@ impl Matcher {
                         node
                     }
                 };
-                self.nodes[node as usize].callers.push(Item { state: call.back, node: item.node });
+                self.nodes[node as usize].callers.push(Item { state: call.return_to, node: item.node });
             }
-            if state.end {
+            if state.is_final {
                 for &caller in &self.nodes[item.node as usize].callers {
                     seen.push(&mut items, caller);
                 }
             }
         }
-        self.settle(first_new);
+        self.compute_rests(first_new);
         items.retain(|item| {
             let state = machine.state(item.state);
-            !state.edges.is_empty() || (state.end && item.node == 0)
+            !state.edges.is_empty() || (state.is_final && item.node == 0)
         });
         self.items = items;
     }
 
-    /// Finds how far it is from the ends of the nodes from `first` on to the end of the text: they may call one another.
-    fn settle(&mut self, first: usize) {
+    /// Computes `rest` of the nodes from `first` on. They may call each other, so this iterates to a fixed point.
+    fn compute_rests(&mut self, first: usize) {
         loop {
             let mut changed = false;
             for id in first..self.nodes.len() {
@@ -203,8 +204,8 @@ impl Matcher {
         }
     }
 
-    /// Drops the nodes that no item refers to.
-    fn collect(&mut self) {
+    /// Removes the nodes that no item can reach.
+    fn collect_garbage(&mut self) {
         let mut used = vec![false; self.nodes.len()];
         used[0] = true;
         let mut open: Vec<NodeId> = self.items.iter().map(|item| item.node).collect();
@@ -229,17 +230,18 @@ impl Matcher {
         for item in &mut self.items {
             item.node = numbers[item.node as usize];
         }
-        self.collect_at = FEW_NODES.max(2 * self.nodes.len());
+        self.collect_at = MIN_NODES.max(2 * self.nodes.len());
     }
 }
 
-/// Keeps items apart from those that were there before; a few without a table.
+/// The set of items that were pushed already. It stays empty, and the search linear, while there are few items.
 #[derive(Default)]
 struct Seen(HashSet<Item>);
 
 impl Seen {
+    /// Appends an item unless it was appended before.
     fn push(&mut self, items: &mut Vec<Item>, item: Item) {
-        if items.len() < FEW_ITEMS {
+        if items.len() < MAX_LINEAR_ITEMS {
             if !items.contains(&item) {
                 items.push(item);
             }
@@ -253,7 +255,8 @@ impl Seen {
         }
     }
 
-    fn only_new(&mut self, items: Vec<Item>) -> Vec<Item> {
+    /// Removes duplicates.
+    fn deduplicated(&mut self, items: Vec<Item>) -> Vec<Item> {
         let mut kept = Vec::with_capacity(items.len());
         for item in items {
             self.push(&mut kept, item);

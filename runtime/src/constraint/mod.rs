@@ -1,7 +1,7 @@
-//! Constraints: what a generated text may be, byte by byte.
+//! Constraints on generated text, as regular expressions or JSON schemas.
 //!
-//! A [`Constraint`] is compiled once, from a regular expression or a JSON schema, to a machine ([`machine`]). A [`Matcher`] follows
-//! one text through it and says which bytes may come next.
+//! A [`Constraint`] is compiled once, to a [`machine`]. A [`Matcher`] runs one text through it byte by byte and says
+//! which bytes may come next.
 
 mod json_schema;
 mod machine;
@@ -15,7 +15,7 @@ use machine::{Builder, Machine};
 
 pub use matcher::Matcher;
 
-/// What a text may be. Compiled once; clones share it.
+/// A compiled constraint on a text. Clones share the compiled form.
 ///
 /// ```
 /// use bolmo_runtime::Constraint;
@@ -37,37 +37,47 @@ pub struct Constraint {
 }
 
 impl Constraint {
-    /// The whole text matches `pattern`, in the syntax of Rust's `regex` crate: no look-around, no back-references. `.`, `\d` and
-    /// classes are Unicode's, and match whole characters in UTF-8; `(?-u)` turns to bytes.
+    /// Compiles a regular expression that the whole text must match.
+    ///
+    /// The syntax is that of Rust's `regex` crate, without look-around and back-references. `.`, `\d` and classes match
+    /// whole Unicode characters in UTF-8; `(?-u)` switches to bytes.
     ///
     /// # Errors
-    /// `InvalidArgument` if it is no regular expression or matches no text, `Unsupported` if it is too large or has Unicode word
-    /// boundaries.
+    /// `InvalidArgument` for a malformed pattern or one that matches no text; `Unsupported` for a pattern that is too
+    /// large or has Unicode word boundaries.
     pub fn regex(pattern: &str) -> Result<Self> {
         let parsed = regex::parse(pattern, regex::Dialect::Rust)?;
         let mut builder = Builder::default();
         let (_, start) = builder.rule();
-        let end = builder.end_state();
-        regex::add(&mut builder, &regex::determinise(&parsed)?, start, end)?;
+        let end = builder.final_state();
+        regex::add(&mut builder, &regex::determinize(&parsed)?, start, end)?;
         Self::new(builder)
     }
 
-    /// The text is one JSON document that is valid against a JSON schema (draft 2020-12), given as JSON.
+    /// Compiles a JSON schema (draft 2020-12): the text must be one JSON document that is valid against it.
     ///
-    /// Documents are compact: no white space but one optional blank behind each `:` and `,`, properties in the schema's order,
-    /// those that only `required` names behind them, then additional ones. An additional property never has a listed name, but two
-    /// of them may have the same. Whole numbers and bounded numbers have at most 15 digits (bounds themselves may be ±10¹⁵).
+    /// Documents are compact: the only white space is an optional space after each `:` and `,`. Properties come in the
+    /// schema's order, then those that only `required` names, then additional ones. An additional property never has a
+    /// listed name, but two of them may have the same name. Whole numbers and bounded numbers have at most 15 digits
+    /// (bounds themselves may be ±10¹⁵).
     ///
-    /// Supported are booleans as schemas; `type`, `enum`, `const`; `minLength`, `maxLength`, `pattern`, `format` (date, time,
-    /// date-time, uuid); `minimum`, `maximum`, `exclusiveMinimum`, `exclusiveMaximum` with whole numbers; `properties`, `required`,
-    /// `additionalProperties`; `items`, `prefixItems`, `minItems`, `maxItems`; `anyOf`, `oneOf` whose alternatives provably exclude
-    /// one another, `allOf` with one entry; `$ref` within the document, `$defs`, `definitions`. Annotations and keys that begin with
-    /// `x-` are ignored. Where `additionalProperties` is absent beside `properties`, no further ones are generated. As the standard
-    /// says, a schema without `type` allows every type, and keywords bear on their own type only.
+    /// Supported keywords:
+    ///
+    /// - `type`, `enum`, `const`, and booleans as schemas;
+    /// - `minLength`, `maxLength`, `pattern`, and `format` with date, time, date-time or uuid;
+    /// - `minimum`, `maximum`, `exclusiveMinimum`, `exclusiveMaximum` with whole numbers;
+    /// - `properties`, `required`, `additionalProperties`;
+    /// - `items`, `prefixItems`, `minItems`, `maxItems`;
+    /// - `anyOf`, `oneOf` if its alternatives provably exclude each other, `allOf` with one entry;
+    /// - `$ref` within the document, `$defs`, `definitions`.
+    ///
+    /// Annotations and keywords that begin with `x-` are ignored. If `properties` is present and `additionalProperties`
+    /// is not, no additional properties are generated. As in the standard, a schema without `type` allows every type,
+    /// and keywords restrict only values of their own type.
     ///
     /// # Errors
-    /// With the place in the schema: `InvalidArgument` if it is no schema or allows nothing, `Unsupported` for other keywords and
-    /// for what is too large.
+    /// `InvalidArgument` for a malformed schema or one that allows nothing; `Unsupported` for other keywords and for a
+    /// schema that is too large. The message has the location in the schema.
     pub fn json_schema(schema: &[u8]) -> Result<Self> {
         Self::new(json_schema::build(schema)?)
     }
@@ -76,28 +86,22 @@ impl Constraint {
         Ok(Self { machine: Arc::new(builder.finish()?) })
     }
 
-    /// Whether the whole of `text` matches.
+    /// Whether all of `text` matches.
     pub fn matches(&self, text: &[u8]) -> bool {
         let mut matcher = self.matcher();
         text.iter().all(|&byte| matcher.advance(byte).is_ok()) && matcher.is_match()
     }
 
-    /// Bytes of the shortest text that matches.
+    /// Length in bytes of the shortest text that matches.
     pub fn shortest(&self) -> usize {
         usize::try_from(self.machine.shortest()).unwrap_or(usize::MAX)
     }
 
-    /// A matcher at the beginning of a text.
+    /// A matcher at the start of a text.
     pub fn matcher(&self) -> Matcher {
         Matcher::new(self.machine.clone())
     }
 }
 
 #[cfg(test)]
-mod fuzz_tests;
-#[cfg(test)]
-mod regex_tests;
-#[cfg(test)]
-mod schema_tests;
-#[cfg(test)]
-mod walk_tests;
+mod tests;

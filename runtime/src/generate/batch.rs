@@ -1,56 +1,57 @@
-//! Generating on several sessions at once.
+//! Generation on several sessions at once.
 
 use std::ops::ControlFlow;
 
 use futures_util::future::join_all;
 
-use super::run::Run;
-use super::{GenerateOptions, Generation, Piece, StopReason};
 use crate::error::{Error, Result};
+use crate::generate::generator::Generator;
+use crate::generate::options::{GenerateOptions, Generation, Piece, StopReason};
+use crate::sampling::host::Sampler;
 use crate::session::{Batch, Session};
 
-/// A session and how far its generation has come.
-struct Lane<'a> {
+/// A session of a batch and the state of its generation.
+struct Slot<'a> {
     session: &'a mut Session,
-    run: Run<'a>,
+    generator: Generator<'a>,
     /// Set once the generation is over.
-    ended: Option<Result<StopReason>>,
+    outcome: Option<Result<StopReason>>,
 }
 
-/// Generates on all sessions, groups of them together.
+/// Generates on all sessions, in groups that may be decoded together.
 pub(super) async fn generate(sessions: &mut [Session], options: &[GenerateOptions]) -> Result<Vec<Result<Generation>>> {
-    let lanes = sessions.first().map_or(1, Batch::most_lanes);
+    let slots = sessions.first().map_or(1, Batch::max_slots);
     let groups =
-        sessions.chunks_mut(lanes).zip(options.chunks(lanes)).map(|(sessions, options)| group(sessions, options));
+        sessions.chunks_mut(slots).zip(options.chunks(slots)).map(|(sessions, options)| group(sessions, options));
     Ok(join_all(groups).await.into_iter().flatten().collect())
 }
 
-/// Generates on sessions that may be decoded together.
+/// Generates on the sessions of one group. Results are in the order of the sessions.
 async fn group(sessions: &mut [Session], options: &[GenerateOptions]) -> Vec<Result<Generation>> {
     let mut sinks: Vec<_> = sessions.iter().map(|_| |_: Piece<'_>| ControlFlow::Continue(())).collect();
-    let mut lanes = Vec::new();
+    let mut slots = Vec::new();
     let mut refused = Vec::new();
     for (((row, session), options), sink) in sessions.iter_mut().enumerate().zip(options).zip(&mut sinks) {
-        let run = match options.validate() {
-            Ok(()) => Run::new(session, options, sink).await,
+        let generator = match options.validate() {
+            Ok(()) => Generator::new(session, options, sink).await,
             Err(error) => Err(error),
         };
-        match run {
-            Ok(run) => lanes.push(Lane { session, run, ended: None }),
+        match generator {
+            Ok(generator) => slots.push(Slot { session, generator, outcome: None }),
             Err(error) => refused.push((row, error)),
         }
     }
-    if let Err(error) = together(&mut lanes).await {
-        // What ends all lanes is told to all that had not ended.
-        lanes.iter_mut().for_each(|lane| {
-            lane.ended.get_or_insert(Err(error.clone()));
+    if let Err(error) = run(&mut slots).await {
+        // An error of the whole batch is the outcome of every slot that was still running.
+        slots.iter_mut().for_each(|slot| {
+            slot.outcome.get_or_insert(Err(error.clone()));
         });
     }
     let mut results: Vec<Result<Generation>> = Vec::new();
-    let mut finished = lanes.into_iter().map(|lane| match lane.ended {
-        Some(Ok(stop)) => Ok(lane.run.finish(stop)),
+    let mut finished = slots.into_iter().map(|slot| match slot.outcome {
+        Some(Ok(stop)) => Ok(slot.generator.finish(stop)),
         Some(Err(error)) => Err(error),
-        None => Err(Error::internal("a generation without an end")),
+        None => Err(Error::internal("a generation of a batch has no outcome")),
     });
     let mut refused = refused.into_iter().peekable();
     for row in 0..options.len() {
@@ -62,66 +63,67 @@ async fn group(sessions: &mut [Session], options: &[GenerateOptions]) -> Vec<Res
     results
 }
 
-/// Brings all lanes to their ends.
-async fn together(lanes: &mut [Lane<'_>]) -> Result<()> {
-    let mut batch = if lanes.len() > 1 && lanes.iter().all(|lane| lane.run.on_device()) {
-        let (sessions, choices) = split(lanes);
-        Batch::new(&sessions, &choices).await?
+/// Runs all slots until each has an outcome: in one batch where the device allows it, else each on its own.
+async fn run(slots: &mut [Slot<'_>]) -> Result<()> {
+    let mut batch = if slots.len() > 1 && slots.iter().all(|slot| slot.generator.is_on_device()) {
+        let (sessions, samplers) = split(slots);
+        Batch::new(&sessions, &samplers).await?
     } else {
         None
     };
     let Some(batch) = &mut batch else {
-        join_all(lanes.iter_mut().map(alone)).await;
+        join_all(slots.iter_mut().map(run_alone)).await;
         return Ok(());
     };
     loop {
-        for lane in lanes.iter_mut() {
-            lane.up_to_a_round().await;
+        for slot in slots.iter_mut() {
+            slot.run_until_device_step().await;
         }
-        let active: Vec<bool> = lanes.iter().map(|lane| lane.ended.is_none()).collect();
+        let active: Vec<bool> = slots.iter().map(|slot| slot.outcome.is_none()).collect();
         if !active.contains(&true) {
             return Ok(());
         }
-        let steps = lanes.iter().zip(&active).filter(|(_, active)| **active);
-        let steps = steps.map(|(lane, _)| lane.run.wanted_steps(lane.session)).max().unwrap_or(1);
+        let bytes = slots.iter().zip(&active).filter(|(_, active)| **active);
+        let bytes = bytes.map(|(slot, _)| slot.generator.bytes_per_device_step(slot.session)).max().unwrap_or(1);
         let mut sessions = Vec::new();
-        let mut rounds = Vec::new();
-        for (lane, &active) in lanes.iter_mut().zip(&active) {
-            let Lane { session, run, .. } = lane;
+        let mut requests = Vec::new();
+        for (slot, &active) in slots.iter_mut().zip(&active) {
+            let Slot { session, generator, .. } = slot;
             sessions.push(&mut **session);
-            rounds.push(active.then(|| run.round(steps)));
+            requests.push(active.then(|| generator.device_step(bytes)));
         }
-        let chosen = batch.round(&mut sessions, &rounds).await?;
-        drop(rounds);
-        for ((lane, ids), active) in lanes.iter_mut().zip(chosen).zip(active) {
+        let chosen = batch.decode_step(&mut sessions, &requests).await?;
+        drop(requests);
+        for ((slot, ids), active) in slots.iter_mut().zip(chosen).zip(active) {
             if active {
-                lane.ended = lane.run.accept(lane.session, ids).await.transpose();
+                slot.outcome = slot.generator.accept(slot.session, ids).await.transpose();
             }
         }
     }
 }
 
-type Choices<'a> = (&'a crate::stages::sample::Sampler, &'a [Vec<u8>]);
+/// What the device chooses by: a sampler and the stop strings.
+type DeviceSampling<'a> = (&'a Sampler, &'a [Vec<u8>]);
 
-/// The lanes' sessions, and what they choose by.
-fn split<'a>(lanes: &'a mut [Lane<'_>]) -> (Vec<&'a mut Session>, Vec<Choices<'a>>) {
-    lanes.iter_mut().map(|Lane { session, run, .. }| (&mut **session, run.choices())).unzip()
+/// The sessions of the slots and their samplers, borrowed apart.
+fn split<'a>(slots: &'a mut [Slot<'_>]) -> (Vec<&'a mut Session>, Vec<DeviceSampling<'a>>) {
+    slots.iter_mut().map(|Slot { session, generator, .. }| (&mut **session, generator.device_sampling())).unzip()
 }
 
-async fn alone(lane: &mut Lane<'_>) {
-    while lane.ended.is_none() {
-        lane.ended = lane.run.step(lane.session).await.transpose();
+async fn run_alone(slot: &mut Slot<'_>) {
+    while slot.outcome.is_none() {
+        slot.outcome = slot.generator.step(slot.session).await.transpose();
     }
 }
 
-impl Lane<'_> {
-    /// Lets the host choose until the device can, or the generation is over.
-    async fn up_to_a_round(&mut self) {
-        while self.ended.is_none() {
-            self.ended = match self.run.ended() {
+impl Slot<'_> {
+    /// Chooses on the host until the device can continue or the generation is over.
+    async fn run_until_device_step(&mut self) {
+        while self.outcome.is_none() {
+            self.outcome = match self.generator.stop_reason() {
                 Some(stop) => Some(Ok(stop)),
-                None if self.run.has_round(self.session) => return,
-                None => self.run.step_on_host(self.session).await.transpose(),
+                None if self.generator.has_device_step(self.session) => return,
+                None => self.generator.step_on_host(self.session).await.transpose(),
             };
         }
     }

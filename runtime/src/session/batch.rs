@@ -1,130 +1,172 @@
-//! Several sessions of one model decoded together: a row of every product each, so that they share the reading of weights.
+//! Several sessions of one model decoded together. Each has a row of every product, so that they share the reading of
+//! weights.
 //!
-//! A lane that has nothing to do in a round is halted: the kernels skip its row.
+//! A slot that has nothing to do in a step is halted: the kernels skip its row.
 
 use std::sync::Arc;
 
-use super::Session;
-use super::decode::{Lane, Round, record_steps, take_chosen, write_angles};
+use crate::device::{Recorder, Slice};
 use crate::error::{Error, Result};
-use crate::gpu::{Recorder, Slice};
 use crate::model::Inner;
-use crate::stages::Context;
-use crate::stages::bytes;
-use crate::stages::choose::{CONTROL_STRIDE, Choices};
-use crate::stages::sample::Sampler;
-use crate::workspace::Workspace;
+use crate::sampling::device::{CONTROL_STRIDE, DeviceSampler};
+use crate::sampling::host::Sampler;
+use crate::session::decode::{Slot, record_bytes, take_chosen, write_angles};
+use crate::session::device_decode::DecodeStep;
+use crate::session::machine::{Operation, Session};
+use crate::stages::ops::Context;
+use crate::state::workspace::Workspace;
+use crate::text::ids;
 
-/// Rows of lanes have to be multiples of so many floats: bindings begin at them.
+/// Rows of slots must be multiples of this many floats, because bindings begin at them.
 const ROW_FLOATS: usize = 64;
 
-/// Each lane has dispatches of its own, and a submission holds so many.
-const MOST_LANES: usize = 24;
+/// Each slot has dispatches of its own, and a submission holds only so many.
+const MAX_SLOTS: usize = 24;
 
-/// What lanes share.
+/// What slots share.
 #[derive(Debug)]
 pub(crate) struct Batch {
     model: Arc<Inner>,
-    /// `[lanes, CONTROL_STRIDE]` u32
+    /// `[slots, CONTROL_STRIDE]` u32
     control: Slice,
     /// The same on the host's side.
     readable: Slice,
-    choices: Vec<Choices>,
+    samplers: Vec<DeviceSampler>,
     workspace: Workspace,
     recorder: Recorder,
 }
 
 impl Batch {
     /// How many sessions of this one's model a batch takes, at least 1.
-    pub(crate) fn most_lanes(session: &Session) -> usize {
+    pub(crate) fn max_slots(session: &Session) -> usize {
         let (config, capabilities) = (&session.model.config, &session.model.gpu().capabilities);
-        let rows_begin_well =
+        let rows_are_aligned =
             config.hidden_size.is_multiple_of(ROW_FLOATS) && config.query_width().is_multiple_of(ROW_FLOATS);
-        if rows_begin_well { capabilities.few_rows.clamp(1, MOST_LANES) } else { 1 }
+        if rows_are_aligned { capabilities.matvec_max_rows.clamp(1, MAX_SLOTS) } else { 1 }
     }
 
-    /// A batch of sessions that choose by `lanes`, their samplers and stop strings, or `None` if they cannot be decoded together.
-    pub(crate) async fn new(sessions: &[&mut Session], lanes: &[(&Sampler, &[Vec<u8>])]) -> Result<Option<Self>> {
+    /// A batch of sessions that choose by `choosers`, their samplers and stop strings. `None` if they cannot be decoded
+    /// together.
+    pub(crate) async fn new(sessions: &[&mut Session], choosers: &[(&Sampler, &[Vec<u8>])]) -> Result<Option<Self>> {
         let Some(first) = sessions.first() else { return Ok(None) };
         let (model, count) = (first.model.clone(), sessions.len());
         let gpu = model.gpu().clone();
-        if count > Self::most_lanes(first)
-            || model.most_steps() == 0
+        if count > Self::max_slots(first)
+            || model.max_decode_bytes() == 0
             || Workspace::fitting(&gpu, &model.config, count)? < count
             || sessions.iter().any(|session| !Arc::ptr_eq(&session.model, &model))
         {
             return Ok(None);
         }
         let stride = 4 * CONTROL_STRIDE as u64;
-        let control = gpu.allocate("the choice of ids", count as u64 * stride).await?;
+        let control = gpu.allocate("the device sampler", count as u64 * stride).await?;
         let readable = gpu.allocate_readable(count as u64 * stride).await?;
-        let mut choices = Vec::new();
-        for (row, &(sampler, stops)) in lanes.iter().enumerate() {
+        let mut samplers = Vec::new();
+        for (row, &(sampler, stops)) in choosers.iter().enumerate() {
             let block = control.part(row as u64 * stride, stride)?;
-            match Choices::new(&gpu, &block, None, sampler, stops, model.suffixes.as_ref()).await? {
-                Some(lane) => choices.push(lane),
+            match DeviceSampler::new(&gpu, &block, None, sampler, stops, model.suffixes.as_ref()).await? {
+                Some(sampler) => samplers.push(sampler),
                 None => return Ok(None),
             }
         }
         let workspace = Workspace::new(&gpu, &model.config, count).await?;
         let recorder = Recorder::new(&gpu).await?;
-        Ok(Some(Self { model, control, readable, choices, workspace, recorder }))
+        Ok(Some(Self { model, control, readable, samplers, workspace, recorder }))
     }
 
-    /// As [`Session::round`] for each session that has a round; the others stay as they are.
-    pub(crate) async fn round(
+    /// As [`Session::decode_step`] for each session that has a step; the others stay as they are.
+    pub(crate) async fn decode_step(
         &mut self,
         sessions: &mut [&mut Session],
-        rounds: &[Option<Round<'_>>],
+        steps: &[Option<DecodeStep<'_>>],
     ) -> Result<Vec<Vec<u16>>> {
-        let Self { model, control, readable, choices, workspace, recorder } = self;
-        let gpu = model.gpu().clone();
-        let trie = model.suffix_table().await?;
-        let mut ends = vec![false; sessions.len()];
-        let mut end_rows: Vec<u32> = Vec::new();
-        for (row, (session, round)) in sessions.iter_mut().zip(rounds).enumerate() {
-            let Some(round) = round else {
-                choices[row].halt(&gpu)?;
+        // Sessions without a step take no part, but their states fill their rows.
+        let mut active: Vec<Option<Operation<'_>>> = Vec::new();
+        let mut idle: Vec<Option<&Session>> = Vec::new();
+        for (session, step) in sessions.iter_mut().zip(steps) {
+            match step {
+                Some(_) => {
+                    active.push(Some(session.begin()?));
+                    idle.push(None);
+                }
+                None => {
+                    active.push(None);
+                    idle.push(Some(session));
+                }
+            }
+        }
+        let ends = self.prepare(&mut active, steps).await?;
+        let trie = self.model.suffix_table().await?;
+        let all = self.submit(trie.as_ref(), &active, &idle, steps, &ends)?.await?;
+        let mut chosen = Vec::new();
+        for (row, operation) in active.into_iter().enumerate() {
+            let Some(mut operation) = operation else {
+                chosen.push(Vec::new());
                 continue;
             };
-            session.begin()?;
-            let Some(&last) = session.state.ids.last() else {
-                return Err(Error::internal("a round without a choice"));
+            let session = &mut *operation;
+            if ends[row] && session.state.kv.advance(1) {
+                self.recorder.forget_bindings();
+            }
+            let block = all.get(4 * CONTROL_STRIDE * row..).unwrap_or_default();
+            let sampler = &mut self.samplers[row];
+            chosen.push(take_chosen(&mut self.recorder, &mut session.state, sampler, block).await?);
+            operation.finish();
+        }
+        Ok(chosen)
+    }
+
+    /// Writes what each slot chooses by, and halts the idle ones. Returns which of the chosen ids end a patch.
+    async fn prepare(
+        &mut self,
+        active: &mut [Option<Operation<'_>>],
+        steps: &[Option<DecodeStep<'_>>],
+    ) -> Result<Vec<bool>> {
+        let Self { model, samplers, workspace, recorder, .. } = self;
+        let gpu = model.gpu().clone();
+        let mut ends = vec![false; active.len()];
+        let mut end_rows: Vec<u32> = Vec::new();
+        for (row, (operation, step)) in active.iter_mut().zip(steps).enumerate() {
+            let (Some(session), Some(step)) = (operation, step) else {
+                samplers[row].halt(&gpu)?;
+                continue;
             };
-            let random = round.sampler.upcoming(round.flags.len());
-            choices[row].begin(&gpu, &session.state.ids, model.suffixes.as_ref(), round.bytes, &random)?;
-            ends[row] = bytes::is_fused(last);
+            let Some(&last) = session.state.ids.last() else {
+                return Err(Error::internal("a decode step without a chosen id"));
+            };
+            let random = step.sampler.upcoming(step.flags.len());
+            samplers[row].begin(&gpu, &session.state.ids, model.suffixes.as_ref(), step.bytes, &random)?;
+            ends[row] = ids::is_fused(last);
             if ends[row] {
                 session.state.kv.reserve(&gpu, recorder, 1).await?;
                 write_angles(model, workspace, end_rows.len(), session.state.kv.len())?;
-                // Row 0 of h is not a lane's.
+                // Row 0 of h is not a slot's.
                 end_rows.push(1 + row as u32);
             }
         }
         gpu.write(&workspace.ends, 0, bytemuck::cast_slice(&end_rows))?;
-        let mut lanes = Vec::new();
-        for (row, (session, round)) in sessions.iter().zip(rounds).enumerate() {
-            let flags = round.as_ref().map_or(&[][..], |round| &round.flags);
-            lanes.push(Lane { state: &session.state, choices: &choices[row], ends: ends[row], flags });
+        Ok(ends)
+    }
+
+    /// Records and submits the step. The future is the control blocks that it leaves.
+    fn submit(
+        &mut self,
+        trie: Option<&Slice>,
+        active: &[Option<Operation<'_>>],
+        idle: &[Option<&Session>],
+        steps: &[Option<DecodeStep<'_>>],
+        ends: &[bool],
+    ) -> Result<impl Future<Output = Result<Vec<u8>>> + use<>> {
+        let Self { model, control, readable, samplers, workspace, recorder } = self;
+        let mut slots = Vec::new();
+        for (row, (operation, idle)) in active.iter().zip(idle).enumerate() {
+            let Some(session) = operation.as_deref().or(*idle) else { continue };
+            let flags = steps[row].as_ref().map_or(&[][..], |step| &step.flags);
+            slots.push(Slot { state: &session.state, sampler: &samplers[row], ends_patch: ends[row], flags });
         }
         let mut cx = Context { recorder: &mut *recorder, config: &model.config, workspace };
-        record_steps(&mut cx, model, trie.as_ref(), control, &lanes)?;
+        record_bytes(&mut cx, model, trie, control, &slots)?;
         let list = recorder.finish(control, readable)?;
-        let all = recorder.submit_and_map(list, readable)?.await?;
-
-        let mut chosen = Vec::new();
-        for (row, (session, round)) in sessions.iter_mut().zip(rounds).enumerate() {
-            if round.is_none() {
-                chosen.push(Vec::new());
-                continue;
-            }
-            if ends[row] && session.state.kv.advance(1) {
-                recorder.forget_bindings();
-            }
-            let block = all.get(4 * CONTROL_STRIDE * row..).unwrap_or_default();
-            chosen.push(take_chosen(recorder, &mut session.state, &mut choices[row], block).await?);
-            session.end();
-        }
-        Ok(chosen)
+        recorder.submit_and_map(list, readable)
     }
 }

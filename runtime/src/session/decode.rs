@@ -1,152 +1,121 @@
-//! Decoding on the device: the bytes of a patch in one submission, with one small readback behind it.
+//! Decoding on the device: the bytes of a patch in one submission, with one small readback after it.
 //!
-//! A submission takes the id that was chosen last through the model, with a step of the global blocks if it ends a patch, and then
-//! chooses and takes in byte after byte. Choosing an id that ends the patch, the text or the generation halts what follows: every kernel
-//! of a later step looks at a flag first and does nothing. While the device works, the host records the next submission: most end with a
-//! patch, so the next one most likely begins with the global blocks.
+//! A submission takes the id that was chosen last through the model, with the global blocks if that id ends a patch.
+//! Then it chooses and processes byte after byte. An id that ends the patch, the text or the generation halts the rest:
+//! every kernel of a later byte checks a flag first and does nothing. While the device works, the host records the next
+//! submission. Most submissions end with a patch, so the next one most likely begins with the global blocks.
 //!
-//! Several sequences may share a submission ([`super::batch`]): each is a *lane*, one row of every product.
+//! Several sequences may share a submission ([`super::batch`]). Each has a *slot*: one row of every product.
 
-use bolmo_shaders::table::MLSTM_CELL_MAX_DV;
+use bolmo_shaders::sizes::MLSTM_CELL_MAX_DV;
 
-use super::Session;
+use crate::config::rope::cos_sin;
+use crate::device::{Recorder, Slice};
 use crate::error::{Error, Result};
-use crate::gpu::{Recorded, Recorder, Slice};
-use crate::kv::KvCache;
 use crate::model::Inner;
-use crate::rope::cos_sin;
-use crate::stages::bytes::{self, END_ID};
-use crate::stages::choose::{CONTROL_STRIDE, Choices, Ended, Flag, MAX_STEPS};
-use crate::stages::sample::Sampler;
-use crate::stages::{Context, LaneStates, Over, decoder, depool, embed, encoder, global, head, patches};
-use crate::state::{State, Tail};
-use crate::workspace::Workspace;
-
-/// What one submission has to do for a sequence.
-pub(crate) struct Round<'a> {
-    /// Bytes of the generation so far, and at most.
-    pub(crate) bytes: (usize, usize),
-    /// Draws the numbers for the choices.
-    pub(crate) sampler: &'a Sampler,
-    /// For each choice, at most [`MAX_STEPS`] of them, which twin is taken. There are as many for all lanes, or they end with a patch.
-    pub(crate) flags: Vec<Flag>,
-    /// The flags of the round behind this one if this one ends with a patch, which most do.
-    pub(crate) flags_ahead: Vec<Flag>,
-}
-
-/// What rounds need besides the state.
-#[derive(Debug)]
-pub(super) struct Rounds {
-    choices: Choices,
-    /// The control block on the host's side.
-    readable: Slice,
-    /// The next round, recorded ahead.
-    ahead: Option<Ahead>,
-}
-
-/// A round that is recorded and not submitted.
-#[derive(Debug)]
-struct Ahead {
-    list: Recorded,
-    /// For each choice that it makes.
-    flags: Vec<Flag>,
-    /// Whether it begins with the global blocks.
-    ends: bool,
-    /// The patches that there are before it.
-    patches: usize,
-}
+use crate::sampling::device::{CONTROL_STRIDE, DeviceSampler, Ended, Flag, MAX_CHOICES};
+use crate::sampling::host::Sampler;
+use crate::session::device_decode::{DecodeStep, DeviceDecode, RecordedStep};
+use crate::session::machine::Session;
+use crate::stages::local_layer::{Over, SlotStates};
+use crate::stages::ops::Context;
+use crate::stages::{decoder, depool, embed, encoder, global, head, patches};
+use crate::state::kv_cache::KvCache;
+use crate::state::workspace::Workspace;
+use crate::state::{PendingByte, State};
+use crate::text::ids::{self, END_ID};
 
 /// A sequence's part in a submission.
-pub(super) struct Lane<'a> {
+pub(super) struct Slot<'a> {
     pub(super) state: &'a State,
-    pub(super) choices: &'a Choices,
+    pub(super) sampler: &'a DeviceSampler,
     /// Whether the chosen id ends a patch.
-    pub(super) ends: bool,
+    pub(super) ends_patch: bool,
     pub(super) flags: &'a [Flag],
 }
 
 impl Inner {
-    /// How many bytes a submission may decode at most; 0 if each byte's logits have to go to the host.
-    pub(crate) fn most_steps(&self) -> usize {
+    /// The most bytes that one submission may decode; 0 if each byte's logits have to go to the host.
+    pub(crate) fn max_decode_bytes(&self) -> usize {
         let capabilities = &self.gpu().capabilities;
         // Only these kernels can be halted.
-        let halts = capabilities.few_rows > 0 && self.config.mlstm_value_dim() <= MLSTM_CELL_MAX_DV as usize;
+        let halts = capabilities.matvec_max_rows > 0 && self.config.mlstm_value_dim() <= MLSTM_CELL_MAX_DV as usize;
         if !halts || capabilities.decode_steps == 0 {
             return 0;
         }
         let work = 2 * capabilities.prefill_products / self.weights_per_byte.max(1);
-        usize::try_from(work).unwrap_or(MAX_STEPS).clamp(1, capabilities.decode_steps.min(MAX_STEPS))
+        usize::try_from(work).unwrap_or(MAX_CHOICES).clamp(1, capabilities.decode_steps.min(MAX_CHOICES))
     }
 }
 
-/// Records steps of all lanes, whose flags are the rows of `control`. Returns how many: as many as there are flags for, or as go into
-/// one submission.
-pub(super) fn record_steps(
+/// Records bytes of all slots, whose flags are the rows of `control`. Returns how many bytes a slot gets: as many as
+/// there are flags for, or as go into one submission.
+pub(super) fn record_bytes(
     cx: &mut Context<'_>,
     model: &Inner,
     trie: Option<&Slice>,
     control: &Slice,
-    lanes: &[Lane<'_>],
+    slots: &[Slot<'_>],
 ) -> Result<usize> {
     let weights = &model.weights;
-    let halt = |lane: &Lane<'_>| lane.choices.control.clone();
-    let halts: Vec<Slice> = lanes.iter().map(halt).collect();
-    let states = || lanes.iter().zip(&halts);
-    let encoders: Vec<_> = states().map(|(lane, halt)| LaneStates { states: &lane.state.encoder, halt }).collect();
-    let decoders: Vec<_> = states().map(|(lane, halt)| LaneStates { states: &lane.state.decoder, halt }).collect();
-    let steps = lanes.iter().map(|lane| lane.flags.len()).max().unwrap_or(0);
-    for step in 0..steps {
+    let halt = |slot: &Slot<'_>| slot.sampler.control.clone();
+    let halts: Vec<Slice> = slots.iter().map(halt).collect();
+    let states = || slots.iter().zip(&halts);
+    let encoders: Vec<_> = states().map(|(slot, halt)| SlotStates { states: &slot.state.encoder, halt }).collect();
+    let decoders: Vec<_> = states().map(|(slot, halt)| SlotStates { states: &slot.state.decoder, halt }).collect();
+    let bytes = slots.iter().map(|slot| slot.flags.len()).max().unwrap_or(0);
+    for byte in 0..bytes {
         let room = cx.recorder.room();
-        for (row, lane) in lanes.iter().enumerate() {
-            cx.recorder.guard(Some(&lane.choices.control));
-            embed::embed(cx, weights, &lane.choices.id, &lane.choices.suffix, row, 1)?;
+        for (row, slot) in slots.iter().enumerate() {
+            cx.recorder.guard(Some(&slot.sampler.control));
+            embed::embed(cx, weights, &slot.sampler.id, &slot.sampler.suffix, row, 1)?;
         }
         cx.recorder.guard(Some(control));
-        encoder::encoder(cx, weights, Over::Lanes(&encoders))?;
-        if step == 0 {
+        encoder::encoder(cx, weights, Over::Slots(&encoders))?;
+        if byte == 0 {
             cx.recorder.guard(None);
-            end_patches(cx, model, lanes)?;
+            run_patches(cx, model, slots)?;
             cx.recorder.guard(Some(control));
         }
-        depool::depool_lanes(cx, weights, lanes.iter().map(|lane| (&lane.state.g, &lane.choices.control)))?;
-        decoder::decoder(cx, weights, Over::Lanes(&decoders))?;
-        for (row, lane) in lanes.iter().enumerate() {
-            cx.recorder.guard(Some(&lane.choices.control));
-            head::head_row(cx, weights, row, &lane.choices.logits)?;
-            // A lane that has fewer flags than others is halted by its last one.
-            if let Some(&flag) = lane.flags.get(step) {
-                lane.choices.choose(cx, trie, flag)?;
+        depool::depool_slots(cx, weights, slots.iter().map(|slot| (&slot.state.g, &slot.sampler.control)))?;
+        decoder::decoder(cx, weights, Over::Slots(&decoders))?;
+        for (row, slot) in slots.iter().enumerate() {
+            cx.recorder.guard(Some(&slot.sampler.control));
+            head::head_row(cx, weights, row, &slot.sampler.logits)?;
+            // A slot that has fewer flags than others is halted by its last one.
+            if let Some(&flag) = slot.flags.get(byte) {
+                slot.sampler.choose(cx, trie, flag)?;
             }
         }
         cx.recorder.guard(None);
-        // The next step takes no more than this one, and a list is one submission.
+        // The next byte takes no more room than this one, and a list is one submission.
         if cx.recorder.room() < room - cx.recorder.room() {
-            return Ok(step + 1);
+            return Ok(byte + 1);
         }
     }
-    Ok(steps)
+    Ok(bytes)
 }
 
-/// A step of the global blocks for the lanes whose byte ends a patch.
-fn end_patches(cx: &mut Context<'_>, model: &Inner, lanes: &[Lane<'_>]) -> Result<()> {
-    let ending: Vec<&Lane<'_>> = lanes.iter().filter(|lane| lane.ends).collect();
+/// Takes the patches that have ended through the global blocks.
+fn run_patches(cx: &mut Context<'_>, model: &Inner, slots: &[Slot<'_>]) -> Result<()> {
+    let ending: Vec<&Slot<'_>> = slots.iter().filter(|slot| slot.ends_patch).collect();
     if ending.is_empty() {
         return Ok(());
     }
-    if lanes.len() == 1 {
-        patches::pool_one(cx, &model.weights)?;
+    if slots.len() == 1 {
+        patches::pooling_one_byte(cx, &model.weights)?;
     } else {
-        patches::pool(cx, &model.weights, ending.len())?;
+        patches::pooling(cx, &model.weights, ending.len())?;
     }
-    let caches: Vec<(&KvCache, usize)> = ending.iter().map(|lane| (&lane.state.kv, 1)).collect();
+    let caches: Vec<(&KvCache, usize)> = ending.iter().map(|slot| (&slot.state.kv, 1)).collect();
     global::global(cx, &model.weights, &caches)?;
-    for (patch, lane) in ending.iter().enumerate() {
-        depool::normalise(cx, &model.weights, patch, 1, (&lane.state.g, 0))?;
+    for (patch, slot) in ending.iter().enumerate() {
+        depool::normalize(cx, &model.weights, patch, 1, (&slot.state.g, 0))?;
     }
     Ok(())
 }
 
-/// Writes the angles of a patch's position to row `row` of a workspace's tables.
+/// Writes the rotary angles of a patch's position to row `row` of a workspace's tables.
 pub(super) fn write_angles(model: &Inner, workspace: &Workspace, row: usize, position: usize) -> Result<()> {
     for (table, (inverse, factor)) in workspace.cos_sin.iter().zip(&model.rope) {
         let angles = cos_sin(position..position + 1, inverse, *factor);
@@ -156,121 +125,133 @@ pub(super) fn write_angles(model: &Inner, workspace: &Workspace, row: usize, pos
     Ok(())
 }
 
-/// Takes account of what was chosen, by the control block that was read back, and returns the ids. Logits that have to go to the host are
-/// fetched.
+/// Applies the control block that was read back to the state, and returns the chosen ids. Fetches the logits if the
+/// host needs them.
 pub(super) async fn take_chosen(
     recorder: &mut Recorder,
     state: &mut State,
-    choices: &mut Choices,
+    sampler: &mut DeviceSampler,
     control: &[u8],
 ) -> Result<Vec<u16>> {
-    let (ids, ended) = choices.chosen(control, state.ids.len())?;
-    state.ids.extend(ids.iter().filter(|&&id| bytes::plain(id) != END_ID));
+    let (chosen, ended) = sampler.chosen(control, state.ids.len())?;
+    state.ids.extend(chosen.iter().filter(|&&id| ids::plain(id) != END_ID));
     match ended {
-        Ended::Chosen => state.tail = Tail::Chosen,
+        Ended::Chosen => state.pending = PendingByte::Chosen,
         Ended::Logits => {
-            let logits = choices.logits.part(0, 4 * bytes::IDS as u64)?;
+            let logits = sampler.logits.part(0, 4 * ids::IDS as u64)?;
             state.logits = Some(recorder.read_f32(&[logits]).await?.into());
-            state.tail = Tail::Done;
+            state.pending = PendingByte::None;
         }
     }
-    Ok(ids)
+    Ok(chosen)
 }
 
 impl Session {
-    /// Whether a round can follow: an id was chosen and went through nothing yet.
+    /// Whether a decode step can follow: an id is chosen and has not gone through the model.
     pub(crate) fn has_chosen(&self) -> bool {
-        self.state.tail == Tail::Chosen
+        self.state.pending == PendingByte::Chosen
     }
 
-    /// How many bytes a submission may decode at most.
-    pub(crate) fn most_steps(&self) -> usize {
-        self.model.most_steps()
+    /// The most bytes that one submission may decode.
+    pub(crate) fn max_decode_bytes(&self) -> usize {
+        self.model.max_decode_bytes()
     }
 
-    /// Gets ready for the rounds of a generation. False if it has to go step by step.
-    pub(crate) async fn prepare_rounds(&mut self, sampler: &Sampler, stops: &[Vec<u8>]) -> Result<bool> {
-        if self.most_steps() == 0 {
+    /// Prepares decoding on the device for a generation. Returns false if the host has to choose each byte.
+    pub(crate) async fn prepare_decode(&mut self, sampler: &Sampler, stops: &[Vec<u8>]) -> Result<bool> {
+        if self.max_decode_bytes() == 0 {
             return Ok(false);
         }
         let model = self.model.clone();
         let gpu = model.gpu();
-        let (old, readable) = self.rounds.take().map(|rounds| (rounds.choices, rounds.readable)).unzip();
+        let (old, readable) = self.device_decode.take().map(|decode| (decode.sampler, decode.readable)).unzip();
         let (control, readable) = match (&old, readable) {
             (Some(old), Some(readable)) => (old.control.clone(), readable),
             _ => {
                 let size = 4 * CONTROL_STRIDE as u64;
-                (gpu.allocate("the choice of ids", size).await?, gpu.allocate_readable(size).await?)
+                (gpu.allocate("the device sampler", size).await?, gpu.allocate_readable(size).await?)
             }
         };
-        let old_logits = old.as_ref().map(|choices| choices.logits.clone());
-        let Some(choices) = Choices::new(gpu, &control, old, sampler, stops, model.suffixes.as_ref()).await? else {
+        let old_logits = old.as_ref().map(|sampler| sampler.logits.clone());
+        let Some(sampler) = DeviceSampler::new(gpu, &control, old, sampler, stops, model.suffixes.as_ref()).await?
+        else {
             return Ok(false);
         };
-        if old_logits.is_some_and(|logits| logits != choices.logits) {
+        if old_logits.is_some_and(|logits| logits != sampler.logits) {
             // Bind groups hold the buffers that are gone.
             self.recorder.forget_bindings();
         }
-        self.rounds = Some(Rounds { choices, readable, ahead: None });
+        self.device_decode = Some(DeviceDecode { sampler, readable, ahead: None });
         Ok(true)
     }
 
-    /// Takes the chosen id through the model and chooses the next ones: up to the end of the patch, of the text or of the generation, but
-    /// no more than the recorded steps. The last one is left chosen; an id that ends the text is returned and not kept. Without any id,
-    /// the logits allow none.
-    pub(crate) async fn round(&mut self, round: &Round<'_>) -> Result<Vec<u16>> {
-        self.begin()?;
-        let model = self.model.clone();
-        let trie = model.suffix_table().await?;
-        let (Some(mut rounds), Some(&last)) = (self.rounds.take(), self.state.ids.last()) else {
-            return Err(Error::internal("a round without a choice"));
-        };
-        let ends = bytes::is_fused(last);
-        let patches = self.state.kv.len();
-        // Steps may be more or fewer than wanted now, if it is the model that ends them.
-        let modelled = |flags: &[Flag]| flags.iter().all(|&flag| flag == Flag::Model);
-        let fits = |ahead: &Ahead| {
-            (ahead.ends, ahead.patches) == (ends, patches)
-                && (ahead.flags == round.flags || modelled(&ahead.flags) && modelled(&round.flags))
-        };
-        let ahead = match rounds.ahead.take().filter(fits) {
-            Some(ahead) => ahead,
-            None => self.record(&rounds, trie.as_ref(), ends, &round.flags).await?,
-        };
-
-        let random = round.sampler.upcoming(ahead.flags.len());
-        rounds.choices.begin(model.gpu(), &self.state.ids, model.suffixes.as_ref(), round.bytes, &random)?;
-        if ends {
-            write_angles(&model, &self.workspace, 0, patches)?;
-        }
-        let result = self.recorder.submit_and_map(ahead.list, &rounds.readable)?;
-        if ends && self.state.kv.advance(1) {
-            self.recorder.forget_bindings();
-        }
-        if !round.flags_ahead.is_empty() {
-            rounds.ahead = Some(self.record(&rounds, trie.as_ref(), true, &round.flags_ahead).await?);
-        }
-        let control = result.await?;
-        let ids = take_chosen(&mut self.recorder, &mut self.state, &mut rounds.choices, &control).await?;
-        self.rounds = Some(rounds);
-        self.end();
-        Ok(ids)
+    /// Takes the chosen id through the model and chooses the next ones: up to the end of the patch, of the text or of
+    /// the generation, but no more than the step has flags for. The last one is left pending; an id that ends the text
+    /// is returned and not kept. Returns no id if the logits allow none.
+    pub(crate) async fn decode_step(&mut self, step: &DecodeStep<'_>) -> Result<Vec<u16>> {
+        let mut operation = self.begin()?;
+        let chosen = operation.run_decode_step(step).await?;
+        operation.finish();
+        Ok(chosen)
     }
 
-    /// Records a round behind the patches that there are, with the global blocks first if `ends`.
-    async fn record(&mut self, rounds: &Rounds, trie: Option<&Slice>, ends: bool, flags: &[Flag]) -> Result<Ahead> {
+    async fn run_decode_step(&mut self, step: &DecodeStep<'_>) -> Result<Vec<u16>> {
+        let model = self.model.clone();
+        let trie = model.suffix_table().await?;
+        let (Some(mut decode), Some(&last)) = (self.device_decode.take(), self.state.ids.last()) else {
+            return Err(Error::internal("a decode step without a chosen id"));
+        };
+        let ends_patch = ids::is_fused(last);
+        let patches = self.state.kv.len();
+        // There may be more or fewer flags than wanted now, if the model decides on the boundaries.
+        let from_model = |flags: &[Flag]| flags.iter().all(|&flag| flag == Flag::Model);
+        let fits = |ahead: &RecordedStep| {
+            (ahead.ends_patch, ahead.patches) == (ends_patch, patches)
+                && (ahead.flags == step.flags || from_model(&ahead.flags) && from_model(&step.flags))
+        };
+        let recorded = match decode.ahead.take().filter(fits) {
+            Some(recorded) => recorded,
+            None => self.record(&decode, trie.as_ref(), ends_patch, &step.flags).await?,
+        };
+
+        let random = step.sampler.upcoming(recorded.flags.len());
+        decode.sampler.begin(model.gpu(), &self.state.ids, model.suffixes.as_ref(), step.bytes, &random)?;
+        if ends_patch {
+            write_angles(&model, &self.workspace, 0, patches)?;
+        }
+        let result = self.recorder.submit_and_map(recorded.list, &decode.readable)?;
+        if ends_patch && self.state.kv.advance(1) {
+            self.recorder.forget_bindings();
+        }
+        if !step.flags_ahead.is_empty() {
+            decode.ahead = Some(self.record(&decode, trie.as_ref(), true, &step.flags_ahead).await?);
+        }
+        let control = result.await?;
+        let chosen = take_chosen(&mut self.recorder, &mut self.state, &mut decode.sampler, &control).await?;
+        self.device_decode = Some(decode);
+        Ok(chosen)
+    }
+
+    /// Records a step after the present patches, with the global blocks first if the chosen id ends a patch.
+    async fn record(
+        &mut self,
+        decode: &DeviceDecode,
+        trie: Option<&Slice>,
+        ends_patch: bool,
+        flags: &[Flag],
+    ) -> Result<RecordedStep> {
         let model = self.model.clone();
         let patches = self.state.kv.len();
-        if ends {
+        if ends_patch {
             self.state.kv.reserve(model.gpu(), &mut self.recorder, 1).await?;
-            // What that has recorded, copies of shared segments, is not part of a list that may never be submitted.
+            // Copies of shared segments must not be part of a list that may never be submitted.
             self.recorder.submit_if_any()?;
         }
-        let choices = &rounds.choices;
+        let sampler = &decode.sampler;
         let mut cx = Context { recorder: &mut self.recorder, config: &model.config, workspace: &self.workspace };
-        let lane = Lane { state: &self.state, choices, ends, flags };
-        let recorded = record_steps(&mut cx, &model, trie, &choices.control, &[lane])?;
-        let list = self.recorder.finish(&choices.control, &rounds.readable)?;
-        Ok(Ahead { list, flags: flags[..recorded].to_vec(), ends, patches })
+        let slot = Slot { state: &self.state, sampler, ends_patch, flags };
+        let bytes = record_bytes(&mut cx, &model, trie, &sampler.control, &[slot])?;
+        let list = self.recorder.finish(&sampler.control, &decode.readable)?;
+        Ok(RecordedStep { list, flags: flags[..bytes].to_vec(), ends_patch, patches })
     }
 }

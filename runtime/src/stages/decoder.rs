@@ -1,9 +1,9 @@
-//! The local decoder: its layers over depooled bytes (SPEC 7).
+//! The local decoder: its layers over depooled bytes (`docs/model.md`, "Decoder and head").
 
-use super::Context;
-use super::local_layer::{Over, local_layer};
 use crate::error::Result;
-use crate::weights::Weights;
+use crate::model::weights::Weights;
+use crate::stages::local_layer::{Over, local_layer};
+use crate::stages::ops::Context;
 
 /// Runs the rows of the workspace's `x` through the decoder's layers.
 pub fn decoder(cx: &mut Context<'_>, weights: &Weights, over: Over<'_>) -> Result<()> {

@@ -1,11 +1,11 @@
-//! The local encoder: its layers, and the norm behind them (SPEC 5.1).
+//! The local encoder: its layers and the norm after them (`docs/model.md`, "Local layer (mLSTM)").
 
-use super::local_layer::{Over, local_layer};
-use super::{Context, Rows};
 use crate::error::Result;
-use crate::weights::Weights;
+use crate::model::weights::Weights;
+use crate::stages::local_layer::{Over, local_layer};
+use crate::stages::ops::{Context, Norm, NormRows, Rows};
 
-/// From the embeddings in `x` to rows 1 .. of the workspace's `h`.
+/// Encodes the embeddings in `x` into rows 1 .. of the workspace's `h`.
 pub fn encoder(cx: &mut Context<'_>, weights: &Weights, over: Over<'_>) -> Result<()> {
     for (i, layer) in weights.encoder.iter().enumerate() {
         local_layer(cx, layer, i, over)?;
@@ -13,5 +13,11 @@ pub fn encoder(cx: &mut Context<'_>, weights: &Weights, over: Over<'_>) -> Resul
     let ws = cx.workspace;
     let d = cx.config.hidden_size;
     let (x, h) = (Rows::new(&ws.x, d, 0), Rows::new(&ws.h, d, 1));
-    cx.norm(&weights.post_encoder_norm, cx.config.local_rms_norm_eps, x, h, over.rows(), 1, d, false)
+    cx.norm(NormRows::new(
+        Norm { scale: &weights.post_encoder_norm, eps: cx.config.local_rms_norm_eps },
+        x,
+        h,
+        over.rows(),
+        d,
+    ))
 }

@@ -1,26 +1,26 @@
-//! The global model: a decoder over patches, with rotary positions and a KV cache (SPEC 6).
+//! The global model: a decoder over patches, with rotary positions and a KV cache (`docs/model.md`, "Global blocks").
 
 use bolmo_shaders::params::{Attention, Rope};
 use bolmo_shaders::{KernelId, WeightFormat};
 
-use super::{Context, Norm, Rows};
 use crate::config::{BlockType, Config, LayerType, QkNorm};
+use crate::device::Slice;
 use crate::error::Result;
-use crate::gpu::Slice;
-use crate::kv::KvCache;
-use crate::weights::{GlobalLayer, Weights};
+use crate::model::weights::{GlobalLayer, Weights};
+use crate::stages::ops::{Context, Norm, NormRows, Product, Rows};
+use crate::state::kv_cache::KvCache;
 
-/// Which keys and values rows of patches see.
+/// The keys and values that rows of patches see.
 #[derive(Debug, Clone, Copy)]
 pub enum Sequences<'a> {
-    /// For each sequence there are its cache, which has room for its rows, and how many rows are its own; their positions follow those in the
-    /// cache. Where there is more than one sequence, rows of queries begin where a binding may begin.
+    /// For each sequence its cache, which has room for the new rows, and the number of new rows. Their positions follow
+    /// those in the cache. With more than one sequence, rows of queries are aligned as bindings must be.
     Cached(&'a [(&'a KvCache, usize)]),
-    /// Each sequence sees itself alone, from its first row on. The workspace has the angles of every row.
+    /// Each sequence sees only itself, from its first row on. The workspace holds the angles of every row.
     Whole {
-        /// Where keys and values are put, `[sequences, rows, 2, kv_heads, head_dim]`.
+        /// Receives keys and values, `[sequences, rows, 2, kv_heads, head_dim]`.
         kv: &'a Slice,
-        /// How many sequences there are.
+        /// Number of sequences.
         sequences: usize,
         /// Rows of each.
         rows: usize,
@@ -28,7 +28,7 @@ pub enum Sequences<'a> {
 }
 
 impl Sequences<'_> {
-    /// Rows of all together.
+    /// Rows of all sequences together.
     fn rows(&self) -> usize {
         match self {
             Self::Cached(sequences) => sequences.iter().map(|(_, count)| count).sum(),
@@ -47,7 +47,7 @@ pub fn global(cx: &mut Context<'_>, weights: &Weights, sequences: &[(&KvCache, u
     Ok(())
 }
 
-/// The first half of block `i`: attention, with its norm before or behind it, added to the stream.
+/// The first half of block `i`: attention with its norm before or after it, added to the residual stream.
 pub fn attention_half(cx: &mut Context<'_>, w: &GlobalLayer, sequences: Sequences<'_>, i: usize) -> Result<()> {
     let count = sequences.rows();
     let ws = cx.workspace;
@@ -58,20 +58,20 @@ pub fn attention_half(cx: &mut Context<'_>, w: &GlobalLayer, sequences: Sequence
     let mixed = Rows::new(&ws.mixed, w.out.k, 0);
     match cx.config.block_type {
         BlockType::PreNorm => {
-            cx.norm_linear(Norm { scale: &w.attention_norm, eps }, &w.qkv, x, qkv, count)?;
+            cx.norm_linear(Norm { scale: &w.attention_norm, eps }, Product::new(&w.qkv, x, qkv, count))?;
             attentions(cx, w, sequences, i, qkv)?;
-            cx.linear(&w.out, mixed, x, count, true)
+            cx.linear(Product::new(&w.out, mixed, x, count).accumulated())
         }
         BlockType::ReorderedNorm => {
-            cx.linear(&w.qkv, x, qkv, count, false)?;
+            cx.linear(Product::new(&w.qkv, x, qkv, count))?;
             attentions(cx, w, sequences, i, qkv)?;
-            cx.linear(&w.out, mixed, branch, count, false)?;
-            cx.norm(&w.attention_norm, eps, branch, x, count, 1, d, true)
+            cx.linear(Product::new(&w.out, mixed, branch, count))?;
+            cx.norm(NormRows::new(Norm { scale: &w.attention_norm, eps }, branch, x, count, d).accumulated())
         }
     }
 }
 
-/// The second half of a block: the feed-forward, with its norm before or behind it, added to the stream.
+/// The second half of a block: the feed-forward with its norm before or after it, added to the residual stream.
 pub fn feed_forward_half(cx: &mut Context<'_>, w: &GlobalLayer, count: usize) -> Result<()> {
     let ws = cx.workspace;
     let d = cx.config.hidden_size;
@@ -84,12 +84,12 @@ pub fn feed_forward_half(cx: &mut Context<'_>, w: &GlobalLayer, count: usize) ->
         BlockType::ReorderedNorm => {
             cx.mlp(&w.mlp, None, &ws.patches, &ws.branch, count, false)?;
             let (x, branch) = (Rows::new(&ws.patches, d, 0), Rows::new(&ws.branch, d, 0));
-            cx.norm(&w.feedforward_norm, eps, branch, x, count, 1, d, true)
+            cx.norm(NormRows::new(Norm { scale: &w.feedforward_norm, eps }, branch, x, count, d).accumulated())
         }
     }
 }
 
-/// From q, k and v to the heads' outputs in the workspace's `mixed`: each row sees its own sequence.
+/// Attention from q, k and v into the workspace's `mixed`. Each row sees its own sequence.
 fn attentions(cx: &mut Context<'_>, w: &GlobalLayer, sequences: Sequences<'_>, i: usize, qkv: Rows<'_>) -> Result<()> {
     match sequences {
         Sequences::Cached(sequences) => {
@@ -109,7 +109,7 @@ fn attentions(cx: &mut Context<'_>, w: &GlobalLayer, sequences: Sequences<'_>, i
     }
 }
 
-/// Attention of `count` rows from `row` on, whose keys and values are laid down in layer `i` of `cache` first.
+/// Attention of `count` rows from `row` on, after their keys and values were written to layer `i` of `cache`.
 fn over_cache(
     cx: &mut Context<'_>,
     w: &GlobalLayer,
@@ -130,7 +130,7 @@ fn over_cache(
     let oldest = if window == 0 { 0 } else { (first + 1).saturating_sub(window) };
     let mut spans = cache.spans(i, oldest..first + count).peekable();
     let (q, mixed) = (ws.q.rows(row, count, q_width)?, ws.mixed.rows(row, count, q_width)?);
-    let running = if ws.keep { ws.running.rows(row, count, 2 * heads)? } else { ws.running.clone() };
+    let running = if ws.saves_activations { ws.running.rows(row, count, 2 * heads)? } else { ws.running.clone() };
     let mut begin = true;
     while let Some(span) = spans.next() {
         let params = Attention {
@@ -147,7 +147,8 @@ fn over_cache(
     Ok(())
 }
 
-/// Norm and rotation of the queries and keys of `count` rows from `row` on; keys and values go to rows of `kv` from `kv_row` on.
+/// Normalizes and rotates queries and keys of `count` rows from `row` on. Keys and values go to rows of `kv` from
+/// `kv_row` on.
 fn rotate(
     cx: &mut Context<'_>,
     w: &GlobalLayer,
@@ -158,14 +159,14 @@ fn rotate(
 ) -> Result<()> {
     let ws = cx.workspace;
     let norms = w.q_norm.as_ref().zip(w.k_norm.as_ref());
-    // Without norms their places hold something that is not read.
+    // Without norms their bindings hold something that is not read.
     let (q_norm, k_norm) = norms.unwrap_or((qkv.slice, qkv.slice));
     let (params, grid) = rope(cx.config, norms.is_some(), qkv, (row, count), kv_row);
     let slices = [qkv.slice, q_norm, k_norm, rotations(cx, i), &ws.q, kv];
     cx.recorder.dispatch(KernelId::Rope, WeightFormat::F32, &params, &slices, grid)
 }
 
-/// The angles of block `i`: sliding layers always have the plain kind of rotation.
+/// Rotary angles of block `i`. Sliding layers always use unscaled frequencies.
 pub fn rotations<'a>(cx: &Context<'a>, i: usize) -> &'a Slice {
     match cx.config.layer_types[i] {
         LayerType::Sliding => &cx.workspace.cos_sin[0],
@@ -173,7 +174,7 @@ pub fn rotations<'a>(cx: &Context<'a>, i: usize) -> &'a Slice {
     }
 }
 
-/// How `rope`, and `rope_grad` in its place, goes over q, k and v of `count` rows from `row` on, and its grid.
+/// Parameters and grid of `rope`, and of `rope_grad`, over q, k and v of `count` rows from `row` on.
 pub fn rope(
     config: &Config,
     norm: bool,
@@ -183,7 +184,7 @@ pub fn rope(
 ) -> (Rope, [usize; 3]) {
     let (heads, kv_heads) = (config.num_attention_heads, config.num_key_value_heads);
     let (q_width, kv_width) = (config.query_width(), config.key_value_width());
-    // Heads that share a norm go together, or else one by one.
+    // Heads that share a norm form a group; others are groups of one.
     let (q_group, k_group) = if config.qk_norm == QkNorm::Whole { (heads, kv_heads) } else { (1, 1) };
     let params = Rope {
         first: row as u32,
@@ -203,7 +204,7 @@ pub fn rope(
     (params, [heads / q_group + kv_heads / k_group + 1, count, 1])
 }
 
-/// What is the same for every segment that `count` queries of block `i` go over.
+/// Parameters of attention that are the same for every segment, for `count` queries of block `i`.
 fn attention_params(cx: &Context<'_>, i: usize, count: usize) -> Attention {
     let config = cx.config;
     Attention {

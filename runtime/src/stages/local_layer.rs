@@ -1,40 +1,41 @@
-//! A local layer: mLSTM and feed-forward, both behind a norm and added to the stream (SPEC 4). Encoder and decoder share it.
+//! A local layer: mLSTM and feed-forward, each after a norm and added to the residual stream (`docs/model.md`, "Local
+//! layer (mLSTM)"). Encoder and decoder share it.
 
 use bolmo_shaders::params::{
     MlstmCell, MlstmChunkOut, MlstmChunkScan, MlstmChunkState, MlstmGates, MlstmNorm, MlstmStep,
 };
-use bolmo_shaders::table::{MLSTM_CELL_MAX_DV, MLSTM_CHUNK, WORKGROUP};
+use bolmo_shaders::sizes::{MLSTM_CELL_MAX_DV, MLSTM_CHUNK, WORKGROUP};
 use bolmo_shaders::{KernelId, WeightFormat};
 
-use super::{Context, Norm, Rows};
+use crate::device::Slice;
 use crate::error::Result;
-use crate::gpu::Slice;
+use crate::model::weights::LocalLayer;
+use crate::stages::ops::{Context, Norm, Product, Rows};
 use crate::state::LayerState;
-use crate::weights::LocalLayer;
 
 /// Soft cap of both gates' pre-activations.
 const GATE_CAP: f32 = 15.0;
 /// Epsilon of the norm over a head.
 const HEAD_NORM_EPS: f32 = 1e-6;
 
-/// Whose rows go through the layers.
+/// The sequences whose rows go through the layers.
 #[derive(Clone, Copy)]
 pub enum Over<'a> {
-    /// So many rows of one sequence, and the states of its layers.
+    /// Rows of one sequence: the states of its layers, and the number of rows.
     Sequence(&'a [LayerState], usize),
-    /// All rows of several sequences of so many rows each, a multiple of [`MLSTM_CHUNK`]. States are those of all sequences, one behind
-    /// the other.
+    /// All rows of several sequences: the states of their layers, one sequence after the other, the number of
+    /// sequences, and the rows of each, a multiple of [`MLSTM_CHUNK`].
     Batch(&'a [LayerState], usize, usize),
     /// One row of each of several sequences.
-    Lanes(&'a [LaneStates<'a>]),
+    Slots(&'a [SlotStates<'a>]),
 }
 
-/// What a sequence that has one row among others carries along.
+/// A sequence that has one row among those of others.
 #[derive(Clone, Copy)]
-pub struct LaneStates<'a> {
+pub struct SlotStates<'a> {
     /// The states of its layers.
     pub states: &'a [LayerState],
-    /// The flag that keeps them as they are.
+    /// The flag that leaves them unchanged.
     pub halt: &'a Slice,
 }
 
@@ -43,18 +44,18 @@ impl Over<'_> {
         match self {
             Over::Sequence(_, rows) => *rows,
             Over::Batch(_, sequences, period) => sequences * period,
-            Over::Lanes(lanes) => lanes.len(),
+            Over::Slots(slots) => slots.len(),
         }
     }
 }
 
-/// Runs rows of the workspace's `x` through layer `i` and carries its states on.
+/// Runs rows of the workspace's `x` through layer `i` and updates its states.
 pub fn local_layer(cx: &mut Context<'_>, w: &LocalLayer, i: usize, over: Over<'_>) -> Result<()> {
     mixer(cx, w, i, over)?;
     feed_forward(cx, w, over.rows())
 }
 
-/// The first half of a local layer: the mLSTM behind its norm, added to the stream.
+/// The first half of a local layer: the mLSTM after its norm, added to the residual stream.
 pub fn mixer(cx: &mut Context<'_>, w: &LocalLayer, i: usize, over: Over<'_>) -> Result<()> {
     let bytes = over.rows();
     let ws = cx.workspace;
@@ -63,14 +64,14 @@ pub fn mixer(cx: &mut Context<'_>, w: &LocalLayer, i: usize, over: Over<'_>) -> 
     let x = Rows::new(&ws.x, d, 0);
 
     let norm = Norm { scale: &w.pre_xlstm_norm, eps };
-    cx.norm_linear(norm, &w.projections, x, Rows::new(&ws.projections, ws.local_width, 0), bytes)?;
+    cx.norm_linear(norm, Product::new(&w.projections, x, Rows::new(&ws.projections, ws.local_width, 0), bytes))?;
     let (dk, dv) = (cx.config.mlstm_key_dim(), cx.config.mlstm_value_dim());
     let few = bytes <= cx.recorder.gpu().capabilities.cell_rows(dk, dv);
     match over {
-        Over::Lanes(lanes) => {
-            for (row, lane) in lanes.iter().enumerate() {
-                let outer = cx.recorder.guard(Some(lane.halt));
-                cell(cx, w, &lane.states[i], row, 1)?;
+        Over::Slots(slots) => {
+            for (row, slot) in slots.iter().enumerate() {
+                let outer = cx.recorder.guard(Some(slot.halt));
+                cell(cx, w, &slot.states[i], row, 1)?;
                 cx.recorder.guard(outer.as_ref());
             }
         }
@@ -86,18 +87,18 @@ pub fn mixer(cx: &mut Context<'_>, w: &LocalLayer, i: usize, over: Over<'_>) -> 
             head_norm(cx, w, bytes)?;
         }
     }
-    cx.linear(&w.out, Rows::new(&ws.mixed, d, 0), x, bytes, true)
+    cx.linear(Product::new(&w.out, Rows::new(&ws.mixed, d, 0), x, bytes).accumulated())
 }
 
-/// The second half: the feed-forward behind its norm, added to the stream.
+/// The second half: the feed-forward after its norm, added to the residual stream.
 pub fn feed_forward(cx: &mut Context<'_>, w: &LocalLayer, bytes: usize) -> Result<()> {
     let ws = cx.workspace;
     let norm = Norm { scale: &w.pre_feedforward_norm, eps: cx.config.rms_norm_eps };
     cx.mlp(&w.mlp, Some(norm), &ws.x, &ws.x, bytes, true)
 }
 
-/// From q, k, v and gates to what goes into the output projection, row after row from `row` on in one dispatch. Where that is not the
-/// first row, rows begin where a binding may begin.
+/// Computes the input of the output projection from q, k, v and gates, row after row from `row` on, in one dispatch. If
+/// `row` is not 0, rows are aligned as bindings must be.
 fn cell(cx: &mut Context<'_>, w: &LocalLayer, state: &LayerState, row: usize, bytes: usize) -> Result<()> {
     let ws = cx.workspace;
     let d = cx.config.hidden_size;
@@ -147,7 +148,7 @@ pub struct CellShape {
 }
 
 impl CellShape {
-    /// For so many rows, in sequences of `period` each.
+    /// The shape for `rows` rows, in sequences of `period` rows each.
     pub fn new(cx: &Context<'_>, rows: usize, period: usize) -> Self {
         let d = cx.config.hidden_size;
         let (heads, dk, dv) = (cx.config.num_local_heads, cx.config.mlstm_key_dim(), cx.config.mlstm_value_dim());
@@ -179,18 +180,18 @@ impl CellShape {
         self.dk * (self.dv + 1)
     }
 
-    /// Sequences that the rows are of.
+    /// Number of sequences.
     pub fn sequences(&self) -> u32 {
         self.rows.div_ceil(self.period.max(1))
     }
 
-    /// Workgroups of 64 lanes for so many lanes.
+    /// Workgroups for `lanes` lanes.
     pub fn groups(lanes: u32) -> usize {
         lanes.div_ceil(WORKGROUP) as usize
     }
 }
 
-/// From q, k, v and gates to the cell's sums: recurrently for few rows, else chunkwise.
+/// Computes the cell's sums from q, k, v and gates: recurrently for few rows, chunkwise for more.
 fn mlstm(cx: &mut Context<'_>, state: &LayerState, bytes: usize, period: usize) -> Result<()> {
     let ws = cx.workspace;
     let plain = WeightFormat::F32;
@@ -202,7 +203,7 @@ fn mlstm(cx: &mut Context<'_>, state: &LayerState, bytes: usize, period: usize) 
     let grid = [heads as usize, shape.sequences() as usize, 1];
     cx.recorder.dispatch(KernelId::MlstmGates, plain, &gates, &slices, grid)?;
 
-    if !ws.keep && bytes <= cx.recorder.gpu().capabilities.recurrent_rows {
+    if !ws.saves_activations && bytes <= cx.recorder.gpu().capabilities.recurrent_rows {
         let params = MlstmStep { rows, heads, dk, dv, stride, q_offset, k_offset, v_offset, scale };
         let slices = [&ws.projections, &ws.gates, &state.c, &ws.cell];
         let grid = [CellShape::groups(dv + 1), heads as usize, 1];
@@ -215,7 +216,8 @@ fn mlstm(cx: &mut Context<'_>, state: &LayerState, bytes: usize, period: usize) 
     cx.recorder.dispatch(KernelId::MlstmChunkOut, plain, &params, &slices, grid)
 }
 
-/// The states at the starts of chunks in the workspace's `states`, from q, k, v and gates; `state` is carried on.
+/// Computes the states at the starts of chunks into the workspace's `states`, from q, k, v and gates, and updates
+/// `state`.
 pub fn chunk_states(cx: &mut Context<'_>, state: &LayerState, shape: CellShape) -> Result<()> {
     let ws = cx.workspace;
     let plain = WeightFormat::F32;
@@ -231,7 +233,7 @@ pub fn chunk_states(cx: &mut Context<'_>, state: &LayerState, shape: CellShape) 
     cx.recorder.dispatch(KernelId::MlstmChunkScan, plain, &params, &slices, grid)
 }
 
-/// From the cell's sums to what goes into the output projection.
+/// Computes the input of the output projection from the cell's sums.
 pub fn head_norm(cx: &mut Context<'_>, w: &LocalLayer, bytes: usize) -> Result<()> {
     let ws = cx.workspace;
     let heads = cx.config.num_local_heads;

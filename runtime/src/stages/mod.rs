@@ -1,22 +1,14 @@
-//! The forward pass, stage by stage: bytes → embed → encoder → boundary → patches → global → depool → decoder → head → sample.
+//! The forward pass, stage by stage: bytes → embed → encoder → boundary → patches → global → depool → decoder → head.
 //!
-//! A stage records its dispatches; what order they run in and when they are submitted is the business of `session`.
-
-pub mod bytes;
-pub mod sample;
+//! A stage records its dispatches. `session` decides their order and submits them.
 
 pub(crate) mod boundary;
-pub(crate) mod choose;
 pub(crate) mod decoder;
 pub(crate) mod depool;
 pub(crate) mod embed;
 pub(crate) mod encoder;
 pub(crate) mod global;
 pub(crate) mod head;
-pub(crate) mod kernels;
 pub(crate) mod local_layer;
 pub(crate) mod ops;
 pub(crate) mod patches;
-
-pub(crate) use local_layer::{LaneStates, Over};
-pub(crate) use ops::{Context, Norm, Rows};

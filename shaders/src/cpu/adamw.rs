@@ -1,8 +1,10 @@
 use super::sizes;
 use crate::params;
 
-/// A step of AdamW with decoupled weight decay, as `torch.optim.AdamW` takes it, from a gradient that is scaled and then clipped to a norm.
-/// `squares` is the sum of squares of the gradient before that; where it is not finite, nothing changes.
+/// One step of AdamW with decoupled weight decay, as in `torch.optim.AdamW`, with a gradient that is scaled and then
+/// clipped.
+///
+/// `squares` is the sum of squares of the unscaled gradient. If it is not finite, nothing changes.
 ///
 /// Shapes: grad, w, m and v `[count]`, squares `[1]`.
 pub fn adamw(p: &params::Adamw, grad: &[f32], squares: &[f32], w: &mut [f32], m: &mut [f32], v: &mut [f32]) {
@@ -50,8 +52,8 @@ mod tests {
     }
 
     #[test]
-    fn the_first_step_is_as_long_as_the_rate() {
-        // whatever the gradient, and besides what decays
+    fn first_step_has_the_length_of_the_learning_rate() {
+        // The step does not depend on the size of the gradient; weight decay comes on top.
         let grad = [8.0, -2.0, 1e-3, 0.0];
         let [w, m, v] = stepped(&P, grad, 68.0);
         let decayed = 1.0 - 0.125 * 0.5;
@@ -61,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn a_constant_gradient_keeps_the_first_steps_pace() {
+    fn constant_gradient_keeps_the_step_length() {
         let (mut w, mut m, mut v) = ([0.0; 4], [0.0; 4], [0.0; 4]);
         for t in 1..=20 {
             let [bias1, bias2] = [P.beta1, P.beta2].map(|beta| 1.0 - beta.powi(t));
@@ -72,16 +74,16 @@ mod tests {
     }
 
     #[test]
-    fn clipped_to_a_norm() {
+    fn gradient_is_clipped_to_the_norm() {
         let grad = [6.0, 0.0, -8.0, 0.0];
-        // the scaled norm is 5
+        // The scaled norm is 5.
         let [_, m, _] = stepped(&params::Adamw { clip: 2.5, ..P }, grad, 100.0);
         assert_close(&m, &grad.map(|g| 0.25 * 0.25 * g), 1e-6);
         assert_eq!(stepped(&params::Adamw { clip: 5.5, ..P }, grad, 100.0), stepped(&P, grad, 100.0));
     }
 
     #[test]
-    fn a_norm_that_is_not_finite_changes_nothing() {
+    fn non_finite_norm_changes_nothing() {
         for squares in [f32::NAN, f32::INFINITY] {
             assert_eq!(stepped(&P, [f32::NAN, 1.0, 2.0, 3.0], squares), [[1.0, 2.0, -4.0, 0.0], [0.0; 4], [0.0; 4]]);
         }

@@ -1,26 +1,29 @@
 use super::{dot, sizes};
 use crate::params;
 
-/// The maximum of no scores at all, as the kernel has it: finite, since shaders need not know infinities.
+/// The maximum of an empty set of scores, as in the kernel. It is finite, since shaders need not support infinities.
 const LOWEST: f64 = -3.0e38f32 as f64;
 
-/// Softmax attention over one segment of the KV cache, the running maximum, sum and output going from segment to segment
-/// (SPEC 6): `o = Σ exp(s - top) v`, with `s = scale * q · k` of every key that the query sees, divided by
-/// `sum = Σ exp(s - top)` at the last segment.
+/// Softmax attention over one segment of the KV cache (docs/model.md, "Attention and rotary embeddings").
 ///
-/// Query t of a sequence is at position `query_first + t` and sees the keys up to it, `window` of them if that isn't 0.
-/// Shapes: q `[sequences, count, heads, dim]`, kv `[sequences, keys, 2, kv_heads, dim]`, running `[sequences, count, heads, 2]`, o
-/// `[sequences, count, heads, dim]`.
+/// The running maximum, sum and output are carried from segment to segment: `o = Σ exp(s - top) v` with
+/// `s = scale * q · k` of every key that the query sees, divided by `sum = Σ exp(s - top)` at the last segment.
+///
+/// Query t of a sequence is at position `query_first + t`. It sees the keys up to that position, or the last `window`
+/// of them if `window` is not 0.
+///
+/// Shapes: q `[sequences, count, heads, dim]`, kv `[sequences, keys, 2, kv_heads, dim]`,
+/// running `[sequences, count, heads, 2]`, o `[sequences, count, heads, dim]`.
 pub fn attention(p: &params::Attention, sequences: u32, q: &[f32], kv: &[f32], running: &mut [f32], o: &mut [f32]) {
     let [count, heads, heads_per_kv, dim] = sizes([p.count, p.heads, p.heads_per_kv, 4 * p.dim4]);
     let (queries, keys) = (count * heads * dim, 2 * p.keys as usize * heads / heads_per_kv * dim);
     for i in 0..sequences as usize {
         let (own, maxima) = (i * queries..(i + 1) * queries, 2 * i * count * heads..2 * (i + 1) * count * heads);
-        of_sequence(p, &q[own.clone()], &kv[i * keys..(i + 1) * keys], &mut running[maxima], &mut o[own]);
+        attention_of_sequence(p, &q[own.clone()], &kv[i * keys..(i + 1) * keys], &mut running[maxima], &mut o[own]);
     }
 }
 
-fn of_sequence(p: &params::Attention, q: &[f32], kv: &[f32], running: &mut [f32], o: &mut [f32]) {
+fn attention_of_sequence(p: &params::Attention, q: &[f32], kv: &[f32], running: &mut [f32], o: &mut [f32]) {
     let [count, heads, heads_per_kv, dim] = sizes([p.count, p.heads, p.heads_per_kv, 4 * p.dim4]);
     let [query_first, key_first, keys, window] = sizes([p.query_first, p.key_first, p.keys, p.window]);
     let kv_dim = heads / heads_per_kv * dim;
@@ -90,7 +93,7 @@ mod tests {
         }
     }
 
-    /// Softmax as the textbook has it, over a list of all scores.
+    /// Plain softmax attention over all scores.
     fn naive(window: usize, q: &[f32], kv: &[f32]) -> Vec<f32> {
         let mut o = Vec::new();
         for t in 0..QUERIES {
@@ -113,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn one_segment_is_a_softmax_and_two_are_one() {
+    fn one_and_two_segments_match_plain_softmax() {
         let q = noise(1, QUERIES * HEADS * DIM, 2.0);
         let kv = noise(2, KEYS * 2 * KV_HEADS * DIM, 2.0);
         for window in [0, 1, 4, 9, 100] {
@@ -123,7 +126,7 @@ mod tests {
             let mut o = vec![f32::NAN; expected.len()];
             attention(&p, 1, &q, &kv, &mut running, &mut o);
             assert_close(&o, &expected, 1e-6);
-            // The cut falls before, into and behind what the windows show.
+            // The cut lies before, inside and after the windows.
             for cut in [3, 19, 21] {
                 let (left, right) = kv.split_at(cut * 2 * KV_HEADS * DIM);
                 o.fill(f32::NAN);

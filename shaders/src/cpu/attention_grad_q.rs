@@ -3,24 +3,36 @@ use std::ops::Range;
 use super::{dot, sizes};
 use crate::params;
 
-/// Back through causal softmax attention within `sequences` sequences, as far as the queries: `dq_t = scale Σ_s ds_ts k_s` with
-/// `ds_ts = p_ts (do_t · v_s - delta_t)`, `p_ts = exp(scale q_t · k_s - max_t) / sum_t` and `delta_t = do_t · o_t`. Query t of a sequence sees
-/// its keys up to t, `window` of them if that isn't 0. The number of sequences is the depth of the kernel's grid.
+/// The inputs of [`attention_grad_q`], named after the kernel's bindings.
+#[derive(Debug, Clone, Copy)]
+pub struct AttentionGradQInputs<'a> {
+    /// `[rows, heads, dim]`
+    pub q: &'a [f32],
+    /// `[rows, 2, kv_heads, dim]`
+    pub kv: &'a [f32],
+    /// `[rows, heads, 2]`: maximum and sum of the scores.
+    pub running: &'a [f32],
+    /// `[rows, heads, dim]`
+    pub o: &'a [f32],
+    /// `[rows, heads, dim]`
+    pub d_o: &'a [f32],
+}
+
+/// Gradient of causal softmax attention within `sequences` sequences, by the queries.
 ///
-/// Shapes, with `rows = sequences * count`: q, o, d_o and dq `[rows, heads, dim]`, kv `[rows, 2, kv_heads, dim]`, running `[rows, heads, 2]`,
-/// delta `[rows, heads]`.
-#[allow(clippy::too_many_arguments)] // the kernel's bindings, and what its block leaves open
+/// `dq_t = scale Σ_s ds_ts k_s` with `ds_ts = p_ts (do_t · v_s - delta_t)`,
+/// `p_ts = exp(scale q_t · k_s - max_t) / sum_t` and `delta_t = do_t · o_t`. Query t of a sequence sees the keys up to
+/// t, or the last `window` of them if `window` is not 0. The number of sequences is the depth of the kernel's grid.
+///
+/// Shapes, with `rows = sequences * count`: delta `[rows, heads]`, dq `[rows, heads, dim]`.
 pub fn attention_grad_q(
     p: &params::AttentionGradQ,
     sequences: u32,
-    q: &[f32],
-    kv: &[f32],
-    running: &[f32],
-    o: &[f32],
-    d_o: &[f32],
+    inputs: AttentionGradQInputs,
     delta: &mut [f32],
     dq: &mut [f32],
 ) {
+    let AttentionGradQInputs { q, kv, running, o, d_o } = inputs;
     let heads = Heads::new(p, [q, kv, running, d_o]);
     for item in heads.items(sequences) {
         let at = heads.at(item);
@@ -35,7 +47,7 @@ pub fn attention_grad_q(
     }
 }
 
-/// What the two kernels of attention's gradient go through: items, which are a row and a head, and the keys that an item sees.
+/// The iteration shared by both gradients of attention: items (a row and a head), and the keys that an item sees.
 pub(super) struct Heads<'a> {
     count: usize,
     heads: usize,
@@ -47,7 +59,7 @@ pub(super) struct Heads<'a> {
 }
 
 impl<'a> Heads<'a> {
-    /// `inputs`: q, kv, running and d_o.
+    /// Creates the iteration. `inputs` are q, kv, running and d_o.
     pub(super) fn new(p: &params::AttentionGradQ, inputs: [&'a [f32]; 4]) -> Self {
         let [count, heads, heads_per_kv, dim, window] = sizes([p.count, p.heads, p.heads_per_kv, 4 * p.dim4, p.window]);
         Self { count, heads, heads_per_kv, dim, window, scale: f64::from(p.scale), inputs }
@@ -57,7 +69,7 @@ impl<'a> Heads<'a> {
         0..sequences as usize * self.count * self.heads
     }
 
-    /// The keys' rows that an item sees.
+    /// The rows of the keys that an item sees.
     pub(super) fn seen(&self, item: usize) -> Range<usize> {
         let row = item / self.heads;
         let first = row / self.count * self.count;
@@ -65,26 +77,26 @@ impl<'a> Heads<'a> {
         first + hidden..row + 1
     }
 
-    /// Where an item's values are in q, o and their gradients.
+    /// The range of an item in q, o and their gradients.
     pub(super) fn at(&self, item: usize) -> Range<usize> {
         item * self.dim..(item + 1) * self.dim
     }
 
-    /// Where the key of a row is for an item.
+    /// The range of the key in `row` for an item.
     pub(super) fn key(&self, item: usize, row: usize) -> Range<usize> {
         let kv_heads = self.heads / self.heads_per_kv;
         let first = (row * 2 * kv_heads + item % self.heads / self.heads_per_kv) * self.dim;
         first..first + self.dim
     }
 
-    /// Where the value of a row is for an item.
+    /// The range of the value in `row` for an item.
     pub(super) fn value(&self, item: usize, row: usize) -> Range<usize> {
         let kv_dim = self.heads / self.heads_per_kv * self.dim;
         let Range { start, end } = self.key(item, row);
         start + kv_dim..end + kv_dim
     }
 
-    /// An item's weight for a key, and the product of its output's gradient with the value.
+    /// The attention weight of an item for a key, and the dot product of the gradient of its output and the value.
     pub(super) fn pair(&self, item: usize, row: usize) -> [f64; 2] {
         let [q, kv, running, d_o] = self.inputs;
         let score = self.scale * dot(&q[self.at(item)], &kv[self.key(item, row)]);
@@ -107,7 +119,7 @@ pub(super) mod tests {
     pub const SEQUENCES: usize = 2;
     pub const ROWS: usize = SEQUENCES * COUNT;
 
-    /// An example with what the way forward leaves.
+    /// Inputs with the results of the forward pass.
     pub struct Example {
         pub p: params::AttentionGradQ,
         pub q: Vec<f32>,
@@ -147,7 +159,7 @@ pub(super) mod tests {
         Example { p, q, kv, running, o, d_o }
     }
 
-    /// The output as the textbook has it.
+    /// Plain softmax attention.
     pub fn output(window: usize, q: &[f64], kv: &[f64]) -> Vec<f64> {
         let mut o = Vec::new();
         for (row, head) in (0..ROWS).flat_map(|row| (0..HEADS).map(move |head| (row, head))) {
@@ -166,19 +178,20 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn against_differences() {
+    fn matches_central_differences() {
         for window in [0, 1, 2, 4, 9] {
             let Example { p, q, kv, running, o, d_o } = example(window);
             let mut delta = vec![f32::NAN; ROWS * HEADS];
             let mut dq = vec![f32::NAN; q.len()];
-            attention_grad_q(&p, SEQUENCES as u32, &q, &kv, &running, &o, &d_o, &mut delta, &mut dq);
+            let inputs = AttentionGradQInputs { q: &q, kv: &kv, running: &running, o: &o, d_o: &d_o };
+            attention_grad_q(&p, SEQUENCES as u32, inputs, &mut delta, &mut dq);
             let products: Vec<f64> =
                 output(window, &wide(&q), &wide(&kv)).iter().zip(&d_o).map(|(o, &d_o)| o * f64::from(d_o)).collect();
             let expected: Vec<f32> = products.chunks_exact(DIM).map(|item| item.iter().sum::<f64>() as f32).collect();
             assert_close(&delta, &expected, 1e-6);
             let expected = gradient(|q| loss(&d_o, &output(window, q, &wide(&kv))), &q);
             if window == 1 {
-                // one key has all the weight, whatever the query
+                // One key has all the weight, whatever the query.
                 assert!(dq.iter().chain(&expected).all(|v| v.abs() < 1e-6));
             } else {
                 assert_close(&dq, &expected, 3e-6);

@@ -1,7 +1,8 @@
 use super::{dot, sizes};
 use crate::params;
 
-/// The cosine between q of a byte and k of the byte behind it, which decides on a patch boundary (SPEC 5.2).
+/// The cosine between q of a byte and k of the next byte, which decides whether the byte ends a patch (docs/model.md,
+/// "Boundary predictor").
 ///
 /// Shapes: x `[rows + 1, 2, dim]` of q and k, cosine `[rows]`.
 pub fn boundary(p: &params::Boundary, x: &[f32], cosine: &mut [f32]) {
@@ -19,8 +20,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn angles_to_the_next_byte() {
-        // q and k of four bytes; k of the first and q of the last one don't count
+    fn cosines_are_with_the_next_byte() {
+        // q and k of four bytes; k of the first byte and q of the last byte are not used.
         let x = [
             [[1.0, 1.0, 1.0, 1.0], [9.0, 9.0, 9.0, 9.0]],
             [[3.0, 4.0, 0.0, 0.0], [-2.0, -2.0, -2.0, -2.0]],

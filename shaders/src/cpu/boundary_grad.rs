@@ -1,11 +1,13 @@
 use super::{dot, sizes};
 use crate::params;
 
-/// The least norm, as in the forward computation.
+/// The lower bound of a norm, as in the forward pass.
 const LEAST: f64 = 1e-12;
 
-/// Back through the cosine between q of a byte and k of the byte behind it: `dq = dcosine (k / |k| - cosine q / |q|) / |q|`, without the second
-/// term where the norm is held at its least, and `dk` likewise. What has no partner gets 0.
+/// Gradient of the cosine between q of a byte and k of the next byte.
+///
+/// `dq = dcosine (k / |k| - cosine q / |q|) / |q|`, without the second term where the norm is clamped, and `dk`
+/// likewise. Vectors without a partner get 0.
 ///
 /// Shapes: x and dx `[rows + 1, 2, dim]` of q and k, dcosine `[rows]`.
 pub fn boundary_grad(p: &params::BoundaryGrad, x: &[f32], dcosine: &[f32], dx: &mut [f32]) {
@@ -45,21 +47,21 @@ mod tests {
     }
 
     #[test]
-    fn against_differences() {
+    fn matches_central_differences() {
         let p = params::BoundaryGrad { rows: ROWS as u32, dim4: DIM as u32 / 4 };
         let x = noise(1, (ROWS + 1) * 2 * DIM, 1.0);
         let dcosine = noise(2, ROWS, 3.0);
         let mut dx = vec![f32::NAN; x.len()];
         boundary_grad(&p, &x, &dcosine, &mut dx);
         assert_close(&dx, &gradient(|x| loss(&dcosine, &cosines(x)), &x), 1e-6);
-        // k of the first byte and q of the last one have no partner
+        // k of the first byte and q of the last byte have no partner.
         assert_eq!(dx[DIM..2 * DIM], [0.0; DIM]);
         assert_eq!(dx[ROWS * 2 * DIM..(ROWS * 2 + 1) * DIM], [0.0; DIM]);
     }
 
     #[test]
-    fn norms_held_at_their_least() {
-        // q is nothing: the cosine is linear in it, k / |k| / 1e-12
+    fn clamped_norms_make_the_cosine_linear() {
+        // q is 0: the cosine is linear in q, with the slope k / |k| / 1e-12.
         let mut x = [0.0; 16];
         x[12..].copy_from_slice(&[0.0, 3.0, 0.0, 4.0]);
         let mut dx = [f32::NAN; 16];

@@ -14,7 +14,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_beyond_count() {
+    fn values_past_count_are_unchanged() {
         let mut y = [0.0; 12];
         copy(&params::Copy { count4: 2 }, &[1.5; 12], &mut y);
         assert_eq!(y, [1.5, 1.5, 1.5, 1.5, 1.5, 1.5, 1.5, 1.5, 0.0, 0.0, 0.0, 0.0]);

@@ -1,9 +1,11 @@
 use super::{Matrix, sizes};
 use crate::params;
 
-/// `y[y_row + t] = w[index[t] - first_row]`, or added to what is there, for tables cut by rows (SPEC 3, 5.3, 7).
+/// `y[y_row + t] = w[index[t] - first_row]`, or `+=` (docs/model.md, "Suffix table", "Patches and pooling",
+/// "Depooling").
 ///
-/// A row that is in another piece gives zeros, and adds nothing.
+/// A table may be sliced by rows. A row in another slice gives zeros, or adds nothing.
+///
 /// Shapes: w `[rows, dim]`, index `[count]`, y `[y_row + count, dim]`.
 pub fn gather_rows(p: &params::GatherRows, w: Matrix, index: &[u32], y: &mut [f32]) {
     let [count, dim, first_row, rows, y_row] = sizes([p.count, 4 * p.dim4, p.first_row, p.rows, p.y_row]);
@@ -28,7 +30,7 @@ mod tests {
     use half::f16;
 
     #[test]
-    fn two_pieces_give_the_whole_table() {
+    fn two_slices_give_the_whole_table() {
         let table: Vec<f32> = (0..12).map(|v| v as f32).collect();
         let half: Vec<f16> = table.iter().map(|&v| f16::from_f32(v)).collect();
         let index = [2, 0, 1, 2];

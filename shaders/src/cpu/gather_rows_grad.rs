@@ -1,8 +1,10 @@
 use super::sizes;
 use crate::params;
 
-/// The gradient of `gather_rows` by its table: `dw[row - first_row]` is the sum of dy over the positions of the row's segment, or that is
-/// added to it. Rows without a segment are left as they are, segments of other pieces of the table passed over.
+/// Gradient of `gather_rows` by the table.
+///
+/// `dw[row - first_row]` becomes the sum of dy over the positions of the row's segment, or that sum is added to it.
+/// Rows without a segment are unchanged, and segments of other slices of the table are skipped.
 ///
 /// Shapes: dy `[.., dim]`, order `[positions]`, segments `[segments, 4]` of row, first, count and 0, dw `[rows, dim]`.
 pub fn gather_rows_grad(p: &params::GatherRowsGrad, dy: &[f32], order: &[u32], segments: &[[u32; 4]], dw: &mut [f32]) {
@@ -28,7 +30,7 @@ mod tests {
     use crate::cpu::noise::{assert_close, noise};
 
     #[test]
-    fn differences_of_the_look_up() {
+    fn matches_central_differences() {
         let (dim, index) = (4, [2usize, 0, 2, 4, 2, 0]);
         let dy = noise(1, index.len() * dim, 1.0);
         let table = wide(&noise(2, 5 * dim, 1.0));
@@ -38,7 +40,7 @@ mod tests {
             looked_up.zip(&cotangent).map(|(y, c)| y * c).sum()
         };
         let expected: Vec<f32> = (0..table.len()).map(|i| central_differences(loss, &table, i) as f32).collect();
-        // positions by row, in two pieces of the table
+        // Positions sorted by row, in two slices of the table.
         let order = [1, 5, 0, 2, 4, 3];
         let segments = [[0, 0, 2, 0], [2, 2, 3, 0], [4, 5, 1, 0]];
         let p = params::GatherRowsGrad { segments: 3, dim4: 1, first_row: 0, rows: 2, add: 0 };

@@ -1,11 +1,13 @@
 use super::sizes;
 use crate::params;
 
-/// What `log p(set)` is for a set of nobody.
+/// `log p(set)` of an empty set.
 const LOWEST: f32 = -3.0e38;
 
-/// Logarithms of a row of logits: their maximum, that of the sum of `exp(logit - max)`, of the probability of the label (0 without a label),
-/// and of the probability that an id is one of the set.
+/// Logarithms of a row of logits.
+///
+/// They are the maximum, the logarithm of the sum of `exp(logit - max)`, the log-probability of the label (0 without a
+/// label), and the log-probability that an id is in the set.
 ///
 /// Shapes: logits `[rows, n]` at offset and stride, label `[rows]`, members `[n]`, out `[rows, 4]`.
 pub fn log_softmax(p: &params::LogSoftmax, logits: &[f32], label: &[u32], members: &[u32], out: &mut [f32]) {
@@ -27,9 +29,9 @@ pub fn log_softmax(p: &params::LogSoftmax, logits: &[f32], label: &[u32], member
 /// A sum of `exp(logit - max)`.
 struct LogSum {
     max: f32,
-    /// How many logits are the maximum.
+    /// The number of logits equal to the maximum.
     at_max: usize,
-    /// The sum over the others.
+    /// The sum over the other logits.
     others: f64,
 }
 
@@ -48,8 +50,8 @@ mod tests {
     use crate::cpu::noise::assert_close;
 
     #[test]
-    fn closed_form() {
-        // probabilities 1/8, 4/8, 1/8, 2/8; the second row is the first one, far up
+    fn matches_the_closed_form() {
+        // Probabilities 1/8, 4/8, 1/8, 2/8; the second row has one logit far above the others.
         let row = [0.0, 4f32.ln(), 0.0, 2f32.ln()];
         let far = row.map(|l| if l == row[1] { 1e30 } else { -1e30 });
         let logits = [row, far].concat();
@@ -58,13 +60,13 @@ mod tests {
         log_softmax(&p, &logits, &[3, 1], &[1, 0, 0, 1], &mut out);
         assert_close(&out[..4], &[row[1], 2f32.ln(), -(4f32.ln()), 0.375f32.ln()], 1e-6);
         assert_eq!(out[4..], [1e30, 0.0, 0.0, -2e30]);
-        // no label, no set
+        // No label and an empty set.
         log_softmax(&p, &logits, &[4, u32::MAX], &[0; 4], &mut out);
         assert_eq!([&out[2..4], &out[6..]], [[0.0, LOWEST]; 2]);
     }
 
     #[test]
-    fn a_probability_close_to_one_is_told_from_one() {
+    fn probability_close_to_one_differs_from_one() {
         let p = params::LogSoftmax { rows: 1, n: 2, stride: 2, offset: 0 };
         let mut out = [0.0; 4];
         log_softmax(&p, &[0.0, -40.0], &[0], &[0, 0], &mut out);

@@ -1,10 +1,12 @@
 use super::sizes;
 use crate::params;
 
-/// The gradient of `w0 log p(label) + w1 log p(set)` by the logits, in their place: logit `i` becomes
-/// `w0 ((i == label) - p_i) + w1 ((i in the set) p_i / p(set) - p_i)`, and 0 where both weights are.
+/// Gradient of `w0 log p(label) + w1 log p(set)` by the logits, in place of the logits.
 ///
-/// Shapes: logits `[rows, n]` at offset and stride, label `[rows]`, members `[n]`, out `[rows, 4]` of `log_softmax`, weight `[rows, 2]`.
+/// Logit `i` becomes `w0 ((i == label) - p_i) + w1 ((i in set) p_i / p(set) - p_i)`, or 0 if both weights are 0.
+///
+/// Shapes: logits `[rows, n]` at offset and stride, label `[rows]`, members `[n]`, out `[rows, 4]` of `log_softmax`,
+/// weight `[rows, 2]`.
 pub fn log_softmax_grad(
     p: &params::LogSoftmaxGrad,
     logits: &mut [f32],
@@ -23,10 +25,10 @@ pub fn log_softmax_grad(
                 continue;
             }
             let l = f64::from(*logit) - max - log_sum;
-            let share = l.exp();
+            let probability = l.exp();
             let is_label = f64::from(u8::from(i == label[row] as usize));
             let in_set = if members[i] != 0 { (l - of_set).exp() } else { 0.0 };
-            *logit = (w0 * (is_label - share) + w1 * (in_set - share)) as f32;
+            *logit = (w0 * (is_label - probability) + w1 * (in_set - probability)) as f32;
         }
     }
 }
@@ -39,13 +41,13 @@ mod tests {
     use crate::cpu::noise::{assert_close, noise};
 
     #[test]
-    fn differences_of_the_logarithms() {
+    fn matches_central_differences() {
         let (rows, n) = (5, 7);
         let logits = noise(3, rows * n, 6.0);
         let label = [3u32, 0, 6, 7, 2];
         let members = [0u32, 1, 1, 0, 0, 1, 0];
         let mut weight = noise(4, 2 * rows, 2.0);
-        // A row without a label has no weight on it, and one counts for nothing.
+        // The row without a label has no weight for it, and the last row has no weight at all.
         weight[6] = 0.0;
         weight[8..].fill(0.0);
         let loss = |logits: &[f64]| -> f64 {
@@ -62,7 +64,7 @@ mod tests {
         let [rows, n] = [rows, n].map(|size| size as u32);
         let mut out = vec![0.0; 4 * rows as usize];
         log_softmax(&params::LogSoftmax { rows, n, stride: n, offset: 0 }, &logits, &label, &members, &mut out);
-        // What is in a row that counts for nothing is nobody's business.
+        // The kernel must ignore the values of a row without weight.
         out[16..].fill(f32::NAN);
         let mut grad = logits;
         let p = params::LogSoftmaxGrad { rows, n, stride: n, offset: 0 };
@@ -72,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_set_its_weight_pushes_everything_down() {
+    fn weight_of_an_empty_set_lowers_all_logits() {
         let p = params::LogSoftmaxGrad { rows: 1, n: 4, stride: 4, offset: 0 };
         let mut out = [0.0; 4];
         let mut logits = [1.0; 4];

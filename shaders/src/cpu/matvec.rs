@@ -1,26 +1,30 @@
 use super::{Matrix, dot, sizes};
 use crate::params;
-use crate::table::Fusion;
+use crate::variant::Fusion;
 
-/// `y = x Wᵀ + b` for few rows of x, or added to y. The block doesn't hold the number of rows, which is the width of the
-/// kernel's grid, so the twin takes it beside the block.
+/// The inputs of [`matvec`], named after the kernel's bindings.
+#[derive(Debug, Clone, Copy)]
+pub struct MatVecInputs<'a> {
+    /// `[n, k]`
+    pub w: Matrix<'a>,
+    /// `[rows, k]` at x_offset and x_stride.
+    pub x: &'a [f32],
+    /// `[n]`, the bias.
+    pub b: &'a [f32],
+    /// `[k]`, the weights of the norm.
+    pub scale: &'a [f32],
+}
+
+/// `y = x Wᵀ + b` for few rows of x, or `y +=`.
 ///
-/// With [`Fusion::norm`] x is first `scale * x / sqrt(mean(x^2) + eps)`. With [`Fusion::gated`] rows 2j and 2j + 1 of W give
-/// output j, `silu(gate) * up`, and neither bias nor old value is added.
+/// The number of rows is the width of the kernel's grid and not part of the parameter block.
 ///
-/// Shapes: w `[n, k]`, x `[rows, k]` at x_offset and x_stride, b `[n]`, scale `[k]`, y `[rows, n]`, or `[rows, n / 2]` if gated,
-/// at y_offset and y_stride.
-#[allow(clippy::too_many_arguments)] // the kernel's bindings, and what its block leaves open
-pub fn matvec(
-    p: &params::MatVec,
-    fusion: Fusion,
-    rows: u32,
-    w: Matrix,
-    x: &[f32],
-    b: &[f32],
-    scale: &[f32],
-    y: &mut [f32],
-) {
+/// With [`Fusion::norm`], x is first `scale * x / sqrt(mean(x^2) + eps)`. With [`Fusion::gated`], rows 2j and 2j + 1 of
+/// W give output j, `silu(gate) * up`, and neither the bias nor the old value is added.
+///
+/// Shapes: y `[rows, n]`, or `[rows, n / 2]` if gated, at y_offset and y_stride.
+pub fn matvec(p: &params::MatVec, fusion: Fusion, rows: u32, inputs: MatVecInputs, y: &mut [f32]) {
+    let MatVecInputs { w, x, b, scale } = inputs;
     let [rows, n, k] = sizes([rows, p.n, 4 * p.k4]);
     let [x_offset, x_stride] = sizes([4 * p.x_offset4, 4 * p.x_stride4]);
     let [y_offset, y_stride] = sizes([p.y_offset, p.y_stride]);
@@ -65,39 +69,33 @@ mod tests {
     const PLAIN: Fusion = Fusion { norm: false, gated: false, tall: false };
 
     #[test]
-    fn offsets_bias_and_add() {
+    fn offsets_bias_and_add_are_applied() {
         let w = [1.0, 2.0, 3.0, 4.0, 0.0, -1.0, 0.0, 1.0];
         let half = w.map(f16::from_f32);
         let x = [9.0, 9.0, 9.0, 9.0, 1.0, 1.0, 1.0, 1.0, 9.0, 9.0, 9.0, 9.0, 0.5, 1.0, 0.0, 2.0];
         let mut y = [-1.0; 6];
         let p =
             params::MatVec { n: 2, k4: 1, x_offset4: 1, x_stride4: 2, y_offset: 1, y_stride: 3, ..Default::default() };
-        matvec(&p, PLAIN, 2, Matrix::F32(&w), &x, &[], &[], &mut y);
+        let inputs = MatVecInputs { w: Matrix::F32(&w), x: &x, b: &[], scale: &[] };
+        matvec(&p, PLAIN, 2, inputs, &mut y);
         assert_eq!(y, [-1.0, 10.0, 0.0, -1.0, 10.5, 1.0]);
-        matvec(
-            &params::MatVec { add: 1, bias: 1, ..p },
-            PLAIN,
-            2,
-            Matrix::F16(&half),
-            &x,
-            &[100.0, 200.0],
-            &[],
-            &mut y,
-        );
+        let inputs = MatVecInputs { w: Matrix::F16(&half), b: &[100.0, 200.0], ..inputs };
+        matvec(&params::MatVec { add: 1, bias: 1, ..p }, PLAIN, 2, inputs, &mut y);
         assert_eq!(y, [-1.0, 120.0, 200.0, -1.0, 121.0, 202.0]);
     }
 
     #[test]
-    fn norm_and_gate() {
-        // mean square 3, and an eps of 1: half of scale * x = (1, 2, 3, 0) * (3, 1, 1, 1)
+    fn norm_and_gate_are_applied() {
+        // The mean square is 3 and eps is 1, so x is halved.
         let w = [1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 0.0];
         let x = [1.0, -1.0, 1.0, 3.0];
         let scale = [2.0, 4.0, 6.0, 0.0];
         let p = params::MatVec { n: 2, k4: 1, x_stride4: 1, y_stride: 2, eps: 1.0, ..Default::default() };
         let mut y = [0.0; 2];
-        matvec(&p, Fusion { norm: true, ..PLAIN }, 1, Matrix::F32(&w), &x, &[], &scale, &mut y);
+        let inputs = MatVecInputs { w: Matrix::F32(&w), x: &x, b: &[], scale: &scale };
+        matvec(&p, Fusion { norm: true, ..PLAIN }, 1, inputs, &mut y);
         assert_close(&y, &[1.0, 1.0], 1e-7);
-        matvec(&p, Fusion { norm: true, gated: true, ..PLAIN }, 1, Matrix::F32(&w), &x, &[], &scale, &mut y);
+        matvec(&p, Fusion { norm: true, gated: true, ..PLAIN }, 1, inputs, &mut y);
         assert_close(&y[..1], &[1.0 / (1.0 + (-1f32).exp())], 1e-7);
     }
 }

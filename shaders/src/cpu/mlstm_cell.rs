@@ -1,7 +1,9 @@
 use super::{mlstm_gates, mlstm_norm, mlstm_step};
 use crate::params;
 
-/// A whole mLSTM cell for few rows (SPEC 4): [`mlstm_gates`], [`mlstm_step`] and [`mlstm_norm`] one behind the other.
+/// A whole mLSTM cell for few rows (docs/model.md, "Local layer (mLSTM)").
+///
+/// It equals [`mlstm_gates`], [`mlstm_step`] and [`mlstm_norm`] in sequence.
 ///
 /// Shapes: x `[rows, ...]` at the offsets and stride, c `[heads, dk, dv + 1]`, m `[heads]`, norm `[heads, dv]`,
 /// out `[rows, heads, dv]`.
@@ -23,8 +25,8 @@ mod tests {
     use crate::cpu::noise::assert_close;
 
     #[test]
-    fn a_first_row_by_hand() {
-        // one head, dk 1, dv 2; a row of x is q, k, v (2), o (2), i, f
+    fn first_row_matches_a_hand_computation() {
+        // One head, dk = 1, dv = 2; a row of x is q, k, v (2), o (2), i, f.
         let p = params::MlstmCell {
             rows: 1,
             heads: 1,
@@ -41,13 +43,13 @@ mod tests {
             scale: 1.0,
             eps: 3.0,
         };
-        // From an empty state with m = 0: f = 1 and log f = 0 but for rounding, so m' = 0, i = 1 and C' = k v, n' = k.
+        // From an empty state with m = 0: f = 1 and log f = 0 up to rounding, so m' = 0, i = 1, C' = k v and n' = k.
         let x = [2.0, 0.5, 2.0, 6.0, 0.0, 3f32.ln(), 0.0, 1e9];
         let (mut c, mut m, mut out) = ([0.0; 3], [0.0], [0.0; 2]);
         mlstm_cell(&p, &x, &mut c, &mut m, &[1.0, 2.0], &mut out);
         assert_close(&c, &[1.0, 3.0, 0.5], 1e-6);
         assert!(m[0].abs() < 1e-6);
-        // h = (2, 6) / max(1, 1): mean 4, variance 4, root of 7; gates 1/2 and 3/4
+        // h = (2, 6) / max(1, 1): mean 4, variance 4, root of 7; gates 1/2 and 3/4.
         let root = 7f32.sqrt();
         assert_close(&out, &[-2.0 / root * 0.5, 2.0 / root * 0.75 * 2.0], 1e-5);
     }

@@ -1,11 +1,13 @@
 use super::{dot, gate, sizes};
 use crate::params;
-use crate::table::MLSTM_CHUNK;
+use crate::sizes::MLSTM_CHUNK;
 
-/// Chunkwise mLSTM, third of three (SPEC 4): the output of every row from its own chunk and the state at the chunk's start,
-/// `y_t = scale * (Σ_{s ≤ t} exp(g_t - g_s) i_s (q_t · k_s) (v_s, 1) + exp(g_t) q_tᵀ C)`.
+/// Chunkwise mLSTM, step 3 of 3 (docs/model.md, "Local layer (mLSTM)"): the output of every row.
 ///
-/// Chunks have [`MLSTM_CHUNK`] rows. Column dv of y is `scale * q · n`, as in `mlstm_step`.
+/// The output depends on the row's own chunk and on the state at the start of the chunk:
+/// `y_t = scale * (Σ_{s ≤ t} exp(g_t - g_s) i_s (q_t · k_s) (v_s, 1) + exp(g_t) q_tᵀ C)`. Chunks have [`MLSTM_CHUNK`]
+/// rows. Column dv of y is `scale * q · n`, as in `mlstm_step`.
+///
 /// Shapes: x `[rows, ...]` at q_offset, k_offset, v_offset and stride, gates `[rows, heads, 4]`,
 /// states `[chunks, heads, dk, dv + 1]`, y `[rows, heads, dv + 1]`.
 pub fn mlstm_chunk_out(p: &params::MlstmChunkOut, x: &[f32], gates: &[f32], states: &[f32], y: &mut [f32]) {
@@ -50,9 +52,9 @@ mod tests {
     use crate::cpu::noise::{assert_close, noise};
     use crate::cpu::{mlstm_chunk_scan, mlstm_chunk_state, mlstm_gates, mlstm_step};
 
-    /// The three chunkwise kernels over rows in two calls, against the recurrent one over all of them.
+    /// Compares the three chunkwise kernels in two calls with the recurrent kernel in one.
     #[test]
-    fn chunkwise_is_recurrent() {
+    fn chunkwise_form_matches_recurrent_form() {
         let (heads, dk, dv, chunk) = (2u32, 6u32, 5u32, MLSTM_CHUNK);
         let stride = heads * (2 * dk + dv + 2) + 3;
         let [q_offset, k_offset, v_offset] = [1, 1 + heads * dk, 1 + 2 * heads * dk];
@@ -100,7 +102,7 @@ mod tests {
             let (mut m_cut, mut c_cut) = (m_start.clone(), start.clone());
             let mut y = run(0, cut, true, &mut m_cut, &mut c_cut);
             y.extend(run(cut, all - cut, true, &mut m_cut, &mut c_cut));
-            // Not closer than this: g is a sum kept in f32, f is not.
+            // The tolerance reflects that g is a sum stored in f32.
             assert_close(&y, &expected, 1e-5);
             assert_close(&c_cut, &c, 1e-5);
             assert_close(&m_cut, &m, 1e-6);

@@ -1,26 +1,36 @@
 use super::{gate, sizes};
 use crate::params;
-use crate::table::MLSTM_CHUNK;
+use crate::sizes::MLSTM_CHUNK;
 
-/// Backwards through the chunkwise mLSTM, last (SPEC 4): the gradients of q, k and v from the scores a and b of
-/// `mlstm_chunk_scores`, the state C at the start of each chunk and the gradient dC of the state at its end:
-/// `dq_t = Σ_{s ≤ t} b_ts k_s + scale * exp(g_t) C dy_t`, `dk_s = Σ_{t ≥ s} b_ts q_t + w_s dC (v_s, 1)` and
-/// `dv_s = Σ_{t ≥ s} a_ts dy_t + w_s dCᵀ k_s` without the last column, `w_s = exp(g_end - g_s) i_s`.
+/// The inputs of [`mlstm_chunk_out_grad`], named after the kernel's bindings.
+#[derive(Debug, Clone, Copy)]
+pub struct MlstmChunkOutGradInputs<'a> {
+    /// `[rows, ...]` at q_offset, k_offset, v_offset and stride.
+    pub x: &'a [f32],
+    /// `[rows, heads, 4]`
+    pub gates: &'a [f32],
+    /// `[chunks, heads, dk, dv + 1]`
+    pub states: &'a [f32],
+    /// `[chunks, heads, dk, dv + 1]`
+    pub dstates: &'a [f32],
+    /// `[rows, heads, dv + 1]`
+    pub dy: &'a [f32],
+    /// `[rows, heads, 64]`
+    pub a: &'a [f32],
+    /// `[rows, heads, 64]`
+    pub b: &'a [f32],
+}
+
+/// Gradient of the chunkwise mLSTM, step 4 of 4 (docs/model.md, "Local layer (mLSTM)"): the gradients of q, k and v.
 ///
-/// Shapes: x and dx `[rows, ...]` at q_offset, k_offset, v_offset and stride, gates `[rows, heads, 4]`, states and dstates
-/// `[chunks, heads, dk, dv + 1]`, dy `[rows, heads, dv + 1]`, a and b `[rows, heads, 64]`.
-#[allow(clippy::too_many_arguments)] // one for each binding
-pub fn mlstm_chunk_out_grad(
-    p: &params::MlstmChunkOutGrad,
-    x: &[f32],
-    gates: &[f32],
-    states: &[f32],
-    dstates: &[f32],
-    dy: &[f32],
-    a: &[f32],
-    b: &[f32],
-    dx: &mut [f32],
-) {
+/// They follow from the scores a and b of `mlstm_chunk_scores`, the state C at the start of each chunk and the gradient
+/// dC of the state at its end, with `w_s = exp(g_end - g_s) i_s`:
+/// `dq_t = Σ_{s ≤ t} b_ts k_s + scale * exp(g_t) C dy_t`, `dk_s = Σ_{t ≥ s} b_ts q_t + w_s dC (v_s, 1)` and
+/// `dv_s = Σ_{t ≥ s} a_ts dy_t + w_s dCᵀ k_s` without the last column.
+///
+/// Shapes: dx `[rows, ...]` at q_offset, k_offset, v_offset and stride.
+pub fn mlstm_chunk_out_grad(p: &params::MlstmChunkOutGrad, inputs: MlstmChunkOutGradInputs, dx: &mut [f32]) {
+    let MlstmChunkOutGradInputs { x, gates, states, dstates, dy, a, b } = inputs;
     let [rows, heads, dk, dv, stride] = sizes([p.rows, p.heads, p.dk, p.dv, p.stride]);
     let [q_offset, k_offset, v_offset] = sizes([p.q_offset, p.k_offset, p.v_offset]);
     let chunk = MLSTM_CHUNK as usize;
@@ -65,9 +75,10 @@ mod tests {
     use crate::cpu::mlstm_chunk_scores;
     use crate::cpu::noise::{assert_close, noise};
 
-    /// With [`mlstm_chunk_scores`] in front: what comes out of the chunks and what they add to the states at their ends.
+    /// Runs [`mlstm_chunk_scores`] first. The loss covers the outputs and the contributions to the states at the chunk
+    /// ends.
     #[test]
-    fn central_differences() {
+    fn matches_central_differences() {
         let (rows, heads, dk, dv, chunk) = (67usize, 2, 3, 2, MLSTM_CHUNK as usize);
         let (stride, q0, k0, v0) = (20, 1, 8, 15);
         let p = params::MlstmChunkOutGrad {
@@ -84,7 +95,7 @@ mod tests {
         let x = noise(1, rows * stride, 1.0);
         let mut gates = noise(2, rows * heads * 4, 1.0);
         for at in 0..rows * heads {
-            // g falls within a chunk.
+            // g decreases within a chunk.
             gates[4 * at + 3] = -0.05 * (at / heads % chunk) as f32 - 0.05 * gates[4 * at + 3].abs();
         }
         let states = noise(3, 2 * heads * dk * (dv + 1), 1.0);
@@ -95,7 +106,9 @@ mod tests {
         let block: params::MlstmChunkScores = bytemuck::cast(p);
         mlstm_chunk_scores(&block, &x, &gates, &dy, &mut a, &mut b);
         let mut found = vec![0.0; x.len()];
-        mlstm_chunk_out_grad(&p, &x, &gates, &states, &dstates, &dy, &a, &b, &mut found);
+        let inputs =
+            MlstmChunkOutGradInputs { x: &x, gates: &gates, states: &states, dstates: &dstates, dy: &dy, a: &a, b: &b };
+        mlstm_chunk_out_grad(&p, inputs, &mut found);
 
         let loss = |x: &[f64]| -> f64 {
             let mut sum = 0.0;

@@ -1,18 +1,21 @@
 use super::{gate, sizes};
 use crate::params;
 
-/// Backwards through the chunkwise mLSTM, second (SPEC 4): replaces what each chunk asks of the state at its start by the gradient
-/// of the state at its end, last chunk of a sequence first: `dC = exp(g_end) dC' + added`, and 0 behind a sequence.
+/// Gradient of the chunkwise mLSTM, step 2 of 4 (docs/model.md, "Local layer (mLSTM)"): the gradients of the states at
+/// the chunk ends.
+///
+/// The gradient contribution of each chunk is replaced by the gradient of the state at its end, last chunk of a
+/// sequence first: `dC = exp(g_end) dC' + added`, and 0 at the end of a sequence.
 ///
 /// Shapes: gates `[rows, heads, 4]`, dstates `[chunks, heads, size]`, `size = dk (dv + 1)`.
 pub fn mlstm_chunk_scan_grad(p: &params::MlstmChunkScanGrad, gates: &[f32], dstates: &mut [f32]) {
     let [rows, heads, size, chunk, period] = sizes([p.rows, p.heads, p.size, p.chunk, p.period]);
     for first in (0..rows).step_by(period) {
-        let behind = (first + period).min(rows);
+        let limit = (first + period).min(rows);
         for (head, element) in (0..heads).flat_map(|head| (0..size).map(move |element| (head, element))) {
             let mut state = 0.0;
-            for begin in (first..behind).step_by(chunk).rev() {
-                let end = (begin + chunk).min(behind);
+            for begin in (first..limit).step_by(chunk).rev() {
+                let end = (begin + chunk).min(limit);
                 let at = (begin / chunk * heads + head) * size + element;
                 let added = f64::from(dstates[at]);
                 dstates[at] = state as f32;
@@ -30,10 +33,10 @@ mod tests {
     use crate::cpu::noise::{assert_close, noise};
 
     #[test]
-    fn central_differences() {
+    fn matches_central_differences() {
         let (rows, heads, size, chunk, chunks) = (11usize, 2, 3, 2usize, 6usize);
         let gates = noise(1, rows * heads * 4, 1.0);
-        let asked = noise(2, chunks * heads * size, 1.0);
+        let own = noise(2, chunks * heads * size, 1.0);
         for period in [rows, 6, 2] {
             let p = params::MlstmChunkScanGrad {
                 rows: rows as u32,
@@ -42,9 +45,9 @@ mod tests {
                 chunk: chunk as u32,
                 period: period as u32,
             };
-            let mut found = asked.clone();
+            let mut found = own.clone();
             mlstm_chunk_scan_grad(&p, &gates, &mut found);
-            // By what each chunk adds to the state at its end, the states at the starts of those behind it.
+            // The gradient by the contribution of each chunk, through the states at the starts of the later chunks.
             let loss = |added: &[f64]| -> f64 {
                 let mut states = vec![0.0; heads * size];
                 let mut sum = 0.0;
@@ -55,14 +58,14 @@ mod tests {
                     }
                     for (at, state) in states.iter_mut().enumerate() {
                         let from = which * heads * size + at;
-                        sum += f64::from(asked[from]) * *state;
+                        sum += f64::from(own[from]) * *state;
                         let g = f64::from(gates[4 * ((end - 1) * heads + at / size) + 3]);
                         *state = g.exp() * *state + added[from];
                     }
                 }
                 sum
             };
-            let added = vec![0.5; asked.len()];
+            let added = vec![0.5; own.len()];
             let expected = gradient(loss, &added);
             assert_close(&found, &expected, 1e-6);
         }

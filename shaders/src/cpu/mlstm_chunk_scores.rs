@@ -1,12 +1,14 @@
 use super::{dot, gate, sizes};
 use crate::params;
-use crate::table::MLSTM_CHUNK;
+use crate::sizes::MLSTM_CHUNK;
 
-/// Backwards through the chunkwise mLSTM, third (SPEC 4): for each row t and each source s of its chunk up to t, with
-/// `w = scale * exp(g_t - g_s) i_s`, `a = w (q_t · k_s)` and `b = w (dy_t · (v_s, 1))`; 0 in the other places of the chunk.
+/// Gradient of the chunkwise mLSTM, step 3 of 4 (docs/model.md, "Local layer (mLSTM)"): the scores within each chunk.
 ///
-/// Shapes: x `[rows, ...]` at q_offset, k_offset, v_offset and stride, gates `[rows, heads, 4]`, dy `[rows, heads, dv + 1]`,
-/// a and b `[rows, heads, 64]`.
+/// For each row t and each source s ≤ t of its chunk, with `w = scale * exp(g_t - g_s) i_s`: `a = w (q_t · k_s)` and
+/// `b = w (dy_t · (v_s, 1))`. The other elements are 0.
+///
+/// Shapes: x `[rows, ...]` at q_offset, k_offset, v_offset and stride, gates `[rows, heads, 4]`, dy
+/// `[rows, heads, dv + 1]`, a and b `[rows, heads, 64]`.
 pub fn mlstm_chunk_scores(
     p: &params::MlstmChunkScores,
     x: &[f32],
@@ -46,8 +48,9 @@ mod tests {
     use crate::cpu::noise::assert_close;
 
     #[test]
-    fn three_rows_by_hand() {
-        // Rows 63, 64 and 65 of one head, of which the first is the last of its chunk: dk 2, dv 1, a row of x is q (2), k (2), v.
+    fn three_rows_match_a_hand_computation() {
+        // Rows 63, 64 and 65 of one head; row 63 is the last of its chunk. dk = 2, dv = 1; a row of x is q (2), k (2),
+        // v.
         let p = params::MlstmChunkScores {
             rows: 66,
             heads: 1,
@@ -69,11 +72,11 @@ mod tests {
         let (mut a, mut b) = (vec![f32::NAN; 66 * 64], vec![f32::NAN; 66 * 64]);
         mlstm_chunk_scores(&p, &x, &gates, &dy, &mut a, &mut b);
         let mut expected = (vec![0.0; 66 * 64], vec![0.0; 66 * 64]);
-        // Row 63 sees itself in place 63, with weight 1/2: q · k = 5, dy · (v, 1) = 6.
+        // Row 63 sees itself at index 63, with weight 1/2: q · k = 5, dy · (v, 1) = 6.
         (expected.0[63 * 64 + 63], expected.1[63 * 64 + 63]) = (2.5, 3.0);
-        // Row 64 sees itself in place 0, with weight 1/4: 4 and -3.
+        // Row 64 sees itself at index 0, with weight 1/4: 4 and -3.
         (expected.0[64 * 64], expected.1[64 * 64]) = (1.0, -0.75);
-        // Row 65 sees row 64, with half of that, 10 and 4, and itself, with weight 1/2: 2 and 0.
+        // Row 65 sees row 64 with weight 1/8 (10 and 4), and itself with weight 1/2 (2 and 0).
         (expected.0[65 * 64], expected.1[65 * 64]) = (1.25, 0.5);
         (expected.0[65 * 64 + 1], expected.1[65 * 64 + 1]) = (1.0, 0.0);
         assert_close(&a, &expected.0, 1e-6);

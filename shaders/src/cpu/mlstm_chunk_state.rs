@@ -1,10 +1,13 @@
 use super::{gate, sizes};
 use crate::params;
 
-/// Chunkwise mLSTM, first of three (SPEC 4): what each chunk adds to the state, as seen at the chunk's end,
-/// `Σ_s exp(g_end - g_s) i_s k_s (v_s, 1)ᵀ`.
+/// Chunkwise mLSTM, step 1 of 3 (docs/model.md, "Local layer (mLSTM)"): the contribution of each chunk to the state at
+/// its end.
 ///
-/// Shapes: x `[rows, ...]` at k_offset, v_offset and stride, gates `[rows, heads, 4]`, states `[chunks, heads, dk, dv + 1]`.
+/// The contribution is `Σ_s exp(g_end - g_s) i_s k_s (v_s, 1)ᵀ`.
+///
+/// Shapes: x `[rows, ...]` at k_offset, v_offset and stride, gates `[rows, heads, 4]`, states
+/// `[chunks, heads, dk, dv + 1]`.
 pub fn mlstm_chunk_state(p: &params::MlstmChunkState, x: &[f32], gates: &[f32], states: &mut [f32]) {
     let [rows, heads, dk, dv, stride, chunk] = sizes([p.rows, p.heads, p.dk, p.dv, p.stride, p.chunk]);
     let [k_offset, v_offset] = sizes([p.k_offset, p.v_offset]);
@@ -36,8 +39,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn three_rows_in_chunks_of_two() {
-        // one head, dk 1, dv 1; a row of x is k, v
+    fn chunks_of_two_rows_match_a_hand_computation() {
+        // One head, dk = 1, dv = 1; a row of x is k, v.
         let p =
             params::MlstmChunkState { rows: 3, heads: 1, dk: 1, dv: 1, stride: 2, k_offset: 0, v_offset: 1, chunk: 2 };
         let x = [2.0, 10.0, 1.0, 3.0, 4.0, 5.0];
@@ -45,7 +48,7 @@ mod tests {
         let gates = [1.0, 1.0, 0.0, -1.0, 0.0, 1.0, 0.0, -1.0 - ln2, 1.0, 0.5, 0.0, -7.0];
         let mut states = [0.0; 4];
         mlstm_chunk_state(&p, &x, &gates, &mut states);
-        // chunk 0: half of the first row and all of the second; chunk 1: half of the third
+        // Chunk 0: half of the first row and all of the second; chunk 1: half of the third.
         let expected = [10.0 + 3.0, 1.0 + 1.0, 10.0, 2.0];
         crate::cpu::noise::assert_close(&states, &expected, 1e-6);
     }

@@ -1,11 +1,13 @@
 use super::{gate, sizes};
 use crate::params;
 
-/// Backwards through the chunkwise mLSTM, first (SPEC 4): what the rows of each chunk ask of the state at the chunk's start,
-/// `scale * Σ_t exp(g_t) q_t dy_tᵀ`.
+/// Gradient of the chunkwise mLSTM, step 1 of 4 (docs/model.md, "Local layer (mLSTM)"): the contribution of each chunk
+/// to the gradient of the state at its start.
 ///
-/// Shapes: x `[rows, ...]` at q_offset and stride, gates `[rows, heads, 4]`, dy `[rows, heads, dv + 1]`, dstates
-/// `[chunks, heads, dk, dv + 1]`.
+/// The contribution is `scale * Σ_t exp(g_t) q_t dy_tᵀ`.
+///
+/// Shapes: x `[rows, ...]` at q_offset and stride, gates `[rows, heads, 4]`, dy `[rows, heads, dv + 1]`,
+/// dstates `[chunks, heads, dk, dv + 1]`.
 pub fn mlstm_chunk_state_grad(
     p: &params::MlstmChunkStateGrad,
     x: &[f32],
@@ -40,7 +42,7 @@ mod tests {
     use crate::cpu::noise::{assert_close, noise};
 
     #[test]
-    fn central_differences() {
+    fn matches_central_differences() {
         let (rows, heads, dk, dv, chunk, stride) = (7, 2, 3, 2, 3, 8);
         let p = params::MlstmChunkStateGrad {
             rows: rows as u32,
@@ -57,7 +59,7 @@ mod tests {
         let dy = noise(3, rows * heads * (dv + 1), 1.0);
         let mut found = vec![f32::NAN; 3 * heads * dk * (dv + 1)];
         mlstm_chunk_state_grad(&p, &x, &gates, &dy, &mut found);
-        // y_t = exp(g_t) q_tᵀ C / 2 of the chunk's C
+        // y_t = exp(g_t) q_tᵀ C / 2 for the state C at the start of the chunk.
         let loss = |states: &[f64]| -> f64 {
             let y = |t: usize, head: usize, column: usize| {
                 let state = |i: usize| states[((t / chunk * heads + head) * dk + i) * (dv + 1) + column];

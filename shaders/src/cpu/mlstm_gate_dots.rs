@@ -1,7 +1,8 @@
 use super::{dot, sizes};
 use crate::params;
 
-/// What the gradients of an mLSTM's gates come from (SPEC 4): `q · dq` and `k · dk` of each row and head.
+/// The dot products that the gradients of the mLSTM gates are made of (docs/model.md, "Local layer (mLSTM)"): `q · dq`
+/// and `k · dk`.
 ///
 /// Shapes: x and dx `[rows, ...]` at q_offset, k_offset and stride, dots `[rows, heads, 2]`.
 pub fn mlstm_gate_dots(p: &params::MlstmGateDots, x: &[f32], dx: &[f32], dots: &mut [f32]) {
@@ -19,8 +20,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn two_rows_of_two_heads() {
-        // a row is two times q (2), one value apart from two times k (2)
+    fn two_rows_of_two_heads_match_a_hand_computation() {
+        // A row is q (2) of two heads, one unused value, and k (2) of two heads.
         let p = params::MlstmGateDots { rows: 2, heads: 2, dk: 2, stride: 9, q_offset: 0, k_offset: 5 };
         let x: Vec<f32> = (0..18).map(|i| i as f32).collect();
         let dx = [1.0, 0.0, 0.0, 1.0, 99.0, 1.0, 1.0, -1.0, 1.0, 2.0, 0.0, 0.0, 0.5, 99.0, 0.0, 0.0, 1.0, -1.0];

@@ -1,11 +1,14 @@
 use super::sizes;
 use crate::params;
 
-/// Gates of the mLSTM and their stabiliser, row after row (SPEC 4): with `ig = cap(x_i)` and `lf = logsigmoid(cap(x_f))`,
-/// `m' = max(lf + m, ig)`, `f = exp(lf + m - m')`, `i = exp(ig - m')`, and `g` the sum of `lf + m - m'` since the start of the
-/// row's chunk. Sequences of `period` rows lie one behind the other, each with a state and chunks of its own.
+/// Gates of the mLSTM and their stabilizer, row after row (docs/model.md, "Local layer (mLSTM)").
 ///
-/// Shapes: x `[rows, ...]` at i_offset, f_offset and stride, m `[sequences, heads]`, gates `[rows, heads, 4]` of f, i, m, g.
+/// With `ig = cap(x_i)` and `lf = logsigmoid(cap(x_f))`: `m' = max(lf + m, ig)`, `f = exp(lf + m - m')`,
+/// `i = exp(ig - m')`, and `g` is the sum of `lf + m - m'` since the start of the row's chunk. Sequences of `period`
+/// rows are contiguous, each with its own state and chunks.
+///
+/// Shapes: x `[rows, ...]` at i_offset, f_offset and stride, m `[sequences, heads]`, gates `[rows, heads, 4]` of f, i,
+/// m, g.
 pub fn mlstm_gates(p: &params::MlstmGates, x: &[f32], m: &mut [f32], gates: &mut [f32]) {
     let [rows, heads, stride, chunk, period] = sizes([p.rows, p.heads, p.stride, p.chunk, p.period]);
     let [i_offset, f_offset] = sizes([p.i_offset, p.f_offset]);
@@ -28,7 +31,7 @@ pub fn mlstm_gates(p: &params::MlstmGates, x: &[f32], m: &mut [f32], gates: &mut
     }
 }
 
-/// `cap tanh(x / cap)`, or x where the cap is 0.
+/// `cap tanh(x / cap)`, or x if the cap is 0.
 pub(super) fn cap(cap: f32, x: f32) -> f64 {
     let (cap, x) = (f64::from(cap), f64::from(x));
     if cap == 0.0 { x } else { cap * (x / cap).tanh() }
@@ -45,7 +48,7 @@ mod tests {
     use crate::cpu::noise::noise;
 
     #[test]
-    fn gates_are_the_plain_ones_over_the_stabiliser() {
+    fn gates_are_plain_gates_divided_by_the_stabilizer() {
         let p = params::MlstmGates {
             rows: 9,
             heads: 2,
@@ -80,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn sequences_are_apart() {
+    fn sequences_are_independent() {
         let p = params::MlstmGates {
             rows: 8,
             heads: 2,
@@ -96,7 +99,7 @@ mod tests {
         let start = m;
         let mut gates = [0.0; 8 * 2 * 4];
         mlstm_gates(&p, &x, &mut m, &mut gates);
-        // the second sequence has the last two rows
+        // The second sequence has the last two rows.
         for (first, end, sequence) in [(0, 6, 0), (6, 8, 1)] {
             let mut m_alone = start[2 * sequence..2 * sequence + 2].to_vec();
             let mut alone = vec![0.0; (end - first) * 2 * 4];
@@ -108,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn no_cap() {
+    fn cap_of_zero_disables_the_cap() {
         let p = params::MlstmGates {
             rows: 1,
             heads: 1,

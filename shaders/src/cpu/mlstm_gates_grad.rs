@@ -2,8 +2,10 @@ use super::mlstm_gates::cap;
 use super::sizes;
 use crate::params;
 
-/// The gradients of an mLSTM's gates (SPEC 4): with F the running sum of logsigmoid(fg) over a sequence, `d ig_s = k_s · dk_s`,
-/// `dF_t = q_t · dq_t - k_t · dk_t`, `d lf_u = Σ_{t ≥ u} dF_t`, and from there to the pre-activations.
+/// Gradient of the mLSTM gates (docs/model.md, "Local layer (mLSTM)").
+///
+/// With F the running sum of logsigmoid(fg) over a sequence: `d ig_s = k_s · dk_s`, `dF_t = q_t · dq_t - k_t · dk_t`
+/// and `d lf_u = Σ_{t ≥ u} dF_t`. The gradients of the pre-activations follow by the chain rule.
 ///
 /// Shapes: x and dx `[rows, ...]` at i_offset, f_offset and stride, dots `[rows, heads, 2]` of q · dq and k · dk.
 pub fn mlstm_gates_grad(p: &params::MlstmGatesGrad, x: &[f32], dots: &[f32], dx: &mut [f32]) {
@@ -34,17 +36,18 @@ mod tests {
     use crate::cpu::differences::{central_differences, gradient, wide};
     use crate::cpu::noise::{assert_close, noise};
     use crate::cpu::{
-        mlstm_chunk_out, mlstm_chunk_out_grad, mlstm_chunk_scan, mlstm_chunk_scan_grad, mlstm_chunk_scores,
-        mlstm_chunk_state, mlstm_chunk_state_grad, mlstm_gate_dots, mlstm_gates, mlstm_norm, mlstm_norm_grad,
+        MlstmChunkOutGradInputs, MlstmNormGradInputs, mlstm_chunk_out, mlstm_chunk_out_grad, mlstm_chunk_scan,
+        mlstm_chunk_scan_grad, mlstm_chunk_scores, mlstm_chunk_state, mlstm_chunk_state_grad, mlstm_gate_dots,
+        mlstm_gates, mlstm_norm, mlstm_norm_grad,
     };
-    use crate::table::MLSTM_CHUNK;
+    use crate::sizes::MLSTM_CHUNK;
 
     fn log_sigmoid(z: f64) -> f64 {
         -(-z).exp().ln_1p()
     }
 
     #[test]
-    fn through_cap_and_running_sum() {
+    fn cap_and_running_sum_match_central_differences() {
         let (rows, heads, stride) = (11usize, 2, 7);
         let x = noise(1, rows * stride, 9.0);
         let dots = noise(2, rows * heads * 2, 1.0);
@@ -84,11 +87,12 @@ mod tests {
     const DV: usize = 3;
     const CAP: f32 = 15.0;
     const EPS: f32 = 1e-6;
-    /// Of q, k, v, o, i and f: the width of a head, and where in a row its heads begin.
+    /// For q, k, v, o, i and f: the width of a head, and the offset of head 0 in a row.
     const PARTS: [(usize, usize); 6] = [(DK, 1), (DK, 10), (DV, 18), (DV, 25), (1, 31), (1, 33)];
     const STRIDE: usize = 36;
 
-    /// The plain recurrent cell (SPEC 4), norm and output gate included, with `c` times its outputs summed up.
+    /// The sum of `c` times the outputs of the plain recurrent cell, with norm and output gate (docs/model.md, "Local
+    /// layer (mLSTM)").
     fn recurrent(rows: usize, period: usize, c: &[f32], x: &[f64], scale: &[f64]) -> f64 {
         let soft = |x: f64| f64::from(CAP) * (x / f64::from(CAP)).tanh();
         let mut sum = 0.0;
@@ -126,7 +130,7 @@ mod tests {
         sum
     }
 
-    /// The same by the twins, forwards and backwards: what comes out, and the gradients of x and of the norm's weight.
+    /// The outputs by the CPU references, and the gradients of x and of the norm's weight.
     fn chunkwise(rows: usize, period: usize, c: &[f32], x: &[f32], scale: &[f32]) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
         let [rows_u, period_u, heads, dk, dv, stride] = [rows, period, HEADS, DK, DV, STRIDE].map(|n| n as u32);
         let [q_offset, k_offset, v_offset, o_offset, i_offset, f_offset] = PARTS.map(|(_, first)| first as u32);
@@ -151,7 +155,8 @@ mod tests {
 
         let (mut dy, mut dx, mut dscale) = (vec![f32::NAN; y.len()], vec![0.0; x.len()], vec![f32::NAN; out.len()]);
         let p = params::MlstmNormGrad { rows, heads, dv, x_stride: stride, o_offset, eps: EPS };
-        mlstm_norm_grad(&p, &y, &gates, x, scale, c, &mut dy, &mut dx, &mut dscale);
+        let inputs = MlstmNormGradInputs { y: &y, gates: &gates, x, scale, dout: c };
+        mlstm_norm_grad(&p, inputs, &mut dy, &mut dx, &mut dscale);
         let mut dstates = vec![f32::NAN; states.len()];
         let p = params::MlstmChunkStateGrad { rows, heads, dk, dv, stride, q_offset, chunk, scale: factor };
         mlstm_chunk_state_grad(&p, x, &gates, &dy, &mut dstates);
@@ -161,7 +166,9 @@ mod tests {
         let p = params::MlstmChunkScores { rows, heads, dk, dv, stride, q_offset, k_offset, v_offset, scale: factor };
         mlstm_chunk_scores(&p, x, &gates, &dy, &mut a, &mut b);
         let p = params::MlstmChunkOutGrad { rows, heads, dk, dv, stride, q_offset, k_offset, v_offset, scale: factor };
-        mlstm_chunk_out_grad(&p, x, &gates, &states, &dstates, &dy, &a, &b, &mut dx);
+        let inputs =
+            MlstmChunkOutGradInputs { x, gates: &gates, states: &states, dstates: &dstates, dy: &dy, a: &a, b: &b };
+        mlstm_chunk_out_grad(&p, inputs, &mut dx);
         let mut dots = vec![f32::NAN; count * 2];
         let p = params::MlstmGateDots { rows, heads, dk, stride, q_offset, k_offset };
         let dqk = dx.clone();
@@ -172,14 +179,16 @@ mod tests {
         (out, dx, summed)
     }
 
-    /// The whole way from pre-activations to gated outputs and back, against differences of the plain recurrent cell. `gates`:
-    /// middle and reach of the pre-activations of input and forget gates, `tolerance`: of the largest gradient of the same part of a row.
-    fn hold(rows: usize, period: usize, gates: [(f32, f32); 2], tolerance: f64) {
+    /// Compares the gradients of the whole chunkwise form with central differences of the plain recurrent cell.
+    ///
+    /// `gates` holds the center and the range of the pre-activations of the input and forget gates. `tolerance` is
+    /// relative to the largest gradient of the same part of a row.
+    fn check(rows: usize, period: usize, gates: [(f32, f32); 2], tolerance: f64) {
         let seed = (rows * 1000 + period) as u64;
         let mut x = noise(seed, rows * STRIDE, 1.5);
-        for (&(_, first), (middle, reach)) in PARTS[4..].iter().zip(gates) {
+        for (&(_, first), (center, range)) in PARTS[4..].iter().zip(gates) {
             for row in x.chunks_exact_mut(STRIDE) {
-                row[first..first + HEADS].iter_mut().for_each(|x| *x = middle + reach / 1.5 * *x);
+                row[first..first + HEADS].iter_mut().for_each(|x| *x = center + range / 1.5 * *x);
             }
         }
         let scale = noise(seed + 1, HEADS * DV, 1.0);
@@ -191,7 +200,8 @@ mod tests {
         assert!((sum - forward).abs() <= 1e-4 * (rows as f64).sqrt(), "forwards: {sum}, expected {forward}");
 
         let loss = |x: &[f64]| recurrent(rows, period, &c, x, &scale);
-        // A difference costs two whole sequences, so of long ones some rows must do, with those around the ends of chunks.
+        // A difference costs two whole sequences, so of long ones some rows must do, with those around the ends of
+        // chunks.
         let sampled: Vec<usize> = (0..rows).filter(|t| rows < 100 || t % 9 == 0 || (t + 2) % 64 < 4).collect();
         let parts: Vec<Vec<[f64; 2]>> = PARTS
             .into_iter()
@@ -203,7 +213,7 @@ mod tests {
         let largest = |part: &[[f64; 2]]| part.iter().fold(0.0f64, |largest, [_, v]| largest.max(v.abs()));
         let whole = parts.iter().map(|part| largest(part)).fold(0.0, f64::max);
         for (part, name) in parts.iter().zip(["q", "k", "v", "o", "i", "f"]) {
-            // What in short sequences cancels, since the norm takes out how large its input is, leaves roundings.
+            // The norm is invariant to scale, so gradients of short sequences cancel up to rounding errors.
             let bound = tolerance * largest(part) + 1e-6 * whole;
             let worst = part.iter().map(|[found, v]| (found - v).abs()).fold(0.0, f64::max);
             eprintln!(
@@ -218,18 +228,18 @@ mod tests {
     const LENGTHS: [(usize, usize); 7] = [(1, 1), (5, 5), (64, 64), (65, 65), (200, 200), (128, 64), (200, 128)];
 
     #[test]
-    fn whole_way_with_moderate_gates() {
-        LENGTHS.into_iter().for_each(|(rows, period)| hold(rows, period, [(0.0, 2.0), (3.0, 2.0)], 1e-5));
+    fn moderate_gates_match_central_differences() {
+        LENGTHS.into_iter().for_each(|(rows, period)| check(rows, period, [(0.0, 2.0), (3.0, 2.0)], 1e-5));
     }
 
     #[test]
-    fn whole_way_with_wide_gates() {
-        LENGTHS.into_iter().for_each(|(rows, period)| hold(rows, period, [(0.0, 20.0), (0.0, 20.0)], 1e-4));
+    fn wide_gates_match_central_differences() {
+        LENGTHS.into_iter().for_each(|(rows, period)| check(rows, period, [(0.0, 20.0), (0.0, 20.0)], 1e-4));
     }
 
-    /// As they are at the start of training (SPEC 10).
+    /// Gates as initialized at the start of training.
     #[test]
-    fn whole_way_with_closed_gates() {
-        LENGTHS.into_iter().for_each(|(rows, period)| hold(rows, period, [(-10.0, 0.5), (4.5, 1.5)], 1e-5));
+    fn closed_gates_match_central_differences() {
+        LENGTHS.into_iter().for_each(|(rows, period)| check(rows, period, [(-10.0, 0.5), (4.5, 1.5)], 1e-5));
     }
 }

@@ -1,19 +1,21 @@
 use super::{gate, sizes};
 use crate::params;
 
-/// Normaliser, head norm and output gate of the mLSTM (SPEC 4): `h = y / (max(|q · n|, exp(-m)) + 1e-6)`,
-/// `out = sigmoid(o) * LayerNorm(h) * scale`, the mean subtracted and no bias.
+/// Normalizer, head norm and output gate of the mLSTM (docs/model.md, "Local layer (mLSTM)").
 ///
-/// Shapes: y `[rows, heads, dv + 1]` with q · n last, gates `[rows, heads, 4]`, x `[rows, ...]` at o_offset and x_stride,
-/// scale `[heads, dv]`, out `[rows, heads, dv]`.
+/// `h = y / (max(|q · n|, exp(-m)) + 1e-6)` and `out = sigmoid(o) * LayerNorm(h) * scale`. The norm subtracts the mean
+/// and has no bias.
+///
+/// Shapes: y `[rows, heads, dv + 1]` with q · n last, gates `[rows, heads, 4]`, x `[rows, ...]` at o_offset and
+/// x_stride, scale `[heads, dv]`, out `[rows, heads, dv]`.
 pub fn mlstm_norm(p: &params::MlstmNorm, y: &[f32], gates: &[f32], x: &[f32], scale: &[f32], out: &mut [f32]) {
     let [rows, heads, dv, x_stride, o_offset] = sizes([p.rows, p.heads, p.dv, p.x_stride, p.o_offset]);
     for t in 0..rows {
         for head in 0..heads {
             let y0 = (t * heads + head) * (dv + 1);
             let [_, _, m, _] = gate(gates, t * heads + head);
-            let normaliser = f64::from(y[y0 + dv]).abs().max((-m).exp()) + 1e-6;
-            let h: Vec<f64> = y[y0..y0 + dv].iter().map(|&y| f64::from(y) / normaliser).collect();
+            let normalizer = f64::from(y[y0 + dv]).abs().max((-m).exp()) + 1e-6;
+            let h: Vec<f64> = y[y0..y0 + dv].iter().map(|&y| f64::from(y) / normalizer).collect();
             let mean = h.iter().sum::<f64>() / dv as f64;
             let variance = h.iter().map(|h| (h - mean) * (h - mean)).sum::<f64>() / dv as f64;
             let r = 1.0 / (variance + f64::from(p.eps)).sqrt();
@@ -32,10 +34,10 @@ mod tests {
     use crate::cpu::noise::assert_close;
 
     #[test]
-    fn two_heads_by_hand() {
+    fn two_heads_match_a_hand_computation() {
         let p = params::MlstmNorm { rows: 1, heads: 2, dv: 2, x_stride: 5, o_offset: 1, eps: 3.0 };
         let ln3 = 3f32.ln();
-        // head 0 is divided by |q · n| = 2, head 1 by exp(-m) = 3; both give h = (1, 3), mean 2, variance 1, root of 4
+        // Head 0 is divided by |q · n| = 2, head 1 by exp(-m) = 3. Both give h = (1, 3): mean 2, variance 1, root of 4.
         let y = [2.0, 6.0, -2.0, 3.0, 9.0, 0.5];
         let gates = [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -ln3, 0.0];
         let x = [9.0, 0.0, ln3, -ln3, 0.0];

@@ -1,10 +1,12 @@
-//! The CPU twin of every kernel: the same computation over the whole grid in plain Rust, with the kernel's own names and
-//! indexing, the oracle of the kernels' tests.
+//! The CPU reference of every kernel.
 //!
-//! A twin takes its parameter block and one slice for each storage binding, in the order of the [table](crate::table). Vectors
-//! of the shader are flat here: offsets and strides that the block gives in fours are multiplied out. Where a kernel sums in
-//! f32, its twin sums in f64, so that the twin is the more exact of the two. A twin trusts its caller: a slice that is too
-//! short for the block panics.
+//! A CPU reference is the same computation over the whole grid in plain Rust, with the names and indexing of the
+//! kernel. Kernels are tested against it. Where a kernel sums in f32, its reference sums in f64, so the reference is
+//! the more accurate of the two.
+//!
+//! A reference takes the parameter block and one slice per storage binding, in the order of the [table](crate::table).
+//! Kernels with many bindings take their inputs as a struct. Vectors of the shader are flat slices here, so offsets and
+//! strides that the block counts in vectors are multiplied by 4. A slice that is too short for the block panics.
 
 mod adamw;
 mod attention;
@@ -52,8 +54,8 @@ mod transpose;
 
 pub use adamw::adamw;
 pub use attention::attention;
-pub use attention_grad_kv::attention_grad_kv;
-pub use attention_grad_q::attention_grad_q;
+pub use attention_grad_kv::{AttentionGradKvInputs, attention_grad_kv};
+pub use attention_grad_q::{AttentionGradQInputs, attention_grad_q};
 pub use boundary::boundary;
 pub use boundary_grad::boundary_grad;
 pub use copy::copy;
@@ -63,10 +65,10 @@ pub use gather_rows_grad::gather_rows_grad;
 pub use log_softmax::log_softmax;
 pub use log_softmax_grad::log_softmax_grad;
 pub use matmul::matmul;
-pub use matvec::matvec;
+pub use matvec::{MatVecInputs, matvec};
 pub use mlstm_cell::mlstm_cell;
 pub use mlstm_chunk_out::mlstm_chunk_out;
-pub use mlstm_chunk_out_grad::mlstm_chunk_out_grad;
+pub use mlstm_chunk_out_grad::{MlstmChunkOutGradInputs, mlstm_chunk_out_grad};
 pub use mlstm_chunk_scan::mlstm_chunk_scan;
 pub use mlstm_chunk_scan_grad::mlstm_chunk_scan_grad;
 pub use mlstm_chunk_scores::mlstm_chunk_scores;
@@ -76,17 +78,17 @@ pub use mlstm_gate_dots::mlstm_gate_dots;
 pub use mlstm_gates::mlstm_gates;
 pub use mlstm_gates_grad::mlstm_gates_grad;
 pub use mlstm_norm::mlstm_norm;
-pub use mlstm_norm_grad::mlstm_norm_grad;
+pub use mlstm_norm_grad::{MlstmNormGradInputs, mlstm_norm_grad};
 pub use mlstm_step::mlstm_step;
 pub use next_ids::next_ids;
 pub use rms_norm::rms_norm;
 pub use rms_norm_grad::rms_norm_grad;
-pub use rope::rope;
-pub use rope_grad::rope_grad;
+pub use rope::{RopeInputs, rope};
+pub use rope_grad::{RopeGradInputs, rope_grad};
 pub use round_f16::round_f16;
 pub use row_distance::row_distance;
 pub use row_distance_grad::row_distance_grad;
-pub use sample::sample;
+pub use sample::{SampleInputs, sample};
 pub use silu_mul::silu_mul;
 pub use silu_mul_grad::silu_mul_grad;
 pub use soft_labels::soft_labels;
@@ -97,23 +99,23 @@ pub use transpose::transpose;
 use half::f16;
 
 use crate::quant;
-use crate::table::WeightFormat;
+use crate::variant::WeightFormat;
 
 /// A matrix in one of the [weight formats](crate::WeightFormat), row-major.
 #[derive(Debug, Clone, Copy)]
 pub enum Matrix<'a> {
-    /// Kept as f32.
+    /// Stored as f32.
     F32(&'a [f32]),
-    /// Kept as f16.
+    /// Stored as f16.
     F16(&'a [f16]),
-    /// Kept as signed bytes with scales, as [`crate::quant::quantise`] makes them.
+    /// Stored as signed bytes and scales, as packed by [`crate::quant::quantize`].
     Q8(&'a [u8], &'a [f16]),
-    /// Kept as half bytes with scales, likewise.
+    /// Stored as 4-bit integers and scales, as packed by [`crate::quant::quantize`].
     Q4(&'a [u8], &'a [f16]),
 }
 
 impl Matrix<'_> {
-    /// Weight `i` in row-major order.
+    /// Returns weight `i` in row-major order.
     pub fn get(&self, i: usize) -> f32 {
         match self {
             Matrix::F32(w) => w[i],
@@ -124,17 +126,17 @@ impl Matrix<'_> {
     }
 }
 
-/// Fields of a parameter block as indices.
+/// Converts fields of a parameter block to indices.
 fn sizes<const N: usize>(fields: [u32; N]) -> [usize; N] {
     fields.map(|field| field as usize)
 }
 
-/// The dot product of two slices of one length.
+/// The dot product of two slices of equal length.
 fn dot(a: &[f32], b: &[f32]) -> f64 {
     a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum()
 }
 
-/// Back through a norm `y = scale * x * r`, `r = 1 / sqrt(mean(x^2) + eps)`: for each value its `dx` and what it adds to `dscale`.
+/// Gradient of a norm `y = scale * x * r`, `r = 1 / sqrt(mean(x^2) + eps)`: `dx` and `dscale` of each value.
 fn norm_grad(x: &[f32], scale: &[f32], dy: &[f64], eps: f32) -> Vec<[f64; 2]> {
     let n = x.len() as f64;
     let r = 1.0 / (dot(x, x) / n + f64::from(eps)).sqrt();
@@ -144,7 +146,7 @@ fn norm_grad(x: &[f32], scale: &[f32], dy: &[f64], eps: f32) -> Vec<[f64; 2]> {
     values.map(|(x, scale, dy)| [r * scale * dy - x * mean, dy * x * r]).collect()
 }
 
-/// Gates `f, i, m, g` of a row and head, `at` counted in fours.
+/// The gates `f, i, m, g` of row and head number `at`.
 fn gate(gates: &[f32], at: usize) -> [f64; 4] {
     [0, 1, 2, 3].map(|which| f64::from(gates[4 * at + which]))
 }
@@ -161,13 +163,13 @@ mod differences {
         (above - f(&moved)) / (2.0 * step)
     }
 
-    /// The derivatives of `f` by every value of `x`.
+    /// The derivatives of `f` by all values of `x`.
     pub fn gradient<T: Copy + Into<f64>>(f: impl Fn(&[f64]) -> f64, x: &[T]) -> Vec<f32> {
         let x: Vec<f64> = x.iter().map(|&x| x.into()).collect();
         (0..x.len()).map(|i| central_differences(&f, &x, i) as f32).collect()
     }
 
-    /// Values in f64.
+    /// Converts values to f64.
     pub fn wide(x: &[f32]) -> Vec<f64> {
         x.iter().map(|&x| f64::from(x)).collect()
     }
@@ -193,7 +195,7 @@ mod noise {
         (0..count).map(|_| size * next()).collect()
     }
 
-    /// Holds two slices against each other, relative to the largest expected value.
+    /// Asserts that two slices are equal up to `tolerance` times the largest expected value.
     pub fn assert_close(found: &[f32], expected: &[f32], tolerance: f32) {
         assert_eq!(found.len(), expected.len());
         let size = expected.iter().fold(f32::MIN_POSITIVE, |size, v| size.max(v.abs()));

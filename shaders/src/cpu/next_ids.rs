@@ -1,13 +1,13 @@
 use super::sizes;
 use crate::params;
 
-/// The node of a row that is nowhere.
+/// The node of a row without a place.
 const NOWHERE: u32 = u32::MAX;
 
-/// The probabilities of the ids that can follow what is there of a subword, from logits over subwords.
+/// The probabilities of the next ids, given the bytes of an unfinished subword, from the logits of a subword model.
 ///
-/// Shapes: logits `[count, vocabulary]`, order `[subwords]`, starts `[nodes + 1]`, children `[children, 4]`, place `[rows, 2]`, out
-/// `[rows, n]`.
+/// Shapes: logits `[count, vocabulary]`, order `[subwords]`, starts `[nodes + 1]`, children `[children, 4]`,
+/// place `[rows, 2]`, out `[rows, n]`.
 pub fn next_ids(
     p: &params::NextIds,
     logits: &[f32],
@@ -45,17 +45,17 @@ mod tests {
     use crate::cpu::noise::assert_close;
 
     #[test]
-    fn subwords_that_begin_alike() {
-        // a, ab, abc, b: probabilities 1/10, 2/10, 3/10, 4/10. Ids: a 0, b 1, c 2; fused 3 more.
+    fn subwords_with_a_common_prefix_are_summed() {
+        // Probabilities of a, ab, abc, b: 1/10, 2/10, 3/10, 4/10. Plain ids: a 0, b 1, c 2; fused ids add 3.
         let logits = [1f32, 4.0, 2.0, 3.0].map(f32::ln);
         let order = [0, 2, 3, 1];
         let children = [
             [3, 0, 1, 0],
             [0, 1, 2, 0],
-            [4, 3, 1, 0], // of nothing: a alone, what goes on behind a, b alone
+            [4, 3, 1, 0], // Of the root: the subword a, continuations of a, the subword b.
             [4, 1, 1, 0],
-            [1, 2, 1, 0], // of a
-            [5, 2, 1, 0], // of ab
+            [1, 2, 1, 0], // Of a.
+            [5, 2, 1, 0], // Of ab.
         ];
         let starts = [0, 3, 5, 6];
         let place = [7, 0, 7, 1, 7, 2, 7, u32::MAX, 8, 0];

@@ -1,7 +1,7 @@
 use super::{dot, sizes};
 use crate::params;
 
-/// `y = scale * x / sqrt(mean(x^2) + eps)` over each group of a row, or added to y (SPEC 6).
+/// `y = scale * x / sqrt(mean(x^2) + eps)` over each group of a row, or `y +=` (docs/model.md, "Global blocks").
 ///
 /// Shapes: scale `[dim]`, x `[rows, groups, dim]` at x_offset and x_stride, y the same at y_offset and y_stride.
 pub fn rms_norm(p: &params::RmsNorm, scale: &[f32], x: &[f32], y: &mut [f32]) {
@@ -28,8 +28,8 @@ mod tests {
     use crate::cpu::noise::assert_close;
 
     #[test]
-    fn groups_offsets_and_add() {
-        // mean squares 12.25 and 0.25, and eps of a further 0 and 0
+    fn groups_offsets_and_add_are_applied() {
+        // The mean squares are 12.25 and 0.25.
         let x = [9.0, 9.0, 9.0, 9.0, 3.5, -3.5, 3.5, 3.5, 0.5, 0.5, -0.5, 0.5];
         let p = params::RmsNorm {
             rows: 1,
@@ -46,7 +46,7 @@ mod tests {
         let mut y = [7.0; 12];
         rms_norm(&p, &scale, &x, &mut y);
         assert_close(&y, &[7.0, 7.0, 7.0, 7.0, 1.0, -2.0, 3.0, 4.0, 1.0, 2.0, -3.0, 4.0], 1e-7);
-        // eps brings the second group's root to 1 and the first one's to sqrt(13)
+        // With eps, the root of the second group is 1 and the root of the first group is sqrt(13).
         rms_norm(&params::RmsNorm { add: 1, eps: 0.75, ..p }, &scale, &x, &mut y);
         assert_close(&y[8..], &[1.5, 3.0, -4.5, 6.0], 1e-7);
         assert_close(&y[4..5], &[1.0 + 3.5 / 13f32.sqrt()], 1e-7);

@@ -1,10 +1,12 @@
 use super::{norm_grad, sizes};
 use crate::params;
 
-/// Back through `y = scale * x * r`, `r = 1 / sqrt(mean(x^2) + eps)` over each group of a row: `dx = r dy scale - x r^3 / dim Σ dy scale x`,
-/// or added to dx, and each group's own `dscale = dy x r`.
+/// Gradient of `y = scale * x * r` with `r = 1 / sqrt(mean(x^2) + eps)` over each group of a row.
 ///
-/// Shapes: scale `[dim]`, x, dy and dx `[rows, groups, dim]` at offsets and strides of their own, dscale `[rows, groups, dim]`.
+/// `dx = r dy scale - x r^3 / dim Σ dy scale x`, or `dx +=`, and `dscale = dy x r` for each group separately.
+///
+/// Shapes: scale `[dim]`, x, dy and dx `[rows, groups, dim]` at their own offsets and strides,
+/// dscale `[rows, groups, dim]`.
 pub fn rms_norm_grad(
     p: &params::RmsNormGrad,
     scale: &[f32],
@@ -52,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn against_differences() {
+    fn matches_central_differences() {
         let p = params::RmsNormGrad {
             rows: ROWS as u32,
             groups: GROUPS as u32,

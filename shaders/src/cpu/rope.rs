@@ -1,30 +1,37 @@
 use super::{dot, sizes};
 use crate::params;
 
-/// Queries, keys and values of `rows` new positions on their way to attention (SPEC 6): `rms(x) * scale` over each group of
-/// heads where `norm` is 1, then the rotation (rotate-half) `(a cos - b sin, b cos + a sin)` of a head's two halves; keys and
-/// values go to the cache. The number of rows is the height of the kernel's grid.
+/// The inputs of [`rope`], named after the kernel's bindings.
+#[derive(Debug, Clone, Copy)]
+pub struct RopeInputs<'a> {
+    /// `[rows, ...]` at q_offset, k_offset, v_offset and stride.
+    pub qkv: &'a [f32],
+    /// `[q_group, dim]`
+    pub q_scale: &'a [f32],
+    /// `[k_group, dim]`
+    pub k_scale: &'a [f32],
+    /// `[rows, half_dim, 2]`
+    pub cos_sin: &'a [f32],
+}
+
+/// Norm and rotary embedding of the queries and keys of `rows` new positions (docs/model.md, "Attention and rotary
+/// embeddings").
+///
+/// If `norm` is 1, `rms(x) * scale` over each group of heads; then the rotation (rotate-half)
+/// `(a cos - b sin, b cos + a sin)` of the two halves of a head. Keys and values go to the cache. The number of rows is
+/// the height of the kernel's grid.
 ///
 /// Rows `first ..` of the tables go to rows `kv_row ..` of the segment and to the same rows of q.
-/// Shapes: qkv `[rows, ...]` at q_offset, k_offset, v_offset and stride, q_scale `[q_group, dim]`, k_scale `[k_group, dim]`,
-/// cos_sin `[rows, half_dim, 2]`, q `[rows, heads, dim]`, kv `[segment rows, 2, kv_heads, dim]`.
-#[allow(clippy::too_many_arguments)] // the kernel's bindings, and what its block leaves open
-pub fn rope(
-    p: &params::Rope,
-    rows: u32,
-    qkv: &[f32],
-    q_scale: &[f32],
-    k_scale: &[f32],
-    cos_sin: &[f32],
-    q: &mut [f32],
-    kv: &mut [f32],
-) {
+///
+/// Shapes: q `[rows, heads, dim]`, kv `[segment rows, 2, kv_heads, dim]`.
+pub fn rope(p: &params::Rope, rows: u32, inputs: RopeInputs, q: &mut [f32], kv: &mut [f32]) {
+    let RopeInputs { qkv, q_scale, k_scale, cos_sin } = inputs;
     let [rows, first, heads, kv_heads, half_dim] = sizes([rows, p.first, p.heads, p.kv_heads, p.half_dim]);
     let [q_group, k_group, stride, kv_row] = sizes([p.q_group, p.k_group, p.stride, p.kv_row]);
     let [q_offset, k_offset, v_offset] = sizes([p.q_offset, p.k_offset, p.v_offset]);
     let dim = 2 * half_dim;
     let kv_dim = kv_heads * dim;
-    // the heads of a row, normed and rotated
+    // The heads of a row, normalized and rotated.
     let rotated = |row: usize, offset: usize, heads: usize, group: usize, scale: &[f32]| -> Vec<f32> {
         let from = row * stride + offset;
         let mut to = vec![0.0; heads * dim];
@@ -58,8 +65,8 @@ mod tests {
     use crate::cpu::noise::assert_close;
 
     #[test]
-    fn a_quarter_turn() {
-        // two query heads and one key head of width 2; row 1 turns by 90 degrees
+    fn quarter_turn_swaps_the_halves() {
+        // Two query heads and one key head of width 2; row 1 is rotated by 90 degrees.
         let p = params::Rope {
             first: 1,
             heads: 2,
@@ -78,15 +85,16 @@ mod tests {
         let cos_sin = [9.0, 9.0, 0.0, 1.0, 1.0, 0.0];
         let mut q = [-1.0; 12];
         let mut kv = [-1.0; 20];
-        rope(&p, 2, &qkv, &[], &[], &cos_sin, &mut q, &mut kv);
+        let inputs = RopeInputs { qkv: &qkv, q_scale: &[], k_scale: &[], cos_sin: &cos_sin };
+        rope(&p, 2, inputs, &mut q, &mut kv);
         assert_eq!(q, [-1.0, -1.0, -1.0, -1.0, -12.0, 11.0, -14.0, 13.0, 21.0, 22.0, 23.0, 24.0]);
         assert_eq!(kv[..12], [-1.0; 12]);
         assert_eq!(kv[12..], [-16.0, 15.0, 18.0, 19.0, 25.0, 26.0, 28.0, 29.0]);
     }
 
     #[test]
-    fn norms_over_groups() {
-        // two query heads in one group of mean square 4, a key head of mean square 1; nothing turns
+    fn norms_are_per_group() {
+        // Two query heads in one group of mean square 4, a key head of mean square 1, no rotation.
         let p = params::Rope {
             heads: 2,
             kv_heads: 1,
@@ -102,7 +110,9 @@ mod tests {
         };
         let qkv = [2.0, -2.0, 2.0, 2.0, 1.0, -1.0, 7.0, 8.0];
         let (mut q, mut kv) = ([0.0; 4], [0.0; 4]);
-        rope(&p, 1, &qkv, &[1.0, 2.0, 3.0, 4.0], &[5.0, 6.0], &[1.0, 0.0], &mut q, &mut kv);
+        let inputs =
+            RopeInputs { qkv: &qkv, q_scale: &[1.0, 2.0, 3.0, 4.0], k_scale: &[5.0, 6.0], cos_sin: &[1.0, 0.0] };
+        rope(&p, 1, inputs, &mut q, &mut kv);
         assert_close(&q, &[1.0, -2.0, 3.0, 4.0], 1e-7);
         assert_close(&kv, &[5.0, -6.0, 7.0, 8.0], 1e-7);
     }

@@ -1,32 +1,41 @@
 use super::{norm_grad, sizes};
 use crate::params;
 
-/// Back through norm and rotation of the queries and keys of `rows` positions: gradients of a head's two halves are turned back,
-/// `(a cos + b sin, b cos - a sin)`, and go through the norm of their group where `norm` is 1, which leaves its own `dscale = d x r`;
-/// those of values are copied. The number of rows is the height of the kernel's grid.
+/// The inputs of [`rope_grad`], named after the kernel's bindings.
+#[derive(Debug, Clone, Copy)]
+pub struct RopeGradInputs<'a> {
+    /// `[rows, ...]` at q_offset, k_offset, v_offset and stride.
+    pub qkv: &'a [f32],
+    /// `[q_group, dim]`
+    pub q_scale: &'a [f32],
+    /// `[k_group, dim]`
+    pub k_scale: &'a [f32],
+    /// `[rows, half_dim, 2]`
+    pub cos_sin: &'a [f32],
+    /// `[rows, heads, dim]`
+    pub dq: &'a [f32],
+    /// `[segment rows, 2, kv_heads, dim]`
+    pub dkv: &'a [f32],
+}
+
+/// Gradient of the norm and rotation of the queries and keys of `rows` positions.
 ///
-/// Rows are those of [`rope`](super::rope), `first ..` of the tables and of dq, `kv_row ..` of dkv; dscale has the tables' rows.
-/// Shapes: qkv and dqkv `[rows, ...]` at q_offset, k_offset, v_offset and stride, q_scale `[q_group, dim]`, k_scale `[k_group, dim]`,
-/// cos_sin `[rows, half_dim, 2]`, dq `[rows, heads, dim]`, dkv `[segment rows, 2, kv_heads, dim]`, dscale `[rows, heads + kv_heads, dim]`.
-#[allow(clippy::too_many_arguments)] // the kernel's bindings, and what its block leaves open
-pub fn rope_grad(
-    p: &params::RopeGrad,
-    rows: u32,
-    qkv: &[f32],
-    q_scale: &[f32],
-    k_scale: &[f32],
-    cos_sin: &[f32],
-    dq: &[f32],
-    dkv: &[f32],
-    dqkv: &mut [f32],
-    dscale: &mut [f32],
-) {
+/// Gradients of the two halves of a head are rotated back, `(a cos + b sin, b cos - a sin)`, and, if `norm` is 1, go
+/// through the norm of their group, which gives `dscale = d x r`. Gradients of values are copied. The number of rows is
+/// the height of the kernel's grid.
+///
+/// Rows are those of [`rope`](super::rope): `first ..` of the tables and of dq, `kv_row ..` of dkv. dscale has the rows
+/// of the tables.
+///
+/// Shapes: dqkv `[rows, ...]` at q_offset, k_offset, v_offset and stride, dscale `[rows, heads + kv_heads, dim]`.
+pub fn rope_grad(p: &params::RopeGrad, rows: u32, inputs: RopeGradInputs, dqkv: &mut [f32], dscale: &mut [f32]) {
+    let RopeGradInputs { qkv, q_scale, k_scale, cos_sin, dq, dkv } = inputs;
     let [rows, first, heads, kv_heads, half_dim] = sizes([rows, p.first, p.heads, p.kv_heads, p.half_dim]);
     let [q_group, k_group, stride, kv_row] = sizes([p.q_group, p.k_group, p.stride, p.kv_row]);
     let [q_offset, k_offset, v_offset] = sizes([p.q_offset, p.k_offset, p.v_offset]);
     let dim = 2 * half_dim;
     let kv_dim = kv_heads * dim;
-    // the heads of a row, from the gradient `d` of what they were rotated to
+    // The gradients of the heads of a row, given the gradient `d` of the rotated heads.
     let mut back = |row: usize, offset: usize, dscale_head: usize, group: usize, scale: &[f32], d: &[f32]| {
         for (first_head, d) in (0..).step_by(group).zip(d.chunks_exact(group * dim)) {
             let turned = |at: usize| {
@@ -75,12 +84,12 @@ mod tests {
     const FIRST: usize = 1;
     const KV_ROW: usize = 2;
     const EPS: f32 = 0.05;
-    /// A value between queries and keys that is nobody's.
+    /// One unused value lies between queries and keys.
     const K_OFFSET: usize = HEADS * DIM + 1;
     const V_OFFSET: usize = K_OFFSET + KV_HEADS * DIM;
     const STRIDE: usize = V_OFFSET + KV_HEADS * DIM;
 
-    /// Heads normed in groups and rotated, from `x`.
+    /// The heads in `x`, normalized by group and rotated.
     fn rotated(x: &[f64], scale: Option<&[f64]>, group: usize, cos_sin: &[f32]) -> Vec<f64> {
         let mut y = x.to_vec();
         for y in y.chunks_exact_mut(group * DIM) {
@@ -99,7 +108,7 @@ mod tests {
         y
     }
 
-    /// The loss of what the rows from `FIRST` on come to.
+    /// The loss over the rows from `FIRST` on.
     fn whole(qkv: &[f64], scales: Option<[&[f64]; 2]>, groups: [usize; 2], cos_sin: &[f32], d: [&[f32]; 2]) -> f64 {
         let row_loss = |t: usize| {
             let row = FIRST + t;
@@ -115,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn against_differences() {
+    fn matches_central_differences() {
         let qkv = noise(1, (FIRST + ROWS) * STRIDE, 1.0);
         let dq = noise(2, (FIRST + ROWS) * HEADS * DIM, 1.0);
         let dkv = noise(3, (KV_ROW + ROWS) * 2 * KV_HEADS * DIM, 1.0);
@@ -140,14 +149,22 @@ mod tests {
             let scales = groups.map(|group| noise(5, group * DIM, 2.0));
             let mut dqkv = vec![f32::NAN; qkv.len()];
             let mut dscale = vec![f32::NAN; (FIRST + ROWS) * (HEADS + KV_HEADS) * DIM];
-            rope_grad(&p, ROWS as u32, &qkv, &scales[0], &scales[1], &cos_sin, &dq, &dkv, &mut dqkv, &mut dscale);
+            let inputs = RopeGradInputs {
+                qkv: &qkv,
+                q_scale: &scales[0],
+                k_scale: &scales[1],
+                cos_sin: &cos_sin,
+                dq: &dq,
+                dkv: &dkv,
+            };
+            rope_grad(&p, ROWS as u32, inputs, &mut dqkv, &mut dscale);
             let wide_scales = [wide(&scales[0]), wide(&scales[1])];
             let given = |scales: [&[f64]; 2], qkv: &[f64]| {
                 let scales = norm.then_some(scales);
                 whole(qkv, scales, groups, &cos_sin, [&dq, &dkv])
             };
             let mut expected = gradient(|qkv| given([&wide_scales[0], &wide_scales[1]], qkv), &qkv);
-            // what belongs to nobody, or to another dispatch, has no gradient and isn't written
+            // Unused values and rows of other dispatches have no gradient and are not written.
             for (i, (found, expected)) in dqkv.iter_mut().zip(&mut expected).enumerate() {
                 if i < FIRST * STRIDE || i % STRIDE == K_OFFSET - 1 {
                     assert!(found.is_nan() && *expected == 0.0, "value {i}");

@@ -3,7 +3,7 @@ use half::f16;
 use super::sizes;
 use crate::params;
 
-/// x rounded to the nearest f16, at most the largest one.
+/// `y = x` rounded to the nearest f16, clamped to the range of f16.
 ///
 /// Shapes: x `[count]`, y `[count]`.
 pub fn round_f16(p: &params::RoundF16, x: &[f32], y: &mut [f16]) {
@@ -19,7 +19,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_beyond_becomes_the_largest() {
+    fn values_out_of_range_become_the_largest() {
         let x = [1.0, -65504.0, 1e6, f32::NEG_INFINITY, f32::NAN, 0.333_333_34, 1e-9, 6e-8];
         let mut y = [f16::ONE; 9];
         round_f16(&params::RoundF16 { count4: 2 }, &x, &mut y);

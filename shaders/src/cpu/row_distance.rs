@@ -1,7 +1,7 @@
 use super::sizes;
 use crate::params;
 
-/// Euclidean distances of rows.
+/// Euclidean distances between corresponding rows of x and y.
 ///
 /// Shapes: x `[rows, dim]` at x_offset and x_stride, y the same at y_offset and y_stride, out `[rows]`.
 pub fn row_distance(p: &params::RowDistance, x: &[f32], y: &[f32], out: &mut [f32]) {
@@ -21,7 +21,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whole_numbers() {
+    fn distances_of_integers_are_exact() {
         let x = [9.0, 9.0, 9.0, 9.0, 1.0, 2.0, 3.0, 4.0, 5.0, 5.0, 5.0, 5.0];
         let y = [1.0, 5.0, 3.0, 1.0, 9.0, 9.0, 9.0, 9.0, 5.0, 5.0, 5.0, 5.0];
         let p = params::RowDistance { rows: 2, dim4: 1, x_offset4: 1, x_stride4: 1, y_offset4: 0, y_stride4: 2 };

@@ -1,9 +1,10 @@
 use super::sizes;
 use crate::params;
 
-/// The gradient of weighted distances by the rows of x: `dx = weight (x - y) / max(distance, 1e-12)`, or added to what is there.
+/// Gradient of weighted distances by x: `dx = weight (x - y) / max(distance, 1e-12)`, or `dx +=`.
 ///
-/// Shapes: x, y and dx `[rows, dim]` at offsets and strides of their own, distance `[rows]` of `row_distance`, weight `[rows]`.
+/// Shapes: x, y and dx `[rows, dim]` at their own offsets and strides, distance `[rows]` of `row_distance`,
+/// weight `[rows]`.
 pub fn row_distance_grad(
     p: &params::RowDistanceGrad,
     x: &[f32],
@@ -34,7 +35,7 @@ mod tests {
     use crate::cpu::row_distance;
 
     #[test]
-    fn differences_of_the_distance() {
+    fn matches_central_differences() {
         let (rows, dim) = (3, 8);
         let [x, y] = [5, 6].map(|seed| noise(seed, rows * dim, 1.0));
         let weight = noise(7, rows, 2.0);
@@ -68,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_in_one_place_ask_for_nothing() {
+    fn equal_rows_have_no_gradient() {
         let p = params::RowDistanceGrad { rows: 1, dim4: 1, ..Default::default() };
         let mut dx = [7.0; 4];
         row_distance_grad(&p, &[3.0; 4], &[3.0; 4], &[0.0], &[1e30], &mut dx);

@@ -18,31 +18,35 @@ fn log_add_exp(a: f64, b: f64) -> f64 {
     a.max(b) + (a.min(b) - a.max(b)).exp().ln_1p()
 }
 
-/// Chooses the next id from the logits, and prepares the next byte's way through the model (SPEC 8).
+/// The inputs of [`sample`], named after the kernel's bindings.
+#[derive(Debug, Clone, Copy)]
+pub struct SampleInputs<'a> {
+    /// `[520]`
+    pub logits: &'a [f32],
+    /// `[257]`
+    pub bias: &'a [f32],
+    /// `[steps, 2]`
+    pub random: &'a [f32],
+    /// `[1 + 2 count + bytes]`
+    pub stops: &'a [u32],
+    /// `[nodes + 1]` first edges, `[nodes]` terminals, `[edges]` labels.
+    pub trie: &'a [u32],
+}
+
+/// Samples the next id from the logits and prepares the inputs of the next byte (docs/model.md, "Decoding").
 ///
-/// Shapes: logits `[520]`, bias `[257]`, random `[steps, 2]`, stops `[1 + 2 count + bytes]`, trie `[nodes + 1]` first edges,
-/// `[nodes]` terminals, `[edges]` labels, control `[8 + steps]`, history `[ring]`, next `[65]`.
-#[allow(clippy::too_many_arguments)] // the kernel's bindings
-pub fn sample(
-    p: &params::Sample,
-    logits: &[f32],
-    bias: &[f32],
-    random: &[f32],
-    stops: &[u32],
-    trie: &[u32],
-    control: &mut [u32],
-    history: &mut [u32],
-    next: &mut [u32],
-) {
+/// Shapes: control `[8 + steps]`, history `[ring]`, next `[65]`.
+pub fn sample(p: &params::Sample, inputs: SampleInputs, control: &mut [u32], history: &mut [u32], next: &mut [u32]) {
+    let SampleInputs { logits, bias, random, stops, trie } = inputs;
     if control[0] != 0 {
         return;
     }
     let (step, taken, ids) = (control[1] as usize, control[2], control[4]);
     let faulty = logits.iter().any(|logit| logit.is_nan() || *logit == f32::INFINITY);
-    let twins = twins(p, logits, bias, &seen(p, history, ids));
+    let pairs = adjusted(p, logits, bias, &seen(p, history, ids));
     let id = match p.temperature {
-        0.0 => greedy(&twins),
-        _ => draw(p, &twins, [2 * step, 2 * step + 1].map(|at| f64::from(random[at]))),
+        0.0 => greedy(&pairs),
+        _ => draw(p, &pairs, [2 * step, 2 * step + 1].map(|at| f64::from(random[at]))),
     };
     let Some(mut id) = id.filter(|_| !faulty) else {
         control[0] = 1;
@@ -80,7 +84,7 @@ pub fn sample(
     }
 }
 
-/// The bytes that the penalty is on.
+/// The bytes that the repetition penalty applies to.
 fn seen(p: &params::Sample, history: &[u32], ids: u32) -> [bool; 256] {
     let mut seen = [false; 256];
     for back in 0..p.window.min(ids) {
@@ -92,12 +96,12 @@ fn seen(p: &params::Sample, history: &[u32], ids: u32) -> [bool; 256] {
     seen
 }
 
-/// Adjusted logits of both ids of every candidate.
-fn twins(p: &params::Sample, logits: &[f32], bias: &[f32], seen: &[bool; 256]) -> Vec<[f64; 2]> {
+/// The adjusted logits of the plain and the fused id of every candidate.
+fn adjusted(p: &params::Sample, logits: &[f32], bias: &[f32], seen: &[bool; 256]) -> Vec<[f64; 2]> {
     let raw = |id: u32| f64::from(logits[id as usize].max(-3e38));
     let most = logits.iter().copied().fold(-3e38, f32::max);
     let total = f64::from(most) + logits.iter().map(|&l| f64::from(l - most).exp()).sum::<f64>().ln();
-    let twin = |candidate: usize| {
+    let pair = |candidate: usize| {
         let id = id_of(candidate);
         let (plain, fused) = (raw(id), raw(id + FUSED));
         let bias = f64::from(bias[candidate]);
@@ -111,13 +115,13 @@ fn twins(p: &params::Sample, logits: &[f32], bias: &[f32], seen: &[bool; 256]) -
         }
         [plain + bias + shift, fused + bias + f64::from(p.boundary_bias) + shift]
     };
-    (0..CANDIDATES).map(twin).collect()
+    (0..CANDIDATES).map(pair).collect()
 }
 
-fn greedy(twins: &[[f64; 2]]) -> Option<u32> {
+fn greedy(pairs: &[[f64; 2]]) -> Option<u32> {
     let mut best = None;
-    for (candidate, twin) in twins.iter().enumerate() {
-        for (value, offset) in twin.iter().zip([0, FUSED]) {
+    for (candidate, pair) in pairs.iter().enumerate() {
+        for (value, offset) in pair.iter().zip([0, FUSED]) {
             let this = (*value, id_of(candidate) + offset);
             let better = |(most, id)| this.0 > most || (this.0 == most && this.1 < id);
             if *value > RULED_OUT && best.is_none_or(better) {
@@ -128,8 +132,8 @@ fn greedy(twins: &[[f64; 2]]) -> Option<u32> {
     best.map(|(_, id)| id)
 }
 
-fn draw(p: &params::Sample, twins: &[[f64; 2]], numbers: [f64; 2]) -> Option<u32> {
-    let weights = twins.iter().enumerate().map(|(candidate, &[plain, fused])| (candidate, log_add_exp(plain, fused)));
+fn draw(p: &params::Sample, pairs: &[[f64; 2]], numbers: [f64; 2]) -> Option<u32> {
+    let weights = pairs.iter().enumerate().map(|(candidate, &[plain, fused])| (candidate, log_add_exp(plain, fused)));
     let mut kept: Vec<(usize, f64)> = weights.filter(|(_, weight)| *weight > RULED_OUT).collect();
     kept.sort_by(|(a, a_weight), (b, b_weight)| b_weight.total_cmp(a_weight).then(id_of(*a).cmp(&id_of(*b))));
     let &(_, most) = kept.first()?;
@@ -153,12 +157,12 @@ fn draw(p: &params::Sample, twins: &[[f64; 2]], numbers: [f64; 2]) -> Option<u32
         rest < 0.0
     });
     let &(candidate, _) = reached.or(kept.last())?;
-    let [plain, fused] = twins[candidate];
+    let [plain, fused] = pairs[candidate];
     let is_fused = numbers[1] < 1.0 / (1.0 + (plain - fused).exp());
     Some(id_of(candidate) + if is_fused { FUSED } else { 0 })
 }
 
-/// The longest entry of the trie that the ids, which come backwards, end with.
+/// The longest entry of the trie that the ids end with. `backwards` yields the ids last first.
 fn suffix(p: &params::Sample, trie: &[u32], backwards: impl Iterator<Item = u32>) -> u32 {
     let [nodes, max_len] = sizes([p.nodes, p.max_len]);
     let (first_edges, rest) = trie.split_at(nodes + 1);
@@ -194,7 +198,7 @@ mod tests {
         max_len: 2,
         ring: 8,
     };
-    /// Entries "a" (7) and "ba" (9): the root, a, and b before it.
+    /// Entries "a" (7) and "ba" (9): the root, a, and b before a.
     const TRIE: [u32; 9] = [0, 1, 2, 2, NONE, 7, 9, OFFSET + 97, OFFSET + 98];
 
     fn run(p: &params::Sample, logits: &[(usize, f32)], numbers: [f32; 2], stops: &[u32]) -> ([u32; 10], [u32; 65]) {
@@ -203,24 +207,25 @@ mod tests {
         let mut control = [0, 0, 1, 5, 2, 0, 0, 0, 0, 0];
         let mut history = [1, OFFSET + 98, 0, 0, 0, 0, 0, 0];
         let mut next = [0; 65];
-        sample(p, &all, &[0.0; 257], &numbers, stops, &TRIE, &mut control, &mut history, &mut next);
+        let inputs = SampleInputs { logits: &all, bias: &[0.0; 257], random: &numbers, stops, trie: &TRIE };
+        sample(p, inputs, &mut control, &mut history, &mut next);
         (control, next)
     }
 
     #[test]
-    fn greedy_ids_suffixes_and_halts() {
+    fn greedy_choice_sets_suffix_and_halt() {
         let a = OFFSET as usize + 97;
         let (control, next) = run(&OFF, &[(a, 1.0), (a + 260, 0.9)], [0.0; 2], &[0]);
         assert_eq!(control, [0, 1, 2, 5, 3, 0, 0, 0, a as u32, 0]);
         assert_eq!((next[0], next[64]), (a as u32, 9));
         let (control, _) = run(&OFF, &[(a, 1.0), (a + 260, 1.1)], [0.0; 2], &[0]);
         assert_eq!((control[0], control[8]), (1, a as u32 + 260));
-        // "ba", of which one byte was there already
+        // The stop string "ba", whose first byte was there before.
         let (control, _) = run(&OFF, &[(a, 1.0)], [0.0; 2], &[1, 3, 2, 98, 97]);
         assert_eq!(control[..5], [1, 1, 2, 5, 3]);
         let (control, _) = run(&OFF, &[(1, 1.0)], [0.0; 2], &[0]);
         assert_eq!((&control[..5], control[8]), (&[1, 1, 1, 5, 2][..], 1));
-        // no entry ends with z
+        // No entry ends with z.
         let (control, _) = run(&OFF, &[(OFFSET as usize + 122, 1.0)], [0.0; 2], &[0]);
         assert_eq!((control[0], control[5]), (1, 2));
         let (control, _) = run(&OFF, &[(a, f32::NAN)], [0.0; 2], &[0]);
@@ -228,10 +233,10 @@ mod tests {
     }
 
     #[test]
-    fn draws_by_share() {
+    fn candidates_are_drawn_by_probability() {
         let p = params::Sample { temperature: 1.0, top_k: 2, ..OFF };
         let (a, b) = (OFFSET as usize + 97, OFFSET as usize + 98);
-        // 3 : 1 between a and b, whose twins share alike
+        // a and b have weights 3 : 1; plain and fused are equally likely.
         let logits = [(a, 3f32.ln()), (a + 260, 3f32.ln()), (b, 0.0), (b + 260, 0.0)];
         let id = |numbers| run(&p, &logits, numbers, &[0]).0[8] as usize;
         assert_eq!(id([0.74, 0.6]), a);

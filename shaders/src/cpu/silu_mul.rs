@@ -1,7 +1,7 @@
 use super::sizes;
 use crate::params;
 
-/// `h = silu(gate) * up`, `silu(x) = x / (1 + exp(-x))` (SPEC 4, 6).
+/// `h = silu(gate) * up` with `silu(x) = x / (1 + exp(-x))` (docs/model.md, "Local layer (mLSTM)" and "Global blocks").
 ///
 /// Shapes: gate_up `[rows, dim, 2]`, h `[rows, dim]`.
 pub fn silu_mul(p: &params::SiluMul, gate_up: &[f32], h: &mut [f32]) {
@@ -21,8 +21,8 @@ mod tests {
     use crate::cpu::noise::assert_close;
 
     #[test]
-    fn closed_form() {
-        // sigmoid(0) = 1/2, sigmoid(ln 3) = 3/4, sigmoid(-ln 3) = 1/4, sigmoid(100) = 1
+    fn matches_the_closed_form() {
+        // sigmoid(0) = 1/2, sigmoid(ln 3) = 3/4, sigmoid(-ln 3) = 1/4, sigmoid(100) = 1.
         let ln3 = 3f32.ln();
         let row = [0.0, 5.0, ln3, 4.0, -ln3, 4.0, 100.0, 0.5];
         let mut h = [0.0; 8];

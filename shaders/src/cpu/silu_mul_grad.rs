@@ -1,7 +1,9 @@
 use super::sizes;
 use crate::params;
 
-/// Back through `h = silu(gate) * up`: `d gate = dh up (σ + gate σ (1 - σ))` with the sigmoid `σ` of gate, `d up = dh silu(gate)`.
+/// Gradient of `h = silu(gate) * up`.
+///
+/// `d gate = dh up (σ + gate σ (1 - σ))` with the sigmoid `σ` of gate, and `d up = dh silu(gate)`.
 ///
 /// Shapes: gate_up and d_gate_up `[rows, dim, 2]`, dh `[rows, dim]`.
 pub fn silu_mul_grad(p: &params::SiluMulGrad, gate_up: &[f32], dh: &[f32], d_gate_up: &mut [f32]) {
@@ -21,7 +23,7 @@ mod tests {
     use crate::cpu::noise::{assert_close, noise};
 
     #[test]
-    fn against_differences() {
+    fn matches_central_differences() {
         let (rows, dim) = (3, 8);
         let silu_mul = |gate_up: &[f64]| -> Vec<f64> {
             gate_up.chunks_exact(2).map(|pair| pair[0] / (1.0 + (-pair[0]).exp()) * pair[1]).collect()
@@ -36,8 +38,8 @@ mod tests {
     }
 
     #[test]
-    fn far_from_zero() {
-        // where the sigmoid is 0 or 1 for good
+    fn saturated_gates_are_exact() {
+        // The sigmoid is exactly 0 or 1.
         let gate_up = [-1e4, 3.0, 1e4, 3.0, -1e4, -3.0, 1e4, -3.0];
         let mut d_gate_up = [f32::NAN; 8];
         silu_mul_grad(&params::SiluMulGrad { rows: 1, dim4: 1 }, &gate_up, &[2.0; 4], &mut d_gate_up);

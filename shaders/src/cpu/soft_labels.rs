@@ -1,13 +1,15 @@
 use super::sizes;
 use crate::params;
 
-/// The node of a row that is nowhere.
+/// The node of a row without a place.
 const NOWHERE: u32 = u32::MAX;
 
-/// How far the probabilities of logits are from `target`, and the gradient of that by the logits in the place of the latter:
-/// `scale (p - t)`. Rows without a place become zeros.
+/// The divergence of the softmax of logits from target probabilities, and its gradient by the logits.
 ///
-/// Shapes: logits `[rows, n]`, logs `[rows, 4]` of `log_softmax`, place `[rows, 2]`, target `[rows, n]`, divergence `[rows]`.
+/// The gradient `scale (p - t)` replaces the target. Rows without a place become zeros.
+///
+/// Shapes: logits `[rows, n]`, logs `[rows, 4]` of `log_softmax`, place `[rows, 2]`, target `[rows, n]`,
+/// divergence `[rows]`.
 pub fn soft_labels(
     p: &params::SoftLabels,
     logits: &[f32],
@@ -45,7 +47,7 @@ mod tests {
     use crate::cpu::noise::{assert_close, noise};
 
     #[test]
-    fn differences_of_the_divergence() {
+    fn matches_central_differences() {
         let (rows, n) = (3, 6);
         let logits = noise(3, rows * n, 4.0);
         let mut target = vec![0.0; rows * n];

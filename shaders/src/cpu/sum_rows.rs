@@ -1,7 +1,7 @@
 use super::sizes;
 use crate::params;
 
-/// The sum of every `per` rows of x, or added to what is in y; the last sum may be of fewer rows.
+/// The sum of every `per` rows of x, or `y +=`; the last sum may have fewer rows.
 ///
 /// Shapes: x `[rows, columns]` at x_offset and x_stride, y `[rows / per, columns]` at y_offset.
 pub fn sum_rows(p: &params::SumRows, x: &[f32], y: &mut [f32]) {
@@ -22,7 +22,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_sum_is_shorter() {
+    fn last_sum_may_have_fewer_rows() {
         let x = [7.0, 1.0, 10.0, 7.0, 2.0, 20.0, 7.0, 4.0, 40.0];
         let p = params::SumRows { rows: 3, columns: 2, x_offset: 1, x_stride: 3, per: 2, y_offset: 1, add: 0 };
         let mut y = [0.5; 5];

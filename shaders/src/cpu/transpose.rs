@@ -1,7 +1,7 @@
 use super::sizes;
 use crate::params;
 
-/// `y[c, r] = x[r, c]`: a matrix laid down the other way.
+/// `y[c, r] = x[r, c]`: the transpose of a matrix.
 ///
 /// Shapes: x `[rows, columns]` at x_offset and x_stride, y `[columns, rows]` at y_offset and y_stride.
 pub fn transpose(p: &params::Transpose, x: &[f32], y: &mut [f32]) {

@@ -1,6 +1,7 @@
-//! Kernels through naga's front end and validator.
+//! Parsing and validation of kernels by naga.
 
-use bolmo_shaders::table::{KERNELS, Kernel, KernelId, Variant, WeightFormat};
+use bolmo_shaders::table::KERNELS;
+use bolmo_shaders::{Kernel, KernelId, Variant, WeightFormat};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 
 /// Every variant of every kernel, with a name for messages.
@@ -10,8 +11,9 @@ pub fn variants() -> impl Iterator<Item = (&'static Kernel, Variant, String)> {
     })
 }
 
-/// Parses and validates a variant with the capabilities that it says it needs and no others: subgroup operations,
-/// cooperative matrices with f16, and unpacking f16 to f32, which is in core WebGPU and is missing only from some OpenGL adapters (`SHADER_F16_IN_F32` of wgpu).
+/// Parses and validates a variant with only the capabilities that it declares: subgroup operations, cooperative
+/// matrices with f16, and unpacking f16 to f32. The latter is part of core WebGPU and missing only from some OpenGL
+/// adapters (`SHADER_F16_IN_F32` of wgpu).
 pub fn module(kernel: &Kernel, variant: Variant) -> (naga::Module, ModuleInfo) {
     let text = kernel.source(variant);
     let module = naga::front::wgsl::parse_str(&text)

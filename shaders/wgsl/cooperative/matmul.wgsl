@@ -1,19 +1,20 @@
-// y = x Wᵀ + b for many rows of x, as `../matmul.wgsl`, by the adapter's matrix units: cooperative matrices of SIDE x SIDE, f16 by f16 into
-// f32. A workgroup of four subgroups makes a tile of 4 SIDE x 4 SIDE outputs, each subgroup a quarter of it in four matrices; 32 columns
-// of x and of W, rounded to f16, pass through workgroup memory at a time. What of x is beyond f16 counts as its largest number.
-// In front of this stand SIDE and the types MatrixA, MatrixB and MatrixC.
+// y = x Wᵀ + b for many rows of x, as `../matmul.wgsl`, on the adapter's matrix units: cooperative matrices of SIDE x
+// SIDE, f16 by f16 into f32. A workgroup of four subgroups computes a tile of 4 SIDE x 4 SIDE outputs, each subgroup a
+// quarter of it in four matrices. 32 columns of x and W at a time are rounded to f16 and staged in workgroup memory.
+// Values of x out of the range of f16 become the largest f16.
+// SIDE and the types MatrixA, MatrixB and MatrixC are prepended to this text.
 struct Params {
     rows: u32,      // of x
-    n: u32,         // rows of W in this piece
+    n: u32,         // rows of W in this slice
     k4: u32,        // columns of W / 4
-    x_offset4: u32, // of row 0 in x, / 4
+    x_offset4: u32, // offset of row 0 in x, / 4
     x_stride4: u32,
-    y_offset: u32,  // of column 0 of this piece in row 0 of y
+    y_offset: u32,  // offset of column 0 of this slice in row 0 of y
     y_stride: u32,
     add: u32,       // 1: y += result, 0: y = result
-    bias: u32,      // 1: there is a bias
-    part4: u32,     // fours of columns that go into one sum; 0: all of them
-    y_part: u32,    // where there are several sums: from one's y to the next's
+    bias: u32,      // 1: add the bias
+    part4: u32,     // columns / 4 that one sum covers; 0: all columns
+    y_part: u32,    // stride between partial sums in y
 }
 @group(0) @binding(0) var<uniform> p: Params;
 // binding 1: w                                                          [n, k]
@@ -21,20 +22,20 @@ struct Params {
 @group(0) @binding(3) var<storage, read> b: array<f32>;               // [n]
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;         // [parts, rows, n] at y_offset, y_part, y_stride
 
-override LANES: u32 = 128u; // of a workgroup: four times those of a subgroup
-const EDGE: u32 = 4u * SIDE; // of a tile
-const STEP4: u32 = 8u; // fours of columns in workgroup memory
-const PITCH: u32 = 40u; // from row to row there: eight more than needed, so that rows begin in different banks
+override LANES: u32 = 128u; // of a workgroup: four times the size of a subgroup
+const EDGE: u32 = 4u * SIDE; // rows and columns of a tile
+const STEP4: u32 = 8u; // columns / 4 staged in workgroup memory
+const PITCH: u32 = 40u; // row stride there, padded by eight so that rows start in different banks
 var<workgroup> x_tile: array<f16, EDGE * PITCH>;        // [row, k]
 var<workgroup> w_tile: array<f16, EDGE * PITCH>;        // [column, k]
 var<workgroup> y_tile: array<f32, 4u * SIDE * SIDE>;    // [subgroup, row, column]
 
 fn narrow(v: vec4<f32>) -> vec4<f16> {
-    // what is no number stays none
+    // NaNs stay NaNs.
     return vec4<f16>(select(clamp(v, vec4<f32>(-65504.0), vec4<f32>(65504.0)), v, v != v));
 }
 
-// One matrix of every subgroup, from workgroup memory to y. row and column: of the first subgroup's.
+// Copies one matrix of every subgroup from workgroup memory to y. `row` and `column` are those of the first subgroup.
 fn put(y_offset: u32, row: u32, column: u32, lane: u32) {
     workgroupBarrier();
     for (var i = lane; i < 4u * SIDE * SIDE; i += LANES) {
@@ -64,7 +65,7 @@ fn main(
 ) {
     let row0 = group.y * EDGE;
     let column0 = group.x * EDGE;
-    // where this subgroup's rows of x and of W begin in workgroup memory
+    // Offsets of this subgroup's rows of x and W in workgroup memory.
     let x0 = subgroup / 2u * 2u * SIDE * PITCH;
     let w0 = subgroup % 2u * 2u * SIDE * PITCH;
     var y00 = MatrixC();

@@ -1,6 +1,7 @@
-// Weights kept as q4 (half bytes, one f16 scale for 32 of a row), and how a product takes them: a block is what one load brings, here
-// 32 of a row. Byte j of a word holds weight j in its low half and weight 4 + j in its high half, with 8 added to both.
-@group(0) @binding(1) var<storage, read> w: array<vec4<u32>>;        // [n, k / 32], 32 half bytes each
+// Weights stored as q4 (4-bit integers, one f16 scale per 32 of a row), and their products by blocks. A block is what
+// one load returns, here 32 weights of a row. Byte j of a word holds weight j in its low 4 bits and weight 4 + j in its
+// high 4 bits, with 8 added to both.
+@group(0) @binding(1) var<storage, read> w: array<vec4<u32>>;        // [n, k / 32], 32 4-bit weights each
 @group(0) @binding(15) var<storage, read> w_scales: array<u32>;      // [n, k / 32] f16, two to a word
 
 fn scale_of(block: u32) -> f32 {
@@ -8,9 +9,9 @@ fn scale_of(block: u32) -> f32 {
     return select(pair.x, pair.y, (block & 1u) != 0u);
 }
 
-const BLOCK4: u32 = 8u; // vec4s of x that go with a block
+const BLOCK4: u32 = 8u; // vec4s of x per block
 
-// The part of x that goes with a block.
+// The values of x for a block.
 struct Block {
     a: vec4<f32>,
     b: vec4<f32>,
@@ -20,7 +21,7 @@ struct Block {
     f: vec4<f32>,
     g: vec4<f32>,
     h: vec4<f32>,
-    // eight times the sum of x: what the 8s added to the weights come to
+    // Eight times the sum of x: the contribution of the 8s added to the weights.
     eights: f32,
 }
 
@@ -40,7 +41,7 @@ fn high4(word: u32) -> vec4<f32> {
     return vec4<f32>(unpack4xU8((word >> 4u) & 0x0f0f0f0fu));
 }
 
-// Products of block i of row n, whose first block is `at`, in four sums.
+// The product of block i of row n with x, as four partial sums. `at` is the first block of the row.
 fn products(at: u32, n: u32, i: u32, x: Block) -> vec4<f32> {
     let q = w[at + i];
     let s = scale_of(at + i);

@@ -1,5 +1,5 @@
-// Weights kept as q8 (signed bytes, one f16 scale for 32 of a row), and how a product takes them: a block is what one load brings,
-// here 16 of a row.
+// Weights stored as q8 (signed bytes, one f16 scale per 32 of a row), and their products by blocks. A block is what one
+// load returns, here 16 weights of a row.
 @group(0) @binding(1) var<storage, read> w: array<vec4<u32>>;        // [n, k / 16], sixteen bytes each
 @group(0) @binding(15) var<storage, read> w_scales: array<u32>;      // [n, k / 32] f16, two to a word
 
@@ -8,9 +8,9 @@ fn scale_of(block: u32) -> f32 {
     return select(pair.x, pair.y, (block & 1u) != 0u);
 }
 
-const BLOCK4: u32 = 4u; // vec4s of x that go with a block
+const BLOCK4: u32 = 4u; // vec4s of x per block
 
-// The part of x that goes with a block.
+// The values of x for a block.
 struct Block {
     a: vec4<f32>,
     b: vec4<f32>,
@@ -27,7 +27,7 @@ fn signed4(word: u32) -> vec4<f32> {
     return vec4<f32>(unpack4xI8(word));
 }
 
-// Products of block i of row n, whose first block is `at`, in four sums.
+// The product of block i of row n with x, as four partial sums. `at` is the first block of the row.
 fn products(at: u32, n: u32, i: u32, x: Block) -> vec4<f32> {
     let q = w[at + i];
     let s = scale_of(n * (p.k4 / 8u) + i / 2u);

@@ -1,5 +1,5 @@
-// Entry point, sums and maxima for a workgroup that is one subgroup of 8 lanes: for adapters on CPUs, where a barrier costs more than
-// what the kernels do between two of them. Wrong on any other size of subgroups.
+// Entry point, sums and maxima for a workgroup that is one subgroup of 8 lanes: for adapters on CPUs, where a barrier
+// costs more than the work between two barriers. Incorrect for any other subgroup size.
 const WORKGROUP: u32 = 8u;
 
 @compute @workgroup_size(8)
@@ -12,7 +12,7 @@ fn workgroup_sum(v: vec4<f32>) -> vec4<f32> {
     return subgroupAdd(v);
 }
 
-// The largest of each part of v over the workgroup, in every lane.
+// The componentwise maximum of v over the workgroup, in every lane.
 fn workgroup_max(v: vec4<f32>) -> vec4<f32> {
     return subgroupMax(v);
 }

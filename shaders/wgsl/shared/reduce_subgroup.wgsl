@@ -1,10 +1,10 @@
-// Entry point, sums and maxima over a workgroup of 64 for adapters with subgroups, whatever the subgroup's size.
-// A *team* is a set of lanes that work on the same rows: here a subgroup.
+// Entry point, sums and maxima over a workgroup of 64 for adapters with subgroups, of any size.
+// A team is a set of lanes that work on the same rows: here a subgroup.
 const WORKGROUP: u32 = 64u;
 var<workgroup> partial: array<vec4<f32>, 64>; // [subgroups]
-var<private> team: u32;       // which team of the workgroup this lane is in
+var<private> team: u32;       // index of this lane's team in the workgroup
 var<private> teams: u32;      // teams in the workgroup
-var<private> team_lane: u32;  // this lane within its team
+var<private> team_lane: u32;  // index of this lane in its team
 var<private> team_size: u32;
 
 @compute @workgroup_size(64)
@@ -16,7 +16,7 @@ fn main(
 ) {
     team = subgroup;
     teams = subgroups;
-    // Counted: nothing promises that a subgroup is full, or that its lanes are numbered without a gap.
+    // Counted, since a subgroup may be partly filled and its lane numbers may have gaps.
     team_lane = subgroupExclusiveAdd(1u);
     team_size = subgroupAdd(1u);
     run(group, lane);
@@ -27,7 +27,7 @@ fn team_sum(v: vec4<f32>) -> vec4<f32> {
     return subgroupAdd(v);
 }
 
-// The sum of v over the workgroup, in every lane. Called in uniform control flow.
+// The sum of v over the workgroup, in every lane. Must be called in uniform control flow.
 fn workgroup_sum(v: vec4<f32>) -> vec4<f32> {
     let s = subgroupAdd(v);
     if team_lane == 0u {
@@ -42,7 +42,7 @@ fn workgroup_sum(v: vec4<f32>) -> vec4<f32> {
     return total;
 }
 
-// The largest of each part of v over the workgroup, in every lane. Called in uniform control flow.
+// The componentwise maximum of v over the workgroup, in every lane. Must be called in uniform control flow.
 fn workgroup_max(v: vec4<f32>) -> vec4<f32> {
     let most = subgroupMax(v);
     if team_lane == 0u {

@@ -1,12 +1,12 @@
 // Entry point, sums and maxima over a workgroup of 64 for adapters without subgroups (browsers among them).
-// A *team* is a set of lanes that work on the same rows: here 8 neighbours.
+// A team is a set of lanes that work on the same rows: here 8 consecutive lanes.
 const WORKGROUP: u32 = 64u;
 const TEAM: u32 = 8u;
 var<workgroup> partial: array<vec4<f32>, 64>; // [lanes]
 var<private> local_lane: u32;
-var<private> team: u32;       // which team of the workgroup this lane is in
-var<private> team_lane: u32;  // this lane within its team
-// Constants, since browsers refuse a barrier in a loop whose end comes from a private variable.
+var<private> team: u32;       // index of this lane's team in the workgroup
+var<private> team_lane: u32;  // index of this lane in its team
+// Constants, since browsers reject a barrier in a loop whose bound is a private variable.
 const team_size: u32 = TEAM;
 const teams: u32 = WORKGROUP / TEAM; // teams in the workgroup
 
@@ -21,7 +21,7 @@ fn main(
     run(group, lane);
 }
 
-// The sum of v over this lane's team, in every lane of it. Called in uniform control flow.
+// The sum of v over this lane's team, in every lane of it. Must be called in uniform control flow.
 fn team_sum(v: vec4<f32>) -> vec4<f32> {
     partial[local_lane] = v;
     workgroupBarrier();
@@ -33,7 +33,7 @@ fn team_sum(v: vec4<f32>) -> vec4<f32> {
     return total;
 }
 
-// The sum of v over the workgroup, in every lane. Called in uniform control flow.
+// The sum of v over the workgroup, in every lane. Must be called in uniform control flow.
 fn workgroup_sum(v: vec4<f32>) -> vec4<f32> {
     partial[local_lane] = v;
     workgroupBarrier();
@@ -53,7 +53,7 @@ fn workgroup_sum(v: vec4<f32>) -> vec4<f32> {
     return total;
 }
 
-// The largest of each part of v over the workgroup, in every lane. Called in uniform control flow.
+// The componentwise maximum of v over the workgroup, in every lane. Must be called in uniform control flow.
 fn workgroup_max(v: vec4<f32>) -> vec4<f32> {
     partial[local_lane] = v;
     workgroupBarrier();

@@ -1,4 +1,4 @@
-// Weights kept as q8: signed bytes, four to a word, and one f16 scale for 32 of a row.
+// Weights stored as q8: signed bytes, four per word, and one f16 scale per 32 of a row.
 @group(0) @binding(1) var<storage, read> w: array<u32>;              // [rows, dim / 4], four bytes each
 @group(0) @binding(15) var<storage, read> w_scales: array<u32>;      // [rows, dim / 32] f16, two to a word
 

@@ -1,20 +1,21 @@
-// Softmax attention over one segment of the KV cache, as `../attention.wgsl`, by one subgroup of 8 lanes for 16 queries of a head: for
-// adapters on CPUs, where barriers are dear and loads are made lane by lane and cost more than arithmetic. Of each 32 keys a lane
-// scores four, 8 apart, while queries go round; then it has four columns of the values, 32 side by side, while weights go round.
-// Sums of values wait in workgroup memory, where each lane finds only what is its own, so there are no barriers.
-// The grid is groups of queries by heads by sequences, whose segments lie one behind the other.
-// Written out instead of looped: drivers keep looped local arrays in memory.
+// Softmax attention over one segment of the KV cache, as `../attention.wgsl`, by one subgroup of 8 lanes per 16 queries
+// of a head: for adapters on CPUs, where barriers are expensive and loads, made lane by lane, cost more than
+// arithmetic. Of each 32 keys a lane scores four, 8 apart, while the queries are broadcast. It then accumulates four
+// columns of the values, 32 consecutive columns per subgroup, while the weights are broadcast. The sums of the values
+// are kept in workgroup memory, where each lane accesses only its own elements, so no barriers are needed.
+// The grid is groups of queries by heads by sequences. The segments of the sequences are contiguous.
+// Unrolled by hand: drivers keep local arrays indexed in a loop in memory.
 struct Params {
     count: u32,        // queries of a sequence
     heads: u32,
     heads_per_kv: u32, // query heads that share a key/value head
     dim4: u32,         // head width / 4, at most 32
     query_first: u32,  // position of query 0
-    key_first: u32,    // position of the segment's row 0
-    keys: u32,         // rows of the segment that hold keys, of a sequence
-    window: u32,       // a query sees this many positions up to its own; 0: all of them
-    begin: u32,        // 1: first segment, nothing to go on from
-    end: u32,          // 1: last segment, divide by the sum
+    key_first: u32,    // position of row 0 of the segment
+    keys: u32,         // keys of a sequence in the segment
+    window: u32,       // a query sees this many positions up to its own; 0: all
+    begin: u32,        // 1: first segment, start from an empty state
+    end: u32,          // 1: last segment, divide the output by the sum
     scale: f32,        // head width ^ -0.5
 }
 @group(0) @binding(0) var<uniform> p: Params;
@@ -50,7 +51,7 @@ fn total(v: vec4<f32>) -> f32 {
     return (v.x + v.y) + (v.z + v.w);
 }
 
-// What is known of a query behind this segment.
+// Writes the results of a query after this segment.
 fn put(row: u32, query0: u32, head: u32, lane: u32, top: f32, sum: f32) {
     if row >= p.count {
         return;
@@ -72,7 +73,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id
     let row0 = group.x * QUERIES;
     let queries = min(QUERIES, p.count - row0);
     let kv_dim4 = p.heads / p.heads_per_kv * p.dim4;
-    // Where the sequence begins.
+    // The start of the sequence.
     let query0 = group.z * p.count;
     let kv_head = group.z * p.keys * 2u * kv_dim4 + head / p.heads_per_kv * p.dim4;
     let position0 = p.query_first + row0;
@@ -103,7 +104,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id
     var top13 = subgroupBroadcast(before_1.x, 5u);
     var top14 = subgroupBroadcast(before_1.x, 6u);
     var top15 = subgroupBroadcast(before_1.x, 7u);
-    // what this lane's keys add to the sums of weights
+    // The contribution of this lane's keys to the sums of weights.
     var sum0 = select(0.0, before_0.y, lane == 0u);
     var sum1 = select(0.0, before_0.y, lane == 1u);
     var sum2 = select(0.0, before_0.y, lane == 2u);
@@ -130,7 +131,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id
         }
     }
 
-    // the segment's rows that any query of this workgroup may see
+    // The rows of the segment that any query of this workgroup may see.
     var begin = 0u;
     if p.window != 0u && position0 + 1u > p.window + p.key_first {
         begin = position0 + 1u - p.window - p.key_first;
@@ -141,7 +142,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id
     }
 
     for (var key0 = begin; key0 < end; key0 += 32u) {
-        // Lanes behind the last key take that one, and leave it out below.
+        // Lanes past the last key repeat it and are masked below.
         let k0_at = min(key0 + lane, end - 1u) * 2u * kv_dim4 + kv_head;
         let k1_at = min(key0 + 8u + lane, end - 1u) * 2u * kv_dim4 + kv_head;
         let k2_at = min(key0 + 16u + lane, end - 1u) * 2u * kv_dim4 + kv_head;
@@ -173,38 +174,54 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id
             let t3 = vec4<f32>(k0.w, k1.w, k2.w, k3.w);
             let q0 = q[q_0 + d];
             let b0 = subgroupBroadcast(q0, 0u);
-            a0 = fma(vec4<f32>(b0.x), t0, fma(vec4<f32>(b0.y), t1, fma(vec4<f32>(b0.z), t2, fma(vec4<f32>(b0.w), t3, a0))));
+            a0 = fma(vec4<f32>(b0.x), t0, fma(vec4<f32>(b0.y), t1,
+                fma(vec4<f32>(b0.z), t2, fma(vec4<f32>(b0.w), t3, a0))));
             let b1 = subgroupBroadcast(q0, 1u);
-            a1 = fma(vec4<f32>(b1.x), t0, fma(vec4<f32>(b1.y), t1, fma(vec4<f32>(b1.z), t2, fma(vec4<f32>(b1.w), t3, a1))));
+            a1 = fma(vec4<f32>(b1.x), t0, fma(vec4<f32>(b1.y), t1,
+                fma(vec4<f32>(b1.z), t2, fma(vec4<f32>(b1.w), t3, a1))));
             let b2 = subgroupBroadcast(q0, 2u);
-            a2 = fma(vec4<f32>(b2.x), t0, fma(vec4<f32>(b2.y), t1, fma(vec4<f32>(b2.z), t2, fma(vec4<f32>(b2.w), t3, a2))));
+            a2 = fma(vec4<f32>(b2.x), t0, fma(vec4<f32>(b2.y), t1,
+                fma(vec4<f32>(b2.z), t2, fma(vec4<f32>(b2.w), t3, a2))));
             let b3 = subgroupBroadcast(q0, 3u);
-            a3 = fma(vec4<f32>(b3.x), t0, fma(vec4<f32>(b3.y), t1, fma(vec4<f32>(b3.z), t2, fma(vec4<f32>(b3.w), t3, a3))));
+            a3 = fma(vec4<f32>(b3.x), t0, fma(vec4<f32>(b3.y), t1,
+                fma(vec4<f32>(b3.z), t2, fma(vec4<f32>(b3.w), t3, a3))));
             let b4 = subgroupBroadcast(q0, 4u);
-            a4 = fma(vec4<f32>(b4.x), t0, fma(vec4<f32>(b4.y), t1, fma(vec4<f32>(b4.z), t2, fma(vec4<f32>(b4.w), t3, a4))));
+            a4 = fma(vec4<f32>(b4.x), t0, fma(vec4<f32>(b4.y), t1,
+                fma(vec4<f32>(b4.z), t2, fma(vec4<f32>(b4.w), t3, a4))));
             let b5 = subgroupBroadcast(q0, 5u);
-            a5 = fma(vec4<f32>(b5.x), t0, fma(vec4<f32>(b5.y), t1, fma(vec4<f32>(b5.z), t2, fma(vec4<f32>(b5.w), t3, a5))));
+            a5 = fma(vec4<f32>(b5.x), t0, fma(vec4<f32>(b5.y), t1,
+                fma(vec4<f32>(b5.z), t2, fma(vec4<f32>(b5.w), t3, a5))));
             let b6 = subgroupBroadcast(q0, 6u);
-            a6 = fma(vec4<f32>(b6.x), t0, fma(vec4<f32>(b6.y), t1, fma(vec4<f32>(b6.z), t2, fma(vec4<f32>(b6.w), t3, a6))));
+            a6 = fma(vec4<f32>(b6.x), t0, fma(vec4<f32>(b6.y), t1,
+                fma(vec4<f32>(b6.z), t2, fma(vec4<f32>(b6.w), t3, a6))));
             let b7 = subgroupBroadcast(q0, 7u);
-            a7 = fma(vec4<f32>(b7.x), t0, fma(vec4<f32>(b7.y), t1, fma(vec4<f32>(b7.z), t2, fma(vec4<f32>(b7.w), t3, a7))));
+            a7 = fma(vec4<f32>(b7.x), t0, fma(vec4<f32>(b7.y), t1,
+                fma(vec4<f32>(b7.z), t2, fma(vec4<f32>(b7.w), t3, a7))));
             let q1 = q[q_1 + d];
             let b8 = subgroupBroadcast(q1, 0u);
-            a8 = fma(vec4<f32>(b8.x), t0, fma(vec4<f32>(b8.y), t1, fma(vec4<f32>(b8.z), t2, fma(vec4<f32>(b8.w), t3, a8))));
+            a8 = fma(vec4<f32>(b8.x), t0, fma(vec4<f32>(b8.y), t1,
+                fma(vec4<f32>(b8.z), t2, fma(vec4<f32>(b8.w), t3, a8))));
             let b9 = subgroupBroadcast(q1, 1u);
-            a9 = fma(vec4<f32>(b9.x), t0, fma(vec4<f32>(b9.y), t1, fma(vec4<f32>(b9.z), t2, fma(vec4<f32>(b9.w), t3, a9))));
+            a9 = fma(vec4<f32>(b9.x), t0, fma(vec4<f32>(b9.y), t1,
+                fma(vec4<f32>(b9.z), t2, fma(vec4<f32>(b9.w), t3, a9))));
             let b10 = subgroupBroadcast(q1, 2u);
-            a10 = fma(vec4<f32>(b10.x), t0, fma(vec4<f32>(b10.y), t1, fma(vec4<f32>(b10.z), t2, fma(vec4<f32>(b10.w), t3, a10))));
+            a10 = fma(vec4<f32>(b10.x), t0, fma(vec4<f32>(b10.y), t1,
+                fma(vec4<f32>(b10.z), t2, fma(vec4<f32>(b10.w), t3, a10))));
             let b11 = subgroupBroadcast(q1, 3u);
-            a11 = fma(vec4<f32>(b11.x), t0, fma(vec4<f32>(b11.y), t1, fma(vec4<f32>(b11.z), t2, fma(vec4<f32>(b11.w), t3, a11))));
+            a11 = fma(vec4<f32>(b11.x), t0, fma(vec4<f32>(b11.y), t1,
+                fma(vec4<f32>(b11.z), t2, fma(vec4<f32>(b11.w), t3, a11))));
             let b12 = subgroupBroadcast(q1, 4u);
-            a12 = fma(vec4<f32>(b12.x), t0, fma(vec4<f32>(b12.y), t1, fma(vec4<f32>(b12.z), t2, fma(vec4<f32>(b12.w), t3, a12))));
+            a12 = fma(vec4<f32>(b12.x), t0, fma(vec4<f32>(b12.y), t1,
+                fma(vec4<f32>(b12.z), t2, fma(vec4<f32>(b12.w), t3, a12))));
             let b13 = subgroupBroadcast(q1, 5u);
-            a13 = fma(vec4<f32>(b13.x), t0, fma(vec4<f32>(b13.y), t1, fma(vec4<f32>(b13.z), t2, fma(vec4<f32>(b13.w), t3, a13))));
+            a13 = fma(vec4<f32>(b13.x), t0, fma(vec4<f32>(b13.y), t1,
+                fma(vec4<f32>(b13.z), t2, fma(vec4<f32>(b13.w), t3, a13))));
             let b14 = subgroupBroadcast(q1, 6u);
-            a14 = fma(vec4<f32>(b14.x), t0, fma(vec4<f32>(b14.y), t1, fma(vec4<f32>(b14.z), t2, fma(vec4<f32>(b14.w), t3, a14))));
+            a14 = fma(vec4<f32>(b14.x), t0, fma(vec4<f32>(b14.y), t1,
+                fma(vec4<f32>(b14.z), t2, fma(vec4<f32>(b14.w), t3, a14))));
             let b15 = subgroupBroadcast(q1, 7u);
-            a15 = fma(vec4<f32>(b15.x), t0, fma(vec4<f32>(b15.y), t1, fma(vec4<f32>(b15.z), t2, fma(vec4<f32>(b15.w), t3, a15))));
+            a15 = fma(vec4<f32>(b15.x), t0, fma(vec4<f32>(b15.y), t1,
+                fma(vec4<f32>(b15.z), t2, fma(vec4<f32>(b15.w), t3, a15))));
         }
         let row = vec4<u32>(key0 + lane) + vec4<u32>(0u, 8u, 16u, 24u);
         let there = row + p.key_first;
@@ -307,7 +324,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id
         sum15 = fma(sum15, keep15, total(a15));
         let groups = (min(32u, end - key0) + 7u) / 8u;
         for (var d0 = 0u; d0 < p.dim4; d0 += 8u) {
-            // Lanes behind the last column take that one; it is not written from there.
+            // Lanes past the last column repeat it and do not write it.
             let v_at = kv_dim4 + kv_head + min(d0 + lane, p.dim4 - 1u);
             let sums_at = d0 + lane;
             var o0 = keep0 * sums[sums_at];

@@ -1,19 +1,20 @@
-// y = x Wᵀ + b for many rows of x, as `../matmul.wgsl`, by one subgroup of 8 lanes that makes 32 x 32 outputs in registers: for adapters on
-// CPUs, where barriers are dear and loads are made lane by lane and cost more than arithmetic. A lane has four rows of W, 8 apart, and
-// loads four weights of each: side by side, the lanes' loads are columns of W, however it lies in memory. Rows of x lie in the
-// lanes in the same way and are handed round. Written out instead of looped: drivers keep looped local arrays in memory.
+// y = x Wᵀ + b for many rows of x, as `../matmul.wgsl`, by one subgroup of 8 lanes that computes 32 x 32 outputs in
+// registers: for adapters on CPUs, where barriers are expensive and loads, made lane by lane, cost more than
+// arithmetic. A lane handles four rows of W, 8 apart, and loads four weights of each, so the loads of all lanes
+// together are columns of W in any layout. The rows of x are distributed over the lanes in the same way and broadcast.
+// Unrolled by hand: drivers keep local arrays indexed in a loop in memory.
 struct Params {
     rows: u32,      // of x
-    n: u32,         // rows of W in this piece
+    n: u32,         // rows of W in this slice
     k4: u32,        // columns of W / 4
-    x_offset4: u32, // of row 0 in x, / 4
+    x_offset4: u32, // offset of row 0 in x, / 4
     x_stride4: u32,
-    y_offset: u32,  // of column 0 of this piece in row 0 of y
+    y_offset: u32,  // offset of column 0 of this slice in row 0 of y
     y_stride: u32,
     add: u32,       // 1: y += result, 0: y = result
-    bias: u32,      // 1: there is a bias
-    part4: u32,     // fours of columns that go into one sum; 0: all of them
-    y_part: u32,    // where there are several sums: from one's y to the next's
+    bias: u32,      // 1: add the bias
+    part4: u32,     // columns / 4 that one sum covers; 0: all columns
+    y_part: u32,    // stride between partial sums in y
 }
 @group(0) @binding(0) var<uniform> p: Params;
 // binding 1: w                                                          [n, k]
@@ -25,7 +26,7 @@ struct Params {
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
     let row0 = group.y * 32u;
     let column0 = group.x * 32u;
-    // Lanes behind the last row take that one; nothing of it is written from there.
+    // Lanes past the last row repeat it and do not write it.
     let n0 = min(column0 + lane, p.n - 1u) * p.k4;
     let n1 = min(column0 + 8u + lane, p.n - 1u) * p.k4;
     let n2 = min(column0 + 16u + lane, p.n - 1u) * p.k4;
@@ -34,7 +35,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id
     let r1 = p.x_offset4 + min(row0 + 8u + lane, p.rows - 1u) * p.x_stride4;
     let r2 = p.x_offset4 + min(row0 + 16u + lane, p.rows - 1u) * p.x_stride4;
     let r3 = p.x_offset4 + min(row0 + 24u + lane, p.rows - 1u) * p.x_stride4;
-    // row by row: columns lane + 0, 8, 16, 24
+    // One variable per row: columns lane + 0, 8, 16, 24.
     var a0 = vec4<f32>();
     var a1 = vec4<f32>();
     var a2 = vec4<f32>();
@@ -102,51 +103,73 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id
         let b9 = subgroupBroadcast(x1, 1u);
         a9 = fma(vec4<f32>(b9.x), t0, fma(vec4<f32>(b9.y), t1, fma(vec4<f32>(b9.z), t2, fma(vec4<f32>(b9.w), t3, a9))));
         let b10 = subgroupBroadcast(x1, 2u);
-        a10 = fma(vec4<f32>(b10.x), t0, fma(vec4<f32>(b10.y), t1, fma(vec4<f32>(b10.z), t2, fma(vec4<f32>(b10.w), t3, a10))));
+        a10 = fma(vec4<f32>(b10.x), t0, fma(vec4<f32>(b10.y), t1,
+            fma(vec4<f32>(b10.z), t2, fma(vec4<f32>(b10.w), t3, a10))));
         let b11 = subgroupBroadcast(x1, 3u);
-        a11 = fma(vec4<f32>(b11.x), t0, fma(vec4<f32>(b11.y), t1, fma(vec4<f32>(b11.z), t2, fma(vec4<f32>(b11.w), t3, a11))));
+        a11 = fma(vec4<f32>(b11.x), t0, fma(vec4<f32>(b11.y), t1,
+            fma(vec4<f32>(b11.z), t2, fma(vec4<f32>(b11.w), t3, a11))));
         let b12 = subgroupBroadcast(x1, 4u);
-        a12 = fma(vec4<f32>(b12.x), t0, fma(vec4<f32>(b12.y), t1, fma(vec4<f32>(b12.z), t2, fma(vec4<f32>(b12.w), t3, a12))));
+        a12 = fma(vec4<f32>(b12.x), t0, fma(vec4<f32>(b12.y), t1,
+            fma(vec4<f32>(b12.z), t2, fma(vec4<f32>(b12.w), t3, a12))));
         let b13 = subgroupBroadcast(x1, 5u);
-        a13 = fma(vec4<f32>(b13.x), t0, fma(vec4<f32>(b13.y), t1, fma(vec4<f32>(b13.z), t2, fma(vec4<f32>(b13.w), t3, a13))));
+        a13 = fma(vec4<f32>(b13.x), t0, fma(vec4<f32>(b13.y), t1,
+            fma(vec4<f32>(b13.z), t2, fma(vec4<f32>(b13.w), t3, a13))));
         let b14 = subgroupBroadcast(x1, 6u);
-        a14 = fma(vec4<f32>(b14.x), t0, fma(vec4<f32>(b14.y), t1, fma(vec4<f32>(b14.z), t2, fma(vec4<f32>(b14.w), t3, a14))));
+        a14 = fma(vec4<f32>(b14.x), t0, fma(vec4<f32>(b14.y), t1,
+            fma(vec4<f32>(b14.z), t2, fma(vec4<f32>(b14.w), t3, a14))));
         let b15 = subgroupBroadcast(x1, 7u);
-        a15 = fma(vec4<f32>(b15.x), t0, fma(vec4<f32>(b15.y), t1, fma(vec4<f32>(b15.z), t2, fma(vec4<f32>(b15.w), t3, a15))));
+        a15 = fma(vec4<f32>(b15.x), t0, fma(vec4<f32>(b15.y), t1,
+            fma(vec4<f32>(b15.z), t2, fma(vec4<f32>(b15.w), t3, a15))));
         let x2 = x[r2 + k];
         let b16 = subgroupBroadcast(x2, 0u);
-        a16 = fma(vec4<f32>(b16.x), t0, fma(vec4<f32>(b16.y), t1, fma(vec4<f32>(b16.z), t2, fma(vec4<f32>(b16.w), t3, a16))));
+        a16 = fma(vec4<f32>(b16.x), t0, fma(vec4<f32>(b16.y), t1,
+            fma(vec4<f32>(b16.z), t2, fma(vec4<f32>(b16.w), t3, a16))));
         let b17 = subgroupBroadcast(x2, 1u);
-        a17 = fma(vec4<f32>(b17.x), t0, fma(vec4<f32>(b17.y), t1, fma(vec4<f32>(b17.z), t2, fma(vec4<f32>(b17.w), t3, a17))));
+        a17 = fma(vec4<f32>(b17.x), t0, fma(vec4<f32>(b17.y), t1,
+            fma(vec4<f32>(b17.z), t2, fma(vec4<f32>(b17.w), t3, a17))));
         let b18 = subgroupBroadcast(x2, 2u);
-        a18 = fma(vec4<f32>(b18.x), t0, fma(vec4<f32>(b18.y), t1, fma(vec4<f32>(b18.z), t2, fma(vec4<f32>(b18.w), t3, a18))));
+        a18 = fma(vec4<f32>(b18.x), t0, fma(vec4<f32>(b18.y), t1,
+            fma(vec4<f32>(b18.z), t2, fma(vec4<f32>(b18.w), t3, a18))));
         let b19 = subgroupBroadcast(x2, 3u);
-        a19 = fma(vec4<f32>(b19.x), t0, fma(vec4<f32>(b19.y), t1, fma(vec4<f32>(b19.z), t2, fma(vec4<f32>(b19.w), t3, a19))));
+        a19 = fma(vec4<f32>(b19.x), t0, fma(vec4<f32>(b19.y), t1,
+            fma(vec4<f32>(b19.z), t2, fma(vec4<f32>(b19.w), t3, a19))));
         let b20 = subgroupBroadcast(x2, 4u);
-        a20 = fma(vec4<f32>(b20.x), t0, fma(vec4<f32>(b20.y), t1, fma(vec4<f32>(b20.z), t2, fma(vec4<f32>(b20.w), t3, a20))));
+        a20 = fma(vec4<f32>(b20.x), t0, fma(vec4<f32>(b20.y), t1,
+            fma(vec4<f32>(b20.z), t2, fma(vec4<f32>(b20.w), t3, a20))));
         let b21 = subgroupBroadcast(x2, 5u);
-        a21 = fma(vec4<f32>(b21.x), t0, fma(vec4<f32>(b21.y), t1, fma(vec4<f32>(b21.z), t2, fma(vec4<f32>(b21.w), t3, a21))));
+        a21 = fma(vec4<f32>(b21.x), t0, fma(vec4<f32>(b21.y), t1,
+            fma(vec4<f32>(b21.z), t2, fma(vec4<f32>(b21.w), t3, a21))));
         let b22 = subgroupBroadcast(x2, 6u);
-        a22 = fma(vec4<f32>(b22.x), t0, fma(vec4<f32>(b22.y), t1, fma(vec4<f32>(b22.z), t2, fma(vec4<f32>(b22.w), t3, a22))));
+        a22 = fma(vec4<f32>(b22.x), t0, fma(vec4<f32>(b22.y), t1,
+            fma(vec4<f32>(b22.z), t2, fma(vec4<f32>(b22.w), t3, a22))));
         let b23 = subgroupBroadcast(x2, 7u);
-        a23 = fma(vec4<f32>(b23.x), t0, fma(vec4<f32>(b23.y), t1, fma(vec4<f32>(b23.z), t2, fma(vec4<f32>(b23.w), t3, a23))));
+        a23 = fma(vec4<f32>(b23.x), t0, fma(vec4<f32>(b23.y), t1,
+            fma(vec4<f32>(b23.z), t2, fma(vec4<f32>(b23.w), t3, a23))));
         let x3 = x[r3 + k];
         let b24 = subgroupBroadcast(x3, 0u);
-        a24 = fma(vec4<f32>(b24.x), t0, fma(vec4<f32>(b24.y), t1, fma(vec4<f32>(b24.z), t2, fma(vec4<f32>(b24.w), t3, a24))));
+        a24 = fma(vec4<f32>(b24.x), t0, fma(vec4<f32>(b24.y), t1,
+            fma(vec4<f32>(b24.z), t2, fma(vec4<f32>(b24.w), t3, a24))));
         let b25 = subgroupBroadcast(x3, 1u);
-        a25 = fma(vec4<f32>(b25.x), t0, fma(vec4<f32>(b25.y), t1, fma(vec4<f32>(b25.z), t2, fma(vec4<f32>(b25.w), t3, a25))));
+        a25 = fma(vec4<f32>(b25.x), t0, fma(vec4<f32>(b25.y), t1,
+            fma(vec4<f32>(b25.z), t2, fma(vec4<f32>(b25.w), t3, a25))));
         let b26 = subgroupBroadcast(x3, 2u);
-        a26 = fma(vec4<f32>(b26.x), t0, fma(vec4<f32>(b26.y), t1, fma(vec4<f32>(b26.z), t2, fma(vec4<f32>(b26.w), t3, a26))));
+        a26 = fma(vec4<f32>(b26.x), t0, fma(vec4<f32>(b26.y), t1,
+            fma(vec4<f32>(b26.z), t2, fma(vec4<f32>(b26.w), t3, a26))));
         let b27 = subgroupBroadcast(x3, 3u);
-        a27 = fma(vec4<f32>(b27.x), t0, fma(vec4<f32>(b27.y), t1, fma(vec4<f32>(b27.z), t2, fma(vec4<f32>(b27.w), t3, a27))));
+        a27 = fma(vec4<f32>(b27.x), t0, fma(vec4<f32>(b27.y), t1,
+            fma(vec4<f32>(b27.z), t2, fma(vec4<f32>(b27.w), t3, a27))));
         let b28 = subgroupBroadcast(x3, 4u);
-        a28 = fma(vec4<f32>(b28.x), t0, fma(vec4<f32>(b28.y), t1, fma(vec4<f32>(b28.z), t2, fma(vec4<f32>(b28.w), t3, a28))));
+        a28 = fma(vec4<f32>(b28.x), t0, fma(vec4<f32>(b28.y), t1,
+            fma(vec4<f32>(b28.z), t2, fma(vec4<f32>(b28.w), t3, a28))));
         let b29 = subgroupBroadcast(x3, 5u);
-        a29 = fma(vec4<f32>(b29.x), t0, fma(vec4<f32>(b29.y), t1, fma(vec4<f32>(b29.z), t2, fma(vec4<f32>(b29.w), t3, a29))));
+        a29 = fma(vec4<f32>(b29.x), t0, fma(vec4<f32>(b29.y), t1,
+            fma(vec4<f32>(b29.z), t2, fma(vec4<f32>(b29.w), t3, a29))));
         let b30 = subgroupBroadcast(x3, 6u);
-        a30 = fma(vec4<f32>(b30.x), t0, fma(vec4<f32>(b30.y), t1, fma(vec4<f32>(b30.z), t2, fma(vec4<f32>(b30.w), t3, a30))));
+        a30 = fma(vec4<f32>(b30.x), t0, fma(vec4<f32>(b30.y), t1,
+            fma(vec4<f32>(b30.z), t2, fma(vec4<f32>(b30.w), t3, a30))));
         let b31 = subgroupBroadcast(x3, 7u);
-        a31 = fma(vec4<f32>(b31.x), t0, fma(vec4<f32>(b31.y), t1, fma(vec4<f32>(b31.z), t2, fma(vec4<f32>(b31.w), t3, a31))));
+        a31 = fma(vec4<f32>(b31.x), t0, fma(vec4<f32>(b31.y), t1,
+            fma(vec4<f32>(b31.z), t2, fma(vec4<f32>(b31.w), t3, a31))));
     }
     put(y_offset, row0, column0 + lane, a0);
     put(y_offset, row0 + 1u, column0 + lane, a1);
@@ -182,7 +205,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id
     put(y_offset, row0 + 31u, column0 + lane, a31);
 }
 
-// A row of outputs: columns n, n + 8, n + 16, n + 24.
+// Writes one row of outputs: columns n, n + 8, n + 16 and n + 24.
 fn put(y_offset: u32, row: u32, n: u32, value: vec4<f32>) {
     if row >= p.rows {
         return;

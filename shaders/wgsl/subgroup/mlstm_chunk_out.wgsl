@@ -1,29 +1,30 @@
-// Chunkwise mLSTM, third of three, as `../mlstm_chunk_out.wgsl`, by one subgroup of 8 lanes that makes 16 rows of 32 columns in registers:
-// for adapters on CPUs, where loads are made lane by lane and cost more than arithmetic. What belongs to rows lies in the lanes, two
-// rows each, and is handed round; a lane has four columns, 8 apart. The last column, q · n, has one more sum in each lane for its rows.
+// Chunkwise mLSTM, step 3 of 3, as `../mlstm_chunk_out.wgsl`, by one subgroup of 8 lanes that computes 16 rows of 32
+// columns in registers: for adapters on CPUs, where loads, made lane by lane, cost more than arithmetic. Per-row values
+// are distributed over the lanes, two rows each, and broadcast. A lane computes four columns, 8 apart. The last column,
+// q · n, is one more sum in each lane for its own rows.
 struct Params {
     rows: u32,
     heads: u32,
     dk: u32,       // at most 128
     dv: u32,
-    stride: u32,   // of a row of x
-    q_offset: u32, // of head 0 in a row of x
+    stride: u32,   // row stride of x
+    q_offset: u32, // offset of head 0 in a row of x
     k_offset: u32,
     v_offset: u32,
     scale: f32,    // dk ^ -0.5
 }
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>;               // [rows, ...] at q_offset, k_offset, v_offset, stride
+@group(0) @binding(1) var<storage, read> x: array<f32>;               // [rows, ...] at the q, k, v offsets, stride
 @group(0) @binding(2) var<storage, read> gates: array<vec4<f32>>;     // [rows, heads] of f, i, m, g
 @group(0) @binding(3) var<storage, read> states: array<f32>;          // [chunks, heads, dk, dv + 1]
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;         // [rows, heads, dv + 1]
 
 const CHUNK: u32 = 64u; // rows of a chunk
 const TILE: u32 = 16u;  // rows of a workgroup
-const PITCH: u32 = 65u; // from row to row of weights
+const PITCH: u32 = 65u; // row stride of weight
 var<workgroup> weight: array<f32, 1040>; // [row of 16, source of 64]
 
-// The weight of source row s, whose gates are given, in a row t whose g is given.
+// The weight of source row s with gates `gate` in row t with running sum `g`, without q · k.
 fn decay(t: u32, g: f32, s: u32, gate: vec4<f32>) -> f32 {
     if t < s {
         return 0.0;
@@ -31,7 +32,7 @@ fn decay(t: u32, g: f32, s: u32, gate: vec4<f32>) -> f32 {
     return exp(g - gate.w) * gate.y;
 }
 
-// A row of outputs: columns n, n + 8, n + 16, n + 24.
+// Writes one row of outputs: columns n, n + 8, n + 16 and n + 24.
 fn put(t: u32, head: u32, n: u32, value: vec4<f32>) {
     if t >= p.rows {
         return;
@@ -50,15 +51,15 @@ fn put_last(t: u32, head: u32, value: f32) {
     }
 }
 
-// The grid is rows by heads by columns.
+// The grid is tiles of rows by heads by tiles of columns.
 @compute @workgroup_size(8)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
     let row0 = group.x * TILE;
     let head = group.y;
     let chunk = row0 / CHUNK;
     let begin = chunk * CHUNK;
-    let sources = min(row0 + TILE, p.rows) - begin; // causal: none behind the tile
-    // This lane's rows. Behind the last one it takes that again; nothing of it is written.
+    let sources = min(row0 + TILE, p.rows) - begin; // causal: no sources past the tile
+    // This lane's rows. Rows past the last one repeat it and are not written.
     let t0 = min(row0 + lane, p.rows - 1u);
     let t1 = min(row0 + 8u + lane, p.rows - 1u);
     let q0 = t0 * p.stride + p.q_offset + head * p.dk;
@@ -66,7 +67,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id
     let g0 = gates[t0 * p.heads + head].w;
     let g1 = gates[t1 * p.heads + head].w;
 
-    // q · k of all rows, eight sources at a time
+    // The weights of all rows, eight sources at a time.
     for (var first = 0u; first < sources; first += 8u) {
         let s = begin + min(first + lane, sources - 1u);
         let k0 = s * p.stride + p.k_offset + head * p.dk;
@@ -78,10 +79,30 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id
             let k = x[k0 + i];
             let a = x[q0 + i];
             let b = x[q1 + i];
-            d0 += k * vec4<f32>(subgroupBroadcast(a, 0u), subgroupBroadcast(a, 1u), subgroupBroadcast(a, 2u), subgroupBroadcast(a, 3u));
-            d1 += k * vec4<f32>(subgroupBroadcast(a, 4u), subgroupBroadcast(a, 5u), subgroupBroadcast(a, 6u), subgroupBroadcast(a, 7u));
-            d2 += k * vec4<f32>(subgroupBroadcast(b, 0u), subgroupBroadcast(b, 1u), subgroupBroadcast(b, 2u), subgroupBroadcast(b, 3u));
-            d3 += k * vec4<f32>(subgroupBroadcast(b, 4u), subgroupBroadcast(b, 5u), subgroupBroadcast(b, 6u), subgroupBroadcast(b, 7u));
+            d0 += k * vec4<f32>(
+                subgroupBroadcast(a, 0u),
+                subgroupBroadcast(a, 1u),
+                subgroupBroadcast(a, 2u),
+                subgroupBroadcast(a, 3u),
+            );
+            d1 += k * vec4<f32>(
+                subgroupBroadcast(a, 4u),
+                subgroupBroadcast(a, 5u),
+                subgroupBroadcast(a, 6u),
+                subgroupBroadcast(a, 7u),
+            );
+            d2 += k * vec4<f32>(
+                subgroupBroadcast(b, 0u),
+                subgroupBroadcast(b, 1u),
+                subgroupBroadcast(b, 2u),
+                subgroupBroadcast(b, 3u),
+            );
+            d3 += k * vec4<f32>(
+                subgroupBroadcast(b, 4u),
+                subgroupBroadcast(b, 5u),
+                subgroupBroadcast(b, 6u),
+                subgroupBroadcast(b, 7u),
+            );
         }
         let gate = gates[s * p.heads + head];
         let to = first + lane;
@@ -111,10 +132,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id
     let c3 = min(column + 24u, p.dv - 1u);
     let keep0 = exp(g0) * p.scale;
     let keep1 = exp(g1) * p.scale;
-    // the last column of this lane's rows
+    // The last column of this lane's rows.
     var last0 = 0.0;
     var last1 = 0.0;
-    // row by row: columns column + 0, 8, 16, 24
+    // One variable per row: columns column + 0, 8, 16, 24.
     var y0 = vec4<f32>();
     var y1 = vec4<f32>();
     var y2 = vec4<f32>();

@@ -1,13 +1,13 @@
 //! Gradients of attention within sequences.
 
 use bolmo_shaders::params::{Attention, AttentionGradQ};
-use bolmo_shaders::table::{attention_grad_kv_grid, attention_grad_q_grid};
+use bolmo_shaders::sizes::{attention_grad_kv_grid, attention_grad_q_grid};
 use bolmo_shaders::{KernelId, cpu};
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::TestCaseResult;
 
-use crate::harness::{EPS, Noise, Rows, Worst, bytes, edges, forms, hold, run, size};
+use super::harness::{EPS, Noise, Rows, Worst, bytes, edges, forms, hold, run, size};
 
 #[derive(Debug, Clone)]
 struct Sequences {
@@ -51,7 +51,7 @@ fn drawn() -> impl Strategy<Value = Sequences> {
     )
 }
 
-/// A case with what the way forward leaves, and how far its gradients may be off.
+/// A case, the results of its forward pass, and how far its gradients may be off.
 struct Example {
     p: AttentionGradQ,
     q: Vec<f32>,
@@ -102,8 +102,8 @@ impl Example {
         let norm = |values: &[f32]| values.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt();
         let longest =
             |values: &[f32], width: usize| values[..rows * width].chunks_exact(dim).map(norm).fold(0.0, f64::max);
-        // Nothing that is added up to a score exceeds this, by Cauchy and Schwarz, nor what goes into do . v and do . o, whose rows are
-        // means of values, that.
+        // Nothing that is added up to a score exceeds this, by Cauchy and Schwarz, nor what goes into do . v and do .
+        // o, whose rows are means of values, that.
         let reach = f64::from(scale) * longest(&q, heads * dim) * longest(&kv, 2 * kv_heads * dim);
         let product = longest(&d_o, heads * dim) * longest(&kv, 2 * kv_heads * dim);
         // Sums over the head's width; the exponential of a difference of two scores may be off by 3 + 2 |x| units.
@@ -118,7 +118,13 @@ impl Example {
         let mut delta = Rows::dense(rows, p.heads as usize).output();
         let mut dq = Rows::dense(rows, (p.heads * 4 * p.dim4) as usize).output();
         let Self { q, kv, running, o, d_o, .. } = self;
-        cpu::attention_grad_q(p, sequences as u32, q, kv, running, o, d_o, &mut delta, &mut dq);
+        cpu::attention_grad_q(
+            p,
+            sequences as u32,
+            cpu::AttentionGradQInputs { q, kv, running, o, d_o },
+            &mut delta,
+            &mut dq,
+        );
         [delta, dq]
     }
 }
@@ -131,7 +137,7 @@ fn queries_case(worst: &Worst, case: &Sequences) -> TestCaseResult {
     let &Sequences { count, sequences, size, .. } = case;
     let example = Example::new(case);
     let Example { p, q, kv, running, o, d_o, ds, ds_error, .. } = &example;
-    let [delta_twin, dq_twin] = example.delta_and_dq(sequences);
+    let [delta_expected, dq_expected] = example.delta_and_dq(sequences);
     let (rows, heads, dim) = (sequences * count, p.heads as usize, 4 * p.dim4 as usize);
     let delta = Rows::dense(rows, heads).output();
     let dq = Rows::dense(rows, heads * dim).output();
@@ -141,13 +147,14 @@ fn queries_case(worst: &Worst, case: &Sequences) -> TestCaseResult {
     for form in forms(KernelId::AttentionGradQ) {
         let bindings = [bytes(q), bytes(kv), bytes(running), bytes(o), bytes(d_o), bytes(&delta), bytes(&dq)];
         let found = run(form, KernelId::AttentionGradQ, p, &bindings, grid)?;
-        worst.compare("delta", &found[5], &delta_twin, |i| {
+        worst.compare("delta", &found[5], &delta_expected, |i| {
             let products = o[i * dim..][..dim].iter().zip(&d_o[i * dim..]).map(|(o, d_o)| f64::from((o * d_o).abs()));
             (p.dim4 as f64 + 8.0) * EPS * products.sum::<f64>()
         })?;
         // The weights of a query sum to 1, and adding up takes as many roundings as there are keys.
-        worst
-            .compare("dq", &found[6], &dq_twin, |_| f64::from(p.scale * size) * (ds_error + count as f64 * EPS * ds))?;
+        worst.compare("dq", &found[6], &dq_expected, |_| {
+            f64::from(p.scale * size) * (ds_error + count as f64 * EPS * ds)
+        })?;
     }
     Ok(())
 }
@@ -163,14 +170,15 @@ fn keys_and_values_case(worst: &Worst, case: &Sequences) -> TestCaseResult {
     let [delta, _] = example.delta_and_dq(sequences);
     let kv_width = kv_heads * 4 * p.dim4 as usize;
     let dkv = Rows::dense(sequences * count, 2 * kv_width).output();
-    let twin_of = |d_o: &[f32]| {
-        let mut twin = dkv.clone();
-        cpu::attention_grad_kv(p, sequences as u32, q, kv, running, d_o, &delta, &mut twin);
-        twin
+    let expected_of = |d_o: &[f32]| {
+        let mut expected = dkv.clone();
+        let inputs = cpu::AttentionGradKvInputs { q, kv, running, d_o, delta: &delta };
+        cpu::attention_grad_kv(p, sequences as u32, inputs, &mut expected);
+        expected
     };
-    let twin = twin_of(d_o);
+    let expected = expected_of(d_o);
     // The gradient of a value is the sum of its weights, where all outputs have gradients of 1.
-    let ones = twin_of(&vec![1.0; d_o.len()]);
+    let ones = expected_of(&vec![1.0; d_o.len()]);
     // Adding up takes as many roundings as there are queries.
     let adding = (count * heads_per_kv) as f64 * EPS;
     // One workgroup more than there is work for.
@@ -179,7 +187,7 @@ fn keys_and_values_case(worst: &Worst, case: &Sequences) -> TestCaseResult {
     for form in forms(KernelId::AttentionGradKv) {
         let bindings = [bytes(q), bytes(kv), bytes(running), bytes(d_o), bytes(&delta), bytes(&dkv)];
         let found = run(form, KernelId::AttentionGradKv, p, &bindings, grid)?;
-        worst.compare("dkv", &found[5], &twin, |i| {
+        worst.compare("dkv", &found[5], &expected, |i| {
             let is_value = i / kv_width % 2 == 1;
             let weight = f64::from(ones[if is_value { i } else { i + kv_width }]);
             let [dk, dv] = [f64::from(p.scale * size) * (ds_error + adding * ds), weight_error + adding];

@@ -1,15 +1,15 @@
-//! What the kernel tests share: devices, noise, cases and comparisons.
+//! Helpers of the kernel tests: devices, noise, cases and comparisons.
 
 use std::cell::Cell;
 use std::fmt::Debug;
 use std::sync::OnceLock;
 
-use bolmo_runtime::testing::run_kernel;
+use bolmo_runtime::unstable::run_kernel;
 use bolmo_runtime::{Engine, Reduce, Tiles, WeightFormat, block_on};
 use bolmo_shaders::cpu::Matrix;
 use bolmo_shaders::params::Params;
-use bolmo_shaders::quant::quantise;
-use bolmo_shaders::table::QUANT_BLOCK;
+use bolmo_shaders::quant::quantize;
+use bolmo_shaders::sizes::QUANT_BLOCK;
 use bolmo_shaders::{Fusion, KernelId};
 use bolmo_tests::engine_options;
 use half::f16;
@@ -21,14 +21,14 @@ use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestCaseResult,
 const CASES: u32 = 48;
 /// One, primes, and the sizes around every tile, team and workgroup.
 pub const EDGES: [usize; 19] = [1, 2, 3, 5, 7, 8, 9, 13, 15, 16, 17, 31, 33, 63, 64, 65, 127, 128, 129];
-/// The unit of the bounds: the distance from 1 to the next f32, so twice what rounding to nearest is off by.
+/// The unit of the bounds: the distance from 1 to the next f32, twice the error of rounding to nearest.
 pub const EPS: f64 = f32::EPSILON as f64;
-/// What stands in inputs wherever a kernel must not read: a NaN, which spoils what is made of it.
+/// The filler of inputs that a kernel must not read: a NaN, which spoils the result.
 pub const UNREAD: f32 = f32::from_bits(0x7fc0_0bad);
-/// What stands in outputs wherever a kernel must not write, and where it writes without having read: another NaN.
+/// The filler of outputs before a kernel writes them: another NaN.
 pub const UNWRITTEN: f32 = f32::from_bits(0x7fc1_2345);
 
-/// One device for each way in which lanes can work together on this adapter.
+/// One device per reduction and tile variant of this adapter.
 fn engines() -> &'static [Engine] {
     static ENGINES: OnceLock<Vec<Engine>> = OnceLock::new();
     ENGINES.get_or_init(|| {
@@ -37,12 +37,12 @@ fn engines() -> &'static [Engine] {
         for (reduce, tiles) in [(None, None)]
             .into_iter()
             .chain(ways)
-            .chain([Reduce::Subgroup, Reduce::Workgroup, Reduce::OneLane].map(|reduce| (Some(reduce), None)))
+            .chain([Reduce::Subgroup, Reduce::Workgroup, Reduce::SingleLane].map(|reduce| (Some(reduce), None)))
         {
             let mut options = engine_options();
             (options.reduce, options.tiles) = (reduce, tiles);
             let engine = block_on(Engine::open(&options)).expect("an adapter");
-            // Without subgroups the best way is through workgroup memory too.
+            // Some variants coincide, as without subgroups.
             let ways = |engine: &Engine| (engine.capabilities().reduce, engine.capabilities().tiles);
             if engines.iter().all(|other| ways(other) != ways(&engine)) {
                 eprintln!("adapter: {}, {:?}", engine.adapter().name, ways(&engine));
@@ -53,7 +53,7 @@ fn engines() -> &'static [Engine] {
     })
 }
 
-/// A device whose `matvec` has several loads on their way at once, as on GPUs.
+/// A device whose `matvec` issues several loads ahead, as on GPUs.
 pub fn streaming() -> &'static Engine {
     static ENGINE: OnceLock<Engine> = OnceLock::new();
     ENGINE.get_or_init(|| {
@@ -63,14 +63,14 @@ pub fn streaming() -> &'static Engine {
     })
 }
 
-/// Every form that a kernel has on this adapter.
+/// Every variant of a kernel on this adapter.
 pub fn forms(id: KernelId) -> Vec<(&'static Engine, WeightFormat)> {
     let kernel = id.kernel();
     let mut engines: Vec<&Engine> = engines().iter().collect();
     let mut seen = Vec::new();
     engines.retain(|engine| {
         let can = engine.capabilities();
-        let lone = kernel.lone.then_some(can.reduce == Reduce::OneLane);
+        let lone = kernel.single_lane.then_some(can.reduce == Reduce::SingleLane);
         let way = (kernel.reduce.then_some(can.reduce), kernel.subgroup_text.map(|_| can.tiles), lone);
         let new = !seen.contains(&way);
         seen.push(way);
@@ -80,7 +80,7 @@ pub fn forms(id: KernelId) -> Vec<(&'static Engine, WeightFormat)> {
     engines.into_iter().flat_map(|engine| formats.iter().map(move |&format| (engine, format))).collect()
 }
 
-/// Runs a kernel on the device and returns what its bindings hold behind it.
+/// Runs a kernel on the device and returns the contents of its bindings.
 pub fn run<P: Params>(
     (engine, format): (&Engine, WeightFormat),
     id: KernelId,
@@ -91,7 +91,7 @@ pub fn run<P: Params>(
     run_fused((engine, format, Fusion::default()), id, params, bindings, grid)
 }
 
-/// As [`run`], in one of the fused forms.
+/// [`run`] in a fused variant.
 pub fn run_fused<P: Params>(
     (engine, format, fusion): (&Engine, WeightFormat, Fusion),
     id: KernelId,
@@ -109,25 +109,25 @@ pub fn bytes<T: bytemuck::Pod>(values: &[T]) -> &[u8] {
     bytemuck::cast_slice(values)
 }
 
-/// The largest share of its bound that an error has had.
+/// The largest error so far as a share of its bound.
 #[derive(Default)]
 pub struct Worst(Cell<f64>);
 
 impl Worst {
-    /// Holds what a kernel left in an output against what its twin left there: value `i` within `bound(i)`, and untouched where
-    /// the twin doesn't touch it.
-    pub fn compare(&self, what: &str, found: &[f32], twin: &[f32], bound: impl Fn(usize) -> f64) -> TestCaseResult {
-        prop_assert_eq!(found.len(), twin.len(), "{}: number of values", what);
-        for (i, (&found, &twin)) in found.iter().zip(twin).enumerate() {
-            if twin.to_bits() == UNWRITTEN.to_bits() {
-                prop_assert!(found.to_bits() == twin.to_bits(), "{} {}: overwritten with {}", what, i, found);
+    /// Compares an output with the CPU reference's: value `i` within `bound(i)`, and untouched where the reference does
+    /// not write.
+    pub fn compare(&self, what: &str, found: &[f32], expected: &[f32], bound: impl Fn(usize) -> f64) -> TestCaseResult {
+        prop_assert_eq!(found.len(), expected.len(), "{}: number of values", what);
+        for (i, (&found, &expected)) in found.iter().zip(expected).enumerate() {
+            if expected.to_bits() == UNWRITTEN.to_bits() {
+                prop_assert!(found.to_bits() == expected.to_bits(), "{} {}: overwritten with {}", what, i, found);
                 continue;
             }
-            let (bound, error) = (bound(i), (f64::from(found) - f64::from(twin)).abs());
-            // A NaN is within no bound.
+            let (bound, error) = (bound(i), (f64::from(found) - f64::from(expected)).abs());
+            // False for a NaN.
             prop_assert!(
                 error <= bound,
-                "{what} {i}: {found} on the device, {twin} by the twin, off by {error:.1e}, at most {bound:.1e}"
+                "{what} {i}: {found} on the device, {expected} on the CPU, off by {error:.1e}, at most {bound:.1e}"
             );
             if error > 0.0 {
                 self.0.set(self.0.get().max(error / bound));
@@ -137,7 +137,7 @@ impl Worst {
     }
 }
 
-/// Holds `check` on all `edges` and then on cases drawn from `drawn`, the same ones in every run.
+/// Runs `check` on all `edges` and then on cases drawn from `drawn`, the same in every run.
 pub fn hold<S: Strategy>(
     id: KernelId,
     edges: impl IntoIterator<Item = S::Value>,
@@ -164,7 +164,7 @@ pub fn edges(max: usize) -> impl Iterator<Item = usize> {
     EDGES.into_iter().filter(move |&edge| edge <= max)
 }
 
-/// A size up to `max`, an edge as often as not.
+/// A size up to `max`, an edge in about half of the cases.
 pub fn size(max: usize) -> impl Strategy<Value = usize> {
     prop_oneof![1..=max, select(edges(max).collect::<Vec<_>>())]
 }
@@ -208,7 +208,7 @@ impl Noise {
         }
     }
 
-    /// An input that holds nothing but these rows.
+    /// An input with these rows and filler around them.
     pub fn rows(&mut self, rows: Rows, size: f32) -> Vec<f32> {
         let mut to = rows.array(UNREAD);
         self.fill(&mut to, rows, size);
@@ -216,7 +216,7 @@ impl Noise {
     }
 }
 
-/// Where the rows of an array are.
+/// The layout of rows in an array.
 #[derive(Clone, Copy)]
 pub struct Rows {
     pub rows: usize,
@@ -226,28 +226,28 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// Rows without anything between them.
+    /// Contiguous rows.
     pub fn dense(rows: usize, width: usize) -> Self {
         Self { rows, width, offset: 0, stride: width }
     }
 
-    /// An array with room for the rows and for one more.
+    /// An array for the rows and one more.
     pub fn array(self, padding: f32) -> Vec<f32> {
         vec![padding; (self.offset + (self.rows + 1) * self.stride).next_multiple_of(4)]
     }
 
-    /// An output that nothing was written to.
+    /// An output before it is written.
     pub fn output(self) -> Vec<f32> {
         self.array(UNWRITTEN)
     }
 }
 
-/// What goes into outputs, for bounds: the twin over absolute values adds up what can be off.
+/// Absolute values: the CPU reference over them gives the sums that bounds are relative to.
 pub fn magnitudes(values: &[f32]) -> Vec<f32> {
     values.iter().map(|value| value.abs()).collect()
 }
 
-/// The largest absolute value that isn't padding.
+/// The largest absolute value but for padding.
 pub fn largest(values: &[f32]) -> f64 {
     values.iter().filter(|value| !value.is_nan()).fold(0.0, |largest, value| largest.max(f64::from(value.abs())))
 }
@@ -260,12 +260,12 @@ pub struct Weights {
     q4: (Vec<u8>, Vec<f16>),
 }
 
-/// Quantised values, where whole blocks are there; padding stays a NaN.
+/// Quantized values of all complete blocks; padding stays a NaN.
 fn packed(format: WeightFormat, values: &[f32]) -> (Vec<u8>, Vec<f16>) {
     let (mut weights, mut scales) = (Vec::new(), Vec::new());
     for block in values.chunks_exact(QUANT_BLOCK) {
         let numbers: Vec<f32> = block.iter().map(|v| if v.is_nan() { 0.0 } else { *v }).collect();
-        quantise(format, &numbers, &mut weights, &mut scales).expect("values in range");
+        quantize(format, &numbers, &mut weights, &mut scales).expect("values in range");
         if block.iter().any(|v| v.is_nan()) {
             scales.pop();
             scales.push(f16::NAN);
@@ -274,7 +274,7 @@ fn packed(format: WeightFormat, values: &[f32]) -> (Vec<u8>, Vec<f16>) {
     if scales.len() % 2 == 1 {
         scales.push(f16::NAN);
     }
-    // A binding has to hold something.
+    // Bindings must not be empty.
     weights.resize(weights.len().max(16), 0);
     scales.resize(scales.len().max(2), f16::NAN);
     (weights, scales)
@@ -308,7 +308,7 @@ impl Weights {
         }
     }
 
-    /// `bindings`, and behind them the scales, if the format has them.
+    /// `bindings`, followed by the scales if the format has them.
     pub fn with_scales<'a>(&'a self, format: WeightFormat, bindings: &[&'a [u8]]) -> Vec<&'a [u8]> {
         let scales = match format {
             WeightFormat::F32 | WeightFormat::F16 => None,
@@ -318,7 +318,7 @@ impl Weights {
         bindings.iter().copied().chain(scales).collect()
     }
 
-    /// The matrix of absolute values, as it is in this format.
+    /// The absolute values of the matrix in this format.
     pub fn magnitudes(&self, format: WeightFormat) -> Vec<f32> {
         (0..self.f32.len())
             .map(|i| if self.f32[i].is_nan() { UNREAD } else { self.matrix(format).get(i).abs() })
@@ -326,7 +326,7 @@ impl Weights {
     }
 }
 
-/// The least width in fours from `k4` on whose rows the format can hold.
+/// The smallest width in fours, at least `k4`, that the format can store.
 pub fn fitting4(format: WeightFormat, k4: usize) -> usize {
     match format {
         WeightFormat::F32 => k4,

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::TestCaseResult;
 
-use crate::harness::{EPS, Noise, Rows, UNREAD, Worst, bytes, edges, forms, hold, largest, run, size};
+use super::harness::{EPS, Noise, Rows, UNREAD, Worst, bytes, edges, forms, hold, largest, run, size};
 
 /// Shapes of rotary positions, forwards and backwards.
 #[derive(Debug, Clone)]
@@ -19,7 +19,7 @@ pub struct Rotation {
     pub half_dim: usize,
     /// All heads share a norm, each has its own, or there is none.
     pub norm: Option<bool>,
-    /// Before the queries, between them and the keys, before the values and behind them.
+    /// Before the queries, between them and the keys, before the values and after them.
     pub gaps: [usize; 4],
     pub kv_row: usize,
     pub seed: u64,
@@ -67,7 +67,7 @@ impl Rotation {
         (all.collect(), drawn)
     }
 
-    /// The kernel's parameters: queries, keys and values one behind the other in a row, with gaps.
+    /// The kernel's parameters: queries, keys and values in one row, with gaps.
     pub fn params(&self) -> Rope {
         let &Self { first, per_kv, kv_heads, half_dim, norm, gaps, kv_row, .. } = self;
         let heads = per_kv * kv_heads;
@@ -127,18 +127,19 @@ fn rope_case(worst: &Worst, case: &Rotation) -> TestCaseResult {
     }
     let q = part(0, q_width, q_width).output();
     let kv = Rows { rows: kv_row + count, ..Rows::dense(0, 2 * kv_width) }.output();
-    let (mut q_twin, mut kv_twin) = (q.clone(), kv.clone());
-    cpu::rope(&p, count as u32, &qkv, &q_scale, &k_scale, &cos_sin, &mut q_twin, &mut kv_twin);
+    let (mut q_expected, mut kv_expected) = (q.clone(), kv.clone());
+    let inputs = cpu::RopeInputs { qkv: &qkv, q_scale: &q_scale, k_scale: &k_scale, cos_sin: &cos_sin };
+    cpu::rope(&p, count as u32, inputs, &mut q_expected, &mut kv_expected);
     let grid = [heads / q_group + kv_heads / k_group + 1, count, 1];
-    // Two products and their sum, of values up to 1; values are copied. A norm of values drawn evenly takes them to 4 or so, and
-    // beyond where a group is small; its sum has a lane's share of steps.
-    let largest = largest(&q_twin).max(largest(&kv_twin));
+    // Two products and their sum, of values up to 1; values are copied. A norm of values drawn evenly takes them to 4
+    // or so, and beyond where a group is small; its sum has a lane's share of steps.
+    let largest = largest(&q_expected).max(largest(&kv_expected));
     let bound = if norm.is_some() { (32.0 + q_width as f64 / 32.0) * EPS * (1.0 + largest) } else { 2.0 * EPS };
     for form in forms(KernelId::Rope) {
         let bindings = [bytes(&qkv), bytes(&q_scale), bytes(&k_scale), bytes(&cos_sin), bytes(&q), bytes(&kv)];
         let found = run(form, KernelId::Rope, &p, &bindings, grid)?;
-        worst.compare("q", &found[4], &q_twin, |_| bound)?;
-        worst.compare("kv", &found[5], &kv_twin, |i| if i / kv_width % 2 == 0 { bound } else { 0.0 })?;
+        worst.compare("q", &found[4], &q_expected, |_| bound)?;
+        worst.compare("kv", &found[5], &kv_expected, |i| if i / kv_width % 2 == 0 { bound } else { 0.0 })?;
     }
     Ok(())
 }
@@ -152,7 +153,7 @@ struct Segments {
     dim4: usize,
     query_first: usize,
     window: usize,
-    /// Where the positions are cut into segments, in thousandths of all of them.
+    /// Where positions are divided into segments, in thousandths.
     cuts: Vec<usize>,
     /// Rows of each segment that hold no keys yet.
     room: usize,
@@ -200,7 +201,7 @@ pub fn attention() {
     hold(KernelId::Attention, edges.collect::<Vec<_>>(), drawn, attention_case);
 }
 
-/// One segment after the other, each from what the device made of the one before.
+/// Segments in turn, each from the device's results for the one before.
 fn attention_case(worst: &Worst, case: &Segments) -> TestCaseResult {
     let &Segments { sequences, count, kv_heads, heads_per_kv, dim4, query_first, window, ref cuts, room, size, seed } =
         case;
@@ -221,8 +222,8 @@ fn attention_case(worst: &Worst, case: &Segments) -> TestCaseResult {
     let reach = f64::from(scale) * longest(&q[..rows * heads * dim]) * longest(&all_kv);
     // Four sums run side by side over the head's width, between scaling and putting them together.
     let score_error = (dim4 as f64 + 8.0) * EPS * reach;
-    // Weights are exponentials of differences of two scores, up to 2 reach, for which exp may be off by 3 + 2 |x| units; then
-    // as many roundings as there are keys.
+    // Weights are exponentials of differences of two scores, up to 2 reach, for which exp may be off by 3 + 2 |x|
+    // units; then as many roundings as there are keys.
     let relative = 2.0 * score_error + (16.0 + 4.0 * reach + positions as f64) * EPS;
 
     for form in forms(KernelId::Attention) {
@@ -248,13 +249,13 @@ fn attention_case(worst: &Worst, case: &Segments) -> TestCaseResult {
             kv.resize(kv.len() + room * 2 * kv_width, UNREAD);
             let bindings = [bytes(&q), bytes(&kv), bytes(&running), bytes(&o)];
             let found = run(form, KernelId::Attention, &p, &bindings, grid)?;
-            let (mut running_twin, mut o_twin) = (running.clone(), o.clone());
-            cpu::attention(&p, sequences as u32, &q, &kv, &mut running_twin, &mut o_twin);
-            worst.compare("running", &found[2], &running_twin, |i| {
-                if i % 2 == 0 { score_error } else { relative * f64::from(running_twin[i]) }
+            let (mut running_expected, mut o_expected) = (running.clone(), o.clone());
+            cpu::attention(&p, sequences as u32, &q, &kv, &mut running_expected, &mut o_expected);
+            worst.compare("running", &found[2], &running_expected, |i| {
+                if i % 2 == 0 { score_error } else { relative * f64::from(running_expected[i]) }
             })?;
-            worst.compare("o", &found[3], &o_twin, |i| {
-                let sum = f64::from(running_twin[i / dim * 2 + 1]);
+            worst.compare("o", &found[3], &o_expected, |i| {
+                let sum = f64::from(running_expected[i / dim * 2 + 1]);
                 relative * f64::from(size) * if p.end == 1 { 1.0 } else { sum }
             })?;
             running.clone_from(&found[2]);
@@ -296,7 +297,7 @@ fn boundary_case(worst: &Worst, case: &Cosine) -> TestCaseResult {
     // k of the first byte and q of the last one don't count.
     x[dim..2 * dim].fill(UNREAD);
     x[rows * 2 * dim..(rows * 2 + 1) * dim].fill(UNREAD);
-    // Some pairs point the same way, some the opposite one.
+    // Some pairs are parallel, some antiparallel.
     for t in (0..rows).step_by(3) {
         let factor = if t % 2 == 0 { 2.0 } else { -0.5 };
         for i in 0..dim {
@@ -304,14 +305,14 @@ fn boundary_case(worst: &Worst, case: &Cosine) -> TestCaseResult {
         }
     }
     let cosine = Rows::dense(rows, 1).output();
-    let mut twin = cosine.clone();
-    cpu::boundary(&p, &x, &mut twin);
+    let mut expected = cosine.clone();
+    cpu::boundary(&p, &x, &mut expected);
     for form in forms(KernelId::Boundary) {
         let found = run(form, KernelId::Boundary, &p, &[bytes(&x), bytes(&cosine)], [rows, 1, 1])?;
-        // Three sums over dim / 256 values a lane and 16 steps from lane to lane, two roots and two quotients. What is added up
-        // is at most 1 when it is over the norms.
+        // Three sums over dim / 256 values a lane and 16 steps from lane to lane, two roots and two quotients. What is
+        // added up is at most 1 when it is over the norms.
         let roundings = dim4 as f64 / 64.0 + 24.0;
-        worst.compare("cosine", &found[1], &twin, |_| roundings * EPS)?;
+        worst.compare("cosine", &found[1], &expected, |_| roundings * EPS)?;
     }
     Ok(())
 }

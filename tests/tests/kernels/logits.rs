@@ -1,12 +1,12 @@
-//! Kernels over logits: the logarithms of losses and their gradients, entropies, and what a subword model says of next ids.
+//! Kernels over logits: log-softmax and its gradient, entropies, and the next-id probabilities of a subword model.
 
 use bolmo_shaders::params::{Entropy, LogSoftmax, LogSoftmaxGrad, NextIds, SoftLabels};
-use bolmo_shaders::table::WORKGROUP;
+use bolmo_shaders::sizes::WORKGROUP;
 use bolmo_shaders::{KernelId, cpu};
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use crate::harness::{EPS, Noise, Rows, UNREAD, UNWRITTEN, bytes, edges, forms, hold, run, size};
+use super::harness::{EPS, Noise, Rows, UNREAD, UNWRITTEN, bytes, edges, forms, hold, run, size};
 
 const LANES: usize = WORKGROUP as usize;
 
@@ -83,16 +83,16 @@ pub fn log_softmax() {
         let (logits, label, members) = case.inputs(&mut Noise::new(case.seed));
         let p = case.params();
         let out = Rows::dense(case.rows, 4).output();
-        let mut twin = out.clone();
-        cpu::log_softmax(&p, &logits, &label, &members, &mut twin);
+        let mut expected = out.clone();
+        cpu::log_softmax(&p, &logits, &label, &members, &mut expected);
         let bindings = [bytes(&logits), bytes(&label), bytes(&members), bytes(&out)];
         for form in forms(KernelId::LogSoftmax) {
             let found = run(form, KernelId::LogSoftmax, &p, &bindings, [case.rows, 1, 1])?;
-            worst.compare("out", &found[3], &twin, |i| {
-                let [_, log_sum, of_label, of_set] = [0, 1, 2, 3].map(|j| f64::from(twin[i / 4 * 4 + j]).abs());
-                // A lane of a workgroup of one adds everything up, and an exponent down to -87 is rounded before exp. What
-                // that does to the logarithm is no more than the share of what isn't the maximum, which the logarithm is
-                // above; a builtin's logarithm is off by 3 units.
+            worst.compare("out", &found[3], &expected, |i| {
+                let [_, log_sum, of_label, of_set] = [0, 1, 2, 3].map(|j| f64::from(expected[i / 4 * 4 + j]).abs());
+                // A lane of a workgroup of one adds everything up, and an exponent down to -87 is rounded before exp.
+                // What that does to the logarithm is no more than the share of what isn't the maximum, which the
+                // logarithm is above; a builtin's logarithm is off by 3 units.
                 let roundings = case.n as f64 + 100.0;
                 let log_error = |log: f64| (roundings * log.min(1.0) + 5.0 * log) * EPS + 1e-35;
                 let most = (case.n as f64).ln();
@@ -119,7 +119,7 @@ pub fn log_softmax_grad() {
         let mut weight = noise.rows(Rows::dense(case.rows, 2), 2.0);
         for row in 0..case.rows {
             match noise.below(4) {
-                // Nothing counts, so that nothing has to be there.
+                // No weight: nothing is read.
                 0 => {
                     weight[2 * row..2 * row + 2].fill(0.0);
                     logits[rows.offset + row * rows.stride..][..case.n].fill(UNREAD);
@@ -132,17 +132,17 @@ pub fn log_softmax_grad() {
         }
         let LogSoftmax { rows: count, n, stride, offset } = case.params();
         let p = LogSoftmaxGrad { rows: count, n, stride, offset };
-        let mut twin = logits.clone();
-        // Where the gaps are, nothing may be written.
-        (0..twin.len()).filter(|&i| logits[i].is_nan()).for_each(|i| twin[i] = UNWRITTEN);
-        let before = twin.clone();
-        cpu::log_softmax_grad(&p, &mut twin, &label, &members, &out, &weight);
+        let mut expected = logits.clone();
+        // Gaps must stay unwritten.
+        (0..expected.len()).filter(|&i| logits[i].is_nan()).for_each(|i| expected[i] = UNWRITTEN);
+        let before = expected.clone();
+        cpu::log_softmax_grad(&p, &mut expected, &label, &members, &out, &weight);
         let bindings = [bytes(&before), bytes(&label), bytes(&members), bytes(&out), bytes(&weight)];
         // One row and a workgroup more than there is.
         let grid = [case.n.div_ceil(LANES) + 1, case.rows + 1, 1];
         for form in forms(KernelId::LogSoftmaxGrad) {
             let found = run(form, KernelId::LogSoftmaxGrad, &p, &bindings, grid)?;
-            worst.compare("logits", &found[0], &twin, |at| {
+            worst.compare("logits", &found[0], &expected, |at| {
                 let (row, i) = ((at - rows.offset) / rows.stride, (at - rows.offset) % rows.stride);
                 let [w0, w1] = [0, 1].map(|j| f64::from(weight[2 * row + j]).abs());
                 if w0 == 0.0 && w1 == 0.0 {
@@ -173,24 +173,24 @@ pub fn entropy() {
         let mut logs = Rows::dense(case.rows, 4).output();
         cpu::log_softmax(&case.params(), &logits, &label, &members, &mut logs);
         let out = Rows::dense(case.rows, 1).output();
-        let mut twin = out.clone();
+        let mut expected = out.clone();
         let p = Entropy { rows: case.rows as u32, n: case.n as u32 };
-        cpu::entropy(&p, &logits, &logs, &mut twin);
+        cpu::entropy(&p, &logits, &logs, &mut expected);
         let bindings = [bytes(&logits), bytes(&logs), bytes(&out)];
         for form in forms(KernelId::Entropy) {
             let found = run(form, KernelId::Entropy, &p, &bindings, [case.rows, 1, 1])?;
-            worst.compare("out", &found[2], &twin, |row| {
-                // The mean of d, which is between 0 and what the entropy is below the logarithm, is good to as many roundings as there
-                // are logits; and the logarithm is that of f32.
+            worst.compare("out", &found[2], &expected, |row| {
+                // The mean of d, between 0 and the logarithm's distance to the entropy, has as many roundings as there
+                // are logits; the logarithm is that of f32.
                 let log_sum = f64::from(logs[4 * row + 1]);
-                (case.n as f64 + 100.0) * EPS * (f64::from(twin[row]).abs() + log_sum) + 1e-35
+                (case.n as f64 + 100.0) * EPS * (f64::from(expected[row]).abs() + log_sum) + 1e-35
             })?;
         }
         Ok(())
     });
 }
 
-/// A tree over subwords, and rows that are somewhere in it.
+/// A tree over subwords, and rows at some of its nodes.
 #[derive(Debug, Clone)]
 struct Spelt {
     rows: usize,
@@ -216,7 +216,8 @@ impl Spelt {
             .prop_map(|(rows, ids, vocabulary, nodes, size, seed)| Self { rows, ids, vocabulary, nodes, size, seed })
     }
 
-    /// Rows of a subword model, those there are of them, and places: some rows are nowhere, some in a row that is not there.
+    /// The first row of a subword model, the number of rows, and places; some places are missing, some are in missing
+    /// rows.
     fn places(&self, noise: &mut Noise) -> (u32, u32, Vec<u32>) {
         let (first, count) = (noise.below(3) as u32, 1 + noise.below(3) as u32);
         let place = |_| match noise.below(4) {
@@ -232,7 +233,7 @@ pub fn next_ids() {
     hold(KernelId::NextIds, Spelt::edges(), Spelt::drawn(), |worst, case| {
         let &Spelt { rows, ids, vocabulary, nodes, size, seed } = case;
         let mut noise = Noise::new(seed);
-        // Each node has some neighbours of the order, cut among some of the ids; all of it needs no more of a tree than that.
+        // Each node has a run of the order, divided among some ids; the kernel needs no more of a tree.
         let order: Vec<u32> = (0..vocabulary).map(|_| noise.below(vocabulary) as u32).collect();
         let (mut starts, mut children) = (vec![0u32], Vec::new());
         for _ in 0..nodes {
@@ -254,14 +255,14 @@ pub fn next_ids() {
         let [rows32, n, vocabulary] = [rows, ids, vocabulary].map(|v| v as u32);
         let p = NextIds { rows: rows32, n, vocabulary, first, count };
         let out = Rows::dense(rows, ids).output();
-        let mut twin = out.clone();
-        cpu::next_ids(&p, &logits, &order, &starts, &children, &place, &mut twin);
+        let mut expected = out.clone();
+        cpu::next_ids(&p, &logits, &order, &starts, &children, &place, &mut expected);
         let bindings = [bytes(&logits), bytes(&order), bytes(&starts), bytes(&children), bytes(&place), bytes(&out)];
         for form in forms(KernelId::NextIds) {
             let found = run(form, KernelId::NextIds, &p, &bindings, [rows, 1, 1])?;
             // Exponents down to -87 are rounded before exp, and a lane of a workgroup of one adds everything up.
             let roundings = 2.0 * f64::from(p.vocabulary) + 200.0;
-            worst.compare("out", &found[5], &twin, |i| roundings * EPS * f64::from(twin[i]) + 1e-35)?;
+            worst.compare("out", &found[5], &expected, |i| roundings * EPS * f64::from(expected[i]) + 1e-35)?;
         }
         Ok(())
     });
@@ -277,7 +278,7 @@ pub fn soft_labels() {
         let mut logs = Rows::dense(rows, 4).array(UNREAD);
         let of_all = LogSoftmax { rows: rows32, n, stride: n, offset: 0 };
         cpu::log_softmax(&of_all, &logits, &vec![u32::MAX; rows], &vec![0; ids], &mut logs);
-        // Shares that are 0 for two ids in three, and sum up to 1.
+        // Shares that sum to 1, 0 for two ids in three.
         let mut target = Rows::dense(rows, ids).output();
         for target in target[..rows * ids].chunks_exact_mut(ids) {
             target.fill_with(|| if noise.below(3) == 0 { noise.unit() } else { 0.0 });
@@ -287,14 +288,14 @@ pub fn soft_labels() {
         }
         let divergence = Rows::dense(rows, 1).output();
         let p = SoftLabels { rows: rows32, n, scale: 0.5 };
-        let (mut twin, mut sums) = (target.clone(), divergence.clone());
-        cpu::soft_labels(&p, &logits, &logs, &place, &mut twin, &mut sums);
+        let (mut expected, mut sums) = (target.clone(), divergence.clone());
+        cpu::soft_labels(&p, &logits, &logs, &place, &mut expected, &mut sums);
         let bindings = [bytes(&logits), bytes(&logs), bytes(&place), bytes(&target), bytes(&divergence)];
         for form in forms(KernelId::SoftLabels) {
             let found = run(form, KernelId::SoftLabels, &p, &bindings, [rows, 1, 1])?;
             let log_p =
                 |at: usize| f64::from(logits[at]) - f64::from(logs[at / ids * 4]) - f64::from(logs[at / ids * 4 + 1]);
-            worst.compare("gradient", &found[3], &twin, |at| {
+            worst.compare("gradient", &found[3], &expected, |at| {
                 let l = log_p(at);
                 // An exponent is off by half a unit of each of its steps, the exp of it by two units more.
                 let terms = l.abs() + f64::from(logs[at / ids * 4]).abs() + f64::from(logits[at]).abs() + 1.0;

@@ -1,19 +1,17 @@
-//! The kernels of the mLSTM: gates, recurrent step, the three of the chunkwise form, and the norm behind them.
+//! The mLSTM kernels: gates, recurrent step, the three kernels of the chunkwise form, and the norm after them.
 
-use bolmo_shaders::params::{
-    MlstmCell, MlstmChunkOut, MlstmChunkScan, MlstmChunkState, MlstmGates, MlstmNorm, MlstmStep,
-};
-use bolmo_shaders::table::{MLSTM_CHUNK, MLSTM_MAX_DK, WORKGROUP};
-use bolmo_shaders::{KernelId, Reduce, cpu};
+use bolmo_shaders::params::{MlstmChunkOut, MlstmChunkScan, MlstmChunkState, MlstmGates, MlstmNorm, MlstmStep};
+use bolmo_shaders::sizes::{MLSTM_CHUNK, MLSTM_MAX_DK, WORKGROUP};
+use bolmo_shaders::{KernelId, cpu};
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::TestCaseResult;
 
-use crate::harness::{EPS, Noise, Rows, UNREAD, Worst, bytes, edges, forms, hold, largest, magnitudes, run, size};
+use super::harness::{EPS, Noise, Rows, UNREAD, Worst, bytes, edges, forms, hold, largest, magnitudes, run, size};
 
 pub const CHUNK: usize = MLSTM_CHUNK as usize;
-const MAX_DK: usize = MLSTM_MAX_DK as usize;
-/// Added to bounds: what weights that vanish, below exp(-50), may add up to.
+pub const MAX_DK: usize = MLSTM_MAX_DK as usize;
+/// Added to bounds: the sum of weights below exp(-50).
 pub const VANISHING: f64 = 1e-18;
 
 pub fn groups(lanes: usize) -> usize {
@@ -24,10 +22,10 @@ pub fn groups(lanes: usize) -> usize {
 struct Gates {
     rows: usize,
     heads: usize,
-    /// Before the input gates, between them and the forget gates, behind those.
+    /// Before the input gates, between them and the forget gates, after those.
     gaps: [usize; 3],
     chunk: usize,
-    /// Chunks of a sequence; 0: there is one, and it ends with the rows.
+    /// Chunks of a sequence; 0: a single sequence of all rows.
     sequence: usize,
     cap: f32,
     size: f32,
@@ -94,23 +92,23 @@ fn gates_case(worst: &Worst, case: &Gates) -> TestCaseResult {
     let mut m_before = Rows::dense(sequences, heads).output();
     noise.fill(&mut m_before, Rows::dense(sequences, heads), m);
     let gates = Rows::dense(rows, 4 * heads).output();
-    let (mut m_twin, mut twin) = (m_before.clone(), gates.clone());
-    cpu::mlstm_gates(&p, &x, &mut m_twin, &mut twin);
+    let (mut m_expected, mut expected) = (m_before.clone(), gates.clone());
+    cpu::mlstm_gates(&p, &x, &mut m_expected, &mut expected);
 
-    // Pre-activations and their log-sigmoid are good to 4 units or so and never exceed `size`, and the state rounds once a
-    // row: that is what a state may be off by behind some rows.
-    let state = (0..rows * heads).map(|at| f64::from(twin[4 * at + 2].abs())).fold(largest(&m_before), f64::max);
+    // Pre-activations and their log-sigmoid are good to 4 units or so and never exceed `size`, and the state rounds
+    // once a row: that is what a state may be off by behind some rows.
+    let state = (0..rows * heads).map(|at| f64::from(expected[4 * at + 2].abs())).fold(largest(&m_before), f64::max);
     let state_error = |row: usize| (row as f64 + 2.0) * 4.0 * EPS * state.max(f64::from(size) + 1.0);
-    let g = (0..rows * heads).map(|at| f64::from(twin[4 * at + 3].abs())).fold(0.0, f64::max);
+    let g = (0..rows * heads).map(|at| f64::from(expected[4 * at + 3].abs())).fold(0.0, f64::max);
     for form in forms(KernelId::MlstmGates) {
         let bindings = [bytes(&x), bytes(&m_before), bytes(&gates)];
         let found = run(form, KernelId::MlstmGates, &p, &bindings, [heads, sequences, 1])?;
-        worst.compare("m", &found[1], &m_twin, |_| state_error(rows))?;
-        worst.compare("gates", &found[2], &twin, |i| {
+        worst.compare("m", &found[1], &m_expected, |_| state_error(rows))?;
+        worst.compare("gates", &found[2], &expected, |i| {
             let row = i / (4 * heads);
             match i % 4 {
                 // Exponentials of a difference to the state, at most 1.
-                0 | 1 => state_error(row) * f64::from(twin[i]) + 4.0 * EPS,
+                0 | 1 => state_error(row) * f64::from(expected[i]) + 4.0 * EPS,
                 2 => state_error(row),
                 // The errors of the states in between fall out of the sum; a rounding for each row of the chunk stays.
                 _ => 2.0 * state_error(row) + ((row % chunk) as f64 + 1.0) * EPS * g,
@@ -127,11 +125,11 @@ pub struct Cell {
     pub heads: usize,
     pub dk: usize,
     pub dv: usize,
-    /// Before q, k and v and behind v.
+    /// Before q, k and v and after v.
     pub gaps: [usize; 4],
-    /// Rows of a chunk, where a kernel leaves that open.
+    /// Rows of a chunk, for kernels that take it as a parameter.
     pub chunk: usize,
-    /// Chunks of a sequence, where a kernel knows of several; 0: there is one, and it ends with the rows.
+    /// Chunks of a sequence, for kernels with several sequences; 0: a single sequence of all rows.
     pub sequence: usize,
     /// A row forgets up to exp(-decay).
     pub decay: f32,
@@ -234,8 +232,8 @@ impl Cell {
         Rows::dense(self.rows, self.heads * (self.dv + 1))
     }
 
-    /// Roundings that a weight exp(g) makes: a device's exp may be off by 3 + 2 |x| units, and the difference of two g by
-    /// half a unit of |x|.
+    /// Roundings that a weight exp(g) makes: a device's exp may be off by 3 + 2 |x| units, and the difference of two g
+    /// by half a unit of |x|.
     pub fn exp_roundings(&self) -> f64 {
         let reach = f64::from(self.decay) * self.rows.min(self.chunk) as f64;
         4.0 + 3.0 * reach.min(50.0)
@@ -266,8 +264,8 @@ fn step_case(worst: &Worst, case: &Cell) -> TestCaseResult {
     let mut c = case.states(1).output();
     noise.fill(&mut c, case.states(1), 1.0);
     let y = case.y().output();
-    let (mut c_twin, mut y_twin) = (c.clone(), y.clone());
-    cpu::mlstm_step(&p, &x, &gates, &mut c_twin, &mut y_twin);
+    let (mut c_expected, mut y_expected) = (c.clone(), y.clone());
+    cpu::mlstm_step(&p, &x, &gates, &mut c_expected, &mut y_expected);
     let (mut c_sums, mut y_sums) = (magnitudes(&c), magnitudes(&y));
     cpu::mlstm_step(&p, &magnitudes(&x), &gates, &mut c_sums, &mut y_sums);
     for form in forms(KernelId::MlstmStep) {
@@ -275,8 +273,8 @@ fn step_case(worst: &Worst, case: &Cell) -> TestCaseResult {
         let found = run(form, KernelId::MlstmStep, &p, &bindings, [groups(dv + 1), heads, 1])?;
         // Three roundings a row in the state; the output adds up dk products of it.
         let state = 1.5 * rows as f64 + 2.0;
-        worst.compare("c", &found[2], &c_twin, |i| state * EPS * f64::from(c_sums[i]))?;
-        worst.compare("y", &found[3], &y_twin, |i| (state + dk as f64 / 2.0 + 2.0) * EPS * f64::from(y_sums[i]))?;
+        worst.compare("c", &found[2], &c_expected, |i| state * EPS * f64::from(c_sums[i]))?;
+        worst.compare("y", &found[3], &y_expected, |i| (state + dk as f64 / 2.0 + 2.0) * EPS * f64::from(y_sums[i]))?;
     }
     Ok(())
 }
@@ -304,8 +302,8 @@ fn chunk_state_case(worst: &Worst, case: &Cell) -> TestCaseResult {
     let x = case.x(&mut noise, false);
     let gates = case.gates(&mut noise, [false, true, false, true]);
     let states = case.states(case.chunks()).output();
-    let mut twin = states.clone();
-    cpu::mlstm_chunk_state(&p, &x, &gates, &mut twin);
+    let mut expected = states.clone();
+    cpu::mlstm_chunk_state(&p, &x, &gates, &mut expected);
     let mut sums = states.clone();
     cpu::mlstm_chunk_state(&p, &magnitudes(&x), &gates, &mut sums);
     let grid = [groups(dk.div_ceil(4) * (dv + 1)), heads, case.chunks()];
@@ -313,7 +311,7 @@ fn chunk_state_case(worst: &Worst, case: &Cell) -> TestCaseResult {
         let found = run(form, KernelId::MlstmChunkState, &p, &[bytes(&x), bytes(&gates), bytes(&states)], grid)?;
         // Half a unit for each row of the chunk and a few for the weight and the products.
         let roundings = rows.min(chunk) as f64 / 2.0 + case.exp_roundings() + 2.0;
-        worst.compare("states", &found[2], &twin, |i| roundings * EPS * f64::from(sums[i]) + VANISHING)?;
+        worst.compare("states", &found[2], &expected, |i| roundings * EPS * f64::from(sums[i]) + VANISHING)?;
     }
     Ok(())
 }
@@ -345,8 +343,8 @@ fn chunk_scan_case(worst: &Worst, case: &Cell) -> TestCaseResult {
     noise.fill(&mut c, case.states(case.sequences()), 1.0);
     let mut states = case.states(case.chunks()).output();
     noise.fill(&mut states, case.states(case.chunks()), 1.0);
-    let (mut c_twin, mut twin) = (c.clone(), states.clone());
-    cpu::mlstm_chunk_scan(&p, &gates, &mut c_twin, &mut twin);
+    let (mut c_expected, mut expected) = (c.clone(), states.clone());
+    cpu::mlstm_chunk_scan(&p, &gates, &mut c_expected, &mut expected);
     let (mut c_sums, mut sums) = (magnitudes(&c), magnitudes(&states));
     cpu::mlstm_chunk_scan(&p, &gates, &mut c_sums, &mut sums);
     for form in forms(KernelId::MlstmChunkScan) {
@@ -354,8 +352,8 @@ fn chunk_scan_case(worst: &Worst, case: &Cell) -> TestCaseResult {
         let found = run(form, KernelId::MlstmChunkScan, &p, &bindings, [groups(size), heads, case.sequences()])?;
         // A weight, a product and a sum for each chunk that a state comes through.
         let roundings = case.chunks() as f64 * (case.exp_roundings() + 1.0);
-        worst.compare("c", &found[1], &c_twin, |i| roundings * EPS * f64::from(c_sums[i]) + VANISHING)?;
-        worst.compare("states", &found[2], &twin, |i| roundings * EPS * f64::from(sums[i]) + VANISHING)?;
+        worst.compare("c", &found[1], &c_expected, |i| roundings * EPS * f64::from(c_sums[i]) + VANISHING)?;
+        worst.compare("states", &found[2], &expected, |i| roundings * EPS * f64::from(sums[i]) + VANISHING)?;
     }
     Ok(())
 }
@@ -384,8 +382,8 @@ fn chunk_out_case(worst: &Worst, case: &Cell) -> TestCaseResult {
     let gates = case.gates(&mut noise, [false, true, false, true]);
     let states = noise.rows(case.states(case.chunks()), 1.0);
     let y = case.y().output();
-    let mut twin = y.clone();
-    cpu::mlstm_chunk_out(&p, &x, &gates, &states, &mut twin);
+    let mut expected = y.clone();
+    cpu::mlstm_chunk_out(&p, &x, &gates, &states, &mut expected);
     let mut sums = y.clone();
     cpu::mlstm_chunk_out(&p, &magnitudes(&x), &gates, &magnitudes(&states), &mut sums);
     for form in forms(KernelId::MlstmChunkOut) {
@@ -394,7 +392,7 @@ fn chunk_out_case(worst: &Worst, case: &Cell) -> TestCaseResult {
         let found = run(form, KernelId::MlstmChunkOut, &p, &bindings, grid)?;
         // Half a unit for each of dk products and for each row of the chunk, and a few for the weight and the products.
         let roundings = (dk + rows.min(CHUNK)) as f64 / 2.0 + case.exp_roundings() + 4.0;
-        worst.compare("y", &found[3], &twin, |i| roundings * EPS * f64::from(sums[i]) + VANISHING)?;
+        worst.compare("y", &found[3], &expected, |i| roundings * EPS * f64::from(sums[i]) + VANISHING)?;
     }
     Ok(())
 }
@@ -404,7 +402,7 @@ pub struct HeadNorm {
     pub rows: usize,
     pub heads: usize,
     pub dv: usize,
-    /// Before the output gates and behind them.
+    /// Before and after the output gates.
     pub gaps: [usize; 2],
     pub eps: f32,
     /// Largest m either way.
@@ -466,11 +464,11 @@ fn norm_case(worst: &Worst, case: &HeadNorm) -> TestCaseResult {
     let x = noise.rows(Rows { rows, width: heads * dv, offset: gaps[0], stride: x_stride }, 6.0);
     let scale = noise.rows(Rows::dense(1, heads * dv), 2.0);
     let out = Rows::dense(rows, heads * dv).output();
-    let mut twin = out.clone();
-    cpu::mlstm_norm(&p, &y, &gates, &x, &scale, &mut twin);
+    let mut expected = out.clone();
+    cpu::mlstm_norm(&p, &y, &gates, &x, &scale, &mut expected);
 
-    // How far values of a head may be off before gate and scale: h by some roundings of its largest value, which the division
-    // by the deviation makes larger, and the deviation by as much again.
+    // How far values of a head may be off before gate and scale: h by some roundings of its largest value, which the
+    // division by the deviation makes larger, and the deviation by as much again.
     let head_errors: Vec<f64> = (0..rows * heads)
         .map(|at| {
             let (y, m) = (&y[at * (dv + 1)..(at + 1) * (dv + 1)], f64::from(gates[4 * at + 2]));
@@ -481,7 +479,8 @@ fn norm_case(worst: &Worst, case: &HeadNorm) -> TestCaseResult {
             let r = 1.0 / (variance + f64::from(eps)).sqrt();
             let furthest = h.iter().fold(0.0f64, |furthest, h| furthest.max((h - mean).abs()));
             let largest = h.iter().fold(0.0f64, |largest, h| largest.max(h.abs()));
-            // A device's exp may be off by 3 + 2 |x| units; sums run over dv / 64 values a lane and 16 steps from lane to lane.
+            // A device's exp may be off by 3 + 2 |x| units; sums run over dv / 64 values a lane and 16 steps from lane
+            // to lane.
             let roundings = 2.0 * m.abs() + dv as f64 / 64.0 + 24.0;
             roundings * EPS * largest * r * (1.0 + furthest * r)
         })
@@ -489,120 +488,12 @@ fn norm_case(worst: &Worst, case: &HeadNorm) -> TestCaseResult {
     for form in forms(KernelId::MlstmNorm) {
         let bindings = [bytes(&y), bytes(&gates), bytes(&x), bytes(&scale), bytes(&out)];
         let found = run(form, KernelId::MlstmNorm, &p, &bindings, [heads, rows, 1])?;
-        worst.compare("out", &found[4], &twin, |i| {
+        worst.compare("out", &found[4], &expected, |i| {
             let (t, at) = (i / (heads * dv), i % (heads * dv));
             let o = f64::from(x[t * x_stride + gaps[0] + at]);
             let gate = f64::from(scale[at]).abs() / (1.0 + (-o).exp());
-            gate * head_errors[t * heads + at / dv] + (8.0 + 2.0 * o.abs()) * EPS * f64::from(twin[i].abs())
+            gate * head_errors[t * heads + at / dv] + (8.0 + 2.0 * o.abs()) * EPS * f64::from(expected[i].abs())
         })?;
     }
     Ok(())
-}
-
-/// Rows of q, k, v, output gates and gates of a whole cell, in this order without gaps but for one behind each.
-#[derive(Debug, Clone)]
-struct Whole {
-    rows: usize,
-    heads: usize,
-    dk: usize,
-    dv: usize,
-    seed: u64,
-}
-
-pub fn cell() {
-    let base = Whole { rows: 3, heads: 2, dk: 6, dv: 5, seed: 9 };
-    let rows = edges(33).map(|rows| Whole { rows, ..base.clone() });
-    let heads = edges(17).map(|heads| Whole { heads, ..base.clone() });
-    let dk = edges(MAX_DK).map(|dk| Whole { dk, ..base.clone() });
-    let dv = edges(129).filter(|dv| *dv > 1).chain([62, 126, 255, 256]).map(|dv| Whole { dv, ..base.clone() });
-    let drawn = (size(9), size(4), size(72), 2..140usize, any::<u64>()).prop_map(|(rows, heads, dk, dv, seed)| Whole {
-        rows,
-        heads,
-        dk,
-        dv,
-        seed,
-    });
-    hold(KernelId::MlstmCell, rows.chain(heads).chain(dk).chain(dv).collect::<Vec<_>>(), drawn, whole_case);
-}
-
-fn whole_case(worst: &Worst, case: &Whole) -> TestCaseResult {
-    let &Whole { rows, heads, dk, dv, seed } = case;
-    let mut noise = Noise::new(seed);
-    let widths = [heads * dk, heads * dk, heads * dv, heads * dv, heads, heads];
-    let mut offsets = [0; 6];
-    for i in 1..6 {
-        offsets[i] = offsets[i - 1] + widths[i - 1] + 1;
-    }
-    let stride = offsets[5] + heads + 1;
-    let mut x = Rows { rows, width: 0, offset: 0, stride }.array(UNREAD);
-    for (i, (&width, &offset)) in widths.iter().zip(&offsets).enumerate() {
-        noise.fill(&mut x, Rows { rows, width, offset, stride }, if i < 4 { 1.0 } else { 4.0 });
-    }
-    let [q_offset, k_offset, v_offset, o_offset, i_offset, f_offset] = offsets.map(|offset| offset as u32);
-    let p = MlstmCell {
-        rows: rows as u32,
-        heads: heads as u32,
-        dk: dk as u32,
-        dv: dv as u32,
-        stride: stride as u32,
-        q_offset,
-        k_offset,
-        v_offset,
-        i_offset,
-        f_offset,
-        o_offset,
-        cap: 15.0,
-        scale: 1.0 / (dk as f32).sqrt(),
-        eps: 1e-6,
-    };
-    let state = Rows::dense(1, heads * dk * (dv + 1));
-    let mut c = state.output();
-    noise.fill(&mut c, state, 1.0);
-    let mut m = Rows::dense(1, heads).output();
-    noise.fill(&mut m, Rows::dense(1, heads), 2.0);
-    let norm = noise.rows(Rows::dense(heads, dv), 1.0);
-    let out = Rows::dense(rows, heads * dv).output();
-    let (mut c_twin, mut m_twin, mut twin) = (c.clone(), m.clone(), out.clone());
-    cpu::mlstm_cell(&p, &x, &mut c_twin, &mut m_twin, &norm, &mut twin);
-    // The state gathers a few roundings a row, and those of the gates, which are good to 1e-6 or so a row.
-    let steps = (rows as f64 + 2.0) * 64.0 * EPS;
-    let size = largest(&c_twin).max(1.0);
-    // The norm divides by the spread of a head's outputs, and so multiplies what they are off by: it is small where the outputs are
-    // nearly equal, which with few columns happens. What a head's outputs may be off by is a share of what their sums add up.
-    let spreads = spreads(&p, &x, &c, &m);
-    for form in forms(KernelId::MlstmCell) {
-        // The runtime does not ask this of one lane either.
-        let can = form.0.capabilities();
-        if can.reduce == Reduce::OneLane && rows > can.cell_rows(dk, dv) {
-            continue;
-        }
-        let bindings = [bytes(&x), bytes(&c), bytes(&m), bytes(&norm), bytes(&out)];
-        let found = run(form, KernelId::MlstmCell, &p, &bindings, [heads, 1, 1])?;
-        worst.compare("c", &found[1], &c_twin, |_| steps * size)?;
-        worst.compare("m", &found[2], &m_twin, |_| steps * 8.0)?;
-        worst.compare("out", &found[4], &twin, |i| {
-            let spread = spreads[i / dv];
-            (steps * size * (dk as f64).sqrt() * 2.0 / spread).min(4.0 * (dv as f64).sqrt()) + 16.0 * EPS
-        })?;
-    }
-    Ok(())
-}
-
-/// The standard deviation of the outputs before the norm, times the normaliser, for each row and head.
-fn spreads(p: &MlstmCell, x: &[f32], c: &[f32], m: &[f32]) -> Vec<f64> {
-    let &MlstmCell { rows, heads, dk, dv, stride, q_offset, k_offset, v_offset, i_offset, f_offset, .. } = p;
-    let mut gates = vec![0.0; (4 * rows * heads) as usize];
-    let block = MlstmGates { rows, heads, stride, i_offset, f_offset, chunk: rows, cap: p.cap, period: rows };
-    cpu::mlstm_gates(&block, x, &mut m.to_vec(), &mut gates);
-    let columns = dv as usize + 1;
-    let mut y = vec![0.0; (rows * heads) as usize * columns];
-    let block = MlstmStep { rows, heads, dk, dv, stride, q_offset, k_offset, v_offset, scale: p.scale };
-    cpu::mlstm_step(&block, x, &gates, &mut c.to_vec(), &mut y);
-    y.chunks_exact(columns)
-        .map(|row| {
-            let row: Vec<f64> = row[..columns - 1].iter().map(|&v| f64::from(v)).collect();
-            let mean = row.iter().sum::<f64>() / row.len() as f64;
-            (row.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / row.len() as f64).sqrt()
-        })
-        .collect()
 }

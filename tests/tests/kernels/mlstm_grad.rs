@@ -1,17 +1,17 @@
-//! The kernels that go backwards through the mLSTM.
+//! The backward kernels of the mLSTM.
 
 use bolmo_shaders::params::{
     MlstmChunkOutGrad, MlstmChunkScanGrad, MlstmChunkScores, MlstmChunkStateGrad, MlstmGateDots, MlstmGatesGrad,
     MlstmNormGrad,
 };
-use bolmo_shaders::table::{mlstm_chunk_out_grad_grid, mlstm_chunk_scores_grid};
+use bolmo_shaders::sizes::{mlstm_chunk_out_grad_grid, mlstm_chunk_scores_grid};
 use bolmo_shaders::{KernelId, cpu};
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::TestCaseResult;
 
-use crate::harness::{EPS, Noise, Rows, UNREAD, UNWRITTEN, Worst, bytes, edges, forms, hold, magnitudes, run, size};
-use crate::mlstm::{CELL, CHUNK, Cell, HeadNorm, VANISHING, groups};
+use super::harness::{EPS, Noise, Rows, UNREAD, UNWRITTEN, Worst, bytes, edges, forms, hold, magnitudes, run, size};
+use super::mlstm::{CELL, CHUNK, Cell, HeadNorm, VANISHING, groups};
 
 pub fn chunk_state() {
     let mut edges = Cell::edges(129);
@@ -37,8 +37,8 @@ fn chunk_state_case(worst: &Worst, case: &Cell) -> TestCaseResult {
     let gates = case.gates(&mut noise, [false, false, false, true]);
     let dy = noise.rows(case.y(), 1.0);
     let dstates = case.states(case.chunks()).output();
-    let (mut twin, mut sums) = (dstates.clone(), dstates.clone());
-    cpu::mlstm_chunk_state_grad(&p, &x, &gates, &dy, &mut twin);
+    let (mut expected, mut sums) = (dstates.clone(), dstates.clone());
+    cpu::mlstm_chunk_state_grad(&p, &x, &gates, &dy, &mut expected);
     cpu::mlstm_chunk_state_grad(&p, &magnitudes(&x), &gates, &magnitudes(&dy), &mut sums);
     let grid = [groups(dk.div_ceil(4) * (dv + 1)), heads, case.chunks()];
     for form in forms(KernelId::MlstmChunkStateGrad) {
@@ -46,7 +46,7 @@ fn chunk_state_case(worst: &Worst, case: &Cell) -> TestCaseResult {
         let found = run(form, KernelId::MlstmChunkStateGrad, &p, &bindings, grid)?;
         // Half a unit for each row of the chunk and a few for the weight and the products.
         let roundings = rows.min(chunk) as f64 / 2.0 + case.exp_roundings() + 3.0;
-        worst.compare("dstates", &found[3], &twin, |i| roundings * EPS * f64::from(sums[i]) + VANISHING)?;
+        worst.compare("dstates", &found[3], &expected, |i| roundings * EPS * f64::from(sums[i]) + VANISHING)?;
     }
     Ok(())
 }
@@ -76,15 +76,15 @@ fn chunk_scan_case(worst: &Worst, case: &Cell) -> TestCaseResult {
     }
     let mut dstates = case.states(case.chunks()).output();
     noise.fill(&mut dstates, case.states(case.chunks()), 1.0);
-    let (mut twin, mut sums) = (dstates.clone(), magnitudes(&dstates));
-    cpu::mlstm_chunk_scan_grad(&p, &gates, &mut twin);
+    let (mut expected, mut sums) = (dstates.clone(), magnitudes(&dstates));
+    cpu::mlstm_chunk_scan_grad(&p, &gates, &mut expected);
     cpu::mlstm_chunk_scan_grad(&p, &gates, &mut sums);
     for form in forms(KernelId::MlstmChunkScanGrad) {
         let grid = [groups(size), heads, case.sequences()];
         let found = run(form, KernelId::MlstmChunkScanGrad, &p, &[bytes(&gates), bytes(&dstates)], grid)?;
         // A weight, a product and a sum for each chunk that a state comes through.
         let roundings = case.chunks() as f64 * (case.exp_roundings() + 1.0);
-        worst.compare("dstates", &found[1], &twin, |i| roundings * EPS * f64::from(sums[i]) + VANISHING)?;
+        worst.compare("dstates", &found[1], &expected, |i| roundings * EPS * f64::from(sums[i]) + VANISHING)?;
     }
     Ok(())
 }
@@ -165,28 +165,37 @@ fn chunk_out_case(worst: &Worst, case: &Cell) -> TestCaseResult {
     };
     let (a, b) = (scores(), scores());
     let dx = vec![UNWRITTEN; x.len()];
-    let (mut twin, mut sums) = (dx.clone(), dx.clone());
-    cpu::mlstm_chunk_out_grad(&p, &x, &gates, &states, &dstates, &dy, &a, &b, &mut twin);
+    let (mut expected, mut sums) = (dx.clone(), dx.clone());
+    let inputs = cpu::MlstmChunkOutGradInputs {
+        x: &x,
+        gates: &gates,
+        states: &states,
+        dstates: &dstates,
+        dy: &dy,
+        a: &a,
+        b: &b,
+    };
+    cpu::mlstm_chunk_out_grad(&p, inputs, &mut expected);
     let [x_sizes, states_sizes, dstates_sizes, dy_sizes, a_sizes, b_sizes] =
         [&x, &states, &dstates, &dy, &a, &b].map(|values| magnitudes(values));
-    cpu::mlstm_chunk_out_grad(
-        &p,
-        &x_sizes,
-        &gates,
-        &states_sizes,
-        &dstates_sizes,
-        &dy_sizes,
-        &a_sizes,
-        &b_sizes,
-        &mut sums,
-    );
+    let inputs = cpu::MlstmChunkOutGradInputs {
+        x: &x_sizes,
+        gates: &gates,
+        states: &states_sizes,
+        dstates: &dstates_sizes,
+        dy: &dy_sizes,
+        a: &a_sizes,
+        b: &b_sizes,
+    };
+    cpu::mlstm_chunk_out_grad(&p, inputs, &mut sums);
     for form in forms(KernelId::MlstmChunkOutGrad) {
         let bindings = [&x, &gates, &states, &dstates, &dy, &a, &b, &dx].map(|values| bytes(values));
         let grid = mlstm_chunk_out_grad_grid(rows, heads, dk, dv);
         let found = run(form, KernelId::MlstmChunkOutGrad, &p, &bindings, grid)?;
-        // Half a unit for each row of the chunk and each product with the state, and a few for the weight and the products.
+        // Half a unit for each row of the chunk and each product with the state, and a few for the weight and the
+        // products.
         let roundings = (rows.min(CHUNK) + dk.max(dv + 1)) as f64 / 2.0 + case.exp_roundings() + 4.0;
-        worst.compare("dx", &found[7], &twin, |i| roundings * EPS * f64::from(sums[i]) + VANISHING)?;
+        worst.compare("dx", &found[7], &expected, |i| roundings * EPS * f64::from(sums[i]) + VANISHING)?;
     }
     Ok(())
 }
@@ -215,14 +224,14 @@ fn gate_dots_case(worst: &Worst, case: &Cell) -> TestCaseResult {
     };
     let (x, dx) = (both(), both());
     let dots = Rows::dense(rows, 2 * heads).output();
-    let (mut twin, mut sums) = (dots.clone(), dots.clone());
-    cpu::mlstm_gate_dots(&p, &x, &dx, &mut twin);
+    let (mut expected, mut sums) = (dots.clone(), dots.clone());
+    cpu::mlstm_gate_dots(&p, &x, &dx, &mut expected);
     cpu::mlstm_gate_dots(&p, &magnitudes(&x), &magnitudes(&dx), &mut sums);
     for form in forms(KernelId::MlstmGateDots) {
         let bindings = [bytes(&x), bytes(&dx), bytes(&dots)];
         let found = run(form, KernelId::MlstmGateDots, &p, &bindings, [groups(rows * heads), 1, 1])?;
         let roundings = dk as f64 / 2.0 + 1.0;
-        worst.compare("dots", &found[2], &twin, |i| roundings * EPS * f64::from(sums[i]))?;
+        worst.compare("dots", &found[2], &expected, |i| roundings * EPS * f64::from(sums[i]))?;
     }
     Ok(())
 }
@@ -231,7 +240,7 @@ fn gate_dots_case(worst: &Worst, case: &Cell) -> TestCaseResult {
 struct Gates {
     rows: usize,
     heads: usize,
-    /// Before the input gates, between them and the forget gates, behind those.
+    /// Before the input gates, between them and the forget gates, after those.
     gaps: [usize; 3],
     /// 0: all rows are one sequence.
     period: usize,
@@ -286,8 +295,8 @@ fn gates_case(worst: &Worst, case: &Gates) -> TestCaseResult {
     noise.fill(&mut x, Rows { rows, width: heads, offset: f_offset, stride }, size);
     let dots = noise.rows(Rows::dense(rows, 2 * heads), 1.0);
     let dx = vec![UNWRITTEN; x.len()];
-    let mut twin = dx.clone();
-    cpu::mlstm_gates_grad(&p, &x, &dots, &mut twin);
+    let mut expected = dx.clone();
+    cpu::mlstm_gates_grad(&p, &x, &dots, &mut expected);
     // What the running sum keeps of its roundings: those of what has been lost, a second order of them.
     let lost = (2.0 * period.min(rows) as f64).powi(2) * EPS * EPS;
     for form in forms(KernelId::MlstmGatesGrad) {
@@ -296,8 +305,8 @@ fn gates_case(worst: &Worst, case: &Gates) -> TestCaseResult {
         // Exponentials of pre-activations that are good to a few units; the smallest ones come out as 0.
         let roundings = |i: usize| 12.0 + 8.0 * f64::from(x[i].abs());
         let most = 2.0 * period.min(rows) as f64;
-        worst.compare("dx", &found[2], &twin, |i| {
-            roundings(i) * EPS * f64::from(twin[i].abs()) + lost + most * VANISHING
+        worst.compare("dx", &found[2], &expected, |i| {
+            roundings(i) * EPS * f64::from(expected[i].abs()) + lost + most * VANISHING
         })?;
     }
     Ok(())
@@ -335,8 +344,9 @@ fn norm_case(worst: &Worst, case: &HeadNorm) -> TestCaseResult {
     let dout = noise.rows(Rows::dense(rows, heads * dv), 1.0);
     let [dy, dscale] = [heads * (dv + 1), heads * dv].map(|width| Rows::dense(rows, width).output());
     let dx = vec![UNWRITTEN; x.len()];
-    let (mut dy_twin, mut dx_twin, mut dscale_twin) = (dy.clone(), dx.clone(), dscale.clone());
-    cpu::mlstm_norm_grad(&p, &y, &gates, &x, &scale, &dout, &mut dy_twin, &mut dx_twin, &mut dscale_twin);
+    let (mut dy_expected, mut dx_expected, mut dscale_expected) = (dy.clone(), dx.clone(), dscale.clone());
+    let inputs = cpu::MlstmNormGradInputs { y: &y, gates: &gates, x: &x, scale: &scale, dout: &dout };
+    cpu::mlstm_norm_grad(&p, inputs, &mut dy_expected, &mut dx_expected, &mut dscale_expected);
 
     let bounds: Vec<NormBounds> = (0..rows * heads)
         .map(|at| {
@@ -355,12 +365,12 @@ fn norm_case(worst: &Worst, case: &HeadNorm) -> TestCaseResult {
     for form in forms(KernelId::MlstmNormGrad) {
         let bindings = [&y, &gates, &x, &scale, &dout, &dy, &dx, &dscale].map(|values| bytes(values));
         let found = run(form, KernelId::MlstmNormGrad, &p, &bindings, [heads, rows, 1])?;
-        worst.compare("dy", &found[5], &dy_twin, |i| bounds[i / (dv + 1)].dy[i % (dv + 1)])?;
-        worst.compare("dx", &found[6], &dx_twin, |i| {
+        worst.compare("dy", &found[5], &dy_expected, |i| bounds[i / (dv + 1)].dy[i % (dv + 1)])?;
+        worst.compare("dx", &found[6], &dx_expected, |i| {
             let (t, at) = (i / x_stride, i % x_stride - gaps[0]);
             bounds[t * heads + at / dv].gates[at % dv]
         })?;
-        worst.compare("dscale", &found[7], &dscale_twin, |i| bounds[i / dv].dscale[i % dv])?;
+        worst.compare("dscale", &found[7], &dscale_expected, |i| bounds[i / dv].dscale[i % dv])?;
     }
     Ok(())
 }
@@ -375,8 +385,8 @@ fn norm_bounds(y: &[f32], m: f64, o: &[f32], scale: &[f32], dout: &[f32], eps: f
     let r = 1.0 / (variance + eps).sqrt();
     let z: Vec<f64> = h.iter().map(|h| (h - mean) * r).collect();
     let largest = |values: &[f64]| values.iter().fold(0.0f64, |largest, v| largest.max(v.abs()));
-    // As in the forward kernel, but that one lane adds up all values: h is off by some roundings of its largest value, r by as
-    // much of itself as that is of the deviation, z by both.
+    // As in the forward kernel, but that one lane adds up all values: h is off by some roundings of its largest value,
+    // r by as much of itself as that is of the deviation, z by both.
     let roundings = (2.0 * m.abs() + width + 24.0) * EPS;
     let r_error = roundings * largest(&h) * r;
     let z_error = r_error * (1.0 + largest(&z));

@@ -1,17 +1,17 @@
-//! Kernels over rows: look-ups, norms, products and the gated product.
+//! Kernels over rows: lookups, norms, products and the gated product.
 
 use bolmo_runtime::Engine;
-use bolmo_runtime::testing::matmul_tile;
+use bolmo_runtime::unstable::matmul_tile;
 use bolmo_shaders::cpu::Matrix;
 use bolmo_shaders::params::{Copy, GatherRows, MatMul, MatVec, RmsNorm, SiluMul};
-use bolmo_shaders::table::{COPY_SLICE4, WORKGROUP};
+use bolmo_shaders::sizes::{COPY_SLICE4, WORKGROUP};
 use bolmo_shaders::{Fusion, KernelId, WeightFormat, cpu};
 use half::f16;
 use proptest::prelude::*;
 use proptest::sample::select;
-use proptest::test_runner::TestCaseResult;
+use proptest::test_runner::{TestCaseError, TestCaseResult};
 
-use crate::harness::{
+use super::harness::{
     EPS, Noise, Rows, Weights, Worst, bytes, edges, fitting4, forms, hold, magnitudes, run, run_fused, size, streaming,
 };
 
@@ -54,7 +54,7 @@ fn gather_rows_form(worst: &Worst, case: &Gather, form: (&Engine, WeightFormat))
         y_row: y_row as u32,
     };
     let w = Weights::new(noise.rows(Rows::dense(rows, 4 * dim4), 1.0));
-    // Some rows are in the pieces before and behind this one, one as far away as can be.
+    // Some rows are in the pieces before and after this one, one as far away as possible.
     let mut index: Vec<u32> = (0..count).map(|_| noise.below(first_row + rows + 3) as u32).collect();
     index[noise.below(count)] = u32::MAX;
     index[noise.below(count)] = (first_row + rows - 1) as u32;
@@ -63,15 +63,15 @@ fn gather_rows_form(worst: &Worst, case: &Gather, form: (&Engine, WeightFormat))
     if add {
         noise.fill(&mut y, y_rows, 1.0);
     }
-    // One row more than there is, which the kernel has to leave out.
+    // One row more than there is, which the kernel must leave out.
     let grid = [dim4.div_ceil(WORKGROUP as usize), count + 1, 1];
     let bindings = w.with_scales(form.1, &[w.bytes(form.1), bytes(&index), bytes(&y)]);
     let found = run(form, KernelId::GatherRows, &p, &bindings, grid)?;
-    let mut twin = y.clone();
-    cpu::gather_rows(&p, w.matrix(form.1), &index, &mut twin);
+    let mut expected = y.clone();
+    cpu::gather_rows(&p, w.matrix(form.1), &index, &mut expected);
     // A copy or one sum, rounded alike by both; a device may fuse the product with a scale and the sum.
     let bound = if form.1.has_scales() { 2.0 * EPS } else { 0.0 };
-    worst.compare("y", &found[2], &twin, |_| bound)
+    worst.compare("y", &found[2], &expected, |_| bound)
 }
 
 #[derive(Debug, Clone)]
@@ -150,16 +150,16 @@ fn rms_norm_case(worst: &Worst, case: &Norm) -> TestCaseResult {
     if add {
         noise.fill(&mut y, y_rows, 1.0);
     }
-    let mut twin = y.clone();
-    cpu::rms_norm(&p, &scale, &x, &mut twin);
+    let mut expected = y.clone();
+    cpu::rms_norm(&p, &scale, &x, &mut expected);
     let mut sums = magnitudes(&y);
     cpu::rms_norm(&p, &magnitudes(&scale), &magnitudes(&x), &mut sums);
     for form in forms(KernelId::RmsNorm) {
         let found = run(form, KernelId::RmsNorm, &p, &[bytes(&scale), bytes(&x), bytes(&y)], [groups, rows, 1])?;
-        // Squares add up over dim / 256 values a lane and 16 steps from lane to lane; root, quotient and products are a few
-        // units more.
+        // Squares add up over dim / 256 values a lane and 16 steps from lane to lane; root, quotient and products are a
+        // few units more.
         let roundings = dim4 as f64 / 64.0 + 24.0;
-        worst.compare("y", &found[2], &twin, |i| roundings * EPS * f64::from(sums[i]))?;
+        worst.compare("y", &found[2], &expected, |i| roundings * EPS * f64::from(sums[i]))?;
     }
     Ok(())
 }
@@ -212,88 +212,124 @@ impl Linear {
     }
 }
 
-/// The product by `matmul`, or else by `matvec` in a fused form.
-fn linear_form(worst: &Worst, case: &Linear, form: (&Engine, WeightFormat), fusion: Option<Fusion>) -> TestCaseResult {
-    let &Linear { rows, n, k4, x_offset4, x_gap4, y_offset, y_gap, add, bias, seed } = case;
-    let mut noise = Noise::new(seed);
-    let k4 = fitting4(form.1, k4);
-    let Fusion { norm, gated, .. } = fusion.unwrap_or_default();
-    // Pairs of rows; nothing is added to their products.
-    let (n, add, bias) = if gated { (n.next_multiple_of(2), false, false) } else { (n, add, bias) };
-    let outputs = if gated { n / 2 } else { n };
-    let x_rows = Rows { rows, width: 4 * k4, offset: 4 * x_offset4, stride: 4 * (k4 + x_gap4) };
-    let y_rows = Rows { rows, width: outputs, offset: y_offset, stride: outputs + y_gap };
-    let p = MatVec {
-        n: n as u32,
-        k4: k4 as u32,
-        x_offset4: x_offset4 as u32,
-        x_stride4: (k4 + x_gap4) as u32,
-        y_offset: y_offset as u32,
-        y_stride: (outputs + y_gap) as u32,
-        add: add.into(),
-        bias: bias.into(),
-        eps: 1e-5,
-    };
-    let w = Weights::new(noise.rows(Rows::dense(n, 4 * k4), 1.0));
-    let x = noise.rows(x_rows, 1.0);
-    let b = noise.rows(Rows::dense(if bias { n } else { 0 }, 1), 1.0);
-    let scale = noise.rows(Rows::dense(if norm { 1 } else { 0 }, 4 * k4), 2.0);
-    let mut y = y_rows.output();
-    if add {
-        noise.fill(&mut y, y_rows, 1.0);
+/// A case in one format, and by `matmul` or else by `matvec` in a fused variant.
+struct Product {
+    rows: usize,
+    n: usize,
+    fusion: Option<Fusion>,
+    p: MatVec,
+    w: Weights,
+    x: Vec<f32>,
+    b: Vec<f32>,
+    scale: Vec<f32>,
+    y: Vec<f32>,
+}
+
+impl Product {
+    fn new(case: &Linear, format: WeightFormat, fusion: Option<Fusion>) -> Self {
+        let &Linear { rows, n, k4, x_offset4, x_gap4, y_offset, y_gap, add, bias, seed } = case;
+        let mut noise = Noise::new(seed);
+        let k4 = fitting4(format, k4);
+        let Fusion { norm, gated, .. } = fusion.unwrap_or_default();
+        // Pairs of rows; nothing is added to their products.
+        let (n, add, bias) = if gated { (n.next_multiple_of(2), false, false) } else { (n, add, bias) };
+        let outputs = if gated { n / 2 } else { n };
+        let x_rows = Rows { rows, width: 4 * k4, offset: 4 * x_offset4, stride: 4 * (k4 + x_gap4) };
+        let y_rows = Rows { rows, width: outputs, offset: y_offset, stride: outputs + y_gap };
+        let p = MatVec {
+            n: n as u32,
+            k4: k4 as u32,
+            x_offset4: x_offset4 as u32,
+            x_stride4: (k4 + x_gap4) as u32,
+            y_offset: y_offset as u32,
+            y_stride: (outputs + y_gap) as u32,
+            add: add.into(),
+            bias: bias.into(),
+            eps: 1e-5,
+        };
+        let w = Weights::new(noise.rows(Rows::dense(n, 4 * k4), 1.0));
+        let x = noise.rows(x_rows, 1.0);
+        let b = noise.rows(Rows::dense(if bias { n } else { 0 }, 1), 1.0);
+        let scale = noise.rows(Rows::dense(if norm { 1 } else { 0 }, 4 * k4), 2.0);
+        let mut y = y_rows.output();
+        if add {
+            noise.fill(&mut y, y_rows, 1.0);
+        }
+        Self { rows, n, fusion, p, w, x, b, scale, y }
     }
-    let found = match fusion {
-        None => {
-            let &MatVec { n, k4, x_offset4, x_stride4, y_offset, y_stride, add, bias, .. } = &p;
-            let (rows, part4, y_part) = (rows as u32, 0, 0);
-            let p = MatMul { rows, n, k4, x_offset4, x_stride4, y_offset, y_stride, add, bias, part4, y_part };
-            let bindings = w.with_scales(form.1, &[w.bytes(form.1), bytes(&x), bytes(&b), bytes(&y)]);
-            let [tile_columns, tile_rows] = matmul_tile(form.0, form.1);
-            let grid = [(n as usize).div_ceil(tile_columns), (rows as usize).div_ceil(tile_rows), 1];
-            run(form, KernelId::MatMul, &p, &bindings, grid)?
+
+    /// The output on the device.
+    fn run(&self, form: (&Engine, WeightFormat)) -> Result<Vec<f32>, TestCaseError> {
+        let Self { w, x, b, scale, y, .. } = self;
+        let mut found = match self.fusion {
+            None => {
+                let &MatVec { n, k4, x_offset4, x_stride4, y_offset, y_stride, add, bias, .. } = &self.p;
+                let (rows, part4, y_part) = (self.rows as u32, 0, 0);
+                let p = MatMul { rows, n, k4, x_offset4, x_stride4, y_offset, y_stride, add, bias, part4, y_part };
+                let bindings = w.with_scales(form.1, &[w.bytes(form.1), bytes(x), bytes(b), bytes(y)]);
+                let [tile_columns, tile_rows] = matmul_tile(form.0, form.1);
+                let grid = [self.n.div_ceil(tile_columns), self.rows.div_ceil(tile_rows), 1];
+                run(form, KernelId::MatMul, &p, &bindings, grid)?
+            }
+            Some(fusion) => {
+                let bindings = [w.bytes(form.1), bytes(x), bytes(b), bytes(scale), bytes(y)];
+                let groups = self.n.div_ceil(form.0.capabilities().matvec_rows(fusion));
+                let bindings = w.with_scales(form.1, &bindings);
+                run_fused((form.0, form.1, fusion), KernelId::MatVec, &self.p, &bindings, [self.rows, groups, 1])?
+            }
+        };
+        if form.1.has_scales() {
+            found.pop();
         }
-        Some(fusion) => {
-            let bindings = [w.bytes(form.1), bytes(&x), bytes(&b), bytes(&scale), bytes(&y)];
-            let groups = n.div_ceil(form.0.capabilities().matvec_rows(fusion));
-            let bindings = w.with_scales(form.1, &bindings);
-            run_fused((form.0, form.1, fusion), KernelId::MatVec, &p, &bindings, [rows, groups, 1])?
-        }
-    };
+        Ok(found.pop().expect("an output"))
+    }
+
+    /// The sums of absolute values that a product adds up, by row of W.
+    fn sums(&self, format: WeightFormat, p: &MatVec, y: &mut [f32]) {
+        let weights = self.w.magnitudes(format);
+        let fusion = Fusion { gated: false, ..self.fusion.unwrap_or_default() };
+        let [x, b, scale] = [&self.x, &self.b, &self.scale].map(|values| magnitudes(values));
+        let inputs = cpu::MatVecInputs { w: Matrix::F32(&weights), x: &x, b: &b, scale: &scale };
+        cpu::matvec(p, fusion, self.rows as u32, inputs, y);
+    }
+}
+
+/// Checks the product by `matmul`, or else by `matvec` in a fused variant.
+fn linear_form(worst: &Worst, case: &Linear, form: (&Engine, WeightFormat), fusion: Option<Fusion>) -> TestCaseResult {
+    let mut product = Product::new(case, form.1, fusion);
+    let found = product.run(form)?;
     // Cooperative matrices are of f16: what goes in is rounded, what comes out is the product of that.
     let rounds =
         fusion.is_none() && form.1 != WeightFormat::F32 && form.0.capabilities().tiles.cooperative_side().is_some();
     let narrow = |v: f32| if rounds && !v.is_nan() { f16::from_f32(v).to_f32() } else { v };
-    let x: Vec<f32> = x.into_iter().map(narrow).collect();
+    product.x.iter_mut().for_each(|x| *x = narrow(*x));
+    let Product { p, w, x, b, scale, y, .. } = &product;
+    let (rows, n, k4) = (product.rows, product.n, p.k4 as usize);
     let narrowed: Vec<f32> =
         if rounds { (0..n * 4 * k4).map(|i| narrow(w.matrix(form.1).get(i))).collect() } else { vec![] };
-    let matrix = || if rounds { Matrix::F32(&narrowed) } else { w.matrix(form.1) };
+    let matrix = if rounds { Matrix::F32(&narrowed) } else { w.matrix(form.1) };
     let fusion = fusion.unwrap_or_default();
-    let mut twin = y.clone();
-    cpu::matvec(&p, fusion, rows as u32, matrix(), &x, &b, &scale, &mut twin);
-    // Absolute values of what a product adds up, by row of W.
-    let sums_of = |p: &MatVec, y: &mut [f32]| {
-        let weights = w.magnitudes(form.1);
-        let fusion = Fusion { gated: false, ..fusion };
-        let (x, b, scale) = (magnitudes(&x), magnitudes(&b), magnitudes(&scale));
-        cpu::matvec(p, fusion, rows as u32, Matrix::F32(&weights), &x, &b, &scale, y);
-    };
-    // Four sums, or more, run side by side over k; to put them together, bias and old value take a dozen steps. A product
-    // too many or too few is about 1 / k of the sum, 30 times the bound and more for these k. q4 takes off what it added.
-    let roundings = k4 as f64 + if norm { 24.0 } else { 12.0 } + if form.1 == WeightFormat::Q4 { 64.0 } else { 0.0 };
-    let written = found.get(if w.with_scales(form.1, &[]).is_empty() { found.len() - 1 } else { found.len() - 2 });
-    let found = written.map_or(&[][..], Vec::as_slice);
-    if !gated {
-        let mut sums = magnitudes(&y);
-        sums_of(&p, &mut sums);
-        return worst.compare("y", found, &twin, |i| roundings * EPS * f64::from(sums[i]));
+    let mut expected = y.clone();
+    cpu::matvec(p, fusion, rows as u32, cpu::MatVecInputs { w: matrix, x, b, scale }, &mut expected);
+    // Four sums, or more, run side by side over k; to put them together, bias and old value take a dozen steps. A
+    // product too many or too few is about 1 / k of the sum, 30 times the bound and more for these k. q4 subtracts its
+    // offset again.
+    let roundings =
+        k4 as f64 + if fusion.norm { 24.0 } else { 12.0 } + if form.1 == WeightFormat::Q4 { 64.0 } else { 0.0 };
+    if !fusion.gated {
+        let mut sums = magnitudes(y);
+        product.sums(form.1, p, &mut sums);
+        return worst.compare("y", &found, &expected, |i| roundings * EPS * f64::from(sums[i]));
     }
-    let wide = MatVec { y_offset: 0, y_stride: n as u32, ..p };
+    let wide = MatVec { y_offset: 0, y_stride: n as u32, ..*p };
     let (mut sums, mut values) = (vec![0.0; rows * n], vec![0.0; rows * n]);
-    sums_of(&wide, &mut sums);
+    product.sums(form.1, &wide, &mut sums);
     let products = Fusion { gated: false, ..fusion };
-    cpu::matvec(&wide, products, rows as u32, w.matrix(form.1), &x, &b, &scale, &mut values);
-    worst.compare("y", found, &twin, |i| {
-        let (row, j) = ((i - y_offset) / (outputs + y_gap), (i - y_offset) % (outputs + y_gap));
+    let inputs = cpu::MatVecInputs { w: w.matrix(form.1), x, b, scale };
+    cpu::matvec(&wide, products, rows as u32, inputs, &mut values);
+    let (y_offset, y_stride) = (p.y_offset as usize, p.y_stride as usize);
+    worst.compare("y", &found, &expected, |i| {
+        let (row, j) = ((i - y_offset) / y_stride, (i - y_offset) % y_stride);
         let at = row * n + 2 * j;
         let [gate, up] = [at, at + 1].map(|at| f64::from(values[at]));
         let [gate_error, up_error] = [at, at + 1].map(|at| roundings * EPS * f64::from(sums[at]));
@@ -323,7 +359,7 @@ fn in_parts(worst: &Worst, case: &Linear, form: (&Engine, WeightFormat)) -> Test
         y_part: (rows * n) as u32,
         ..Default::default()
     };
-    // Numbers of f16, which no form rounds.
+    // Numbers of f16, which no variant rounds.
     let mut rounded = |rows| noise.rows(rows, 1.0).into_iter().map(|v| f16::from_f32(v).to_f32()).collect::<Vec<f32>>();
     let w = Weights::new(rounded(Rows::dense(n, 4 * k4)));
     let x = rounded(Rows::dense(rows, 4 * k4));
@@ -332,14 +368,14 @@ fn in_parts(worst: &Worst, case: &Linear, form: (&Engine, WeightFormat)) -> Test
     let [tile_columns, tile_rows] = matmul_tile(form.0, form.1);
     let found =
         run(form, KernelId::MatMul, &p, &bindings, [n.div_ceil(tile_columns), rows.div_ceil(tile_rows), parts])?;
-    let (mut twin, mut sums) = (y.clone(), y);
-    cpu::matmul(&p, w.matrix(form.1), &x, &[], &mut twin);
+    let (mut expected, mut sums) = (y.clone(), y);
+    cpu::matmul(&p, w.matrix(form.1), &x, &[], &mut expected);
     cpu::matmul(&p, Matrix::F32(&magnitudes(&w.magnitudes(form.1))), &magnitudes(&x), &[], &mut sums);
     let narrow = form.1 != WeightFormat::F32 && form.0.capabilities().tiles.cooperative_side().is_some();
-    // Weights that are quantised are rounded once more where matrices are of f16.
+    // Weights that are quantized are rounded once more where matrices are of f16.
     let rounding = if narrow { 2.0_f64.powi(-11) } else { 0.0 };
     let roundings = part4 as f64 + if form.1 == WeightFormat::Q4 { 76.0 } else { 12.0 };
-    worst.compare("y", &found[3], &twin, |i| (roundings * EPS + rounding) * f64::from(sums[i]))
+    worst.compare("y", &found[3], &expected, |i| (roundings * EPS + rounding) * f64::from(sums[i]))
 }
 
 pub fn matvec() {
@@ -348,7 +384,7 @@ pub fn matvec() {
     hold(KernelId::MatVec, all, Linear::drawn(5, 140, 140), |worst, case| {
         let ahead = WeightFormat::ALL.map(|format| (streaming(), format));
         forms(KernelId::MatVec).into_iter().chain(ahead).enumerate().try_for_each(|(i, form)| {
-            // Every form in every case, in one fusion or another.
+            // Every variant in every case, in some fusion.
             let fusion = Fusion::ALL[(i + case.seed as usize + case.n + case.k4) % Fusion::ALL.len()];
             linear_form(worst, case, form, Some(fusion))?;
             linear_form(worst, case, form, Some(Fusion { tall: true, ..Fusion::default() }))
@@ -392,16 +428,17 @@ fn silu_mul_case(worst: &Worst, case: &Gated) -> TestCaseResult {
     let p = SiluMul { rows: rows as u32, dim4: dim4 as u32 };
     let gate_up = noise.rows(Rows::dense(rows, 8 * dim4), size);
     let h = Rows::dense(rows, 4 * dim4).output();
-    let mut twin = h.clone();
-    cpu::silu_mul(&p, &gate_up, &mut twin);
-    // One row more than there is, which the kernel has to leave out.
+    let mut expected = h.clone();
+    cpu::silu_mul(&p, &gate_up, &mut expected);
+    // One row more than there is, which the kernel must leave out.
     let grid = [dim4.div_ceil(WORKGROUP as usize), rows + 1, 1];
     for form in forms(KernelId::SiluMul) {
         let found = run(form, KernelId::SiluMul, &p, &[bytes(&gate_up), bytes(&h)], grid)?;
-        // A device's exp(x) may be off by 3 + 2 |x| units. Where it overflows, at gates below -88, the result is below 1e-33.
-        worst.compare("h", &found[1], &twin, |i| {
+        // A device's exp(x) may be off by 3 + 2 |x| units. Where it overflows, at gates below -88, the result is below
+        // 1e-33.
+        worst.compare("h", &found[1], &expected, |i| {
             let gate = gate_up[2 * i];
-            (8.0 + 2.0 * f64::from(gate.abs())) * EPS * f64::from(twin[i].abs()) + 1e-33
+            (8.0 + 2.0 * f64::from(gate.abs())) * EPS * f64::from(expected[i].abs()) + 1e-33
         })?;
     }
     Ok(())
@@ -416,13 +453,13 @@ pub fn copy() {
         let shape = Rows::dense(1, 4 * count4);
         let x = Noise::new(seed).rows(shape, 8.0);
         let y = shape.output();
-        let mut twin = y.clone();
-        cpu::copy(&p, &x, &mut twin);
+        let mut expected = y.clone();
+        cpu::copy(&p, &x, &mut expected);
         // One workgroup more than there is work for.
         let grid = [count4.div_ceil(block) + 1, 1, 1];
         for form in forms(KernelId::Copy) {
             let found = run(form, KernelId::Copy, &p, &[bytes(&x), bytes(&y)], grid)?;
-            worst.compare("y", &found[1], &twin, |_| 0.0)?;
+            worst.compare("y", &found[1], &expected, |_| 0.0)?;
         }
         Ok(())
     });

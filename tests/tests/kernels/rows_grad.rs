@@ -1,16 +1,17 @@
 //! Gradients of the kernels over rows: norms, the gated product, the boundary's cosine and rotary positions.
 
-use bolmo_shaders::params::{BoundaryGrad, RmsNormGrad, SiluMulGrad};
-use bolmo_shaders::table::WORKGROUP;
+use bolmo_shaders::params::{BoundaryGrad, RmsNormGrad, Rope, SiluMulGrad};
+use bolmo_shaders::sizes::WORKGROUP;
 use bolmo_shaders::{KernelId, cpu};
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::TestCaseResult;
 
-use crate::harness::{EPS, Noise, Rows, UNREAD, Worst, bytes, edges, forms, hold, run, size};
-use crate::heads::Rotation;
+use super::harness::{EPS, Noise, Rows, UNREAD, Worst, bytes, edges, forms, hold, run, size};
+use super::heads::Rotation;
 
-/// Absolute values of what the gradient of a norm adds up, for dx and for dscale: `r |scale dy| + |x| r^3 / n Σ |scale dy x|` and `|dy x| r`.
+/// Absolute values of what the gradient of a norm adds up, for dx and for dscale: `r |scale dy| + |x| r^3 / n Σ |scale
+/// dy x|` and `|dy x| r`.
 fn norm_sums(x: &[f32], scale: &[f32], dy: &[f64], eps: f32) -> Vec<[f64; 2]> {
     let values = x.iter().zip(scale).zip(dy);
     let values: Vec<[f64; 3]> =
@@ -103,9 +104,10 @@ fn rms_norm_case(worst: &Worst, case: &Norm) -> TestCaseResult {
         noise.fill(&mut dx, dx_rows, 1.0);
     }
     let dscale = Rows::dense(rows, groups * dim).output();
-    let (mut dx_twin, mut dscale_twin) = (dx.clone(), dscale.clone());
-    cpu::rms_norm_grad(&p, &scale, &x, &dy, &mut dx_twin, &mut dscale_twin);
-    // Both sums run over dim / 256 values a lane and 16 steps from lane to lane; root, quotients and products are a few units more.
+    let (mut dx_expected, mut dscale_expected) = (dx.clone(), dscale.clone());
+    cpu::rms_norm_grad(&p, &scale, &x, &dy, &mut dx_expected, &mut dscale_expected);
+    // Both sums run over dim / 256 values a lane and 16 steps from lane to lane; root, quotients and products are a few
+    // units more.
     let roundings = dim4 as f64 / 64.0 + 24.0;
     let (mut dx_bound, mut dscale_bound) = (vec![0.0; dx.len()], vec![0.0; dscale.len()]);
     for (row, group) in (0..rows).flat_map(|row| (0..groups).map(move |group| (row, group))) {
@@ -121,8 +123,8 @@ fn rms_norm_case(worst: &Worst, case: &Norm) -> TestCaseResult {
     for form in forms(KernelId::RmsNormGrad) {
         let bindings = [bytes(&scale), bytes(&x), bytes(&dy), bytes(&dx), bytes(&dscale)];
         let found = run(form, KernelId::RmsNormGrad, &p, &bindings, [groups, rows, 1])?;
-        worst.compare("dx", &found[3], &dx_twin, |i| dx_bound[i])?;
-        worst.compare("dscale", &found[4], &dscale_twin, |i| dscale_bound[i])?;
+        worst.compare("dx", &found[3], &dx_expected, |i| dx_bound[i])?;
+        worst.compare("dscale", &found[4], &dscale_expected, |i| dscale_bound[i])?;
     }
     Ok(())
 }
@@ -151,13 +153,13 @@ fn silu_mul_case(worst: &Worst, case: &Gated) -> TestCaseResult {
     let gate_up = noise.rows(Rows::dense(rows, 8 * dim4), size);
     let dh = noise.rows(Rows::dense(rows, 4 * dim4), 1.0);
     let d_gate_up = Rows::dense(rows, 8 * dim4).output();
-    let mut twin = d_gate_up.clone();
-    cpu::silu_mul_grad(&p, &gate_up, &dh, &mut twin);
-    // One row more than there is, which the kernel has to leave out.
+    let mut expected = d_gate_up.clone();
+    cpu::silu_mul_grad(&p, &gate_up, &dh, &mut expected);
+    // One row more than there is, which the kernel must leave out.
     let grid = [dim4.div_ceil(WORKGROUP as usize), rows + 1, 1];
     for form in forms(KernelId::SiluMulGrad) {
         let found = run(form, KernelId::SiluMulGrad, &p, &[bytes(&gate_up), bytes(&dh), bytes(&d_gate_up)], grid)?;
-        worst.compare("d_gate_up", &found[2], &twin, |i| {
+        worst.compare("d_gate_up", &found[2], &expected, |i| {
             let [gate, up, dh] = [gate_up[i / 2 * 2], gate_up[i / 2 * 2 + 1], dh[i / 2]].map(|v| f64::from(v).abs());
             let t = (-gate).exp();
             let sigmoid = if gate_up[i / 2 * 2] < 0.0 { t } else { 1.0 } / (1.0 + t);
@@ -197,7 +199,7 @@ fn boundary_case(worst: &Worst, case: &Cosine) -> TestCaseResult {
     // k of the first byte and q of the last one don't count.
     x[dim..2 * dim].fill(UNREAD);
     x[rows * 2 * dim..(rows * 2 + 1) * dim].fill(UNREAD);
-    // Some pairs point the same way, and some have a q or a k that is nothing.
+    // Some pairs are parallel, and some have a q or a k of zero.
     for t in (0..rows).step_by(3) {
         let (q, k) = (t * 2 * dim, (t * 2 + 3) * dim);
         match t % 4 {
@@ -209,9 +211,10 @@ fn boundary_case(worst: &Worst, case: &Cosine) -> TestCaseResult {
     }
     let dcosine = noise.rows(Rows::dense(rows, 1), 2.0);
     let dx = Rows::dense(rows + 1, 2 * dim).output();
-    let mut twin = dx.clone();
-    cpu::boundary_grad(&p, &x, &dcosine, &mut twin);
-    // The cosine has three sums over dim / 256 values a lane and 16 steps from lane to lane; roots, quotients and products follow.
+    let mut expected = dx.clone();
+    cpu::boundary_grad(&p, &x, &dcosine, &mut expected);
+    // The cosine has three sums over dim / 256 values a lane and 16 steps from lane to lane; roots, quotients and
+    // products follow.
     let roundings = dim4 as f64 / 64.0 + 32.0;
     let mut bounds = vec![0.0; dx.len()];
     for (t, &dcosine) in dcosine[..rows].iter().enumerate() {
@@ -228,7 +231,7 @@ fn boundary_case(worst: &Worst, case: &Cosine) -> TestCaseResult {
     }
     for form in forms(KernelId::BoundaryGrad) {
         let found = run(form, KernelId::BoundaryGrad, &p, &[bytes(&x), bytes(&dcosine), bytes(&dx)], [rows + 1, 1, 1])?;
-        worst.compare("dx", &found[2], &twin, |i| bounds[i])?;
+        worst.compare("dx", &found[2], &expected, |i| bounds[i])?;
     }
     Ok(())
 }
@@ -272,18 +275,62 @@ fn rope_case(worst: &Worst, case: &Rotation) -> TestCaseResult {
     noise.fill(&mut dkv, Rows { offset: kv_row * 2 * kv_width, ..Rows::dense(count, 2 * kv_width) }, 1.0);
     let dqkv = part(0, 0, stride).output();
     let dscale = part(0, 0, q_width + kv_width).output();
-    let (mut dqkv_twin, mut dscale_twin) = (dqkv.clone(), dscale.clone());
+    let (mut dqkv_expected, mut dscale_expected) = (dqkv.clone(), dscale.clone());
     let rows = count as u32;
-    cpu::rope_grad(&p, rows, &qkv, &q_scale, &k_scale, &cos_sin, &dq, &dkv, &mut dqkv_twin, &mut dscale_twin);
+    let inputs =
+        cpu::RopeGradInputs { qkv: &qkv, q_scale: &q_scale, k_scale: &k_scale, cos_sin: &cos_sin, dq: &dq, dkv: &dkv };
+    cpu::rope_grad(&p, rows, inputs, &mut dqkv_expected, &mut dscale_expected);
 
-    // Turning back takes two products and their sum, of values up to 1. A norm's sums have a lane's share of steps. Values are copied.
+    let [dqkv_bound, dscale_bound] = rope_bounds(
+        case,
+        &RopeInputs { p: &p, qkv: &qkv, q_scale: &q_scale, k_scale: &k_scale, cos_sin: &cos_sin, dq: &dq, dkv: &dkv },
+        [dqkv.len(), dscale.len()],
+    );
+    let grid = [heads / q_group + kv_heads / k_group + 1, count, 1];
+    for form in forms(KernelId::RopeGrad) {
+        let bindings = [
+            bytes(&qkv),
+            bytes(&q_scale),
+            bytes(&k_scale),
+            bytes(&cos_sin),
+            bytes(&dq),
+            bytes(&dkv),
+            bytes(&dqkv),
+            bytes(&dscale),
+        ];
+        let found = run(form, KernelId::RopeGrad, &p, &bindings, grid)?;
+        worst.compare("dqkv", &found[6], &dqkv_expected, |i| dqkv_bound[i])?;
+        worst.compare("dscale", &found[7], &dscale_expected, |i| dscale_bound[i])?;
+    }
+    Ok(())
+}
+
+struct RopeInputs<'a> {
+    p: &'a Rope,
+    qkv: &'a [f32],
+    q_scale: &'a [f32],
+    k_scale: &'a [f32],
+    cos_sin: &'a [f32],
+    dq: &'a [f32],
+    dkv: &'a [f32],
+}
+
+/// How far the gradients of the rotation's input and of its norms' scales may be off, in arrays of these lengths.
+fn rope_bounds(case: &Rotation, inputs: &RopeInputs<'_>, lengths: [usize; 2]) -> [Vec<f64>; 2] {
+    let &Rotation { count, first, per_kv, kv_heads, half_dim, norm, gaps, kv_row, .. } = case;
+    let &RopeInputs { p, qkv, q_scale, k_scale, cos_sin, dq, dkv } = inputs;
+    let dim = 2 * half_dim;
+    let (q_width, kv_width) = (per_kv * kv_heads * dim, kv_heads * dim);
+    let [k_offset, stride, q_group, k_group] = [p.k_offset, p.stride, p.q_group, p.k_group].map(|n| n as usize);
+    // Turning back takes two products and their sum, of values up to 1. A norm's sums have a lane's share of steps.
+    // Values are copied.
     let roundings = if norm.is_some() { 32.0 + q_width as f64 / 32.0 } else { 2.0 };
-    let (mut dqkv_bound, mut dscale_bound) = (vec![0.0; dqkv.len()], vec![0.0; dscale.len()]);
+    let [mut dqkv_bound, mut dscale_bound] = lengths.map(|length| vec![0.0; length]);
     for row in first..first + count {
         let cache = (kv_row + row - first) * 2 * kv_width;
         let sides = [
-            (gaps[0], 0, q_group, &q_scale, &dq[row * q_width..][..q_width]),
-            (k_offset, q_width, k_group, &k_scale, &dkv[cache..][..kv_width]),
+            (gaps[0], 0, q_group, q_scale, &dq[row * q_width..][..q_width]),
+            (k_offset, q_width, k_group, k_scale, &dkv[cache..][..kv_width]),
         ];
         for (offset, dscale_at, group, scale, d) in sides {
             let width = group * dim;
@@ -309,21 +356,5 @@ fn rope_case(worst: &Worst, case: &Rotation) -> TestCaseResult {
             }
         }
     }
-    let grid = [heads / q_group + kv_heads / k_group + 1, count, 1];
-    for form in forms(KernelId::RopeGrad) {
-        let bindings = [
-            bytes(&qkv),
-            bytes(&q_scale),
-            bytes(&k_scale),
-            bytes(&cos_sin),
-            bytes(&dq),
-            bytes(&dkv),
-            bytes(&dqkv),
-            bytes(&dscale),
-        ];
-        let found = run(form, KernelId::RopeGrad, &p, &bindings, grid)?;
-        worst.compare("dqkv", &found[6], &dqkv_twin, |i| dqkv_bound[i])?;
-        worst.compare("dscale", &found[7], &dscale_twin, |i| dscale_bound[i])?;
-    }
-    Ok(())
+    [dqkv_bound, dscale_bound]
 }

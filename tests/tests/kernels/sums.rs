@@ -1,17 +1,17 @@
-//! Kernels of training that move and add up: transposes, sums over rows, the gradient of a look-up, distances, and
-//! the step of the optimiser.
+//! Training kernels that move and sum: transposes, sums over rows, the gradient of a lookup, distances, and the
+//! optimizer's step.
 
 use bolmo_shaders::params::{
     Adamw, GatherRowsGrad, RoundF16, RowDistance, RowDistanceGrad, SumRows, SumSquares, Transpose,
 };
-use bolmo_shaders::table::{TRANSPOSE_TILE, WORKGROUP, fours_grid};
+use bolmo_shaders::sizes::{TRANSPOSE_TILE, WORKGROUP, vec4_grid};
 use bolmo_shaders::{KernelId, cpu};
 use half::f16;
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::TestCaseResult;
 
-use crate::harness::{EPS, Noise, Rows, UNREAD, Worst, bytes, edges, forms, hold, magnitudes, run, size};
+use super::harness::{EPS, Noise, Rows, UNREAD, Worst, bytes, edges, forms, hold, magnitudes, run, size};
 
 const LANES: usize = WORKGROUP as usize;
 
@@ -49,13 +49,13 @@ fn transpose_case(worst: &Worst, case: &Turned) -> TestCaseResult {
     };
     let x = Noise::new(seed).rows(x_rows, 1.0);
     let y = y_rows.output();
-    let mut twin = y.clone();
-    cpu::transpose(&p, &x, &mut twin);
+    let mut expected = y.clone();
+    cpu::transpose(&p, &x, &mut expected);
     // One tile more than there is work for, both ways.
     let [across, down] = [columns, rows].map(|size| size.div_ceil(TRANSPOSE_TILE as usize) + 1);
     for form in forms(KernelId::Transpose) {
         let found = run(form, KernelId::Transpose, &p, &[bytes(&x), bytes(&y)], [across, down, 1])?;
-        worst.compare("y", &found[1], &twin, |_| 0.0)?;
+        worst.compare("y", &found[1], &expected, |_| 0.0)?;
     }
     Ok(())
 }
@@ -112,8 +112,8 @@ fn sum_rows_case(worst: &Worst, case: &Summed) -> TestCaseResult {
     if add {
         noise.fill(&mut y, y_rows, 1.0);
     }
-    let mut twin = y.clone();
-    cpu::sum_rows(&p, &x, &mut twin);
+    let mut expected = y.clone();
+    cpu::sum_rows(&p, &x, &mut expected);
     let mut absolute = magnitudes(&y);
     cpu::sum_rows(&p, &magnitudes(&x), &mut absolute);
     // One sum more than there is.
@@ -121,7 +121,7 @@ fn sum_rows_case(worst: &Worst, case: &Summed) -> TestCaseResult {
     for form in forms(KernelId::SumRows) {
         let found = run(form, KernelId::SumRows, &p, &[bytes(&x), bytes(&y)], grid)?;
         let roundings = (per.min(rows) + 2) as f64;
-        worst.compare("y", &found[1], &twin, |i| roundings * EPS * f64::from(absolute[i]))?;
+        worst.compare("y", &found[1], &expected, |i| roundings * EPS * f64::from(absolute[i]))?;
     }
     Ok(())
 }
@@ -164,7 +164,7 @@ fn gather_rows_grad_case(worst: &Worst, case: &Picked) -> TestCaseResult {
     for (at, &position) in order.iter().enumerate() {
         let row = picks[position as usize];
         if !(first_row..end).contains(&row) {
-            // Nobody in this piece asks for it.
+            // Its row is in another piece.
             dy[position as usize * dim..][..dim].fill(UNREAD);
         }
         match segments.last_mut() {
@@ -184,17 +184,17 @@ fn gather_rows_grad_case(worst: &Worst, case: &Picked) -> TestCaseResult {
     if add {
         noise.fill(&mut dw, dw_rows, 1.0);
     }
-    let mut twin = dw.clone();
-    cpu::gather_rows_grad(&p, &dy, &order, &segments, &mut twin);
+    let mut expected = dw.clone();
+    cpu::gather_rows_grad(&p, &dy, &order, &segments, &mut expected);
     let mut absolute = magnitudes(&dw);
     cpu::gather_rows_grad(&p, &magnitudes(&dy), &order, &segments, &mut absolute);
-    // One segment more than there is, which the kernel has to leave out.
+    // One segment more than there is, which the kernel must leave out.
     let grid = [dim4.div_ceil(LANES), segments.len() + 1, 1];
     segments.push([first_row as u32, 0, 1, 0]);
     for form in forms(KernelId::GatherRowsGrad) {
         let bindings = [bytes(&dy), bytes(&order), bytes(&segments), bytes(&dw)];
         let found = run(form, KernelId::GatherRowsGrad, &p, &bindings, grid)?;
-        worst.compare("dw", &found[3], &twin, |i| (positions + 2) as f64 * EPS * f64::from(absolute[i]))?;
+        worst.compare("dw", &found[3], &expected, |i| (positions + 2) as f64 * EPS * f64::from(absolute[i]))?;
     }
     Ok(())
 }
@@ -262,13 +262,13 @@ pub fn row_distance() {
         let [x, y] = case.inputs(&mut Noise::new(case.seed));
         let p = case.params();
         let out = Rows::dense(case.rows, 1).output();
-        let mut twin = out.clone();
-        cpu::row_distance(&p, &x, &y, &mut twin);
+        let mut expected = out.clone();
+        cpu::row_distance(&p, &x, &y, &mut expected);
         for form in forms(KernelId::RowDistance) {
             let found = run(form, KernelId::RowDistance, &p, &[bytes(&x), bytes(&y), bytes(&out)], [case.rows, 1, 1])?;
             // Differences are rounded once. A workgroup of one lane adds all of them up; the root halves that.
             let roundings = case.dim4 as f64 / 2.0 + 8.0;
-            worst.compare("out", &found[2], &twin, |i| roundings * EPS * f64::from(twin[i]))?;
+            worst.compare("out", &found[2], &expected, |i| roundings * EPS * f64::from(expected[i]))?;
         }
         Ok(())
     });
@@ -297,17 +297,18 @@ pub fn row_distance_grad() {
         if case.add {
             noise.fill(&mut dx, case.rows(2), 1.0);
         }
-        let mut twin = dx.clone();
-        cpu::row_distance_grad(&p, &x, &y, &distance, &weight, &mut twin);
+        let mut expected = dx.clone();
+        cpu::row_distance_grad(&p, &x, &y, &distance, &weight, &mut expected);
         // One row more than there is.
         let grid = [case.dim4.div_ceil(LANES), case.rows + 1, 1];
         let bindings = [bytes(&x), bytes(&y), bytes(&distance), bytes(&weight), bytes(&dx)];
         for form in forms(KernelId::RowDistanceGrad) {
             let found = run(form, KernelId::RowDistanceGrad, &p, &bindings, grid)?;
-            // A difference, a quotient that may be off by two and a half units, a product, and a sum with what was there.
-            worst.compare("dx", &found[4], &twin, |i| {
+            // A difference, a quotient that may be off by two and a half units, a product, and a sum with what was
+            // there.
+            worst.compare("dx", &found[4], &expected, |i| {
                 let old = if case.add { f64::from(dx[i]) } else { 0.0 };
-                EPS * (6.0 * (f64::from(twin[i]) - old).abs() + 2.0 * old.abs())
+                EPS * (6.0 * (f64::from(expected[i]) - old).abs() + 2.0 * old.abs())
             })?;
         }
         Ok(())
@@ -323,13 +324,13 @@ pub fn sum_squares() {
         let mut x = vec![UNREAD; 4 * (count4 + 1)];
         Noise::new(seed).fill(&mut x, Rows::dense(1, 4 * count4), 8.0);
         let out = Rows::dense(stretches, 1).output();
-        let mut twin = out.clone();
-        cpu::sum_squares(&p, &x, &mut twin);
+        let mut expected = out.clone();
+        cpu::sum_squares(&p, &x, &mut expected);
         for form in forms(KernelId::SumSquares) {
             let found = run(form, KernelId::SumSquares, &p, &[bytes(&x), bytes(&out)], [stretches, 1, 1])?;
             // A workgroup of one lane adds up all of a stretch.
             let roundings = per4.min(count4) as f64 + 16.0;
-            worst.compare("out", &found[1], &twin, |i| roundings * EPS * f64::from(twin[i]))?;
+            worst.compare("out", &found[1], &expected, |i| roundings * EPS * f64::from(expected[i]))?;
         }
         Ok(())
     });
@@ -347,18 +348,18 @@ pub fn round_f16() {
         for (i, x) in x[..4 * count4].iter_mut().enumerate() {
             *x *= [1.0, 1e-3, 1e-7, 1e4][i % 4];
         }
-        // What is behind the last four has to stay.
+        // Values after the last four must stay.
         let untouched = f16::from_f32(7.0);
         let mut y = vec![untouched; 4 * (count4 + 1)];
-        let mut twin = y.clone();
-        cpu::round_f16(&p, &x, &mut twin);
-        let twin: Vec<f32> = twin.iter().map(|&v| v.into()).collect();
+        let mut expected = y.clone();
+        cpu::round_f16(&p, &x, &mut expected);
+        let expected: Vec<f32> = expected.iter().map(|&v| v.into()).collect();
         for form in forms(KernelId::RoundF16) {
-            let found = run(form, KernelId::RoundF16, &p, &[bytes(&x), bytes(&y)], fours_grid(count4))?;
+            let found = run(form, KernelId::RoundF16, &p, &[bytes(&x), bytes(&y)], vec4_grid(count4))?;
             y.copy_from_slice(bytemuck::cast_slice(&found[1]));
             let found: Vec<f32> = y.iter().map(|&v| v.into()).collect();
-            // The other neighbour at the most: adapters choose how they round.
-            worst.compare("y", &found, &twin, |i| (f64::from(twin[i]).abs() / 1024.0).max(6e-8))?;
+            // The other neighbor at most: adapters choose how they round.
+            worst.compare("y", &found, &expected, |i| (f64::from(expected[i]).abs() / 1024.0).max(6e-8))?;
             y.fill(untouched);
         }
         Ok(())
@@ -368,7 +369,7 @@ pub fn round_f16() {
 #[derive(Debug, Clone)]
 struct Step {
     count4: usize,
-    /// How often the optimiser has stepped by then.
+    /// The number of the optimizer's step.
     t: i32,
     size: f32,
     scale: f32,
@@ -436,10 +437,10 @@ fn adamw_case(worst: &Worst, case: &Step) -> TestCaseResult {
     noise.fill(&mut m, shape, 0.5 * size * scale);
     noise.fill(&mut v, shape, 0.25 * (size * scale).powi(2));
     v.iter_mut().filter(|v| !v.is_nan()).for_each(|v| *v = v.abs());
-    let [mut w_twin, mut m_twin, mut v_twin] = [w.clone(), m.clone(), v.clone()];
-    cpu::adamw(&p, &grad, &squares, &mut w_twin, &mut m_twin, &mut v_twin);
+    let [mut w_expected, mut m_expected, mut v_expected] = [w.clone(), m.clone(), v.clone()];
+    cpu::adamw(&p, &grad, &squares, &mut w_expected, &mut m_expected, &mut v_expected);
     // One workgroup more than there is work for, and a row of the grid that has none.
-    let [across, down, _] = fours_grid(count4);
+    let [across, down, _] = vec4_grid(count4);
     let grid = [across + 1, down + 1, 1];
     let bindings = [bytes(&grad), bytes(&squares), bytes(&w), bytes(&m), bytes(&v)];
     for form in forms(KernelId::Adamw) {
@@ -455,12 +456,12 @@ fn adamw_case(worst: &Worst, case: &Step) -> TestCaseResult {
         let clipped = if clip > 0.0 { (f64::from(clip) / (norm + 1e-6)).min(1.0) } else { 1.0 };
         let g = |i: usize| f64::from(scale) * clipped * f64::from(grad[i]).abs();
         let m_error = |i: usize| EPS * (2.0 * f64::from(m[i]).abs() + 4.0 * g(i)) + 1e-37;
-        worst.compare("m", &found[3], &m_twin, m_error)?;
-        worst.compare("v", &found[4], &v_twin, |i| 32.0 * EPS * f64::from(v_twin[i]) + 1e-37)?;
-        worst.compare("w", &found[2], &w_twin, |i| {
+        worst.compare("m", &found[3], &m_expected, m_error)?;
+        worst.compare("v", &found[4], &v_expected, |i| 32.0 * EPS * f64::from(v_expected[i]) + 1e-37)?;
+        worst.compare("w", &found[2], &w_expected, |i| {
             let [bias1, bias2, eps, lr] = [p.bias1, p.bias2, p.eps, p.lr].map(f64::from);
-            let below = (f64::from(v_twin[i]) / bias2).sqrt() + eps;
-            let step = f64::from(m_twin[i]).abs() / bias1 / below;
+            let below = (f64::from(v_expected[i]) / bias2).sqrt() + eps;
+            let step = f64::from(m_expected[i]).abs() / bias1 / below;
             let step_error = m_error(i) / bias1 / below + 32.0 * EPS * step;
             lr * (step_error + 4.0 * EPS * f64::from(decay * w[i].abs()))
                 + 2.0 * EPS * (f64::from(w[i].abs()) + lr * step)

@@ -75,7 +75,8 @@ impl fmt::Display for Error {
             Error::NotARecord { path, reason } => write!(
                 f,
                 "a value to append to {} is not a record: {reason}; pass an object with a whole number \"step\", a \
-                 string \"kind\" and otherwise numbers",
+                 string \
+                 \"kind\" and otherwise numbers",
                 path.display()
             ),
             Error::Row { row, found, expected } => write!(

@@ -6,11 +6,11 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
 
-use bolmo_runtime::config::{BYTE_VOCABULARY, BlockType, LayerType, QkNorm};
-use bolmo_runtime::internals::output::{
+use bolmo_runtime::layout::expected_tensors;
+use bolmo_runtime::unstable::output::{
     HeaderItem, Target, divide, header, io_error, shard_name, write_index, write_json,
 };
-use bolmo_runtime::layout::expected_tensors;
+use bolmo_runtime::{BYTE_VOCABULARY, BlockType, LayerType, QkNorm};
 use bolmo_runtime::{Config, Error, Result};
 use half::{bf16, f16};
 use safetensors::Dtype;

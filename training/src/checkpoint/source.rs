@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use bolmo_runtime::checkpoint::TensorFolder;
+use bolmo_runtime::files::TensorFolder;
 use bolmo_runtime::{Config, Error, Result};
 use serde_json::{Map, Value, json};
 
@@ -237,7 +237,7 @@ impl TensorSource for SourceModel {
         let tensor = self.folder.tensor(name)?;
         let mut values = vec![0.0; tensor.element_count() as usize];
         tensor.read_f32(0, &mut values)?;
-        bolmo_runtime::checkpoint::check_finite(name, 0, &values, tensor.shape.last().copied().unwrap_or(1))?;
+        bolmo_runtime::files::check_finite(name, 0, &values, tensor.shape.last().copied().unwrap_or(1))?;
         Ok(values)
     }
 }
@@ -247,7 +247,7 @@ impl TensorSource for bolmo_runtime::Checkpoint {
         let tensor = self.tensor(name)?;
         let mut values = vec![0.0; tensor.element_count() as usize];
         tensor.read_f32(0, &mut values)?;
-        bolmo_runtime::checkpoint::check_finite(name, 0, &values, tensor.shape.last().copied().unwrap_or(1))?;
+        bolmo_runtime::files::check_finite(name, 0, &values, tensor.shape.last().copied().unwrap_or(1))?;
         Ok(values)
     }
 }

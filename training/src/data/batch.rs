@@ -1,8 +1,8 @@
 //! Batches: rows of subword ids, spelled out as bytes.
 
-use bolmo_runtime::internals::by_shares;
-use bolmo_runtime::stages::bytes::BYTE_OFFSET;
-use bolmo_runtime::suffix::SuffixTrie;
+use bolmo_runtime::ids::BYTE_OFFSET;
+use bolmo_runtime::unstable::SuffixTrie;
+use bolmo_runtime::unstable::map_chunks;
 use bolmo_runtime::{Config, Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -128,7 +128,8 @@ impl Batcher {
         if !known {
             return Err(Error::unsupported(format!(
                 "config.json: `tokenizer_config` has the padding id {}, the end-of-text id {} and byte ids from {}, \
-                 which the suffix table does not support; use the ids of the published models",
+                 which the \
+                 suffix table does not support; use the ids of the published models",
                 special.pad, special.eos, config.byte_offset
             )));
         }
@@ -200,7 +201,7 @@ impl Batcher {
             }
             self.row(ids)
         };
-        let shares = by_shares(rows, 1, 1, |range| range.map(spell_out).collect::<Vec<_>>());
+        let shares = map_chunks(rows, 1, 1, |range| range.map(spell_out).collect::<Vec<_>>());
         for (index, row) in shares.into_iter().flat_map(|(_, rows)| rows).enumerate() {
             let row = row?;
             batch.subword_ids.extend(row.subword_ids);

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use bolmo_runtime::internals::output::{io_error, write_json};
+use bolmo_runtime::unstable::output::{io_error, write_json};
 use bolmo_runtime::{Error, Result};
 use serde_json::{Value, json};
 use tokenizers::models::bpe::{BPE, BpeTrainer};
@@ -20,12 +20,6 @@ pub enum Subwords {
     Pairs,
     /// Prefixes of words, so that the text up to the next byte tells where a subword ends.
     Prefixes,
-}
-
-impl Subwords {
-    /// Old name of [`Self::Prefixes`].
-    #[allow(non_upper_case_globals)]
-    pub const Beginnings: Self = Self::Prefixes; // TEMPORARY: old path
 }
 
 /// Learns `vocabulary` subwords from text files and writes `tokenizer.json` and `tokenizer_config.json` to the folder

@@ -133,8 +133,9 @@ impl Dataset {
         let same = (cursor.rows, cursor.patches, cursor.seed) == (here.rows, here.patches, here.seed);
         let row = usize::try_from(cursor.row).ok().filter(|&row| same && row <= self.order.len()).ok_or_else(|| {
             Error::invalid(format!(
-                "the saved place is one of other data: expected {} rows of {} subwords with the seed {}, found row {} \
-                 of {} with {} subwords and the seed {}; resume with the data of the snapshot",
+                "the saved place is one of other data: expected {} rows of {} subwords with the seed {}, found row \
+                 {} of {} \
+                 with {} subwords and the seed {}; resume with the data of the snapshot",
                 here.rows, here.patches, here.seed, cursor.row, cursor.rows, cursor.patches, cursor.seed
             ))
         })?;
@@ -177,7 +178,7 @@ fn order(seed: u64, epoch: u64, rows: u32) -> Vec<u32> {
 #[cfg(test)]
 mod tests {
     use bolmo_runtime::ErrorKind;
-    use bolmo_runtime::checkpoint::MemoryFile;
+    use bolmo_runtime::files::MemoryFile;
 
     use super::super::{Corpus, IdType, RowOptions, TokenFile};
     use super::*;

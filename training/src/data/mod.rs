@@ -29,8 +29,3 @@ pub use npy::{IdType, TokenFile};
 pub use predictability::{BoundaryPredictability, PREDICTABILITY_BYTES, boundary_predictability};
 pub use special_tokens::END_OF_TEXT;
 pub use tokenizer::SubwordTokenizer;
-
-pub use BoundaryPredictability as Foresight; // TEMPORARY: old path
-pub use Dataset as Rows;
-pub use PREDICTABILITY_BYTES as FORESIGHT_BYTES; // TEMPORARY: old path
-pub use boundary_predictability as foresight; // TEMPORARY: old path // TEMPORARY: old path

@@ -10,7 +10,7 @@
 
 use std::collections::BTreeMap;
 
-use bolmo_runtime::internals::printable;
+use bolmo_runtime::unstable::character_of;
 use serde_json::{Map, Value, json};
 
 use super::special_tokens::{END_OF_TEXT, PAD};
@@ -61,7 +61,7 @@ fn prefixes(words: &BTreeMap<Vec<u8>, u64>, count: usize) -> Vec<Vec<u8>> {
 /// Learns a `tokenizer.json` of up to `vocabulary` subwords, including two special tokens and all bytes, from lines of
 /// text.
 pub(super) fn tokenizer<'a>(lines: impl Iterator<Item = &'a str>, vocabulary: usize) -> Value {
-    let text = |bytes: &[u8]| bytes.iter().map(|&byte| printable(byte)).collect::<String>();
+    let text = |bytes: &[u8]| bytes.iter().map(|&byte| character_of(byte)).collect::<String>();
     let mut vocab: Vec<String> = vec![END_OF_TEXT.to_owned(), PAD.to_owned()];
     vocab.extend((0..=u8::MAX).map(|byte| text(&[byte])));
     let mut merges = Vec::new();

@@ -93,7 +93,7 @@ fn solve(l: &[f64], v: &mut [f64]) {
 
 #[cfg(test)]
 mod tests {
-    use bolmo_runtime::internals::Stream;
+    use bolmo_runtime::unstable::Stream;
 
     use super::*;
 

@@ -3,8 +3,8 @@
 
 mod least_squares;
 
-use bolmo_runtime::internals::Stream;
 use bolmo_runtime::layout::{TensorSpec, expected_tensors};
+use bolmo_runtime::unstable::Stream;
 use bolmo_runtime::{Config, Engine, Error, Result};
 
 use least_squares::least_squares;
@@ -154,7 +154,7 @@ impl<'a> Byteified<'a> {
     /// Normalized output of the encoder for whole batches of `shape`.
     async fn encoded(&self, engine: &Engine, shape: Shape, ids: &[u32], suffixes: &[u32]) -> Result<Vec<f32>> {
         let d = self.config.hidden_size;
-        let gpu = bolmo_runtime::internals::gpu(engine);
+        let gpu = bolmo_runtime::unstable::gpu(engine);
         // Without a backward pass, layers need not save activations.
         let options = ModelOptions { shape, half_products: false, recompute: true };
         let mut model = ByteLevel::new(gpu, &self.config, options, |_| false).await?;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bolmo_runtime::internals::{Context, Gpu, Recorder, Rows, Slice, Workspace};
+use bolmo_runtime::unstable::{Context, Gpu, Recorder, Rows, Slice, Workspace};
 use bolmo_runtime::{Config, Result};
 
 /// Shape of a batch.

@@ -4,11 +4,11 @@
 
 use std::sync::Arc;
 
-use bolmo_runtime::internals::{Context, Gpu, Matrix, Mlp, Norm, Piece, Rows, Slice};
+use bolmo_runtime::unstable::{Context, Gpu, Matrix, Mlp, Norm, Piece, Product, Rows, Slice};
 use bolmo_runtime::{Config, Error, Result, WeightFormat};
 use bolmo_shaders::KernelId;
 use bolmo_shaders::params::{RmsNormGrad, SiluMul, SiluMulGrad, SumRows, Transpose};
-use bolmo_shaders::table::{TRANSPOSE_TILE, WORKGROUP};
+use bolmo_shaders::sizes::{TRANSPOSE_TILE, WORKGROUP};
 
 /// Rows that one lane of `sum_rows` adds up.
 const SUM_ROWS: usize = 64;
@@ -223,7 +223,7 @@ impl Backward<'_, '_> {
             let wt = self.transpose(1, Rows::new(&piece.weights, w.k, 0), piece.rows, w.k)?;
             let from = Rows { offset: dy.offset + piece.first_row, ..dy };
             let wt = factor(&wt, w.k, piece.rows, from)?;
-            self.cx.linear(&wt, from, dx.rows, rows, dx.add || i > 0)?;
+            self.cx.linear(Product { add: dx.add || i > 0, ..Product::new(&wt, from, dx.rows, rows) })?;
         }
         let Some(dw) = dw else { return Ok(()) };
         let xt = self.transpose(1, x, rows, w.k)?;
@@ -252,7 +252,7 @@ impl Backward<'_, '_> {
         dw: &Slice,
     ) -> Result<()> {
         let gpu = self.cx.recorder.gpu();
-        let format = if self.cx.workspace.halves.is_some() { WeightFormat::F16 } else { PLAIN };
+        let format = if self.cx.workspace.f16_scratch.is_some() { WeightFormat::F16 } else { PLAIN };
         let [tile_columns, tile_rows] = gpu.matmul_tile(format);
         let tiles = inputs.div_ceil(tile_columns) * outputs.div_ceil(tile_rows);
         let wanted = (gpu.capabilities.product_groups / tiles).min(rows / PART_ROWS).max(1);
@@ -261,9 +261,9 @@ impl Backward<'_, '_> {
         let dyt = Rows::new(dyt, rows, 0);
         let xt = factor(xt, inputs, rows, dyt)?;
         let Some(sums) = self.scratch.parts.as_ref().filter(|_| parts > 1) else {
-            return self.cx.linear(&xt, dyt, Rows::new(dw, inputs, 0), outputs, true);
+            return self.cx.linear(Product::new(&xt, dyt, Rows::new(dw, inputs, 0), outputs).accumulated());
         };
-        self.cx.linear_in_parts(&xt, dyt, sums, outputs, part_rows)?;
+        self.cx.linear_in_parts(Product::new(&xt, dyt, Rows::new(sums, xt.n, 0), outputs), part_rows)?;
         let count = inputs * outputs;
         let params = SumRows {
             rows: parts as u32,

@@ -1,13 +1,14 @@
 //! A global block: attention and a feed-forward, with norms before or after them (docs/model.md, "Global blocks").
 
-use bolmo_runtime::config::{BlockType, QkNorm};
-use bolmo_runtime::internals::{
-    Context, GlobalLayer, Norm, Rows, Sequences, Slice, Workspace, attention_half, feed_forward_half, rope, rotations,
+use bolmo_runtime::unstable::{
+    Context, GlobalLayer, Norm, NormRows, Rows, Sequences, Slice, Workspace, attention_half, feed_forward_half, rope,
+    rotations,
 };
+use bolmo_runtime::{BlockType, QkNorm};
 use bolmo_runtime::{Result, WeightFormat};
 use bolmo_shaders::KernelId;
 use bolmo_shaders::params::{AttentionGradKv, AttentionGradQ};
-use bolmo_shaders::table::{attention_grad_kv_grid, attention_grad_q_grid};
+use bolmo_shaders::sizes::{attention_grad_kv_grid, attention_grad_q_grid};
 
 use super::activations::{ActivationSpec, Shape, buffer, copy_rows, stream, with_workspace};
 use super::backward::{Backward, LinearGrad, MlpGrad, NormGrad, Output};
@@ -132,7 +133,7 @@ fn feed_forward_backward(b: &mut Backward<'_, '_>, block: BlockGrad<'_>) -> Resu
     match config.block_type {
         BlockType::PreNorm => {
             let u = stream(config, &b.cx.workspace.u);
-            b.cx.norm(norm.scale, eps, x, u, rows, 1, dim, false)?;
+            b.cx.norm(NormRows::new(Norm { scale: norm.scale, eps }, x, u, rows, dim))?;
             b.mlp(MlpGrad { w, dw, gate_up, x: u, dy: dx, dx: Output::replace(du), rows })?;
             b.norm(NormGrad { norm, d_scale, x, dy: du, dx: Output::accumulate(dx), rows, dim })
         }
@@ -177,7 +178,7 @@ fn attention_backward(b: &mut Backward<'_, '_>, block: BlockGrad<'_>) -> Result<
             b.linear(out(dx))?;
             heads_backward(b, block)?;
             let u = stream(config, &b.cx.workspace.u);
-            b.cx.norm(norm.scale, eps, x, u, rows, 1, dim, false)?;
+            b.cx.norm(NormRows::new(Norm { scale: norm.scale, eps }, x, u, rows, dim))?;
             b.linear(qkv(u, Output::replace(du)))?;
             b.norm(NormGrad { norm, d_scale, x, dy: du, dx: Output::accumulate(dx), rows, dim })
         }

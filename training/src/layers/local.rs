@@ -1,9 +1,9 @@
 //! A local layer: an mLSTM and a feed-forward, each after a norm and added to the residual stream (docs/model.md,
 //! "Local layer (mLSTM)").
 
-use bolmo_runtime::internals::{
-    CellShape, Context, LayerState, LocalLayer, Norm, Over, Rows, Slice, Workspace, chunk_states, feed_forward,
-    head_norm, mixer,
+use bolmo_runtime::unstable::{
+    CellShape, Context, LayerState, LocalLayer, Norm, NormRows, Over, Rows, Slice, Workspace, chunk_states,
+    feed_forward, head_norm, mixer,
 };
 use bolmo_runtime::{Result, WeightFormat};
 use bolmo_shaders::KernelId;
@@ -11,7 +11,7 @@ use bolmo_shaders::params::{
     MlstmChunkOutGrad, MlstmChunkScanGrad, MlstmChunkScores, MlstmChunkStateGrad, MlstmGateDots, MlstmGatesGrad,
     MlstmNormGrad,
 };
-use bolmo_shaders::table::{mlstm_chunk_out_grad_grid, mlstm_chunk_scores_grid};
+use bolmo_shaders::sizes::{mlstm_chunk_out_grad_grid, mlstm_chunk_scores_grid};
 
 use super::activations::{ActivationSpec, Shape, buffer, copy_rows, stream, with_workspace};
 use super::backward::{Backward, LinearGrad, MlpGrad, NormGrad, Output};
@@ -117,7 +117,7 @@ fn feed_forward_backward(b: &mut Backward<'_, '_>, layer: LayerGrad<'_>) -> Resu
     let (dim, eps) = (config.hidden_size, config.rms_norm_eps);
     let (dx, du, u) = (stream(config, layer.dx), stream(config, &b.scratch.du), stream(config, &ws.u));
     let (x, norm) = (stream(config, &saved.middle), Norm { scale: &w.pre_feedforward_norm, eps });
-    b.cx.norm(norm.scale, eps, x, u, rows, 1, dim, false)?;
+    b.cx.norm(NormRows::new(Norm { scale: norm.scale, eps }, x, u, rows, dim))?;
     let gate_up = &ws.gate_up;
     b.mlp(MlpGrad { w: &w.mlp, dw: Some(&dw.mlp), gate_up, x: u, dy: dx, dx: Output::replace(du), rows })?;
     let d_scale = Some(&dw.pre_feedforward_norm);
@@ -223,7 +223,7 @@ fn input_projections_backward(b: &mut Backward<'_, '_>, layer: LayerGrad<'_>) ->
     let (dim, eps) = (config.hidden_size, config.rms_norm_eps);
     let (dx, du, u) = (stream(config, layer.dx), stream(config, &scratch.du), stream(config, &saved.workspace.u));
     let (x, norm) = (stream(config, &saved.x), Norm { scale: &w.pre_xlstm_norm, eps });
-    b.cx.norm(norm.scale, eps, x, u, rows, 1, dim, false)?;
+    b.cx.norm(NormRows::new(Norm { scale: norm.scale, eps }, x, u, rows, dim))?;
     b.linear(LinearGrad {
         w: &w.projections,
         dw: Some(&dw.projections),

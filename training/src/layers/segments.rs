@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use bolmo_runtime::internals::{Context, Gpu, Matrix, Slice};
+use bolmo_runtime::unstable::{Context, Gpu, Matrix, Slice};
 use bolmo_runtime::{Result, WeightFormat};
 use bolmo_shaders::KernelId;
 use bolmo_shaders::params::GatherRowsGrad;
-use bolmo_shaders::table::WORKGROUP;
+use bolmo_shaders::sizes::WORKGROUP;
 
 /// Rows that one workgroup adds up at most. A longer segment is added up in parts.
 const MAX_SEGMENT_ROWS: usize = 64;

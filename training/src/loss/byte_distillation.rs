@@ -7,12 +7,12 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use bolmo_runtime::internals::{Gpu, Recorder, Slice, by_shares};
-use bolmo_runtime::stages::bytes::FUSED_OFFSET;
+use bolmo_runtime::ids::FUSED_OFFSET;
+use bolmo_runtime::unstable::{Gpu, Recorder, Slice, map_chunks};
 use bolmo_runtime::{Result, WeightFormat};
 use bolmo_shaders::KernelId;
 use bolmo_shaders::params::{NextIds, SoftLabels, SumRows};
-use bolmo_shaders::table::WORKGROUP;
+use bolmo_shaders::sizes::WORKGROUP;
 
 use super::targets::{IGNORED, Targets};
 use crate::layers::Shape;
@@ -91,7 +91,7 @@ impl Trie {
         let rows = ids.len() / targets.shape.bytes;
         let of_rows =
             |rows: Range<usize>| rows.flat_map(|row| self.positions_of_row(row, targets, ids)).collect::<Vec<_>>();
-        by_shares(rows, 1, 1, of_rows).into_iter().flat_map(|(_, positions)| positions).collect()
+        map_chunks(rows, 1, 1, of_rows).into_iter().flat_map(|(_, positions)| positions).collect()
     }
 
     /// The same for one example.

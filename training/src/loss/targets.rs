@@ -1,6 +1,6 @@
 //! Targets of a batch, and what the device reports about its logits.
 
-use bolmo_runtime::stages::bytes::FUSED_OFFSET;
+use bolmo_runtime::ids::FUSED_OFFSET;
 
 pub use crate::data::IGNORED;
 use crate::layers::Shape;

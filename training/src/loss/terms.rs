@@ -1,6 +1,6 @@
 //! Terms of the loss. Each function adds its term to [`Losses`] and returns or accumulates the derivatives.
 
-use bolmo_runtime::internals::{by_shares, log_probability};
+use bolmo_runtime::unstable::{log_probability, map_chunks};
 
 use super::options::{LossOptions, Losses};
 use super::targets::{IGNORED, Likelihood, LikelihoodGradient, Targets};
@@ -147,7 +147,7 @@ pub fn distill(
         (sum, gradient)
     };
     // Rows are added up in order, so that the number of threads does not change the sum.
-    let computed = by_shares(rows, 1, 1, |range| range.map(of_row).collect::<Vec<_>>());
+    let computed = map_chunks(rows, 1, 1, |range| range.map(of_row).collect::<Vec<_>>());
     let mut sum = 0.0;
     for (own, all) in computed.into_iter().flat_map(|(_, rows)| rows).zip(gradient.chunks_mut(bytes)) {
         sum += own.0;

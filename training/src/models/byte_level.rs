@@ -3,16 +3,16 @@
 
 use std::sync::Arc;
 
-use bolmo_runtime::config::RopeScaling;
-use bolmo_runtime::internals::{
-    Context, Gpu, LayerState, Norm, Recorder, Rows, Slice, Weights, Workspace, boundary, depool, embed, head,
-    normalise, pool,
+use bolmo_runtime::RopeScaling;
+use bolmo_runtime::unstable::{
+    Context, Gather, Gpu, LayerState, Norm, NormRows, Recorder, Rows, Slice, Weights, Workspace, boundary, depool,
+    embed, head, normalize, pooling,
 };
-use bolmo_runtime::rope::{cos_sin, inverse_frequencies};
+use bolmo_runtime::unstable::{cos_sin, inverse_frequencies};
 use bolmo_runtime::{Config, Error, Result, WeightFormat};
 use bolmo_shaders::KernelId;
 use bolmo_shaders::params::{BoundaryGrad, LogSoftmax, LogSoftmaxGrad};
-use bolmo_shaders::table::WORKGROUP;
+use bolmo_shaders::sizes::WORKGROUP;
 
 use crate::layers::Shape;
 use crate::layers::activations::{
@@ -128,7 +128,7 @@ impl ByteLevel {
         let parameters = Parameters::new(gpu, trained, |allocator| weights::byte_level(config, allocator)).await?;
         let (bytes, patches, d) = (shape.all_bytes(), shape.all_patches(), config.hidden_size);
         let mut ws = Workspace::new(gpu, config, bytes).await?;
-        ws.keep = true;
+        ws.saves_activations = true;
         let (encoders, decoders) = (config.num_local_encoder_layers, config.num_local_decoder_layers);
         let spec = ActivationSpec { gpu, config, shape, workspace: &ws };
         let mut encoder = saved_activations(encoders + decoders, recompute, async |shared, recompute| {
@@ -143,7 +143,7 @@ impl ByteLevel {
         let state = state(gpu, config, shape).await?;
         let scratch = Scratch::new(gpu, config, scratch_sizes(config, shape)).await?;
         if half_products {
-            ws.halves = Some(scratch.allocate_f16(gpu).await?);
+            ws.f16_scratch = Some(scratch.allocate_f16(gpu).await?);
         }
         let mut this = Self {
             recorder: recorder(gpu).await?,
@@ -226,7 +226,13 @@ impl ByteLevel {
         }
         copy_rows(cx, &ws.x, &self.encoded, rows)?;
         let (x, h) = (stream(cx.config, &ws.x), Rows::new(&ws.h, d, 1));
-        cx.norm(&weights.post_encoder_norm, cx.config.local_rms_norm_eps, x, h, rows, 1, d, false)?;
+        cx.norm(NormRows::new(
+            Norm { scale: &weights.post_encoder_norm, eps: cx.config.local_rms_norm_eps },
+            x,
+            h,
+            rows,
+            d,
+        ))?;
         let own = Workspace { projections: self.predictor.clone(), ..ws.clone() };
         boundary(&mut with_workspace(cx, &own), weights, 1, rows - 1)?;
         let cosines = cx.recorder.begin_read_f32(&[ws.cosine.part(0, 4 * (rows - 1) as u64)?]).await?;
@@ -256,7 +262,7 @@ impl ByteLevel {
         self.gpu.write(&self.pooled_into, 0, bytemuck::cast_slice(&into))?;
         let own = Workspace { branch: self.pooled.clone(), ..self.ws.clone() };
         let cx = &mut Context { recorder: &mut self.recorder, config: &self.config, workspace: &own };
-        pool(cx, &self.parameters.weights, patches)
+        pooling(cx, &self.parameters.weights, patches)
     }
 
     /// Runs the patches through the first `count` blocks.
@@ -286,7 +292,7 @@ impl ByteLevel {
         let own = Workspace { patches: self.outputs.clone(), ..self.ws.clone() };
         let cx = &mut Context { recorder: &mut self.recorder, config: &self.config, workspace: &own };
         let ws = cx.workspace;
-        normalise(cx, weights, 0, patches, (&ws.g, 1))?;
+        normalize(cx, weights, 0, patches, (&ws.g, 1))?;
         depool(cx, weights, 1, rows)?;
         for (layer, saved) in weights.decoder.iter().zip(&self.decoder) {
             local::forward(cx, layer, saved, &self.state, self.shape)?;
@@ -419,7 +425,10 @@ impl ByteLevel {
         // The gradient of each slot goes to the byte that was pooled into it. Other bytes name a slot that doesn't
         // exist.
         let d_pooled = self.dg.part(0, 4 * (patches * dim) as u64)?;
-        b.cx.gather_rows(&d_pooled, &self.pooled_into, &self.dh, 1, rows, true)?;
+        b.cx.gather_rows(
+            &d_pooled,
+            Gather { index: &self.pooled_into, y: &self.dh, y_row: 1, count: rows, add: true },
+        )?;
 
         let params = BoundaryGrad { rows: rows as u32 - 1, dim4: (dim / 4) as u32 };
         let d_predictor = &self.scratch.d_projections;
@@ -460,7 +469,10 @@ impl ByteLevel {
     pub(crate) fn gather_patches(&mut self, from: &Slice, rows: &[u32]) -> Result<()> {
         self.gpu.write(&self.gathered_from, 0, bytemuck::cast_slice(rows))?;
         let cx = &mut Context { recorder: &mut self.recorder, config: &self.config, workspace: &self.ws };
-        cx.gather_rows(from, &self.gathered_from, &self.gathered, 0, rows.len(), false)
+        cx.gather_rows(
+            from,
+            Gather { index: &self.gathered_from, y: &self.gathered, y_row: 0, count: rows.len(), add: false },
+        )
     }
 
     /// Sets the derivative of the total by the distance of each patch.
@@ -514,7 +526,8 @@ fn check_shape(config: &Config, shape: Shape) -> Result<()> {
     if shape.patches < 2 || shape.patches > shape.bytes || !shape.all_patches().is_multiple_of(4) {
         return refuse(format!(
             "an example must have between 2 patches and one per byte, and a batch a multiple of 4; found {} examples \
-             of {} patches and {} bytes",
+             of \
+             {} patches and {} bytes",
             shape.rows, shape.patches, shape.bytes
         ));
     }

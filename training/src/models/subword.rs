@@ -4,13 +4,15 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bolmo_runtime::config::RopeScaling;
-use bolmo_runtime::internals::{Context, Gpu, Matrix, Norm, Recorder, Rows, Slice, Workspace, gpu};
-use bolmo_runtime::rope::{cos_sin, inverse_frequencies};
+use bolmo_runtime::RopeScaling;
+use bolmo_runtime::unstable::{
+    Context, Gather, Gpu, Matrix, Norm, NormRows, Product, Recorder, Rows, Slice, Workspace, gpu,
+};
+use bolmo_runtime::unstable::{cos_sin, inverse_frequencies};
 use bolmo_runtime::{Config, Engine, Error, Result, WeightFormat};
 use bolmo_shaders::KernelId;
 use bolmo_shaders::params::{Entropy, LogSoftmax, LogSoftmaxGrad};
-use bolmo_shaders::table::WORKGROUP;
+use bolmo_shaders::sizes::WORKGROUP;
 use serde_json::Value;
 
 use crate::layers::activations::{ActivationSpec, buffer, copy_rows, recorder, saved_activations, stream};
@@ -129,7 +131,7 @@ impl SubwordModel {
         parameters.load(source).await?;
         let optimizer = Optimizer::new(gpu, &parameters.arenas).await?;
         let mut ws = Workspace::new(gpu, config, tokens).await?;
-        ws.keep = true;
+        ws.saves_activations = true;
         let spec = ActivationSpec { gpu, config, shape, workspace: &ws };
         let blocks = saved_activations(config.num_hidden_layers, options.recompute, async |shared, recompute| {
             global::SavedActivations::new(spec, shared, recompute).await
@@ -142,7 +144,7 @@ impl SubwordModel {
         let sizes = ScratchSizes { bytes: 0, patches: tokens, logit_rows: at_once, vocabulary, largest };
         let scratch = Scratch::new(gpu, config, sizes).await?;
         if options.half_products {
-            ws.halves = Some(scratch.allocate_f16(gpu).await?);
+            ws.f16_scratch = Some(scratch.allocate_f16(gpu).await?);
         }
         for (scaling, table) in [RopeScaling::None, config.rope_scaling].iter().zip(&ws.cos_sin) {
             let (inverse, factor) =
@@ -190,7 +192,10 @@ impl SubwordModel {
         self.gpu.write(&self.ids, 0, bytemuck::cast_slice(ids))?;
         let weights = &self.parameters.weights;
         let cx = &mut Context { recorder: &mut self.recorder, config: &self.config, workspace: &self.ws };
-        cx.gather(&weights.embedding, &self.ids, &cx.workspace.patches, 0, tokens, false)?;
+        cx.gather(
+            &weights.embedding,
+            Gather { index: &self.ids, y: &cx.workspace.patches, y_row: 0, count: tokens, add: false },
+        )?;
         each(cx)?;
         for (i, (layer, saved)) in weights.global.iter().zip(&self.blocks).enumerate() {
             global::forward(cx, layer, saved, i, self.shape)?;
@@ -199,7 +204,7 @@ impl SubwordModel {
         let (ws, d) = (cx.workspace, cx.config.hidden_size);
         copy_rows(cx, &ws.patches, &self.last, tokens)?;
         let (x, y) = (stream(cx.config, &self.last), stream(cx.config, &ws.final_hidden));
-        cx.norm(&weights.final_norm, cx.config.rms_norm_eps, x, y, tokens, 1, d, false)
+        cx.norm(NormRows::new(Norm { scale: &weights.final_norm, eps: cx.config.rms_norm_eps }, x, y, tokens, d))
     }
 
     /// Hidden states and logits of a batch of subwords.
@@ -242,7 +247,7 @@ impl SubwordModel {
         let cx = &mut Context { recorder: &mut self.recorder, config: &self.config, workspace: &self.ws };
         let hidden = Rows::new(&cx.workspace.final_hidden, cx.config.hidden_size, first);
         let head = head_of(&self.parameters.weights);
-        cx.linear(head, hidden, Rows::new(&self.logits, self.vocabulary, 0), rows, false)
+        cx.linear(Product::new(head, hidden, Rows::new(&self.logits, self.vocabulary, 0), rows))
     }
 
     /// Logits after one position of each example, `[vocabulary]` each.
@@ -486,14 +491,16 @@ fn check(shape: Shape, vocabulary: usize, trained: bool) -> Result<()> {
     if shape.rows == 0 || shape.patches < 2 || shape.all_patches() > usize::from(u16::MAX) {
         return refuse(format!(
             "a batch must have at least one example of 2 subwords, and at most 65535 subwords in all; found {} \
-             examples of {} subwords",
+             examples of \
+             {} subwords",
             shape.rows, shape.patches
         ));
     }
     if trained && (!vocabulary.is_multiple_of(4) || !shape.all_patches().is_multiple_of(4)) {
         return refuse(format!(
             "training needs a vocabulary and a batch that are multiples of 4, found {vocabulary} vocabulary rows and \
-             {} subwords",
+             {} \
+             subwords",
             shape.all_patches()
         ));
     }

@@ -4,8 +4,9 @@
 
 use std::sync::Arc;
 
-use bolmo_runtime::internals::{
-    Context, Gpu, Matrix, Recorder, Rows, Slice, Weights, Workspace, attention_half, feed_forward_half,
+use bolmo_runtime::unstable::{
+    Context, Gather, Gpu, Matrix, Norm, NormRows, Product, Recorder, Rows, Slice, Weights, Workspace, attention_half,
+    feed_forward_half,
 };
 use bolmo_runtime::{Config, Result, WeightFormat};
 use bolmo_shaders::KernelId;
@@ -136,7 +137,10 @@ impl Teacher {
         gpu.write(&self.labels, 0, bytemuck::cast_slice(labels))?;
         let cx = &mut Context { recorder, config, workspace: ws };
         let weights = &self.parameters.weights;
-        cx.gather(&weights.embedding, &self.ids, &ws.patches, 0, patches, false)?;
+        cx.gather(
+            &weights.embedding,
+            Gather { index: &self.ids, y: &ws.patches, y_row: 0, count: patches, add: false },
+        )?;
         for (i, layer) in blocks.global.iter().enumerate() {
             attention_half(cx, layer, global::sequences(&self.kv, shape), i)?;
             feed_forward_half(cx, layer, patches)?;
@@ -146,13 +150,13 @@ impl Teacher {
         }
         copy_rows(cx, &ws.patches, &self.last, patches)?;
         let (x, u) = (stream(config, &self.last), stream(config, &ws.u));
-        cx.norm(&weights.final_norm, config.rms_norm_eps, x, u, patches, 1, d, false)?;
+        cx.norm(NormRows::new(Norm { scale: &weights.final_norm, eps: config.rms_norm_eps }, x, u, patches, d))?;
         let head = weights.head.as_ref().unwrap_or(&weights.embedding);
         let n = self.vocabulary;
         let at_once = rows_at_once(n, patches);
         for first in (0..patches).step_by(at_once) {
             let rows = at_once.min(patches - first);
-            cx.linear(head, Rows::new(&ws.u, d, first), Rows::new(&self.logits, n, 0), rows, false)?;
+            cx.linear(Product::new(head, Rows::new(&ws.u, d, first), Rows::new(&self.logits, n, 0), rows))?;
             let params = LogSoftmax { rows: rows as u32, n: n as u32, stride: n as u32, offset: 0 };
             let labels = self.labels.part(4 * first as u64, 4 * rows as u64)?;
             let likelihood = self.likelihood.part(16 * first as u64, 16 * rows as u64)?;

@@ -7,7 +7,7 @@ pub(crate) mod weights;
 
 use std::sync::Arc;
 
-use bolmo_runtime::internals::{Gpu, Matrix, Piece, Recorder, Slice};
+use bolmo_runtime::unstable::{Gpu, Matrix, Piece, Recorder, Slice};
 use bolmo_runtime::{Error, Result, WeightFormat};
 
 /// Bytes of weights in flight before the queue is flushed.
@@ -293,7 +293,7 @@ impl<W> Parameters<W> {
     /// Loads the weights from a checkpoint, tensor by tensor.
     pub(crate) async fn load(&self, source: &dyn TensorSource) -> Result<()> {
         // A dry run counts memory and has no values to load.
-        if self.gpu.is_rehearsal() {
+        if self.gpu.is_dry_run() {
             return Ok(());
         }
         let arenas: Vec<Slice> = self.arenas.iter().map(|arena| arena.weights.clone()).collect();

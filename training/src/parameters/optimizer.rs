@@ -3,11 +3,11 @@
 
 use std::sync::Arc;
 
-use bolmo_runtime::internals::{Gpu, Recorder, Slice};
+use bolmo_runtime::unstable::{Gpu, Recorder, Slice};
 use bolmo_runtime::{Error, Result, WeightFormat};
 use bolmo_shaders::KernelId;
 use bolmo_shaders::params::{Adamw, SumRows, SumSquares};
-use bolmo_shaders::table::fours_grid;
+use bolmo_shaders::sizes::vec4_grid;
 
 use crate::parameters::{Arena, Group, Trained};
 
@@ -148,7 +148,7 @@ impl Optimizer {
                 scale: scale as f32,
             };
             let slices = [grads, &self.squares, &arena.weights, m, v];
-            recorder.dispatch(KernelId::Adamw, plain, &params, &slices, fours_grid(count4 as usize))?;
+            recorder.dispatch(KernelId::Adamw, plain, &params, &slices, vec4_grid(count4 as usize))?;
         }
         Ok(&self.squares)
     }

@@ -7,9 +7,9 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use bolmo_runtime::checkpoint::{CheckpointFile, MappedFile};
-use bolmo_runtime::internals::output::{HeaderItem, Target, header, io_error, write_json};
-use bolmo_runtime::internals::{Gpu, Recorder, Slice};
+use bolmo_runtime::files::{CheckpointFile, MappedFile};
+use bolmo_runtime::unstable::output::{HeaderItem, Target, header, io_error, write_json};
+use bolmo_runtime::unstable::{Gpu, Recorder, Slice};
 use bolmo_runtime::{Error, Result};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;

@@ -1,8 +1,8 @@
 //! Weights of byte-level and subword models, requested from an [`Allocator`] in the order of the forward pass, under
 //! the names of their tensors in checkpoints (docs/model.md, "Tensors").
 
-use bolmo_runtime::config::{BlockType, QkNorm};
-use bolmo_runtime::internals::{GlobalLayer, LocalLayer, Matrix, Mlp, Slice, Weights};
+use bolmo_runtime::unstable::{GlobalLayer, LocalLayer, Matrix, Mlp, Slice, Weights};
+use bolmo_runtime::{BlockType, QkNorm};
 use bolmo_runtime::{Config, Result};
 
 use crate::parameters::{Allocator, Group};

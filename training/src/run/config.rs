@@ -419,8 +419,9 @@ impl RunConfig {
         let OptimizerConfig { steps, rate, warmup, .. } = self.optimiser;
         if steps == 0 || !rate.is_finite() || rate < 0.0 || !(0.0..=1.0).contains(&warmup) {
             return refuse(format!(
-                "`optimiser` must have `steps` above 0, a finite `rate` of at least 0 and a `warmup` between 0 and 1; \
-                 found {steps}, {rate} and {warmup}"
+                "`optimiser` must have `steps` above 0, a finite `rate` of at least 0 and a `warmup` between 0 and \
+                 1; found \
+                 {steps}, {rate} and {warmup}"
             ));
         }
         if self.batch.accumulate == 0 || self.batch.rows == 0 || self.batch.subwords < 2 {

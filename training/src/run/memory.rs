@@ -1,6 +1,6 @@
 //! The device memory of a run, known in advance from a dry run that allocates nothing.
 
-use bolmo_runtime::internals::{available_memory, rehearsal};
+use bolmo_runtime::unstable::{available_memory, dry_run};
 use bolmo_runtime::{Error, ErrorKind, Result};
 
 use super::config::RunConfig;
@@ -75,7 +75,7 @@ impl MemoryPlan<'_> {
 
     /// Peak memory of a dry run with a configuration.
     async fn bytes(&self, config: &RunConfig) -> Result<u64> {
-        let engine = rehearsal(self.inputs.engine)?;
+        let engine = dry_run(self.inputs.engine)?;
         let learner = Learner::open(Inputs { engine: &engine, config, ..self.inputs }).await?;
         let bytes = engine.memory().peak_bytes;
         drop(learner);

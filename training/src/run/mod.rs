@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use bolmo_metrics::MetricsFile;
 use bolmo_metrics::plot::{CurveOptions, curves, write_svg};
-use bolmo_runtime::internals::output::{io_error, write_json};
+use bolmo_runtime::unstable::output::{io_error, write_json};
 use bolmo_runtime::{Engine, Error, Result};
 use serde_json::{Value, json};
 
@@ -30,8 +30,6 @@ use resume::{comparable, differences, recorded};
 
 use crate::data::{Cursor, Dataset, SubwordTokenizer};
 use crate::parameters::snapshot;
-
-pub use TrainingRun as Run; // TEMPORARY: old path
 
 /// Progress of a run.
 #[derive(Debug, Clone, PartialEq)]
@@ -125,8 +123,9 @@ impl TrainingRun {
         }
         let recorded = recorded(&progress["config"]).ok_or_else(|| {
             Error::unsupported(format!(
-                "{}: the snapshot was written by another version, and this one cannot read its configuration; start a \
-                 new run with another `out`",
+                "{}: the snapshot was written by another version, and this one cannot read its configuration; start \
+                 a new run \
+                 with another `out`",
                 path.display()
             ))
         })?;
@@ -134,7 +133,8 @@ impl TrainingRun {
         if !changed.is_empty() {
             return Err(Error::invalid(format!(
                 "{}: the snapshot belongs to a run with another configuration: {}; resume with the old values, or \
-                 start a new run with another `out`",
+                 start a \
+                 new run with another `out`",
                 path.display(),
                 changed.join(", ")
             )));
@@ -178,7 +178,8 @@ impl TrainingRun {
                 );
                 return Err(Error::invalid(format!(
                     "step {}: `{term}` is not finite, so the run has diverged ({last}); lower `optimiser.rate` or \
-                     lengthen the warm-up",
+                     lengthen the \
+                     warm-up",
                     self.step
                 )));
             }

@@ -1,4 +1,5 @@
-//! `bolmo-web-glue IN.wasm OUT_DIR`: what the wasm-bindgen command does with `--target web`, pinned by this crate's lock file.
+//! `bolmo-web-glue IN.wasm OUT_DIR`: does what the wasm-bindgen command does with `--target web`, pinned by this
+//! crate's lock file.
 
 use std::process::ExitCode;
 
@@ -22,7 +23,7 @@ fn main() -> ExitCode {
 fn run(input: &str, output: &str) -> Result<(), impl std::fmt::Display> {
     let mut bindgen = Bindgen::new();
     bindgen.web(true)?;
-    // The address of the wasm file is always given by the caller.
+    // The caller always passes the address of the wasm file.
     bindgen.input_path(input).out_name("bolmo").typescript(true).omit_default_module_path(false);
     bindgen.generate(output)
 }

@@ -1,16 +1,16 @@
-//! The time of a run, as a date.
+//! The date of a run.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Now, as `2026-01-31`, in UTC.
+/// The current date in UTC, as `2026-01-31`.
 pub fn today() -> String {
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     date(seconds / 86_400)
 }
 
-/// The day that is `days` behind the first of 1970. Years begin with March here, so that leap days are their last ones.
+/// The date `days` days after 1970-01-01. Years start in March here, so that a leap day is the last day of its year.
 fn date(days: u64) -> String {
-    // from 1 March of year 0; 400 years have 146 097 days
+    // Days since 1 March of year 0; 400 years have 146 097 days.
     let days = days + 719_468;
     let (era, day) = (days / 146_097, days % 146_097);
     let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
@@ -26,7 +26,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn days_of_known_dates() {
+    fn date_gives_known_dates() {
         for (days, expected) in [
             (0, "1970-01-01"),
             (59, "1970-03-01"),

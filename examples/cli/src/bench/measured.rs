@@ -1,99 +1,81 @@
-//! What was measured, and the one JSON object that it becomes. Text and tables are made from that.
+//! The measurements, and the JSON object made from them. Text and tables are made from the JSON.
 
 use bolmo_runtime::bench::{Limits, ProductRate, Spread, Traffic};
-use bolmo_runtime::{AdapterInfo, Counters, Model};
+use bolmo_runtime::{AdapterInfo, Counters, Model, WeightFormat};
 use serde_json::{Value, json};
 
 use super::date::today;
 use crate::args::BenchArgs;
 
-/// A prompt.
+/// Measurements of the prefill.
 pub struct Prefill {
-    /// The first one, which compiles the kernels.
+    /// The first prefill, which compiles the kernels.
     pub cold_seconds: f64,
-    /// Further ones.
+    /// Further prefills.
     pub seconds: Spread,
-    /// Of one of them.
+    /// Counters of one prefill.
     pub counters: Counters,
-    /// Patches of the prompt, `<bos>` included.
+    /// Patches of the prompt, including `<bos>`.
     pub patches: usize,
 }
 
-/// Decoding, all sessions together.
+/// Measurements of decoding, all sessions together.
 pub struct Decode {
     pub seconds: Spread,
-    /// Of one run.
+    /// Counters of one run.
     pub counters: Counters,
-    /// Patches that a run has ended.
+    /// Patches that end in one run.
     pub patches: usize,
-    /// Patches of each session behind it.
+    /// Patches of each session at its end.
     pub patches_each: u64,
-    /// Bytes that a byte moves at least.
+    /// Minimum memory traffic per decoded byte.
     pub bytes_moved: f64,
 }
 
 /// Memory, in bytes.
 pub struct Memory {
-    /// Of the weights, predicted.
+    /// Weights, predicted.
     pub weights: u64,
-    /// Of what prefill works in, predicted.
+    /// Buffers of the prefill, predicted.
     pub prompts: u64,
-    /// Of the sessions, predicted.
+    /// Sessions, predicted.
     pub sessions: u64,
-    /// Of all buffers, counted.
+    /// All buffers, counted.
     pub device_peak: u64,
-    /// Of the process, if the system tells.
+    /// The process, if the system reports it.
     pub host_peak: Option<u64>,
 }
 
-/// What else there is to say about a run.
+/// Further properties of a run.
 pub struct Setup {
     pub name: String,
     pub load_seconds: f64,
     pub traffic: Traffic,
 }
 
-/// A whole run.
-pub struct Measured {
-    value: Value,
+/// A complete run.
+pub struct Measured<'a> {
+    pub model: &'a Model,
+    pub args: &'a BenchArgs,
+    pub setup: Setup,
+    pub prefill: Prefill,
+    pub decode: Decode,
+    pub memory: Memory,
+    pub limits: Limits,
 }
 
-impl Measured {
-    pub fn new(
-        model: &Model,
-        args: &BenchArgs,
-        setup: Setup,
-        prefill: Prefill,
-        decode: Decode,
-        memory: Memory,
-        limits: Limits,
-    ) -> Self {
-        let Setup { name, load_seconds, traffic } = setup;
-        let adapter = model.engine().adapter();
-        let formats = model.formats();
-        let rate = |of: fn(&ProductRate) -> Spread| {
-            let limits = &limits;
-            move |format| limits.product(format).map_or(f64::INFINITY, |product| of(product).median)
-        };
-
-        let bytes = (args.decode_bytes * args.parallel) as f64;
-        let speed = decode.seconds.rate(bytes);
-        let products = traffic.decode_seconds(formats, args.bytes_per_patch, rate(|p| p.matvec_weights_per_second));
-        let bandwidth_bound = limits.copy_bytes_per_second.median / decode.bytes_moved;
-        let prompt_speed = prefill.seconds.rate(args.prompt_bytes as f64);
-        let prompt_products =
-            traffic.prefill_seconds(formats, args.bytes_per_patch, rate(|p| p.matmul_products_per_second));
-        let predicted = memory.weights + memory.prompts + memory.sessions;
-
-        let value = json!({
+impl Measured<'_> {
+    pub fn to_json(&self) -> Value {
+        let Self { model, args, setup, prefill, limits, .. } = self;
+        json!({
             "version": env!("CARGO_PKG_VERSION"),
             "date": today(),
-            "adapter": adapter_json(adapter),
+            "adapter": adapter_json(model.engine().adapter()),
             "model": {
-                "name": name,
-                "quantize": formats.to_string(),
-                "local_weights": traffic.local_weights,
-                "global_weights": traffic.global_weights,
+                "name": setup.name,
+                "quantize": model.formats().to_string(),
+                "local_weights": setup.traffic.local_weights,
+                "global_weights": setup.traffic.global_weights,
             },
             "settings": {
                 "prompt_bytes": args.prompt_bytes,
@@ -102,57 +84,81 @@ impl Measured {
                 "parallel": args.parallel,
                 "runs": args.runs,
             },
-            "limits": limits_json(&limits),
+            "limits": limits_json(limits),
             "first_byte": {
-                "load_seconds": load_seconds,
+                "load_seconds": setup.load_seconds,
                 "cold_prefill_seconds": prefill.cold_seconds,
-                "cold_seconds": load_seconds + prefill.cold_seconds,
+                "cold_seconds": setup.load_seconds + prefill.cold_seconds,
                 "warm_seconds": prefill.seconds.median,
             },
-            "prefill": {
-                "seconds": spread(prefill.seconds),
-                "bytes_per_second": spread(prompt_speed),
-                "patches": prefill.patches,
-                "operations_per_byte": traffic.prefill_operations(args.bytes_per_patch),
-                "product_bound_bytes_per_second": finite(1.0 / prompt_products),
-                "share_of_product_bound": finite(prompt_products * prompt_speed.median),
-                "dispatches": prefill.counters.dispatches,
-                "submits": prefill.counters.submits,
-                "readbacks": prefill.counters.readbacks,
-            },
-            "decode": {
-                "bytes": args.decode_bytes * args.parallel,
-                "patches": decode.patches,
-                "patches_behind": decode.patches_each,
-                "seconds": spread(decode.seconds),
-                "bytes_per_second": spread(speed),
-                "bytes_moved_per_byte": decode.bytes_moved,
-                "bytes_moved_per_second": decode.bytes_moved * speed.median,
-                "bandwidth_bound_bytes_per_second": bandwidth_bound,
-                "share_of_bandwidth_bound": speed.median / bandwidth_bound,
-                "product_bound_bytes_per_second": finite(1.0 / products),
-                "share_of_product_bound": finite(products * speed.median),
-                "counts": counts(decode.counters, bytes, decode.patches as f64),
-            },
-            "memory": {
-                "device_peak_bytes": memory.device_peak,
-                "predicted_bytes": predicted,
-                "predicted_weights_bytes": memory.weights,
-                "predicted_prompts_bytes": memory.prompts,
-                "predicted_sessions_bytes": memory.sessions,
-                "peak_over_predicted": memory.device_peak as f64 / predicted.max(1) as f64,
-                "host_peak_bytes": memory.host_peak,
-            },
-        });
-        Self { value }
+            "prefill": self.prefill_json(),
+            "decode": self.decode_json(),
+            "memory": self.memory_json(),
+        })
     }
 
-    pub fn to_json(&self) -> Value {
-        self.value.clone()
+    fn prefill_json(&self) -> Value {
+        let Self { model, args, setup, prefill, limits, .. } = self;
+        let speed = prefill.seconds.rate(args.prompt_bytes as f64);
+        let rate = |format| rate(limits, format, |product| product.matmul_products_per_second);
+        let products = setup.traffic.prefill_seconds(model.formats(), args.bytes_per_patch, rate);
+        json!({
+            "seconds": spread(prefill.seconds),
+            "bytes_per_second": spread(speed),
+            "patches": prefill.patches,
+            "operations_per_byte": setup.traffic.prefill_operations(args.bytes_per_patch),
+            "product_bound_bytes_per_second": finite(1.0 / products),
+            "share_of_product_bound": finite(products * speed.median),
+            "dispatches": prefill.counters.dispatches,
+            "submits": prefill.counters.submits,
+            "readbacks": prefill.counters.readbacks,
+        })
+    }
+
+    fn decode_json(&self) -> Value {
+        let Self { model, args, setup, decode, limits, .. } = self;
+        let bytes = (args.decode_bytes * args.parallel) as f64;
+        let speed = decode.seconds.rate(bytes);
+        let rate = |format| rate(limits, format, |product| product.matvec_weights_per_second);
+        let products = setup.traffic.decode_seconds(model.formats(), args.bytes_per_patch, rate);
+        let bandwidth_bound = limits.copy_bytes_per_second.median / decode.bytes_moved;
+        json!({
+            "bytes": args.decode_bytes * args.parallel,
+            "patches": decode.patches,
+            "patches_behind": decode.patches_each,
+            "seconds": spread(decode.seconds),
+            "bytes_per_second": spread(speed),
+            "bytes_moved_per_byte": decode.bytes_moved,
+            "bytes_moved_per_second": decode.bytes_moved * speed.median,
+            "bandwidth_bound_bytes_per_second": bandwidth_bound,
+            "share_of_bandwidth_bound": speed.median / bandwidth_bound,
+            "product_bound_bytes_per_second": finite(1.0 / products),
+            "share_of_product_bound": finite(products * speed.median),
+            "counts": counts(decode.counters, bytes, decode.patches as f64),
+        })
+    }
+
+    fn memory_json(&self) -> Value {
+        let memory = &self.memory;
+        let predicted = memory.weights + memory.prompts + memory.sessions;
+        json!({
+            "device_peak_bytes": memory.device_peak,
+            "predicted_bytes": predicted,
+            "predicted_weights_bytes": memory.weights,
+            "predicted_prompts_bytes": memory.prompts,
+            "predicted_sessions_bytes": memory.sessions,
+            "peak_over_predicted": memory.device_peak as f64 / predicted.max(1) as f64,
+            "host_peak_bytes": memory.host_peak,
+        })
     }
 }
 
-/// What is told of an adapter.
+/// The measured rate of products in `format`; infinite if they were not measured.
+fn rate(limits: &Limits, format: WeightFormat, of: fn(&ProductRate) -> Spread) -> f64 {
+    limits.product(format).map_or(f64::INFINITY, |product| of(product).median)
+}
+
+/// Properties of an adapter.
 pub fn adapter_json(adapter: &AdapterInfo) -> Value {
     json!({
         "name": adapter.name,
@@ -187,7 +193,7 @@ fn limits_json(limits: &Limits) -> Value {
     })
 }
 
-/// A product is a multiplication and an addition.
+/// Multiply-adds are counted as two operations.
 fn twice(mut of: Spread) -> Spread {
     for value in [&mut of.median, &mut of.least, &mut of.most] {
         *value *= 2.0;
@@ -207,12 +213,12 @@ fn counts(counters: Counters, bytes: f64, patches: f64) -> Value {
     json!({ "dispatches": per(dispatches), "submits": per(submits), "readbacks": per(readbacks) })
 }
 
-/// Some measurements as JSON.
+/// A spread of measurements as JSON.
 pub fn spread(of: Spread) -> Value {
     json!({ "median": of.median, "least": of.least, "most": of.most })
 }
 
-/// JSON has no infinity; where there is none, there was nothing to divide by.
+/// JSON has no infinity; a value that is not finite had nothing to divide by.
 fn finite(value: f64) -> Option<f64> {
     value.is_finite().then_some(value)
 }

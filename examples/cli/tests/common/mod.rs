@@ -1,4 +1,4 @@
-//! Running the built command and looking at what it leaves.
+//! Runs the built command and checks its output.
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
@@ -20,7 +20,7 @@ pub fn run(args: &[&str]) -> Output {
     bolmo(args).output().expect("the command runs")
 }
 
-/// Standard output of a run that must succeed without a word on standard error.
+/// Standard output of a run that must succeed with an empty standard error.
 pub fn succeed(args: &[&str]) -> Vec<u8> {
     let output = run(args);
     let stderr = String::from_utf8_lossy(&output.stderr);
@@ -29,15 +29,13 @@ pub fn succeed(args: &[&str]) -> Vec<u8> {
     output.stdout
 }
 
-/// The one JSON object of a run that must succeed.
-#[allow(dead_code)] // not every test program asks for JSON
+/// The JSON object of a run that must succeed.
 pub fn succeed_json(args: &[&str]) -> serde_json::Value {
     let stdout = succeed(args);
     serde_json::from_slice(&stdout).unwrap_or_else(|e| panic!("{args:?}: {e}: {}", String::from_utf8_lossy(&stdout)))
 }
 
-/// Checks that a run failed with `status` and one clean message, which it returns.
-#[allow(dead_code)] // not every test program makes mistakes
+/// Checks that a run failed with `status` and one clean message, which is returned.
 pub fn message(args: &[&str], output: &Output, status: i32) -> String {
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(status), "{args:?}: {stderr}");
@@ -51,27 +49,23 @@ pub fn message(args: &[&str], output: &Output, status: i32) -> String {
     stderr
 }
 
-/// Checks that `args` fail with `status` and a message that has `word` in it.
-#[allow(dead_code)] // not every test program makes mistakes
+/// Checks that `args` fail with `status` and a message that contains `word`.
 pub fn fail(args: &[&str], status: i32, word: &str) {
     let stderr = message(args, &run(args), status);
     assert!(stderr.contains(word), "{args:?}: expected {word:?} in {stderr}");
 }
 
 /// The folder of a golden model in f32, with its tokenizer.
-#[allow(dead_code)] // not every test program wants it
 pub fn trained_folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/infer/models/nano_trained")
 }
 
 /// The folder of the demo model.
-#[allow(dead_code)] // not every test program opens it
 pub fn demo_folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../demo-model")
 }
 
-/// How many numbers the demo model's tensors hold.
-#[allow(dead_code)] // not every test program asks
+/// The number of parameters of the demo model.
 pub fn demo_parameters() -> usize {
     let bytes = std::fs::read(demo_folder().join("model.safetensors")).unwrap();
     let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();

@@ -1,12 +1,12 @@
-//! The keywords of a schema: which there are, what they may hold, and on which types they bear.
+//! The supported keywords of a schema, the values that they take, and the types that they restrict.
 
 use serde_json::{Map, Value};
 
-use super::place::shown;
-use super::types::Types;
+use crate::constraint::json_schema::pointer::shown;
+use crate::constraint::json_schema::types::Types;
 use crate::error::{Error, Result};
 
-/// What a keyword holds.
+/// The value that a keyword takes.
 #[derive(Debug, Clone, Copy)]
 enum Holds {
     Anything,
@@ -20,11 +20,11 @@ enum Holds {
     /// A list with at least one schema.
     Schemas,
     List,
-    /// Checked where it is read.
+    /// A type or a list of types, checked by [`types`].
     Type,
 }
 
-/// The keywords that bear on some types only, with what they hold.
+/// Keywords that restrict values of some types.
 const RESTRICTIONS: [(&str, Types, Holds); 17] = [
     ("minLength", Types::STRING, Holds::Count),
     ("maxLength", Types::STRING, Holds::Count),
@@ -41,12 +41,12 @@ const RESTRICTIONS: [(&str, Types, Holds); 17] = [
     ("prefixItems", Types::ARRAY, Holds::Schemas),
     ("minItems", Types::ARRAY, Holds::Count),
     ("maxItems", Types::ARRAY, Holds::Count),
-    // They hold schemas for others to refer to.
+    // These hold schemas for references and restrict nothing.
     ("$defs", Types::NONE, Holds::Object),
     ("definitions", Types::NONE, Holds::Object),
 ];
 
-/// The keywords that name alternatives; a schema may have one of them.
+/// Keywords that list alternatives; a schema may have one of them.
 const ALTERNATIVES: [(&str, Holds); 6] = [
     ("enum", Holds::List),
     ("const", Holds::Anything),
@@ -56,7 +56,7 @@ const ALTERNATIVES: [(&str, Holds); 6] = [
     ("allOf", Holds::Schemas),
 ];
 
-/// The keywords that restrict nothing.
+/// Keywords that restrict nothing.
 const ANNOTATIONS: [&str; 10] = [
     "title",
     "description",
@@ -70,7 +70,7 @@ const ANNOTATIONS: [&str; 10] = [
     "writeOnly",
 ];
 
-/// Checks that every keyword is supported and holds what it should.
+/// Checks that every keyword is supported and has a value of the right kind.
 pub(super) fn check(map: &Map<String, Value>) -> Result<()> {
     for (name, value) in map {
         if ANNOTATIONS.contains(&name.as_str()) || name == "$anchor" || name.starts_with("x-") {
@@ -84,7 +84,7 @@ pub(super) fn check(map: &Map<String, Value>) -> Result<()> {
             (None, _) => {
                 let shown = shown(name, 100);
                 return Err(Error::unsupported(format!(
-                    "`{shown}` is not supported; leave it out, or give its key a name that begins with x-"
+                    "`{shown}` is not supported; remove it, or prefix its name with x- if it is an annotation"
                 )));
             }
         };
@@ -116,7 +116,7 @@ fn check_value(name: &str, value: &Value, holds: Holds) -> Result<()> {
     Err(Error::invalid(format!("`{name}`: expected {expected}, found {found}")))
 }
 
-/// What kind of value it is, for messages.
+/// The kind of a value, for messages.
 pub(super) fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
@@ -128,13 +128,14 @@ pub(super) fn kind(value: &Value) -> &'static str {
     }
 }
 
-/// The types that `type` names; all without it.
+/// The types that `type` lists; all types without it.
 pub(super) fn types(map: &Map<String, Value>) -> Result<Types> {
     let named = |value: &Value| {
         value.as_str().and_then(Types::named).ok_or_else(|| {
             let found: String = value.to_string().chars().take(60).collect();
             Error::invalid(format!(
-                "`type`: expected null, boolean, integer, number, string, array, object or a list of them, found {found}"
+                "`type`: expected null, boolean, integer, number, string, array, object or a list of them, \
+                 found {found}"
             ))
         })
     };
@@ -145,29 +146,30 @@ pub(super) fn types(map: &Map<String, Value>) -> Result<Types> {
     }
 }
 
-/// The one keyword that names alternatives, if there is one.
+/// The keyword that lists alternatives, if there is one.
 pub(super) fn alternatives(map: &Map<String, Value>) -> Result<Option<&'static str>> {
     let mut found = ALTERNATIVES.iter().map(|(name, _)| *name).filter(|name| map.contains_key(*name));
     match (found.next(), found.next()) {
         (Some(one), Some(other)) => {
-            Err(Error::unsupported(format!("`{other}` beside `{one}` is not supported; put them into one schema")))
+            Err(Error::unsupported(format!("`{other}` beside `{one}` is not supported; keep one of them")))
         }
         (found, _) => Ok(found),
     }
 }
 
-/// Checks that nothing beside `name` restricts values of `types`.
+/// Checks that no keyword beside `name` restricts values of `types`.
 pub(super) fn check_siblings(name: &str, map: &Map<String, Value>, types: Types) -> Result<()> {
-    let found = RESTRICTIONS.iter().find(|(sibling, bears_on, _)| types.has(*bears_on) && map.contains_key(*sibling));
+    let found =
+        RESTRICTIONS.iter().find(|(sibling, restricted, _)| types.has(*restricted) && map.contains_key(*sibling));
     match found {
-        Some((sibling, ..)) => {
-            Err(Error::unsupported(format!("`{sibling}` beside `{name}` is not supported; only `type` is")))
-        }
+        Some((sibling, ..)) => Err(Error::unsupported(format!(
+            "`{sibling}` beside `{name}` is not supported; only `type` may stand there"
+        ))),
         None => Ok(()),
     }
 }
 
-/// The whole number that a keyword holds.
+/// The whole number that a keyword sets.
 pub(super) fn count(map: &Map<String, Value>, name: &str) -> Option<u64> {
     map.get(name).and_then(as_count)
 }

@@ -1,61 +1,20 @@
-//! Numbers, digit by digit.
+//! Numbers of a schema, digit by digit.
 
 use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 
-use super::Compiler;
-use super::types::Types;
+use crate::constraint::json_schema::bounds::{Bounds, MAX_BOUND};
+use crate::constraint::json_schema::compiler::Compiler;
+use crate::constraint::json_schema::types::Types;
 use crate::constraint::machine::{Builder, StateId};
-use crate::error::{Error, Result};
+use crate::error::Result;
 
-/// Digits that a double keeps.
+/// Number of significant digits that a double keeps.
 const DIGITS: usize = 15;
-/// The largest bound, either way.
-const MAX_BOUND: i64 = 1_000_000_000_000_000;
-
-/// From where to where numbers go; open ends are left out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Bounds {
-    low: i64,
-    low_open: bool,
-    high: i64,
-    high_open: bool,
-}
-
-impl Bounds {
-    /// The bounds that the keywords say, if there are any.
-    fn read(map: &Map<String, Value>) -> Result<Option<Self>> {
-        let bound = |name: &str| map.get(name).map(|value| whole(name, value)).transpose();
-        // Of two equal bounds the open one is narrower.
-        let low = [(bound("minimum")?, false), (bound("exclusiveMinimum")?, true)];
-        let low = low.into_iter().filter_map(|(at, open)| Some((at?, open))).max();
-        let high = [(bound("maximum")?, false), (bound("exclusiveMaximum")?, true)];
-        let high = high.into_iter().filter_map(|(at, open)| Some((at?, open))).min_by_key(|&(at, open)| (at, !open));
-        if low.is_none() && high.is_none() {
-            return Ok(None);
-        }
-        let (low, low_open) = low.unwrap_or(((1 - MAX_BOUND).min(high.map_or(0, |(at, _)| at)), false));
-        let (high, high_open) = high.unwrap_or(((MAX_BOUND - 1).max(low), false));
-        Ok(Some(Self { low, low_open, high, high_open }))
-    }
-
-    /// What every whole number is within.
-    const WHOLE: Self = Self { low: 1 - MAX_BOUND, low_open: false, high: MAX_BOUND - 1, high_open: false };
-}
-
-fn whole(name: &str, value: &Value) -> Result<i64> {
-    let float = value.as_f64().unwrap_or(f64::NAN);
-    if float.fract() != 0.0 || float.abs() > MAX_BOUND as f64 {
-        return Err(Error::unsupported(format!(
-            "`{name}` is supported with whole numbers from -{MAX_BOUND} to {MAX_BOUND}, found {value}"
-        )));
-    }
-    Ok(float as i64)
-}
 
 impl Compiler<'_> {
-    /// Numbers, or whole numbers if only they are wanted, within the bounds that `map` says.
+    /// Adds the numbers that the keywords of `map` allow; only whole ones if `types` has no others.
     pub(super) fn number(
         &mut self,
         start: StateId,
@@ -68,12 +27,12 @@ impl Compiler<'_> {
             Some(&rule) => rule,
             None => {
                 let (rule, from) = self.builder.rule();
-                let to = self.builder.end_state();
-                let mut writer = Writer { builder: &mut self.builder, to, tails: HashMap::new() };
+                let to = self.builder.final_state();
+                let mut writer = NumberWriter { builder: &mut self.builder, to, tails: HashMap::new() };
                 match key {
                     (Types::INTEGER, bounds) => writer.integers(from, bounds.unwrap_or(Bounds::WHOLE)),
                     (_, Some(bounds)) => writer.numbers(from, bounds),
-                    (_, None) => writer.free_numbers(from),
+                    (_, None) => writer.unbounded_numbers(from),
                 }
                 self.numbers.insert(key, rule);
                 rule
@@ -98,15 +57,16 @@ enum Tail {
 }
 
 /// Adds numbers to a machine.
-struct Writer<'b> {
+struct NumberWriter<'b> {
     builder: &'b mut Builder,
     to: StateId,
-    /// The beginnings of tails, by kind and the most digits of the fraction; and places inside fractions, by kind and how
-    /// many digits may still come.
+    /// Known states, by the kind of tail, whether the state is inside the fraction, and how many digits may still
+    /// come.
     tails: HashMap<(Tail, bool, usize), StateId>,
 }
 
-impl Writer<'_> {
+impl NumberWriter<'_> {
+    /// Adds the whole numbers within bounds.
     fn integers(&mut self, from: StateId, bounds: Bounds) {
         let low = bounds.low + i64::from(bounds.low_open);
         let high = bounds.high - i64::from(bounds.high_open);
@@ -115,12 +75,13 @@ impl Writer<'_> {
         }
         if low <= high && low < 0 {
             let minus = self.builder.text(from, b"-");
-            // Zero has no sign.
+            // -0 is not allowed.
             self.naturals(minus, (-high).max(1).unsigned_abs(), low.unsigned_abs(), Tail::None);
         }
     }
 
-    /// Numbers within bounds. They have at most as many digits in all as a double keeps, so that none is rounded across a bound.
+    /// Adds the numbers within bounds. They have at most as many digits as a double keeps, so that none is rounded
+    /// across a bound.
     fn numbers(&mut self, from: StateId, bounds: Bounds) {
         let Bounds { low, low_open, high, high_open } = bounds;
         if high >= 0 {
@@ -128,13 +89,13 @@ impl Writer<'_> {
         }
         if low < 0 {
             let minus = self.builder.text(from, b"-");
-            // Zero has no sign.
+            // -0 is not allowed.
             let least = if high < 0 { (-high, high_open) } else { (0, true) };
             self.magnitudes(minus, least, (-low, low_open));
         }
     }
 
-    /// Numbers without a sign between two bounds, at least 0, each with whether it is left out.
+    /// Adds unsigned numbers between two bounds, each with whether it is open.
     fn magnitudes(&mut self, from: StateId, (low, low_open): (i64, bool), (high, high_open): (i64, bool)) {
         let (low, high) = (low.unsigned_abs(), high.unsigned_abs());
         if low > high || (low == high && (low_open || high_open)) {
@@ -152,22 +113,22 @@ impl Writer<'_> {
         }
     }
 
-    /// Numbers as JSON writes them, with a bounded number of digits, so that each is a finite double.
-    fn free_numbers(&mut self, from: StateId) {
+    /// Adds all JSON numbers up to a number of digits that keeps them finite doubles.
+    fn unbounded_numbers(&mut self, from: StateId) {
         let minus = self.builder.text(from, b"-");
         let unsigned = self.builder.state();
-        self.builder.empty(from, unsigned);
-        self.builder.empty(minus, unsigned);
+        self.builder.epsilon(from, unsigned);
+        self.builder.epsilon(minus, unsigned);
         let to = self.to;
-        // What follows the whole part and a fraction.
+        // The state after the whole part and the fraction.
         let exponent = self.builder.state();
         self.to = exponent;
         let whole = self.builder.state();
         self.naturals_to(unsigned, 0, MAX_BOUND.unsigned_abs() - 1, &mut |_, _| whole);
         let tail = self.tail(Tail::Any, DIGITS);
-        self.builder.empty(whole, tail);
+        self.builder.epsilon(whole, tail);
         self.to = to;
-        self.builder.empty(exponent, to);
+        self.builder.epsilon(exponent, to);
         let [sign, digits, last] = [self.builder.state(), self.builder.state(), self.builder.state()];
         for letter in [b'e', b'E'] {
             self.builder.edge(exponent, letter, letter, sign);
@@ -175,18 +136,18 @@ impl Writer<'_> {
         for mark in [b'+', b'-'] {
             self.builder.edge(sign, mark, mark, digits);
         }
-        self.builder.empty(sign, digits);
+        self.builder.epsilon(sign, digits);
         self.builder.edge(digits, b'0', b'9', last);
-        self.builder.empty(last, to);
+        self.builder.epsilon(last, to);
         self.builder.edge(last, b'0', b'9', to);
     }
 
-    /// Whole numbers from `low` to `high` without leading zeros, each with its tail.
+    /// Adds the whole numbers from `low` to `high` without leading zeros, each followed by `tail`.
     fn naturals(&mut self, from: StateId, low: u64, high: u64, tail: Tail) {
         self.naturals_to(from, low, high, &mut |writer, digits| writer.tail(tail, DIGITS.saturating_sub(digits)));
     }
 
-    /// Whole numbers from `low` to `high`; those of `n` digits lead to `target(n)`.
+    /// Adds the whole numbers from `low` to `high`; those with `n` digits lead to `target(n)`.
     fn naturals_to(
         &mut self,
         from: StateId,
@@ -199,7 +160,7 @@ impl Writer<'_> {
             self.builder.edge(from, b'0', b'0', to);
             low = 1;
         }
-        // Lengths of which every number is wanted share one chain of states.
+        // Lengths for which every number is allowed share one chain of states.
         let mut chain: Option<(StateId, usize)> = None;
         let mut first = low;
         while first <= high {
@@ -222,7 +183,7 @@ impl Writer<'_> {
                     state = next;
                 }
                 chain = Some((state, digits));
-                self.builder.empty(state, to);
+                self.builder.epsilon(state, to);
             } else {
                 self.same_length(from, first.to_string().as_bytes(), last.to_string().as_bytes(), to);
             }
@@ -230,13 +191,13 @@ impl Writer<'_> {
         }
     }
 
-    /// Numbers from `low` to `high`, which are as long.
+    /// Adds the numbers from `low` to `high`, which have equally many digits.
     fn same_length(&mut self, from: StateId, low: &[u8], high: &[u8], to: StateId) {
-        // States by whether the digits so far are those of `low`, and of `high`.
-        let mut places = HashMap::from([((true, true), from)]);
+        // States by whether the digits so far equal those of `low`, and those of `high`.
+        let mut states = HashMap::from([((true, true), from)]);
         for (i, (&low_digit, &high_digit)) in low.iter().zip(high).enumerate() {
             let mut next = HashMap::new();
-            for (&(at_low, at_high), &state) in &places {
+            for (&(at_low, at_high), &state) in &states {
                 let least = if at_low { low_digit } else { b'0' };
                 let most = if at_high { high_digit } else { b'9' };
                 for digit in least..=most {
@@ -246,11 +207,11 @@ impl Writer<'_> {
                     self.builder.edge(state, digit, digit, target);
                 }
             }
-            places = next;
+            states = next;
         }
     }
 
-    /// The beginning of a tail with a fraction of at most `digits` digits.
+    /// The state before a tail whose fraction has at most `digits` digits.
     fn tail(&mut self, tail: Tail, digits: usize) -> StateId {
         if tail == Tail::None || (digits == 0 && tail != Tail::AboveZero) {
             return self.to;
@@ -261,7 +222,7 @@ impl Writer<'_> {
         let state = self.builder.state();
         self.tails.insert((tail, false, digits), state);
         if tail != Tail::AboveZero {
-            self.builder.empty(state, self.to);
+            self.builder.epsilon(state, self.to);
         }
         if digits > 0 {
             let point = self.builder.text(state, b".");
@@ -270,7 +231,7 @@ impl Writer<'_> {
         state
     }
 
-    /// Adds the next digit of a fraction of which `digits`, at least 1, may still come.
+    /// Adds the next digit of a fraction. `digits`, at least 1, may still come, this one included.
     fn digit(&mut self, from: StateId, tail: Tail, digits: usize) {
         let next = |writer: &mut Self, tail, low, high| {
             let to = writer.fraction(tail, digits - 1);
@@ -287,7 +248,8 @@ impl Writer<'_> {
         }
     }
 
-    /// A place inside a fraction, behind at least one digit, with at most `digits` still to come. At most 15 deep.
+    /// The state inside a fraction, after at least one digit, with at most `digits` still to come. Recursion is at
+    /// most 15 deep.
     fn fraction(&mut self, tail: Tail, digits: usize) -> StateId {
         if let Some(&state) = self.tails.get(&(tail, true, digits)) {
             return state;
@@ -295,7 +257,7 @@ impl Writer<'_> {
         let state = self.builder.state();
         self.tails.insert((tail, true, digits), state);
         if tail != Tail::AboveZero {
-            self.builder.empty(state, self.to);
+            self.builder.epsilon(state, self.to);
         }
         if digits > 0 {
             self.digit(state, tail, digits);

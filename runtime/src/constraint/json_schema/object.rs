@@ -1,46 +1,48 @@
-//! Objects and their keys.
+//! Objects of a schema and their property names.
 
 use std::collections::{HashMap, HashSet};
 
 use serde_json::{Map, Value};
 
-use super::text::{UTF8, UTF8_STATES};
-use super::{Compiler, Use};
+use crate::constraint::json_schema::compiler::{Compiler, Subschema};
+use crate::constraint::json_schema::string::{UTF8, UTF8_STATES};
 use crate::constraint::machine::{RuleId, StateId};
 use crate::error::Result;
 
-/// A property that an object may or must have.
+/// A named property, optional or required.
 struct Property<'a> {
     name: &'a str,
     rule: RuleId,
     required: bool,
 }
 
-/// Where an object may go on: before its first property, and behind one. At least one of them is there.
+/// The states at which the next property may begin; at least one is set.
 #[derive(Clone, Copy)]
 struct Front {
-    fresh: Option<StateId>,
-    going: Option<StateId>,
+    /// No property yet: the next one needs no comma.
+    empty: Option<StateId>,
+    /// After at least one property.
+    nonempty: Option<StateId>,
 }
 
 impl<'a> Compiler<'a> {
-    /// Objects as the keywords of `map` say.
+    /// Adds the objects that the keywords of `map` allow.
     pub(super) fn object(
         &mut self,
         start: StateId,
         end: StateId,
         map: &'a Map<String, Value>,
-        used: &Use<'a>,
+        subschema: &Subschema<'a>,
     ) -> Result<()> {
         let properties = map.get("properties").and_then(Value::as_object);
         let required: Vec<&'a str> =
             map.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
-        // What further properties may be, and what those are that are required without being listed.
-        let (further, unlisted) = match map.get("additionalProperties") {
-            None if properties.is_some() => (None, self.any_rule()),
-            None => (Some(self.any_rule()), self.any_rule()),
+        // The rules of additional properties and of those that only `required` names.
+        let (additional, unlisted) = match map.get("additionalProperties") {
+            None if properties.is_some() => (None, self.any_value()),
+            None => (Some(self.any_value()), self.any_value()),
             Some(schema) => {
-                let rule = self.inner_rule(schema, used.place.key("additionalProperties"));
+                let rule = self.rule_of_all_types(schema, subschema.pointer.keyword("additionalProperties"));
                 (Some(rule).filter(|_| *schema != Value::Bool(false)), rule)
             }
         };
@@ -48,7 +50,7 @@ impl<'a> Compiler<'a> {
         let mut names: HashSet<&'a str> = HashSet::new();
         let must: HashSet<&'a str> = required.iter().copied().collect();
         for (name, schema) in properties.into_iter().flatten() {
-            let rule = self.inner_rule(schema, used.place.key("properties").name(name));
+            let rule = self.rule_of_all_types(schema, subschema.pointer.keyword("properties").property(name));
             names.insert(name);
             all.push(Property { name, rule, required: must.contains(name.as_str()) });
         }
@@ -58,64 +60,66 @@ impl<'a> Compiler<'a> {
             }
         }
 
-        let mut front = Front { fresh: Some(self.builder.text(start, b"{")), going: None };
+        let mut front = Front { empty: Some(self.builder.text(start, b"{")), nonempty: None };
         for property in &all {
             self.builder.check_room(property.name.len() as u64)?;
             front = self.property(front, property);
         }
-        if let Some(rule) = further {
-            front = self.further(front, &names, rule)?;
+        if let Some(rule) = additional {
+            front = self.additional(front, &names, rule)?;
         }
-        for state in [front.fresh, front.going].into_iter().flatten() {
+        for state in [front.empty, front.nonempty].into_iter().flatten() {
             self.builder.edge(state, b'}', b'}', end);
         }
         Ok(())
     }
 
+    /// Adds a property.
     fn property(&mut self, front: Front, property: &Property<'_>) -> Front {
         let key = self.key(front);
         let named = self.builder.text(key, Value::from(property.name).to_string().as_bytes());
         let value = self.builder.state();
-        self.mark(named, b':', value);
-        let behind = self.builder.state();
-        self.builder.call(value, property.rule, behind);
+        self.separator(named, b':', value);
+        let after = self.builder.state();
+        self.builder.call(value, property.rule, after);
         if property.required {
-            return Front { fresh: None, going: Some(behind) };
+            return Front { empty: None, nonempty: Some(after) };
         }
-        if let Some(going) = front.going {
-            self.builder.empty(going, behind);
+        if let Some(nonempty) = front.nonempty {
+            self.builder.epsilon(nonempty, after);
         }
-        Front { fresh: front.fresh, going: Some(behind) }
+        Front { empty: front.empty, nonempty: Some(after) }
     }
 
-    /// Any number of properties whose names are none of `names`.
-    fn further(&mut self, front: Front, names: &HashSet<&str>, rule: RuleId) -> Result<Front> {
-        let behind = self.builder.state();
-        if let Some(going) = front.going {
-            self.builder.empty(going, behind);
+    /// Adds any number of properties whose names are not in `names`.
+    fn additional(&mut self, front: Front, names: &HashSet<&str>, rule: RuleId) -> Result<Front> {
+        let after = self.builder.state();
+        if let Some(nonempty) = front.nonempty {
+            self.builder.epsilon(nonempty, after);
         }
-        let key = self.key(Front { fresh: front.fresh, going: Some(behind) });
+        let key = self.key(Front { empty: front.empty, nonempty: Some(after) });
         let named = self.builder.state();
         self.other_names(key, named, names)?;
         let value = self.builder.state();
-        self.mark(named, b':', value);
-        self.builder.call(value, rule, behind);
-        Ok(Front { fresh: front.fresh, going: Some(behind) })
+        self.separator(named, b':', value);
+        self.builder.call(value, rule, after);
+        Ok(Front { empty: front.empty, nonempty: Some(after) })
     }
 
-    /// The place where a key begins.
+    /// The state at which a name begins.
     fn key(&mut self, front: Front) -> StateId {
         let key = self.builder.state();
-        if let Some(fresh) = front.fresh {
-            self.builder.empty(fresh, key);
+        if let Some(empty) = front.empty {
+            self.builder.epsilon(empty, key);
         }
-        if let Some(going) = front.going {
-            self.mark(going, b',', key);
+        if let Some(nonempty) = front.nonempty {
+            self.separator(nonempty, b',', key);
         }
         key
     }
 
-    /// Strings other than `names`; none of their characters is escaped if there are names, so that each is written in one way.
+    /// Adds strings other than `names`. If there are names, no character may be escaped, so that every string has only
+    /// one form to compare.
     fn other_names(&mut self, from: StateId, to: StateId, names: &HashSet<&str>) -> Result<()> {
         if names.is_empty() {
             let rule = self.any_string();
@@ -123,16 +127,16 @@ impl<'a> Compiler<'a> {
             return Ok(());
         }
         let inside = self.builder.text(from, b"\"");
-        // Where no name goes on with what came, only the characters matter.
+        // States after a prefix of no name: only UTF-8 matters.
         let other: [StateId; UTF8_STATES] = std::array::from_fn(|_| self.builder.state());
         for (state, low, high, next) in UTF8 {
             self.builder.edge(other[state], low, high, other[next]);
         }
         self.builder.edge(other[0], b'"', b'"', to);
-        // A name that is written with escapes is written otherwise than any of these strings.
+        // A name that needs escapes cannot equal an unescaped string.
         let mut plain: Vec<&str> =
             names.iter().copied().filter(|name| Value::from(*name).to_string().len() == name.len() + 2).collect();
-        // The order of a hash set is another one in each run, and states are numbered in order.
+        // A hash set's order changes from run to run; sorted names keep the numbering of states deterministic.
         plain.sort_unstable();
         let mut trie = Trie { nodes: vec![TrieNode::default()] };
         for name in plain {
@@ -144,7 +148,7 @@ impl<'a> Compiler<'a> {
             (0..trie.nodes.len()).map(|node| if node == 0 { inside } else { self.builder.state() }).collect();
         for (node, &state) in trie.nodes.iter().zip(&states) {
             for (_, low, high, next) in UTF8.iter().filter(|row| row.0 == node.utf8) {
-                // Bytes between those that go on with a name lead away from all of them.
+                // Bytes between those that continue a name leave all names.
                 let mut first = u16::from(*low);
                 for byte in *low..=*high {
                     let Some(&child) = node.children.get(&byte) else { continue };
@@ -166,7 +170,7 @@ impl<'a> Compiler<'a> {
     }
 }
 
-/// The beginnings of names.
+/// A trie of names.
 struct Trie {
     nodes: Vec<TrieNode>,
 }
@@ -174,7 +178,7 @@ struct Trie {
 #[derive(Default)]
 struct TrieNode {
     children: HashMap<u8, usize>,
-    /// The state of the UTF-8 automaton.
+    /// The state of the UTF-8 automaton at this node.
     utf8: usize,
     is_name: bool,
 }

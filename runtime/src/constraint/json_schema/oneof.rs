@@ -1,16 +1,16 @@
-//! Whether the alternatives of `oneOf` exclude one another, so that it allows what `anyOf` would.
+//! A proof that the alternatives of `oneOf` exclude each other, so that it allows the same values as `anyOf`.
 
 use std::collections::HashSet;
 
 use serde_json::{Map, Value};
 
-use super::types::Types;
-use super::{keywords, place};
+use crate::constraint::json_schema::types::Types;
+use crate::constraint::json_schema::{keywords, pointer};
 use crate::error::{Error, Result};
 
-/// How many comparisons are made before the question counts as open.
+/// Maximum number of comparisons; without a proof by then, alternatives count as overlapping.
 const MAX_STEPS: usize = 200_000;
-/// How far references and properties are followed.
+/// Maximum depth to which references and properties are followed.
 const MAX_DEPTH: usize = 24;
 
 /// Checks that no value can match two of the alternatives.
@@ -18,10 +18,10 @@ const MAX_DEPTH: usize = 24;
 /// # Errors
 /// `Unsupported` if that cannot be proved.
 pub(super) fn check(root: &Value, alternatives: &[Value]) -> Result<()> {
-    let mut judge = Judge { root, steps: 0 };
+    let mut prover = Prover { root, steps: 0 };
     for (second, b) in alternatives.iter().enumerate() {
         for (first, a) in alternatives[..second].iter().enumerate() {
-            if !judge.disjoint(a, b, 0) {
+            if !prover.disjoint(a, b, 0) {
                 return Err(Error::unsupported(format!(
                     "alternatives {first} and {second} of oneOf may both match; use anyOf if that is meant"
                 )));
@@ -31,13 +31,14 @@ pub(super) fn check(root: &Value, alternatives: &[Value]) -> Result<()> {
     Ok(())
 }
 
-struct Judge<'a> {
+/// A bounded search for values that two schemas share.
+struct Prover<'a> {
     root: &'a Value,
     steps: usize,
 }
 
-impl<'a> Judge<'a> {
-    /// Whether it is certain that no value matches both.
+impl<'a> Prover<'a> {
+    /// Whether it is certain that no value matches both schemas.
     fn disjoint(&mut self, a: &'a Value, b: &'a Value, depth: usize) -> bool {
         self.steps += 1;
         if self.steps > MAX_STEPS || depth > MAX_DEPTH {
@@ -59,7 +60,7 @@ impl<'a> Judge<'a> {
         both == Types::OBJECT && self.differ_in_a_property(a, b, depth)
     }
 
-    /// Whether both require a property that cannot be the same in both.
+    /// Whether both schemas require a property for which no value matches both.
     fn differ_in_a_property(&mut self, a: &'a Map<String, Value>, b: &'a Map<String, Value>, depth: usize) -> bool {
         let required = |map: &'a Map<String, Value>| {
             map.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
@@ -72,7 +73,7 @@ impl<'a> Judge<'a> {
         })
     }
 
-    /// The types that a schema may allow, or more.
+    /// A superset of the types that a schema allows.
     fn types(&mut self, schema: &'a Value, depth: usize) -> Types {
         self.steps += 1;
         let map = match schema {
@@ -93,17 +94,17 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// The schemas one of which a value of this one must match, if it is made of others.
+    /// The subschemas of which every value of `schema` matches at least one, if it has such a list.
     fn parts(&self, schema: &'a Value) -> Option<&'a [Value]> {
         let map = schema.as_object()?;
         if let Some(reference) = map.get("$ref") {
-            return place::resolve(self.root, Some(reference)).ok().map(|(target, _)| std::slice::from_ref(target));
+            return pointer::resolve(self.root, Some(reference)).ok().map(|(target, _)| std::slice::from_ref(target));
         }
         let list = |name: &str| map.get(name).and_then(Value::as_array).map(Vec::as_slice);
         list("anyOf").or_else(|| list("oneOf")).or_else(|| list("allOf").filter(|list| list.len() == 1))
     }
 
-    /// Whether two values are different; `1` and `1.0` are not.
+    /// Whether two values certainly differ; `1` and `1.0` are equal.
     fn differ(&mut self, a: &Value, b: &Value) -> bool {
         self.steps += 1;
         if self.steps > MAX_STEPS {
@@ -120,7 +121,7 @@ impl<'a> Judge<'a> {
     }
 }
 
-/// The values that a schema names one by one.
+/// The values that a schema lists.
 fn fixed(map: &Map<String, Value>) -> Option<&[Value]> {
     match map.get("const") {
         Some(value) => Some(std::slice::from_ref(value)),

@@ -8,7 +8,7 @@ use regex_syntax::ast::{
 
 use crate::error::{Error, Result};
 
-/// What `\s` is in ECMA-262.
+/// The characters of `\s` in ECMA-262.
 const SPACES: [(char, char); 10] = [
     ('\t', '\r'),
     (' ', ' '),
@@ -21,24 +21,24 @@ const SPACES: [(char, char); 10] = [
     ('\u{3000}', '\u{3000}'),
     ('\u{feff}', '\u{feff}'),
 ];
-/// What `.` leaves out in ECMA-262.
+/// The characters that `.` does not match in ECMA-262.
 const LINE_ENDS: [(char, char); 3] = [('\n', '\n'), ('\r', '\r'), ('\u{2028}', '\u{2029}')];
 
-/// Gives `\d`, `\w`, `\s`, `\b` and `.` the meaning that they have in ECMA-262, and refuses what means something else there.
+/// Gives `\d`, `\w`, `\s`, `\b` and `.` their meaning in ECMA-262, and rejects syntax with another meaning there.
 ///
-/// The depth of the recursion is bounded by the parser's limit on nesting.
+/// The parser's limit on nesting bounds the recursion.
 pub(super) fn convert(tree: &mut Ast) -> Result<()> {
     match tree {
         Ast::Dot(span) => *tree = bracketed(**span, true, class_of(**span, &LINE_ENDS)),
         Ast::ClassPerl(class) => *tree = bracketed(class.span, false, perl(class)),
         Ast::ClassBracketed(class) => match &mut class.kind {
             ClassSet::Item(item) => set_item(item)?,
-            ClassSet::BinaryOp(_) => return Err(unsupported("operators inside of [ ]; escape &&, -- and ~~")),
+            ClassSet::BinaryOp(_) => return Err(unsupported("operators inside [ ]; escape &&, -- and ~~")),
         },
         Ast::Assertion(assertion) => match assertion.kind {
             AssertionKind::StartLine | AssertionKind::EndLine => {}
             AssertionKind::WordBoundary | AssertionKind::NotWordBoundary => {
-                // Without Unicode's idea of a word.
+                // ASCII word characters only.
                 let span = assertion.span;
                 let items = [FlagsItemKind::Negation, FlagsItemKind::Flag(Flag::Unicode)]
                     .map(|kind| FlagsItem { span, kind })
@@ -46,7 +46,7 @@ pub(super) fn convert(tree: &mut Ast) -> Result<()> {
                 let kind = GroupKind::NonCapturing(Flags { span, items });
                 *tree = Ast::group(Group { span, kind, ast: Box::new(Ast::assertion((**assertion).clone())) });
             }
-            _ => return Err(unsupported("anchors other than ^, $, \\b and \\B")),
+            _ => return Err(unsupported("anchors other than ^, $, \\b and \\B; use one of these")),
         },
         Ast::Repetition(repetition) => convert(&mut repetition.ast)?,
         Ast::Group(group) => convert(&mut group.ast)?,
@@ -58,20 +58,20 @@ pub(super) fn convert(tree: &mut Ast) -> Result<()> {
 }
 
 fn unsupported(what: &str) -> Error {
-    Error::unsupported(format!("the pattern has what is not supported here: {what}"))
+    Error::unsupported(format!("the pattern uses syntax that is not supported here: {what}"))
 }
 
 fn set_item(item: &mut ClassSetItem) -> Result<()> {
     match item {
         ClassSetItem::Perl(class) => *item = perl(class),
         ClassSetItem::Union(union) => union.items.iter_mut().try_for_each(set_item)?,
-        ClassSetItem::Bracketed(_) | ClassSetItem::Ascii(_) => return Err(unsupported("[ inside of [ ]; write \\[")),
+        ClassSetItem::Bracketed(_) | ClassSetItem::Ascii(_) => return Err(unsupported("[ inside [ ]; write \\[")),
         ClassSetItem::Empty(_) | ClassSetItem::Literal(_) | ClassSetItem::Range(_) | ClassSetItem::Unicode(_) => {}
     }
     Ok(())
 }
 
-/// The characters of `\d`, `\w` or `\s`, or all others.
+/// The characters of `\d`, `\w` or `\s`, or their complement.
 fn perl(class: &ClassPerl) -> ClassSetItem {
     let span = class.span;
     let kind = match class.kind {

@@ -16,8 +16,6 @@ use std::path::Path;
 pub use curves::{CurveOptions, curves};
 pub use table::{Table, TableOptions, TableRows, bars_or_lines};
 
-pub use TableRows as Rows; // TEMPORARY: old path
-
 use crate::error::Result;
 
 /// Writes a chart to a file atomically: readers see either the old or the new chart.

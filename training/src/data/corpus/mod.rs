@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use bolmo_runtime::internals::by_shares;
+use bolmo_runtime::unstable::map_chunks;
 use bolmo_runtime::{Error, ErrorKind, Result};
 
 use super::dataset::{Dataset, Segment};
@@ -56,7 +56,7 @@ impl Corpus {
         Self::with_eos(tokenizer.eos())
     }
 
-    pub(super) fn with_eos(eos: u32) -> Self {
+    pub(in crate::data) fn with_eos(eos: u32) -> Self {
         Self { sources: Vec::new(), eos }
     }
 
@@ -147,7 +147,7 @@ impl Corpus {
             }
             Ok(ids)
         };
-        for (_, tokenized) in by_shares(documents.len(), 1, 1, tokenize) {
+        for (_, tokenized) in map_chunks(documents.len(), 1, 1, tokenize) {
             ids.extend(tokenized?);
         }
         Ok(())
@@ -222,7 +222,8 @@ impl Corpus {
         if spans.len() < 2 {
             return Err(Error::invalid(format!(
                 "only a corpus of two documents or more can have a share held out, found {}: add documents, end them \
-                 by id {}, or hold nothing out",
+                 by id \
+                 {}, or hold nothing out",
                 spans.len(),
                 self.eos
             )));

@@ -93,7 +93,7 @@ proptest! {
         // Few values, so that there are ties, with zeros of both signs.
         steps in prop::collection::vec(-2i8..6, 1..120), seed: u64,
     ) {
-        let entropy = |&step: &i8| f32::from(step) * 0.25 * if step == 0 { -1.0 } else { 1.0 };
+        let entropy = |&step: &_| f32::from(step) * 0.25 * if step == 0 { -1.0 } else { 1.0 };
         let entropies: Vec<f32> = steps.iter().map(entropy).collect();
         let (mut got, mut want) = (Vec::new(), Vec::new());
         let merges = entropy_merges(&entropies, recorded(seed, &mut got)).unwrap();

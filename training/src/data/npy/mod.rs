@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::path::Path;
 
-use bolmo_runtime::checkpoint::{CheckpointFile, MappedFile};
+use bolmo_runtime::files::{CheckpointFile, MappedFile};
 use bolmo_runtime::{Error, ErrorKind, Result};
 
 const MAGIC: &[u8] = b"\x93NUMPY";

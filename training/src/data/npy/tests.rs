@@ -1,4 +1,4 @@
-use bolmo_runtime::checkpoint::MemoryFile;
+use bolmo_runtime::files::MemoryFile;
 use proptest::prelude::*;
 
 use super::*;

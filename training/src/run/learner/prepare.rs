@@ -1,7 +1,7 @@
 //! Preparation of a byte-level run: its teacher's tables, the text of a fitted start, and the schedule of compression.
 
+use bolmo_runtime::ids::BYTE_OFFSET;
 use bolmo_runtime::layout::expected_tensors;
-use bolmo_runtime::stages::bytes::BYTE_OFFSET;
 use bolmo_runtime::{Checkpoint, Error, Result};
 
 use crate::checkpoint::source::{LocalSizes, SourceModel};
@@ -55,8 +55,9 @@ pub(super) fn check_blocks(student: &Checkpoint, source: &SourceModel) -> Result
         return Ok(());
     }
     Err(Error::invalid(format!(
-        "`model.student` does not have the blocks of `model.source`, {}, which stage 1 leaves frozen; name the source \
-         that the student was made from",
+        "`model.student` does not have the blocks of `model.source`, {}, which stage 1 leaves frozen; name the \
+         source that \
+         the student was made from",
         source.origin()
     )))
 }

@@ -1,0 +1,74 @@
+//! The input of `bolmo score`: a text or ids, and where patches end in it.
+
+use std::path::Path;
+
+use bolmo_runtime::ids;
+use bolmo_runtime::{Error, ErrorKind, Result};
+
+use crate::args::ScoreInput;
+use crate::load;
+use crate::output::Outcome;
+
+/// What to score.
+pub enum Input {
+    /// Bytes, which are framed by `<bos>` and a newline.
+    Text(Vec<u8>),
+    /// Ids, which are used as they are.
+    Ids(Vec<u32>),
+}
+
+impl Input {
+    /// Reads the input that the options name.
+    pub fn read(input: &ScoreInput) -> Outcome<Self> {
+        let text = match (&input.text, &input.file, &input.ids) {
+            (Some(text), ..) => text.as_encoded_bytes().to_vec(),
+            (None, Some(path), _) => load::read_input(path)?,
+            (None, None, Some(path)) => return Ok(Self::Ids(read_ids(path)?)),
+            (None, None, None) => Vec::new(),
+        };
+        if text.is_empty() {
+            let name = input.file.as_ref().map_or("--text".to_owned(), |path| path.display().to_string());
+            return Err(invalid(format!("{name}: there is nothing to score; give at least one byte")).into());
+        }
+        Ok(Self::Text(text))
+    }
+
+    /// Reads the file of `--boundaries`: whether a patch ends after each byte or id.
+    pub fn read_boundaries(&self, path: &Path) -> Result<Vec<bool>> {
+        let name = path.display();
+        let numbers: Vec<u8> = serde_json::from_slice(&load::read_input(path)?)
+            .map_err(|e| invalid(format!("{name}: expected a JSON array of 0 and 1: {e}")))?;
+        if let Some((position, number)) = numbers.iter().enumerate().find(|(_, number)| **number > 1) {
+            return Err(invalid(format!("{name}: expected 0 or 1 at position {position}, found {number}")));
+        }
+        let (expected, what) = match self {
+            Self::Text(text) => (text.len(), "bytes"),
+            Self::Ids(ids) => (ids.len(), "ids"),
+        };
+        if numbers.len() != expected {
+            let found = numbers.len();
+            return Err(invalid(format!(
+                "{name}: expected one number for each of the {expected} {what}, found {found}"
+            )));
+        }
+        if matches!(self, Self::Ids(_)) && numbers.first() == Some(&0) {
+            return Err(invalid(format!("{name}: expected 1 at position 0, where a patch always ends, found 0")));
+        }
+        Ok(numbers.iter().map(|&number| number == 1).collect())
+    }
+}
+
+fn read_ids(path: &Path) -> Result<Vec<u32>> {
+    let name = path.display();
+    let ids: Vec<u32> = serde_json::from_slice(&load::read_input(path)?)
+        .map_err(|e| invalid(format!("{name}: expected a JSON array of ids, which are 0, 1 and 4 to 259: {e}")))?;
+    ids::validate_input_ids(&ids).map_err(|e| e.context(&name))?;
+    if ids.len() < 2 {
+        return Err(invalid(format!("{name}: expected at least 2 ids, found {}", ids.len())));
+    }
+    Ok(ids)
+}
+
+fn invalid(message: String) -> Error {
+    Error::new(ErrorKind::InvalidArgument, message)
+}

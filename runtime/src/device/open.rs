@@ -1,0 +1,41 @@
+//! Opening an engine: the device, then the self test that decides whether experimental kernels are used on it.
+
+use std::sync::Arc;
+
+use bolmo_shaders::Tiles;
+
+use crate::device::engine::Engine;
+use crate::device::gpu::Gpu;
+use crate::device::options::EngineOptions;
+use crate::device::self_test;
+use crate::error::Result;
+
+impl Engine {
+    /// Opens the adapter that `options` selects.
+    ///
+    /// # Errors
+    /// `NotFound` if no adapter matches, `Unsupported` if the adapter cannot be opened with the required limits,
+    /// `InvalidArgument` for an option that is out of range, `OutOfMemory`.
+    pub async fn open(options: &EngineOptions) -> Result<Self> {
+        open_tested(options, self_test::run).await
+    }
+}
+
+/// Opens an engine like [`Engine::open`], with `test` in place of the self test.
+///
+/// `test` runs only if the tiles chosen for the adapter are experimental. If it fails, or loses the device, the device
+/// is opened again with [`Tiles::Workgroup`].
+///
+/// # Errors
+/// The same as [`Engine::open`].
+pub async fn open_tested(options: &EngineOptions, test: impl AsyncFnOnce(&Engine) -> Result<()>) -> Result<Engine> {
+    let engine = Engine { gpu: Arc::new(Gpu::open(options).await?) };
+    // These tiles need no feature that an adapter may implement incorrectly.
+    if matches!(engine.capabilities().tiles, Tiles::Workgroup | Tiles::SingleLane) {
+        return Ok(engine);
+    }
+    let Err(error) = test(&engine).await else { return Ok(engine) };
+    log::warn!("{}: {:?} tiles are not used: {error}", engine.adapter().name, engine.capabilities().tiles);
+    let options = options.clone().tiles(Tiles::Workgroup);
+    Ok(Engine { gpu: Arc::new(Gpu::open(&options).await?) })
+}

@@ -1,0 +1,356 @@
+//! A loaded model: the weights on the device, and what its sessions share.
+
+pub(crate) mod kernels;
+pub(crate) mod loader;
+pub(crate) mod warm_up;
+pub(crate) mod weights;
+
+use std::sync::{Arc, Mutex};
+
+use bolmo_shaders::WeightFormat;
+
+use crate::checkpoint::Checkpoint;
+use crate::checkpoint::formats::Formats;
+use crate::checkpoint::layout::{Part, expected_tensors, parameters_by_part};
+use crate::config::rope::inverse_frequencies;
+use crate::config::{Config, RopeScaling};
+use crate::device::{Engine, Gpu, Recorder, Slice};
+use crate::error::{Error, ErrorKind, Hint, Result};
+use crate::model::kernels::kernels;
+use crate::model::loader::{LoadProgress, Loader};
+use crate::model::weights::Weights;
+use crate::state::workspace::Workspace;
+use crate::text::suffix_trie::SuffixTrie;
+use crate::text::vocabulary::Vocabulary;
+
+/// How to load a model.
+///
+/// ```
+/// use bolmo_runtime::{LoadOptions, WeightFormat};
+///
+/// let options = LoadOptions::default().formats(WeightFormat::Q8);
+/// ```
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct LoadOptions {
+    /// Formats of the matrices on the device; norms and biases stay f32. With `None` they are the formats of a
+    /// quantized checkpoint, or f32.
+    pub formats: Option<Formats>,
+    /// Vocabulary of the source model, which a model with a suffix table needs and others ignore. With `None` it is
+    /// read from the checkpoint's folder.
+    pub vocabulary: Option<Vocabulary>,
+}
+
+impl LoadOptions {
+    /// Sets [`Self::formats`].
+    #[must_use]
+    pub fn formats(mut self, formats: impl Into<Formats>) -> Self {
+        self.formats = Some(formats.into());
+        self
+    }
+
+    /// Sets [`Self::vocabulary`].
+    #[must_use]
+    pub fn vocabulary(mut self, vocabulary: Vocabulary) -> Self {
+        self.vocabulary = Some(vocabulary);
+        self
+    }
+}
+
+/// A model on a device. Cheap to clone; sessions keep it alive.
+#[derive(Debug, Clone)]
+pub struct Model {
+    pub(crate) inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) engine: Engine,
+    pub(crate) config: Config,
+    pub(crate) formats: Formats,
+    pub(crate) weights: Weights,
+    pub(crate) suffixes: Option<SuffixTrie>,
+    /// Inverse frequencies and attention factor of the plain and of the scaled rotary embedding.
+    pub(crate) rope: [(Vec<f64>, f64); 2],
+    pub(crate) fingerprint: u128,
+    /// Multiply-adds of a byte that ends a patch, without attention.
+    pub(crate) weights_per_row: u64,
+    /// Multiply-adds of a byte that does not end a patch.
+    pub(crate) weights_per_byte: u64,
+    warnings: Vec<String>,
+    /// Kernels that were not compiled during loading.
+    #[cfg(target_family = "wasm")]
+    cold: Mutex<Vec<kernels::KernelSpec>>,
+    /// The suffix trie on the device, uploaded on first use.
+    suffix_table: Mutex<Option<Slice>>,
+    /// Workspaces for prefill chunks that no call is using.
+    spare: Mutex<Vec<(Workspace, Recorder)>>,
+}
+
+impl Model {
+    /// Loads `checkpoint` onto the device of `engine`.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if the model needs a vocabulary and none is found, or if the checkpoint is quantized in other
+    /// formats than those requested, `BadCheckpoint` if weights are not finite or the vocabulary belongs to another
+    /// model, `OutOfMemory`, `Unsupported`, `DeviceLost`.
+    pub async fn load(engine: &Engine, checkpoint: &Checkpoint, options: LoadOptions) -> Result<Self> {
+        Self::load_with_progress(engine, checkpoint, options, &mut |_, _| true).await
+    }
+
+    /// Loads a model like [`Self::load`] and calls `progress` with the bytes loaded and their total. If `progress`
+    /// returns `false`, loading stops.
+    ///
+    /// # Errors
+    /// The same as [`Self::load`], and `Cancelled`.
+    pub async fn load_with_progress(
+        engine: &Engine,
+        checkpoint: &Checkpoint,
+        options: LoadOptions,
+        progress: &mut LoadProgress<'_>,
+    ) -> Result<Self> {
+        let config = checkpoint.config().clone();
+        let formats = formats_to_load(checkpoint, options.formats)?;
+        let mut warnings = checkpoint.warnings().to_vec();
+        let suffixes = suffix_trie(checkpoint, options.vocabulary, &mut warnings)?;
+        let gpu = &engine.gpu;
+        Workspace::fitting(gpu, &config, 1)?;
+        if let Some(available) = gpu.adapter.is_software().then(available_memory).flatten() {
+            let stored = checkpoint.formats().is_some();
+            check_memory(&config, formats, stored, available).map_err(|e| e.context(&gpu.adapter.name))?;
+        }
+        // Kernels are compiled while weights are loaded.
+        let kernels = kernels(&config, formats, &gpu.capabilities);
+        #[cfg(not(target_family = "wasm"))]
+        let warming = warm_up::Warming::start(gpu, kernels.concat());
+        // Browsers compile one kernel at a time, so kernels that the first byte does not need come later.
+        #[cfg(target_family = "wasm")]
+        let [first, later] = kernels;
+        #[cfg(target_family = "wasm")]
+        warm_up::warm(gpu, first);
+        let (weights, fingerprint, warning) = Loader::new(gpu, checkpoint, formats, progress).load(&config).await?;
+        #[cfg(not(target_family = "wasm"))]
+        warming.finish();
+        gpu.save_kernels();
+        gpu.check()?;
+        warnings.extend(warning);
+        let frequencies =
+            |scaling| inverse_frequencies(config.head_dim, config.rope_theta, scaling, config.max_position_embeddings);
+        let rope = [frequencies(&RopeScaling::None), frequencies(&config.rope_scaling)];
+        let parameters = parameters_by_part(&config);
+        let count =
+            |counts: fn(Part) -> bool| parameters.iter().filter(|(part, _)| counts(*part)).map(|(_, n)| n).sum();
+        let weights_per_row = count(|part| !matches!(part, Part::ByteEmbedding | Part::SuffixEmbedding));
+        let weights_per_byte = count(|part| matches!(part, Part::LocalEncoder | Part::LocalDecoder | Part::Head));
+        let inner = Inner {
+            engine: engine.clone(),
+            config,
+            formats,
+            weights,
+            suffixes,
+            rope,
+            fingerprint,
+            weights_per_row,
+            weights_per_byte,
+            suffix_table: Mutex::default(),
+            #[cfg(target_family = "wasm")]
+            cold: Mutex::new(later),
+            warnings,
+            spare: Mutex::default(),
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// The model's configuration.
+    pub fn config(&self) -> &Config {
+        &self.inner.config
+    }
+
+    /// Formats of the matrices on the device.
+    pub fn formats(&self) -> Formats {
+        self.inner.formats
+    }
+
+    /// The engine that holds the model.
+    pub fn engine(&self) -> &Engine {
+        &self.inner.engine
+    }
+
+    /// Hash of the configuration, formats and weights. A snapshot can only be restored on a model with the same
+    /// fingerprint.
+    pub fn fingerprint(&self) -> u128 {
+        self.inner.fingerprint
+    }
+
+    /// Compiles in the background the kernels that the first byte does not need. Otherwise they are compiled on first
+    /// use, which delays the second byte. A good time to call this is while the program waits for input.
+    #[cfg(target_family = "wasm")]
+    pub fn warm(&self) {
+        let kernels = std::mem::take(&mut *self.inner.cold.lock().unwrap_or_else(|e| e.into_inner()));
+        warm_up::warm(self.inner.gpu(), kernels);
+    }
+
+    /// Non-fatal load warnings.
+    pub fn warnings(&self) -> &[String] {
+        &self.inner.warnings
+    }
+}
+
+impl Inner {
+    pub(crate) fn gpu(&self) -> &Arc<Gpu> {
+        &self.engine.gpu
+    }
+
+    /// The suffix trie on the device in the layout of `sample.wgsl`, if the model has a suffix table.
+    pub(crate) async fn suffix_table(&self) -> Result<Option<Slice>> {
+        let Some(trie) = &self.suffixes else { return Ok(None) };
+        let uploaded = |table: &Mutex<Option<Slice>>| table.lock().unwrap_or_else(|e| e.into_inner()).clone();
+        if let Some(table) = uploaded(&self.suffix_table) {
+            return Ok(Some(table));
+        }
+        let words = trie.words();
+        let table = self.gpu().allocate("the suffix trie", 4 * words.len() as u64).await?;
+        self.gpu().write(&table, 0, bytemuck::cast_slice(&words))?;
+        *self.suffix_table.lock().unwrap_or_else(|e| e.into_inner()) = Some(table.clone());
+        Ok(Some(table))
+    }
+
+    /// Takes a workspace for prefill chunks, to be returned with [`Self::give_back`].
+    pub(crate) async fn take_workspace(&self) -> Result<(Workspace, Recorder)> {
+        let spare = self.spare.lock().unwrap_or_else(|e| e.into_inner()).pop();
+        if let Some(spare) = spare {
+            return Ok(spare);
+        }
+        let gpu = self.gpu();
+        let capacity = Workspace::fitting(gpu, &self.config, gpu.capabilities.prefill_bytes)?;
+        Ok((Workspace::new(gpu, &self.config, capacity).await?, Recorder::new(gpu).await?))
+    }
+
+    /// Returns a workspace for reuse.
+    pub(crate) fn give_back(&self, (workspace, mut recorder): (Workspace, Recorder)) {
+        recorder.discard();
+        // Bind groups keep the buffers of the session alive.
+        recorder.forget_bindings();
+        self.spare.lock().unwrap_or_else(|e| e.into_inner()).push((workspace, recorder));
+    }
+}
+
+/// The suffix trie of a model with a suffix table, from `vocabulary` or else from the checkpoint's folder. Appends what
+/// is unusual about the vocabulary to `warnings`.
+fn suffix_trie(
+    checkpoint: &Checkpoint,
+    vocabulary: Option<Vocabulary>,
+    warnings: &mut Vec<String>,
+) -> Result<Option<SuffixTrie>> {
+    let config = checkpoint.config();
+    if !config.add_expanded_embeddings {
+        return Ok(None);
+    }
+    let found = match vocabulary {
+        Some(vocabulary) => Some(vocabulary),
+        None => checkpoint.vocabulary().map_err(missing_vocabulary)?,
+    };
+    let Some(vocabulary) = found else { return Ok(None) };
+    warnings.extend(vocabulary.check_rows(config.subword_vocab_size)?);
+    warnings.extend(vocabulary.warning().map(str::to_owned));
+    let trie = SuffixTrie::new(&vocabulary);
+    // Every text begins with this id: a vocabulary that lacks it fails here instead of at the first append.
+    trie.suffixes(&[], &[config.special.bos])?;
+    Ok(Some(trie))
+}
+
+/// Reports a vocabulary that the checkpoint's folder lacks as a missing argument of the load.
+fn missing_vocabulary(error: Error) -> Error {
+    match error.hint() {
+        Some(hint @ Hint::VocabularyMissing { .. }) => Error::invalid(error.message()).with_hint(hint.clone()),
+        _ => error,
+    }
+}
+
+/// The formats to load: those of a quantized checkpoint, else the requested ones.
+fn formats_to_load(checkpoint: &Checkpoint, requested: Option<Formats>) -> Result<Formats> {
+    match (checkpoint.formats(), requested) {
+        (Some(stored), Some(requested)) if stored != requested => Err(Error::invalid(format!(
+            "{}: is quantized as {stored} and cannot be loaded as {requested}; omit the formats, or quantize the \
+             original checkpoint as {requested}",
+            checkpoint.origin()
+        ))
+        .with_hint(Hint::QuantizeOriginal { format: requested.uniform() })),
+        (Some(stored), _) => Ok(stored),
+        (None, requested) => Ok(requested.unwrap_or_default()),
+    }
+}
+
+/// Bytes of device memory that the weights of a model take in `formats`.
+pub fn device_bytes(config: &Config, formats: impl Into<Formats>) -> u64 {
+    let formats = formats.into();
+    expected_tensors(config).iter().map(|tensor| formats.tensor_bytes(tensor)).sum()
+}
+
+/// Rejects a load that does not fit in memory, and names a format that fits.
+///
+/// Software adapters use main memory, and operating systems kill programs that take too much of it. `stored` says that
+/// the formats are those of a quantized checkpoint, which loading cannot change.
+fn check_memory(config: &Config, formats: Formats, stored: bool, available: u64) -> Result<()> {
+    let needed = device_bytes(config, formats);
+    if needed <= available {
+        return Ok(());
+    }
+    let by_format = WeightFormat::ALL.map(|format| (format, device_bytes(config, format)));
+    let (advice, hint) = match by_format.iter().find(|(_, bytes)| *bytes <= available) {
+        Some(&(format, bytes)) if stored => (
+            format!("quantize the original checkpoint as {} ({bytes} bytes)", format.name()),
+            Some(Hint::QuantizeOriginal { format: Some(format) }),
+        ),
+        Some(&(format, bytes)) => (
+            format!("load them as {} ({bytes} bytes)", format.name()),
+            Some(Hint::SmallerFormat { format: Some(format) }),
+        ),
+        None => {
+            let least = by_format.iter().map(|(_, bytes)| *bytes).min().unwrap_or(needed);
+            (format!("use a smaller model: in the smallest format this one needs {least} bytes"), None)
+        }
+    };
+    let error = Error::new(
+        ErrorKind::OutOfMemory,
+        format!("the weights need {needed} bytes of main memory, but {available} bytes are available; {advice}"),
+    );
+    Err(match hint {
+        Some(hint) => error.with_hint(hint),
+        None => error,
+    })
+}
+
+/// Main memory available without swapping, in bytes, on systems that report it.
+pub fn available_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|l| l.strip_prefix("MemAvailable:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::preset::Preset;
+
+    #[test]
+    fn a_rejected_load_names_a_format_that_fits() {
+        let config = Preset::Mid.config();
+        let bytes = |format| device_bytes(&config, format);
+        let refused = |formats: WeightFormat, stored, available| {
+            check_memory(&config, formats.into(), stored, available).map_err(|e| e.message().to_owned())
+        };
+        assert_eq!(refused(WeightFormat::F32, false, bytes(WeightFormat::F32)), Ok(()));
+        let message = refused(WeightFormat::F32, false, bytes(WeightFormat::F16)).unwrap_err();
+        assert!(message.contains("load them as f16"), "{message}");
+        let message = refused(WeightFormat::F32, false, bytes(WeightFormat::F16) - 1).unwrap_err();
+        assert!(message.contains("load them as q8"), "{message}");
+        let message = refused(WeightFormat::F16, false, bytes(WeightFormat::Q4)).unwrap_err();
+        assert!(message.contains("load them as q4"), "{message}");
+        let message = refused(WeightFormat::Q8, true, bytes(WeightFormat::Q4)).unwrap_err();
+        assert!(message.contains("quantize the original checkpoint as q4"), "{message}");
+        let message = refused(WeightFormat::Q4, false, 1000).unwrap_err();
+        assert!(message.contains("a smaller model"), "{message}");
+    }
+}

@@ -1,0 +1,89 @@
+//! Warm-up: compiling kernels in the background, on threads or, in browsers, one after the other.
+
+use std::sync::Arc;
+
+use crate::device::Gpu;
+use crate::model::kernels::KernelSpec;
+
+/// Compiles kernels in the background, one after the other.
+///
+/// A browser's GPU process executes commands in order. Each kernel is requested only when the previous one is done, so
+/// that other submissions wait for at most one kernel.
+#[cfg(target_family = "wasm")]
+pub(crate) fn warm(gpu: &Arc<Gpu>, kernels: Vec<KernelSpec>) {
+    let gpu = gpu.clone();
+    wasm_bindgen_futures::spawn_local(async move {
+        for KernelSpec { kernel, format, fusion } in kernels {
+            if gpu.is_lost() {
+                return;
+            }
+            gpu.compile(kernel, format, fusion);
+            // A dropped wait means that the device is lost, which the next iteration sees.
+            let _ = gpu.idle().await;
+        }
+    });
+}
+
+#[cfg(not(target_family = "wasm"))]
+pub(crate) use threads::Warming;
+
+#[cfg(not(target_family = "wasm"))]
+mod threads {
+    use std::sync::Mutex;
+    use std::thread::JoinHandle;
+
+    use super::{Arc, Gpu, KernelSpec};
+
+    /// Most drivers compile on every thread that calls them; more threads than this gain little.
+    const MAX_THREADS: usize = 8;
+
+    /// Kernels that are being compiled. Dropping it waits for the kernels in progress and skips the others, which are
+    /// compiled when they are dispatched.
+    #[derive(Debug, Default)]
+    pub(crate) struct Warming {
+        remaining: Arc<Mutex<Vec<KernelSpec>>>,
+        threads: Vec<JoinHandle<()>>,
+    }
+
+    impl Warming {
+        /// Starts to compile `kernels`, in order.
+        pub(crate) fn start(gpu: &Arc<Gpu>, mut kernels: Vec<KernelSpec>) -> Self {
+            kernels.reverse();
+            let cores = std::thread::available_parallelism().map_or(1, usize::from);
+            let count = kernels.len().min(cores).min(MAX_THREADS);
+            let remaining = Arc::new(Mutex::new(kernels));
+            let threads = (0..count).filter_map(|_| {
+                let (gpu, remaining) = (gpu.clone(), Arc::clone(&remaining));
+                let next = move || remaining.lock().unwrap_or_else(|e| e.into_inner()).pop();
+                let work = move || {
+                    while let Some(KernelSpec { kernel, format, fusion }) = next() {
+                        // Whoever dispatches the kernel receives its errors.
+                        gpu.compile(kernel, format, fusion);
+                    }
+                };
+                // Without the thread, kernels are compiled when they are dispatched.
+                std::thread::Builder::new().name("bolmo-kernels".to_owned()).spawn(work).ok()
+            });
+            Self { threads: threads.collect(), remaining }
+        }
+
+        /// Waits until all kernels are compiled.
+        pub(crate) fn finish(mut self) {
+            self.join();
+        }
+
+        fn join(&mut self) {
+            for thread in self.threads.drain(..) {
+                // A panic in a driver's compiler recurs where the kernel is dispatched.
+                let _ = thread.join();
+            }
+        }
+    }
+
+    impl Drop for Warming {
+        fn drop(&mut self) {
+            self.remaining.lock().unwrap_or_else(|e| e.into_inner()).clear();
+            self.join();
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Text goes in, logits come out, chosen ids go in.
+
+use std::sync::Arc;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::sampling::host;
+use crate::session::machine::Session;
+use crate::session::prefill::{Prefill, PrefillEnd};
+use crate::state::PendingByte;
+use crate::text::ids;
+
+/// Progress of a prefill: bytes done, bytes in all.
+type Progress<'a> = dyn FnMut(usize, usize) + Send + 'a;
+
+impl Session {
+    /// Appends the id that begins a text.
+    pub async fn append_bos(&mut self) -> Result<()> {
+        let bos = self.model.config.special.bos;
+        self.append_plain(&[bos], &mut |_, _| {}).await
+    }
+
+    /// Appends bytes of text, any bytes. Appending a text in pieces of any size is the same as appending it at once.
+    ///
+    /// # Errors
+    /// `Cancelled`: the session then holds the bytes that were processed (see [`Self::ids`]) and can go on from there.
+    pub async fn append(&mut self, text: &[u8]) -> Result<()> {
+        self.append_with_progress(text, &mut |_, _| {}).await
+    }
+
+    /// As [`Self::append`]. `progress` is called with the bytes done and the bytes in all, before each submission and
+    /// at the end.
+    pub async fn append_with_progress(&mut self, text: &[u8], progress: &mut Progress<'_>) -> Result<()> {
+        let ids = ids::encode(text, self.byte_offset()?);
+        self.append_plain(&ids, progress).await
+    }
+
+    /// Appends plain ids: bytes as 4 .. 259, and the special ids 0 and 1.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for other ids; as for [`Self::append`].
+    pub async fn append_ids(&mut self, ids: &[u32]) -> Result<()> {
+        self.append_ids_with_progress(ids, &mut |_, _| {}).await
+    }
+
+    /// As [`Self::append_ids`], with the progress of [`Self::append_with_progress`].
+    pub async fn append_ids_with_progress(&mut self, ids: &[u32], progress: &mut Progress<'_>) -> Result<()> {
+        let ids = ids::validate_input_ids(ids)?;
+        self.append_plain(&ids, progress).await
+    }
+
+    /// Appends plain ids whose boundaries are known: `ends[i]` says whether id `i` ends a patch, in place of the
+    /// boundary predictor. That includes the last id, so no byte is undecided afterwards. The first position of a text
+    /// always ends a patch.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if `ends` and `ids` differ in length; as for [`Self::append_ids`].
+    pub async fn append_ids_with_ends(&mut self, ids: &[u32], ends: &[bool]) -> Result<()> {
+        if ids.len() != ends.len() {
+            return Err(Error::invalid(format!(
+                "found {} patch ends for {} ids, expected one for each",
+                ends.len(),
+                ids.len()
+            )));
+        }
+        let ids = ids::validate_input_ids(ids)?;
+        let Some(&last) = ends.last() else { return Ok(()) };
+        self.check_suffixes(&ids)?;
+        if self.state.pending == PendingByte::Undecided {
+            // `ends` says nothing about a byte from before.
+            self.logits(0.0).await?;
+        }
+        let mut operation = self.begin()?;
+        operation.before_decision = None;
+        if operation.state.pending == PendingByte::Chosen {
+            operation.feed_chosen().await?;
+        }
+        let prefill = Prefill { ids: &ids, given_ends: Some(ends), tap: None };
+        if let PrefillEnd::Cancelled(error) = operation.prefill(prefill, &mut |_, _| {}).await? {
+            operation.finish();
+            return Err(error);
+        }
+        let ends_patch = last || operation.state.ids.len() == 1;
+        operation.decide_pending(ends_patch, None).await?;
+        operation.finish();
+        Ok(())
+    }
+
+    async fn append_plain(&mut self, ids: &[u16], progress: &mut Progress<'_>) -> Result<()> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let mut operation = self.begin()?;
+        // Checked first, so that a refusal leaves the session as it was.
+        if let Err(error) = operation.check_suffixes(ids) {
+            operation.finish();
+            return Err(error);
+        }
+        if let Some(before) = operation.before_decision.take() {
+            operation.state = before;
+            operation.recorder.forget_bindings();
+        }
+        if operation.state.pending == PendingByte::Chosen {
+            operation.feed_chosen().await?;
+        }
+        let end = operation.prefill(Prefill { ids, given_ends: None, tap: None }, progress).await?;
+        operation.finish();
+        match end {
+            PrefillEnd::Complete => Ok(()),
+            PrefillEnd::Cancelled(error) => Err(error),
+        }
+    }
+
+    /// The 520 logits of the next id.
+    ///
+    /// After a prompt this first decides whether the prompt's last byte ends a patch: its plain and its fused id
+    /// compete, the fused one with `boundary_bias` added (`docs/model.md`, "Decoding").
+    ///
+    /// # Errors
+    /// `InvalidArgument` if the session is empty.
+    pub async fn logits(&mut self, boundary_bias: f32) -> Result<Arc<[f32]>> {
+        let mut operation = self.begin()?;
+        match operation.state.pending {
+            PendingByte::None => {}
+            PendingByte::Chosen => operation.feed_chosen().await?,
+            PendingByte::Undecided => operation.decide_by_logits(boundary_bias).await?,
+        }
+        let logits = operation.state.logits.clone();
+        operation.finish();
+        logits.ok_or_else(|| Error::invalid("the session is empty; append <bos> or text before asking for logits"))
+    }
+
+    /// Decides whether the undecided byte ends a patch, by the logits before it.
+    async fn decide_by_logits(&mut self, boundary_bias: f32) -> Result<()> {
+        let ends = match (self.state.ids.as_slice(), &self.state.logits) {
+            // The first position always ends a patch.
+            ([_], _) => true,
+            ([.., last], Some(logits)) => host::force(logits, *last, boundary_bias),
+            _ => return Err(Error::internal("an undecided byte without logits before it")),
+        };
+        let before = self.state.fork(&self.model.config, &mut self.recorder).await?;
+        self.decide_pending(ends, None).await?;
+        self.before_decision = Some(before);
+        Ok(())
+    }
+
+    /// Chooses the next id, fused (260 added) where its byte ends a patch. It goes through the model with the next call
+    /// that needs its logits.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for ids that are never chosen: 0, 2 and 3, the same fused, and 520 and above.
+    pub async fn push(&mut self, id: u16) -> Result<()> {
+        let plain = ids::plain(id);
+        if usize::from(id) >= ids::IDS || matches!(plain, ids::PAD_ID | ids::UNUSED_EOS_ID | ids::BPE_END_ID) {
+            return Err(Error::new(
+                ErrorKind::InvalidArgument,
+                format!("id {id} cannot be chosen; expected 1, 4..=259, or one of them + 260"),
+            ));
+        }
+        if self.state.pending != PendingByte::None || self.state.ids.is_empty() {
+            self.logits(0.0).await?;
+        }
+        self.check_suffixes(&[plain])?;
+        self.before_decision = None;
+        self.state.ids.push(id);
+        self.state.pending = PendingByte::Chosen;
+        Ok(())
+    }
+}
