@@ -1,6 +1,7 @@
 #!/bin/bash
 # Installs libbolmo into a temporary prefix and uses it from there as a program would: headers alone, CMake,
-# pkg-config, the examples in C and C++. Also holds the shared library to what it may export, need and be called.
+# pkg-config, the examples in C and C++. Also checks exports, dependencies and name
+# of the shared library.
 #
 #   scripts/test-package.sh BOLMO [FOLDER]    BOLMO is the built command; FOLDER has libraries that are built already
 set -euo pipefail

@@ -27,7 +27,7 @@
 use std::ffi::c_void;
 use std::sync::Mutex;
 
-use bolmo_runtime::unstable::CANDIDATES;
+use bolmo_runtime::CANDIDATES;
 use bolmo_runtime::{Constraint, Matcher};
 
 use crate::handle::{self, opaque};

@@ -21,9 +21,9 @@
 
 use std::sync::Mutex;
 
+use bolmo_runtime::Sampler;
 use bolmo_runtime::block_on;
 use bolmo_runtime::ids;
-use bolmo_runtime::unstable::Sampler;
 
 use crate::constraint::BOLMO_CANDIDATES;
 use crate::handle::{self, opaque};

@@ -226,7 +226,7 @@ pub unsafe extern "C" fn bolmo_trainer_create(
         let kind = kind.ok_or_else(|| missing("kind"))?;
         let config = config.ok_or_else(|| missing("config"))?;
         let config = RunConfig::parse(&config, &overrides).map_err(|e| e.context("configuration"))?;
-        let total = config.optimiser.steps;
+        let total = config.optimizer.steps;
         let texts = Texts { train: &train, held_out: &held_out };
         let run = block_on(TrainingRun::open(&engine.engine, kind, config, &texts, resume))?;
         trainer.set(handle::insert(OpenTrainer { run: Mutex::new(run), total, cancelled: AtomicBool::new(false) })?);

@@ -12,12 +12,21 @@
 //! let mut session = Session::new(&model).await?;
 //! session.append_bos().await?;
 //! session.append(b"Once upon a time").await?;
-//! let made = session.generate(&GenerateOptions::default(), &mut |piece| {
+//! session.generate(&GenerateOptions::default(), &mut |piece| {
 //!     print!("{}", String::from_utf8_lossy(piece.bytes));
 //!     std::ops::ControlFlow::Continue(())
 //! }).await?;
 //! # Ok(()) }
 //! ```
+//!
+//! | to | see |
+//! |---|---|
+//! | open a device | [`Engine`], [`EngineOptions`], [`adapters`] |
+//! | load a model | [`Checkpoint`], [`Model`], [`LoadOptions`], [`device_bytes`] |
+//! | write text | [`Session`], [`GenerateOptions`], [`Constraint`], [`generate_batch`] |
+//! | choose each id yourself | [`Session::logits`], [`Sampler`], [`StopMatcher`], [`Session::push`] |
+//! | score text | [`Model::score_ids`], [`ScoreOptions`] |
+//! | read or write checkpoint files | [`files`], [`layout`], `convert` |
 //!
 //! Everything that touches the device is async and never blocks. Programs without an executor of their own use
 //! [`block_on`].
@@ -60,13 +69,14 @@ pub use error::{Error, ErrorKind, Hint, Result};
 pub use generate::{GenerateOptions, Generation, Piece, StopReason, generate_batch};
 pub use model::loader::LoadProgress;
 pub use model::{LoadOptions, Model, device_bytes};
-pub use sampling::host::SamplingOptions;
+pub use sampling::host::{CANDIDATES, Sampler, SamplingOptions};
 pub use score::compare::Comparison;
 pub use score::{Score, ScoreOptions, Tensors};
 pub use session::{CancelToken, Checkpoint as SessionCheckpoint, Session};
 pub use state::kv_cache::session_bytes;
 pub use state::workspace::work_bytes;
 pub use text::ids;
+pub use text::stop::StopMatcher;
 pub use text::utf8::Utf8Assembler;
 pub use text::vocabulary::Vocabulary;
 

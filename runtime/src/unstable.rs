@@ -18,7 +18,6 @@ pub use crate::model::available_memory;
 pub use crate::model::weights::{GlobalLayer, LocalLayer, Matrix, Mlp, Piece, Weights};
 #[cfg(not(target_family = "wasm"))]
 pub use crate::parallel::map_chunks;
-pub use crate::sampling::host::{CANDIDATES, Sampler};
 pub use crate::stages::boundary::{boundary, ends_patch, log_probability};
 pub use crate::stages::depool::{depool, normalize};
 pub use crate::stages::embed::embed;
@@ -32,7 +31,6 @@ pub use crate::state::LayerState;
 pub use crate::state::workspace::Workspace;
 #[cfg(not(target_family = "wasm"))]
 pub use crate::text::byte_alphabet::character_of;
-pub use crate::text::stop::StopMatcher;
 pub use crate::text::suffix_trie::SuffixTrie;
 
 /// The device of an engine.

@@ -1,6 +1,7 @@
-// y = scale * x / sqrt(mean(x^2) + eps) over each group of a row, or y += it: the residual form of OLMo blocks
-// (docs/model.md, "Global blocks"). One workgroup per group. A row holds `groups` contiguous groups of `dim` values:
-// one for a norm over the whole row, one per head for a norm per head.
+// y = scale * x / sqrt(mean(x^2) + eps) over each group of a row. With `add`, the result is added to y, as in the
+// blocks of OLMo (docs/model.md, "Global blocks"). A row holds `groups` contiguous groups of `dim` values: one for a
+// norm over the whole row, one per head for a norm per head. One workgroup per group: workgroup.x is the group,
+// workgroup.y the row. `halted` is from shared/guard.wgsl, `workgroup_sum` and `WORKGROUP` from shared/reduce_*.wgsl.
 struct Params {
     rows: u32,
     groups: u32,    // per row
@@ -17,12 +18,12 @@ struct Params {
 @group(0) @binding(2) var<storage, read> x: array<vec4<f32>>;         // [rows, groups, dim] at x_offset, x_stride
 @group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>;   // [rows, groups, dim] at y_offset, y_stride
 
-fn run(group: vec3<u32>, lane: u32) {
-    if halted(group.y) {
+fn run(workgroup: vec3<u32>, lane: u32) {
+    if halted(workgroup.y) {
         return;
     }
-    let x0 = p.x_offset4 + group.y * p.x_stride4 + group.x * p.dim4;
-    let y0 = p.y_offset4 + group.y * p.y_stride4 + group.x * p.dim4;
+    let x0 = p.x_offset4 + workgroup.y * p.x_stride4 + workgroup.x * p.dim4;
+    let y0 = p.y_offset4 + workgroup.y * p.y_stride4 + workgroup.x * p.dim4;
     var squares = vec4<f32>();
     for (var i = lane; i < p.dim4; i += WORKGROUP) {
         let v = x[x0 + i];

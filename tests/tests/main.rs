@@ -13,7 +13,7 @@ mod kernel_cache;
 mod kernels;
 mod merge;
 mod mlstm_cell;
-mod quantised;
+mod quantized;
 mod robustness;
 mod self_test;
 mod teachers;

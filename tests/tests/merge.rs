@@ -450,10 +450,10 @@ fn unreadable_folders_and_bad_options_are_rejected() {
 
     let mut models = Models::new();
     let checkpoint = Checkpoint::open(&models.merge.bolmo).unwrap();
-    let quantised = models.path("q8");
-    write_quantized(&checkpoint, &quantised, "q8".parse().unwrap(), &QuantizeOptions::default(), &mut |_, _| true)
+    let quantized = models.path("q8");
+    write_quantized(&checkpoint, &quantized, "q8".parse().unwrap(), &QuantizeOptions::default(), &mut |_, _| true)
         .expect("a folder");
-    models.merge.bolmo = quantised;
+    models.merge.bolmo = quantized;
     models.refused(ErrorKind::InvalidArgument, &["q8", "quantized already"]);
 }
 

@@ -88,7 +88,7 @@ impl Cell {
         self.heads * (2 * self.dk + self.dv + 2)
     }
 
-    /// By row, what the log forget gates of its chunk come to in absolute terms.
+    /// For each row, the sum of the absolute log forget gates of its chunk.
     fn running_sums(&self, head: usize) -> Vec<f64> {
         let offset = self.heads * (2 * self.dk + self.dv) + self.heads + head;
         let gate = |t: usize| f64::from(self.x[t * self.stride() + offset]);

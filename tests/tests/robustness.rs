@@ -287,6 +287,7 @@ fn abandoned_operation_is_an_error_until_rewound() {
         assert!(future.as_mut().poll(&mut context).is_pending());
     }
     assert_error(block_on(session.append(b"x")), ErrorKind::InvalidArgument, &["abandoned"]);
+    assert_error(block_on(session.push(70)), ErrorKind::InvalidArgument, &["abandoned"]);
     block_on(session.rewind(&checkpoint)).expect("back");
     assert_eq!(block_on(session.logits(0.0)).expect("logits"), before);
 }

@@ -235,8 +235,8 @@ fn invalid_runs_are_rejected_in_one_sentence() {
     assert!(error.kind() == ErrorKind::Unsupported && !error.message().contains("batch"), "{error}");
     // A rate at which training diverges.
     let mut config = place.subword("diverging");
-    config.optimiser.rate = 1e30;
-    config.optimiser.warmup = 0.0;
+    config.optimizer.rate = 1e30;
+    config.optimizer.warmup = 0.0;
     let mut run =
         block_on(TrainingRun::open(engine(), Kind::Subword, config, &Texts::default(), false)).expect("a run");
     let error = block_on(run.go(&mut |_| ControlFlow::Continue(()))).expect_err("a divergence");
@@ -245,7 +245,7 @@ fn invalid_runs_are_rejected_in_one_sentence() {
     // A configuration that differs from the snapshot's.
     let (_, _) = go(Kind::Subword, place.subword("changed"), false, Some(2));
     let mut config = place.subword("changed");
-    config.optimiser.rate = 0.5;
+    config.optimizer.rate = 0.5;
     config.every.evaluate = 1;
     let error =
         block_on(TrainingRun::open(engine(), Kind::Subword, config, &Texts::default(), true)).err().expect("a refusal");

@@ -33,7 +33,7 @@ pub struct TrainerOptions {
     pub local_rate: f64,
     /// Peak learning rate of the embeddings, the encoder and the boundary predictor.
     pub encoder_rate: f64,
-    /// Peak learning rate of the global blocks, kind are frozen in stage 1.
+    /// Peak learning rate of the global blocks, which are frozen in stage 1.
     pub global_rate: f64,
 }
 
@@ -109,7 +109,7 @@ impl Trainer {
             None => None,
             Some(TeacherSource { tensors, vocabulary, tied, spaces, sequences }) => {
                 let compared = COMPARED_BLOCKS.min(config.num_hidden_layers);
-                let sequences = (options.losses.spelling > 0.0).then_some(sequences);
+                let sequences = (options.losses.byte_distillation > 0.0).then_some(sequences);
                 let parts = TeacherOptions { vocabulary, tied, spaces, compared, sequences };
                 Some(Teacher::new(gpu, config, options.shape, &parts, tensors).await?)
             }
@@ -131,7 +131,7 @@ impl Trainer {
     /// Makes one step with the mean gradient of all `batches`, each of the trainer's shape.
     ///
     /// # Errors
-    /// `InvalidArgument` for a batch of another shape, and errors of the device, kind may leave parameters partly
+    /// `InvalidArgument` for a batch of another shape, and errors of the device, which may leave parameters partly
     /// updated.
     pub async fn step(&mut self, batches: &[Examples<'_>]) -> Result<StepReport> {
         if batches.is_empty() {

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use anstream::AutoStream;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bolmo_runtime::StopMatcher;
 use bolmo_runtime::ids;
-use bolmo_runtime::unstable::StopMatcher;
 use bolmo_runtime::{
     Constraint, Error, ErrorKind, GenerateOptions, Model, Piece, Result, SamplingOptions, Session, StopReason, block_on,
 };

@@ -43,7 +43,7 @@ pub fn run(common: &Common, command: &TrainCommand) -> Outcome {
 fn train(common: &Common, kind: Kind, args: &TrainArgs) -> Outcome {
     let target = args.target_compression.map(|target| format!("compression.target={target:?}"));
     let config = RunConfig::read(&args.config, &args.set.iter().cloned().chain(target).collect::<Vec<_>>())?;
-    let (out, steps) = (config.out.clone(), config.optimiser.steps);
+    let (out, steps) = (config.out.clone(), config.optimizer.steps);
     let interrupt = Interrupt::listen();
     let engine = open_engine(common)?;
     let mut run = block_on(TrainingRun::open(&engine, kind, config, &Texts::default(), args.resume))?;

@@ -8,7 +8,7 @@
 //!
 //! - **Copy**: `copy.wgsl` between two buffers far larger than the caches, counting bytes read and bytes written.
 //! - **Gap**: dispatches of one workgroup in one compute pass, each reading the output of the previous one.
-//! - **Pass**: the additional time if each of these dispatches is a compute pass of its own.
+//! - **Pass**: the additional time per dispatch if each has a compute pass of its own.
 //! - **Submit**: an empty submission and the wait for it. **Readback**: a submission of one dispatch and the wait for 4
 //!   KiB of its result.
 //! - **Products**: matrices of 2048 by 2048 (1024 by 1024 on software adapters), multiplied as in the model's stages, a

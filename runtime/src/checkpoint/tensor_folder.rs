@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 ///
 /// ```no_run
 /// # fn demo() -> bolmo_runtime::Result<()> {
-/// use bolmo_runtime::checkpoint::TensorFolder;
+/// use bolmo_runtime::files::TensorFolder;
 ///
 /// let folder = TensorFolder::open("olmo-2-1b")?;
 /// for (name, shape) in folder.shapes() {

@@ -1,4 +1,4 @@
-//! What a generation is asked for, and what it returns.
+//! Options and result of a generation.
 
 use crate::constraint::Constraint;
 use crate::error::{Error, Result};

@@ -1,4 +1,4 @@
-//! Text goes in, logits come out, chosen ids go in.
+//! Operations that extend a session: `append`, `logits`, `push`.
 
 use std::sync::Arc;
 
@@ -75,14 +75,20 @@ impl Session {
             operation.feed_chosen().await?;
         }
         let prefill = Prefill { ids: &ids, given_ends: Some(ends), tap: None };
-        if let PrefillEnd::Cancelled(error) = operation.prefill(prefill, &mut |_, _| {}).await? {
-            operation.finish();
-            return Err(error);
+        let before = operation.state.ids.len();
+        let end = operation.prefill(prefill, &mut |_, _| {}).await?;
+        // If the prefill was cancelled, it ends at an earlier byte, whose boundary is known as well.
+        let done = operation.state.ids.len() - before;
+        if operation.state.pending == PendingByte::Undecided {
+            let given = if done == ids.len() { last } else { done > 0 && ends[done - 1] };
+            let ends_patch = given || operation.state.ids.len() == 1;
+            operation.decide_pending(ends_patch, None).await?;
         }
-        let ends_patch = last || operation.state.ids.len() == 1;
-        operation.decide_pending(ends_patch, None).await?;
         operation.finish();
-        Ok(())
+        match end {
+            PrefillEnd::Complete => Ok(()),
+            PrefillEnd::Cancelled(error) => Err(error),
+        }
     }
 
     async fn append_plain(&mut self, ids: &[u16], progress: &mut Progress<'_>) -> Result<()> {
@@ -122,25 +128,32 @@ impl Session {
         match operation.state.pending {
             PendingByte::None => {}
             PendingByte::Chosen => operation.feed_chosen().await?,
-            PendingByte::Undecided => operation.decide_by_logits(boundary_bias).await?,
+            PendingByte::Undecided => {
+                let before = match operation.fork_present().await {
+                    Ok(before) => before,
+                    Err(error) => {
+                        operation.finish();
+                        return Err(error);
+                    }
+                };
+                let ends_patch = operation.boundary_by_logits(boundary_bias)?;
+                operation.decide_pending(ends_patch, None).await?;
+                operation.before_decision = Some(before);
+            }
         }
         let logits = operation.state.logits.clone();
         operation.finish();
         logits.ok_or_else(|| Error::invalid("the session is empty; append <bos> or text before asking for logits"))
     }
 
-    /// Decides whether the undecided byte ends a patch, by the logits before it.
-    async fn decide_by_logits(&mut self, boundary_bias: f32) -> Result<()> {
-        let ends = match (self.state.ids.as_slice(), &self.state.logits) {
+    /// Whether the undecided byte ends a patch, by the logits before it.
+    fn boundary_by_logits(&self, boundary_bias: f32) -> Result<bool> {
+        match (self.state.ids.as_slice(), &self.state.logits) {
             // The first position always ends a patch.
-            ([_], _) => true,
-            ([.., last], Some(logits)) => host::force(logits, *last, boundary_bias),
-            _ => return Err(Error::internal("an undecided byte without logits before it")),
-        };
-        let before = self.state.fork(&self.model.config, &mut self.recorder).await?;
-        self.decide_pending(ends, None).await?;
-        self.before_decision = Some(before);
-        Ok(())
+            ([_], _) => Ok(true),
+            ([.., last], Some(logits)) => Ok(host::force(logits, *last, boundary_bias)),
+            _ => Err(Error::internal("an undecided byte without logits before it")),
+        }
     }
 
     /// Chooses the next id, fused (260 added) where its byte ends a patch. It goes through the model with the next call
@@ -159,10 +172,15 @@ impl Session {
         if self.state.pending != PendingByte::None || self.state.ids.is_empty() {
             self.logits(0.0).await?;
         }
-        self.check_suffixes(&[plain])?;
-        self.before_decision = None;
-        self.state.ids.push(id);
-        self.state.pending = PendingByte::Chosen;
+        let mut operation = self.begin()?;
+        if let Err(error) = operation.check_suffixes(&[plain]) {
+            operation.finish();
+            return Err(error);
+        }
+        operation.before_decision = None;
+        operation.state.ids.push(id);
+        operation.state.pending = PendingByte::Chosen;
+        operation.finish();
         Ok(())
     }
 }

@@ -20,7 +20,7 @@ use crate::text::ids;
 /// Rows of slots must be multiples of this many floats, because bindings begin at them.
 const ROW_FLOATS: usize = 64;
 
-/// Each slot has dispatches of its own, and a submission holds only so many.
+/// Maximum number of slots. Each slot adds dispatches, and a submission holds a limited number.
 const MAX_SLOTS: usize = 24;
 
 /// What slots share.
@@ -80,15 +80,23 @@ impl Batch {
         sessions: &mut [&mut Session],
         steps: &[Option<DecodeStep<'_>>],
     ) -> Result<Vec<Vec<u16>>> {
+        let trie = self.model.suffix_table().await?;
         // Sessions without a step take no part, but their states fill their rows.
         let mut active: Vec<Option<Operation<'_>>> = Vec::new();
         let mut idle: Vec<Option<&Session>> = Vec::new();
         for (session, step) in sessions.iter_mut().zip(steps) {
             match step {
-                Some(_) => {
-                    active.push(Some(session.begin()?));
-                    idle.push(None);
-                }
+                Some(_) => match session.begin() {
+                    Ok(operation) => {
+                        active.push(Some(operation));
+                        idle.push(None);
+                    }
+                    Err(error) => {
+                        // Nothing has happened to the others yet.
+                        active.into_iter().flatten().for_each(Operation::finish);
+                        return Err(error);
+                    }
+                },
                 None => {
                     active.push(None);
                     idle.push(Some(session));
@@ -96,7 +104,6 @@ impl Batch {
             }
         }
         let ends = self.prepare(&mut active, steps).await?;
-        let trie = self.model.suffix_table().await?;
         let all = self.submit(trie.as_ref(), &active, &idle, steps, &ends)?.await?;
         let mut chosen = Vec::new();
         for (row, operation) in active.into_iter().enumerate() {

@@ -30,10 +30,11 @@ impl Session {
     /// A state to return to with [`Self::rewind`].
     pub async fn checkpoint(&mut self) -> Result<Checkpoint> {
         let mut operation = self.begin()?;
-        let state = operation.fork().await?;
+        let state = operation.fork().await;
         let model = operation.model.clone();
+        // A copy that fails leaves the session as it was.
         operation.finish();
-        Ok(Checkpoint { model, state })
+        Ok(Checkpoint { model, state: state? })
     }
 
     /// Returns to the state of `checkpoint`, as if nothing had happened since. Also makes a session usable again after
@@ -47,6 +48,8 @@ impl Session {
                 "the checkpoint was taken on another model; rewind needs one of this session's model",
             ));
         }
+        // Commands of an operation that did not finish must not be submitted with the copy.
+        self.recorder.discard();
         let state = checkpoint.state.fork(&self.model.config, &mut self.recorder).await?;
         self.replace(state);
         Ok(())
@@ -55,14 +58,28 @@ impl Session {
     /// Another session with the same text, independent from here on.
     pub async fn try_clone(&mut self) -> Result<Session> {
         let mut operation = self.begin()?;
-        let state = operation.fork().await?;
+        let state = operation.fork().await;
         let model = operation.model.clone();
         operation.finish();
-        Self::with_state(model, state).await
+        Self::with_state(model, state?).await
     }
 
     /// A copy of the state. A boundary decision that is still open stays open in it.
     async fn fork(&mut self) -> Result<State> {
-        self.before_decision.as_ref().unwrap_or(&self.state).fork(&self.model.config, &mut self.recorder).await
+        let state = self.before_decision.as_ref().unwrap_or(&self.state);
+        let copy = state.fork(&self.model.config, &mut self.recorder).await;
+        if copy.is_err() {
+            self.recorder.discard();
+        }
+        copy
+    }
+
+    /// A copy of the state as it is, decided or not.
+    pub(super) async fn fork_present(&mut self) -> Result<State> {
+        let copy = self.state.fork(&self.model.config, &mut self.recorder).await;
+        if copy.is_err() {
+            self.recorder.discard();
+        }
+        copy
     }
 }

@@ -159,6 +159,8 @@ impl Session {
 
     /// Prepares decoding on the device for a generation. Returns false if the host has to choose each byte.
     pub(crate) async fn prepare_decode(&mut self, sampler: &Sampler, stops: &[Vec<u8>]) -> Result<bool> {
+        // A session that cannot be used is refused here, before it takes part in a batch.
+        self.begin()?.finish();
         if self.max_decode_bytes() == 0 {
             return Ok(false);
         }

@@ -1,4 +1,4 @@
-//! What decoding on the device needs besides the state, and the description of one decode step.
+//! Resources of decoding on the device, and the description of a decode step.
 
 use crate::device::{Recorded, Slice};
 use crate::sampling::device::{DeviceSampler, Flag};

@@ -106,8 +106,9 @@ impl Session {
         self.model.gpu().check()?;
         if self.poisoned {
             return Err(Error::invalid(
-                "an earlier operation on this session was abandoned before it finished; rewind the session to a \
-                 checkpoint or create a new one",
+                "an earlier operation on this session failed or was abandoned before it finished; rewind the session \
+                 to \
+                 a checkpoint or create a new one",
             ));
         }
         Ok(Operation { session: self, finished: false })

@@ -1,19 +1,18 @@
 //! A session: one sequence on a model.
 //!
-//! A session is one state machine. Between two operations its last byte is in one of three conditions
-//! ([`PendingByte`](crate::state::PendingByte)):
+//! A session is one state machine. Its state is the pending byte, [`PendingByte`](crate::state::PendingByte):
 //!
 //! ```text
-//!           append                 logits                  push
-//!   (any) ─────────> Undecided ─────────────> None ─────────────────> Chosen
-//!                        │  ^                                            │
-//!                        └──┘ append: decides the byte, goes on          │ append, logits, decode step:
-//!                                                                        │ take the id through the model
-//!                                       None <───────────────────────────┘
+//!             append                  logits                  push
+//!   empty ──────────────> Undecided ──────────> None ──────────────────> Chosen ──┐ decode
+//!                          ▲ │ ▲ ▲               │ ▲                      │ │ ▲   │ step
+//!                          └─┘ │ └─── append ────┘ └─────── logits ───────┘ │ └───┘
+//!                       append └─────────────────── append ─────────────────┘
 //! ```
 //!
-//! Every operation holds an [`Operation`](machine::Operation) guard. If it fails part-way, or its future is dropped,
-//! the guard poisons the session: later operations are refused until the session is rewound to a checkpoint.
+//! Operations that change the state hold an [`Operation`](machine::Operation) guard. If such an operation fails
+//! part-way, or its future is dropped, the guard poisons the session: later operations are refused until the session is
+//! rewound to a checkpoint.
 
 mod append;
 mod batch;

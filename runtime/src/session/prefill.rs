@@ -22,7 +22,7 @@ const MIN_CHUNK_PATCHES: u64 = 32;
 /// The same for attention, where that takes longer: it reads keys and values once for this many queries.
 const MIN_CHUNK_QUERIES: u64 = 16;
 
-/// Ids to take in.
+/// Input of a prefill.
 pub(crate) struct Prefill<'a, 't> {
     /// Plain ids that follow what the session holds.
     pub(crate) ids: &'a [u16],
@@ -334,7 +334,7 @@ impl Forward<'_, '_> {
         Ok(())
     }
 
-    /// Submits, and reads back what is wanted of the rows that the decoder has left in `x`.
+    /// Submits, and reads back the logits that the caller needs of the rows in `x`.
     async fn finish_rows(&mut self, step: &PrefillStep<'_>) -> Result<()> {
         let (model, ws, count) = (self.model, self.cx.workspace, step.ends.len());
         if self.tap.is_none() {

@@ -23,9 +23,13 @@ impl Session {
     /// The session as bytes, for [`Session::restore`].
     pub async fn snapshot(&mut self) -> Result<Vec<u8>> {
         let mut operation = self.begin()?;
-        let out = operation.write_snapshot().await?;
+        let out = operation.write_snapshot().await;
+        if out.is_err() {
+            operation.recorder.discard();
+        }
+        // Reading leaves the session as it was.
         operation.finish();
-        Ok(out)
+        out
     }
 
     async fn write_snapshot(&mut self) -> Result<Vec<u8>> {

@@ -25,7 +25,7 @@ pub fn session_bytes(config: &Config, patches: usize) -> u64 {
     2 * config.state_bytes() + patch.saturating_mul((reserved + last) as u64)
 }
 
-/// Keys and values of neighbouring patches of one layer, `[rows, 2, kv_heads, head_dim]` f32.
+/// Keys and values of neighboring patches of one layer, `[rows, 2, kv_heads, head_dim]` f32.
 #[derive(Debug)]
 pub struct Segment {
     pub slice: Slice,
@@ -170,7 +170,7 @@ impl KvCache {
         Ok(all)
     }
 
-    /// A cache of `len` patches whose layers begin at `firsts` and hold `rows` (f32, one behind the other), as from
+    /// A cache of `len` patches whose layers begin at `firsts` and hold `rows` (f32, concatenated), as from
     /// [`Self::contents`].
     pub async fn restore(
         config: &Config,

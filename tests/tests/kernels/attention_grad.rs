@@ -59,10 +59,10 @@ struct Example {
     running: Vec<f32>,
     o: Vec<f32>,
     d_o: Vec<f32>,
-    /// What the gradient of a score may come to, and what it may be off by, both over the weight.
+    /// Magnitude and error bound of the gradient of a score, both divided by the weight.
     ds: f64,
     ds_error: f64,
-    /// What a weight may be off by, over the weight.
+    /// Relative error bound of a weight.
     weight_error: f64,
 }
 

@@ -95,8 +95,8 @@ fn gates_case(worst: &Worst, case: &Gates) -> TestCaseResult {
     let (mut m_expected, mut expected) = (m_before.clone(), gates.clone());
     cpu::mlstm_gates(&p, &x, &mut m_expected, &mut expected);
 
-    // Pre-activations and their log-sigmoid are good to 4 units or so and never exceed `size`, and the state rounds
-    // once a row: that is what a state may be off by behind some rows.
+    // Error bound of a state after `row` rows: pre-activations and their log-sigmoid are accurate to about 4 units and
+    // never exceed `size`, and the state rounds once per row.
     let state = (0..rows * heads).map(|at| f64::from(expected[4 * at + 2].abs())).fold(largest(&m_before), f64::max);
     let state_error = |row: usize| (row as f64 + 2.0) * 4.0 * EPS * state.max(f64::from(size) + 1.0);
     let g = (0..rows * heads).map(|at| f64::from(expected[4 * at + 3].abs())).fold(0.0, f64::max);

@@ -76,9 +76,8 @@ fn whole_case(worst: &Worst, case: &Whole) -> TestCaseResult {
     // The state gathers a few roundings a row, and those of the gates, which are good to 1e-6 or so a row.
     let steps = (rows as f64 + 2.0) * 64.0 * EPS;
     let size = largest(&c_expected).max(1.0);
-    // The norm divides by the spread of a head's outputs, and so multiplies what they are off by: it is small where the
-    // outputs are nearly equal, which with few columns happens. What a head's outputs may be off by is a share of what
-    // their sums add up.
+    // The norm divides by the spread of a head's outputs, which amplifies their errors if the outputs are nearly equal;
+    // with few columns that happens. The error of a head's outputs is relative to the magnitude of their sums.
     let spreads = spreads(&p, &x, &c, &m);
     for form in forms(KernelId::MlstmCell) {
         // The runtime does not ask this of one lane either.

@@ -297,7 +297,7 @@ fn gates_case(worst: &Worst, case: &Gates) -> TestCaseResult {
     let dx = vec![UNWRITTEN; x.len()];
     let mut expected = dx.clone();
     cpu::mlstm_gates_grad(&p, &x, &dots, &mut expected);
-    // What the running sum keeps of its roundings: those of what has been lost, a second order of them.
+    // Second-order error of the compensated running sum.
     let lost = (2.0 * period.min(rows) as f64).powi(2) * EPS * EPS;
     for form in forms(KernelId::MlstmGatesGrad) {
         let grid = [heads, rows.div_ceil(period), 1];

@@ -136,7 +136,7 @@ impl Case {
         Shape { rows: 3, bytes: self.size("L"), patches: self.size("P") }
     }
 
-    /// What rounding in f32 may come to in a gradient, relative to its norm: each sum on the way through the model and
+    /// Error bound of a gradient in f32, relative to its norm: each sum on the way through the model and
     /// back has as many roundings as terms, and the last sum runs over all positions.
     pub fn gradient_rounding(&self) -> f64 {
         let (shape, config) = (self.shape(), self.config());

@@ -281,7 +281,7 @@ fn byte_distillation_gradients_match_finite_differences() {
     let none = LossOptions { encoder: 0.0, cross_entropy: 0.0, distill: 0.0, boundary: 0.0, ..LossOptions::stage1() };
     let options = TrainerOptions {
         shape: case.shape(),
-        losses: LossOptions { spelling: 2.0, ..none },
+        losses: LossOptions { byte_distillation: 2.0, ..none },
         adam: AdamOptions { clip: 0.0, ..AdamOptions::default() },
         schedule: Schedule { steps: 20, warmup: 0.1 },
         half_products: false,
@@ -304,8 +304,8 @@ fn byte_distillation_gradients_match_finite_differences() {
             (report, trainer)
         };
         let (report, mut trainer) = step(weights);
-        assert!(report.losses.spelling > 0.1, "{:?}", report.losses);
-        assert_eq!(report.losses.total, report.losses.spelling);
+        assert!(report.losses.byte_distillation > 0.1, "{:?}", report.losses);
+        assert_eq!(report.losses.total, report.losses.byte_distillation);
         let gradients: HashMap<_, _> = gradients(&mut trainer).into_iter().collect();
         let names = [
             "lm_head.weight",
@@ -319,7 +319,7 @@ fn byte_distillation_gradients_match_finite_differences() {
             // Along the gradient the loss changes most, and its rounding matters least.
             let loss = |length: f64| {
                 let by: Vec<f32> = gradient.iter().map(|&v| (f64::from(v) / expected * length) as f32).collect();
-                step(Weights { moved: Some((name, &by)), ..weights }).0.losses.spelling
+                step(Weights { moved: Some((name, &by)), ..weights }).0.losses.byte_distillation
             };
             let found = slope(loss, 1e-3 * expected);
             eprintln!("{draw:?} {name}: slope {:.6} ± {:.1e}, gradient {expected:.6}", found.value, found.error);

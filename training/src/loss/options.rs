@@ -13,7 +13,7 @@ pub struct LossOptions {
     pub boundary: f64,
     /// Factor of byte distillation: the divergence of the next id's distribution from the teacher's. The paper has no
     /// such term, so the default is 0.
-    pub spelling: f64,
+    pub byte_distillation: f64,
     /// Temperature: divides log-probabilities before distillation compares them.
     pub temperature: f64,
     /// Epsilon subtracted from log-probabilities before distillation.
@@ -30,7 +30,7 @@ impl LossOptions {
             cross_entropy: 1.0,
             distill: 1.0,
             boundary: 4.0,
-            spelling: 0.0,
+            byte_distillation: 0.0,
             temperature: 5.0,
             epsilon: 1e-6,
             divide_twice: true,
@@ -58,7 +58,7 @@ pub struct Losses {
     pub distill: f64,
     /// Byte distillation: divergence of the next id's distribution from the teacher's, in nats, with its factor; stage
     /// 1.
-    pub spelling: f64,
+    pub byte_distillation: f64,
     /// Mean of -log2 p of a byte with its flag, over the real bytes.
     pub bits_per_byte: f64,
     /// Decisions of the boundary predictor.
@@ -75,7 +75,7 @@ impl Losses {
         self.boundary += factor * other.boundary;
         self.encoder += factor * other.encoder;
         self.distill += factor * other.distill;
-        self.spelling += factor * other.spelling;
+        self.byte_distillation += factor * other.byte_distillation;
         self.bits_per_byte += factor * other.bits_per_byte;
         self.predictor.add(&other.predictor);
         self.labels += other.labels;

@@ -162,15 +162,15 @@ pub fn distill(
 
 /// Derivative of the total by the divergence of each byte.
 pub fn byte_distillation_weight(options: &LossOptions, targets: &Targets<'_>) -> f64 {
-    options.spelling * per_label(options, targets)
+    options.byte_distillation * per_label(options, targets)
 }
 
 /// Adds byte distillation, from the divergence of each byte, `[B, L]`; 0 for a byte that the teacher says nothing
 /// about.
 pub fn byte_distillation(options: &LossOptions, targets: &Targets<'_>, divergences: &[f32], losses: &mut Losses) {
     let sum: f64 = divergences.iter().map(|&divergence| f64::from(divergence)).sum();
-    losses.spelling = byte_distillation_weight(options, targets) * sum;
-    losses.total += losses.spelling;
+    losses.byte_distillation = byte_distillation_weight(options, targets) * sum;
+    losses.total += losses.byte_distillation;
 }
 
 /// `log(1 - e^x)` for x < 0.

@@ -45,7 +45,8 @@ pub struct RunConfig {
     #[serde(default)]
     pub device: DeviceConfig,
     /// Learning rates, schedule and optimizer.
-    pub optimiser: OptimizerConfig,
+    #[serde(rename = "optimiser")]
+    pub optimizer: OptimizerConfig,
     /// Factors of the losses of byte-level models.
     #[serde(default)]
     pub losses: LossConfig,
@@ -281,7 +282,8 @@ pub struct LossConfig {
     pub boundary: Option<f64>,
     /// Stage 1: factor of byte distillation, the divergence of the next byte's distribution from the teacher's. With it
     /// the decoder learns from every byte that the teacher considers possible. The paper has no such term; default: 0.
-    pub spelling: Option<f64>,
+    #[serde(rename = "spelling")]
+    pub byte_distillation: Option<f64>,
     /// Whether cross-entropy and distillation are divided once more by the share of real bytes, as in the reference;
     /// default: plain means.
     pub divide_twice: bool,
@@ -295,7 +297,7 @@ impl LossConfig {
             cross_entropy: self.cross_entropy.unwrap_or(base.cross_entropy),
             distill: self.distill.unwrap_or(base.distill),
             boundary: self.boundary.unwrap_or(base.boundary),
-            spelling: self.spelling.unwrap_or(base.spelling),
+            byte_distillation: self.byte_distillation.unwrap_or(base.byte_distillation),
             divide_twice: self.divide_twice,
             ..base
         }
@@ -389,8 +391,8 @@ impl RunConfig {
         SubwordOptions {
             rows: self.batch.rows,
             tokens: self.batch.subwords,
-            adam: self.optimiser.adam(),
-            schedule: self.optimiser.schedule(),
+            adam: self.optimizer.adam(),
+            schedule: self.optimizer.schedule(),
             half_products: self.batch.half_products,
             recompute: self.batch.recompute,
             rate,
@@ -399,24 +401,24 @@ impl RunConfig {
 
     /// Options of the trainer of a byte-level model.
     pub(super) fn trainer_options(&self, kind: Kind, shape: Shape) -> TrainerOptions {
-        let rate = self.optimiser.rate;
+        let rate = self.optimizer.rate;
         TrainerOptions {
             shape,
             losses: self.losses.options(kind),
-            adam: self.optimiser.adam(),
-            schedule: self.optimiser.schedule(),
+            adam: self.optimizer.adam(),
+            schedule: self.optimizer.schedule(),
             half_products: self.batch.half_products,
             recompute: self.batch.recompute,
             local_rate: rate,
-            encoder_rate: self.optimiser.encoder_rate.unwrap_or(rate),
-            global_rate: self.optimiser.global_rate.unwrap_or(rate / 2.0),
+            encoder_rate: self.optimizer.encoder_rate.unwrap_or(rate),
+            global_rate: self.optimizer.global_rate.unwrap_or(rate / 2.0),
         }
     }
 
     fn check(&self) -> Result<()> {
         let refuse = |what: String| Err(Error::invalid(what));
-        self.optimiser.adam().check()?;
-        let OptimizerConfig { steps, rate, warmup, .. } = self.optimiser;
+        self.optimizer.adam().check()?;
+        let OptimizerConfig { steps, rate, warmup, .. } = self.optimizer;
         if steps == 0 || !rate.is_finite() || rate < 0.0 || !(0.0..=1.0).contains(&warmup) {
             return refuse(format!(
                 "`optimiser` must have `steps` above 0, a finite `rate` of at least 0 and a `warmup` between 0 and \
@@ -449,7 +451,7 @@ mod tests {
     fn overrides_replace_and_add_keys() {
         let overrides = ["optimiser.steps=20", "batch.rows=3", "model.source=some/dir"].map(str::to_owned);
         let config = RunConfig::parse(TEXT, &overrides).unwrap();
-        assert_eq!((config.optimiser.steps, config.batch.rows), (20, 3));
+        assert_eq!((config.optimizer.steps, config.batch.rows), (20, 3));
         assert_eq!(config.model.source, Some("some/dir".into()));
         assert_eq!(config.batch.subwords, BatchConfig::default().subwords);
         let config = RunConfig::parse(TEXT, &["compression.target=4.5".to_owned()]).unwrap();

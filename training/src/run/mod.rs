@@ -165,7 +165,7 @@ impl TrainingRun {
         let out = self.config.out.clone();
         std::fs::create_dir_all(&out).map_err(|e| io_error(&out, "cannot be created", &e))?;
         let mut metrics = MetricsFile::resume(metrics_path(&self.config), self.step).map_err(metrics_error)?;
-        let (total, every) = (self.config.optimiser.steps, self.config.every.clone());
+        let (total, every) = (self.config.optimizer.steps, self.config.every.clone());
         let mut evaluation = None;
         let mut stop = self.step > 0 && tell(Event::Resumed(self.step)).is_break();
         while self.step < total && !stop {

@@ -139,7 +139,7 @@ impl Sampler {
     ///
     /// The biases and the repetition penalty shift the logits of the plain and the fused id. The penalty uses the
     /// model's own log-probability of a byte, plain and fused together, before any bias. Greedy choice then takes the
-    /// highest logit, plain and fused apart, and the lowest id of equals. Drawing takes a byte first, by the
+    /// highest logit, with plain and fused ids separate; ties go to the lowest id. Drawing takes a byte first, by the
     /// probabilities of both ids together, after temperature, top-k, top-p and min-p in this order. Whether it is fused
     /// is drawn from the model's probabilities for that byte, at temperature 1. Each draw consumes two random numbers.
     ///

@@ -234,15 +234,24 @@ impl PreparedBatch {
 
 /// Losses as a record of metrics.
 fn record(losses: &Losses, patches: u64) -> Value {
-    let Losses { total, cross_entropy, boundary, encoder, distill, spelling, bits_per_byte, predictor, labels } =
-        *losses;
+    let Losses {
+        total,
+        cross_entropy,
+        boundary,
+        encoder,
+        distill,
+        byte_distillation,
+        bits_per_byte,
+        predictor,
+        labels,
+    } = *losses;
     json!({
         "total": total,
         "cross_entropy": cross_entropy,
         "boundary": boundary,
         "encoder": encoder,
         "distill": distill,
-        "spelling": spelling,
+        "spelling": byte_distillation,
         "bits_per_byte": bits_per_byte,
         "boundary_accuracy": predictor.accuracy(),
         "boundary_precision": predictor.precision(),

@@ -95,7 +95,7 @@ pub(super) async fn compression(
         kind: wanted.kind,
         start: bytes as f64 / patches.max(1) as f64,
         target: wanted.target,
-        steps: wanted.steps.unwrap_or(config.optimiser.steps / 2).max(1),
+        steps: wanted.steps.unwrap_or(config.optimizer.steps / 2).max(1),
         seed: config.seed,
     };
     let entropies = match (&wanted.entropies, wanted.kind.needs_entropies()) {

@@ -36,7 +36,7 @@ impl SubwordLearner {
     pub(super) async fn open(inputs: Inputs<'_>) -> Result<Self> {
         let Inputs { engine, config, .. } = inputs;
         let tokenizer = inputs.tokenizer()?;
-        let options = config.subword_options(config.optimiser.rate);
+        let options = config.subword_options(config.optimizer.rate);
         let (model, size) = match (&config.model.new, &config.model.source) {
             (Some(new), None) => {
                 let vocabulary = tokenizer.vocabulary().len().next_multiple_of(VOCABULARY_MULTIPLE);

@@ -19,7 +19,7 @@ fn model_dir(family: &str, name: &str) -> PathBuf {
 }
 
 /// Quantizes a golden model into a folder below `parent`, in several shards.
-fn quantised(parent: &Path, source: &Path, formats: &str) -> PathBuf {
+fn quantized_folder(parent: &Path, source: &Path, formats: &str) -> PathBuf {
     let dir = parent.join(formats.replace(['=', ','], "-"));
     let mut options = QuantizeOptions::default();
     options.max_shard_bytes = 100_000;
@@ -50,7 +50,7 @@ fn checkpoints_quantized_ahead_equal_quantization_on_load() {
         for formats in ["f16", "q8", "q4", "q4,local=q8,embeddings=f32"] {
             let what = format!("{name} {formats}");
             let on_load = load_on(engine(), &source, formats.parse::<Formats>().expect("formats"));
-            let ahead = load_with(engine(), &quantised(parent.path(), &source, formats), None);
+            let ahead = load_with(engine(), &quantized_folder(parent.path(), &source, formats), None);
             assert_eq!(ahead.formats(), on_load.formats(), "{what}");
             // Equal fingerprints make snapshots interchangeable.
             assert_eq!(ahead.fingerprint(), on_load.fingerprint(), "{what}");
@@ -72,7 +72,7 @@ fn quantized_matrices_in_pieces_compute_the_same() {
     let source = model_dir("infer", "swa");
     let parent = tempfile::tempdir().expect("a folder");
     for formats in ["q8", "q4,embeddings=q8"] {
-        let dir = quantised(parent.path(), &source, formats);
+        let dir = quantized_folder(parent.path(), &source, formats);
         let (whole, pieces) = (load_with(engine(), &dir, None), load_with(&low, &dir, None));
         assert_eq!(pieces.fingerprint(), whole.fingerprint());
         let on_load = load_on(&low, &source, formats.parse::<Formats>().expect("formats"));
@@ -90,7 +90,7 @@ fn try_load(dir: &Path, formats: Option<&str>) -> Result<Model> {
 #[test]
 fn quantized_checkpoint_loads_only_in_its_own_formats() {
     let parent = tempfile::tempdir().expect("a folder");
-    let dir = quantised(parent.path(), &model_dir("infer", "nano_trained"), "q4,local=q8");
+    let dir = quantized_folder(parent.path(), &model_dir("infer", "nano_trained"), "q4,local=q8");
     assert!(try_load(&dir, Some("q4,local=q8")).is_ok());
     for other in ["f32", "q8", "q4", "q4,local=q8,embeddings=f16"] {
         let error = try_load(&dir, Some(other)).expect_err(other);
@@ -108,7 +108,7 @@ fn quantized_checkpoint_loads_only_in_its_own_formats() {
 #[test]
 fn loading_reports_progress_to_the_end() {
     let parent = tempfile::tempdir().expect("a folder");
-    let dir = quantised(parent.path(), &model_dir("infer", "nano_trained"), "q4");
+    let dir = quantized_folder(parent.path(), &model_dir("infer", "nano_trained"), "q4");
     let checkpoint = Checkpoint::open(&dir).expect("a checkpoint");
     let load = |most: u64, last: &mut (u64, u64)| {
         let mut options = LoadOptions::default();
