@@ -80,12 +80,12 @@ impl TrainingRun {
     /// Files that are missing or invalid, invalid options, and errors of the device.
     pub async fn open(engine: &Engine, kind: Kind, config: RunConfig, texts: &Texts<'_>, resume: bool) -> Result<Self> {
         if config.data.train.is_empty() && texts.train.is_empty() {
-            return Err(Error::invalid("there is no text to train on; name files with `data.train`"));
+            return Err(Error::invalid("there is nothing to train on; name files with `data.train`"));
         }
         let snapshots = snapshot::list(&config.out.join("snapshots"))?;
         if !resume && (!snapshots.is_empty() || metrics_path(&config).exists()) {
             return Err(Error::invalid(format!(
-                "{}: the folder already holds a run; resume it, or name another folder with `out`",
+                "{}: the folder holds a run already; resume it, or name another folder with `out`",
                 config.out.display()
             )));
         }
