@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Chooses from a full tree of golden files what the repository keeps, so that every kind of model, text and unit case stays
-covered in at most 12 MiB:  select.py FULL_TREE tests/golden
+"""Chooses from a full tree of golden files what the repository keeps, so that every kind of model, text and unit case
+stays covered in at most 12 MiB:  select.py FULL_TREE tests/golden
 
-Left out: models that follow from others (nano_bf16 and nano_f16 are nano rounded), texts that
-another model covers, all but the last rows of the logits, and tensors that later ones follow from; of merged models what stays
-as it was. Weights are packed: the file's bytes in four planes (every fourth byte from 0, from 1, ...), which gzip then makes an
-eighth smaller."""
+Left out: models that follow from others (nano_bf16 and nano_f16 are nano rounded), texts that another model covers,
+all but the last rows of the logits, and tensors that later ones follow from; of merged models what stays as it was.
+Weights are packed: the file's bytes in four planes (every fourth byte from 0, from 1, ...), which gzip then makes
+an eighth smaller."""
 import gzip
 import json
 import os
@@ -94,7 +94,8 @@ def arith(full, out):
     """The models of a merge, of the subword models what is read of them; and of one merge what moved."""
     merged, embeddings = "merged_a0.5", "merged_a0.5_emb"
     with open(f"{full}/report.json", encoding="utf-8") as f:
-        runs = {n: {k: r[k] for k in ("alpha", "changed")} for n, r in json.load(f)["runs"].items() if n in (merged, embeddings)}
+        kept = ((n, r) for n, r in json.load(f)["runs"].items() if n in (merged, embeddings))
+        runs = {n: {k: r[k] for k in ("alpha", "changed")} for n, r in kept}
     dropped = {"base": ["lm_head.weight"], "post": ["lm_head.weight"], "bolmo": []}
     for folder, without in dropped.items():
         tensors = read(f"{full}/{folder}/model.safetensors")
