@@ -49,8 +49,8 @@ pub struct PartOfManifest {
 }
 
 /// Writes the documents of `corpus` to [`TRAINING_FILE`] in `folder`, held-out documents of `held_out_bytes` bytes to
-/// [`HELD_OUT_FILE`], and a [`Manifest`] to [`MANIFEST_FILE`]. Creates the folder if necessary. Replaces an earlier corpus
-/// in the folder, but no other files.
+/// [`HELD_OUT_FILE`], and a [`Manifest`] to [`MANIFEST_FILE`]. Creates the folder if necessary. Replaces an earlier
+/// corpus in the folder, but no other files.
 ///
 /// Each file appears under its name only when it is complete, the manifest last.
 ///
