@@ -48,7 +48,14 @@ pub struct Common {
     #[arg(long, value_name = "FILE", global = true)]
     pub subwords: Option<PathBuf>,
     /// Adapter to run on: a part of its name, its number in `bolmo devices`, or `software`
-    #[arg(long, value_name = "NAME|INDEX|software", global = true, default_value = "auto", hide_default_value = true)]
+    #[arg(
+        long,
+        value_name = "NAME|INDEX|software",
+        global = true,
+        default_value = "auto",
+        hide_default_value = true,
+        value_parser = numbers::adapter
+    )]
     pub adapter: String,
     /// Format of matrices on the adapter: f32, f16, q8 or q4; parts may differ, as in q4,local=q8.
     ///
@@ -349,13 +356,19 @@ pub struct EvalArgs {
     #[arg(long)]
     pub suite: bool,
     /// Number of questions of each kind
-    #[arg(long, value_name = "N", default_value_t = 20, value_parser = numbers::at_least_one)]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 20,
+        allow_negative_numbers = true,
+        value_parser = numbers::examples
+    )]
     pub examples: usize,
     /// Number of answered questions before each question
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = numbers::whole)]
+    #[arg(long, value_name = "N", default_value_t = 3, allow_negative_numbers = true, value_parser = numbers::shots)]
     pub shots: usize,
     /// Seed of the questions
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true, value_parser = numbers::seed)]
     pub seed: u64,
     /// Folder of the subword model to measure too
     #[arg(long, value_name = "DIR")]
@@ -403,7 +416,7 @@ pub struct TrainArgs {
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
     /// Stage 2: bytes per patch to aim for, the same as --set compression.target=R
-    #[arg(long, value_name = "R")]
+    #[arg(long, value_name = "R", allow_negative_numbers = true, value_parser = numbers::target_compression)]
     pub target_compression: Option<f64>,
     /// Continue from the run's last snapshot
     #[arg(long)]
@@ -424,7 +437,13 @@ pub struct TokenizerArgs {
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// Number of subwords, including all bytes and two special tokens
-    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = numbers::at_least_one)]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1024,
+        allow_negative_numbers = true,
+        value_parser = numbers::at_least_one
+    )]
     pub vocabulary: usize,
     /// Use prefixes of words as subwords instead of byte-pair encoding. A byte-level model can then predict exactly
     /// where the tokenizer cuts
@@ -442,16 +461,28 @@ pub struct CorpusArgs {
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
     /// Bytes of training text
-    #[arg(long, value_name = "N", default_value_t = 4_000_000, value_parser = numbers::at_least_one)]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 4_000_000,
+        allow_negative_numbers = true,
+        value_parser = numbers::at_least_one
+    )]
     pub bytes: usize,
     /// Bytes of evaluation text, from other documents
-    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = numbers::at_least_one)]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 100_000,
+        allow_negative_numbers = true,
+        value_parser = numbers::at_least_one
+    )]
     pub held_out_bytes: usize,
     /// Share of the text that is puzzles
-    #[arg(long, value_name = "P", default_value_t = 0.3, value_parser = numbers::share)]
+    #[arg(long, value_name = "P", default_value_t = 0.3, allow_negative_numbers = true, value_parser = numbers::share)]
     pub puzzle_share: f32,
     /// Seed of the texts
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true, value_parser = numbers::seed)]
     pub seed: u64,
 }
 
@@ -474,7 +505,7 @@ pub struct BenchArgs {
         value_name = "N",
         default_value_t = 1024,
         allow_negative_numbers = true,
-        value_parser = numbers::at_least_one
+        value_parser = numbers::measured_bytes
     )]
     pub prompt_bytes: usize,
     /// Bytes that each session decodes
@@ -483,7 +514,7 @@ pub struct BenchArgs {
         value_name = "N",
         default_value_t = 128,
         allow_negative_numbers = true,
-        value_parser = numbers::at_least_one
+        value_parser = numbers::measured_bytes
     )]
     pub decode_bytes: usize,
     /// Average bytes per patch
@@ -501,7 +532,7 @@ pub struct BenchArgs {
         value_name = "N",
         default_value_t = 1,
         allow_negative_numbers = true,
-        value_parser = numbers::at_least_one
+        value_parser = numbers::parallel
     )]
     pub parallel: usize,
     /// Number of repetitions

@@ -1,9 +1,10 @@
 //! `bolmo score --against`: the differences between two models on a text, such as the same weights in two formats.
 
 use std::ffi::OsStr;
+use std::path::Path;
 use std::time::Instant;
 
-use bolmo_runtime::{CancelToken, Formats, Model, Score, block_on};
+use bolmo_runtime::{CancelToken, Error, ErrorKind, Formats, Model, Score, block_on};
 use serde_json::{Value, json};
 
 use crate::args::Common;
@@ -15,10 +16,16 @@ use crate::progress::Progress;
 
 /// Runs the command: compares the model of the common options with `against`, which is a format or a folder.
 pub fn run(common: &Common, input: &Input, against: &OsStr) -> Outcome {
+    let formats = against.to_str().and_then(|text| text.parse::<Formats>().ok());
+    if formats.is_none() && !Path::new(against).is_dir() {
+        let name = against.display();
+        let message = format!("--against {name}: neither a format (f32, f16, q8, q4) nor a folder");
+        return Err(Error::new(ErrorKind::NotFound, message).into());
+    }
     let interrupt = Interrupt::listen();
     let model = load::model(common, &|| interrupt.asked())?;
     let mut other = common.clone();
-    match against.to_str().and_then(|text| text.parse::<Formats>().ok()) {
+    match formats {
         Some(formats) => other.quantize = Some(formats),
         None => {
             other.model = Some(against.into());

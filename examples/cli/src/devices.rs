@@ -10,7 +10,8 @@ use crate::output::{Outcome, size, write, write_json};
 
 /// Runs the command.
 pub fn run(common: &Common) -> Outcome {
-    let found = block_on(adapters(&AdapterChoice::parse(&common.adapter)));
+    let choice = AdapterChoice::parse(&common.adapter);
+    let found = block_on(adapters(&choice));
     if common.json {
         let chosen = found.iter().find(|adapter| adapter.chosen).map(|adapter| adapter.index);
         let list: Vec<Value> = found.iter().map(to_json).collect();
@@ -23,7 +24,11 @@ pub fn run(common: &Common) -> Outcome {
              (Debian and Ubuntu: apt-get install libvulkan1 mesa-vulkan-drivers).\n",
         );
     } else if !found.iter().any(|adapter| adapter.chosen) {
-        text.push_str("None of them would be used; the reasons are above.\n");
+        text.push_str(&match choice {
+            AdapterChoice::Name(name) => format!("No usable adapter matches {name:?}; choose one of these names.\n"),
+            AdapterChoice::Index(index) => format!("Adapter {index} does not exist or cannot be used.\n"),
+            _ => "None of them would be used; the reasons are above.\n".to_owned(),
+        });
     }
     write(&text)
 }

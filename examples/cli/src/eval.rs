@@ -14,6 +14,7 @@ use bolmo_training::{AdamOptions, LocalSizes, Schedule, SourceModel, SubwordMode
 use serde_json::{Value, json};
 
 use crate::args::{Common, EvalArgs};
+use crate::files;
 use crate::interrupt::Interrupt;
 use crate::load;
 use crate::output::{Outcome, count, note, write, write_json};
@@ -30,6 +31,9 @@ pub fn run(common: &Common, args: &EvalArgs) -> Outcome {
         Some(path) => read_documents(path)?,
         None => Vec::new(),
     };
+    if let Some(path) = &args.plot {
+        files::check_target(path)?;
+    }
     let interrupt = Interrupt::listen();
     let model = load::model(common, &|| interrupt.asked())?;
     let teacher = args.teacher.as_deref().map(|dir| Teacher::open(model.engine(), dir)).transpose()?;
@@ -453,5 +457,5 @@ fn draw(path: &Path, lines: &[Line], teacher: bool) -> Result<()> {
     };
     let options = TableOptions { title: "Questions about characters".to_owned(), ..TableOptions::default() };
     let failed = |e: bolmo_metrics::Error| Error::new(ErrorKind::Io, e.to_string());
-    write_svg(path, &bars_or_lines(&table, &options).map_err(failed)?).map_err(failed)
+    write_svg(files::target(path), &bars_or_lines(&table, &options).map_err(failed)?).map_err(failed)
 }

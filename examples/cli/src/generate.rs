@@ -41,19 +41,14 @@ pub fn run(common: &Common, args: &GenerateArgs) -> Outcome {
     let mut session = block_on(Session::new(&model))?;
     interrupt.stops(session.cancel_token());
     let begun = Instant::now();
-    let read = read_prompt(common, &mut session, &prompt, !args.no_bos)?;
+    read_prompt(common, &mut session, &prompt, !args.no_bos)?;
     let prefill = begun.elapsed();
     let prompt_ids = session.ids().len();
 
     let mut printer = Printer::new(common, args);
     let begun = Instant::now();
-    let nothing_matches = options.constraint.as_ref().map(|constraint| constraint.matches(b""));
-    let made = if read {
-        let made = block_on(session.generate(&options, &mut |piece| printer.print(piece)))?;
-        Made { bytes: made.bytes, ids: made.ids, stop: made.stop, matched: made.matched }
-    } else {
-        Made { bytes: Vec::new(), ids: Vec::new(), stop: StopReason::Cancelled, matched: nothing_matches }
-    };
+    let made = block_on(session.generate(&options, &mut |piece| printer.print(piece)))?;
+    let made = Made { bytes: made.bytes, ids: made.ids, stop: made.stop, matched: made.matched };
     let decode = begun.elapsed();
     printer.finish()?;
     let run = Run { model: &model, session: &session, prompt_ids, made, prefill, decode };
@@ -115,8 +110,8 @@ fn usage(message: &str) -> Failure {
     Failure::Usage("generate", message.to_owned())
 }
 
-/// Appends the prompt. Returns `false` if the user interrupted it.
-fn read_prompt(common: &Common, session: &mut Session, prompt: &[u8], bos: bool) -> Result<bool> {
+/// Appends the prompt. An interrupt is an error here: there is no text to keep yet.
+fn read_prompt(common: &Common, session: &mut Session, prompt: &[u8], bos: bool) -> Result<()> {
     let mut progress = Progress::of_text("reading the prompt", common);
     let read = block_on(async {
         if bos {
@@ -124,10 +119,14 @@ fn read_prompt(common: &Common, session: &mut Session, prompt: &[u8], bos: bool)
         }
         session.append_with_progress(prompt, &mut |done, total| progress.update(done as u64, total as u64)).await
     });
+    drop(progress);
     match read {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == ErrorKind::Cancelled => Ok(false),
-        Err(error) => Err(error),
+        Err(error) if error.kind() == ErrorKind::Cancelled => {
+            let done = session.ids().len().saturating_sub(usize::from(bos));
+            let message = format!("stopped while reading the prompt, after {done} of {} bytes", prompt.len());
+            Err(Error::new(ErrorKind::Cancelled, message))
+        }
+        read => read,
     }
 }
 

@@ -37,7 +37,7 @@ impl Input {
     pub fn read_boundaries(&self, path: &Path) -> Result<Vec<bool>> {
         let name = path.display();
         let numbers: Vec<u8> = serde_json::from_slice(&load::read_input(path)?)
-            .map_err(|e| invalid(format!("{name}: expected a JSON array of 0 and 1: {e}")))?;
+            .map_err(|e| invalid(format!("{name}: expected a JSON array of 0 and 1{}", mistake(&e))))?;
         if let Some((position, number)) = numbers.iter().enumerate().find(|(_, number)| **number > 1) {
             return Err(invalid(format!("{name}: expected 0 or 1 at position {position}, found {number}")));
         }
@@ -60,8 +60,9 @@ impl Input {
 
 fn read_ids(path: &Path) -> Result<Vec<u32>> {
     let name = path.display();
-    let ids: Vec<u32> = serde_json::from_slice(&load::read_input(path)?)
-        .map_err(|e| invalid(format!("{name}: expected a JSON array of ids, which are 0, 1 and 4 to 259: {e}")))?;
+    let ids: Vec<u32> = serde_json::from_slice(&load::read_input(path)?).map_err(|e| {
+        invalid(format!("{name}: expected a JSON array of ids, which are 0, 1 and 4 to 259{}", mistake(&e)))
+    })?;
     ids::validate_input_ids(&ids).map_err(|e| e.context(&name))?;
     if ids.len() < 2 {
         return Err(invalid(format!("{name}: expected at least 2 ids, found {}", ids.len())));
@@ -69,6 +70,42 @@ fn read_ids(path: &Path) -> Result<Vec<u32>> {
     Ok(ids)
 }
 
+/// What is wrong with a JSON text, in words that continue the sentence "expected …".
+fn mistake(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    if !error.is_data() {
+        return format!(": {text}");
+    }
+    // As in "invalid type: map, expected a sequence at line 1 column 0".
+    let found = text.split_once(": ").map_or(&*text, |(_, found)| found);
+    let found = match found.rsplit_once(", expected ").map_or(found, |(found, _)| found) {
+        "map" => "an object",
+        "sequence" => "an array",
+        other => other,
+    };
+    format!(", found {found} at line {} column {}", error.line(), error.column())
+}
+
 fn invalid(message: String) -> Error {
     Error::new(ErrorKind::InvalidArgument, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mistakes_in_json_are_told_in_plain_words() {
+        for (text, start) in [
+            ("{\"ids\": [1]}", ", found an object at line 1"),
+            ("[1, [2]]", ", found an array at line 1"),
+            ("[1, \"a, expected b\"]", ", found string \"a, expected b\" at line 1"),
+            ("[1, 300]", ", found integer `300` at line 1"),
+            ("[1", ": EOF"),
+        ] {
+            let mistake = mistake(&serde_json::from_str::<Vec<u8>>(text).unwrap_err());
+            assert!(mistake.starts_with(start), "{mistake}");
+            assert!(!mistake.contains("u8"), "{mistake}");
+        }
+    }
 }

@@ -20,6 +20,30 @@ pub fn whole(text: &str) -> Result<usize, String> {
     ranged(text, &format!("a whole number from 0 to {}", usize::MAX), |_| true)
 }
 
+fn between(text: &str, first: usize, last: usize) -> Result<usize, String> {
+    ranged(text, &format!("a whole number from {first} to {last}"), |n: &usize| (first..=last).contains(n))
+}
+
+/// Bytes of a measured text: at most as many as a prompt file may have.
+pub fn measured_bytes(text: &str) -> Result<usize, String> {
+    between(text, 1, 1 << 28)
+}
+
+/// Number of sessions that are decoded together.
+pub fn parallel(text: &str) -> Result<usize, String> {
+    between(text, 1, 1024)
+}
+
+/// Number of questions of each kind.
+pub fn examples(text: &str) -> Result<usize, String> {
+    between(text, 1, 100_000)
+}
+
+/// Number of answered questions before each question.
+pub fn shots(text: &str) -> Result<usize, String> {
+    between(text, 0, 64)
+}
+
 /// Any seed.
 pub fn seed(text: &str) -> Result<u64, String> {
     ranged(text, "a whole number from 0 to 18446744073709551615", |_| true)
@@ -45,6 +69,11 @@ pub fn bytes_per_patch(text: &str) -> Result<f64, String> {
     ranged(text, "a finite number of at least 1", |x: &f64| x.is_finite() && *x >= 1.0)
 }
 
+/// Bytes per patch to train for. The run itself checks that a number above 0 is at least 1.
+pub fn target_compression(text: &str) -> Result<f64, String> {
+    ranged(text, "a finite number of at least 1", |x: &f64| x.is_finite() && *x > 0.0)
+}
+
 /// A number from 0 to 1.
 pub fn share(text: &str) -> Result<f32, String> {
     ranged(text, "a number from 0 to 1", |x: &f32| (0.0..=1.0).contains(x))
@@ -58,6 +87,11 @@ pub fn share_above_zero(text: &str) -> Result<f32, String> {
 /// Weight formats.
 pub fn formats(text: &str) -> Result<Formats, String> {
     text.parse().map_err(|error: bolmo_runtime::Error| error.message().to_owned())
+}
+
+/// The choice of an adapter.
+pub fn adapter(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() { Err("expected a name, a number or software".to_owned()) } else { Ok(text.to_owned()) }
 }
 
 /// Base of the rotary frequencies.
@@ -112,5 +146,12 @@ mod tests {
         assert!(["1", "0", "inf", "nan"].iter().all(|t| rope_theta(t).is_err()));
         assert_eq!((bytes_per_patch("1"), bytes_per_patch("4.4")), (Ok(1.0), Ok(4.4)));
         assert!(["0.99", "-5", "inf", "nan", "x"].iter().all(|t| bytes_per_patch(t).is_err()));
+        assert!(["0", "-5", "inf", "nan", "x"].iter().all(|t| target_compression(t).is_err()));
+        assert_eq!((measured_bytes("268435456"), parallel("1024"), shots("0")), (Ok(1 << 28), Ok(1024), Ok(0)));
+        assert!(["0", "268435457", "18446744073709551615"].iter().all(|t| measured_bytes(t).is_err()));
+        assert_eq!(parallel("1025"), Err("expected a whole number from 1 to 1024".to_owned()));
+        assert_eq!(shots("65"), Err("expected a whole number from 0 to 64".to_owned()));
+        assert!(["", " "].iter().all(|t| adapter(t).is_err()));
+        assert_eq!(adapter("software"), Ok("software".to_owned()));
     }
 }

@@ -28,6 +28,8 @@ pub enum Error {
         /// What is wrong with it.
         source: serde_json::Error,
     },
+    /// The folder has files in it that are not a corpus.
+    Occupied(PathBuf),
     /// A file does not match its manifest.
     Changed {
         /// The file.
@@ -53,6 +55,9 @@ impl fmt::Display for Error {
             Error::Manifest { path, source } => {
                 write!(f, "{} is not the manifest of a corpus: {source}; write the corpus again", path.display())
             }
+            Error::Occupied(folder) => {
+                write!(f, "{}: the folder has files in it; name a new or empty folder", folder.display())
+            }
             Error::Changed { path, expected, found } => write!(
                 f,
                 "{} has the hash {found}, but its manifest expects {expected}; write the corpus again",
@@ -67,7 +72,7 @@ impl std::error::Error for Error {
         match self {
             Error::File { source, .. } => Some(source),
             Error::Manifest { source, .. } => Some(source),
-            Error::Share(_) | Error::Changed { .. } => None,
+            Error::Share(_) | Error::Occupied(_) | Error::Changed { .. } => None,
         }
     }
 }

@@ -49,18 +49,20 @@ pub struct PartOfManifest {
 }
 
 /// Writes the documents of `corpus` to [`TRAINING_FILE`] in `folder`, held-out documents of `held_out_bytes` bytes to
-/// [`HELD_OUT_FILE`], and a [`Manifest`] to [`MANIFEST_FILE`]. Creates the folder if necessary.
+/// [`HELD_OUT_FILE`], and a [`Manifest`] to [`MANIFEST_FILE`]. Creates the folder if necessary. Replaces an earlier
+/// corpus in the folder, but no other files.
 ///
 /// Each file appears under its name only when it is complete, the manifest last.
 ///
 /// # Errors
 ///
-/// `Share` for an invalid share, and `File` if the files cannot be written.
+/// `Share` for an invalid share, `Occupied` for a folder with other files, and `File` if the files cannot be written.
 pub fn write_files(folder: &Path, corpus: &Corpus, held_out_bytes: u64) -> Result<Manifest> {
     let held_out = Corpus { bytes: held_out_bytes, ..*corpus };
     // Checks the options before anything is written.
     held_out.documents(Part::HeldOut)?;
     fs::create_dir_all(folder).map_err(|source| failed("create", folder, source))?;
+    check_folder(folder)?;
     let manifest = Manifest {
         seed: corpus.seed,
         puzzle_share: corpus.puzzle_share,
@@ -108,6 +110,20 @@ impl Manifest {
 /// Documents of a file's text, each with its final newline.
 pub fn split_documents(text: &str) -> impl Iterator<Item = &str> {
     text.split_terminator(SEPARATOR)
+}
+
+/// Rejects a folder with files other than an earlier corpus. Temporary files of a run that was stopped do not count.
+fn check_folder(folder: &Path) -> Result<()> {
+    if folder.join(MANIFEST_FILE).exists() {
+        return Ok(());
+    }
+    for entry in fs::read_dir(folder).map_err(|source| failed("read", folder, source))? {
+        let path = entry.map_err(|source| failed("read", folder, source))?.path();
+        if path.extension().is_none_or(|extension| extension != "tmp") {
+            return Err(Error::Occupied(folder.to_owned()));
+        }
+    }
+    Ok(())
 }
 
 fn write_part(folder: &Path, name: &str, corpus: &Corpus, part: Part) -> Result<PartOfManifest> {
@@ -209,6 +225,16 @@ mod tests {
         assert!(error.to_string().contains(&second.training.hash), "{error}");
         // The same corpus again has the same bytes.
         assert_eq!(write_files(folder.path(), &CORPUS, 5_000).expect("written"), first);
+    }
+
+    #[test]
+    fn other_files_are_not_replaced() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mine = folder.path().join(TRAINING_FILE);
+        fs::write(&mine, "mine").expect("written");
+        let error = write_files(folder.path(), &CORPUS, 5_000).expect_err("the folder is not empty");
+        assert!(matches!(error, Error::Occupied(_)), "{error}");
+        assert_eq!(fs::read_to_string(&mine).expect("text"), "mine");
     }
 
     #[test]

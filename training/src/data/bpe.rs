@@ -26,14 +26,17 @@ pub enum Subwords {
 /// `out`, which is created if necessary. The subwords include two special tokens and all bytes.
 ///
 /// # Errors
-/// `InvalidArgument` for a vocabulary that is too small for all bytes and for files without text, `Io`, and text that
-/// is not UTF-8.
+/// `InvalidArgument` for a vocabulary that is too small for all bytes, for files without text and for the folder of a
+/// checkpoint, `Io`, and text that is not UTF-8.
 pub fn train_tokenizer(files: &[impl AsRef<Path>], vocabulary: usize, subwords: Subwords, out: &Path) -> Result<()> {
     if !(260..=1 << 20).contains(&vocabulary) {
         return Err(Error::invalid(format!(
             "a vocabulary must have between 260 and {} subwords, found {vocabulary}",
             1 << 20
         )));
+    }
+    if holds_checkpoint(out) {
+        return Err(Error::invalid(format!("{}: holds a checkpoint; name a new folder", out.display())));
     }
     let mut texts = Vec::new();
     for path in files {
@@ -65,6 +68,15 @@ pub fn train_tokenizer(files: &[impl AsRef<Path>], vocabulary: usize, subwords: 
     write_json(&out.join("tokenizer_config.json"), &config)
 }
 
+/// Whether a folder has a model's configuration or weights, whose own tokenizer would be lost.
+fn holds_checkpoint(folder: &Path) -> bool {
+    // The folder may not exist yet. Errors of an existing one are reported when it is written.
+    std::fs::read_dir(folder).into_iter().flatten().flatten().any(|entry| {
+        let path = entry.path();
+        path.ends_with("config.json") || path.extension().is_some_and(|extension| extension == "safetensors")
+    })
+}
+
 /// Learns a `tokenizer.json` by byte-pair encoding.
 fn pairs(texts: Vec<String>, vocabulary: usize) -> Result<Value> {
     let failed = |e: tokenizers::Error| Error::internal(format!("the tokenizer cannot be trained: {e}"));
@@ -87,4 +99,22 @@ fn pairs(texts: Vec<String>, vocabulary: usize) -> Result<Value> {
     tokenizer.train(&mut trainer, texts.into_iter()).map_err(failed)?;
     let text = tokenizer.to_string(true).map_err(failed)?;
     serde_json::from_str(&text).map_err(|e| Error::internal(format!("the tokenizer is not valid JSON: {e}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tokenizer_of_a_checkpoint_is_not_replaced() {
+        for name in ["config.json", "model.safetensors"] {
+            let folder = tempfile::tempdir().unwrap();
+            let text = folder.path().join("text.txt");
+            std::fs::write(&text, "some text\n").unwrap();
+            std::fs::write(folder.path().join(name), "{}").unwrap();
+            let error = train_tokenizer(&[&text], 320, Subwords::Pairs, folder.path()).unwrap_err();
+            assert!(error.message().contains("holds a checkpoint"), "{}", error.message());
+            assert!(!folder.path().join("tokenizer.json").exists());
+        }
+    }
 }
