@@ -94,7 +94,7 @@ impl MappedFile {
         let path = path.as_ref();
         let name = path.display().to_string();
         let failed = |what: &str, error: std::io::Error| {
-            let message = format!("{name}: {what}: {error}");
+            let message = format!("{name}: {what}: {error}; check the path and its permissions");
             match error.kind() {
                 std::io::ErrorKind::NotFound => Error::not_found(message),
                 _ => Error::io(message),
@@ -103,14 +103,17 @@ impl MappedFile {
         let file = std::fs::File::open(path).map_err(|e| failed("cannot be opened", e))?;
         let metadata = file.metadata().map_err(|e| failed("cannot be read", e))?;
         if !metadata.is_file() {
-            return Err(Error::io(format!("{name}: must be a file, found a folder or a device")));
+            return Err(Error::io(format!(
+                "{name}: must be a file, found a folder or a device; name a safetensors file"
+            )));
         }
         if metadata.len() == 0 {
             return Ok(MappedFile { name, map: None });
         }
         // SAFETY: the map is private to this object and only read. This crate never writes the file, and validates
         // every value that it reads. The caller guarantees that no other program truncates the file meanwhile.
-        let map = unsafe { memmap2::Mmap::map(&file) }.map_err(|e| failed("cannot be mapped", e))?;
+        let map =
+            unsafe { memmap2::Mmap::map(&file) }.map_err(|e| Error::io(format!("{name}: cannot be mapped: {e}")))?;
         Ok(MappedFile { name, map: Some(map) })
     }
 

@@ -5,7 +5,7 @@ use std::io::{ErrorKind as IoKind, Read};
 use std::path::Path;
 
 use crate::checkpoint::{CheckpointFile, Index, MappedFile};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// File name of weights in one file.
 const SINGLE: &str = "model.safetensors";
@@ -64,8 +64,14 @@ pub(super) fn open(dir: &Path) -> Result<Folder> {
     }
     let mut files: Vec<Box<dyn CheckpointFile>> = Vec::with_capacity(index.shards().len());
     for shard in index.shards() {
-        let file = MappedFile::open(dir.join(shard));
-        files.push(Box::new(file.map_err(|e| e.context(format_args!("file of {}", index.name())))?));
+        let path = dir.join(shard);
+        let file = MappedFile::open(&path).map_err(|e| match e.kind() {
+            ErrorKind::NotFound => {
+                Error::not_found(format!("{}: named by {INDEX}, but missing; fetch it", path.display()))
+            }
+            _ => e.context(format_args!("file of {}", index.name())),
+        })?;
+        files.push(Box::new(file));
     }
     Ok(Folder { origin, config, index: Some(index), files })
 }
@@ -76,7 +82,7 @@ fn read_json_file(path: &Path) -> Result<Option<Vec<u8>>> {
     let file = match fs::File::open(path) {
         Ok(file) => file,
         Err(e) if e.kind() == IoKind::NotFound => return Ok(None),
-        Err(e) => return Err(Error::io(format!("{name}: cannot be opened: {e}"))),
+        Err(e) => return Err(Error::io(format!("{name}: cannot be opened: {e}; check the path and its permissions"))),
     };
     let mut text = Vec::new();
     // The limit applies while reading: the length in the metadata may be wrong, as for a pipe.
@@ -85,7 +91,8 @@ fn read_json_file(path: &Path) -> Result<Option<Vec<u8>>> {
         .map_err(|e| Error::io(format!("{name}: cannot be read: {e}")))?;
     if text.len() as u64 > MAX_JSON_BYTES {
         return Err(Error::bad_checkpoint(format!(
-            "{name}: is longer than {MAX_JSON_BYTES} bytes, so it is not a file of a checkpoint"
+            "{name}: is longer than {MAX_JSON_BYTES} bytes, so it is not a file of a checkpoint; name a \
+             checkpoint folder"
         )));
     }
     Ok(Some(text))

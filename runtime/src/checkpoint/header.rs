@@ -43,7 +43,8 @@ pub(super) fn read_header(file: &dyn CheckpointFile) -> Result<Vec<HeaderEntry>>
     let length = u64::from_le_bytes(length);
     if length > MAX_HEADER_BYTES {
         return Err(bad(format!(
-            "has a header of {length} bytes, more than {MAX_HEADER_BYTES}; name a safetensors file"
+            "is not a safetensors file: it would have a header of {length} bytes, at most {MAX_HEADER_BYTES} are \
+             allowed; name a safetensors file"
         )));
     }
     // The sum cannot overflow: both are far below the maximum of a u64.
@@ -73,8 +74,8 @@ pub(super) fn read_header(file: &dyn CheckpointFile) -> Result<Vec<HeaderEntry>>
     let mut entries = Vec::with_capacity(header.len());
     for (tensor, value) in header {
         if tensor != METADATA {
-            let entry =
-                read_entry(&tensor, &value, data_start).map_err(|what| bad(format!("tensor `{tensor}`: {what}")))?;
+            let entry = read_entry(&tensor, &value, data_start)
+                .map_err(|what| bad(format!("tensor `{tensor}`: {what}; fetch the file again")))?;
             entries.push(entry);
         }
     }
@@ -98,8 +99,8 @@ fn read_entry(name: &str, value: &Value, data_start: u64) -> Result<HeaderEntry,
     };
 
     let dtype = field("dtype")?;
-    let dtype: Dtype =
-        serde_json::from_value(dtype.clone()).map_err(|_| format!("its `dtype` {} is unknown", brief(dtype)))?;
+    let dtype: Dtype = serde_json::from_value(dtype.clone())
+        .map_err(|_| format!("its `dtype` {} is unknown, expected one such as F32, BF16 or F16", brief(dtype)))?;
     let shape = integers("shape")?;
     let [begin, end] = integers("data_offsets")?[..] else {
         return Err("its `data_offsets` must be a begin and an end".to_owned());
@@ -132,10 +133,11 @@ fn check_coverage(entries: &[HeaderEntry], data_start: u64, file_length: u64) ->
     for entry in entries {
         let HeaderEntry { name, start, length, .. } = entry;
         if *start < reached {
-            return Err(format!("tensor `{name}` overlaps the one before it"));
+            return Err(format!("tensor `{name}` overlaps the one before it; fetch the file again"));
         }
         if *start > reached {
-            return Err(format!("{} unclaimed bytes lie before tensor `{name}`", start - reached));
+            let unclaimed = start - reached;
+            return Err(format!("{unclaimed} unclaimed bytes lie before tensor `{name}`; fetch the file again"));
         }
         reached = start.checked_add(*length).ok_or_else(|| format!("tensor `{name}` ends past any file"))?;
         if reached > file_length {

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::checkpoint::header::HeaderEntry;
 use crate::checkpoint::{Checkpoint, CheckpointFile, IGNORED_SUFFIX, read_headers, shortened};
+use crate::config::keys::shown;
 use crate::error::{Error, Result};
 
 /// Maximum number of shards, checked before each takes a file handle.
@@ -81,12 +82,17 @@ impl Checkpoint {
 /// Reads the file name of each tensor and checks that it has no path.
 fn parse_index(text: &[u8], name: &str) -> Result<BTreeMap<String, String>> {
     let bad = |what: String| Error::bad_checkpoint(format!("{name}: {what}"));
-    let value: Value = serde_json::from_slice(text).map_err(|e| bad(format!("is not a JSON document: {e}")))?;
-    let Some(Value::Object(map)) = value.get("weight_map") else {
-        return Err(bad("must have an object `weight_map`".to_owned()));
+    let value: Value =
+        serde_json::from_slice(text).map_err(|e| bad(format!("is not a JSON document: {e}; fetch the file again")))?;
+    let map = match value.get("weight_map") {
+        Some(Value::Object(map)) => map,
+        Some(found) => {
+            return Err(bad(format!("`weight_map` must be an object, found {}; fetch the file again", shown(found))));
+        }
+        None => return Err(bad("`weight_map` is missing; fetch the file again".to_owned())),
     };
     if map.is_empty() {
-        return Err(bad("its `weight_map` is empty".to_owned()));
+        return Err(bad("its `weight_map` is empty; fetch the file again".to_owned()));
     }
     let mut weight_map = BTreeMap::new();
     for (tensor, file) in map {
@@ -121,15 +127,13 @@ fn check_index(
     shards: &[String],
     headers: &[Vec<HeaderEntry>],
 ) -> Result<()> {
-    let bad = |what: String| Err(Error::bad_checkpoint(format!("{index}: {what}")));
+    let bad =
+        |what: String| Err(Error::bad_checkpoint(format!("{index}: {what}; fetch the shards and the index again")));
     let mut actual: BTreeMap<&str, &str> = BTreeMap::new();
     for (shard, entries) in shards.iter().zip(headers) {
         for entry in entries {
             if let Some(other) = actual.insert(&entry.name, shard) {
-                return bad(format!(
-                    "tensor `{}` is in both {other} and {shard}; fetch the shards and the index again",
-                    shortened(&entry.name)
-                ));
+                return bad(format!("tensor `{}` is in both {other} and {shard}", shortened(&entry.name)));
             }
         }
     }

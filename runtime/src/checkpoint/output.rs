@@ -232,7 +232,13 @@ impl PartialFolder {
             match fs::create_dir(&path) {
                 Ok(()) => return Ok(PartialFolder { path, armed: true }),
                 Err(e) if e.kind() == IoKind::AlreadyExists && attempt < 1000 => attempt += 1,
-                Err(e) => return Err(io_error(&path, "cannot be created", &e)),
+                Err(e) => {
+                    // The hidden folder is no name that the caller knows.
+                    return Err(Error::io(format!(
+                        "{}: cannot be created: {e}; check the permissions of its parent folder and the free space",
+                        target.display()
+                    )));
+                }
             }
         }
     }

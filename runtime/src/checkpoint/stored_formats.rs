@@ -23,7 +23,7 @@ const PARTS: [&str; 3] = ["local", "global", "embeddings"];
 /// messages.
 pub fn stored_formats(text: &[u8], origin: &str) -> Result<Option<Formats>> {
     let value: Value = serde_json::from_slice(text)
-        .map_err(|e| Error::bad_checkpoint(format!("{origin}: is not a JSON document: {e}")))?;
+        .map_err(|e| Error::bad_checkpoint(format!("{origin}: is not a JSON document: {e}; fetch the file again")))?;
     let Some(keys) = Keys::new(&value, origin)?.optional_object(KEY)? else {
         return Ok(None);
     };

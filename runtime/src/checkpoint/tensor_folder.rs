@@ -71,8 +71,9 @@ impl TensorFolder {
         index: Option<&Index>,
         files: Vec<Box<dyn CheckpointFile>>,
     ) -> Result<TensorFolder> {
-        let config: Value = serde_json::from_slice(config)
-            .map_err(|e| Error::bad_checkpoint(format!("{origin}/config.json: is not a JSON document: {e}")))?;
+        let config: Value = serde_json::from_slice(config).map_err(|e| {
+            Error::bad_checkpoint(format!("{origin}/config.json: is not a JSON document: {e}; fetch the file again"))
+        })?;
         if !config.is_object() {
             return Err(Error::bad_checkpoint(format!("{origin}/config.json: must be a JSON object")));
         }

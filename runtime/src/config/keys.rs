@@ -6,6 +6,9 @@ use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
 
+/// The end of messages about values that no published file has.
+const ADVICE: &str = "use the config.json of this checkpoint";
+
 /// A JSON object of a configuration. A key with the value `null` counts as absent, as its writers intend.
 pub(crate) struct Keys<'a> {
     map: &'a Map<String, Value>,
@@ -102,7 +105,7 @@ impl<'a> Keys<'a> {
     /// The finite number above 0 under `key`, if any.
     pub fn positive(&self, key: &str) -> Result<Option<f64>> {
         match self.real(key)? {
-            Some(x) if x <= 0.0 => Err(self.bad(key, format_args!("must be above 0, found {x}"))),
+            Some(x) if x <= 0.0 => Err(self.bad(key, format_args!("must be above 0, found {x:?}; {ADVICE}"))),
             found => Ok(found),
         }
     }
@@ -115,7 +118,8 @@ impl<'a> Keys<'a> {
         if (f32::MIN_POSITIVE..=1.0).contains(&eps) {
             Ok(eps)
         } else {
-            Err(self.bad(key, format_args!("must be above {:e} and at most 1, found {wide:e}", f32::MIN_POSITIVE)))
+            let least = f32::MIN_POSITIVE;
+            Err(self.bad(key, format_args!("must be above {least:.2e} and at most 1, found {wide:?}; {ADVICE}")))
         }
     }
 
@@ -131,7 +135,7 @@ impl<'a> Keys<'a> {
 
     /// The error that `key` is missing.
     pub fn missing(&self, key: &str) -> Error {
-        Error::bad_checkpoint(format!("{}: `{}{key}` is missing", self.origin, self.path))
+        Error::bad_checkpoint(format!("{}: `{}{key}` is missing; {ADVICE}", self.origin, self.path))
     }
 
     /// The error that the value of `key` is impossible or contradicts the file.
@@ -151,7 +155,7 @@ impl<'a> Keys<'a> {
     }
 
     fn expected(&self, key: &str, what: impl Display, found: &Value) -> Error {
-        self.bad(key, format_args!("must be {what}, found {}", shown(found)))
+        self.bad(key, format_args!("must be {what}, found {}; {ADVICE}", shown(found)))
     }
 }
 
@@ -159,6 +163,8 @@ impl<'a> Keys<'a> {
 pub(crate) fn shown(value: &Value) -> String {
     const LONGEST: usize = 60;
     match value {
+        Value::Array(list) if list.is_empty() => "an empty list".to_owned(),
+        Value::Object(map) if map.is_empty() => "an empty object".to_owned(),
         Value::Array(list) => format!("a list of {}", list.len()),
         Value::Object(map) => format!("an object of {} keys", map.len()),
         Value::String(text) if text.chars().nth(LONGEST).is_some() => {

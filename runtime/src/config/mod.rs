@@ -182,7 +182,7 @@ impl Config {
     pub fn override_rope_theta(&mut self, theta: f64) -> Result<()> {
         if !rope_theta_is_sound(theta) {
             return Err(Error::invalid(format!(
-                "`rope_theta` must be above 1 and at most {MAX_ROPE_THETA:e}, found {theta}"
+                "`rope_theta` must be above 1 and at most {MAX_ROPE_THETA:e}, found {theta:?}"
             )));
         }
         self.rope_theta = theta;

@@ -29,8 +29,9 @@ impl Config {
     /// `BadCheckpoint` for a missing key or an impossible value, `Unsupported` for a model that cannot be computed
     /// here. The message names the key.
     pub fn from_json(text: &[u8], origin: &str) -> Result<(Config, Vec<String>)> {
-        let value: Value = serde_json::from_slice(text)
-            .map_err(|e| Error::bad_checkpoint(format!("{origin}: is not a JSON document: {e}")))?;
+        let value: Value = serde_json::from_slice(text).map_err(|e| {
+            Error::bad_checkpoint(format!("{origin}: is not a JSON document: {e}; fetch the file again"))
+        })?;
         let keys = Keys::new(&value, origin)?;
         refuse_unknown_computation(&keys)?;
         let mut warnings = Vec::new();
@@ -186,7 +187,7 @@ fn read_rope_theta(keys: &Keys, warnings: &mut Vec<String>) -> Result<f64> {
     let theta = found.unwrap_or(DEFAULT_ROPE_THETA);
     if !rope_theta_is_sound(theta) {
         return Err(
-            keys.bad("rope_theta", format_args!("must be above 1 and at most {MAX_ROPE_THETA:e}, found {theta}"))
+            keys.bad("rope_theta", format_args!("must be above 1 and at most {MAX_ROPE_THETA:e}, found {theta:?}"))
         );
     }
     if theta == DEFAULT_ROPE_THETA && !keys.flag(ROPE_THETA_CONFIRMED, false)? {

@@ -233,7 +233,11 @@ fn choose(choice: &AdapterChoice, infos: &mut [AdapterInfo]) -> Result<usize> {
         };
     }
     best.ok_or_else(|| {
-        let list: Vec<_> = infos.iter().map(|i| format!("{} {} ({})", i.index, i.name, i.reason)).collect();
+        let shown = |info: &AdapterInfo| match &info.unusable {
+            Some(_) => format!("{} {} ({})", info.index, info.name, info.reason),
+            None => format!("{} {}", info.index, info.name),
+        };
+        let list: Vec<_> = infos.iter().map(shown).collect();
         let what = match choice {
             AdapterChoice::Auto => "no adapter can be used".to_owned(),
             AdapterChoice::Index(i) => format!("adapter {i} does not exist or cannot be used"),

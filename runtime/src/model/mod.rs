@@ -270,6 +270,14 @@ fn missing_vocabulary(error: Error) -> Error {
 /// The formats to load: those of a quantized checkpoint, else the requested ones.
 fn formats_to_load(checkpoint: &Checkpoint, requested: Option<Formats>) -> Result<Formats> {
     match (checkpoint.formats(), requested) {
+        // Nothing quantizes to f32 in all parts: only the original has these weights.
+        (Some(stored), Some(requested)) if stored != requested && requested == Formats::default() => {
+            Err(Error::invalid(format!(
+                "{}: is quantized as {stored} and cannot be loaded as {requested}; omit the formats, or load the \
+                 original checkpoint",
+                checkpoint.origin()
+            )))
+        }
         (Some(stored), Some(requested)) if stored != requested => Err(Error::invalid(format!(
             "{}: is quantized as {stored} and cannot be loaded as {requested}; omit the formats, or quantize the \
              original checkpoint as {requested}",

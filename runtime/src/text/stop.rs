@@ -77,13 +77,17 @@ impl StopMatcher {
     pub fn new(stops: Vec<Vec<u8>>) -> Result<Self> {
         if stops.len() > MAX_STOPS {
             let found = stops.len();
-            return Err(Error::invalid(format!("stop strings: expected at most {MAX_STOPS}, found {found}")));
+            return Err(Error::invalid(format!(
+                "stop strings: expected at most {MAX_STOPS}, found {found}; leave some out"
+            )));
         }
         for (index, stop) in stops.iter().enumerate() {
             if stop.is_empty() || stop.len() > MAX_STOP_BYTES {
                 let found = stop.len();
+                let advice = if stop.is_empty() { "leave it out" } else { "shorten it" };
                 return Err(Error::invalid(format!(
-                    "stop string {index}: expected 1 to {MAX_STOP_BYTES} bytes, found {found}"
+                    "stop string {index} (the first is 0): expected 1 to {MAX_STOP_BYTES} bytes, found {found}; \
+                     {advice}"
                 )));
             }
         }

@@ -41,7 +41,14 @@ pub fn train_tokenizer(files: &[impl AsRef<Path>], vocabulary: usize, subwords: 
     let mut texts = Vec::new();
     for path in files {
         let path = path.as_ref();
-        let text = std::fs::read_to_string(path).map_err(|e| io_error(path, "cannot be read as text", &e))?;
+        let bytes = std::fs::read(path).map_err(|e| io_error(path, "cannot be read", &e))?;
+        let text = String::from_utf8(bytes).map_err(|e| {
+            Error::io(format!(
+                "{}: expected text in UTF-8, found an invalid byte at offset {}; convert the file to UTF-8",
+                path.display(),
+                e.utf8_error().valid_up_to()
+            ))
+        })?;
         // Separators between documents are not text.
         texts.extend(text.lines().filter(|line| *line != END_OF_TEXT).map(|line| format!("{line}\n")));
     }

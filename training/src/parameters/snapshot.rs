@@ -20,6 +20,8 @@ use super::Arena;
 const CHUNK: u64 = 64 << 20;
 const TENSORS: &str = "state.safetensors";
 const PROGRESS: &str = "state.json";
+/// What to do about a damaged snapshot.
+const OLDER: &str = "delete this snapshot's folder to resume from the one before";
 
 /// Buffers of the arenas by name: the weights, and the moments of trained groups.
 fn buffers(arenas: &[Arena]) -> Vec<(String, Slice)> {
@@ -82,6 +84,11 @@ pub(crate) fn list(dir: &Path) -> Result<Vec<(u64, PathBuf)>> {
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotADirectory => {
+            // The file is `dir` itself or the folder of the run.
+            let file = dir.parent().filter(|parent| parent.is_file()).unwrap_or(dir);
+            return Err(Error::io(format!("{}: is a file; name a folder with `out`", file.display())));
+        }
         Err(e) => return Err(io_error(dir, "cannot be examined", &e)),
     };
     let mut all = Vec::new();
@@ -117,9 +124,8 @@ fn prune(dir: &Path, keep: usize) -> Result<()> {
 pub(crate) fn progress(path: &Path) -> Result<Value> {
     let file = path.join(PROGRESS);
     let text = fs::read(&file).map_err(|e| io_error(&file, "cannot be read", &e))?;
-    serde_json::from_slice(&text).map_err(|e| {
-        Error::bad_checkpoint(format!("{}: not valid JSON: {e}; resume from an older snapshot", file.display()))
-    })
+    serde_json::from_slice(&text)
+        .map_err(|e| Error::bad_checkpoint(format!("{}: not valid JSON: {e}; {OLDER}", file.display())))
 }
 
 /// Loads the arenas from a snapshot.
@@ -128,10 +134,7 @@ pub(crate) async fn restore(path: &Path, gpu: &Gpu, arenas: &[Arena]) -> Result<
     let mapped = MappedFile::open(&file)?;
     let bytes = mapped.bytes().ok_or_else(|| Error::internal("a mapped file has no bytes"))?;
     let tensors = SafeTensors::deserialize(bytes).map_err(|e| {
-        Error::bad_checkpoint(format!(
-            "{}: not a valid safetensors file: {e}; resume from an older snapshot",
-            file.display()
-        ))
+        Error::bad_checkpoint(format!("{}: not a valid safetensors file: {e}; {OLDER}", file.display()))
     })?;
     let buffers = buffers(arenas);
     if tensors.len() != buffers.len() {

@@ -339,6 +339,40 @@ impl Default for EveryConfig {
     }
 }
 
+/// What serde expects, and the same in the words of a configuration.
+const EXPECTED: [(&str, &str); 7] = [
+    ("expected u64", "expected a whole number of at least 0"),
+    ("expected usize", "expected a whole number of at least 0"),
+    ("expected f64", "expected a number"),
+    ("expected path string", "expected a path"),
+    ("expected a sequence", "expected a list"),
+    ("invalid type: sequence", "invalid type: list"),
+    ("invalid type: map", "invalid type: table"),
+];
+
+/// The error of a text that is not TOML, with its place.
+fn syntax_error(text: &str, error: &toml::de::Error) -> Error {
+    let at = error.span().map_or(0, |span| span.start);
+    let before = text.get(..at).unwrap_or(text);
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    let message = error.message().trim_end().replace('\n', "; ");
+    Error::invalid(format!("line {line}, column {column} is not valid TOML: {message}"))
+}
+
+/// The error of a key that is unknown or missing, or whose value is of another type.
+fn value_error(error: &toml::de::Error) -> Error {
+    let mut message = error.to_string().trim_end().replace('\n', " ");
+    for (serde, words) in EXPECTED {
+        message = message.replace(serde, words);
+    }
+    if let Some((before, after)) = message.split_once("expected struct ") {
+        let rest = after.trim_start_matches(|c: char| c.is_alphanumeric());
+        message = format!("{before}expected a table{rest}");
+    }
+    Error::invalid(message)
+}
+
 impl RunConfig {
     /// Reads a TOML file. `overrides` are `key=value` pairs with dotted keys, as in `optimiser.steps=100`. Paths are
     /// relative to the current folder.
@@ -347,7 +381,7 @@ impl RunConfig {
     /// `NotFound`, and `InvalidArgument` that names the wrong key.
     pub fn read(path: &Path, overrides: &[String]) -> Result<Self> {
         let text = std::fs::read_to_string(path).map_err(|e| {
-            let message = format!("{}: cannot be read: {e}", path.display());
+            let message = format!("{}: cannot be read: {e}; check the path", path.display());
             if e.kind() == std::io::ErrorKind::NotFound { Error::not_found(message) } else { Error::io(message) }
         })?;
         Self::parse(&text, overrides).map_err(|e| e.context(path.display()))
@@ -358,12 +392,14 @@ impl RunConfig {
     /// # Errors
     /// Those of [`Self::read`].
     pub fn parse(text: &str, overrides: &[String]) -> Result<Self> {
-        let one_line = |e: toml::de::Error| Error::invalid(e.to_string().trim_end().replace('\n', "; "));
-        let mut table: toml::Table = text.parse().map_err(one_line)?;
+        let mut table = text.parse::<toml::Table>().map_err(|e| syntax_error(text, &e))?;
         for pair in overrides {
             let refuse = |why: &str| Error::invalid(format!("{pair:?}: {why}"));
             let (key, value) =
                 pair.split_once('=').ok_or_else(|| refuse("an override must have the form key=value"))?;
+            if key.split('.').any(|part| part.trim().is_empty()) {
+                return Err(refuse("the key is empty; an override must have the form key=value"));
+            }
             // A value that is not valid TOML is a string, so that paths need no quotes.
             let value = format!("v = {value}")
                 .parse::<toml::Table>()
@@ -381,7 +417,7 @@ impl RunConfig {
                 place = entry.as_table_mut().ok_or_else(|| refuse("the key before the last dot is not a table"))?;
             }
         }
-        let config: Self = table.try_into().map_err(one_line)?;
+        let config: Self = table.try_into().map_err(|e| value_error(&e))?;
         config.check()?;
         Ok(config)
     }
@@ -426,11 +462,33 @@ impl RunConfig {
                  {steps}, {rate} and {warmup}"
             ));
         }
-        if self.batch.accumulate == 0 || self.batch.rows == 0 || self.batch.subwords < 2 {
-            return refuse("`batch` must have `rows` and `accumulate` above 0 and `subwords` of at least 2".to_owned());
+        let BatchConfig { rows, subwords, bytes_per_subword, accumulate, .. } = self.batch;
+        if accumulate == 0 || rows == 0 || subwords < 2 || bytes_per_subword == 0 {
+            return refuse(format!(
+                "`batch` must have `rows`, `bytes_per_subword` and `accumulate` above 0 and `subwords` of at least 2; \
+                 found {rows}, {bytes_per_subword}, {accumulate} and {subwords}"
+            ));
         }
-        if self.every.snapshot == 0 || self.every.evaluate == 0 || self.every.evaluate_batches == 0 {
-            return refuse("`every` must have `snapshot`, `evaluate` and `evaluate_batches` above 0".to_owned());
+        let EveryConfig { snapshot, keep, evaluate, evaluate_batches } = self.every;
+        if snapshot == 0 || keep == 0 || evaluate == 0 || evaluate_batches == 0 {
+            return refuse(format!(
+                "`every` must have `snapshot`, `keep`, `evaluate` and `evaluate_batches` above 0; found {snapshot}, \
+                 {keep}, {evaluate} and {evaluate_batches}"
+            ));
+        }
+        let LossConfig { encoder, cross_entropy, distill, boundary, byte_distillation, .. } = self.losses;
+        for (key, factor) in [
+            ("encoder", encoder),
+            ("cross_entropy", cross_entropy),
+            ("distill", distill),
+            ("boundary", boundary),
+            ("spelling", byte_distillation),
+        ] {
+            if let Some(factor) = factor
+                && !(factor.is_finite() && factor >= 0.0)
+            {
+                return refuse(format!("`losses.{key}` must be a finite number of at least 0, found {factor:?}"));
+            }
         }
         if let Some(CompressionConfig { target, .. }) = self.compression
             && !(target.is_finite() && target >= 1.0)

@@ -26,8 +26,9 @@ impl MemoryPlan<'_> {
             Ok(bytes) if limit.is_none_or(|limit| bytes <= limit) => return Ok(bytes),
             Ok(bytes) => {
                 let limit = limit.unwrap_or_default();
-                let message =
-                    format!("the run needs {} MiB of device memory, but the limit is {} MiB", bytes / MIB, limit / MIB);
+                // Rounded away from each other, so that the two numbers differ.
+                let (needed, limit) = (bytes.div_ceil(MIB), limit / MIB);
+                let message = format!("the run needs {needed} MiB of device memory, but the limit is {limit} MiB");
                 Error::new(ErrorKind::OutOfMemory, message)
             }
             Err(error) if error.kind() == ErrorKind::Unsupported => error,

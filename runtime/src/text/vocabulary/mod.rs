@@ -110,12 +110,17 @@ impl Vocabulary {
             Value::String(kind) if kind == "BPE" => {}
             other => {
                 let found = shown_value(other);
-                return Err(Error::unsupported(format!("model.type: expected \"BPE\", found {found}")));
+                return Err(Error::unsupported(format!(
+                    "model.type: expected \"BPE\", found {found}; name the tokenizer.json of the source model"
+                )));
             }
         }
         let tokens = model["vocab"].as_object().ok_or_else(|| {
-            let found = shown_value(&model["vocab"]);
-            Error::bad_checkpoint(format!("model.vocab: expected an object of tokens and ids, found {found}"))
+            let what = match &model["vocab"] {
+                Value::Null if tokenizer.is_object() => "is not a tokenizer.json (`model.vocab` is missing)".to_owned(),
+                other => format!("model.vocab: expected an object of tokens and ids, found {}", shown_value(other)),
+            };
+            Error::bad_checkpoint(format!("{what}; name the tokenizer.json of the source model"))
         })?;
         let added = added_tokens(&tokenizer["added_tokens"])?;
 
@@ -383,7 +388,8 @@ fn parse(json: &[u8]) -> Result<Value> {
     if values > MAX_VALUES {
         return Err(Error::unsupported(format!("expected at most {MAX_VALUES} JSON values, found up to {values}")));
     }
-    serde_json::from_slice(json).map_err(|error| Error::bad_checkpoint(format!("not valid JSON: {error}")))
+    serde_json::from_slice(json)
+        .map_err(|error| Error::bad_checkpoint(format!("not valid JSON: {error}; fetch the file again")))
 }
 
 fn too_large() -> Error {

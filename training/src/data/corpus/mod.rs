@@ -71,7 +71,7 @@ impl Corpus {
                 std::io::ErrorKind::NotFound => ErrorKind::NotFound,
                 _ => ErrorKind::Io,
             };
-            Error::new(kind, format!("{origin}: the text file cannot be read: {error}"))
+            Error::new(kind, format!("{origin}: the text file cannot be read: {error}; check the path"))
         })?;
         self.add_text(tokenizer, &origin, std::io::BufReader::new(file), documents)
     }
@@ -155,7 +155,10 @@ impl Corpus {
 
     fn tokenize(&self, tokenizer: &SubwordTokenizer, document: &[u8], ids: &mut Vec<u32>) -> Result<()> {
         let text = std::str::from_utf8(document).map_err(|error| {
-            Error::invalid(format!("expected text in UTF-8, found an invalid byte {} bytes on", error.valid_up_to()))
+            Error::invalid(format!(
+                "expected text in UTF-8, found an invalid byte {} bytes on; convert the text to UTF-8",
+                error.valid_up_to()
+            ))
         })?;
         if !text.is_empty() {
             ids.extend(tokenizer.encode(text)?);
@@ -221,9 +224,9 @@ impl Corpus {
         }
         if spans.len() < 2 {
             return Err(Error::invalid(format!(
-                "only a corpus of two documents or more can have a share held out, found {}: add documents, end them \
-                 by id \
-                 {}, or hold nothing out",
+                "only a corpus of two documents or more can have a share held out, found {}: add documents with \
+                 `data.train` (in text they end at the line `data.separator`, in files of ids at id {}), or name files \
+                 with `data.held_out`",
                 spans.len(),
                 self.eos
             )));

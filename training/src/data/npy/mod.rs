@@ -162,7 +162,10 @@ fn read_header(file: &dyn CheckpointFile) -> Result<(IdType, u64, u64)> {
     let read = |offset: u64, length: usize| {
         let mut bytes = vec![0; length];
         if file.len() < offset + length as u64 {
-            return Err(damaged(format!("expected NumPy's header, found only {} bytes", file.len())));
+            return Err(damaged(format!(
+                "expected NumPy's header, found only {} bytes; save the ids again",
+                file.len()
+            )));
         }
         file.read_at(offset, &mut bytes).map(|()| bytes)
     };
