@@ -81,7 +81,7 @@ impl RustSide {
         println!("adapter: {} ({})", engine.adapter().name, engine.adapter().driver);
         let checkpoint = Checkpoint::open(folder).expect("the demo model");
         let mut load = LoadOptions::default();
-        load.vocabulary = Some(Vocabulary::open(&folder.join("tokenizer.json")).expect("its vocabulary"));
+        load.vocabulary = Some(Vocabulary::open(folder.join("tokenizer.json")).expect("its vocabulary"));
         let model = block_on(Model::load(&engine, &checkpoint, load)).expect("the demo model");
         let mut session = block_on(Session::new(&model)).expect("a session");
         block_on(session.append_bos()).expect("the first id");
