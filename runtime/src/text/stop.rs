@@ -72,7 +72,7 @@ impl StopMatcher {
     /// Creates a matcher for these stop strings. Without any, every byte is released at once.
     ///
     /// # Errors
-    /// `InvalidArgument` for more than [`MAX_STOPS`] strings, an empty string, or one of more than [`MAX_STOP_BYTES`]
+    /// `InvalidArgument` for more than 64 strings, an empty string, or one of more than 4096
     /// bytes.
     pub fn new(stops: Vec<Vec<u8>>) -> Result<Self> {
         if stops.len() > MAX_STOPS {

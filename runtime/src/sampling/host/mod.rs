@@ -6,7 +6,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use crate::error::{Error, Result};
 use crate::text::ids::{BYTE_OFFSET, END_ID, FUSED_OFFSET, IDS, byte_to_id, id_to_byte, plain};
 
-/// Number of candidates: the 256 bytes, and at [`END`] the end of the text.
+/// Number of candidates: the 256 bytes, and at `END` the end of the text.
 pub const CANDIDATES: usize = 257;
 /// The candidate that stands for the end of the text.
 pub const END: usize = 256;
