@@ -139,6 +139,8 @@ test('the keyboard alone gets to Write, and the text shows its patches', LIMIT, 
     assert.match(await text(id), /\d/, id);
   }
   await page.locator('summary').click();
+  // The list is filled by the event `toggle`, which comes after the click.
+  await page.locator('#rows tr').first().waitFor({ timeout: PATIENCE.timeout });
   assert.equal(await page.locator('#rows tr').count(), await page.locator('#text .patch').count());
   await page.locator('summary').click();
 });
