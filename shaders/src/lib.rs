@@ -11,6 +11,7 @@
 pub mod cpu;
 pub mod params;
 pub mod quant;
+pub mod simd;
 pub mod sizes;
 mod source;
 pub mod table;

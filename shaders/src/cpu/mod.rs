@@ -182,7 +182,7 @@ mod differences {
 }
 
 #[cfg(test)]
-mod noise {
+pub(crate) mod noise {
     /// `count` reproducible values between -`size` and `size`.
     pub fn noise(seed: u64, count: usize, size: f32) -> Vec<f32> {
         let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;

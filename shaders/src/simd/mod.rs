@@ -1,0 +1,46 @@
+//! The fast form of kernels on CPUs: vectors and several threads.
+//!
+//! `simd/<stem>.rs` computes what `wgsl/<stem>.wgsl` computes, with the same parameter block and the same bindings, in
+//! f32. It is written once, in terms of [`Vector`](vector::Vector), and compiled for every instruction set.
+//!
+//! Results depend on the instruction set, because lanes are added up in another order, but never on the number of
+//! threads: work is divided into tasks by sizes alone, and a task adds up in a fixed order. A row of a product has the
+//! same bits alone, in a batch and in a prompt.
+//!
+//! Every kernel follows the same steps: [`Call::params`], the bindings by [`Call::read`], [`Call::write`] and
+//! [`Call::matrix`], which check that they are as large as the parameters say, then [`Call::each`].
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+mod call;
+mod instruction_set;
+mod memory;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+mod portable;
+mod scratch;
+#[cfg(test)]
+mod testing;
+mod vector;
+
+mod copy;
+mod rms_norm;
+mod silu_mul;
+
+pub use call::{Call, Workers};
+pub use instruction_set::InstructionSet;
+pub use memory::{Fault, Memory};
+
+/// A kernel's fast form.
+pub type SimdKernel = fn(&Call<'_>) -> Result<(), Fault>;
+
+/// The fast form of the kernel with this stem, if there is one.
+pub(crate) const fn kernel(stem: &str) -> Option<SimdKernel> {
+    macro_rules! find {
+        ($($name:ident)*) => {
+            $(if crate::table::same(stem, stringify!($name)) { return Some($name::$name); })*
+        };
+    }
+    find!(copy rms_norm silu_mul);
+    None
+}

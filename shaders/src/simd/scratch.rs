@@ -1,0 +1,26 @@
+//! Memory that a thread reuses from task to task.
+
+use std::cell::RefCell;
+
+/// A cache line.
+#[derive(Debug, Clone, Copy)]
+#[repr(align(64))]
+struct Line([f32; 16]);
+
+thread_local! {
+    static LINES: RefCell<Vec<Line>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Calls `f` with `count` values of scratch memory, aligned to a cache line, whose contents are unspecified. Calls must
+/// not be nested.
+pub(super) fn with_scratch<R>(count: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
+    LINES.with_borrow_mut(|lines| {
+        let wanted = count.div_ceil(16);
+        if lines.len() < wanted {
+            lines.resize(wanted, Line([0.0; 16]));
+        }
+        // SAFETY: a line is 16 consecutive values without padding.
+        let values = unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast::<f32>(), 16 * lines.len()) };
+        f(&mut values[..count])
+    })
+}

@@ -1,0 +1,43 @@
+use super::call::Call;
+use super::instruction_set::Task;
+use super::memory::Fault;
+use super::vector::Vector;
+use crate::params;
+
+/// `h = silu(gate) * up`; see the [CPU reference](crate::cpu::silu_mul).
+pub(super) fn silu_mul(call: &Call<'_>) -> Result<(), Fault> {
+    let p: params::SiluMul = call.params()?;
+    let (rows, dim) = (p.rows as usize, 4 * p.dim4 as usize);
+    let (gate_up, h) = (call.read(0, 2 * rows * dim)?, call.write(1, rows * dim)?);
+    // An exponential takes about as long as 20 multiply-adds.
+    call.each(rows, 20 * rows * dim, |row| {
+        // SAFETY: every task has a row of its own.
+        let h = unsafe { h.slice(row * dim..(row + 1) * dim) };
+        call.instructions.run(Row { gate_up: &gate_up[2 * row * dim..2 * (row + 1) * dim], h });
+    });
+    Ok(())
+}
+
+struct Row<'a> {
+    /// `[dim, 2]`
+    gate_up: &'a [f32],
+    /// `[dim]`
+    h: &'a mut [f32],
+}
+
+impl Task for Row<'_> {
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        for (h, gate_up) in self.h.chunks_mut(V::LANES).zip(self.gate_up.chunks(2 * V::LANES)) {
+            let (mut gates, mut ups) = ([0.0; 16], [0.0; 16]);
+            for (i, pair) in gate_up.chunks_exact(2).enumerate() {
+                (gates[i], ups[i]) = (pair[0], pair[1]);
+            }
+            // SAFETY: the arrays have at least `LANES` values, and `h` has `h.len()`.
+            unsafe {
+                let (gate, up) = (V::load(gates.as_ptr()), V::load(ups.as_ptr()));
+                gate.mul(gate.sigmoid()).mul(up).store_first(h.as_mut_ptr(), h.len());
+            }
+        }
+    }
+}

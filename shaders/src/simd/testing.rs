@@ -1,0 +1,134 @@
+//! Running a kernel in every instruction set, alone and on several threads.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::{Call, Fault, InstructionSet, Memory, Workers};
+use crate::params::Params;
+use crate::table::KernelId;
+use crate::variant::{Fusion, WeightFormat};
+
+/// Runs tasks on a number of threads of its own.
+struct Threads(usize);
+
+impl Workers for Threads {
+    fn run(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
+        let next = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..self.0 {
+                scope.spawn(|| {
+                    loop {
+                        // From the last task to the first: their order must not matter.
+                        let done = next.fetch_add(1, Ordering::Relaxed);
+                        match tasks.checked_sub(done + 1) {
+                            Some(number) => task(number),
+                            None => break,
+                        }
+                    }
+                });
+            }
+        });
+    }
+}
+
+/// Bytes aligned as the CPU device aligns them.
+#[derive(Clone, Copy, PartialEq)]
+#[repr(align(64))]
+struct Line([u32; 16]);
+
+/// A kernel with the initial contents of its bindings.
+pub(super) struct Run {
+    pub(super) kernel: KernelId,
+    pub(super) format: WeightFormat,
+    pub(super) fusion: Fusion,
+    pub(super) params: Vec<u8>,
+    /// Words of each storage binding.
+    pub(super) bindings: Vec<Vec<u32>>,
+    /// Words of the scales, in formats that have them.
+    pub(super) scales: Option<Vec<u32>>,
+    /// Words of the guard flags.
+    pub(super) guard: Option<Vec<u32>>,
+    pub(super) grid: [u32; 3],
+}
+
+/// The contents of the bindings after a run.
+pub(super) struct Found(Vec<Vec<u32>>);
+
+impl Found {
+    pub(super) fn f32(&self, binding: usize) -> &[f32] {
+        bytemuck::cast_slice(&self.0[binding])
+    }
+
+    #[allow(dead_code)] // for kernels that write integers
+    pub(super) fn u32(&self, binding: usize) -> &[u32] {
+        &self.0[binding]
+    }
+}
+
+/// The words of some values, filled up to whole words.
+pub(super) fn words<T: bytemuck::NoUninit>(values: &[T]) -> Vec<u32> {
+    let mut bytes = bytemuck::cast_slice::<T, u8>(values).to_vec();
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes.chunks_exact(4).map(bytemuck::pod_read_unaligned).collect()
+}
+
+impl Run {
+    /// A kernel without weight formats, fusions and guard.
+    pub(super) fn new<P: Params>(kernel: KernelId, params: &P, bindings: Vec<Vec<u32>>, grid: [u32; 3]) -> Self {
+        Self {
+            kernel,
+            format: WeightFormat::F32,
+            fusion: Fusion::default(),
+            params: bytemuck::bytes_of(params).to_vec(),
+            bindings,
+            scales: None,
+            guard: None,
+            grid,
+        }
+    }
+
+    /// Runs the kernel once.
+    pub(super) fn once(&self, instructions: InstructionSet, workers: &dyn Workers) -> Result<Found, Fault> {
+        let lines = |words: &Vec<u32>| -> Vec<Line> {
+            let line = |words: &[u32]| Line(std::array::from_fn(|i| words.get(i).copied().unwrap_or_default()));
+            words.chunks(16).map(line).collect()
+        };
+        let mut memory: Vec<Vec<Line>> = self.bindings.iter().map(lines).collect();
+        let mut scales = self.scales.as_ref().map(lines);
+        let mut guard = self.guard.as_ref().map(lines);
+        // SAFETY: the memory is as large as the words it was made from, nobody else uses it before the call is over.
+        let view = |lines: &mut Vec<Line>, words: &Vec<u32>| unsafe {
+            Memory::new(lines.as_mut_ptr().cast::<u32>(), words.len())
+        };
+        let bindings: Vec<_> = memory.iter_mut().zip(&self.bindings).map(|(lines, words)| view(lines, words)).collect();
+        let call = Call {
+            kernel: self.kernel,
+            format: self.format,
+            fusion: self.fusion,
+            params: &self.params,
+            bindings: &bindings,
+            scales: scales.as_mut().zip(self.scales.as_ref()).map(|(lines, words)| view(lines, words)),
+            guard: guard.as_mut().zip(self.guard.as_ref()).map(|(lines, words)| view(lines, words)),
+            grid: self.grid,
+            instructions,
+            workers,
+        };
+        call.run()?;
+        let values = |(lines, words): (&Vec<Line>, &Vec<u32>)| -> Vec<u32> {
+            lines.iter().flat_map(|line| line.0).take(words.len()).collect()
+        };
+        Ok(Found(memory.iter().zip(&self.bindings).map(values).collect()))
+    }
+
+    /// Runs the kernel in every instruction set and passes what it wrote to `check`. The results of one, two and three
+    /// threads must have the same bits.
+    pub(super) fn all(&self, check: impl Fn(&Found)) {
+        for instructions in InstructionSet::available() {
+            let found = self.once(instructions, &Threads(1)).expect("a call with bindings that are large enough");
+            for threads in [2, 3] {
+                let again = self.once(instructions, &Threads(threads)).expect("the same call");
+                assert!(again.0 == found.0, "{}: other bits with {threads} threads", instructions.name());
+            }
+            check(&found);
+        }
+    }
+}
