@@ -12,7 +12,7 @@ pub use crate::config::rope::{cos_sin, inverse_frequencies};
 pub use crate::convert::random::rng::Stream;
 #[cfg(not(target_family = "wasm"))]
 pub use crate::device::KernelTime;
-pub use crate::device::{Form, Gpu, KernelRunner, Recorder, Slice, matmul_tile, open_tested, run_kernel};
+pub use crate::device::{Device, Form, KernelRunner, Recorder, Slice, matmul_tile, open_tested, run_kernel};
 #[cfg(not(target_family = "wasm"))]
 pub use crate::model::available_memory;
 pub use crate::model::weights::{GlobalLayer, LocalLayer, Matrix, Mlp, Piece, Weights};
@@ -34,12 +34,12 @@ pub use crate::text::byte_alphabet::character_of;
 pub use crate::text::suffix_trie::SuffixTrie;
 
 /// The device of an engine.
-pub fn gpu(engine: &crate::Engine) -> &Arc<Gpu> {
-    &engine.gpu
+pub fn device(engine: &crate::Engine) -> &Arc<Device> {
+    &engine.device
 }
 
-/// An engine for a dry run: allocations on it are only counted (`Gpu::is_dry_run`).
+/// An engine for a dry run: allocations on it are only counted (`Device::is_dry_run`).
 #[cfg(not(target_family = "wasm"))]
 pub fn dry_run(engine: &crate::Engine) -> crate::Result<crate::Engine> {
-    Ok(crate::Engine { gpu: Arc::new(engine.gpu.dry_run()?) })
+    Ok(crate::Engine { device: Arc::new(engine.device.dry_run()) })
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use bolmo_runtime::unstable::{Recorder, gpu};
+use bolmo_runtime::unstable::{Recorder, device};
 use bolmo_runtime::{Config, Engine, Error, Result};
 use serde_json::Value;
 
@@ -99,11 +99,11 @@ impl Trainer {
                 return Err(Error::invalid(format!("`{name}` must be finite and not negative, found {rate}")));
             }
         }
-        let gpu = gpu(engine);
+        let device = device(engine);
         let frozen = teacher.is_some();
         let trained = |group| group != Group::Global || !frozen;
         let TrainerOptions { shape, half_products, recompute, .. } = options;
-        let model = ByteLevel::new(gpu, config, ModelOptions { shape, half_products, recompute }, trained).await?;
+        let model = ByteLevel::new(device, config, ModelOptions { shape, half_products, recompute }, trained).await?;
         model.parameters.load(weights).await?;
         let teacher = match teacher {
             None => None,
@@ -111,10 +111,10 @@ impl Trainer {
                 let compared = COMPARED_BLOCKS.min(config.num_hidden_layers);
                 let sequences = (options.losses.byte_distillation > 0.0).then_some(sequences);
                 let parts = TeacherOptions { vocabulary, tied, spaces, compared, sequences };
-                Some(Teacher::new(gpu, config, options.shape, &parts, tensors).await?)
+                Some(Teacher::new(device, config, options.shape, &parts, tensors).await?)
             }
         };
-        let optimizer = Optimizer::new(gpu, &model.parameters.arenas).await?;
+        let optimizer = Optimizer::new(device, &model.parameters.arenas).await?;
         Ok(Self { model, teacher, optimizer, options, step: 0 })
     }
 
@@ -228,7 +228,7 @@ impl Trainer {
     /// # Errors
     /// `Io`, and `BadCheckpoint` for a snapshot that is damaged or belongs to another model.
     pub async fn restore(&mut self, path: &Path, step: u64) -> Result<()> {
-        snapshot::restore(path, &self.model.gpu, &self.model.parameters.arenas).await?;
+        snapshot::restore(path, &self.model.device, &self.model.parameters.arenas).await?;
         self.step = step;
         Ok(())
     }

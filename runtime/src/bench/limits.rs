@@ -23,7 +23,7 @@ use bolmo_shaders::{KernelId, WeightFormat};
 
 use crate::config::Config;
 use crate::config::preset::Preset;
-use crate::device::{Engine, Gpu, Recorder, Slice};
+use crate::device::{Device, Engine, Recorder, Slice};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::weights::{Matrix, Piece};
 use crate::stages::ops::{self, Context, Rows};
@@ -115,31 +115,31 @@ impl Limits {
         runs: usize,
         progress: &mut (dyn FnMut(&str) -> bool + Send),
     ) -> Result<Self> {
-        let gpu = &engine.gpu;
-        let software = gpu.adapter.is_software();
+        let device = &engine.device;
+        let software = device.adapter.is_software();
         // Larger than the caches, but not so large that software adapters take long.
         let large = (if software { 64 << 20 } else { 256 << 20 })
-            .min(gpu.capabilities.max_binding_bytes)
-            .min(gpu.capabilities.max_buffer_bytes);
-        let mut bench = Bench { recorder: Recorder::new(gpu).await?, runs: runs.max(1) };
+            .min(device.capabilities.max_binding_bytes)
+            .min(device.capabilities.max_buffer_bytes);
+        let mut bench = Bench { recorder: Recorder::new(device).await?, runs: runs.max(1) };
         let mut next = |what: &str| match progress(what) {
             true => Ok(()),
             false => Err(Error::new(ErrorKind::Cancelled, "the measurement was stopped")),
         };
 
         next("submissions")?;
-        let small = Pair::new(gpu, 4096).await?;
+        let small = Pair::new(device, 4096).await?;
         let submit_seconds = bench.submits().await?;
         let readback_seconds = bench.readbacks(&small).await?;
         next("dispatches")?;
         let dispatch_gap_seconds = bench.gap(&small).await?;
         let pass_seconds = bench.passes(&small).await?;
         next("copying")?;
-        let copy_bytes_per_second = bench.copies(&Pair::new(gpu, large).await?).await?;
+        let copy_bytes_per_second = bench.copies(&Pair::new(device, large).await?).await?;
         let mut products = Vec::new();
         for &format in formats {
             next(&format!("products in {}", format.name()))?;
-            products.push(bench.products(gpu, format, large).await?);
+            products.push(bench.products(device, format, large).await?);
         }
         Ok(Self {
             copy_bytes_per_second,
@@ -165,9 +165,9 @@ struct Pair {
 }
 
 impl Pair {
-    async fn new(gpu: &Gpu, bytes: u64) -> Result<Self> {
-        let (a, b) = (gpu.allocate("a copy", bytes).await?, gpu.allocate("a copy", bytes).await?);
-        fill(gpu, &a, Pattern::F32).await?;
+    async fn new(device: &Device, bytes: u64) -> Result<Self> {
+        let (a, b) = (device.allocate("a copy", bytes).await?, device.allocate("a copy", bytes).await?);
+        fill(device, &a, Pattern::F32).await?;
         Ok(Self { a, b })
     }
 
@@ -227,7 +227,7 @@ impl Bench {
         for _ in 0..=self.runs {
             let begun = Instant::now();
             for _ in 0..32 {
-                self.recorder.gpu().flush().await?;
+                self.recorder.device().flush().await?;
             }
             samples.push(begun.elapsed().as_secs_f64() / 32.0);
         }
@@ -280,19 +280,19 @@ impl Bench {
     }
 
     /// Measures products with matrices of `large` bytes in total.
-    async fn products(&mut self, gpu: &Arc<Gpu>, format: WeightFormat, large: u64) -> Result<ProductRate> {
-        let width = if gpu.adapter.is_software() { SOFTWARE_WIDTH } else { WIDTH };
+    async fn products(&mut self, device: &Arc<Device>, format: WeightFormat, large: u64) -> Result<ProductRate> {
+        let width = if device.adapter.is_software() { SOFTWARE_WIDTH } else { WIDTH };
         let (n, k) = (width, width);
         let each = format.weight_bytes(n as u64, k as u64) + format.scale_bytes(n as u64, k as u64);
         let mut products = Vec::new();
         for _ in 1..(large / each).max(2) {
-            products.push(Product::new(gpu, format, width, 1).await?);
+            products.push(Product::new(device, format, width, 1).await?);
         }
         // The last one is multiplied with many rows too.
-        products.push(Product::new(gpu, format, width, gpu.capabilities.prefill_bytes).await?);
+        products.push(Product::new(device, format, width, device.capabilities.prefill_bytes).await?);
         // The products of the stages require a model's context, but do not use it.
         let config = Preset::Nano.config();
-        let workspace = Workspace::new(gpu, &config, 1).await?;
+        let workspace = Workspace::new(device, &config, 1).await?;
         let Some(last) = products.last() else { return Err(Error::internal("there is no product to measure")) };
         let weights = (n * k) as f64;
 
@@ -302,7 +302,7 @@ impl Bench {
         let seconds = self.repeated(products.len(), &last.y, all).await?;
         let matvec = seconds.rate(weights * products.len() as f64);
 
-        let rows = gpu.capabilities.prefill_bytes;
+        let rows = device.capabilities.prefill_bytes;
         let one = |recorder: &mut Recorder| last.record(recorder, &config, &workspace, rows);
         let seconds = self.repeated(1, &last.y, one).await?;
         Ok(ProductRate {
@@ -327,19 +327,19 @@ struct Product {
 }
 
 impl Product {
-    async fn new(gpu: &Gpu, format: WeightFormat, width: usize, rows: usize) -> Result<Self> {
+    async fn new(device: &Device, format: WeightFormat, width: usize, rows: usize) -> Result<Self> {
         let (n, k) = (width, width);
-        let weights = gpu.allocate("a matrix", format.weight_bytes(n as u64, k as u64)).await?;
-        fill(gpu, &weights, Pattern::of(format)).await?;
+        let weights = device.allocate("a matrix", format.weight_bytes(n as u64, k as u64)).await?;
+        fill(device, &weights, Pattern::of(format)).await?;
         let mut scales = None;
         if format.has_scales() {
-            let slice = gpu.allocate("scales", format.scale_bytes(n as u64, k as u64)).await?;
-            fill(gpu, &slice, Pattern::F16).await?;
+            let slice = device.allocate("scales", format.scale_bytes(n as u64, k as u64)).await?;
+            fill(device, &slice, Pattern::F16).await?;
             scales = Some(slice);
         }
-        let x = gpu.allocate("rows", (4 * rows * k) as u64).await?;
-        fill(gpu, &x, Pattern::F32).await?;
-        let y = gpu.allocate("rows", (4 * rows * n) as u64).await?;
+        let x = device.allocate("rows", (4 * rows * k) as u64).await?;
+        fill(device, &x, Pattern::F32).await?;
+        let y = device.allocate("rows", (4 * rows * n) as u64).await?;
         let piece = Piece { first_row: 0, rows: n, weights, scales, bias: None };
         Ok(Self { w: Matrix { n, k, format, pieces: vec![piece] }, x, y })
     }
@@ -381,7 +381,7 @@ impl Pattern {
 }
 
 /// Fills a buffer, one MiB at a time.
-async fn fill(gpu: &Gpu, slice: &Slice, pattern: Pattern) -> Result<()> {
+async fn fill(device: &Device, slice: &Slice, pattern: Pattern) -> Result<()> {
     let mut noise = 0x9e37_79b9u32;
     let words: Vec<u32> = (0..1 << 18)
         .map(|_| {
@@ -395,9 +395,9 @@ async fn fill(gpu: &Gpu, slice: &Slice, pattern: Pattern) -> Result<()> {
     let mut at = 0;
     while at < slice.size() {
         let part = (slice.size() - at).min(bytes.len() as u64);
-        gpu.write(slice, at, &bytes[..part as usize])?;
+        device.write(slice, at, &bytes[..part as usize])?;
         at += part;
-        gpu.flush().await?;
+        device.flush().await?;
     }
     Ok(())
 }

@@ -1,29 +1,39 @@
 //! The choice of an adapter, with a reason for each one.
 
-use bolmo_shaders::table::KERNELS;
-
+#[cfg(not(target_family = "wasm"))]
+use crate::device::cpu;
+use crate::device::wgpu;
 use crate::error::{Error, Result};
+
+/// [`AdapterInfo::kind`] of drivers that play a GPU on the CPU.
+pub(super) const SOFTWARE: &str = "software";
+/// [`AdapterInfo::kind`] of the CPU device.
+pub(super) const CPU: &str = "cpu";
 
 /// How to choose an adapter.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum AdapterChoice {
-    /// The best one: a discrete GPU, else an integrated one, else a virtual one, else a software adapter.
+    /// The best one: a discrete GPU, else an integrated one, else a virtual one, else the CPU device. In browsers, which
+    /// have no CPU device, a software adapter comes last.
     #[default]
     Auto,
     /// The adapter at this index of [`adapters`].
     Index(usize),
     /// The best adapter whose name, driver or backend contains this text, ignoring case.
     Name(String),
-    /// An adapter that runs on the CPU.
+    /// A driver that plays a GPU on the CPU, for tests of the shaders.
     Software,
+    /// The CPU device: the kernels in vector instructions, on several threads. No driver is needed.
+    Cpu,
 }
 
 impl AdapterChoice {
-    /// Parses a user's choice: nothing or `auto`, an index, `software` or `cpu`, or a part of a name.
+    /// Parses a user's choice: nothing or `auto`, an index, `cpu`, `software`, or a part of a name.
     pub fn parse(text: &str) -> Self {
         match text.trim() {
             "" | "auto" => Self::Auto,
-            "software" | "cpu" => Self::Software,
+            "software" => Self::Software,
+            "cpu" => Self::Cpu,
             other => other.parse().map_or_else(|_| Self::Name(other.to_owned()), Self::Index),
         }
     }
@@ -37,9 +47,9 @@ pub struct AdapterInfo {
     pub index: usize,
     /// Name reported by the driver.
     pub name: String,
-    /// `discrete GPU`, `integrated GPU`, `virtual GPU`, `software` or `other`.
+    /// `discrete GPU`, `integrated GPU`, `virtual GPU`, `software`, `other` or `cpu`.
     pub kind: &'static str,
-    /// `vulkan`, `metal`, `dx12` or `webgpu`.
+    /// `vulkan`, `metal`, `dx12`, `webgpu` or `cpu`.
     pub backend: String,
     /// Name and version of the driver.
     pub driver: String,
@@ -70,121 +80,62 @@ pub struct AdapterInfo {
 }
 
 impl AdapterInfo {
-    /// Whether the adapter runs on the CPU.
+    /// Whether a driver plays a GPU on the CPU, which is slow.
     pub fn is_software(&self) -> bool {
-        self.kind == kind_name(wgpu::DeviceType::Cpu)
+        self.kind == SOFTWARE
+    }
+
+    /// Whether it is the CPU device.
+    pub fn is_cpu(&self) -> bool {
+        self.kind == CPU
+    }
+
+    /// Whether its memory is the host's.
+    pub fn has_host_memory(&self) -> bool {
+        self.is_cpu() || self.is_software()
     }
 }
 
-/// Lists the adapters of this machine and marks the one that `choice` selects. An empty list is not an error.
+/// Lists the adapters of this machine, the CPU device last, and marks the one that `choice` selects. No list is empty
+/// outside of browsers.
 pub async fn adapters(choice: &AdapterChoice) -> Vec<AdapterInfo> {
-    let found = enumerate(&instance()).await;
-    let mut infos: Vec<_> = found.iter().enumerate().map(|(i, a)| describe(i, a)).collect();
+    let mut infos: Vec<_> = wgpu::enumerate().await.into_iter().map(|(_, info)| info).collect();
+    #[cfg(not(target_family = "wasm"))]
+    infos.push(cpu::describe(infos.len()));
     // If no adapter can be chosen, the reasons say why.
     let _ = choose(choice, &mut infos);
     infos
 }
 
+/// A chosen adapter, to be opened.
+pub(super) enum Chosen {
+    /// One that wgpu has found.
+    Gpu(wgpu::Found),
+    /// The CPU device.
+    #[cfg(not(target_family = "wasm"))]
+    Cpu,
+}
+
 /// Chooses an adapter and returns it with its description.
-pub(super) async fn request(choice: &AdapterChoice) -> Result<(wgpu::Adapter, AdapterInfo)> {
-    let mut found = enumerate(&instance()).await;
-    let mut infos: Vec<_> = found.iter().enumerate().map(|(i, a)| describe(i, a)).collect();
+pub(super) async fn request(choice: &AdapterChoice) -> Result<(Chosen, AdapterInfo)> {
+    #[cfg(not(target_family = "wasm"))]
+    if *choice == AdapterChoice::Cpu {
+        // Looking for other adapters takes a tenth of a second, loads drivers, and may print their messages.
+        let mut infos = [cpu::describe(0)];
+        choose(choice, &mut infos)?;
+        let [info] = infos;
+        return Ok((Chosen::Cpu, info));
+    }
+    let (mut found, mut infos): (Vec<_>, Vec<_>) = wgpu::enumerate().await.into_iter().unzip();
+    #[cfg(not(target_family = "wasm"))]
+    infos.push(cpu::describe(infos.len()));
     let index = choose(choice, &mut infos)?;
-    Ok((found.swap_remove(index), infos.swap_remove(index)))
-}
-
-fn instance() -> wgpu::Instance {
-    // OpenGL is excluded: its drivers lack limits that the kernels need, and software drivers crash on faulty input.
-    let backends =
-        wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12 | wgpu::Backends::BROWSER_WEBGPU;
-    wgpu::Instance::new(wgpu::InstanceDescriptor {
-        backends: wgpu::Backends::from_env().unwrap_or(backends) & backends,
-        flags: wgpu::InstanceFlags::from_env_or_default(),
-        memory_budget_thresholds: wgpu::MemoryBudgetThresholds {
-            for_resource_creation: Some(95),
-            for_device_loss: None,
-        },
-        backend_options: wgpu::BackendOptions::default(),
-        display: None,
-    })
-}
-
-#[cfg(not(target_family = "wasm"))]
-async fn enumerate(instance: &wgpu::Instance) -> Vec<wgpu::Adapter> {
-    instance.enumerate_adapters(wgpu::Backends::all()).await
-}
-
-#[cfg(target_family = "wasm")]
-async fn enumerate(instance: &wgpu::Instance) -> Vec<wgpu::Adapter> {
-    let options =
-        wgpu::RequestAdapterOptions { power_preference: wgpu::PowerPreference::HighPerformance, ..Default::default() };
-    instance.request_adapter(&options).await.into_iter().collect()
-}
-
-fn kind_name(kind: wgpu::DeviceType) -> &'static str {
-    match kind {
-        wgpu::DeviceType::DiscreteGpu => "discrete GPU",
-        wgpu::DeviceType::IntegratedGpu => "integrated GPU",
-        wgpu::DeviceType::VirtualGpu => "virtual GPU",
-        wgpu::DeviceType::Cpu => "software",
-        wgpu::DeviceType::Other => "other",
+    let info = infos.swap_remove(index);
+    #[cfg(not(target_family = "wasm"))]
+    if index == found.len() {
+        return Ok((Chosen::Cpu, info));
     }
-}
-
-fn describe(index: usize, adapter: &wgpu::Adapter) -> AdapterInfo {
-    let info = adapter.get_info();
-    let limits = adapter.limits();
-    let features = adapter.features();
-    let needs = [
-        ("storage buffers per stage", u64::from(limits.max_storage_buffers_per_shader_stage), max_storage_buffers()),
-        ("lanes per workgroup", u64::from(limits.max_compute_invocations_per_workgroup), 64),
-        ("bytes of workgroup memory", u64::from(limits.max_compute_workgroup_storage_size), 16384),
-        ("workgroups per dimension", u64::from(limits.max_compute_workgroups_per_dimension), 65535),
-        ("bytes per storage binding", limits.max_storage_buffer_binding_size, 1 << 16),
-    ];
-    let downlevel = adapter.get_downlevel_capabilities().flags;
-    let lacks = [
-        (wgpu::DownlevelFlags::COMPUTE_SHADERS, "it does not support compute shaders"),
-        (wgpu::DownlevelFlags::SHADER_F16_IN_F32, "its shaders cannot convert from f16"),
-    ];
-    let unusable = needs
-        .iter()
-        .find(|(_, has, needed)| has < needed)
-        .map(|(what, has, needed)| format!("it offers {has} {what}, at least {needed} are needed"))
-        .or_else(|| lacks.iter().find(|(flag, _)| !downlevel.contains(*flag)).map(|(_, lack)| (*lack).to_owned()));
-    AdapterInfo {
-        index,
-        name: if info.name.is_empty() { "unnamed adapter".to_owned() } else { info.name },
-        kind: kind_name(info.device_type),
-        backend: info.backend.to_string(),
-        driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
-        max_binding_bytes: limits.max_storage_buffer_binding_size,
-        max_buffer_bytes: limits.max_buffer_size,
-        workgroup_bytes: limits.max_compute_workgroup_storage_size,
-        subgroup_sizes: features
-            .contains(wgpu::Features::SUBGROUP)
-            .then_some((info.subgroup_min_size, info.subgroup_max_size)),
-        shader_f16: features.contains(wgpu::Features::SHADER_F16),
-        workgroup_lanes: limits.max_compute_invocations_per_workgroup,
-        cooperative_sides: cooperative_sides(adapter),
-        cooperative_matrix: features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX),
-        timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
-        unusable,
-        chosen: false,
-        reason: String::new(),
-    }
-}
-
-/// Largest number of storage buffers that a kernel binds.
-fn max_storage_buffers() -> u64 {
-    KERNELS.iter().map(|kernel| kernel.max_storage_buffers() as u64).max().unwrap_or_default()
-}
-
-fn cooperative_sides(adapter: &wgpu::Adapter) -> Vec<u32> {
-    use wgpu::CooperativeScalarType::{F16, F32};
-    let offered = adapter.cooperative_matrix_properties();
-    let square = offered.iter().filter(|p| p.m_size == p.n_size && p.n_size == p.k_size);
-    square.filter(|p| (p.ab_type, p.cr_type) == (F16, F32)).map(|p| p.m_size).collect()
+    Ok((Chosen::Gpu(found.swap_remove(index)), info))
 }
 
 fn rank(info: &AdapterInfo) -> u32 {
@@ -193,7 +144,8 @@ fn rank(info: &AdapterInfo) -> u32 {
         "integrated GPU" => 1,
         "virtual GPU" => 2,
         "other" => 3,
-        _ => 4,
+        CPU => 4,
+        _ => 5,
     }
 }
 
@@ -209,6 +161,9 @@ fn choose(choice: &AdapterChoice, infos: &mut [AdapterInfo]) -> Result<usize> {
         AdapterChoice::Auto => true,
         AdapterChoice::Index(i) => info.index == *i,
         AdapterChoice::Software => info.is_software(),
+        AdapterChoice::Cpu => info.is_cpu(),
+        // A part of the CPU's name may be meant for a GPU of the same maker.
+        AdapterChoice::Name(_) if info.is_cpu() => false,
         AdapterChoice::Name(name) => {
             let name = name.to_lowercase();
             [&info.name, &info.driver, &info.backend].iter().any(|text| text.to_lowercase().contains(&name))
@@ -221,9 +176,7 @@ fn choose(choice: &AdapterChoice, infos: &mut [AdapterInfo]) -> Result<usize> {
         info.reason = match (&info.unusable, info.chosen) {
             (Some(lack), _) => format!("not used: {lack}"),
             (None, true) => match choice {
-                AdapterChoice::Auto if info.is_software() => {
-                    "used: no GPU was found, so a software adapter runs on the CPU"
-                }
+                AdapterChoice::Auto if info.has_host_memory() => "used: no GPU was found",
                 AdapterChoice::Auto => "used: the first adapter of the best kind",
                 _ => "used: requested",
             }
@@ -242,6 +195,7 @@ fn choose(choice: &AdapterChoice, infos: &mut [AdapterInfo]) -> Result<usize> {
             AdapterChoice::Auto => "no adapter can be used".to_owned(),
             AdapterChoice::Index(i) => format!("adapter {i} does not exist or cannot be used"),
             AdapterChoice::Name(name) => format!("no usable adapter matches {name:?}"),
+            AdapterChoice::Cpu => "there is no CPU device here".to_owned(),
             AdapterChoice::Software => "no software adapter can be used \
                  (Debian and Ubuntu: apt-get install libvulkan1 mesa-vulkan-drivers)"
                 .to_owned(),
@@ -254,11 +208,11 @@ fn choose(choice: &AdapterChoice, infos: &mut [AdapterInfo]) -> Result<usize> {
 mod tests {
     use super::*;
 
-    fn adapter(index: usize, name: &str, kind: wgpu::DeviceType, unusable: Option<&str>) -> AdapterInfo {
+    fn adapter(index: usize, name: &str, kind: &'static str, unusable: Option<&str>) -> AdapterInfo {
         AdapterInfo {
             index,
             name: name.to_owned(),
-            kind: kind_name(kind),
+            kind,
             backend: "vulkan".to_owned(),
             driver: String::new(),
             max_binding_bytes: 1 << 27,
@@ -276,31 +230,38 @@ mod tests {
         }
     }
 
-    fn three() -> Vec<AdapterInfo> {
+    fn four() -> Vec<AdapterInfo> {
         vec![
-            adapter(0, "llvmpipe", wgpu::DeviceType::Cpu, None),
-            adapter(1, "Graphics 630", wgpu::DeviceType::IntegratedGpu, None),
-            adapter(2, "Radeon", wgpu::DeviceType::DiscreteGpu, None),
+            adapter(0, "llvmpipe", SOFTWARE, None),
+            adapter(1, "Graphics 630", "integrated GPU", None),
+            adapter(2, "Radeon", "discrete GPU", None),
+            adapter(3, "Radeon CPU", CPU, None),
         ]
     }
 
     #[test]
-    fn a_gpu_is_preferred_to_a_software_adapter() {
-        assert_eq!(choose(&AdapterChoice::Auto, &mut three()).unwrap(), 2);
-        let mut broken = three();
+    fn a_gpu_is_preferred_to_the_cpu() {
+        assert_eq!(choose(&AdapterChoice::Auto, &mut four()).unwrap(), 2);
+        let mut broken = four();
         broken[2].unusable = Some("it lacks something".to_owned());
         assert_eq!(choose(&AdapterChoice::Auto, &mut broken).unwrap(), 1);
         assert!(broken[2].reason.contains("it lacks something"));
-        assert_eq!(choose(&AdapterChoice::Auto, &mut three()[..1]).unwrap(), 0);
+        assert_eq!(choose(&AdapterChoice::Auto, &mut four()[..1]).unwrap(), 0);
+        // The CPU device is better than a driver that plays a GPU.
+        let mut no_gpu = [four().remove(0), four().remove(3)];
+        assert_eq!(choose(&AdapterChoice::Auto, &mut no_gpu).unwrap(), 1);
     }
 
     #[test]
     fn a_choice_is_honored_or_explained() {
-        assert_eq!(choose(&AdapterChoice::parse("software"), &mut three()).unwrap(), 0);
-        assert_eq!(choose(&AdapterChoice::parse("1"), &mut three()).unwrap(), 1);
-        assert_eq!(choose(&AdapterChoice::parse("graphics"), &mut three()).unwrap(), 1);
+        assert_eq!(choose(&AdapterChoice::parse("software"), &mut four()).unwrap(), 0);
+        assert_eq!(choose(&AdapterChoice::parse("cpu"), &mut four()).unwrap(), 3);
+        assert_eq!(choose(&AdapterChoice::parse("3"), &mut four()).unwrap(), 3);
+        assert_eq!(choose(&AdapterChoice::parse("radeon"), &mut four()).unwrap(), 2);
+        assert_eq!(choose(&AdapterChoice::parse("1"), &mut four()).unwrap(), 1);
+        assert_eq!(choose(&AdapterChoice::parse("graphics"), &mut four()).unwrap(), 1);
         for (choice, word) in [("7", "adapter 7"), ("arc", "\"arc\"")] {
-            let e = choose(&AdapterChoice::parse(choice), &mut three()).unwrap_err();
+            let e = choose(&AdapterChoice::parse(choice), &mut four()).unwrap_err();
             assert!(e.message().contains(word) && e.message().contains("Radeon"), "{e}");
         }
         assert!(choose(&AdapterChoice::Auto, &mut []).unwrap_err().message().contains("apt-get"));

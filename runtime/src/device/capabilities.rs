@@ -46,6 +46,8 @@ pub struct Capabilities {
     /// Bytes that a decode submission is recorded for, as a multiple of the average patch length so far. A byte too
     /// many costs the launch of kernels that do nothing; a byte too few costs a submission and a readback.
     pub decode_slack: f32,
+    /// Whether the host records the next decode step while the device works, which needs a core that is free.
+    pub records_ahead: bool,
     /// Cost of a multiply-add within attention, relative to one with a weight.
     pub attention_cost: u64,
     /// Number of workgroups that split a product with few outputs and long sums, if it has fewer tiles.
@@ -57,6 +59,8 @@ pub struct Capabilities {
 }
 
 impl Capabilities {
+    /// Default of [`Self::prefill_bytes`] on the CPU device.
+    pub const CPU_PREFILL_BYTES: usize = 512;
     /// Default of [`Self::prefill_bytes`] on software adapters.
     pub const SOFTWARE_PREFILL_BYTES: usize = 256;
     /// Default of [`Self::prefill_bytes`] on all other adapters.
@@ -64,6 +68,9 @@ impl Capabilities {
 
     /// Chooses what suits `adapter`, except where `options` ask for something else that it supports.
     pub(super) fn decide(adapter: &AdapterInfo, options: &EngineOptions) -> Self {
+        if adapter.is_cpu() {
+            return Self::of_cpu(adapter, options);
+        }
         let software = adapter.is_software();
         // In a subgroup wider than the workgroup some lanes would have no values.
         let subgroups = adapter.subgroup_sizes.filter(|&(_, max)| max <= WORKGROUP);
@@ -97,10 +104,45 @@ impl Capabilities {
             prefill_products,
             decode_steps: options.decode_steps.unwrap_or(16),
             decode_slack: if software { 1.0 } else { 1.6 },
+            records_ahead: true,
             // Attention consists mostly of loads, which software adapters execute lane by lane.
             attention_cost: if software { 8 } else { 1 },
             // A few for each core of a large device; on a CPU one tile keeps a thread busy.
             product_groups: options.product_groups.unwrap_or(if software { 1 } else { 512 }).clamp(1, 1 << 12),
+            max_binding_bytes: options
+                .max_binding_bytes
+                .map_or(adapter.max_binding_bytes, |bytes| bytes.min(adapter.max_binding_bytes)),
+            max_buffer_bytes: adapter.max_buffer_bytes,
+        }
+    }
+
+    /// Sizes of work for the CPU device. What describes variants of shaders has no effect there.
+    fn of_cpu(adapter: &AdapterInfo, options: &EngineOptions) -> Self {
+        Self {
+            reduce: Reduce::Workgroup,
+            tiles: Tiles::Workgroup,
+            subgroup_lanes: None,
+            matvec_rows: WORKGROUP,
+            matvec_team_rows: 4,
+            matvec_ahead: false,
+            tall_rows: usize::MAX,
+            // A dispatch of a norm costs less than the norm in every task of a product.
+            fused_norm_width: 0,
+            cell_lanes: WORKGROUP,
+            // Both products have the same bits. Up to here the weights are the larger part of what is read.
+            matvec_max_rows: options.matvec_max_rows.unwrap_or(8),
+            recurrent_rows: options.matvec_max_rows.unwrap_or(16),
+            cell_turns: usize::MAX,
+            segment_rows: usize::MAX,
+            prefill_bytes: options.prefill_bytes.unwrap_or(Self::CPU_PREFILL_BYTES).clamp(1, 4096),
+            // Two threads take about 60 ms.
+            prefill_products: 1 << 32,
+            decode_steps: options.decode_steps.unwrap_or(16),
+            // Halted dispatches cost next to nothing, but recording them does.
+            decode_slack: 1.2,
+            records_ahead: false,
+            attention_cost: 1,
+            product_groups: options.product_groups.unwrap_or(1).clamp(1, 1 << 12),
             max_binding_bytes: options
                 .max_binding_bytes
                 .map_or(adapter.max_binding_bytes, |bytes| bytes.min(adapter.max_binding_bytes)),

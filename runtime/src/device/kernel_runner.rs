@@ -38,7 +38,7 @@ pub async fn run_kernel<P: Params>(
 
 /// Rows of W and rows of x that one workgroup of `matmul` multiplies on this engine, with W in `format`.
 pub fn matmul_tile(engine: &Engine, format: WeightFormat) -> [usize; 2] {
-    engine.gpu.matmul_tile(format)
+    engine.device.matmul_tile(format)
 }
 
 /// The buffers of a kernel, for running it repeatedly.
@@ -51,11 +51,11 @@ pub struct KernelRunner {
 impl KernelRunner {
     /// Creates buffers that hold `bindings`, which are those of [`run_kernel`].
     pub async fn new(engine: &Engine, bindings: &[&[u8]]) -> Result<Self> {
-        let recorder = Recorder::new(&engine.gpu).await?;
+        let recorder = Recorder::new(&engine.device).await?;
         let mut slices = Vec::new();
         for bytes in bindings {
-            let slice = engine.gpu.allocate("a kernel's binding", bytes.len() as u64).await?;
-            engine.gpu.write(&slice, 0, bytes)?;
+            let slice = engine.device.allocate("a kernel's binding", bytes.len() as u64).await?;
+            engine.device.write(&slice, 0, bytes)?;
             slices.push(slice);
         }
         Ok(Self { recorder, slices })

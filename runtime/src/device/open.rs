@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bolmo_shaders::Tiles;
 
+use crate::device::backend::Device;
 use crate::device::engine::Engine;
-use crate::device::gpu::Gpu;
 use crate::device::options::EngineOptions;
 use crate::device::self_test;
 use crate::error::Result;
@@ -29,7 +29,7 @@ impl Engine {
 /// # Errors
 /// The same as [`Engine::open`].
 pub async fn open_tested(options: &EngineOptions, test: impl AsyncFnOnce(&Engine) -> Result<()>) -> Result<Engine> {
-    let engine = Engine { gpu: Arc::new(Gpu::open(options).await?) };
+    let engine = Engine { device: Arc::new(Device::open(options).await?) };
     // These tiles need no feature that an adapter may implement incorrectly.
     if matches!(engine.capabilities().tiles, Tiles::Workgroup | Tiles::SingleLane) {
         return Ok(engine);
@@ -37,5 +37,5 @@ pub async fn open_tested(options: &EngineOptions, test: impl AsyncFnOnce(&Engine
     let Err(error) = test(&engine).await else { return Ok(engine) };
     log::warn!("{}: {:?} tiles are not used: {error}", engine.adapter().name, engine.capabilities().tiles);
     let options = options.clone().tiles(Tiles::Workgroup);
-    Ok(Engine { gpu: Arc::new(Gpu::open(&options).await?) })
+    Ok(Engine { device: Arc::new(Device::open(&options).await?) })
 }

@@ -31,6 +31,9 @@ pub struct EngineOptions {
     pub matvec_ahead: Option<bool>,
     /// Number of workgroups that split a product with few outputs and long sums, such as a weight gradient.
     pub product_groups: Option<usize>,
+    /// Threads of the CPU device, from 1 to 256. With `None` the environment variable `BOLMO_THREADS` decides, and
+    /// without it there is one for each physical core that the process may use. Results don't depend on it.
+    pub threads: Option<usize>,
     /// Maximum prompt bytes per submission.
     pub prefill_bytes: Option<usize>,
     /// Maximum decoded bytes per submission. With 0 the logits of every byte are read back and the host samples.
@@ -87,6 +90,13 @@ impl EngineOptions {
     #[must_use]
     pub fn product_groups(mut self, groups: usize) -> Self {
         self.product_groups = Some(groups);
+        self
+    }
+
+    /// Sets [`Self::threads`].
+    #[must_use]
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.threads = Some(threads);
         self
     }
 

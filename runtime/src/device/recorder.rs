@@ -1,47 +1,22 @@
 //! Recording of commands. Stages record dispatches and copies; this module alone submits them and reads results back.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use bolmo_shaders::params::Params;
-use bolmo_shaders::sizes::{GUARD_BINDING, SCALES_BINDING};
 use bolmo_shaders::{Fusion, KernelId, Variant, WeightFormat};
 
-use crate::device::gpu::Gpu;
-use crate::device::memory::{Mapped, Slice};
-use crate::device::pipelines::Pipeline;
+use crate::device::backend::{Backend, Device};
 #[cfg(not(target_family = "wasm"))]
-use crate::device::stopwatch::{KernelTime, Stopwatch};
+use crate::device::cpu;
+use crate::device::memory::Slice;
 use crate::device::usage::Counters;
+#[cfg(not(target_family = "wasm"))]
+use crate::device::usage::KernelTime;
+use crate::device::wgpu;
 use crate::error::{Error, Result};
 
-/// Distance between parameter blocks in bytes, the largest alignment that an adapter may require.
-const BLOCK: u64 = 256;
-/// Parameter blocks, and therefore dispatches, per submission.
-const BLOCKS: u64 = 1024;
-
-/// A recorded command.
-#[derive(Debug)]
-enum Command {
-    Dispatch {
-        pipeline: wgpu::ComputePipeline,
-        bindings: wgpu::BindGroup,
-        params: u32,
-        grid: [u32; 3],
-    },
-    Copy {
-        from: Slice,
-        to: Slice,
-    },
-    Clear(Slice),
-    #[cfg(not(target_family = "wasm"))]
-    EndPass,
-}
-
-fn entry(binding: u32, slice: &Slice, size: u64) -> wgpu::BindGroupEntry<'_> {
-    let buffer = wgpu::BufferBinding { buffer: &slice.buffer, offset: slice.offset, size: wgpu::BufferSize::new(size) };
-    wgpu::BindGroupEntry { binding, resource: wgpu::BindingResource::Buffer(buffer) }
-}
+/// Dispatches per submission.
+pub(super) const MAX_DISPATCHES: usize = 1024;
 
 /// The form in which a kernel is dispatched.
 #[derive(Debug, Clone, Copy)]
@@ -60,85 +35,111 @@ impl From<WeightFormat> for Form<'_> {
     }
 }
 
-/// What a bind group depends on.
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct BindingsKey {
-    kernel: KernelId,
-    variant: Variant,
-    /// The bindings of the table, then those with fixed numbers.
-    slices: Vec<Slice>,
-}
-
-impl BindingsKey {
-    /// The binding numbers of the slices.
-    fn numbers(&self) -> impl Iterator<Item = u32> {
-        let row = self.kernel.kernel();
-        let guard = row.guard.then_some(GUARD_BINDING);
-        let scales = self.variant.weights.is_some_and(WeightFormat::has_scales).then_some(SCALES_BINDING);
-        (1..=row.bindings.len() as u32).chain(guard).chain(scales)
-    }
+/// A dispatch to be recorded.
+pub(super) struct Dispatch<'a> {
+    pub(super) kernel: KernelId,
+    pub(super) variant: Variant,
+    pub(super) params: &'a [u8],
+    /// Storage bindings, in the order of the kernel table.
+    pub(super) slices: &'a [&'a Slice],
+    /// Flags of a guarded kernel.
+    pub(super) guard: Option<&'a Slice>,
+    /// Scales of the matrix, if its format has any.
+    pub(super) scales: Option<&'a Slice>,
+    pub(super) grid: [u32; 3],
 }
 
 /// A command list that is ready to be submitted.
 #[derive(Debug)]
-pub(crate) struct Recorded {
-    commands: wgpu::CommandBuffer,
-    params: Vec<u8>,
-    dispatches: u64,
+pub(crate) struct Recorded(RecordedList);
+
+#[derive(Debug)]
+enum RecordedList {
+    Gpu(wgpu::Recorded),
+    #[cfg(not(target_family = "wasm"))]
+    Cpu(cpu::Recorded),
 }
 
-/// A command list for one device. It keeps bind groups and buffers, so that recording similar lists again is cheap.
+/// The commands of a backend, with what it keeps from list to list.
+#[derive(Debug)]
+enum CommandList {
+    Gpu(Box<wgpu::CommandList>),
+    #[cfg(not(target_family = "wasm"))]
+    Cpu(cpu::CommandList),
+}
+
+/// A result on its way to the host.
+enum Readback {
+    Gpu(wgpu::Mapped, Arc<wgpu::Gpu>),
+    #[cfg(not(target_family = "wasm"))]
+    Cpu(cpu::Reply),
+}
+
+impl Readback {
+    async fn bytes(self) -> Result<Vec<u8>> {
+        match self {
+            Self::Gpu(mapped, gpu) => mapped.bytes(&gpu).await,
+            #[cfg(not(target_family = "wasm"))]
+            Self::Cpu(reply) => reply.bytes().await,
+        }
+    }
+}
+
+/// Calls a method of the list of whichever backend.
+macro_rules! on_list {
+    ($list:expr, $commands:ident => $call:expr) => {
+        match $list {
+            CommandList::Gpu($commands) => $call,
+            #[cfg(not(target_family = "wasm"))]
+            CommandList::Cpu($commands) => $call,
+        }
+    };
+}
+
+/// A command list for one device. It keeps what recording similar lists again needs, so that this is cheap.
 #[derive(Debug)]
 pub struct Recorder {
-    gpu: Arc<Gpu>,
-    commands: Vec<Command>,
-    /// Parameter blocks of the recorded dispatches, [`BLOCK`] bytes each.
-    params: Vec<u8>,
-    params_buffer: Slice,
-    /// Bind groups, created once for each set of buffers.
-    bind_groups: HashMap<BindingsKey, (Pipeline, wgpu::BindGroup)>,
+    device: Arc<Device>,
+    list: CommandList,
     readable: Option<Slice>,
     /// One zero word.
     zero: Slice,
     /// Flags that guarded dispatches read. With `None` they read `zero`, which never halts them.
     guard: Option<Slice>,
-    /// Bytes of parameters at which the list is submitted.
-    max_params: u64,
+    /// Dispatches at which the list is submitted.
+    max_dispatches: usize,
     /// Work submitted so far.
     counters: Counters,
-    /// Times of dispatches, while they are measured.
-    #[cfg(not(target_family = "wasm"))]
-    stopwatch: Option<Stopwatch>,
 }
 
 impl Recorder {
     /// Creates an empty list.
-    pub async fn new(gpu: &Arc<Gpu>) -> Result<Self> {
-        Ok(Self {
-            gpu: gpu.clone(),
-            commands: Vec::new(),
-            params: Vec::new(),
-            params_buffer: gpu.allocate_uniform(BLOCK * BLOCKS).await?,
-            bind_groups: HashMap::new(),
-            readable: None,
-            zero: gpu.allocate("a flag", 4).await?,
-            guard: None,
-            max_params: BLOCK * BLOCKS,
-            counters: Counters::default(),
+    pub async fn new(device: &Arc<Device>) -> Result<Self> {
+        let list = match &device.backend {
+            Backend::Gpu(gpu) => CommandList::Gpu(Box::new(wgpu::CommandList::new(gpu).await?)),
             #[cfg(not(target_family = "wasm"))]
-            stopwatch: None,
+            Backend::Cpu(cpu) => CommandList::Cpu(cpu::CommandList::new(cpu)),
+        };
+        Ok(Self {
+            device: device.clone(),
+            list,
+            readable: None,
+            zero: device.allocate("a flag", 4).await?,
+            guard: None,
+            max_dispatches: MAX_DISPATCHES,
+            counters: Counters::default(),
         })
     }
 
     /// Submits the list whenever it has `dispatches` dispatches, so that the device works while the host records.
     /// Callers must then write what a dispatch reads before they record it.
     pub fn submit_every(&mut self, dispatches: usize) {
-        self.max_params = BLOCK * (dispatches as u64).clamp(1, BLOCKS);
+        self.max_dispatches = dispatches.clamp(1, MAX_DISPATCHES);
     }
 
     /// The device of the list.
-    pub fn gpu(&self) -> &Arc<Gpu> {
-        &self.gpu
+    pub fn device(&self) -> &Arc<Device> {
+        &self.device
     }
 
     /// Work submitted so far.
@@ -157,9 +158,9 @@ impl Recorder {
         &self.zero
     }
 
-    /// Drops the bind groups, which keep their buffers alive.
+    /// Drops bind groups, which keep their buffers alive.
     pub fn forget_bindings(&mut self) {
-        self.bind_groups.clear();
+        on_list!(&mut self.list, list => list.forget_bindings());
     }
 
     /// Records a dispatch of `kernel` over `grid` workgroups. `slices` are its storage bindings in the order of the
@@ -186,61 +187,38 @@ impl Recorder {
                 row.bindings.len()
             )));
         }
-        let limit = u16::MAX as usize;
-        if grid.iter().any(|&n| n > limit) {
-            return Err(Error::unsupported(format!(
-                "{}: a grid of {grid:?} workgroups is too large, expected at most {limit} per dimension",
-                row.stem
-            )));
+        let grid32 = grid.map(u32::try_from);
+        let limit = on_list!(&self.list, list => list.max_groups());
+        let [Ok(x), Ok(y), Ok(z)] = grid32 else { return Err(too_large(row.stem, grid, limit)) };
+        if [x, y, z].iter().any(|&n| n > limit) {
+            return Err(too_large(row.stem, grid, limit));
         }
-        if self.params.len() as u64 >= self.max_params {
+        if on_list!(&self.list, list => list.dispatches()) >= self.max_dispatches {
             self.submit()?;
         }
-        let variant = self.gpu.variant(kernel, format, fusion);
-        let scales = scales.filter(|_| variant.weights.is_some_and(WeightFormat::has_scales));
-        let guard = row.guard.then(|| self.guard.as_ref().unwrap_or(&self.zero));
-        let slices = slices.iter().copied().chain(guard).chain(scales).cloned().collect();
-        let (pipeline, bindings) = self.bind_group(BindingsKey { kernel, variant, slices })?;
-        let at = self.params.len();
-        self.params.extend_from_slice(bytemuck::bytes_of(params));
-        self.params.resize(at + BLOCK as usize, 0);
-        self.commands.push(Command::Dispatch { pipeline, bindings, params: at as u32, grid: grid.map(|n| n as u32) });
+        let variant = self.device.variant(kernel, format, fusion);
+        let dispatch = Dispatch {
+            kernel,
+            variant,
+            params: bytemuck::bytes_of(params),
+            slices,
+            guard: row.guard.then(|| self.guard.as_ref().unwrap_or(&self.zero)),
+            scales: scales.filter(|_| variant.weights.is_some_and(WeightFormat::has_scales)),
+            grid: [x, y, z],
+        };
+        on_list!(&mut self.list, list => list.dispatch(dispatch))?;
         #[cfg(not(target_family = "wasm"))]
-        if let Some(stopwatch) = &mut self.stopwatch {
-            stopwatch.recorded(kernel);
-            if !stopwatch.has_clock() {
-                self.submit()?;
-            }
+        if on_list!(&self.list, list => list.submits_each()) {
+            self.submit()?;
         }
         Ok(())
     }
 
     /// Begins (`on`) or stops to measure the time of each dispatch, and returns the times measured before, longest
-    /// first. Without timestamps on the device, each dispatch is submitted and awaited separately.
+    /// first. On a GPU without timestamps, each dispatch is submitted and awaited separately.
     #[cfg(not(target_family = "wasm"))]
     pub fn measure_dispatches(&mut self, on: bool) -> Vec<(KernelId, KernelTime)> {
-        let new = on.then(|| Stopwatch::new(&self.gpu, 2 * BLOCKS as u32));
-        std::mem::replace(&mut self.stopwatch, new).map(Stopwatch::times).unwrap_or_default()
-    }
-
-    fn bind_group(&mut self, key: BindingsKey) -> Result<(wgpu::ComputePipeline, wgpu::BindGroup)> {
-        if key.numbers().count() != key.slices.len() {
-            return Err(Error::internal(format!("{}: the scales of the matrix are missing", key.kernel.kernel().stem)));
-        }
-        let gpu = &self.gpu;
-        let params = &self.params_buffer;
-        let (pipeline, group) = self.bind_groups.entry(key).or_insert_with_key(|key| {
-            let pipeline = gpu.pipelines.get(key.kernel, key.variant);
-            let mut entries = vec![entry(0, params, key.kernel.kernel().params.size as u64)];
-            entries.extend(key.numbers().zip(&key.slices).map(|(i, s)| entry(i, s, s.size)));
-            let group = gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
-                label: Some(key.kernel.kernel().stem),
-                layout: &pipeline.layout,
-                entries: &entries,
-            });
-            (pipeline, group)
-        });
-        Ok((pipeline.pipeline.clone(), group.clone()))
+        on_list!(&mut self.list, list => list.measure(on))
     }
 
     /// Records a copy of `from` to the beginning of `to`. Both begin at multiples of 4 bytes, in different buffers.
@@ -249,48 +227,37 @@ impl Recorder {
             return Err(Error::internal(format!("{} bytes cannot be copied into {} bytes", from.size, to.size)));
         }
         if from.size > 0 {
-            self.commands.push(Command::Copy { from: from.clone(), to: to.clone() });
+            on_list!(&mut self.list, list => list.copy(from, to))?;
         }
         Ok(())
     }
 
     /// Records filling `slice` with zeros.
     pub fn clear(&mut self, slice: &Slice) {
-        self.commands.push(Command::Clear(slice.clone()));
+        on_list!(&mut self.list, list => list.clear(slice));
     }
 
     /// Begins a new compute pass with the next dispatch, to measure the cost of a pass.
     #[cfg(not(target_family = "wasm"))]
     pub(crate) fn end_pass(&mut self) {
-        self.commands.push(Command::EndPass);
+        on_list!(&mut self.list, list => list.end_pass());
     }
 
     /// Submits the list.
     pub fn submit(&mut self) -> Result<()> {
-        self.submit_with(|_| ()).map(|_| ())
+        self.device.check()?;
+        let dispatches = on_list!(&mut self.list, list => list.submit())?;
+        self.submitted(dispatches, 0)
     }
 
     /// Submits the list unless it is empty.
     pub fn submit_if_any(&mut self) -> Result<()> {
-        if self.commands.is_empty() { Ok(()) } else { self.submit() }
-    }
-
-    /// Submits the list, with further commands from `last` at its end.
-    fn submit_with(&mut self, last: impl FnOnce(&mut wgpu::CommandEncoder)) -> Result<wgpu::SubmissionIndex> {
-        #[cfg(not(target_family = "wasm"))]
-        let begun = std::time::Instant::now();
-        let recorded = self.finish_with(last)?;
-        let submission = self.submit_recorded(recorded)?;
-        #[cfg(not(target_family = "wasm"))]
-        if let Some(stopwatch) = &mut self.stopwatch {
-            stopwatch.submitted(&self.gpu, &submission, begun)?;
-        }
-        Ok(submission)
+        if on_list!(&self.list, list => list.is_empty()) { Ok(()) } else { self.submit() }
     }
 
     /// Number of dispatches that still fit into the submission.
     pub(crate) fn room(&self) -> usize {
-        (BLOCKS as usize).saturating_sub(self.params.len() / BLOCK as usize)
+        MAX_DISPATCHES.saturating_sub(on_list!(&self.list, list => list.dispatches()))
     }
 
     /// Ends the list, to be submitted later, with a copy of `from` to the beginning of `readable`.
@@ -301,127 +268,77 @@ impl Recorder {
                 from.size, readable.size
             )));
         }
-        let finished = self.finish_with(|encoder| {
-            encoder.copy_buffer_to_buffer(&from.buffer, from.offset, &readable.buffer, readable.offset, from.size);
-        });
-        // Lists submitted later are not measured.
-        #[cfg(not(target_family = "wasm"))]
-        if let Some(stopwatch) = &mut self.stopwatch {
-            stopwatch.discard();
-        }
-        finished
-    }
-
-    fn submit_recorded(&mut self, recorded: Recorded) -> Result<wgpu::SubmissionIndex> {
-        let Recorded { commands, params, dispatches } = recorded;
-        self.gpu.check()?;
-        if !params.is_empty() {
-            self.gpu.queue.write_buffer(&self.params_buffer.buffer, 0, &params);
-        }
-        let submission = self.gpu.queue.submit([commands]);
-        self.count(Counters { dispatches, submits: 1, readbacks: 0 });
-        self.gpu.check()?;
-        Ok(submission)
+        self.device.check()?;
+        let list = match &mut self.list {
+            CommandList::Gpu(list) => list.finish(from, readable).map(RecordedList::Gpu),
+            #[cfg(not(target_family = "wasm"))]
+            CommandList::Cpu(list) => list.finish(from).map(RecordedList::Cpu),
+        };
+        list.map(Recorded)
     }
 
     /// Submits a finished list. The future returns the contents of `readable` afterwards.
     pub(crate) fn submit_and_map(
         &mut self,
-        recorded: Recorded,
+        Recorded(recorded): Recorded,
         readable: &Slice,
     ) -> Result<impl Future<Output = Result<Vec<u8>>> + use<>> {
-        let submission = self.submit_recorded(recorded)?;
-        self.count(Counters { readbacks: 1, ..Counters::default() });
-        let mapped = self.gpu.begin_map(readable, readable.size, submission);
-        let gpu = self.gpu.clone();
-        Ok(async move { mapped.bytes(&gpu).await })
-    }
-
-    /// Encodes the list, with further commands from `last` at its end.
-    fn finish_with(&mut self, last: impl FnOnce(&mut wgpu::CommandEncoder)) -> Result<Recorded> {
-        self.gpu.check()?;
-        let mut dispatches = 0;
-        let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        let mut commands = self.commands.iter().peekable();
-        while let Some(command) = commands.peek() {
-            match command {
-                Command::Copy { from, to } => {
-                    encoder.copy_buffer_to_buffer(&from.buffer, from.offset, &to.buffer, to.offset, from.size);
-                    commands.next();
-                }
-                Command::Clear(slice) => {
-                    encoder.clear_buffer(&slice.buffer, slice.offset, Some(slice.size));
-                    commands.next();
-                }
-                #[cfg(not(target_family = "wasm"))]
-                Command::EndPass => {
-                    commands.next();
-                }
-                Command::Dispatch { .. } => {
-                    #[cfg(not(target_family = "wasm"))]
-                    let timestamp_writes = self.stopwatch.as_ref().and_then(|stopwatch| stopwatch.writes(dispatches));
-                    #[cfg(target_family = "wasm")]
-                    let timestamp_writes = None;
-                    let own_pass = timestamp_writes.is_some();
-                    let mut pass =
-                        encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: None, timestamp_writes });
-                    while let Some(Command::Dispatch { pipeline, bindings, params, grid: [x, y, z] }) =
-                        commands.next_if(|c| matches!(c, Command::Dispatch { .. }))
-                    {
-                        pass.set_pipeline(pipeline);
-                        pass.set_bind_group(0, bindings, &[*params]);
-                        pass.dispatch_workgroups(*x, *y, *z);
-                        dispatches += 1;
-                        if own_pass {
-                            break;
-                        }
-                    }
-                }
+        self.device.check()?;
+        let (dispatches, readback) = match (&mut self.list, recorded) {
+            (CommandList::Gpu(list), RecordedList::Gpu(recorded)) => {
+                let (dispatches, mapped) = list.submit_and_map(recorded, readable)?;
+                (dispatches, Readback::Gpu(mapped, list.gpu().clone()))
             }
-        }
-        last(&mut encoder);
-        #[cfg(not(target_family = "wasm"))]
-        if let Some(stopwatch) = &self.stopwatch {
-            stopwatch.resolve(&mut encoder, dispatches);
-        }
-        self.commands.clear();
-        Ok(Recorded { commands: encoder.finish(), params: std::mem::take(&mut self.params), dispatches })
+            #[cfg(not(target_family = "wasm"))]
+            (CommandList::Cpu(list), RecordedList::Cpu(recorded)) => {
+                let (dispatches, reply) = list.submit_recorded(recorded)?;
+                (dispatches, Readback::Cpu(reply))
+            }
+            #[cfg(not(target_family = "wasm"))]
+            _ => return Err(Error::internal("a list was recorded for another device")),
+        };
+        self.submitted(dispatches, 1)?;
+        Ok(readback.bytes())
     }
 
-    fn count(&mut self, new: Counters) {
-        self.counters.dispatches += new.dispatches;
-        self.counters.submits += new.submits;
-        self.counters.readbacks += new.readbacks;
-        self.gpu.usage.add(new);
+    fn submitted(&mut self, dispatches: u64, readbacks: u64) -> Result<()> {
+        let new = Counters { dispatches, submits: 1, readbacks };
+        self.counters = self.counters + new;
+        self.device.usage.add(new);
+        self.device.check()
     }
 
     /// Submits the list and returns the contents of `slices` afterwards, concatenated.
     pub async fn read(&mut self, slices: &[Slice]) -> Result<Vec<u8>> {
         let size: u64 = slices.iter().map(|s| s.size).sum();
         if self.readable.as_ref().is_none_or(|r| r.size < size) {
-            self.readable = Some(self.gpu.allocate_readable(size.next_power_of_two().max(4096)).await?);
+            self.readable = Some(self.device.allocate_readable(size.next_power_of_two().max(4096)).await?);
         }
         let Some(readable) = self.readable.take() else {
             return Err(Error::internal("there is no buffer to read back into"));
         };
         // If the wait fails or is dropped, the buffer may stay mapped, so it is reused only after success.
-        let mapped = self.begin_read(slices, &readable, size)?;
-        let bytes = mapped.bytes(&self.gpu).await?;
+        let bytes = self.begin_read(slices, &readable, size)?.bytes().await?;
         self.readable = Some(readable);
         Ok(bytes)
     }
 
     /// Submits the list with a copy of `slices`, `size` bytes in total, to `readable`.
-    fn begin_read(&mut self, slices: &[Slice], readable: &Slice, size: u64) -> Result<Mapped> {
-        let submission = self.submit_with(|encoder| {
-            let mut at = 0;
-            for s in slices {
-                encoder.copy_buffer_to_buffer(&s.buffer, s.offset, &readable.buffer, at, s.size);
-                at += s.size;
+    fn begin_read(&mut self, slices: &[Slice], readable: &Slice, size: u64) -> Result<Readback> {
+        self.device.check()?;
+        let (dispatches, readback) = match &mut self.list {
+            CommandList::Gpu(list) => {
+                let (dispatches, mapped) = list.read(slices, readable, size)?;
+                (dispatches, Readback::Gpu(mapped, list.gpu().clone()))
             }
-        })?;
-        self.count(Counters { readbacks: 1, ..Counters::default() });
-        Ok(self.gpu.begin_map(readable, size, submission))
+            #[cfg(not(target_family = "wasm"))]
+            CommandList::Cpu(list) => {
+                let (dispatches, reply) = list.read(slices)?;
+                (dispatches, Readback::Cpu(reply))
+            }
+        };
+        self.submitted(dispatches, 1)?;
+        Ok(readback)
     }
 
     /// Same as [`Self::read`], for slices of f32.
@@ -434,20 +351,20 @@ impl Recorder {
     /// recorded and submitted before it is awaited.
     pub async fn begin_read_f32(&mut self, slices: &[Slice]) -> Result<impl Future<Output = Result<Vec<f32>>> + use<>> {
         let size: u64 = slices.iter().map(|s| s.size).sum();
-        let readable = self.gpu.allocate_readable(size).await?;
-        let mapped = self.begin_read(slices, &readable, size)?;
-        let gpu = self.gpu.clone();
-        Ok(async move { mapped.bytes(&gpu).await.map(|bytes| bytemuck::pod_collect_to_vec(&bytes)) })
+        let readable = self.device.allocate_readable(size).await?;
+        let readback = self.begin_read(slices, &readable, size)?;
+        Ok(async move { readback.bytes().await.map(|bytes| bytemuck::pod_collect_to_vec(&bytes)) })
     }
 
     /// Drops the commands that are recorded but not submitted.
     pub fn discard(&mut self) {
-        self.commands.clear();
-        self.params.clear();
+        on_list!(&mut self.list, list => list.discard());
         self.guard = None;
-        #[cfg(not(target_family = "wasm"))]
-        if let Some(stopwatch) = &mut self.stopwatch {
-            stopwatch.discard();
-        }
     }
+}
+
+fn too_large(stem: &str, grid: [usize; 3], limit: u32) -> Error {
+    Error::unsupported(format!(
+        "{stem}: a grid of {grid:?} workgroups is too large, expected at most {limit} per dimension"
+    ))
 }

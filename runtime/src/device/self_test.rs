@@ -42,7 +42,7 @@ async fn product(engine: &Engine) -> Result<()> {
         ..Default::default()
     };
     let mut y = vec![0.0_f32; ROWS * COLUMNS];
-    let [tile_columns, tile_rows] = engine.gpu.matmul_tile(WeightFormat::F16);
+    let [tile_columns, tile_rows] = engine.device.matmul_tile(WeightFormat::F16);
     let bindings: [&[u8]; 4] =
         [bytemuck::cast_slice(&w), bytemuck::cast_slice(&x), bytemuck::cast_slice(&b), bytemuck::cast_slice(&y)];
     let form = (WeightFormat::F16, Fusion::default());

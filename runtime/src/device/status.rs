@@ -51,12 +51,12 @@ impl Status {
         failure.filter(|error| error.kind() == ErrorKind::DeviceLost)
     }
 
-    /// Records an error that no error scope caught.
-    pub(super) fn report(&self, error: wgpu::Error) {
+    /// Records an error that belongs to no call.
+    pub(super) fn report(&self, error: Error) {
         let mut failure = self.failure.lock().unwrap_or_else(|e| e.into_inner());
         // The first error is the cause, and a loss is final.
         if failure.is_none() {
-            *failure = Some(from_wgpu(error));
+            *failure = Some(error);
         }
     }
 
@@ -69,18 +69,5 @@ impl Status {
             // The device itself is still usable after any other failure.
             Some(_) => failure.take().map_or(Ok(()), Err),
         }
-    }
-}
-
-/// Converts an error of wgpu.
-pub(super) fn from_wgpu(error: wgpu::Error) -> Error {
-    match error {
-        wgpu::Error::OutOfMemory { .. } => Error::new(
-            ErrorKind::OutOfMemory,
-            "the device is out of memory; use a smaller model, a smaller weight format (f16, q8 or q4), or fewer \
-             sessions at a time",
-        )
-        .with_hint(Hint::SmallerFormat { format: None }),
-        other => Error::internal(format!("the graphics library rejected a command: {other}")),
     }
 }

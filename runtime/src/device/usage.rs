@@ -1,8 +1,9 @@
 //! Counts of a device's work, and the memory held on it.
 
-use std::ops::Sub;
+use std::ops::{Add, Sub};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// Work submitted to the device so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -16,6 +17,18 @@ pub struct Counters {
     pub readbacks: u64,
 }
 
+impl Add for Counters {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            dispatches: self.dispatches + other.dispatches,
+            submits: self.submits + other.submits,
+            readbacks: self.readbacks + other.readbacks,
+        }
+    }
+}
+
 impl Sub for Counters {
     type Output = Self;
 
@@ -27,6 +40,16 @@ impl Sub for Counters {
             readbacks: self.readbacks.saturating_sub(earlier.readbacks),
         }
     }
+}
+
+/// The number and total time of a kernel's dispatches.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct KernelTime {
+    /// Number of dispatches.
+    pub dispatches: u64,
+    /// Total time on the device. On a device without timestamps it includes the cost of submitting each dispatch and
+    /// waiting for it.
+    pub time: Duration,
 }
 
 /// Bytes of buffers on the device, without pipelines, staging copies of uploads, and what drivers add.

@@ -10,7 +10,7 @@ use crate::checkpoint::formats::Formats;
 use crate::checkpoint::packed::{MIN_CHUNK, Packed, out_of_range};
 use crate::checkpoint::{Checkpoint, Tensor, check_finite};
 use crate::config::{BlockType, Config, QkNorm};
-use crate::device::{Gpu, Slice};
+use crate::device::{Device, Slice};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::weights::{GlobalLayer, LocalLayer, Matrix, Mlp, Piece, Weights};
 use crate::parallel::fill_chunks;
@@ -25,7 +25,7 @@ pub type LoadProgress<'a> = dyn FnMut(u64, u64) -> bool + Send + 'a;
 
 /// The state of a load.
 pub(crate) struct Loader<'a> {
-    gpu: &'a Arc<Gpu>,
+    device: &'a Arc<Device>,
     checkpoint: &'a Checkpoint,
     formats: Formats,
     progress: &'a mut LoadProgress<'a>,
@@ -42,14 +42,14 @@ pub(crate) struct Loader<'a> {
 
 impl<'a> Loader<'a> {
     pub(crate) fn new(
-        gpu: &'a Arc<Gpu>,
+        device: &'a Arc<Device>,
         checkpoint: &'a Checkpoint,
         formats: Formats,
         progress: &'a mut LoadProgress<'a>,
     ) -> Self {
         let total = checkpoint.contents_bytes();
         Self {
-            gpu,
+            device,
             checkpoint,
             formats,
             progress,
@@ -95,7 +95,7 @@ impl<'a> Loader<'a> {
         let decoder_layers = self.local_layers(decoder, config.num_local_decoder_layers).await?;
         let final_norm = self.vector("model.norm.weight").await?;
         let head = self.matrix(local, &["lm_head.weight"], &[]).await?;
-        self.gpu.flush().await?;
+        self.device.flush().await?;
         let weights = Weights {
             byte_embedding,
             suffix_embedding,
@@ -200,28 +200,28 @@ impl<'a> Loader<'a> {
             self.enlarged.push(name.to_owned());
         }
         let row_bytes = format.weight_bytes(2, k as u64);
-        let limit = self.gpu.capabilities.max_binding_bytes.min(self.gpu.capabilities.max_buffer_bytes);
+        let limit = self.device.capabilities.max_binding_bytes.min(self.device.capabilities.max_buffer_bytes);
         // The number is even, because rows and scales are stored in pairs.
         let piece_rows = 2 * (limit / row_bytes.max(1)) as usize;
         if piece_rows == 0 {
             return Err(Error::unsupported(format!(
                 "tensor {name}: two rows take {row_bytes} bytes, but the adapter {} allows bindings of at most {limit}",
-                self.gpu.adapter.name
+                self.device.adapter.name
             )));
         }
         source.hash_names(&mut self.hash);
         let mut pieces = Vec::new();
         for first_row in (0..n).step_by(piece_rows) {
             let rows = piece_rows.min(n - first_row);
-            let weights = self.gpu.allocate(name, format.weight_bytes(rows as u64, k as u64)).await?;
+            let weights = self.device.allocate(name, format.weight_bytes(rows as u64, k as u64)).await?;
             let scales = match format.scale_bytes(rows as u64, k as u64) {
                 0 => None,
-                bytes => Some(self.gpu.allocate(name, bytes).await?),
+                bytes => Some(self.device.allocate(name, bytes).await?),
             };
             let bias = match bias {
                 Some(values) => {
-                    let slice = self.gpu.allocate(name, rows as u64 * 4).await?;
-                    self.gpu.write(&slice, 0, bytemuck::cast_slice(&values[first_row..first_row + rows]))?;
+                    let slice = self.device.allocate(name, rows as u64 * 4).await?;
+                    self.device.write(&slice, 0, bytemuck::cast_slice(&values[first_row..first_row + rows]))?;
                     Some(slice)
                 }
                 None => None,
@@ -248,9 +248,9 @@ impl<'a> Loader<'a> {
                 // A word on the device holds two scales; only the last rows of a matrix can fill half a word.
                 packed.scales.resize(packed.scales.len().next_multiple_of(4), 0);
                 let offset = format.weight_bytes(row as u64, k as u64);
-                self.gpu.write(&piece.weights, offset, &packed.weights)?;
+                self.device.write(&piece.weights, offset, &packed.weights)?;
                 if let Some(scales) = &piece.scales {
-                    self.gpu.write(scales, format.scale_bytes(row as u64, k as u64), &packed.scales)?;
+                    self.device.write(scales, format.scale_bytes(row as u64, k as u64), &packed.scales)?;
                 }
                 self.sent((packed.weights.len() + packed.scales.len()) as u64).await?;
             }
@@ -350,8 +350,8 @@ impl<'a> Loader<'a> {
         self.hash.update(name.as_bytes());
         self.read(&tensor, 0, &mut values).await?;
         self.hash.update(bytemuck::cast_slice(&values));
-        let slice = self.gpu.allocate(name, values.len() as u64 * 4).await?;
-        self.gpu.write(&slice, 0, bytemuck::cast_slice(&values))?;
+        let slice = self.device.allocate(name, values.len() as u64 * 4).await?;
+        self.device.write(&slice, 0, bytemuck::cast_slice(&values))?;
         self.sent(values.len() as u64 * 4).await?;
         Ok(slice)
     }
@@ -381,7 +381,7 @@ impl<'a> Loader<'a> {
         self.in_flight += bytes;
         if self.in_flight >= IN_FLIGHT {
             self.in_flight = 0;
-            self.gpu.flush().await?;
+            self.device.flush().await?;
         }
         Ok(())
     }

@@ -14,7 +14,7 @@ use crate::checkpoint::formats::Formats;
 use crate::checkpoint::layout::{Part, expected_tensors, parameters_by_part};
 use crate::config::rope::inverse_frequencies;
 use crate::config::{Config, RopeScaling};
-use crate::device::{Engine, Gpu, Recorder, Slice};
+use crate::device::{Device, Engine, Recorder, Slice};
 use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::model::kernels::kernels;
 use crate::model::loader::{LoadProgress, Loader};
@@ -113,26 +113,26 @@ impl Model {
         let formats = formats_to_load(checkpoint, options.formats)?;
         let mut warnings = checkpoint.warnings().to_vec();
         let suffixes = suffix_trie(checkpoint, options.vocabulary, &mut warnings)?;
-        let gpu = &engine.gpu;
-        Workspace::fitting(gpu, &config, 1)?;
-        if let Some(available) = gpu.adapter.is_software().then(available_memory).flatten() {
+        let device = &engine.device;
+        Workspace::fitting(device, &config, 1)?;
+        if let Some(available) = device.adapter.is_software().then(available_memory).flatten() {
             let stored = checkpoint.formats().is_some();
-            check_memory(&config, formats, stored, available).map_err(|e| e.context(&gpu.adapter.name))?;
+            check_memory(&config, formats, stored, available).map_err(|e| e.context(&device.adapter.name))?;
         }
         // Kernels are compiled while weights are loaded.
-        let kernels = kernels(&config, formats, &gpu.capabilities);
+        let kernels = kernels(&config, formats, &device.capabilities);
         #[cfg(not(target_family = "wasm"))]
-        let warming = warm_up::Warming::start(gpu, kernels.concat());
+        let warming = warm_up::Warming::start(device, kernels.concat());
         // Browsers compile one kernel at a time, so kernels that the first byte does not need come later.
         #[cfg(target_family = "wasm")]
         let [first, later] = kernels;
         #[cfg(target_family = "wasm")]
-        warm_up::warm(gpu, first);
-        let (weights, fingerprint, warning) = Loader::new(gpu, checkpoint, formats, progress).load(&config).await?;
+        warm_up::warm(device, first);
+        let (weights, fingerprint, warning) = Loader::new(device, checkpoint, formats, progress).load(&config).await?;
         #[cfg(not(target_family = "wasm"))]
         warming.finish();
-        gpu.save_kernels();
-        gpu.check()?;
+        device.save_kernels();
+        device.check()?;
         warnings.extend(warning);
         let frequencies =
             |scaling| inverse_frequencies(config.head_dim, config.rope_theta, scaling, config.max_position_embeddings);
@@ -187,7 +187,7 @@ impl Model {
     #[cfg(target_family = "wasm")]
     pub fn warm(&self) {
         let kernels = std::mem::take(&mut *self.inner.cold.lock().unwrap_or_else(|e| e.into_inner()));
-        warm_up::warm(self.inner.gpu(), kernels);
+        warm_up::warm(self.inner.device(), kernels);
     }
 
     /// Non-fatal load warnings.
@@ -197,8 +197,8 @@ impl Model {
 }
 
 impl Inner {
-    pub(crate) fn gpu(&self) -> &Arc<Gpu> {
-        &self.engine.gpu
+    pub(crate) fn device(&self) -> &Arc<Device> {
+        &self.engine.device
     }
 
     /// The suffix trie on the device in the layout of `sample.wgsl`, if the model has a suffix table.
@@ -209,8 +209,8 @@ impl Inner {
             return Ok(Some(table));
         }
         let words = trie.words();
-        let table = self.gpu().allocate("the suffix trie", 4 * words.len() as u64).await?;
-        self.gpu().write(&table, 0, bytemuck::cast_slice(&words))?;
+        let table = self.device().allocate("the suffix trie", 4 * words.len() as u64).await?;
+        self.device().write(&table, 0, bytemuck::cast_slice(&words))?;
         *self.suffix_table.lock().unwrap_or_else(|e| e.into_inner()) = Some(table.clone());
         Ok(Some(table))
     }
@@ -221,9 +221,9 @@ impl Inner {
         if let Some(spare) = spare {
             return Ok(spare);
         }
-        let gpu = self.gpu();
-        let capacity = Workspace::fitting(gpu, &self.config, gpu.capabilities.prefill_bytes)?;
-        Ok((Workspace::new(gpu, &self.config, capacity).await?, Recorder::new(gpu).await?))
+        let device = self.device();
+        let capacity = Workspace::fitting(device, &self.config, device.capabilities.prefill_bytes)?;
+        Ok((Workspace::new(device, &self.config, capacity).await?, Recorder::new(device).await?))
     }
 
     /// Returns a workspace for reuse.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::device::Gpu;
+use crate::device::Device;
 use crate::model::kernels::KernelSpec;
 
 /// Compiles kernels in the background, one after the other.
@@ -10,16 +10,16 @@ use crate::model::kernels::KernelSpec;
 /// A browser's GPU process executes commands in order. Each kernel is requested only when the previous one is done, so
 /// that other submissions wait for at most one kernel.
 #[cfg(target_family = "wasm")]
-pub(crate) fn warm(gpu: &Arc<Gpu>, kernels: Vec<KernelSpec>) {
-    let gpu = gpu.clone();
+pub(crate) fn warm(device: &Arc<Device>, kernels: Vec<KernelSpec>) {
+    let device = device.clone();
     wasm_bindgen_futures::spawn_local(async move {
         for KernelSpec { kernel, format, fusion } in kernels {
-            if gpu.is_lost() {
+            if device.is_lost() {
                 return;
             }
-            gpu.compile(kernel, format, fusion);
+            device.compile(kernel, format, fusion);
             // A dropped wait means that the device is lost, which the next iteration sees.
-            let _ = gpu.idle().await;
+            let _ = device.idle().await;
         }
     });
 }
@@ -32,7 +32,7 @@ mod threads {
     use std::sync::Mutex;
     use std::thread::JoinHandle;
 
-    use super::{Arc, Gpu, KernelSpec};
+    use super::{Arc, Device, KernelSpec};
 
     /// Most drivers compile on every thread that calls them; more threads than this gain little.
     const MAX_THREADS: usize = 8;
@@ -47,18 +47,18 @@ mod threads {
 
     impl Warming {
         /// Starts to compile `kernels`, in order.
-        pub(crate) fn start(gpu: &Arc<Gpu>, mut kernels: Vec<KernelSpec>) -> Self {
+        pub(crate) fn start(device: &Arc<Device>, mut kernels: Vec<KernelSpec>) -> Self {
             kernels.reverse();
             let cores = std::thread::available_parallelism().map_or(1, usize::from);
             let count = kernels.len().min(cores).min(MAX_THREADS);
             let remaining = Arc::new(Mutex::new(kernels));
             let threads = (0..count).filter_map(|_| {
-                let (gpu, remaining) = (gpu.clone(), Arc::clone(&remaining));
+                let (device, remaining) = (device.clone(), Arc::clone(&remaining));
                 let next = move || remaining.lock().unwrap_or_else(|e| e.into_inner()).pop();
                 let work = move || {
                     while let Some(KernelSpec { kernel, format, fusion }) = next() {
                         // Whoever dispatches the kernel receives its errors.
-                        gpu.compile(kernel, format, fusion);
+                        device.compile(kernel, format, fusion);
                     }
                 };
                 // Without the thread, kernels are compiled when they are dispatched.

@@ -5,7 +5,7 @@ use bolmo_shaders::params::Sample;
 use bolmo_shaders::sizes::SAMPLE_CONTROL;
 use bolmo_shaders::{KernelId, WeightFormat};
 
-use crate::device::{Gpu, Slice};
+use crate::device::{Device, Slice};
 use crate::error::{Error, Result};
 use crate::sampling::host::{CANDIDATES, Sampler};
 use crate::stages::ops::Context;
@@ -72,7 +72,7 @@ impl DeviceSampler {
     /// device keeps. The buffers of `old` are reused if they are large enough. `control` is the control block,
     /// [`CONTROL_STRIDE`] words.
     pub(crate) async fn new(
-        gpu: &Gpu,
+        device: &Device,
         control: &Slice,
         old: Option<Self>,
         sampler: &Sampler,
@@ -93,7 +93,7 @@ impl DeviceSampler {
         let mut made = match old.filter(|old| old.ring == ring && old.stops.size() >= stop_bytes) {
             Some(old) => old,
             None => {
-                let make = async |words: usize| gpu.allocate("the device sampler", 4 * words as u64).await;
+                let make = async |words: usize| device.allocate("the device sampler", 4 * words as u64).await;
                 let next = make(SUFFIX_WORD as usize + 1).await?;
                 Self {
                     control: control.clone(),
@@ -111,8 +111,8 @@ impl DeviceSampler {
                 }
             }
         };
-        gpu.write(&made.bias, 0, bytemuck::cast_slice(&sampler.device_bias()))?;
-        gpu.write(&made.stops, 0, bytemuck::cast_slice(&stops))?;
+        device.write(&made.bias, 0, bytemuck::cast_slice(&sampler.device_bias()))?;
+        device.write(&made.stops, 0, bytemuck::cast_slice(&stops))?;
         made.mirrored = None;
         made.params = Sample {
             temperature: options.temperature,
@@ -134,7 +134,7 @@ impl DeviceSampler {
     /// bytes are generated, and `random` has two numbers for each choice to come.
     pub(crate) fn begin(
         &mut self,
-        gpu: &Gpu,
+        device: &Device,
         ids: &[u16],
         trie: Option<&SuffixTrie>,
         (taken, budget): (usize, usize),
@@ -142,8 +142,8 @@ impl DeviceSampler {
     ) -> Result<()> {
         let word = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         let control = [0, 0, word(taken), word(budget), word(ids.len()), 0, 0, 0];
-        gpu.write(&self.control, 0, bytemuck::cast_slice(&control))?;
-        gpu.write(&self.random, 0, bytemuck::cast_slice(random))?;
+        device.write(&self.control, 0, bytemuck::cast_slice(&control))?;
+        device.write(&self.random, 0, bytemuck::cast_slice(random))?;
         if self.mirrored == Some(ids.len()) {
             // The device has updated history and next id itself.
             return Ok(());
@@ -155,18 +155,18 @@ impl DeviceSampler {
         for (position, &id) in ids.iter().enumerate().skip(ids.len().saturating_sub(self.ring)) {
             history[position % self.ring] = plain(id).into();
         }
-        gpu.write(&self.history, 0, bytemuck::cast_slice(&history))?;
-        gpu.write(&self.id, 0, bytemuck::bytes_of(&u32::from(plain(last))))?;
+        device.write(&self.history, 0, bytemuck::cast_slice(&history))?;
+        device.write(&self.id, 0, bytemuck::bytes_of(&u32::from(plain(last))))?;
         if let Some(trie) = trie {
             let suffix = trie.suffixes(&before[before.len().saturating_sub(trie.max_len())..], &[plain(last)])?;
-            gpu.write(&self.suffix, 0, bytemuck::cast_slice(&suffix))?;
+            device.write(&self.suffix, 0, bytemuck::cast_slice(&suffix))?;
         }
         Ok(())
     }
 
     /// Halts the sequence: its dispatches do nothing.
-    pub(crate) fn halt(&self, gpu: &Gpu) -> Result<()> {
-        gpu.write(&self.control, 0, bytemuck::bytes_of(&1u32))
+    pub(crate) fn halt(&self, device: &Device) -> Result<()> {
+        device.write(&self.control, 0, bytemuck::bytes_of(&1u32))
     }
 
     /// Records a choice from the logits. `trie` is the suffix trie on the device.

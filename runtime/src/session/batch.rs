@@ -39,7 +39,7 @@ pub(crate) struct Batch {
 impl Batch {
     /// How many sessions of this one's model a batch takes, at least 1.
     pub(crate) fn max_slots(session: &Session) -> usize {
-        let (config, capabilities) = (&session.model.config, &session.model.gpu().capabilities);
+        let (config, capabilities) = (&session.model.config, &session.model.device().capabilities);
         let rows_are_aligned =
             config.hidden_size.is_multiple_of(ROW_FLOATS) && config.query_width().is_multiple_of(ROW_FLOATS);
         if rows_are_aligned { capabilities.matvec_max_rows.clamp(1, MAX_SLOTS) } else { 1 }
@@ -50,27 +50,27 @@ impl Batch {
     pub(crate) async fn new(sessions: &[&mut Session], choosers: &[(&Sampler, &[Vec<u8>])]) -> Result<Option<Self>> {
         let Some(first) = sessions.first() else { return Ok(None) };
         let (model, count) = (first.model.clone(), sessions.len());
-        let gpu = model.gpu().clone();
+        let device = model.device().clone();
         if count > Self::max_slots(first)
             || model.max_decode_bytes() == 0
-            || Workspace::fitting(&gpu, &model.config, count)? < count
+            || Workspace::fitting(&device, &model.config, count)? < count
             || sessions.iter().any(|session| !Arc::ptr_eq(&session.model, &model))
         {
             return Ok(None);
         }
         let stride = 4 * CONTROL_STRIDE as u64;
-        let control = gpu.allocate("the device sampler", count as u64 * stride).await?;
-        let readable = gpu.allocate_readable(count as u64 * stride).await?;
+        let control = device.allocate("the device sampler", count as u64 * stride).await?;
+        let readable = device.allocate_readable(count as u64 * stride).await?;
         let mut samplers = Vec::new();
         for (row, &(sampler, stops)) in choosers.iter().enumerate() {
             let block = control.part(row as u64 * stride, stride)?;
-            match DeviceSampler::new(&gpu, &block, None, sampler, stops, model.suffixes.as_ref()).await? {
+            match DeviceSampler::new(&device, &block, None, sampler, stops, model.suffixes.as_ref()).await? {
                 Some(sampler) => samplers.push(sampler),
                 None => return Ok(None),
             }
         }
-        let workspace = Workspace::new(&gpu, &model.config, count).await?;
-        let recorder = Recorder::new(&gpu).await?;
+        let workspace = Workspace::new(&device, &model.config, count).await?;
+        let recorder = Recorder::new(&device).await?;
         Ok(Some(Self { model, control, readable, samplers, workspace, recorder }))
     }
 
@@ -130,28 +130,28 @@ impl Batch {
         steps: &[Option<DecodeStep<'_>>],
     ) -> Result<Vec<bool>> {
         let Self { model, samplers, workspace, recorder, .. } = self;
-        let gpu = model.gpu().clone();
+        let device = model.device().clone();
         let mut ends = vec![false; active.len()];
         let mut end_rows: Vec<u32> = Vec::new();
         for (row, (operation, step)) in active.iter_mut().zip(steps).enumerate() {
             let (Some(session), Some(step)) = (operation, step) else {
-                samplers[row].halt(&gpu)?;
+                samplers[row].halt(&device)?;
                 continue;
             };
             let Some(&last) = session.state.ids.last() else {
                 return Err(Error::internal("a decode step without a chosen id"));
             };
             let random = step.sampler.upcoming(step.flags.len());
-            samplers[row].begin(&gpu, &session.state.ids, model.suffixes.as_ref(), step.bytes, &random)?;
+            samplers[row].begin(&device, &session.state.ids, model.suffixes.as_ref(), step.bytes, &random)?;
             ends[row] = ids::is_fused(last);
             if ends[row] {
-                session.state.kv.reserve(&gpu, recorder, 1).await?;
+                session.state.kv.reserve(&device, recorder, 1).await?;
                 write_angles(model, workspace, end_rows.len(), session.state.kv.len())?;
                 // Row 0 of h is not a slot's.
                 end_rows.push(1 + row as u32);
             }
         }
-        gpu.write(&workspace.ends, 0, bytemuck::cast_slice(&end_rows))?;
+        device.write(&workspace.ends, 0, bytemuck::cast_slice(&end_rows))?;
         Ok(ends)
     }
 

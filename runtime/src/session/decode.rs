@@ -37,7 +37,7 @@ pub(super) struct Slot<'a> {
 impl Inner {
     /// The most bytes that one submission may decode; 0 if each byte's logits have to go to the host.
     pub(crate) fn max_decode_bytes(&self) -> usize {
-        let capabilities = &self.gpu().capabilities;
+        let capabilities = &self.device().capabilities;
         // Only these kernels can be halted.
         let halts = capabilities.matvec_max_rows > 0 && self.config.mlstm_value_dim() <= MLSTM_CELL_MAX_DV as usize;
         if !halts || capabilities.decode_steps == 0 {
@@ -120,7 +120,7 @@ pub(super) fn write_angles(model: &Inner, workspace: &Workspace, row: usize, pos
     for (table, (inverse, factor)) in workspace.cos_sin.iter().zip(&model.rope) {
         let angles = cos_sin(position..position + 1, inverse, *factor);
         let bytes: &[u8] = bytemuck::cast_slice(&angles);
-        model.gpu().write(table, (row * bytes.len()) as u64, bytes)?;
+        model.device().write(table, (row * bytes.len()) as u64, bytes)?;
     }
     Ok(())
 }
@@ -165,17 +165,17 @@ impl Session {
             return Ok(false);
         }
         let model = self.model.clone();
-        let gpu = model.gpu();
+        let device = model.device();
         let (old, readable) = self.device_decode.take().map(|decode| (decode.sampler, decode.readable)).unzip();
         let (control, readable) = match (&old, readable) {
             (Some(old), Some(readable)) => (old.control.clone(), readable),
             _ => {
                 let size = 4 * CONTROL_STRIDE as u64;
-                (gpu.allocate("the device sampler", size).await?, gpu.allocate_readable(size).await?)
+                (device.allocate("the device sampler", size).await?, device.allocate_readable(size).await?)
             }
         };
         let old_logits = old.as_ref().map(|sampler| sampler.logits.clone());
-        let Some(sampler) = DeviceSampler::new(gpu, &control, old, sampler, stops, model.suffixes.as_ref()).await?
+        let Some(sampler) = DeviceSampler::new(device, &control, old, sampler, stops, model.suffixes.as_ref()).await?
         else {
             return Ok(false);
         };
@@ -217,7 +217,7 @@ impl Session {
         };
 
         let random = step.sampler.upcoming(recorded.flags.len());
-        decode.sampler.begin(model.gpu(), &self.state.ids, model.suffixes.as_ref(), step.bytes, &random)?;
+        decode.sampler.begin(model.device(), &self.state.ids, model.suffixes.as_ref(), step.bytes, &random)?;
         if ends_patch {
             write_angles(&model, &self.workspace, 0, patches)?;
         }
@@ -225,7 +225,7 @@ impl Session {
         if ends_patch && self.state.kv.advance(1) {
             self.recorder.forget_bindings();
         }
-        if !step.flags_ahead.is_empty() {
+        if model.device().capabilities.records_ahead && !step.flags_ahead.is_empty() {
             decode.ahead = Some(self.record(&decode, trie.as_ref(), true, &step.flags_ahead).await?);
         }
         let control = result.await?;
@@ -245,7 +245,7 @@ impl Session {
         let model = self.model.clone();
         let patches = self.state.kv.len();
         if ends_patch {
-            self.state.kv.reserve(model.gpu(), &mut self.recorder, 1).await?;
+            self.state.kv.reserve(model.device(), &mut self.recorder, 1).await?;
             // Copies of shared segments must not be part of a list that may never be submitted.
             self.recorder.submit_if_any()?;
         }

@@ -78,13 +78,13 @@ impl Session {
     /// A session without any text.
     pub async fn new(model: &Model) -> Result<Self> {
         let inner = model.inner.clone();
-        let state = State::new(inner.gpu(), &inner.config).await?;
+        let state = State::new(inner.device(), &inner.config).await?;
         Self::with_state(inner, state).await
     }
 
     pub(super) async fn with_state(model: Arc<Inner>, state: State) -> Result<Self> {
-        let workspace = Workspace::new(model.gpu(), &model.config, 1).await?;
-        let recorder = Recorder::new(model.gpu()).await?;
+        let workspace = Workspace::new(model.device(), &model.config, 1).await?;
+        let recorder = Recorder::new(model.device()).await?;
         Ok(Self {
             model,
             state,
@@ -103,7 +103,7 @@ impl Session {
     /// The device is lost, or an earlier operation did not finish.
     pub(super) fn begin(&mut self) -> Result<Operation<'_>> {
         // A lost device poisons every session, and is the better reason.
-        self.model.gpu().check()?;
+        self.model.device().check()?;
         if self.poisoned {
             return Err(Error::invalid(
                 "an earlier operation on this session failed or was abandoned before it finished; rewind the session \

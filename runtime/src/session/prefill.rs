@@ -111,7 +111,7 @@ impl Session {
     /// Bytes of the next chunk: few enough that a submission ends soon, whatever the model and the context.
     fn chunk_bytes(&self, capacity: usize) -> usize {
         let config = &self.model.config;
-        let capabilities = &self.model.gpu().capabilities;
+        let capabilities = &self.model.device().capabilities;
         // Patches per byte may double from here on, because texts change. At the start every byte may be a patch.
         let (patches, ids) = (self.state.kv.len() as u64, self.state.ids.len() as u64);
         let attention = (2 * config.num_hidden_layers * config.query_width()) as u64;
@@ -250,10 +250,10 @@ impl Forward<'_, '_> {
     /// Embeds and encodes ids into rows 1 .. of the workspace's `h`.
     fn encode(&mut self, ids: &[u16], suffixes: &[u32]) -> Result<()> {
         let (model, ws) = (self.model, self.cx.workspace);
-        let gpu = model.gpu();
+        let device = model.device();
         let ids: Vec<u32> = ids.iter().map(|&id| id.into()).collect();
-        gpu.write(&ws.ids, 0, bytemuck::cast_slice(&ids))?;
-        gpu.write(&ws.suffix_ids, 0, bytemuck::cast_slice(suffixes))?;
+        device.write(&ws.ids, 0, bytemuck::cast_slice(&ids))?;
+        device.write(&ws.suffix_ids, 0, bytemuck::cast_slice(suffixes))?;
         embed::embed(&mut self.cx, &model.weights, &ws.ids, &ws.suffix_ids, 0, ids.len())?;
         encoder::encoder(&mut self.cx, &model.weights, Over::Sequence(&self.state.encoder, ids.len()))
     }
@@ -299,7 +299,7 @@ impl Forward<'_, '_> {
                 Some(*patches)
             })
             .collect();
-        model.gpu().write(&ws.patch_of, 0, bytemuck::cast_slice(&patch_of))?;
+        model.device().write(&ws.patch_of, 0, bytemuck::cast_slice(&patch_of))?;
         depool::depool(&mut self.cx, &model.weights, step.first_row, count)?;
         decoder::decoder(&mut self.cx, &model.weights, Over::Sequence(&self.state.decoder, count))?;
         self.finish_rows(&step).await
@@ -308,13 +308,13 @@ impl Forward<'_, '_> {
     /// Takes the patches that end at `end_rows` of `h` through the global blocks.
     async fn run_patches(&mut self, end_rows: &[u32]) -> Result<()> {
         let (model, ws, count) = (self.model, self.cx.workspace, end_rows.len());
-        let gpu = model.gpu();
+        let device = model.device();
         let row = 4 * model.config.hidden_size as u64;
-        self.state.kv.reserve(gpu, self.cx.recorder, count).await?;
-        gpu.write(&ws.ends, 0, bytemuck::cast_slice(end_rows))?;
+        self.state.kv.reserve(device, self.cx.recorder, count).await?;
+        device.write(&ws.ends, 0, bytemuck::cast_slice(end_rows))?;
         let positions = self.state.kv.len()..self.state.kv.len() + count;
         for (table, (inverse, factor)) in ws.cos_sin.iter().zip(&model.rope) {
-            gpu.write(table, 0, bytemuck::cast_slice(&cos_sin(positions.clone(), inverse, *factor)))?;
+            device.write(table, 0, bytemuck::cast_slice(&cos_sin(positions.clone(), inverse, *factor)))?;
         }
         patches::pooling(&mut self.cx, &model.weights, count)?;
         if let Some(Tap { dump: Some(dump), .. }) = &mut self.tap {

@@ -71,18 +71,18 @@ impl Session {
     pub async fn restore(model: &Model, snapshot: &[u8]) -> Result<Session> {
         let parts = Parts::read(snapshot, &model.inner)?;
         let inner = model.inner.clone();
-        let gpu = inner.gpu();
+        let device = inner.device();
         let mut session = Session::new(model).await?;
-        let kv = KvCache::restore(&inner.config, gpu, &mut session.recorder, parts.patches, &parts.layers).await?;
-        let mut state = State::with_kv(gpu, &inner.config, kv).await?;
+        let kv = KvCache::restore(&inner.config, device, &mut session.recorder, parts.patches, &parts.layers).await?;
+        let mut state = State::with_kv(device, &inner.config, kv).await?;
         if parts.arena.len() as u64 != state.arena.size() {
             return Err(Error::bad_checkpoint(format!(
                 "the snapshot's state has {} bytes, expected {}; take the snapshot again on this adapter",
                 parts.arena.len(),
-                State::arena_bytes(gpu, &inner.config)
+                State::arena_bytes(device, &inner.config)
             )));
         }
-        gpu.write(&state.arena, 0, parts.arena)?;
+        device.write(&state.arena, 0, parts.arena)?;
         state.ids = parts.ids;
         state.pending = parts.pending;
         state.logits = parts.logits;

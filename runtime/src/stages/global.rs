@@ -220,7 +220,7 @@ fn attention_params(cx: &Context<'_>, i: usize, count: usize) -> Attention {
 
 /// Attention over one segment of each of `sequences`.
 fn attend(cx: &mut Context<'_>, params: &Attention, sequences: usize, slices: [&Slice; 4]) -> Result<()> {
-    let tiles = cx.recorder.gpu().capabilities.tiles;
+    let tiles = cx.recorder.device().capabilities.tiles;
     let grid = tiles.attention_grid(params.count as usize, params.heads as usize, sequences);
     cx.recorder.dispatch(KernelId::Attention, WeightFormat::F32, params, &slices, grid)
 }

@@ -66,7 +66,7 @@ pub fn mixer(cx: &mut Context<'_>, w: &LocalLayer, i: usize, over: Over<'_>) -> 
     let norm = Norm { scale: &w.pre_xlstm_norm, eps };
     cx.norm_linear(norm, Product::new(&w.projections, x, Rows::new(&ws.projections, ws.local_width, 0), bytes))?;
     let (dk, dv) = (cx.config.mlstm_key_dim(), cx.config.mlstm_value_dim());
-    let few = bytes <= cx.recorder.gpu().capabilities.cell_rows(dk, dv);
+    let few = bytes <= cx.recorder.device().capabilities.cell_rows(dk, dv);
     match over {
         Over::Slots(slots) => {
             for (row, slot) in slots.iter().enumerate() {
@@ -203,7 +203,7 @@ fn mlstm(cx: &mut Context<'_>, state: &LayerState, bytes: usize, period: usize) 
     let grid = [heads as usize, shape.sequences() as usize, 1];
     cx.recorder.dispatch(KernelId::MlstmGates, plain, &gates, &slices, grid)?;
 
-    if !ws.saves_activations && bytes <= cx.recorder.gpu().capabilities.recurrent_rows {
+    if !ws.saves_activations && bytes <= cx.recorder.device().capabilities.recurrent_rows {
         let params = MlstmStep { rows, heads, dk, dv, stride, q_offset, k_offset, v_offset, scale };
         let slices = [&ws.projections, &ws.gates, &state.c, &ws.cell];
         let grid = [CellShape::groups(dv + 1), heads as usize, 1];
@@ -212,7 +212,7 @@ fn mlstm(cx: &mut Context<'_>, state: &LayerState, bytes: usize, period: usize) 
     chunk_states(cx, state, shape)?;
     let params = MlstmChunkOut { rows, heads, dk, dv, stride, q_offset, k_offset, v_offset, scale };
     let slices = [&ws.projections, &ws.gates, &ws.states, &ws.cell];
-    let grid = cx.recorder.gpu().capabilities.tiles.chunk_out_grid(bytes, heads as usize, dv as usize);
+    let grid = cx.recorder.device().capabilities.tiles.chunk_out_grid(bytes, heads as usize, dv as usize);
     cx.recorder.dispatch(KernelId::MlstmChunkOut, plain, &params, &slices, grid)
 }
 

@@ -198,12 +198,12 @@ impl Context<'_> {
 
     /// Whether a product of this many rows is computed row by row.
     fn uses_matvec(&self, rows: usize) -> bool {
-        !self.workspace.saves_activations && rows <= self.recorder.gpu().capabilities.matvec_max_rows
+        !self.workspace.saves_activations && rows <= self.recorder.device().capabilities.matvec_max_rows
     }
 
     /// Whether a norm in front of a product is part of the product's kernel.
     fn fuses_norm(&self, rows: usize, width: usize) -> bool {
-        self.uses_matvec(rows) && width <= self.recorder.gpu().capabilities.fused_norm_width
+        self.uses_matvec(rows) && width <= self.recorder.device().capabilities.fused_norm_width
     }
 
     fn matvec(&mut self, product: Product<'_>, MatVecFusion { norm, gated }: MatVecFusion<'_>) -> Result<()> {
@@ -225,7 +225,7 @@ impl Context<'_> {
                 bias: piece.bias.is_some().into(),
                 eps: norm.map_or(0.0, |norm| norm.eps),
             };
-            let capabilities = &self.recorder.gpu().capabilities;
+            let capabilities = &self.recorder.device().capabilities;
             let fusion = Fusion { norm: norm.is_some(), gated, tall: piece.rows >= capabilities.tall_rows };
             let grid = [rows, piece.rows.div_ceil(capabilities.matvec_rows(fusion)), 1];
             let form = Form { format: w.format, fusion, scales: piece.scales.as_ref() };
@@ -237,7 +237,7 @@ impl Context<'_> {
     /// The product by `matmul`, with W in the format that it has.
     fn matmul_as_stored(&mut self, product: Product<'_>, part: Option<usize>) -> Result<()> {
         let Product { w, x, y, rows, add } = product;
-        let [tile_columns, tile_rows] = self.recorder.gpu().matmul_tile(w.format);
+        let [tile_columns, tile_rows] = self.recorder.device().matmul_tile(w.format);
         for piece in &w.pieces {
             let slices = [&piece.weights, x.slice, piece.bias.as_ref().unwrap_or(&piece.weights), y.slice];
             let params = MatMul {

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::config::{Config, LayerType};
-use crate::device::{Gpu, Recorder, Slice};
+use crate::device::{Device, Recorder, Slice};
 use crate::error::{Error, Result};
 
 /// Rows of the first segment of a layer. Each further segment doubles the cache.
@@ -85,14 +85,14 @@ impl KvCache {
     }
 
     /// Reserves room for `count` more patches in every layer, in segments that no other copy holds.
-    pub async fn reserve(&mut self, gpu: &Gpu, recorder: &mut Recorder, count: usize) -> Result<()> {
+    pub async fn reserve(&mut self, device: &Device, recorder: &mut Recorder, count: usize) -> Result<()> {
         let row_bytes = self.width as u64 * 4;
-        let capabilities = &gpu.capabilities;
+        let capabilities = &device.capabilities;
         let most = (capabilities.max_binding_bytes.min(capabilities.max_buffer_bytes) / row_bytes) as usize;
         if most == 0 {
             return Err(Error::unsupported(format!(
                 "keys and values of a patch take {row_bytes} bytes, the adapter {} allows bindings of {}",
-                gpu.adapter.name, capabilities.max_binding_bytes
+                device.adapter.name, capabilities.max_binding_bytes
             )));
         }
         let (len, window) = (self.len, self.window);
@@ -103,7 +103,7 @@ impl KvCache {
                 let first = end;
                 end += segment.rows;
                 if end > len && Arc::strong_count(segment) > 1 {
-                    let copy = gpu.allocate("KV cache", segment.slice.size()).await?;
+                    let copy = device.allocate("KV cache", segment.slice.size()).await?;
                     if len > first {
                         let used = segment.slice.part(0, (len - first) as u64 * row_bytes)?;
                         recorder.copy(&used, &copy)?;
@@ -118,7 +118,7 @@ impl KvCache {
                     LayerType::Sliding => most.min(window.next_power_of_two().max(FIRST_ROWS)),
                 };
                 let rows = (end - layer.first).clamp(FIRST_ROWS, capabilities.segment_rows).min(largest);
-                let slice = gpu.allocate("KV cache", rows as u64 * row_bytes).await?;
+                let slice = device.allocate("KV cache", rows as u64 * row_bytes).await?;
                 layer.segments.push_back(Arc::new(Segment { slice, rows }));
                 end += rows;
             }
@@ -174,7 +174,7 @@ impl KvCache {
     /// [`Self::contents`].
     pub async fn restore(
         config: &Config,
-        gpu: &Gpu,
+        device: &Device,
         recorder: &mut Recorder,
         len: usize,
         layers: &[(usize, &[u8])],
@@ -194,12 +194,12 @@ impl KvCache {
             layer.first = first;
         }
         // Each layer reserves from its own first position on.
-        cache.reserve(gpu, recorder, len).await?;
+        cache.reserve(device, recorder, len).await?;
         cache.len = len;
         for (i, &(first, rows)) in layers.iter().enumerate() {
             for span in cache.spans(i, first..len) {
                 let bytes = &rows[(span.positions.start - first) * row_bytes..(span.positions.end - first) * row_bytes];
-                gpu.write(&span.segment.slice, ((span.positions.start - span.first) * row_bytes) as u64, bytes)?;
+                device.write(&span.segment.slice, ((span.positions.start - span.first) * row_bytes) as u64, bytes)?;
             }
         }
         Ok(cache)

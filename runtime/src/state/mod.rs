@@ -6,7 +6,7 @@ pub(crate) mod workspace;
 use std::sync::Arc;
 
 use crate::config::Config;
-use crate::device::{Gpu, Recorder, Slice};
+use crate::device::{Device, Recorder, Slice};
 use crate::error::Result;
 use crate::state::kv_cache::KvCache;
 
@@ -54,17 +54,17 @@ pub struct State {
 
 impl State {
     /// The state before the first id.
-    pub async fn new(gpu: &Gpu, config: &Config) -> Result<Self> {
-        Self::with_kv(gpu, config, KvCache::new(config)).await
+    pub async fn new(device: &Device, config: &Config) -> Result<Self> {
+        Self::with_kv(device, config, KvCache::new(config)).await
     }
 
     /// The state before the first id, with the given KV cache.
-    pub async fn with_kv(gpu: &Gpu, config: &Config, kv: KvCache) -> Result<Self> {
-        let arena = gpu.allocate("the state of a session", Self::arena_bytes(gpu, config)).await?;
+    pub async fn with_kv(device: &Device, config: &Config, kv: KvCache) -> Result<Self> {
+        let arena = device.allocate("the state of a session", Self::arena_bytes(device, config)).await?;
         let mut at = 0;
         let mut part = |bytes: u64| {
             let slice = arena.part(at, bytes);
-            at += gpu.align(bytes);
+            at += device.align(bytes);
             slice
         };
         let [c_bytes, m_bytes, d_bytes] = Self::part_bytes(config);
@@ -85,16 +85,16 @@ impl State {
     }
 
     /// Bytes of the arena.
-    pub fn arena_bytes(gpu: &Gpu, config: &Config) -> u64 {
-        let [c, m, d] = Self::part_bytes(config).map(|n| gpu.align(n));
+    pub fn arena_bytes(device: &Device, config: &Config) -> u64 {
+        let [c, m, d] = Self::part_bytes(config).map(|n| device.align(n));
         let layers = config.num_local_encoder_layers + config.num_local_decoder_layers;
         layers as u64 * (c + m) + 2 * d
     }
 
     /// An independent copy.
     pub async fn fork(&self, config: &Config, recorder: &mut Recorder) -> Result<Self> {
-        let gpu = recorder.gpu().clone();
-        let mut copy = Self::with_kv(&gpu, config, self.kv.clone()).await?;
+        let device = recorder.device().clone();
+        let mut copy = Self::with_kv(&device, config, self.kv.clone()).await?;
         copy.ids = self.ids.clone();
         copy.pending = self.pending;
         copy.logits = self.logits.clone();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bolmo_shaders::sizes::MLSTM_CHUNK;
 
 use crate::config::Config;
-use crate::device::{Gpu, Slice};
+use crate::device::{Device, Slice};
 use crate::error::{Error, Result};
 
 /// Activations of up to `capacity` bytes, and so of up to `capacity` patches. `D` is the hidden size, f32 throughout.
@@ -116,9 +116,9 @@ impl Widths {
 
 impl Workspace {
     /// Capacity of a workspace on this device: `wanted`, or less if the limits of the device require it.
-    pub fn fitting(gpu: &Gpu, config: &Config, wanted: usize) -> Result<usize> {
+    pub fn fitting(device: &Device, config: &Config, wanted: usize) -> Result<usize> {
         let widths = Widths::of(config);
-        let limit = gpu.capabilities.max_binding_bytes.min(gpu.capabilities.max_buffer_bytes) as usize / 4;
+        let limit = device.capabilities.max_binding_bytes.min(device.capabilities.max_buffer_bytes) as usize / 4;
         let by_rows = (limit / widths.widest()).saturating_sub(1);
         let by_chunks = limit / widths.state * MLSTM_CHUNK as usize;
         match by_rows.min(by_chunks) {
@@ -126,17 +126,17 @@ impl Workspace {
                 "a row of {} floats does not fit the {} bytes that adapter {} allows for a binding",
                 widths.widest().max(widths.state),
                 4 * limit,
-                gpu.adapter.name
+                device.adapter.name
             ))),
             fits => Ok(fits.min(wanted).max(1)),
         }
     }
 
     /// A workspace for chunks of `capacity` bytes.
-    pub async fn new(gpu: &Arc<Gpu>, config: &Config, capacity: usize) -> Result<Self> {
+    pub async fn new(device: &Arc<Device>, config: &Config, capacity: usize) -> Result<Self> {
         let mut slices = Vec::new();
         for bytes in sizes(config, capacity) {
-            slices.push(gpu.allocate("activations", bytes).await?);
+            slices.push(device.allocate("activations", bytes).await?);
         }
         let mut slices = slices.into_iter();
         // The same buffers in the same order.

@@ -154,10 +154,10 @@ impl<'a> Byteified<'a> {
     /// Normalized output of the encoder for whole batches of `shape`.
     async fn encoded(&self, engine: &Engine, shape: Shape, ids: &[u32], suffixes: &[u32]) -> Result<Vec<f32>> {
         let d = self.config.hidden_size;
-        let gpu = bolmo_runtime::unstable::gpu(engine);
+        let device = bolmo_runtime::unstable::device(engine);
         // Without a backward pass, layers need not save activations.
         let options = ModelOptions { shape, half_products: false, recompute: true };
-        let mut model = ByteLevel::new(gpu, &self.config, options, |_| false).await?;
+        let mut model = ByteLevel::new(device, &self.config, options, |_| false).await?;
         model.parameters.load(self).await?;
         let mut states = Vec::with_capacity(ids.len() * d);
         let count = shape.all_bytes();

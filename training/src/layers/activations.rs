@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bolmo_runtime::unstable::{Context, Gpu, Recorder, Rows, Slice, Workspace};
+use bolmo_runtime::unstable::{Context, Device, Recorder, Rows, Slice, Workspace};
 use bolmo_runtime::{Config, Result};
 
 /// Shape of a batch.
@@ -33,9 +33,9 @@ impl Shape {
 const SUBMIT_EVERY: usize = 48;
 
 /// Creates a recorder for training steps.
-pub(crate) async fn recorder(gpu: &Arc<Gpu>) -> Result<Recorder> {
-    let mut recorder = Recorder::new(gpu).await?;
-    if !gpu.adapter.is_software() {
+pub(crate) async fn recorder(device: &Arc<Device>) -> Result<Recorder> {
+    let mut recorder = Recorder::new(device).await?;
+    if !device.adapter.is_software() {
         recorder.submit_every(SUBMIT_EVERY);
     }
     Ok(recorder)
@@ -44,7 +44,7 @@ pub(crate) async fn recorder(gpu: &Arc<Gpu>) -> Result<Recorder> {
 /// What the saved activations of a layer are allocated for.
 #[derive(Clone, Copy)]
 pub(crate) struct ActivationSpec<'a> {
-    pub(crate) gpu: &'a Arc<Gpu>,
+    pub(crate) device: &'a Arc<Device>,
     pub(crate) config: &'a Config,
     pub(crate) shape: Shape,
     /// Buffers that all layers share.
@@ -70,8 +70,8 @@ pub(crate) async fn saved_activations<S>(
 }
 
 /// Allocates a buffer of `rows` rows of `width` floats.
-pub(crate) async fn buffer(gpu: &Arc<Gpu>, rows: usize, width: usize) -> Result<Slice> {
-    gpu.allocate("activations", 4 * (rows * width) as u64).await
+pub(crate) async fn buffer(device: &Arc<Device>, rows: usize, width: usize) -> Result<Slice> {
+    device.allocate("activations", 4 * (rows * width) as u64).await
 }
 
 /// Copies the first `rows` rows of a residual stream.

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use bolmo_runtime::unstable::{Context, Gpu, Matrix, Mlp, Norm, Piece, Product, Rows, Slice};
+use bolmo_runtime::unstable::{Context, Device, Matrix, Mlp, Norm, Piece, Product, Rows, Slice};
 use bolmo_runtime::{Config, Error, Result, WeightFormat};
 use bolmo_shaders::KernelId;
 use bolmo_shaders::params::{RmsNormGrad, SiluMul, SiluMulGrad, SumRows, Transpose};
@@ -72,16 +72,17 @@ pub(crate) struct Scratch {
 
 impl Scratch {
     /// Allocates the buffers.
-    pub(crate) async fn new(gpu: &Arc<Gpu>, config: &Config, sizes: ScratchSizes) -> Result<Self> {
+    pub(crate) async fn new(device: &Arc<Device>, config: &Config, sizes: ScratchSizes) -> Result<Self> {
         let mut slices = Vec::new();
         for floats in Self::floats(config, sizes) {
-            slices.push(gpu.allocate("gradients of activations", 4 * floats as u64).await?);
+            slices.push(device.allocate("gradients of activations", 4 * floats as u64).await?);
         }
         // One float for each output of the tiles that run at once.
-        let groups = gpu.capabilities.product_groups;
-        let tile = [WeightFormat::F16, PLAIN].map(|format| gpu.matmul_tile(format).iter().product::<usize>());
+        let groups = device.capabilities.product_groups;
+        let tile = [WeightFormat::F16, PLAIN].map(|format| device.matmul_tile(format).iter().product::<usize>());
         let floats = groups * tile[0].max(tile[1]);
-        let parts = if groups > 1 { Some(gpu.allocate("parts of gradients", 4 * floats as u64).await?) } else { None };
+        let parts =
+            if groups > 1 { Some(device.allocate("parts of gradients", 4 * floats as u64).await?) } else { None };
         let mut slices = slices.into_iter();
         let mut next = || slices.next().ok_or_else(|| Error::internal("a scratch buffer has no size"));
         Ok(Self {
@@ -105,8 +106,8 @@ impl Scratch {
     }
 
     /// Allocates room for the f16 copy of a product's largest matrix, whether a weight or a factor of a gradient.
-    pub(crate) async fn allocate_f16(&self, gpu: &Arc<Gpu>) -> Result<Slice> {
-        gpu.allocate("a matrix as f16", self.transposed[1].size() / 2).await
+    pub(crate) async fn allocate_f16(&self, device: &Arc<Device>) -> Result<Slice> {
+        device.allocate("a matrix as f16", self.transposed[1].size() / 2).await
     }
 
     /// Floats of each buffer, in the order in which [`Self::new`] takes them.
@@ -251,11 +252,11 @@ impl Backward<'_, '_> {
         rows: usize,
         dw: &Slice,
     ) -> Result<()> {
-        let gpu = self.cx.recorder.gpu();
+        let device = self.cx.recorder.device();
         let format = if self.cx.workspace.f16_scratch.is_some() { WeightFormat::F16 } else { PLAIN };
-        let [tile_columns, tile_rows] = gpu.matmul_tile(format);
+        let [tile_columns, tile_rows] = device.matmul_tile(format);
         let tiles = inputs.div_ceil(tile_columns) * outputs.div_ceil(tile_rows);
-        let wanted = (gpu.capabilities.product_groups / tiles).min(rows / PART_ROWS).max(1);
+        let wanted = (device.capabilities.product_groups / tiles).min(rows / PART_ROWS).max(1);
         let part_rows = rows.div_ceil(wanted).next_multiple_of(16);
         let parts = rows.div_ceil(part_rows);
         let dyt = Rows::new(dyt, rows, 0);

@@ -33,11 +33,11 @@ pub(crate) struct SavedActivations {
 impl SavedActivations {
     /// Allocates the activations of a block. All buffers but the block's input are those of `shared`, if given.
     pub(crate) async fn new(spec: ActivationSpec<'_>, shared: Option<&Self>, recompute: bool) -> Result<Self> {
-        let ActivationSpec { gpu, config, shape, workspace } = spec;
+        let ActivationSpec { device, config, shape, workspace } = spec;
         let patches = shape.all_patches();
         if let Some(Self { middle, kv, attention, feed_forward, .. }) = shared {
             return Ok(Self {
-                x: buffer(gpu, patches, config.hidden_size).await?,
+                x: buffer(device, patches, config.hidden_size).await?,
                 middle: middle.clone(),
                 kv: kv.clone(),
                 attention: attention.clone(),
@@ -48,24 +48,24 @@ impl SavedActivations {
         let (d, q, kv) = (config.hidden_size, config.query_width(), config.key_value_width());
         let reordered = config.block_type == BlockType::ReorderedNorm;
         let branch = async || match reordered {
-            true => buffer(gpu, patches, d).await,
+            true => buffer(device, patches, d).await,
             false => Ok(workspace.branch.clone()),
         };
         Ok(Self {
             recompute,
-            x: buffer(gpu, patches, d).await?,
-            middle: buffer(gpu, patches, d).await?,
-            kv: buffer(gpu, patches, 2 * kv).await?,
+            x: buffer(device, patches, d).await?,
+            middle: buffer(device, patches, d).await?,
+            kv: buffer(device, patches, 2 * kv).await?,
             attention: Workspace {
-                projections: buffer(gpu, patches, q + 2 * kv).await?,
-                q: buffer(gpu, patches, q).await?,
-                running: buffer(gpu, patches, 2 * config.num_attention_heads).await?,
-                mixed: buffer(gpu, patches, q).await?,
+                projections: buffer(device, patches, q + 2 * kv).await?,
+                q: buffer(device, patches, q).await?,
+                running: buffer(device, patches, 2 * config.num_attention_heads).await?,
+                mixed: buffer(device, patches, q).await?,
                 branch: branch().await?,
                 ..workspace.clone()
             },
             feed_forward: Workspace {
-                gate_up: buffer(gpu, patches, 2 * config.intermediate_size).await?,
+                gate_up: buffer(device, patches, 2 * config.intermediate_size).await?,
                 branch: branch().await?,
                 ..workspace.clone()
             },

@@ -35,10 +35,10 @@ pub(crate) struct SavedActivations {
 impl SavedActivations {
     /// Allocates the activations of a layer. All buffers but the layer's input are those of `shared`, if given.
     pub(crate) async fn new(spec: ActivationSpec<'_>, shared: Option<&Self>, recompute: bool) -> Result<Self> {
-        let ActivationSpec { gpu, config, shape, workspace } = spec;
+        let ActivationSpec { device, config, shape, workspace } = spec;
         let bytes = shape.all_bytes();
         if let Some(Self { middle, workspace, .. }) = shared {
-            let x = buffer(gpu, bytes, config.hidden_size).await?;
+            let x = buffer(device, bytes, config.hidden_size).await?;
             return Ok(Self { x, middle: middle.clone(), workspace: workspace.clone(), recompute });
         }
         let (d, heads) = (config.hidden_size, config.num_local_heads);
@@ -46,13 +46,13 @@ impl SavedActivations {
         let (cell, gate_up) = (heads * (config.mlstm_value_dim() + 1), 2 * config.local_intermediate_size);
         Ok(Self {
             recompute,
-            x: buffer(gpu, bytes, d).await?,
-            middle: buffer(gpu, bytes, d).await?,
+            x: buffer(device, bytes, d).await?,
+            middle: buffer(device, bytes, d).await?,
             workspace: Workspace {
-                projections: buffer(gpu, bytes, projections).await?,
-                gates: buffer(gpu, bytes, gates).await?,
-                cell: buffer(gpu, bytes, cell).await?,
-                gate_up: buffer(gpu, bytes, gate_up).await?,
+                projections: buffer(device, bytes, projections).await?,
+                gates: buffer(device, bytes, gates).await?,
+                cell: buffer(device, bytes, cell).await?,
+                gate_up: buffer(device, bytes, gate_up).await?,
                 ..workspace.clone()
             },
         })

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bolmo_runtime::unstable::{Context, Gpu, Matrix, Slice};
+use bolmo_runtime::unstable::{Context, Device, Matrix, Slice};
 use bolmo_runtime::{Result, WeightFormat};
 use bolmo_shaders::KernelId;
 use bolmo_shaders::params::GatherRowsGrad;
@@ -23,13 +23,13 @@ struct SegmentTable {
 }
 
 impl SegmentTable {
-    async fn new(gpu: &Arc<Gpu>, capacity: usize) -> Result<Self> {
-        Ok(Self { slice: gpu.allocate("rows and their positions", 16 * capacity as u64).await?, count: 0 })
+    async fn new(device: &Arc<Device>, capacity: usize) -> Result<Self> {
+        Ok(Self { slice: device.allocate("rows and their positions", 16 * capacity as u64).await?, count: 0 })
     }
 
-    fn set(&mut self, gpu: &Gpu, segments: &[[u32; 4]]) -> Result<()> {
+    fn set(&mut self, device: &Device, segments: &[[u32; 4]]) -> Result<()> {
         self.count = segments.len();
-        gpu.write(&self.slice, 0, bytemuck::cast_slice(segments))
+        device.write(&self.slice, 0, bytemuck::cast_slice(segments))
     }
 }
 
@@ -71,30 +71,30 @@ pub(crate) struct SegmentSum<'a> {
 
 impl Segments {
     /// Allocates memory for up to `positions` positions with rows of `width` floats.
-    pub(crate) async fn new(gpu: &Arc<Gpu>, positions: usize, width: usize) -> Result<Self> {
+    pub(crate) async fn new(device: &Arc<Device>, positions: usize, width: usize) -> Result<Self> {
         // Each long segment has at least one full part and at most one that is not full.
         let full = positions / MAX_SEGMENT_ROWS;
         let (longs, parts) = (full + 1, 2 * full + 1);
-        let identity = gpu.allocate("part numbers", 4 * parts as u64).await?;
-        gpu.write(&identity, 0, bytemuck::cast_slice(&(0..parts as u32).collect::<Vec<_>>()))?;
+        let identity = device.allocate("part numbers", 4 * parts as u64).await?;
+        device.write(&identity, 0, bytemuck::cast_slice(&(0..parts as u32).collect::<Vec<_>>()))?;
         Ok(Self {
-            order: gpu.allocate("positions by row", 4 * positions as u64).await?,
-            short: SegmentTable::new(gpu, positions).await?,
-            parts: SegmentTable::new(gpu, parts).await?,
-            partial: gpu.allocate("sums of parts", 4 * (parts * width) as u64).await?,
+            order: device.allocate("positions by row", 4 * positions as u64).await?,
+            short: SegmentTable::new(device, positions).await?,
+            parts: SegmentTable::new(device, parts).await?,
+            partial: device.allocate("sums of parts", 4 * (parts * width) as u64).await?,
             identity,
-            long: SegmentTable::new(gpu, longs).await?,
+            long: SegmentTable::new(device, longs).await?,
         })
     }
 
     /// Groups positions by row. `index` holds the row of the table that each position gathers; a position whose row is
     /// not below `rows`, such as `u32::MAX`, belongs to no segment.
-    pub(crate) fn set(&mut self, gpu: &Gpu, index: &[u32], rows: usize) -> Result<()> {
+    pub(crate) fn set(&mut self, device: &Device, index: &[u32], rows: usize) -> Result<()> {
         let HostSegments { order, short, parts, long } = HostSegments::group(index, rows);
-        gpu.write(&self.order, 0, bytemuck::cast_slice(&order))?;
-        self.short.set(gpu, &short)?;
-        self.parts.set(gpu, &parts)?;
-        self.long.set(gpu, &long)
+        device.write(&self.order, 0, bytemuck::cast_slice(&order))?;
+        self.short.set(device, &short)?;
+        self.parts.set(device, &parts)?;
+        self.long.set(device, &long)
     }
 
     /// Adds the rows of dy to the rows of the table that they were gathered from.

@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bolmo_runtime::ids::FUSED_OFFSET;
-use bolmo_runtime::unstable::{Gpu, Recorder, Slice, map_chunks};
+use bolmo_runtime::unstable::{Device, Recorder, Slice, map_chunks};
 use bolmo_runtime::{Result, WeightFormat};
 use bolmo_shaders::KernelId;
 use bolmo_shaders::params::{NextIds, SoftLabels, SumRows};
@@ -136,29 +136,29 @@ pub(crate) struct ByteDistillation {
 
 impl ByteDistillation {
     /// Builds the trie from the ids of each of the teacher's subwords, for a student with `n` ids.
-    pub(crate) async fn new(gpu: &Arc<Gpu>, sequences: &[Vec<u16>], shape: Shape, n: usize) -> Result<Self> {
+    pub(crate) async fn new(device: &Arc<Device>, sequences: &[Vec<u16>], shape: Shape, n: usize) -> Result<Self> {
         let trie = Trie::new(sequences);
         let bytes = shape.all_bytes();
         let this = Self {
             n,
-            order: buffer(gpu, trie.order.len().max(1), 1).await?,
-            starts: buffer(gpu, trie.starts.len(), 1).await?,
-            children: buffer(gpu, trie.children.len().max(1), 4).await?,
-            positions: buffer(gpu, bytes, 2).await?,
-            target: buffer(gpu, bytes, n).await?,
-            divergence: buffer(gpu, bytes, 1).await?,
+            order: buffer(device, trie.order.len().max(1), 1).await?,
+            starts: buffer(device, trie.starts.len(), 1).await?,
+            children: buffer(device, trie.children.len().max(1), 4).await?,
+            positions: buffer(device, bytes, 2).await?,
+            target: buffer(device, bytes, n).await?,
+            divergence: buffer(device, bytes, 1).await?,
             trie,
         };
-        gpu.write(&this.order, 0, bytemuck::cast_slice(&this.trie.order))?;
-        gpu.write(&this.starts, 0, bytemuck::cast_slice(&this.trie.starts))?;
-        gpu.write(&this.children, 0, bytemuck::cast_slice(&this.trie.children))?;
+        device.write(&this.order, 0, bytemuck::cast_slice(&this.trie.order))?;
+        device.write(&this.starts, 0, bytemuck::cast_slice(&this.trie.starts))?;
+        device.write(&this.children, 0, bytemuck::cast_slice(&this.trie.children))?;
         Ok(this)
     }
 
     /// Sets the batch and clears its targets.
     pub(crate) fn set_batch(&self, recorder: &mut Recorder, targets: &Targets<'_>, ids: &[u32]) -> Result<()> {
         let positions = self.trie.positions(targets, ids);
-        recorder.gpu().write(&self.positions, 0, bytemuck::cast_slice(&positions))?;
+        recorder.device().write(&self.positions, 0, bytemuck::cast_slice(&positions))?;
         recorder.clear(&self.target);
         Ok(())
     }

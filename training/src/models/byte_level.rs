@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bolmo_runtime::RopeScaling;
 use bolmo_runtime::unstable::{
-    Context, Gather, Gpu, LayerState, Norm, NormRows, Recorder, Rows, Slice, Weights, Workspace, boundary, depool,
+    Context, Device, Gather, LayerState, Norm, NormRows, Recorder, Rows, Slice, Weights, Workspace, boundary, depool,
     embed, head, normalize, pooling,
 };
 use bolmo_runtime::unstable::{cos_sin, inverse_frequencies};
@@ -43,7 +43,7 @@ pub(crate) struct ModelOptions {
 /// A byte-level model with its parameters and the buffers for batches of one shape.
 #[derive(Debug)]
 pub(crate) struct ByteLevel {
-    pub(crate) gpu: Arc<Gpu>,
+    pub(crate) device: Arc<Device>,
     pub(crate) config: Config,
     pub(crate) shape: Shape,
     /// Factor of all gradients ([`gradient_scale`]).
@@ -118,19 +118,19 @@ pub(crate) struct DecoderInput<'a> {
 impl ByteLevel {
     /// Allocates everything for batches of one shape. `trained` tells which groups have gradients.
     pub(crate) async fn new(
-        gpu: &Arc<Gpu>,
+        device: &Arc<Device>,
         config: &Config,
         options: ModelOptions,
         trained: impl Fn(Group) -> bool,
     ) -> Result<Self> {
         let ModelOptions { shape, half_products, recompute } = options;
         check_shape(config, shape)?;
-        let parameters = Parameters::new(gpu, trained, |allocator| weights::byte_level(config, allocator)).await?;
+        let parameters = Parameters::new(device, trained, |allocator| weights::byte_level(config, allocator)).await?;
         let (bytes, patches, d) = (shape.all_bytes(), shape.all_patches(), config.hidden_size);
-        let mut ws = Workspace::new(gpu, config, bytes).await?;
+        let mut ws = Workspace::new(device, config, bytes).await?;
         ws.saves_activations = true;
         let (encoders, decoders) = (config.num_local_encoder_layers, config.num_local_decoder_layers);
-        let spec = ActivationSpec { gpu, config, shape, workspace: &ws };
+        let spec = ActivationSpec { device, config, shape, workspace: &ws };
         let mut encoder = saved_activations(encoders + decoders, recompute, async |shared, recompute| {
             local::SavedActivations::new(spec, shared, recompute).await
         })
@@ -140,40 +140,40 @@ impl ByteLevel {
             global::SavedActivations::new(spec, shared, recompute).await
         })
         .await?;
-        let state = state(gpu, config, shape).await?;
-        let scratch = Scratch::new(gpu, config, scratch_sizes(config, shape)).await?;
+        let state = state(device, config, shape).await?;
+        let scratch = Scratch::new(device, config, scratch_sizes(config, shape)).await?;
         if half_products {
-            ws.f16_scratch = Some(scratch.allocate_f16(gpu).await?);
+            ws.f16_scratch = Some(scratch.allocate_f16(device).await?);
         }
         let mut this = Self {
-            recorder: recorder(gpu).await?,
+            recorder: recorder(device).await?,
             encoder,
             decoder,
             blocks,
             state,
-            encoded: buffer(gpu, bytes, d).await?,
-            predictor: buffer(gpu, bytes, 2 * d).await?,
-            pooled: buffer(gpu, patches, d).await?,
-            outputs: buffer(gpu, patches, d).await?,
-            decoded: buffer(gpu, bytes, d).await?,
-            dx: buffer(gpu, bytes.max(patches), d).await?,
-            d_patches: buffer(gpu, patches, d).await?,
-            dh: buffer(gpu, bytes + 1, d).await?,
-            dg: buffer(gpu, patches, d).await?,
-            labels: buffer(gpu, bytes, 1).await?,
-            members: buffer(gpu, config.vocab_size, 1).await?,
-            likelihood: buffer(gpu, bytes, 4).await?,
-            likelihood_weights: buffer(gpu, bytes, 2).await?,
-            d_cosine: buffer(gpu, bytes, 1).await?,
-            pooled_into: buffer(gpu, bytes, 1).await?,
-            gathered: buffer(gpu, patches, d).await?,
-            gathered_from: buffer(gpu, patches, 1).await?,
-            distances: buffer(gpu, patches, 1).await?,
-            patch_weights: buffer(gpu, patches, 1).await?,
-            by_id: Segments::new(gpu, bytes, d).await?,
-            by_suffix: Segments::new(gpu, bytes, d).await?,
-            by_patch: Segments::new(gpu, bytes, d).await?,
-            gpu: gpu.clone(),
+            encoded: buffer(device, bytes, d).await?,
+            predictor: buffer(device, bytes, 2 * d).await?,
+            pooled: buffer(device, patches, d).await?,
+            outputs: buffer(device, patches, d).await?,
+            decoded: buffer(device, bytes, d).await?,
+            dx: buffer(device, bytes.max(patches), d).await?,
+            d_patches: buffer(device, patches, d).await?,
+            dh: buffer(device, bytes + 1, d).await?,
+            dg: buffer(device, patches, d).await?,
+            labels: buffer(device, bytes, 1).await?,
+            members: buffer(device, config.vocab_size, 1).await?,
+            likelihood: buffer(device, bytes, 4).await?,
+            likelihood_weights: buffer(device, bytes, 2).await?,
+            d_cosine: buffer(device, bytes, 1).await?,
+            pooled_into: buffer(device, bytes, 1).await?,
+            gathered: buffer(device, patches, d).await?,
+            gathered_from: buffer(device, patches, 1).await?,
+            distances: buffer(device, patches, 1).await?,
+            patch_weights: buffer(device, patches, 1).await?,
+            by_id: Segments::new(device, bytes, d).await?,
+            by_suffix: Segments::new(device, bytes, d).await?,
+            by_patch: Segments::new(device, bytes, d).await?,
+            device: device.clone(),
             config: config.clone(),
             shape,
             gradient_scale: gradient_scale(half_products, bytes),
@@ -193,13 +193,13 @@ impl ByteLevel {
             let (inverse, factor) =
                 inverse_frequencies(config.head_dim, config.rope_theta, scaling, config.max_position_embeddings);
             let one = cos_sin(0..self.shape.patches, &inverse, factor);
-            self.gpu.write(table, 0, bytemuck::cast_slice(&one.repeat(self.shape.rows)))?;
+            self.device.write(table, 0, bytemuck::cast_slice(&one.repeat(self.shape.rows)))?;
         }
         let mut members = vec![0u32; config.vocab_size];
         for byte in SPACES {
             members[usize::from(config.byte_offset) + usize::from(byte)] = 1;
         }
-        self.gpu.write(&self.members, 0, bytemuck::cast_slice(&members))
+        self.device.write(&self.members, 0, bytemuck::cast_slice(&members))
     }
 
     /// Embeds and encodes a batch. The future resolves to the cosines of the boundary predictor, `[B, L]`; the last of
@@ -209,12 +209,12 @@ impl ByteLevel {
         batch: EncoderInput<'_>,
     ) -> Result<impl Future<Output = Result<Vec<f32>>> + use<>> {
         let rows = self.shape.all_bytes();
-        let gpu = &self.gpu;
-        gpu.write(&self.ws.ids, 0, bytemuck::cast_slice(batch.ids))?;
-        self.by_id.set(gpu, batch.ids, self.config.vocab_size)?;
+        let device = &self.device;
+        device.write(&self.ws.ids, 0, bytemuck::cast_slice(batch.ids))?;
+        self.by_id.set(device, batch.ids, self.config.vocab_size)?;
         if self.config.add_expanded_embeddings {
-            gpu.write(&self.ws.suffix_ids, 0, bytemuck::cast_slice(batch.suffixes))?;
-            self.by_suffix.set(gpu, batch.suffixes, self.config.subword_vocab_size)?;
+            device.write(&self.ws.suffix_ids, 0, bytemuck::cast_slice(batch.suffixes))?;
+            self.by_suffix.set(device, batch.suffixes, self.config.subword_vocab_size)?;
         }
         let weights = &self.parameters.weights;
         let cx = &mut Context { recorder: &mut self.recorder, config: &self.config, workspace: &self.ws };
@@ -258,8 +258,8 @@ impl ByteLevel {
                 into[end as usize] = slot as u32;
             }
         }
-        self.gpu.write(&self.ws.ends, 0, bytemuck::cast_slice(&rows))?;
-        self.gpu.write(&self.pooled_into, 0, bytemuck::cast_slice(&into))?;
+        self.device.write(&self.ws.ends, 0, bytemuck::cast_slice(&rows))?;
+        self.device.write(&self.pooled_into, 0, bytemuck::cast_slice(&into))?;
         let own = Workspace { branch: self.pooled.clone(), ..self.ws.clone() };
         let cx = &mut Context { recorder: &mut self.recorder, config: &self.config, workspace: &own };
         pooling(cx, &self.parameters.weights, patches)
@@ -285,9 +285,9 @@ impl ByteLevel {
         let (rows, patches) = (self.shape.all_bytes(), self.shape.all_patches());
         // Row 0 of the runtime's normalized outputs belongs to the patch before the batch.
         let seen: Vec<u32> = input.patch_of.iter().map(|&row| row + 1).collect();
-        self.gpu.write(&self.ws.patch_of, 0, bytemuck::cast_slice(&seen))?;
-        self.gpu.write(&self.labels, 0, bytemuck::cast_slice(input.labels))?;
-        self.by_patch.set(&self.gpu, input.patch_of, patches)?;
+        self.device.write(&self.ws.patch_of, 0, bytemuck::cast_slice(&seen))?;
+        self.device.write(&self.labels, 0, bytemuck::cast_slice(input.labels))?;
+        self.by_patch.set(&self.device, input.patch_of, patches)?;
         let weights = &self.parameters.weights;
         let own = Workspace { patches: self.outputs.clone(), ..self.ws.clone() };
         let cx = &mut Context { recorder: &mut self.recorder, config: &self.config, workspace: &own };
@@ -325,7 +325,7 @@ impl ByteLevel {
         byte_distillation: Option<&ByteDistillation>,
     ) -> Result<()> {
         let (rows, patches) = (self.shape.all_bytes(), self.shape.all_patches());
-        self.gpu.write(&self.likelihood_weights, 0, bytemuck::cast_slice(gradient))?;
+        self.device.write(&self.likelihood_weights, 0, bytemuck::cast_slice(gradient))?;
         let (weights, grads) = (&self.parameters.weights, &self.parameters.grads);
         let mut cx = Context { recorder: &mut self.recorder, config: &self.config, workspace: &self.ws };
         let ws = cx.workspace;
@@ -405,7 +405,7 @@ impl ByteLevel {
     /// down to the embeddings. Follows [`Self::decode_backward`].
     pub(crate) fn encode_backward(&mut self, d_cosine: &[f32]) -> Result<()> {
         let (rows, patches) = (self.shape.all_bytes(), self.shape.all_patches());
-        self.gpu.write(&self.d_cosine, 0, bytemuck::cast_slice(d_cosine))?;
+        self.device.write(&self.d_cosine, 0, bytemuck::cast_slice(d_cosine))?;
         let (weights, grads) = (&self.parameters.weights, &self.parameters.grads);
         let mut cx = Context { recorder: &mut self.recorder, config: &self.config, workspace: &self.ws };
         let ws = cx.workspace;
@@ -467,7 +467,7 @@ impl ByteLevel {
 
     /// Gathers rows of a patch stream into [`Self::gathered`], in the order of `rows`.
     pub(crate) fn gather_patches(&mut self, from: &Slice, rows: &[u32]) -> Result<()> {
-        self.gpu.write(&self.gathered_from, 0, bytemuck::cast_slice(rows))?;
+        self.device.write(&self.gathered_from, 0, bytemuck::cast_slice(rows))?;
         let cx = &mut Context { recorder: &mut self.recorder, config: &self.config, workspace: &self.ws };
         cx.gather_rows(
             from,
@@ -477,7 +477,7 @@ impl ByteLevel {
 
     /// Sets the derivative of the total by the distance of each patch.
     pub(crate) fn write_patch_weights(&mut self, weights: &[f32]) -> Result<()> {
-        self.gpu.write(&self.patch_weights, 0, bytemuck::cast_slice(weights))
+        self.device.write(&self.patch_weights, 0, bytemuck::cast_slice(weights))
     }
 
     /// Sets all gradients to 0.
@@ -491,10 +491,10 @@ impl ByteLevel {
 }
 
 /// Allocates the mLSTM states of all examples.
-async fn state(gpu: &Arc<Gpu>, config: &Config, shape: Shape) -> Result<LayerState> {
+async fn state(device: &Arc<Device>, config: &Config, shape: Shape) -> Result<LayerState> {
     let heads = config.num_local_heads;
     let size = config.mlstm_key_dim() * (config.mlstm_value_dim() + 1);
-    Ok(LayerState { c: buffer(gpu, shape.rows * heads, size).await?, m: buffer(gpu, shape.rows, heads).await? })
+    Ok(LayerState { c: buffer(device, shape.rows * heads, size).await?, m: buffer(device, shape.rows, heads).await? })
 }
 
 fn scratch_sizes(config: &Config, shape: Shape) -> ScratchSizes {

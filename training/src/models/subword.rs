@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bolmo_runtime::RopeScaling;
 use bolmo_runtime::unstable::{
-    Context, Gather, Gpu, Matrix, Norm, NormRows, Product, Recorder, Rows, Slice, Workspace, gpu,
+    Context, Device, Gather, Matrix, Norm, NormRows, Product, Recorder, Rows, Slice, Workspace, device,
 };
 use bolmo_runtime::unstable::{cos_sin, inverse_frequencies};
 use bolmo_runtime::{Config, Engine, Error, Result, WeightFormat};
@@ -79,7 +79,7 @@ pub struct SubwordReport {
 /// A subword model with its parameters and the buffers for batches of one shape.
 #[derive(Debug)]
 pub struct SubwordModel {
-    gpu: Arc<Gpu>,
+    device: Arc<Device>,
     config: Config,
     vocabulary: usize,
     shape: Shape,
@@ -121,18 +121,18 @@ impl SubwordModel {
         trained: bool,
     ) -> Result<Self> {
         options.adam.check()?;
-        let gpu = gpu(engine);
+        let device = device(engine);
         let shape = Shape { rows: options.rows, bytes: 0, patches: options.tokens };
         let tokens = shape.all_patches();
         check(shape, vocabulary, trained)?;
         let parameters =
-            Parameters::new(gpu, |_| trained, |allocator| weights::subword(config, vocabulary, tied, allocator))
+            Parameters::new(device, |_| trained, |allocator| weights::subword(config, vocabulary, tied, allocator))
                 .await?;
         parameters.load(source).await?;
-        let optimizer = Optimizer::new(gpu, &parameters.arenas).await?;
-        let mut ws = Workspace::new(gpu, config, tokens).await?;
+        let optimizer = Optimizer::new(device, &parameters.arenas).await?;
+        let mut ws = Workspace::new(device, config, tokens).await?;
         ws.saves_activations = true;
-        let spec = ActivationSpec { gpu, config, shape, workspace: &ws };
+        let spec = ActivationSpec { device, config, shape, workspace: &ws };
         let blocks = saved_activations(config.num_hidden_layers, options.recompute, async |shared, recompute| {
             global::SavedActivations::new(spec, shared, recompute).await
         })
@@ -142,31 +142,31 @@ impl SubwordModel {
         let largest =
             d * vocabulary.max(2 * config.intermediate_size).max(config.query_width() + 2 * config.key_value_width());
         let sizes = ScratchSizes { bytes: 0, patches: tokens, logit_rows: at_once, vocabulary, largest };
-        let scratch = Scratch::new(gpu, config, sizes).await?;
+        let scratch = Scratch::new(device, config, sizes).await?;
         if options.half_products {
-            ws.f16_scratch = Some(scratch.allocate_f16(gpu).await?);
+            ws.f16_scratch = Some(scratch.allocate_f16(device).await?);
         }
         for (scaling, table) in [RopeScaling::None, config.rope_scaling].iter().zip(&ws.cos_sin) {
             let (inverse, factor) =
                 inverse_frequencies(config.head_dim, config.rope_theta, scaling, config.max_position_embeddings);
             let one = cos_sin(0..shape.patches, &inverse, factor);
-            gpu.write(table, 0, bytemuck::cast_slice(&one.repeat(shape.rows)))?;
+            device.write(table, 0, bytemuck::cast_slice(&one.repeat(shape.rows)))?;
         }
         Ok(Self {
             optimizer,
-            recorder: recorder(gpu).await?,
+            recorder: recorder(device).await?,
             scratch,
             blocks,
-            last: buffer(gpu, tokens, d).await?,
-            dx: buffer(gpu, tokens, d).await?,
-            ids: buffer(gpu, tokens, 1).await?,
-            labels: buffer(gpu, tokens, 1).await?,
-            members: buffer(gpu, vocabulary, 1).await?,
-            logits: buffer(gpu, at_once, vocabulary).await?,
-            likelihood: buffer(gpu, tokens, 4).await?,
-            likelihood_weights: buffer(gpu, tokens, 2).await?,
-            by_id: Segments::new(gpu, tokens, d).await?,
-            gpu: gpu.clone(),
+            last: buffer(device, tokens, d).await?,
+            dx: buffer(device, tokens, d).await?,
+            ids: buffer(device, tokens, 1).await?,
+            labels: buffer(device, tokens, 1).await?,
+            members: buffer(device, vocabulary, 1).await?,
+            logits: buffer(device, at_once, vocabulary).await?,
+            likelihood: buffer(device, tokens, 4).await?,
+            likelihood_weights: buffer(device, tokens, 2).await?,
+            by_id: Segments::new(device, tokens, d).await?,
+            device: device.clone(),
             config: config.clone(),
             vocabulary,
             shape,
@@ -189,7 +189,7 @@ impl SubwordModel {
                 ids.iter().max().copied().unwrap_or(0)
             )));
         }
-        self.gpu.write(&self.ids, 0, bytemuck::cast_slice(ids))?;
+        self.device.write(&self.ids, 0, bytemuck::cast_slice(ids))?;
         let weights = &self.parameters.weights;
         let cx = &mut Context { recorder: &mut self.recorder, config: &self.config, workspace: &self.ws };
         cx.gather(
@@ -216,7 +216,7 @@ impl SubwordModel {
         let d = self.config.hidden_size;
         let mut slices = Vec::new();
         for _ in 0..=self.config.num_hidden_layers {
-            slices.push(buffer(&self.gpu, tokens, d).await?);
+            slices.push(buffer(&self.device, tokens, d).await?);
         }
         let mut next = slices.iter();
         self.forward(ids, &mut |cx| match next.next() {
@@ -289,10 +289,10 @@ impl SubwordModel {
             .iter()
             .map(|&label| [if label == NO_LABEL { 0.0 } else { -self.gradient_scale / count as f32 }, 0.0])
             .collect();
-        self.gpu.write(&self.labels, 0, bytemuck::cast_slice(labels))?;
-        self.gpu.write(&self.likelihood_weights, 0, bytemuck::cast_slice(&weights))?;
+        self.device.write(&self.labels, 0, bytemuck::cast_slice(labels))?;
+        self.device.write(&self.likelihood_weights, 0, bytemuck::cast_slice(&weights))?;
         if train {
-            self.by_id.set(&self.gpu, ids, self.vocabulary)?;
+            self.by_id.set(&self.device, ids, self.vocabulary)?;
         }
         self.forward(ids, &mut |_| Ok(()))?;
         let n = self.vocabulary;
@@ -425,7 +425,7 @@ impl SubwordModel {
     /// As [`Self::step`].
     pub async fn uncertainty(&mut self, ids: &[u32], labels: &[u32]) -> Result<(Vec<f32>, Vec<f32>)> {
         let tokens = self.shape.all_patches();
-        let entropies = buffer(&self.gpu, tokens, 1).await?;
+        let entropies = buffer(&self.device, tokens, 1).await?;
         let likelihood = self.log_likelihoods(ids, labels, Some(&entropies), false).await?;
         let entropies = self.recorder.read_f32(&[entropies.part(0, 4 * tokens as u64)?]).await?;
         Ok((entropies, likelihood.into_iter().map(|likelihood| -likelihood).collect()))
@@ -450,7 +450,7 @@ impl SubwordModel {
     /// # Errors
     /// `Io`, and `BadCheckpoint` for a snapshot that is damaged or belongs to another model.
     pub async fn restore(&mut self, path: &Path, step: u64) -> Result<()> {
-        snapshot::restore(path, &self.gpu, &self.parameters.arenas).await?;
+        snapshot::restore(path, &self.device, &self.parameters.arenas).await?;
         self.step = step;
         Ok(())
     }

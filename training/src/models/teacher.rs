@@ -5,8 +5,8 @@
 use std::sync::Arc;
 
 use bolmo_runtime::unstable::{
-    Context, Gather, Gpu, Matrix, Norm, NormRows, Product, Recorder, Rows, Slice, Weights, Workspace, attention_half,
-    feed_forward_half,
+    Context, Device, Gather, Matrix, Norm, NormRows, Product, Recorder, Rows, Slice, Weights, Workspace,
+    attention_half, feed_forward_half,
 };
 use bolmo_runtime::{Config, Result, WeightFormat};
 use bolmo_shaders::KernelId;
@@ -71,7 +71,7 @@ pub(crate) struct TeacherOptions<'a> {
 
 impl Teacher {
     pub(crate) async fn new(
-        gpu: &Arc<Gpu>,
+        device: &Arc<Device>,
         config: &Config,
         shape: Shape,
         options: &TeacherOptions<'_>,
@@ -90,19 +90,19 @@ impl Teacher {
                 },
             })
         };
-        let parameters = Parameters::new(gpu, |_| false, build).await?;
+        let parameters = Parameters::new(device, |_| false, build).await?;
         parameters.load(source).await?;
         let patches = shape.all_patches();
-        let members = buffer(gpu, vocabulary, 1).await?;
+        let members = buffer(device, vocabulary, 1).await?;
         let mut is_space = vec![0u32; vocabulary];
         for &id in spaces {
             if let Some(member) = is_space.get_mut(id as usize) {
                 *member = 1;
             }
         }
-        gpu.write(&members, 0, bytemuck::cast_slice(&is_space))?;
+        device.write(&members, 0, bytemuck::cast_slice(&is_space))?;
         let byte_distillation = match sequences {
-            Some(sequences) => Some(ByteDistillation::new(gpu, sequences, shape, config.vocab_size).await?),
+            Some(sequences) => Some(ByteDistillation::new(device, sequences, shape, config.vocab_size).await?),
             None => None,
         };
         Ok(Self {
@@ -110,14 +110,14 @@ impl Teacher {
             parameters,
             vocabulary,
             compared,
-            kv: buffer(gpu, patches, 2 * config.key_value_width()).await?,
-            early: buffer(gpu, patches, d).await?,
-            last: buffer(gpu, patches, d).await?,
-            ids: buffer(gpu, patches, 1).await?,
-            labels: buffer(gpu, patches, 1).await?,
+            kv: buffer(device, patches, 2 * config.key_value_width()).await?,
+            early: buffer(device, patches, d).await?,
+            last: buffer(device, patches, d).await?,
+            ids: buffer(device, patches, 1).await?,
+            labels: buffer(device, patches, 1).await?,
             members,
-            logits: buffer(gpu, rows_at_once(vocabulary, patches), vocabulary).await?,
-            likelihood: buffer(gpu, patches, 4).await?,
+            logits: buffer(device, rows_at_once(vocabulary, patches), vocabulary).await?,
+            likelihood: buffer(device, patches, 4).await?,
         })
     }
 
@@ -132,9 +132,9 @@ impl Teacher {
     ) -> Result<()> {
         let patches = shape.all_patches();
         let d = config.hidden_size;
-        let gpu = recorder.gpu().clone();
-        gpu.write(&self.ids, 0, bytemuck::cast_slice(ids))?;
-        gpu.write(&self.labels, 0, bytemuck::cast_slice(labels))?;
+        let device = recorder.device().clone();
+        device.write(&self.ids, 0, bytemuck::cast_slice(ids))?;
+        device.write(&self.labels, 0, bytemuck::cast_slice(labels))?;
         let cx = &mut Context { recorder, config, workspace: ws };
         let weights = &self.parameters.weights;
         cx.gather(

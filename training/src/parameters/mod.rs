@@ -7,7 +7,7 @@ pub(crate) mod weights;
 
 use std::sync::Arc;
 
-use bolmo_runtime::unstable::{Gpu, Matrix, Piece, Recorder, Slice};
+use bolmo_runtime::unstable::{Device, Matrix, Piece, Recorder, Slice};
 use bolmo_runtime::{Error, Result, WeightFormat};
 
 /// Bytes of weights in flight before the queue is flushed.
@@ -239,7 +239,7 @@ pub(crate) struct Trained {
 /// Parameters in arenas. `W` is the view of the runtime's stages on them.
 #[derive(Debug)]
 pub(crate) struct Parameters<W> {
-    gpu: Arc<Gpu>,
+    device: Arc<Device>,
     blocks: Vec<ParameterBlock>,
     pub(crate) arenas: Vec<Arena>,
     pub(crate) weights: W,
@@ -251,13 +251,13 @@ impl<W> Parameters<W> {
     /// Plans and allocates the parameters that `build` requests. Groups for kind `trained` is true get gradients and
     /// moments.
     pub(crate) async fn new(
-        gpu: &Arc<Gpu>,
+        device: &Arc<Device>,
         trained: impl Fn(Group) -> bool,
         build: impl Fn(&mut dyn Allocator) -> Result<W>,
     ) -> Result<Self> {
-        let placeholder = gpu.allocate("placeholder", 16).await?;
-        let limit = gpu.capabilities.max_binding_bytes.min(gpu.capabilities.max_buffer_bytes);
-        let alignment = gpu.align(1);
+        let placeholder = device.allocate("placeholder", 16).await?;
+        let limit = device.capabilities.max_binding_bytes.min(device.capabilities.max_buffer_bytes);
+        let alignment = device.align(1);
         let limit = limit / alignment * alignment;
         let mut planner =
             Planner { limit, alignment, placeholder: placeholder.clone(), blocks: Vec::new(), arenas: Vec::new() };
@@ -265,10 +265,10 @@ impl<W> Parameters<W> {
         let Planner { blocks, arenas: sizes, .. } = planner;
         let mut arenas = Vec::new();
         for (group, size) in sizes {
-            let weights = gpu.allocate("weights", size).await?;
+            let weights = device.allocate("weights", size).await?;
             let trained = if trained(group) {
-                let grads = gpu.allocate("gradients", size).await?;
-                let moments = [gpu.allocate("moments", size).await?, gpu.allocate("moments", size).await?];
+                let grads = device.allocate("gradients", size).await?;
+                let moments = [device.allocate("moments", size).await?, device.allocate("moments", size).await?];
                 Some(Trained { grads, moments })
             } else {
                 None
@@ -287,13 +287,13 @@ impl<W> Parameters<W> {
                 .map(|arena| arena.trained.as_ref().map_or(&arena.weights, |trained| &trained.grads).clone())
                 .collect(),
         )?;
-        Ok(Self { gpu: gpu.clone(), blocks, arenas, weights, grads })
+        Ok(Self { device: device.clone(), blocks, arenas, weights, grads })
     }
 
     /// Loads the weights from a checkpoint, tensor by tensor.
     pub(crate) async fn load(&self, source: &dyn TensorSource) -> Result<()> {
         // A dry run counts memory and has no values to load.
-        if self.gpu.is_dry_run() {
+        if self.device.is_dry_run() {
             return Ok(());
         }
         let arenas: Vec<Slice> = self.arenas.iter().map(|arena| arena.weights.clone()).collect();
@@ -302,19 +302,19 @@ impl<W> Parameters<W> {
             let (values, bias) = block.gather(source)?;
             for piece in &block.pieces {
                 let range = piece.first_row * block.k..(piece.first_row + piece.rows) * block.k;
-                self.gpu.write(&piece.weights.of(&arenas)?, 0, bytemuck::cast_slice(&values[range]))?;
+                self.device.write(&piece.weights.of(&arenas)?, 0, bytemuck::cast_slice(&values[range]))?;
                 if let Some(location) = piece.bias {
                     let range = piece.first_row..piece.first_row + piece.rows;
-                    self.gpu.write(&location.of(&arenas)?, 0, bytemuck::cast_slice(&bias[range]))?;
+                    self.device.write(&location.of(&arenas)?, 0, bytemuck::cast_slice(&bias[range]))?;
                 }
                 in_flight += piece.weights.size;
                 if in_flight > FLUSH_BYTES {
                     in_flight = 0;
-                    self.gpu.flush().await?;
+                    self.device.flush().await?;
                 }
             }
         }
-        self.gpu.flush().await
+        self.device.flush().await
     }
 
     /// Calls `each` with the name and elements of every tensor, as in checkpoints.

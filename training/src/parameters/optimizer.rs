@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use bolmo_runtime::unstable::{Gpu, Recorder, Slice};
+use bolmo_runtime::unstable::{Device, Recorder, Slice};
 use bolmo_runtime::{Error, Result, WeightFormat};
 use bolmo_shaders::KernelId;
 use bolmo_shaders::params::{Adamw, SumRows, SumSquares};
@@ -100,11 +100,11 @@ pub(crate) struct OptimizerStep<'a> {
 }
 
 impl Optimizer {
-    pub(crate) async fn new(gpu: &Arc<Gpu>, arenas: &[Arena]) -> Result<Self> {
+    pub(crate) async fn new(device: &Arc<Device>, arenas: &[Arena]) -> Result<Self> {
         let most = arenas.iter().map(|arena| parts(&arena.weights)).max().unwrap_or(1);
         Ok(Self {
-            squares: gpu.allocate("sum of squares", 4).await?,
-            partial: gpu.allocate("sums of squares", 4 * most as u64).await?,
+            squares: device.allocate("sum of squares", 4).await?,
+            partial: device.allocate("sums of squares", 4 * most as u64).await?,
         })
     }
 

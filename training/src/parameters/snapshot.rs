@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use bolmo_runtime::files::{CheckpointFile, MappedFile};
 use bolmo_runtime::unstable::output::{HeaderItem, Target, header, io_error, write_json};
-use bolmo_runtime::unstable::{Gpu, Recorder, Slice};
+use bolmo_runtime::unstable::{Device, Recorder, Slice};
 use bolmo_runtime::{Error, Result};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
@@ -129,7 +129,7 @@ pub(crate) fn progress(path: &Path) -> Result<Value> {
 }
 
 /// Loads the arenas from a snapshot.
-pub(crate) async fn restore(path: &Path, gpu: &Gpu, arenas: &[Arena]) -> Result<()> {
+pub(crate) async fn restore(path: &Path, device: &Device, arenas: &[Arena]) -> Result<()> {
     let file = path.join(TENSORS);
     let mapped = MappedFile::open(&file)?;
     let bytes = mapped.bytes().ok_or_else(|| Error::internal("a mapped file has no bytes"))?;
@@ -154,8 +154,8 @@ pub(crate) async fn restore(path: &Path, gpu: &Gpu, arenas: &[Arena]) -> Result<
             ));
         }
         for (i, chunk) in tensor.data().chunks(CHUNK as usize).enumerate() {
-            gpu.write(slice, i as u64 * CHUNK, chunk)?;
-            gpu.flush().await?;
+            device.write(slice, i as u64 * CHUNK, chunk)?;
+            device.flush().await?;
         }
     }
     Ok(())

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use bolmo_runtime::unstable::gpu;
+use bolmo_runtime::unstable::device;
 use bolmo_runtime::{Checkpoint, Config, Error, Result};
 use serde_json::{Value, json};
 
@@ -157,7 +157,7 @@ async fn open_stage1(inputs: Inputs<'_>, student: Option<&Checkpoint>) -> Result
     let source = open_source(inputs, dir)?;
     let fresh = match student {
         // A dry run counts memory, whatever the weights are.
-        _ if gpu(engine).is_dry_run() => None,
+        _ if device(engine).is_dry_run() => None,
         Some(student) => check_blocks(student, &source).map(|()| None)?,
         None => Some(fresh_student(inputs, &source).await?),
     };

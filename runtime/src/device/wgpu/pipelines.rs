@@ -6,9 +6,9 @@ use std::sync::{Mutex, MutexGuard};
 use bolmo_shaders::sizes::{GUARD_BINDING, SCALES_BINDING};
 use bolmo_shaders::{Access, Kernel, KernelId, Variant, WeightFormat};
 
-use crate::device::capabilities::Capabilities;
 #[cfg(not(target_family = "wasm"))]
-use crate::device::kernel_cache::DiskCache;
+use super::kernel_cache::DiskCache;
+use crate::device::capabilities::Capabilities;
 
 /// A compiled kernel and the layout of its bindings.
 #[derive(Debug, Clone)]

@@ -5,18 +5,9 @@ use std::time::{Duration, Instant};
 
 use bolmo_shaders::KernelId;
 
-use crate::device::gpu::Gpu;
+use super::gpu::Gpu;
+use crate::device::usage::KernelTime;
 use crate::error::{Error, Result};
-
-/// The number and total time of a kernel's dispatches.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct KernelTime {
-    /// Number of dispatches.
-    pub dispatches: u64,
-    /// Total time on the device. On a device without timestamps it includes the cost of submitting each dispatch and
-    /// waiting for it.
-    pub time: Duration,
-}
 
 /// Measures the dispatches of a recorder, submission by submission.
 #[derive(Debug)]
@@ -115,7 +106,7 @@ impl Stopwatch {
         // A failure shows when the range is mapped below.
         ticks.map_async(wgpu::MapMode::Read, |_| ());
         wait()?;
-        gpu.check()?;
+        gpu.status.check()?;
         let read: Vec<u64> = {
             let mapped = ticks.get_mapped_range();
             let mapped = mapped

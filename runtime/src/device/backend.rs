@@ -1,0 +1,243 @@
+//! The device that models and sessions share, on either backend.
+
+use std::sync::Arc;
+
+use bolmo_shaders::{Fusion, KernelId, Tiles, Variant, WeightFormat};
+
+use crate::device::adapter::{self, AdapterInfo, Chosen};
+use crate::device::capabilities::Capabilities;
+#[cfg(not(target_family = "wasm"))]
+use crate::device::cpu::Cpu;
+use crate::device::memory::{Buffer, Slice};
+use crate::device::options::EngineOptions;
+use crate::device::status::Status;
+use crate::device::usage::Usage;
+use crate::device::wgpu::Gpu;
+use crate::error::{Error, Result};
+
+/// Smallest value of [`EngineOptions::max_binding_bytes`].
+const LEAST_BINDING_BYTES: u64 = 1 << 16;
+
+/// An open device and what is created once for it.
+#[derive(Debug)]
+pub struct Device {
+    pub(super) backend: Backend,
+    pub(super) status: Arc<Status>,
+    pub(super) usage: Arc<Usage>,
+    /// Whether allocations are counted but not made.
+    #[cfg(not(target_family = "wasm"))]
+    dry_run: bool,
+    /// The adapter in use.
+    pub adapter: AdapterInfo,
+    /// The kernels and sizes of work chosen for the adapter.
+    pub capabilities: Capabilities,
+}
+
+/// What computes.
+#[derive(Debug, Clone)]
+pub(super) enum Backend {
+    /// A device of wgpu.
+    Gpu(Arc<Gpu>),
+    /// The CPU device.
+    #[cfg(not(target_family = "wasm"))]
+    Cpu(Arc<Cpu>),
+}
+
+impl Device {
+    /// Opens the adapter that `options` selects.
+    pub(super) async fn open(options: &EngineOptions) -> Result<Self> {
+        if let Some(bytes) = options.max_binding_bytes.filter(|&bytes| bytes < LEAST_BINDING_BYTES) {
+            return Err(Error::invalid(format!(
+                "max_binding_bytes is {bytes}, expected at least {LEAST_BINDING_BYTES}"
+            )));
+        }
+        #[cfg(not(target_family = "wasm"))]
+        let threads = crate::device::cpu::wanted_threads(options)?;
+        let (chosen, adapter) = adapter::request(&options.adapter).await?;
+        let capabilities = Capabilities::decide(&adapter, options);
+        let (backend, status) = match chosen {
+            Chosen::Gpu(found) => {
+                let gpu = Gpu::open(found, &adapter, &capabilities, options).await?;
+                let status = gpu.status();
+                (Backend::Gpu(Arc::new(gpu)), status)
+            }
+            #[cfg(not(target_family = "wasm"))]
+            Chosen::Cpu => {
+                let cpu = Cpu::open(threads)?;
+                let status = cpu.status();
+                (Backend::Cpu(Arc::new(cpu)), status)
+            }
+        };
+        Ok(Self {
+            backend,
+            status,
+            usage: Arc::default(),
+            #[cfg(not(target_family = "wasm"))]
+            dry_run: false,
+            adapter,
+            capabilities,
+        })
+    }
+
+    /// The same device for a dry run, which measures how much memory some work needs before any is allocated.
+    /// Allocations are counted but not made, writes are discarded, and nothing can be computed.
+    #[cfg(not(target_family = "wasm"))]
+    pub(crate) fn dry_run(&self) -> Self {
+        Self {
+            backend: self.backend.clone(),
+            status: self.status.clone(),
+            usage: Arc::default(),
+            dry_run: true,
+            adapter: self.adapter.clone(),
+            capabilities: self.capabilities.clone(),
+        }
+    }
+
+    /// Whether this is a dry run.
+    #[cfg(not(target_family = "wasm"))]
+    pub fn is_dry_run(&self) -> bool {
+        self.dry_run
+    }
+
+    /// Compiles a kernel unless it is compiled already.
+    pub(crate) fn compile(&self, kernel: KernelId, format: WeightFormat, fusion: Fusion) {
+        match &self.backend {
+            Backend::Gpu(gpu) => gpu.compile(kernel, self.variant(kernel, format, fusion)),
+            #[cfg(not(target_family = "wasm"))]
+            Backend::Cpu(_) => {}
+        }
+    }
+
+    /// The variant of a kernel for this adapter.
+    pub(super) fn variant(&self, kernel: KernelId, format: WeightFormat, fusion: Fusion) -> Variant {
+        kernel.kernel().variant(format, self.capabilities.reduce, fusion, self.capabilities.tiles)
+    }
+
+    /// Rows of W and rows of x that one workgroup of `matmul` multiplies, with W in `format`.
+    pub fn matmul_tile(&self, format: WeightFormat) -> [usize; 2] {
+        self.variant(KernelId::MatMul, format, Fusion::default()).tiles.unwrap_or(Tiles::Workgroup).matmul()
+    }
+
+    /// Writes the compiled kernels to the kernel cache, if there is one.
+    pub(crate) fn save_kernels(&self) {
+        match &self.backend {
+            Backend::Gpu(gpu) => gpu.save_kernels(),
+            #[cfg(not(target_family = "wasm"))]
+            Backend::Cpu(_) => {}
+        }
+    }
+
+    /// Returns the failure that the device has reported, if any.
+    pub fn check(&self) -> Result<()> {
+        self.status.check()
+    }
+
+    /// Whether the device is lost.
+    #[cfg(target_family = "wasm")]
+    pub(crate) fn is_lost(&self) -> bool {
+        self.status.found_lost().is_some()
+    }
+
+    /// Gives up the device.
+    pub(super) fn destroy(&self) {
+        match &self.backend {
+            Backend::Gpu(gpu) => gpu.destroy(),
+            #[cfg(not(target_family = "wasm"))]
+            Backend::Cpu(_) => {}
+        }
+        self.status.lose("it was destroyed by the program".to_owned());
+    }
+
+    /// Rounds `size` up to an offset at which the next part of a shared buffer may begin.
+    pub fn align(&self, size: u64) -> u64 {
+        let required = match &self.backend {
+            Backend::Gpu(gpu) => gpu.offset_alignment,
+            #[cfg(not(target_family = "wasm"))]
+            Backend::Cpu(_) => 1,
+        };
+        size.next_multiple_of(required.max(256))
+    }
+
+    /// Allocates a zeroed buffer of `size` bytes for kernels to read and write.
+    ///
+    /// # Errors
+    /// `OutOfMemory`; `Unsupported` above the adapter's limits. The messages name `what`.
+    pub async fn allocate(&self, what: &str, size: u64) -> Result<Slice> {
+        let size = size.max(16).next_multiple_of(16);
+        let limit = self.capabilities.max_buffer_bytes.min(self.capabilities.max_binding_bytes);
+        if size > limit {
+            return Err(Error::unsupported(format!(
+                "{what} needs a buffer of {size} bytes, but the adapter {} allows at most {limit}",
+                self.adapter.name
+            )));
+        }
+        self.check()?;
+        #[cfg(not(target_family = "wasm"))]
+        if self.dry_run {
+            return Ok(Slice::whole(Buffer::Absent, size, self.usage.hold(size)));
+        }
+        let buffer = match &self.backend {
+            Backend::Gpu(gpu) => Buffer::Gpu(gpu.allocate(what, size).await?),
+            #[cfg(not(target_family = "wasm"))]
+            Backend::Cpu(cpu) => Buffer::Cpu(cpu.allocate(what, size)?),
+        };
+        Ok(Slice::whole(buffer, size, self.usage.hold(size)))
+    }
+
+    /// Allocates a buffer that the host can read.
+    pub(crate) async fn allocate_readable(&self, size: u64) -> Result<Slice> {
+        self.check()?;
+        #[cfg(not(target_family = "wasm"))]
+        if self.dry_run {
+            return Ok(Slice::whole(Buffer::Absent, size, self.usage.hold(size)));
+        }
+        match &self.backend {
+            Backend::Gpu(gpu) => {
+                let buffer = Buffer::Gpu(gpu.allocate_readable(size).await?);
+                Ok(Slice::whole(buffer, size, self.usage.hold(size)))
+            }
+            #[cfg(not(target_family = "wasm"))]
+            Backend::Cpu(_) => Ok(Slice::whole(Buffer::Absent, size, self.usage.hold(0))),
+        }
+    }
+
+    /// Writes `bytes` to `to` at `offset`, in order with submissions. `offset` and the length are multiples of 4.
+    pub fn write(&self, to: &Slice, offset: u64, bytes: &[u8]) -> Result<()> {
+        if offset.checked_add(bytes.len() as u64).is_none_or(|end| end > to.size) || !bytes.len().is_multiple_of(4) {
+            return Err(Error::internal(format!(
+                "{} bytes cannot be written at byte {offset} of a device buffer of {} bytes",
+                bytes.len(),
+                to.size
+            )));
+        }
+        match (&self.backend, &to.buffer) {
+            (Backend::Gpu(gpu), Buffer::Gpu(buffer)) => {
+                gpu.write(buffer, to.offset + offset, bytes);
+                Ok(())
+            }
+            #[cfg(not(target_family = "wasm"))]
+            (Backend::Cpu(cpu), Buffer::Cpu(buffer)) => cpu.write(buffer, to.offset + offset, bytes),
+            #[cfg(not(target_family = "wasm"))]
+            (_, Buffer::Absent) => Ok(()),
+            #[cfg(not(target_family = "wasm"))]
+            _ => Err(other_device()),
+        }
+    }
+
+    /// Submits pending writes and waits for the device, which frees their staging copies.
+    pub async fn flush(&self) -> Result<()> {
+        self.check()?;
+        let answer = match &self.backend {
+            Backend::Gpu(gpu) => gpu.idle().await,
+            #[cfg(not(target_family = "wasm"))]
+            Backend::Cpu(cpu) => cpu.idle()?.await,
+        };
+        self.check()?;
+        answer.map_err(|_| Error::internal("the device dropped a wait without completing it"))
+    }
+}
+
+/// A slice of another device was used.
+pub(super) fn other_device() -> Error {
+    Error::internal("a buffer belongs to another device")
+}

@@ -1,0 +1,18 @@
+//! Devices that wgpu reaches: GPUs, and drivers that play one on the CPU. No other module names a type of wgpu.
+
+mod adapter;
+mod commands;
+mod gpu;
+#[cfg(not(target_family = "wasm"))]
+mod kernel_cache;
+mod memory;
+mod pipelines;
+#[cfg(not(target_family = "wasm"))]
+mod poller;
+#[cfg(not(target_family = "wasm"))]
+mod stopwatch;
+
+pub(super) use adapter::{Found, enumerate};
+pub(super) use commands::{CommandList, Recorded};
+pub(super) use gpu::Gpu;
+pub(super) use memory::{GpuBuffer, Mapped};
