@@ -534,7 +534,7 @@ class engine_options
 public:
     using lazy::lazy;
 
-    /** Selects the adapter: a part of its name, driver or backend, its number, "software" or "auto". */
+    /** Selects the adapter: a part of its name, driver or backend, its number, "cpu", "software" or "auto". */
     result<void> try_adapter(std::string_view choice) {
         return change(bolmo_engine_options_set_adapter, choice.data(), choice.size());
     }
@@ -542,6 +542,8 @@ public:
     result<void> try_max_binding_bytes(std::uint64_t bytes) {
         return change(bolmo_engine_options_set_max_binding_bytes, bytes);
     }
+    /** Sets how many threads compute on the CPU device, 1 to 256; 0 for one for each physical core. */
+    result<void> try_threads(std::size_t threads) { return change(bolmo_engine_options_set_threads, threads); }
 
 #ifndef BOLMO_NO_EXCEPTIONS
     /** @name Forms that throw
@@ -549,6 +551,7 @@ public:
     /** As with `try_` in front, but throws. */
     engine_options &adapter(std::string_view choice) { return try_adapter(choice).value(), *this; }
     engine_options &max_binding_bytes(std::uint64_t bytes) { return try_max_binding_bytes(bytes).value(), *this; }
+    engine_options &threads(std::size_t threads) { return try_threads(threads).value(), *this; }
     /** @} */
 #endif
 };

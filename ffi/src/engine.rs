@@ -4,7 +4,7 @@
 //! bolmo_engine_options *options;
 //! bolmo_engine *engine;
 //! bolmo_engine_options_create(&options);
-//! bolmo_engine_options_set_adapter(options, "software", strlen("software"));
+//! bolmo_engine_options_set_adapter(options, "cpu", strlen("cpu"));
 //! bolmo_status status = bolmo_engine_create(options, &engine);
 //! bolmo_engine_options_delete(options);
 //! ```
@@ -48,8 +48,9 @@ pub unsafe extern "C" fn bolmo_engine_options_create(options: *mut *mut bolmo_en
     })
 }
 
-/// Selects the adapter: a part of its name, driver or backend, its number in the list, "software", or "auto". "auto"
-/// and an empty choice prefer a discrete GPU, then an integrated one, then a virtual one, then software.
+/// Selects the adapter: a part of its name, driver or backend, its number in the list, "cpu", "software", or "auto".
+/// "auto" and an empty choice prefer a discrete GPU, then an integrated one, then a virtual one, then the CPU. "cpu" is
+/// the library's own device, which needs no driver; "software" is a driver that plays a GPU on the CPU, for tests.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_engine_options_set_adapter(
     options: *mut bolmo_engine_options,
@@ -77,6 +78,24 @@ pub unsafe extern "C" fn bolmo_engine_options_set_max_binding_bytes(
         }
         let object = handle::get(options)?;
         lock(&object, "bolmo_engine_options")?.max_binding_bytes = (bytes > 0).then_some(bytes);
+        Ok(())
+    })
+}
+
+/// Sets how many threads compute on the CPU device, 1 to 256. 0, the default: the environment variable BOLMO_THREADS,
+/// else one for each physical core that the process may use. Engines share their threads, and results don't depend on
+/// how many there are.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bolmo_engine_options_set_threads(
+    options: *mut bolmo_engine_options,
+    threads: usize,
+) -> bolmo_status {
+    call(|| {
+        if threads > 256 {
+            return Err(invalid(format!("threads: expected 0 to 256, found {threads}")));
+        }
+        let object = handle::get(options)?;
+        lock(&object, "bolmo_engine_options")?.threads = (threads > 0).then_some(threads);
         Ok(())
     })
 }

@@ -10,7 +10,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::numbers;
 
-/// Byte-level language models on any GPU.
+/// Byte-level language models on any GPU, and on CPUs.
 ///
 /// Bolmo models read and write bytes. A small part of the model groups the bytes into patches; a large part runs once
 /// per patch instead of once per byte.
@@ -31,7 +31,7 @@ Examples:
   bolmo generate --model bolmo-1b --temperature 0.8 \"Once upon a time\"
   bolmo score --model bolmo-1b --file book.txt            bits per byte
   bolmo info --model bolmo-1b                             sizes and memory
-  bolmo devices                                           the GPU that would be used
+  bolmo devices                                           the device that would be used
 
 Exit status: 0 success, 1 the command failed, 2 wrong usage.";
 
@@ -47,16 +47,22 @@ pub struct Common {
     /// A tokenizer_config.json beside it names its eos, bos and pad tokens.
     #[arg(long, value_name = "FILE", global = true)]
     pub subwords: Option<PathBuf>,
-    /// Adapter to run on: a part of its name, its number in `bolmo devices`, or `software`
+    /// Adapter to run on: a part of its name, its number in `bolmo devices`, `cpu` or `software`.
+    ///
+    /// By default the best GPU, else the CPU. `software` is a driver that plays a GPU on the CPU: it is much slower than
+    /// `cpu`, and meant for tests.
     #[arg(
         long,
-        value_name = "NAME|INDEX|software",
+        value_name = "NAME|INDEX|cpu|software",
         global = true,
         default_value = "auto",
         hide_default_value = true,
         value_parser = numbers::adapter
     )]
     pub adapter: String,
+    /// Threads to compute with on the CPU; by default one for each physical core, or BOLMO_THREADS
+    #[arg(long, value_name = "N", global = true, value_parser = numbers::threads)]
+    pub threads: Option<usize>,
     /// Format of matrices on the adapter: f32, f16, q8 or q4; parts may differ, as in q4,local=q8.
     ///
     /// Default: the format of a folder that `bolmo quantize` wrote, else f32. f32 is exact, f16 takes half the memory,

@@ -35,7 +35,8 @@ pub fn run(common: &Common, args: &EvalArgs) -> Outcome {
         files::check_target(path)?;
     }
     let interrupt = Interrupt::listen();
-    let model = load::model(common, &|| interrupt.asked())?;
+    let engine = args.teacher.as_ref().map(|_| load::open_engine_for_training(common)).transpose()?;
+    let model = load::model_on(engine.as_ref(), common, &|| interrupt.asked())?;
     let teacher = args.teacher.as_deref().map(|dir| Teacher::open(model.engine(), dir)).transpose()?;
     let text = match documents.is_empty() {
         true => None,

@@ -106,9 +106,22 @@ pub fn model(common: &Common, stop: &(dyn Fn() -> bool + Sync)) -> Result<Model>
 pub fn open_engine(common: &Common) -> Result<Engine> {
     let mut options = EngineOptions::default();
     options.adapter = AdapterChoice::parse(&common.adapter);
+    options.threads = common.threads;
     options.kernel_cache = kernel_cache();
     options.tiles = tiles()?;
     block_on(Engine::open(&options))
+}
+
+/// Opens the adapter of the options for training, which the CPU device lacks: where nothing is asked for and there is no
+/// GPU, a software driver.
+pub fn open_engine_for_training(common: &Common) -> Result<Engine> {
+    let engine = open_engine(common)?;
+    if !engine.adapter().is_cpu() || AdapterChoice::parse(&common.adapter) != AdapterChoice::Auto {
+        return Ok(engine);
+    }
+    let software = Common { adapter: "software".to_owned(), ..common.clone() };
+    // Without such a driver, the reason why the CPU device refuses to train is the better message.
+    Ok(open_engine(&software).unwrap_or(engine))
 }
 
 /// Loads the model on an open adapter, or opens one.

@@ -29,6 +29,11 @@ pub fn measured_bytes(text: &str) -> Result<usize, String> {
     between(text, 1, 1 << 28)
 }
 
+/// Number of threads.
+pub fn threads(text: &str) -> Result<usize, String> {
+    between(text, 1, 256)
+}
+
 /// Number of sessions that are decoded together.
 pub fn parallel(text: &str) -> Result<usize, String> {
     between(text, 1, 1024)

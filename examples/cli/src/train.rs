@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::args::{Common, CorpusArgs, PlotArgs, TokenizerArgs, TrainArgs, TrainCommand};
 use crate::interrupt::Interrupt;
-use crate::load::open_engine;
+use crate::load::open_engine_for_training;
 use crate::output::{Failure, Outcome, count, note, size, write, write_json};
 
 /// Runs the command.
@@ -45,7 +45,7 @@ fn train(common: &Common, kind: Kind, args: &TrainArgs) -> Outcome {
     let config = RunConfig::read(&args.config, &args.set.iter().cloned().chain(target).collect::<Vec<_>>())?;
     let (out, steps) = (config.out.clone(), config.optimizer.steps);
     let interrupt = Interrupt::listen();
-    let engine = open_engine(common)?;
+    let engine = open_engine_for_training(common)?;
     let mut run = block_on(TrainingRun::open(&engine, kind, config, &Texts::default(), args.resume))?;
     if !common.quiet {
         // Snapshots and evaluations need no further memory.

@@ -224,6 +224,13 @@ impl Device {
         }
     }
 
+    /// Waits until all submitted work is done, without checking for failures.
+    #[cfg(target_family = "wasm")]
+    pub(crate) async fn idle(&self) -> std::result::Result<(), futures_channel::oneshot::Canceled> {
+        let Backend::Gpu(gpu) = &self.backend;
+        gpu.idle().await
+    }
+
     /// Submits pending writes and waits for the device, which frees their staging copies.
     pub async fn flush(&self) -> Result<()> {
         self.check()?;

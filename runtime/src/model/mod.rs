@@ -2,12 +2,11 @@
 
 pub(crate) mod kernels;
 pub(crate) mod loader;
+mod memory;
 pub(crate) mod warm_up;
 pub(crate) mod weights;
 
 use std::sync::{Arc, Mutex};
-
-use bolmo_shaders::WeightFormat;
 
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::formats::Formats;
@@ -15,9 +14,11 @@ use crate::checkpoint::layout::{Part, expected_tensors, parameters_by_part};
 use crate::config::rope::inverse_frequencies;
 use crate::config::{Config, RopeScaling};
 use crate::device::{Device, Engine, Recorder, Slice};
-use crate::error::{Error, ErrorKind, Hint, Result};
+use crate::error::{Error, Hint, Result};
 use crate::model::kernels::kernels;
 use crate::model::loader::{LoadProgress, Loader};
+pub use crate::model::memory::available_memory;
+use crate::model::memory::check_memory;
 use crate::model::weights::Weights;
 use crate::state::workspace::Workspace;
 use crate::text::suffix_trie::SuffixTrie;
@@ -115,14 +116,18 @@ impl Model {
         let suffixes = suffix_trie(checkpoint, options.vocabulary, &mut warnings)?;
         let device = &engine.device;
         Workspace::fitting(device, &config, 1)?;
-        if let Some(available) = device.adapter.is_software().then(available_memory).flatten() {
+        if let Some(available) = device.adapter.has_host_memory().then(available_memory).flatten() {
             let stored = checkpoint.formats().is_some();
             check_memory(&config, formats, stored, available).map_err(|e| e.context(&device.adapter.name))?;
         }
         // Kernels are compiled while weights are loaded.
         let kernels = kernels(&config, formats, &device.capabilities);
         #[cfg(not(target_family = "wasm"))]
-        let warming = warm_up::Warming::start(device, kernels.concat());
+        let warming = match device.adapter.is_cpu() {
+            // Its kernels are compiled with this crate.
+            true => warm_up::Warming::default(),
+            false => warm_up::Warming::start(device, kernels.concat()),
+        };
         // Browsers compile one kernel at a time, so kernels that the first byte does not need come later.
         #[cfg(target_family = "wasm")]
         let [first, later] = kernels;
@@ -293,72 +298,4 @@ fn formats_to_load(checkpoint: &Checkpoint, requested: Option<Formats>) -> Resul
 pub fn device_bytes(config: &Config, formats: impl Into<Formats>) -> u64 {
     let formats = formats.into();
     expected_tensors(config).iter().map(|tensor| formats.tensor_bytes(tensor)).sum()
-}
-
-/// Rejects a load that does not fit in memory, and names a format that fits.
-///
-/// Software adapters use main memory, and operating systems kill programs that take too much of it. `stored` says that
-/// the formats are those of a quantized checkpoint, which loading cannot change.
-fn check_memory(config: &Config, formats: Formats, stored: bool, available: u64) -> Result<()> {
-    let needed = device_bytes(config, formats);
-    if needed <= available {
-        return Ok(());
-    }
-    let by_format = WeightFormat::ALL.map(|format| (format, device_bytes(config, format)));
-    let (advice, hint) = match by_format.iter().find(|(_, bytes)| *bytes <= available) {
-        Some(&(format, bytes)) if stored => (
-            format!("quantize the original checkpoint as {} ({bytes} bytes)", format.name()),
-            Some(Hint::QuantizeOriginal { format: Some(format) }),
-        ),
-        Some(&(format, bytes)) => (
-            format!("load them as {} ({bytes} bytes)", format.name()),
-            Some(Hint::SmallerFormat { format: Some(format) }),
-        ),
-        None => {
-            let least = by_format.iter().map(|(_, bytes)| *bytes).min().unwrap_or(needed);
-            (format!("use a smaller model: in the smallest format this one needs {least} bytes"), None)
-        }
-    };
-    let error = Error::new(
-        ErrorKind::OutOfMemory,
-        format!("the weights need {needed} bytes of main memory, but {available} bytes are available; {advice}"),
-    );
-    Err(match hint {
-        Some(hint) => error.with_hint(hint),
-        None => error,
-    })
-}
-
-/// Main memory available without swapping, in bytes, on systems that report it.
-pub fn available_memory() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|l| l.strip_prefix("MemAvailable:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib * 1024)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::preset::Preset;
-
-    #[test]
-    fn a_rejected_load_names_a_format_that_fits() {
-        let config = Preset::Mid.config();
-        let bytes = |format| device_bytes(&config, format);
-        let refused = |formats: WeightFormat, stored, available| {
-            check_memory(&config, formats.into(), stored, available).map_err(|e| e.message().to_owned())
-        };
-        assert_eq!(refused(WeightFormat::F32, false, bytes(WeightFormat::F32)), Ok(()));
-        let message = refused(WeightFormat::F32, false, bytes(WeightFormat::F16)).unwrap_err();
-        assert!(message.contains("load them as f16"), "{message}");
-        let message = refused(WeightFormat::F32, false, bytes(WeightFormat::F16) - 1).unwrap_err();
-        assert!(message.contains("load them as q8"), "{message}");
-        let message = refused(WeightFormat::F16, false, bytes(WeightFormat::Q4)).unwrap_err();
-        assert!(message.contains("load them as q4"), "{message}");
-        let message = refused(WeightFormat::Q8, true, bytes(WeightFormat::Q4)).unwrap_err();
-        assert!(message.contains("quantize the original checkpoint as q4"), "{message}");
-        let message = refused(WeightFormat::Q4, false, 1000).unwrap_err();
-        assert!(message.contains("a smaller model"), "{message}");
-    }
 }

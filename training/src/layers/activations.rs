@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bolmo_runtime::unstable::{Context, Device, Recorder, Rows, Slice, Workspace};
-use bolmo_runtime::{Config, Result};
+use bolmo_runtime::{Config, Error, Result};
 
 /// Shape of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +33,16 @@ impl Shape {
 const SUBMIT_EVERY: usize = 48;
 
 /// Creates a recorder for training steps.
+///
+/// # Errors
+/// `Unsupported` on the CPU device, which has no kernels for gradients yet.
 pub(crate) async fn recorder(device: &Arc<Device>) -> Result<Recorder> {
+    if device.adapter.is_cpu() {
+        return Err(Error::unsupported(
+            "the CPU device does not train, or run subword models, yet; open a GPU, or the adapter `software` \
+             (Debian and Ubuntu: apt-get install libvulkan1 mesa-vulkan-drivers)",
+        ));
+    }
     let mut recorder = Recorder::new(device).await?;
     if !device.adapter.is_software() {
         recorder.submit_every(SUBMIT_EVERY);

@@ -69,7 +69,7 @@ impl MemoryPlan<'_> {
     fn limit(&self) -> Option<u64> {
         match self.inputs.config.device.memory_mib {
             Some(mib) => Some(mib.saturating_mul(MIB)),
-            None if self.inputs.engine.adapter().is_software() => available_memory(),
+            None if self.inputs.engine.adapter().has_host_memory() => available_memory(),
             None => None,
         }
     }

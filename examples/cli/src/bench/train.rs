@@ -20,7 +20,7 @@ use super::measured::{adapter_json, spread};
 use super::report::{adapter, micros, number, percent, word};
 use crate::args::{BenchArgs, Common};
 use crate::interrupt::Interrupt;
-use crate::load::{checkpoint, open_engine};
+use crate::load::{checkpoint, open_engine_for_training};
 use crate::output::{Failure, Outcome, count, size};
 
 /// Parts of a step, by prefixes of kernel names; the first match counts.
@@ -44,7 +44,7 @@ pub fn measure(common: &Common, args: &BenchArgs, interrupt: &Interrupt, steps: 
     if common.quantize.is_some() {
         return Err(Failure::Usage("bench", "--quantize has no effect with --train: training uses f32".to_owned()));
     }
-    let engine = open_engine(common)?;
+    let engine = open_engine_for_training(common)?;
     let bench = Bench { engine: &engine, args, interrupt, steps };
     let value = block_on(bench.run(common)).map_err(Failure::from)?;
     Ok(value)
