@@ -14,6 +14,7 @@ pub(super) struct Avx2(__m256);
 // AVX2, FMA and F16C. Where a block reads or writes memory, the caller ensures that this is valid.
 impl Vector for Avx2 {
     const LANES: usize = 8;
+    const TILE: [usize; 2] = [4, 3];
 
     #[inline(always)]
     fn splat(v: f32) -> Self {
@@ -25,6 +26,12 @@ impl Vector for Avx2 {
     unsafe fn load(from: *const f32) -> Self {
         // SAFETY: see above.
         Self(unsafe { _mm256_loadu_ps(from) })
+    }
+
+    #[inline(always)]
+    unsafe fn splat_f16(from: *const f16) -> Self {
+        // SAFETY: see above.
+        Self(unsafe { _mm256_cvtph_ps(_mm_set1_epi16(from.cast::<i16>().read())) })
     }
 
     #[inline(always)]

@@ -72,6 +72,12 @@ unsafe impl<T: Send> Send for Output<'_, T> {}
 // SAFETY: as for `Memory`.
 unsafe impl<T: Send> Sync for Output<'_, T> {}
 
+impl<'a, T> From<&'a mut [T]> for Output<'a, T> {
+    fn from(values: &'a mut [T]) -> Self {
+        Self { start: values.as_mut_ptr(), count: values.len(), lifetime: PhantomData }
+    }
+}
+
 impl<'a, T> Output<'a, T> {
     /// The values in `range`. A range outside of the binding panics.
     ///

@@ -13,17 +13,24 @@
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 mod call;
+mod direct;
 mod instruction_set;
 mod memory;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+mod packed;
 mod portable;
+mod product;
 mod scratch;
 #[cfg(test)]
 mod testing;
 mod vector;
+mod weights;
 
 mod copy;
+mod gather_rows;
+mod matmul;
+mod matvec;
 mod rms_norm;
 mod silu_mul;
 
@@ -41,6 +48,6 @@ pub(crate) const fn kernel(stem: &str) -> Option<SimdKernel> {
             $(if crate::table::same(stem, stringify!($name)) { return Some($name::$name); })*
         };
     }
-    find!(copy rms_norm silu_mul);
+    find!(copy gather_rows matmul matvec rms_norm silu_mul);
     None
 }

@@ -15,6 +15,7 @@ pub(super) struct Neon(float32x4_t);
 // memory, the caller ensures that this is valid.
 impl Vector for Neon {
     const LANES: usize = 4;
+    const TILE: [usize; 2] = [4, 6];
 
     #[inline(always)]
     fn splat(v: f32) -> Self {
@@ -26,6 +27,12 @@ impl Vector for Neon {
     unsafe fn load(from: *const f32) -> Self {
         // SAFETY: see above.
         Self(unsafe { vld1q_f32(from) })
+    }
+
+    #[inline(always)]
+    unsafe fn splat_f16(from: *const f16) -> Self {
+        // SAFETY: four copies of the value are valid for reads.
+        unsafe { Self::load_f16([from.read(); 4].as_ptr()) }
     }
 
     #[inline(always)]

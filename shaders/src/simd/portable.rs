@@ -17,6 +17,7 @@ impl Portable {
 
 impl Vector for Portable {
     const LANES: usize = 8;
+    const TILE: [usize; 2] = [2, 2];
 
     #[inline(always)]
     fn splat(v: f32) -> Self {
@@ -27,6 +28,12 @@ impl Vector for Portable {
     unsafe fn load(from: *const f32) -> Self {
         // SAFETY: the caller's.
         Self(unsafe { from.cast::<[f32; 8]>().read_unaligned() })
+    }
+
+    #[inline(always)]
+    unsafe fn splat_f16(from: *const f16) -> Self {
+        // SAFETY: the caller's.
+        Self::splat(f16_to_f32(unsafe { from.cast::<u16>().read() }))
     }
 
     #[inline(always)]

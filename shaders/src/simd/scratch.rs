@@ -9,18 +9,31 @@ struct Line([f32; 16]);
 
 thread_local! {
     static LINES: RefCell<Vec<Line>> = const { RefCell::new(Vec::new()) };
+    static SHARED: RefCell<Vec<Line>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Calls `f` with `count` values that outlive the tasks of a dispatch and that they share, aligned to a cache line, with
+/// unspecified contents. The memory belongs to the calling thread, which keeps it for its next dispatch.
+pub(super) fn with_shared<R>(count: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
+    // Taken, not borrowed: a nested call allocates memory of its own.
+    let mut lines = SHARED.take();
+    let result = f(values(&mut lines, count));
+    SHARED.set(lines);
+    result
 }
 
 /// Calls `f` with `count` values of scratch memory, aligned to a cache line, whose contents are unspecified. Calls must
 /// not be nested.
 pub(super) fn with_scratch<R>(count: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
-    LINES.with_borrow_mut(|lines| {
-        let wanted = count.div_ceil(16);
-        if lines.len() < wanted {
-            lines.resize(wanted, Line([0.0; 16]));
-        }
-        // SAFETY: a line is 16 consecutive values without padding.
-        let values = unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast::<f32>(), 16 * lines.len()) };
-        f(&mut values[..count])
-    })
+    LINES.with_borrow_mut(|lines| f(values(lines, count)))
+}
+
+fn values(lines: &mut Vec<Line>, count: usize) -> &mut [f32] {
+    let wanted = count.div_ceil(16);
+    if lines.len() < wanted {
+        lines.resize(wanted, Line([0.0; 16]));
+    }
+    // SAFETY: a line is 16 consecutive values without padding.
+    let values = unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast::<f32>(), 16 * lines.len()) };
+    &mut values[..count]
 }

@@ -18,11 +18,12 @@ pub(super) fn silu_mul(call: &Call<'_>) -> Result<(), Fault> {
     Ok(())
 }
 
-struct Row<'a> {
+/// One row.
+pub(super) struct Row<'a> {
     /// `[dim, 2]`
-    gate_up: &'a [f32],
+    pub(super) gate_up: &'a [f32],
     /// `[dim]`
-    h: &'a mut [f32],
+    pub(super) h: &'a mut [f32],
 }
 
 impl Task for Row<'_> {

@@ -2,13 +2,18 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use half::f16;
+
 use super::{Call, Fault, InstructionSet, Memory, Workers};
+use crate::cpu::Matrix;
+use crate::cpu::noise::noise;
 use crate::params::Params;
+use crate::quant;
 use crate::table::KernelId;
 use crate::variant::{Fusion, WeightFormat};
 
 /// Runs tasks on a number of threads of its own.
-struct Threads(usize);
+pub(super) struct Threads(pub(super) usize);
 
 impl Workers for Threads {
     fn run(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
@@ -71,6 +76,55 @@ pub(super) fn words<T: bytemuck::NoUninit>(values: &[T]) -> Vec<u32> {
     bytes.chunks_exact(4).map(bytemuck::pod_read_unaligned).collect()
 }
 
+/// A matrix of noise in a weight format.
+pub(super) enum Table {
+    F32(Vec<f32>),
+    F16(Vec<f16>),
+    Q8(Vec<u8>, Vec<f16>),
+    Q4(Vec<u8>, Vec<f16>),
+}
+
+impl Table {
+    pub(super) fn new(format: WeightFormat, seed: u64, count: usize) -> Self {
+        let values = noise(seed, count, 1.0);
+        let (mut weights, mut scales) = (Vec::new(), Vec::new());
+        if format.has_scales() {
+            quant::quantize(format, &values, &mut weights, &mut scales).expect("values in range");
+        }
+        match format {
+            WeightFormat::F32 => Self::F32(values),
+            WeightFormat::F16 => Self::F16(values.into_iter().map(f16::from_f32).collect()),
+            WeightFormat::Q8 => Self::Q8(weights, scales),
+            WeightFormat::Q4 => Self::Q4(weights, scales),
+        }
+    }
+
+    pub(super) fn matrix(&self) -> Matrix<'_> {
+        match self {
+            Self::F32(w) => Matrix::F32(w),
+            Self::F16(w) => Matrix::F16(w),
+            Self::Q8(w, scales) => Matrix::Q8(w, scales),
+            Self::Q4(w, scales) => Matrix::Q4(w, scales),
+        }
+    }
+
+    /// The words of the first binding.
+    pub(super) fn weights(&self) -> Vec<u32> {
+        match self {
+            Self::F32(w) => words(w),
+            Self::F16(w) => words(w),
+            Self::Q8(w, _) | Self::Q4(w, _) => words(w),
+        }
+    }
+
+    pub(super) fn scales(&self) -> Option<Vec<u32>> {
+        match self {
+            Self::F32(_) | Self::F16(_) => None,
+            Self::Q8(_, scales) | Self::Q4(_, scales) => Some(words(scales)),
+        }
+    }
+}
+
 impl Run {
     /// A kernel without weight formats, fusions and guard.
     pub(super) fn new<P: Params>(kernel: KernelId, params: &P, bindings: Vec<Vec<u32>>, grid: [u32; 3]) -> Self {
@@ -117,6 +171,11 @@ impl Run {
             lines.iter().flat_map(|line| line.0).take(words.len()).collect()
         };
         Ok(Found(memory.iter().zip(&self.bindings).map(values).collect()))
+    }
+
+    /// Why the first instruction set refuses the bindings.
+    pub(super) fn fault(&self) -> Option<Fault> {
+        self.once(InstructionSet::best(), &Threads(1)).err()
     }
 
     /// Runs the kernel in every instruction set and passes what it wrote to `check`. The results of one, two and three

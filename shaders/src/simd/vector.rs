@@ -10,6 +10,8 @@ use half::f16;
 pub(super) trait Vector: Copy {
     /// Number of values; a power of two from 4 to 16.
     const LANES: usize;
+    /// Rows of x and rows of W in a tile of a product: as many as have their accumulators in registers. At most 4 and 6.
+    const TILE: [usize; 2];
 
     /// All lanes `v`.
     fn splat(v: f32) -> Self;
@@ -18,6 +20,11 @@ pub(super) trait Vector: Copy {
     /// # Safety
     /// `from` is valid for reads of `LANES` values.
     unsafe fn load(from: *const f32) -> Self;
+    /// All lanes the value of one f16.
+    ///
+    /// # Safety
+    /// `from` is valid for reads.
+    unsafe fn splat_f16(from: *const f16) -> Self;
     /// Writes `LANES` values from `to` on, at any alignment.
     ///
     /// # Safety

@@ -1,0 +1,141 @@
+//! Products of few rows: weights go from memory through registers, and nothing is packed.
+
+use super::instruction_set::Task;
+use super::product::Target;
+use super::vector::Vector;
+use super::weights::{Source, Weights};
+use crate::sizes::QUANT_BLOCK;
+
+/// Rows of x that one pass over the weights serves.
+pub(super) const MAX_ROWS: usize = 4;
+/// Rows of W whose sums are written at a time.
+const GROUP: usize = 32;
+
+/// Some rows of W with all rows of x.
+pub(super) struct Direct<'a, W> {
+    pub(super) w: W,
+    /// Columns of W.
+    pub(super) k: usize,
+    /// First of the columns to add up; `x` has the number of them.
+    pub(super) begin: usize,
+    /// First row of W, and one past the last row.
+    pub(super) rows: [usize; 2],
+    /// One to [`MAX_ROWS`] rows of equal length, the other slices are unused.
+    pub(super) x: [&'a [f32]; MAX_ROWS],
+    /// The row of y of each row of x.
+    pub(super) live: &'a [usize],
+    pub(super) target: &'a Target<'a>,
+}
+
+impl<W: Weights> Task for Direct<'_, W> {
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        match self.live.len() {
+            1 => self.rows_of_x::<V, 1>(),
+            2 => self.rows_of_x::<V, 2>(),
+            3 => self.rows_of_x::<V, 3>(),
+            _ => self.rows_of_x::<V, 4>(),
+        }
+    }
+}
+
+impl<W: Weights> Direct<'_, W> {
+    #[inline(always)]
+    fn rows_of_x<V: Vector, const X: usize>(&self) {
+        let [first, end] = self.rows;
+        for n0 in (first..end).step_by(GROUP) {
+            let count = GROUP.min(end - n0);
+            let mut sums = [[0.0; GROUP]; X];
+            let mut at = 0;
+            // Four times four accumulators are more than the registers of AVX2.
+            if X < 4 {
+                while at + 4 <= count {
+                    self.tile::<V, X, 4>(n0, at, &mut sums);
+                    at += 4;
+                }
+            }
+            while at + 2 <= count {
+                self.tile::<V, X, 2>(n0, at, &mut sums);
+                at += 2;
+            }
+            if at < count {
+                self.tile::<V, X, 1>(n0, at, &mut sums);
+            }
+            for (row, sums) in self.live.iter().zip(&sums) {
+                self.target.write::<V>(*row, n0, &sums[..count]);
+            }
+        }
+    }
+
+    /// The sums of rows `n0 + at` to `n0 + at + N`.
+    #[inline(always)]
+    fn tile<V: Vector, const X: usize, const N: usize>(&self, n0: usize, at: usize, sums: &mut [[f32; GROUP]; X]) {
+        let count = self.x[0].len();
+        let mut w = [self.w.row((n0 + at) * self.k + self.begin, count); N];
+        for (i, w) in w.iter_mut().enumerate() {
+            *w = self.w.row((n0 + at + i) * self.k + self.begin, count);
+        }
+        let mut x = [W::X::from(self.x[0].as_ptr()); X];
+        for (x, row) in x.iter_mut().zip(&self.x) {
+            *x = W::X::from(row[..count].as_ptr());
+        }
+        // SAFETY: all rows have `count` values, by `row` and by slicing.
+        let accumulators = unsafe { accumulate::<V, W::Row, W::X, X, N>(w, x, count) };
+        for (sums, accumulators) in sums.iter_mut().zip(accumulators) {
+            for (i, accumulator) in accumulators.into_iter().enumerate() {
+                sums[at + i] = accumulator.sum();
+            }
+        }
+    }
+}
+
+/// The products of `N` rows of weights with `X` rows of activations, not yet summed over lanes.
+///
+/// # Safety
+/// All rows have `count` values. Rows with scales have whole blocks.
+#[inline(always)]
+unsafe fn accumulate<V: Vector, W: Source, S: Source, const X: usize, const N: usize>(
+    w: [W; N],
+    x: [S; X],
+    count: usize,
+) -> [[V; N]; X] {
+    let mut sums = [[V::splat(0.0); N]; X];
+    let mut at = 0;
+    while at + QUANT_BLOCK <= count {
+        // SAFETY: the block ends at `count` or before it.
+        unsafe {
+            let mut scales = [w[0].scale::<V>(at); N];
+            for i in 1..N {
+                scales[i] = w[i].scale::<V>(at);
+            }
+            let mut j = at;
+            while j < at + QUANT_BLOCK {
+                let mut values = [[V::splat(0.0); 2]; X];
+                for i in 0..X {
+                    values[i] = x[i].pair::<V>(j, x[i].scale::<V>(j));
+                }
+                for n in 0..N {
+                    let weights = w[n].pair::<V>(j, scales[n]);
+                    for i in 0..X {
+                        sums[i][n] = weights[0].mul_add(values[i][0], sums[i][n]);
+                        sums[i][n] = weights[1].mul_add(values[i][1], sums[i][n]);
+                    }
+                }
+                j += 2 * V::LANES;
+            }
+        }
+        at += QUANT_BLOCK;
+    }
+    while at < count {
+        let step = V::LANES.min(count - at);
+        for n in 0..N {
+            for i in 0..X {
+                // SAFETY: the rows have `step` more values.
+                let (weights, values) = unsafe { (w[n].first::<V>(at, step), x[i].first::<V>(at, step)) };
+                sums[i][n] = weights.mul_add(values, sums[i][n]);
+            }
+        }
+        at += step;
+    }
+    sums
+}

@@ -1,0 +1,322 @@
+//! Products of many rows: x and blocks of W are packed in the order in which tiles of outputs read them.
+//!
+//! A packed tile is `[step][row][LANES]`: what one step along the columns needs lies side by side, so rows at a distance
+//! of a power of two don't compete for cache lines, and weights are converted once for all rows of x.
+
+use super::instruction_set::Task;
+use super::memory::Output;
+use super::product::{Product, Target};
+use super::scratch::{with_scratch, with_shared};
+use super::vector::Vector;
+use super::weights::{Source, Weights};
+use crate::sizes::QUANT_BLOCK;
+
+/// Values of a block of W in scratch memory: 256 KB, half of a small second-level cache.
+const BLOCK_VALUES: usize = 1 << 16;
+/// Rows of a block of W at most.
+const BLOCK_ROWS: usize = 48;
+/// Blocks of W that are enough for any number of threads.
+const BLOCKS: usize = 32;
+/// Columns of a tile that stay in the first-level cache, of x and of W together 14 to 20 KB.
+const CHUNK: usize = 512;
+/// Values of x that are packed at a time: 8 MB.
+const PANEL_VALUES: usize = 1 << 21;
+
+/// A product, and how it is divided.
+pub(super) struct Packed<'a, W> {
+    product: &'a Product<'a>,
+    w: W,
+    /// Vectors of a row: the last one may be filled up with zeros.
+    steps: usize,
+    /// Rows of x that are packed at a time.
+    panel: usize,
+    /// Rows of a block of W.
+    block: usize,
+    /// Vectors of a row in a block of W. Longer rows are packed in several segments.
+    segment: usize,
+}
+
+impl<'a, W: Weights> Packed<'a, W> {
+    #[inline(always)]
+    pub(super) fn new<V: Vector>(product: &'a Product<'a>, w: W) -> Self {
+        let steps = product.columns[1].div_ceil(V::LANES);
+        let padded = (steps * V::LANES).max(1);
+        // Whole tiles, and an even number of rows, because outputs may be gated.
+        let unit = 2 * V::TILE[1];
+        let most = (BLOCK_VALUES / padded).min(product.n / BLOCKS).min(BLOCK_ROWS);
+        let block = (most / unit * unit).max(unit);
+        let whole = block * padded <= BLOCK_VALUES;
+        let segment = if whole { steps } else { BLOCK_VALUES / block / CHUNK * CHUNK / V::LANES };
+        let panel = (PANEL_VALUES / padded).clamp(64, 1 << 16);
+        Self { product, w, steps, panel, block, segment }
+    }
+
+    #[inline(always)]
+    pub(super) fn compute<V: Vector>(&self) {
+        let Product { call, live, n, .. } = *self.product;
+        let panels = live.len().div_ceil(self.panel);
+        with_shared(live.len().div_ceil(panels) * self.steps * V::LANES, |shared| {
+            for i in 0..panels {
+                let live = &live[share(live.len(), panels, i)..share(live.len(), panels, i + 1)];
+                let tiles = live.len().div_ceil(V::TILE[0]);
+                let values = &mut shared[..live.len() * self.steps * V::LANES];
+                let cost = values.len();
+                let x = Output::from(&mut *values);
+                call.each(tiles, cost, |tile| call.instructions.run(PackX { packed: self, live, tile, x }));
+                let x = &*values;
+                call.each(n.div_ceil(self.block), self.product.cost(), |i| {
+                    let rows = [i * self.block, ((i + 1) * self.block).min(n)];
+                    call.instructions.run(Block { packed: self, rows, live, x });
+                });
+            }
+        });
+    }
+}
+
+/// Where share `i` of `parts` nearly equal ones begins.
+#[inline(always)]
+fn share(count: usize, parts: usize, i: usize) -> usize {
+    count / parts * i + (count % parts).min(i)
+}
+
+/// Packs the rows of x of one tile.
+struct PackX<'a, W> {
+    packed: &'a Packed<'a, W>,
+    live: &'a [usize],
+    tile: usize,
+    /// `[tile][steps][row][LANES]`
+    x: Output<'a>,
+}
+
+impl<W: Weights> Task for PackX<'_, W> {
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        let Product { x, columns: [begin, count], .. } = *self.packed.product;
+        let tiles = self.live.len().div_ceil(V::TILE[0]);
+        let [first, end] = [self.tile, self.tile + 1].map(|i| share(self.live.len(), tiles, i));
+        let size = self.packed.steps * V::LANES;
+        // SAFETY: every task has a tile of its own.
+        let to = unsafe { self.x.slice(first * size..end * size) };
+        let row = |i: usize| W::X::from(x.row(self.live[first + i], begin, count).as_ptr());
+        // SAFETY: the rows have `count` values.
+        unsafe { pack_tile::<V, _>(row, end - first, [0, count], to) };
+    }
+}
+
+/// Packs `rows` rows of values `begin` to `end`, where `begin` is a multiple of [`QUANT_BLOCK`].
+///
+/// # Safety
+/// `row` returns rows that have these values. Rows with scales have whole blocks.
+#[inline(always)]
+unsafe fn pack_tile<V: Vector, S: Source>(
+    row: impl Fn(usize) -> S,
+    rows: usize,
+    [begin, end]: [usize; 2],
+    to: &mut [f32],
+) {
+    assert!(to.len() >= rows * (end - begin).next_multiple_of(V::LANES));
+    for i in 0..rows {
+        let row = row(i);
+        let mut to = to.as_mut_ptr().wrapping_add(i * V::LANES);
+        let stride = rows * V::LANES;
+        let mut at = begin;
+        while at + QUANT_BLOCK <= end {
+            // SAFETY: the row has this block. `to` has room for every vector that begins before `end`, rounded up.
+            unsafe {
+                let scale = row.scale::<V>(at);
+                let mut j = at;
+                while j < at + QUANT_BLOCK {
+                    let pair = row.pair::<V>(j, scale);
+                    pair[0].store(to);
+                    pair[1].store(to.add(stride));
+                    to = to.wrapping_add(2 * stride);
+                    j += 2 * V::LANES;
+                }
+            }
+            at += QUANT_BLOCK;
+        }
+        while at < end {
+            let count = V::LANES.min(end - at);
+            // SAFETY: as above.
+            unsafe { row.first::<V>(at, count).store(to) };
+            to = to.wrapping_add(stride);
+            at += count;
+        }
+    }
+}
+
+/// Some rows of W with the packed rows of x.
+struct Block<'a, W> {
+    packed: &'a Packed<'a, W>,
+    /// First row of W, and one past the last row.
+    rows: [usize; 2],
+    live: &'a [usize],
+    /// `[tile][steps][row][LANES]`
+    x: &'a [f32],
+}
+
+impl<W: Weights> Task for Block<'_, W> {
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        let Packed { steps, segment, .. } = *self.packed;
+        let rows = self.rows[1] - self.rows[0];
+        let tiles = self.live.len().div_ceil(V::TILE[0]);
+        // With one segment, the sums of a tile are complete before those of the next one begin.
+        let kept = if segment < steps { self.live.len() } else { V::TILE[0] };
+        let sizes = [rows * segment * V::LANES, kept * rows * V::LANES];
+        with_scratch(sizes[0] + sizes[1], |scratch| {
+            let (w, sums) = scratch.split_at_mut(sizes[0]);
+            let mut done = 0;
+            loop {
+                let now = segment.min(steps - done);
+                self.pack::<V>([done, done + now], w);
+                for tile in 0..tiles {
+                    let [first, end] = [tile, tile + 1].map(|i| share(self.live.len(), tiles, i));
+                    let x =
+                        &self.x[(first * steps + (end - first) * done) * V::LANES..][..(end - first) * now * V::LANES];
+                    let at = if segment < steps { first * rows * V::LANES } else { 0 };
+                    let sums = &mut sums[at..at + (end - first) * rows * V::LANES];
+                    if done == 0 {
+                        sums.fill(0.0);
+                    }
+                    add_products::<V>([end - first, rows], now, [x, w], sums);
+                    if done + now == steps {
+                        self.finish::<V>(&self.live[first..end], sums);
+                    }
+                }
+                done += now;
+                if done == steps {
+                    break;
+                }
+            }
+        });
+    }
+}
+
+impl<W: Weights> Block<'_, W> {
+    /// Packs a range of steps of all rows as `[tile][step][row][LANES]`.
+    #[inline(always)]
+    fn pack<V: Vector>(&self, steps: [usize; 2], to: &mut [f32]) {
+        let Product { k, columns: [begin, count], .. } = *self.packed.product;
+        let range = steps.map(|step| (step * V::LANES).min(count));
+        let size = (steps[1] - steps[0]) * V::LANES;
+        let mut first = self.rows[0];
+        while first < self.rows[1] {
+            let rows = V::TILE[1].min(self.rows[1] - first);
+            let row = |i: usize| self.packed.w.row((first + i) * k + begin, count);
+            // SAFETY: `row` has checked that the rows have `count` values.
+            unsafe { pack_tile::<V, _>(row, rows, range, &mut to[(first - self.rows[0]) * size..][..rows * size]) };
+            first += rows;
+        }
+    }
+
+    /// Adds up the lanes and writes the outputs of some rows of x.
+    #[inline(always)]
+    fn finish<V: Vector>(&self, live: &[usize], sums: &[f32]) {
+        let rows = self.rows[1] - self.rows[0];
+        let target: &Target<'_> = self.packed.product.target;
+        for (i, row) in live.iter().enumerate() {
+            let mut outputs = [0.0; BLOCK_ROWS];
+            for (output, lanes) in outputs[..rows].iter_mut().zip(sums[i * rows * V::LANES..].chunks_exact(V::LANES)) {
+                // SAFETY: the chunk has `LANES` values.
+                *output = unsafe { V::load(lanes.as_ptr()) }.sum();
+            }
+            target.write::<V>(*row, self.rows[0], &outputs[..rows]);
+        }
+    }
+}
+
+/// Adds the products of a packed tile of x and a packed block of W, of `steps` steps both, to `sums`, which is
+/// `[row of x][row of W][LANES]`.
+#[inline(always)]
+fn add_products<V: Vector>([x_rows, w_rows]: [usize; 2], steps: usize, [x, w]: [&[f32]; 2], sums: &mut [f32]) {
+    assert!(x.len() >= x_rows * steps * V::LANES && w.len() >= w_rows * steps * V::LANES);
+    assert!(sums.len() >= x_rows * w_rows * V::LANES);
+    let mut begin = 0;
+    while begin < steps {
+        let count = (CHUNK / V::LANES).min(steps - begin);
+        let mut row = 0;
+        while row < w_rows {
+            let rows = V::TILE[1].min(w_rows - row);
+            let tile = Tile {
+                steps: count,
+                x: x[x_rows * begin * V::LANES..].as_ptr(),
+                w: w[(row * steps + rows * begin) * V::LANES..].as_ptr(),
+                sums: sums[row * V::LANES..].as_mut_ptr(),
+                stride: w_rows * V::LANES,
+            };
+            // SAFETY: x and w have `steps` steps from `begin` on, sums has a vector for each pair of rows.
+            unsafe { tile.add::<V>(x_rows, rows) };
+            row += rows;
+        }
+        begin += count;
+    }
+}
+
+/// A tile of outputs.
+struct Tile {
+    steps: usize,
+    /// `[steps][row][LANES]`
+    x: *const f32,
+    /// `[steps][row][LANES]`
+    w: *const f32,
+    /// `[row of x][row of W][LANES]`
+    sums: *mut f32,
+    /// From one row of x to the next in `sums`.
+    stride: usize,
+}
+
+impl Tile {
+    /// # Safety
+    /// The pointers are valid for `x_rows` rows of x and `w_rows` rows of W, neither 0 nor more than `V::TILE`.
+    #[inline(always)]
+    unsafe fn add<V: Vector>(self, x_rows: usize, w_rows: usize) {
+        macro_rules! tiles {
+            ($($x:literal: $($w:literal)*;)*) => {
+                match (x_rows, w_rows) {
+                    // SAFETY: the caller's.
+                    $($(($x, $w) if $x <= V::TILE[0] && $w <= V::TILE[1] => unsafe { self.add_tile::<V, $x, $w>() },)*)*
+                    _ => unreachable!("a tile of {x_rows} by {w_rows} rows"),
+                }
+            };
+        }
+        tiles!(1: 1 2 3 4 5 6; 2: 1 2 3 4 5 6; 3: 1 2 3 4 5 6; 4: 1 2 3 4 5 6;);
+    }
+
+    /// # Safety
+    /// As for `add`.
+    #[inline(always)]
+    unsafe fn add_tile<V: Vector, const X: usize, const N: usize>(self) {
+        let Self { steps, mut x, mut w, sums: to, stride } = self;
+        let mut sums = [[V::splat(0.0); N]; X];
+        for i in 0..X {
+            for n in 0..N {
+                // SAFETY: the caller's.
+                sums[i][n] = unsafe { V::load(to.add(i * stride + n * V::LANES)) };
+            }
+        }
+        for _ in 0..steps {
+            // SAFETY: the caller's. The pointers move on by what has been read.
+            unsafe {
+                let mut weights = [V::splat(0.0); N];
+                for n in 0..N {
+                    weights[n] = V::load(w.add(n * V::LANES));
+                }
+                for i in 0..X {
+                    let value = V::load(x.add(i * V::LANES));
+                    for n in 0..N {
+                        sums[i][n] = weights[n].mul_add(value, sums[i][n]);
+                    }
+                }
+                x = x.add(X * V::LANES);
+                w = w.add(N * V::LANES);
+            }
+        }
+        for i in 0..X {
+            for n in 0..N {
+                // SAFETY: the caller's.
+                unsafe { sums[i][n].store(to.add(i * stride + n * V::LANES)) };
+            }
+        }
+    }
+}
