@@ -23,8 +23,11 @@ mod scratch;
 mod testing;
 mod vector;
 
+mod attention;
+mod boundary;
 mod copy;
 mod rms_norm;
+mod rope;
 mod silu_mul;
 
 pub use call::{Call, Workers};
@@ -41,6 +44,6 @@ pub(crate) const fn kernel(stem: &str) -> Option<SimdKernel> {
             $(if crate::table::same(stem, stringify!($name)) { return Some($name::$name); })*
         };
     }
-    find!(copy rms_norm silu_mul);
+    find!(copy rms_norm silu_mul attention rope boundary);
     None
 }
