@@ -141,4 +141,26 @@ impl Vector for Avx2 {
             _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
         }
     }
+
+    #[inline(always)]
+    unsafe fn transpose(from: *const f32, stride: usize, to: *mut f32) {
+        // SAFETY: see above.
+        unsafe {
+            for columns in [0, 4] {
+                // Four values of row i and of row i + 4, so that what follows stays within halves.
+                let mut rows = [_mm256_setzero_ps(); 4];
+                for (i, row) in rows.iter_mut().enumerate() {
+                    let (low, high) = (from.add(i * stride + columns), from.add((i + 4) * stride + columns));
+                    *row = _mm256_insertf128_ps::<1>(_mm256_castps128_ps256(_mm_loadu_ps(low)), _mm_loadu_ps(high));
+                }
+                let (a, c) = (_mm256_unpacklo_ps(rows[0], rows[1]), _mm256_unpackhi_ps(rows[0], rows[1]));
+                let (b, d) = (_mm256_unpacklo_ps(rows[2], rows[3]), _mm256_unpackhi_ps(rows[2], rows[3]));
+                let to = to.add(8 * columns);
+                _mm256_storeu_ps(to, _mm256_shuffle_ps::<0x44>(a, b));
+                _mm256_storeu_ps(to.add(8), _mm256_shuffle_ps::<0xee>(a, b));
+                _mm256_storeu_ps(to.add(16), _mm256_shuffle_ps::<0x44>(c, d));
+                _mm256_storeu_ps(to.add(24), _mm256_shuffle_ps::<0xee>(c, d));
+            }
+        }
+    }
 }

@@ -27,11 +27,14 @@ mod testing;
 mod vector;
 mod weights;
 
+mod attention;
+mod boundary;
 mod copy;
 mod gather_rows;
 mod matmul;
 mod matvec;
 mod rms_norm;
+mod rope;
 mod silu_mul;
 
 pub use call::{Call, Workers};
@@ -48,6 +51,6 @@ pub(crate) const fn kernel(stem: &str) -> Option<SimdKernel> {
             $(if crate::table::same(stem, stringify!($name)) { return Some($name::$name); })*
         };
     }
-    find!(copy gather_rows matmul matvec rms_norm silu_mul);
+    find!(attention boundary copy gather_rows matmul matvec rms_norm rope silu_mul);
     None
 }

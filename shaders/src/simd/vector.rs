@@ -130,6 +130,20 @@ pub(super) trait Vector: Copy {
         e.mul(n.exp2_of_integer())
     }
 
+    /// Writes the transpose of `LANES` rows of `LANES` values, `stride` apart, to consecutive values from `to` on.
+    ///
+    /// # Safety
+    /// The rows are valid for reads, `to` for writes of `LANES^2` values.
+    #[inline(always)]
+    unsafe fn transpose(from: *const f32, stride: usize, to: *mut f32) {
+        for i in 0..Self::LANES {
+            for j in 0..Self::LANES {
+                // SAFETY: the caller's.
+                unsafe { *to.add(j * Self::LANES + i) = *from.add(i * stride + j) };
+            }
+        }
+    }
+
     /// `1 / (1 + e^-self)`
     #[inline(always)]
     fn sigmoid(self) -> Self {

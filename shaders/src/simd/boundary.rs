@@ -1,0 +1,98 @@
+use super::call::Call;
+use super::instruction_set::Task;
+use super::memory::Fault;
+use super::vector::Vector;
+use crate::params;
+
+/// The cosine between q of a byte and k of the next byte; see the [CPU reference](crate::cpu::boundary).
+pub(super) fn boundary(call: &Call<'_>) -> Result<(), Fault> {
+    let p: params::Boundary = call.params()?;
+    let [rows, dim] = [p.rows, 4 * p.dim4].map(|n| n as usize);
+    if rows == 0 {
+        return Ok(());
+    }
+    let x = call.read(0, (rows + 1) * 2 * dim)?;
+    let cosine = call.write(1, rows)?;
+    call.each(rows, 3 * rows * dim, |row| {
+        if call.halted(row) {
+            return;
+        }
+        let (q, k) = (2 * row * dim, (2 * row + 3) * dim);
+        // SAFETY: every task has a row of its own.
+        let cosine = unsafe { cosine.slice(row..row + 1) };
+        call.instructions.run(Cosine { q: &x[q..q + dim], k: &x[k..k + dim], cosine: &mut cosine[0] });
+    });
+    Ok(())
+}
+
+/// The cosine between q and k, `[dim]`.
+struct Cosine<'a> {
+    q: &'a [f32],
+    k: &'a [f32],
+    cosine: &'a mut f32,
+}
+
+impl Task for Cosine<'_> {
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        let zero = V::splat(0.0);
+        let (mut products, mut q_squares, mut k_squares) = (zero, zero, zero);
+        for (q, k) in self.q.chunks(V::LANES).zip(self.k.chunks(V::LANES)) {
+            // SAFETY: both chunks have `q.len()` values.
+            let (q, k) = unsafe { (V::load_first(q.as_ptr(), q.len()), V::load_first(k.as_ptr(), q.len())) };
+            products = q.mul_add(k, products);
+            q_squares = q.mul_add(q, q_squares);
+            k_squares = k.mul_add(k, k_squares);
+        }
+        let lengths = [q_squares.sum(), k_squares.sum()].map(|squares| squares.sqrt().max(1e-12));
+        *self.cosine = products.sum() / (lengths[0] * lengths[1]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::KernelId;
+    use crate::cpu;
+    use crate::cpu::noise::{assert_close, noise};
+    use crate::simd::testing::{Run, words};
+
+    fn run(p: &params::Boundary, x: &[f32], cosine: &[f32]) -> Run {
+        Run::new(KernelId::Boundary, p, vec![words(x), words(cosine)], [p.rows, 1, 1])
+    }
+
+    #[test]
+    fn matches_the_reference() {
+        for (rows, dim4) in [(1, 1), (2, 2), (5, 3), (9, 16), (40, 33), (70, 256)] {
+            let p = params::Boundary { rows, dim4 };
+            let mut x = noise(1, (rows as usize + 1) * 8 * dim4 as usize, 2.0);
+            // The first byte has a q of zeros.
+            x[..4 * dim4 as usize].fill(0.0);
+            let mut expected = vec![5.0; rows as usize + 1];
+            cpu::boundary(&p, &x, &mut expected);
+            run(&p, &x, &vec![5.0; rows as usize + 1]).all(|found| assert_close(found.f32(1), &expected, 2e-6));
+        }
+    }
+
+    #[test]
+    fn halted_rows_are_skipped() {
+        let p = params::Boundary { rows: 3, dim4: 2 };
+        let mut run = run(&p, &noise(1, 64, 1.0), &[5.0; 3]);
+        let mut guard = vec![0; 129];
+        guard[64] = 1;
+        run.guard = Some(guard);
+        run.all(|found| {
+            assert!(found.f32(1)[0] <= 1.0 && found.f32(1)[2] <= 1.0);
+            assert_eq!(found.f32(1)[1], 5.0);
+        });
+    }
+
+    #[test]
+    fn short_bindings_are_refused() {
+        let p = params::Boundary { rows: 3, dim4: 2 };
+        for (x, cosine) in [(63, 3), (64, 2)] {
+            let run = run(&p, &vec![1.0; x], &vec![0.0; cosine]);
+            assert!(run.once(crate::simd::InstructionSet::best(), &crate::simd::testing::Threads(1)).is_err());
+        }
+    }
+}
