@@ -137,7 +137,7 @@ impl<'a> Call<'a> {
     }
 
     fn too_small(&self, i: usize, count: usize) -> Fault {
-        self.fault(self.kernel.kernel().bindings[i].name, 4 * count, 4 * self.bindings[i].words())
+        self.fault(self.kernel.kernel().bindings[i].name, count.saturating_mul(4), 4 * self.bindings[i].words())
     }
 
     fn fault(&self, what: &str, expected: usize, found: usize) -> Fault {

@@ -13,6 +13,7 @@
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 mod call;
+mod extent;
 mod instruction_set;
 mod memory;
 #[cfg(target_arch = "aarch64")]
@@ -21,11 +22,21 @@ mod portable;
 mod scratch;
 #[cfg(test)]
 mod testing;
+mod tile;
 mod vector;
 
 mod copy;
 mod rms_norm;
 mod silu_mul;
+
+mod mlstm_cell;
+mod mlstm_chunk_out;
+mod mlstm_chunk_scan;
+mod mlstm_chunk_state;
+mod mlstm_gates;
+mod mlstm_norm;
+mod mlstm_step;
+mod sample;
 
 pub use call::{Call, Workers};
 pub use instruction_set::InstructionSet;
@@ -42,5 +53,6 @@ pub(crate) const fn kernel(stem: &str) -> Option<SimdKernel> {
         };
     }
     find!(copy rms_norm silu_mul);
+    find!(mlstm_cell mlstm_chunk_out mlstm_chunk_scan mlstm_chunk_state mlstm_gates mlstm_norm mlstm_step sample);
     None
 }

@@ -8,7 +8,7 @@ use crate::table::KernelId;
 use crate::variant::{Fusion, WeightFormat};
 
 /// Runs tasks on a number of threads of its own.
-struct Threads(usize);
+pub(super) struct Threads(pub(super) usize);
 
 impl Workers for Threads {
     fn run(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
