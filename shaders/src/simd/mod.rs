@@ -14,6 +14,7 @@
 mod avx2;
 mod call;
 mod direct;
+mod extent;
 mod instruction_set;
 mod memory;
 #[cfg(target_arch = "aarch64")]
@@ -24,6 +25,7 @@ mod product;
 mod scratch;
 #[cfg(test)]
 mod testing;
+mod tile;
 mod vector;
 mod weights;
 
@@ -36,6 +38,15 @@ mod matvec;
 mod rms_norm;
 mod rope;
 mod silu_mul;
+
+mod mlstm_cell;
+mod mlstm_chunk_out;
+mod mlstm_chunk_scan;
+mod mlstm_chunk_state;
+mod mlstm_gates;
+mod mlstm_norm;
+mod mlstm_step;
+mod sample;
 
 pub use call::{Call, Workers};
 pub use instruction_set::InstructionSet;
@@ -51,6 +62,6 @@ pub(crate) const fn kernel(stem: &str) -> Option<SimdKernel> {
             $(if crate::table::same(stem, stringify!($name)) { return Some($name::$name); })*
         };
     }
-    find!(attention boundary copy gather_rows matmul matvec rms_norm rope silu_mul);
+    find!(attention boundary copy gather_rows matmul matvec mlstm_cell mlstm_chunk_out mlstm_chunk_scan mlstm_chunk_state mlstm_gates mlstm_norm mlstm_step rms_norm rope sample silu_mul);
     None
 }

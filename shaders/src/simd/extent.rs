@@ -1,0 +1,12 @@
+//! Lengths of bindings from sizes in parameter blocks. They saturate, and no binding is large enough for a saturated
+//! length. Offsets below a length that a binding has don't overflow.
+
+/// The product of all sizes.
+pub(super) fn product<const N: usize>(sizes: [usize; N]) -> usize {
+    sizes.into_iter().fold(1, usize::saturating_mul)
+}
+
+/// Length of a binding in which each of `rows` rows (at least one) has `width` values from `offset` on.
+pub(super) fn rows_end(rows: usize, stride: usize, offset: usize, width: usize) -> usize {
+    product([rows - 1, stride]).saturating_add(offset).saturating_add(width)
+}
