@@ -1,28 +1,29 @@
-//! The KV cache: segments of device memory that grow with the sequence and are shared between copies until one writes.
+//! The KV cache: device memory that grows with the sequence and is shared between copies of it.
 
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::config::{Config, LayerType};
 use crate::device::{Device, Recorder, Slice};
 use crate::error::{Error, Result};
 
-/// Rows of the first segment of a layer. Each further segment doubles the cache.
+/// Rows that a layer begins with. They double when they are full.
 const FIRST_ROWS: usize = 64;
 
-/// Upper bound of the device memory that a session with `patches` patches takes, in bytes. The cache grows by doubling.
-/// While it is undecided whether the last byte ends a patch, the state and the segments that are written to exist
-/// twice. Layers with a sliding window take less once patches have left it.
+/// Upper bound of the device memory that a session with `patches` patches takes, in bytes. The cache grows by doubling:
+/// its rows are copied into memory of twice the size. While it is undecided whether the last byte ends a patch, the state
+/// exists twice. Layers with a sliding window take less once patches have left it.
 pub fn session_bytes(config: &Config, patches: usize) -> u64 {
     let mut reserved = FIRST_ROWS;
-    let mut last = FIRST_ROWS;
     while reserved < patches {
-        last = reserved;
         reserved = reserved.saturating_mul(2);
     }
     let patch = config.patch_bytes(config.num_hidden_layers);
-    2 * config.state_bytes() + patch.saturating_mul((reserved + last) as u64)
+    // One layer at a time has its old memory and its new memory.
+    let growing = config.patch_bytes(1).saturating_mul((reserved / 2) as u64);
+    2 * config.state_bytes() + patch.saturating_mul(reserved as u64).saturating_add(growing)
 }
 
 /// Keys and values of neighboring patches of one layer, `[rows, 2, kv_heads, head_dim]` f32.
@@ -30,9 +31,31 @@ pub fn session_bytes(config: &Config, patches: usize) -> u64 {
 pub struct Segment {
     pub slice: Slice,
     pub rows: usize,
+    /// Rows that some sequence has taken to write to. A sequence may write behind them without disturbing others.
+    taken: AtomicUsize,
 }
 
-/// The segments of one layer, without gaps.
+impl Segment {
+    async fn new(device: &Device, rows: usize, row_bytes: u64) -> Result<Self> {
+        let slice = device.allocate("KV cache", rows as u64 * row_bytes).await?;
+        Ok(Self { slice, rows, taken: AtomicUsize::new(0) })
+    }
+
+    /// Takes the rows up to `end` for a sequence that has `held` rows of the segment. Fails if another sequence has
+    /// taken rows behind them.
+    fn take(self: &Arc<Self>, held: usize, end: usize) -> bool {
+        if Arc::strong_count(self) == 1 {
+            self.taken.store(end, Ordering::Relaxed);
+            return true;
+        }
+        let taken = self.taken.load(Ordering::Relaxed);
+        let free = taken <= held || taken == end && held == end;
+        free && self.taken.compare_exchange(taken, end, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+}
+
+/// The segments of one layer, without gaps: one, as long as a binding may be so large and no window lets it be freed
+/// piece by piece.
 #[derive(Debug, Clone)]
 struct LayerCache {
     kind: LayerType,
@@ -41,7 +64,10 @@ struct LayerCache {
     segments: VecDeque<Arc<Segment>>,
 }
 
-/// Keys and values of a sequence. A clone shares all segments; a shared segment is copied before it is written.
+/// Keys and values of a sequence.
+///
+/// A clone shares all segments. Of several that share one, the first to add patches goes on in it, and the others copy
+/// it when they add some.
 #[derive(Debug, Clone)]
 pub struct KvCache {
     layers: Vec<LayerCache>,
@@ -59,6 +85,15 @@ pub struct Span<'a> {
     pub first: usize,
     /// The positions, all of them in the segment.
     pub positions: Range<usize>,
+}
+
+/// Rows of a segment of `rows` rows that has to hold `wanted`, at most `largest`: doubled until they suffice.
+fn grown(rows: usize, wanted: usize, largest: usize) -> usize {
+    let mut rows = rows;
+    while rows < wanted {
+        rows = (2 * rows).min(largest);
+    }
+    rows
 }
 
 impl KvCache {
@@ -84,7 +119,7 @@ impl KvCache {
         self.layers.iter().flat_map(|l| &l.segments).map(|s| s.slice.size()).sum()
     }
 
-    /// Reserves room for `count` more patches in every layer, in segments that no other copy holds.
+    /// Reserves room for `count` more patches in every layer that no other copy of the sequence writes to.
     pub async fn reserve(&mut self, device: &Device, recorder: &mut Recorder, count: usize) -> Result<()> {
         let row_bytes = self.width as u64 * 4;
         let capabilities = &device.capabilities;
@@ -95,32 +130,43 @@ impl KvCache {
                 device.adapter.name, capabilities.max_binding_bytes
             )));
         }
-        let (len, window) = (self.len, self.window);
+        let (len, end, window) = (self.len, self.len + count, self.window);
         for layer in &mut self.layers {
+            // Segments of windowed layers are short, so that rows which leave the window can be freed soon.
+            let largest = match layer.kind {
+                LayerType::Full => most.min(capabilities.segment_rows),
+                LayerType::Sliding => most.min(window.next_power_of_two().max(FIRST_ROWS)),
+            };
             // First position after the segments seen so far.
-            let mut end = layer.first;
-            for segment in &mut layer.segments {
-                let first = end;
-                end += segment.rows;
-                if end > len && Arc::strong_count(segment) > 1 {
-                    let copy = device.allocate("KV cache", segment.slice.size()).await?;
-                    if len > first {
-                        let used = segment.slice.part(0, (len - first) as u64 * row_bytes)?;
-                        recorder.copy(&used, &copy)?;
-                    }
-                    *segment = Arc::new(Segment { slice: copy, rows: segment.rows });
+            let mut covered = layer.first;
+            let last = layer.segments.len().saturating_sub(1);
+            for (i, segment) in layer.segments.iter_mut().enumerate() {
+                let first = covered;
+                covered += segment.rows;
+                if covered <= len && !(i == last && segment.rows < largest) {
+                    continue;
                 }
+                let held = len.saturating_sub(first).min(segment.rows);
+                let wanted = (end - first).min(largest);
+                let rows = if i == last { grown(segment.rows, wanted, largest) } else { segment.rows };
+                if rows == segment.rows && (held == rows || segment.take(held, wanted.min(rows))) {
+                    continue;
+                }
+                let new = Arc::new(Segment::new(device, rows, row_bytes).await?);
+                new.take(held, wanted);
+                if held > 0 {
+                    recorder.copy(&segment.slice.part(0, held as u64 * row_bytes)?, &new.slice)?;
+                }
+                *segment = new;
+                covered = first + rows;
             }
-            while end < len + count {
-                // Segments of windowed layers are short, so that rows which leave the window can be freed soon.
-                let largest = match layer.kind {
-                    LayerType::Full => most,
-                    LayerType::Sliding => most.min(window.next_power_of_two().max(FIRST_ROWS)),
-                };
-                let rows = (end - layer.first).clamp(FIRST_ROWS, capabilities.segment_rows).min(largest);
-                let slice = device.allocate("KV cache", rows as u64 * row_bytes).await?;
-                layer.segments.push_back(Arc::new(Segment { slice, rows }));
-                end += rows;
+            while covered < end {
+                let wanted = (end - covered).min(largest);
+                let rows = grown(FIRST_ROWS.min(largest), wanted, largest);
+                let new = Arc::new(Segment::new(device, rows, row_bytes).await?);
+                new.take(0, wanted);
+                layer.segments.push_back(new);
+                covered += rows;
             }
         }
         Ok(())

@@ -3,7 +3,7 @@ use std::ops::Range;
 use super::call::Call;
 use super::instruction_set::InstructionSet;
 use super::memory::{Fault, Output};
-use super::scratch::{with_scratch, with_shared};
+use super::scratch::{with_scratch, with_shared_memory};
 use crate::params;
 
 mod product;
@@ -53,7 +53,7 @@ pub(super) fn attention(call: &Call<'_>) -> Result<(), Fault> {
         });
         return Ok(());
     }
-    with_shared(states * size, |memory| {
+    with_shared_memory(states * size, |memory| {
         let results = memory.output(states * size).expect("memory of this size");
         call.each(tasks * blocks.len(), cost, |task| {
             // Neighbors in memory follow each other.

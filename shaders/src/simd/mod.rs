@@ -62,6 +62,9 @@ pub(crate) const fn kernel(stem: &str) -> Option<SimdKernel> {
             $(if crate::table::same(stem, stringify!($name)) { return Some($name::$name); })*
         };
     }
-    find!(attention boundary copy gather_rows matmul matvec mlstm_cell mlstm_chunk_out mlstm_chunk_scan mlstm_chunk_state mlstm_gates mlstm_norm mlstm_step rms_norm rope sample silu_mul);
+    find!(
+        attention boundary copy gather_rows matmul matvec mlstm_cell mlstm_chunk_out mlstm_chunk_scan
+        mlstm_chunk_state mlstm_gates mlstm_norm mlstm_step rms_norm rope sample silu_mul
+    );
     None
 }

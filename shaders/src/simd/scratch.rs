@@ -12,7 +12,6 @@ struct Line([f32; 16]);
 thread_local! {
     static LINES: RefCell<Vec<Line>> = const { RefCell::new(Vec::new()) };
     static SHARED: RefCell<Vec<Line>> = const { RefCell::new(Vec::new()) };
-<<<<<<< HEAD
 }
 
 /// Calls `f` with `count` values that outlive the tasks of a dispatch and that they share, aligned to a cache line, with
@@ -23,8 +22,6 @@ pub(super) fn with_shared<R>(count: usize, f: impl FnOnce(&mut [f32]) -> R) -> R
     let result = f(values(&mut lines, count));
     SHARED.set(lines);
     result
-=======
->>>>>>> simd-h2
 }
 
 /// Calls `f` with `count` values of scratch memory, aligned to a cache line, whose contents are unspecified. Calls must
@@ -43,15 +40,10 @@ fn values(lines: &mut Vec<Line>, count: usize) -> &mut [f32] {
     &mut values[..count]
 }
 
-/// Calls `f` with `count` values of memory, whose contents are unspecified, for the tasks of a kernel to exchange
-/// results. Calls must not be nested; tasks may use [`with_scratch`].
-pub(super) fn with_shared<R>(count: usize, f: impl FnOnce(Memory<'_>) -> R) -> R {
-    SHARED.with_borrow_mut(|lines| {
-        let wanted = count.div_ceil(16);
-        if lines.len() < wanted {
-            lines.resize(wanted, Line([0.0; 16]));
-        }
-        // SAFETY: lines are initialized, aligned to 64 bytes, and nobody else uses them before `f` returns.
-        f(unsafe { Memory::new(lines.as_mut_ptr().cast::<u32>(), 16 * lines.len()) })
+/// As [`with_shared`], as memory that tasks write to at the same time.
+pub(super) fn with_shared_memory<R>(count: usize, f: impl FnOnce(Memory<'_>) -> R) -> R {
+    with_shared(count, |values| {
+        // SAFETY: the values are initialized, and nobody else uses them before `f` returns.
+        f(unsafe { Memory::new(values.as_mut_ptr().cast::<u32>(), values.len()) })
     })
 }
