@@ -12,7 +12,7 @@ use crate::sizes::MLSTM_CHUNK;
 const CHUNK: usize = MLSTM_CHUNK as usize;
 /// Distance of rows in `left` and `keys`: a chunk and room for a whole tile.
 const STRIDE: usize = 80;
-const _: () = assert!(CHUNK + MAX_TILE_COLUMNS / 2 <= STRIDE && CHUNK % MAX_TILE_COLUMNS == 0);
+const _: () = assert!(CHUNK + MAX_TILE_COLUMNS / 2 <= STRIDE && CHUNK.is_multiple_of(MAX_TILE_COLUMNS));
 
 /// Chunkwise mLSTM, step 3 of 3: the output of every row; see the [CPU reference](crate::cpu::mlstm_chunk_out).
 pub(super) fn mlstm_chunk_out(call: &Call<'_>) -> Result<(), Fault> {

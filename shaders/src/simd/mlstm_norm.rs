@@ -66,31 +66,30 @@ impl Task for Head<'_> {
         let normalizer = f64::from(y[dv]).abs().max((-f64::from(m)).exp()) + 1e-6;
         let factor = V::splat((1.0 / normalizer) as f32);
         let (mut sum, mut probe) = (V::splat(0.0), V::splat(0.0));
-        each::<V>(dv, |at, count| {
+        for at in (0..dv).step_by(V::LANES) {
+            let count = V::LANES.min(dv - at);
             // SAFETY: all slices have at least `dv` values.
             unsafe {
                 let h = V::load_first(y.as_ptr().add(at), count).mul(factor);
                 h.store_first(out.as_mut_ptr().add(at), count);
                 sum = sum.add(h);
-                probe = probe.add(V::load_first(o.as_ptr().add(at), count).mul(V::splat(0.0)));
+                probe = V::load_first(o.as_ptr().add(at), count).mul_add(V::splat(0.0), probe);
             }
-        });
-        let mean = V::splat(sum.sum() / dv as f32);
+        }
+        let mean = sum.sum() / dv as f32;
         let mut squares = V::splat(0.0);
-        each::<V>(dv, |at, count| {
-            // SAFETY: as above. Lanes past the end are 0.
-            unsafe {
-                let mut difference = V::load_first(out.as_ptr().add(at), count).sub(mean);
-                if count < V::LANES {
-                    let mut values = [0.0; 16];
-                    difference.store_first(values.as_mut_ptr(), count);
-                    difference = V::load(values.as_ptr());
-                }
-                squares = difference.mul_add(difference, squares);
-            }
-        });
-        let root = V::splat(1.0 / (squares.sum() / dv as f32 + eps).sqrt());
-        each::<V>(dv, |at, count| {
+        for at in (0..dv - dv % V::LANES).step_by(V::LANES) {
+            // SAFETY: as above.
+            let difference = unsafe { V::load(out.as_ptr().add(at)) }.sub(V::splat(mean));
+            squares = difference.mul_add(difference, squares);
+        }
+        let mut squares = squares.sum();
+        for h in &out[dv - dv % V::LANES..] {
+            squares += (h - mean) * (h - mean);
+        }
+        let (mean, root) = (V::splat(mean), V::splat(1.0 / (squares / dv as f32 + eps).sqrt()));
+        for at in (0..dv).step_by(V::LANES) {
+            let count = V::LANES.min(dv - at);
             // SAFETY: as above.
             unsafe {
                 let gate = V::load_first(o.as_ptr().add(at), count).sigmoid();
@@ -98,23 +97,11 @@ impl Task for Head<'_> {
                 let h = V::load_first(out.as_ptr().add(at), count);
                 gate.mul(h.sub(mean)).mul(scale).store_first(out.as_mut_ptr().add(at), count);
             }
-        });
+        }
         // Vectors turn NaN into some other exponential.
         if probe.sum().is_nan() {
             out.iter_mut().zip(o).filter(|(_, o)| o.is_nan()).for_each(|(out, _)| *out = f32::NAN);
         }
-    }
-}
-
-/// Calls `f` with the place of each vector in `count` values and the number of its lanes that are used.
-#[inline(always)]
-fn each<V: Vector>(count: usize, mut f: impl FnMut(usize, usize)) {
-    let whole = count - count % V::LANES;
-    for at in (0..whole).step_by(V::LANES) {
-        f(at, V::LANES);
-    }
-    if whole < count {
-        f(whole, count - whole);
     }
 }
 

@@ -5,8 +5,9 @@ use super::memory::{Fault, Output};
 use super::vector::Vector;
 use crate::params;
 
-/// Columns of a task. A head's state of that width stays in the L2 cache from row to row.
-const BLOCK: usize = 128;
+/// Columns of a task. A head's state of that width stays in the L2 cache from row to row, and long runs of it come
+/// from memory faster.
+const BLOCK: usize = 256;
 /// Rows of the state at a time. They share the loads and stores of what belongs to a column.
 const GROUP: usize = 4;
 
@@ -157,36 +158,56 @@ impl Row {
     /// Updates rows of the state, each `[width]` or, with column dv, `[width + 1]`, and adds their part of y.
     #[inline(always)]
     fn update<V: Vector, const N: usize>(&mut self, mut rows: [&mut [f32]; N], q: [f32; N], k: [f32; N]) {
-        let keep = V::splat(self.keep);
-        let (q_all, k_all) = (q.map(V::splat), k.map(V::splat));
         let width = self.width;
-        let step = |this: &mut Self, rows: &mut [&mut [f32]; N], at: usize, count: usize| {
-            // SAFETY: `at + count <= width`, the least length of the rows, and at most BLOCK, a multiple of LANES.
-            unsafe {
-                let value = V::load(this.values.as_ptr().add(at));
-                let mut sum = V::load(this.sums.as_ptr().add(at));
-                for r in 0..N {
-                    let state = rows[r].as_mut_ptr().add(at);
-                    let updated = k_all[r].mul_add(value, keep.mul(V::load_first(state, count)));
-                    updated.store_first(state, count);
-                    sum = q_all[r].mul_add(updated, sum);
-                }
-                sum.store(this.sums.as_mut_ptr().add(at));
-            }
-        };
         assert!(width <= BLOCK && rows.iter().all(|row| row.len() >= width));
-        let whole = width - width % V::LANES;
-        for at in (0..whole).step_by(V::LANES) {
-            step(self, &mut rows, at, V::LANES);
+        let mut factors = [[V::splat(0.0); 2]; N];
+        for (r, factors) in factors.iter_mut().enumerate() {
+            *factors = [V::splat(q[r]), V::splat(k[r])];
         }
-        if whole < width {
-            step(self, &mut rows, whole, width - whole);
+        let whole = width - width % V::LANES;
+        let mut at = 0;
+        // SAFETY: both columns lie below `width`.
+        unsafe {
+            while at < whole {
+                self.update_columns::<V, N>(&mut rows, &factors, at, V::LANES);
+                at += V::LANES;
+            }
+            if whole < width {
+                self.update_columns::<V, N>(&mut rows, &factors, whole, width - whole);
+            }
         }
         for (r, row) in rows.iter_mut().enumerate() {
             if let Some(state) = row.get_mut(width) {
                 *state = self.keep * *state + self.add * k[r];
                 self.last += q[r] * *state;
             }
+        }
+    }
+
+    /// Updates `count` columns from `at` on, given q and k of each row.
+    ///
+    /// # Safety
+    /// `at + count <= width`, every row has `width` values, and `count` is at most `LANES`.
+    #[inline(always)]
+    unsafe fn update_columns<V: Vector, const N: usize>(
+        &mut self,
+        rows: &mut [&mut [f32]; N],
+        factors: &[[V; 2]; N],
+        at: usize,
+        count: usize,
+    ) {
+        let keep = V::splat(self.keep);
+        // SAFETY: the caller's for the rows. BLOCK is a multiple of LANES, so the arrays have whole vectors.
+        unsafe {
+            let value = V::load(self.values.as_ptr().add(at));
+            let mut sum = V::load(self.sums.as_ptr().add(at));
+            for (row, [q, k]) in rows.iter_mut().zip(factors) {
+                let state = row.as_mut_ptr().add(at);
+                let updated = k.mul_add(value, keep.mul(V::load_first(state, count)));
+                updated.store_first(state, count);
+                sum = q.mul_add(updated, sum);
+            }
+            sum.store(self.sums.as_mut_ptr().add(at));
         }
     }
 }

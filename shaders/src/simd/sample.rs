@@ -219,7 +219,7 @@ impl Inputs<'_> {
         // Shares that are negligible need no order.
         let mut kept = 0;
         for i in 0..count {
-            if !((order[i].0 - most) / temperature < NEGLIGIBLE) {
+            if (order[i].0 - most) / temperature >= NEGLIGIBLE {
                 order.swap(i, kept);
                 kept += 1;
             }
@@ -302,15 +302,16 @@ fn pick(mut kept: &[(f64, usize)], top_p: f64, min_p: f64, number: f64) -> Optio
     if top_p < 1.0 {
         let wanted = top_p * total(kept);
         let mut sum = 0.0;
-        let enough = kept.iter().position(|(share, _)| {
-            let enough = !(sum < wanted);
+        let wants = |share: f64| {
+            let wants = sum < wanted;
             sum += share;
-            enough
-        });
-        kept = &kept[..enough.unwrap_or(kept.len())];
+            wants
+        };
+        let enough = kept.iter().map(|(share, _)| *share).map(wants).take_while(|&wants| wants).count();
+        kept = &kept[..enough];
     }
-    let some = kept.iter().position(|(share, _)| !(*share >= min_p));
-    kept = &kept[..some.unwrap_or(kept.len())];
+    let some = kept.iter().take_while(|(share, _)| *share >= min_p).count();
+    kept = &kept[..some];
     let mut rest = number * total(kept);
     let reached = kept.iter().find(|(share, _)| {
         rest -= share;

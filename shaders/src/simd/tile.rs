@@ -38,7 +38,10 @@ impl<V: Vector> Tile<V> {
             // SAFETY: the lengths have been checked above. Only the last additions may pass the ends, and nothing is
             // read after them.
             unsafe {
-                let columns: [V; TILE_VECTORS] = std::array::from_fn(|v| V::load(right.add(v * V::LANES)));
+                let mut columns = [V::splat(0.0); TILE_VECTORS];
+                for (v, column) in columns.iter_mut().enumerate() {
+                    *column = V::load(right.add(v * V::LANES));
+                }
                 for (r, sums) in sums.iter_mut().enumerate() {
                     let factor = V::splat(*left.add(r));
                     for (sum, &column) in sums.iter_mut().zip(&columns) {
