@@ -48,6 +48,8 @@ pub struct Capabilities {
     pub decode_slack: f32,
     /// Whether the host records the next decode step while the device works, which needs a core that is free.
     pub records_ahead: bool,
+    /// Whether a submission can be stopped between two dispatches. Submissions may then take long.
+    pub interrupts: bool,
     /// Cost of a multiply-add within attention, relative to one with a weight.
     pub attention_cost: u64,
     /// Number of workgroups that split a product with few outputs and long sums, if it has fewer tiles.
@@ -105,6 +107,7 @@ impl Capabilities {
             decode_steps: options.decode_steps.unwrap_or(16),
             decode_slack: if software { 1.0 } else { 1.6 },
             records_ahead: true,
+            interrupts: false,
             // Attention consists mostly of loads, which software adapters execute lane by lane.
             attention_cost: if software { 8 } else { 1 },
             // A few for each core of a large device; on a CPU one tile keeps a thread busy.
@@ -135,12 +138,13 @@ impl Capabilities {
             cell_turns: usize::MAX,
             segment_rows: usize::MAX,
             prefill_bytes: options.prefill_bytes.unwrap_or(Self::CPU_PREFILL_BYTES).clamp(1, 4096),
-            // Two threads take about 60 ms.
-            prefill_products: 1 << 32,
+            // Some seconds on a slow CPU. Longer chunks share the reading of weights between more rows.
+            prefill_products: 1 << 36,
             decode_steps: options.decode_steps.unwrap_or(16),
             // Halted dispatches cost next to nothing, but recording them does.
             decode_slack: 1.2,
             records_ahead: false,
+            interrupts: true,
             attention_cost: 1,
             product_groups: options.product_groups.unwrap_or(1).clamp(1, 1 << 12),
             max_binding_bytes: options

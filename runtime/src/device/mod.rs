@@ -10,6 +10,7 @@ mod capabilities;
 #[cfg(not(target_family = "wasm"))]
 mod cpu;
 mod engine;
+mod interrupt;
 mod kernel_runner;
 mod memory;
 mod open;
@@ -24,6 +25,7 @@ pub use adapter::{AdapterChoice, AdapterInfo, adapters};
 pub use backend::Device;
 pub use capabilities::Capabilities;
 pub use engine::Engine;
+pub(crate) use interrupt::Interrupt;
 pub use kernel_runner::{KernelRunner, matmul_tile, run_kernel};
 pub use memory::Slice;
 pub use open::open_tested;

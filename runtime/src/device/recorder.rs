@@ -8,6 +8,7 @@ use bolmo_shaders::{Fusion, KernelId, Variant, WeightFormat};
 use crate::device::backend::{Backend, Device};
 #[cfg(not(target_family = "wasm"))]
 use crate::device::cpu;
+use crate::device::interrupt::Interrupt;
 use crate::device::memory::Slice;
 use crate::device::usage::Counters;
 #[cfg(not(target_family = "wasm"))]
@@ -151,6 +152,16 @@ impl Recorder {
     /// (`guard.wgsl`). With `None` all rows are computed. Returns the previous flags.
     pub(crate) fn guard(&mut self, flags: Option<&Slice>) -> Option<Slice> {
         std::mem::replace(&mut self.guard, flags.cloned())
+    }
+
+    /// Sets what stops the submissions that follow, on devices that can stop within one
+    /// ([`Capabilities::interrupts`](crate::Capabilities::interrupts)).
+    pub(crate) fn set_interrupt(&mut self, interrupt: Option<Interrupt>) {
+        match &mut self.list {
+            CommandList::Gpu(_) => {}
+            #[cfg(not(target_family = "wasm"))]
+            CommandList::Cpu(list) => list.set_interrupt(interrupt),
+        }
     }
 
     /// One zero word of device memory.

@@ -75,8 +75,14 @@ impl<'a> Generator<'a> {
         if !self.has_device_step(session) {
             return self.step_on_host(session).await;
         }
-        let ids = session.decode_step(&self.device_step(self.bytes_per_device_step(session))).await?;
-        self.accept(session, ids).await
+        let step = session.decode_step(&self.device_step(self.bytes_per_device_step(session))).await;
+        match step {
+            Err(error) if error.kind() == ErrorKind::Cancelled => {
+                self.cancel.take();
+                Ok(self.deliver(Some(StopReason::Cancelled)))
+            }
+            ids => self.accept(session, ids?).await,
+        }
     }
 
     /// Why no further byte may be chosen, if so. Clears a request to cancel.

@@ -3,12 +3,15 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::device::Interrupt;
+
 /// Stops the work of a session from any thread.
 #[derive(Debug, Clone, Default)]
 pub struct CancelToken(Arc<AtomicBool>);
 
 impl CancelToken {
-    /// Requests that the session stop. The current operation, or else the next one, ends at its next submission.
+    /// Requests that the session stop. The current operation, or else the next one, ends at its next submission, or on the
+    /// CPU device at its next kernel.
     pub fn cancel(&self) {
         self.0.store(true, Ordering::Release);
     }
@@ -16,6 +19,11 @@ impl CancelToken {
     /// Withdraws a request that has not been acted on yet.
     pub fn reset(&self) {
         self.0.store(false, Ordering::Release);
+    }
+
+    /// What makes the device stop work for this token.
+    pub(crate) fn interrupt(&self) -> Interrupt {
+        Interrupt::new(self.0.clone())
     }
 
     /// Returns and clears the cancel request.

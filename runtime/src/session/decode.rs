@@ -11,7 +11,7 @@ use bolmo_shaders::sizes::MLSTM_CELL_MAX_DV;
 
 use crate::config::rope::cos_sin;
 use crate::device::{Recorder, Slice};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::model::Inner;
 use crate::sampling::device::{CONTROL_STRIDE, DeviceSampler, Ended, Flag, MAX_CHOICES};
 use crate::sampling::host::Sampler;
@@ -24,6 +24,9 @@ use crate::state::kv_cache::KvCache;
 use crate::state::workspace::Workspace;
 use crate::state::{PendingByte, State};
 use crate::text::ids::{self, END_ID};
+
+/// Weights from which on a step is long enough to be worth stopping part-way. It then costs a copy of the state.
+const LONG_STEP_WEIGHTS: u64 = 1 << 26;
 
 /// A sequence's part in a submission.
 pub(super) struct Slot<'a> {
@@ -183,18 +186,28 @@ impl Session {
             // Bind groups hold the buffers that are gone.
             self.recorder.forget_bindings();
         }
-        self.device_decode = Some(DeviceDecode { sampler, readable, ahead: None });
+        let before = match device.capabilities.interrupts && self.model.weights_per_row > LONG_STEP_WEIGHTS {
+            true => Some(device.allocate("the state of a session", self.state.arena.size()).await?),
+            false => None,
+        };
+        self.device_decode = Some(DeviceDecode { sampler, readable, before, ahead: None });
         Ok(true)
     }
 
     /// Takes the chosen id through the model and chooses the next ones: up to the end of the patch, of the text or of
     /// the generation, but no more than the step has flags for. The last one is left pending; an id that ends the text
     /// is returned and not kept. Returns no id if the logits allow none.
+    ///
+    /// # Errors
+    /// `Cancelled` on a device that can stop within a step: the session is as it was before.
     pub(crate) async fn decode_step(&mut self, step: &DecodeStep<'_>) -> Result<Vec<u16>> {
         let mut operation = self.begin()?;
-        let chosen = operation.run_decode_step(step).await?;
-        operation.finish();
-        Ok(chosen)
+        let result = operation.run_decode_step(step).await;
+        // A step that was stopped has left the session as it was.
+        if result.as_ref().err().is_none_or(|error| error.kind() == ErrorKind::Cancelled) {
+            operation.finish();
+        }
+        result
     }
 
     async fn run_decode_step(&mut self, step: &DecodeStep<'_>) -> Result<Vec<u16>> {
@@ -221,14 +234,32 @@ impl Session {
         if ends_patch {
             write_angles(&model, &self.workspace, 0, patches)?;
         }
-        let result = self.recorder.submit_and_map(recorded.list, &decode.readable)?;
+        if let Some(before) = &decode.before {
+            self.recorder.copy(&self.state.arena, before)?;
+            self.recorder.submit()?;
+            self.recorder.set_interrupt(Some(self.cancel.interrupt()));
+        }
+        let result = self.recorder.submit_and_map(recorded.list, &decode.readable);
+        self.recorder.set_interrupt(None);
+        let result = result?;
+        self.state.kv.begin();
         if ends_patch && self.state.kv.advance(1) {
             self.recorder.forget_bindings();
         }
         if model.device().capabilities.records_ahead && !step.flags_ahead.is_empty() {
             decode.ahead = Some(self.record(&decode, trie.as_ref(), true, &step.flags_ahead).await?);
         }
-        let control = result.await?;
+        let control = match (result.await, &decode.before) {
+            (Err(error), Some(before)) if error.kind() == ErrorKind::Cancelled => {
+                self.recorder.copy(before, &self.state.arena)?;
+                self.recorder.submit()?;
+                self.state.kv.take_back(patches);
+                self.device_decode = Some(decode);
+                return Err(error);
+            }
+            (control, _) => control?,
+        };
+        self.state.kv.keep();
         let chosen = take_chosen(&mut self.recorder, &mut self.state, &mut decode.sampler, &control).await?;
         self.device_decode = Some(decode);
         Ok(chosen)

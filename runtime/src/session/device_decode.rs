@@ -24,6 +24,8 @@ pub(super) struct DeviceDecode {
     pub(super) sampler: DeviceSampler,
     /// The control block on the host's side.
     pub(super) readable: Slice,
+    /// Copy of the session's arena from before a step, on devices that can stop within one.
+    pub(super) before: Option<Slice>,
     /// The next step, recorded ahead.
     pub(super) ahead: Option<RecordedStep>,
 }

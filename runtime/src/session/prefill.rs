@@ -46,8 +46,19 @@ struct Chunk<'a> {
     ids: &'a [u16],
     /// For the undecided byte before the chunk, if there is one, and for all ids of the chunk but the last.
     given_ends: Option<&'a [bool]>,
-    /// Whether it is the last chunk.
-    last: bool,
+    /// Whether the logits before its last byte are read back.
+    reads_logits: bool,
+}
+
+/// What a chunk that was stopped part-way returns to.
+struct ChunkStart {
+    /// Copy of the state's arena.
+    arena: Slice,
+    ids: usize,
+    last_id: Option<u16>,
+    pending: PendingByte,
+    logits: Option<Arc<[f32]>>,
+    patches: usize,
 }
 
 /// Rows whose boundaries are decided, to be taken through everything after the encoder.
@@ -90,22 +101,78 @@ impl Session {
         let mut done = 0;
         // Rows that the last chunk took through the whole model.
         let mut rows = 0;
+        let interrupts = self.model.device().capabilities.interrupts;
+        let interrupt = interrupts.then(|| self.cancel.interrupt());
+        let spare = match &interrupt {
+            None => None,
+            Some(_) => Some(self.model.device().allocate("the state of a session", self.state.arena.size()).await?),
+        };
+        let stopped = |done: usize| {
+            let message = format!("stopped after {done} of {} bytes", ids.len());
+            Ok(PrefillEnd::Cancelled(Error::new(ErrorKind::Cancelled, message)))
+        };
         while done < ids.len() {
             // Reported before the cancel request is read: the listener may answer with one.
             progress(done, ids.len());
             if self.cancel.take() {
-                self.read_last_logits(workspace, recorder, rows).await?;
-                let message = format!("stopped after {done} of {} bytes", ids.len());
-                return Ok(PrefillEnd::Cancelled(Error::new(ErrorKind::Cancelled, message)));
+                if interrupt.is_none() {
+                    self.read_last_logits(workspace, recorder, rows).await?;
+                }
+                return stopped(done);
             }
             let range = done..ids.len().min(done + self.chunk_bytes(workspace.capacity));
             // The byte before the chunk is decided in it, the chunk's last byte is not.
             let given_ends = given_ends.map(|ends| &ends[range.start.saturating_sub(1)..range.end - 1]);
-            let chunk = Chunk { ids: &ids[range.clone()], given_ends, last: range.end == ids.len() };
-            rows = self.prefill_chunk(workspace, recorder, chunk, tap.as_deref_mut()).await?;
+            // Where a chunk can be stopped, its last result tells whether it was.
+            let reads_logits = interrupt.is_some() || range.end == ids.len();
+            let chunk = Chunk { ids: &ids[range.clone()], given_ends, reads_logits };
+            let start = spare.as_ref().map(|spare| self.begin_chunk(recorder, spare)).transpose()?;
+            recorder.set_interrupt(interrupt.clone());
+            let result = self.prefill_chunk(workspace, recorder, chunk, tap.as_deref_mut()).await;
+            recorder.set_interrupt(None);
+            match (result, start) {
+                (Err(error), Some(start)) if error.kind() == ErrorKind::Cancelled => {
+                    self.return_to(recorder, start)?;
+                    self.cancel.take();
+                    return stopped(done);
+                }
+                (result, _) => rows = result?,
+            }
+            self.state.kv.keep();
             done = range.end;
         }
         Ok(PrefillEnd::Complete)
+    }
+
+    /// Copies what a chunk changes, the KV cache's rows apart: a chunk only adds to them.
+    fn begin_chunk(&mut self, recorder: &mut Recorder, spare: &Slice) -> Result<ChunkStart> {
+        recorder.copy(&self.state.arena, spare)?;
+        self.state.kv.begin();
+        Ok(ChunkStart {
+            arena: spare.clone(),
+            ids: self.state.ids.len(),
+            last_id: self.state.ids.last().copied(),
+            pending: self.state.pending,
+            logits: self.state.logits.clone(),
+            patches: self.state.kv.len(),
+        })
+    }
+
+    /// Returns to the state before a chunk that was stopped part-way.
+    fn return_to(&mut self, recorder: &mut Recorder, start: ChunkStart) -> Result<()> {
+        recorder.discard();
+        recorder.copy(&start.arena, &self.state.arena)?;
+        recorder.submit()?;
+        let state = &mut self.state;
+        state.kv.take_back(start.patches);
+        state.ids.truncate(start.ids);
+        if let (Some(last), Some(id)) = (state.ids.last_mut(), start.last_id) {
+            // The chunk may have decided that it ends a patch.
+            *last = id;
+        }
+        state.pending = start.pending;
+        state.logits = start.logits;
+        Ok(())
     }
 
     /// Bytes of the next chunk: few enough that a submission ends soon, whatever the model and the context.
@@ -179,7 +246,7 @@ impl Session {
         for (id, _) in state.ids[position..].iter_mut().zip(&ends).filter(|(_, end)| **end) {
             *id += ids::FUSED_OFFSET;
         }
-        forward.run(PrefillStep { first_row, position, ends: &ends, reads_logits: chunk.last }).await?;
+        forward.run(PrefillStep { first_row, position, ends: &ends, reads_logits: chunk.reads_logits }).await?;
         Ok(decided)
     }
 

@@ -76,6 +76,8 @@ pub struct KvCache {
     /// Floats of a row: keys and values of one patch.
     width: usize,
     window: usize,
+    /// While patches may be taken back, the segments that were freed, each with its layer.
+    retired: Option<Vec<(usize, Arc<Segment>)>>,
 }
 
 /// A range of positions within one segment.
@@ -105,6 +107,7 @@ impl KvCache {
             len: 0,
             width: 2 * config.key_value_width(),
             window: config.sliding_window,
+            retired: None,
         }
     }
 
@@ -189,17 +192,41 @@ impl KvCache {
         self.len += count;
         let (len, window) = (self.len, self.window);
         let mut freed = false;
-        for layer in self.layers.iter_mut().filter(|l| l.kind == LayerType::Sliding) {
+        let sliding = |(_, layer): &(usize, &mut LayerCache)| layer.kind == LayerType::Sliding;
+        for (i, layer) in self.layers.iter_mut().enumerate().filter(sliding) {
             while let Some(segment) = layer.segments.front() {
                 if layer.first + segment.rows + window > len + 1 {
                     break;
                 }
                 layer.first += segment.rows;
-                layer.segments.pop_front();
+                let segment = layer.segments.pop_front();
+                if let Some(retired) = &mut self.retired {
+                    retired.extend(segment.map(|segment| (i, segment)));
+                }
                 freed = true;
             }
         }
         freed
+    }
+
+    /// Keeps what is freed from here on, so that [`Self::take_back`] can return to the present length.
+    pub fn begin(&mut self) {
+        self.retired = Some(Vec::new());
+    }
+
+    /// Ends what [`Self::begin`] began, with the patches added since then.
+    pub fn keep(&mut self) {
+        self.retired = None;
+    }
+
+    /// Ends what [`Self::begin`] began, without the patches added since then, when there were `len`.
+    pub fn take_back(&mut self, len: usize) {
+        for (i, segment) in self.retired.take().into_iter().flatten().rev() {
+            let layer = &mut self.layers[i];
+            layer.first -= segment.rows;
+            layer.segments.push_front(segment);
+        }
+        self.len = len;
     }
 
     /// The contents, layer by layer: the first position and the memory of the rows.

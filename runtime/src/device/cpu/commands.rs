@@ -12,6 +12,7 @@ use super::Cpu;
 use super::buffer::HostBuffer;
 use super::executor::{Job, Submission};
 use crate::device::backend::other_device;
+use crate::device::interrupt::Interrupt;
 use crate::device::memory::{Buffer, Slice};
 use crate::device::recorder::Dispatch;
 use crate::device::status::Status;
@@ -78,12 +79,14 @@ pub(in crate::device) struct CommandList {
     commands: Commands,
     /// Times of dispatches, while they are measured.
     times: Option<Arc<Times>>,
+    /// Stops what is submitted.
+    interrupt: Option<Interrupt>,
 }
 
 impl CommandList {
     /// An empty list.
     pub(in crate::device) fn new(cpu: &Arc<Cpu>) -> Self {
-        Self { cpu: cpu.clone(), commands: Commands::default(), times: None }
+        Self { cpu: cpu.clone(), commands: Commands::default(), times: None, interrupt: None }
     }
 
     /// Workgroups in one dimension of a dispatch.
@@ -106,6 +109,11 @@ impl CommandList {
 
     /// The CPU device has no passes.
     pub(in crate::device) fn end_pass(&mut self) {}
+
+    /// Sets what stops the submissions that follow.
+    pub(in crate::device) fn set_interrupt(&mut self, interrupt: Option<Interrupt>) {
+        self.interrupt = interrupt;
+    }
 
     /// Dispatches are timed where they run.
     pub(in crate::device) fn submits_each(&self) -> bool {
@@ -200,6 +208,7 @@ impl CommandList {
             reply,
             status: self.cpu.status(),
             times: self.times.clone(),
+            interrupt: self.interrupt.clone(),
             threads: self.cpu.threads,
             instructions: self.cpu.instructions,
         };

@@ -16,9 +16,10 @@ use futures_channel::oneshot;
 use super::buffer::HostBuffer;
 use super::commands::{Command, Commands, Times, add_time, buffer};
 use super::pool::{Pool, Team, spawn, spin};
+use crate::device::interrupt::Interrupt;
 use crate::device::memory::Slice;
 use crate::device::status::Status;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// What the executor is asked to do.
 pub(super) enum Job {
@@ -40,6 +41,7 @@ pub(super) struct Submission {
     /// Receives the reason if there is no `reply`.
     pub(super) status: Arc<Status>,
     pub(super) times: Option<Arc<Times>>,
+    pub(super) interrupt: Option<Interrupt>,
     pub(super) threads: usize,
     pub(super) instructions: InstructionSet,
 }
@@ -109,7 +111,7 @@ impl Executor {
     pub(super) fn submit(&self, job: Job) -> Result<()> {
         if !self.is_here() {
             return Err(Error::new(
-                crate::error::ErrorKind::DeviceLost,
+                ErrorKind::DeviceLost,
                 "this process was forked after the engine was opened, and has no threads to compute on; open an engine \
                  in this process",
             ));
@@ -187,6 +189,8 @@ impl Submission {
         match (self.reply, result) {
             // Sending fails if the waiting future was dropped.
             (Some(reply), result) => drop(reply.send(result)),
+            // The submission that the host waits for says so.
+            (None, Err(error)) if error.kind() == ErrorKind::Cancelled => {}
             (None, Err(error)) => self.status.report(error),
             (None, Ok(_)) => {}
         }
@@ -197,6 +201,9 @@ impl Submission {
         let team = pool.team(self.threads);
         for command in &self.commands.list {
             self.command(command, &team)?;
+        }
+        if self.interrupt.as_ref().is_some_and(Interrupt::has_skipped) {
+            return Err(Error::new(ErrorKind::Cancelled, "the work was stopped"));
         }
         let mut bytes = Vec::with_capacity(self.reads.iter().map(|slice| slice.size as usize).sum());
         for slice in &self.reads {
@@ -209,6 +216,8 @@ impl Submission {
     fn command(&self, command: &Command, team: &Team<'_>) -> Result<()> {
         let slices = &self.commands.slices;
         match command {
+            // Copies are made all the same: those of a growing KV cache must not be lost.
+            Command::Dispatch { .. } if self.interrupt.as_ref().is_some_and(Interrupt::skips) => {}
             Command::Dispatch { kernel, .. } => match &self.times {
                 None => self.dispatch(command, team)?,
                 Some(times) => {
