@@ -1,6 +1,6 @@
 use std::ops::Range;
 
-use super::call::Call;
+use super::call::{Call, product};
 use super::instruction_set::InstructionSet;
 use super::memory::{Fault, Output};
 use super::scratch::{with_scratch, with_shared};
@@ -102,7 +102,6 @@ impl<'a> Attention<'a> {
         if group == 0 || heads % group != 0 {
             return Err(Fault::new(format!("attention: {heads} heads are not a multiple of {group}")));
         }
-        let product = |factors: &[usize]| factors.iter().fold(1, |product: usize, &n| product.saturating_mul(n));
         let (dim, kv_heads) = (product(&[4, dim4]), heads / group);
         if [sequences, count, heads, dim].contains(&0) {
             return Ok(None);
