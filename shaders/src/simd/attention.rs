@@ -1,6 +1,6 @@
 use std::ops::Range;
 
-use super::call::Call;
+use super::call::{Call, product};
 use super::instruction_set::InstructionSet;
 use super::memory::{Fault, Output};
 use super::scratch::{with_scratch, with_shared_memory};
@@ -20,7 +20,7 @@ const BLOCK: usize = 256;
 /// Keys or values that are packed at a time. At the usual widths of heads they fit in the first-level cache.
 const CHUNK: usize = 32;
 /// Queries of a tile, which share packed keys and values: enough to make packing cheap.
-const TILE: usize = 8 * TILE_ROWS;
+const TILE: usize = 11 * TILE_ROWS;
 /// Tasks below which blocks of keys become tasks of their own.
 const FEW_TASKS: usize = 64;
 /// The maximum number of values in results of blocks (4 MB).
@@ -31,8 +31,8 @@ const MAX_SHARED: usize = 1 << 20;
 pub(super) fn attention(call: &Call<'_>) -> Result<(), Fault> {
     let Some(attention) = Attention::new(call)? else { return Ok(()) };
     let a = &attention;
-    let rows = (TILE / a.group).clamp(1, a.count);
-    let tiles = a.count.div_ceil(rows);
+    let tiles = a.count.div_ceil((TILE / a.group).max(1));
+    let rows = a.count.div_ceil(tiles);
     let tile = |sequence: usize, kv_head: usize, number: usize| Tile {
         attention: a,
         sequence,
@@ -102,7 +102,6 @@ impl<'a> Attention<'a> {
         if group == 0 || heads % group != 0 {
             return Err(Fault::new(format!("attention: {heads} heads are not a multiple of {group}")));
         }
-        let product = |factors: &[usize]| factors.iter().fold(1, |product: usize, &n| product.saturating_mul(n));
         let (dim, kv_heads) = (product(&[4, dim4]), heads / group);
         if [sequences, count, heads, dim].contains(&0) {
             return Ok(None);
@@ -393,6 +392,9 @@ impl Tile<'_> {
         };
         let (weights, size) = (&scratch.scores[chunk + seen.start..], State::size(a.width));
         let mut add = |queries: Range<usize>, depth: Range<usize>| {
+            if depth.is_empty() {
+                return;
+            }
             a.instructions.run(Product {
                 a: &weights[queries.start * BLOCK..],
                 a_stride: BLOCK,
@@ -408,18 +410,16 @@ impl Tile<'_> {
         for tile in self.register_tiles() {
             // Keys that all queries of the tile see are added together. Others are added query by query, since 0 times
             // a value that a query doesn't see could be NaN.
-            let (start, end) = (
-                self.visible(tile.end - 1..tile.end, &keys).start,
-                self.visible(tile.start..tile.start + 1, &keys).end,
-            );
-            let common = start..end.max(start);
-            for i in tile.clone() {
-                let own = self.visible(i..i + 1, &keys);
+            let own = |i: usize| self.visible(i..i + 1, &keys);
+            let (first, last) = (own(tile.start), own(tile.end - 1));
+            let common = last.start..first.end.max(last.start);
+            for i in tile.clone().filter(|_| first.start < common.start) {
+                let own = own(i);
                 add(i..i + 1, own.start..own.end.min(common.start));
             }
             add(tile.clone(), common.clone());
-            for i in tile {
-                let own = self.visible(i..i + 1, &keys);
+            for i in tile.filter(|_| common.end < last.end) {
+                let own = own(i);
                 add(i..i + 1, own.start.max(common.end)..own.end);
             }
         }

@@ -1,4 +1,4 @@
-use super::call::Call;
+use super::call::{Call, product};
 use super::instruction_set::Task;
 use super::memory::Fault;
 use super::vector::Vector;
@@ -7,13 +7,13 @@ use crate::params;
 /// The cosine between q of a byte and k of the next byte; see the [CPU reference](crate::cpu::boundary).
 pub(super) fn boundary(call: &Call<'_>) -> Result<(), Fault> {
     let p: params::Boundary = call.params()?;
-    let [rows, dim] = [p.rows, 4 * p.dim4].map(|n| n as usize);
+    let (rows, dim) = (p.rows as usize, product(&[4, p.dim4 as usize]));
     if rows == 0 {
         return Ok(());
     }
-    let x = call.read(0, (rows + 1) * 2 * dim)?;
+    let x = call.read(0, product(&[rows.saturating_add(1), 2, dim]))?;
     let cosine = call.write(1, rows)?;
-    call.each(rows, 3 * rows * dim, |row| {
+    call.each(rows, product(&[3, rows, dim]), |row| {
         if call.halted(row) {
             return;
         }
@@ -55,7 +55,8 @@ mod tests {
     use crate::KernelId;
     use crate::cpu;
     use crate::cpu::noise::{assert_close, noise};
-    use crate::simd::testing::{Run, words};
+    use crate::simd::InstructionSet;
+    use crate::simd::testing::{Run, Threads, words};
 
     fn run(p: &params::Boundary, x: &[f32], cosine: &[f32]) -> Run {
         Run::new(KernelId::Boundary, p, vec![words(x), words(cosine)], [p.rows, 1, 1])
@@ -92,7 +93,9 @@ mod tests {
         let p = params::Boundary { rows: 3, dim4: 2 };
         for (x, cosine) in [(63, 3), (64, 2)] {
             let run = run(&p, &vec![1.0; x], &vec![0.0; cosine]);
-            assert!(run.once(crate::simd::InstructionSet::best(), &crate::simd::testing::Threads(1)).is_err());
+            assert!(run.once(InstructionSet::best(), &Threads(1)).is_err());
         }
+        let run = run(&params::Boundary { rows: u32::MAX, dim4: u32::MAX }, &[1.0; 64], &[0.0; 3]);
+        assert!(run.once(InstructionSet::best(), &Threads(1)).is_err());
     }
 }

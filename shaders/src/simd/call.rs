@@ -15,6 +15,11 @@ const GUARD_STRIDE: usize = 64;
 /// Multiply-adds below which threads cost more than they save: waking and awaiting them takes about as long.
 const SERIAL_COST: usize = 40_000;
 
+/// The product of sizes, or the largest number, for which no binding is large enough, if it exceeds that.
+pub(super) fn product(sizes: &[usize]) -> usize {
+    sizes.iter().fold(1, |product, &size| product.saturating_mul(size))
+}
+
 /// Threads that share the tasks of a kernel.
 pub trait Workers: Sync {
     /// Calls `task` once with each number below `tasks`, on any of the threads, and returns when all calls have.

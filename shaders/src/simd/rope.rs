@@ -1,4 +1,4 @@
-use super::call::Call;
+use super::call::{Call, product};
 use super::instruction_set::Task;
 use super::memory::Fault;
 use super::rms_norm::sum_squares;
@@ -21,21 +21,20 @@ pub(super) fn rope(call: &Call<'_>) -> Result<(), Fault> {
     if rows == 0 {
         return Ok(());
     }
-    let product = |factors: &[usize]| factors.iter().fold(1, |product: usize, &n| product.saturating_mul(n));
-    let dim = 2 * half_dim;
+    let dim = product(&[2, half_dim]);
     let (q_width, kv_width) = (product(&[heads, dim]), product(&[kv_heads, dim]));
     let ends = [0, 1, 2].map(|i| offsets[i].saturating_add([q_width, kv_width, kv_width][i]));
     let end = ends.into_iter().max().unwrap_or_default();
-    let qkv = call.read(0, product(&[first + rows - 1, stride]).saturating_add(end))?;
+    let qkv = call.read(0, product(&[first.saturating_add(rows - 1), stride]).saturating_add(end))?;
     // Without norms the bindings of their scales hold something else.
     let scales = if p.norm == 0 {
         [None; 2]
     } else {
         [Some(call.read(1, product(&[q_group, dim]))?), Some(call.read(2, product(&[k_group, dim]))?)]
     };
-    let cos_sin = call.read(3, product(&[first + rows, dim]))?;
-    let q = call.write(4, product(&[first + rows, q_width]))?;
-    let kv = call.write(5, product(&[kv_row + rows, 2, kv_width]))?;
+    let cos_sin = call.read(3, product(&[first.saturating_add(rows), dim]))?;
+    let q = call.write(4, product(&[first.saturating_add(rows), q_width]))?;
+    let kv = call.write(5, product(&[kv_row.saturating_add(rows), 2, kv_width]))?;
     if dim == 0 {
         return Ok(());
     }
@@ -58,7 +57,8 @@ pub(super) fn rope(call: &Call<'_>) -> Result<(), Fault> {
                 (*cos, *sin) = (pair[0], pair[1]);
             }
             for (from, to, group, scale) in [(from_q, q, q_group, scales[0]), (from_k, k, k_group, scales[1])] {
-                for (x, y) in from.chunks(group * dim).zip(to.chunks_exact_mut(group * dim)) {
+                let width = product(&[group, dim]);
+                for (x, y) in from.chunks(width).zip(to.chunks_exact_mut(width)) {
                     call.instructions.run(Group { x, scale, eps: p.eps, cos, sin, y });
                 }
             }

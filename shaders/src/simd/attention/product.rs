@@ -49,7 +49,7 @@ impl Task for Product<'_> {
         assert!((rows - 1) * self.a_stride + depth.end <= self.a.len());
         assert!((panels.end - 1) * panel + (depth.end - 1) * step + V::LANES <= b.len());
         assert!((rows - 1) * self.c_stride + panels.end * V::LANES <= self.c.len());
-        // SAFETY: by the assertions above, all three lie within their slices, and so do the pointers of `Tile::columns`.
+        // SAFETY: by the assertions above, the ranges that `Tile::columns` accesses lie within the three slices.
         let tile = unsafe {
             Tile {
                 a: self.a.as_ptr().add(depth.start),

@@ -56,7 +56,9 @@ impl<'a> State<'a> {
     /// The factors of this state and of `other` in the state of all keys of both, which gets the maximum and the sum.
     pub(super) fn join(&mut self, other: &State<'_>) -> [f32; 2] {
         let top = if *other.top > *self.top { *other.top } else { *self.top };
-        let factors = [*self.top, *other.top].map(|own| (own - top).exp());
+        // Exponentials that underflow are slow.
+        let factor = |own: f32, sum: f32| if sum == 0.0 { 0.0 } else { (own - top).exp() };
+        let factors = [factor(*self.top, *self.sum), factor(*other.top, *other.sum)];
         self.set(top, *self.sum * factors[0] + *other.sum * factors[1]);
         factors
     }
