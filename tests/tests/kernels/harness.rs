@@ -63,12 +63,15 @@ pub fn streaming() -> &'static Engine {
     })
 }
 
-/// Every variant of a kernel on this adapter.
+/// Every variant of a kernel on this adapter. The CPU device has one form of a kernel, or none yet.
 pub fn forms(id: KernelId) -> Vec<(&'static Engine, WeightFormat)> {
     let kernel = id.kernel();
     let mut engines: Vec<&Engine> = engines().iter().collect();
     let mut seen = Vec::new();
     engines.retain(|engine| {
+        if engine.adapter().is_cpu() && kernel.simd.is_none() {
+            return false;
+        }
         let can = engine.capabilities();
         let lone = kernel.single_lane.then_some(can.reduce == Reduce::SingleLane);
         let way = (kernel.reduce.then_some(can.reduce), kernel.subgroup_text.map(|_| can.tiles), lone);
