@@ -66,7 +66,12 @@ impl<'a, W: Weights> Packed<'a, W> {
                 let x = &*values;
                 call.each(n.div_ceil(self.block), self.product.cost(), |i| {
                     let rows = [i * self.block, ((i + 1) * self.block).min(n)];
-                    call.instructions.run(Block { packed: self, rows, live, x });
+                    let count = rows[1] - rows[0];
+                    let kept = if self.segment < self.steps { live.len() } else { V::TILE[0] };
+                    let values = count * (self.segment + kept) * V::LANES;
+                    with_scratch(values, |scratch| {
+                        call.instructions.run(Block { packed: self, rows, live, x, scratch })
+                    });
                 });
             }
         });
@@ -153,43 +158,41 @@ struct Block<'a, W> {
     live: &'a [usize],
     /// `[tile][steps][row][LANES]`
     x: &'a [f32],
+    /// Memory for a segment of W, then for sums.
+    scratch: &'a mut [f32],
 }
 
 impl<W: Weights> Task for Block<'_, W> {
     #[inline(always)]
-    fn run<V: Vector>(self) {
-        let Packed { steps, segment, .. } = *self.packed;
+    fn run<V: Vector>(mut self) {
+        let Packed { steps, segment, product, .. } = *self.packed;
         let rows = self.rows[1] - self.rows[0];
         let tiles = self.live.len().div_ceil(V::TILE[0]);
-        // With one segment, the sums of a tile are complete before those of the next one begin.
-        let kept = if segment < steps { self.live.len() } else { V::TILE[0] };
-        let sizes = [rows * segment * V::LANES, kept * rows * V::LANES];
-        with_scratch(sizes[0] + sizes[1], |scratch| {
-            let (w, sums) = scratch.split_at_mut(sizes[0]);
-            let mut done = 0;
-            loop {
-                let now = segment.min(steps - done);
-                self.pack::<V>([done, done + now], w);
-                for tile in 0..tiles {
-                    let [first, end] = [tile, tile + 1].map(|i| share(self.live.len(), tiles, i));
-                    let x =
-                        &self.x[(first * steps + (end - first) * done) * V::LANES..][..(end - first) * now * V::LANES];
-                    let at = if segment < steps { first * rows * V::LANES } else { 0 };
-                    let sums = &mut sums[at..at + (end - first) * rows * V::LANES];
-                    if done == 0 {
-                        sums.fill(0.0);
-                    }
-                    add_products::<V>([end - first, rows], now, [x, w], sums);
-                    if done + now == steps {
-                        self.finish::<V>(&self.live[first..end], sums);
-                    }
+        let (w, sums) = std::mem::take(&mut self.scratch).split_at_mut(rows * segment * V::LANES);
+        let mut done = 0;
+        loop {
+            let now = segment.min(steps - done);
+            self.pack::<V>([done, done + now], w);
+            for tile in 0..tiles {
+                let [first, end] = [tile, tile + 1].map(|i| share(self.live.len(), tiles, i));
+                let size = [end - first, rows];
+                let x = &self.x[(first * steps + size[0] * done) * V::LANES..][..size[0] * now * V::LANES];
+                // With one segment, the sums of a tile are complete before those of the next one begin.
+                let at = if segment < steps { first * rows * V::LANES } else { 0 };
+                let sums = &mut sums[at..at + size[0] * rows * V::LANES];
+                if done == 0 {
+                    sums.fill(0.0);
                 }
-                done += now;
-                if done == steps {
-                    break;
+                product.call.instructions.run(Products { rows: size, steps: now, x, w, sums });
+                if done + now == steps {
+                    self.finish::<V>(&self.live[first..end], sums);
                 }
             }
-        });
+            done += now;
+            if done == steps {
+                break;
+            }
+        }
     }
 }
 
@@ -226,30 +229,45 @@ impl<W: Weights> Block<'_, W> {
     }
 }
 
-/// Adds the products of a packed tile of x and a packed block of W, of `steps` steps both, to `sums`, which is
-/// `[row of x][row of W][LANES]`.
-#[inline(always)]
-fn add_products<V: Vector>([x_rows, w_rows]: [usize; 2], steps: usize, [x, w]: [&[f32]; 2], sums: &mut [f32]) {
-    assert!(x.len() >= x_rows * steps * V::LANES && w.len() >= w_rows * steps * V::LANES);
-    assert!(sums.len() >= x_rows * w_rows * V::LANES);
-    let mut begin = 0;
-    while begin < steps {
-        let count = (CHUNK / V::LANES).min(steps - begin);
-        let mut row = 0;
-        while row < w_rows {
-            let rows = V::TILE[1].min(w_rows - row);
-            let tile = Tile {
-                steps: count,
-                x: x[x_rows * begin * V::LANES..].as_ptr(),
-                w: w[(row * steps + rows * begin) * V::LANES..].as_ptr(),
-                sums: sums[row * V::LANES..].as_mut_ptr(),
-                stride: w_rows * V::LANES,
-            };
-            // SAFETY: x and w have `steps` steps from `begin` on, sums has a vector for each pair of rows.
-            unsafe { tile.add::<V>(x_rows, rows) };
-            row += rows;
+/// A packed tile of x with a packed block of W. It does not depend on the format of W, so it is a task of its own:
+/// there are many forms of tiles, and they are compiled once.
+struct Products<'a, 'b> {
+    /// Rows of x and of W.
+    rows: [usize; 2],
+    steps: usize,
+    /// `[steps][row][LANES]`
+    x: &'a [f32],
+    /// `[tile][steps][row][LANES]`
+    w: &'a [f32],
+    /// `[row of x][row of W][LANES]`, to which the products are added.
+    sums: &'b mut [f32],
+}
+
+impl Task for Products<'_, '_> {
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        let Self { rows: [x_rows, w_rows], steps, x, w, sums } = self;
+        assert!(x.len() >= x_rows * steps * V::LANES && w.len() >= w_rows * steps * V::LANES);
+        assert!(sums.len() >= x_rows * w_rows * V::LANES);
+        let mut begin = 0;
+        while begin < steps {
+            let count = (CHUNK / V::LANES).min(steps - begin);
+            let mut row = 0;
+            while row < w_rows {
+                let rows = V::TILE[1].min(w_rows - row);
+                let tile = Tile {
+                    steps: count,
+                    x: x[x_rows * begin * V::LANES..].as_ptr(),
+                    w: w[(row * steps + rows * begin) * V::LANES..].as_ptr(),
+                    sums: sums[row * V::LANES..].as_mut_ptr(),
+                    stride: w_rows * V::LANES,
+                };
+                // SAFETY: x and w have `count` steps from `begin` on, sums has a vector for each pair of rows.
+                unsafe { tile.add::<V>(x_rows, rows) };
+                row += rows;
+            }
+            begin += count;
         }
-        begin += count;
     }
 }
 
