@@ -76,6 +76,12 @@ impl Vector for Avx2 {
     }
 
     #[inline(always)]
+    fn prefetch(at: *const u8) {
+        // SAFETY: a prefetch doesn't access memory.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+    }
+
+    #[inline(always)]
     fn add(self, other: Self) -> Self {
         // SAFETY: see above.
         Self(unsafe { _mm256_add_ps(self.0, other.0) })

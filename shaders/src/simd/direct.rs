@@ -47,8 +47,8 @@ impl<W: Weights> Direct<'_, W> {
             let count = GROUP.min(end - n0);
             let mut sums = [[0.0; GROUP]; X];
             let mut at = 0;
-            // Four times four accumulators are more than the registers of AVX2.
-            if X < 4 {
+            // Three times four accumulators, scales and weights are more than the registers of AVX2.
+            if X < 3 {
                 while at + 4 <= count {
                     self.tile::<V, X, 4>(n0, at, &mut sums);
                     at += 4;
@@ -80,7 +80,7 @@ impl<W: Weights> Direct<'_, W> {
             *x = W::X::from(row[..count].as_ptr());
         }
         // SAFETY: all rows have `count` values, by `row` and by slicing.
-        let accumulators = unsafe { accumulate::<V, W::Row, W::X, X, N>(w, x, count) };
+        let accumulators = unsafe { accumulate::<V, W::Row, W::X, X, N>(w, x, count, N * self.k) };
         for (sums, accumulators) in sums.iter_mut().zip(accumulators) {
             for (i, accumulator) in accumulators.into_iter().enumerate() {
                 sums[at + i] = accumulator.sum();
@@ -98,18 +98,22 @@ unsafe fn accumulate<V: Vector, W: Source, S: Source, const X: usize, const N: u
     w: [W; N],
     x: [S; X],
     count: usize,
+    ahead: usize,
 ) -> [[V; N]; X] {
     let mut sums = [[V::splat(0.0); N]; X];
     let mut at = 0;
     while at + QUANT_BLOCK <= count {
         // SAFETY: the block ends at `count` or before it.
         unsafe {
+            for w in &w {
+                w.prefetch::<V>(at + ahead);
+            }
             let mut scales = [w[0].scale::<V>(at); N];
             for i in 1..N {
                 scales[i] = w[i].scale::<V>(at);
             }
-            let mut j = at;
-            while j < at + QUANT_BLOCK {
+            for pair in 0..QUANT_BLOCK / (2 * V::LANES) {
+                let j = at + pair * 2 * V::LANES;
                 let mut values = [[V::splat(0.0); 2]; X];
                 for i in 0..X {
                     values[i] = x[i].pair::<V>(j, x[i].scale::<V>(j));
@@ -121,7 +125,6 @@ unsafe fn accumulate<V: Vector, W: Source, S: Source, const X: usize, const N: u
                         sums[i][n] = weights[1].mul_add(values[i][1], sums[i][n]);
                     }
                 }
-                j += 2 * V::LANES;
             }
         }
         at += QUANT_BLOCK;

@@ -53,6 +53,9 @@ pub(super) trait Vector: Copy {
     /// `from` is valid for reads of `2 LANES` values.
     unsafe fn load_for_q4(from: *const f32) -> [Self; 2];
 
+    /// Begins to load the cache line at this address, which need not be valid.
+    fn prefetch(_at: *const u8) {}
+
     /// `self + other`
     fn add(self, other: Self) -> Self;
     /// `self - other`

@@ -26,6 +26,16 @@ pub(super) trait Source: Copy {
     /// # Safety
     /// The row has these values.
     unsafe fn first<V: Vector>(self, at: usize, count: usize) -> V;
+    /// Begins to load the block from value `at` on, which the row need not have.
+    fn prefetch<V: Vector>(self, at: usize);
+}
+
+/// Prefetches the lines of the `bytes` bytes from `at` on.
+#[inline(always)]
+fn prefetch<V: Vector>(at: *const u8, bytes: usize) {
+    for line in 0..bytes.div_ceil(64) {
+        V::prefetch(at.wrapping_add(64 * line));
+    }
 }
 
 /// A matrix of weights in one format.
@@ -67,6 +77,10 @@ impl Source for Natural {
         // SAFETY: the caller's.
         unsafe { V::load_first(self.0.add(at), count) }
     }
+
+    // Rows of f32 are long enough for the CPU's own prefetching.
+    #[inline(always)]
+    fn prefetch<V: Vector>(self, _at: usize) {}
 }
 
 /// Values of f32 in the order of q4.
@@ -95,6 +109,9 @@ impl Source for ForQ4 {
     unsafe fn first<V: Vector>(self, _at: usize, _count: usize) -> V {
         unreachable!("rows of q4 are whole blocks")
     }
+
+    #[inline(always)]
+    fn prefetch<V: Vector>(self, _at: usize) {}
 }
 
 /// Weights of f32.
@@ -151,6 +168,11 @@ impl Source for F16Row {
             V::load_f16(values.as_ptr())
         }
     }
+
+    #[inline(always)]
+    fn prefetch<V: Vector>(self, at: usize) {
+        prefetch::<V>(self.0.wrapping_add(at).cast(), 2 * QUANT_BLOCK);
+    }
 }
 
 /// Weights of q8, and their scales.
@@ -192,6 +214,11 @@ impl Source for Q8Row {
     unsafe fn first<V: Vector>(self, _at: usize, _count: usize) -> V {
         unreachable!("rows of q8 are whole blocks")
     }
+
+    #[inline(always)]
+    fn prefetch<V: Vector>(self, at: usize) {
+        prefetch::<V>(self.0.wrapping_add(at), QUANT_BLOCK);
+    }
 }
 
 /// Weights of q4, and their scales.
@@ -231,5 +258,10 @@ impl Source for Q4Row {
     #[inline(always)]
     unsafe fn first<V: Vector>(self, _at: usize, _count: usize) -> V {
         unreachable!("rows of q4 are whole blocks")
+    }
+
+    #[inline(always)]
+    fn prefetch<V: Vector>(self, at: usize) {
+        prefetch::<V>(self.0.wrapping_add(at / 2), QUANT_BLOCK / 2);
     }
 }
