@@ -3,7 +3,7 @@
 use super::instruction_set::Task;
 use super::product::Target;
 use super::vector::Vector;
-use super::weights::{Source, Weights};
+use super::weights::{Natural, Source, Weights};
 use crate::sizes::QUANT_BLOCK;
 
 /// Rows of x that one pass over the weights serves.
@@ -20,7 +20,7 @@ pub(super) struct Direct<'a, W> {
     pub(super) begin: usize,
     /// First row of W, and one past the last row.
     pub(super) rows: [usize; 2],
-    /// One to [`MAX_ROWS`] rows of equal length, the other slices are unused.
+    /// One to [`MAX_ROWS`] rows of equal length, in the order of the weights. The other slices are unused.
     pub(super) x: [&'a [f32]; MAX_ROWS],
     /// The row of y of each row of x.
     pub(super) live: &'a [usize],
@@ -75,12 +75,12 @@ impl<W: Weights> Direct<'_, W> {
         for (i, w) in w.iter_mut().enumerate() {
             *w = self.w.row((n0 + at + i) * self.k + self.begin, count);
         }
-        let mut x = [W::X::from(self.x[0].as_ptr()); X];
+        let mut x = [Natural::from(self.x[0].as_ptr()); X];
         for (x, row) in x.iter_mut().zip(&self.x) {
-            *x = W::X::from(row[..count].as_ptr());
+            *x = Natural::from(row[..count].as_ptr());
         }
         // SAFETY: all rows have `count` values, by `row` and by slicing.
-        let accumulators = unsafe { accumulate::<V, W::Row, W::X, X, N>(w, x, count, N * self.k) };
+        let accumulators = unsafe { accumulate::<V, W::Row, Natural, X, N>(w, x, count, N * self.k) };
         for (sums, accumulators) in sums.iter_mut().zip(accumulators) {
             for (i, accumulator) in accumulators.into_iter().enumerate() {
                 sums[at + i] = accumulator.sum();

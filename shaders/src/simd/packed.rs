@@ -104,19 +104,21 @@ impl<W: Weights> Task for PackX<'_, W> {
         let to = unsafe { self.x.slice(first * size..end * size) };
         let row = |i: usize| W::X::from(x.row(self.live[first + i], begin, count).as_ptr());
         // SAFETY: the rows have `count` values.
-        unsafe { pack_tile::<V, _>(row, end - first, [0, count], to) };
+        unsafe { pack_tile::<V, _>(row, end - first, [0, count], x.stride, to) };
     }
 }
 
-/// Packs `rows` rows of values `begin` to `end`, where `begin` is a multiple of [`QUANT_BLOCK`].
+/// Packs `rows` rows of values `begin` to `end`, where `begin` is a multiple of [`QUANT_BLOCK`]. The distance from one
+/// row to the next is `next`.
 ///
 /// # Safety
 /// `row` returns rows that have these values. Rows with scales have whole blocks.
 #[inline(always)]
-unsafe fn pack_tile<V: Vector, S: Source>(
+pub(super) unsafe fn pack_tile<V: Vector, S: Source>(
     row: impl Fn(usize) -> S,
     rows: usize,
     [begin, end]: [usize; 2],
+    next: usize,
     to: &mut [f32],
 ) {
     assert!(to.len() >= rows * (end - begin).next_multiple_of(V::LANES));
@@ -128,6 +130,8 @@ unsafe fn pack_tile<V: Vector, S: Source>(
         while at + QUANT_BLOCK <= end {
             // SAFETY: the row has this block. `to` has room for every vector that begins before `end`, rounded up.
             unsafe {
+                // A row is too short for the CPU's own prefetching to reach its full speed.
+                row.prefetch::<V>(at.wrapping_add(next));
                 let scale = row.scale::<V>(at);
                 let mut j = at;
                 while j < at + QUANT_BLOCK {
@@ -208,7 +212,7 @@ impl<W: Weights> Block<'_, W> {
             let rows = V::TILE[1].min(self.rows[1] - first);
             let row = |i: usize| self.packed.w.row((first + i) * k + begin, count);
             // SAFETY: `row` has checked that the rows have `count` values.
-            unsafe { pack_tile::<V, _>(row, rows, range, &mut to[(first - self.rows[0]) * size..][..rows * size]) };
+            unsafe { pack_tile::<V, _>(row, rows, range, k, &mut to[(first - self.rows[0]) * size..][..rows * size]) };
             first += rows;
         }
     }

@@ -44,6 +44,8 @@ pub(super) trait Weights: Copy + Send + Sync {
     type Row: Source;
     /// A row of activations, in the order of the weights.
     type X: Source + From<*const f32>;
+    /// Whether that order is not the natural one.
+    const REORDERED: bool = false;
 
     /// `count` weights from weight `at` of the matrix on, both multiples of [`QUANT_BLOCK`] if the format has scales.
     /// Weights outside of the matrix panic.
@@ -78,9 +80,10 @@ impl Source for Natural {
         unsafe { V::load_first(self.0.add(at), count) }
     }
 
-    // Rows of f32 are long enough for the CPU's own prefetching.
     #[inline(always)]
-    fn prefetch<V: Vector>(self, _at: usize) {}
+    fn prefetch<V: Vector>(self, at: usize) {
+        prefetch::<V>(self.0.wrapping_add(at).cast(), 4 * QUANT_BLOCK);
+    }
 }
 
 /// Values of f32 in the order of q4.
@@ -232,6 +235,7 @@ pub(super) struct Q4Row(*const u8, *const f16);
 impl Weights for Q4<'_> {
     type Row = Q4Row;
     type X = ForQ4;
+    const REORDERED: bool = true;
 
     #[inline(always)]
     fn row(self, at: usize, count: usize) -> Q4Row {
