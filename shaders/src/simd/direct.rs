@@ -1,15 +1,17 @@
 //! Products of few rows: weights go from memory through registers, and nothing is packed.
 
 use super::instruction_set::Task;
-use super::product::Target;
+use super::product::{Target, share};
 use super::vector::Vector;
 use super::weights::{Natural, Source, Weights};
 use crate::sizes::QUANT_BLOCK;
 
-/// Rows of x that one pass over the weights serves.
-pub(super) const MAX_ROWS: usize = 4;
-/// Rows of W whose sums are written at a time.
-const GROUP: usize = 32;
+/// Rows of x at most.
+pub(super) const MAX_ROWS: usize = 8;
+/// Rows of x that weights in registers serve.
+const X_ROWS: usize = 4;
+/// Rows of W whose sums are written at a time. They stay in the second-level cache for the next rows of x.
+const GROUP: usize = 16;
 
 /// Some rows of W with all rows of x.
 pub(super) struct Direct<'a, W> {
@@ -30,53 +32,65 @@ pub(super) struct Direct<'a, W> {
 impl<W: Weights> Task for Direct<'_, W> {
     #[inline(always)]
     fn run<V: Vector>(self) {
-        match self.live.len() {
-            1 => self.rows_of_x::<V, 1>(),
-            2 => self.rows_of_x::<V, 2>(),
-            3 => self.rows_of_x::<V, 3>(),
-            _ => self.rows_of_x::<V, 4>(),
+        let [first, end] = self.rows;
+        let tiles = self.live.len().div_ceil(X_ROWS);
+        for n0 in (first..end).step_by(GROUP) {
+            for tile in 0..tiles {
+                let [first, end] = [tile, tile + 1].map(|i| share(self.live.len(), tiles, i));
+                let n = [n0, self.rows[1].min(n0 + GROUP)];
+                match end - first {
+                    1 => self.group::<V, 1>(n, first),
+                    2 => self.group::<V, 2>(n, first),
+                    3 => self.group::<V, 3>(n, first),
+                    _ => self.group::<V, 4>(n, first),
+                }
+            }
         }
     }
 }
 
 impl<W: Weights> Direct<'_, W> {
+    /// The outputs of rows `n0` to `end` of W for `X` rows of x.
     #[inline(always)]
-    fn rows_of_x<V: Vector, const X: usize>(&self) {
-        let [first, end] = self.rows;
-        for n0 in (first..end).step_by(GROUP) {
-            let count = GROUP.min(end - n0);
-            let mut sums = [[0.0; GROUP]; X];
-            let mut at = 0;
-            // Three times four accumulators, scales and weights are more than the registers of AVX2.
-            if X < 3 {
-                while at + 4 <= count {
-                    self.tile::<V, X, 4>(n0, at, &mut sums);
-                    at += 4;
-                }
+    fn group<V: Vector, const X: usize>(&self, [n0, end]: [usize; 2], first: usize) {
+        let count = end - n0;
+        let mut sums = [[0.0; GROUP]; X];
+        let mut at = 0;
+        // Three times four accumulators, scales and weights are more than the registers of AVX2.
+        if X < 3 {
+            while at + 4 <= count {
+                self.tile::<V, X, 4>(first, n0, at, &mut sums);
+                at += 4;
             }
-            while at + 2 <= count {
-                self.tile::<V, X, 2>(n0, at, &mut sums);
-                at += 2;
-            }
-            if at < count {
-                self.tile::<V, X, 1>(n0, at, &mut sums);
-            }
-            for (row, sums) in self.live.iter().zip(&sums) {
-                self.target.write::<V>(*row, n0, &sums[..count]);
-            }
+        }
+        while at + 2 <= count {
+            self.tile::<V, X, 2>(first, n0, at, &mut sums);
+            at += 2;
+        }
+        if at < count {
+            self.tile::<V, X, 1>(first, n0, at, &mut sums);
+        }
+        for (row, sums) in self.live[first..first + X].iter().zip(&sums) {
+            self.target.write::<V>(*row, n0, &sums[..count]);
         }
     }
 
     /// The sums of rows `n0 + at` to `n0 + at + N`.
     #[inline(always)]
-    fn tile<V: Vector, const X: usize, const N: usize>(&self, n0: usize, at: usize, sums: &mut [[f32; GROUP]; X]) {
+    fn tile<V: Vector, const X: usize, const N: usize>(
+        &self,
+        first: usize,
+        n0: usize,
+        at: usize,
+        sums: &mut [[f32; GROUP]; X],
+    ) {
         let count = self.x[0].len();
         let mut w = [self.w.row((n0 + at) * self.k + self.begin, count); N];
         for (i, w) in w.iter_mut().enumerate() {
             *w = self.w.row((n0 + at + i) * self.k + self.begin, count);
         }
         let mut x = [Natural::from(self.x[0].as_ptr()); X];
-        for (x, row) in x.iter_mut().zip(&self.x) {
+        for (x, row) in x.iter_mut().zip(&self.x[first..]) {
             *x = Natural::from(row[..count].as_ptr());
         }
         // SAFETY: all rows have `count` values, by `row` and by slicing.

@@ -5,7 +5,7 @@
 
 use super::instruction_set::Task;
 use super::memory::Output;
-use super::product::{Product, Target};
+use super::product::{Product, Target, share};
 use super::scratch::{with_scratch, with_shared};
 use super::vector::Vector;
 use super::weights::{Source, Weights};
@@ -76,12 +76,6 @@ impl<'a, W: Weights> Packed<'a, W> {
             }
         });
     }
-}
-
-/// Where share `i` of `parts` nearly equal ones begins.
-#[inline(always)]
-fn share(count: usize, parts: usize, i: usize) -> usize {
-    count / parts * i + (count % parts).min(i)
 }
 
 /// Packs the rows of x of one tile.

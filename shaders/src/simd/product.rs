@@ -38,6 +38,12 @@ pub(super) fn extent(offset: usize, stride: usize, rows: usize, width: usize) ->
     }
 }
 
+/// Where share `i` of `parts` nearly equal ones begins.
+#[inline(always)]
+pub(super) fn share(count: usize, parts: usize, i: usize) -> usize {
+    count / parts * i + (count % parts).min(i)
+}
+
 /// Rows of activations.
 #[derive(Clone, Copy)]
 pub(super) struct Rows<'a> {
@@ -150,7 +156,7 @@ impl Product<'_> {
 
     #[inline(always)]
     fn with_weights<V: Vector, W: Weights>(&self, w: W) {
-        if self.live.len() > direct::MAX_ROWS {
+        if self.live.len() > W::DIRECT_ROWS {
             return Packed::new::<V>(self, w).compute::<V>();
         }
         let [begin, count] = self.columns;

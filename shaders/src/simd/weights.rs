@@ -2,6 +2,7 @@
 
 use half::f16;
 
+use super::direct;
 use super::vector::Vector;
 use crate::sizes::QUANT_BLOCK;
 
@@ -46,6 +47,8 @@ pub(super) trait Weights: Copy + Send + Sync {
     type X: Source + From<*const f32>;
     /// Whether that order is not the natural one.
     const REORDERED: bool = false;
+    /// Rows of x up to which converting weights for every four rows costs less than packing them.
+    const DIRECT_ROWS: usize = direct::MAX_ROWS;
 
     /// `count` weights from weight `at` of the matrix on, both multiples of [`QUANT_BLOCK`] if the format has scales.
     /// Weights outside of the matrix panic.
@@ -236,6 +239,7 @@ impl Weights for Q4<'_> {
     type Row = Q4Row;
     type X = ForQ4;
     const REORDERED: bool = true;
+    const DIRECT_ROWS: usize = 4;
 
     #[inline(always)]
     fn row(self, at: usize, count: usize) -> Q4Row {
