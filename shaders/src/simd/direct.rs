@@ -103,7 +103,8 @@ impl<W: Weights> Direct<'_, W> {
     }
 }
 
-/// The products of `N` rows of weights with `X` rows of activations, not yet summed over lanes.
+/// The products of `N` rows of weights with `X` rows of activations, not yet summed over lanes. The next `N` rows of
+/// weights follow at a distance of `ahead` weights.
 ///
 /// # Safety
 /// All rows have `count` values. Rows with scales have whole blocks.
@@ -119,24 +120,22 @@ unsafe fn accumulate<V: Vector, W: Source, S: Source, const X: usize, const N: u
     while at + QUANT_BLOCK <= count {
         // SAFETY: the block ends at `count` or before it.
         unsafe {
-            for w in &w {
-                w.prefetch::<V>(at + ahead);
-            }
             let mut scales = [w[0].scale::<V>(at); N];
-            for i in 1..N {
-                scales[i] = w[i].scale::<V>(at);
+            for (scale, w) in scales.iter_mut().zip(w) {
+                w.prefetch::<V>(at + ahead);
+                *scale = w.scale::<V>(at);
             }
             for pair in 0..QUANT_BLOCK / (2 * V::LANES) {
-                let j = at + pair * 2 * V::LANES;
+                let at = at + pair * 2 * V::LANES;
                 let mut values = [[V::splat(0.0); 2]; X];
-                for i in 0..X {
-                    values[i] = x[i].pair::<V>(j, x[i].scale::<V>(j));
+                for (values, x) in values.iter_mut().zip(x) {
+                    *values = x.pair::<V>(at, x.scale::<V>(at));
                 }
-                for n in 0..N {
-                    let weights = w[n].pair::<V>(j, scales[n]);
-                    for i in 0..X {
-                        sums[i][n] = weights[0].mul_add(values[i][0], sums[i][n]);
-                        sums[i][n] = weights[1].mul_add(values[i][1], sums[i][n]);
+                for (n, (w, scale)) in w.into_iter().zip(scales).enumerate() {
+                    let weights = w.pair::<V>(at, scale);
+                    for (sums, values) in sums.iter_mut().zip(values) {
+                        sums[n] = weights[0].mul_add(values[0], sums[n]);
+                        sums[n] = weights[1].mul_add(values[1], sums[n]);
                     }
                 }
             }
@@ -145,11 +144,11 @@ unsafe fn accumulate<V: Vector, W: Source, S: Source, const X: usize, const N: u
     }
     while at < count {
         let step = V::LANES.min(count - at);
-        for n in 0..N {
-            for i in 0..X {
+        for (n, w) in w.into_iter().enumerate() {
+            for (sums, x) in sums.iter_mut().zip(x) {
                 // SAFETY: the rows have `step` more values.
-                let (weights, values) = unsafe { (w[n].first::<V>(at, step), x[i].first::<V>(at, step)) };
-                sums[i][n] = weights.mul_add(values, sums[i][n]);
+                let (weights, values) = unsafe { (w.first::<V>(at, step), x.first::<V>(at, step)) };
+                sums[n] = weights.mul_add(values, sums[n]);
             }
         }
         at += step;

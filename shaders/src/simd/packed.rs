@@ -305,33 +305,33 @@ impl Tile {
     unsafe fn add_tile<V: Vector, const X: usize, const N: usize>(self) {
         let Self { steps, mut x, mut w, sums: to, stride } = self;
         let mut sums = [[V::splat(0.0); N]; X];
-        for i in 0..X {
-            for n in 0..N {
+        for (i, row) in sums.iter_mut().enumerate() {
+            for (n, sum) in row.iter_mut().enumerate() {
                 // SAFETY: the caller's.
-                sums[i][n] = unsafe { V::load(to.add(i * stride + n * V::LANES)) };
+                *sum = unsafe { V::load(to.add(i * stride + n * V::LANES)) };
             }
         }
         for _ in 0..steps {
             // SAFETY: the caller's. The pointers move on by what has been read.
             unsafe {
                 let mut weights = [V::splat(0.0); N];
-                for n in 0..N {
-                    weights[n] = V::load(w.add(n * V::LANES));
+                for (n, weight) in weights.iter_mut().enumerate() {
+                    *weight = V::load(w.add(n * V::LANES));
                 }
-                for i in 0..X {
+                for (i, row) in sums.iter_mut().enumerate() {
                     let value = V::load(x.add(i * V::LANES));
-                    for n in 0..N {
-                        sums[i][n] = weights[n].mul_add(value, sums[i][n]);
+                    for (sum, weight) in row.iter_mut().zip(weights) {
+                        *sum = weight.mul_add(value, *sum);
                     }
                 }
                 x = x.add(X * V::LANES);
                 w = w.add(N * V::LANES);
             }
         }
-        for i in 0..X {
-            for n in 0..N {
+        for (i, row) in sums.into_iter().enumerate() {
+            for (n, sum) in row.into_iter().enumerate() {
                 // SAFETY: the caller's.
-                unsafe { sums[i][n].store(to.add(i * stride + n * V::LANES)) };
+                unsafe { sum.store(to.add(i * stride + n * V::LANES)) };
             }
         }
     }

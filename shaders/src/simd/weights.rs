@@ -83,10 +83,9 @@ impl Source for Natural {
         unsafe { V::load_first(self.0.add(at), count) }
     }
 
+    // Rows of f32 are long enough for the CPU's own prefetching.
     #[inline(always)]
-    fn prefetch<V: Vector>(self, at: usize) {
-        prefetch::<V>(self.0.wrapping_add(at).cast(), 4 * QUANT_BLOCK);
-    }
+    fn prefetch<V: Vector>(self, _at: usize) {}
 }
 
 /// Values of f32 in the order of q4.
