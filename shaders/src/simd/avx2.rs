@@ -147,4 +147,23 @@ impl Vector for Avx2 {
             _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
         }
     }
+
+    #[inline(always)]
+    fn sums(four: [Self; 4]) -> [f32; 4] {
+        // SAFETY: see above.
+        unsafe {
+            let mut halves = [_mm_setzero_ps(); 4];
+            for (half, v) in halves.iter_mut().zip(four) {
+                *half = _mm_add_ps(_mm256_castps256_ps128(v.0), _mm256_extractf128_ps::<1>(v.0));
+            }
+            let [a, b, c, d] = halves;
+            // As in `sum`: first the lanes at a distance of two, then the neighbors.
+            let ab = _mm_add_ps(_mm_movelh_ps(a, b), _mm_movehl_ps(b, a));
+            let cd = _mm_add_ps(_mm_movelh_ps(c, d), _mm_movehl_ps(d, c));
+            let mut sums = [0.0; 4];
+            let sum = _mm_add_ps(_mm_shuffle_ps::<0b10_00_10_00>(ab, cd), _mm_shuffle_ps::<0b11_01_11_01>(ab, cd));
+            _mm_storeu_ps(sums.as_mut_ptr(), sum);
+            sums
+        }
+    }
 }

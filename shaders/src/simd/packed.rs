@@ -1,7 +1,7 @@
 //! Products of many rows: x and blocks of W are packed in the order in which tiles of outputs read them.
 //!
-//! A packed tile is `[step][row][LANES]`: what one step along the columns needs lies side by side, so rows at a distance
-//! of a power of two don't compete for cache lines, and weights are converted once for all rows of x.
+//! A packed tile is `[step][row][LANES]`: the vectors of one step along the columns are adjacent. Rows whose distance is
+//! a power of two would otherwise compete for cache lines. Weights are converted once for all rows of x.
 
 use super::instruction_set::Task;
 use super::memory::Output;
@@ -216,11 +216,21 @@ impl<W: Weights> Block<'_, W> {
     fn finish<V: Vector>(&self, live: &[usize], sums: &[f32]) {
         let rows = self.rows[1] - self.rows[0];
         let target: &Target<'_> = self.packed.product.target;
+        let mut outputs = [0.0; BLOCK_ROWS];
         for (i, row) in live.iter().enumerate() {
-            let mut outputs = [0.0; BLOCK_ROWS];
-            for (output, lanes) in outputs[..rows].iter_mut().zip(sums[i * rows * V::LANES..].chunks_exact(V::LANES)) {
-                // SAFETY: the chunk has `LANES` values.
-                *output = unsafe { V::load(lanes.as_ptr()) }.sum();
+            let lanes = &sums[i * rows * V::LANES..][..rows * V::LANES];
+            let whole = rows / 4 * 4;
+            for at in (0..whole).step_by(4) {
+                let mut four = [V::splat(0.0); 4];
+                for (n, v) in four.iter_mut().enumerate() {
+                    // SAFETY: there are `rows` vectors.
+                    *v = unsafe { V::load(lanes.as_ptr().add((at + n) * V::LANES)) };
+                }
+                outputs[at..at + 4].copy_from_slice(&V::sums(four));
+            }
+            for (n, output) in outputs[whole..rows].iter_mut().enumerate() {
+                // SAFETY: as above.
+                *output = unsafe { V::load(lanes.as_ptr().add((whole + n) * V::LANES)) }.sum();
             }
             target.write::<V>(*row, self.rows[0], &outputs[..rows]);
         }
