@@ -76,6 +76,12 @@ impl Vector for Avx2 {
     }
 
     #[inline(always)]
+    fn prefetch(at: *const u8) {
+        // SAFETY: a prefetch doesn't access memory.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+    }
+
+    #[inline(always)]
     fn add(self, other: Self) -> Self {
         // SAFETY: see above.
         Self(unsafe { _mm256_add_ps(self.0, other.0) })
@@ -161,6 +167,25 @@ impl Vector for Avx2 {
                 _mm256_storeu_ps(to.add(16), _mm256_shuffle_ps::<0x44>(c, d));
                 _mm256_storeu_ps(to.add(24), _mm256_shuffle_ps::<0xee>(c, d));
             }
+        }
+    }
+
+    #[inline(always)]
+    fn sums(four: [Self; 4]) -> [f32; 4] {
+        // SAFETY: see above.
+        unsafe {
+            let mut halves = [_mm_setzero_ps(); 4];
+            for (half, v) in halves.iter_mut().zip(four) {
+                *half = _mm_add_ps(_mm256_castps256_ps128(v.0), _mm256_extractf128_ps::<1>(v.0));
+            }
+            let [a, b, c, d] = halves;
+            // As in `sum`: first the lanes at a distance of two, then the neighbors.
+            let ab = _mm_add_ps(_mm_movelh_ps(a, b), _mm_movehl_ps(b, a));
+            let cd = _mm_add_ps(_mm_movelh_ps(c, d), _mm_movehl_ps(d, c));
+            let mut sums = [0.0; 4];
+            let sum = _mm_add_ps(_mm_shuffle_ps::<0b10_00_10_00>(ab, cd), _mm_shuffle_ps::<0b11_01_11_01>(ab, cd));
+            _mm_storeu_ps(sums.as_mut_ptr(), sum);
+            sums
         }
     }
 }

@@ -1,15 +1,17 @@
 //! Products of few rows: weights go from memory through registers, and nothing is packed.
 
 use super::instruction_set::Task;
-use super::product::Target;
+use super::product::{Target, share};
 use super::vector::Vector;
-use super::weights::{Source, Weights};
+use super::weights::{Natural, Source, Weights};
 use crate::sizes::QUANT_BLOCK;
 
-/// Rows of x that one pass over the weights serves.
-pub(super) const MAX_ROWS: usize = 4;
-/// Rows of W whose sums are written at a time.
-const GROUP: usize = 32;
+/// Rows of x at most.
+pub(super) const MAX_ROWS: usize = 8;
+/// Rows of x that weights in registers serve.
+const X_ROWS: usize = 4;
+/// Rows of W whose sums are written at a time. They stay in the second-level cache for the next rows of x.
+const GROUP: usize = 16;
 
 /// Some rows of W with all rows of x.
 pub(super) struct Direct<'a, W> {
@@ -20,7 +22,7 @@ pub(super) struct Direct<'a, W> {
     pub(super) begin: usize,
     /// First row of W, and one past the last row.
     pub(super) rows: [usize; 2],
-    /// One to [`MAX_ROWS`] rows of equal length, the other slices are unused.
+    /// One to [`MAX_ROWS`] rows of equal length, in the order of the weights. The other slices are unused.
     pub(super) x: [&'a [f32]; MAX_ROWS],
     /// The row of y of each row of x.
     pub(super) live: &'a [usize],
@@ -30,57 +32,69 @@ pub(super) struct Direct<'a, W> {
 impl<W: Weights> Task for Direct<'_, W> {
     #[inline(always)]
     fn run<V: Vector>(self) {
-        match self.live.len() {
-            1 => self.rows_of_x::<V, 1>(),
-            2 => self.rows_of_x::<V, 2>(),
-            3 => self.rows_of_x::<V, 3>(),
-            _ => self.rows_of_x::<V, 4>(),
+        let [first, end] = self.rows;
+        let tiles = self.live.len().div_ceil(X_ROWS);
+        for n0 in (first..end).step_by(GROUP) {
+            for tile in 0..tiles {
+                let [first, end] = [tile, tile + 1].map(|i| share(self.live.len(), tiles, i));
+                let n = [n0, self.rows[1].min(n0 + GROUP)];
+                match end - first {
+                    1 => self.group::<V, 1>(n, first),
+                    2 => self.group::<V, 2>(n, first),
+                    3 => self.group::<V, 3>(n, first),
+                    _ => self.group::<V, 4>(n, first),
+                }
+            }
         }
     }
 }
 
 impl<W: Weights> Direct<'_, W> {
+    /// The outputs of rows `n0` to `end` of W for `X` rows of x.
     #[inline(always)]
-    fn rows_of_x<V: Vector, const X: usize>(&self) {
-        let [first, end] = self.rows;
-        for n0 in (first..end).step_by(GROUP) {
-            let count = GROUP.min(end - n0);
-            let mut sums = [[0.0; GROUP]; X];
-            let mut at = 0;
-            // Four times four accumulators are more than the registers of AVX2.
-            if X < 4 {
-                while at + 4 <= count {
-                    self.tile::<V, X, 4>(n0, at, &mut sums);
-                    at += 4;
-                }
+    fn group<V: Vector, const X: usize>(&self, [n0, end]: [usize; 2], first: usize) {
+        let count = end - n0;
+        let mut sums = [[0.0; GROUP]; X];
+        let mut at = 0;
+        // Three times four accumulators, scales and weights are more than the registers of AVX2.
+        if X < 3 {
+            while at + 4 <= count {
+                self.tile::<V, X, 4>(first, n0, at, &mut sums);
+                at += 4;
             }
-            while at + 2 <= count {
-                self.tile::<V, X, 2>(n0, at, &mut sums);
-                at += 2;
-            }
-            if at < count {
-                self.tile::<V, X, 1>(n0, at, &mut sums);
-            }
-            for (row, sums) in self.live.iter().zip(&sums) {
-                self.target.write::<V>(*row, n0, &sums[..count]);
-            }
+        }
+        while at + 2 <= count {
+            self.tile::<V, X, 2>(first, n0, at, &mut sums);
+            at += 2;
+        }
+        if at < count {
+            self.tile::<V, X, 1>(first, n0, at, &mut sums);
+        }
+        for (row, sums) in self.live[first..first + X].iter().zip(&sums) {
+            self.target.write::<V>(*row, n0, &sums[..count]);
         }
     }
 
     /// The sums of rows `n0 + at` to `n0 + at + N`.
     #[inline(always)]
-    fn tile<V: Vector, const X: usize, const N: usize>(&self, n0: usize, at: usize, sums: &mut [[f32; GROUP]; X]) {
+    fn tile<V: Vector, const X: usize, const N: usize>(
+        &self,
+        first: usize,
+        n0: usize,
+        at: usize,
+        sums: &mut [[f32; GROUP]; X],
+    ) {
         let count = self.x[0].len();
         let mut w = [self.w.row((n0 + at) * self.k + self.begin, count); N];
         for (i, w) in w.iter_mut().enumerate() {
             *w = self.w.row((n0 + at + i) * self.k + self.begin, count);
         }
-        let mut x = [W::X::from(self.x[0].as_ptr()); X];
-        for (x, row) in x.iter_mut().zip(&self.x) {
-            *x = W::X::from(row[..count].as_ptr());
+        let mut x = [Natural::from(self.x[0].as_ptr()); X];
+        for (x, row) in x.iter_mut().zip(&self.x[first..]) {
+            *x = Natural::from(row[..count].as_ptr());
         }
         // SAFETY: all rows have `count` values, by `row` and by slicing.
-        let accumulators = unsafe { accumulate::<V, W::Row, W::X, X, N>(w, x, count) };
+        let accumulators = unsafe { accumulate::<V, W::Row, Natural, X, N>(w, x, count, N * self.k) };
         for (sums, accumulators) in sums.iter_mut().zip(accumulators) {
             for (i, accumulator) in accumulators.into_iter().enumerate() {
                 sums[at + i] = accumulator.sum();
@@ -89,7 +103,8 @@ impl<W: Weights> Direct<'_, W> {
     }
 }
 
-/// The products of `N` rows of weights with `X` rows of activations, not yet summed over lanes.
+/// The products of `N` rows of weights with `X` rows of activations, not yet summed over lanes. The next `N` rows of
+/// weights follow at a distance of `ahead` weights.
 ///
 /// # Safety
 /// All rows have `count` values. Rows with scales have whole blocks.
@@ -98,6 +113,7 @@ unsafe fn accumulate<V: Vector, W: Source, S: Source, const X: usize, const N: u
     w: [W; N],
     x: [S; X],
     count: usize,
+    ahead: usize,
 ) -> [[V; N]; X] {
     let mut sums = [[V::splat(0.0); N]; X];
     let mut at = 0;
@@ -105,34 +121,34 @@ unsafe fn accumulate<V: Vector, W: Source, S: Source, const X: usize, const N: u
         // SAFETY: the block ends at `count` or before it.
         unsafe {
             let mut scales = [w[0].scale::<V>(at); N];
-            for i in 1..N {
-                scales[i] = w[i].scale::<V>(at);
+            for (scale, w) in scales.iter_mut().zip(w) {
+                w.prefetch::<V>(at + ahead);
+                *scale = w.scale::<V>(at);
             }
-            let mut j = at;
-            while j < at + QUANT_BLOCK {
+            for pair in 0..QUANT_BLOCK / (2 * V::LANES) {
+                let at = at + pair * 2 * V::LANES;
                 let mut values = [[V::splat(0.0); 2]; X];
-                for i in 0..X {
-                    values[i] = x[i].pair::<V>(j, x[i].scale::<V>(j));
+                for (values, x) in values.iter_mut().zip(x) {
+                    *values = x.pair::<V>(at, x.scale::<V>(at));
                 }
-                for n in 0..N {
-                    let weights = w[n].pair::<V>(j, scales[n]);
-                    for i in 0..X {
-                        sums[i][n] = weights[0].mul_add(values[i][0], sums[i][n]);
-                        sums[i][n] = weights[1].mul_add(values[i][1], sums[i][n]);
+                for (n, (w, scale)) in w.into_iter().zip(scales).enumerate() {
+                    let weights = w.pair::<V>(at, scale);
+                    for (sums, values) in sums.iter_mut().zip(values) {
+                        sums[n] = weights[0].mul_add(values[0], sums[n]);
+                        sums[n] = weights[1].mul_add(values[1], sums[n]);
                     }
                 }
-                j += 2 * V::LANES;
             }
         }
         at += QUANT_BLOCK;
     }
     while at < count {
         let step = V::LANES.min(count - at);
-        for n in 0..N {
-            for i in 0..X {
+        for (n, w) in w.into_iter().enumerate() {
+            for (sums, x) in sums.iter_mut().zip(x) {
                 // SAFETY: the rows have `step` more values.
-                let (weights, values) = unsafe { (w[n].first::<V>(at, step), x[i].first::<V>(at, step)) };
-                sums[i][n] = weights.mul_add(values, sums[i][n]);
+                let (weights, values) = unsafe { (w.first::<V>(at, step), x.first::<V>(at, step)) };
+                sums[n] = weights.mul_add(values, sums[n]);
             }
         }
         at += step;

@@ -1,11 +1,11 @@
 //! Products of many rows: x and blocks of W are packed in the order in which tiles of outputs read them.
 //!
-//! A packed tile is `[step][row][LANES]`: what one step along the columns needs lies side by side, so rows at a distance
-//! of a power of two don't compete for cache lines, and weights are converted once for all rows of x.
+//! A packed tile is `[step][row][LANES]`: the vectors of one step along the columns are adjacent. Rows whose distance is
+//! a power of two would otherwise compete for cache lines. Weights are converted once for all rows of x.
 
 use super::instruction_set::Task;
 use super::memory::Output;
-use super::product::{Product, Target};
+use super::product::{Product, Target, share};
 use super::scratch::{with_scratch, with_shared};
 use super::vector::Vector;
 use super::weights::{Source, Weights};
@@ -66,17 +66,16 @@ impl<'a, W: Weights> Packed<'a, W> {
                 let x = &*values;
                 call.each(n.div_ceil(self.block), self.product.cost(), |i| {
                     let rows = [i * self.block, ((i + 1) * self.block).min(n)];
-                    call.instructions.run(Block { packed: self, rows, live, x });
+                    let count = rows[1] - rows[0];
+                    let kept = if self.segment < self.steps { live.len() } else { V::TILE[0] };
+                    let values = count * (self.segment + kept) * V::LANES;
+                    with_scratch(values, |scratch| {
+                        call.instructions.run(Block { packed: self, rows, live, x, scratch })
+                    });
                 });
             }
         });
     }
-}
-
-/// Where share `i` of `parts` nearly equal ones begins.
-#[inline(always)]
-fn share(count: usize, parts: usize, i: usize) -> usize {
-    count / parts * i + (count % parts).min(i)
 }
 
 /// Packs the rows of x of one tile.
@@ -99,19 +98,21 @@ impl<W: Weights> Task for PackX<'_, W> {
         let to = unsafe { self.x.slice(first * size..end * size) };
         let row = |i: usize| W::X::from(x.row(self.live[first + i], begin, count).as_ptr());
         // SAFETY: the rows have `count` values.
-        unsafe { pack_tile::<V, _>(row, end - first, [0, count], to) };
+        unsafe { pack_tile::<V, _>(row, end - first, [0, count], x.stride, to) };
     }
 }
 
-/// Packs `rows` rows of values `begin` to `end`, where `begin` is a multiple of [`QUANT_BLOCK`].
+/// Packs `rows` rows of values `begin` to `end`, where `begin` is a multiple of [`QUANT_BLOCK`]. The distance from one
+/// row to the next is `next`.
 ///
 /// # Safety
 /// `row` returns rows that have these values. Rows with scales have whole blocks.
 #[inline(always)]
-unsafe fn pack_tile<V: Vector, S: Source>(
+pub(super) unsafe fn pack_tile<V: Vector, S: Source>(
     row: impl Fn(usize) -> S,
     rows: usize,
     [begin, end]: [usize; 2],
+    next: usize,
     to: &mut [f32],
 ) {
     assert!(to.len() >= rows * (end - begin).next_multiple_of(V::LANES));
@@ -123,6 +124,8 @@ unsafe fn pack_tile<V: Vector, S: Source>(
         while at + QUANT_BLOCK <= end {
             // SAFETY: the row has this block. `to` has room for every vector that begins before `end`, rounded up.
             unsafe {
+                // A row is too short for the CPU's own prefetching to reach its full speed.
+                row.prefetch::<V>(at.wrapping_add(next));
                 let scale = row.scale::<V>(at);
                 let mut j = at;
                 while j < at + QUANT_BLOCK {
@@ -153,43 +156,41 @@ struct Block<'a, W> {
     live: &'a [usize],
     /// `[tile][steps][row][LANES]`
     x: &'a [f32],
+    /// Memory for a segment of W, then for sums.
+    scratch: &'a mut [f32],
 }
 
 impl<W: Weights> Task for Block<'_, W> {
     #[inline(always)]
-    fn run<V: Vector>(self) {
-        let Packed { steps, segment, .. } = *self.packed;
+    fn run<V: Vector>(mut self) {
+        let Packed { steps, segment, product, .. } = *self.packed;
         let rows = self.rows[1] - self.rows[0];
         let tiles = self.live.len().div_ceil(V::TILE[0]);
-        // With one segment, the sums of a tile are complete before those of the next one begin.
-        let kept = if segment < steps { self.live.len() } else { V::TILE[0] };
-        let sizes = [rows * segment * V::LANES, kept * rows * V::LANES];
-        with_scratch(sizes[0] + sizes[1], |scratch| {
-            let (w, sums) = scratch.split_at_mut(sizes[0]);
-            let mut done = 0;
-            loop {
-                let now = segment.min(steps - done);
-                self.pack::<V>([done, done + now], w);
-                for tile in 0..tiles {
-                    let [first, end] = [tile, tile + 1].map(|i| share(self.live.len(), tiles, i));
-                    let x =
-                        &self.x[(first * steps + (end - first) * done) * V::LANES..][..(end - first) * now * V::LANES];
-                    let at = if segment < steps { first * rows * V::LANES } else { 0 };
-                    let sums = &mut sums[at..at + (end - first) * rows * V::LANES];
-                    if done == 0 {
-                        sums.fill(0.0);
-                    }
-                    add_products::<V>([end - first, rows], now, [x, w], sums);
-                    if done + now == steps {
-                        self.finish::<V>(&self.live[first..end], sums);
-                    }
+        let (w, sums) = std::mem::take(&mut self.scratch).split_at_mut(rows * segment * V::LANES);
+        let mut done = 0;
+        loop {
+            let now = segment.min(steps - done);
+            self.pack::<V>([done, done + now], w);
+            for tile in 0..tiles {
+                let [first, end] = [tile, tile + 1].map(|i| share(self.live.len(), tiles, i));
+                let size = [end - first, rows];
+                let x = &self.x[(first * steps + size[0] * done) * V::LANES..][..size[0] * now * V::LANES];
+                // With one segment, the sums of a tile are complete before those of the next one begin.
+                let at = if segment < steps { first * rows * V::LANES } else { 0 };
+                let sums = &mut sums[at..at + size[0] * rows * V::LANES];
+                if done == 0 {
+                    sums.fill(0.0);
                 }
-                done += now;
-                if done == steps {
-                    break;
+                product.call.instructions.run(Products { rows: size, steps: now, x, w, sums });
+                if done + now == steps {
+                    self.finish::<V>(&self.live[first..end], sums);
                 }
             }
-        });
+            done += now;
+            if done == steps {
+                break;
+            }
+        }
     }
 }
 
@@ -205,7 +206,7 @@ impl<W: Weights> Block<'_, W> {
             let rows = V::TILE[1].min(self.rows[1] - first);
             let row = |i: usize| self.packed.w.row((first + i) * k + begin, count);
             // SAFETY: `row` has checked that the rows have `count` values.
-            unsafe { pack_tile::<V, _>(row, rows, range, &mut to[(first - self.rows[0]) * size..][..rows * size]) };
+            unsafe { pack_tile::<V, _>(row, rows, range, k, &mut to[(first - self.rows[0]) * size..][..rows * size]) };
             first += rows;
         }
     }
@@ -215,41 +216,66 @@ impl<W: Weights> Block<'_, W> {
     fn finish<V: Vector>(&self, live: &[usize], sums: &[f32]) {
         let rows = self.rows[1] - self.rows[0];
         let target: &Target<'_> = self.packed.product.target;
+        let mut outputs = [0.0; BLOCK_ROWS];
         for (i, row) in live.iter().enumerate() {
-            let mut outputs = [0.0; BLOCK_ROWS];
-            for (output, lanes) in outputs[..rows].iter_mut().zip(sums[i * rows * V::LANES..].chunks_exact(V::LANES)) {
-                // SAFETY: the chunk has `LANES` values.
-                *output = unsafe { V::load(lanes.as_ptr()) }.sum();
+            let lanes = &sums[i * rows * V::LANES..][..rows * V::LANES];
+            let whole = rows / 4 * 4;
+            for at in (0..whole).step_by(4) {
+                let mut four = [V::splat(0.0); 4];
+                for (n, v) in four.iter_mut().enumerate() {
+                    // SAFETY: there are `rows` vectors.
+                    *v = unsafe { V::load(lanes.as_ptr().add((at + n) * V::LANES)) };
+                }
+                outputs[at..at + 4].copy_from_slice(&V::sums(four));
+            }
+            for (n, output) in outputs[whole..rows].iter_mut().enumerate() {
+                // SAFETY: as above.
+                *output = unsafe { V::load(lanes.as_ptr().add((whole + n) * V::LANES)) }.sum();
             }
             target.write::<V>(*row, self.rows[0], &outputs[..rows]);
         }
     }
 }
 
-/// Adds the products of a packed tile of x and a packed block of W, of `steps` steps both, to `sums`, which is
-/// `[row of x][row of W][LANES]`.
-#[inline(always)]
-fn add_products<V: Vector>([x_rows, w_rows]: [usize; 2], steps: usize, [x, w]: [&[f32]; 2], sums: &mut [f32]) {
-    assert!(x.len() >= x_rows * steps * V::LANES && w.len() >= w_rows * steps * V::LANES);
-    assert!(sums.len() >= x_rows * w_rows * V::LANES);
-    let mut begin = 0;
-    while begin < steps {
-        let count = (CHUNK / V::LANES).min(steps - begin);
-        let mut row = 0;
-        while row < w_rows {
-            let rows = V::TILE[1].min(w_rows - row);
-            let tile = Tile {
-                steps: count,
-                x: x[x_rows * begin * V::LANES..].as_ptr(),
-                w: w[(row * steps + rows * begin) * V::LANES..].as_ptr(),
-                sums: sums[row * V::LANES..].as_mut_ptr(),
-                stride: w_rows * V::LANES,
-            };
-            // SAFETY: x and w have `steps` steps from `begin` on, sums has a vector for each pair of rows.
-            unsafe { tile.add::<V>(x_rows, rows) };
-            row += rows;
+/// A packed tile of x with a packed block of W. It does not depend on the format of W, so it is a task of its own:
+/// there are many forms of tiles, and they are compiled once.
+struct Products<'a, 'b> {
+    /// Rows of x and of W.
+    rows: [usize; 2],
+    steps: usize,
+    /// `[steps][row][LANES]`
+    x: &'a [f32],
+    /// `[tile][steps][row][LANES]`
+    w: &'a [f32],
+    /// `[row of x][row of W][LANES]`, to which the products are added.
+    sums: &'b mut [f32],
+}
+
+impl Task for Products<'_, '_> {
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        let Self { rows: [x_rows, w_rows], steps, x, w, sums } = self;
+        assert!(x.len() >= x_rows * steps * V::LANES && w.len() >= w_rows * steps * V::LANES);
+        assert!(sums.len() >= x_rows * w_rows * V::LANES);
+        let mut begin = 0;
+        while begin < steps {
+            let count = (CHUNK / V::LANES).min(steps - begin);
+            let mut row = 0;
+            while row < w_rows {
+                let rows = V::TILE[1].min(w_rows - row);
+                let tile = Tile {
+                    steps: count,
+                    x: x[x_rows * begin * V::LANES..].as_ptr(),
+                    w: w[(row * steps + rows * begin) * V::LANES..].as_ptr(),
+                    sums: sums[row * V::LANES..].as_mut_ptr(),
+                    stride: w_rows * V::LANES,
+                };
+                // SAFETY: x and w have `count` steps from `begin` on, sums has a vector for each pair of rows.
+                unsafe { tile.add::<V>(x_rows, rows) };
+                row += rows;
+            }
+            begin += count;
         }
-        begin += count;
     }
 }
 
@@ -289,33 +315,33 @@ impl Tile {
     unsafe fn add_tile<V: Vector, const X: usize, const N: usize>(self) {
         let Self { steps, mut x, mut w, sums: to, stride } = self;
         let mut sums = [[V::splat(0.0); N]; X];
-        for i in 0..X {
-            for n in 0..N {
+        for (i, row) in sums.iter_mut().enumerate() {
+            for (n, sum) in row.iter_mut().enumerate() {
                 // SAFETY: the caller's.
-                sums[i][n] = unsafe { V::load(to.add(i * stride + n * V::LANES)) };
+                *sum = unsafe { V::load(to.add(i * stride + n * V::LANES)) };
             }
         }
         for _ in 0..steps {
             // SAFETY: the caller's. The pointers move on by what has been read.
             unsafe {
                 let mut weights = [V::splat(0.0); N];
-                for n in 0..N {
-                    weights[n] = V::load(w.add(n * V::LANES));
+                for (n, weight) in weights.iter_mut().enumerate() {
+                    *weight = V::load(w.add(n * V::LANES));
                 }
-                for i in 0..X {
+                for (i, row) in sums.iter_mut().enumerate() {
                     let value = V::load(x.add(i * V::LANES));
-                    for n in 0..N {
-                        sums[i][n] = weights[n].mul_add(value, sums[i][n]);
+                    for (sum, weight) in row.iter_mut().zip(weights) {
+                        *sum = weight.mul_add(value, *sum);
                     }
                 }
                 x = x.add(X * V::LANES);
                 w = w.add(N * V::LANES);
             }
         }
-        for i in 0..X {
-            for n in 0..N {
+        for (i, row) in sums.into_iter().enumerate() {
+            for (n, sum) in row.into_iter().enumerate() {
                 // SAFETY: the caller's.
-                unsafe { sums[i][n].store(to.add(i * stride + n * V::LANES)) };
+                unsafe { sum.store(to.add(i * stride + n * V::LANES)) };
             }
         }
     }

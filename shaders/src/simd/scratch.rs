@@ -7,6 +7,7 @@ use super::memory::Memory;
 /// A cache line.
 #[derive(Debug, Clone, Copy)]
 #[repr(align(64))]
+#[allow(dead_code)] // accessed as a slice of values
 struct Line([f32; 16]);
 
 thread_local! {
@@ -14,8 +15,8 @@ thread_local! {
     static SHARED: RefCell<Vec<Line>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Calls `f` with `count` values that outlive the tasks of a dispatch and that they share, aligned to a cache line, with
-/// unspecified contents. The memory belongs to the calling thread, which keeps it for its next dispatch.
+/// Calls `f` with `count` values for the tasks of a dispatch to share, aligned to a cache line, whose contents are
+/// unspecified. The memory belongs to the calling thread, which keeps it for its next dispatch.
 pub(super) fn with_shared<R>(count: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
     // Taken, not borrowed: a nested call allocates memory of its own.
     let mut lines = SHARED.take();

@@ -63,7 +63,6 @@ impl Found {
         bytemuck::cast_slice(&self.0[binding])
     }
 
-    #[allow(dead_code)] // for kernels that write integers
     pub(super) fn u32(&self, binding: usize) -> &[u32] {
         &self.0[binding]
     }

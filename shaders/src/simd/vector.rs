@@ -10,7 +10,7 @@ use half::f16;
 pub(super) trait Vector: Copy {
     /// Number of values; a power of two from 4 to 16.
     const LANES: usize;
-    /// Rows of x and rows of W in a tile of a product: as many as have their accumulators in registers. At most 4 and 6.
+    /// Rows of x and rows of W in a tile of a product, at most 4 and 6. All its sums fit in registers.
     const TILE: [usize; 2];
 
     /// All lanes `v`.
@@ -52,6 +52,17 @@ pub(super) trait Vector: Copy {
     /// # Safety
     /// `from` is valid for reads of `2 LANES` values.
     unsafe fn load_for_q4(from: *const f32) -> [Self; 2];
+
+    /// The [sums](Self::sum) of four vectors, with the same bits.
+    #[inline(always)]
+    fn sums(four: [Self; 4]) -> [f32; 4] {
+        let [a, b, c, d] = four;
+        [a.sum(), b.sum(), c.sum(), d.sum()]
+    }
+
+    /// Begins to load the cache line at this address, which need not be valid.
+    #[inline(always)]
+    fn prefetch(_at: *const u8) {}
 
     /// `self + other`
     fn add(self, other: Self) -> Self;

@@ -2,6 +2,7 @@
 
 use half::f16;
 
+use super::direct;
 use super::vector::Vector;
 use crate::sizes::QUANT_BLOCK;
 
@@ -26,6 +27,16 @@ pub(super) trait Source: Copy {
     /// # Safety
     /// The row has these values.
     unsafe fn first<V: Vector>(self, at: usize, count: usize) -> V;
+    /// Begins to load the block from value `at` on, which the row need not have.
+    fn prefetch<V: Vector>(self, at: usize);
+}
+
+/// Prefetches the lines of the `bytes` bytes from `at` on.
+#[inline(always)]
+fn prefetch<V: Vector>(at: *const u8, bytes: usize) {
+    for line in 0..bytes.div_ceil(64) {
+        V::prefetch(at.wrapping_add(64 * line));
+    }
 }
 
 /// A matrix of weights in one format.
@@ -34,6 +45,10 @@ pub(super) trait Weights: Copy + Send + Sync {
     type Row: Source;
     /// A row of activations, in the order of the weights.
     type X: Source + From<*const f32>;
+    /// Whether that order is not the natural one.
+    const REORDERED: bool = false;
+    /// Rows of x up to which converting weights for every four rows costs less than packing them.
+    const DIRECT_ROWS: usize = direct::MAX_ROWS;
 
     /// `count` weights from weight `at` of the matrix on, both multiples of [`QUANT_BLOCK`] if the format has scales.
     /// Weights outside of the matrix panic.
@@ -67,6 +82,10 @@ impl Source for Natural {
         // SAFETY: the caller's.
         unsafe { V::load_first(self.0.add(at), count) }
     }
+
+    // Rows of f32 are long enough for the CPU's own prefetching.
+    #[inline(always)]
+    fn prefetch<V: Vector>(self, _at: usize) {}
 }
 
 /// Values of f32 in the order of q4.
@@ -95,6 +114,9 @@ impl Source for ForQ4 {
     unsafe fn first<V: Vector>(self, _at: usize, _count: usize) -> V {
         unreachable!("rows of q4 are whole blocks")
     }
+
+    #[inline(always)]
+    fn prefetch<V: Vector>(self, _at: usize) {}
 }
 
 /// Weights of f32.
@@ -151,6 +173,11 @@ impl Source for F16Row {
             V::load_f16(values.as_ptr())
         }
     }
+
+    #[inline(always)]
+    fn prefetch<V: Vector>(self, at: usize) {
+        prefetch::<V>(self.0.wrapping_add(at).cast(), 2 * QUANT_BLOCK);
+    }
 }
 
 /// Weights of q8, and their scales.
@@ -192,6 +219,11 @@ impl Source for Q8Row {
     unsafe fn first<V: Vector>(self, _at: usize, _count: usize) -> V {
         unreachable!("rows of q8 are whole blocks")
     }
+
+    #[inline(always)]
+    fn prefetch<V: Vector>(self, at: usize) {
+        prefetch::<V>(self.0.wrapping_add(at), QUANT_BLOCK);
+    }
 }
 
 /// Weights of q4, and their scales.
@@ -205,6 +237,8 @@ pub(super) struct Q4Row(*const u8, *const f16);
 impl Weights for Q4<'_> {
     type Row = Q4Row;
     type X = ForQ4;
+    const REORDERED: bool = true;
+    const DIRECT_ROWS: usize = 4;
 
     #[inline(always)]
     fn row(self, at: usize, count: usize) -> Q4Row {
@@ -231,5 +265,10 @@ impl Source for Q4Row {
     #[inline(always)]
     unsafe fn first<V: Vector>(self, _at: usize, _count: usize) -> V {
         unreachable!("rows of q4 are whole blocks")
+    }
+
+    #[inline(always)]
+    fn prefetch<V: Vector>(self, at: usize) {
+        prefetch::<V>(self.0.wrapping_add(at / 2), QUANT_BLOCK / 2);
     }
 }
