@@ -25,7 +25,6 @@ help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: build ## Set up, build, and write some text with the demo model
-	@scripts/setup.sh adapter $(target)/release/bolmo
 	@echo; echo '$$ bolmo generate "$(prompt)" $(options) --show-patches'; echo; echo -n '$(prompt)'
 	@$(target)/release/bolmo generate "$(prompt)" $(options) --show-patches
 	@echo
@@ -35,10 +34,10 @@ demo: build ## Set up, build, and write some text with the demo model
 test: ## Set up, check style, run every test
 	@$(timed) "style and lints" $(MAKE) --no-print-directory lint
 	@$(timed) "building the tests" $(CARGO) test --no-run
-	@scripts/setup.sh adapter $(target)/debug/bolmo
+	@scripts/setup.sh shaders $(target)/debug/bolmo
 	@$(MAKE) --no-print-directory test-tint
 	@$(timed) "unit tests" env BOLMO_FUZZ_FACTOR=$(FUZZ_FACTOR) $(CARGO) test --lib --bins
-	@$(timed) "tests on the adapter" $(CARGO) test --test '*'
+	@$(timed) "tests on devices" scripts/test-suites.py $(target)/debug/bolmo
 	@$(timed) "examples in the documentation" $(CARGO) test --doc
 	@scripts/setup.sh c
 	@$(timed) "the package" scripts/test-package.sh $(target)/debug/bolmo $(target)/debug/deps
@@ -72,7 +71,6 @@ test-package: ## Build what users get, install it into a temporary prefix, and r
 	@scripts/setup.sh c
 	@# One build of both: alone, each chooses other features of dependencies.
 	@$(timed) "the command and the library, optimized" $(CARGO) build --release -p bolmo-cli -p bolmo-ffi
-	@scripts/setup.sh adapter $(target)/release/bolmo
 	@$(timed) "the package, optimized" scripts/test-package.sh $(target)/release/bolmo $(target)/release
 
 test-c: ## Run the C tests of the ABI against what test-package has installed
@@ -90,7 +88,7 @@ test-tint: ## Compile every kernel that browsers can run with Tint, the compiler
 
 test-cooperative: ## Test cooperative matrices on a newer software driver, which it fetches (Debian only)
 	@scripts/newer-mesa.sh $(target)/newer-mesa
-	@$(timed) "cooperative matrices on a newer driver" env BOLMO_TILES=cooperative8 $(CARGO) test \
+	@$(timed) "cooperative matrices on a newer driver" env BOLMO_ADAPTER=software BOLMO_TILES=cooperative8 $(CARGO) test \
 		--config 'target."cfg(all())".runner="$(abspath $(target))/newer-mesa/run"' \
 		--test device -- kernels::matmul self_test::
 
@@ -98,16 +96,14 @@ header: ## Make ffi/include/bolmo.h from the sources, and record the ABI in ffi/
 	BOLMO_UPDATE=1 $(CARGO) test --test abi header::
 
 demo-model: build ## Train the demo model: minutes on a large GPU, a day on a CPU (SMALL=1: a smaller one, in hours)
-	@scripts/setup.sh adapter $(target)/release/bolmo
+	@scripts/setup.sh shaders $(target)/release/bolmo
 	examples/byteify/run.sh $(target)/release/bolmo
 	cp examples/byteify/runs/stage2/model/* examples/demo-model/
 
 picture: build ## Draw docs/demo.svg from a fresh run of the demo model
-	@scripts/setup.sh adapter $(target)/release/bolmo
 	scripts/picture.py docs/demo.svg $(target)/release/bolmo "$(prompt)" $(options)
 
 bench: build ## Run bolmo bench on a preset (PRESET=mid) in every format, and save the runs in benches/runs/
-	@scripts/setup.sh adapter $(target)/release/bolmo
 	scripts/bench.sh $(target)/release/bolmo $(target)/bench-models
 
 benchmarks: build ## Make benches/BENCHMARKS.md from the saved runs in benches/runs/

@@ -7,7 +7,7 @@
 #   scripts/setup.sh browser         Node.js and Chromium, for tests in a browser
 #   scripts/setup.sh docs            Doxygen, for `make docs`
 #   scripts/setup.sh c               C and C++ compilers, CMake and what else tests of the C library need
-#   scripts/setup.sh adapter BOLMO   a driver for some GPU adapter; BOLMO is the built command, which lists adapters
+#   scripts/setup.sh shaders BOLMO   a driver that runs the shaders, for tests of them; BOLMO is the built command
 set -euo pipefail
 
 rust=1.95 # as rust-version in Cargo.toml
@@ -109,22 +109,25 @@ can_sanitize() {
     echo 'int main(void) { return 0; }' | clang -fsanitize=address,undefined -x c - -o /dev/null 2>/dev/null
 }
 
-has_adapter() { "$1" devices --json | grep -q '"chosen":[0-9]'; }
+# Whether something but the CPU device is listed that can be used.
+runs_shaders() {
+    "$1" devices --json | tr '{' '\n' | grep '"usable":true' | grep -qv '"kind":"cpu"'
+}
 
-adapter() {
-    has_adapter "$1" && return
+shaders() {
+    runs_shaders "$1" && return
     if [ "$(uname)" != Linux ]; then
-        say "no GPU adapter can be used: see \`bolmo devices\`"
+        say "no adapter runs the shaders: see \`bolmo devices\`"
         exit 1
     fi
-    # Without a Vulkan loader or a driver, no adapter is listed at all.
-    install "no GPU adapter was found, and so a Vulkan driver is needed" libvulkan1 mesa-vulkan-drivers
-    has_adapter "$1" || { say "there is still no GPU adapter: see \`bolmo devices\`"; exit 1; }
+    # Without a Vulkan loader or a driver, only the CPU device is listed.
+    install "tests of the shaders need a Vulkan driver" libvulkan1 mesa-vulkan-drivers
+    runs_shaders "$1" || { say "there is still no adapter that runs the shaders: see \`bolmo devices\`"; exit 1; }
 }
 
 case "${1-}:$#" in
 toolchain:1 | lint:1 | nodejs:1 | browser:1 | docs:1 | c:1) "$1" ;;
-adapter:2) adapter "$2" ;;
+shaders:2) shaders "$2" ;;
 *)
     sed -n '2,10s/^# \{0,1\}//p' "$0" >&2
     exit 2

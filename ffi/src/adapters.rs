@@ -35,7 +35,7 @@ opaque!(bolmo_adapters, Vec<Adapter>);
 pub enum bolmo_adapter_text {
     /// Name.
     BOLMO_ADAPTER_NAME = 0,
-    /// "discrete GPU", "integrated GPU", "virtual GPU", "software" or "other".
+    /// "discrete GPU", "integrated GPU", "virtual GPU", "software", "other" or "cpu".
     BOLMO_ADAPTER_KIND = 1,
     /// "vulkan", "metal" or "dx12".
     BOLMO_ADAPTER_BACKEND = 2,
@@ -105,7 +105,7 @@ impl Adapter {
         Ok(match which {
             0 => info.chosen.into(),
             1 => info.unusable.is_none().into(),
-            2 => info.is_software().into(),
+            2 => info.has_host_memory().into(),
             3 => info.max_binding_bytes,
             4 => info.max_buffer_bytes,
             5 => info.workgroup_bytes.into(),

@@ -5,6 +5,7 @@
 //! `steady.rs` is a program of its own, because it replaces the global allocator.
 
 mod constraints;
+mod cpu_device;
 mod decode;
 mod equivalence;
 mod fetching;

@@ -18,12 +18,7 @@ pub fn run(common: &Common) -> Outcome {
         return write_json(&json!({ "adapters": list, "chosen": chosen }));
     }
     let mut text: String = found.iter().map(describe).collect();
-    if found.is_empty() {
-        text.push_str(
-            "No adapter was found. Install a driver for your GPU, or a software driver\n\
-             (Debian and Ubuntu: apt-get install libvulkan1 mesa-vulkan-drivers).\n",
-        );
-    } else if !found.iter().any(|adapter| adapter.chosen) {
+    if !found.iter().any(|adapter| adapter.chosen) {
         text.push_str(&match choice {
             AdapterChoice::Name(name) => format!("No usable adapter matches {name:?}; choose one of these names.\n"),
             AdapterChoice::Index(index) => format!("Adapter {index} does not exist or cannot be used.\n"),
@@ -65,6 +60,10 @@ fn describe(adapter: &AdapterInfo) -> String {
     // Writing to a string cannot fail.
     let _ = writeln!(text, "{} {}  {}", if adapter.chosen { '*' } else { ' ' }, adapter.index, adapter.name);
     let _ = writeln!(text, "     {}", adapter.reason);
+    if adapter.is_cpu() {
+        let _ = writeln!(text, "     the CPU itself, {}, memory of this machine", adapter.driver);
+        return text;
+    }
     let _ = writeln!(text, "     {}, {}, driver {}", adapter.kind, adapter.backend, adapter.driver);
     let _ = writeln!(
         text,

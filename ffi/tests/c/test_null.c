@@ -67,12 +67,15 @@ static void engines(void) {
     CHECK_OK(bolmo_engine_options_create(&options));
     BAD_HANDLES(bolmo_engine_options, bolmo_engine_options_set_adapter(handle, "auto", 4));
     BAD_HANDLES(bolmo_engine_options, bolmo_engine_options_set_max_binding_bytes(handle, 0));
+    BAD_HANDLES(bolmo_engine_options, bolmo_engine_options_set_threads(handle, 0));
     BAD_HANDLES_FROM(1, bolmo_engine_options, bolmo_engine_create(handle, &out.engine));
     BAD_DELETES(bolmo_engine_options, bolmo_engine_options_delete);
     REFUSED(bolmo_engine_options_set_adapter(options, NULL, 4));
     REFUSED(bolmo_engine_options_set_adapter(options, "auto", SIZE_MAX));
     REFUSED(bolmo_engine_options_set_adapter(options, "\xc3(", 2));
     REFUSED(bolmo_engine_options_set_max_binding_bytes(options, 65535));
+    REFUSED(bolmo_engine_options_set_threads(options, 257));
+    REFUSED(bolmo_engine_options_set_threads(options, SIZE_MAX));
     REFUSED(bolmo_engine_create(NULL, NULL));
     REFUSED(bolmo_engine_create(NULL, ODD));
     bolmo_engine_options_delete(options);

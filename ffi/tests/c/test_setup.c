@@ -81,6 +81,7 @@ static bolmo_engine *engine(void) {
     CHECK_OK(bolmo_engine_options_create(&options));
     CHECK_OK(bolmo_engine_options_set_adapter(options, adapter, adapter == NULL ? 0 : strlen(adapter)));
     CHECK_OK(bolmo_engine_options_set_max_binding_bytes(options, 1 << 27));
+    CHECK_OK(bolmo_engine_options_set_threads(options, 2));
     CHECK_OK(bolmo_engine_create(options, &engine));
     bolmo_engine_options_delete(options);
     CHECK_OK(bolmo_engine_text(engine, BOLMO_ADAPTER_BACKEND, &name, &size));

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use bolmo_shaders::sizes::MLSTM_CHUNK;
+
 use crate::config::rope::cos_sin;
 use crate::device::{Recorder, Slice};
 use crate::error::{Error, ErrorKind, Result};
@@ -176,23 +178,32 @@ impl Session {
     }
 
     /// Bytes of the next chunk: few enough that a submission ends soon, whatever the model and the context.
+    ///
+    /// The work of a byte follows from the bytes per patch so far. Nothing that is measured counts, so that repeated runs
+    /// have the same chunks and with them the same bits.
     fn chunk_bytes(&self, capacity: usize) -> usize {
         let config = &self.model.config;
         let capabilities = &self.model.device().capabilities;
         // Patches per byte may double from here on, because texts change. At the start every byte may be a patch.
-        let (patches, ids) = (self.state.kv.len() as u64, self.state.ids.len() as u64);
+        let (patches, ids) = (self.state.kv.len() as u64, (self.state.ids.len() as u64).max(1));
+        let ending = if patches == 0 { ids } else { ids.min(2 * patches) };
+        let per_byte = |per_patch: u64| per_patch.saturating_mul(ending) / ids;
         let attention = (2 * config.num_hidden_layers * config.query_width()) as u64;
         let attention = attention.saturating_mul(capabilities.attention_cost).saturating_mul(patches);
-        let attention = attention.saturating_mul(ids.min(2 * patches)) / ids.max(1);
         let weights = self.model.weights_per_row;
+        let global = weights.saturating_sub(self.model.weights_per_byte);
+        let work = self.model.weights_per_byte.saturating_add(per_byte(global.saturating_add(attention)));
         let bytes_of = |rows: u64| rows * ids / patches.max(1);
-        let shortest = if attention > weights {
+        let shortest = if per_byte(attention) > weights {
             bytes_of(MIN_CHUNK_QUERIES)
         } else {
             MIN_CHUNK_BYTES.max(bytes_of(MIN_CHUNK_PATCHES))
         };
-        let bytes = capabilities.prefill_products / weights.saturating_add(attention).max(1);
-        usize::try_from(bytes.max(shortest)).unwrap_or(usize::MAX).min(capacity).max(1)
+        let bytes = capabilities.prefill_products / work.max(1);
+        let bytes = usize::try_from(bytes.max(shortest)).unwrap_or(usize::MAX).min(capacity).max(1);
+        // Chunks of the mLSTM begin with a chunk of the prompt; only the last one may be shorter.
+        let step = MLSTM_CHUNK as usize;
+        if bytes < step { bytes } else { bytes / step * step }
     }
 
     /// Reads the logits after the last of `rows` rows that a chunk has left in `ws`. Without rows the present ones are

@@ -327,3 +327,76 @@ impl Drop for BlockedSignals {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_task_runs_once() {
+        let pool = Pool::default();
+        pool.grow(4).expect("threads");
+        for threads in 1..=5 {
+            for tasks in [0, 1, 2, 3, 7, 100, 1000] {
+                let runs: Vec<AtomicUsize> = (0..tasks).map(|_| AtomicUsize::new(0)).collect();
+                pool.team(threads).run(tasks, &|task| {
+                    runs[task].fetch_add(1, Ordering::Relaxed);
+                });
+                assert!(runs.iter().all(|runs| runs.load(Ordering::Relaxed) == 1), "{threads} threads, {tasks} tasks");
+            }
+        }
+    }
+
+    #[test]
+    fn jobs_follow_one_another_without_mixing() {
+        let pool = Pool::default();
+        pool.grow(3).expect("threads");
+        let team = pool.team(3);
+        let mut values = vec![0_usize; 64];
+        for round in 0..5000 {
+            let cells: Vec<AtomicUsize> = values.iter().map(|&value| AtomicUsize::new(value)).collect();
+            team.run(cells.len(), &|task| {
+                cells[task].fetch_add(task + round, Ordering::Relaxed);
+            });
+            values = cells.into_iter().map(AtomicUsize::into_inner).collect();
+        }
+        let sum: usize = (0..5000).sum();
+        assert!(values.iter().enumerate().all(|(task, &value)| value == 5000 * task + sum));
+    }
+
+    #[test]
+    fn helpers_wake_up_after_they_slept() {
+        let pool = Pool::default();
+        pool.grow(2).expect("threads");
+        for _ in 0..5 {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            let threads = Mutex::new(std::collections::HashSet::new());
+            pool.team(2).run(2, &|_| {
+                threads.lock().expect("no task panics").insert(std::thread::current().id());
+                // Long enough for the other thread to take the second task.
+                std::thread::sleep(std::time::Duration::from_millis(50));
+            });
+            assert_eq!(threads.into_inner().expect("no task panics").len(), 2);
+        }
+    }
+
+    #[test]
+    fn a_task_that_panics_ends_its_job_alone() {
+        let pool = Pool::default();
+        pool.grow(3).expect("threads");
+        for bad in [0, 50, 99] {
+            let job = || pool.team(3).run(100, &|task| assert!(task != bad, "a test of panics"));
+            assert!(catch_unwind(AssertUnwindSafe(job)).is_err());
+            pool.team(3).run(100, &|_| ());
+        }
+    }
+
+    #[test]
+    fn dropping_the_pool_ends_its_threads() {
+        let pool = Pool::default();
+        pool.grow(4).expect("threads");
+        let shared = Arc::downgrade(&pool.shared);
+        drop(pool);
+        assert!(shared.upgrade().is_none(), "a thread still has the pool");
+    }
+}
