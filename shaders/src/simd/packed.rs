@@ -1,7 +1,7 @@
 //! Products of many rows: x and blocks of W are packed in the order in which tiles of outputs read them.
 //!
-//! A packed tile is `[step][row][LANES]`: the vectors of one step along the columns are adjacent. Rows whose distance is
-//! a power of two would otherwise compete for cache lines. Weights are converted once for all rows of x.
+//! A packed tile is `[step][row][LANES]`: the vectors of one step along the columns are adjacent. Rows whose distance
+//! is a power of two would otherwise compete for cache lines. Weights are converted once for all rows of x.
 
 use super::instruction_set::Task;
 use super::memory::Output;
