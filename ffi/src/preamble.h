@@ -1,12 +1,11 @@
 /**
  * @file bolmo.h
- * @brief The Bolmo runtime in C: byte-level language models inside your program, on the GPU at hand.
+ * @brief The Bolmo runtime in C: byte-level language models inside your program, on the GPU at hand or on the CPU.
  *
  * Generated from the Rust sources by `make header`; edit those instead.
  *
  * A Bolmo model reads and writes bytes, and groups them into patches by itself. The library runs such a model on any
- * GPU that Vulkan, Metal or Direct3D 12 reaches, or on the CPU through a software driver. It needs nothing else at run
- * time.
+ * GPU that Vulkan, Metal or Direct3D 12 reaches, or on the CPU without any driver. It needs nothing else at run time.
  *
  * ## Groups, in the order of this file
  *
@@ -15,7 +14,7 @@
  * | status | errors and their messages |
  * | library | version, log |
  * | text | bytes that the library allocated; whole characters for display |
- * | adapters | the GPUs of this machine |
+ * | adapters | the GPUs of this machine, and its CPU |
  * | engine | an open device |
  * | checkpoint | the files of a model: a folder, memory or a reader of your own; memory needed before loading |
  * | model | weights on the device |
@@ -46,6 +45,10 @@
  * thread gets BOLMO_BUSY and nothing breaks. Functions return when their work is done. Callbacks run on the thread that
  * called the function; the log callback may run on any thread. A callback may call the library, except with the objects
  * that the running function uses. It must not throw C++ exceptions or use longjmp.
+ *
+ * On the CPU, the library computes on threads of its own, which block all signals and end with the last engine, its
+ * models and their sessions. A forked process doesn't have them: calls on engines of the parent that compute on the CPU
+ * return BOLMO_DEVICE_LOST there.
  *
  * ## Errors
  *

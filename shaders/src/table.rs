@@ -1,7 +1,6 @@
 //! The table of kernels. A row has the kernel's WGSL text, its bindings, its parameter block and its variants.
 
 use crate::params::{self, Params, ParamsLayout};
-use crate::simd;
 use crate::variant::WeightAccess;
 
 /// The access of a kernel to a binding.
@@ -54,8 +53,6 @@ pub struct Kernel {
     pub cooperative_text: Option<&'static str>,
     /// Whether the [guard flags](crate::sizes::GUARD_BINDING) can make a dispatch skip rows.
     pub guard: bool,
-    /// Its fast form on CPUs, if there is one.
-    pub simd: Option<simd::SimdKernel>,
     /// Storage bindings from 1 on.
     pub bindings: &'static [Binding],
     /// Layout of the parameter block in binding 0.
@@ -96,7 +93,6 @@ macro_rules! kernels {
             },
             guard: has(&[$(stringify!($part)),*], "guard")
                 || has(&[$(stringify!($part)),*], "reduce") && !has(&[$(stringify!($part)),*], "unguarded"),
-            simd: simd::kernel($stem),
             bindings: &[$(Binding { name: $name, access: Access::$access, shape: $shape },)*],
             params: <params::$id as Params>::LAYOUT,
         },)*];
@@ -116,7 +112,7 @@ const fn has(parts: &[&str], part: &str) -> bool {
 }
 
 /// Returns whether two strings are equal.
-pub(crate) const fn same(a: &str, b: &str) -> bool {
+const fn same(a: &str, b: &str) -> bool {
     let (a, b) = (a.as_bytes(), b.as_bytes());
     let mut i = 0;
     while i < a.len() && i < b.len() && a[i] == b[i] {

@@ -112,8 +112,8 @@ pub fn open_engine(common: &Common) -> Result<Engine> {
     block_on(Engine::open(&options))
 }
 
-/// Opens the adapter of the options for training, which the CPU device lacks: where nothing is asked for and there is no
-/// GPU, a software driver.
+/// Opens the adapter of the options for training, which the CPU device lacks: where nothing is asked for and there is
+/// no GPU, a software driver.
 pub fn open_engine_for_training(common: &Common) -> Result<Engine> {
     let engine = open_engine(common)?;
     if !engine.adapter().is_cpu() || AdapterChoice::parse(&common.adapter) != AdapterChoice::Auto {

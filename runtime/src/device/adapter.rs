@@ -1,9 +1,4 @@
-//! The choice of an adapter, with a reason for each one.
-
-#[cfg(not(target_family = "wasm"))]
-use crate::device::cpu;
-use crate::device::wgpu;
-use crate::error::{Error, Result};
+//! What an adapter is, and how to choose one.
 
 /// [`AdapterInfo::kind`] of drivers that play a GPU on the CPU.
 pub(super) const SOFTWARE: &str = "software";
@@ -13,8 +8,8 @@ pub(super) const CPU: &str = "cpu";
 /// How to choose an adapter.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum AdapterChoice {
-    /// The best one: a discrete GPU, else an integrated one, else a virtual one, else the CPU device. In browsers, which
-    /// have no CPU device, a software adapter comes last.
+    /// The best one: a discrete GPU, else an integrated one, else a virtual one, else the CPU device. In browsers,
+    /// which have no CPU device, a software adapter comes last.
     #[default]
     Auto,
     /// The adapter at this index of [`adapters`].
@@ -93,177 +88,5 @@ impl AdapterInfo {
     /// Whether its memory is the host's.
     pub fn has_host_memory(&self) -> bool {
         self.is_cpu() || self.is_software()
-    }
-}
-
-/// Lists the adapters of this machine, the CPU device last, and marks the one that `choice` selects. No list is empty
-/// outside of browsers.
-pub async fn adapters(choice: &AdapterChoice) -> Vec<AdapterInfo> {
-    let mut infos: Vec<_> = wgpu::enumerate().await.into_iter().map(|(_, info)| info).collect();
-    #[cfg(not(target_family = "wasm"))]
-    infos.push(cpu::describe(infos.len()));
-    // If no adapter can be chosen, the reasons say why.
-    let _ = choose(choice, &mut infos);
-    infos
-}
-
-/// A chosen adapter, to be opened.
-pub(super) enum Chosen {
-    /// One that wgpu has found.
-    Gpu(wgpu::Found),
-    /// The CPU device.
-    #[cfg(not(target_family = "wasm"))]
-    Cpu,
-}
-
-/// Chooses an adapter and returns it with its description.
-pub(super) async fn request(choice: &AdapterChoice) -> Result<(Chosen, AdapterInfo)> {
-    #[cfg(not(target_family = "wasm"))]
-    if *choice == AdapterChoice::Cpu {
-        // Looking for other adapters takes a tenth of a second, loads drivers, and may print their messages.
-        let mut infos = [cpu::describe(0)];
-        choose(choice, &mut infos)?;
-        let [info] = infos;
-        return Ok((Chosen::Cpu, info));
-    }
-    let (mut found, mut infos): (Vec<_>, Vec<_>) = wgpu::enumerate().await.into_iter().unzip();
-    #[cfg(not(target_family = "wasm"))]
-    infos.push(cpu::describe(infos.len()));
-    let index = choose(choice, &mut infos)?;
-    let info = infos.swap_remove(index);
-    #[cfg(not(target_family = "wasm"))]
-    if index == found.len() {
-        return Ok((Chosen::Cpu, info));
-    }
-    Ok((Chosen::Gpu(found.swap_remove(index)), info))
-}
-
-fn rank(info: &AdapterInfo) -> u32 {
-    match info.kind {
-        "discrete GPU" => 0,
-        "integrated GPU" => 1,
-        "virtual GPU" => 2,
-        "other" => 3,
-        CPU => 4,
-        _ => 5,
-    }
-}
-
-/// Marks the adapter that `choice` selects, sets the reason of each adapter, and returns the index of the chosen one.
-fn choose(choice: &AdapterChoice, infos: &mut [AdapterInfo]) -> Result<usize> {
-    if infos.is_empty() {
-        return Err(Error::not_found(
-            "no adapter was found; install a driver for the GPU, or a software adapter \
-             (Debian and Ubuntu: apt-get install libvulkan1 mesa-vulkan-drivers)",
-        ));
-    }
-    let matches = |info: &AdapterInfo| match choice {
-        AdapterChoice::Auto => true,
-        AdapterChoice::Index(i) => info.index == *i,
-        AdapterChoice::Software => info.is_software(),
-        AdapterChoice::Cpu => info.is_cpu(),
-        // A part of the CPU's name may be meant for a GPU of the same maker.
-        AdapterChoice::Name(_) if info.is_cpu() => false,
-        AdapterChoice::Name(name) => {
-            let name = name.to_lowercase();
-            [&info.name, &info.driver, &info.backend].iter().any(|text| text.to_lowercase().contains(&name))
-        }
-    };
-    let candidates: Vec<usize> = (0..infos.len()).filter(|&i| matches(&infos[i])).collect();
-    let best = candidates.iter().copied().filter(|&i| infos[i].unusable.is_none()).min_by_key(|&i| rank(&infos[i]));
-    for info in infos.iter_mut() {
-        info.chosen = Some(info.index) == best;
-        info.reason = match (&info.unusable, info.chosen) {
-            (Some(lack), _) => format!("not used: {lack}"),
-            (None, true) => match choice {
-                AdapterChoice::Auto if info.has_host_memory() => "used: no GPU was found",
-                AdapterChoice::Auto => "used: the first adapter of the best kind",
-                _ => "used: requested",
-            }
-            .to_owned(),
-            (None, false) if !candidates.contains(&info.index) => "not used: another adapter was requested".to_owned(),
-            (None, false) => "not used: another adapter is better or comes first".to_owned(),
-        };
-    }
-    best.ok_or_else(|| {
-        let shown = |info: &AdapterInfo| match &info.unusable {
-            Some(_) => format!("{} {} ({})", info.index, info.name, info.reason),
-            None => format!("{} {}", info.index, info.name),
-        };
-        let list: Vec<_> = infos.iter().map(shown).collect();
-        let what = match choice {
-            AdapterChoice::Auto => "no adapter can be used".to_owned(),
-            AdapterChoice::Index(i) => format!("adapter {i} does not exist or cannot be used"),
-            AdapterChoice::Name(name) => format!("no usable adapter matches {name:?}"),
-            AdapterChoice::Cpu => "there is no CPU device here".to_owned(),
-            AdapterChoice::Software => "no software adapter can be used \
-                 (Debian and Ubuntu: apt-get install libvulkan1 mesa-vulkan-drivers)"
-                .to_owned(),
-        };
-        Error::not_found(format!("{what}; choose one of: {}", list.join(", ")))
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn adapter(index: usize, name: &str, kind: &'static str, unusable: Option<&str>) -> AdapterInfo {
-        AdapterInfo {
-            index,
-            name: name.to_owned(),
-            kind,
-            backend: "vulkan".to_owned(),
-            driver: String::new(),
-            max_binding_bytes: 1 << 27,
-            max_buffer_bytes: 1 << 31,
-            workgroup_bytes: 16384,
-            subgroup_sizes: None,
-            shader_f16: false,
-            workgroup_lanes: 256,
-            cooperative_matrix: false,
-            cooperative_sides: Vec::new(),
-            timestamps: false,
-            unusable: unusable.map(str::to_owned),
-            chosen: false,
-            reason: String::new(),
-        }
-    }
-
-    fn four() -> Vec<AdapterInfo> {
-        vec![
-            adapter(0, "llvmpipe", SOFTWARE, None),
-            adapter(1, "Graphics 630", "integrated GPU", None),
-            adapter(2, "Radeon", "discrete GPU", None),
-            adapter(3, "Radeon CPU", CPU, None),
-        ]
-    }
-
-    #[test]
-    fn a_gpu_is_preferred_to_the_cpu() {
-        assert_eq!(choose(&AdapterChoice::Auto, &mut four()).unwrap(), 2);
-        let mut broken = four();
-        broken[2].unusable = Some("it lacks something".to_owned());
-        assert_eq!(choose(&AdapterChoice::Auto, &mut broken).unwrap(), 1);
-        assert!(broken[2].reason.contains("it lacks something"));
-        assert_eq!(choose(&AdapterChoice::Auto, &mut four()[..1]).unwrap(), 0);
-        // The CPU device is better than a driver that plays a GPU.
-        let mut no_gpu = [four().remove(0), four().remove(3)];
-        assert_eq!(choose(&AdapterChoice::Auto, &mut no_gpu).unwrap(), 1);
-    }
-
-    #[test]
-    fn a_choice_is_honored_or_explained() {
-        assert_eq!(choose(&AdapterChoice::parse("software"), &mut four()).unwrap(), 0);
-        assert_eq!(choose(&AdapterChoice::parse("cpu"), &mut four()).unwrap(), 3);
-        assert_eq!(choose(&AdapterChoice::parse("3"), &mut four()).unwrap(), 3);
-        assert_eq!(choose(&AdapterChoice::parse("radeon"), &mut four()).unwrap(), 2);
-        assert_eq!(choose(&AdapterChoice::parse("1"), &mut four()).unwrap(), 1);
-        assert_eq!(choose(&AdapterChoice::parse("graphics"), &mut four()).unwrap(), 1);
-        for (choice, word) in [("7", "adapter 7"), ("arc", "\"arc\"")] {
-            let e = choose(&AdapterChoice::parse(choice), &mut four()).unwrap_err();
-            assert!(e.message().contains(word) && e.message().contains("Radeon"), "{e}");
-        }
-        assert!(choose(&AdapterChoice::Auto, &mut []).unwrap_err().message().contains("apt-get"));
     }
 }

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use bolmo_shaders::{Fusion, KernelId, Tiles, Variant, WeightFormat};
 
-use crate::device::adapter::{self, AdapterInfo, Chosen};
+use crate::device::adapter::AdapterInfo;
 use crate::device::capabilities::Capabilities;
+use crate::device::choose::{Chosen, request};
 #[cfg(not(target_family = "wasm"))]
-use crate::device::cpu::Cpu;
-use crate::device::memory::{Buffer, Slice};
+use crate::device::cpu::{self, Cpu};
+use crate::device::memory::{Buffer, Slice, other_device};
 use crate::device::options::EngineOptions;
 use crate::device::status::Status;
 use crate::device::usage::Usage;
@@ -52,8 +53,8 @@ impl Device {
             )));
         }
         #[cfg(not(target_family = "wasm"))]
-        let threads = crate::device::cpu::wanted_threads(options)?;
-        let (chosen, adapter) = adapter::request(&options.adapter).await?;
+        cpu::check_threads(options)?;
+        let (chosen, adapter) = request(&options.adapter).await?;
         let capabilities = Capabilities::decide(&adapter, options);
         let (backend, status) = match chosen {
             Chosen::Gpu(found) => {
@@ -63,7 +64,7 @@ impl Device {
             }
             #[cfg(not(target_family = "wasm"))]
             Chosen::Cpu => {
-                let cpu = Cpu::open(threads)?;
+                let cpu = Cpu::open(options)?;
                 let status = cpu.status();
                 (Backend::Cpu(Arc::new(cpu)), status)
             }
@@ -242,9 +243,4 @@ impl Device {
         self.check()?;
         answer.map_err(|_| Error::internal("the device dropped a wait without completing it"))
     }
-}
-
-/// A slice of another device was used.
-pub(super) fn other_device() -> Error {
-    Error::internal("a buffer belongs to another device")
 }

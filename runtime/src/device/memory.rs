@@ -104,3 +104,8 @@ impl Slice {
         Ok(Slice { buffer: self.buffer.clone(), offset: self.offset + offset, size, owner: self.owner.clone() })
     }
 }
+
+/// A slice of another device was used.
+pub(super) fn other_device() -> Error {
+    Error::internal("a buffer belongs to another device")
+}

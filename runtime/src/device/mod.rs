@@ -1,14 +1,16 @@
 //! The device: adapters, buffers, kernels, and the one place that submits commands and reads results back.
 //!
 //! The rest of the crate works with [`Slice`]s of device memory and records dispatches of the kernels in
-//! `bolmo-shaders` through a [`Recorder`]. It doesn't know which of the two backends runs them: `wgpu` on GPUs, or `cpu`
-//! in vector instructions on the CPU's threads.
+//! `bolmo-shaders` through a [`Recorder`]. It doesn't know which of the two backends runs them: `wgpu` on GPUs, or
+//! `cpu` in vector instructions on the CPU's threads.
 
 mod adapter;
 mod backend;
 mod capabilities;
+mod choose;
 #[cfg(not(target_family = "wasm"))]
 mod cpu;
+mod dispatch;
 mod engine;
 mod interrupt;
 mod kernel_runner;
@@ -21,9 +23,10 @@ mod status;
 mod usage;
 mod wgpu;
 
-pub use adapter::{AdapterChoice, AdapterInfo, adapters};
+pub use adapter::{AdapterChoice, AdapterInfo};
 pub use backend::Device;
 pub use capabilities::Capabilities;
+pub use choose::adapters;
 pub use engine::Engine;
 pub(crate) use interrupt::Interrupt;
 pub use kernel_runner::{KernelRunner, matmul_tile, run_kernel};

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use bolmo_shaders::params::Params;
-use bolmo_shaders::{Fusion, KernelId, Variant, WeightFormat};
+use bolmo_shaders::{Fusion, KernelId, WeightFormat};
 
 use crate::device::backend::{Backend, Device};
 #[cfg(not(target_family = "wasm"))]
 use crate::device::cpu;
+use crate::device::dispatch::{Dispatch, MAX_DISPATCHES};
 use crate::device::interrupt::Interrupt;
 use crate::device::memory::Slice;
 use crate::device::usage::Counters;
@@ -15,9 +16,6 @@ use crate::device::usage::Counters;
 use crate::device::usage::KernelTime;
 use crate::device::wgpu;
 use crate::error::{Error, Result};
-
-/// Dispatches per submission.
-pub(super) const MAX_DISPATCHES: usize = 1024;
 
 /// The form in which a kernel is dispatched.
 #[derive(Debug, Clone, Copy)]
@@ -34,20 +32,6 @@ impl From<WeightFormat> for Form<'_> {
     fn from(format: WeightFormat) -> Self {
         Self { format, fusion: Fusion::default(), scales: None }
     }
-}
-
-/// A dispatch to be recorded.
-pub(super) struct Dispatch<'a> {
-    pub(super) kernel: KernelId,
-    pub(super) variant: Variant,
-    pub(super) params: &'a [u8],
-    /// Storage bindings, in the order of the kernel table.
-    pub(super) slices: &'a [&'a Slice],
-    /// Flags of a guarded kernel.
-    pub(super) guard: Option<&'a Slice>,
-    /// Scales of the matrix, if its format has any.
-    pub(super) scales: Option<&'a Slice>,
-    pub(super) grid: [u32; 3],
 }
 
 /// A command list that is ready to be submitted.

@@ -9,8 +9,8 @@ use crate::model::device_bytes;
 
 /// Rejects a load that does not fit in memory, and names a format that fits.
 ///
-/// Software adapters and the CPU device use main memory, and operating systems kill programs that take too much of it. `stored` says that
-/// the formats are those of a quantized checkpoint, which loading cannot change.
+/// Software adapters and the CPU device use main memory, and operating systems kill programs that take too much of it.
+/// `stored` says that the formats are those of a quantized checkpoint, which loading cannot change.
 pub(super) fn check_memory(config: &Config, formats: Formats, stored: bool, available: u64) -> Result<()> {
     let needed = device_bytes(config, formats);
     if needed <= available {

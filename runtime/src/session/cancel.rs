@@ -10,8 +10,8 @@ use crate::device::Interrupt;
 pub struct CancelToken(Arc<AtomicBool>);
 
 impl CancelToken {
-    /// Requests that the session stop. The current operation, or else the next one, ends at its next submission, or on the
-    /// CPU device at its next kernel.
+    /// Requests that the session stop. The current operation, or else the next one, ends at its next submission, or on
+    /// the CPU device at its next kernel.
     pub fn cancel(&self) {
         self.0.store(true, Ordering::Release);
     }

@@ -2,13 +2,10 @@
 //!
 //! A session is one state machine. Its state is the pending byte, [`PendingByte`](crate::state::PendingByte):
 //!
-//! ```text
-//!             append                  logits                  push
-//!   empty ──────────────> Undecided ──────────> None ──────────────────> Chosen ──┐ decode
-//!                          ▲ │ ▲ ▲               │ ▲                      │ │ ▲   │ step
-//!                          └─┘ │ └─── append ────┘ └─────── logits ───────┘ │ └───┘
-//!                       append └─────────────────── append ─────────────────┘
-//! ```
+//! ```text             append                  logits                  push   empty ──────────────> Undecided
+//! ──────────> None ──────────────────> Chosen ──┐ decode                          ▲ │ ▲ ▲               │ ▲           
+//!           │ │ ▲   │ step                          └─┘ │ └─── append ────┘ └─────── logits ───────┘ │ └───┘          
+//!             append └─────────────────── append ─────────────────┘ ```
 //!
 //! Operations that change the state hold an [`Operation`](machine::Operation) guard. If such an operation fails
 //! part-way, or its future is dropped, the guard poisons the session: later operations are refused until the session is

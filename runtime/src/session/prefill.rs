@@ -179,8 +179,8 @@ impl Session {
 
     /// Bytes of the next chunk: few enough that a submission ends soon, whatever the model and the context.
     ///
-    /// The work of a byte follows from the bytes per patch so far. Nothing that is measured counts, so that repeated runs
-    /// have the same chunks and with them the same bits.
+    /// The work of a byte follows from the bytes per patch so far. Nothing that is measured counts, so that repeated
+    /// runs have the same chunks and with them the same bits.
     fn chunk_bytes(&self, capacity: usize) -> usize {
         let config = &self.model.config;
         let capabilities = &self.model.device().capabilities;

@@ -13,8 +13,8 @@ use crate::error::{Error, Result};
 const FIRST_ROWS: usize = 64;
 
 /// Upper bound of the device memory that a session with `patches` patches takes, in bytes. The cache grows by doubling:
-/// its rows are copied into memory of twice the size. While it is undecided whether the last byte ends a patch, the state
-/// exists twice. Layers with a sliding window take less once patches have left it.
+/// its rows are copied into memory of twice the size. While it is undecided whether the last byte ends a patch, the
+/// state exists twice. Layers with a sliding window take less once patches have left it.
 pub fn session_bytes(config: &Config, patches: usize) -> u64 {
     let mut reserved = FIRST_ROWS;
     while reserved < patches {
@@ -146,7 +146,8 @@ impl KvCache {
             for (i, segment) in layer.segments.iter_mut().enumerate() {
                 let first = covered;
                 covered += segment.rows;
-                if covered <= len && !(i == last && segment.rows < largest) {
+                // Room may be left over from patches that were taken back.
+                if first >= end || covered <= len && !(i == last && segment.rows < largest) {
                     continue;
                 }
                 let held = len.saturating_sub(first).min(segment.rows);

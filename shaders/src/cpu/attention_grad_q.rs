@@ -20,9 +20,9 @@ pub struct AttentionGradQInputs<'a> {
 
 /// Gradient of causal softmax attention within `sequences` sequences, by the queries.
 ///
-/// `dq_t = scale Σ_s ds_ts k_s` with `ds_ts = p_ts (do_t · v_s - delta_t)`,
-/// `p_ts = exp(scale q_t · k_s - max_t) / sum_t` and `delta_t = do_t · o_t`. Query t of a sequence sees the keys up to
-/// t, or the last `window` of them if `window` is not 0. The number of sequences is the depth of the kernel's grid.
+/// `dq_t = scale Σ_s ds_ts k_s` with `ds_ts = p_ts (do_t · v_s - delta_t)`, `p_ts = exp(scale q_t · k_s - max_t) /
+/// sum_t` and `delta_t = do_t · o_t`. Query t of a sequence sees the keys up to t, or the last `window` of them if
+/// `window` is not 0. The number of sequences is the depth of the kernel's grid.
 ///
 /// Shapes, with `rows = sequences * count`: delta `[rows, heads]`, dq `[rows, heads, dim]`.
 pub fn attention_grad_q(

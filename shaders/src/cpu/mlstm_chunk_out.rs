@@ -4,9 +4,9 @@ use crate::sizes::MLSTM_CHUNK;
 
 /// Chunkwise mLSTM, step 3 of 3 (docs/model.md, "Local layer (mLSTM)"): the output of every row.
 ///
-/// The output depends on the row's own chunk and on the state at the start of the chunk:
-/// `y_t = scale * (Σ_{s ≤ t} exp(g_t - g_s) i_s (q_t · k_s) (v_s, 1) + exp(g_t) q_tᵀ C)`. Chunks have [`MLSTM_CHUNK`]
-/// rows. Column dv of y is `scale * q · n`, as in `mlstm_step`.
+/// The output depends on the row's own chunk and on the state at the start of the chunk: `y_t = scale * (Σ_{s ≤ t}
+/// exp(g_t - g_s) i_s (q_t · k_s) (v_s, 1) + exp(g_t) q_tᵀ C)`. Chunks have [`MLSTM_CHUNK`] rows. Column dv of y is
+/// `scale * q · n`, as in `mlstm_step`.
 ///
 /// Shapes: x `[rows, ...]` at q_offset, k_offset, v_offset and stride, gates `[rows, heads, 4]`,
 /// states `[chunks, heads, dk, dv + 1]`, y `[rows, heads, dv + 1]`.

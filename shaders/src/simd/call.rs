@@ -59,7 +59,7 @@ impl<'a> Call<'a> {
     /// kernel has no form for CPUs. Nothing has been written then.
     pub fn run(&self) -> Result<(), Fault> {
         let row = self.kernel.kernel();
-        let Some(simd) = row.simd else {
+        let Some(simd) = super::kernel(self.kernel) else {
             return Err(Fault::new(format!("{} has no form for the CPU device", row.stem)));
         };
         self.check_bindings(row)?;

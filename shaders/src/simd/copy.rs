@@ -17,3 +17,25 @@ pub(super) fn copy(call: &Call<'_>) -> Result<(), Fault> {
     });
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::KernelId;
+    use crate::cpu::noise::noise;
+    use crate::simd::testing::{Run, words};
+
+    #[test]
+    fn values_past_count_are_unchanged() {
+        for count4 in [0, 1, 5, 12_345, 40_000] {
+            let count = 4 * count4 as usize;
+            let (x, y) = (noise(1, count + 8, 1.0), noise(2, count + 8, 1.0));
+            let run =
+                Run::new(KernelId::Copy, &params::Copy { count4 }, vec![words(&x), words(&y)], [count4.max(1), 1, 1]);
+            run.all(|found| {
+                assert_eq!(found.f32(1)[..count], x[..count]);
+                assert_eq!(found.f32(1)[count..], y[count..]);
+            });
+        }
+    }
+}

@@ -3,11 +3,9 @@
 use super::instruction_set::Task;
 use super::product::{Target, share};
 use super::vector::Vector;
-use super::weights::{Natural, Source, Weights};
+use super::weights::{MAX_DIRECT_ROWS, Natural, Source, Weights};
 use crate::sizes::QUANT_BLOCK;
 
-/// Rows of x at most.
-pub(super) const MAX_ROWS: usize = 8;
 /// Rows of x that weights in registers serve.
 const X_ROWS: usize = 4;
 /// Rows of W whose sums are written at a time. They stay in the second-level cache for the next rows of x.
@@ -22,8 +20,8 @@ pub(super) struct Direct<'a, W> {
     pub(super) begin: usize,
     /// First row of W, and one past the last row.
     pub(super) rows: [usize; 2],
-    /// One to [`MAX_ROWS`] rows of equal length, in the order of the weights. The other slices are unused.
-    pub(super) x: [&'a [f32]; MAX_ROWS],
+    /// One to [`MAX_DIRECT_ROWS`] rows of equal length, in the order of the weights. The other slices are unused.
+    pub(super) x: [&'a [f32]; MAX_DIRECT_ROWS],
     /// The row of y of each row of x.
     pub(super) live: &'a [usize],
     pub(super) target: &'a Target<'a>,

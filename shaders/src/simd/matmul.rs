@@ -2,10 +2,9 @@ use super::call::Call;
 use super::memory::Fault;
 use super::product::{Outputs, Product, Rows, Target, check_columns, extent, size, size4};
 use crate::params;
+use crate::sizes::QUANT_BLOCK;
 
 /// `y = x Wᵀ + b` for many rows of x, or `y +=`; see the [CPU reference](crate::cpu::matmul).
-///
-/// In formats with scales, the parts of a divided sum must consist of whole blocks.
 pub(super) fn matmul(call: &Call<'_>) -> Result<(), Fault> {
     let p: params::MatMul = call.params()?;
     let (rows, n, k) = (size(p.rows), size(p.n), size4(p.k4));
@@ -16,7 +15,7 @@ pub(super) fn matmul(call: &Call<'_>) -> Result<(), Fault> {
         return Ok(());
     }
     check_columns(call, k)?;
-    check_columns(call, part)?;
+    let cuts_blocks = check_columns(call, part).is_err();
     let w = call.matrix(n.saturating_mul(k))?;
     let (offset, stride) = (size4(p.x_offset4), size4(p.x_stride4));
     let x = Rows { values: call.read(1, extent(offset, stride, rows, k))?, offset, stride };
@@ -30,9 +29,28 @@ pub(super) fn matmul(call: &Call<'_>) -> Result<(), Fault> {
     let live: Vec<usize> = (0..rows).filter(|&row| !call.halted(row)).collect();
     for i in 0..parts {
         let columns = [i * part, part.min(k - i * part)];
-        Product { call, w, n, k, columns, x, live: &live, target: &target(i)? }.compute();
+        let target = target(i)?;
+        if !cuts_blocks {
+            Product { call, w, n, k, columns, x, live: &live, target: &target }.compute();
+            continue;
+        }
+        let masked = masked(x, rows, k, columns);
+        let x = Rows { values: &masked, offset: 0, stride: k };
+        let begin = columns[0] / QUANT_BLOCK * QUANT_BLOCK;
+        let columns = [begin, (columns[0] + columns[1]).next_multiple_of(QUANT_BLOCK) - begin];
+        Product { call, w, n, k, columns, x, live: &live, target: &target }.compute();
     }
     Ok(())
+}
+
+/// Rows of `k` values with those of x in some columns and zeros elsewhere, for sums that cut blocks of weights. Only
+/// weights in training would be summed in parts, and those have no blocks, so this need not be fast.
+fn masked(x: Rows<'_>, rows: usize, k: usize, [begin, count]: [usize; 2]) -> Vec<f32> {
+    let mut masked = vec![0.0; rows * k];
+    for (row, masked) in masked.chunks_exact_mut(k.max(1)).enumerate() {
+        masked[begin..begin + count].copy_from_slice(x.row(row, begin, count));
+    }
+    masked
 }
 
 #[cfg(test)]

@@ -63,7 +63,8 @@ impl Recurrence {
     pub(super) fn next(&mut self, i: f32, f: f32) -> [f32; 4] {
         let i = self.capped(i);
         let decayed = log_sigmoid(self.capped(f)) + self.m;
-        self.m = decayed.max(i);
+        // Rounded as the state is between calls, so that a sequence has the same bits however it is cut.
+        self.m = f64::from(decayed.max(i) as f32);
         let lost = decayed - self.m;
         self.g += lost;
         [lost.exp(), (i - self.m).exp(), self.m, self.g].map(|v| v as f32)

@@ -17,6 +17,7 @@ mod direct;
 mod extent;
 mod instruction_set;
 mod memory;
+mod multiply;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod packed;
@@ -52,19 +53,32 @@ pub use call::{Call, Workers};
 pub use instruction_set::InstructionSet;
 pub use memory::{Fault, Memory};
 
+use crate::table::KernelId;
+
 /// A kernel's fast form.
 pub type SimdKernel = fn(&Call<'_>) -> Result<(), Fault>;
 
-/// The fast form of the kernel with this stem, if there is one.
-pub(crate) const fn kernel(stem: &str) -> Option<SimdKernel> {
-    macro_rules! find {
-        ($($name:ident)*) => {
-            $(if crate::table::same(stem, stringify!($name)) { return Some($name::$name); })*
-        };
-    }
-    find!(
-        attention boundary copy gather_rows matmul matvec mlstm_cell mlstm_chunk_out mlstm_chunk_scan
-        mlstm_chunk_state mlstm_gates mlstm_norm mlstm_step rms_norm rope sample silu_mul
-    );
-    None
+/// The fast form of a kernel, if it has one.
+pub fn kernel(id: KernelId) -> Option<SimdKernel> {
+    let kernel: SimdKernel = match id {
+        KernelId::Attention => attention::attention,
+        KernelId::Boundary => boundary::boundary,
+        KernelId::Copy => copy::copy,
+        KernelId::GatherRows => gather_rows::gather_rows,
+        KernelId::MatMul => matmul::matmul,
+        KernelId::MatVec => matvec::matvec,
+        KernelId::MlstmCell => mlstm_cell::mlstm_cell,
+        KernelId::MlstmChunkOut => mlstm_chunk_out::mlstm_chunk_out,
+        KernelId::MlstmChunkScan => mlstm_chunk_scan::mlstm_chunk_scan,
+        KernelId::MlstmChunkState => mlstm_chunk_state::mlstm_chunk_state,
+        KernelId::MlstmGates => mlstm_gates::mlstm_gates,
+        KernelId::MlstmNorm => mlstm_norm::mlstm_norm,
+        KernelId::MlstmStep => mlstm_step::mlstm_step,
+        KernelId::RmsNorm => rms_norm::rms_norm,
+        KernelId::Rope => rope::rope,
+        KernelId::Sample => sample::sample,
+        KernelId::SiluMul => silu_mul::silu_mul,
+        _ => return None,
+    };
+    Some(kernel)
 }

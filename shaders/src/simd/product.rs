@@ -1,24 +1,15 @@
-//! `y = x Wᵀ`, the common part of `matvec` and `matmul`.
+//! What products `y = x Wᵀ` consist of: rows of x, where sums go, and the range of columns.
 //!
 //! One order of sums serves every number of rows: an output has one vector of sums, which goes through the columns
 //! from the first to the last, a multiply-add per `LANES` columns; then its lanes are added up.
 
-use std::marker::PhantomData;
-
 use super::call::Call;
-use super::direct::{self, Direct};
 use super::instruction_set::Task;
 use super::memory::{Fault, Output};
-use super::packed::{Packed, pack_tile};
-use super::scratch::with_shared;
 use super::silu_mul;
 use super::vector::Vector;
-use super::weights::{F16, F32, Q4, Q8, Weights};
 use crate::cpu::Matrix;
 use crate::sizes::QUANT_BLOCK;
-
-/// Weights of a task of [`Direct`], about.
-const TASK_WEIGHTS: usize = 1 << 16;
 
 /// A field of a parameter block as a size.
 pub(super) fn size(field: u32) -> usize {
@@ -141,80 +132,8 @@ pub(super) fn check_columns(call: &Call<'_>, columns: usize) -> Result<(), Fault
 }
 
 impl Product<'_> {
-    /// Computes the product.
-    pub(super) fn compute(self) {
-        if self.live.is_empty() || self.n == 0 {
-            return;
-        }
-        self.call.instructions.run(self);
-    }
-
     /// Approximate multiply-adds.
     pub(super) fn cost(&self) -> usize {
         self.n.saturating_mul(self.columns[1]).saturating_mul(self.live.len())
-    }
-
-    #[inline(always)]
-    fn with_weights<V: Vector, W: Weights>(&self, w: W) {
-        if self.live.len() > W::DIRECT_ROWS {
-            return Packed::new::<V>(self, w).compute::<V>();
-        }
-        let [begin, count] = self.columns;
-        let mut x = [&[] as &[f32]; direct::MAX_ROWS];
-        for (x, row) in x.iter_mut().zip(self.live) {
-            *x = self.x.row(*row, begin, count);
-        }
-        if !W::REORDERED {
-            return self.direct(w, x);
-        }
-        // All tasks read x in another order, so it is restored once.
-        with_shared(self.live.len() * count, |shared| {
-            let mut reordered = [&[] as &[f32]; direct::MAX_ROWS];
-            for ((to, values), x) in reordered.iter_mut().zip(shared.chunks_exact_mut(count.max(1))).zip(x) {
-                self.call.instructions.run(Reorder::<W> { x, to: &mut *values, weights: PhantomData });
-                *to = values;
-            }
-            self.direct(w, reordered);
-        });
-    }
-
-    fn direct<W: Weights>(&self, w: W, x: [&[f32]; direct::MAX_ROWS]) {
-        let [begin, count] = self.columns;
-        // A multiple of four rows, so that only the last task has other tiles and pairs stay together.
-        let rows = (TASK_WEIGHTS / count.max(1)).next_multiple_of(4).max(4);
-        self.call.each(self.n.div_ceil(rows), self.cost(), |i| {
-            let rows = [i * rows, ((i + 1) * rows).min(self.n)];
-            let (live, target) = (self.live, self.target);
-            self.call.instructions.run(Direct { w, k: self.k, begin, rows, x, live, target });
-        });
-    }
-}
-
-/// Copies a row of x in the order of weights that consist of whole blocks.
-struct Reorder<'a, W> {
-    x: &'a [f32],
-    /// As long as `x`.
-    to: &'a mut [f32],
-    weights: PhantomData<W>,
-}
-
-impl<W: Weights> Task for Reorder<'_, W> {
-    #[inline(always)]
-    fn run<V: Vector>(self) {
-        let count = self.x.len();
-        // SAFETY: there is one row, and it has `count` values.
-        unsafe { pack_tile::<V, _>(|_| W::X::from(self.x.as_ptr()), 1, [0, count], 0, self.to) };
-    }
-}
-
-impl Task for Product<'_> {
-    #[inline(always)]
-    fn run<V: Vector>(self) {
-        match self.w {
-            Matrix::F32(w) => self.with_weights::<V, _>(F32(w)),
-            Matrix::F16(w) => self.with_weights::<V, _>(F16(w)),
-            Matrix::Q8(w, scales) => self.with_weights::<V, _>(Q8(w, scales)),
-            Matrix::Q4(w, scales) => self.with_weights::<V, _>(Q4(w, scales)),
-        }
     }
 }

@@ -42,3 +42,26 @@ impl Task for Row<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::KernelId;
+    use crate::cpu;
+    use crate::cpu::noise::{assert_close, noise};
+    use crate::simd::testing::{Run, words};
+
+    #[test]
+    fn matches_the_reference() {
+        for (rows, dim4) in [(1, 1), (2, 3), (3, 16), (5, 33), (40, 250)] {
+            let p = params::SiluMul { rows, dim4 };
+            let count = (4 * rows * dim4) as usize;
+            let (gate_up, mut h) = (noise(1, 2 * count, 12.0), noise(2, count, 1.0));
+            let bindings = vec![words(&gate_up), words(&h)];
+            cpu::silu_mul(&p, &gate_up, &mut h);
+            Run::new(KernelId::SiluMul, &p, bindings, [dim4, rows, 1]).all(|found| {
+                assert_close(found.f32(1), &h, 1e-6);
+            });
+        }
+    }
+}

@@ -2,9 +2,11 @@
 
 use half::f16;
 
-use super::direct;
 use super::vector::Vector;
 use crate::sizes::QUANT_BLOCK;
+
+/// Most rows of x that are multiplied without packing them.
+pub(super) const MAX_DIRECT_ROWS: usize = 8;
 
 /// A row of values that is read in pairs of vectors, in the order in which products add up.
 pub(super) trait Source: Copy {
@@ -48,7 +50,7 @@ pub(super) trait Weights: Copy + Send + Sync {
     /// Whether that order is not the natural one.
     const REORDERED: bool = false;
     /// Rows of x up to which converting weights for every four rows costs less than packing them.
-    const DIRECT_ROWS: usize = direct::MAX_ROWS;
+    const DIRECT_ROWS: usize = MAX_DIRECT_ROWS;
 
     /// `count` weights from weight `at` of the matrix on, both multiples of [`QUANT_BLOCK`] if the format has scales.
     /// Weights outside of the matrix panic.

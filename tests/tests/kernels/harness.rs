@@ -10,7 +10,7 @@ use bolmo_shaders::cpu::Matrix;
 use bolmo_shaders::params::Params;
 use bolmo_shaders::quant::quantize;
 use bolmo_shaders::sizes::QUANT_BLOCK;
-use bolmo_shaders::{Fusion, KernelId};
+use bolmo_shaders::{Fusion, KernelId, simd};
 use bolmo_tests::engine_options;
 use half::f16;
 use proptest::prelude::*;
@@ -69,7 +69,7 @@ pub fn forms(id: KernelId) -> Vec<(&'static Engine, WeightFormat)> {
     let mut engines: Vec<&Engine> = engines().iter().collect();
     let mut seen = Vec::new();
     engines.retain(|engine| {
-        if engine.adapter().is_cpu() && kernel.simd.is_none() {
+        if engine.adapter().is_cpu() && simd::kernel(id).is_none() {
             return false;
         }
         let can = engine.capabilities();

@@ -6,11 +6,15 @@ use std::ptr::NonNull;
 use std::sync::{Arc, Mutex};
 
 use bolmo_shaders::simd::Memory;
+use memmap2::MmapMut;
 
 use crate::error::{Error, ErrorKind, Hint, Result};
 
 /// Alignment of buffers: a cache line, and the widest vector.
 const ALIGNMENT: usize = 64;
+
+/// Bytes from which on a buffer has pages of its own.
+const LEAST_PAGES: usize = 1 << 20;
 
 /// A buffer. Cheap to clone.
 ///
@@ -21,9 +25,20 @@ pub(in crate::device) struct HostBuffer(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     start: NonNull<u8>,
-    layout: Layout,
+    /// In bytes.
+    size: usize,
+    storage: Storage,
     /// Whether no submission has used the buffer yet. Held while the contents are written directly.
     unused: Mutex<bool>,
+}
+
+/// What holds the memory.
+#[derive(Debug)]
+enum Storage {
+    Heap(Layout),
+    /// Pages of its own, large ones where the system has them: reading gigabytes of weights in small pages spends much
+    /// time on translating addresses.
+    Pages(#[allow(dead_code)] MmapMut), // dropped with the buffer
 }
 
 // SAFETY: the memory belongs to the buffer. `unused` keeps direct writes apart from the executor's accesses.
@@ -33,8 +48,10 @@ unsafe impl Sync for Inner {}
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        // SAFETY: allocated with this layout in `zeroed`.
-        unsafe { dealloc(self.start.as_ptr(), self.layout) };
+        if let Storage::Heap(layout) = self.storage {
+            // SAFETY: allocated with this layout in `zeroed`.
+            unsafe { dealloc(self.start.as_ptr(), layout) };
+        }
     }
 }
 
@@ -57,16 +74,27 @@ impl HostBuffer {
     pub(super) fn zeroed(what: &str, bytes: u64) -> Result<Self> {
         let out_of_memory = || {
             let message = format!(
-                "allocating {bytes} bytes for {what}: there is not enough memory; use a smaller model, a smaller weight \
-                 format (f16, q8 or q4), or fewer sessions at a time"
+                "allocating {bytes} bytes for {what}: there is not enough memory; use a smaller model, a smaller \
+                 weight format (f16, q8 or q4), or fewer sessions at a time"
             );
             Error::new(ErrorKind::OutOfMemory, message).with_hint(Hint::SmallerFormat { format: None })
         };
         let size = usize::try_from(bytes).map_err(|_| out_of_memory())?.max(ALIGNMENT);
-        let layout = Layout::from_size_align(size, ALIGNMENT).map_err(|_| out_of_memory())?;
-        // SAFETY: the size is not 0.
-        let start = NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or_else(out_of_memory)?;
-        Ok(Self(Arc::new(Inner { start, layout, unused: Mutex::new(true) })))
+        let (start, storage) = match size < LEAST_PAGES {
+            true => {
+                let layout = Layout::from_size_align(size, ALIGNMENT).map_err(|_| out_of_memory())?;
+                // SAFETY: the size is not 0.
+                (NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or_else(out_of_memory)?, Storage::Heap(layout))
+            }
+            false => {
+                let mut pages = MmapMut::map_anon(size).map_err(|_| out_of_memory())?;
+                #[cfg(target_os = "linux")]
+                // Systems without large pages refuse, and small ones do as well.
+                let _ = pages.advise(memmap2::Advice::HugePage);
+                (NonNull::new(pages.as_mut_ptr()).ok_or_else(out_of_memory)?, Storage::Pages(pages))
+            }
+        };
+        Ok(Self(Arc::new(Inner { start, size, storage, unused: Mutex::new(true) })))
     }
 
     /// Writes to a buffer that no submission has used. Returns false if one has.
@@ -88,7 +116,7 @@ impl HostBuffer {
     /// Bytes from `offset` on. A range outside of the buffer panics; slices have been checked when they were made.
     fn range(&self, offset: u64, bytes: u64) -> (*mut u8, usize) {
         let end = offset.checked_add(bytes);
-        assert!(end.is_some_and(|end| end <= self.0.layout.size() as u64), "a slice lies outside of its buffer");
+        assert!(end.is_some_and(|end| end <= self.0.size as u64), "a slice lies outside of its buffer");
         // SAFETY: the range lies within the allocation.
         (unsafe { self.0.start.as_ptr().add(offset as usize) }, bytes as usize)
     }
@@ -119,7 +147,8 @@ impl HostBuffer {
     /// Nothing writes to them while the slice is in use.
     pub(super) unsafe fn bytes(&self, offset: u64, bytes: u64) -> &[u8] {
         let (from, count) = self.range(offset, bytes);
-        // SAFETY: `range` has checked the bounds, the memory is initialized, and the caller ensures that nothing writes.
+        // SAFETY: `range` has checked the bounds, the memory is initialized, and the caller ensures that nothing
+        // writes.
         unsafe { std::slice::from_raw_parts(from, count) }
     }
 

@@ -1,51 +1,19 @@
 //! Command lists of the CPU device.
 
-use std::ops::Range;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::time::Duration;
 
-use bolmo_shaders::{Fusion, KernelId, WeightFormat};
+use bolmo_shaders::{KernelId, WeightFormat};
 use futures_channel::oneshot;
 
-use super::Cpu;
-use super::buffer::HostBuffer;
+use super::command::{Command, Commands, Times, buffer};
+use super::device::Cpu;
 use super::executor::{Job, Submission};
-use crate::device::backend::other_device;
+use crate::device::dispatch::Dispatch;
 use crate::device::interrupt::Interrupt;
-use crate::device::memory::{Buffer, Slice};
-use crate::device::recorder::Dispatch;
+use crate::device::memory::Slice;
 use crate::device::status::Status;
 use crate::device::usage::KernelTime;
 use crate::error::{Error, Result};
-
-/// A recorded command. Ranges are into the lists of [`Commands`].
-#[derive(Debug)]
-pub(super) enum Command {
-    Dispatch {
-        kernel: KernelId,
-        format: WeightFormat,
-        fusion: Fusion,
-        params: Range<usize>,
-        /// Storage bindings; then the guard and the scales, if there are any.
-        slices: Range<usize>,
-        guarded: bool,
-        scaled: bool,
-        grid: [u32; 3],
-    },
-    /// From the first slice to the beginning of the second.
-    Copy(usize),
-    Clear(usize),
-}
-
-/// Recorded commands.
-#[derive(Debug, Default)]
-pub(super) struct Commands {
-    pub(super) list: Vec<Command>,
-    pub(super) params: Vec<u8>,
-    pub(super) slices: Vec<Slice>,
-    dispatches: usize,
-}
 
 /// A command list that is ready to be submitted, with a slice to read back after it.
 #[derive(Debug)]
@@ -53,9 +21,6 @@ pub(in crate::device) struct Recorded {
     commands: Commands,
     read: Slice,
 }
-
-/// Times of dispatches, added up by the executor.
-pub(super) type Times = Mutex<Vec<(KernelId, KernelTime)>>;
 
 /// A result on its way to the host.
 pub(in crate::device) struct Reply {
@@ -212,7 +177,7 @@ impl CommandList {
             threads: self.cpu.threads,
             instructions: self.cpu.instructions,
         };
-        self.cpu.executor.submit(Job::Run(Box::new(submission)))?;
+        self.cpu.submit(Job::Run(Box::new(submission)))?;
         Ok(dispatches)
     }
 
@@ -220,24 +185,4 @@ impl CommandList {
     pub(in crate::device) fn discard(&mut self) {
         self.commands = Commands::default();
     }
-}
-
-/// The buffer of a slice.
-pub(super) fn buffer(slice: &Slice) -> Result<&HostBuffer> {
-    match &slice.buffer {
-        Buffer::Cpu(buffer) => Ok(buffer),
-        _ => Err(other_device()),
-    }
-}
-
-/// Adds the time of a dispatch.
-pub(super) fn add_time(times: &Times, kernel: KernelId, time: Duration) {
-    let mut times = times.lock().unwrap_or_else(|e| e.into_inner());
-    let at = times.iter().position(|(other, _)| *other == kernel).unwrap_or_else(|| {
-        times.push((kernel, KernelTime::default()));
-        times.len() - 1
-    });
-    let sum = &mut times[at].1;
-    sum.dispatches += 1;
-    sum.time += time;
 }

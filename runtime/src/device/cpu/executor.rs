@@ -14,7 +14,7 @@ use bolmo_shaders::simd::{Call, InstructionSet, Memory};
 use futures_channel::oneshot;
 
 use super::buffer::HostBuffer;
-use super::commands::{Command, Commands, Times, add_time, buffer};
+use super::command::{Command, Commands, Times, add_time, buffer};
 use super::pool::{Pool, Team, spawn, spin};
 use crate::device::interrupt::Interrupt;
 use crate::device::memory::Slice;
@@ -107,21 +107,17 @@ impl Executor {
         self.process == std::process::id()
     }
 
-    /// Adds a job behind all others.
-    pub(super) fn submit(&self, job: Job) -> Result<()> {
+    /// Adds a job behind all others. Returns false in a process that was forked: it has no threads.
+    pub(super) fn submit(&self, job: Job) -> bool {
         if !self.is_here() {
-            return Err(Error::new(
-                ErrorKind::DeviceLost,
-                "this process was forked after the engine was opened, and has no threads to compute on; open an engine \
-                 in this process",
-            ));
+            return false;
         }
         let mut jobs = self.queue.jobs();
         jobs.list.push_back(job);
         self.queue.length.store(jobs.list.len(), Ordering::Release);
         drop(jobs);
         self.queue.more.notify_one();
-        Ok(())
+        true
     }
 }
 

@@ -48,8 +48,8 @@ struct Shared {
     panicked: AtomicBool,
 }
 
-// SAFETY: `job` is written only while the gate is closed and no helper is in the job, and read only by helpers that have
-// joined. The task is `Sync`.
+// SAFETY: `job` is written only while the gate is closed and no helper is in the job, and read only by helpers that
+// have joined. The task is `Sync`.
 unsafe impl Send for Shared {}
 // SAFETY: as above.
 unsafe impl Sync for Shared {}

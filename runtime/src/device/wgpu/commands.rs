@@ -11,9 +11,8 @@ use super::memory::{GpuBuffer, Mapped};
 use super::pipelines::Pipeline;
 #[cfg(not(target_family = "wasm"))]
 use super::stopwatch::Stopwatch;
-use crate::device::backend::other_device;
-use crate::device::memory::{Buffer, Slice};
-use crate::device::recorder::{Dispatch, MAX_DISPATCHES};
+use crate::device::dispatch::{Dispatch, MAX_DISPATCHES};
+use crate::device::memory::{Buffer, Slice, other_device};
 #[cfg(not(target_family = "wasm"))]
 use crate::device::usage::KernelTime;
 use crate::error::{Error, Result};

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use bolmo_shaders::{KernelId, Variant};
 
 use super::adapter::Found;
+use super::errors::from_wgpu;
 #[cfg(not(target_family = "wasm"))]
 use super::kernel_cache::DiskCache;
-use super::memory::from_wgpu;
 use super::pipelines::Pipelines;
 #[cfg(not(target_family = "wasm"))]
 use super::poller::Poller;

@@ -2,6 +2,7 @@
 
 mod adapter;
 mod commands;
+mod errors;
 mod gpu;
 #[cfg(not(target_family = "wasm"))]
 mod kernel_cache;

@@ -1,0 +1,110 @@
+//! The CPU device of an engine.
+
+use std::sync::Arc;
+
+use bolmo_shaders::simd::InstructionSet;
+use futures_channel::oneshot;
+
+use super::buffer::HostBuffer;
+use super::executor::{Executor, Job};
+use super::threads::{cpu_name, wanted_threads};
+use crate::device::adapter::{AdapterInfo, CPU};
+use crate::device::options::EngineOptions;
+use crate::device::status::Status;
+use crate::error::{Error, Result};
+
+/// The CPU device of an engine.
+#[derive(Debug)]
+pub(in crate::device) struct Cpu {
+    executor: Arc<Executor>,
+    status: Arc<Status>,
+    /// Threads that compute for this engine.
+    pub(super) threads: usize,
+    pub(super) instructions: InstructionSet,
+}
+
+impl Cpu {
+    /// Opens the device.
+    pub(in crate::device) fn open(options: &EngineOptions) -> Result<Self> {
+        let (threads, instructions) = (wanted_threads(options)?, instructions()?);
+        Ok(Self { executor: Executor::shared(threads)?, status: Arc::default(), threads, instructions })
+    }
+
+    /// What the device reports.
+    pub(in crate::device) fn status(&self) -> Arc<Status> {
+        self.status.clone()
+    }
+
+    /// Allocates zeroed memory.
+    pub(in crate::device) fn allocate(&self, what: &str, bytes: u64) -> Result<HostBuffer> {
+        HostBuffer::zeroed(what, bytes)
+    }
+
+    /// Writes `bytes` to a buffer, in order with submissions.
+    pub(in crate::device) fn write(&self, to: &HostBuffer, offset: u64, bytes: &[u8]) -> Result<()> {
+        // What no submission has used yet can be written at once, which saves a copy of the weights.
+        if to.write_unused(offset, bytes) {
+            return Ok(());
+        }
+        self.submit(Job::Write { to: to.clone(), offset, bytes: bytes.into() })
+    }
+
+    /// Adds a job behind all others.
+    pub(super) fn submit(&self, job: Job) -> Result<()> {
+        if self.executor.submit(job) {
+            return Ok(());
+        }
+        self.status.lose("this process was forked after it was opened, and has no threads to compute on".to_owned());
+        self.status.check()
+    }
+
+    /// Waits until all submitted work is done.
+    pub(in crate::device) fn idle(&self) -> Result<oneshot::Receiver<()>> {
+        let (done, wait) = oneshot::channel();
+        self.submit(Job::Signal(done))?;
+        Ok(wait)
+    }
+}
+
+/// The instruction set to compute with: the best one, unless the environment variable `BOLMO_INSTRUCTIONS` names one.
+fn instructions() -> Result<InstructionSet> {
+    let Some(name) = std::env::var_os("BOLMO_INSTRUCTIONS").filter(|name| !name.is_empty()) else {
+        return Ok(InstructionSet::best());
+    };
+    let available = InstructionSet::available();
+    available.iter().find(|set| name == *set.name()).copied().ok_or_else(|| {
+        let names: Vec<_> = available.iter().map(|set| set.name()).collect();
+        Error::invalid(format!(
+            "BOLMO_INSTRUCTIONS: this CPU has no instruction set {:?}, expected one of {}",
+            name.to_string_lossy(),
+            names.join(", ")
+        ))
+    })
+}
+
+/// The device as an adapter, at this index of the list.
+pub(in crate::device) fn describe(index: usize) -> AdapterInfo {
+    let instructions = instructions().unwrap_or(InstructionSet::best());
+    AdapterInfo {
+        index,
+        name: cpu_name(),
+        kind: CPU,
+        backend: CPU.to_owned(),
+        driver: format!("bolmo {}, {}", env!("CARGO_PKG_VERSION"), instructions.name()),
+        max_binding_bytes: MAX_BYTES,
+        max_buffer_bytes: MAX_BYTES,
+        workgroup_bytes: 0,
+        subgroup_sizes: None,
+        shader_f16: false,
+        workgroup_lanes: 0,
+        cooperative_matrix: false,
+        cooperative_sides: Vec::new(),
+        timestamps: true,
+        unusable: None,
+        chosen: false,
+        reason: String::new(),
+    }
+}
+
+/// Largest buffer: memory is the limit, and sums of sizes must not overflow.
+const MAX_BYTES: u64 = if size_of::<usize>() < 8 { 1 << 30 } else { 1 << 46 };

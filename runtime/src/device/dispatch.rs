@@ -1,0 +1,22 @@
+//! What both backends record.
+
+use bolmo_shaders::{KernelId, Variant};
+
+use crate::device::memory::Slice;
+
+/// Dispatches per submission.
+pub(super) const MAX_DISPATCHES: usize = 1024;
+
+/// A dispatch to be recorded.
+pub(super) struct Dispatch<'a> {
+    pub(super) kernel: KernelId,
+    pub(super) variant: Variant,
+    pub(super) params: &'a [u8],
+    /// Storage bindings, in the order of the kernel table.
+    pub(super) slices: &'a [&'a Slice],
+    /// Flags of a guarded kernel.
+    pub(super) guard: Option<&'a Slice>,
+    /// Scales of the matrix, if its format has any.
+    pub(super) scales: Option<&'a Slice>,
+    pub(super) grid: [u32; 3],
+}

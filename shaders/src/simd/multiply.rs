@@ -1,0 +1,89 @@
+//! Computing a product, in the form that suits its number of rows.
+
+use std::marker::PhantomData;
+
+use super::direct::Direct;
+use super::instruction_set::Task;
+use super::packed::{Packed, pack_tile};
+use super::product::Product;
+use super::scratch::with_shared;
+use super::vector::Vector;
+use super::weights::{F16, F32, MAX_DIRECT_ROWS, Q4, Q8, Weights};
+use crate::cpu::Matrix;
+
+/// Weights of a task of [`Direct`], about.
+const TASK_WEIGHTS: usize = 1 << 16;
+
+impl Product<'_> {
+    /// Computes the product.
+    pub(super) fn compute(self) {
+        if self.live.is_empty() || self.n == 0 {
+            return;
+        }
+        self.call.instructions.run(self);
+    }
+
+    #[inline(always)]
+    fn with_weights<V: Vector, W: Weights>(&self, w: W) {
+        if self.live.len() > W::DIRECT_ROWS {
+            return Packed::new::<V>(self, w).compute::<V>();
+        }
+        let [begin, count] = self.columns;
+        let mut x = [&[] as &[f32]; MAX_DIRECT_ROWS];
+        for (x, row) in x.iter_mut().zip(self.live) {
+            *x = self.x.row(*row, begin, count);
+        }
+        if !W::REORDERED {
+            return self.direct(w, x);
+        }
+        // All tasks read x in another order, so it is restored once.
+        with_shared(self.live.len() * count, |shared| {
+            let mut reordered = [&[] as &[f32]; MAX_DIRECT_ROWS];
+            for ((to, values), x) in reordered.iter_mut().zip(shared.chunks_exact_mut(count.max(1))).zip(x) {
+                self.call.instructions.run(Reorder::<W> { x, to: &mut *values, weights: PhantomData });
+                *to = values;
+            }
+            self.direct(w, reordered);
+        });
+    }
+
+    fn direct<W: Weights>(&self, w: W, x: [&[f32]; MAX_DIRECT_ROWS]) {
+        let [begin, count] = self.columns;
+        // A multiple of four rows, so that only the last task has other tiles and pairs stay together.
+        let rows = (TASK_WEIGHTS / count.max(1)).next_multiple_of(4).max(4);
+        self.call.each(self.n.div_ceil(rows), self.cost(), |i| {
+            let rows = [i * rows, ((i + 1) * rows).min(self.n)];
+            let (live, target) = (self.live, self.target);
+            self.call.instructions.run(Direct { w, k: self.k, begin, rows, x, live, target });
+        });
+    }
+}
+
+/// Copies a row of x in the order of weights that consist of whole blocks.
+struct Reorder<'a, W> {
+    x: &'a [f32],
+    /// As long as `x`.
+    to: &'a mut [f32],
+    weights: PhantomData<W>,
+}
+
+impl<W: Weights> Task for Reorder<'_, W> {
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        let count = self.x.len();
+        // SAFETY: there is one row, and it has `count` values.
+        unsafe { pack_tile::<V, _>(|_| W::X::from(self.x.as_ptr()), 1, [0, count], 0, self.to) };
+    }
+}
+
+impl Task for Product<'_> {
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        match self.w {
+            Matrix::F32(w) => self.with_weights::<V, _>(F32(w)),
+            Matrix::F16(w) => self.with_weights::<V, _>(F16(w)),
+            Matrix::Q8(w, scales) => self.with_weights::<V, _>(Q8(w, scales)),
+            Matrix::Q4(w, scales) => self.with_weights::<V, _>(Q4(w, scales)),
+        }
+    }
+}
