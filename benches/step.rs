@@ -1,7 +1,8 @@
 //! Duration of a training step: stage 2 of a byte-level model, and a subword model.
 //!
 //! Method: criterion measures whole steps, that is forward pass, backward pass and optimizer, of small random models on
-//! the adapter that `BOLMO_ADAPTER` names. There is no control. The first line of the output names the adapter.
+//! the adapter that `BOLMO_ADAPTER` names, or on a software driver in place of the CPU device. There is no control. The
+//! first line of the output names the adapter.
 
 use std::time::Duration;
 
@@ -48,7 +49,12 @@ fn config(width: usize, blocks: usize) -> Config {
 fn main() {
     let mut options = EngineOptions::default();
     options.adapter = AdapterChoice::parse(&std::env::var("BOLMO_ADAPTER").unwrap_or_default());
-    let engine = block_on(Engine::open(&options)).expect("an adapter");
+    let mut engine = block_on(Engine::open(&options)).expect("an adapter");
+    if engine.adapter().is_cpu() {
+        // The CPU device doesn't train.
+        options.adapter = AdapterChoice::Software;
+        engine = block_on(Engine::open(&options)).expect("a software driver");
+    }
     println!("adapter: {} ({})", engine.adapter().name, engine.adapter().driver);
     let mut criterion = Criterion::default()
         .sample_size(10)

@@ -8,7 +8,8 @@ bolmo=$1 folder=$2
 preset=${PRESET:-mid} dtype=${DTYPE:-f32} patch=${BYTES_PER_PATCH:-5} formats=${FORMATS:-f32 f16 q8 q4}
 adapter=${BOLMO_ADAPTER:-auto}
 
-name=$("$bolmo" devices --adapter "$adapter" | sed -n 's/^\* *[0-9]* *//p' | sed 's/ *(.*//' |
+# Without what drivers add in parentheses, but not cut off at the marks in names of CPUs, such as Intel(R).
+name=$("$bolmo" devices --adapter "$adapter" | sed -n 's/^\* *[0-9]* *//p' | sed 's/([RTMC]*)//g; s/ *(.*//' |
     tr 'A-Z' 'a-z' | tr -cs 'a-z0-9' '-')
 name=${name%-}
 [ -n "$name" ] || { echo "error: no adapter can be used; see bolmo devices" >&2; exit 1; }

@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 """Runs the integration tests on the devices that tests/suites.toml names for each of them.
 
-    scripts/test-suites.py BOLMO [DEVICE…]
+    scripts/test-suites.py BOLMO [DEVICE…] [--only SUITE,…]
 
-BOLMO is the built command, which lists adapters. Without devices, all of them are tested. CARGO names cargo. Before
-anything runs, every test must be in a suite, and every suite must have a test.
+BOLMO is the built command, which lists adapters. Without devices, all of them are tested. With --only, the other suites
+and programs are left out. CARGO names cargo. Before anything runs, every test must be in a suite, and every suite must
+have a test.
 """
 
+import argparse
 import json
 import os
 import subprocess
@@ -55,6 +57,15 @@ def check(suites: dict[str, list[str]]) -> None:
         fail(f"tests/suites.toml: no test is in these suites: {', '.join(empty)}")
 
 
+def only(table: dict[str, dict[str, list[str]]], names: list[str]) -> dict[str, dict[str, list[str]]]:
+    """The part of the table with these suites and programs."""
+    every = [name for part in table.values() for name in part]
+    if unknown := [name for name in names if not any(belongs(one, name) for one in every)]:
+        fail(f"tests/suites.toml has no {', '.join(unknown)}")
+    chosen = lambda suite: any(belongs(suite, name) for name in names)
+    return {kind: {suite: to for suite, to in part.items() if chosen(suite)} for kind, part in table.items()}
+
+
 def run(device: str, environment: dict[str, str], table: dict[str, dict[str, list[str]]]) -> None:
     """Runs everything that the table names for a device."""
     env = os.environ | environment
@@ -74,12 +85,17 @@ def run(device: str, environment: dict[str, str], table: dict[str, dict[str, lis
 
 
 def main() -> None:
-    if len(sys.argv) < 2:
-        fail("name the built command")
-    bolmo, *wanted = sys.argv[1:]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bolmo", metavar="BOLMO")
+    parser.add_argument("devices", metavar="DEVICE", nargs="*")
+    parser.add_argument("--only", metavar="SUITE,…", type=lambda names: names.split(","))
+    args = parser.parse_intermixed_args()
+    wanted = args.devices
     table = tomllib.loads((ROOT / "tests/suites.toml").read_text())
+    # One that runs the shaders, if the shell names one.
+    named_adapter = os.environ.get("BOLMO_ADAPTER", "").replace("cpu", "")
     devices = {
-        "shaders": lambda: {"BOLMO_ADAPTER": os.environ.get("BOLMO_ADAPTER") or shader_adapter(bolmo)},
+        "shaders": lambda: {"BOLMO_ADAPTER": named_adapter or shader_adapter(args.bolmo)},
         "cpu": lambda: {"BOLMO_ADAPTER": "cpu"},
         "portable": lambda: {"BOLMO_ADAPTER": "cpu", "BOLMO_INSTRUCTIONS": "portable"},
     }
@@ -87,6 +103,8 @@ def main() -> None:
     if unknown := (named | set(wanted)) - devices.keys():
         fail(f"unknown devices {', '.join(sorted(unknown))}; known: {', '.join(devices)}")
     check(table["device"])
+    if args.only:
+        table = only(table, args.only)
     for device in wanted or devices:
         run(device, devices[device](), table)
 

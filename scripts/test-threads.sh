@@ -2,8 +2,14 @@
 # Runs the C tests that use several threads under ThreadSanitizer. The library, without training, and the standard
 # library are built for it, which takes minutes. Stable Rust needs RUSTC_BOOTSTRAP for the sanitizer; this build is
 # never installed.
+#
+#   scripts/test-threads.sh [SUBJECT…]    by default threads, cancel and busy, of ffi/tests/c
+#
+# They run on the adapter that BOLMO_ADAPTER names, by default the CPU device: its threads are the library's own.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+export BOLMO_ADAPTER=${BOLMO_ADAPTER:-cpu}
+[ "$#" != 0 ] || set -- threads cancel busy
 triple=$(rustc -vV | sed -n 's/^host: //p')
 target=$(realpath -m "${CARGO_TARGET_DIR:-target}")/threads
 mkdir -p "$target"
@@ -29,7 +35,7 @@ END
 # Drivers are not built for the sanitizer, so it cannot see how they synchronize their threads.
 printf '%s\n' race:libvulkan race:libLLVM thread:libvulkan mutex:libvulkan >"$target/drivers"
 gcc -O0 -fno-builtin -c "$target/missing.c" -o "$target/missing.o"
-for subject in threads cancel busy; do
+for subject; do
     gcc -fsanitize=thread -g -std=c11 -D_XOPEN_SOURCE=700 \
         -DBOLMO_TEST_MODEL="\"$PWD/tests/golden/infer/models/nano_trained\"" \
         -DGOLDEN_FOLDER="\"$PWD/ffi/tests/c\"" -Iffi/include \

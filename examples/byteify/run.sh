@@ -2,7 +2,7 @@
 # Trains a byte-level model from scratch: texts, a tokenizer, a subword model, and the two stages that byteify it.
 # Everything goes to runs/ beside this script; an interrupted run continues where it stopped.
 # Usage: `run.sh PATH-TO-BOLMO`, or without a path for the one that `make build` makes.
-# SMALL=1 makes a smaller model from less text, for adapters on CPUs.
+# SMALL=1 makes a smaller model from less text, for machines without a GPU.
 set -euo pipefail
 bolmo=$(realpath "${1:-$(dirname "$0")/../../target/release/bolmo}")
 cd "$(dirname "$0")"

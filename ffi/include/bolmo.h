@@ -1,12 +1,11 @@
 /**
  * @file bolmo.h
- * @brief The Bolmo runtime in C: byte-level language models inside your program, on the GPU at hand.
+ * @brief The Bolmo runtime in C: byte-level language models inside your program, on the GPU at hand or on the CPU.
  *
  * Generated from the Rust sources by `make header`; edit those instead.
  *
  * A Bolmo model reads and writes bytes, and groups them into patches by itself. The library runs such a model on any
- * GPU that Vulkan, Metal or Direct3D 12 reaches, or on the CPU through a software driver. It needs nothing else at run
- * time.
+ * GPU that Vulkan, Metal or Direct3D 12 reaches, or on the CPU without any driver. It needs nothing else at run time.
  *
  * ## Groups, in the order of this file
  *
@@ -15,7 +14,7 @@
  * | status | errors and their messages |
  * | library | version, log |
  * | text | bytes that the library allocated; whole characters for display |
- * | adapters | the GPUs of this machine |
+ * | adapters | the GPUs of this machine, and its CPU |
  * | engine | an open device |
  * | checkpoint | the files of a model: a folder, memory or a reader of your own; memory needed before loading |
  * | model | weights on the device |
@@ -46,6 +45,10 @@
  * thread gets BOLMO_BUSY and nothing breaks. Functions return when their work is done. Callbacks run on the thread that
  * called the function; the log callback may run on any thread. A callback may call the library, except with the objects
  * that the running function uses. It must not throw C++ exceptions or use longjmp.
+ *
+ * On the CPU, the library computes on threads of its own, which block all signals and end with the last engine, its
+ * models and their sessions. A forked process doesn't have them: calls on engines of the parent that compute on the CPU
+ * return BOLMO_DEVICE_LOST there.
  *
  * ## Errors
  *
@@ -187,7 +190,7 @@ const char *bolmo_status_name(int32_t status);
  */
 
 /** Version of the ABI that a header describes. It grows when something is added; existing names keep their meaning. */
-#define BOLMO_ABI_VERSION 3
+#define BOLMO_ABI_VERSION 4
 
 /** How much is logged. */
 enum bolmo_log_level
@@ -323,7 +326,7 @@ enum bolmo_adapter_text
 {
     /** Name. */
     BOLMO_ADAPTER_NAME = 0,
-    /** "discrete GPU", "integrated GPU", "virtual GPU", "software" or "other". */
+    /** "discrete GPU", "integrated GPU", "virtual GPU", "software", "other" or "cpu". */
     BOLMO_ADAPTER_KIND = 1,
     /** "vulkan", "metal" or "dx12". */
     BOLMO_ADAPTER_BACKEND = 2,
@@ -410,7 +413,7 @@ void bolmo_adapters_delete(bolmo_adapters *list);
  * bolmo_engine_options *options;
  * bolmo_engine *engine;
  * bolmo_engine_options_create(&options);
- * bolmo_engine_options_set_adapter(options, "software", strlen("software"));
+ * bolmo_engine_options_set_adapter(options, "cpu", strlen("cpu"));
  * bolmo_status status = bolmo_engine_create(options, &engine);
  * bolmo_engine_options_delete(options);
  * @endcode
@@ -428,8 +431,9 @@ typedef struct bolmo_engine_options bolmo_engine_options;
 bolmo_status bolmo_engine_options_create(bolmo_engine_options **options);
 
 /**
- * Selects the adapter: a part of its name, driver or backend, its number in the list, "software", or "auto". "auto"
- * and an empty choice prefer a discrete GPU, then an integrated one, then a virtual one, then software.
+ * Selects the adapter: a part of its name, driver or backend, its number in the list, "cpu", "software", or "auto".
+ * "auto" and an empty choice prefer a discrete GPU, then an integrated one, then a virtual one, then the CPU. "cpu" is
+ * the library's own device, which needs no driver; "software" is a driver that plays a GPU on the CPU, for tests.
  */
 bolmo_status bolmo_engine_options_set_adapter(bolmo_engine_options *options, const void *choice, size_t size);
 
@@ -438,6 +442,13 @@ bolmo_status bolmo_engine_options_set_adapter(bolmo_engine_options *options, con
  * default: the adapter's own limit.
  */
 bolmo_status bolmo_engine_options_set_max_binding_bytes(bolmo_engine_options *options, uint64_t bytes);
+
+/**
+ * Sets how many threads compute on the CPU device, 1 to 256. 0, the default: the environment variable BOLMO_THREADS,
+ * else one for each physical core that the process may use. Engines share their threads, and results don't depend on
+ * how many there are.
+ */
+bolmo_status bolmo_engine_options_set_threads(bolmo_engine_options *options, size_t threads);
 
 /** Deletes the options. NULL and deleted handles are ignored. */
 void bolmo_engine_options_delete(bolmo_engine_options *options);

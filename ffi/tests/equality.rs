@@ -4,7 +4,7 @@ use std::ffi::{CStr, c_void};
 use std::ptr::{null, null_mut};
 
 use bolmo::checkpoint::{bolmo_checkpoint_delete, bolmo_checkpoint_open};
-use bolmo::engine::{bolmo_engine_create, bolmo_engine_delete};
+use bolmo::engine::bolmo_engine_delete;
 use bolmo::generate::{bolmo_generation_bytes, bolmo_generation_delete, bolmo_generation_ids, bolmo_session_generate};
 use bolmo::model::*;
 use bolmo::options::*;
@@ -13,6 +13,8 @@ use bolmo::status::bolmo_last_error_message;
 use bolmo::status::bolmo_status::{self, *};
 use bolmo_runtime::{GenerateOptions, block_on};
 use bolmo_tests::{fixtures, golden_models, load, session_with};
+
+use crate::common::open_engine;
 
 /// Calls a function of the ABI.
 macro_rules! abi {
@@ -91,8 +93,7 @@ fn generations_equal_those_of_the_rust_api_and_the_reference() {
     let numbers = |v: &serde_json::Value| -> Vec<u16> {
         v.as_array().expect("ids").iter().map(|x| x.as_u64().expect("an id") as u16).collect()
     };
-    let mut engine = null_mut();
-    ok(abi!(bolmo_engine_create(null(), &mut engine)));
+    let engine = open_engine();
     let vocabulary = fixtures().join("infer/subword_tokenizer");
     let vocabulary = vocabulary.to_str().expect("UTF-8");
     let mut compared = 0;

@@ -14,6 +14,8 @@ use bolmo_runtime::layout::expected_tensors;
 use bolmo_tests::fixtures;
 use serde_json::{Map, Value, json};
 
+use crate::common::open_engine;
+
 /// Calls a function of the ABI.
 macro_rules! abi {
     ($call:expr) => {
@@ -73,9 +75,9 @@ fn a_model_that_cannot_fit_is_rejected_before_it_is_read() {
     let (config, _) = Config::from_json(&text, "config.json").expect("a configuration");
     let (mut file, size) = header(&config);
     let tokenizer = std::fs::read(fixtures().join("infer/subword_tokenizer/tokenizer.json")).expect("a tokenizer");
-    let (mut engine, mut builder, mut checkpoint, mut model) = (null_mut(), null_mut(), null_mut(), null_mut());
+    let (mut builder, mut checkpoint, mut model) = (null_mut(), null_mut(), null_mut());
     let (mut software, mut needed) = (0, 0);
-    ok(abi!(bolmo_engine_create(null_mut(), &mut engine)));
+    let engine = open_engine();
     ok(abi!(bolmo_checkpoint_builder_create(&mut builder)));
     ok(abi!(bolmo_checkpoint_builder_set_config(builder, text.as_ptr().cast(), text.len())));
     let (json, length) = (tokenizer.as_ptr().cast(), tokenizer.len());
@@ -91,7 +93,7 @@ fn a_model_that_cannot_fit_is_rejected_before_it_is_read() {
     let message = abi!(CStr::from_ptr(bolmo_last_error_message())).to_str().expect("UTF-8");
     assert!(model.is_null());
     if software == 1 {
-        // The memory of a software adapter is known beforehand.
+        // The memory of adapters on the CPU is known beforehand.
         assert_eq!(status, BOLMO_OUT_OF_MEMORY, "{message}");
         assert!(message.contains(&needed.to_string()), "{message}");
     } else {

@@ -1,11 +1,13 @@
 //! Damaged snapshots with a valid checksum, through the functions of the C ABI: each gives a clean status, or a session
 //! that works.
 
+mod common;
+
 use std::ffi::CStr;
 use std::ptr::null_mut;
 
 use bolmo::checkpoint::{bolmo_checkpoint_delete, bolmo_checkpoint_open};
-use bolmo::engine::{bolmo_engine_create, bolmo_engine_delete};
+use bolmo::engine::bolmo_engine_delete;
 use bolmo::generate::bolmo_session_generate;
 use bolmo::library::bolmo_handle_count;
 use bolmo::model::{bolmo_model_delete, bolmo_model_load};
@@ -17,6 +19,8 @@ use bolmo::status::bolmo_last_error_message;
 use bolmo::status::bolmo_status::{self, *};
 use bolmo::text::{bolmo_bytes_delete, bolmo_bytes_get};
 use bolmo_tests::{checksum, fixtures};
+
+use common::open_engine;
 
 /// Calls a function of the ABI.
 macro_rules! abi {
@@ -78,11 +82,10 @@ fn try_restore(model: *const bolmo::model::bolmo_model, bytes: &mut [u8], what: 
 
 #[test]
 fn damaged_snapshots_with_a_valid_checksum_are_rejected_or_usable() {
-    let (mut engine, mut checkpoint, mut model, mut session, mut snapshot) =
-        (null_mut(), null_mut(), null_mut(), null_mut(), null_mut());
+    let (mut checkpoint, mut model, mut session, mut snapshot) = (null_mut(), null_mut(), null_mut(), null_mut());
+    let engine = open_engine();
     let folder = fixtures().join("infer/models/nano_trained");
     let folder = folder.to_str().expect("UTF-8");
-    ok(abi!(bolmo_engine_create(null_mut(), &mut engine)));
     ok(abi!(bolmo_checkpoint_open(folder.as_ptr().cast(), folder.len(), &mut checkpoint)));
     ok(abi!(bolmo_model_load(engine, checkpoint, null_mut(), &mut model)));
     ok(abi!(bolmo_session_create(model, &mut session)));

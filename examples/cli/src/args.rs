@@ -61,7 +61,7 @@ pub struct Common {
     )]
     pub adapter: String,
     /// Threads to compute with on the CPU; by default one for each physical core, or BOLMO_THREADS
-    #[arg(long, value_name = "N", global = true, value_parser = numbers::threads)]
+    #[arg(long, value_name = "N", global = true, allow_negative_numbers = true, value_parser = numbers::threads)]
     pub threads: Option<usize>,
     /// Format of matrices on the adapter: f32, f16, q8 or q4; parts may differ, as in q4,local=q8.
     ///

@@ -96,7 +96,10 @@ pub fn formats(text: &str) -> Result<Formats, String> {
 
 /// The choice of an adapter.
 pub fn adapter(text: &str) -> Result<String, String> {
-    if text.trim().is_empty() { Err("expected a name, a number or software".to_owned()) } else { Ok(text.to_owned()) }
+    match text.trim() {
+        "" => Err("expected a name, a number, cpu or software".to_owned()),
+        _ => Ok(text.to_owned()),
+    }
 }
 
 /// Base of the rotary frequencies.

@@ -142,6 +142,17 @@ fn texts_are_valid_against_a_json_schema() {
 }
 
 #[test]
+fn texts_do_not_depend_on_the_number_of_threads() {
+    let on_cpu = ["--temperature", "0", "--adapter", "cpu"];
+    for threads in ["1", "3"] {
+        let args = [&golden_args()[..], &on_cpu, &["--threads", threads]].concat();
+        assert_eq!(succeed(&args), chosen_bytes(), "{threads} threads");
+    }
+    let output = bolmo(&[&golden_args()[..], &on_cpu].concat()).env("BOLMO_THREADS", "2").output().unwrap();
+    assert_eq!(output.stdout, chosen_bytes());
+}
+
+#[test]
 fn equal_seeds_draw_equal_bytes() {
     let draw = |seed: &str| {
         let sampling = ["--temperature", "1.5", "--top-k", "200", "--top-p", "0.99", "--min-p", "0.0001"];

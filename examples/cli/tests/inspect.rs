@@ -60,6 +60,31 @@ fn devices_are_listed_with_reasons() {
 }
 
 #[test]
+fn the_cpu_device_is_listed_last_and_needs_no_driver() {
+    // Neither a driver nor a part of the CPU's name is needed.
+    let args = ["devices", "--json", "--adapter", "cpu"];
+    for drivers in [None, Some("/nowhere")] {
+        let mut command = bolmo(&args);
+        if let Some(drivers) = drivers {
+            command.env("VK_DRIVER_FILES", drivers);
+        }
+        let output = command.output().unwrap();
+        let list: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let adapters = list["adapters"].as_array().unwrap();
+        let (cpu, others) = adapters.split_last().unwrap();
+        assert_eq!((&cpu["kind"], &cpu["backend"]), (&json!("cpu"), &json!("cpu")), "{list}");
+        assert_eq!((&cpu["usable"], &cpu["software"]), (&json!(true), &json!(false)), "{list}");
+        assert_eq!((&cpu["chosen"], &list["chosen"]), (&json!(true), &json!(others.len())), "{list}");
+        assert!(others.iter().all(|other| other["kind"] != "cpu" && other["chosen"] == false), "{list}");
+    }
+    let text = String::from_utf8(succeed(&args[..1])).unwrap();
+    assert!(text.contains("the CPU itself"), "{text}");
+    let output =
+        bolmo(&["generate", "a", "--max-bytes", "1", "--adapter", "cpu"]).env("VK_DRIVER_FILES", "/nowhere").output();
+    assert_eq!(output.unwrap().stdout.len(), 1);
+}
+
+#[test]
 fn init_writes_a_usable_checkpoint_determined_by_its_seed() {
     let dir = tempfile::tempdir().unwrap();
     let out = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();

@@ -53,6 +53,8 @@ fn wrong_options_are_usage_errors() {
         ("--logit-bias", &["x", "xy=1", "x=y", "0x100=1"]),
         ("--quantize", &["f8", "", "q8,", "q8,head=q4", "local=q8", "q4,local"]),
         ("--rope-theta", &["0", "-5", "x"]),
+        ("--threads", &["0", "-1", "257", "x", ""]),
+        ("--adapter", &["", " "]),
         ("--color", &["red"]),
     ] {
         for value in values {
@@ -145,6 +147,19 @@ fn missing_and_invalid_files_are_reported_by_name() {
 fn a_missing_adapter_is_reported_by_name() {
     fail(&["generate", "a", "--adapter", "no such adapter"], 1, "no such adapter");
     fail(&["generate", "a", "--adapter", "4096"], 1, "4096");
+}
+
+#[test]
+fn a_wrong_number_of_threads_in_the_environment_is_reported() {
+    let args = ["generate", "a", "--max-bytes", "1", "--adapter", "cpu"];
+    for threads in ["0", "-1", "257", "x"] {
+        let output = bolmo(&args).env("BOLMO_THREADS", threads).output().unwrap();
+        let stderr = message(&args, &output, 1);
+        assert!(stderr.contains("BOLMO_THREADS") && stderr.contains(threads), "{stderr}");
+    }
+    // The option takes precedence.
+    let output = bolmo(&[&args[..], &["--threads", "1"]].concat()).env("BOLMO_THREADS", "0").output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]

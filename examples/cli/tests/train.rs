@@ -5,7 +5,7 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
 
-use crate::common::{bolmo, fail, run, succeed, succeed_json};
+use crate::common::{bolmo, fail, message, run, succeed, succeed_json};
 use serde_json::Value;
 
 /// Writes texts, a tokenizer and the configuration of a small run to `dir`. Returns the configuration's path.
@@ -93,6 +93,10 @@ fn mistakes_give_one_clean_message() {
     fail(&["train", "tokenizer", empty, "--out", out], 1, "no text to learn subwords from");
     assert!(!std::path::Path::new(out).exists());
     let short = ["train", "subword", "--config", &config, "--set", "optimiser.steps=1", "--quiet", "--json"];
+    // The refusal names what trains, and leaves nothing that the next run would have to resume.
+    let on_cpu = [&short[..], &["--adapter", "cpu"]].concat();
+    let refused = message(&on_cpu, &run(&on_cpu), 1);
+    assert!(refused.contains("CPU device") && refused.contains("`software`"), "{refused}");
     succeed_json(&short);
     fail(&short, 1, "resume");
     assert_eq!(run(&["train", "plot", "nowhere"]).status.code(), Some(1));

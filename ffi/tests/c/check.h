@@ -59,9 +59,8 @@ static inline bool same_bytes(const void *one, size_t size, const void *other, s
 
 #define CHECK_BYTES(data, size, expected, expected_size) CHECK(same_bytes(data, size, expected, expected_size))
 
-/* An engine on the adapter that BOLMO_ADAPTER names, or on the best one. */
-static inline bolmo_engine *open_engine(void) {
-    const char *adapter = getenv("BOLMO_ADAPTER");
+/* An engine on this adapter, or on the best one for NULL. */
+static inline bolmo_engine *open_adapter(const char *adapter) {
     bolmo_engine_options *options = NULL;
     bolmo_engine *engine = NULL;
     if (adapter != NULL) {
@@ -71,6 +70,26 @@ static inline bolmo_engine *open_engine(void) {
     CHECK_OK(bolmo_engine_create(options, &engine));
     bolmo_engine_options_delete(options);
     return engine;
+}
+
+/* An engine on the adapter that BOLMO_ADAPTER names, or on the best one. */
+static inline bolmo_engine *open_engine(void) { return open_adapter(getenv("BOLMO_ADAPTER")); }
+
+/* The same for training, which the CPU device lacks: a GPU if there is one, else a software driver, takes its place. */
+static inline bolmo_engine *open_training_engine(void) {
+    const char *adapter = getenv("BOLMO_ADAPTER"), *kind;
+    bolmo_engine *engine = open_adapter(adapter != NULL && strcmp(adapter, "cpu") == 0 ? NULL : adapter);
+    CHECK_OK(bolmo_engine_text(engine, BOLMO_ADAPTER_KIND, &kind, NULL));
+    if (strcmp(kind, "cpu") != 0) return engine;
+    bolmo_engine_delete(engine);
+    return open_adapter("software");
+}
+
+/* Looks for adapters. The graphics library logs that; the CPU device logs nothing. */
+static inline void list_adapters(void) {
+    bolmo_adapters *list = NULL;
+    CHECK_OK(bolmo_adapters_list("", 0, &list));
+    bolmo_adapters_delete(list);
 }
 
 typedef struct {

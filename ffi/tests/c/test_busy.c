@@ -154,10 +154,12 @@ static void call_in(int32_t level, const char *text, size_t size, void *user_dat
 
 static void log_callback_gets_busy(void) {
     CHECK_OK(bolmo_set_log_callback(BOLMO_LOG_TRACE, call_in, NULL));
+    list_adapters();
     bolmo_engine_delete(open_engine());
     CHECK(lines > 0);
     CHECK_OK(bolmo_set_log_callback(BOLMO_LOG_OFF, call_in, NULL));
     lines = 0;
+    list_adapters();
     bolmo_engine_delete(open_engine());
     CHECK(lines == 0);
     bolmo_utf8 *utf8 = NULL;

@@ -73,6 +73,11 @@ static bolmo_engine *engine(void) {
         }
     }
     CHECK(chosen == 1);
+    /* The CPU device needs no driver, so it is always there. */
+    CHECK_OK(bolmo_adapters_text(list, count - 1, BOLMO_ADAPTER_KIND, &name, NULL));
+    CHECK(strcmp(name, "cpu") == 0);
+    CHECK_OK(bolmo_adapters_number(list, count - 1, BOLMO_ADAPTER_USABLE, &number));
+    CHECK(number == 1);
     bolmo_adapters_delete(list);
 
     bolmo_engine_options *options = NULL;

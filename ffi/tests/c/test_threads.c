@@ -148,7 +148,10 @@ static void count_lines(int32_t level, const char *text, size_t size, void *user
 
 static void *make_engines(void *unused) {
     (void)unused;
-    for (int i = 0; i < repetitions(5); i++) bolmo_engine_delete(open_engine());
+    for (int i = 0; i < repetitions(5); i++) {
+        list_adapters();
+        bolmo_engine_delete(open_engine());
+    }
     return NULL;
 }
 

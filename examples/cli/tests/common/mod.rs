@@ -3,16 +3,23 @@
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
-/// The command, on the adapter that `BOLMO_ADAPTER` names, if it is set.
+/// The command, on the adapter that `BOLMO_ADAPTER` names, if it is set. What the CPU device cannot do is left to the
+/// adapter that the command chooses by itself.
 pub fn bolmo(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_bolmo"));
     command.args(args);
     if let Ok(adapter) = std::env::var("BOLMO_ADAPTER")
         && !args.contains(&"--adapter")
+        && !(adapter == "cpu" && needs_gradients(args))
     {
         command.args(["--adapter", &adapter]);
     }
     command
+}
+
+/// Whether a command trains or runs a subword model.
+fn needs_gradients(args: &[&str]) -> bool {
+    args.first() == Some(&"train") || args.contains(&"--train") || args.contains(&"--teacher")
 }
 
 /// Runs the command to its end.
