@@ -71,13 +71,14 @@ test-package: ## Build what users get, install it into a temporary prefix, and r
 	@scripts/setup.sh c
 	@# One build of both: alone, each chooses other features of dependencies.
 	@$(timed) "the command and the library, optimized" $(CARGO) build --release -p bolmo-cli -p bolmo-ffi
+	@# The wrapper's test trains, which needs a driver.
 	@scripts/setup.sh shaders $(target)/release/bolmo
 	@$(timed) "the package, optimized" scripts/test-package.sh $(target)/release/bolmo $(target)/release
 
 test-c: ## Run the C tests of the ABI against what test-package has installed
 	@scripts/setup.sh c
 	@test -e $(target)/test-package/prefix/include/bolmo.h || $(MAKE) --no-print-directory test-package
-	@# The test of training needs a driver.
+	@# Training needs a driver.
 	@for bolmo in $(target)/{release,debug}/bolmo; do [ ! -x $$bolmo ] || exec scripts/setup.sh shaders $$bolmo; done
 	@$(timed) "the tests in C" scripts/test-c.sh $(target)/test-package/prefix
 
@@ -125,6 +126,7 @@ web: ## Build the browser package (bindings/web/dist) and the example page (exam
 
 test-web: $(if $(filter file,$(origin BOLMO)),build) ## Build the browser package and test it in Chromium
 	@scripts/setup.sh browser
+	@# The command runs on the browser's own driver, for which it needs a Vulkan loader.
 	@scripts/setup.sh shaders $(BOLMO)
 	@$(timed) "the browser package" $(MAKE) --no-print-directory web
 	@$(timed) "tests in a browser" scripts/test-web.sh $(BOLMO)

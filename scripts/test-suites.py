@@ -92,10 +92,9 @@ def main() -> None:
     args = parser.parse_intermixed_args()
     wanted = args.devices
     table = tomllib.loads((ROOT / "tests/suites.toml").read_text())
-    # One that runs the shaders, if the shell names one.
-    named_adapter = os.environ.get("BOLMO_ADAPTER", "").replace("cpu", "")
+    adapter = os.environ.get("BOLMO_ADAPTER", "")
     devices = {
-        "shaders": lambda: {"BOLMO_ADAPTER": named_adapter or shader_adapter(args.bolmo)},
+        "shaders": lambda: {"BOLMO_ADAPTER": adapter if adapter not in ("", "cpu") else shader_adapter(args.bolmo)},
         "cpu": lambda: {"BOLMO_ADAPTER": "cpu"},
         "portable": lambda: {"BOLMO_ADAPTER": "cpu", "BOLMO_INSTRUCTIONS": "portable"},
     }

@@ -196,3 +196,34 @@ fn threads_of_the_device_block_signals() {
     }
     assert!(seen >= 2, "threads of the device: {seen}");
 }
+
+/// In a process that was forked there are no threads to compute on, which must be an error and not a wait without end.
+#[cfg(unix)]
+#[test]
+fn a_forked_process_gets_an_error() {
+    let model = model_on(&open(&options().threads(2)), KINDS[0], WeightFormat::F32);
+    let mut session = session_with(&model, &text(100));
+    // SAFETY: the child calls nothing that other threads of this program may have locked, and ends without exit handlers.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        let kinds = [1, 2].map(|_| block_on(session.append(b"more")).err().map(|error| error.kind()));
+        let lost = kinds == [Some(ErrorKind::DeviceLost); 2];
+        // SAFETY: ends the child.
+        unsafe { libc::_exit(if lost { 0 } else { 1 }) };
+    }
+    assert!(child > 0, "fork failed");
+    let mut status = 0;
+    for _ in 0..600 {
+        // SAFETY: `status` is written before it is read.
+        if unsafe { libc::waitpid(child, &raw mut status, libc::WNOHANG) } == child {
+            assert_eq!(status, 0, "status of the child");
+            // The parent's device still works.
+            block_on(session.append(b"more")).expect("the parent goes on");
+            return;
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    // SAFETY: ends the child that hangs.
+    unsafe { libc::kill(child, libc::SIGKILL) };
+    panic!("the forked process hangs");
+}

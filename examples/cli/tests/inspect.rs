@@ -61,7 +61,6 @@ fn devices_are_listed_with_reasons() {
 
 #[test]
 fn the_cpu_device_is_listed_last_and_needs_no_driver() {
-    // Neither a driver nor a part of the CPU's name is needed.
     let args = ["devices", "--json", "--adapter", "cpu"];
     for drivers in [None, Some("/nowhere")] {
         let mut command = bolmo(&args);

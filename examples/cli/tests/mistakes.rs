@@ -155,7 +155,7 @@ fn a_wrong_number_of_threads_in_the_environment_is_reported() {
     for threads in ["0", "-1", "257", "x"] {
         let output = bolmo(&args).env("BOLMO_THREADS", threads).output().unwrap();
         let stderr = message(&args, &output, 1);
-        assert!(stderr.contains("BOLMO_THREADS") && stderr.contains(threads), "{stderr}");
+        assert!(stderr.contains("BOLMO_THREADS") && stderr.contains(&format!("{threads:?}")), "{stderr}");
     }
     // The option takes precedence.
     let output = bolmo(&[&args[..], &["--threads", "1"]].concat()).env("BOLMO_THREADS", "0").output().unwrap();
