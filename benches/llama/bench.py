@@ -23,6 +23,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -42,6 +43,8 @@ HEAD_WEIGHTS = VOCABULARY * WIDTH
 
 def main():
     options = parse()
+    # Otherwise the end of the process would leave the models on disk.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("error: terminated"))
     try:
         run(options)
     except (OSError, ValueError) as e:
@@ -90,7 +93,7 @@ def run(options):
     check_room(options)
     load_before = load_average()
     if (load_before or 0) > 0.5:
-        progress(f"warning: The load average is {load_before}. End other programs and repeat, or the figures mean little.")
+        progress(f"warning: The load average is {load_before}. End other programs, or the figures mean little.")
     rows, ours = [], None
     # Removed in any case, --dir itself stays.
     with tempfile.TemporaryDirectory(prefix="bolmo-llama-", dir=options.dir) as folder:

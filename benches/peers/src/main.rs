@@ -105,7 +105,7 @@ fn run(options: &Options) -> Result<(), String> {
     }
     let before = machine::load_average();
     if before.as_f64().is_some_and(|load| load > 0.5) {
-        eprintln!("warning: The load average is {before}. End other programs and repeat, or the figures mean little.");
+        eprintln!("warning: The load average is {before}. End other programs, or the figures mean little.");
     }
     let mut rows = Vec::new();
     for make in cases::ALL {
