@@ -29,8 +29,6 @@ use std::process::ExitCode;
 use bolmo_runtime::{AdapterChoice, AdapterInfo, Engine, EngineOptions, block_on};
 use serde_json::{Value, json};
 
-use cases::Case;
-
 /// The peers and their versions, as Cargo.toml pins them.
 const VERSIONS: [(&str, &str); 3] = [("gemm", "0.19.0"), ("candle", "0.11.1"), ("burn", "0.22.1")];
 
@@ -165,7 +163,7 @@ fn print(result: &Value) {
     let load = &result["load_average"];
     println!("load average: {} before, {} after", load["before"], load["after"]);
     println!("minima of {} rounds, wall time; ratio: the peer's time divided by ours\n", result["rounds"]);
-    println!("{:<26}{:<8}{:<26}{:>9}{:>10}{:>9}{:>9}{:>8}", "", "", "form", "ms", "", "", "error", "ratio");
+    println!("{:<26}{:<8}{:<26}{:>9}{:>19}{:>9}{:>8}", "", "", "form", "ms", "rate     ", "error", "ratio");
     let line = |name: &str, side: &str, values: &Value, unit: &str| {
         let ratio = values["ratio"].as_f64().map_or(String::new(), |ratio| format!("{ratio:.2}"));
         println!(

@@ -79,7 +79,7 @@ pub fn burn_matmul<'a>(w: &Matrix, x: &[f32], times: usize) -> Result<Vec<Side<'
             let x = x.clone();
             move || x.clone().matmul(w.clone())
         };
-        let result = once().into_data().to_vec::<f32>().map_err(|e| format!("burn's result is not f32: {e:?}."))?;
+        let result = once().into_data().try_to_vec::<f32>().map_err(|e| format!("burn's result is not f32: {e:?}."))?;
         let sample = move || {
             (0..times).for_each(|_| drop(black_box(once())));
             Ok(())
