@@ -13,13 +13,16 @@ BOLMO = $(target)/release/bolmo
 timed := scripts/timed.sh
 # Where `make install` puts things; scripts/install.sh has the defaults.
 export PREFIX DESTDIR LIBDIR
+# Options of `make bench-peers` and `make bench-llama`.
+PEERS_OPTIONS ?=
+LLAMA_OPTIONS ?=
 # What `make demo` and `make picture` run.
 prompt := This is a story about Mia,
 options := --temperature 0.5 --seed 2 --max-bytes 500
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-model test bench benchmarks bench-burn build lint docs install uninstall test-package test-c \
-	test-threads test-tint test-cooperative header picture web test-web clean
+.PHONY: help demo demo-model test bench benchmarks bench-burn bench-peers bench-llama build lint docs install \
+	uninstall test-package test-c test-threads test-tint test-cooperative header picture web test-web clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -118,6 +121,22 @@ bench-burn: ## Time our kernels beside those of burn's wgpu backend, saved in be
 	@mkdir -p benches/runs
 	cd benches/burn && \
 		CARGO_TARGET_DIR=$(abspath $(target))/burn $(CARGO) run --release --locked -- --save ../runs/burn.json
+
+# candle decides when it is compiled whether its kernels convert f16 by instructions, so it is compiled for this machine.
+# The flags build everything anew, hence a target folder of its own.
+bench-peers: ## Time our matrix products on the CPU beside those of gemm, candle and burn; takes long to build
+	@scripts/setup.sh toolchain
+	@mkdir -p benches/runs
+	cd benches/peers && RUSTFLAGS="-C target-cpu=native" CARGO_TARGET_DIR=$(abspath $(target))/peers \
+		$(CARGO) run --release --locked -- --save ../runs/peers.json $(PEERS_OPTIONS)
+
+# Wheels of llama-cpp-python are not on PyPI, so pip compiles llama.cpp, for this machine's instructions.
+bench-llama: $(if $(filter file,$(origin BOLMO)),build) ## Time bolmo bench and llama.cpp in turns on the CPU; builds both
+	@scripts/setup.sh llama
+	@mkdir -p benches/runs
+	@test -x $(target)/llama/bin/python || python3 -m venv $(target)/llama
+	CMAKE_ARGS=-DGGML_NATIVE=ON $(target)/llama/bin/pip install --quiet -r benches/llama/requirements.txt
+	$(target)/llama/bin/python benches/llama/bench.py --bolmo $(BOLMO) --save benches/runs/llama.json $(LLAMA_OPTIONS)
 
 web: ## Build the browser package (bindings/web/dist) and the example page (examples/web/dist)
 	@scripts/setup.sh toolchain

@@ -7,6 +7,7 @@
 #   scripts/setup.sh browser         Node.js and Chromium, for tests in a browser
 #   scripts/setup.sh docs            Doxygen, for `make docs`
 #   scripts/setup.sh c               C and C++ compilers, CMake and what else tests of the C library need
+#   scripts/setup.sh llama           C and C++ compilers, CMake and Python with venv, for `make bench-llama`
 #   scripts/setup.sh shaders BOLMO   a driver that runs the shaders, for tests of them; BOLMO is the built command
 set -euo pipefail
 
@@ -105,6 +106,16 @@ c() {
     can_sanitize || { say "clang still can't link with -fsanitize=address,undefined"; exit 1; }
 }
 
+llama() {
+    local missing=()
+    has g++ || missing+=(g++)
+    has cmake || missing+=(cmake)
+    has make || missing+=(make)
+    # Debian leaves it out of python3.
+    python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
+    [ "${#missing[@]}" = 0 ] || install "llama-cpp-python needs more" "${missing[@]}"
+}
+
 can_sanitize() {
     echo 'int main(void) { return 0; }' | clang -fsanitize=address,undefined -x c - -o /dev/null 2>/dev/null
 }
@@ -126,10 +137,10 @@ shaders() {
 }
 
 case "${1-}:$#" in
-toolchain:1 | lint:1 | nodejs:1 | browser:1 | docs:1 | c:1) "$1" ;;
+toolchain:1 | lint:1 | nodejs:1 | browser:1 | docs:1 | c:1 | llama:1) "$1" ;;
 shaders:2) shaders "$2" ;;
 *)
-    sed -n '2,10s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,11s/^# \{0,1\}//p' "$0" >&2
     exit 2
     ;;
 esac

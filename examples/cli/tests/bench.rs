@@ -98,6 +98,70 @@ fn a_run_beside_burn_has_its_table() {
 }
 
 #[test]
+fn a_run_beside_peers_has_its_table() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("peers.json");
+    let side = r#""form": "F|32", "seconds": {"minimum": 0.002, "median": 0.004}, "rate": 50, "error": 1e-7"#;
+    let case = format!(
+        r#"{{"case": "matvec", "unit": "GB/s", "ours": {{{side}}},
+            "peers": [{{"peer": "gemm", "ratio": 1.25, {side}}}]}}"#
+    );
+    let text = format!(
+        r#"{{"peers": {{"gemm": "0.1", "candle": "0.2"}}, "cpu": {{"name": "Some CPU", "instructions": "avx2"}},
+            "threads": 2, "load_average": {{"before": 0.25, "after": 1}}, "rounds": 3,
+            "adapter": {{"name": "cpu", "backend": "host", "driver": "avx2"}},
+            "geometric_means": {{"gemm": 1.25, "fastest peer": 1.25}}, "cases": [{case}]}}"#
+    );
+    fs::write(&file, text).unwrap();
+    let table = String::from_utf8(succeed(&["bench", "--table", file.to_str().unwrap()])).unwrap();
+    for part in [
+        "## Comparison on the CPU with gemm 0.1, candle 0.2\n",
+        "Some CPU (avx2), 2 threads, load average 0.25 before the first round. Ours is cpu (host, avx2).",
+        "gemm 1.25, fastest peer 1.25.",
+        r"| matvec | ours | F\|32 | 2.000 | 50.0 GB/s | 1e-7 |  |",
+        r"|  | gemm | F\|32 | 2.000 | 50.0 GB/s | 1e-7 | 1.25 |",
+    ] {
+        assert!(table.contains(part), "no {part} in {table}");
+    }
+}
+
+#[test]
+fn a_run_beside_llama_cpp_has_its_table() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("llama.json");
+    let run = |rest: &str, formats: &str| {
+        format!(
+            r#"{{"llama_cpp_python": "0.3", "llama_cpp": {{"system": ""}}, "cpu": "Some CPU", "threads": 2,
+                "load_average": {{"before": 0.25, "after": 1}}, "rounds": 5, "model": {{"weights": 202000000}},
+                "settings": {{"prompt": 512, "decoded": 64, "bytes_per_patch": 5}}, {rest}
+                "formats": [{{"format": "q8_0", {formats}
+                    "llama": {{"tokens_per_second": {{"best": 90}}, "streamed_bytes_per_second": {{"best": 2e10}},
+                        "prompt_operations_per_second": {{"best": 1.5e11}}}}}}]}}"#
+        )
+    };
+    let adapter = r#""adapter": {"name": "cpu", "backend": "host", "driver": "avx2"},"#;
+    let ours = r#""bolmo": {"bytes_per_second": {"best": 250}, "streamed_bytes_per_second": {"best": 1.9e10},
+        "prompt_bytes_per_second": {"best": 900}, "prompt_operations_per_second": {"best": 1.3e11}},
+        "ratios": {"streamed": 0.95, "prompt": 0.87},"#;
+    for (text, parts) in [
+        (
+            run(adapter, ours),
+            [
+                "ours is cpu (host, avx2) with",
+                "| q8_0 | 90.0 | 20.0 | 150.0 | 250.0 | 19.0 | 0.95 | 900.0 | 130.0 | 0.87 |",
+            ],
+        ),
+        (run("", ""), ["ours is not measured with", "| q8_0 | 90.0 | 20.0 | 150.0 | - | - | - | - | - | - |"]),
+    ] {
+        fs::write(&file, text).unwrap();
+        let table = String::from_utf8(succeed(&["bench", "--table", file.to_str().unwrap()])).unwrap();
+        for part in parts {
+            assert!(table.contains(part), "no {part} in {table}");
+        }
+    }
+}
+
+#[test]
 fn parallel_sessions_add_up() {
     let run = succeed_json(&small(&["--json", "--parallel", "3"]));
     assert_eq!((number(&run, "/decode/bytes"), number(&run, "/decode/patches")), (42.0, 12.0));

@@ -3,6 +3,7 @@
 //! The model is measured first, so that the first prefill is cold: no kernel is compiled before it. Then prefill and
 //! decoding are repeated `--runs` times each, and the limits are measured last. Patches end by a fixed schedule.
 
+mod comparisons;
 mod context;
 mod date;
 mod measured;

@@ -162,3 +162,14 @@ fn spread(value: &Value, factor: f64, unit: &str) -> String {
     let digits = if median < 10.0 { 2 } else { 1 };
     format!("{median:.digits$} {unit} ({least:.digits$} to {most:.digits$})")
 }
+
+/// Appends a row of a Markdown table.
+pub fn row(text: &mut String, cells: &[String]) {
+    // Writing to a string cannot fail.
+    let _ = writeln!(text, "| {} |", cells.join(" | "));
+}
+
+/// `text` as a cell of a Markdown table. Names may contain the character that ends a cell.
+pub fn cell(text: &str) -> String {
+    text.replace('|', "\\|")
+}

@@ -1,0 +1,173 @@
+//! Runs of `make bench-burn`, `make bench-peers` and `make bench-llama` as tables of BENCHMARKS.md.
+
+use std::fmt::Write;
+
+use serde_json::Value;
+
+use super::report::{cell, number, row, word};
+
+/// Writes the table of a run.
+pub type Writer = fn(&mut String, &Value);
+
+/// What writes the table of `run`, if it is a comparison.
+pub fn writer(run: &Value) -> Option<Writer> {
+    if run["burn"].is_string() && run["cases"].is_array() {
+        Some(burn)
+    } else if run["peers"].is_object() && run["cases"].is_array() {
+        Some(peers)
+    } else if run["llama_cpp"].is_object() && run["formats"].is_array() {
+        Some(llama)
+    } else {
+        None
+    }
+}
+
+/// The table of a `make bench-burn` run.
+fn burn(text: &mut String, run: &Value) {
+    let adapter = &run["adapter"];
+    let by = word(&run["ratio_by"]);
+    // Writing to a string cannot fail.
+    let _ = write!(
+        text,
+        "\n## Comparison with burn {}\n\n\
+         {} ({}, {}), f32, medians of {} samples per side, alternating, each compared with burn's fastest form of the\n\
+         case. The ratio is burn's time divided by ours, in {by} time; its geometric mean is {:.2}.\n\
+         `benches/burn/src/main.rs` describes the method.\n\n",
+        word(&run["burn"]),
+        word(&adapter["name"]),
+        word(&adapter["backend"]),
+        word(&adapter["driver"]),
+        run["runs"],
+        number(&run["geometric_mean"])
+    );
+    let columns = ["case", "ours, ms", "ours, threads, ms", "burn, ms", "burn, threads, ms", "ratio", "burn's form"];
+    row(text, &columns.map(str::to_owned));
+    row(text, &columns.map(|_| "---".to_owned()));
+    let ms = |value: &Value| value.as_f64().map_or("-".to_owned(), |seconds| format!("{:.2}", 1e3 * seconds));
+    for case in run["cases"].as_array().into_iter().flatten() {
+        let (ours, burn) = (&case["ours"], &case["burn"]);
+        let cells = [
+            cell(&word(&case["case"])),
+            ms(&ours["wall_seconds"]),
+            ms(&ours["thread_seconds"]),
+            ms(&burn["wall_seconds"]),
+            ms(&burn["thread_seconds"]),
+            format!("{:.2}", number(&case["ratio"])),
+            cell(&word(&case["burn_form"])),
+        ];
+        row(text, &cells);
+    }
+}
+
+/// The table of a `make bench-peers` run.
+fn peers(text: &mut String, run: &Value) {
+    let pairs = |value: &Value, show: fn(&Value) -> String| {
+        let pairs = value.as_object().into_iter().flatten();
+        pairs.map(|(name, value)| format!("{name} {}", show(value))).collect::<Vec<_>>().join(", ")
+    };
+    // Writing to a string cannot fail.
+    let _ = write!(
+        text,
+        "\n## Comparison on the CPU with {}\n\n\
+         {} ({}), {}. Ours is {}.\n\
+         Minima of {} rounds, alternating. *Error* is the root mean square of the difference from a product in f64,\n\
+         relative to that of the product. The ratio is the peer's time divided by ours. Geometric means of the\n\
+         ratios: {}. `benches/peers/src/main.rs` describes the method.\n\n",
+        pairs(&run["peers"], word),
+        word(&run["cpu"]["name"]),
+        word(&run["cpu"]["instructions"]),
+        threads(run),
+        device(&run["adapter"]),
+        run["rounds"],
+        pairs(&run["geometric_means"], |mean| format!("{:.2}", number(mean))),
+    );
+    let columns = ["case", "side", "form", "ms", "rate", "error", "ratio"];
+    row(text, &columns.map(str::to_owned));
+    row(text, &columns.map(|_| "---".to_owned()));
+    for case in run["cases"].as_array().into_iter().flatten() {
+        let mut side = |case_name: String, name: String, values: &Value| {
+            let cells = [
+                case_name,
+                name,
+                cell(&word(&values["form"])),
+                format!("{:.3}", 1e3 * number(&values["seconds"]["minimum"])),
+                format!("{:.1} {}", number(&values["rate"]), word(&case["unit"])),
+                format!("{:.0e}", number(&values["error"])),
+                values["ratio"].as_f64().map_or(String::new(), |ratio| format!("{ratio:.2}")),
+            ];
+            row(text, &cells);
+        };
+        side(cell(&word(&case["case"])), "ours".to_owned(), &case["ours"]);
+        for peer in case["peers"].as_array().into_iter().flatten() {
+            side(String::new(), word(&peer["peer"]), peer);
+        }
+    }
+}
+
+/// The table of a `make bench-llama` run.
+fn llama(text: &mut String, run: &Value) {
+    let (model, settings) = (&run["model"], &run["settings"]);
+    // Writing to a string cannot fail.
+    let _ = write!(
+        text,
+        "\n## Comparison with llama.cpp\n\n\
+         {}, {}. llama-cpp-python {} with {:.0} M weights; ours is {} with the preset `mid` at {} bytes per patch.\n\
+         Best of {} rounds, alternating; prompts of {} tokens or bytes. *Weights* are those that decoding reads per\n\
+         second. Operations are two per weight and position. The ratio is ours divided by llama.cpp's.\n\
+         `benches/llama/bench.py` describes the method.\n\n",
+        word(&run["cpu"]),
+        threads(run),
+        word(&run["llama_cpp_python"]),
+        1e-6 * number(&model["weights"]),
+        device(&run["adapter"]),
+        settings["bytes_per_patch"],
+        run["rounds"],
+        settings["prompt"],
+    );
+    let columns = [
+        "format",
+        "llama.cpp, tokens/s",
+        "weights, GB/s",
+        "prompt, GFLOP/s",
+        "ours, bytes/s",
+        "weights, GB/s",
+        "ratio",
+        "prompt, bytes/s",
+        "GFLOP/s",
+        "ratio",
+    ];
+    row(text, &columns.map(str::to_owned));
+    row(text, &columns.map(|_| "---".to_owned()));
+    for format in run["formats"].as_array().into_iter().flatten() {
+        let best = |side: &str, key: &str, factor: f64| {
+            format[side][key]["best"].as_f64().map_or("-".to_owned(), |best| format!("{:.1}", factor * best))
+        };
+        let ratio = |key: &str| format["ratios"][key].as_f64().map_or("-".to_owned(), |ratio| format!("{ratio:.2}"));
+        let cells = [
+            word(&format["format"]),
+            best("llama", "tokens_per_second", 1.0),
+            best("llama", "streamed_bytes_per_second", 1e-9),
+            best("llama", "prompt_operations_per_second", 1e-9),
+            best("bolmo", "bytes_per_second", 1.0),
+            best("bolmo", "streamed_bytes_per_second", 1e-9),
+            ratio("streamed"),
+            best("bolmo", "prompt_bytes_per_second", 1.0),
+            best("bolmo", "prompt_operations_per_second", 1e-9),
+            ratio("prompt"),
+        ];
+        row(text, &cells);
+    }
+}
+
+fn threads(run: &Value) -> String {
+    let count = &run["threads"];
+    let load = &run["load_average"]["before"];
+    format!("{count} threads, load average {load} before the first round")
+}
+
+fn device(adapter: &Value) -> String {
+    if adapter.is_null() {
+        return "not measured".to_owned();
+    }
+    format!("{} ({}, {})", word(&adapter["name"]), word(&adapter["backend"]), word(&adapter["driver"]))
+}
