@@ -203,7 +203,7 @@ fn threads_of_the_device_block_signals() {
 fn a_forked_process_gets_an_error() {
     let model = model_on(&open(&options().threads(2)), KINDS[0], WeightFormat::F32);
     let mut session = session_with(&model, &text(100));
-    // SAFETY: the child calls nothing that other threads of this program may have locked, and ends without exit handlers.
+    // SAFETY: the child calls nothing that other threads of this program may have locked, and runs no exit handlers.
     let child = unsafe { libc::fork() };
     if child == 0 {
         let kinds = [1, 2].map(|_| block_on(session.append(b"more")).err().map(|error| error.kind()));

@@ -79,7 +79,7 @@ fn number(option: &str, text: &str) -> Result<usize, String> {
 
 /// Options that open our side on `threads` threads.
 fn engine_options(options: &Options) -> EngineOptions {
-    EngineOptions::default().adapter(AdapterChoice::parse(&options.adapter))
+    EngineOptions::default().adapter(AdapterChoice::parse(&options.adapter)).threads(options.threads)
 }
 
 /// Limits the peers, and software Vulkan drivers, to `threads` threads. They read these variables when they start

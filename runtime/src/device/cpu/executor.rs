@@ -177,7 +177,7 @@ impl Job {
 }
 
 impl Submission {
-    fn run(self: Box<Self>, pool: &Pool) {
+    fn run(self, pool: &Pool) {
         let result = match catch_unwind(AssertUnwindSafe(|| self.commands(pool))) {
             Ok(result) => result,
             Err(_) => Err(Error::internal("a kernel of the CPU device panicked")),

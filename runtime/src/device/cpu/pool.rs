@@ -151,7 +151,7 @@ impl Workers for Team<'_> {
         }
         shared.next.0.store(0, Ordering::Relaxed);
         let old = shared.gate.0.load(Ordering::Relaxed);
-        let new = u64::from(number(old).wrapping_add(1)) << 32 | helpers as u64 * SEAT;
+        let new = (u64::from(number(old).wrapping_add(1)) << 32) | (helpers as u64 * SEAT);
         shared.gate.0.store(new, Ordering::Release);
         // Pairs with the fence of a helper that is about to sleep: one of the two sees the other's store.
         fence(Ordering::SeqCst);
@@ -283,7 +283,7 @@ fn flush_subnormals() {
     unsafe {
         let mut control = 0_u32;
         std::arch::asm!("stmxcsr [{}]", in(reg) &raw mut control, options(nostack, preserves_flags));
-        control |= 1 << 15 | 1 << 6;
+        control |= (1 << 15) | (1 << 6);
         std::arch::asm!("ldmxcsr [{}]", in(reg) &raw const control, options(nostack, preserves_flags, readonly));
     }
     #[cfg(target_arch = "aarch64")]
