@@ -9,7 +9,9 @@ use crate::device::capabilities::Capabilities;
 use crate::device::choose::{Chosen, request};
 #[cfg(not(target_family = "wasm"))]
 use crate::device::cpu::{self, Cpu};
-use crate::device::memory::{Buffer, Slice, other_device};
+#[cfg(not(target_family = "wasm"))]
+use crate::device::memory::other_device;
+use crate::device::memory::{Buffer, Slice};
 use crate::device::options::EngineOptions;
 use crate::device::status::Status;
 use crate::device::usage::Usage;

@@ -1,10 +1,13 @@
 //! Stopping submitted work part-way.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
+#[cfg(not(target_family = "wasm"))]
+use std::sync::atomic::Ordering;
 
 /// A request to stop submissions, and whether any was. The device looks at it before each dispatch.
 #[derive(Debug, Clone)]
+#[cfg_attr(target_family = "wasm", allow(dead_code))] // browsers have no device that looks at it
 pub(crate) struct Interrupt {
     requested: Arc<AtomicBool>,
     skipped: Arc<AtomicBool>,
@@ -17,7 +20,8 @@ impl Interrupt {
     }
 
     /// Whether dispatches were skipped, so that results are worthless.
-    pub(crate) fn has_skipped(&self) -> bool {
+    #[cfg(not(target_family = "wasm"))]
+    pub(super) fn has_skipped(&self) -> bool {
         self.skipped.load(Ordering::Acquire)
     }
 

@@ -106,6 +106,7 @@ impl Slice {
 }
 
 /// A slice of another device was used.
+#[cfg(not(target_family = "wasm"))]
 pub(super) fn other_device() -> Error {
     Error::internal("a buffer belongs to another device")
 }

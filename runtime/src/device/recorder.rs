@@ -142,7 +142,7 @@ impl Recorder {
     /// ([`Capabilities::interrupts`](crate::Capabilities::interrupts)).
     pub(crate) fn set_interrupt(&mut self, interrupt: Option<Interrupt>) {
         match &mut self.list {
-            CommandList::Gpu(_) => {}
+            CommandList::Gpu(_) => drop(interrupt),
             #[cfg(not(target_family = "wasm"))]
             CommandList::Cpu(list) => list.set_interrupt(interrupt),
         }

@@ -3,6 +3,7 @@
 use std::ops::{Add, Sub};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+#[cfg(not(target_family = "wasm"))]
 use std::time::Duration;
 
 /// Work submitted to the device so far.
@@ -43,6 +44,7 @@ impl Sub for Counters {
 }
 
 /// The number and total time of a kernel's dispatches.
+#[cfg(not(target_family = "wasm"))]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct KernelTime {
     /// Number of dispatches.

@@ -23,15 +23,14 @@ enum Kind {
 impl InstructionSet {
     /// Every instruction set that this CPU has, the fastest one first.
     pub fn available() -> Vec<Self> {
-        let mut found = Vec::new();
-        #[cfg(target_arch = "x86_64")]
-        if ["avx2", "fma", "f16c"].into_iter().all(has_feature) {
-            found.push(Self(Kind::Avx2));
-        }
-        #[cfg(target_arch = "aarch64")]
-        found.push(Self(Kind::Neon));
-        found.push(Self(Kind::Portable));
-        found
+        let all = [
+            #[cfg(target_arch = "x86_64")]
+            (Kind::Avx2, ["avx2", "fma", "f16c"].into_iter().all(has_feature)),
+            #[cfg(target_arch = "aarch64")]
+            (Kind::Neon, true),
+            (Kind::Portable, true),
+        ];
+        all.into_iter().filter(|(_, has)| *has).map(|(kind, _)| Self(kind)).collect()
     }
 
     /// The fastest one that this CPU has.

@@ -24,7 +24,7 @@ impl<'a> Memory<'a> {
     /// # Safety
     /// As long as `'a` lasts, the words are initialized and valid for reads and, where a kernel binds the range for
     /// writing, for writes. Nothing else accesses words that the kernel writes, and nothing writes words that it reads.
-    /// `start` is a multiple of 16 bytes.
+    /// `start` is a multiple of 4 bytes.
     pub unsafe fn new(start: *mut u32, words: usize) -> Self {
         Self { start, words, lifetime: PhantomData }
     }
@@ -44,11 +44,11 @@ impl<'a> Memory<'a> {
         a.start < b.end && b.start < a.end
     }
 
-    /// The first `count` values of type `T`, which has no invalid bit patterns and divides 16 bytes.
+    /// The first `count` values of type `T`, whose alignment is at most that of a word.
     pub(super) fn values<T: bytemuck::Pod>(&self, count: usize) -> Option<&'a [T]> {
         let bytes = count.checked_mul(size_of::<T>())?;
-        // SAFETY: the range is valid for reads of these bytes, and nothing writes to them (see `new`). `start` is
-        // aligned for every such type.
+        // SAFETY: the range is valid for reads of these bytes, and nothing writes to them (see `new`). It begins at a
+        // word.
         (bytes <= 4 * self.words).then(|| unsafe { std::slice::from_raw_parts(self.start.cast::<T>(), count) })
     }
 

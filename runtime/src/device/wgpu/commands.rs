@@ -12,7 +12,9 @@ use super::pipelines::Pipeline;
 #[cfg(not(target_family = "wasm"))]
 use super::stopwatch::Stopwatch;
 use crate::device::dispatch::{Dispatch, MAX_DISPATCHES};
-use crate::device::memory::{Buffer, Slice, other_device};
+#[cfg(not(target_family = "wasm"))]
+use crate::device::memory::other_device;
+use crate::device::memory::{Buffer, Slice};
 #[cfg(not(target_family = "wasm"))]
 use crate::device::usage::KernelTime;
 use crate::error::{Error, Result};
