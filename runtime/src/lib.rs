@@ -1,5 +1,5 @@
 //! The Bolmo runtime: loads a checkpoint of a byte-level language model and turns bytes into bytes, on any GPU that
-//! wgpu reaches.
+//! wgpu reaches, and on CPUs.
 //!
 //! ```no_run
 //! # async fn demo() -> bolmo_runtime::Result<()> {
