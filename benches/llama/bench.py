@@ -252,8 +252,8 @@ def bench(options, name, ours):
     """The figures of one run of `bolmo bench`, and its adapter."""
     bolmo_name, width = FORMATS[name]
     text = command([
-        options.bolmo, "bench", "--model", str(ours), "--adapter", options.adapter, "--quantize", bolmo_name,
-        "--bytes-per-patch", str(BYTES_PER_PATCH), "--prompt-bytes", str(PROMPT), "--decode-bytes", str(DECODED),
+        options.bolmo, "bench", "--model", str(ours), "--adapter", options.adapter, "--threads", str(options.threads),
+        "--quantize", bolmo_name, "--bytes-per-patch", str(BYTES_PER_PATCH), "--prompt-bytes", str(PROMPT), "--decode-bytes", str(DECODED),
         "--runs", "1", "--json", "--quiet",
     ])
     result = json.loads(text)
