@@ -234,8 +234,26 @@ mod tests {
         ] {
             assert!(fault(&p).is_some(), "{p:?}");
         }
-        let (run, _) = self::run(WeightFormat::Q8, &p);
-        let params = bytemuck::bytes_of(&params::MatMul { part4: 4, y_part: 0, ..p }).to_vec();
-        assert!(Run { params, ..run }.fault().is_some());
+    }
+
+    #[test]
+    fn parts_may_cut_blocks_of_weights() {
+        for format in WeightFormat::ALL {
+            for part4 in [1, 4, 7, 9, 15] {
+                let k4 = 16;
+                let (rows, n) = (3, 5);
+                let p = params::MatMul {
+                    rows,
+                    n,
+                    k4,
+                    x_stride4: k4 + 1,
+                    y_stride: n,
+                    part4,
+                    y_part: rows * n,
+                    ..Default::default()
+                };
+                check(format, &p);
+            }
+        }
     }
 }
