@@ -10,6 +10,8 @@ pub fn bolmo(args: &[&str]) -> Command {
     command.args(args);
     if let Ok(adapter) = std::env::var("BOLMO_ADAPTER")
         && !args.contains(&"--adapter")
+        // A command of its own, without options.
+        && args.first() != Some(&"help")
         && !(adapter == "cpu" && needs_gradients(args))
     {
         command.args(["--adapter", &adapter]);
