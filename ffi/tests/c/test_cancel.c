@@ -45,6 +45,7 @@ static int cancel_stops_a_prefill_in_time(void) {
     static char text[TEXT];
     const char *line = "    for line in self.lines: yield line.rstrip()\n";
     double worst = 0, bound = 100 * slow_factor();
+    int parts = 0;
     for (size_t i = 0; i < TEXT; i++) text[i] = line[i % strlen(line)];
     session = session_with(trained.model, "");
     chunk_times undisturbed = {milliseconds(), 0};
@@ -65,13 +66,16 @@ static int cancel_stops_a_prefill_in_time(void) {
         printf(" %.1f", took);
         if (took > worst) worst = took;
         CHECK_OK(bolmo_session_length(session, &length));
-        CHECK(length > 1 && length < TEXT);
-        /* The session continues from there. */
+        CHECK(length >= 1 && length < TEXT);
+        if (length > 1) parts++;
+        /* The session continues from there, also if no chunk was complete. */
         CHECK_OK(bolmo_session_append(session, text + length - 1, 10, NULL, NULL));
         bolmo_session_delete(session);
     }
     printf(" (at most %.0f)\n", bound);
     fflush(stdout);
+    /* Sanitizers may make a chunk take longer than all delays. */
+    CHECK(parts > 0 || slow_factor() > 1);
     return worst <= bound;
 }
 
