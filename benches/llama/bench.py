@@ -253,8 +253,8 @@ def bench(options, name, ours):
     bolmo_name, width = FORMATS[name]
     text = command([
         options.bolmo, "bench", "--model", str(ours), "--adapter", options.adapter, "--threads", str(options.threads),
-        "--quantize", bolmo_name, "--bytes-per-patch", str(BYTES_PER_PATCH), "--prompt-bytes", str(PROMPT), "--decode-bytes", str(DECODED),
-        "--runs", "1", "--json", "--quiet",
+        "--quantize", bolmo_name, "--bytes-per-patch", str(BYTES_PER_PATCH),
+        "--prompt-bytes", str(PROMPT), "--decode-bytes", str(DECODED), "--runs", "1", "--json", "--quiet",
     ])
     result = json.loads(text)
     weights = result["model"]["local_weights"] + result["model"]["global_weights"] / BYTES_PER_PATCH
