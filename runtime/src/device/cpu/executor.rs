@@ -182,6 +182,8 @@ impl Submission {
             Ok(result) => result,
             Err(_) => Err(Error::internal("a kernel of the CPU device panicked")),
         };
+        // Before the host learns that it is done: memory that it drops then is free at once.
+        drop((self.commands, self.reads));
         match (self.reply, result) {
             // Sending fails if the waiting future was dropped.
             (Some(reply), result) => drop(reply.send(result)),
