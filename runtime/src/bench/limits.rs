@@ -7,6 +7,7 @@
 //! work on the machine increases them.
 //!
 //! - **Copy**: `copy.wgsl` between two buffers far larger than the caches, counting bytes read and bytes written.
+//! - **Read**: on the CPU device, sums over a range of memory of the same size by plain code on the device's threads.
 //! - **Gap**: dispatches of one workgroup in one compute pass, each reading the output of the previous one.
 //! - **Pass**: the additional time per dispatch if each has a compute pass of its own.
 //! - **Submit**: an empty submission and the wait for it. **Readback**: a submission of one dispatch and the wait for 4
@@ -89,6 +90,8 @@ pub struct ProductRate {
 pub struct Limits {
     /// Bytes read and written per second by a copying kernel.
     pub copy_bytes_per_second: Spread,
+    /// Bytes per second that the threads of the CPU device read from memory; `None` on other devices.
+    pub read_bytes_per_second: Option<Spread>,
     /// Size of each of the two buffers in bytes.
     pub copy_buffer_bytes: u64,
     /// Time from a dispatch to the next one, which needs its result.
@@ -136,6 +139,8 @@ impl Limits {
         let pass_seconds = bench.passes(&small).await?;
         next("copying")?;
         let copy_bytes_per_second = bench.copies(&Pair::new(device, large).await?).await?;
+        next("reading")?;
+        let read_bytes_per_second = reads(device, large, runs.max(1))?;
         let mut products = Vec::new();
         for &format in formats {
             next(&format!("products in {}", format.name()))?;
@@ -143,6 +148,7 @@ impl Limits {
         }
         Ok(Self {
             copy_bytes_per_second,
+            read_bytes_per_second,
             copy_buffer_bytes: large,
             dispatch_gap_seconds,
             pass_seconds,
@@ -313,6 +319,20 @@ impl Bench {
             matmul_rows: rows,
         })
     }
+}
+
+/// The rate at which the CPU device's threads read memory.
+#[cfg(not(target_family = "wasm"))]
+fn reads(device: &Device, bytes: u64, runs: usize) -> Result<Option<Spread>> {
+    let Some(threads) = device.threads() else { return Ok(None) };
+    let seconds = super::memory::read_seconds(threads, bytes as usize, runs)?;
+    Ok(Some(Spread::of(&seconds).rate(bytes as f64)))
+}
+
+/// Browsers have no CPU device.
+#[cfg(target_family = "wasm")]
+fn reads(_device: &Device, _bytes: u64, _runs: usize) -> Result<Option<Spread>> {
+    Ok(None)
 }
 
 fn scaled(spread: Spread, factor: f64) -> Spread {

@@ -4,6 +4,8 @@
 //! run a model with a fixed schedule of patch ends, so that the amount of work does not depend on random weights.
 
 mod limits;
+#[cfg(not(target_family = "wasm"))]
+mod memory;
 mod traffic;
 
 pub use limits::{Limits, ProductRate, Spread};

@@ -130,6 +130,15 @@ impl Device {
         }
     }
 
+    /// Threads that compute, if this is the CPU device.
+    #[cfg(not(target_family = "wasm"))]
+    pub fn threads(&self) -> Option<usize> {
+        match &self.backend {
+            Backend::Gpu(_) => None,
+            Backend::Cpu(cpu) => Some(cpu.threads()),
+        }
+    }
+
     /// Returns the failure that the device has reported, if any.
     pub fn check(&self) -> Result<()> {
         self.status.check()

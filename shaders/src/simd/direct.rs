@@ -53,39 +53,33 @@ impl<W: Weights> Direct<'_, W> {
     fn group<V: Vector, const X: usize>(&self, [n0, end]: [usize; 2], first: usize) {
         let count = end - n0;
         let mut sums = [[0.0; GROUP]; X];
-        let mut at = 0;
-        // Three times four accumulators, scales and weights are more than the registers of AVX2.
-        if X < 3 {
-            while at + 4 <= count {
-                self.tile::<V, X, 4>(first, n0, at, &mut sums);
-                at += 4;
+        // Three times four sums, a scale and weights are more than the registers of AVX2.
+        for at in (0..count).step_by(if X < 3 { 4 } else { 2 }) {
+            if X < 3 {
+                self.tile::<V, X, 4>(first, [n0, end], at, &mut sums);
+            } else {
+                self.tile::<V, X, 2>(first, [n0, end], at, &mut sums);
             }
-        }
-        while at + 2 <= count {
-            self.tile::<V, X, 2>(first, n0, at, &mut sums);
-            at += 2;
-        }
-        if at < count {
-            self.tile::<V, X, 1>(first, n0, at, &mut sums);
         }
         for (row, sums) in self.live[first..first + X].iter().zip(&sums) {
             self.target.write::<V>(*row, n0, &sums[..count]);
         }
     }
 
-    /// The sums of rows `n0 + at` to `n0 + at + N`.
+    /// The sums of rows `n0 + at` to `n0 + at + N`. Rows past the end are the last one again: fewer forms of this are
+    /// worth more than the time of the last tile.
     #[inline(always)]
     fn tile<V: Vector, const X: usize, const N: usize>(
         &self,
         first: usize,
-        n0: usize,
+        [n0, end]: [usize; 2],
         at: usize,
         sums: &mut [[f32; GROUP]; X],
     ) {
         let count = self.x[0].len();
-        let mut w = [self.w.row((n0 + at) * self.k + self.begin, count); N];
+        let mut w = [self.w.row((end - 1) * self.k + self.begin, count); N];
         for (i, w) in w.iter_mut().enumerate() {
-            *w = self.w.row((n0 + at + i) * self.k + self.begin, count);
+            *w = self.w.row((n0 + at + i).min(end - 1) * self.k + self.begin, count);
         }
         let mut x = [Natural::from(self.x[0].as_ptr()); X];
         for (x, row) in x.iter_mut().zip(&self.x[first..]) {
@@ -118,20 +112,14 @@ unsafe fn accumulate<V: Vector, W: Source, S: Source, const X: usize, const N: u
     while at + QUANT_BLOCK <= count {
         // SAFETY: the block ends at `count` or before it.
         unsafe {
-            let mut scales = [w[0].scale::<V>(at); N];
-            for (scale, w) in scales.iter_mut().zip(w) {
+            for (n, w) in w.into_iter().enumerate() {
                 w.prefetch::<V>(at + ahead);
-                *scale = w.scale::<V>(at);
-            }
-            for pair in 0..QUANT_BLOCK / (2 * V::LANES) {
-                let at = at + pair * 2 * V::LANES;
-                let mut values = [[V::splat(0.0); 2]; X];
-                for (values, x) in values.iter_mut().zip(x) {
-                    *values = x.pair::<V>(at, x.scale::<V>(at));
-                }
-                for (n, (w, scale)) in w.into_iter().zip(scales).enumerate() {
+                let scale = w.scale::<V>(at);
+                for pair in 0..QUANT_BLOCK / (2 * V::LANES) {
+                    let at = at + pair * 2 * V::LANES;
                     let weights = w.pair::<V>(at, scale);
-                    for (sums, values) in sums.iter_mut().zip(values) {
+                    for (sums, x) in sums.iter_mut().zip(x) {
+                        let values = x.pair::<V>(at, x.scale::<V>(at));
                         sums[n] = weights[0].mul_add(values[0], sums[n]);
                         sums[n] = weights[1].mul_add(values[1], sums[n]);
                     }

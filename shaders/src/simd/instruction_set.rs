@@ -1,7 +1,12 @@
 //! The instruction sets that kernels are compiled for, and the choice of one.
 
 #[cfg(target_arch = "x86_64")]
+use std::arch::is_x86_feature_detected;
+
+#[cfg(target_arch = "x86_64")]
 use super::avx2::Avx2;
+#[cfg(target_arch = "x86_64")]
+use super::avx512::Avx512;
 #[cfg(target_arch = "aarch64")]
 use super::neon::Neon;
 use super::portable::Portable;
@@ -14,6 +19,8 @@ pub struct InstructionSet(Kind);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     #[cfg(target_arch = "x86_64")]
+    Avx512,
+    #[cfg(target_arch = "x86_64")]
     Avx2,
     #[cfg(target_arch = "aarch64")]
     Neon,
@@ -25,7 +32,9 @@ impl InstructionSet {
     pub fn available() -> Vec<Self> {
         let all = [
             #[cfg(target_arch = "x86_64")]
-            (Kind::Avx2, ["avx2", "fma", "f16c"].into_iter().all(has_feature)),
+            (Kind::Avx512, has_avx512() && has_avx2()),
+            #[cfg(target_arch = "x86_64")]
+            (Kind::Avx2, has_avx2()),
             #[cfg(target_arch = "aarch64")]
             (Kind::Neon, true),
             (Kind::Portable, true),
@@ -38,9 +47,11 @@ impl InstructionSet {
         Self::available().first().copied().unwrap_or(Self(Kind::Portable))
     }
 
-    /// Its name: `avx2`, `neon` or `portable`.
+    /// Its name: `avx512`, `avx2`, `neon` or `portable`.
     pub fn name(self) -> &'static str {
         match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512 => "avx512",
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2 => "avx2",
             #[cfg(target_arch = "aarch64")]
@@ -54,6 +65,9 @@ impl InstructionSet {
     pub(super) fn run<T: Task>(self, task: T) {
         match self.0 {
             // SAFETY: `available` is the only place that makes such a value, and has checked the CPU.
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512 => unsafe { run_avx512(task) },
+            // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2 => unsafe { run_avx2(task) },
             #[cfg(target_arch = "aarch64")]
@@ -78,14 +92,25 @@ unsafe fn run_avx2<T: Task>(task: T) {
     task.run::<Avx2>();
 }
 
+/// # Safety
+/// The CPU has the features.
 #[cfg(target_arch = "x86_64")]
-fn has_feature(name: &str) -> bool {
-    match name {
-        "avx2" => std::arch::is_x86_feature_detected!("avx2"),
-        "fma" => std::arch::is_x86_feature_detected!("fma"),
-        "f16c" => std::arch::is_x86_feature_detected!("f16c"),
-        _ => false,
-    }
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
+unsafe fn run_avx512<T: Task>(task: T) {
+    task.run::<Avx512>();
+}
+
+#[cfg(target_arch = "x86_64")]
+fn has_avx2() -> bool {
+    is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c")
+}
+
+#[cfg(target_arch = "x86_64")]
+fn has_avx512() -> bool {
+    is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512dq")
+        && is_x86_feature_detected!("avx512vl")
 }
 
 #[cfg(test)]
@@ -143,7 +168,11 @@ mod tests {
         for set in InstructionSet::available() {
             let mut sum = 0.0;
             set.run(Sums(&values, &mut sum));
-            let lanes = if set.name() == "neon" { 4 } else { 8 };
+            let lanes = match set.name() {
+                "avx512" => 16,
+                "neon" => 4,
+                _ => 8,
+            };
             assert_eq!(sum, ((1 << lanes) - 1 + 7) as f32, "{}", set.name());
         }
     }

@@ -15,7 +15,7 @@ pub(super) struct Neon(float32x4_t);
 // memory, the caller ensures that this is valid.
 impl Vector for Neon {
     const LANES: usize = 4;
-    const TILE: [usize; 2] = [4, 6];
+    const TILE: [usize; 2] = [6, 4];
 
     #[inline(always)]
     fn splat(v: f32) -> Self {

@@ -11,8 +11,11 @@ use super::vector::Vector;
 use super::weights::{Source, Weights};
 use crate::sizes::QUANT_BLOCK;
 
-/// Values of a block of W in scratch memory: 256 KB, half of a small second-level cache.
-const BLOCK_VALUES: usize = 1 << 16;
+/// Values of a block of W in scratch memory: half of a small second-level cache. CPUs with longer vectors have larger
+/// ones.
+const fn block_values<V: Vector>() -> usize {
+    if V::LANES > 8 { 1 << 17 } else { 1 << 16 }
+}
 /// Rows of a block of W at most.
 const BLOCK_ROWS: usize = 48;
 /// Blocks of W that are enough for any number of threads.
@@ -43,10 +46,10 @@ impl<'a, W: Weights> Packed<'a, W> {
         let padded = (steps * V::LANES).max(1);
         // Whole tiles, and an even number of rows, because outputs may be gated.
         let unit = 2 * V::TILE[1];
-        let most = (BLOCK_VALUES / padded).min(product.n / BLOCKS).min(BLOCK_ROWS);
+        let most = (block_values::<V>() / padded).min(product.n / BLOCKS).min(BLOCK_ROWS);
         let block = (most / unit * unit).max(unit);
-        let whole = block * padded <= BLOCK_VALUES;
-        let segment = if whole { steps } else { BLOCK_VALUES / block / CHUNK * CHUNK / V::LANES };
+        let whole = block * padded <= block_values::<V>();
+        let segment = if whole { steps } else { block_values::<V>() / block / CHUNK * CHUNK / V::LANES };
         let panel = (PANEL_VALUES / padded).clamp(64, 1 << 16);
         Self { product, w, steps, panel, block, segment }
     }
@@ -260,10 +263,12 @@ impl Task for Products<'_, '_> {
         let mut begin = 0;
         while begin < steps {
             let count = (CHUNK / V::LANES).min(steps - begin);
-            let mut row = 0;
+            let (mut row, mut pass) = (0, 0);
             while row < w_rows {
                 let rows = V::TILE[1].min(w_rows - row);
                 let tile = Tile {
+                    // The columns that follow are behind these. The first passes prefetch a row of them each.
+                    ahead: if pass < x_rows { (x_rows * count + pass) * V::LANES } else { 0 },
                     steps: count,
                     x: x[x_rows * begin * V::LANES..].as_ptr(),
                     w: w[(row * steps + rows * begin) * V::LANES..].as_ptr(),
@@ -273,6 +278,7 @@ impl Task for Products<'_, '_> {
                 // SAFETY: x and w have `count` steps from `begin` on, sums has a vector for each pair of rows.
                 unsafe { tile.add::<V>(x_rows, rows) };
                 row += rows;
+                pass += 1;
             }
             begin += count;
         }
@@ -290,6 +296,8 @@ struct Tile {
     sums: *mut f32,
     /// From one row of x to the next in `sums`.
     stride: usize,
+    /// From a step of x to a vector to prefetch.
+    ahead: usize,
 }
 
 impl Tile {
@@ -306,14 +314,14 @@ impl Tile {
                 }
             };
         }
-        tiles!(1: 1 2 3 4 5 6; 2: 1 2 3 4 5 6; 3: 1 2 3 4 5 6; 4: 1 2 3 4 5 6;);
+        tiles!(1: 1 2 3 4; 2: 1 2 3 4; 3: 1 2 3 4; 4: 1 2 3 4; 5: 1 2 3 4; 6: 1 2 3 4;);
     }
 
     /// # Safety
     /// As for `add`.
     #[inline(always)]
     unsafe fn add_tile<V: Vector, const X: usize, const N: usize>(self) {
-        let Self { steps, mut x, mut w, sums: to, stride } = self;
+        let Self { steps, mut x, mut w, sums: to, stride, ahead } = self;
         let mut sums = [[V::splat(0.0); N]; X];
         for (i, row) in sums.iter_mut().enumerate() {
             for (n, sum) in row.iter_mut().enumerate() {
@@ -324,6 +332,7 @@ impl Tile {
         for _ in 0..steps {
             // SAFETY: the caller's. The pointers move on by what has been read.
             unsafe {
+                V::prefetch(x.wrapping_add(ahead).cast());
                 let mut weights = [V::splat(0.0); N];
                 for (n, weight) in weights.iter_mut().enumerate() {
                     *weight = V::load(w.add(n * V::LANES));

@@ -10,7 +10,7 @@ use half::f16;
 pub(super) trait Vector: Copy {
     /// Number of values; a power of two from 4 to 16.
     const LANES: usize;
-    /// Rows of x and rows of W in a tile of a product, at most 4 and 6. All its sums fit in registers.
+    /// Rows of x and rows of W in a tile of a product, at most 6 and 4. All its sums fit in registers.
     const TILE: [usize; 2];
 
     /// All lanes `v`.

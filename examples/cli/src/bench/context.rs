@@ -1,4 +1,5 @@
-//! Shared parts of the benchmarks: progress on standard error, the model's name, and the memory of the process.
+//! Shared parts of the benchmarks: progress on standard error, the model's name, the memory of the process, and the
+//! load of the machine.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -39,4 +40,9 @@ pub fn host_peak() -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024)
+}
+
+/// The machine's load average over one minute, if the system reports it.
+pub fn load_average() -> Option<f64> {
+    std::fs::read_to_string("/proc/loadavg").ok()?.split_whitespace().next()?.parse().ok()
 }

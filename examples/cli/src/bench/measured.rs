@@ -62,11 +62,18 @@ pub struct Measured<'a> {
     pub decode: Decode,
     pub memory: Memory,
     pub limits: Limits,
+    pub load: Load,
+}
+
+/// Load averages of the machine over one minute, where the system reports them.
+pub struct Load {
+    pub before: Option<f64>,
+    pub after: Option<f64>,
 }
 
 impl Measured<'_> {
     pub fn to_json(&self) -> Value {
-        let Self { model, args, setup, prefill, limits, .. } = self;
+        let Self { model, args, setup, prefill, limits, load, .. } = self;
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "date": today(),
@@ -84,6 +91,7 @@ impl Measured<'_> {
                 "parallel": args.parallel,
                 "runs": args.runs,
             },
+            "load_average": { "before": load.before, "after": load.after },
             "limits": limits_json(limits),
             "first_byte": {
                 "load_seconds": setup.load_seconds,
@@ -185,6 +193,7 @@ fn limits_json(limits: &Limits) -> Value {
     json!({
         "copy_buffer_bytes": limits.copy_buffer_bytes,
         "copy_bytes_per_second": spread(limits.copy_bytes_per_second),
+        "read_bytes_per_second": limits.read_bytes_per_second.map(spread),
         "dispatch_gap_seconds": spread(limits.dispatch_gap_seconds),
         "pass_seconds": spread(limits.pass_seconds),
         "submit_seconds": spread(limits.submit_seconds),

@@ -24,8 +24,8 @@ use crate::files;
 use crate::interrupt::Interrupt;
 use crate::load;
 use crate::output::{Failure, Outcome, write, write_json};
-use context::{Steps, host_peak, model_name};
-use measured::{Decode, Measured, Memory, Prefill, Setup};
+use context::{Steps, host_peak, load_average, model_name};
+use measured::{Decode, Load, Measured, Memory, Prefill, Setup};
 
 /// Prompts repeat this text.
 const TEXT: &[u8] =
@@ -55,6 +55,7 @@ pub fn run(common: &Common, args: &BenchArgs) -> Outcome {
 }
 
 fn measure(common: &Common, args: &BenchArgs, interrupt: &Interrupt, steps: &Steps) -> Outcome<Value> {
+    let before = load_average();
     steps.next("loading the model");
     let begun = Instant::now();
     let model = load::model(common, &|| interrupt.asked())?;
@@ -73,7 +74,8 @@ fn measure(common: &Common, args: &BenchArgs, interrupt: &Interrupt, steps: &Ste
     }));
     let limits = limits.map_err(Failure::from)?;
     let setup = Setup { name: model_name(common), load_seconds, traffic };
-    Ok(Measured { model: &model, args, setup, prefill, decode, memory, limits }.to_json())
+    let load = Load { before, after: load_average() };
+    Ok(Measured { model: &model, args, setup, prefill, decode, memory, limits, load }.to_json())
 }
 
 /// The formats of the model's matrices.

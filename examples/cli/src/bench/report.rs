@@ -10,6 +10,7 @@ use crate::output::{count, one_line, size};
 pub fn text(run: &Value) -> String {
     let mut report = Report::default();
     report.setup(run);
+    report.load(&run["load_average"]);
     report.limits(&run["limits"]);
     report.first_byte(&run["first_byte"]);
     report.prefill(&run["prefill"]);
@@ -48,9 +49,18 @@ impl Report {
         );
     }
 
+    fn load(&mut self, load: &Value) {
+        if let (Some(before), Some(after)) = (load["before"].as_f64(), load["after"].as_f64()) {
+            self.line("load of the machine", format!("{before:.2} before, {after:.2} after"));
+        }
+    }
+
     fn limits(&mut self, limits: &Value) {
         self.line("limits", String::new());
-        self.line("  copying shader", spread(&limits["copy_bytes_per_second"], 1e-9, "GB/s"));
+        self.line("  copying kernel", spread(&limits["copy_bytes_per_second"], 1e-9, "GB/s"));
+        if limits["read_bytes_per_second"].is_object() {
+            self.line("  reading memory", spread(&limits["read_bytes_per_second"], 1e-9, "GB/s"));
+        }
         self.line("  dispatch gap", spread(&limits["dispatch_gap_seconds"], 1e6, "µs"));
         self.line("  compute pass", spread(&limits["pass_seconds"], 1e6, "µs"));
         self.line("  empty submit", spread(&limits["submit_seconds"], 1e6, "µs"));

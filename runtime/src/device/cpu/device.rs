@@ -30,6 +30,11 @@ impl Cpu {
         Ok(Self { executor: Executor::shared(threads)?, status: Arc::default(), threads, instructions })
     }
 
+    /// Threads that compute.
+    pub(in crate::device) fn threads(&self) -> usize {
+        self.threads
+    }
+
     /// What the device reports.
     pub(in crate::device) fn status(&self) -> Arc<Status> {
         self.status.clone()

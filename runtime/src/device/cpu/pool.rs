@@ -3,6 +3,9 @@
 //! A decode step is a chain of hundreds of short kernels, so handing out tasks must take a microsecond at most. The
 //! threads therefore spin for a while before they sleep. The executor's thread opens a job, takes tasks itself, and
 //! waits only for threads that have joined: one that wakes up late finds the job closed and holds nobody up.
+//!
+//! Tasks are divided into ranges, one for each thread, which takes its own in order and then helps with the others.
+//! Neighboring tasks read neighboring weights, so what a task prefetches of the next one is of use to the same core.
 
 use std::cell::UnsafeCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -24,12 +27,17 @@ const SPINS_BEFORE_YIELD: usize = 400;
 #[repr(align(128))]
 struct Apart<T>(T);
 
+/// Most ranges that tasks are divided into. If there are more threads, some share a range.
+const MAX_RANGES: usize = 16;
+
 /// What helpers do: the tasks of one kernel.
 type Task = *const (dyn Fn(usize) + Sync);
 
 struct Job {
     task: Task,
     tasks: usize,
+    /// Ranges that the tasks are divided into, 1 to [`MAX_RANGES`].
+    ranges: usize,
 }
 
 /// What threads share.
@@ -37,8 +45,8 @@ struct Shared {
     /// The job's number in the upper 32 bits, then the number of helpers that may still join, then the number of those
     /// that have joined and not left, 16 bits each.
     gate: Apart<AtomicU64>,
-    /// The next task.
-    next: Apart<AtomicUsize>,
+    /// The next task of each range, counted from its beginning.
+    next: [Apart<AtomicUsize>; MAX_RANGES],
     /// Written by the executor's thread while no helper is in the job.
     job: UnsafeCell<Job>,
     sleepers: AtomicUsize,
@@ -80,8 +88,8 @@ impl Default for Shared {
         let nothing: &(dyn Fn(usize) + Sync) = &|_| ();
         Self {
             gate: Apart::default(),
-            next: Apart::default(),
-            job: UnsafeCell::new(Job { task: nothing, tasks: 0 }),
+            next: Default::default(),
+            job: UnsafeCell::new(Job { task: nothing, tasks: 0, ranges: 1 }),
             sleepers: AtomicUsize::new(0),
             sleep: Mutex::new(()),
             wake: Condvar::new(),
@@ -142,14 +150,14 @@ impl Workers for Team<'_> {
         if helpers == 0 {
             return (0..tasks).for_each(task);
         }
-        let shared = self.shared;
+        let (shared, ranges) = (self.shared, (helpers + 1).min(MAX_RANGES));
         // SAFETY: the gate is closed and nobody is inside, see the end of this function, so no helper reads the job.
         // The task outlives its use, because this function returns only when nobody is inside any more.
         unsafe {
             let task = std::mem::transmute::<*const (dyn Fn(usize) + Sync + '_), Task>(task);
-            *shared.job.get() = Job { task, tasks };
+            *shared.job.get() = Job { task, tasks, ranges };
         }
-        shared.next.0.store(0, Ordering::Relaxed);
+        shared.next[..ranges].iter().for_each(|next| next.0.store(0, Ordering::Relaxed));
         let old = shared.gate.0.load(Ordering::Relaxed);
         let new = (u64::from(number(old).wrapping_add(1)) << 32) | (helpers as u64 * SEAT);
         shared.gate.0.store(new, Ordering::Release);
@@ -158,7 +166,7 @@ impl Workers for Team<'_> {
         if shared.sleepers.load(Ordering::Relaxed) > 0 {
             shared.wake_all();
         }
-        let own = catch_unwind(AssertUnwindSafe(|| shared.take_tasks(task, tasks)));
+        let own = catch_unwind(AssertUnwindSafe(|| shared.take_tasks(task, [tasks, ranges], 0)));
         // Closed: who comes now finds no seat.
         shared.gate.0.fetch_and(!SEATS, Ordering::Relaxed);
         let mut turns = 0_usize;
@@ -173,13 +181,18 @@ impl Workers for Team<'_> {
 }
 
 impl Shared {
-    fn take_tasks(&self, task: &(dyn Fn(usize) + Sync), tasks: usize) {
-        loop {
-            let number = self.next.0.fetch_add(1, Ordering::Relaxed);
-            if number >= tasks {
-                return;
+    /// Takes tasks of the range with number `first` in order, then of the others.
+    fn take_tasks(&self, task: &(dyn Fn(usize) + Sync), [tasks, ranges]: [usize; 2], first: usize) {
+        for i in 0..ranges {
+            let range = (first + i) % ranges;
+            let [begin, end] = [range, range + 1].map(|range| range * tasks / ranges);
+            loop {
+                let number = begin + self.next[range].0.fetch_add(1, Ordering::Relaxed);
+                if number >= end {
+                    break;
+                }
+                task(number);
             }
-            task(number);
         }
     }
 
@@ -197,7 +210,8 @@ impl Shared {
                 let joined = gate - SEAT + 1;
                 match self.gate.0.compare_exchange_weak(gate, joined, Ordering::Acquire, Ordering::Acquire) {
                     Ok(_) => {
-                        self.work();
+                        // The executor's thread has begun with range 0.
+                        self.work(((gate & SEATS) / SEAT) as usize);
                         break;
                     }
                     Err(now) => gate = now,
@@ -206,16 +220,16 @@ impl Shared {
         }
     }
 
-    /// Takes tasks of the job that this helper has joined, then leaves it.
-    fn work(&self) {
+    /// Takes tasks of the job that this helper has joined, those of range `seat` first, then leaves it.
+    fn work(&self, seat: usize) {
         let done = catch_unwind(AssertUnwindSafe(|| {
             // SAFETY: this helper has joined, so the executor's thread waits for it: the job does not change, and the
             // task lives.
-            let (task, tasks) = unsafe {
+            let (task, sizes) = unsafe {
                 let job = &*self.job.get();
-                (&*job.task, job.tasks)
+                (&*job.task, [job.tasks, job.ranges])
             };
-            self.take_tasks(task, tasks);
+            self.take_tasks(task, sizes, seat);
         }));
         if done.is_err() {
             self.panicked.store(true, Ordering::Relaxed);
