@@ -4,8 +4,8 @@ CARGO ?= cargo
 target := $(or $(CARGO_TARGET_DIR),target)
 # Where rustup puts cargo; shells that were open before its installation don't look there.
 export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
-# A multiple of the cases that tests of random input have by default; each of the six then takes about ten seconds.
-FUZZ_FACTOR ?= 10
+# A multiple of the cases that tests of random input have by default; each of the six then takes about four seconds.
+FUZZ_FACTOR ?= 4
 # `make` builds everything once.
 export CARGO_INCREMENTAL ?= 0
 # The command that the browser package is compared with; it is built unless somebody names one.
@@ -22,7 +22,7 @@ options := --temperature 0.5 --seed 2 --max-bytes 500
 
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-model test bench benchmarks bench-burn bench-peers bench-llama build lint docs install \
-	uninstall test-package test-c test-threads test-tint test-cooperative header picture web test-web clean
+	uninstall test-package test-c test-threads test-arm test-tint test-cooperative header picture web test-web clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -88,6 +88,10 @@ test-c: ## Run the C tests of the ABI against what test-package has installed
 test-threads: ## Run the C tests with threads under ThreadSanitizer; takes minutes to build
 	@scripts/setup.sh c
 	@$(timed) "threads under ThreadSanitizer" scripts/test-threads.sh
+
+test-arm: ## Test the CPU device's code for 64-bit Arm, under QEMU on other machines
+	@scripts/setup.sh arm
+	@$(timed) "the CPU device on 64-bit Arm" scripts/test-arm.sh
 
 test-tint: ## Compile every kernel that browsers can run with Tint, the compiler of Chromium
 	@scripts/setup.sh nodejs

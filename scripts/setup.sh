@@ -7,6 +7,7 @@
 #   scripts/setup.sh browser         Node.js and Chromium, for tests in a browser
 #   scripts/setup.sh docs            Doxygen, for `make docs`
 #   scripts/setup.sh c               C and C++ compilers, CMake and what else tests of the C library need
+#   scripts/setup.sh arm             a compiler, a linker and an emulator for 64-bit Arm, for `make test-arm`
 #   scripts/setup.sh llama           C and C++ compilers, CMake and Python with venv, for `make bench-llama`
 #   scripts/setup.sh shaders BOLMO   a driver that runs the shaders, for tests of them; BOLMO is the built command
 set -euo pipefail
@@ -106,6 +107,17 @@ c() {
     can_sanitize || { say "clang still can't link with -fsanitize=address,undefined"; exit 1; }
 }
 
+arm() {
+    toolchain
+    [ "$(uname -sm)" = "Linux aarch64" ] && return
+    local missing=()
+    has aarch64-linux-gnu-gcc || missing+=(gcc-aarch64-linux-gnu libc6-dev-arm64-cross)
+    has qemu-aarch64 || missing+=(qemu-user)
+    [ "${#missing[@]}" = 0 ] || install "tests for 64-bit Arm need more" "${missing[@]}"
+    has rustup || { say "Rust's standard library for aarch64-unknown-linux-gnu is needed: install it"; exit 1; }
+    rustup target add aarch64-unknown-linux-gnu
+}
+
 llama() {
     local missing=()
     has g++ || missing+=(g++)
@@ -137,10 +149,10 @@ shaders() {
 }
 
 case "${1-}:$#" in
-toolchain:1 | lint:1 | nodejs:1 | browser:1 | docs:1 | c:1 | llama:1) "$1" ;;
+toolchain:1 | lint:1 | nodejs:1 | browser:1 | docs:1 | c:1 | arm:1 | llama:1) "$1" ;;
 shaders:2) shaders "$2" ;;
 *)
-    sed -n '2,11s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,12s/^# \{0,1\}//p' "$0" >&2
     exit 2
     ;;
 esac

@@ -35,6 +35,20 @@ def shader_adapter(bolmo: str) -> str:
     return "auto" if any(not adapter["software"] for adapter in adapters) else "software"
 
 
+def instructions(bolmo: str, wanted: str = "") -> str:
+    """The instruction set of the CPU device if `wanted` is asked for: the best one if this CPU lacks it."""
+    env = os.environ | {"BOLMO_INSTRUCTIONS": wanted}
+    listed = subprocess.run([bolmo, "devices", "--json"], check=True, capture_output=True, text=True, env=env)
+    return json.loads(listed.stdout)["adapters"][-1]["driver"].split()[-1]
+
+
+def avx2(bolmo: str) -> dict[str, str] | None:
+    """The environment for AVX2, where it is not the best instruction set."""
+    if instructions(bolmo) == "avx2" or instructions(bolmo, "avx2") != "avx2":
+        return None
+    return {"BOLMO_ADAPTER": "cpu", "BOLMO_INSTRUCTIONS": "avx2"}
+
+
 def test_names(program: str) -> list[str]:
     """The tests of a program."""
     command = [CARGO, "test", "--quiet", "--test", program, "--", "--list", "--format", "terse"]
@@ -98,6 +112,7 @@ def main() -> None:
     devices = {
         "shaders": lambda: {"BOLMO_ADAPTER": adapter if adapter not in ("", "cpu") else shader_adapter(args.bolmo)},
         "cpu": lambda: {"BOLMO_ADAPTER": "cpu"},
+        "avx2": lambda: avx2(args.bolmo),
         "portable": lambda: {"BOLMO_ADAPTER": "cpu", "BOLMO_INSTRUCTIONS": "portable"},
     }
     named = {device for part in table.values() for listed in part.values() for device in listed}
@@ -107,7 +122,9 @@ def main() -> None:
     if args.only:
         table = only(table, args.only)
     for device in wanted or devices:
-        run(device, devices[device](), table)
+        environment = devices[device]()
+        if environment is not None:
+            run(device, environment, table)
 
 
 if __name__ == "__main__":

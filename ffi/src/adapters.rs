@@ -37,7 +37,7 @@ pub enum bolmo_adapter_text {
     BOLMO_ADAPTER_NAME = 0,
     /// "discrete GPU", "integrated GPU", "virtual GPU", "software", "other" or "cpu".
     BOLMO_ADAPTER_KIND = 1,
-    /// "vulkan", "metal" or "dx12".
+    /// "vulkan", "metal", "dx12" or "cpu".
     BOLMO_ADAPTER_BACKEND = 2,
     /// Driver and version.
     BOLMO_ADAPTER_DRIVER = 3,

@@ -50,6 +50,9 @@ pub struct Capabilities {
     pub records_ahead: bool,
     /// Whether a submission can be stopped between two dispatches. Submissions may then take long.
     pub interrupts: bool,
+    /// Weights of all sequences of a decode step from which on it is long enough to be worth stopping part-way. That
+    /// costs a copy of their states.
+    pub long_step_weights: u64,
     /// Cost of a multiply-add within attention, relative to one with a weight.
     pub attention_cost: u64,
     /// Number of workgroups that split a product with few outputs and long sums, if it has fewer tiles.
@@ -108,6 +111,7 @@ impl Capabilities {
             decode_slack: if software { 1.0 } else { 1.6 },
             records_ahead: true,
             interrupts: false,
+            long_step_weights: u64::MAX,
             // Attention consists mostly of loads, which software adapters execute lane by lane.
             attention_cost: if software { 8 } else { 1 },
             // A few for each core of a large device; on a CPU one tile keeps a thread busy.
@@ -145,6 +149,7 @@ impl Capabilities {
             decode_slack: 1.2,
             records_ahead: false,
             interrupts: true,
+            long_step_weights: 1 << 26,
             attention_cost: 1,
             product_groups: options.product_groups.unwrap_or(1).clamp(1, 1 << 12),
             max_binding_bytes: options

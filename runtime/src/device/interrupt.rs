@@ -9,13 +9,13 @@ use std::sync::atomic::Ordering;
 #[derive(Debug, Clone)]
 #[cfg_attr(target_family = "wasm", allow(dead_code))] // browsers have no device that looks at it
 pub(crate) struct Interrupt {
-    requested: Arc<AtomicBool>,
+    requested: Arc<[Arc<AtomicBool>]>,
     skipped: Arc<AtomicBool>,
 }
 
 impl Interrupt {
-    /// An interrupt that takes effect while `requested` is set.
-    pub(crate) fn new(requested: Arc<AtomicBool>) -> Self {
+    /// An interrupt that takes effect while any of `requested` is set.
+    pub(crate) fn new(requested: Arc<[Arc<AtomicBool>]>) -> Self {
         Self { requested, skipped: Arc::default() }
     }
 
@@ -28,7 +28,7 @@ impl Interrupt {
     /// Whether to skip the next dispatch. Once one was skipped, all that follow are.
     #[cfg(not(target_family = "wasm"))]
     pub(super) fn skips(&self) -> bool {
-        if self.requested.load(Ordering::Acquire) {
+        if self.requested.iter().any(|requested| requested.load(Ordering::Acquire)) {
             self.skipped.store(true, Ordering::Release);
         }
         self.has_skipped()

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use futures_util::future::join_all;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::generate::generator::Generator;
 use crate::generate::options::{GenerateOptions, Generation, Piece, StopReason};
 use crate::sampling::host::Sampler;
@@ -92,8 +92,13 @@ async fn run(slots: &mut [Slot<'_>]) -> Result<()> {
             sessions.push(&mut **session);
             requests.push(active.then(|| generator.device_step(bytes)));
         }
-        let chosen = batch.decode_step(&mut sessions, &requests).await?;
+        let chosen = batch.decode_step(&mut sessions, &requests).await;
         drop(requests);
+        let chosen = match chosen {
+            // The sessions that were cancelled end next. The step is done again for the others.
+            Err(error) if error.kind() == ErrorKind::Cancelled => continue,
+            chosen => chosen?,
+        };
         for ((slot, ids), active) in slots.iter_mut().zip(chosen).zip(active) {
             if active {
                 slot.outcome = slot.generator.accept(slot.session, ids).await.transpose();
@@ -126,5 +131,74 @@ impl Slot<'_> {
                 None => self.generator.step_on_host(self.session).await.transpose(),
             };
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{AdapterChoice, Checkpoint, Engine, EngineOptions, LoadOptions, Model, block_on, generate_batch};
+
+    const BYTES: usize = 200;
+
+    /// A small model on the CPU device, whose decode steps may all be stopped part-way.
+    fn model() -> Model {
+        let mut engine =
+            block_on(Engine::open(&EngineOptions::default().adapter(AdapterChoice::Cpu))).expect("the CPU");
+        Arc::get_mut(&mut engine.device).expect("a device of its own").capabilities.long_step_weights = 0;
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/infer/models/nano_trained");
+        let checkpoint = Checkpoint::open(&folder).expect("a checkpoint");
+        block_on(Model::load(&engine, &checkpoint, LoadOptions::default())).expect("a model")
+    }
+
+    fn sessions(model: &Model) -> Vec<Session> {
+        ["This is ", "Once upon", "In the"]
+            .into_iter()
+            .map(|text| {
+                let mut session = block_on(Session::new(model)).expect("a session");
+                block_on(session.append(text.as_bytes())).expect("a prompt");
+                session
+            })
+            .collect()
+    }
+
+    fn generate(sessions: &mut [Session], bytes: usize) -> Vec<Generation> {
+        let mut options = GenerateOptions { max_bytes: bytes, ..GenerateOptions::default() };
+        options.sampling.end_bias = -1e30;
+        let all = vec![options; sessions.len()];
+        block_on(generate_batch(sessions, &all)).expect("a batch").into_iter().map(|one| one.expect("text")).collect()
+    }
+
+    /// Whenever one session of a batch is cancelled, the others go on as if it had not been, and it can be continued.
+    #[test]
+    fn cancelling_one_session_of_a_batch_changes_no_text() {
+        let model = model();
+        let expected: Vec<Vec<u8>> = generate(&mut sessions(&model), BYTES).into_iter().map(|one| one.bytes).collect();
+        let mut stopped = 0;
+        for delay in 0..12 {
+            let mut sessions = sessions(&model);
+            let token = sessions[1].cancel_token();
+            let canceller = std::thread::spawn(move || {
+                std::thread::sleep(Duration::from_micros(1500 * delay));
+                token.cancel();
+            });
+            let mut found = generate(&mut sessions, BYTES);
+            canceller.join().expect("the canceller");
+            sessions[1].cancel_token().reset();
+            assert_eq!(found[0].bytes, expected[0], "cancelled after {delay}");
+            assert_eq!(found[2].bytes, expected[2], "cancelled after {delay}");
+            if found[1].stop == StopReason::Cancelled {
+                stopped += 1;
+                let rest = BYTES - found[1].bytes.len();
+                let more = generate(&mut sessions[1..2], rest).remove(0);
+                found[1].bytes.extend(more.bytes);
+            }
+            assert_eq!(found[1].bytes, expected[1], "cancelled after {delay}");
+        }
+        assert!(stopped > 0, "nothing was cancelled in time");
     }
 }

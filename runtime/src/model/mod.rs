@@ -206,6 +206,13 @@ impl Inner {
         &self.engine.device
     }
 
+    /// Whether a decode step of `sequences` sequences may be stopped part-way.
+    pub(crate) fn stops_steps(&self, sequences: usize) -> bool {
+        let capabilities = &self.device().capabilities;
+        let weights = self.weights_per_row.saturating_mul(sequences as u64);
+        capabilities.interrupts && weights > capabilities.long_step_weights
+    }
+
     /// The suffix trie on the device in the layout of `sample.wgsl`, if the model has a suffix table.
     pub(crate) async fn suffix_table(&self) -> Result<Option<Slice>> {
         let Some(trie) = &self.suffixes else { return Ok(None) };

@@ -164,6 +164,11 @@ impl DeviceSampler {
         Ok(())
     }
 
+    /// After a step that was stopped part-way: what the device has updated itself is written again before the next one.
+    pub(crate) fn forget(&mut self) {
+        self.mirrored = None;
+    }
+
     /// Halts the sequence: its dispatches do nothing.
     pub(crate) fn halt(&self, device: &Device) -> Result<()> {
         device.write(&self.control, 0, bytemuck::bytes_of(&1u32))

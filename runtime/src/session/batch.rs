@@ -6,10 +6,11 @@
 use std::sync::Arc;
 
 use crate::device::{Recorder, Slice};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::model::Inner;
 use crate::sampling::device::{CONTROL_STRIDE, DeviceSampler};
 use crate::sampling::host::Sampler;
+use crate::session::cancel::CancelToken;
 use crate::session::decode::{Slot, record_bytes, take_chosen, write_angles};
 use crate::session::device_decode::DecodeStep;
 use crate::session::machine::{Operation, Session};
@@ -34,6 +35,8 @@ pub(crate) struct Batch {
     samplers: Vec<DeviceSampler>,
     workspace: Workspace,
     recorder: Recorder,
+    /// Copies of the sessions' arenas from before a step, on devices that can stop within one; else empty.
+    before: Vec<Slice>,
 }
 
 impl Batch {
@@ -71,10 +74,19 @@ impl Batch {
         }
         let workspace = Workspace::new(&device, &model.config, count).await?;
         let recorder = Recorder::new(&device).await?;
-        Ok(Some(Self { model, control, readable, samplers, workspace, recorder }))
+        let mut before = Vec::new();
+        if model.stops_steps(count) {
+            for session in sessions {
+                before.push(device.allocate("the state of a session", session.state.arena.size()).await?);
+            }
+        }
+        Ok(Some(Self { model, control, readable, samplers, workspace, recorder, before }))
     }
 
     /// As [`Session::decode_step`] for each session that has a step; the others stay as they are.
+    ///
+    /// # Errors
+    /// `Cancelled` if any session was cancelled on a device that can stop within a step: all are as they were before.
     pub(crate) async fn decode_step(
         &mut self,
         sessions: &mut [&mut Session],
@@ -104,7 +116,15 @@ impl Batch {
             }
         }
         let ends = self.prepare(&mut active, steps).await?;
-        let all = self.submit(trie.as_ref(), &active, &idle, steps, &ends)?.await?;
+        self.save(&active)?;
+        let all = match self.submit(trie.as_ref(), &active, &idle, steps, &ends)?.await {
+            Err(error) if error.kind() == ErrorKind::Cancelled && !self.before.is_empty() => {
+                self.restore(&active)?;
+                active.into_iter().flatten().for_each(Operation::finish);
+                return Err(error);
+            }
+            all => all?,
+        };
         let mut chosen = Vec::new();
         for (row, operation) in active.into_iter().enumerate() {
             let Some(mut operation) = operation else {
@@ -164,7 +184,7 @@ impl Batch {
         steps: &[Option<DecodeStep<'_>>],
         ends: &[bool],
     ) -> Result<impl Future<Output = Result<Vec<u8>>> + use<>> {
-        let Self { model, control, readable, samplers, workspace, recorder } = self;
+        let Self { model, control, readable, samplers, workspace, recorder, before } = self;
         let mut slots = Vec::new();
         for (row, (operation, idle)) in active.iter().zip(idle).enumerate() {
             let Some(session) = operation.as_deref().or(*idle) else { continue };
@@ -174,6 +194,34 @@ impl Batch {
         let mut cx = Context { recorder: &mut *recorder, config: &model.config, workspace };
         record_bytes(&mut cx, model, trie, control, &slots)?;
         let list = recorder.finish(control, readable)?;
-        recorder.submit_and_map(list, readable)
+        if !before.is_empty() {
+            let tokens = active.iter().flatten().map(|session| &session.cancel);
+            recorder.set_interrupt(Some(CancelToken::any(tokens)));
+        }
+        let all = recorder.submit_and_map(list, readable);
+        recorder.set_interrupt(None);
+        all
+    }
+
+    /// Copies the states of the sessions that have a step, if the step may be stopped part-way.
+    fn save(&mut self, active: &[Option<Operation<'_>>]) -> Result<()> {
+        if self.before.is_empty() {
+            return Ok(());
+        }
+        for (session, before) in active.iter().zip(&self.before) {
+            let Some(session) = session else { continue };
+            self.recorder.copy(&session.state.arena, before)?;
+        }
+        self.recorder.submit_if_any()
+    }
+
+    /// Takes back what a step that was stopped has done to the states.
+    fn restore(&mut self, active: &[Option<Operation<'_>>]) -> Result<()> {
+        for (session, before) in active.iter().zip(&self.before) {
+            let Some(session) = session else { continue };
+            self.recorder.copy(before, &session.state.arena)?;
+        }
+        self.samplers.iter_mut().for_each(DeviceSampler::forget);
+        self.recorder.submit_if_any()
     }
 }

@@ -23,7 +23,12 @@ impl CancelToken {
 
     /// What makes the device stop work for this token.
     pub(crate) fn interrupt(&self) -> Interrupt {
-        Interrupt::new(self.0.clone())
+        Self::any([self])
+    }
+
+    /// What makes the device stop work for any of `tokens`.
+    pub(crate) fn any<'a>(tokens: impl IntoIterator<Item = &'a Self>) -> Interrupt {
+        Interrupt::new(tokens.into_iter().map(|token| token.0.clone()).collect())
     }
 
     /// Returns and clears the cancel request.

@@ -25,9 +25,6 @@ use crate::state::workspace::Workspace;
 use crate::state::{PendingByte, State};
 use crate::text::ids::{self, END_ID};
 
-/// Weights from which on a step is long enough to be worth stopping part-way. It then costs a copy of the state.
-const LONG_STEP_WEIGHTS: u64 = 1 << 26;
-
 /// A sequence's part in a submission.
 pub(super) struct Slot<'a> {
     pub(super) state: &'a State,
@@ -186,7 +183,7 @@ impl Session {
             // Bind groups hold the buffers that are gone.
             self.recorder.forget_bindings();
         }
-        let before = match device.capabilities.interrupts && self.model.weights_per_row > LONG_STEP_WEIGHTS {
+        let before = match self.model.stops_steps(1) {
             true => Some(device.allocate("the state of a session", self.state.arena.size()).await?),
             false => None,
         };
@@ -254,6 +251,7 @@ impl Session {
                 self.recorder.copy(before, &self.state.arena)?;
                 self.recorder.submit()?;
                 self.state.kv.take_back(patches);
+                decode.sampler.forget();
                 self.device_decode = Some(decode);
                 return Err(error);
             }

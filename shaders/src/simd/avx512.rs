@@ -207,7 +207,7 @@ impl Vector for Avx512 {
         // SAFETY: see above.
         unsafe {
             for columns in [0, 4, 8, 12] {
-                // Four values of each of the rows i, i + 4, i + 8 and i + 12, so that what follows stays within quarters.
+                // Four values of the rows i, i + 4, i + 8 and i + 12, so that what follows stays within quarters.
                 let mut rows = [_mm512_setzero_ps(); 4];
                 for (i, row) in rows.iter_mut().enumerate() {
                     let from = from.add(i * stride + columns);
