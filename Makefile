@@ -22,7 +22,8 @@ options := --temperature 0.5 --seed 2 --max-bytes 500
 
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-model test bench benchmarks bench-burn bench-peers bench-llama build lint docs install \
-	uninstall test-package test-c test-threads test-arm test-tint test-cooperative header picture web test-web clean
+	uninstall test-package test-c test-threads test-arm test-miri test-tint \
+	test-cooperative header picture web test-web clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -88,6 +89,9 @@ test-c: ## Run the C tests of the ABI against what test-package has installed
 test-threads: ## Run the C tests with threads under ThreadSanitizer; takes minutes to build
 	@scripts/setup.sh c
 	@$(timed) "threads under ThreadSanitizer" scripts/test-threads.sh
+
+test-miri: ## Run kernels for CPUs with small inputs under Miri; needs a nightly toolchain, takes half an hour
+	@$(timed) "kernels for CPUs under Miri" scripts/test-miri.sh
 
 test-arm: ## Test the CPU device's code for 64-bit Arm, under QEMU on other machines
 	@scripts/setup.sh arm

@@ -56,7 +56,7 @@ mod tests {
     use crate::cpu;
     use crate::cpu::noise::{assert_close, noise};
     use crate::simd::InstructionSet;
-    use crate::simd::testing::{Run, Threads, words};
+    use crate::simd::testing::{Run, Threads, cases, words};
 
     fn run(p: &params::Boundary, x: &[f32], cosine: &[f32]) -> Run {
         Run::new(KernelId::Boundary, p, vec![words(x), words(cosine)], [p.rows, 1, 1])
@@ -64,7 +64,7 @@ mod tests {
 
     #[test]
     fn matches_the_reference() {
-        for (rows, dim4) in [(1, 1), (2, 2), (5, 3), (9, 16), (40, 33), (70, 256)] {
+        for (rows, dim4) in cases([(1, 1), (2, 2), (5, 3), (9, 16), (40, 33), (70, 256)]) {
             let p = params::Boundary { rows, dim4 };
             let mut x = noise(1, (rows as usize + 1) * 8 * dim4 as usize, 2.0);
             // The first byte has a q of zeros.
@@ -91,7 +91,7 @@ mod tests {
     #[test]
     fn short_bindings_are_refused() {
         let p = params::Boundary { rows: 3, dim4: 2 };
-        for (x, cosine) in [(63, 3), (64, 2)] {
+        for (x, cosine) in cases([(63, 3), (64, 2)]) {
             let run = run(&p, &vec![1.0; x], &vec![0.0; cosine]);
             assert!(run.once(InstructionSet::best(), &Threads(1)).is_err());
         }

@@ -23,11 +23,11 @@ mod tests {
     use super::*;
     use crate::KernelId;
     use crate::cpu::noise::noise;
-    use crate::simd::testing::{Run, words};
+    use crate::simd::testing::{Run, cases, words};
 
     #[test]
     fn values_past_count_are_unchanged() {
-        for count4 in [0, 1, 5, 12_345, 40_000] {
+        for count4 in cases([0, 1, 5, 12_345, 40_000]) {
             let count = 4 * count4 as usize;
             let (x, y) = (noise(1, count + 8, 1.0), noise(2, count + 8, 1.0));
             let run =

@@ -59,7 +59,7 @@ mod tests {
     use crate::cpu;
     use crate::cpu::noise::{assert_close, noise};
     use crate::simd::InstructionSet;
-    use crate::simd::testing::{Run, Table, Threads, words};
+    use crate::simd::testing::{Run, Table, Threads, cases, words};
     use crate::{KernelId, WeightFormat};
 
     fn parts(p: &params::MatMul) -> u32 {
@@ -115,7 +115,7 @@ mod tests {
     #[test]
     fn parts_match_the_reference() {
         for format in WeightFormat::ALL {
-            for (rows, part4) in [(3, 8), (9, 8), (9, 32), (2, 24), (17, 24)] {
+            for (rows, part4) in cases([(3, 8), (9, 8), (9, 32), (2, 24), (17, 24)]) {
                 let (n, k4) = (19, 72);
                 let p = params::MatMul {
                     rows,
@@ -140,7 +140,7 @@ mod tests {
     /// Rows so long that a block of W is packed in several segments.
     #[test]
     fn long_sums_match_the_reference() {
-        for (format, k4) in [(WeightFormat::F32, 4099), (WeightFormat::Q4, 4096)] {
+        for (format, k4) in cases([(WeightFormat::F32, 4099), (WeightFormat::Q4, 4096)]) {
             let p = params::MatMul { rows: 6, n: 13, k4, x_stride4: k4, y_stride: 13, ..Default::default() };
             check(format, &p);
         }
@@ -148,7 +148,7 @@ mod tests {
 
     #[test]
     fn wide_matrices_match_the_reference() {
-        for rows in [3, 7] {
+        for rows in cases([3, 7]) {
             let (n, k4) = (2500, 9);
             let p = params::MatMul { rows, n, k4, x_stride4: k4, y_stride: n, ..Default::default() };
             check(WeightFormat::F16, &p);
@@ -169,7 +169,9 @@ mod tests {
                     run.params = bytemuck::bytes_of(&all).to_vec();
                     let y = run.bindings[3].clone();
                     let expected = run.once(instructions, &Threads(1)).expect("a valid call");
-                    for (first, count) in [(0, 1), (5, 1), (3, 2), (7, 3), (1, 4), (2, 5), (9, 6), (0, 11), (6, 17)] {
+                    for (first, count) in
+                        cases([(0, 1), (5, 1), (3, 2), (7, 3), (1, 4), (2, 5), (9, 6), (0, 11), (6, 17)])
+                    {
                         let (x_offset4, y_offset) = (first * k4, first * n);
                         let some = params::MatMul { rows: count, x_offset4, y_offset, ..all };
                         let same = params::MatVec {

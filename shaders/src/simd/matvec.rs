@@ -65,7 +65,7 @@ mod tests {
     use crate::cpu;
     use crate::cpu::MatVecInputs;
     use crate::cpu::noise::{assert_close, noise};
-    use crate::simd::testing::{Run, Table, words};
+    use crate::simd::testing::{Run, Table, cases, words};
     use crate::variant::Fusion;
     use crate::{KernelId, WeightFormat};
 
@@ -140,7 +140,7 @@ mod tests {
         for format in WeightFormat::ALL {
             let (n, k4) = (1602, 32);
             let p = params::MatVec { n, k4, x_stride4: k4, y_stride: n, bias: 1, ..Default::default() };
-            for (rows, gated) in [(1, false), (2, true), (7, true)] {
+            for (rows, gated) in cases([(1, false), (2, true), (7, true)]) {
                 check(format, Fusion { gated, ..Fusion::default() }, rows, &p, &[]);
             }
         }

@@ -74,11 +74,13 @@ mod tests {
     use crate::KernelId;
     use crate::cpu;
     use crate::cpu::noise::{assert_close, noise};
-    use crate::simd::testing::{Run, words};
+    use crate::simd::testing::{Run, cases, words};
 
     #[test]
     fn matches_the_reference_unless_halted() {
-        for (rows, heads, dk, dv) in [(1, 1, 1, 2), (3, 2, 6, 5), (1, 4, 64, 128), (5, 2, 9, 130), (4, 8, 128, 256)] {
+        for (rows, heads, dk, dv) in
+            cases([(1, 1, 1, 2), (3, 2, 6, 5), (1, 4, 64, 128), (5, 2, 9, 130), (4, 8, 128, 256)])
+        {
             let width = heads * (2 * dk + 2 * dv + 2);
             let stride = width + 3;
             let p = params::MlstmCell {

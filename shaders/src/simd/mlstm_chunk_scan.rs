@@ -77,7 +77,7 @@ mod tests {
     use crate::cpu;
     use crate::cpu::noise::{assert_close, noise};
     use crate::simd::InstructionSet;
-    use crate::simd::testing::{Run, Threads, words};
+    use crate::simd::testing::{Run, Threads, cases, words};
 
     fn run(rows: u32, heads: u32, size: u32, chunk: u32, period: u32) -> (Run, Vec<f32>, [Vec<f32>; 2]) {
         let p = params::MlstmChunkScan { rows, heads, size, chunk, period };
@@ -90,9 +90,13 @@ mod tests {
 
     #[test]
     fn matches_the_reference() {
-        for (rows, heads, size, chunk, period) in
-            [(1, 1, 1, 64, 1), (130, 2, 33, 64, 130), (9, 3, 5000, 4, 8), (7, 2, 12, 3, 100), (20, 2, 2100, 5, 5)]
-        {
+        for (rows, heads, size, chunk, period) in cases([
+            (1, 1, 1, 64, 1),
+            (130, 2, 33, 64, 130),
+            (9, 3, 5000, 4, 8),
+            (7, 2, 12, 3, 100),
+            (20, 2, 2100, 5, 5),
+        ]) {
             let (run, gates, [mut c, mut states]) = run(rows, heads, size, chunk, period);
             let p = params::MlstmChunkScan { rows, heads, size, chunk, period };
             cpu::mlstm_chunk_scan(&p, &gates, &mut c, &mut states);
@@ -105,7 +109,7 @@ mod tests {
 
     #[test]
     fn refuses_sequences_that_share_a_chunk() {
-        for (chunk, period) in [(0, 4), (4, 0), (4, 6)] {
+        for (chunk, period) in cases([(0, 4), (4, 0), (4, 6)]) {
             let (run, ..) = run(12, 1, 3, chunk, period);
             assert!(run.once(InstructionSet::best(), &Threads(1)).is_err());
         }

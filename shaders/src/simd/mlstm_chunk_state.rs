@@ -176,11 +176,11 @@ mod tests {
     use crate::KernelId;
     use crate::cpu;
     use crate::cpu::noise::{assert_close, noise};
-    use crate::simd::testing::{Run, words};
+    use crate::simd::testing::{Run, cases, words};
 
     #[test]
     fn matches_the_reference() {
-        for (rows, heads, dk, dv, chunk) in [
+        for (rows, heads, dk, dv, chunk) in cases([
             (1, 1, 1, 1, 64),
             (3, 2, 6, 5, 2),
             (130, 2, 16, 33, 64),
@@ -188,7 +188,7 @@ mod tests {
             (150, 1, 7, 20, 140),
             (64, 2, 128, 256, 64),
             (5, 1, 3, 0, 4),
-        ] {
+        ]) {
             let stride = heads * (dk + dv) + 3;
             let p =
                 params::MlstmChunkState { rows, heads, dk, dv, stride, k_offset: 1, v_offset: 2 + heads * dk, chunk };

@@ -92,12 +92,12 @@ mod tests {
     use crate::KernelId;
     use crate::cpu;
     use crate::cpu::noise::{assert_close, noise};
-    use crate::simd::testing::{Run, words};
+    use crate::simd::testing::{Run, cases, words};
 
     #[test]
     fn matches_the_reference() {
         for (rows, heads, chunk, period) in
-            [(1, 1, 64, 1), (9, 2, 4, 9), (200, 4, 64, 200), (300, 3, 64, 128), (7, 2, 3, 100), (20, 8, 5, 6)]
+            cases([(1, 1, 64, 1), (9, 2, 4, 9), (200, 4, 64, 200), (300, 3, 64, 128), (7, 2, 3, 100), (20, 8, 5, 6)])
         {
             for cap in [15.0, 0.0] {
                 let stride = 2 * heads + 3;

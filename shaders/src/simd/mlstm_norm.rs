@@ -111,7 +111,7 @@ mod tests {
     use crate::KernelId;
     use crate::cpu;
     use crate::cpu::noise::{assert_close, noise};
-    use crate::simd::testing::{Run, words};
+    use crate::simd::testing::{Run, cases, words};
 
     fn run(rows: u32, heads: u32, dv: u32, change: impl Fn(&mut [f32])) -> (Run, Vec<f32>) {
         let x_stride = heads * dv + 5;
@@ -129,7 +129,7 @@ mod tests {
 
     #[test]
     fn matches_the_reference() {
-        for (rows, heads, dv) in [(1, 1, 2), (3, 2, 5), (4, 4, 128), (2, 3, 131), (9, 8, 256), (2, 1, 0)] {
+        for (rows, heads, dv) in cases([(1, 1, 2), (3, 2, 5), (4, 4, 128), (2, 3, 131), (9, 8, 256), (2, 1, 0)]) {
             let (run, expected) = run(rows, heads, dv, |_| {});
             run.all(|found| assert_close(found.f32(4), &expected, 2e-6));
         }

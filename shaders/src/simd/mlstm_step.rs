@@ -218,11 +218,11 @@ mod tests {
     use crate::KernelId;
     use crate::cpu;
     use crate::cpu::noise::{assert_close, noise};
-    use crate::simd::testing::{Run, words};
+    use crate::simd::testing::{Run, cases, words};
 
     #[test]
     fn matches_the_reference() {
-        for (rows, heads, dk, dv) in [
+        for (rows, heads, dk, dv) in cases([
             (1, 1, 1, 1),
             (3, 2, 6, 5),
             (1, 4, 64, 128),
@@ -230,7 +230,7 @@ mod tests {
             (5, 2, 16, 257),
             (1, 8, 128, 256),
             (2, 1, 3, 0),
-        ] {
+        ]) {
             let stride = heads * (2 * dk + dv) + 3;
             let [q_offset, k_offset, v_offset] = [1, 1 + heads * dk, 2 + 2 * heads * dk];
             let p = params::MlstmStep { rows, heads, dk, dv, stride, q_offset, k_offset, v_offset, scale: 0.3 };

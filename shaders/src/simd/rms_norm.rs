@@ -77,11 +77,11 @@ mod tests {
     use crate::KernelId;
     use crate::cpu;
     use crate::cpu::noise::{assert_close, noise};
-    use crate::simd::testing::{Run, words};
+    use crate::simd::testing::{Run, cases, words};
 
     #[test]
     fn matches_the_reference() {
-        for (dim4, groups, add) in [(1, 1, 0), (2, 3, 1), (3, 2, 0), (16, 1, 1), (33, 2, 0)] {
+        for (dim4, groups, add) in cases([(1, 1, 0), (2, 3, 1), (3, 2, 0), (16, 1, 1), (33, 2, 0)]) {
             let rows = 3;
             let p = params::RmsNorm {
                 rows,

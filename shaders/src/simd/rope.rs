@@ -124,7 +124,7 @@ mod tests {
     use crate::cpu;
     use crate::cpu::noise::{assert_close, noise};
     use crate::simd::InstructionSet;
-    use crate::simd::testing::{Run, Threads, words};
+    use crate::simd::testing::{Run, Threads, cases, words};
 
     fn block(heads: u32, kv_heads: u32, half_dim: u32, whole: bool, norm: u32) -> params::Rope {
         let (q_width, kv_width) = (heads * 2 * half_dim, kv_heads * 2 * half_dim);
@@ -166,9 +166,9 @@ mod tests {
     #[test]
     fn matches_the_reference() {
         for (heads, kv_heads, half_dim, rows) in
-            [(1, 1, 1, 1), (2, 1, 2, 3), (4, 2, 10, 2), (3, 3, 32, 5), (16, 4, 64, 20), (2, 2, 17, 4)]
+            cases([(1, 1, 1, 1), (2, 1, 2, 3), (4, 2, 10, 2), (3, 3, 32, 5), (16, 4, 64, 20), (2, 2, 17, 4)])
         {
-            for (whole, norm) in [(false, 0), (false, 1), (true, 0), (true, 1)] {
+            for (whole, norm) in cases([(false, 0), (false, 1), (true, 0), (true, 1)]) {
                 let p = block(heads, kv_heads, half_dim, whole, norm);
                 let (run, q, kv) = case(&p, rows);
                 run.all(|found| {

@@ -49,11 +49,11 @@ mod tests {
     use crate::KernelId;
     use crate::cpu;
     use crate::cpu::noise::{assert_close, noise};
-    use crate::simd::testing::{Run, words};
+    use crate::simd::testing::{Run, cases, words};
 
     #[test]
     fn matches_the_reference() {
-        for (rows, dim4) in [(1, 1), (2, 3), (3, 16), (5, 33), (40, 250)] {
+        for (rows, dim4) in cases([(1, 1), (2, 3), (3, 16), (5, 33), (40, 250)]) {
             let p = params::SiluMul { rows, dim4 };
             let count = (4 * rows * dim4) as usize;
             let (gate_up, mut h) = (noise(1, 2 * count, 12.0), noise(2, count, 1.0));
