@@ -90,7 +90,7 @@ test-threads: ## Run the C tests with threads under ThreadSanitizer; takes minut
 	@scripts/setup.sh c
 	@$(timed) "threads under ThreadSanitizer" scripts/test-threads.sh
 
-test-miri: ## Run kernels for CPUs with small inputs under Miri; needs a nightly toolchain, takes half an hour
+test-miri: ## Run kernels for CPUs with small inputs under Miri; needs a nightly toolchain, takes minutes
 	@$(timed) "kernels for CPUs under Miri" scripts/test-miri.sh
 
 test-arm: ## Test the CPU device's code for 64-bit Arm, under QEMU on other machines

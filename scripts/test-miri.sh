@@ -2,10 +2,10 @@
 # Runs tests of the kernels for CPUs under Miri, in portable code: accesses outside of memory, aliasing and races are
 # errors. Needs a nightly toolchain with Miri (`rustup toolchain install nightly --component miri,rust-src`).
 #
-#   scripts/test-miri.sh [TEST…]    by default kernels with small inputs, which takes about half an hour
+#   scripts/test-miri.sh [TEST…]    by default kernels with small inputs, which takes minutes
 #
-# Attention and products of many rows are left out, because they take hours, and so are tests that compare the bits of
-# NaN, which Miri draws at random.
+# Attention, choices of the sampler and products of many rows are left out, because they take too long, and so are tests
+# that compare the bits of NaN, which Miri draws at random.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export MIRIFLAGS="${MIRIFLAGS-} -Zmiri-disable-isolation"

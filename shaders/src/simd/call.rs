@@ -13,6 +13,7 @@ use crate::variant::{Fusion, WeightFormat};
 /// Words from one row's guard flag to the next, as in `wgsl/shared/guard.wgsl`.
 const GUARD_STRIDE: usize = 64;
 /// Multiply-adds below which threads cost more than they save: waking and awaiting them takes about as long.
+/// Under Miri, small inputs must go through threads too.
 const SERIAL_COST: usize = if cfg!(miri) { 0 } else { 40_000 };
 
 /// The product of sizes, or the largest number, for which no binding is large enough, if it exceeds that.
