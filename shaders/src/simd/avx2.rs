@@ -10,6 +10,36 @@ use super::vector::Vector;
 #[derive(Clone, Copy)]
 pub(super) struct Avx2(__m256);
 
+/// The sum of four lanes: first those at a distance of two, then the neighbors.
+///
+/// # Safety
+/// The CPU has SSE3.
+#[inline(always)]
+pub(super) unsafe fn sum_of_four(four: __m128) -> f32 {
+    // SAFETY: the caller's.
+    unsafe {
+        let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+        _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+    }
+}
+
+/// The [sum](sum_of_four) of each of four vectors, with the same bits.
+///
+/// # Safety
+/// The CPU has SSE3.
+#[inline(always)]
+pub(super) unsafe fn sums_of_four([a, b, c, d]: [__m128; 4]) -> [f32; 4] {
+    // SAFETY: the caller's.
+    unsafe {
+        let ab = _mm_add_ps(_mm_movelh_ps(a, b), _mm_movehl_ps(b, a));
+        let cd = _mm_add_ps(_mm_movelh_ps(c, d), _mm_movehl_ps(d, c));
+        let mut sums = [0.0; 4];
+        let sum = _mm_add_ps(_mm_shuffle_ps::<0b10_00_10_00>(ab, cd), _mm_shuffle_ps::<0b11_01_11_01>(ab, cd));
+        _mm_storeu_ps(sums.as_mut_ptr(), sum);
+        sums
+    }
+}
+
 // SAFETY of the blocks below: this type is only named by `InstructionSet::run`, which has checked that the CPU has
 // AVX2, FMA and F16C. Where a block reads or writes memory, the caller ensures that this is valid.
 impl Vector for Avx2 {
@@ -141,11 +171,7 @@ impl Vector for Avx2 {
     #[inline(always)]
     fn sum(self) -> f32 {
         // SAFETY: see above.
-        unsafe {
-            let four = _mm_add_ps(_mm256_castps256_ps128(self.0), _mm256_extractf128_ps::<1>(self.0));
-            let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
-            _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
-        }
+        unsafe { sum_of_four(_mm_add_ps(_mm256_castps256_ps128(self.0), _mm256_extractf128_ps::<1>(self.0))) }
     }
 
     #[inline(always)]
@@ -178,14 +204,7 @@ impl Vector for Avx2 {
             for (half, v) in halves.iter_mut().zip(four) {
                 *half = _mm_add_ps(_mm256_castps256_ps128(v.0), _mm256_extractf128_ps::<1>(v.0));
             }
-            let [a, b, c, d] = halves;
-            // As in `sum`: first the lanes at a distance of two, then the neighbors.
-            let ab = _mm_add_ps(_mm_movelh_ps(a, b), _mm_movehl_ps(b, a));
-            let cd = _mm_add_ps(_mm_movelh_ps(c, d), _mm_movehl_ps(d, c));
-            let mut sums = [0.0; 4];
-            let sum = _mm_add_ps(_mm_shuffle_ps::<0b10_00_10_00>(ab, cd), _mm_shuffle_ps::<0b11_01_11_01>(ab, cd));
-            _mm_storeu_ps(sums.as_mut_ptr(), sum);
-            sums
+            sums_of_four(halves)
         }
     }
 }

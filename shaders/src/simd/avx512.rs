@@ -4,6 +4,7 @@ use std::arch::x86_64::*;
 
 use half::f16;
 
+use super::avx2::{sum_of_four, sums_of_four};
 use super::vector::Vector;
 
 /// Sixteen lanes.
@@ -11,19 +12,14 @@ use super::vector::Vector;
 pub(super) struct Avx512(__m512);
 
 impl Avx512 {
-    /// Lanes `i` and `i + 8` added up.
-    #[inline(always)]
-    fn halves(self) -> __m256 {
-        // SAFETY: see below.
-        unsafe { _mm256_add_ps(_mm512_castps512_ps256(self.0), _mm512_extractf32x8_ps::<1>(self.0)) }
-    }
-
-    /// Lanes `i`, `i + 4`, `i + 8` and `i + 12` added up.
+    /// Lanes `i`, `i + 4`, `i + 8` and `i + 12` added up: first those at a distance of eight, then of four.
     #[inline(always)]
     fn quarters(self) -> __m128 {
-        let halves = self.halves();
         // SAFETY: see below.
-        unsafe { _mm_add_ps(_mm256_castps256_ps128(halves), _mm256_extractf128_ps::<1>(halves)) }
+        unsafe {
+            let halves = _mm256_add_ps(_mm512_castps512_ps256(self.0), _mm512_extractf32x8_ps::<1>(self.0));
+            _mm_add_ps(_mm256_castps256_ps128(halves), _mm256_extractf128_ps::<1>(halves))
+        }
     }
 }
 
@@ -166,28 +162,15 @@ impl Vector for Avx512 {
 
     #[inline(always)]
     fn sum(self) -> f32 {
-        let four = self.quarters();
         // SAFETY: see above.
-        unsafe {
-            let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
-            _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
-        }
+        unsafe { sum_of_four(self.quarters()) }
     }
 
     #[inline(always)]
     fn sums(four: [Self; 4]) -> [f32; 4] {
         let [a, b, c, d] = four;
-        let (a, b, c, d) = (a.quarters(), b.quarters(), c.quarters(), d.quarters());
         // SAFETY: see above.
-        unsafe {
-            // As in `sum`: first the lanes at a distance of two, then the neighbors.
-            let ab = _mm_add_ps(_mm_movelh_ps(a, b), _mm_movehl_ps(b, a));
-            let cd = _mm_add_ps(_mm_movelh_ps(c, d), _mm_movehl_ps(d, c));
-            let mut sums = [0.0; 4];
-            let sum = _mm_add_ps(_mm_shuffle_ps::<0b10_00_10_00>(ab, cd), _mm_shuffle_ps::<0b11_01_11_01>(ab, cd));
-            _mm_storeu_ps(sums.as_mut_ptr(), sum);
-            sums
-        }
+        unsafe { sums_of_four([a.quarters(), b.quarters(), c.quarters(), d.quarters()]) }
     }
 
     #[inline(always)]
