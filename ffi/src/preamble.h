@@ -68,8 +68,9 @@
  * #include <string.h>
  *
  * static int32_t print(const uint8_t *data, size_t size, const uint16_t *ids, void *user_data) {
+ *     FILE *output = user_data;
  *     (void)ids;
- *     return fwrite(data, 1, size, (FILE *)user_data) != size;
+ *     return fwrite(data, 1, size, output) != size || fflush(output) != 0;
  * }
  *
  * int main(int argc, char **argv) {
