@@ -350,8 +350,8 @@ Examples:
   bolmo eval --suite --examples 50 --teacher olmo-2-1b    questions about characters
   bolmo eval --model runs/stage2/model --suite --plot suite.svg --json
 
-Lines with <|endoftext|> and nothing else separate the documents of a file. The answers to the suite's questions are generated
-greedily, and count if they match exactly.";
+Lines with <|endoftext|> and nothing else separate the documents of a file. The answers to the suite's
+questions are generated greedily, and count if they match exactly.";
 
 /// Options of `eval`.
 #[derive(Debug, Args)]
@@ -394,9 +394,9 @@ Examples:
   bolmo train stage1 --config stage1.toml --set optimiser.steps=2000
   bolmo train stage2 --config stage2.toml --resume
 
-A run's folder gets metrics.jsonl, curves.svg, snapshots to resume from, and the final model. Ctrl-C writes a snapshot
-and ends the run. A run that was killed resumes from its last snapshot and gives the same model. A finished run resumes
-with more steps: --set optimiser.steps=N --resume.";
+A run's folder gets metrics.jsonl, curves.svg, snapshots to resume from, and the final model.
+Ctrl-C writes a snapshot and ends the run. A run that was killed resumes from its last snapshot
+and gives the same model. A finished run goes on with --resume and more `optimiser.steps`.";
 
 /// The commands of training, in the order of work.
 #[derive(Debug, Subcommand)]

@@ -3,8 +3,8 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use bolmo_corpus::suite::{Example, Task, examples};
 use bolmo_corpus::Split;
+use bolmo_corpus::suite::{Example, Task, examples};
 use bolmo_metrics::plot::{Table, TableOptions, TableRows, bars_or_lines, write_svg};
 use bolmo_runtime::ids::BYTE_OFFSET;
 use bolmo_runtime::{Engine, Error, ErrorKind, GenerateOptions, Model, Result, ScoreOptions, Session, block_on};

@@ -172,10 +172,9 @@ fn init(common: &Common, args: &TrainInitArgs) -> Outcome {
             ErrorKind::InvalidArgument,
             format!("{}: exists already; name a new file, or delete this one first", path.display()),
         ),
-        std::io::ErrorKind::NotFound => Error::new(
-            ErrorKind::NotFound,
-            format!("{}: the folder does not exist; create it first", path.display()),
-        ),
+        std::io::ErrorKind::NotFound => {
+            Error::new(ErrorKind::NotFound, format!("{}: the folder does not exist; create it first", path.display()))
+        }
         _ => Error::new(ErrorKind::Io, format!("{}: cannot be written: {e}", path.display())),
     };
     let mut file = std::fs::File::create_new(path).map_err(failed)?;

@@ -207,7 +207,7 @@ fn mistakes_give_one_clean_message() {
     wrong("batch.subwords=1", "`batch.subwords` must be a whole number from 2 to 65535 (subwords), found 1");
     wrong("data.train=[]", "nothing to train on; name files with `data.train`");
     wrong("data.train=text.txt", "`data.train` must be a list of paths in quotes, found the string \"text.txt\"");
-    wrong("optimizer.steps=1", "`optimizer.steps` is not a key");
+    wrong("optimizer.steps=1", "`optimizer` is not a key; the top level has `out`, ");
     let nowhere = dir.path().join("nowhere").display().to_string();
     let stage1 = ["train", "stage1", "--config", &config, "--set", &format!("model.source={nowhere}")];
     fail(&stage1, 1, &format!("`model.source`: {nowhere}: there is no such folder"));

@@ -74,7 +74,7 @@ pub(crate) async fn write(
             if !is_finite(&chunk) {
                 return Err(Error::invalid(format!(
                     "step {step}: {name} has values that are not finite, so the run has diverged and this step gets no \
-                     snapshot; lower `optimiser.rate` or lengthen the warm-up"
+                     snapshot; lower `optimiser.rate` or raise `optimiser.warmup`"
                 )));
             }
             sum.add(&chunk);

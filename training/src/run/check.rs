@@ -14,11 +14,13 @@ use super::kind::Kind;
 const BATCH: usize = 65535;
 /// Maximum number of subwords of a step, which are read at once.
 const STEP: usize = 1 << 28;
+/// Maximum width of an attention head.
+const HEAD: usize = 128;
 /// Maximum number of bytes of an example.
 const EXAMPLE: usize = 59968;
 
 impl RunConfig {
-    /// Checks the configuration for a kind of training, and that the files and folders exist which it names. `texts` are
+    /// Checks the configuration for a kind of training, and that the files and folders that it names exist. `texts` are
     /// added to the files.
     ///
     /// # Errors
@@ -90,12 +92,21 @@ impl RunConfig {
             _ => {}
         }
         if let Some(new) = model.new.filter(|_| kind == Kind::Subword)
-            && !new.hidden_size.is_multiple_of(2 * new.heads)
+            && (!new.hidden_size.is_multiple_of(4 * new.heads) || new.hidden_size / new.heads > HEAD)
         {
             return Err(Error::invalid(format!(
-                "`model.new.hidden_size` must be a multiple of twice `model.new.heads`, found {} and {}",
+                "`model.new.hidden_size` divided by `model.new.heads` must be a multiple of 4 and at most {HEAD}, \
+                 found {} and {}; change one of them",
                 new.hidden_size, new.heads
             )));
+        }
+        for (key, size) in [
+            ("model.new", model.new.map(|new| new.intermediate_size)),
+            ("model.local", model.local.map(|local| local.intermediate_size)),
+        ] {
+            if let Some(size) = size.filter(|size| !size.is_multiple_of(4)) {
+                return Err(Error::invalid(format!("`{key}.intermediate_size` must be a multiple of 4, found {size}")));
+            }
         }
         if let Some(local) = model.local.filter(|_| kind == Kind::Stage1)
             && !local.heads.is_multiple_of(2)
@@ -254,7 +265,7 @@ mod tests {
             error.to_string()
         };
         type Case = (Kind, fn(&mut RunConfig), &'static str);
-        let cases: [Case; 11] = [
+        let cases: [Case; 14] = [
             (Kind::Subword, |c| c.batch.subwords = 1, "`batch.subwords` must be a whole number from 2 to 65535"),
             (
                 Kind::Subword,
@@ -265,7 +276,11 @@ mod tests {
             (Kind::Subword, |c| (c.batch.rows, c.batch.accumulate) = (500, 1 << 20), "`batch.accumulate` = 1048576"),
             (Kind::Stage1, |c| c.batch.rows = 100, "in each of 100 examples"),
             (Kind::Stage1, |c| c.batch.bytes_per_subword = 65535, "`batch.subwords` times `batch.bytes_per_subword`"),
-            (Kind::Subword, |c| c.model.new.as_mut().unwrap().heads = 5, "`model.new.hidden_size`"),
+            (
+                Kind::Subword,
+                |c| c.model.new.as_mut().unwrap().heads = 5,
+                "`model.new.hidden_size` divided by `model.new.heads`",
+            ),
             (
                 Kind::Stage1,
                 |c| {
@@ -273,6 +288,13 @@ mod tests {
                     c.model.local = Some(LocalConfig { encoder_layers, decoder_layers, heads, intermediate_size });
                 },
                 "`model.local.heads` must be an even number, found 3",
+            ),
+            (Kind::Subword, |c| c.model.new.as_mut().unwrap().heads = 16, "found 32 and 16"),
+            (Kind::Subword, |c| c.model.new.as_mut().unwrap().hidden_size = 1024, "at most 128, found 1024 and 2"),
+            (
+                Kind::Subword,
+                |c| c.model.new.as_mut().unwrap().intermediate_size = 33,
+                "`model.new.intermediate_size` must be a multiple of 4, found 33",
             ),
             (Kind::Subword, |c| c.data.separator = "a\nb".to_owned(), "`data.separator`"),
             (Kind::Subword, |c| c.data.held_out_share = 0.0, "`data.held_out`"),

@@ -185,9 +185,8 @@ impl TrainingRun {
                     |(step, path)| format!("the last snapshot, of step {step}, is {}", path.display()),
                 );
                 return Err(Error::invalid(format!(
-                    "step {}: `{term}` is not finite, so the run has diverged ({last}); lower `optimiser.rate` or \
-                     lengthen the \
-                     warm-up",
+                    "step {}: `{term}` is not finite, so the run has diverged ({last}); lower \
+                     `optimiser.rate` or raise `optimiser.warmup`",
                     self.step
                 )));
             }

@@ -26,7 +26,7 @@ pub(in crate::run) const SECTIONS: [Section; 11] = [
     section(
         "model.local",
         ONE,
-        "Sizes of the local parts of a new byte-level model. Without this table they are those of the published models.",
+        "Sizes of the local parts of a new byte-level model. Without this table they are those of published models.",
         true,
     ),
     section("data", ALL, "Training text, held-out text and the tokenizer.", false),
@@ -178,7 +178,7 @@ pub(in crate::run) const KEYS: [Key; 49] = [
     ),
     key("optimiser.beta1", ALL, BELOW_ONE, "Decay of the first moment."),
     key("optimiser.beta2", ALL, BELOW_ONE, "Decay of the second moment."),
-    key("optimiser.decay", ALL, FACTOR, "Weight decay of everything but embeddings."),
+    key("optimiser.decay", ALL, Number(0.0, 1000.0), "Weight decay of everything but embeddings."),
     key("optimiser.clip", ALL, FACTOR, "Maximum norm of the gradients. 0 disables clipping."),
     key(
         "losses.encoder",

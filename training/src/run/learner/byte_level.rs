@@ -39,9 +39,9 @@ impl ByteLevelLearner {
     pub(super) async fn open(inputs: Inputs<'_>) -> Result<Self> {
         let config = inputs.config;
         let (trainer, batcher) = match inputs.kind {
-            Kind::Stage2 => open_stage2(inputs, &Checkpoint::open(inputs.student()?)?).await?,
+            Kind::Stage2 => open_stage2(inputs, &open_student(inputs.student()?)?).await?,
             Kind::Stage1 | Kind::Subword => {
-                let student = config.model.student.as_deref().map(Checkpoint::open).transpose()?;
+                let student = config.model.student.as_deref().map(open_student).transpose()?;
                 open_stage1(inputs, student.as_ref()).await?
             }
         };
@@ -175,17 +175,21 @@ async fn open_stage1(inputs: Inputs<'_>, student: Option<&Checkpoint>) -> Result
     Ok((Trainer::new(engine, model, options, weights, Some(teacher)).await?, batcher))
 }
 
+/// Opens the folder of a byte-level model.
+fn open_student(dir: &Path) -> Result<Checkpoint> {
+    Checkpoint::open(dir).map_err(|e| e.context("`model.student`"))
+}
+
 /// Opens the source model, with the sizes of the student's local parts.
 fn open_source(inputs: Inputs<'_>, dir: &Path) -> Result<SourceModel> {
     let subwords = Some(inputs.tokenizer()?.vocabulary().len());
-    let sizes = match inputs.config.model.local {
-        Some(local) => local.into(),
-        None => {
-            let source = SourceModel::open(dir, LocalSizes::BLOCKS_ONLY, subwords)?;
-            LocalSizes::for_width(source.config().hidden_size)
-        }
+    // First without the local parts, so that an error of these is none of the source.
+    let source = SourceModel::open(dir, LocalSizes::BLOCKS_ONLY, subwords).map_err(|e| e.context("`model.source`"))?;
+    let (key, sizes) = match inputs.config.model.local {
+        Some(local) => ("`model.local`", local.into()),
+        None => ("`model.local` is not given", LocalSizes::for_width(source.config().hidden_size)),
     };
-    SourceModel::open(dir, sizes, subwords)
+    SourceModel::open(dir, sizes, subwords).map_err(|e| e.context(key))
 }
 
 /// Initializes a new student.

@@ -103,7 +103,8 @@ pub(super) async fn compression(
         (_, false) => None,
         (None, true) => return Err(Error::internal("a run was opened without `compression.entropies`")),
         (Some(dir), true) => {
-            let source = SourceModel::open(dir, LocalSizes::BLOCKS_ONLY, None)?;
+            let source = SourceModel::open(dir, LocalSizes::BLOCKS_ONLY, None)
+                .map_err(|e| e.context("`compression.entropies`"))?;
             let size = (source.vocabulary(), source.tied());
             let options = config.subword_options(0.0);
             Some(SubwordModel::new(engine, source.config(), size, options, &source, false).await?)

@@ -45,7 +45,8 @@ impl SubwordLearner {
                 (SubwordModel::new(engine, &source.config, size, options, &source, true).await?, size)
             }
             None => {
-                let source = SourceModel::open(inputs.source()?, LocalSizes::BLOCKS_ONLY, None)?;
+                let source = SourceModel::open(inputs.source()?, LocalSizes::BLOCKS_ONLY, None)
+                    .map_err(|e| e.context("`model.source`"))?;
                 let size = (source.vocabulary(), source.tied());
                 (SubwordModel::new(engine, source.config(), size, options, &source, true).await?, size)
             }
