@@ -204,13 +204,14 @@ pub extern "C" fn bolmo_trainer_options_delete(options: *mut bolmo_trainer_optio
     handle::delete(options);
 }
 
-/// Reads data and model, and prepares the run on the device. The options are read during the call only. The run's folder
-/// is locked until the trainer is deleted. A run that is resumed may have another `optimiser.steps`, so that a finished
-/// one can be extended.
+/// Reads data and model, and prepares the run on the device. The options are read during the call only. The folder of
+/// the run is locked until the trainer is deleted. A run that is resumed may have another `optimiser.steps`, so that a
+/// finished one can be extended.
 ///
 /// BOLMO_INVALID_ARGUMENT: kind, configuration or texts are missing, the configuration has an unknown key or an invalid
-/// value, or its folder contains a run that is not to be resumed. BOLMO_BUSY: another trainer or process uses the folder.
-/// BOLMO_NOT_FOUND, BOLMO_BAD_CHECKPOINT, BOLMO_IO: the message names the file. BOLMO_OUT_OF_MEMORY, BOLMO_UNSUPPORTED.
+/// value, or its folder contains a run that is not to be resumed. BOLMO_BUSY: another trainer or process uses the
+/// folder. BOLMO_NOT_FOUND, BOLMO_BAD_CHECKPOINT, BOLMO_IO: the message names the file. BOLMO_OUT_OF_MEMORY,
+/// BOLMO_UNSUPPORTED.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_trainer_create(
     engine: *const bolmo_engine,
