@@ -151,6 +151,19 @@ mod tests {
         assert!(!dir.path().join("a").exists());
     }
 
+    #[cfg(unix)]
+    #[test]
+    fn a_file_that_was_replaced_is_another_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(FILE);
+        let file = File::create(&path).unwrap();
+        assert!(is_at(&file, &path));
+        fs::remove_file(&path).unwrap();
+        assert!(!is_at(&file, &path));
+        let other = File::create(&path).unwrap();
+        assert!(is_at(&other, &path) && !is_at(&file, &path));
+    }
+
     /// Runs that start and end all the time never overlap, although each deletes the file.
     #[test]
     fn runs_in_turn_never_overlap() {
@@ -163,6 +176,7 @@ mod tests {
                     for _ in 0..500 {
                         if let Ok(lock) = RunLock::acquire(dir.path()) {
                             assert_eq!(holders.fetch_add(1, order), 0);
+                            std::thread::sleep(std::time::Duration::from_micros(50));
                             holders.fetch_sub(1, order);
                             drop(lock);
                         }
