@@ -1,8 +1,8 @@
 //! Training: a subword model from scratch, and the two stages that make a byte-level model from one.
 //!
-//! A text in TOML describes the model, the data and the schedule, as in `examples/byteify`. Training texts may come
-//! from memory as well as from the files that it names. The program runs the steps, a few at a time, and saves and
-//! exports when it wants to:
+//! A text in TOML describes the model, the data and the schedule, as in `examples/byteify`; `docs/training.md` has all
+//! keys. Training texts may come from memory as well as from the files that it names. The program runs the steps, a
+//! few at a time, and saves and exports when it wants to:
 //!
 //! ```c
 //! static int32_t show(const char *metrics, size_t size, void *user_data) {
@@ -160,8 +160,8 @@ pub unsafe extern "C" fn bolmo_trainer_options_set_override(
     })
 }
 
-/// Adds a text to train on, UTF-8, which is copied, to the files that `data.train` names. A line that equals
-/// `data.separator` separates its documents.
+/// Adds a text to train on, UTF-8, which is copied, to the files that `data.train` names. Lines that equal
+/// `data.separator`, and end with LF, CRLF or the text, separate its documents.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_trainer_options_add_text(
     options: *mut bolmo_trainer_options,
@@ -204,11 +204,14 @@ pub extern "C" fn bolmo_trainer_options_delete(options: *mut bolmo_trainer_optio
     handle::delete(options);
 }
 
-/// Reads data and model, and prepares the run on the device. The options are read during the call only.
+/// Reads data and model, and prepares the run on the device. The options are read during the call only. The folder of
+/// the run is locked until the trainer is deleted. A run that is resumed may have another `optimiser.steps`, so that a
+/// finished one can be extended.
 ///
 /// BOLMO_INVALID_ARGUMENT: kind, configuration or texts are missing, the configuration has an unknown key or an invalid
-/// value, or its folder contains a run that is not to be resumed. BOLMO_NOT_FOUND, BOLMO_BAD_CHECKPOINT, BOLMO_IO: the
-/// message names the file. BOLMO_OUT_OF_MEMORY, BOLMO_UNSUPPORTED.
+/// value, or its folder contains a run that is not to be resumed. BOLMO_BUSY: another trainer or process uses the
+/// folder. BOLMO_NOT_FOUND, BOLMO_BAD_CHECKPOINT, BOLMO_IO: the message names the file. BOLMO_OUT_OF_MEMORY,
+/// BOLMO_UNSUPPORTED.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_trainer_create(
     engine: *const bolmo_engine,

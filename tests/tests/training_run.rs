@@ -263,6 +263,9 @@ fn invalid_runs_are_rejected_in_one_sentence() {
     };
     let older = rewrite(&|state| {
         state["config"]["model"].as_object_mut().expect("a table").remove("start").expect("a key");
+        for newer in ["kind", "tensors", "checksum"] {
+            state.as_object_mut().expect("a table").shift_remove(newer).expect("a key");
+        }
     });
     assert_eq!(older.expect("a run that goes on"), 2);
     let error = rewrite(&|state| {
@@ -271,13 +274,124 @@ fn invalid_runs_are_rejected_in_one_sentence() {
     let error = error.expect_err("a refusal");
     eprintln!("{error}");
     assert!(error.kind() == ErrorKind::Unsupported && error.message().contains("another version"), "{error}");
-    // A truncated snapshot.
+}
+
+#[test]
+fn damage_to_a_snapshot_is_found() {
+    let place = Place::new();
     let (_, _) = go(Kind::Subword, place.subword("b"), false, Some(2));
-    let state = place.path("b/snapshots/step-00000002/state.safetensors");
-    let bytes = std::fs::read(&state).expect("a snapshot");
-    std::fs::write(&state, &bytes[..bytes.len() / 2]).expect("a cut snapshot");
-    let error = block_on(TrainingRun::open(engine(), Kind::Subword, place.subword("b"), &Texts::default(), true)).err();
-    assert_eq!(error.map(|e| e.kind()), Some(ErrorKind::BadCheckpoint));
+    let file = |name: &str| place.path("b/snapshots/step-00000002").join(name);
+    let resume = || {
+        block_on(TrainingRun::open(engine(), Kind::Subword, place.subword("b"), &Texts::default(), true))
+            .map(|run| run.steps())
+    };
+    let refused = |says: &str| {
+        let error = resume().expect_err("a refusal");
+        eprintln!("{error}");
+        assert!(error.message().contains(says) && error.message().contains("delete this snapshot's folder"), "{error}");
+        assert!(!error.message().contains('\n'), "{error}");
+        error.kind()
+    };
+    let (state, tensors) = (file("state.json"), file("state.safetensors"));
+    let (text, bytes) = (std::fs::read(&state).expect("a state"), std::fs::read(&tensors).expect("tensors"));
+    assert_eq!(resume().expect("a run"), 2);
+    let header = 8 + u64::from_le_bytes(bytes[..8].try_into().expect("a length")) as usize;
+    // In the header: a name, and the blanks at its end. In the values: the lowest bit of the first and of the last one.
+    for at in [header / 3, header - 1, header, bytes.len() - 4] {
+        let mut flipped = bytes.clone();
+        flipped[at] ^= 1;
+        std::fs::write(&tensors, &flipped).expect("tensors");
+        assert_eq!(refused("don't match the checksum"), ErrorKind::BadCheckpoint, "byte {at}");
+    }
+    std::fs::write(&tensors, &bytes[..bytes.len() / 2]).expect("tensors");
+    let lengths = format!("expected {} bytes, found {}", bytes.len(), bytes.len() / 2);
+    assert_eq!(refused(&lengths), ErrorKind::BadCheckpoint);
+    std::fs::write(&tensors, []).expect("tensors");
+    assert_eq!(refused("found 0;"), ErrorKind::BadCheckpoint);
+    std::fs::remove_file(&tensors).expect("a file");
+    assert_eq!(refused("state.safetensors"), ErrorKind::NotFound);
+    // The position in the data.
+    std::fs::write(&tensors, &bytes).expect("tensors");
+    let moved = String::from_utf8(text.clone()).expect("a text").replace("\"row\": 4", "\"row\": 5");
+    assert_ne!(moved.as_bytes(), text);
+    std::fs::write(&state, moved).expect("a state");
+    assert_eq!(refused("don't match the checksum"), ErrorKind::BadCheckpoint);
+
+    // A snapshot of an older version, which has no checksums, is accepted unless it is visibly damaged.
+    let mut older: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
+    for newer in ["tensors", "checksum"] {
+        older.as_object_mut().expect("a table").shift_remove(newer).expect("a key");
+    }
+    std::fs::write(&state, older.to_string()).expect("a state");
+    assert_eq!(resume().expect("a run"), 2);
+    let mut infinite = bytes.clone();
+    infinite[bytes.len() - 4..].copy_from_slice(&f32::INFINITY.to_le_bytes());
+    std::fs::write(&tensors, &infinite).expect("tensors");
+    assert_eq!(refused("not finite"), ErrorKind::BadCheckpoint);
+    std::fs::write(&tensors, &bytes[..bytes.len() / 2]).expect("tensors");
+    assert_eq!(refused("not a valid safetensors file"), ErrorKind::BadCheckpoint);
+    std::fs::write(&tensors, &bytes).expect("tensors");
+    assert_eq!(resume().expect("a run"), 2);
+}
+
+#[test]
+fn two_runs_do_not_share_a_folder() {
+    let place = Place::new();
+    let open =
+        |resume| block_on(TrainingRun::open(engine(), Kind::Subword, place.subword("o"), &Texts::default(), resume));
+    let first = open(false).expect("a run");
+    for resume in [false, true] {
+        let error = open(resume).err().expect("a refusal");
+        assert_eq!(error.kind(), ErrorKind::Busy);
+        assert!(error.message().contains(&format!("in use by process {}", std::process::id())), "{error}");
+    }
+    drop(first);
+    assert!(!place.path("o").exists(), "a run without a step leaves nothing");
+    open(false).expect("a run");
+}
+
+/// A finished run gets more steps. The learning rates of those are the new schedule's, and an extension that is
+/// interrupted gives the same model as one that is not.
+#[test]
+fn a_finished_run_is_extended() {
+    let place = Place::new();
+    let extended = |out: &str| {
+        let mut config = place.subword(out);
+        (config.optimizer.steps, config.every.snapshot) = (10, 3);
+        config
+    };
+    for out in ["whole", "pieces"] {
+        assert!(go(Kind::Subword, place.subword(out), false, None).1.complete);
+    }
+    let model = |run: &str| std::fs::read(place.path(run).join("model/model.safetensors")).expect("a model");
+    let finished = model("whole");
+    // Resumed without a change the run is finished, and stays what it is.
+    let (steps, outcome) = go(Kind::Subword, place.subword("whole"), true, None);
+    assert!(steps.is_empty() && outcome.complete && outcome.steps == 6 && outcome.evaluation.is_some());
+    assert!(model("whole") == finished);
+
+    let (whole, outcome) = go(Kind::Subword, extended("whole"), true, None);
+    assert!(outcome.complete && outcome.steps == 10 && whole.len() == 4);
+    assert!(model("whole") != finished);
+    let (mut pieces, outcome) = go(Kind::Subword, extended("pieces"), true, Some(8));
+    assert!(!outcome.complete);
+    pieces.extend(go(Kind::Subword, extended("pieces"), true, None).0);
+    assert_eq!(pieces, whole);
+    assert!(model("pieces") == model("whole"), "the models differ");
+    let text = std::fs::read_to_string(place.path("whole/metrics.jsonl")).expect("metrics");
+    let records: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let steps = records.iter().filter(|record| record["kind"] == "train");
+    let rates: Vec<f64> = steps.map(|record| record["learning_rate"].as_f64().expect("a rate")).collect();
+    let schedule = |steps| Schedule { steps, warmup: 0.1 };
+    let expected = (1..=6).map(|step| schedule(6).factor(step)).chain((7..=10).map(|step| schedule(10).factor(step)));
+    assert_eq!(rates, expected.map(|factor| 0.003 * factor).collect::<Vec<_>>());
+
+    // Fewer steps than were made.
+    let mut config = extended("whole");
+    config.optimizer.steps = 9;
+    let error =
+        block_on(TrainingRun::open(engine(), Kind::Subword, config, &Texts::default(), true)).err().expect("a refusal");
+    assert!(error.message().contains("`optimiser.steps` is 9") && error.message().contains("of step 10"), "{error}");
 }
 
 #[test]

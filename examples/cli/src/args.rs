@@ -9,6 +9,7 @@ use bolmo_runtime::files::DType;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::numbers;
+use crate::train_args::TrainInitArgs;
 
 /// Byte-level language models on any GPU, and on CPUs.
 ///
@@ -349,8 +350,8 @@ Examples:
   bolmo eval --suite --examples 50 --teacher olmo-2-1b    questions about characters
   bolmo eval --model runs/stage2/model --suite --plot suite.svg --json
 
-Lines that say <|endoftext|> separate the documents of a file. The answers to the suite's questions are generated
-greedily, and count if they match exactly.";
+Lines with <|endoftext|> and nothing else separate the documents of a file. The answers to the suite's
+questions are generated greedily, and count if they match exactly.";
 
 /// Options of `eval`.
 #[derive(Debug, Args)]
@@ -388,16 +389,24 @@ const TRAIN_EXAMPLES: &str = "\
 Examples:
   bolmo train corpus --out texts --bytes 4000000
   bolmo train tokenizer texts/train.txt --vocabulary 1024 --out tokenizer
+  bolmo train init subword --out subword.toml
   bolmo train subword --config subword.toml
   bolmo train stage1 --config stage1.toml --set optimiser.steps=2000
   bolmo train stage2 --config stage2.toml --resume
 
-A run's folder gets metrics.jsonl, curves.svg, snapshots to resume from, and the final model. Ctrl-C writes a snapshot
-and ends the run. A run that was killed resumes from its last snapshot and gives the same model.";
+A run's folder gets metrics.jsonl, curves.svg, snapshots to resume from, and the final model.
+Ctrl-C writes a snapshot and ends the run. A run that was killed resumes from its last snapshot
+and gives the same model. A finished run goes on with --resume and more `optimiser.steps`.";
 
-/// Kinds of training, and the commands that prepare it.
+/// The commands of training, in the order of work.
 #[derive(Debug, Subcommand)]
 pub enum TrainCommand {
+    /// Generate training texts: small stories, and puzzles about characters. Needs no GPU
+    Corpus(CorpusArgs),
+    /// Train a subword tokenizer on text files. Needs no GPU
+    Tokenizer(TokenizerArgs),
+    /// Write a commented configuration with every key and its default. Needs no GPU
+    Init(TrainInitArgs),
     /// Train a subword model, from scratch or from a folder
     Subword(TrainArgs),
     /// First stage of byteifying: the blocks are frozen, the subword model is the teacher
@@ -406,10 +415,6 @@ pub enum TrainCommand {
     Stage2(TrainArgs),
     /// Draw the curves of a run again
     Plot(PlotArgs),
-    /// Train a subword tokenizer on text files. Needs no GPU
-    Tokenizer(TokenizerArgs),
-    /// Generate training texts: small stories, and puzzles about characters. Needs no GPU
-    Corpus(CorpusArgs),
 }
 
 /// Options of a training run.

@@ -3,12 +3,12 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
+use bolmo_corpus::Split;
 use bolmo_corpus::suite::{Example, Task, examples};
-use bolmo_corpus::{Split, split_documents};
 use bolmo_metrics::plot::{Table, TableOptions, TableRows, bars_or_lines, write_svg};
 use bolmo_runtime::ids::BYTE_OFFSET;
 use bolmo_runtime::{Engine, Error, ErrorKind, GenerateOptions, Model, Result, ScoreOptions, Session, block_on};
-use bolmo_training::data::SubwordTokenizer;
+use bolmo_training::data::{END_OF_TEXT, SubwordTokenizer, split_documents};
 use bolmo_training::loss::NO_LABEL;
 use bolmo_training::{AdamOptions, LocalSizes, Schedule, SourceModel, SubwordModel, SubwordOptions};
 use serde_json::{Value, json};
@@ -90,9 +90,11 @@ fn read_documents(path: &Path) -> Result<Vec<String>> {
         let at = e.utf8_error().valid_up_to();
         invalid(format!("{name}: expected UTF-8 text, found an invalid byte at offset {at}"))
     })?;
-    let documents: Vec<String> = split_documents(&text).filter(|text| !text.is_empty()).map(str::to_owned).collect();
+    let documents: Vec<String> = split_documents(&text, END_OF_TEXT).map(str::to_owned).collect();
     if documents.is_empty() {
-        return Err(invalid(format!("{name}: there is nothing to measure; give at least one byte")));
+        return Err(invalid(format!(
+            "{name}: there is nothing to measure; give at least one byte of text besides separators"
+        )));
     }
     Ok(documents)
 }

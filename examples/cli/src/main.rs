@@ -22,6 +22,7 @@ mod quantize;
 mod score;
 mod tensors;
 mod train;
+mod train_args;
 
 use std::process::ExitCode;
 

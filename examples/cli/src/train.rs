@@ -1,6 +1,6 @@
 //! `bolmo train`: training runs, and the commands that prepare them.
 
-use std::io::{IsTerminal, Read};
+use std::io::{IsTerminal, Read, Write};
 use std::ops::ControlFlow;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use bolmo_training::data::{
     BoundaryPredictability, END_OF_TEXT, PREDICTABILITY_BYTES, SubwordTokenizer, Subwords, boundary_predictability,
     train_tokenizer,
 };
-use bolmo_training::run::{Event, Kind, RunConfig, Texts, TrainingRun, draw};
+use bolmo_training::run::{Event, Kind, RunConfig, Texts, TrainingRun, draw, template};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
@@ -18,6 +18,7 @@ use crate::args::{Common, CorpusArgs, PlotArgs, TokenizerArgs, TrainArgs, TrainC
 use crate::interrupt::Interrupt;
 use crate::load::open_engine_for_training;
 use crate::output::{Failure, Outcome, count, note, size, write, write_json};
+use crate::train_args::TrainInitArgs;
 
 /// Runs the command.
 pub fn run(common: &Common, command: &TrainCommand) -> Outcome {
@@ -31,18 +32,21 @@ pub fn run(common: &Common, command: &TrainCommand) -> Outcome {
         return Err(Failure::Usage("train", format!("{name} has no effect here: {instead}")));
     }
     match command {
+        TrainCommand::Corpus(args) => corpus(common, args),
+        TrainCommand::Tokenizer(args) => tokenizer(common, args),
+        TrainCommand::Init(args) => init(common, args),
         TrainCommand::Subword(args) => train(common, Kind::Subword, args),
         TrainCommand::Stage1(args) => train(common, Kind::Stage1, args),
         TrainCommand::Stage2(args) => train(common, Kind::Stage2, args),
         TrainCommand::Plot(args) => plot(common, args),
-        TrainCommand::Tokenizer(args) => tokenizer(common, args),
-        TrainCommand::Corpus(args) => corpus(common, args),
     }
 }
 
 fn train(common: &Common, kind: Kind, args: &TrainArgs) -> Outcome {
     let target = args.target_compression.map(|target| format!("compression.target={target:?}"));
     let config = RunConfig::read(&args.config, &args.set.iter().cloned().chain(target).collect::<Vec<_>>())?;
+    // Before the adapter is opened, which takes longer, and may be what is missing next.
+    config.check(kind, &Texts::default()).map_err(|e| e.context(args.config.display()))?;
     let (out, steps) = (config.out.clone(), config.optimizer.steps);
     let interrupt = Interrupt::listen();
     let engine = open_engine_for_training(common)?;
@@ -66,7 +70,16 @@ fn train(common: &Common, kind: Kind, args: &TrainArgs) -> Outcome {
                 None => {}
             },
             _ if common.quiet => {}
-            Event::Resumed(step) => say(&bar, "resumed", &format!("from the snapshot of step {step}")),
+            Event::Resumed { step, planned } if planned == steps => {
+                say(&bar, "resumed", &format!("from the snapshot of step {step}"));
+            }
+            Event::Resumed { step, planned } => {
+                let message = format!(
+                    "from the snapshot of step {step}, with {steps} steps instead of {planned}; the learning rates \
+                     are those of a run of {steps} steps from here on"
+                );
+                say(&bar, "resumed", &message);
+            }
             Event::Evaluated(record) => say(&bar, "held-out text", &evaluation(record)),
             Event::Saved(path) => log::info!("saved {}", path.display()),
             Event::Exported(path) => say(&bar, "model", &path.display().to_string()),
@@ -147,6 +160,34 @@ fn evaluation(record: &Value) -> String {
         }
     }
     parts.join(", ")
+}
+
+fn init(common: &Common, args: &TrainInitArgs) -> Outcome {
+    let text = template(args.stage.into());
+    let Some(path) = &args.out else {
+        return if common.json { write_json(&json!({ "config": text })) } else { write(&text) };
+    };
+    let failed = |e: std::io::Error| match e.kind() {
+        std::io::ErrorKind::AlreadyExists => Error::new(
+            ErrorKind::InvalidArgument,
+            format!("{}: exists already; name a new file, or delete this one first", path.display()),
+        ),
+        std::io::ErrorKind::NotFound => {
+            Error::new(ErrorKind::NotFound, format!("{}: the folder does not exist; create it first", path.display()))
+        }
+        _ => Error::new(ErrorKind::Io, format!("{}: cannot be written: {e}", path.display())),
+    };
+    let mut file = std::fs::File::create_new(path).map_err(failed)?;
+    file.write_all(text.as_bytes()).map_err(|e| {
+        // Half a configuration is of no use. The first error is the one to report.
+        let _ = std::fs::remove_file(path);
+        failed(e)
+    })?;
+    let out = path.display().to_string();
+    match common.json {
+        true => write_json(&json!({ "out": out })),
+        false => write(&format!("{out}: a configuration; set its paths and sizes\n")),
+    }
 }
 
 fn plot(common: &Common, args: &PlotArgs) -> Outcome {

@@ -21,6 +21,21 @@ fn bits_per_byte_equal_those_of_score() {
     fs::write(&both, "Some text to measure.\n<|endoftext|>\nSome text to measure.\n").unwrap();
     let both = succeed_json(&["eval", "--text-file", both.to_str().unwrap(), "--json"]);
     assert_eq!(both["text"]["documents"].as_u64(), Some(2));
+    // Line ends of other systems, a file that ends with the separator, and empty documents make no difference.
+    let line = "Some text to measure.";
+    for text in [
+        format!("{line}\n<|endoftext|>\r\n{line}\n<|endoftext|>"),
+        format!("\u{feff}<|endoftext|>\n{line}\n<|endoftext|>\n<|endoftext|>\r\n{line}\n"),
+    ] {
+        let file = dir.path().join("same.txt");
+        fs::write(&file, text).unwrap();
+        let same = succeed_json(&["eval", "--text-file", file.to_str().unwrap(), "--json"]);
+        assert_eq!(same["text"], both["text"]);
+    }
+    let crlf = dir.path().join("crlf.txt");
+    fs::write(&crlf, format!("{line}\r\n<|endoftext|>\r\n{line}\r\n")).unwrap();
+    let crlf = succeed_json(&["eval", "--text-file", crlf.to_str().unwrap(), "--json"]);
+    assert_eq!((crlf["text"]["documents"].as_u64(), crlf["text"]["bytes"].as_u64()), (Some(2), Some(46)));
     let per_byte = |value: &serde_json::Value| value["text"]["bits_per_byte_joint"].as_f64().unwrap();
     assert!((per_byte(&both) - per_byte(&eval)).abs() < 0.05 * per_byte(&eval));
 }
@@ -54,6 +69,8 @@ fn mistakes_give_one_clean_message() {
     fs::write(&file, [0xff, 0xfe]).unwrap();
     fail(&["eval", "--text-file", file.to_str().unwrap()], 1, "UTF-8");
     fs::write(&file, "").unwrap();
+    fail(&["eval", "--text-file", file.to_str().unwrap()], 1, "nothing");
+    fs::write(&file, "<|endoftext|>\r\n<|endoftext|>").unwrap();
     fail(&["eval", "--text-file", file.to_str().unwrap()], 1, "nothing");
     fail(&["eval", "--suite", "--teacher", "nowhere"], 1, "nowhere");
 }

@@ -177,6 +177,10 @@ static void losses_fall_and_snapshots_continue(void) {
     options = small("run");
     bolmo_engine *own = open_training_engine();
     watch again = {.trainer = NULL};
+    /* A folder has one trainer at a time. */
+    REFUSED_WITH(BOLMO_BUSY, bolmo_trainer_create(own, options, &out.trainer));
+    CHECK_SAYS("in use by process");
+    bolmo_trainer_delete(seen.trainer);
     REFUSED(bolmo_trainer_create(own, options, &out.trainer));
     CHECK_SAYS("holds a run already");
     CHECK_OK(bolmo_trainer_options_set_resume(options, 1));
@@ -186,7 +190,7 @@ static void losses_fall_and_snapshots_continue(void) {
     CHECK(steps_of(again.trainer) == 30);
     STEP(BOLMO_OK, 4, &again);
     CHECK(again.calls == 4 && memcmp(seen.losses, again.losses, 4 * sizeof *seen.losses) == 0);
-    bolmo_trainer_delete(again.trainer);
+    seen.trainer = again.trainer;
 
     /* No steps are left after the end of the schedule. */
     seen.calls = 0;

@@ -208,6 +208,8 @@ void trains(const bolmo::engine &engine, const std::string &tokenizer) {
     CHECK(trainer.try_step() && trainer.try_save() && trainer.try_export_model((work / "model").string()));
     CHECK(fs::exists(work / "model" / "config.json"));
 #ifndef BOLMO_NO_EXCEPTIONS
+    // The folder is free once its trainer is deleted.
+    { bolmo::trainer ended = std::move(trainer); }
     bolmo::trainer_options further;
     further.config(toml).set("data.tokenizer=" + tokenizer).set("out=" + (work / "run").string());
     further.kind(BOLMO_TRAIN_SUBWORD).resume(true).add_text(text).add_held_out_text(text);

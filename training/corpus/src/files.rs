@@ -107,11 +107,6 @@ impl Manifest {
     }
 }
 
-/// Documents of a file's text, each with its final newline.
-pub fn split_documents(text: &str) -> impl Iterator<Item = &str> {
-    text.split_terminator(SEPARATOR)
-}
-
 /// Rejects a folder with files other than an earlier corpus. Temporary files of a run that was stopped do not count.
 fn check_folder(folder: &Path) -> Result<()> {
     if folder.join(MANIFEST_FILE).exists() {
@@ -203,7 +198,7 @@ mod tests {
             assert_eq!(text.len() as u64, written.bytes);
             assert!(written.bytes >= bytes);
             let made = Corpus { bytes, ..CORPUS }.documents(part).expect("a share").map(|document| document.text);
-            let read: Vec<&str> = split_documents(&text).collect();
+            let read: Vec<&str> = text.split_terminator(SEPARATOR).collect();
             assert_eq!(read, made.collect::<Vec<_>>());
             assert_eq!(read.len() as u64, written.documents);
             assert!(written.puzzles > 0 && written.puzzles < written.documents);

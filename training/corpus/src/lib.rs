@@ -21,6 +21,6 @@ mod words;
 
 pub use corpus::{Corpus, Document, Documents, Kind, Part, SEPARATOR};
 pub use error::{Error, Result};
-pub use files::{HELD_OUT_FILE, MANIFEST_FILE, Manifest, PartOfManifest, TRAINING_FILE, split_documents, write_files};
+pub use files::{HELD_OUT_FILE, MANIFEST_FILE, Manifest, PartOfManifest, TRAINING_FILE, write_files};
 pub use stories::{Story, story, vocabulary};
 pub use words::Split;

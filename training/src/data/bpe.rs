@@ -9,6 +9,7 @@ use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, TokenizerBuilder, decoders, normalizers, processors};
 
+use super::documents::split_documents;
 use super::prefixes;
 use super::special_tokens::{END_OF_TEXT, PAD};
 
@@ -49,8 +50,9 @@ pub fn train_tokenizer(files: &[impl AsRef<Path>], vocabulary: usize, subwords: 
                 e.utf8_error().valid_up_to()
             ))
         })?;
-        // Separators between documents are not text.
-        texts.extend(text.lines().filter(|line| *line != END_OF_TEXT).map(|line| format!("{line}\n")));
+        // Separators between documents are not text. Lines are short enough to be counted in parallel.
+        let documents = split_documents(&text, END_OF_TEXT);
+        texts.extend(documents.flat_map(|document| document.split_inclusive('\n')).map(str::to_owned));
     }
     if texts.iter().all(|line| line.trim().is_empty()) {
         let names: Vec<_> = files.iter().map(|path| path.as_ref().display().to_string()).collect();
@@ -111,6 +113,22 @@ fn pairs(texts: Vec<String>, vocabulary: usize) -> Result<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn separators_teach_no_subwords() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = folder.path().join("text.txt");
+        std::fs::write(&text, "some text\r\n<|endoftext|>\r\n".repeat(50) + "<|endoftext|>").unwrap();
+        for subwords in [Subwords::Pairs, Subwords::Prefixes] {
+            let out = folder.path().join("out");
+            train_tokenizer(&[&text], 320, subwords, &out).unwrap();
+            let value: Value = serde_json::from_slice(&std::fs::read(out.join("tokenizer.json")).unwrap()).unwrap();
+            let known = value["model"]["vocab"].as_object().unwrap();
+            assert!(known.keys().any(|subword| subword.ends_with("text")), "{known:?}");
+            let wrong: Vec<_> = known.keys().filter(|key| key.contains("end") && *key != END_OF_TEXT).collect();
+            assert!(wrong.is_empty(), "{wrong:?}");
+        }
+    }
 
     #[test]
     fn the_tokenizer_of_a_checkpoint_is_not_replaced() {

@@ -67,7 +67,11 @@ impl Dataset {
         }
         let ids = segments.last().map_or(0, Segment::end);
         let rows = match ids / patches as u64 {
-            0 => return Err(Error::invalid(format!("expected at least {patches} ids, which make a row, found {ids}"))),
+            0 => {
+                return Err(Error::invalid(format!(
+                    "expected at least {patches} ids, which make a row, found {ids}; add text, or use shorter rows"
+                )));
+            }
             rows => u32::try_from(rows).map_err(|_| {
                 Error::unsupported(format!("expected at most {} rows, found {rows}; use longer rows", u32::MAX))
             })?,

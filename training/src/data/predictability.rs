@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use bolmo_runtime::Result;
 use serde::Serialize;
 
+use super::documents::split_documents;
 use super::tokenizer::SubwordTokenizer;
 
 /// Bytes of text that [`boundary_predictability`] reads.
@@ -42,10 +43,9 @@ pub fn boundary_predictability(
     while !text.is_char_boundary(end) {
         end -= 1;
     }
-    let separator = format!("{separator}\n");
     let mut seen: HashMap<&[u8], [u32; 2]> = HashMap::new();
     let (mut bytes, mut subwords, mut tested) = (0, 0, Vec::new());
-    for (i, document) in text[..end].split(&separator).filter(|document| !document.is_empty()).enumerate() {
+    for (i, document) in split_documents(&text[..end], separator).enumerate() {
         let ids = tokenizer.encode(document)?;
         subwords += ids.len();
         bytes += document.len();

@@ -2,17 +2,21 @@
 //!
 //! A snapshot is written under a temporary name and renamed when it is complete. A run that is killed at any moment
 //! therefore resumes from the last complete snapshot, with the same bits.
+//!
+//! `state.json` has the length and the checksum of the file of tensors, and a checksum of itself, so that damage to
+//! either file is found when the run resumes. Snapshots of older versions have no checksums and are accepted.
 
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use bolmo_runtime::files::{CheckpointFile, MappedFile};
-use bolmo_runtime::unstable::output::{HeaderItem, Target, header, io_error, write_json};
+use bolmo_runtime::unstable::output::{HeaderItem, Target, header, io_error};
 use bolmo_runtime::unstable::{Device, Recorder, Slice};
-use bolmo_runtime::{Error, Result};
+use bolmo_runtime::{Error, ErrorKind, Result};
 use safetensors::{Dtype, SafeTensors};
-use serde_json::Value;
+use serde_json::{Value, json};
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use super::Arena;
 
@@ -21,7 +25,10 @@ const CHUNK: u64 = 64 << 20;
 const TENSORS: &str = "state.safetensors";
 const PROGRESS: &str = "state.json";
 /// What to do about a damaged snapshot.
-const OLDER: &str = "delete this snapshot's folder to resume from the one before";
+const OLDER: &str = "delete this snapshot's folder to resume from the one before, or from the start if there is none";
+/// Keys of `state.json`: the checksum of its other keys, and what is known of the file of tensors.
+const CHECKSUM: &str = "checksum";
+const FILE: &str = "tensors";
 
 /// Buffers of the arenas by name: the weights, and the moments of trained groups.
 fn buffers(arenas: &[Arena]) -> Vec<(String, Slice)> {
@@ -48,7 +55,6 @@ pub(crate) async fn write(
     let path = dir.join(name(step));
     let target = Target::replacing(&path, |path| path.join(PROGRESS).exists())?;
     let partial = target.begin()?;
-    write_json(&partial.path.join(PROGRESS), progress)?;
     let tensors = partial.path.join(TENSORS);
     let failed = |e: std::io::Error| io_error(&tensors, "cannot be written", &e);
     let mut file = File::create(&tensors).map_err(failed)?;
@@ -56,20 +62,80 @@ pub(crate) async fn write(
     let shapes: Vec<[usize; 1]> = buffers.iter().map(|(_, slice)| [slice.size() as usize / 4]).collect();
     let items: Vec<HeaderItem<'_>> =
         buffers.iter().zip(&shapes).map(|((name, _), shape)| HeaderItem { name, dtype: Dtype::F32, shape }).collect();
-    file.write_all(&header(&items)).map_err(failed)?;
-    for (_, slice) in &buffers {
+    let mut sum = Sum::default();
+    let header = header(&items);
+    sum.add(&header);
+    file.write_all(&header).map_err(failed)?;
+    for (name, slice) in &buffers {
         let mut at = 0;
         while at < slice.size() {
             let size = CHUNK.min(slice.size() - at);
-            file.write_all(&recorder.read(&[slice.part(at, size)?]).await?).map_err(failed)?;
+            let chunk = recorder.read(&[slice.part(at, size)?]).await?;
+            if !is_finite(&chunk) {
+                return Err(Error::invalid(format!(
+                    "step {step}: {name} has values that are not finite, so the run has diverged and this step gets no \
+                     snapshot; lower `optimiser.rate` or raise `optimiser.warmup`"
+                )));
+            }
+            sum.add(&chunk);
+            file.write_all(&chunk).map_err(failed)?;
             at += size;
         }
     }
     // The contents must be on disk before the rename, in case the machine loses power.
     file.sync_all().map_err(failed)?;
+    write_progress(&partial.path.join(PROGRESS), progress, &sum)?;
     target.finish(partial)?;
     prune(dir, keep)?;
     Ok(path)
+}
+
+/// Length and checksum of a file, computed as it is written or read.
+#[derive(Default)]
+struct Sum {
+    bytes: u64,
+    hash: Xxh3,
+}
+
+impl Sum {
+    fn add(&mut self, bytes: &[u8]) {
+        self.bytes += bytes.len() as u64;
+        self.hash.update(bytes);
+    }
+
+    fn to_json(&self) -> Value {
+        json!({ "bytes": self.bytes, "xxh3": digits(self.hash.digest()) })
+    }
+}
+
+/// A checksum as in `state.json`.
+fn digits(sum: u64) -> String {
+    format!("{sum:016x}")
+}
+
+/// Whether all f32 values are finite.
+fn is_finite(bytes: &[u8]) -> bool {
+    let exponent = f32::INFINITY.to_bits();
+    // Without an early exit the loop is vectorized.
+    !bytes
+        .as_chunks::<4>()
+        .0
+        .iter()
+        .fold(false, |wrong, value| wrong | (u32::from_le_bytes(*value) & exponent == exponent))
+}
+
+/// Writes `state.json` with the checksums.
+fn write_progress(path: &Path, progress: &Value, sum: &Sum) -> Result<()> {
+    let mut state = progress.clone();
+    state[FILE] = sum.to_json();
+    state[CHECKSUM] = digits(xxh3_64(state.to_string().as_bytes())).into();
+    let text = format!("{state:#}\n");
+    let write = || {
+        let mut file = File::create(path)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()
+    };
+    write().map_err(|e| io_error(path, "cannot be written", &e))
 }
 
 fn name(step: u64) -> String {
@@ -121,30 +187,78 @@ fn prune(dir: &Path, keep: usize) -> Result<()> {
 }
 
 /// Contents of `state.json` of a snapshot.
+///
+/// # Errors
+/// `Io`, and `BadCheckpoint` for a damaged file.
 pub(crate) fn progress(path: &Path) -> Result<Value> {
     let file = path.join(PROGRESS);
     let text = fs::read(&file).map_err(|e| io_error(&file, "cannot be read", &e))?;
-    serde_json::from_slice(&text)
-        .map_err(|e| Error::bad_checkpoint(format!("{}: not valid JSON: {e}; {OLDER}", file.display())))
+    let mut state: Value = serde_json::from_slice(&text)
+        .map_err(|e| Error::bad_checkpoint(format!("{}: not valid JSON: {e}; {OLDER}", file.display())))?;
+    // The checksum covers the other keys in their order.
+    let recorded = state.as_object_mut().and_then(|keys| keys.shift_remove(CHECKSUM));
+    match recorded {
+        Some(recorded) if recorded == digits(xxh3_64(state.to_string().as_bytes())) => Ok(state),
+        None if state.get(FILE).is_none() => Ok(state),
+        _ => Err(damaged(&file)),
+    }
 }
 
-/// Loads the arenas from a snapshot.
+fn damaged(file: &Path) -> Error {
+    Error::bad_checkpoint(format!(
+        "{}: the contents don't match the checksum that was written with them, so the file is damaged; {OLDER}",
+        file.display()
+    ))
+}
+
+/// Loads the arenas from a snapshot, and checks the file's length and checksum.
+///
+/// # Errors
+/// `Io`, and `BadCheckpoint` for a snapshot that is damaged or belongs to another model. The arenas are then partly
+/// loaded.
 pub(crate) async fn restore(path: &Path, device: &Device, arenas: &[Arena]) -> Result<()> {
     let file = path.join(TENSORS);
-    let mapped = MappedFile::open(&file)?;
-    let bytes = mapped.bytes().ok_or_else(|| Error::internal("a mapped file has no bytes"))?;
-    let tensors = SafeTensors::deserialize(bytes).map_err(|e| {
+    let recorded = progress(path)?[FILE].clone();
+    let mapped = MappedFile::open(&file).map_err(|e| Error::new(e.kind(), format!("{}; {OLDER}", e.message())))?;
+    let bytes = mapped.bytes().unwrap_or_default();
+    if let Some(expected) = recorded["bytes"].as_u64().filter(|&expected| expected != bytes.len() as u64) {
+        return Err(Error::bad_checkpoint(format!(
+            "{}: expected {expected} bytes, found {}; {OLDER}",
+            file.display(),
+            bytes.len()
+        )));
+    }
+    let sum = match load(&file, bytes, device, arenas).await {
+        Ok(sum) => sum,
+        // Damage explains everything that is wrong with the tensors.
+        Err(error) if error.kind() == ErrorKind::BadCheckpoint && recorded.is_object() => {
+            let mut sum = Sum::default();
+            sum.add(bytes);
+            return Err(if sum.to_json() == recorded { error } else { damaged(&file) });
+        }
+        Err(error) => return Err(error),
+    };
+    if recorded.is_object() && sum.to_json() != recorded { Err(damaged(&file)) } else { Ok(()) }
+}
+
+/// Loads the arenas from a file of tensors, whose checksum is returned.
+async fn load(file: &Path, bytes: &[u8], device: &Device, arenas: &[Arena]) -> Result<Sum> {
+    let invalid = |e: &dyn std::fmt::Display| {
         Error::bad_checkpoint(format!("{}: not a valid safetensors file: {e}; {OLDER}", file.display()))
-    })?;
+    };
+    let (header, _) = SafeTensors::read_metadata(bytes).map_err(|e| invalid(&e))?;
+    let tensors = SafeTensors::deserialize(bytes).map_err(|e| invalid(&e))?;
     let buffers = buffers(arenas);
     if tensors.len() != buffers.len() {
-        return Err(other_model(&file, format!("expected {} buffers, found {}", buffers.len(), tensors.len())));
+        return Err(other_model(file, format!("expected {} buffers, found {}", buffers.len(), tensors.len())));
     }
+    let mut sum = Sum::default();
+    sum.add(&bytes[..8 + header]);
     for (name, slice) in &buffers {
-        let tensor = tensors.tensor(name).map_err(|e| other_model(&file, format!("{name}: {e}")))?;
+        let tensor = tensors.tensor(name).map_err(|e| other_model(file, format!("{name}: {e}")))?;
         if tensor.dtype() != Dtype::F32 || tensor.data().len() as u64 != slice.size() {
             return Err(other_model(
-                &file,
+                file,
                 format!(
                     "expected {} bytes of f32 in {name}, found {} of {:?}",
                     slice.size(),
@@ -154,11 +268,18 @@ pub(crate) async fn restore(path: &Path, device: &Device, arenas: &[Arena]) -> R
             ));
         }
         for (i, chunk) in tensor.data().chunks(CHUNK as usize).enumerate() {
+            if !is_finite(chunk) {
+                return Err(Error::bad_checkpoint(format!(
+                    "{}: {name} has values that are not finite; {OLDER}",
+                    file.display()
+                )));
+            }
+            sum.add(chunk);
             device.write(slice, i as u64 * CHUNK, chunk)?;
             device.flush().await?;
         }
     }
-    Ok(())
+    Ok(sum)
 }
 
 fn other_model(file: &Path, what: String) -> Error {
@@ -166,4 +287,46 @@ fn other_model(file: &Path, what: String) -> Error {
         "{}: the snapshot belongs to another model or adapter: {what}; start a new run from an exported model",
         file.display()
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_that_are_not_finite_are_found_anywhere() {
+        let mut values = vec![0.0f32, -1.5, f32::MAX, f32::MIN_POSITIVE, 1e-40, -0.0, 3.0];
+        assert!(is_finite(bytemuck::cast_slice(&values)) && is_finite(&[]));
+        for wrong in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            for at in 0..values.len() {
+                let before = std::mem::replace(&mut values[at], wrong);
+                assert!(!is_finite(bytemuck::cast_slice(&values)), "{wrong} at {at}");
+                values[at] = before;
+            }
+        }
+    }
+
+    #[test]
+    fn every_flipped_bit_of_the_progress_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join(PROGRESS);
+        let state = json!({ "step": 4, "seconds": 0.1 + 0.2, "cursor": { "row": 1 }, "config": { "rate": 1e-3 } });
+        write_progress(&file, &state, &Sum::default()).unwrap();
+        let text = fs::read(&file).unwrap();
+        let read = progress(dir.path()).unwrap();
+        assert_eq!((&read["step"], &read["seconds"]), (&state["step"], &state["seconds"]));
+        for bit in 0..8 * text.len() {
+            let mut flipped = text.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            fs::write(&file, &flipped).unwrap();
+            match progress(dir.path()) {
+                Err(error) => assert_eq!(error.kind(), ErrorKind::BadCheckpoint, "{error}"),
+                // Digits that make no difference to the number.
+                Ok(state) => assert_eq!(state, read, "bit {bit}"),
+            }
+        }
+        // As older versions wrote it.
+        fs::write(&file, state.to_string()).unwrap();
+        assert_eq!(progress(dir.path()).unwrap(), state);
+    }
 }

@@ -1,29 +1,18 @@
-//! Configuration of a run: a TOML file whose keys are the fields below.
+//! Configuration of a run: the fields are the keys of a TOML file. `keys` has their meaning, ranges and units.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use bolmo_runtime::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::export::StoredType;
 use crate::checkpoint::source::LocalSizes;
-use crate::data::CompressionKind;
+use crate::data::{CompressionKind, END_OF_TEXT};
 use crate::layers::Shape;
 use crate::loss::LossOptions;
 use crate::models::subword::SubwordOptions;
 use crate::parameters::optimizer::{AdamOptions, Schedule};
+use crate::run::kind::Kind;
 use crate::trainer::TrainerOptions;
-
-/// Kind of training.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// A subword model, new or continued from a folder.
-    Subword,
-    /// Stage 1 of byteifying: frozen global blocks and a teacher.
-    Stage1,
-    /// Stage 2 of byteifying: the whole model, end to end.
-    Stage2,
-}
 
 /// Configuration of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -35,8 +24,10 @@ pub struct RunConfig {
     #[serde(default)]
     pub seed: u64,
     /// The model to train.
+    #[serde(default)]
     pub model: ModelConfig,
     /// The training data.
+    #[serde(default)]
     pub data: DataConfig,
     /// Sizes of a step.
     #[serde(default)]
@@ -61,11 +52,9 @@ pub struct RunConfig {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ModelConfig {
-    /// Stage 1: folder of the source model, which is also the teacher. Subword: folder of a model to continue from, in
-    /// place of `new`.
+    /// Folder of a subword model: the source of stage 1, or the model that a subword run continues from.
     pub source: Option<PathBuf>,
-    /// Stage 2: folder of the byte-level model. Stage 1: folder of a byte-level model to continue from, in place of a
-    /// new one.
+    /// Folder of a byte-level model: that of stage 2, or one that stage 1 continues from.
     pub student: Option<PathBuf>,
     /// Stage 1: sizes of the local parts; default: those of the published models.
     pub local: Option<LocalConfig>,
@@ -149,30 +138,30 @@ pub struct NewModel {
 
 /// Training data.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 pub struct DataConfig {
     /// Text files, or `.npy` files of subword ids.
-    #[serde(default)]
     pub train: Vec<PathBuf>,
     /// Files for evaluation; without any, a share of the training files is held out.
-    #[serde(default)]
     pub held_out: Vec<PathBuf>,
     /// Share of the training text to hold out if there are no files for evaluation.
-    #[serde(default = "held_out_share")]
     pub held_out_share: f64,
     /// Line that separates the documents of a text file.
-    #[serde(default = "separator")]
     pub separator: String,
     /// Folder or `tokenizer.json` of the subword tokenizer; default: that of the source or student.
     pub tokenizer: Option<PathBuf>,
 }
 
-fn held_out_share() -> f64 {
-    0.02
-}
-
-fn separator() -> String {
-    "<|endoftext|>".to_owned()
+impl Default for DataConfig {
+    fn default() -> Self {
+        Self {
+            train: Vec::new(),
+            held_out: Vec::new(),
+            held_out_share: 0.02,
+            separator: END_OF_TEXT.to_owned(),
+            tokenizer: None,
+        }
+    }
 }
 
 /// Sizes of a step.
@@ -187,12 +176,9 @@ pub struct BatchConfig {
     pub bytes_per_subword: usize,
     /// Number of batches whose gradients are averaged in a step.
     pub accumulate: usize,
-    /// Whether products read f16 factors and accumulate in f32. This is faster on adapters with matrix units and halves
-    /// the reads of weights elsewhere. Weights are always f32, and gradients are scaled so that small ones do not
-    /// vanish.
+    /// Whether products read f16 factors and accumulate in f32. Gradients are scaled so that small ones do not vanish.
     pub half_products: bool,
-    /// Whether layers save only their inputs and run forward again before their backward pass. This saves memory, the
-    /// more the deeper the model, for one more forward pass. The results have the same bits.
+    /// Whether layers save only their inputs and run forward again before their backward pass.
     pub recompute: bool,
 }
 
@@ -206,8 +192,7 @@ impl Default for BatchConfig {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DeviceConfig {
-    /// Maximum device memory in MiB. By default there is no limit, except on adapters that compute in main memory:
-    /// there it is the free memory.
+    /// Maximum device memory in MiB; default: the free memory on adapters that compute in main memory.
     pub memory_mib: Option<u64>,
 }
 
@@ -219,8 +204,7 @@ pub struct OptimizerConfig {
     pub steps: u64,
     /// Peak learning rate.
     pub rate: f64,
-    /// Peak learning rate of the embeddings, the encoder and the boundary predictor of byte-level models; default:
-    /// `rate`. A lower one suits a fitted start, where most of them is already right.
+    /// Peak learning rate of the embeddings, the encoder and the boundary predictor; default: `rate`.
     pub encoder_rate: Option<f64>,
     /// Peak learning rate of the global blocks in stage 2; default: half of `rate`.
     pub global_rate: Option<f64>,
@@ -280,12 +264,10 @@ pub struct LossConfig {
     pub distill: Option<f64>,
     /// Factor of the boundary predictor's cross-entropy.
     pub boundary: Option<f64>,
-    /// Stage 1: factor of byte distillation, the divergence of the next byte's distribution from the teacher's. With it
-    /// the decoder learns from every byte that the teacher considers possible. The paper has no such term; default: 0.
+    /// Factor of byte distillation; default: 0.
     #[serde(rename = "spelling")]
     pub byte_distillation: Option<f64>,
-    /// Whether cross-entropy and distillation are divided once more by the share of real bytes, as in the reference;
-    /// default: plain means.
+    /// Whether cross-entropy and distillation are divided once more by the share of real bytes.
     pub divide_twice: bool,
 }
 
@@ -313,7 +295,7 @@ pub struct CompressionConfig {
     pub kind: CompressionKind,
     /// Bytes per patch at the end.
     pub target: f64,
-    /// Number of steps until then; default: half of the run.
+    /// Number of steps until then; default: half of the run as it began.
     pub steps: Option<u64>,
     /// Folder of the subword model whose entropies choose the merges, for kinds that need them.
     pub entropies: Option<PathBuf>,
@@ -339,87 +321,31 @@ impl Default for EveryConfig {
     }
 }
 
-/// What serde expects, and the same in the words of a configuration.
-const EXPECTED: [(&str, &str); 7] = [
-    ("expected u64", "expected a whole number of at least 0"),
-    ("expected usize", "expected a whole number of at least 0"),
-    ("expected f64", "expected a number"),
-    ("expected path string", "expected a path"),
-    ("expected a sequence", "expected a list"),
-    ("invalid type: sequence", "invalid type: list"),
-    ("invalid type: map", "invalid type: table"),
-];
-
-/// The error of a text that is not TOML, with its place.
-fn syntax_error(text: &str, error: &toml::de::Error) -> Error {
-    let at = error.span().map_or(0, |span| span.start);
-    let before = text.get(..at).unwrap_or(text);
-    let line = before.matches('\n').count() + 1;
-    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
-    let message = error.message().trim_end().replace('\n', "; ");
-    Error::invalid(format!("line {line}, column {column} is not valid TOML: {message}"))
-}
-
-/// The error of a key that is unknown or missing, or whose value is of another type.
-fn value_error(error: &toml::de::Error) -> Error {
-    let mut message = error.to_string().trim_end().replace('\n', " ");
-    for (serde, words) in EXPECTED {
-        message = message.replace(serde, words);
-    }
-    if let Some((before, after)) = message.split_once("expected struct ") {
-        let rest = after.trim_start_matches(|c: char| c.is_alphanumeric());
-        message = format!("{before}expected a table{rest}");
-    }
-    Error::invalid(message)
-}
-
 impl RunConfig {
-    /// Reads a TOML file. `overrides` are `key=value` pairs with dotted keys, as in `optimiser.steps=100`. Paths are
-    /// relative to the current folder.
-    ///
-    /// # Errors
-    /// `NotFound`, and `InvalidArgument` that names the wrong key.
-    pub fn read(path: &Path, overrides: &[String]) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(|e| {
-            let message = format!("{}: cannot be read: {e}; check the path", path.display());
-            if e.kind() == std::io::ErrorKind::NotFound { Error::not_found(message) } else { Error::io(message) }
-        })?;
-        Self::parse(&text, overrides).map_err(|e| e.context(path.display()))
-    }
-
-    /// Parses a configuration from a text.
-    ///
-    /// # Errors
-    /// Those of [`Self::read`].
-    pub fn parse(text: &str, overrides: &[String]) -> Result<Self> {
-        let mut table = text.parse::<toml::Table>().map_err(|e| syntax_error(text, &e))?;
-        for pair in overrides {
-            let refuse = |why: &str| Error::invalid(format!("{pair:?}: {why}"));
-            let (key, value) =
-                pair.split_once('=').ok_or_else(|| refuse("an override must have the form key=value"))?;
-            if key.split('.').any(|part| part.trim().is_empty()) {
-                return Err(refuse("the key is empty; an override must have the form key=value"));
-            }
-            // A value that is not valid TOML is a string, so that paths need no quotes.
-            let value = format!("v = {value}")
-                .parse::<toml::Table>()
-                .ok()
-                .and_then(|mut table| table.remove("v"))
-                .unwrap_or_else(|| toml::Value::String(value.to_owned()));
-            let mut place = &mut table;
-            let mut parts = key.split('.').peekable();
-            while let Some(part) = parts.next() {
-                if parts.peek().is_none() {
-                    place.insert(part.to_owned(), value.clone());
-                    break;
-                }
-                let entry = place.entry(part).or_insert_with(|| toml::Value::Table(toml::Table::new()));
-                place = entry.as_table_mut().ok_or_else(|| refuse("the key before the last dot is not a table"))?;
-            }
+    /// A configuration with default values. The model and the data remain to be named.
+    pub fn new(out: impl Into<PathBuf>, steps: u64, rate: f64) -> Self {
+        Self {
+            out: out.into(),
+            seed: 0,
+            model: ModelConfig::default(),
+            data: DataConfig::default(),
+            batch: BatchConfig::default(),
+            device: DeviceConfig::default(),
+            optimizer: OptimizerConfig {
+                steps,
+                rate,
+                encoder_rate: None,
+                global_rate: None,
+                warmup: warmup(),
+                beta1: beta1(),
+                beta2: beta2(),
+                decay: decay(),
+                clip: clip(),
+            },
+            losses: LossConfig::default(),
+            compression: None,
+            every: EveryConfig::default(),
         }
-        let config: Self = table.try_into().map_err(|e| value_error(&e))?;
-        config.check()?;
-        Ok(config)
     }
 
     /// Options of a subword model that is trained at the learning rate `rate`.
@@ -448,88 +374,6 @@ impl RunConfig {
             local_rate: rate,
             encoder_rate: self.optimizer.encoder_rate.unwrap_or(rate),
             global_rate: self.optimizer.global_rate.unwrap_or(rate / 2.0),
-        }
-    }
-
-    fn check(&self) -> Result<()> {
-        let refuse = |what: String| Err(Error::invalid(what));
-        self.optimizer.adam().check()?;
-        let OptimizerConfig { steps, rate, warmup, .. } = self.optimizer;
-        if steps == 0 || !rate.is_finite() || rate < 0.0 || !(0.0..=1.0).contains(&warmup) {
-            return refuse(format!(
-                "`optimiser` must have `steps` above 0, a finite `rate` of at least 0 and a `warmup` between 0 and \
-                 1; found \
-                 {steps}, {rate} and {warmup}"
-            ));
-        }
-        let BatchConfig { rows, subwords, bytes_per_subword, accumulate, .. } = self.batch;
-        if accumulate == 0 || rows == 0 || subwords < 2 || bytes_per_subword == 0 {
-            return refuse(format!(
-                "`batch` must have `rows`, `bytes_per_subword` and `accumulate` above 0 and `subwords` of at least 2; \
-                 found {rows}, {bytes_per_subword}, {accumulate} and {subwords}"
-            ));
-        }
-        let EveryConfig { snapshot, keep, evaluate, evaluate_batches } = self.every;
-        if snapshot == 0 || keep == 0 || evaluate == 0 || evaluate_batches == 0 {
-            return refuse(format!(
-                "`every` must have `snapshot`, `keep`, `evaluate` and `evaluate_batches` above 0; found {snapshot}, \
-                 {keep}, {evaluate} and {evaluate_batches}"
-            ));
-        }
-        let LossConfig { encoder, cross_entropy, distill, boundary, byte_distillation, .. } = self.losses;
-        for (key, factor) in [
-            ("encoder", encoder),
-            ("cross_entropy", cross_entropy),
-            ("distill", distill),
-            ("boundary", boundary),
-            ("spelling", byte_distillation),
-        ] {
-            if let Some(factor) = factor
-                && !(factor.is_finite() && factor >= 0.0)
-            {
-                return refuse(format!("`losses.{key}` must be a finite number of at least 0, found {factor:?}"));
-            }
-        }
-        if let Some(CompressionConfig { target, .. }) = self.compression
-            && !(target.is_finite() && target >= 1.0)
-        {
-            return refuse(format!("`compression.target` must be at least 1, found {target} bytes a patch"));
-        }
-        Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const TEXT: &str = "out = \"o\"\n[model]\n[data]\ntrain = [\"a.txt\"]\n[optimiser]\nsteps = 10\nrate = 1e-3\n";
-
-    #[test]
-    fn overrides_replace_and_add_keys() {
-        let overrides = ["optimiser.steps=20", "batch.rows=3", "model.source=some/dir"].map(str::to_owned);
-        let config = RunConfig::parse(TEXT, &overrides).unwrap();
-        assert_eq!((config.optimizer.steps, config.batch.rows), (20, 3));
-        assert_eq!(config.model.source, Some("some/dir".into()));
-        assert_eq!(config.batch.subwords, BatchConfig::default().subwords);
-        let config = RunConfig::parse(TEXT, &["compression.target=4.5".to_owned()]).unwrap();
-        let wanted = CompressionConfig { kind: CompressionKind::Bpe, target: 4.5, steps: None, entropies: None };
-        assert_eq!(config.compression, Some(wanted));
-    }
-
-    #[test]
-    fn errors_name_the_key() {
-        for (text, overrides, named) in [
-            ("out = 1", vec![], "out"),
-            (TEXT, vec!["optimiser.stpes=3"], "stpes"),
-            (TEXT, vec!["optimiser.steps=0"], "steps"),
-            (TEXT, vec!["out.x=0"], "out.x"),
-            (TEXT, vec!["nothing"], "key=value"),
-            (TEXT, vec!["optimiser.beta1=1.5"], "beta1"),
-        ] {
-            let overrides: Vec<String> = overrides.into_iter().map(str::to_owned).collect();
-            let error = RunConfig::parse(text, &overrides).unwrap_err();
-            assert!(error.message().contains(named) && !error.message().contains('\n'), "{error}");
         }
     }
 }

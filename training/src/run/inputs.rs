@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use bolmo_runtime::{Engine, Result};
+use bolmo_runtime::{Engine, Error, Result};
 
-use super::config::{Kind, RunConfig};
+use super::config::RunConfig;
+use super::kind::Kind;
 use crate::data::{Dataset, SubwordTokenizer};
 
 /// What a learner is opened from.
@@ -25,8 +26,23 @@ impl Inputs<'_> {
         SubwordTokenizer::open(self.tokenizer_path)
     }
 
+    /// Folder of the source model.
+    pub(super) fn source(&self) -> Result<&Path> {
+        self.config.model.source.as_deref().ok_or_else(|| unchecked("model.source"))
+    }
+
+    /// Folder of the student.
+    pub(super) fn student(&self) -> Result<&Path> {
+        self.config.model.student.as_deref().ok_or_else(|| unchecked("model.student"))
+    }
+
     /// Folder of the tokenizer's files.
     pub(super) fn tokenizer_folder(&self) -> PathBuf {
         self.tokenizer_path.parent().map(Path::to_owned).unwrap_or_default()
     }
+}
+
+/// The error of a key without which no run opens.
+fn unchecked(key: &str) -> Error {
+    Error::internal(format!("a run was opened without `{key}`"))
 }

@@ -1,11 +1,17 @@
 //! A training run: data, steps, metrics, evaluations, snapshots to resume from, charts, and the exported model.
 
+mod check;
 mod config;
 mod data;
 mod inputs;
+mod keys;
+mod kind;
 mod learner;
+mod lock;
 mod memory;
+mod parse;
 mod resume;
+mod template;
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -18,24 +24,32 @@ use bolmo_runtime::{Engine, Error, Result};
 use serde_json::{Value, json};
 
 pub use config::{
-    BatchConfig, CompressionConfig, DataConfig, DeviceConfig, EveryConfig, ExportType, Kind, LocalConfig, LossConfig,
+    BatchConfig, CompressionConfig, DataConfig, DeviceConfig, EveryConfig, ExportType, LocalConfig, LossConfig,
     ModelConfig, NewModel, OptimizerConfig, RunConfig, Start,
 };
 pub use data::Texts;
 use data::{datasets, tokenizer_path};
 use inputs::Inputs;
+pub use kind::Kind;
 use learner::Learner;
+use lock::RunLock;
 use memory::MemoryPlan;
-use resume::{comparable, differences, recorded};
+use resume::Progress;
+pub use template::{reference, template};
 
-use crate::data::{Cursor, Dataset, SubwordTokenizer};
+use crate::data::{Dataset, SubwordTokenizer};
 use crate::parameters::snapshot;
 
 /// Progress of a run.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event<'a> {
-    /// The run resumed from the snapshot of this step.
-    Resumed(u64),
+    /// The run resumed from a snapshot.
+    Resumed {
+        /// Number of completed steps.
+        step: u64,
+        /// Number of steps that the run had before. A change of the number changes the learning rates.
+        planned: u64,
+    },
     /// A step was made: its metrics.
     Step(&'a Value),
     /// An evaluation was made: its metrics.
@@ -69,26 +83,45 @@ pub struct TrainingRun {
     step: u64,
     /// Seconds that all steps took, including those before the run was resumed.
     seconds: f64,
+    /// Number of steps that the run had when it was last stopped.
+    planned: u64,
     memory_bytes: u64,
+    /// Keeps other runs out of the folder.
+    _lock: RunLock,
 }
 
 impl TrainingRun {
     /// Opens the data and the model, and with `resume` the last snapshot. Without it the folder `out` must not hold a
-    /// run. `texts` are added to the files that the configuration names.
+    /// run. `texts` are added to the files that the configuration names. The folder is locked until the run is dropped.
+    ///
+    /// A run that resumes may have another number of steps, so that a finished run can be extended. The learning rates
+    /// of the steps to come are then those of a run of the new length.
     ///
     /// # Errors
-    /// Files that are missing or invalid, invalid options, and errors of the device.
-    pub async fn open(engine: &Engine, kind: Kind, config: RunConfig, texts: &Texts<'_>, resume: bool) -> Result<Self> {
-        if config.data.train.is_empty() && texts.train.is_empty() {
-            return Err(Error::invalid("there is nothing to train on; name files with `data.train`"));
-        }
+    /// `Busy` if another run uses the folder, those of [`RunConfig::check`], files that are invalid, and errors of the
+    /// device.
+    pub async fn open(
+        engine: &Engine,
+        kind: Kind,
+        mut config: RunConfig,
+        texts: &Texts<'_>,
+        resume: bool,
+    ) -> Result<Self> {
+        config.check(kind, texts)?;
+        let lock = RunLock::acquire(&config.out)?;
         let snapshots = snapshot::list(&config.out.join("snapshots"))?;
         if !resume && (!snapshots.is_empty() || metrics_path(&config).exists()) {
             return Err(Error::invalid(format!(
-                "{}: the folder holds a run already; resume it, or name another folder with `out`",
+                "{}: the folder holds a run already; resume it, with more `optimiser.steps` if it is finished, or name \
+                 another folder with `out`",
                 config.out.display()
             )));
         }
+        let progress = match snapshots.into_iter().next_back() {
+            Some((step, path)) => Some(Progress::read(step, path, kind, &mut config)?),
+            None => None,
+        };
+        resume::settle(&mut config);
         let tokenizer_path = tokenizer_path(kind, &config)?;
         let (train, held_out) = datasets(&config, texts, &SubwordTokenizer::open(&tokenizer_path)?)?;
         let inputs = Inputs { engine, kind, config: &config, tokenizer_path: &tokenizer_path, train: &train };
@@ -102,47 +135,21 @@ impl TrainingRun {
                 return Err(plan.explain(error, taken).await);
             }
         };
-        let mut this = Self { config, kind, learner, train, held_out, step: 0, seconds: 0.0, memory_bytes };
-        if let Some((step, path)) = snapshots.last() {
-            this.restore(*step, path).await?;
+        let planned = config.optimizer.steps;
+        let (step, seconds) = (0, 0.0);
+        let mut this =
+            Self { config, kind, learner, train, held_out, step, seconds, planned, memory_bytes, _lock: lock };
+        if let Some(progress) = progress {
+            this.restore(progress).await?;
         }
         Ok(this)
     }
 
-    async fn restore(&mut self, step: u64, path: &Path) -> Result<()> {
-        let progress = snapshot::progress(path)?;
-        let bad = || {
-            Error::bad_checkpoint(format!(
-                "{}: state.json is damaged; delete this snapshot to resume from an older one",
-                path.display()
-            ))
-        };
-        let cursor: Cursor = serde_json::from_value(progress["cursor"].clone()).map_err(|_| bad())?;
-        if progress["step"].as_u64() != Some(step) {
-            return Err(bad());
-        }
-        let recorded = recorded(&progress["config"]).ok_or_else(|| {
-            Error::unsupported(format!(
-                "{}: the snapshot was written by another version, and this one cannot read its configuration; start \
-                 a new run \
-                 with another `out`",
-                path.display()
-            ))
-        })?;
-        let changed = differences(&recorded, &comparable(&self.config));
-        if !changed.is_empty() {
-            return Err(Error::invalid(format!(
-                "{}: the snapshot belongs to a run with another configuration: {}; resume with the old values, or \
-                 start a \
-                 new run with another `out`",
-                path.display(),
-                changed.join(", ")
-            )));
-        }
+    async fn restore(&mut self, progress: Progress) -> Result<()> {
+        let Progress { path, step, planned, cursor, seconds } = progress;
         self.train.restore(&cursor).map_err(|e| e.context(path.display()))?;
-        self.learner.restore(path, step).await?;
-        self.step = step;
-        self.seconds = progress["seconds"].as_f64().unwrap_or(0.0);
+        self.learner.restore(&path, step).await?;
+        (self.step, self.planned, self.seconds) = (step, planned, seconds);
         Ok(())
     }
 
@@ -167,7 +174,8 @@ impl TrainingRun {
         let mut metrics = MetricsFile::resume(metrics_path(&self.config), self.step).map_err(metrics_error)?;
         let (total, every) = (self.config.optimizer.steps, self.config.every.clone());
         let mut evaluation = None;
-        let mut stop = self.step > 0 && tell(Event::Resumed(self.step)).is_break();
+        let resumed = Event::Resumed { step: self.step, planned: self.planned };
+        let mut stop = self.step > 0 && tell(resumed).is_break();
         while self.step < total && !stop {
             let record = self.step().await?;
             metrics.append(&record).map_err(metrics_error)?;
@@ -177,9 +185,8 @@ impl TrainingRun {
                     |(step, path)| format!("the last snapshot, of step {step}, is {}", path.display()),
                 );
                 return Err(Error::invalid(format!(
-                    "step {}: `{term}` is not finite, so the run has diverged ({last}); lower `optimiser.rate` or \
-                     lengthen the \
-                     warm-up",
+                    "step {}: `{term}` is not finite, so the run has diverged ({last}); lower \
+                     `optimiser.rate` or raise `optimiser.warmup`",
                     self.step
                 )));
             }
@@ -199,6 +206,10 @@ impl TrainingRun {
         let complete = self.step >= total;
         let mut model = None;
         if complete {
+            // A run that was stopped after its last snapshot made its last evaluation before that.
+            if evaluation.is_none() {
+                evaluation = Some(self.evaluate().await?);
+            }
             let path = out.join("model");
             self.export(&path).await?;
             let summary = json!({
@@ -241,9 +252,10 @@ impl TrainingRun {
     pub async fn save(&mut self) -> Result<PathBuf> {
         let progress = json!({
             "step": self.step,
+            "kind": self.kind.name(),
             "cursor": self.train.cursor(),
             "seconds": self.seconds,
-            "config": comparable(&self.config),
+            "config": self.config,
         });
         let dir = self.config.out.join("snapshots");
         self.learner.save(&dir, self.step, &progress, self.config.every.keep).await

@@ -9,6 +9,7 @@ use bolmo_runtime::unstable::map_chunks;
 use bolmo_runtime::{Error, ErrorKind, Result};
 
 use super::dataset::{Dataset, Segment};
+use super::documents::is_separator;
 use super::npy::TokenFile;
 use super::random::{Purpose, generator, shuffled};
 use super::sources::{Source, Span};
@@ -21,7 +22,9 @@ const BATCH_BYTES: usize = 1 << 24;
 pub enum Documents {
     /// The whole text is one document.
     OnePerFile,
-    /// Documents are separated by a line with this text.
+    /// Documents are separated by lines with this text and nothing else, as [`split_documents`] describes.
+    ///
+    /// [`split_documents`]: crate::data::split_documents
     Delimited(String),
 }
 
@@ -89,7 +92,7 @@ impl Corpus {
     ) -> Result<()> {
         let delimiter = match documents {
             Documents::OnePerFile => None,
-            Documents::Delimited(line) if line.contains('\n') => {
+            Documents::Delimited(line) if line.contains(['\n', '\r']) => {
                 return Err(Error::invalid(format!(
                     "the separator of documents must be a single line, found {line:?}"
                 )));
@@ -107,8 +110,9 @@ impl Corpus {
             let read = text
                 .read_until(b'\n', &mut document)
                 .map_err(|error| Error::new(ErrorKind::Io, format!("{origin}: the text cannot be read: {error}")))?;
-            let line = document[line_at..].strip_suffix(b"\n").unwrap_or(&document[line_at..]);
-            let is_delimiter = delimiter == Some(line.strip_suffix(b"\r").unwrap_or(line)) && read > 0;
+            let is_first = start == 0 && line_at == 0;
+            let line = &document[line_at..];
+            let is_delimiter = read > 0 && delimiter.is_some_and(|text| is_separator(line, text, is_first));
             if read > 0 && !is_delimiter {
                 continue;
             }
@@ -206,13 +210,14 @@ impl Corpus {
             (train, Some(held))
         };
         let sources: Arc<[Source]> = self.sources.into();
+        let or_files = |e: Error| Error::new(e.kind(), format!("{}, or name files with `data.held_out`", e.message()));
         let rows = |part: &str, spans: Vec<Span>| {
             let segments = Segment::line_up(spans);
             Dataset::new(Arc::clone(&sources), segments, patches, seed).map_err(|error| error.context(part))
         };
         Ok(Split {
             train: rows("the documents to train on", train)?,
-            held_out: held.map(|held| rows("the documents held out", held)).transpose()?,
+            held_out: held.map(|held| rows("the documents held out", held).map_err(or_files)).transpose()?,
         })
     }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use bolmo_runtime::unstable::device;
-use bolmo_runtime::{Checkpoint, Config, Error, Result};
+use bolmo_runtime::{Checkpoint, Config, Result};
 use serde_json::{Value, json};
 
 use super::prepare::{byte_sequences, check_blocks, compression, encoded_text, space_subwords, teacher_input};
@@ -16,8 +16,9 @@ use crate::layers::Shape;
 use crate::loss::{LossOptions, Losses, Targets};
 use crate::models::subword::SubwordModel;
 use crate::parameters::TensorSource;
-use crate::run::config::{Kind, Start};
+use crate::run::config::Start;
 use crate::run::inputs::Inputs;
+use crate::run::kind::Kind;
 use crate::step::Examples;
 use crate::trainer::{TeacherSource, Trainer};
 
@@ -37,15 +38,12 @@ pub(in crate::run) struct ByteLevelLearner {
 impl ByteLevelLearner {
     pub(super) async fn open(inputs: Inputs<'_>) -> Result<Self> {
         let config = inputs.config;
-        let student = config.model.student.as_deref().map(Checkpoint::open).transpose()?;
-        let (trainer, batcher) = match (inputs.kind, &student) {
-            (Kind::Stage2, Some(student)) => open_stage2(inputs, student).await?,
-            (Kind::Stage2, None) => {
-                return Err(Error::invalid(
-                    "stage 2 has no student; name the folder of a byte-level model with `model.student`",
-                ));
+        let (trainer, batcher) = match inputs.kind {
+            Kind::Stage2 => open_stage2(inputs, &open_student(inputs.student()?)?).await?,
+            Kind::Stage1 | Kind::Subword => {
+                let student = config.model.student.as_deref().map(open_student).transpose()?;
+                open_stage1(inputs, student.as_ref()).await?
             }
-            (Kind::Stage1 | Kind::Subword, student) => open_stage1(inputs, student.as_ref()).await?,
         };
         let (compression, entropies) = compression(inputs, &batcher).await?;
         Ok(Self {
@@ -151,10 +149,7 @@ async fn open_stage2(inputs: Inputs<'_>, student: &Checkpoint) -> Result<(Traine
 /// Opens stage 1: the teacher, and a student that is new or continues from a checkpoint.
 async fn open_stage1(inputs: Inputs<'_>, student: Option<&Checkpoint>) -> Result<(Trainer, Batcher)> {
     let Inputs { engine, config, .. } = inputs;
-    let Some(dir) = &config.model.source else {
-        return Err(Error::invalid("stage 1 has no teacher; name the folder of a subword model with `model.source`"));
-    };
-    let source = open_source(inputs, dir)?;
+    let source = open_source(inputs, inputs.source()?)?;
     let fresh = match student {
         // A dry run counts memory, whatever the weights are.
         _ if device(engine).is_dry_run() => None,
@@ -180,17 +175,21 @@ async fn open_stage1(inputs: Inputs<'_>, student: Option<&Checkpoint>) -> Result
     Ok((Trainer::new(engine, model, options, weights, Some(teacher)).await?, batcher))
 }
 
+/// Opens the folder of a byte-level model.
+fn open_student(dir: &Path) -> Result<Checkpoint> {
+    Checkpoint::open(dir).map_err(|e| e.context("`model.student`"))
+}
+
 /// Opens the source model, with the sizes of the student's local parts.
 fn open_source(inputs: Inputs<'_>, dir: &Path) -> Result<SourceModel> {
     let subwords = Some(inputs.tokenizer()?.vocabulary().len());
-    let sizes = match inputs.config.model.local {
-        Some(local) => local.into(),
-        None => {
-            let source = SourceModel::open(dir, LocalSizes::BLOCKS_ONLY, subwords)?;
-            LocalSizes::for_width(source.config().hidden_size)
-        }
+    // First without the local parts, so that an error of these is none of the source.
+    let source = SourceModel::open(dir, LocalSizes::BLOCKS_ONLY, subwords).map_err(|e| e.context("`model.source`"))?;
+    let (key, sizes) = match inputs.config.model.local {
+        Some(local) => ("`model.local`", local.into()),
+        None => ("`model.local` is not given", LocalSizes::for_width(source.config().hidden_size)),
     };
-    SourceModel::open(dir, sizes, subwords)
+    SourceModel::open(dir, sizes, subwords).map_err(|e| e.context(key))
 }
 
 /// Initializes a new student.

@@ -6,13 +6,13 @@ mod subword;
 
 use std::path::{Path, PathBuf};
 
-use bolmo_runtime::{Error, Result};
+use bolmo_runtime::Result;
 use byte_level::ByteLevelLearner;
 use serde_json::Value;
 use subword::SubwordLearner;
 
-use super::config::Kind;
 use super::inputs::Inputs;
+use super::kind::Kind;
 
 /// A model in training.
 pub(super) enum Learner {
@@ -23,11 +23,6 @@ pub(super) enum Learner {
 impl Learner {
     /// Loads the models of a run.
     pub(super) async fn open(inputs: Inputs<'_>) -> Result<Self> {
-        if inputs.config.compression.is_some() && inputs.kind != Kind::Stage2 {
-            return Err(Error::invalid(
-                "`compression` applies only to stage 2; remove it, since other runs use the tokenizer's own subwords",
-            ));
-        }
         match inputs.kind {
             Kind::Subword => Ok(Self::Subword(Box::new(SubwordLearner::open(inputs).await?))),
             Kind::Stage1 | Kind::Stage2 => Ok(Self::ByteLevel(Box::new(ByteLevelLearner::open(inputs).await?))),

@@ -95,19 +95,16 @@ pub(super) async fn compression(
         kind: wanted.kind,
         start: bytes as f64 / patches.max(1) as f64,
         target: wanted.target,
-        steps: wanted.steps.unwrap_or(config.optimizer.steps / 2).max(1),
+        // The run sets it when it begins.
+        steps: wanted.steps.unwrap_or(1),
         seed: config.seed,
     };
     let entropies = match (&wanted.entropies, wanted.kind.needs_entropies()) {
         (_, false) => None,
-        (None, true) => {
-            return Err(Error::invalid(
-                "`compression.kind` needs a small subword model that provides entropies; name its folder with \
-                 `compression.entropies`",
-            ));
-        }
+        (None, true) => return Err(Error::internal("a run was opened without `compression.entropies`")),
         (Some(dir), true) => {
-            let source = SourceModel::open(dir, LocalSizes::BLOCKS_ONLY, None)?;
+            let source = SourceModel::open(dir, LocalSizes::BLOCKS_ONLY, None)
+                .map_err(|e| e.context("`compression.entropies`"))?;
             let size = (source.vocabulary(), source.tied());
             let options = config.subword_options(0.0);
             Some(SubwordModel::new(engine, source.config(), size, options, &source, false).await?)

@@ -37,23 +37,18 @@ impl SubwordLearner {
         let Inputs { engine, config, .. } = inputs;
         let tokenizer = inputs.tokenizer()?;
         let options = config.subword_options(config.optimizer.rate);
-        let (model, size) = match (&config.model.new, &config.model.source) {
-            (Some(new), None) => {
+        let (model, size) = match &config.model.new {
+            Some(new) => {
                 let vocabulary = tokenizer.vocabulary().len().next_multiple_of(VOCABULARY_MULTIPLE);
                 let source = RandomSubword { config: new_config(new, vocabulary)?, vocabulary, seed: config.seed };
                 let size = (vocabulary, false);
                 (SubwordModel::new(engine, &source.config, size, options, &source, true).await?, size)
             }
-            (None, Some(dir)) => {
-                let source = SourceModel::open(dir, LocalSizes::BLOCKS_ONLY, None)?;
+            None => {
+                let source = SourceModel::open(inputs.source()?, LocalSizes::BLOCKS_ONLY, None)
+                    .map_err(|e| e.context("`model.source`"))?;
                 let size = (source.vocabulary(), source.tied());
                 (SubwordModel::new(engine, source.config(), size, options, &source, true).await?, size)
-            }
-            _ => {
-                return Err(Error::invalid(
-                    "a subword run needs exactly one model; give either `model.new`, the sizes of a new model, or \
-                     `model.source`, the folder of a model to continue from",
-                ));
             }
         };
         if tokenizer.vocabulary().len() > size.0 {
