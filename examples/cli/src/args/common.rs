@@ -17,7 +17,7 @@ pub struct Common {
     /// The source model's tokenizer.json, or its folder, if the checkpoint folder has none.
     ///
     /// A tokenizer_config.json beside it names its eos, bos and pad tokens.
-    #[arg(long, value_name = "FILE", global = true)]
+    #[arg(long, visible_alias = "tokenizer", value_name = "FILE", global = true)]
     pub subwords: Option<PathBuf>,
     /// Adapter to run on: a part of its name, its number in `bolmo devices`, `cpu` or `software`.
     ///
@@ -51,4 +51,11 @@ pub struct Common {
     /// Print no progress, statistics or warnings on standard error
     #[arg(long, short, global = true)]
     pub quiet: bool,
+}
+
+impl Common {
+    /// The options without those that override what the checkpoint says: they are not stored in a new one.
+    pub fn without_overrides(&self) -> Self {
+        Self { rope_theta: None, ..self.clone() }
+    }
 }

@@ -18,7 +18,7 @@ Examples:
 #[derive(Debug, Args)]
 pub struct InitArgs {
     /// Model size: nano, demo, mid, bolmo-1b, bolmo-7b or bwen-8b
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = numbers::preset)]
     pub preset: Preset,
     /// Folder to write, new or empty
     #[arg(long, value_name = "DIR")]

@@ -12,10 +12,12 @@ pub const GENERATE_EXAMPLES: &str = "\
 Examples:
   bolmo generate \"def main(\" --max-bytes 100 --show-patches
   bolmo generate --prompt-file notes.txt --temperature 0.7 --top-p 0.9 --seed 1
-  git diff | bolmo generate --prompt-file - --stop \"diff --git\"
+  git diff | bolmo generate --stop \"diff --git\"
   bolmo generate \"yes or no? \" --max-bytes 1 --logit-bias y=5 --logit-bias 0x0a=-100
 
-With --regex or --json-schema the output matches as a whole, if --max-bytes leaves room for a match.
+A standard input that is a pipe or a file is the prompt if no other is given.
+With --regex or --json-schema the output matches as a whole, if --max-bytes leaves room for a match. A text that does
+not match ends with exit status 3.
 Ctrl-C ends the generation and keeps the text so far; a second Ctrl-C ends the program.";
 
 /// Options of `generate`.
@@ -87,22 +89,25 @@ pub struct GenerateArgs {
     /// Make a byte more (above 0) or less (below 0) probable; BYTE is a character or 0xNN; may be repeated
     #[arg(long, value_name = "BYTE=X", allow_hyphen_values = true, value_parser = numbers::byte_bias)]
     pub logit_bias: Vec<(u8, f32)>,
+    /// Print the prompt before the text. With --json the prompt's ids show it already
+    #[arg(long)]
+    pub echo: bool,
     /// Show where patches end. With --json the ids show it already
     #[arg(long)]
     pub show_patches: bool,
     /// Colors of --show-patches; auto colors terminals and respects NO_COLOR and CLICOLOR_FORCE
-    #[arg(long, value_name = "WHEN", value_enum, default_value_t = Color::Auto)]
+    #[arg(long, value_name = "WHEN", value_enum, ignore_case = true, default_value_t = Color::Auto)]
     pub color: Color,
     /// Don't put the begin-of-text id before the prompt
     #[arg(long)]
     pub no_bos: bool,
 }
 
-/// The prompt: exactly one of these.
+/// The prompt: one of these, or a pipe or a file as standard input.
 #[derive(Debug, Args)]
-#[group(required = true, multiple = false)]
+#[group(multiple = false)]
 pub struct PromptInput {
-    /// The text to continue
+    /// The text to continue; `-` is standard input, as is no prompt if that is a pipe or a file
     #[arg(value_name = "PROMPT")]
     pub prompt: Option<OsString>,
     /// Read the prompt from a file, any bytes; `-` is standard input

@@ -6,16 +6,19 @@ mod convert;
 mod eval;
 mod generate;
 mod score;
+mod setup;
 mod train;
+mod uses;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use bench::BenchArgs;
 pub use common::Common;
 pub use convert::{InitArgs, MergeArgs, QuantizeArgs};
 pub use eval::EvalArgs;
-pub use generate::{Color, GenerateArgs};
+pub use generate::{Color, GenerateArgs, PromptInput};
 pub use score::{ScoreArgs, ScoreInput};
+pub use setup::{CompletionsArgs, ManArgs};
 pub use train::{CorpusArgs, PlotArgs, TokenizerArgs, TrainArgs, TrainCommand};
 
 /// Byte-level language models on any GPU, and on CPUs.
@@ -41,7 +44,8 @@ Examples:
   bolmo info --model bolmo-1b                             sizes and memory
   bolmo devices                                           the device that would be used
 
-Exit status: 0 success, 1 the command failed, 2 wrong usage.";
+Exit status: 0 success, 1 the command failed, 2 wrong usage, 3 a text that does not match its constraint, 130 ended by
+Ctrl-C (143 by SIGTERM, 129 by SIGHUP) after what there was has been kept.";
 
 /// The commands.
 #[derive(Debug, Subcommand)]
@@ -74,10 +78,30 @@ pub enum Command {
     /// Measure prefill and decoding speed beside the limits of the adapter
     #[command(after_help = bench::BENCH_EXAMPLES)]
     Bench(BenchArgs),
+    /// Print the completions of a shell
+    #[command(after_help = setup::COMPLETIONS_EXAMPLES)]
+    Completions(CompletionsArgs),
+    /// Write the manual pages to a folder, one for each command
+    #[command(hide = true)]
+    Man(ManArgs),
 }
+/// The command line as clap has it.
+pub fn command() -> clap::Command {
+    uses::hide_unused(Cli::command())
+}
+
+/// The command line of this process, and a sentence about each of its options that does nothing. Wrong usage ends the
+/// process.
+pub fn parse() -> (Cli, Vec<String>) {
+    let root = command();
+    let matches = root.clone().get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut command()).exit());
+    (cli, uses::ignored(&root, &matches))
+}
+
 /// A usage error of the command `name`, in clap's format.
 pub fn usage_error(name: &str, message: &str) -> clap::Error {
-    let mut root = Cli::command();
+    let mut root = command();
     root.build();
     let command = match root.find_subcommand(name) {
         Some(found) => found.clone(),
