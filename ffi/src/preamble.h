@@ -69,7 +69,7 @@
  *
  * static int32_t print(const uint8_t *data, size_t size, const uint16_t *ids, void *user_data) {
  *     (void)ids;
- *     return fwrite(data, 1, size, (FILE *)user_data) != size;
+ *     return fwrite(data, 1, size, (FILE *)user_data) != size || fflush((FILE *)user_data) != 0;
  * }
  *
  * int main(int argc, char **argv) {

@@ -101,7 +101,9 @@ fn constraint(args: &GenerateArgs) -> Outcome<Option<Constraint>> {
     }
     let Some(path) = &args.json_schema else { return Ok(None) };
     if load::is_stdin(path) && Source::of(&args.input).is_stdin() {
-        return Err(usage("the prompt and --json-schema cannot both be standard input; give PROMPT or --prompt-file FILE"));
+        return Err(usage(
+            "the prompt and --json-schema cannot both be standard input; give PROMPT or --prompt-file FILE",
+        ));
     }
     let schema = load::read_at_most(path, MAX_SCHEMA_BYTES).map_err(|e| match e.kind() {
         ErrorKind::InvalidArgument => usage(&format!("--json-schema {}", e.message())),

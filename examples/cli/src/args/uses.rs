@@ -122,7 +122,8 @@ pub fn ignored(root: &Command, matches: &ArgMatches) -> Vec<String> {
     });
     let Some(rules) = with_option.or_else(|| ALL.iter().find(|one| one.command == path)) else { return Vec::new() };
     let common = root.get_arguments().filter(|option| option.is_global_set());
-    let unused = common.filter(|option| given(matches, option.get_id().as_str()) && !rules.uses(option.get_id().as_str()));
+    let unused =
+        common.filter(|option| given(matches, option.get_id().as_str()) && !rules.uses(option.get_id().as_str()));
     let sentence = |option: &Arg| {
         let instead = rules.instead.iter().find(|(id, _)| *id == option.get_id().as_str());
         let instead = instead.map_or(String::new(), |(_, instead)| format!(": {instead}"));

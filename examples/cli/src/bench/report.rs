@@ -188,8 +188,8 @@ fn share(of: &Value) -> String {
 
 fn spread(value: &Value, factor: f64, unit: &str) -> String {
     let digits = if value["median"].as_f64().is_some_and(|median| factor * median >= 10.0) { 1 } else { 2 };
-    let [median, least, most] = ["median", "least", "most"]
-        .map(|name| figure(&value[name], |number| format!("{:.digits$}", factor * number)));
+    let [median, least, most] =
+        ["median", "least", "most"].map(|name| figure(&value[name], |number| format!("{:.digits$}", factor * number)));
     format!("{median} {unit} ({least} to {most})")
 }
 
