@@ -17,9 +17,11 @@
 //! session.append(b"Once upon a time").await?;
 //! let mut out = std::io::stdout();
 //! session
-//!     .generate(&GenerateOptions::default(), &mut |piece| match out.write_all(piece.bytes).and_then(|()| out.flush()) {
-//!         Ok(()) => ControlFlow::Continue(()),
-//!         Err(_) => ControlFlow::Break(()),
+//!     .generate(&GenerateOptions::default(), &mut |piece| {
+//!         match out.write_all(piece.bytes).and_then(|()| out.flush()) {
+//!             Ok(()) => ControlFlow::Continue(()),
+//!             Err(_) => ControlFlow::Break(()),
+//!         }
 //!     })
 //!     .await?;
 //! # Ok(()) }

@@ -61,7 +61,7 @@ impl Failure {
     }
 }
 
-/// Exit status of a command that did what it could: success, unless a signal ended it early.
+/// Exit status of a command that did not fail: 0, or that of the signal that ended it early.
 pub fn success() -> ExitCode {
     interrupt::exit_status().unwrap_or(ExitCode::SUCCESS)
 }

@@ -21,9 +21,9 @@ pub fn completions(args: &CompletionsArgs) -> Outcome {
     write(&String::from_utf8_lossy(&script))
 }
 
-/// The command and those below it, without what the help hides: the generators offer that too.
+/// The command and its subcommands without hidden ones and hidden options, which the generators would offer too.
 fn without_hidden(built: &Command) -> Command {
-    // Each command has all of its options already. Those for help and the version are added again.
+    // A built command has the common options. clap adds those for help and the version again.
     let generated = |id: &str| matches!(id, "help" | "version");
     let options = built.get_arguments().filter(|option| !option.is_hide_set() && !generated(option.get_id().as_str()));
     let commands = built.get_subcommands().filter(|command| !command.is_hide_set() && command.get_name() != "help");

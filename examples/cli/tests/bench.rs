@@ -215,9 +215,9 @@ fn all_finite(text: &str) -> bool {
     !text.split(|c: char| !c.is_alphanumeric()).any(|word| matches!(word, "NaN" | "inf" | "infinity"))
 }
 
-/// Small runs have figures that cannot be: none per patch where no patch ended.
+/// A run in which no patch ended has no figures per patch.
 #[test]
-fn tiny_runs_have_dashes_where_there_is_nothing_to_divide_by() {
+fn tiny_runs_have_dashes_for_what_cannot_be_computed() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("run.json");
     let saved = file.to_str().unwrap();

@@ -103,9 +103,9 @@ fn a_pipe_or_a_file_as_standard_input_is_the_prompt_if_there_is_no_other() {
         assert_eq!(with_stdin(&args, fs::File::open(&fifo).unwrap(), None), chosen_bytes());
         writer.join().unwrap().unwrap();
     }
-    // What stands on the command line goes first, and standard input is not read then.
+    // A prompt on the command line takes precedence.
     assert_eq!(with_stdin(&golden_args(), Stdio::piped(), Some(b"")), chosen_bytes());
-    // An empty prompt may be asked for.
+    // With `-`, the prompt may be empty.
     let made = with_stdin(&["generate", "-", "--max-bytes", "2", "--json"], Stdio::null(), None);
     assert_eq!(serde_json::from_slice::<serde_json::Value>(&made).unwrap()["prompt_ids"], json!([1]));
 }
@@ -187,9 +187,10 @@ fn texts_match_a_regular_expression() {
     assert_eq!(succeed_json(&["generate", "a", "--max-bytes", "1", "--json"])["matched"], json!(null));
 }
 
-/// The text is written, a line says that it is no match, and the status is 3, wherever standard error goes.
+/// The text is written, a line on standard error says that it does not match, and the status is 3. In these tests
+/// standard error is a pipe.
 #[test]
-fn a_text_that_does_not_match_is_told_and_has_a_status_of_its_own() {
+fn a_text_that_does_not_match_is_reported_with_a_status_of_its_own() {
     let unfinished = |more: &[&str], why: &str| {
         let args = [&["generate", "On ", "--regex", "a{9}"], more].concat();
         let output = run(&args);

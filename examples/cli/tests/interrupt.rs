@@ -21,8 +21,8 @@ fn start(command: &mut Command) -> Child {
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the command runs")
 }
 
-/// Runs a command that takes long, and interrupts it while `kept` says that there is something to keep: an earlier
-/// interrupt is repeated later.
+/// Runs a command that takes long and interrupts it. Repeats that with a later interrupt until `kept` says that the
+/// output has a result.
 fn interrupted(args: &[&str], kept: impl Fn(&Output) -> bool) -> Output {
     for seconds in [1, 2, 4, 8, 16] {
         let child = start(&mut bolmo(args));
@@ -58,7 +58,7 @@ fn the_generated_text_is_kept() {
     let output = interrupted(&[&endless[..], &["--json"]].concat(), |output| !output.stdout.is_empty());
     assert_eq!(json(&output)["stop"], "cancelled");
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
-    // A text that is cut off by the user does not match, which is no news.
+    // A text that the user cut off does not match its constraint. Nothing is said about that.
     let constrained =
         ["generate", "a", "--regex", "a*b", "--max-bytes", "10000000", "--logit-bias", "a=1000", "--json"];
     let output = interrupted(&constrained, |output| !output.stdout.is_empty());
@@ -66,7 +66,7 @@ fn the_generated_text_is_kept() {
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
 }
 
-/// `nohup bolmo …` goes on when the terminal is closed.
+/// `nohup bolmo …` continues when the terminal is closed.
 #[test]
 fn an_ignored_hangup_stays_ignored() {
     let script = "trap '' HUP; exec \"$0\" generate a --max-bytes 10000000 --logit-bias a=1000";
@@ -148,7 +148,7 @@ fn a_training_run_is_saved_and_resumes() {
     assert!(done > 0, "{report}");
     let text = String::from_utf8(succeed(&["train", "plot", run.to_str().unwrap()])).unwrap();
     assert!(text.contains("curves.svg"), "{text}");
-    // It goes on from there, and can be stopped again.
+    // It resumes from there, and can be stopped again.
     let child = start(&mut bolmo(&[&endless[..], &["--resume"]].concat()));
     for _ in 0..600 {
         if steps(&run) > done as usize + 2 {

@@ -28,7 +28,7 @@ fn help_shows_the_common_options_that_a_command_uses() {
     assert_eq!(shown(&["train", "stage2"]), ["--adapter", "--json", "--quiet"]);
     assert_eq!(shown(&["train", "corpus"]), ["--json", "--quiet"]);
     assert_eq!(shown(&["completions"]), ["--quiet"]);
-    // The other form of the help is made of the same.
+    // `bolmo help COMMAND` shows the same.
     let help = String::from_utf8(succeed(&["help", "merge"])).unwrap();
     assert!(!help.contains("--threads") && help.contains("--json"), "{help}");
 }
@@ -68,9 +68,9 @@ fn common_options_that_do_nothing_are_accepted_with_a_warning() {
         );
     }
     warned(&["info", "--adapter", "none"], &["warning: --adapter has no effect on `bolmo info`"]);
-    // A mistake in an option is one even where the option does nothing.
+    // A wrong value is an error even where the option does nothing.
     fail(&["info", "--threads", "0"], 2, "--threads");
-    // The work goes on after the warning.
+    // The command continues after the warning.
     let args = ["train", "subword", "--config", "missing.toml", "--model", "x"];
     let stderr = String::from_utf8(run(&args).stderr).unwrap();
     let lines: Vec<&str> = stderr.lines().collect();
@@ -91,7 +91,7 @@ fn names_may_be_in_upper_case_and_the_tokenizer_by_its_name() {
 }
 
 #[test]
-fn completions_have_what_the_help_has() {
+fn completions_offer_what_the_help_shows() {
     for (shell, command) in [
         ("bash", "complete -F _bolmo"),
         ("zsh", "#compdef bolmo"),

@@ -1,4 +1,4 @@
-//! Options of the commands that install the command: `completions` and `man`.
+//! Options of `completions` and `man`, which `make install` uses.
 
 use std::path::PathBuf;
 

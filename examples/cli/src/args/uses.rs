@@ -27,7 +27,7 @@ const fn uses(command: &'static str, options: &'static [&'static [&'static str]]
 
 const RUNS_A_MODEL: &[&[&str]] = &[JSON, CHECKPOINT, SUBWORDS, ADAPTER, THREADS, FORMAT];
 const NOT_STORED: &str = "it is not stored; give it when you use the new folder";
-// Training uses no CPU device, so it has no threads to count.
+// Training does not run on the CPU device, which is what --threads is for.
 const TRAINS: &[&[&str]] = &[JSON, ADAPTER];
 const TRAINS_INSTEAD: &[(&str, &str)] = &[
     ("model", "the file of --config names the models"),
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn every_command_says_what_it_uses() {
+    fn every_command_has_a_row() {
         let root = command();
         let mut commands = Vec::new();
         leaves(&root, "", &mut commands);
@@ -161,27 +161,27 @@ mod tests {
     }
 
     #[test]
-    fn what_does_nothing_is_told_with_what_to_do_instead() {
-        let told = |args: &[&str]| {
+    fn ignored_options_are_reported_with_an_alternative() {
+        let reported = |args: &[&str]| {
             let root = command();
             let matches = root.clone().try_get_matches_from([&["bolmo"], args].concat()).unwrap();
             ignored(&root, &matches).join("\n")
         };
-        assert_eq!(told(&["generate", "a", "--model", "x", "--threads", "1", "--json", "--quiet"]), "");
+        assert_eq!(reported(&["generate", "a", "--model", "x", "--threads", "1", "--json", "--quiet"]), "");
         // Before the command or after it.
         let devices = "--threads has no effect on `bolmo devices`";
-        assert_eq!(told(&["devices", "--threads", "1"]), devices);
-        assert_eq!(told(&["--threads", "1", "devices", "--adapter", "cpu"]), devices);
+        assert_eq!(reported(&["devices", "--threads", "1"]), devices);
+        assert_eq!(reported(&["--threads", "1", "devices", "--adapter", "cpu"]), devices);
         assert_eq!(
-            told(&["train", "--model", "x", "stage1", "--config", "y", "--rope-theta", "5"]),
+            reported(&["train", "--model", "x", "stage1", "--config", "y", "--rope-theta", "5"]),
             "--model has no effect on `bolmo train stage1`: the file of --config names the models\n\
              --rope-theta has no effect on `bolmo train stage1`: the source model's base is used"
         );
-        assert_eq!(told(&["bench", "--quantize", "q8"]), "");
+        assert_eq!(reported(&["bench", "--quantize", "q8"]), "");
         assert_eq!(
-            told(&["bench", "--train", "--quantize", "q8"]),
+            reported(&["bench", "--train", "--quantize", "q8"]),
             "--quantize has no effect on `bolmo bench --train`: training uses f32"
         );
-        assert_eq!(told(&["bench", "--table", "x", "--json"]), "--json has no effect on `bolmo bench --table`");
+        assert_eq!(reported(&["bench", "--table", "x", "--json"]), "--json has no effect on `bolmo bench --table`");
     }
 }
