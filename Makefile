@@ -18,20 +18,20 @@ PEERS_OPTIONS ?=
 LLAMA_OPTIONS ?=
 # What `make demo` and `make picture` run.
 prompt := This is a story about Mia,
-options := --temperature 0.5 --seed 2 --max-bytes 500
+# The model ends the story before --max-bytes does.
+options := --temperature 0.5 --seed 5 --max-bytes 1000 --echo --show-patches
 
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-model test bench benchmarks bench-burn bench-peers bench-llama build lint docs install \
-	uninstall test-package test-c test-threads test-arm test-miri test-tint \
+	install-lib uninstall test-package test-c test-threads test-arm test-miri test-tint \
 	test-cooperative header picture web test-web clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-demo: build ## Set up, build, and write some text with the demo model
-	@echo; echo '$$ bolmo generate "$(prompt)" $(options) --show-patches'; echo; echo -n '$(prompt)'
-	@$(target)/release/bolmo generate "$(prompt)" $(options) --show-patches
-	@echo
+demo: build ## Set up, build, and write a little story with the demo model
+	@echo; echo '$$ bolmo generate "$(prompt)" $(options)'; echo
+	@$(target)/release/bolmo generate "$(prompt)" $(options)
 
 # All is built by one `cargo test` over the same crates, the command and libbolmo included. With -p or --workspace
 # cargo would choose other features of dependencies, and build these again.
@@ -64,11 +64,15 @@ docs: ## Build the documentation of the libraries, the C header's in doc-c
 	@mkdir -p $(target)/doc-c
 	cd ffi && DOC_OUTPUT=$(abspath $(target))/doc-c doxygen
 
-install: ## Install libbolmo and its headers into PREFIX (/usr/local), below DESTDIR if it is set
+install: ## Install the command and libbolmo into PREFIX (/usr/local), below DESTDIR if it is set
 	@scripts/setup.sh toolchain
 	@scripts/install.sh install
 
-uninstall: ## Remove them
+install-lib: ## Install libbolmo and its headers alone
+	@scripts/setup.sh toolchain
+	@scripts/install.sh install-lib
+
+uninstall: ## Remove what either has installed
 	@scripts/install.sh uninstall
 
 test-package: ## Build what users get, install it into a temporary prefix, and run the examples in C and C++

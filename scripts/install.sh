@@ -1,12 +1,14 @@
 #!/bin/bash
-# Installs or removes libbolmo and its headers. Safe to repeat: a file gets its name only when it is complete.
+# Installs or removes the command, with its completions and manual pages, and libbolmo with its headers. Safe to repeat:
+# a file gets its name only when it is complete.
 #
-#   scripts/install.sh install     builds the library, then installs it
-#   scripts/install.sh uninstall
+#   scripts/install.sh install       builds the command and the library, then installs them
+#   scripts/install.sh install-lib   the library alone
+#   scripts/install.sh uninstall     removes what either has installed
 #
 # PREFIX (default /usr/local), LIBDIR (a folder in PREFIX, default lib) and DESTDIR (a prefix of all paths, default
-# empty) say where. BOLMO_BUILT names a folder that has the built libraries; tests set it, so that nothing is built
-# twice.
+# empty) say where. Tests set BOLMO_BUILT to a folder that has the built libraries, and BOLMO_COMMAND to the built
+# command, so that nothing is built twice.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PREFIX=${PREFIX:-/usr/local} LIBDIR=${LIBDIR:-lib} DESTDIR=${DESTDIR:-}
@@ -38,12 +40,27 @@ Darwin)
 esac
 
 include=$DESTDIR$PREFIX/include lib=$DESTDIR$PREFIX/$LIBDIR
-files=("$include/bolmo.h" "$include/bolmo.hpp" "$lib/$shared" "$lib/$soname" "$lib/$plain" "$lib/libbolmo.a"
+bin=$DESTDIR$PREFIX/bin share=$DESTDIR$PREFIX/share
+library_files=("$include/bolmo.h" "$include/bolmo.hpp" "$lib/$shared" "$lib/$soname" "$lib/$plain" "$lib/libbolmo.a"
     "$lib/pkgconfig/bolmo.pc" "$lib/cmake/bolmo/bolmo-config.cmake" "$lib/cmake/bolmo/bolmo-config-version.cmake")
+bash_file=$share/bash-completion/completions/bolmo
+zsh_file=$share/zsh/site-functions/_bolmo
+fish_file=$share/fish/vendor_completions.d/bolmo.fish
+command_files=("$bin/bolmo" "$bash_file" "$zsh_file" "$fish_file")
+# The pages are listed, so that uninstalling needs no command. A page that is missing here fails the installation.
+for page in bolmo bolmo-{bench,completions,devices,eval,generate,info,init,merge,quantize,score} \
+    bolmo-train bolmo-train-{corpus,init,plot,stage1,stage2,subword,tokenizer}; do
+    command_files+=("$share/man/man1/$page.1")
+done
 
-# Builds the library, and sets `static_libs` to the libraries that rustc says a program needs besides libbolmo.a.
+# build PACKAGE...: builds the packages. Sets `static_libs` to the libraries that rustc says a program needs besides
+# libbolmo.a.
 build() {
-    if [ -n "${BOLMO_BUILT-}" ]; then
+    if [ -z "${BOLMO_BUILT-}" ]; then
+        # All at once: alone, each package would choose other features of dependencies.
+        cargo build --release "${@/#/--package=}" >&2 || fail "the build failed"
+    fi
+    if [ -n "${BOLMO_BUILT-}" ] || [ "$(uname)" = Linux ]; then
         # On Linux libbolmo.a needs what the standard library needs, and no more.
         rustc --crate-type staticlib --crate-name empty --print native-static-libs -o "$scratch/empty.a" - \
             </dev/null >"$scratch/log" 2>&1 || fail "rustc failed: $(cat "$scratch/log")"
@@ -82,11 +99,15 @@ fill() {
     place "$scratch/$1" "$2" 644
 }
 
-install_all() {
-    local out=${BOLMO_BUILT:-${CARGO_TARGET_DIR:-target}/release}
-    scratch=$(mktemp -d)
-    trap 'rm -rf "$scratch"' EXIT
-    build
+# report FILE...: lists the files that were installed
+report() {
+    local file
+    for file in "$@"; do
+        if [ -e "$file" ] || [ -L "$file" ]; then echo "installed $file"; fi
+    done
+}
+
+install_library() {
     # The path from the library's folder to the prefix.
     up=$(echo "$LIBDIR" | sed 's|[^/][^/]*|..|g')
     pointer_bytes=$(rustc --print cfg | sed -n 's/^target_pointer_width="\(.*\)"/\1/p')
@@ -103,13 +124,44 @@ install_all() {
     fill bolmo.pc.in "$lib/pkgconfig/bolmo.pc"
     fill bolmo-config.cmake.in "$lib/cmake/bolmo/bolmo-config.cmake"
     fill bolmo-config-version.cmake.in "$lib/cmake/bolmo/bolmo-config-version.cmake"
-    printf 'installed %s\n' "${files[@]}"
+    report "${library_files[@]}"
     echo "$shared has $(wc -c <"$lib/$shared" | tr -d ' ') bytes, stripped"
+}
+
+install_command() {
+    local bolmo=${BOLMO_COMMAND:-$out/bolmo} file
+    cp "$bolmo" "$scratch/bolmo"
+    strip "$scratch/bolmo"
+    "$bolmo" man "$scratch/man" && "$bolmo" completions bash >"$scratch/bash" &&
+        "$bolmo" completions zsh >"$scratch/zsh" && "$bolmo" completions fish >"$scratch/fish" ||
+        fail "$bolmo doesn't run here, so its manual pages and completions can't be made"
+    for file in "$scratch"/man/*; do
+        case " ${command_files[*]} " in
+        *" $share/man/man1/$(basename "$file") "*) ;;
+        *) fail "$(basename "$file") is missing in the list of pages in scripts/install.sh" ;;
+        esac
+    done
+    place "$scratch/bolmo" "$bin/bolmo" 755
+    place "$scratch/bash" "$bash_file" 644
+    place "$scratch/zsh" "$zsh_file" 644
+    place "$scratch/fish" "$fish_file" 644
+    for file in "$scratch"/man/*; do place "$file" "$share/man/man1/$(basename "$file")" 644; done
+    report "${command_files[@]}"
+}
+
+# install_all PACKAGE...
+install_all() {
+    out=${BOLMO_BUILT:-${CARGO_TARGET_DIR:-target}/release}
+    scratch=$(mktemp -d)
+    trap 'rm -rf "$scratch"' EXIT
+    build "$@"
+    case " $* " in *" bolmo-cli "*) install_command ;; esac
+    install_library
 }
 
 uninstall_all() {
     local file
-    for file in "${files[@]}"; do
+    for file in "${command_files[@]}" "${library_files[@]}"; do
         if [ -e "$file" ] || [ -L "$file" ]; then
             rm -f "$file"
             echo "removed $file"
@@ -119,9 +171,11 @@ uninstall_all() {
 }
 
 case "${1-}:$#" in
-install:1 | uninstall:1) "$1_all" ;;
+install:1) install_all bolmo-cli bolmo-ffi ;;
+install-lib:1) install_all bolmo-ffi ;;
+uninstall:1) uninstall_all ;;
 *)
-    sed -n '2,7s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,/^set /{/^set /d; s/^# \{0,1\}//p;}' "$0" >&2
     exit 2
     ;;
 esac

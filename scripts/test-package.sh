@@ -1,7 +1,7 @@
 #!/bin/bash
-# Installs libbolmo into a temporary prefix and uses it from there as a program would: headers alone, CMake,
-# pkg-config, the examples in C and C++. Also checks exports, dependencies and name
-# of the shared library.
+# Installs the command and libbolmo into a temporary prefix and uses both from there: the command, its completions and
+# manual pages; the library as a program would, with headers alone, CMake, pkg-config, the examples in C and C++. Also
+# checks exports, dependencies and name of the shared library.
 #
 #   scripts/test-package.sh BOLMO [FOLDER]    BOLMO is the built command; FOLDER has libraries that are built already
 set -euo pipefail
@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 root=$PWD
 target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 bolmo=$(realpath "$1")
-export BOLMO_BUILT=${2-}
+export BOLMO_BUILT=${2-} BOLMO_COMMAND=$bolmo
 work=$target/test-package
 prefix=$work/prefix
 model=$root/examples/demo-model
@@ -27,7 +27,9 @@ same() {
 }
 
 step "install, twice, with another folder for libraries, and uninstall"
-PREFIX=$prefix LIBDIR=lib DESTDIR='' scripts/install.sh install
+PREFIX=$prefix LIBDIR=lib DESTDIR='' scripts/install.sh install | tee "$work/log"
+same "the list of installed files" "$(find "$prefix" ! -type d | LC_ALL=C sort)" \
+    "$(sed -n 's/^installed //p' "$work/log" | LC_ALL=C sort)"
 PREFIX=/opt/bolmo LIBDIR=lib/some-system DESTDIR=$work/stage scripts/install.sh install >/dev/null
 PREFIX=/opt/bolmo LIBDIR=lib/some-system DESTDIR=$work/stage scripts/install.sh install >/dev/null
 same "what pkg-config says of a moved prefix" "-I$work/stage/opt/bolmo/include" \
@@ -35,6 +37,20 @@ same "what pkg-config says of a moved prefix" "-I$work/stage/opt/bolmo/include" 
         sed 's/^-I//; s/ *$//' | xargs realpath | sed 's/^/-I/')"
 PREFIX=/opt/bolmo LIBDIR=lib/some-system DESTDIR=$work/stage scripts/install.sh uninstall >/dev/null
 same "what is left after uninstalling" "" "$(find "$work/stage" ! -type d)"
+PREFIX=/opt/bolmo LIBDIR=lib DESTDIR=$work/library scripts/install.sh install-lib >/dev/null
+same "what install-lib installs" "include lib" "$(cd "$work/library/opt/bolmo" && echo *)"
+
+step "the installed command, its completions and manual pages"
+same "the version" "$("$bolmo" --version)" "$("$prefix/bin/bolmo" --version)"
+for file in share/bash-completion/completions/bolmo share/zsh/site-functions/_bolmo \
+    share/fish/vendor_completions.d/bolmo.fish share/man/man1/bolmo{,-generate,-train-stage1}.1; do
+    [ -s "$prefix/$file" ] || fail "$file is missing or empty"
+done
+same "what bash completes" generate "$(bash -c '
+    source "$1/share/bash-completion/completions/bolmo"
+    COMP_WORDS=(bolmo gen) COMP_CWORD=1
+    _bolmo bolmo gen bolmo
+    echo "${COMPREPLY[@]}"' - "$prefix")"
 
 step "each header alone, in every standard, by gcc and clang, without warnings"
 warnings=(-Wall -Wextra -pedantic -Werror -I "$prefix/include")
@@ -130,6 +146,21 @@ END
 cmake -S "$work/find" -B "$work/find/build" -DCMAKE_PREFIX_PATH="$prefix" >"$work/log" 2>&1 ||
     { cat "$work/log" >&2; fail "find_package failed"; }
 same "what find_package found" "bolmo::bolmo-static 0" "$(cat "$work/find/build/found")"
+
+step "README.md's lines for pkg-config, in another prefix than the system's"
+# The block that begins with the path, run as it is.
+sed -n '/^export PKG_CONFIG_PATH=/,/^```$/{/^```/!p}' README.md >"$work/lines"
+grep -q '^cc program.c' "$work/lines" || fail "README.md doesn't say how to compile with pkg-config"
+mkdir -p "$work/home"
+ln -sfn "$prefix" "$work/home/.local"
+for lines in '1,/pkg-config --cflags/p' '/^export/p; /--static/p'; do
+    rm -rf "$work/compiled"
+    mkdir "$work/compiled"
+    cp "$work/example.c" "$work/compiled/program.c"
+    sed -n "$lines" "$work/lines" >"$work/compiled/lines"
+    (cd "$work/compiled" && env -u PKG_CONFIG_PATH -u LD_LIBRARY_PATH HOME="$work/home" bash -e lines)
+    checked env -u LD_LIBRARY_PATH "$work/compiled/program" "$model"
+done
 
 step "pkg-config, shared and static"
 export PKG_CONFIG_PATH=$prefix/lib/pkgconfig

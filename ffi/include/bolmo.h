@@ -257,7 +257,7 @@ size_t bolmo_handle_count(void);
  *     size_t length;
  *     (void)ids;
  *     if (bolmo_utf8_push((bolmo_utf8 *)user_data, data, size, &text, &length) != BOLMO_OK) return 1;
- *     return fwrite(text, 1, length, stdout) != length;
+ *     return fwrite(text, 1, length, stdout) != length || fflush(stdout) != 0;
  * }
  * @endcode
  *
@@ -1144,7 +1144,8 @@ void bolmo_generate_options_delete(bolmo_generate_options *options);
  * @code{.c}
  * static int32_t print(const uint8_t *data, size_t size, const uint16_t *ids, void *user_data) {
  *     (void)ids;
- *     return fwrite(data, 1, size, (FILE *)user_data) != size || fflush((FILE *)user_data) != 0; // not 0: stop
+ *     // Not 0: stop.
+ *     return fwrite(data, 1, size, (FILE *)user_data) != size || fflush((FILE *)user_data) != 0;
  * }
  * ...
  * bolmo_generation *generation;

@@ -3,7 +3,8 @@
 //! ```c
 //! static int32_t print(const uint8_t *data, size_t size, const uint16_t *ids, void *user_data) {
 //!     (void)ids;
-//!     return fwrite(data, 1, size, (FILE *)user_data) != size || fflush((FILE *)user_data) != 0; // not 0: stop
+//!     // Not 0: stop.
+//!     return fwrite(data, 1, size, (FILE *)user_data) != size || fflush((FILE *)user_data) != 0;
 //! }
 //! ...
 //! bolmo_generation *generation;

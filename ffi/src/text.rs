@@ -9,7 +9,7 @@
 //!     size_t length;
 //!     (void)ids;
 //!     if (bolmo_utf8_push((bolmo_utf8 *)user_data, data, size, &text, &length) != BOLMO_OK) return 1;
-//!     return fwrite(text, 1, length, stdout) != length;
+//!     return fwrite(text, 1, length, stdout) != length || fflush(stdout) != 0;
 //! }
 //! ```
 

@@ -3,6 +3,9 @@
 //!
 //! ```no_run
 //! # async fn demo() -> bolmo_runtime::Result<()> {
+//! use std::io::Write;
+//! use std::ops::ControlFlow;
+//!
 //! use bolmo_runtime::{Checkpoint, Engine, EngineOptions, GenerateOptions, LoadOptions, Model, Session};
 //!
 //! let engine = Engine::open(&EngineOptions::default()).await?;
@@ -12,10 +15,15 @@
 //! let mut session = Session::new(&model).await?;
 //! session.append_bos().await?;
 //! session.append(b"Once upon a time").await?;
-//! session.generate(&GenerateOptions::default(), &mut |piece| {
-//!     print!("{}", String::from_utf8_lossy(piece.bytes));
-//!     std::ops::ControlFlow::Continue(())
-//! }).await?;
+//! let mut out = std::io::stdout();
+//! session
+//!     .generate(&GenerateOptions::default(), &mut |piece| {
+//!         match out.write_all(piece.bytes).and_then(|()| out.flush()) {
+//!             Ok(()) => ControlFlow::Continue(()),
+//!             Err(_) => ControlFlow::Break(()),
+//!         }
+//!     })
+//!     .await?;
 //! # Ok(()) }
 //! ```
 //!

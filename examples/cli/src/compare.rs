@@ -4,19 +4,20 @@ use std::ffi::OsStr;
 use std::path::Path;
 use std::time::Instant;
 
-use bolmo_runtime::{CancelToken, Error, ErrorKind, Formats, Model, Score, block_on};
+use bolmo_runtime::{CancelToken, Error, ErrorKind, Model, Score, block_on};
 use serde_json::{Value, json};
 
 use crate::args::Common;
 use crate::input::Input;
 use crate::interrupt::Interrupt;
 use crate::load;
+use crate::numbers;
 use crate::output::{Outcome, count, write, write_json};
 use crate::progress::Progress;
 
 /// Runs the command: compares the model of the common options with `against`, which is a format or a folder.
 pub fn run(common: &Common, input: &Input, against: &OsStr) -> Outcome {
-    let formats = against.to_str().and_then(|text| text.parse::<Formats>().ok());
+    let formats = against.to_str().and_then(|text| numbers::formats(text).ok());
     if formats.is_none() && !Path::new(against).is_dir() {
         let name = against.display();
         let message = format!("--against {name}: neither a format (f32, f16, q8, q4) nor a folder");

@@ -1,14 +1,28 @@
-//! Ctrl-C: the first one asks the command to end, the second one ends the program.
+//! Signals that ask the command to end: Ctrl-C, and on Unix SIGTERM and SIGHUP. A second Ctrl-C ends the program at
+//! once.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bolmo_runtime::CancelToken;
 
-/// Exit status of a program that an interrupt ended: 128 plus the number of the signal.
-const INTERRUPTED: i32 = 130;
+/// Number of the signal that Ctrl-C sends.
+const SIGINT: u8 = 2;
 
-/// Knows whether the user pressed Ctrl-C. Clones share their state.
+/// The first signal that was received; 0 before.
+static RECEIVED: AtomicU8 = AtomicU8::new(0);
+
+/// Exit status of a command that a signal ended: 128 plus the number of the signal, as shells report it. None if no
+/// signal was received.
+pub fn exit_status() -> Option<ExitCode> {
+    match RECEIVED.load(Ordering::Acquire) {
+        0 => None,
+        signal => Some(ExitCode::from(128 + signal)),
+    }
+}
+
+/// Knows whether a signal asked the command to end. Clones share their state.
 #[derive(Debug, Clone, Default)]
 pub struct Interrupt {
     asked: Arc<AtomicBool>,
@@ -21,36 +35,83 @@ impl Interrupt {
     pub fn listen() -> Self {
         let interrupt = Self::default();
         let handler = interrupt.clone();
-        let installed = ctrlc::set_handler(move || {
-            if handler.asked.swap(true, Ordering::AcqRel) {
-                std::process::exit(INTERRUPTED);
-            }
-            handler.pass_on();
-        });
-        if let Err(error) = installed {
-            // Everything works without the handler; Ctrl-C then ends the program at once.
-            log::warn!("cannot handle Ctrl-C: {error}");
+        if let Err(error) = signals::handle(move |signal| handler.receive(signal)) {
+            // Everything works without the handler; a signal then ends the program at once.
+            log::warn!("cannot handle signals: {error}");
         }
         interrupt
     }
 
-    /// Whether the user pressed Ctrl-C.
+    /// Whether a signal was received.
     pub fn asked(&self) -> bool {
         self.asked.load(Ordering::Acquire)
     }
 
-    /// Makes Ctrl-C cancel the session with this token from now on.
+    /// Makes a signal cancel the session with this token from now on.
     pub fn stops(&self, token: CancelToken) {
         *self.token.lock().unwrap_or_else(PoisonError::into_inner) = Some(token);
-        // Ctrl-C may have been pressed just before.
+        // The signal may have come just before.
         if self.asked() {
             self.pass_on();
         }
+    }
+
+    /// Takes a signal. Only Ctrl-C counts twice: supervisors and closing terminals send the others more than once.
+    fn receive(&self, signal: u8) {
+        let first = RECEIVED.compare_exchange(0, signal, Ordering::AcqRel, Ordering::Acquire).is_ok();
+        if !first && signal == SIGINT {
+            std::process::exit(i32::from(128 + signal));
+        }
+        self.asked.store(true, Ordering::Release);
+        self.pass_on();
     }
 
     fn pass_on(&self) {
         if let Some(token) = &*self.token.lock().unwrap_or_else(PoisonError::into_inner) {
             token.cancel();
         }
+    }
+}
+
+#[cfg(unix)]
+mod signals {
+    use std::io;
+
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    use signal_hook::iterator::Signals;
+
+    /// Calls `receive` with the number of each signal, on a thread of its own.
+    pub fn handle(receive: impl Fn(u8) + Send + 'static) -> io::Result<()> {
+        let mut numbers = vec![SIGINT, SIGTERM];
+        // `nohup` ignores SIGHUP so that the command outlives its terminal.
+        if !is_ignored(SIGHUP) {
+            numbers.push(SIGHUP);
+        }
+        let mut signals = Signals::new(numbers)?;
+        let listen = move || signals.forever().filter_map(|signal| u8::try_from(signal).ok()).for_each(receive);
+        std::thread::Builder::new().name("signals".to_owned()).spawn(listen)?;
+        Ok(())
+    }
+
+    /// Whether the process ignores a signal.
+    fn is_ignored(signal: i32) -> bool {
+        let mut action = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
+        // SAFETY: without a new action the call only writes the present one, to memory of the right type. An action of
+        // zeros is valid, so the memory may be read whether or not the call succeeded.
+        let action = unsafe {
+            libc::sigaction(signal, std::ptr::null(), action.as_mut_ptr());
+            action.assume_init()
+        };
+        action.sa_sigaction == libc::SIG_IGN
+    }
+}
+
+#[cfg(not(unix))]
+mod signals {
+    use std::io;
+
+    /// Calls `receive` for each Ctrl-C, on a thread of its own.
+    pub fn handle(receive: impl Fn(u8) + Send + 'static) -> io::Result<()> {
+        ctrlc::set_handler(move || receive(super::SIGINT)).map_err(io::Error::other)
     }
 }

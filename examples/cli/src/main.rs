@@ -18,25 +18,27 @@ mod numbers;
 mod output;
 mod patches;
 mod progress;
+mod prompt;
 mod quantize;
 mod score;
+mod setup;
 mod tensors;
 mod train;
-mod train_args;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 use args::{Cli, Command, Common};
-use output::Outcome;
+use output::{Outcome, note, success};
 
 fn main() -> ExitCode {
     environment::silence_display_probe();
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("error")).init();
-    let Cli { common, command } = Cli::parse();
+    let (Cli { common, command }, ignored) = args::parse();
+    if !common.quiet {
+        ignored.iter().for_each(|sentence| note("warning", sentence));
+    }
     match run(&common, command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => success(),
         Err(failure) => failure.report(),
     }
 }
@@ -53,5 +55,7 @@ fn run(common: &Common, command: Command) -> Outcome {
         Command::Eval(args) => eval::run(common, &args),
         Command::Train(command) => train::run(common, &command),
         Command::Bench(args) => bench::run(common, &args),
+        Command::Completions(args) => setup::completions(&args),
+        Command::Man(args) => setup::man(&args),
     }
 }

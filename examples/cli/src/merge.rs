@@ -6,20 +6,11 @@ use bolmo_runtime::convert::merge::{Fate, Merge, MergedTensor, write_merged};
 
 use crate::args::{Common, MergeArgs};
 use crate::interrupt::Interrupt;
-use crate::output::{Failure, Outcome, note, size, write, write_json};
+use crate::output::{Outcome, note, size, write, write_json};
 use crate::progress::Progress;
 
 /// Runs the command.
 pub fn run(common: &Common, args: &MergeArgs) -> Outcome {
-    let common_options = [
-        ("--model", common.model.is_some(), "give the Bolmo model with --bolmo"),
-        ("--subwords", common.subwords.is_some(), "the new folder gets the tokenizer of --bolmo"),
-        ("--quantize", common.quantize.is_some(), "quantize the new folder afterwards"),
-        ("--rope-theta", common.rope_theta.is_some(), "it is not stored; give it when you use the new folder"),
-    ];
-    if let Some((name, _, instead)) = common_options.iter().find(|(_, given, _)| *given) {
-        return Err(Failure::Usage("merge", format!("{name} has no effect here: {instead}")));
-    }
     // An interrupted run removes its unfinished folder.
     let interrupt = Interrupt::listen();
     let mut merge = Merge::new(&args.bolmo, &args.base, &args.post_trained);

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::str::FromStr;
 
-use bolmo_runtime::Formats;
+use bolmo_runtime::{Formats, Preset};
 
 /// Parses a number and checks it. `range` completes the sentence "expected …".
 fn ranged<T: FromStr + Display>(text: &str, range: &str, fits: impl Fn(&T) -> bool) -> Result<T, String> {
@@ -89,15 +89,21 @@ pub fn share_above_zero(text: &str) -> Result<f32, String> {
     ranged(text, "a number above 0 and up to 1", |x: &f32| *x > 0.0 && *x <= 1.0)
 }
 
-/// Weight formats.
+/// Weight formats, in lower or upper case.
 pub fn formats(text: &str) -> Result<Formats, String> {
-    text.parse().map_err(|error: bolmo_runtime::Error| error.message().to_owned())
+    text.to_ascii_lowercase().parse().map_err(|error: bolmo_runtime::Error| error.message().to_owned())
 }
 
-/// The choice of an adapter.
+/// A model size, in lower or upper case.
+pub fn preset(text: &str) -> Result<Preset, String> {
+    text.to_ascii_lowercase().parse().map_err(|error: bolmo_runtime::Error| error.message().to_owned())
+}
+
+/// The choice of an adapter. Its own words may be in upper case; names are compared without regard to it anyway.
 pub fn adapter(text: &str) -> Result<String, String> {
-    match text.trim() {
+    match &*text.trim().to_ascii_lowercase() {
         "" => Err("expected a name, a number, cpu or software".to_owned()),
+        word @ ("auto" | "cpu" | "software") => Ok(word.to_owned()),
         _ => Ok(text.to_owned()),
     }
 }
@@ -161,5 +167,13 @@ mod tests {
         assert_eq!(shots("65"), Err("expected a whole number from 0 to 64".to_owned()));
         assert!(["", " "].iter().all(|t| adapter(t).is_err()));
         assert_eq!(adapter("software"), Ok("software".to_owned()));
+    }
+
+    #[test]
+    fn names_may_be_in_upper_case() {
+        assert_eq!(adapter("CPU"), Ok("cpu".to_owned()));
+        assert_eq!(adapter("Some GPU"), Ok("Some GPU".to_owned()));
+        assert_eq!(formats("Q4,Local=Q8"), formats("q4,local=q8"));
+        assert!(formats("Q8").is_ok() && preset("Bolmo-1B").is_ok_and(|preset| preset.to_string() == "bolmo-1b"));
     }
 }

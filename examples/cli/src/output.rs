@@ -7,6 +7,7 @@ use bolmo_runtime::{Error, ErrorKind, Hint};
 use serde_json::Value;
 
 use crate::args::usage_error;
+use crate::interrupt;
 
 /// Reason why a command did not succeed.
 #[derive(Debug)]
@@ -15,6 +16,8 @@ pub enum Failure {
     Work(Error),
     /// The command (named here) was used wrongly.
     Usage(&'static str, String),
+    /// The text was written, but it does not match its constraint.
+    Unfinished(String),
     /// The reader of the output has gone, as in `bolmo … | head`. This is not a mistake.
     OutputClosed,
 }
@@ -39,16 +42,28 @@ impl Failure {
         match self {
             Failure::Work(error) => {
                 note("error", &with_hint(&error));
-                ExitCode::from(1)
+                match interrupt::exit_status() {
+                    Some(status) if error.kind() == ErrorKind::Cancelled => status,
+                    _ => ExitCode::from(1),
+                }
             }
             Failure::Usage(command, message) => {
                 // Standard error may be closed; the exit status tells the failure then.
                 let _ = usage_error(command, &one_line(&message)).print();
                 ExitCode::from(2)
             }
-            Failure::OutputClosed => ExitCode::SUCCESS,
+            Failure::Unfinished(message) => {
+                note("error", &message);
+                ExitCode::from(3)
+            }
+            Failure::OutputClosed => success(),
         }
     }
+}
+
+/// Exit status of a command that did not fail: 0, or that of the signal that ended it early.
+pub fn success() -> ExitCode {
+    interrupt::exit_status().unwrap_or(ExitCode::SUCCESS)
 }
 
 /// The sentence of an error, with the option or command that its hint means.

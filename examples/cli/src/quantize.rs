@@ -17,9 +17,7 @@ pub fn run(common: &Common, args: &QuantizeArgs) -> Outcome {
     let formats = common
         .quantize
         .ok_or_else(|| usage("the format is missing: give --quantize f16, q8, q4 or, by part, q4,local=q8"))?;
-    if common.rope_theta.is_some() {
-        return Err(usage("--rope-theta is not stored; give it when you use the new folder"));
-    }
+    let common = &common.without_overrides();
     // An interrupted run removes its unfinished folder.
     let interrupt = Interrupt::listen();
     let checkpoint = load::checkpoint(common)?;

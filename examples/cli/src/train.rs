@@ -14,23 +14,13 @@ use bolmo_training::run::{Event, Kind, RunConfig, Texts, TrainingRun, draw, temp
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
-use crate::args::{Common, CorpusArgs, PlotArgs, TokenizerArgs, TrainArgs, TrainCommand};
+use crate::args::{Common, CorpusArgs, PlotArgs, TokenizerArgs, TrainArgs, TrainCommand, TrainInitArgs};
 use crate::interrupt::Interrupt;
 use crate::load::open_engine_for_training;
-use crate::output::{Failure, Outcome, count, note, size, write, write_json};
-use crate::train_args::TrainInitArgs;
+use crate::output::{Outcome, count, note, size, write, write_json};
 
 /// Runs the command.
 pub fn run(common: &Common, command: &TrainCommand) -> Outcome {
-    let common_options = [
-        ("--model", common.model.is_some(), "the file of --config names the models"),
-        ("--subwords", common.subwords.is_some(), "the file of --config names the tokenizer"),
-        ("--quantize", common.quantize.is_some(), "training uses f32; quantize the model afterwards"),
-        ("--rope-theta", common.rope_theta.is_some(), "the source model's base is used"),
-    ];
-    if let Some((name, _, instead)) = common_options.iter().find(|(_, given, _)| *given) {
-        return Err(Failure::Usage("train", format!("{name} has no effect here: {instead}")));
-    }
     match command {
         TrainCommand::Corpus(args) => corpus(common, args),
         TrainCommand::Tokenizer(args) => tokenizer(common, args),

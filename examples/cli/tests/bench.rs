@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::common::{self, bolmo, fail, run, succeed, succeed_json};
+use crate::common::{self, fail, run, succeed, succeed_json};
 use serde_json::Value;
 
 /// Small sizes, for short runs.
@@ -210,22 +210,61 @@ fn files_that_are_not_runs_are_rejected() {
     common::message(&["bench"], &output, 1);
 }
 
-/// Ctrl-C ends the measurement with one clean message.
-#[cfg(unix)]
+/// Whether no word of a text is a number that is not finite.
+fn all_finite(text: &str) -> bool {
+    !text.split(|c: char| !c.is_alphanumeric()).any(|word| matches!(word, "NaN" | "inf" | "infinity"))
+}
+
+/// A run in which no patch ended has no figures per patch.
 #[test]
-fn an_interrupt_ends_the_measurement() {
-    let args = ["bench", "--prompt-bytes", "20", "--decode-bytes", "100000000"];
-    let child = bolmo(&args)
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped())
-        .spawn()
-        .expect("the command runs");
-    std::thread::sleep(std::time::Duration::from_secs(3));
-    let kill = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-    assert!(kill.success());
-    let output = child.wait_with_output().unwrap();
-    let stderr = common::message(&args, &output, 1);
-    assert!(stderr.contains("stopped") || stderr.contains("cancelled"), "{stderr}");
+fn tiny_runs_have_dashes_for_what_cannot_be_computed() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("run.json");
+    let saved = file.to_str().unwrap();
+    for (more, patches) in [
+        (&[][..], 0.0),
+        (&["--parallel", "3"], 0.0),
+        (&["--bytes-per-patch", "1e300"], 0.0),
+        (&["--bytes-per-patch", "1"], 1.0),
+        (&["--bytes-per-patch", "1", "--decode-bytes", "2", "--quantize", "q4"], 2.0),
+    ] {
+        let tiny = ["bench", "--runs", "1", "--prompt-bytes", "1", "--save", saved];
+        let decode: &[&str] = if more.contains(&"--decode-bytes") { &[] } else { &["--decode-bytes", "1"] };
+        let report = String::from_utf8(succeed(&[&tiny[..], decode, more].concat())).unwrap();
+        let text = fs::read_to_string(&file).unwrap();
+        let run: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(number(&run, "/decode/patches"), patches, "{more:?}");
+        let per_patch = run.pointer("/decode/counts/submits/per_patch").unwrap();
+        assert_eq!(per_patch.is_null(), patches == 0.0, "{more:?}: {per_patch}");
+        assert_eq!(report.contains("per byte, - per patch"), patches == 0.0, "{more:?}: {report}");
+        let table = String::from_utf8(succeed(&["bench", "--table", saved])).unwrap();
+        for (name, text) in [("report", &report), ("file", &text), ("table", &table)] {
+            assert!(all_finite(text), "{more:?}: {name}: {text}");
+        }
+    }
+}
+
+/// A file without figures, such as an older one, has dashes in the table.
+#[test]
+fn missing_figures_are_dashes_in_the_table() {
+    let folder = tempfile::tempdir().unwrap();
+    let (run, training) = (folder.path().join("run.json"), folder.path().join("training.json"));
+    let parts = ["adapter", "model", "settings", "prefill", "decode", "memory", "first_byte"];
+    let mut empty: Value = parts.iter().map(|part| ((*part).to_owned(), serde_json::json!({}))).collect();
+    empty["limits"] = serde_json::json!({ "products": [{ "format": "f32" }] });
+    empty["decode"] = serde_json::json!({ "bytes_per_second": { "median": null }, "counts": {} });
+    fs::write(&run, empty.to_string()).unwrap();
+    empty["training"] = serde_json::json!({ "parts": [{ "part": "products", "share": null }], "growth": [{}] });
+    fs::write(&training, empty.to_string()).unwrap();
+    let args = ["bench", "--table", run.to_str().unwrap(), training.to_str().unwrap()];
+    let table = String::from_utf8(succeed(&args)).unwrap();
+    assert!(all_finite(&table) && !table.contains("null"), "{table}");
+    let rows = |start: &str| table.lines().filter(|line| line.starts_with(start)).count();
+    let unnamed = "| unknown | ";
+    // The run, its limits, the training and its length.
+    assert_eq!(rows(unnamed) + rows("| unknown ("), 4, "{table}");
+    assert!(table.contains("| - | - | - | - | - | - |"), "{table}");
+    assert!(table.contains("| - of - bytes in - patches | - | - | - of - GFLOP/s | - | products - | - |"), "{table}");
 }
 
 #[test]
@@ -264,6 +303,5 @@ fn training_figures_are_consistent_and_the_table_has_them() {
         assert!(text.contains(word), "{word}: {text}");
     }
     fail(&["bench", "--train", "--adapter", "cpu", "--prompt-bytes", "64"], 1, "CPU device");
-    fail(&["bench", "--train", "--quantize", "q8"], 2, "--quantize");
     fail(&["bench", "--train", "--decode-bytes", "8"], 2, "--decode-bytes");
 }

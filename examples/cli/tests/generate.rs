@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::process::Stdio;
 
-use crate::common::{bolmo, demo_folder, succeed, succeed_json};
+use crate::common::{bolmo, demo_folder, message, run, succeed, succeed_json};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
@@ -71,6 +71,83 @@ fn prompts_are_read_from_files_and_standard_input() {
     assert_eq!(child.wait_with_output().unwrap().stdout, chosen_bytes());
 }
 
+/// Standard output of a run with this standard input.
+fn with_stdin(args: &[&str], stdin: impl Into<Stdio>, text: Option<&[u8]>) -> Vec<u8> {
+    let mut child = bolmo(args).stdin(stdin).stdout(Stdio::piped()).spawn().unwrap();
+    if let Some(text) = text {
+        child.stdin.take().unwrap().write_all(text).unwrap();
+    }
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{args:?}");
+    output.stdout
+}
+
+#[test]
+fn a_pipe_or_a_file_as_standard_input_is_the_prompt_if_there_is_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("prompt");
+    fs::write(&file, PROMPT).unwrap();
+    for args in [&["generate", "--max-bytes", "83"][..], &["generate", "-", "--max-bytes", "83"]] {
+        assert_eq!(with_stdin(args, Stdio::piped(), Some(PROMPT.as_bytes())), chosen_bytes(), "{args:?}");
+        assert_eq!(with_stdin(args, fs::File::open(&file).unwrap(), None), chosen_bytes(), "{args:?}");
+    }
+    #[cfg(unix)]
+    {
+        let fifo = dir.path().join("fifo");
+        assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+        let writer = std::thread::spawn({
+            let fifo = fifo.clone();
+            move || fs::write(fifo, PROMPT)
+        });
+        let args = ["generate", "--max-bytes", "83"];
+        assert_eq!(with_stdin(&args, fs::File::open(&fifo).unwrap(), None), chosen_bytes());
+        writer.join().unwrap().unwrap();
+    }
+    // A prompt on the command line takes precedence.
+    assert_eq!(with_stdin(&golden_args(), Stdio::piped(), Some(b"")), chosen_bytes());
+    // With `-`, the prompt may be empty.
+    let made = with_stdin(&["generate", "-", "--max-bytes", "2", "--json"], Stdio::null(), None);
+    assert_eq!(serde_json::from_slice::<serde_json::Value>(&made).unwrap()["prompt_ids"], json!([1]));
+}
+
+#[test]
+fn no_prompt_at_all_is_a_usage_error() {
+    let missing = |args: &[&str], stdin: Stdio, word: &str| {
+        let output = bolmo(args).stdin(stdin).output().unwrap();
+        let stderr = message(args, &output, 2);
+        assert!(stderr.contains("--prompt-file") && stderr.contains(word), "{args:?}: {stderr}");
+        assert!(stderr.contains("Usage: bolmo generate"), "{stderr}");
+    };
+    missing(&["generate"], Stdio::null(), "the prompt is missing");
+    // A pipe that is closed without a byte.
+    missing(&["generate"], Stdio::piped(), "standard input is empty");
+    missing(&["generate"], tempfile::tempfile().unwrap().into(), "standard input is empty");
+    missing(&["generate", "--json-schema", "-"], Stdio::piped(), "cannot both be standard input");
+    missing(&["generate", "-", "--json-schema", "-"], Stdio::piped(), "cannot both be standard input");
+    #[cfg(target_os = "linux")]
+    {
+        missing(&["generate"], fs::File::open("/dev/zero").unwrap().into(), "neither a pipe nor a file");
+        let closed = std::process::Command::new("sh")
+            .args(["-c", "exec \"$0\" generate <&-", env!("CARGO_BIN_EXE_bolmo")])
+            .output()
+            .unwrap();
+        assert!(message(&["generate <&-"], &closed, 2).contains("the prompt is missing"));
+    }
+}
+
+#[test]
+fn the_prompt_can_be_printed_before_the_text() {
+    let whole = [PROMPT.as_bytes(), &chosen_bytes()].concat();
+    let echo = [&golden_args()[..], &["--echo"]].concat();
+    assert_eq!(succeed(&echo), whole);
+    let colored = [&echo[..], &["--show-patches", "--color", "always"]].concat();
+    let colored = String::from_utf8(succeed(&colored)).unwrap();
+    assert!(colored.starts_with(&format!("\u{1b}[2m{PROMPT}\u{1b}[0m\u{1b}[36m")), "{colored}");
+    // The object has the prompt's ids already.
+    let made = succeed_json(&[&echo[..], &["--json"]].concat());
+    assert_eq!(made["text"], json!(String::from_utf8(chosen_bytes()).unwrap()));
+}
+
 #[test]
 fn bos_can_be_left_out_and_can_be_the_whole_prompt() {
     let without = succeed_json(&["generate", "ab", "--no-bos", "--max-bytes", "2", "--json"]);
@@ -105,11 +182,30 @@ fn texts_match_a_regular_expression() {
 
     let made = succeed_json(&[&args[..], &["--json"]].concat());
     assert_eq!((&made["text"], &made["stop"], &made["matched"]), (&json!(text), &json!("complete"), &json!(true)));
-    let made = succeed_json(&["generate", "On ", "--regex", "a{9}", "--max-bytes", "4", "--json"]);
-    assert_eq!((&made["text"], &made["stop"], &made["matched"]), (&json!("aaaa"), &json!("budget"), &json!(false)));
     // A pattern may look like an option. Without a pattern, `matched` is null.
     assert_eq!(succeed(&["generate", "a", "--regex", "--x"]), b"--x");
     assert_eq!(succeed_json(&["generate", "a", "--max-bytes", "1", "--json"])["matched"], json!(null));
+}
+
+/// The text is written, a line on standard error says that it does not match, and the status is 3. In these tests
+/// standard error is a pipe.
+#[test]
+fn a_text_that_does_not_match_is_reported_with_a_status_of_its_own() {
+    let unfinished = |more: &[&str], why: &str| {
+        let args = [&["generate", "On ", "--regex", "a{9}"], more].concat();
+        let output = run(&args);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(3), "{args:?}: {stderr}");
+        assert!(stderr.starts_with("error: ") && stderr.lines().count() == 1, "{args:?}: {stderr}");
+        assert!(stderr.contains("does not match its constraint") && stderr.contains(why), "{args:?}: {stderr}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_eq!(unfinished(&["--max-bytes", "4"], "--max-bytes"), "aaaa");
+    assert_eq!(unfinished(&["--max-bytes", "4", "--quiet"], "--max-bytes"), "aaaa");
+    let made: serde_json::Value =
+        serde_json::from_str(&unfinished(&["--max-bytes", "4", "--json"], "--max-bytes")).unwrap();
+    assert_eq!((&made["text"], &made["stop"], &made["matched"]), (&json!("aaaa"), &json!("budget"), &json!(false)));
+    assert_eq!(unfinished(&["--stop", "aa"], "stop string"), "");
 }
 
 #[test]
@@ -217,24 +313,4 @@ fn a_closed_standard_output_is_not_an_error() {
         assert_eq!(output.status.code(), Some(0), "{args:?}");
         assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{args:?}");
     }
-}
-
-#[cfg(unix)]
-#[test]
-fn an_interrupt_keeps_the_generated_text() {
-    let mut child = bolmo(&["generate", PROMPT, "--max-bytes", "10000000"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut text = vec![0; 20];
-    child.stdout.as_mut().unwrap().read_exact(&mut text).unwrap();
-    let id = child.id().to_string();
-    assert!(std::process::Command::new("kill").args(["-INT", &id]).status().unwrap().success());
-    let output = child.wait_with_output().unwrap();
-    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
-    assert_eq!(output.status.code(), Some(0));
-    text.extend(output.stdout);
-    let both = text.len().min(CHOSEN.len());
-    assert_eq!(text[..both], chosen_bytes()[..both]);
 }

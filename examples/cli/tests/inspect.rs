@@ -25,7 +25,7 @@ fn info_describes_the_demo_model() {
 #[test]
 fn info_needs_no_adapter() {
     let output = bolmo(&["info", "--adapter", "no such adapter"]).env("VK_DRIVER_FILES", "/nowhere").output().unwrap();
-    assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()), (Some(0), ""));
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]

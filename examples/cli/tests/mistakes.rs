@@ -51,7 +51,7 @@ fn wrong_options_are_usage_errors() {
         ("--seed", &["-1", "1.5", "18446744073709551616"]),
         ("--boundary-bias", &["nan", "x"]),
         ("--logit-bias", &["x", "xy=1", "x=y", "0x100=1"]),
-        ("--quantize", &["f8", "", "q8,", "q8,head=q4", "local=q8", "q4,local"]),
+        ("--quantize", &["f8", "F8", "", "q8,", "q8,head=q4", "local=q8", "q4,local"]),
         ("--rope-theta", &["0", "-5", "x"]),
         ("--threads", &["0", "-1", "257", "x", ""]),
         ("--adapter", &["", " "]),

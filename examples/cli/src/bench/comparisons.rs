@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
-use super::report::{cell, number, row, word};
+use super::report::{cell, decimals, figure, plain, row, word};
 
 /// Writes the table of a run.
 pub type Writer = fn(&mut String, &Value);
@@ -31,19 +31,19 @@ fn burn(text: &mut String, run: &Value) {
         text,
         "\n## Comparison with burn {}\n\n\
          {} ({}, {}), f32, medians of {} samples per side, alternating, each compared with burn's fastest form of the\n\
-         case. The ratio is burn's time divided by ours, in {by} time; its geometric mean is {:.2}.\n\
+         case. The ratio is burn's time divided by ours, in {by} time; its geometric mean is {}.\n\
          `benches/burn/src/main.rs` describes the method.\n\n",
         word(&run["burn"]),
         word(&adapter["name"]),
         word(&adapter["backend"]),
         word(&adapter["driver"]),
-        run["runs"],
-        number(&run["geometric_mean"])
+        plain(&run["runs"]),
+        decimals(&run["geometric_mean"], 2)
     );
     let columns = ["case", "ours, ms", "ours, threads, ms", "burn, ms", "burn, threads, ms", "ratio", "burn's form"];
     row(text, &columns.map(str::to_owned));
     row(text, &columns.map(|_| "---".to_owned()));
-    let ms = |value: &Value| value.as_f64().map_or("-".to_owned(), |seconds| format!("{:.2}", 1e3 * seconds));
+    let ms = |value: &Value| figure(value, |seconds| format!("{:.2}", 1e3 * seconds));
     for case in run["cases"].as_array().into_iter().flatten() {
         let (ours, burn) = (&case["ours"], &case["burn"]);
         let cells = [
@@ -52,7 +52,7 @@ fn burn(text: &mut String, run: &Value) {
             ms(&ours["thread_seconds"]),
             ms(&burn["wall_seconds"]),
             ms(&burn["thread_seconds"]),
-            format!("{:.2}", number(&case["ratio"])),
+            decimals(&case["ratio"], 2),
             cell(&word(&case["burn_form"])),
         ];
         row(text, &cells);
@@ -78,8 +78,8 @@ fn peers(text: &mut String, run: &Value) {
         word(&run["cpu"]["instructions"]),
         threads(run),
         device(&run["adapter"]),
-        run["rounds"],
-        pairs(&run["geometric_means"], |mean| format!("{:.2}", number(mean))),
+        plain(&run["rounds"]),
+        pairs(&run["geometric_means"], |mean| decimals(mean, 2)),
     );
     let columns = ["case", "side", "form", "ms", "rate", "error", "ratio"];
     row(text, &columns.map(str::to_owned));
@@ -90,9 +90,9 @@ fn peers(text: &mut String, run: &Value) {
                 case_name,
                 name,
                 cell(&word(&values["form"])),
-                format!("{:.3}", 1e3 * number(&values["seconds"]["minimum"])),
-                format!("{:.1} {}", number(&values["rate"]), word(&case["unit"])),
-                format!("{:.0e}", number(&values["error"])),
+                figure(&values["seconds"]["minimum"], |seconds| format!("{:.3}", 1e3 * seconds)),
+                format!("{} {}", decimals(&values["rate"], 1), word(&case["unit"])),
+                figure(&values["error"], |error| format!("{error:.0e}")),
                 values["ratio"].as_f64().map_or(String::new(), |ratio| format!("{ratio:.2}")),
             ];
             row(text, &cells);
@@ -111,18 +111,18 @@ fn llama(text: &mut String, run: &Value) {
     let _ = write!(
         text,
         "\n## Comparison with llama.cpp\n\n\
-         {}, {}. llama-cpp-python {} with {:.0} M weights; ours is {} with the preset `mid` at {} bytes per patch.\n\
+         {}, {}. llama-cpp-python {} with {} M weights; ours is {} with the preset `mid` at {} bytes per patch.\n\
          Best of {} rounds, alternating; prompts of {} tokens or bytes. *Weights* are those that decoding reads per\n\
          second. Operations are two per weight and position. The ratio is ours divided by llama.cpp's.\n\
          `benches/llama/bench.py` describes the method.\n\n",
         word(&run["cpu"]),
         threads(run),
         word(&run["llama_cpp_python"]),
-        1e-6 * number(&model["weights"]),
+        figure(&model["weights"], |weights| format!("{:.0}", 1e-6 * weights)),
         device(&run["adapter"]),
-        settings["bytes_per_patch"],
-        run["rounds"],
-        settings["prompt"],
+        plain(&settings["bytes_per_patch"]),
+        plain(&run["rounds"]),
+        plain(&settings["prompt"]),
     );
     let columns = [
         "format",
@@ -140,9 +140,9 @@ fn llama(text: &mut String, run: &Value) {
     row(text, &columns.map(|_| "---".to_owned()));
     for format in run["formats"].as_array().into_iter().flatten() {
         let best = |side: &str, key: &str, factor: f64| {
-            format[side][key]["best"].as_f64().map_or("-".to_owned(), |best| format!("{:.1}", factor * best))
+            figure(&format[side][key]["best"], |best| format!("{:.1}", factor * best))
         };
-        let ratio = |key: &str| format["ratios"][key].as_f64().map_or("-".to_owned(), |ratio| format!("{ratio:.2}"));
+        let ratio = |key: &str| decimals(&format["ratios"][key], 2);
         let cells = [
             word(&format["format"]),
             best("llama", "tokens_per_second", 1.0),
@@ -160,8 +160,7 @@ fn llama(text: &mut String, run: &Value) {
 }
 
 fn threads(run: &Value) -> String {
-    let count = &run["threads"];
-    let load = &run["load_average"]["before"];
+    let (count, load) = (plain(&run["threads"]), plain(&run["load_average"]["before"]));
     format!("{count} threads, load average {load} before the first round")
 }
 

@@ -42,9 +42,9 @@ impl Report {
                  most)",
                 whole(&settings["prompt_bytes"]),
                 whole(&settings["decode_bytes"]),
-                settings["bytes_per_patch"],
-                settings["parallel"],
-                settings["runs"]
+                plain(&settings["bytes_per_patch"]),
+                plain(&settings["parallel"]),
+                plain(&settings["runs"])
             ),
         );
     }
@@ -74,7 +74,7 @@ impl Report {
     }
 
     fn first_byte(&mut self, first: &Value) {
-        let seconds = |value: &Value| format!("{:.3} s", number(value));
+        let seconds = |value: &Value| figure(value, |seconds| format!("{seconds:.3} s"));
         self.line(
             "first byte",
             format!(
@@ -89,7 +89,8 @@ impl Report {
     fn prefill(&mut self, prefill: &Value) {
         self.line("prefill", spread(&prefill["bytes_per_second"], 1.0, "bytes/s"));
         self.line("  of the matmul rate", share(prefill));
-        self.line("  counts", format!("{} dispatches, {} submits", prefill["dispatches"], prefill["submits"]));
+        let (dispatches, submits) = (plain(&prefill["dispatches"]), plain(&prefill["submits"]));
+        self.line("  counts", format!("{dispatches} dispatches, {submits} submits"));
     }
 
     fn decode(&mut self, decode: &Value) {
@@ -97,17 +98,17 @@ impl Report {
         self.line(
             "  of the bandwidth",
             format!(
-                "{} of {:.1} bytes/s, at {} moved per byte",
+                "{} of {} bytes/s, at {} moved per byte",
                 percent(&decode["share_of_bandwidth_bound"]),
-                number(&decode["bandwidth_bound_bytes_per_second"]),
-                size(number(&decode["bytes_moved_per_byte"]) as u64)
+                decimals(&decode["bandwidth_bound_bytes_per_second"], 1),
+                bytes(&decode["bytes_moved_per_byte"])
             ),
         );
         self.line("  of the matvec rate", share(decode));
         for what in ["dispatches", "submits", "readbacks"] {
             let counts = &decode["counts"][what];
-            let (byte, patch) = (number(&counts["per_byte"]), number(&counts["per_patch"]));
-            self.line(&format!("  {what}"), format!("{byte:.2} per byte, {patch:.2} per patch"));
+            let (byte, patch) = (decimals(&counts["per_byte"], 2), decimals(&counts["per_patch"], 2));
+            self.line(&format!("  {what}"), format!("{byte} per byte, {patch} per patch"));
         }
     }
 
@@ -116,13 +117,13 @@ impl Report {
             "device memory",
             format!(
                 "{} at most, {} of the predicted {} for weights, prompts and sessions",
-                size(memory["device_peak_bytes"].as_u64().unwrap_or_default()),
+                bytes(&memory["device_peak_bytes"]),
                 percent(&memory["peak_over_predicted"]),
-                size(memory["predicted_bytes"].as_u64().unwrap_or_default())
+                bytes(&memory["predicted_bytes"])
             ),
         );
-        if let Some(bytes) = memory["host_peak_bytes"].as_u64() {
-            self.line("host memory", format!("{} at most", size(bytes)));
+        if memory["host_peak_bytes"].is_number() {
+            self.line("host memory", format!("{} at most", bytes(&memory["host_peak_bytes"])));
         }
     }
 }
@@ -139,38 +140,57 @@ pub fn word(value: &Value) -> String {
     one_line(value.as_str().unwrap_or("unknown"))
 }
 
-/// Seconds as microseconds, with three decimals for values below 1.
-pub fn micros(value: &Value) -> String {
-    let micros = 1e6 * number(value);
-    if micros < 1.0 { format!("{micros:.3}") } else { format!("{micros:.1}") }
+/// What stands for a figure that a run does not have, such as one per patch where no patch ended.
+const NONE: &str = "-";
+
+/// A number of the JSON as text; a dash if there is none.
+pub fn figure(value: &Value, text: impl FnOnce(f64) -> String) -> String {
+    value.as_f64().filter(|number| number.is_finite()).map_or(NONE.to_owned(), text)
 }
 
-/// A number of the JSON; NaN if it is missing.
-pub fn number(value: &Value) -> f64 {
-    value.as_f64().unwrap_or(f64::NAN)
+/// A number with so many decimals.
+pub fn decimals(value: &Value, digits: usize) -> String {
+    figure(value, |number| format!("{number:.digits$}"))
+}
+
+/// A number as the JSON has it.
+pub fn plain(value: &Value) -> String {
+    if value.is_number() { value.to_string() } else { NONE.to_owned() }
+}
+
+/// A whole number with groups of digits.
+pub fn whole(value: &Value) -> String {
+    value.as_u64().map_or(NONE.to_owned(), count)
+}
+
+/// A readable number of bytes.
+pub fn bytes(value: &Value) -> String {
+    figure(value, |bytes| size(bytes as u64))
+}
+
+/// Seconds as microseconds, with three decimals for values below 1.
+pub fn micros(value: &Value) -> String {
+    figure(value, |seconds| {
+        let micros = 1e6 * seconds;
+        if micros < 1.0 { format!("{micros:.3}") } else { format!("{micros:.1}") }
+    })
 }
 
 /// A share as a percentage.
 pub fn percent(value: &Value) -> String {
-    match value.as_f64() {
-        Some(share) => format!("{:.1} %", 100.0 * share),
-        None => "unknown".to_owned(),
-    }
-}
-
-fn whole(value: &Value) -> String {
-    count(value.as_u64().unwrap_or_default())
+    figure(value, |share| format!("{:.1} %", 100.0 * share))
 }
 
 fn share(of: &Value) -> String {
-    let bound = number(&of["product_bound_bytes_per_second"]);
-    format!("{} of {bound:.1} bytes/s", percent(&of["share_of_product_bound"]))
+    let bound = decimals(&of["product_bound_bytes_per_second"], 1);
+    format!("{} of {bound} bytes/s", percent(&of["share_of_product_bound"]))
 }
 
 fn spread(value: &Value, factor: f64, unit: &str) -> String {
-    let [median, least, most] = ["median", "least", "most"].map(|name| factor * number(&value[name]));
-    let digits = if median < 10.0 { 2 } else { 1 };
-    format!("{median:.digits$} {unit} ({least:.digits$} to {most:.digits$})")
+    let digits = if value["median"].as_f64().is_some_and(|median| factor * median >= 10.0) { 1 } else { 2 };
+    let [median, least, most] =
+        ["median", "least", "most"].map(|name| figure(&value[name], |number| format!("{:.digits$}", factor * number)));
+    format!("{median} {unit} ({least} to {most})")
 }
 
 /// Appends a row of a Markdown table.

@@ -6,7 +6,7 @@ use bolmo_runtime::{Error, ErrorKind};
 use serde_json::Value;
 
 use super::comparisons;
-use super::report::{adapter, cell, micros, number, percent, row, word};
+use super::report::{adapter, cell, decimals, figure, micros, percent, plain, row, word};
 use crate::load;
 use crate::output::Outcome;
 
@@ -139,17 +139,22 @@ fn training(text: &mut String, runs: &[Value]) {
         let parts: Vec<_> = parts.map(|part| format!("{} {}", word(&part["part"]), percent(&part["share"]))).collect();
         let cells = [
             cell(&word(&run["model"]["name"])),
-            format!("{} of {} bytes in {} patches", training["examples"], training["bytes"], training["patches"]),
+            format!(
+                "{} of {} bytes in {} patches",
+                plain(&training["examples"]),
+                plain(&training["bytes"]),
+                plain(&training["patches"])
+            ),
             median(&training["seconds"], 1e3),
             median(&training["bytes_per_second"], 1.0),
             format!(
-                "{} of {:.1} GFLOP/s",
+                "{} of {} GFLOP/s",
                 percent(&training["share_of_matmul_rate"]),
-                1e-9 * number(&training["matmul_operations_per_second"])
+                figure(&training["matmul_operations_per_second"], |rate| format!("{:.1}", 1e-9 * rate))
             ),
-            training["dispatches"].to_string(),
+            plain(&training["dispatches"]),
             cell(&parts.join(", ")),
-            format!("{:.0}", number(&run["memory"]["device_peak_bytes"]) / f64::from(1 << 20)),
+            mebibytes(&run["memory"]["device_peak_bytes"]),
             cell(&adapter(run)),
             word(&run["date"]),
         ];
@@ -163,7 +168,7 @@ fn training(text: &mut String, runs: &[Value]) {
         for length in run["training"]["growth"].as_array().into_iter().flatten() {
             let cells = [
                 cell(&word(&run["model"]["name"])),
-                length["bytes"].to_string(),
+                plain(&length["bytes"]),
                 median(&length["seconds"], 1e3),
                 micros(&length["mlstm_seconds_per_byte"]),
                 micros(&length["attention_seconds_per_byte"]),
@@ -180,23 +185,24 @@ fn not_a_run(file: &std::path::Path, why: &str) -> Error {
 }
 
 fn median(value: &Value, factor: f64) -> String {
-    let value = factor * number(&value["median"]);
-    if value < 10.0 { format!("{value:.2}") } else { format!("{value:.1}") }
+    figure(&value["median"], |median| {
+        let value = factor * median;
+        if value < 10.0 { format!("{value:.2}") } else { format!("{value:.1}") }
+    })
 }
 
-/// A figure that not every run has.
-fn if_known(value: &Value, text: impl FnOnce(&Value) -> String) -> String {
-    if value.is_null() { "-".to_owned() } else { text(value) }
+fn mebibytes(value: &Value) -> String {
+    figure(value, |bytes| format!("{:.0}", bytes / f64::from(1 << 20)))
 }
 
 fn model_row(run: &Value) -> [String; 16] {
     let (decode, prefill, first, memory) = (&run["decode"], &run["prefill"], &run["first_byte"], &run["memory"]);
-    let counts = |what: &str| format!("{:.2}", number(&decode["counts"][what]["per_byte"]));
+    let counts = |what: &str| decimals(&decode["counts"][what]["per_byte"], 2);
     [
         cell(&word(&run["model"]["name"])),
         word(&run["model"]["quantize"]),
-        run["settings"]["bytes_per_patch"].to_string(),
-        run["settings"]["parallel"].to_string(),
+        plain(&run["settings"]["bytes_per_patch"]),
+        plain(&run["settings"]["parallel"]),
         median(&decode["bytes_per_second"], 1.0),
         percent(&decode["share_of_bandwidth_bound"]),
         percent(&decode["share_of_product_bound"]),
@@ -204,13 +210,9 @@ fn model_row(run: &Value) -> [String; 16] {
         counts("submits"),
         median(&prefill["bytes_per_second"], 1.0),
         percent(&prefill["share_of_product_bound"]),
-        format!("{:.2}, {:.2}", number(&first["cold_seconds"]), number(&first["warm_seconds"])),
-        format!(
-            "{:.0} ({:.2})",
-            number(&memory["device_peak_bytes"]) / f64::from(1 << 20),
-            number(&memory["peak_over_predicted"])
-        ),
-        if_known(&run["load_average"]["before"], |load| format!("{:.2}", number(load))),
+        format!("{}, {}", decimals(&first["cold_seconds"], 2), decimals(&first["warm_seconds"], 2)),
+        format!("{} ({})", mebibytes(&memory["device_peak_bytes"]), decimals(&memory["peak_over_predicted"], 2)),
+        decimals(&run["load_average"]["before"], 2),
         cell(&adapter(run)),
         word(&run["date"]),
     ]
@@ -222,7 +224,7 @@ fn limits_row(run: &Value, product: &Value) -> [String; 11] {
         cell(&adapter(run)),
         word(&run["date"]),
         median(&limits["copy_bytes_per_second"], 1e-9),
-        if_known(&limits["read_bytes_per_second"], |read| median(read, 1e-9)),
+        median(&limits["read_bytes_per_second"], 1e-9),
         median(&limits["dispatch_gap_seconds"], 1e6),
         median(&limits["pass_seconds"], 1e6),
         median(&limits["submit_seconds"], 1e6),

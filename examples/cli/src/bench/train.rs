@@ -17,11 +17,11 @@ use serde_json::{Value, json};
 use super::context::{Steps, host_peak, model_name};
 use super::date;
 use super::measured::{adapter_json, spread};
-use super::report::{adapter, micros, number, percent, word};
+use super::report::{adapter, bytes, decimals, figure, micros, percent, plain, whole, word};
 use crate::args::{BenchArgs, Common};
 use crate::interrupt::Interrupt;
 use crate::load::{checkpoint, open_engine_for_training};
-use crate::output::{Failure, Outcome, count, size};
+use crate::output::{Failure, Outcome};
 
 /// Parts of a step, by prefixes of kernel names; the first match counts.
 const PARTS: [(&str, &[&str]); 6] = [
@@ -41,9 +41,6 @@ fn part(stem: &str) -> &'static str {
 
 /// Measures training steps.
 pub fn measure(common: &Common, args: &BenchArgs, interrupt: &Interrupt, steps: &Steps) -> Outcome<Value> {
-    if common.quantize.is_some() {
-        return Err(Failure::Usage("bench", "--quantize has no effect with --train: training uses f32".to_owned()));
-    }
     let engine = open_engine_for_training(common)?;
     let bench = Bench { engine: &engine, args, interrupt, steps };
     let value = block_on(bench.run(common)).map_err(Failure::from)?;
@@ -128,7 +125,7 @@ impl Bench<'_> {
         let mut counters = self.engine.counters();
         for run in 0..=self.args.runs {
             if self.interrupt.asked() {
-                return Err(Error::new(ErrorKind::Cancelled, "measuring was stopped by Ctrl-C"));
+                return Err(Error::new(ErrorKind::Cancelled, "measuring was interrupted"));
             }
             counters = self.engine.counters();
             let seconds = bench.step().await?;
@@ -230,8 +227,7 @@ pub fn text(run: &Value) -> String {
         let _ = writeln!(text, "  {name:<24}{value}");
     };
     let training = &run["training"];
-    let ms = |value: &Value| format!("{:.1} ms", 1e3 * number(value));
-    let whole = |value: &Value| count(value.as_u64().unwrap_or_default());
+    let ms = |value: &Value| figure(value, |seconds| format!("{:.1} ms", 1e3 * seconds));
     line("adapter", adapter(run));
     line("model", word(&run["model"]["name"]));
     line(
@@ -244,23 +240,25 @@ pub fn text(run: &Value) -> String {
             ms(&training["seconds"]["median"]),
             ms(&training["seconds"]["least"]),
             ms(&training["seconds"]["most"]),
-            training["runs"]
+            plain(&training["runs"])
         ),
     );
-    line("  speed", format!("{:.0} bytes/s", number(&training["bytes_per_second"]["median"])));
+    line("  speed", format!("{} bytes/s", decimals(&training["bytes_per_second"]["median"], 0)));
     line(
         "  of the matmul rate",
         format!(
-            "{} of {:.1} GFLOP/s",
+            "{} of {} GFLOP/s",
             percent(&training["share_of_matmul_rate"]),
-            1e-9 * number(&training["matmul_operations_per_second"])
+            figure(&training["matmul_operations_per_second"], |rate| format!("{:.1}", 1e-9 * rate))
         ),
     );
     line(
         "  counts",
         format!(
             "{} dispatches, {} submits, {} readbacks",
-            training["dispatches"], training["submits"], training["readbacks"]
+            plain(&training["dispatches"]),
+            plain(&training["submits"]),
+            plain(&training["readbacks"])
         ),
     );
     let list = |name: &str| training[name].as_array().cloned().unwrap_or_default();
@@ -285,6 +283,6 @@ pub fn text(run: &Value) -> String {
         let value = format!("{:>10}  {:>10}", us("mlstm_seconds_per_byte"), us("attention_seconds_per_byte"));
         line(&format!("  {} bytes", whole(&row["bytes"])), value);
     }
-    line("device memory", format!("{} at most", size(run["memory"]["device_peak_bytes"].as_u64().unwrap_or_default())));
+    line("device memory", format!("{} at most", bytes(&run["memory"]["device_peak_bytes"])));
     text
 }

@@ -10,13 +10,21 @@ pub fn bolmo(args: &[&str]) -> Command {
     command.args(args);
     if let Ok(adapter) = std::env::var("BOLMO_ADAPTER")
         && !args.contains(&"--adapter")
-        // A command of its own, without options.
-        && args.first() != Some(&"help")
+        && uses_adapter(args)
         && !(adapter == "cpu" && needs_gradients(args))
     {
         command.args(["--adapter", &adapter]);
     }
     command
+}
+
+/// Whether a command uses --adapter. The others warn about it.
+fn uses_adapter(args: &[&str]) -> bool {
+    match args {
+        ["generate" | "score" | "eval" | "devices", ..] | ["train", "subword" | "stage1" | "stage2", ..] => true,
+        ["bench", ..] => !args.contains(&"--table"),
+        _ => false,
+    }
 }
 
 /// Whether a command trains or runs a subword model.
