@@ -378,7 +378,10 @@ mod tests {
             checked.unwrap();
             put.unwrap();
             assert!(refused.is_err());
-            assert_eq!((fs::read_to_string(&file).unwrap().as_str(), fs::metadata(&file).unwrap().ino()), ("now", inode));
+            assert_eq!(
+                (fs::read_to_string(&file).unwrap().as_str(), fs::metadata(&file).unwrap().ino()),
+                ("now", inode)
+            );
         }
     }
 }

@@ -97,9 +97,8 @@ impl Target {
                 name => drop(names.insert(name.to_string_lossy().into_owned())),
             }
         }
-        let occupied = |names: Vec<String>, why, remedy| {
-            Err(Error::Occupied { path: self.shown.clone(), names, why, remedy })
-        };
+        let occupied =
+            |names: Vec<String>, why, remedy| Err(Error::Occupied { path: self.shown.clone(), names, why, remedy });
         if marked {
             // The list of an interrupted run. Only its own files are replaced.
             let list = Manifest::read(&self.path, MARKER).map_err(self.failed("cannot be read"))?;

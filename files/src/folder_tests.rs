@@ -60,7 +60,10 @@ fn only_listed_files_are_replaced() {
     put(&out, LISTED, &[("a", "1"), ("b", "2")]).unwrap();
     assert_eq!(names(&out), ["a", "b", MANIFEST]);
     put(&out, LISTED, &[("a", "111"), ("c", "2")]).unwrap();
-    assert_eq!((names(&out), names(parent.path())), (vec!["a".into(), MANIFEST.into(), "c".into()], vec!["out".into()]));
+    assert_eq!(
+        (names(&out), names(parent.path())),
+        (vec!["a".into(), MANIFEST.into(), "c".into()], vec!["out".into()])
+    );
 
     fs::write(out.join("model-mine.safetensors"), "mine").unwrap();
     refused(&out, LISTED, &["files in it", "(model-mine.safetensors)", "did not write", "move them"]);

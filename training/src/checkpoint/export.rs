@@ -214,3 +214,50 @@ fn write(
     write_index(&partial.path, shards.len(), parameters, total, weight_map)?;
     target.finish(partial)
 }
+
+#[cfg(test)]
+mod tests {
+    use bolmo_runtime::unstable::output::with_free_bytes;
+    use bolmo_runtime::{ErrorKind, Preset};
+
+    use super::*;
+
+    /// Exports a small model of zeros.
+    fn export(dir: &Path, stored: StoredType, tokenizer: &Path) -> Result<()> {
+        let config = Config { subword_vocab_size: 0, add_expanded_embeddings: false, ..Preset::Nano.config() };
+        let of = |spec: bolmo_runtime::layout::TensorSpec| (spec.name, vec![0.0; spec.shape.iter().product()]);
+        byte_level(dir, &config, &expected_tensors(&config).into_iter().map(of).collect(), stored, tokenizer)
+    }
+
+    #[test]
+    fn an_export_replaces_an_earlier_one_but_no_other_file() {
+        let parent = tempfile::tempdir().unwrap();
+        let dir = parent.path().join("model");
+        export(&dir, StoredType::F32, parent.path()).unwrap();
+        check(&dir).unwrap();
+        for name in ["README.md", "tokenizer.json", "model-mine.safetensors"] {
+            fs::write(dir.join(name), "mine").unwrap();
+            let errors = [check(&dir), export(&dir, StoredType::Bf16, parent.path())].map(|done| done.unwrap_err());
+            for error in errors {
+                assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
+                assert!(error.message().contains(name), "{error}");
+            }
+            assert_eq!(fs::read(dir.join(name)).unwrap(), b"mine");
+            fs::remove_file(dir.join(name)).unwrap();
+        }
+        export(&dir, StoredType::Bf16, parent.path()).unwrap();
+        let config: Value = serde_json::from_slice(&fs::read(dir.join("config.json")).unwrap()).unwrap();
+        assert_eq!(config["dtype"], "bfloat16");
+        // A model of another program has no list.
+        fs::remove_file(dir.join("bolmo-files.json")).unwrap();
+        assert!(check(&dir).unwrap_err().message().contains("no bolmo-files.json"));
+    }
+
+    #[test]
+    fn an_export_looks_at_the_free_space_first() {
+        let parent = tempfile::tempdir().unwrap();
+        let dir = parent.path().join("model");
+        let error = with_free_bytes(4000, || export(&dir, StoredType::F32, parent.path())).unwrap_err();
+        assert!(error.message().contains("4000 bytes free") && !dir.exists(), "{error}");
+    }
+}
