@@ -253,21 +253,35 @@ mod unix {
         assert_eq!((names(&out), names(parent.path())), (vec!["b".into(), MANIFEST.into()], vec!["out".into()]));
     }
 
-    /// A folder of another owner is written in place, as a mount point is.
-    fn in_place(parent: &Path) -> Option<PathBuf> {
-        let out = parent.join("out");
-        fs::create_dir(&out).unwrap();
-        if chown(&out, Some(12), Some(34)).is_ok() {
-            return Some(out);
+    /// A folder that is written in place: that of another owner or, for users who cannot give folders away, one in a
+    /// folder without permission.
+    struct InPlace<'a> {
+        parent: &'a Path,
+        out: PathBuf,
+    }
+
+    impl<'a> InPlace<'a> {
+        fn new(parent: &'a Path) -> Self {
+            let out = parent.join("out");
+            fs::create_dir(&out).unwrap();
+            if chown(&out, Some(12), Some(34)).is_err() {
+                fs::set_permissions(parent, fs::Permissions::from_mode(0o555)).unwrap();
+            }
+            Self { parent, out }
         }
-        println!("skipped: this user cannot change owners");
-        None
+    }
+
+    impl Drop for InPlace<'_> {
+        fn drop(&mut self) {
+            let _ = fs::set_permissions(self.parent, fs::Permissions::from_mode(0o755));
+        }
     }
 
     #[test]
     fn a_folder_in_place_is_marked_until_it_is_complete() {
         let parent = tempfile::tempdir().unwrap();
-        let Some(out) = in_place(parent.path()) else { return };
+        let place = InPlace::new(parent.path());
+        let out = place.out.clone();
         let target = Target::new(&out, LISTED).unwrap();
         let partial = target.begin(1).unwrap();
         fill(&partial, &[("a", "1")]);
@@ -292,7 +306,8 @@ mod unix {
     #[test]
     fn a_result_that_cannot_be_moved_in_place_is_kept() {
         let parent = tempfile::tempdir().unwrap();
-        let Some(out) = in_place(parent.path()) else { return };
+        let place = InPlace::new(parent.path());
+        let out = place.out.clone();
         let target = Target::new(&out, Replaces::Nothing).unwrap();
         let partial = target.begin(1).unwrap();
         fill(&partial, &[("a", "1")]);

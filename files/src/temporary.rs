@@ -98,7 +98,7 @@ impl Drop for TemporaryFile {
 /// A temporary folder with a lock and the folder under construction. Dropping it removes it with its contents.
 pub(crate) struct TemporaryFolder {
     pub path: PathBuf,
-    lock: Option<File>,
+    _lock: Option<File>,
     armed: bool,
 }
 
@@ -115,7 +115,7 @@ impl TemporaryFolder {
             let lock = OpenOptions::new().read(true).write(true).create_new(true).open(path.join(LOCK));
             match lock {
                 Ok(file) if take(&file, &path.join(LOCK)) => {
-                    let this = Self { path, lock: Some(file), armed: true };
+                    let this = Self { path, _lock: Some(file), armed: true };
                     fs::create_dir(this.new_folder())?;
                     return Ok(this);
                 }
@@ -152,10 +152,8 @@ impl TemporaryFolder {
 impl Drop for TemporaryFolder {
     fn drop(&mut self) {
         if self.armed {
-            // The caller reports the first error. Some systems cannot delete a locked file, so the lock goes last.
-            let _ = fs::remove_dir_all(self.new_folder());
-            let _ = fs::remove_dir_all(self.old_folder());
-            drop(self.lock.take());
+            // The lock is held until the folder is gone: a run that has just created it must not take the lock of a
+            // folder that is being removed. The caller reports the first error.
             let _ = fs::remove_dir_all(&self.path);
         }
     }
@@ -222,7 +220,7 @@ fn remove(path: &Path, target: Option<&Path>) {
             return;
         }
     }
-    drop(TemporaryFolder { path: path.to_owned(), lock: held, armed: true });
+    drop(TemporaryFolder { path: path.to_owned(), _lock: held, armed: true });
 }
 
 #[cfg(test)]
@@ -297,7 +295,7 @@ mod tests {
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
-                    for _ in 0..100 {
+                    for _ in 0..300 {
                         sweep(folder.path(), name);
                         let file = TemporaryFile::beside(folder.path(), name).unwrap();
                         let whole = TemporaryFolder::create(folder.path(), name).unwrap();

@@ -80,8 +80,8 @@ impl QuantizeReport {
 
 /// Writes the folder `dir` with the matrices of `checkpoint` in `formats`.
 ///
-/// `dir` must not exist, be empty, or be an earlier output, which is replaced: it has the file `bolmo-files.json`, which
-/// lists all of its files, and none of them has changed. The files are written to a hidden folder beside it, which is
+/// `dir` must not exist, be empty, or be an earlier output, which is replaced: its file `bolmo-files.json` lists all of
+/// its files, and none of them has changed. The files are written to a hidden folder beside it, which is
 /// renamed at the end. Where a folder cannot be renamed, they are moved into it. The memory use is a few MiB plus the
 /// scales of one tensor. `progress` receives the number of bytes of the source that are done and their total;
 /// returning `false` cancels.
