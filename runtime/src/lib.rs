@@ -88,10 +88,13 @@ pub use text::stop::StopMatcher;
 pub use text::utf8::Utf8Assembler;
 pub use text::vocabulary::Vocabulary;
 
-/// Files of a checkpoint folder, for programs that read or write them by other means than [`Checkpoint::open`].
+/// Files of a checkpoint folder, for programs that read or write them by other means than [`Checkpoint::open`], and
+/// files that programs write.
 pub mod files {
     #[cfg(not(target_family = "wasm"))]
     pub use crate::checkpoint::MappedFile;
+    #[cfg(not(target_family = "wasm"))]
+    pub use crate::checkpoint::output::{check_file, check_space, write_file};
     pub use crate::checkpoint::stored_formats::stored_formats;
     pub use crate::checkpoint::{
         CheckpointFile, DType, Fetching, Index, MemoryFile, Tensor, TensorFolder, check_finite,

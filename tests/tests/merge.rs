@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use bolmo_runtime::convert::merge::{Fate, Kept, Merge, MergeReport, write_merged};
 use bolmo_runtime::convert::quantize::{QuantizeOptions, write_quantized};
 use bolmo_runtime::files::TensorFolder;
+use bolmo_runtime::unstable::output::with_free_bytes;
 use bolmo_runtime::{Checkpoint, ErrorKind, Result};
 use bolmo_tests::fixtures;
 use half::{bf16, f16};
@@ -238,7 +239,8 @@ fn merged_folder_keeps_shards_types_and_tokenizer_files() {
         for name in others {
             std::fs::write(models.path("bolmo").join(name), name).unwrap();
         }
-        for name in ["pytorch_model.bin", "pytorch_model.bin.index.json", ".hidden.json", "README.md"] {
+        let left_out = ["pytorch_model.bin", "pytorch_model.bin.index.json", ".hidden.json", "README.md"];
+        for name in left_out.into_iter().chain(["bolmo-files.json"]) {
             std::fs::write(models.path("bolmo").join(name), name).unwrap();
         }
         std::fs::create_dir(models.path("bolmo/folder.json")).unwrap();
@@ -444,9 +446,11 @@ fn unreadable_folders_and_bad_options_are_rejected() {
     std::fs::create_dir(models.path("out")).unwrap();
     std::fs::write(models.path("out/mine"), "mine").unwrap();
     models.refused(ErrorKind::InvalidArgument, &["out", "files in it"]);
+    assert_eq!(std::fs::read(models.path("out/mine")).unwrap(), b"mine");
     let models = Models::new();
     std::fs::write(models.path("out"), "mine").unwrap();
     models.refused(ErrorKind::InvalidArgument, &["out", "is a file"]);
+    with_free_bytes(1000, || Models::new().refused(ErrorKind::Io, &["out", "bytes are needed", "1000 bytes free"]));
 
     let mut models = Models::new();
     let checkpoint = Checkpoint::open(&models.merge.bolmo).unwrap();

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use bolmo_runtime::ids::FUSED_OFFSET;
 use bolmo_runtime::unstable::SuffixTrie;
+use bolmo_runtime::unstable::output::with_free_bytes;
 use bolmo_runtime::{
     Checkpoint, Engine, ErrorKind, GenerateOptions, LoadOptions, Model, Piece, Session, Vocabulary, block_on,
 };
@@ -392,6 +393,46 @@ fn a_finished_run_is_extended() {
     let error =
         block_on(TrainingRun::open(engine(), Kind::Subword, config, &Texts::default(), true)).err().expect("a refusal");
     assert!(error.message().contains("`optimiser.steps` is 9") && error.message().contains("of step 10"), "{error}");
+}
+
+#[test]
+fn a_run_deletes_its_own_files_only() {
+    let place = Place::new();
+    let (_, outcome) = go(Kind::Subword, place.subword("mine"), false, Some(2));
+    assert_eq!(outcome.steps, 2);
+    let snapshots = place.path("mine/snapshots");
+    std::fs::write(snapshots.join("step-00000002/notes.txt"), "mine").expect("a file");
+    // As a run leaves it that is killed while it writes a snapshot.
+    std::fs::create_dir(snapshots.join(".step-00000003.partial-00ff")).expect("a folder");
+    std::fs::write(snapshots.join(".step-00000003.partial-00ff/state.safetensors"), "gigabytes").expect("a file");
+    let (_, outcome) = go(Kind::Subword, place.subword("mine"), true, None);
+    assert!(outcome.complete);
+    let list = |dir: &Path| {
+        let entries = std::fs::read_dir(dir).expect("a folder");
+        let mut all: Vec<_> = entries.map(|entry| entry.expect("an entry").file_name()).collect();
+        all.sort();
+        all
+    };
+    assert_eq!(list(&snapshots), ["step-00000002", "step-00000004", "step-00000006"]);
+    assert_eq!(list(&snapshots.join("step-00000002")), ["notes.txt"]);
+
+    // Snapshots and models are not begun without space.
+    let texts = Texts::default();
+    let opened = block_on(TrainingRun::open(engine(), Kind::Subword, place.subword("mine"), &texts, true));
+    let mut run = opened.expect("a run");
+    let errors = with_free_bytes(999, || [block_on(run.save()).err(), block_on(run.export(&place.path("new"))).err()]);
+    for error in errors {
+        let error = error.expect("too little space");
+        assert!(error.kind() == ErrorKind::Io && error.message().contains("999 bytes free"), "{error}");
+    }
+    assert_eq!(list(&snapshots).len(), 3);
+    // An earlier model is replaced, but no other file.
+    let model = place.path("mine/model");
+    block_on(run.export(&model)).expect("a model");
+    std::fs::write(model.join("README.md"), "mine").expect("a file");
+    let error = block_on(run.export(&model)).expect_err("a folder with another file");
+    assert!(error.kind() == ErrorKind::InvalidArgument && error.message().contains("(README.md)"), "{error}");
+    assert!(model.join("README.md").exists());
 }
 
 #[test]

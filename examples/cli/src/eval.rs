@@ -6,6 +6,7 @@ use std::path::Path;
 use bolmo_corpus::Split;
 use bolmo_corpus::suite::{Example, Task, examples};
 use bolmo_metrics::plot::{Table, TableOptions, TableRows, bars_or_lines, write_svg};
+use bolmo_runtime::files::check_file;
 use bolmo_runtime::ids::BYTE_OFFSET;
 use bolmo_runtime::{Engine, Error, ErrorKind, GenerateOptions, Model, Result, ScoreOptions, Session, block_on};
 use bolmo_training::data::{END_OF_TEXT, SubwordTokenizer, split_documents};
@@ -14,7 +15,6 @@ use bolmo_training::{AdamOptions, LocalSizes, Schedule, SourceModel, SubwordMode
 use serde_json::{Value, json};
 
 use crate::args::{Common, EvalArgs};
-use crate::files;
 use crate::interrupt::Interrupt;
 use crate::load;
 use crate::output::{Outcome, count, note, write, write_json};
@@ -32,7 +32,7 @@ pub fn run(common: &Common, args: &EvalArgs) -> Outcome {
         None => Vec::new(),
     };
     if let Some(path) = &args.plot {
-        files::check_target(path)?;
+        check_file(path)?;
     }
     let interrupt = Interrupt::listen();
     let engine = args.teacher.as_ref().map(|_| load::open_engine_for_training(common)).transpose()?;
@@ -460,5 +460,5 @@ fn draw(path: &Path, lines: &[Line], teacher: bool) -> Result<()> {
     };
     let options = TableOptions { title: "Questions about characters".to_owned(), ..TableOptions::default() };
     let failed = |e: bolmo_metrics::Error| Error::new(ErrorKind::Io, e.to_string());
-    write_svg(files::target(path), &bars_or_lines(&table, &options).map_err(failed)?).map_err(failed)
+    write_svg(path, &bars_or_lines(&table, &options).map_err(failed)?).map_err(failed)
 }

@@ -18,6 +18,14 @@ pub enum Input {
 }
 
 impl Input {
+    /// Number of bytes or ids.
+    pub fn len(&self) -> usize {
+        match self {
+            Input::Text(text) => text.len(),
+            Input::Ids(ids) => ids.len(),
+        }
+    }
+
     /// Reads the input that the options name.
     pub fn read(input: &ScoreInput) -> Outcome<Self> {
         let text = match (&input.text, &input.file, &input.ids) {

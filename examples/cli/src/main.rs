@@ -6,7 +6,6 @@ mod compare;
 mod devices;
 mod environment;
 mod eval;
-mod files;
 mod generate;
 mod info;
 mod init;

@@ -2,12 +2,12 @@
 
 use std::time::Instant;
 
-use bolmo_runtime::{Model, Result, Score, ScoreOptions, block_on};
+use bolmo_runtime::files::{check_file, check_space};
+use bolmo_runtime::{BYTE_VOCABULARY, Model, Result, Score, ScoreOptions, block_on};
 use serde_json::json;
 
 use crate::args::{Common, ScoreArgs};
 use crate::compare;
-use crate::files;
 use crate::input::Input;
 use crate::interrupt::Interrupt;
 use crate::load;
@@ -24,13 +24,18 @@ pub fn run(common: &Common, args: &ScoreArgs) -> Outcome {
         options.boundaries = Some(input.read_boundaries(path)?);
     }
     if let Some(path) = &args.dump {
-        files::check_target(path)?;
+        check_file(path)?;
     }
     if let Some(against) = &args.against {
         return compare::run(common, &input, against);
     }
     let interrupt = Interrupt::listen();
     let model = load::model(common, &|| interrupt.asked())?;
+    if let Some(path) = &args.dump {
+        // The states of bytes and the logits. Those of patches come on top, and their number is not known yet.
+        let numbers = input.len() * (3 * model.config().hidden_size + BYTE_VOCABULARY);
+        check_space(path, 4 * numbers as u64)?;
+    }
     interrupt.stops(options.cancel.clone());
     let begun = Instant::now();
     let score = compute(common, &model, &input, &options)?;

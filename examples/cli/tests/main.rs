@@ -3,6 +3,8 @@
 mod bench;
 mod common;
 mod eval;
+#[cfg(unix)]
+mod files;
 mod generate;
 mod inspect;
 mod interrupt;

@@ -31,8 +31,9 @@ fn a_quantized_folder_is_complete_and_describes_itself() {
     let mut names: Vec<_> =
         fs::read_dir(&out).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
-    assert_eq!(names, ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]);
-    for name in &names[2..] {
+    let expected = ["bolmo-files.json", "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"];
+    assert_eq!(names, expected);
+    for name in &names[3..] {
         assert!(fs::read(Path::new(&out).join(name)).unwrap() == fs::read(demo_folder().join(name)).unwrap(), "{name}");
     }
 

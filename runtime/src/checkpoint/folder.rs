@@ -41,6 +41,12 @@ pub(super) fn open(dir: &Path) -> Result<Folder> {
         }
         Err(e) => return Err(Error::io(format!("{origin}: cannot be read: {e}"))),
     }
+    if dir.join(bolmo_files::MARKER).exists() {
+        return Err(Error::bad_checkpoint(format!(
+            "{origin}: is incomplete: the run that wrote it was interrupted or is not done; run it again, or name \
+             another folder"
+        )));
+    }
     let config = read_json_file(&dir.join("config.json"))?
         .ok_or_else(|| Error::not_found(format!("{origin}: has no config.json; name a checkpoint folder")))?;
     let single = dir.join(SINGLE);

@@ -1,16 +1,16 @@
-//! Writing checkpoint folders: shards, headers, the index, and a folder that appears only when it is complete.
+//! Writing files: shards, headers and the index of a checkpoint folder, and any other file.
 
-use std::fs;
-use std::io::ErrorKind as IoKind;
-use std::path::{Path, PathBuf};
+use std::io::Write;
+use std::path::Path;
 
+pub use bolmo_files::{MANIFEST, PartialFolder, Replaces, with_free_bytes};
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use safetensors::Dtype;
 use serde_json::{Map, Value, json};
 
 use crate::checkpoint::DType;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// A tensor in a header; the data of consecutive items is contiguous.
 pub struct HeaderItem<'a> {
@@ -111,7 +111,7 @@ pub fn write_json(path: &Path, value: &Value) -> Result<()> {
     let mut text = serde_json::to_string_pretty(value)
         .map_err(|e| Error::internal(format!("{}: cannot be encoded: {e}", path.display())))?;
     text.push('\n');
-    fs::write(path, text).map_err(|e| io_error(path, "cannot be written", &e))
+    write_file(path, text.len() as u64, |file| file.write_all(text.as_bytes()))
 }
 
 /// An `Io` error: the path, what failed, and why.
@@ -119,143 +119,72 @@ pub fn io_error(path: &Path, what: &str, error: &std::io::Error) -> Error {
     Error::io(format!("{}: {what}: {error}", path.display()))
 }
 
-/// The path of a folder to write.
-pub struct Target {
-    path: PathBuf,
-    there: There,
-}
-
-/// What exists at the path of a target.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum There {
-    Nothing,
-    Empty,
-    /// A folder with files, which may be replaced.
-    Earlier,
-}
+/// The path of a folder to write: [`bolmo_files::Target`] with the errors of this crate.
+pub struct Target(bolmo_files::Target);
 
 impl Target {
-    /// Accepts a folder that does not exist or is empty.
+    /// Accepts a folder that does not exist, is empty, or has only files that may be replaced.
     ///
     /// # Errors
-    /// `InvalidArgument` for other folders and files, `Io`.
-    pub fn new(dir: &Path) -> Result<Self> {
-        Self::replacing(dir, |_| false)
+    /// `InvalidArgument` for other folders and files, `Busy` while another run writes into the folder, `Io`.
+    pub fn new(folder: &Path, replaces: Replaces) -> Result<Self> {
+        bolmo_files::Target::new(folder, replaces).map(Self).map_err(files_error)
     }
 
-    /// Accepts a folder that does not exist, is empty, or may be replaced according to `replaceable`.
+    /// Creates a hidden folder to write to until it is complete. `needed` is the number of bytes that will be written.
     ///
     /// # Errors
-    /// `InvalidArgument` for other folders and files, `Io`.
-    pub fn replacing(dir: &Path, replaceable: impl Fn(&Path) -> bool) -> Result<Self> {
-        let path = resolve(dir)?;
-        let there = match fs::read_dir(&path) {
-            Ok(mut entries) => match entries.next() {
-                None => There::Empty,
-                Some(_) if replaceable(&path) => There::Earlier,
-                Some(_) => {
-                    return Err(Error::invalid(format!(
-                        "{}: is a folder with files in it; name a new folder or an empty one",
-                        path.display()
-                    )));
-                }
-            },
-            Err(e) if e.kind() == IoKind::NotFound => There::Nothing,
-            Err(e) if e.kind() == IoKind::NotADirectory => {
-                return Err(Error::invalid(format!(
-                    "{}: is a file; name a new folder or an empty one",
-                    path.display()
-                )));
-            }
-            Err(e) => return Err(io_error(&path, "cannot be read", &e)),
-        };
-        Ok(Self { path, there })
+    /// `Io`, also if the file system has less than `needed` bytes free.
+    pub fn begin(&self, needed: u64) -> Result<PartialFolder> {
+        self.0.begin(needed).map_err(files_error)
     }
 
-    /// Creates a hidden folder beside the target, to write to until it is complete.
-    pub fn begin(&self) -> Result<PartialFolder> {
-        PartialFolder::beside(&self.path, "partial")
-    }
-
-    /// Renames the complete folder to the target.
+    /// Gives the complete folder its name.
+    ///
+    /// # Errors
+    /// `Io`. The message names the complete folder, which stays.
     pub fn finish(self, partial: PartialFolder) -> Result<()> {
-        match self.there {
-            There::Nothing => {}
-            // Some systems cannot rename onto a folder, even an empty one.
-            There::Empty => fs::remove_dir(&self.path).map_err(|e| io_error(&self.path, "cannot be replaced", &e))?,
-            There::Earlier => {
-                // The old folder is deleted only after the new one has its name.
-                let aside = PartialFolder::beside(&self.path, "replaced")?;
-                let old = aside.path.join("old");
-                fs::rename(&self.path, &old).map_err(|e| io_error(&self.path, "cannot be replaced", &e))?;
-                return partial.rename_to(&self.path).inspect_err(|_| {
-                    // The caller reports the first error.
-                    let _ = fs::rename(&old, &self.path);
-                });
-            }
-        }
-        partial.rename_to(&self.path)
+        self.0.finish(partial).map_err(files_error)
     }
 }
 
-/// Returns `dir` with a name as its last component, unlike `.` and `..`.
-fn resolve(dir: &Path) -> Result<PathBuf> {
-    if dir.file_name().is_some() {
-        return Ok(dir.to_owned());
-    }
-    let full = fs::canonicalize(dir).map_err(|e| io_error(dir, "cannot be resolved", &e))?;
-    match full.file_name() {
-        Some(_) => Ok(full),
-        None => Err(Error::invalid(format!("{}: is not a name for a new folder; name another one", dir.display()))),
-    }
+fn files_error(error: bolmo_files::Error) -> Error {
+    use bolmo_files::Error as Files;
+
+    let kind = match error {
+        Files::IsFolder(_) | Files::IsFile(_) | Files::NoName(_) | Files::Occupied { .. } => ErrorKind::InvalidArgument,
+        Files::NoFolder(_) => ErrorKind::NotFound,
+        Files::Busy { .. } => ErrorKind::Busy,
+        _ => ErrorKind::Io,
+    };
+    Error::new(kind, error.to_string())
 }
 
-/// A folder under construction. Dropping it deletes it with its contents, unless it was renamed.
-pub struct PartialFolder {
-    /// Path of the folder before it is renamed.
-    pub path: PathBuf,
-    /// Whether dropping deletes the folder.
-    armed: bool,
+/// Checks that [`write_file`] can write `path`, before the work whose result it will be.
+///
+/// # Errors
+/// `InvalidArgument` for a folder, `NotFound` for a file in a folder that does not exist, `Io` for a file that must not
+/// be written.
+pub fn check_file(path: &Path) -> Result<()> {
+    bolmo_files::check(path).map_err(files_error)
 }
 
-impl PartialFolder {
-    fn beside(target: &Path, what: &str) -> Result<Self> {
-        let name = target.file_name().unwrap_or_default().to_string_lossy();
-        let parent = target.parent().unwrap_or(Path::new(""));
-        if !parent.as_os_str().is_empty() {
-            fs::create_dir_all(parent).map_err(|e| io_error(parent, "cannot be created", &e))?;
-        }
-        // Creating a folder fails if it exists, so two runs never share one.
-        let mut attempt = 0;
-        loop {
-            let path = parent.join(format!(".{name}.{what}-{attempt}"));
-            match fs::create_dir(&path) {
-                Ok(()) => return Ok(PartialFolder { path, armed: true }),
-                Err(e) if e.kind() == IoKind::AlreadyExists && attempt < 1000 => attempt += 1,
-                Err(e) => {
-                    // The hidden folder is no name that the caller knows.
-                    return Err(Error::io(format!(
-                        "{}: cannot be created: {e}; check the permissions of its parent folder and the free space",
-                        target.display()
-                    )));
-                }
-            }
-        }
-    }
-
-    fn rename_to(mut self, target: &Path) -> Result<()> {
-        fs::rename(&self.path, target)
-            .map_err(|e| io_error(target, "cannot be replaced by the finished folder", &e))?;
-        self.armed = false;
-        Ok(())
-    }
+/// Checks that the file system of `path` has `bytes` bytes free, if it tells.
+///
+/// # Errors
+/// `Io` with both numbers if it has less.
+pub fn check_space(path: &Path, bytes: u64) -> Result<()> {
+    bolmo_files::check_space(path, bytes).map_err(files_error)
 }
 
-impl Drop for PartialFolder {
-    fn drop(&mut self) {
-        if self.armed {
-            // The caller reports the first error.
-            let _ = fs::remove_dir_all(&self.path);
-        }
-    }
+/// Writes the file `path` with `fill`, which writes about `bytes` bytes.
+///
+/// A new or a regular file is written under a temporary name and then renamed, so that an interrupted run leaves the
+/// old one; the next run removes the temporary file. A file that exists keeps its mode. Symbolic links are followed.
+/// Devices and pipes are written into.
+///
+/// # Errors
+/// `Io`, also if the file system has less than `bytes` bytes free.
+pub fn write_file(path: &Path, bytes: u64, fill: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<()> {
+    bolmo_files::write(path, bytes, fill).map_err(|e| io_error(path, "cannot be written", &e))
 }

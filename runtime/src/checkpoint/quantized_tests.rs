@@ -190,6 +190,52 @@ fn a_failed_run_leaves_nothing_behind() {
 }
 
 #[test]
+fn a_file_that_a_user_put_beside_an_output_stays() {
+    let parent = tempfile::tempdir().unwrap();
+    let source = Checkpoint::open(source(&parent)).unwrap();
+    let (q8, _) = quantized(&parent, "q8", "q8", 20_000);
+    let again = || {
+        let formats = "q4".parse().unwrap();
+        write_quantized(&source, &q8, formats, &QuantizeOptions::default(), &mut |_, _| true).map(drop)
+    };
+    for name in ["model-mine.safetensors", "model.safetensors.bak", "generation_config.json", "chat_template.jinja"] {
+        fs::write(q8.join(name), "mine").unwrap();
+        let error = again().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
+        assert!(error.message().contains(name) && error.message().contains("files in it"), "{error}");
+        assert_eq!(fs::read(q8.join(name)).unwrap(), b"mine");
+        fs::remove_file(q8.join(name)).unwrap();
+    }
+    // So does one that the user has changed, and a folder of a version that kept no list.
+    let config = fs::read(q8.join("config.json")).unwrap();
+    fs::write(q8.join("config.json"), [&config[..], b"\n"].concat()).unwrap();
+    assert!(again().unwrap_err().message().contains("(config.json), which have changed"));
+    fs::write(q8.join("config.json"), config).unwrap();
+    let list = fs::read(q8.join("bolmo-files.json")).unwrap();
+    fs::remove_file(q8.join("bolmo-files.json")).unwrap();
+    assert!(again().unwrap_err().message().contains("no bolmo-files.json"));
+    fs::write(q8.join("bolmo-files.json"), list).unwrap();
+    again().unwrap();
+    assert_eq!(Checkpoint::open(&q8).unwrap().formats(), Some("q4".parse().unwrap()));
+}
+
+#[test]
+fn quantizing_looks_at_the_free_space_first() {
+    let parent = tempfile::tempdir().unwrap();
+    let source = Checkpoint::open(source(&parent)).unwrap();
+    let needed = quantized(&parent, "q8", "q8", 1 << 30).1.bytes_after();
+    let run = || {
+        let formats = "q8".parse().unwrap();
+        let mut never = |_: u64, _: u64| -> bool { panic!("the work began") };
+        write_quantized(&source, parent.path().join("new"), formats, &QuantizeOptions::default(), &mut never)
+    };
+    let error = crate::checkpoint::output::with_free_bytes(needed - 1, run).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Io, "{error}");
+    let words = format!("{needed} bytes are needed, but the file system has {} bytes free", needed - 1);
+    assert!(error.message().contains(&words) && error.message().contains("new"), "{error}");
+}
+
+#[test]
 fn weights_that_no_format_represents_are_named() {
     let name = "model.local_encoder.out_projection.weight";
     for (value, formats, kind, words) in [

@@ -52,6 +52,15 @@ fn rejected(parent: &TempDir, kind: ErrorKind, words: &[&str]) {
     }
 }
 
+#[test]
+fn a_folder_whose_writing_was_interrupted_is_named() {
+    let parent = folder(DType::F32, 1 << 30);
+    fs::write(parent.path().join("model/bolmo-incomplete.json"), "{}").unwrap();
+    rejected(&parent, ErrorKind::BadCheckpoint, &["model: is incomplete", "interrupted", "run it again"]);
+    let error = TensorFolder::open(parent.path().join("model")).unwrap_err();
+    assert!(error.message().contains("is incomplete"), "{error}");
+}
+
 fn edit_json(path: &Path, edit: impl FnOnce(&mut Value)) {
     let mut value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
     edit(&mut value);

@@ -10,10 +10,12 @@ use serde_json::{Map, Value, json};
 
 use crate::checkpoint::formats::Formats;
 use crate::checkpoint::layout::{Part, TensorSpec, expected_tensors};
-use crate::checkpoint::output::{HeaderItem, Target, divide, header, io_error, shard_name, write_index, write_json};
+use crate::checkpoint::output::{
+    HeaderItem, Replaces, Target, divide, header, io_error, shard_name, write_index, write_json,
+};
 use crate::checkpoint::packed::{Packed, out_of_range};
 use crate::checkpoint::quantized::Stored;
-use crate::checkpoint::stored_formats::{set_stored_formats, stored_formats};
+use crate::checkpoint::stored_formats::set_stored_formats;
 use crate::checkpoint::{Checkpoint, DType, Tensor, check_finite};
 use crate::error::{Error, ErrorKind, Hint, Result};
 
@@ -78,13 +80,16 @@ impl QuantizeReport {
 
 /// Writes the folder `dir` with the matrices of `checkpoint` in `formats`.
 ///
-/// `dir` must not exist, be empty, or be an earlier output, which is replaced. The files are written to a hidden folder
-/// beside it, which is renamed at the end. The memory use is a few MiB plus the scales of one tensor. `progress`
-/// receives the number of bytes of the source that are done and their total; returning `false` cancels.
+/// `dir` must not exist, be empty, or be an earlier output, which is replaced: its file `bolmo-files.json` lists all of
+/// its files, and none of them has changed. The files are written to a hidden folder beside it, which is
+/// renamed at the end. Where a folder cannot be renamed, they are moved into it. The memory use is a few MiB plus the
+/// scales of one tensor. `progress` receives the number of bytes of the source that are done and their total;
+/// returning `false` cancels.
 ///
 /// # Errors
 /// `InvalidArgument` for a checkpoint that is already quantized, for f32 in all parts, and for a folder with other
-/// files; `BadCheckpoint` for weights that are not finite; `Unsupported` for weights beyond f16; `Io`, `Cancelled`.
+/// files; `BadCheckpoint` for weights that are not finite; `Unsupported` for weights beyond f16; `Io`, also if there is
+/// too little free space; `Busy` while another run writes into the folder; `Cancelled`.
 pub fn write_quantized(
     checkpoint: &Checkpoint,
     dir: impl AsRef<Path>,
@@ -110,8 +115,14 @@ pub fn write_quantized(
     {
         return Err(Error::invalid(format!("{name:?} is not a file of a quantized checkpoint; leave it out")));
     }
-    let target = Target::replacing(dir.as_ref(), is_output)?;
-    let partial = target.begin()?;
+    let target = Target::new(dir.as_ref(), Replaces::Listed("quantize"))?;
+    let specs = expected_tensors(checkpoint.config());
+    let plans: Vec<Plan<'_>> = specs
+        .iter()
+        .map(|spec| Ok(Plan { spec, tensor: checkpoint.tensor(&spec.name)?, stored: Stored::new(spec, formats) }))
+        .collect::<Result<_>>()?;
+    let needed: u64 = plans.iter().map(|plan| plan.stored.byte_count(plan.spec)).sum();
+    let partial = target.begin(needed)?;
 
     let mut config: Value = serde_json::from_slice(checkpoint.config_text()).map_err(|e| {
         Error::internal(format!("{}: its config.json is not a JSON document: {e}", checkpoint.origin()))
@@ -123,11 +134,6 @@ pub fn write_quantized(
         std::fs::write(&path, contents).map_err(|e| io_error(&path, "cannot be written", &e))?;
     }
 
-    let specs = expected_tensors(checkpoint.config());
-    let plans: Vec<Plan<'_>> = specs
-        .iter()
-        .map(|spec| Ok(Plan { spec, tensor: checkpoint.tensor(&spec.name)?, stored: Stored::new(spec, formats) }))
-        .collect::<Result<_>>()?;
     let shards = divide(&plans, options.max_shard_bytes, |plan| plan.stored.byte_count(plan.spec));
     let mut writer =
         Writer { progress, done: 0, total: checkpoint.contents_bytes(), values: Vec::new(), packed: Packed::default() };
@@ -145,21 +151,6 @@ pub fn write_quantized(
     write_index(&partial.path, shards.len(), parameters, report.bytes_after(), weight_map)?;
     target.finish(partial)?;
     Ok(report)
-}
-
-/// Whether the folder is an earlier output: its configuration has the key, and it has no other files.
-fn is_output(dir: &Path) -> bool {
-    let ours = |name: &str| {
-        OTHERS.contains(&name)
-            || name == "model.safetensors.index.json"
-            || name.starts_with("model") && name.ends_with(".safetensors")
-    };
-    let Ok(config) = std::fs::read(dir.join("config.json")) else { return false };
-    let says_so = stored_formats(&config, "config.json").is_ok_and(|formats| formats.is_some());
-    says_so
-        && std::fs::read_dir(dir).is_ok_and(|mut entries| {
-            entries.all(|entry| entry.is_ok_and(|entry| entry.file_name().to_str().is_some_and(ours)))
-        })
 }
 
 fn report(plans: &[Plan<'_>], formats: Formats, shards: usize) -> QuantizeReport {

@@ -1,7 +1,7 @@
 //! A corpus as files: two texts and a manifest.
 
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Read, Write};
+use std::io::{self, Read, Write};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -62,6 +62,8 @@ pub fn write_files(folder: &Path, corpus: &Corpus, held_out_bytes: u64) -> Resul
     // Checks the options before anything is written.
     held_out.documents(Part::HeldOut)?;
     fs::create_dir_all(folder).map_err(|source| failed("create", folder, source))?;
+    // What a run left that was killed is not another file.
+    bolmo_files::remove_abandoned(folder, |name| [TRAINING_FILE, HELD_OUT_FILE, MANIFEST_FILE].contains(&name));
     check_folder(folder)?;
     let manifest = Manifest {
         seed: corpus.seed,
@@ -71,7 +73,7 @@ pub fn write_files(folder: &Path, corpus: &Corpus, held_out_bytes: u64) -> Resul
         held_out: write_part(folder, HELD_OUT_FILE, &held_out, Part::HeldOut)?,
     };
     let path = folder.join(MANIFEST_FILE);
-    replace(&path, |file| {
+    replace(&path, 0, |file| {
         serde_json::to_writer_pretty(&mut *file, &manifest)?;
         writeln!(file)
     })?;
@@ -107,14 +109,14 @@ impl Manifest {
     }
 }
 
-/// Rejects a folder with files other than an earlier corpus. Temporary files of a run that was stopped do not count.
+/// Rejects a folder with files other than an earlier corpus. Temporary files of a run that is alive do not count.
 fn check_folder(folder: &Path) -> Result<()> {
     if folder.join(MANIFEST_FILE).exists() {
         return Ok(());
     }
     for entry in fs::read_dir(folder).map_err(|source| failed("read", folder, source))? {
-        let path = entry.map_err(|source| failed("read", folder, source))?.path();
-        if path.extension().is_none_or(|extension| extension != "tmp") {
+        let name = entry.map_err(|source| failed("read", folder, source))?.file_name();
+        if !name.to_string_lossy().starts_with('.') || !name.to_string_lossy().contains(".partial-") {
             return Err(Error::Occupied(folder.to_owned()));
         }
     }
@@ -125,7 +127,7 @@ fn write_part(folder: &Path, name: &str, corpus: &Corpus, part: Part) -> Result<
     let mut written = PartOfManifest { file: name.to_owned(), bytes: 0, documents: 0, puzzles: 0, hash: String::new() };
     let mut hash = Hash::new();
     let documents = corpus.documents(part)?;
-    replace(&folder.join(name), |file| {
+    replace(&folder.join(name), corpus.bytes, |file| {
         for document in documents {
             for piece in [&*document, SEPARATOR] {
                 file.write_all(piece.as_bytes())?;
@@ -141,21 +143,9 @@ fn write_part(folder: &Path, name: &str, corpus: &Corpus, part: Part) -> Result<
     Ok(written)
 }
 
-/// Writes a file with `fill` under a temporary name and renames it to `path`, or removes it after an error.
-fn replace(path: &Path, fill: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> Result<()> {
-    // Two processes that write the same corpus must not share a temporary file.
-    let temporary = path.with_added_extension(format!("{}.tmp", std::process::id()));
-    let write = || {
-        let mut file = BufWriter::new(File::create(&temporary)?);
-        fill(&mut file)?;
-        file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
-        fs::rename(&temporary, path)
-    };
-    write().map_err(|source| {
-        // The file may not exist, and the first error is the one to report.
-        let _ = fs::remove_file(&temporary);
-        failed("write", path, source)
-    })
+/// Writes a file of about `bytes` bytes with `fill`, so that readers see either the old or the new one.
+fn replace(path: &Path, bytes: u64, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
+    bolmo_files::write(path, bytes, fill).map_err(|source| failed("write", path, source))
 }
 
 fn hash_file(path: &Path) -> io::Result<String> {
@@ -230,6 +220,14 @@ mod tests {
         let error = write_files(folder.path(), &CORPUS, 5_000).expect_err("the folder is not empty");
         assert!(matches!(error, Error::Occupied(_)), "{error}");
         assert_eq!(fs::read_to_string(&mine).expect("text"), "mine");
+    }
+
+    #[test]
+    fn temporary_files_of_a_run_that_was_killed_are_removed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::write(folder.path().join(".train.txt.partial-00ff"), "half").expect("written");
+        write_files(folder.path(), &CORPUS, 5_000).expect("written");
+        assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 3);
     }
 
     #[test]

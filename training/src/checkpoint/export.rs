@@ -8,7 +8,7 @@ use std::path::Path;
 
 use bolmo_runtime::layout::expected_tensors;
 use bolmo_runtime::unstable::output::{
-    HeaderItem, Target, divide, header, io_error, shard_name, write_index, write_json,
+    HeaderItem, Replaces, Target, divide, header, io_error, shard_name, write_index, write_json,
 };
 use bolmo_runtime::{BYTE_VOCABULARY, BlockType, LayerType, QkNorm};
 use bolmo_runtime::{Config, Error, Result};
@@ -70,7 +70,7 @@ struct Item {
 /// rows, the first 520 are stored. The tokenizer's files are copied from the folder `tokenizer`.
 ///
 /// # Errors
-/// `InvalidArgument` if `dir` holds something other than a model, `Io`, and `Internal` if a tensor is missing.
+/// Those of [`check`], `Io` also if there is too little free space, and `Internal` if a tensor is missing.
 pub fn byte_level(
     dir: &Path,
     config: &Config,
@@ -155,6 +155,19 @@ fn subword_config(config: &Config, vocabulary: usize, tied: bool) -> Result<Valu
     Ok(Value::Object(json))
 }
 
+/// Checks that a model can be written to `dir`, before the training whose result it will be. Of an earlier model, files
+/// that a run listed in `bolmo-files.json` are replaced.
+///
+/// # Errors
+/// `InvalidArgument` if `dir` holds other files, `Busy` while another run writes into it, `Io`.
+pub fn check(dir: &Path) -> Result<()> {
+    target(dir).map(drop)
+}
+
+fn target(dir: &Path) -> Result<Target> {
+    Target::new(dir, Replaces::Listed("train"))
+}
+
 fn write(
     dir: &Path,
     config: &Value,
@@ -163,9 +176,11 @@ fn write(
     stored: StoredType,
     tokenizer: &Path,
 ) -> Result<()> {
-    // An earlier model is replaced.
-    let target = Target::replacing(dir, |path| path.join("config.json").exists())?;
-    let partial = target.begin()?;
+    let target = target(dir)?;
+    let dtype = stored.dtype();
+    let bytes_of = |item: &Item| HeaderItem { name: &item.name, dtype, shape: &item.shape }.byte_count();
+    let total = items.iter().map(bytes_of).sum();
+    let partial = target.begin(total)?;
     write_json(&partial.path.join("config.json"), config)?;
     for name in TOKENIZER_FILES {
         let from = tokenizer.join(name);
@@ -173,8 +188,6 @@ fn write(
             fs::copy(&from, partial.path.join(name)).map_err(|e| io_error(&from, "cannot be copied", &e))?;
         }
     }
-    let dtype = stored.dtype();
-    let bytes_of = |item: &Item| HeaderItem { name: &item.name, dtype, shape: &item.shape }.byte_count();
     let shards = divide(&items, SHARD, bytes_of);
     let mut weight_map = Map::new();
     for (i, shard) in shards.iter().enumerate() {
@@ -198,7 +211,53 @@ fn write(
         file.sync_all().map_err(failed)?;
     }
     let parameters = items.iter().map(|item| item.shape.iter().product::<usize>() as u64).sum();
-    let total = items.iter().map(bytes_of).sum();
     write_index(&partial.path, shards.len(), parameters, total, weight_map)?;
     target.finish(partial)
+}
+
+#[cfg(test)]
+mod tests {
+    use bolmo_runtime::unstable::output::with_free_bytes;
+    use bolmo_runtime::{ErrorKind, Preset};
+
+    use super::*;
+
+    /// Exports a small model of zeros.
+    fn export(dir: &Path, stored: StoredType, tokenizer: &Path) -> Result<()> {
+        let config = Config { subword_vocab_size: 0, add_expanded_embeddings: false, ..Preset::Nano.config() };
+        let of = |spec: bolmo_runtime::layout::TensorSpec| (spec.name, vec![0.0; spec.shape.iter().product()]);
+        byte_level(dir, &config, &expected_tensors(&config).into_iter().map(of).collect(), stored, tokenizer)
+    }
+
+    #[test]
+    fn an_export_replaces_an_earlier_one_but_no_other_file() {
+        let parent = tempfile::tempdir().unwrap();
+        let dir = parent.path().join("model");
+        export(&dir, StoredType::F32, parent.path()).unwrap();
+        check(&dir).unwrap();
+        for name in ["README.md", "tokenizer.json", "model-mine.safetensors"] {
+            fs::write(dir.join(name), "mine").unwrap();
+            let errors = [check(&dir), export(&dir, StoredType::Bf16, parent.path())].map(|done| done.unwrap_err());
+            for error in errors {
+                assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
+                assert!(error.message().contains(name), "{error}");
+            }
+            assert_eq!(fs::read(dir.join(name)).unwrap(), b"mine");
+            fs::remove_file(dir.join(name)).unwrap();
+        }
+        export(&dir, StoredType::Bf16, parent.path()).unwrap();
+        let config: Value = serde_json::from_slice(&fs::read(dir.join("config.json")).unwrap()).unwrap();
+        assert_eq!(config["dtype"], "bfloat16");
+        // A model of another program has no list.
+        fs::remove_file(dir.join("bolmo-files.json")).unwrap();
+        assert!(check(&dir).unwrap_err().message().contains("no bolmo-files.json"));
+    }
+
+    #[test]
+    fn an_export_looks_at_the_free_space_first() {
+        let parent = tempfile::tempdir().unwrap();
+        let dir = parent.path().join("model");
+        let error = with_free_bytes(4000, || export(&dir, StoredType::F32, parent.path())).unwrap_err();
+        assert!(error.message().contains("4000 bytes free") && !dir.exists(), "{error}");
+    }
 }

@@ -11,7 +11,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use bolmo_runtime::files::{CheckpointFile, MappedFile};
-use bolmo_runtime::unstable::output::{HeaderItem, Target, header, io_error};
+use bolmo_runtime::unstable::output::{HeaderItem, Replaces, Target, header, io_error};
 use bolmo_runtime::unstable::{Device, Recorder, Slice};
 use bolmo_runtime::{Error, ErrorKind, Result};
 use safetensors::{Dtype, SafeTensors};
@@ -24,6 +24,8 @@ use super::Arena;
 const CHUNK: u64 = 64 << 20;
 const TENSORS: &str = "state.safetensors";
 const PROGRESS: &str = "state.json";
+/// Names of all files of a snapshot.
+const FILES: &[&str] = &[TENSORS, PROGRESS];
 /// What to do about a damaged snapshot.
 const OLDER: &str = "delete this snapshot's folder to resume from the one before, or from the start if there is none";
 /// Keys of `state.json`: the checksum of its other keys, and what is known of the file of tensors.
@@ -53,12 +55,12 @@ pub(crate) async fn write(
     keep: usize,
 ) -> Result<PathBuf> {
     let path = dir.join(name(step));
-    let target = Target::replacing(&path, |path| path.join(PROGRESS).exists())?;
-    let partial = target.begin()?;
+    let target = Target::new(&path, Replaces::Named(FILES))?;
+    let buffers = buffers(arenas);
+    let partial = target.begin(buffers.iter().map(|(_, slice)| slice.size()).sum())?;
     let tensors = partial.path.join(TENSORS);
     let failed = |e: std::io::Error| io_error(&tensors, "cannot be written", &e);
     let mut file = File::create(&tensors).map_err(failed)?;
-    let buffers = buffers(arenas);
     let shapes: Vec<[usize; 1]> = buffers.iter().map(|(_, slice)| [slice.size() as usize / 4]).collect();
     let items: Vec<HeaderItem<'_>> =
         buffers.iter().zip(&shapes).map(|((name, _), shape)| HeaderItem { name, dtype: Dtype::F32, shape }).collect();
@@ -172,18 +174,24 @@ pub(crate) fn list(dir: &Path) -> Result<Vec<(u64, PathBuf)>> {
 fn prune(dir: &Path, keep: usize) -> Result<()> {
     let all = list(dir)?;
     for (_, path) in &all[..all.len().saturating_sub(keep.max(1))] {
-        fs::remove_dir_all(path).map_err(|e| io_error(path, "cannot be deleted", &e))?;
+        delete(path).map_err(|e| io_error(path, "cannot be deleted", &e))?;
     }
-    // Partial snapshots of killed runs.
-    if let Ok(entries) = fs::read_dir(dir) {
-        for path in entries.flatten().map(|entry| entry.path()) {
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            if name.starts_with(".step-") && name.contains(".partial-") {
-                fs::remove_dir_all(&path).map_err(|e| io_error(&path, "cannot be deleted", &e))?;
-            }
+    bolmo_files::remove_abandoned(dir, |target| target.starts_with("step-"));
+    Ok(())
+}
+
+/// Deletes the files of a snapshot, and its folder unless that has other files.
+fn delete(path: &Path) -> std::io::Result<()> {
+    for name in FILES {
+        match fs::remove_file(path.join(name)) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
+            _ => {}
         }
     }
-    Ok(())
+    match fs::remove_dir(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::DirectoryNotEmpty => Err(e),
+        _ => Ok(()),
+    }
 }
 
 /// Contents of `state.json` of a snapshot.

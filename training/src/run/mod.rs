@@ -37,6 +37,7 @@ use memory::MemoryPlan;
 use resume::Progress;
 pub use template::{reference, template};
 
+use crate::checkpoint::export;
 use crate::data::{Dataset, SubwordTokenizer};
 use crate::parameters::snapshot;
 
@@ -171,6 +172,8 @@ impl TrainingRun {
     pub async fn go(&mut self, tell: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>) -> Result<Outcome> {
         let out = self.config.out.clone();
         std::fs::create_dir_all(&out).map_err(|e| io_error(&out, "cannot be created", &e))?;
+        // The model of an extended run replaces the earlier one. Whether it can is known before the training.
+        export::check(&out.join("model"))?;
         let mut metrics = MetricsFile::resume(metrics_path(&self.config), self.step).map_err(metrics_error)?;
         let (total, every) = (self.config.optimizer.steps, self.config.every.clone());
         let mut evaluation = None;

@@ -39,8 +39,8 @@ Examples:
   bolmo score --model bolmo-1b-q8 --file book.txt --against bolmo-1b
 
 The last command prints how the quantized model differs. The folder gets the configuration, the weights and, if
---model has one, the tokenizer.json. An earlier output in the same folder is replaced; a folder with other files is
-rejected.";
+--model has one, the tokenizer.json. An earlier output in the same folder is replaced: its bolmo-files.json lists the
+files. A folder with other files, or with files that have changed, is rejected.";
 
 /// Options of `quantize`.
 #[derive(Debug, Args)]

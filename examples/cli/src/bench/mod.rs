@@ -14,13 +14,13 @@ mod train;
 use std::time::Instant;
 
 use bolmo_runtime::bench::{Limits, Spread, Traffic, decode, ends_patch};
+use bolmo_runtime::files::{check_file, write_file};
 use bolmo_runtime::{
     Counters, Engine, Model, Result, Session, WeightFormat, block_on, device_bytes, session_bytes, work_bytes,
 };
 use serde_json::Value;
 
 use crate::args::{BenchArgs, Common};
-use crate::files;
 use crate::interrupt::Interrupt;
 use crate::load;
 use crate::output::{Failure, Outcome, write, write_json};
@@ -38,7 +38,7 @@ pub fn run(common: &Common, args: &BenchArgs) -> Outcome {
     }
     let interrupt = Interrupt::listen();
     let steps = Steps::new(common);
-    args.save.as_deref().map_or(Ok(()), files::check_target)?;
+    args.save.as_deref().map_or(Ok(()), check_file)?;
     let (result, text): (_, fn(&Value) -> String) = if args.train {
         (train::measure(common, args, &interrupt, &steps)?, train::text)
     } else {
@@ -51,7 +51,7 @@ pub fn run(common: &Common, args: &BenchArgs) -> Outcome {
         write(&text(&result))?
     }
     let Some(path) = &args.save else { return Ok(()) };
-    Ok(files::write(path, |partial| std::fs::write(partial, format!("{result:#}\n")))?)
+    Ok(write_file(path, 0, |file| writeln!(file, "{result:#}"))?)
 }
 
 fn measure(common: &Common, args: &BenchArgs, interrupt: &Interrupt, steps: &Steps) -> Outcome<Value> {

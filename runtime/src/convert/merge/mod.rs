@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::checkpoint::layout::{Part, expected_tensors};
-use crate::checkpoint::output::Target;
+use crate::checkpoint::output::{Replaces, Target};
 use crate::checkpoint::{Checkpoint, DType, TensorFolder, shown_shape};
 use crate::error::{Error, Hint, Result};
 
@@ -195,15 +195,15 @@ impl MergedTensor {
 /// # Errors
 /// `InvalidArgument` for models that don't belong together, for an `alpha` that is not finite, for a quantized Bolmo
 /// model and for an `out` with files in it; `NotFound` for missing folders and files; `BadCheckpoint` for damaged files
-/// and weights that are not finite; `Unsupported` for other kinds of subword models and for sums beyond f16; `Io`,
-/// `Cancelled`.
+/// and weights that are not finite; `Unsupported` for other kinds of subword models and for sums beyond f16; `Io`, also
+/// if there is too little free space; `Busy` while another run writes into `out`; `Cancelled`.
 pub fn write_merged(
     merge: &Merge,
     out: impl AsRef<Path>,
     progress: &mut dyn FnMut(u64, u64) -> bool,
 ) -> Result<MergeReport> {
     merge.validate()?;
-    let target = Target::new(out.as_ref())?;
+    let target = Target::new(out.as_ref(), Replaces::Nothing)?;
     let bolmo = Checkpoint::open(&merge.bolmo)?;
     if let Some(stored) = bolmo.formats() {
         return Err(Error::invalid(format!(
@@ -220,7 +220,7 @@ pub fn write_merged(
         fit::embeddings(&bolmo, &base)?;
     }
 
-    let partial = target.begin()?;
+    let partial = target.begin(bolmo.files().iter().map(|file| file.len()).sum())?;
     write::companions(&merge.bolmo, &partial.path)?;
     let mut tensors = Vec::new();
     let mut moves = Vec::new();

@@ -29,7 +29,9 @@ pub(super) fn companions(from: &Path, to: &Path) -> Result<()> {
         let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
         // The index of weights in another format names files that are not copied.
         let other_index = name.ends_with(".index.json") && name != INDEX;
-        if !COMPANIONS.contains(&extension) || name.starts_with('.') || other_index || !path.is_file() {
+        // The list of what a run wrote is not true of the copy.
+        let list = name == bolmo_files::MANIFEST;
+        if !COMPANIONS.contains(&extension) || name.starts_with('.') || other_index || list || !path.is_file() {
             continue;
         }
         // Copies only the contents, not the permissions: the original may be read-only.

@@ -15,7 +15,8 @@ use std::path::Path;
 use serde_json::json;
 
 use crate::checkpoint::DType;
-use crate::checkpoint::output::{Target, write_json};
+use crate::checkpoint::layout::{TensorSpec, expected_tensors};
+use crate::checkpoint::output::{Replaces, Target, write_json};
 use crate::config::Config;
 use crate::config::preset::Preset;
 use crate::error::{Error, Result};
@@ -73,7 +74,8 @@ pub struct InitReport {
 /// weights that are written and their total, every few MiB; returning `false` cancels.
 ///
 /// # Errors
-/// `InvalidArgument` for a folder with files in it and for options out of range; `Io`, `Cancelled`.
+/// `InvalidArgument` for a folder with files in it and for options out of range; `Io`, also if there is too little free
+/// space; `Busy` while another run writes into the folder; `Cancelled`.
 pub fn write_checkpoint(
     dir: impl AsRef<Path>,
     preset: Preset,
@@ -93,8 +95,9 @@ pub(crate) fn write_config(
     if options.max_shard_bytes == 0 {
         return Err(Error::invalid("`max_shard_bytes` must be above 0"));
     }
-    let target = Target::new(dir)?;
-    let partial = target.begin()?;
+    let target = Target::new(dir, Replaces::Nothing)?;
+    let parameters = expected_tensors(config).iter().map(TensorSpec::element_count).sum();
+    let partial = target.begin(options.dtype.bytes(parameters))?;
 
     let mut config_json = config.to_json();
     config_json["dtype"] = json!(match options.dtype {

@@ -110,6 +110,20 @@ fn the_folder_has_exactly_the_expected_files() {
 }
 
 #[test]
+fn too_little_space_is_found_before_the_work() {
+    use crate::checkpoint::output::with_free_bytes;
+
+    let parent = tempfile::tempdir().unwrap();
+    let dir = parent.path().join("model");
+    let error = with_free_bytes(1_293_615, || write(&dir, &InitOptions::default())).unwrap_err();
+    assert_eq!((error.kind(), names(parent.path())), (ErrorKind::Io, Vec::new()), "{error}");
+    for words in ["model", "1293616 bytes are needed", "1293615 bytes free"] {
+        assert!(error.message().contains(words), "{error} lacks {words}");
+    }
+    with_free_bytes(1_293_616, || write(&dir, &InitOptions::default())).unwrap();
+}
+
+#[test]
 fn existing_targets_are_rejected() {
     let parent = tempfile::tempdir().unwrap();
     let dir = parent.path().join("model");

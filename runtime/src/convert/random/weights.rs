@@ -87,7 +87,8 @@ impl Writer<'_> {
                 }
             }
         }
-        file.flush().map_err(failed)
+        // Some systems report a full disk only here.
+        file.sync_all().map_err(failed)
     }
 }
 

@@ -110,20 +110,10 @@ fn records<'a>(path: &Path, bytes: &'a [u8]) -> Result<Vec<(Record, &'a [u8])>> 
     Ok(records)
 }
 
-/// Writes a file under a temporary name and renames it, so that readers see either the old or the new file.
+/// Writes a file so that readers see either the old or the new one.
 pub(crate) fn replace(path: &Path, contents: &[u8]) -> Result<()> {
-    let partial = path.with_added_extension("tmp");
-    let write = || {
-        let mut file = File::create(&partial)?;
-        file.write_all(contents)?;
-        file.sync_all()?;
-        drop(file);
-        fs::rename(&partial, path)
-    };
-    write().map_err(|e| {
-        let _ = fs::remove_file(&partial);
-        Error::io(path, "cannot be written", e)
-    })
+    let written = bolmo_files::write(path, contents.len() as u64, |file| file.write_all(contents));
+    written.map_err(|e| Error::io(path, "cannot be written", e))
 }
 
 #[cfg(test)]

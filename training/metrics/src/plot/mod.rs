@@ -18,7 +18,8 @@ pub use table::{Table, TableOptions, TableRows, bars_or_lines};
 
 use crate::error::Result;
 
-/// Writes a chart to a file atomically: readers see either the old or the new chart.
+/// Writes a chart to a file atomically: readers see either the old or the new chart. Symbolic links are followed, and
+/// devices and pipes are written into.
 ///
 /// # Errors
 /// `Io` for a file that cannot be written.

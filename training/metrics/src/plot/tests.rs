@@ -262,6 +262,14 @@ fn charts_are_written_atomically() {
     write_svg(&path, &svg).unwrap();
     assert_eq!(std::fs::read_to_string(&path).unwrap(), svg);
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    #[cfg(unix)]
+    {
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink("curves.svg", &link).unwrap();
+        write_svg(&link, "by the link").unwrap();
+        assert!(link.is_symlink());
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "by the link");
+    }
     let nowhere = folder.path().join("none/curves.svg");
     assert!(matches!(write_svg(&nowhere, &svg), Err(Error::Io { path, .. }) if path == nowhere));
 }

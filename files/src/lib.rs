@@ -1,0 +1,20 @@
+#![doc = include_str!("../README.md")]
+#![deny(missing_docs)]
+
+mod error;
+mod file;
+mod folder;
+mod manifest;
+mod place;
+mod space;
+mod temporary;
+
+#[cfg(test)]
+mod folder_tests;
+
+pub use error::{Error, Result};
+pub use file::{check, write};
+pub use folder::{PartialFolder, Replaces, Target};
+pub use manifest::{MANIFEST, MARKER};
+pub use space::{check_space, free_bytes, with_free_bytes};
+pub use temporary::remove_abandoned;
