@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, json};
 
 use crate::checkpoint::formats::Formats;
 use crate::checkpoint::layout::{Part, TensorSpec, expected_tensors};
@@ -16,6 +16,8 @@ use crate::checkpoint::quantized::Stored;
 use crate::checkpoint::stored_formats::{set_stored_formats, stored_formats};
 use crate::checkpoint::{Checkpoint, DType, Tensor, check_finite};
 use crate::error::{Error, ErrorKind, Hint, Result};
+use crate::input::file::read_file;
+use crate::input::json::{Limits, config as parse_config};
 
 /// Number of elements to convert and write at a time.
 const STRIDE: usize = 1 << 20;
@@ -113,9 +115,7 @@ pub fn write_quantized(
     let target = Target::replacing(dir.as_ref(), is_output)?;
     let partial = target.begin()?;
 
-    let mut config: Value = serde_json::from_slice(checkpoint.config_text()).map_err(|e| {
-        Error::internal(format!("{}: its config.json is not a JSON document: {e}", checkpoint.origin()))
-    })?;
+    let mut config = parse_config(checkpoint.config_text(), &format!("{}/config.json", checkpoint.origin()))?;
     set_stored_formats(&mut config, formats);
     write_json(&partial.path.join("config.json"), &config)?;
     for (name, contents) in &options.others {
@@ -154,7 +154,8 @@ fn is_output(dir: &Path) -> bool {
             || name == "model.safetensors.index.json"
             || name.starts_with("model") && name.ends_with(".safetensors")
     };
-    let Ok(config) = std::fs::read(dir.join("config.json")) else { return false };
+    let config = read_file(dir.join("config.json"), Limits::CONFIG.bytes as u64);
+    let Ok(Some(config)) = config else { return false };
     let says_so = stored_formats(&config, "config.json").is_ok_and(|formats| formats.is_some());
     says_so
         && std::fs::read_dir(dir).is_ok_and(|mut entries| {

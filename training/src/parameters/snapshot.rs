@@ -7,7 +7,8 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use bolmo_runtime::files::{CheckpointFile, MappedFile};
+use bolmo_runtime::files::json::{self, Limits, Refusal};
+use bolmo_runtime::files::{CheckpointFile, MappedFile, read_file};
 use bolmo_runtime::unstable::output::{HeaderItem, Target, header, io_error, write_json};
 use bolmo_runtime::unstable::{Device, Recorder, Slice};
 use bolmo_runtime::{Error, Result};
@@ -20,6 +21,8 @@ use super::Arena;
 const CHUNK: u64 = 64 << 20;
 const TENSORS: &str = "state.safetensors";
 const PROGRESS: &str = "state.json";
+/// Limits of the file with the progress.
+const PROGRESS_LIMITS: Limits = Limits { bytes: 16 << 20, values: 1 << 20 };
 /// What to do about a damaged snapshot.
 const OLDER: &str = "delete this snapshot's folder to resume from the one before";
 
@@ -123,9 +126,12 @@ fn prune(dir: &Path, keep: usize) -> Result<()> {
 /// Contents of `state.json` of a snapshot.
 pub(crate) fn progress(path: &Path) -> Result<Value> {
     let file = path.join(PROGRESS);
-    let text = fs::read(&file).map_err(|e| io_error(&file, "cannot be read", &e))?;
-    serde_json::from_slice(&text)
-        .map_err(|e| Error::bad_checkpoint(format!("{}: not valid JSON: {e}; {OLDER}", file.display())))
+    let text = read_file(&file, PROGRESS_LIMITS.bytes as u64)?
+        .ok_or_else(|| Error::io(format!("{}: does not exist; {OLDER}", file.display())))?;
+    json::parse(&text, &PROGRESS_LIMITS).map_err(|refusal| match refusal {
+        Refusal::Syntax(e) => Error::bad_checkpoint(format!("{}: not valid JSON: {e}; {OLDER}", file.display())),
+        other => Error::bad_checkpoint(format!("{}: {other}; {OLDER}", file.display())),
+    })
 }
 
 /// Loads the arenas from a snapshot.
