@@ -4,6 +4,7 @@ mod bench;
 mod common;
 mod eval;
 mod generate;
+mod inputs;
 mod inspect;
 mod merge;
 mod mistakes;
