@@ -6,13 +6,15 @@ use std::path::Path;
 use crate::checkpoint::{INDEX, SINGLE};
 use crate::error::{Error, Result};
 use crate::input::file::{kind, open_file};
-use crate::input::foreign::{PYTORCH, START_BYTES, foreign};
+use crate::input::foreign::{START_BYTES, foreign};
 use crate::input::hub;
 
 /// Maximum number of names that are looked at in a folder.
 const MAX_NAMES: usize = 10_000;
 /// File that describes an adapter.
 const ADAPTER: &str = "adapter_config.json";
+/// Advice for weights of PyTorch.
+const PYTORCH: &str = "load the model with transformers and save it with `save_pretrained`, which writes safetensors";
 /// Endings of unfinished downloads, of `hf download`, browsers, curl and aria2.
 const UNFINISHED: [&str; 5] = [".incomplete", ".crdownload", ".part", ".partial", ".aria2"];
 

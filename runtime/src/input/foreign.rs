@@ -5,10 +5,6 @@ pub const START_BYTES: usize = 512;
 /// Number of characters of a text that a message quotes.
 const QUOTED: usize = 40;
 
-/// Advice for weights of PyTorch.
-pub const PYTORCH: &str =
-    "load the model with transformers and save it with `save_pretrained`, which writes safetensors";
-
 /// What a file is, by its first bytes, if it is of a known other kind: a phrase that continues the name of the file and
 /// says what to do. No JSON text and no safetensors file is recognized.
 pub fn foreign(start: &[u8]) -> Option<String> {

@@ -65,8 +65,7 @@ impl fmt::Display for Refusal {
             }
             Self::NotJsonNumber { found, line, column } => write!(
                 f,
-                "has {found} at line {line} column {column}, which Python writes but JSON lacks; replace it by a number \
-                 or null"
+                "has {found} at line {line} column {column}, which Python writes but JSON lacks; write a number or null"
             ),
             Self::Syntax(error) => write!(f, "is not a JSON document: {error}"),
         }
@@ -262,65 +261,65 @@ pub(crate) fn each_member<'a, E>(
     value: &'a RawValue,
     visit: impl FnMut(Cow<'a, str>, &'a RawValue) -> Result<(), E>,
 ) -> Result<bool, Stopped<E>> {
-    struct Members<'e, F, E>(F, &'e mut Option<E>);
-    impl<'de, E, F: FnMut(Cow<'de, str>, &'de RawValue) -> Result<(), E>> Visitor<'de> for Members<'_, F, E> {
-        type Value = ();
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("an object")
-        }
-
-        fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
-            while let Some((Text(name), value)) = map.next_entry()? {
-                (self.0)(name, value).map_err(|failed| {
-                    *self.1 = Some(failed);
-                    serde::de::Error::custom("the visitor failed")
-                })?;
-            }
-            Ok(())
-        }
-    }
-    if !value.get().starts_with('{') {
-        return Ok(false);
-    }
-    let mut failed = None;
-    let visited = serde_json::Deserializer::from_str(value.get()).deserialize_map(Members(visit, &mut failed));
-    match (visited, failed) {
-        (Ok(()), _) => Ok(true),
-        (Err(_), Some(failed)) => Err(Stopped::Visit(failed)),
-        (Err(error), None) => Err(Stopped::Syntax(error)),
-    }
+    each('{', value, visit)
 }
 
 /// Calls `visit` with each element of a list, unparsed, until it fails. Returns whether `value` is a list.
 pub(crate) fn each_element<'a, E>(
     value: &'a RawValue,
-    visit: impl FnMut(&'a RawValue) -> Result<(), E>,
+    mut visit: impl FnMut(&'a RawValue) -> Result<(), E>,
 ) -> Result<bool, Stopped<E>> {
-    struct Elements<'e, F, E>(F, &'e mut Option<E>);
-    impl<'de, E, F: FnMut(&'de RawValue) -> Result<(), E>> Visitor<'de> for Elements<'_, F, E> {
+    each('[', value, |_, element| visit(element))
+}
+
+/// Visits the parts of a value that begins with `bracket`. Elements of a list have no names.
+fn each<'a, E, F: FnMut(Cow<'a, str>, &'a RawValue) -> Result<(), E>>(
+    bracket: char,
+    value: &'a RawValue,
+    visit: F,
+) -> Result<bool, Stopped<E>> {
+    struct Parts<'e, F, E> {
+        visit: F,
+        failed: &'e mut Option<E>,
+    }
+    impl<F, E> Parts<'_, F, E> {
+        fn part<'de, S: serde::de::Error>(&mut self, name: Cow<'de, str>, value: &'de RawValue) -> Result<(), S>
+        where
+            F: FnMut(Cow<'de, str>, &'de RawValue) -> Result<(), E>,
+        {
+            (self.visit)(name, value).map_err(|failed| {
+                *self.failed = Some(failed);
+                S::custom("the visitor failed")
+            })
+        }
+    }
+    impl<'de, E, F: FnMut(Cow<'de, str>, &'de RawValue) -> Result<(), E>> Visitor<'de> for Parts<'_, F, E> {
         type Value = ();
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a list")
+            f.write_str("an object or a list")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
+            while let Some((Text(name), value)) = map.next_entry()? {
+                self.part(name, value)?;
+            }
+            Ok(())
         }
 
         fn visit_seq<A: SeqAccess<'de>>(mut self, mut list: A) -> Result<(), A::Error> {
             while let Some(value) = list.next_element()? {
-                (self.0)(value).map_err(|failed| {
-                    *self.1 = Some(failed);
-                    serde::de::Error::custom("the visitor failed")
-                })?;
+                self.part(Cow::Borrowed(""), value)?;
             }
             Ok(())
         }
     }
-    if !value.get().starts_with('[') {
+    if !value.get().starts_with(bracket) {
         return Ok(false);
     }
     let mut failed = None;
-    let visited = serde_json::Deserializer::from_str(value.get()).deserialize_seq(Elements(visit, &mut failed));
-    match (visited, failed) {
+    let mut parser = serde_json::Deserializer::from_str(value.get());
+    match (parser.deserialize_any(Parts { visit, failed: &mut failed }), failed) {
         (Ok(()), _) => Ok(true),
         (Err(_), Some(failed)) => Err(Stopped::Visit(failed)),
         (Err(error), None) => Err(Stopped::Syntax(error)),
@@ -397,8 +396,13 @@ mod tests {
         assert_eq!([a, b, c, xy].map(|value| shown(value)), ["3", "an object", "nothing", "nothing"]);
         assert!(members(a.unwrap(), ["a"]).unwrap().is_none());
         let mut names = Vec::new();
-        let stopped =
-            each_member(whole, |name, _| if name == "b" { Err("b") } else { Ok(names.push(name.into_owned())) });
+        let stopped = each_member(whole, |name, _| {
+            if name == "b" {
+                return Err("b");
+            }
+            names.push(name.into_owned());
+            Ok(())
+        });
         assert!(matches!(stopped, Err(Stopped::Visit("b"))));
         assert_eq!(names, ["a"]);
     }

@@ -67,7 +67,7 @@ impl Vocabulary {
                 .unwrap_or_else(|| "name the tokenizer.json of the source model".to_owned());
             Error::not_found(format!("{origin}: does not exist; {advice}"))
         })?;
-        let config = read_file(&path.with_file_name("tokenizer_config.json"), read::MAX_CONFIG_BYTES as u64)?;
+        let config = read_file(path.with_file_name("tokenizer_config.json"), read::MAX_CONFIG_BYTES as u64)?;
         Self::from_json(&tokenizer, config.as_deref(), &origin)
     }
 
