@@ -57,7 +57,7 @@ pub fn vocabulary(common: &Common) -> Result<Option<Vocabulary>> {
         None => Vocabulary::from_json(demo::TOKENIZER, Some(demo::TOKENIZER_CONFIG), demo::NAME).map(Some),
         Some(dir) => {
             let path = dir.join("tokenizer.json");
-            if path.exists() { Vocabulary::open(&path).map(Some) } else { Ok(None) }
+            if path.exists() || path.is_symlink() { Vocabulary::open(&path).map(Some) } else { Ok(None) }
         }
     }
 }

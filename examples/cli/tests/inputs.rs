@@ -127,6 +127,11 @@ fn fifos_and_devices_in_place_of_files_are_refused() {
         let quantize = ["quantize", "--model", text(dir.path()), "--quantize", "q8", "--out", text(&out)];
         refused(&quantize, &["generation_config.json", words]);
     }
+    // A folder of the cache whose blob was deleted.
+    let dir = copy();
+    fs::remove_file(dir.path().join("tokenizer.json")).unwrap();
+    symlink("../../blobs/0a1b", dir.path().join("tokenizer.json")).unwrap();
+    refused(&["generate", "a", "--model", text(dir.path())], &["is a link to ../../blobs/0a1b, which does not exist"]);
     // Texts may come from a FIFO.
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("fifo");

@@ -241,7 +241,10 @@ impl Checkpoint {
             return Ok(None);
         }
         #[cfg(not(target_family = "wasm"))]
-        if let Some(path) = self.folder.as_ref().map(|folder| folder.join(TOKENIZER)).filter(|path| path.exists()) {
+        // A link whose target is missing is reported as such.
+        if let Some(path) = self.folder.as_ref().map(|folder| folder.join(TOKENIZER))
+            && (path.exists() || path.is_symlink())
+        {
             return Vocabulary::open(&path).map(Some);
         }
         let source = self.config.original_identifier.clone();
