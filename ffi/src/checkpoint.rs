@@ -303,7 +303,8 @@ pub unsafe extern "C" fn bolmo_checkpoint_open(
         let path = trusted!(input::path(path, size, "path"))?;
         let opened = Checkpoint::open(&path)?;
         let file = path.join("tokenizer.json");
-        let tokenizer = if file.exists() { Tokenizer::File(file) } else { Tokenizer::None };
+        let exists = file.exists() || file.is_symlink();
+        let tokenizer = if exists { Tokenizer::File(file) } else { Tokenizer::None };
         checkpoint.set(handle::insert(OpenCheckpoint::new(opened, tokenizer))?);
         Ok(())
     })

@@ -55,6 +55,7 @@ mod error;
 #[cfg(test)]
 mod fuzz;
 mod generate;
+mod input;
 mod model;
 mod parallel;
 mod sampling;
@@ -99,6 +100,10 @@ pub mod files {
     pub use crate::checkpoint::{
         CheckpointFile, DType, Fetching, Index, MemoryFile, Tensor, TensorFolder, check_finite,
     };
+    #[cfg(not(target_family = "wasm"))]
+    pub use crate::input::file::{open_file, read_file};
+    pub use crate::input::foreign::START_BYTES;
+    pub use crate::input::json;
 }
 
 /// The README's example, which has to compile.

@@ -87,6 +87,32 @@ fn missing_or_mismatched_vocabularies_are_rejected() {
     assert_error(lacking, ErrorKind::BadCheckpoint, &["41"]);
 }
 
+/// The trie is uploaded when the device samples for the first time; a device that cannot hold it must say so before.
+#[test]
+fn a_vocabulary_too_large_for_the_device_is_rejected_on_load() {
+    let text = std::fs::read(fixtures().join("infer/subword_tokenizer/tokenizer.json")).expect("tokenizer.json");
+    let mut json: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
+    // As many tokens as before, but some of them with thousands of bytes.
+    let tokens = json["model"]["vocab"].as_object_mut().expect("a vocabulary");
+    let long: Vec<String> = tokens.keys().filter(|token| token.chars().count() > 1).take(8).cloned().collect();
+    for token in long {
+        let id = tokens.remove(&token).expect("an id");
+        tokens.insert(format!("{}{id}", "a".repeat(4000)), id);
+    }
+    let read =
+        || Vocabulary::from_json(json.to_string().as_bytes(), None, "long/tokenizer.json").expect("a vocabulary");
+    let mut options = engine_options();
+    options.max_binding_bytes = Some(1 << 16);
+    let low = block_on(Engine::open(&options)).expect("an engine");
+    let checkpoint = Checkpoint::open(trained_dir()).expect("a checkpoint");
+    let load =
+        |engine, vocabulary| block_on(Model::load(engine, &checkpoint, LoadOptions::default().vocabulary(vocabulary)));
+    let words = ["the suffix trie of the vocabulary", "allows at most 65536"];
+    assert_error(load(&low, read()), ErrorKind::Unsupported, &words);
+    load(engine(), read()).expect("a model where the device has larger bindings");
+    load(&low, vocabulary()).expect("a model with a smaller vocabulary");
+}
+
 #[test]
 fn special_ids_missing_from_the_vocabulary_are_rejected() {
     // With an unusual padding token and no tokenizer_config.json, the vocabulary has no entry for padding.

@@ -43,7 +43,8 @@ const renameTensor = (header) => {
 const folders = {
   'there is nothing': [new Map(), 'NotFoundError', /config\.json/],
   'there is no config': [without(CONFIG), 'NotFoundError', /config\.json/],
-  'the config is no JSON': [replaced(CONFIG, '<!doctype html>'), 'BadCheckpointError', /config\.json/],
+  'the config is a page': [replaced(CONFIG, '<!doctype html>'), 'BadCheckpointError', /config\.json.*web page/],
+  'the config is no JSON': [replaced(CONFIG, '{'), 'BadCheckpointError', /config\.json.*JSON/],
   'the config is empty': [replaced(CONFIG, ''), 'BadCheckpointError', /config\.json/],
   'the config lacks a key': [
     withConfig((config) => delete config.hidden_size), 'BadCheckpointError', /config\.json.*hidden_size/,
@@ -57,7 +58,12 @@ const folders = {
   'there are no weights': [without(WEIGHTS), 'NotFoundError', /model\.safetensors/],
   'the weights are empty': [replaced(WEIGHTS, ''), 'BadCheckpointError', /model\.safetensors/],
   'the weights are a page': [
-    replaced(WEIGHTS, '<!doctype html><title>Not found</title>'), 'BadCheckpointError', /model\.safetensors/,
+    replaced(WEIGHTS, '<!doctype html><title>Not found</title>'), 'BadCheckpointError', /model\.safetensors.*web page/,
+  ],
+  'the weights are a pointer': [
+    replaced(WEIGHTS, 'version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n'),
+    'BadCheckpointError',
+    /model\.safetensors.*git lfs pull/,
   ],
   'the weights are cut short': [
     replaced(WEIGHTS, weights.subarray(0, -1000)), 'BadCheckpointError', /model\.safetensors/,

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use bolmo_runtime::Checkpoint;
-use bolmo_runtime::files::{CheckpointFile, Fetching, Index};
+use bolmo_runtime::files::{CheckpointFile, Fetching, Index, START_BYTES};
 use bolmo_runtime::{Error, Result, Vocabulary};
 use js_sys::Uint8Array;
 use send_wrapper::SendWrapper;
@@ -148,6 +148,9 @@ async fn file(folder: &Folder, name: &str, ranges: &Arc<Mutex<Ranges>>) -> Resul
         && length <= MAX_HEADER_BYTES.min(size - 8)
     {
         head.extend(read(&source, &name, 8, length as usize).await?);
+    } else if size > 8 {
+        // The beginning tells what the file is instead.
+        head = read(&source, &name, 0, size.min(START_BYTES as u64) as usize).await?;
     }
     Ok(Some(WebFile { name, size, head, source: SendWrapper::new(source), ranges: ranges.clone() }))
 }

@@ -2,12 +2,17 @@
 
 use std::path::Path;
 
+use bolmo_runtime::files::json::{self, Limits};
 use bolmo_runtime::ids;
 use bolmo_runtime::{Error, ErrorKind, Result};
+use serde::de::DeserializeOwned;
 
 use crate::args::ScoreInput;
 use crate::load;
 use crate::output::Outcome;
+
+/// Limits of a list of numbers.
+const LIST_LIMITS: Limits = Limits { bytes: 64 << 20, values: 1 << 24 };
 
 /// What to score.
 pub enum Input {
@@ -44,8 +49,7 @@ impl Input {
     /// Reads the file of `--boundaries`: whether a patch ends after each byte or id.
     pub fn read_boundaries(&self, path: &Path) -> Result<Vec<bool>> {
         let name = path.display();
-        let numbers: Vec<u8> = serde_json::from_slice(&load::read_input(path)?)
-            .map_err(|e| invalid(format!("{name}: expected a JSON array of 0 and 1{}", mistake(&e))))?;
+        let numbers: Vec<u8> = read_list(path, "0 and 1")?;
         if let Some((position, number)) = numbers.iter().enumerate().find(|(_, number)| **number > 1) {
             return Err(invalid(format!("{name}: expected 0 or 1 at position {position}, found {number}")));
         }
@@ -68,14 +72,20 @@ impl Input {
 
 fn read_ids(path: &Path) -> Result<Vec<u32>> {
     let name = path.display();
-    let ids: Vec<u32> = serde_json::from_slice(&load::read_input(path)?).map_err(|e| {
-        invalid(format!("{name}: expected a JSON array of ids, which are 0, 1 and 4 to 259{}", mistake(&e)))
-    })?;
+    let ids: Vec<u32> = read_list(path, "ids, which are 0, 1 and 4 to 259")?;
     ids::validate_input_ids(&ids).map_err(|e| e.context(&name))?;
     if ids.len() < 2 {
         return Err(invalid(format!("{name}: expected at least 2 ids, found {}", ids.len())));
     }
     Ok(ids)
+}
+
+/// Reads a file with a JSON array of numbers; `what` describes them.
+fn read_list<T: DeserializeOwned>(path: &Path, what: &str) -> Result<Vec<T>> {
+    let name = path.display();
+    let text = load::read_at_most(path, LIST_LIMITS.bytes as u64)?;
+    let text = json::strict(&text, &LIST_LIMITS).map_err(|refusal| invalid(format!("{name}: {refusal}")))?;
+    serde_json::from_slice(text).map_err(|e| invalid(format!("{name}: expected a JSON array of {what}{}", mistake(&e))))
 }
 
 /// What is wrong with a JSON text, in words that continue the sentence "expected …".

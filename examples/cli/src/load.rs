@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use bolmo_runtime::files::MemoryFile;
+use bolmo_runtime::files::{MemoryFile, read_file};
 use bolmo_runtime::{
     AdapterChoice, Checkpoint, Engine, EngineOptions, Error, ErrorKind, LoadOptions, Model, Result, Vocabulary,
     block_on,
@@ -57,7 +57,7 @@ pub fn vocabulary(common: &Common) -> Result<Option<Vocabulary>> {
         None => Vocabulary::from_json(demo::TOKENIZER, Some(demo::TOKENIZER_CONFIG), demo::NAME).map(Some),
         Some(dir) => {
             let path = dir.join("tokenizer.json");
-            if path.exists() { Vocabulary::open(&path).map(Some) } else { Ok(None) }
+            if path.exists() || path.is_symlink() { Vocabulary::open(&path).map(Some) } else { Ok(None) }
         }
     }
 }
@@ -70,7 +70,7 @@ pub fn companions(common: &Common) -> Result<Vec<(String, Vec<u8>)>> {
     let mut files: Vec<(&str, Vec<u8>)> = Vec::new();
     let mut take = |name: &'static str, path: &Path| -> Result<()> {
         if path.exists() {
-            files.push((name, read_input(path)?));
+            files.extend(read_file(path, Vocabulary::LIMITS.bytes as u64)?.map(|contents| (name, contents)));
         }
         Ok(())
     };

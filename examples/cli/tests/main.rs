@@ -6,6 +6,7 @@ mod eval;
 #[cfg(unix)]
 mod files;
 mod generate;
+mod inputs;
 mod inspect;
 mod interrupt;
 mod merge;

@@ -98,6 +98,37 @@ static void lengths(void) {
     memcpy(weights, &header, sizeof header);
 }
 
+/* Other files in place of a config or of weights, and a config with what Python writes but JSON lacks. */
+static void mistaken_files_are_named(void) {
+    static const char pointer[] = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n";
+    static const char page[] = "<!DOCTYPE html><html><title>Sign in</title></html>";
+    static const struct {
+        const char *contents, *says;
+    } files[] = {{pointer, "git lfs pull"}, {page, "web page"}, {"Entry not found", "Entry not found"}};
+    bool opened;
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        const char *contents = files[i].contents;
+        size_t size = strlen(contents);
+        CHECK(open_parts(contents, size, weights, weights_size, &opened) == BOLMO_BAD_CHECKPOINT);
+        CHECK_SAYS("config.json");
+        CHECK_SAYS(files[i].says);
+        CHECK(open_parts(config, config_size, contents, size, &opened) == BOLMO_BAD_CHECKPOINT);
+        CHECK_SAYS("weights");
+        CHECK_SAYS(files[i].says);
+    }
+    /* A byte order mark, and a NaN under a key that nothing reads. */
+    static const char start[] = "\xef\xbb\xbf{\"notes\": NaN, ";
+    uint8_t *marked = malloc(sizeof start + config_size);
+    CHECK(marked != NULL);
+    const uint8_t *brace = memchr(config, '{', config_size);
+    CHECK(brace != NULL);
+    size_t rest = config_size - (size_t)(brace - config) - 1;
+    memcpy(marked, start, sizeof start - 1);
+    memcpy(marked + sizeof start - 1, brace + 1, rest);
+    CHECK(open_parts(marked, sizeof start - 1 + rest, weights, weights_size, &opened) == BOLMO_OK);
+    free(marked);
+}
+
 /* NaN and infinite weights are found when they are loaded, and reported by name. */
 static void non_finite_weights_are_named(trained_model trained) {
     bolmo_checkpoint_builder *builder = NULL;
@@ -136,6 +167,7 @@ int main(int argc, char **argv) {
     weights = read_model_file("model.safetensors", &weights_size);
     truncated_files_give_a_status();
     lengths();
+    mistaken_files_are_named();
     changed_bytes_give_a_status();
     trained_model trained = open_trained();
     non_finite_weights_are_named(trained);

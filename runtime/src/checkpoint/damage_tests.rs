@@ -165,6 +165,42 @@ fn a_tensor_in_two_files_is_rejected() {
     rejected(Checkpoint::from_parts("parts", &parts.config, Vec::new()), &["parts", "missing"]);
 }
 
+#[test]
+fn headers_with_too_much_in_them_are_rejected() {
+    let parts = parts();
+    let whole = Value::Object(parts.header.clone()).to_string();
+    let entry = r#"{"dtype":"U8","shape":[0],"data_offsets":[0,0]}"#;
+    let with = |more: &str| {
+        open(&parts.config, file_of(format!("{},{more}}}", &whole[..whole.len() - 1]).as_bytes(), &parts.data))
+    };
+    rejected(with(&format!("\"a\":{entry},\"b\":{entry},\"a\":{entry}")), &["weights.safetensors", "tensor `a` twice"]);
+    rejected(with(&format!("\"{}\":{entry}", "x".repeat(1025))), &["weights.safetensors", "1025 bytes", "1024"]);
+    rejected(with(&format!("\"a\":[{}0]", "0,".repeat(10_000))), &["tensor `a`", "20003 bytes"]);
+    rejected(with(&format!("\"a\":{}{}", "[".repeat(20_000), "]".repeat(20_000))), &["tensor `a`", "40000 bytes"]);
+    rejected(with("\"\\ud800\":{}"), &["header", "JSON"]);
+    // What metadata holds does not matter.
+    let deep = format!("\"__metadata__\":{}{}", r#"{"":"#.repeat(50_000), "}".repeat(50_000)).replace(":}", ":1}");
+    assert!(with(&deep).is_ok());
+    let many: Vec<String> = (0..=header::MAX_TENSORS).map(|i| format!("\"t{i}\":{entry}")).collect();
+    rejected(with(&many.join(",")), &["more than 262144 tensors"]);
+}
+
+#[test]
+fn indices_with_too_much_in_them_are_rejected() {
+    let refused = |text: &str, words: &str| {
+        let error = Index::parse(text.as_bytes(), "index").map(|_| ()).unwrap_err();
+        assert!(error.message().contains(words), "{error} lacks {words}");
+    };
+    let many: Vec<String> = (0..=header::MAX_TENSORS).map(|i| format!("\"t{i}\":\"f\"")).collect();
+    refused(&format!("{{\"weight_map\":{{{}}}}}", many.join(",")), "more than 262144 tensors");
+    refused(&format!("{{\"weight_map\":{{\"{}\":\"f\"}}}}", "x".repeat(1025)), "1025 bytes");
+    refused(&format!("{{\"weight_map\":{{\"a\":{}}}}}", "[".repeat(9) + &"]".repeat(9)), "not a string");
+    refused(&format!("{}{{}}", " ".repeat(16 << 20)), "longer than");
+    let deep =
+        format!("{{\"metadata\":{}1{},\"weight_map\":{{\"a\":\"f\"}}}}", r#"{"":"#.repeat(9999), "}".repeat(9999));
+    assert_eq!(Index::parse(deep.as_bytes(), "index").unwrap().shards(), ["f"]);
+}
+
 /// Damages some bytes: flips, numbers in place of digits, cuts, repeats.
 pub(super) fn damage(bytes: &mut Vec<u8>, random: &mut Random) {
     const NUMBERS: [&str; 9] =

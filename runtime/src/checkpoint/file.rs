@@ -4,6 +4,8 @@ use std::borrow::Cow;
 use std::pin::Pin;
 
 use crate::error::{Error, Result};
+#[cfg(not(target_family = "wasm"))]
+use crate::input::file::open_file;
 
 /// The future that [`CheckpointFile::fetch`] returns.
 pub type Fetching<'a> = Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>>;
@@ -93,20 +95,9 @@ impl MappedFile {
     pub fn open(path: impl AsRef<std::path::Path>) -> Result<Self> {
         let path = path.as_ref();
         let name = path.display().to_string();
-        let failed = |what: &str, error: std::io::Error| {
-            let message = format!("{name}: {what}: {error}; check the path and its permissions");
-            match error.kind() {
-                std::io::ErrorKind::NotFound => Error::not_found(message),
-                _ => Error::io(message),
-            }
-        };
-        let file = std::fs::File::open(path).map_err(|e| failed("cannot be opened", e))?;
-        let metadata = file.metadata().map_err(|e| failed("cannot be read", e))?;
-        if !metadata.is_file() {
-            return Err(Error::io(format!(
-                "{name}: must be a file, found a folder or a device; name a safetensors file"
-            )));
-        }
+        let file = open_file(path)?
+            .ok_or_else(|| Error::not_found(format!("{name}: does not exist; check the path and its permissions")))?;
+        let metadata = file.metadata().map_err(|e| Error::io(format!("{name}: cannot be read: {e}")))?;
         if metadata.len() == 0 {
             return Ok(MappedFile { name, map: None });
         }

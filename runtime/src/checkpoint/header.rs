@@ -4,14 +4,23 @@
 //! sizes are checked before memory is allocated, and the tensors must cover the data without overlaps or gaps, as the
 //! format requires. Offsets have 64 bits on every platform, so that a browser can read long shards.
 
+use std::collections::HashSet;
+
 use safetensors::Dtype;
-use serde_json::{Map, Value};
+use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::checkpoint::file::{CheckpointFile, slice_at};
 use crate::error::{Error, Result};
+use crate::input::foreign::{START_BYTES, foreign, words};
+use crate::input::json::{Stopped, each_member, shown, small};
 
 /// Maximum length of a header. Real headers have about 100 bytes per tensor.
 const MAX_HEADER_BYTES: u64 = 100_000_000;
+/// Maximum number of tensors in a checkpoint. The largest published ones have about 100,000.
+pub(super) const MAX_TENSORS: usize = 1 << 18;
+/// Maximum length of a tensor's name.
+pub(super) const MAX_NAME_BYTES: usize = 1024;
 /// Size of the length field before the header.
 const LENGTH_BYTES: u64 = 8;
 /// Key of the header entry that is not a tensor.
@@ -32,6 +41,8 @@ pub(super) struct HeaderEntry {
 pub(super) fn read_header(file: &dyn CheckpointFile) -> Result<Vec<HeaderEntry>> {
     let name = file.name();
     let bad = |what: String| Error::bad_checkpoint(format!("{name}: {what}"));
+    // What the file is instead says more than what is wrong with its header.
+    let recognized = |what: String| bad(other_kind(file).unwrap_or(what));
     if file.is_empty() {
         return Err(bad("is empty; fetch the safetensors file again".to_owned()));
     }
@@ -42,7 +53,7 @@ pub(super) fn read_header(file: &dyn CheckpointFile) -> Result<Vec<HeaderEntry>>
     file.read_at(0, &mut length)?;
     let length = u64::from_le_bytes(length);
     if length > MAX_HEADER_BYTES {
-        return Err(bad(format!(
+        return Err(recognized(format!(
             "is not a safetensors file: it would have a header of {length} bytes, at most {MAX_HEADER_BYTES} are \
              allowed; name a safetensors file"
         )));
@@ -50,15 +61,15 @@ pub(super) fn read_header(file: &dyn CheckpointFile) -> Result<Vec<HeaderEntry>>
     // The sum cannot overflow: both are far below the maximum of a u64.
     let data_start = LENGTH_BYTES + length;
     if data_start > file.len() {
-        return Err(bad(format!(
+        return Err(recognized(format!(
             "is cut short: it has {} bytes, but its header alone has {length}; fetch it again",
             file.len()
         )));
     }
     let length = usize::try_from(length)
         .map_err(|_| bad(format!("has a header of {length} bytes, too many for this platform")))?;
-    let header = match file.bytes() {
-        Some(bytes) => parse(slice_at(name, bytes, LENGTH_BYTES, length)?),
+    let mut entries = match file.bytes() {
+        Some(bytes) => parse(slice_at(name, bytes, LENGTH_BYTES, length)?, data_start),
         None => {
             let mut text = Vec::new();
             text.try_reserve_exact(length).map_err(|_| {
@@ -66,27 +77,62 @@ pub(super) fn read_header(file: &dyn CheckpointFile) -> Result<Vec<HeaderEntry>>
             })?;
             text.resize(length, 0);
             file.read_at(LENGTH_BYTES, &mut text)?;
-            parse(&text)
-        }
-    };
-    let header = header.map_err(|e| bad(format!("its header is not a JSON object: {e}; fetch it again")))?;
-
-    let mut entries = Vec::with_capacity(header.len());
-    for (tensor, value) in header {
-        if tensor != METADATA {
-            let entry = read_entry(&tensor, &value, data_start)
-                .map_err(|what| bad(format!("tensor `{tensor}`: {what}; fetch the file again")))?;
-            entries.push(entry);
+            parse(&text, data_start)
         }
     }
+    .map_err(recognized)?;
     // Of several tensors at one place, the empty ones come first.
     entries.sort_by_key(|entry| (entry.start, entry.length));
     check_coverage(&entries, data_start, file.len()).map_err(bad)?;
     Ok(entries)
 }
 
-fn parse(text: &[u8]) -> serde_json::Result<Map<String, Value>> {
-    serde_json::from_slice(text)
+/// What a file is that has no header, if it is recognized.
+fn other_kind(file: &dyn CheckpointFile) -> Option<String> {
+    let mut start = vec![0; file.len().min(START_BYTES as u64) as usize];
+    file.read_at(0, &mut start).ok()?;
+    // A header begins here, or may have begun. The length before it can look like the mark of another format.
+    if matches!(start.get(LENGTH_BYTES as usize), None | Some(b'{')) {
+        return None;
+    }
+    let text = || Some(format!("is a text that begins {}, not a safetensors file; fetch it again", words(&start)?));
+    foreign(&start).or_else(text)
+}
+
+/// Reads the entries of a header one by one. Nothing else of it is kept, whatever it holds.
+fn parse(text: &[u8], data_start: u64) -> Result<Vec<HeaderEntry>, String> {
+    let no_object = |what: String| format!("its header is not a JSON object: {what}; fetch it again");
+    let whole: &RawValue = serde_json::from_slice(text).map_err(|e| no_object(e.to_string()))?;
+    let mut entries = Vec::new();
+    let is_object = each_member(whole, |tensor, value| {
+        if tensor == METADATA {
+            return Ok(());
+        }
+        if entries.len() == MAX_TENSORS {
+            return Err(format!("has more than {MAX_TENSORS} tensors, which is not supported"));
+        }
+        if tensor.len() > MAX_NAME_BYTES {
+            let found = tensor.len();
+            return Err(format!("has a tensor with a name of {found} bytes, at most {MAX_NAME_BYTES} are supported"));
+        }
+        let entry = match small(value) {
+            Some(value) => read_entry(&tensor, &value, data_start),
+            None => Err(format!("its description has {} bytes, expected about 100", value.get().len())),
+        };
+        entries.push(entry.map_err(|what| format!("tensor `{tensor}`: {what}; fetch the file again"))?);
+        Ok(())
+    });
+    match is_object {
+        Ok(true) => {}
+        Ok(false) => return Err(no_object(format!("found {}", shown(Some(whole))))),
+        Err(Stopped::Syntax(e)) => return Err(no_object(e.to_string())),
+        Err(Stopped::Visit(what)) => return Err(what),
+    }
+    let mut names = HashSet::with_capacity(entries.len());
+    match entries.iter().find(|entry| !names.insert(entry.name.as_str())) {
+        Some(HeaderEntry { name, .. }) => Err(format!("its header has tensor `{name}` twice; fetch the file again")),
+        None => Ok(entries),
+    }
 }
 
 /// Reads an entry and checks that its extent matches its shape and type.

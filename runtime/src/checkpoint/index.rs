@@ -3,12 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
+use serde_json::value::RawValue;
 
-use crate::checkpoint::header::HeaderEntry;
+use crate::checkpoint::header::{HeaderEntry, MAX_NAME_BYTES, MAX_TENSORS};
 use crate::checkpoint::{Checkpoint, CheckpointFile, IGNORED_SUFFIX, read_headers, shortened};
-use crate::config::keys::shown;
 use crate::error::{Error, Result};
+use crate::input::json::{Limits, Refusal, Stopped, bad_file, each_member, lenient, members, refused, shown, small};
 
+/// Maximum length of an index. Real ones have kilobytes, or a few MB for models of many experts.
+pub(super) const MAX_INDEX_BYTES: usize = 16 << 20;
 /// Maximum number of shards, checked before each takes a file handle.
 const MAX_SHARDS: usize = 1000;
 
@@ -82,34 +85,48 @@ impl Checkpoint {
 /// Reads the file name of each tensor and checks that it has no path.
 fn parse_index(text: &[u8], name: &str) -> Result<BTreeMap<String, String>> {
     let bad = |what: String| Error::bad_checkpoint(format!("{name}: {what}"));
-    let value: Value =
-        serde_json::from_slice(text).map_err(|e| bad(format!("is not a JSON document: {e}; fetch the file again")))?;
-    let map = match value.get("weight_map") {
-        Some(Value::Object(map)) => map,
-        Some(found) => {
-            return Err(bad(format!("`weight_map` must be an object, found {}; fetch the file again", shown(found))));
-        }
-        None => return Err(bad("`weight_map` is missing; fetch the file again".to_owned())),
+    let refuse = |refusal: Refusal| bad_file(&refusal, name);
+    let limits = Limits { bytes: MAX_INDEX_BYTES, values: usize::MAX };
+    let text = lenient(text, &limits).map_err(refuse)?;
+    let syntax = |e| refuse(refused(&text, e));
+    let whole: &RawValue = serde_json::from_slice(&text).map_err(syntax)?;
+    let Some([Some(map)]) = members(whole, ["weight_map"]).map_err(syntax)? else {
+        return Err(bad("`weight_map` is missing; fetch the file again".to_owned()));
     };
-    if map.is_empty() {
-        return Err(bad("its `weight_map` is empty; fetch the file again".to_owned()));
-    }
     let mut weight_map = BTreeMap::new();
-    for (tensor, file) in map {
-        let tensor = tensor.clone();
-        match file.as_str() {
-            Some(file) if is_plain(file) => weight_map.insert(tensor, file.to_owned()),
-            Some(file) => {
-                return Err(bad(format!(
-                    "tensor `{}` is said to be in {:?}; only names of files in the same folder are allowed",
-                    shortened(&tensor),
-                    shortened(file)
-                )));
+    let is_object = each_member(map, |tensor, file| {
+        if weight_map.len() == MAX_TENSORS {
+            return Err(bad(format!("names more than {MAX_TENSORS} tensors, which is not supported")));
+        }
+        if tensor.len() > MAX_NAME_BYTES {
+            let (name, found) = (shortened(&tensor), tensor.len());
+            return Err(bad(format!(
+                "tensor `{name}`: its name has {found} bytes, at most {MAX_NAME_BYTES} are supported"
+            )));
+        }
+        match small(file) {
+            Some(Value::String(file)) if is_plain(&file) => {
+                weight_map.insert(tensor.into_owned(), file);
+                Ok(())
             }
-            None => return Err(bad(format!("the file of tensor `{}` is not a string", shortened(&tensor)))),
-        };
+            Some(Value::String(file)) => Err(bad(format!(
+                "tensor `{}` is said to be in {:?}; only names of files in the same folder are allowed",
+                shortened(&tensor),
+                shortened(&file)
+            ))),
+            _ => Err(bad(format!("the file of tensor `{}` is not a string", shortened(&tensor)))),
+        }
+    });
+    match is_object {
+        Ok(true) if weight_map.is_empty() => Err(bad("its `weight_map` is empty; fetch the file again".to_owned())),
+        Ok(true) => Ok(weight_map),
+        Ok(false) => {
+            let found = shown(Some(map));
+            Err(bad(format!("`weight_map` must be an object, found {found}; fetch the file again")))
+        }
+        Err(Stopped::Syntax(e)) => Err(syntax(e)),
+        Err(Stopped::Visit(error)) => Err(error),
     }
-    Ok(weight_map)
 }
 
 /// Whether `name` is a file in the folder itself on every system: no separator, drive, stream or parent folder.

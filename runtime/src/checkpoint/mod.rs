@@ -3,6 +3,8 @@
 //! Opening reads only the headers of the files; [`Tensor::read_f32`] reads weights. [`TensorFolder`] is the counterpart
 //! for models of other kinds.
 
+#[cfg(not(target_family = "wasm"))]
+mod advice;
 mod file;
 #[cfg(not(target_family = "wasm"))]
 mod folder;
@@ -20,6 +22,8 @@ mod tensor_folder;
 
 #[cfg(test)]
 mod damage_tests;
+#[cfg(test)]
+mod mistaken_tests;
 #[cfg(test)]
 mod quantized_tests;
 #[cfg(test)]
@@ -42,7 +46,7 @@ use crate::checkpoint::layout::{TensorSpec, expected_tensors};
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::text::vocabulary::Vocabulary;
-use header::{HeaderEntry, read_header};
+use header::{HeaderEntry, MAX_TENSORS, read_header};
 use quantized::Stored;
 use stored_formats::stored_formats;
 
@@ -51,6 +55,12 @@ const NAMES_SHOWN: usize = 5;
 /// Suffix of tensors that some converters store although `config.json` implies them; they are ignored.
 const IGNORED_SUFFIX: &str = "rotary_emb.inv_freq";
 
+/// File name of weights in one file.
+#[cfg(not(target_family = "wasm"))]
+const SINGLE: &str = "model.safetensors";
+/// File name of the index of sharded weights.
+#[cfg(not(target_family = "wasm"))]
+const INDEX: &str = "model.safetensors.index.json";
 /// File name of the source model's tokenizer.
 #[cfg(not(target_family = "wasm"))]
 const TOKENIZER: &str = "tokenizer.json";
@@ -231,7 +241,10 @@ impl Checkpoint {
             return Ok(None);
         }
         #[cfg(not(target_family = "wasm"))]
-        if let Some(path) = self.folder.as_ref().map(|folder| folder.join(TOKENIZER)).filter(|path| path.exists()) {
+        // A link whose target is missing is reported as such.
+        if let Some(path) = self.folder.as_ref().map(|folder| folder.join(TOKENIZER))
+            && (path.exists() || path.is_symlink())
+        {
             return Vocabulary::open(&path).map(Some);
         }
         let source = self.config.original_identifier.clone();
@@ -295,7 +308,19 @@ impl Checkpoint {
 
 /// Reads the headers of `files`, in the same order.
 fn read_headers(files: &[Box<dyn CheckpointFile>]) -> Result<Vec<Vec<HeaderEntry>>> {
-    files.iter().map(|file| read_header(file.as_ref())).collect()
+    let (mut headers, mut tensors) = (Vec::with_capacity(files.len()), 0);
+    for file in files {
+        let entries = read_header(file.as_ref())?;
+        tensors += entries.len();
+        if tensors > MAX_TENSORS {
+            return Err(Error::bad_checkpoint(format!(
+                "{}: the files up to this one have more than {MAX_TENSORS} tensors, which is not supported",
+                file.name()
+            )));
+        }
+        headers.push(entries);
+    }
+    Ok(headers)
 }
 
 /// Maps the names of all tensors to the index of their file and their header entry.

@@ -8,7 +8,8 @@ use serde_json::json;
 
 use crate::checkpoint::formats::Formats;
 use crate::config::keys::Keys;
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::input::json;
 
 /// The key. Checkpoints without it are not quantized.
 const KEY: &str = "bolmo_quantization";
@@ -22,8 +23,7 @@ const PARTS: [&str; 3] = ["local", "global", "embeddings"];
 /// Reads the formats from a `config.json`; `None` if the checkpoint is not quantized. `origin` names the file in
 /// messages.
 pub fn stored_formats(text: &[u8], origin: &str) -> Result<Option<Formats>> {
-    let value: Value = serde_json::from_slice(text)
-        .map_err(|e| Error::bad_checkpoint(format!("{origin}: is not a JSON document: {e}; fetch the file again")))?;
+    let value = json::config(text, origin)?;
     let Some(keys) = Keys::new(&value, origin)?.optional_object(KEY)? else {
         return Ok(None);
     };

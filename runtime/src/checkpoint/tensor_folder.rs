@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::checkpoint::header::HeaderEntry;
 use crate::checkpoint::{CheckpointFile, IGNORED_SUFFIX, Index, Tensor, collect, read_headers, weight_type};
 use crate::error::{Error, Result};
+use crate::input::json;
 
 /// A folder in the Hugging Face layout with a model of any kind, such as a subword model.
 ///
@@ -71,9 +72,7 @@ impl TensorFolder {
         index: Option<&Index>,
         files: Vec<Box<dyn CheckpointFile>>,
     ) -> Result<TensorFolder> {
-        let config: Value = serde_json::from_slice(config).map_err(|e| {
-            Error::bad_checkpoint(format!("{origin}/config.json: is not a JSON document: {e}; fetch the file again"))
-        })?;
+        let config = json::config(config, &format!("{origin}/config.json"))?;
         if !config.is_object() {
             return Err(Error::bad_checkpoint(format!("{origin}/config.json: must be a JSON object")));
         }

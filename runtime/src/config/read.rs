@@ -1,13 +1,12 @@
 //! Reading a [`Config`] from a `config.json`: one function per group of keys, then the kernels' limits.
 
-use serde_json::Value;
-
 use crate::config::keys::{Keys, shown};
 use crate::config::{
     BYTE_VOCABULARY, BlockType, Config, LayerType, MAX_ROPE_THETA, QkNorm, SpecialIds, block_keys, rope_theta_is_sound,
     scaling,
 };
 use crate::error::{Error, Result};
+use crate::input::json;
 
 /// Number of plain ids: 256 bytes and the special tokens.
 const PLAIN_IDS: usize = BYTE_VOCABULARY / 2;
@@ -29,9 +28,7 @@ impl Config {
     /// `BadCheckpoint` for a missing key or an impossible value, `Unsupported` for a model that cannot be computed
     /// here. The message names the key.
     pub fn from_json(text: &[u8], origin: &str) -> Result<(Config, Vec<String>)> {
-        let value: Value = serde_json::from_slice(text).map_err(|e| {
-            Error::bad_checkpoint(format!("{origin}: is not a JSON document: {e}; fetch the file again"))
-        })?;
+        let value = json::config(text, origin)?;
         let keys = Keys::new(&value, origin)?;
         refuse_unknown_computation(&keys)?;
         let mut warnings = Vec::new();

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, json};
 
 use crate::checkpoint::formats::Formats;
 use crate::checkpoint::layout::{Part, TensorSpec, expected_tensors};
@@ -18,6 +18,7 @@ use crate::checkpoint::quantized::Stored;
 use crate::checkpoint::stored_formats::set_stored_formats;
 use crate::checkpoint::{Checkpoint, DType, Tensor, check_finite};
 use crate::error::{Error, ErrorKind, Hint, Result};
+use crate::input::json::config as parse_config;
 
 /// Number of elements to convert and write at a time.
 const STRIDE: usize = 1 << 20;
@@ -124,9 +125,7 @@ pub fn write_quantized(
     let needed: u64 = plans.iter().map(|plan| plan.stored.byte_count(plan.spec)).sum();
     let partial = target.begin(needed)?;
 
-    let mut config: Value = serde_json::from_slice(checkpoint.config_text()).map_err(|e| {
-        Error::internal(format!("{}: its config.json is not a JSON document: {e}", checkpoint.origin()))
-    })?;
+    let mut config = parse_config(checkpoint.config_text(), &format!("{}/config.json", checkpoint.origin()))?;
     set_stored_formats(&mut config, formats);
     write_json(&partial.path.join("config.json"), &config)?;
     for (name, contents) in &options.others {

@@ -175,14 +175,7 @@ impl Device {
     /// # Errors
     /// `OutOfMemory`; `Unsupported` above the adapter's limits. The messages name `what`.
     pub async fn allocate(&self, what: &str, size: u64) -> Result<Slice> {
-        let size = size.max(16).next_multiple_of(16);
-        let limit = self.capabilities.max_buffer_bytes.min(self.capabilities.max_binding_bytes);
-        if size > limit {
-            return Err(Error::unsupported(format!(
-                "{what} needs a buffer of {size} bytes, but the adapter {} allows at most {limit}",
-                self.adapter.name
-            )));
-        }
+        let size = self.buffer_size(what, size)?;
         self.check()?;
         #[cfg(not(target_family = "wasm"))]
         if self.dry_run {
@@ -194,6 +187,22 @@ impl Device {
             Backend::Cpu(cpu) => Buffer::Cpu(cpu.allocate(what, size)?),
         };
         Ok(Slice::whole(buffer, size, self.usage.hold(size)))
+    }
+
+    /// The size of the buffer that holds `size` bytes of `what`.
+    ///
+    /// # Errors
+    /// `Unsupported` if the adapter has no such large buffers.
+    pub(crate) fn buffer_size(&self, what: &str, size: u64) -> Result<u64> {
+        let size = size.max(16).next_multiple_of(16);
+        let limit = self.capabilities.max_buffer_bytes.min(self.capabilities.max_binding_bytes);
+        if size > limit {
+            return Err(Error::unsupported(format!(
+                "{what} needs a buffer of {size} bytes, but the adapter {} allows at most {limit}",
+                self.adapter.name
+            )));
+        }
+        Ok(size)
     }
 
     /// Allocates a buffer that the host can read.

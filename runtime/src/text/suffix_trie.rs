@@ -143,6 +143,12 @@ impl SuffixTrie {
         self.first_edges.iter().chain(&self.terminals).copied().chain(labels).collect()
     }
 
+    /// Size of [`Self::words`] in bytes.
+    pub(crate) fn bytes(&self) -> u64 {
+        let words = self.first_edges.len() + self.terminals.len() + self.labels.len();
+        4 * words as u64
+    }
+
     /// Length of the longest subword in ids.
     pub fn max_len(&self) -> usize {
         self.max_len

@@ -17,6 +17,8 @@ pub const TRAINING_FILE: &str = "train.txt";
 pub const HELD_OUT_FILE: &str = "held_out.txt";
 /// Name of the file of the [`Manifest`].
 pub const MANIFEST_FILE: &str = "corpus.json";
+/// Maximum length of the manifest; the rest of a longer file is not read.
+const MAX_MANIFEST_BYTES: u64 = 1 << 20;
 
 /// Contents of a folder of [`write_files`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -88,7 +90,10 @@ impl Manifest {
     /// `File` if it cannot be read, and `Manifest` if it is damaged.
     pub fn read(folder: &Path) -> Result<Manifest> {
         let path = folder.join(MANIFEST_FILE);
-        let text = fs::read(&path).map_err(|source| failed("read", &path, source))?;
+        let mut text = Vec::new();
+        open_regular(&path)
+            .and_then(|file| file.take(MAX_MANIFEST_BYTES).read_to_end(&mut text))
+            .map_err(|source| failed("read", &path, source))?;
         serde_json::from_slice(&text).map_err(|source| Error::Manifest { path, source })
     }
 
@@ -107,6 +112,14 @@ impl Manifest {
         }
         Ok(())
     }
+}
+
+/// Opens a regular file. Opening another kind, such as a FIFO, may wait forever.
+fn open_regular(path: &Path) -> io::Result<File> {
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
+    }
+    File::open(path)
 }
 
 /// Rejects a folder with files other than an earlier corpus. Temporary files of a run that is alive do not count.
@@ -149,7 +162,7 @@ fn replace(path: &Path, bytes: u64, fill: impl FnOnce(&mut dyn Write) -> io::Res
 }
 
 fn hash_file(path: &Path) -> io::Result<String> {
-    let mut file = File::open(path)?;
+    let mut file = open_regular(path)?;
     let mut hash = Hash::new();
     let mut piece = vec![0; 1 << 16];
     loop {

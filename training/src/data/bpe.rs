@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use bolmo_runtime::files::read_file;
 use bolmo_runtime::unstable::output::{io_error, write_json};
 use bolmo_runtime::{Error, Result};
 use serde_json::{Value, json};
@@ -42,7 +43,8 @@ pub fn train_tokenizer(files: &[impl AsRef<Path>], vocabulary: usize, subwords: 
     let mut texts = Vec::new();
     for path in files {
         let path = path.as_ref();
-        let bytes = std::fs::read(path).map_err(|e| io_error(path, "cannot be read", &e))?;
+        let bytes = read_file(path, u64::MAX)?
+            .ok_or_else(|| Error::not_found(format!("{}: does not exist; check the path", path.display())))?;
         let text = String::from_utf8(bytes).map_err(|e| {
             Error::io(format!(
                 "{}: expected text in UTF-8, found an invalid byte at offset {}; convert the file to UTF-8",

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use bolmo_runtime::files::{json, read_file};
 use bolmo_runtime::{Error, Result, Vocabulary};
 use tokenizers::Tokenizer;
 
@@ -30,8 +31,13 @@ impl SubwordTokenizer {
     pub fn open(tokenizer_json_path: &Path) -> Result<Self> {
         let vocabulary = Vocabulary::open(tokenizer_json_path)?;
         let origin = tokenizer_json_path.display();
-        let mut decoded = Tokenizer::from_file(tokenizer_json_path)
-            .map_err(|error| Error::unsupported(format!("{origin}: expected a tokenizer of a known kind: {error}")))?;
+        let unknown =
+            |error: String| Error::unsupported(format!("{origin}: expected a tokenizer of a known kind: {error}"));
+        // The vocabulary was read from the same file, with the same limits.
+        let text = read_file(tokenizer_json_path, Vocabulary::LIMITS.bytes as u64)?
+            .ok_or_else(|| Error::not_found(format!("{origin}: does not exist; check the path")))?;
+        let text = json::strict(&text, &Vocabulary::LIMITS).map_err(|refusal| unknown(refusal.to_string()))?;
+        let mut decoded = Tokenizer::from_bytes(text).map_err(|error| unknown(error.to_string()))?;
         decoded.with_padding(None);
         decoded
             .with_truncation(None)

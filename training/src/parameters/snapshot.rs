@@ -10,7 +10,8 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use bolmo_runtime::files::{CheckpointFile, MappedFile};
+use bolmo_runtime::files::json::{self as bounded_json, Limits, Refusal};
+use bolmo_runtime::files::{CheckpointFile, MappedFile, read_file};
 use bolmo_runtime::unstable::output::{HeaderItem, Replaces, Target, header, io_error};
 use bolmo_runtime::unstable::{Device, Recorder, Slice};
 use bolmo_runtime::{Error, ErrorKind, Result};
@@ -26,6 +27,8 @@ const TENSORS: &str = "state.safetensors";
 const PROGRESS: &str = "state.json";
 /// Names of all files of a snapshot.
 const FILES: &[&str] = &[TENSORS, PROGRESS];
+/// Limits of the file with the progress.
+const PROGRESS_LIMITS: Limits = Limits { bytes: 16 << 20, values: 1 << 20 };
 /// What to do about a damaged snapshot.
 const OLDER: &str = "delete this snapshot's folder to resume from the one before, or from the start if there is none";
 /// Keys of `state.json`: the checksum of its other keys, and what is known of the file of tensors.
@@ -200,9 +203,12 @@ fn delete(path: &Path) -> std::io::Result<()> {
 /// `Io`, and `BadCheckpoint` for a damaged file.
 pub(crate) fn progress(path: &Path) -> Result<Value> {
     let file = path.join(PROGRESS);
-    let text = fs::read(&file).map_err(|e| io_error(&file, "cannot be read", &e))?;
-    let mut state: Value = serde_json::from_slice(&text)
-        .map_err(|e| Error::bad_checkpoint(format!("{}: not valid JSON: {e}; {OLDER}", file.display())))?;
+    let text = read_file(&file, PROGRESS_LIMITS.bytes as u64)?
+        .ok_or_else(|| Error::io(format!("{}: does not exist; {OLDER}", file.display())))?;
+    let mut state = bounded_json::parse(&text, &PROGRESS_LIMITS).map_err(|refusal| match refusal {
+        Refusal::Syntax(e) => Error::bad_checkpoint(format!("{}: not valid JSON: {e}; {OLDER}", file.display())),
+        other => Error::bad_checkpoint(format!("{}: {other}; {OLDER}", file.display())),
+    })?;
     // The checksum covers the other keys in their order.
     let recorded = state.as_object_mut().and_then(|keys| keys.shift_remove(CHECKSUM));
     match recorded {

@@ -2,10 +2,14 @@
 
 use std::path::Path;
 
+use bolmo_runtime::files::read_file;
 use bolmo_runtime::{Error, Result};
 
 use super::config::RunConfig;
 use super::keys::check_table;
+
+/// Maximum length of the file.
+const MAX_FILE_BYTES: u64 = 1 << 20;
 
 impl RunConfig {
     /// Reads a TOML file. `overrides` are `key=value` pairs with dotted keys, as in `optimiser.steps=100`. Paths are
@@ -14,9 +18,11 @@ impl RunConfig {
     /// # Errors
     /// `NotFound`, and `InvalidArgument` that names the wrong key.
     pub fn read(path: &Path, overrides: &[String]) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(|e| {
-            let message = format!("{}: cannot be read: {e}; check the path", path.display());
-            if e.kind() == std::io::ErrorKind::NotFound { Error::not_found(message) } else { Error::io(message) }
+        let text = read_file(path, MAX_FILE_BYTES)?
+            .ok_or_else(|| Error::not_found(format!("{}: does not exist; check the path", path.display())))?;
+        let text = String::from_utf8(text).map_err(|e| {
+            let at = e.utf8_error().valid_up_to();
+            Error::io(format!("{}: expected text in UTF-8, found an invalid byte at offset {at}", path.display()))
         })?;
         Self::parse(&text, overrides).map_err(|e| e.context(path.display()))
     }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use bolmo_runtime::files::json::{self, Limits};
 use bolmo_runtime::{Error, ErrorKind};
 use serde_json::Value;
 
@@ -9,6 +10,9 @@ use super::comparisons;
 use super::report::{adapter, cell, decimals, figure, micros, percent, plain, row, word};
 use crate::load;
 use crate::output::Outcome;
+
+/// Limits of a saved run.
+const RUN_LIMITS: Limits = Limits { bytes: 16 << 20, values: 1 << 18 };
 
 const HEAD: &str = "\
 # Benchmarks
@@ -42,8 +46,8 @@ pub fn table(files: &[PathBuf]) -> Outcome<String> {
     files.sort();
     let (mut runs, mut trainings, mut compared) = (Vec::new(), Vec::new(), Vec::new());
     for file in &files {
-        let bytes = load::read_input(file)?;
-        let run: Value = serde_json::from_slice(&bytes).map_err(|e| not_a_run(file, &e.to_string()))?;
+        let bytes = load::read_at_most(file, RUN_LIMITS.bytes as u64)?;
+        let run = json::parse(&bytes, &RUN_LIMITS).map_err(|refusal| not_a_run(file, &refusal.to_string()))?;
         if let Some(write) = comparisons::writer(&run) {
             compared.push((write, run));
             continue;

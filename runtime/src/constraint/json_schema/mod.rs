@@ -15,26 +15,30 @@ use serde_json::{Map, Value};
 
 use crate::constraint::machine::{Builder, RuleId, StateId};
 use crate::error::{Error, Result};
+use crate::input::json::{Limits, Refusal, parse};
 use compiler::{Compiler, Subschema};
 use pointer::Pointer;
 use types::Types;
 
-/// Maximum length of a schema in bytes.
-const MAX_SCHEMA_BYTES: usize = 1 << 20;
+/// Maximum size of a schema.
+const LIMITS: Limits = Limits { bytes: 1 << 20, values: 1 << 17 };
 
 /// A machine that matches the documents of a schema.
 ///
 /// # Errors
 /// As [`Constraint::json_schema`](crate::constraint::Constraint::json_schema).
 pub(super) fn build(text: &[u8]) -> Result<Builder> {
-    if text.len() > MAX_SCHEMA_BYTES {
-        let found = text.len();
-        return Err(Error::unsupported(format!(
-            "the schema is too long: expected at most {MAX_SCHEMA_BYTES} bytes, found {found}"
-        )));
-    }
-    let root: Value =
-        serde_json::from_slice(text).map_err(|e| Error::invalid(format!("the schema is not JSON: {e}")))?;
+    let root = parse(text, &LIMITS).map_err(|refusal| match refusal {
+        Refusal::TooLong(most) => {
+            let found = text.len();
+            Error::unsupported(format!("the schema is too long: expected at most {most} bytes, found {found}"))
+        }
+        Refusal::TooManyValues(most) => {
+            Error::unsupported(format!("the schema is too large: expected at most {most} JSON values, found more"))
+        }
+        Refusal::Syntax(e) => Error::invalid(format!("the schema is not JSON: {e}")),
+        other => Error::invalid(format!("the schema {other}")),
+    })?;
     let mut compiler = Compiler::new(&root);
     compiler.rule_of_all_types(&root, Pointer::root());
     while let Some((rule, subschema)) = compiler.next() {

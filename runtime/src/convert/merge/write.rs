@@ -8,6 +8,7 @@ use crate::checkpoint::output::{encode, io_error};
 use crate::checkpoint::{Checkpoint, CheckpointFile, DType, Tensor, check_finite, convert_half};
 use crate::convert::merge::Fate;
 use crate::error::{Error, ErrorKind, Result};
+use crate::input::file::open_file;
 
 /// Number of elements to compute and write at a time.
 const STRIDE: usize = 1 << 20;
@@ -36,7 +37,8 @@ pub(super) fn companions(from: &Path, to: &Path) -> Result<()> {
         }
         // Copies only the contents, not the permissions: the original may be read-only.
         let target = to.join(file_name);
-        let mut source = File::open(&path).map_err(|e| io_error(&path, "cannot be opened", &e))?;
+        // A file that was deleted meanwhile is left out.
+        let Some(mut source) = open_file(&path)? else { continue };
         let mut copy = File::create(&target).map_err(|e| io_error(&target, "cannot be written", &e))?;
         std::io::copy(&mut source, &mut copy).map_err(|e| io_error(&target, "cannot be written", &e))?;
     }

@@ -2,20 +2,19 @@
 //!
 //! It tells which byte strings have a row in the suffix table. Nothing is tokenized here.
 
-use std::collections::BTreeMap;
+mod read;
+
 #[cfg(not(target_family = "wasm"))]
 use std::path::Path;
 
-use serde_json::Value;
-
 use crate::error::{Error, Result};
+use crate::input::json::Limits;
+#[cfg(not(target_family = "wasm"))]
+use crate::input::{file::read_file, hub};
 use crate::text::byte_alphabet::byte_of;
 use crate::text::ids::{BYTE_OFFSET, END_ID, PAD_ID, SPECIAL_NAMES, byte_to_id};
+use read::{Names, Tokenizer, shown};
 
-/// Maximum length of a `tokenizer.json`.
-const MAX_FILE_BYTES: usize = 256 << 20;
-/// Maximum number of JSON values in a file. A value takes 32 bytes in memory and as little as two in the file.
-const MAX_VALUES: usize = 1 << 24;
 /// Largest subword id.
 const MAX_ID: u32 = 1 << 22;
 /// Maximum length of a subword in bytes.
@@ -49,20 +48,10 @@ pub struct Vocabulary {
     warning: Option<String>,
 }
 
-/// Usual names of the end of text in the supported model families, for tokenizers whose config names none.
-const USUAL_EOS: [&str; 2] = ["<|endoftext|>", "<|end_of_text|>"];
-/// Usual names of the padding token.
-const USUAL_PAD: [&str; 1] = ["<|pad|>"];
-
-/// The names of the source model's special tokens, from `tokenizer_config.json`.
-#[derive(Debug, Clone, Default)]
-struct Names {
-    eos: Option<String>,
-    bos: Option<String>,
-    pad: Option<String>,
-}
-
 impl Vocabulary {
+    /// Limits of a `tokenizer.json`. Those of large vocabularies have 35 MB and, with their merges, two million values.
+    pub const LIMITS: Limits = Limits { bytes: 64 << 20, values: 1 << 22 };
+
     /// Reads a `tokenizer.json`, and the `tokenizer_config.json` beside it if there is one.
     ///
     /// # Errors
@@ -70,12 +59,15 @@ impl Vocabulary {
     /// [`Vocabulary::from_json`].
     #[cfg(not(target_family = "wasm"))]
     pub fn open(tokenizer_json_path: impl AsRef<Path>) -> Result<Self> {
-        let tokenizer_json_path = tokenizer_json_path.as_ref();
-        let origin = tokenizer_json_path.display().to_string();
-        let tokenizer = read_bounded(tokenizer_json_path)?.ok_or_else(|| {
-            Error::not_found(format!("{origin}: does not exist; name the tokenizer.json of the source model"))
+        let path = tokenizer_json_path.as_ref();
+        let origin = path.display().to_string();
+        let tokenizer = read_file(path, Self::LIMITS.bytes as u64)?.ok_or_else(|| {
+            let advice = hub::advice(path, "tokenizer.json")
+                .or_else(|| hub::advice(path.parent()?, "tokenizer.json"))
+                .unwrap_or_else(|| "name the tokenizer.json of the source model".to_owned());
+            Error::not_found(format!("{origin}: does not exist; {advice}"))
         })?;
-        let config = read_bounded(&tokenizer_json_path.with_file_name("tokenizer_config.json"))?;
+        let config = read_file(path.with_file_name("tokenizer_config.json"), read::MAX_CONFIG_BYTES as u64)?;
         Self::from_json(&tokenizer, config.as_deref(), &origin)
     }
 
@@ -89,41 +81,20 @@ impl Vocabulary {
     ///
     /// # Errors
     /// `BadCheckpoint` for damaged or contradictory files, empty tokens, and a vocabulary that lacks a subword for some
-    /// byte; `Unsupported` for other kinds of vocabularies and for files that are too large. The message names the
+    /// byte and for files that are too large; `Unsupported` for other kinds of vocabularies. The message names the
     /// token, key or byte.
     pub fn from_json(tokenizer_json: &[u8], tokenizer_config_json: Option<&[u8]>, origin: &str) -> Result<Self> {
         let names = match tokenizer_config_json {
-            Some(json) => parse(json)
-                .and_then(|config| Names::from_config(&config))
+            Some(json) => Names::from_json(json)
                 .map_err(|error| error.context(format_args!("tokenizer_config.json beside {origin}")))?,
             None => Names::default(),
         };
-        parse(tokenizer_json)
-            .and_then(|tokenizer| Self::from_value(&tokenizer, &names, origin))
-            .map_err(|error| error.context(origin))
+        Self::new(tokenizer_json, names, origin).map_err(|error| error.context(origin))
     }
 
-    fn from_value(tokenizer: &Value, names: &Names, origin: &str) -> Result<Self> {
-        let model = &tokenizer["model"];
-        match &model["type"] {
-            Value::Null => {}
-            Value::String(kind) if kind == "BPE" => {}
-            other => {
-                let found = shown_value(other);
-                return Err(Error::unsupported(format!(
-                    "model.type: expected \"BPE\", found {found}; name the tokenizer.json of the source model"
-                )));
-            }
-        }
-        let tokens = model["vocab"].as_object().ok_or_else(|| {
-            let what = match &model["vocab"] {
-                Value::Null if tokenizer.is_object() => "is not a tokenizer.json (`model.vocab` is missing)".to_owned(),
-                other => format!("model.vocab: expected an object of tokens and ids, found {}", shown_value(other)),
-            };
-            Error::bad_checkpoint(format!("{what}; name the tokenizer.json of the source model"))
-        })?;
-        let added = added_tokens(&tokenizer["added_tokens"])?;
-
+    fn new(tokenizer_json: &[u8], names: Names, origin: &str) -> Result<Self> {
+        let text = read::bounded(tokenizer_json)?;
+        let Tokenizer { tokens, added } = Tokenizer::from_text(&text)?;
         let mut vocabulary = Self {
             origin: origin.to_owned(),
             data: Vec::new(),
@@ -135,18 +106,16 @@ impl Vocabulary {
             warning: None,
         };
         let known = |name: &str| tokens.contains_key(name) || added.contains_key(name);
-        let (names, guessed) = names.clone().or_usual(known);
+        let (names, guessed) = names.or_usual(known);
         vocabulary.warning = guessed.then(|| {
             format!(
                 "{origin}: no tokenizer_config.json beside it names the source model's end of text; {} is used",
                 names.eos.as_deref().unwrap_or("none")
             )
         });
-        let names = &names;
-        for (token, id) in tokens {
-            let id = id_of(id, || format!("model.vocab, token {}", shown(token)))?;
-            match added.get(token.as_str()) {
-                None => vocabulary.insert(token, id, false, names)?,
+        for (token, &id) in &tokens {
+            match added.get(&**token) {
+                None => vocabulary.insert(token, id, false, &names)?,
                 // Inserted with the added tokens.
                 Some(&again) if again == id => {}
                 Some(again) => {
@@ -157,8 +126,8 @@ impl Vocabulary {
                 }
             }
         }
-        for (token, id) in added {
-            vocabulary.insert(token, id, true, names)?;
+        for (token, &id) in &added {
+            vocabulary.insert(token, id, true, &names)?;
         }
         vocabulary.check_bytes()?;
         Ok(vocabulary)
@@ -305,133 +274,6 @@ impl Vocabulary {
                  found {count} subwords with ids up to {max_id}; use the tokenizer.json of the source model"
             ))),
         }
-    }
-}
-
-impl Names {
-    fn from_config(config: &Value) -> Result<Self> {
-        let name = |key: &str| match &config[key] {
-            Value::Null => Ok(None),
-            Value::String(name) => Ok(Some(name.clone())),
-            Value::Object(token) if token.get("content").is_some_and(Value::is_string) => {
-                Ok(token["content"].as_str().map(str::to_owned))
-            }
-            other => Err(Error::bad_checkpoint(format!(
-                "{key}: expected a string or an object with a string \"content\", found {}",
-                shown_value(other)
-            ))),
-        };
-        if !config.is_object() {
-            return Err(Error::bad_checkpoint(format!("expected an object, found {}", shown_value(config))));
-        }
-        if config["tokenizer_class"] == "BolmoTokenizer" {
-            // The byte-level model's own config, in place of the source model's: its names are not subwords.
-            return Ok(Self::default());
-        }
-        Ok(Self { eos: name("eos_token")?, bos: name("bos_token")?, pad: name("pad_token")? })
-    }
-
-    /// Replaces an end of text that is not named, or not in the vocabulary, by the usual names. Also returns whether
-    /// that was necessary.
-    fn or_usual(mut self, known: impl Fn(&str) -> bool) -> (Self, bool) {
-        if self.eos.as_deref().is_some_and(&known) {
-            return (self, false);
-        }
-        let usual = |names: &[&str]| names.iter().find(|name| known(name)).map(|&name| name.to_owned());
-        self.eos = usual(&USUAL_EOS);
-        if !self.pad.as_deref().is_some_and(&known) {
-            self.pad = usual(&USUAL_PAD);
-        }
-        (self, true)
-    }
-}
-
-/// Reads the tokens and ids of the list `added_tokens`, which older files lack.
-fn added_tokens(list: &Value) -> Result<BTreeMap<&str, u32>> {
-    let list = match list {
-        Value::Null => &[][..],
-        Value::Array(list) => list,
-        other => {
-            let found = shown_value(other);
-            return Err(Error::bad_checkpoint(format!("added_tokens: expected a list, found {found}")));
-        }
-    };
-    let mut added = BTreeMap::new();
-    for (index, entry) in list.iter().enumerate() {
-        let token = entry["content"].as_str().ok_or_else(|| {
-            let found = shown_value(&entry["content"]);
-            Error::bad_checkpoint(format!("added_tokens[{index}].content: expected a string, found {found}"))
-        })?;
-        let id = id_of(&entry["id"], || format!("added_tokens[{index}].id"))?;
-        if added.insert(token, id).is_some_and(|before| before != id) {
-            let token = shown(token);
-            return Err(Error::bad_checkpoint(format!("added_tokens[{index}]: token {token} has two ids")));
-        }
-    }
-    Ok(added)
-}
-
-fn id_of(value: &Value, place: impl FnOnce() -> String) -> Result<u32> {
-    value.as_u64().and_then(|id| u32::try_from(id).ok()).filter(|&id| id <= MAX_ID).ok_or_else(|| {
-        let found = shown_value(value);
-        Error::bad_checkpoint(format!("{}: expected an id from 0 to {MAX_ID}, found {found}", place()))
-    })
-}
-
-/// Parses a JSON file after bounding the memory that this takes.
-fn parse(json: &[u8]) -> Result<Value> {
-    if json.len() > MAX_FILE_BYTES {
-        return Err(too_large());
-    }
-    // Each value except the outermost follows one of these bytes.
-    let values = json.iter().filter(|byte| matches!(byte, b',' | b'[' | b'{')).count();
-    if values > MAX_VALUES {
-        return Err(Error::unsupported(format!("expected at most {MAX_VALUES} JSON values, found up to {values}")));
-    }
-    serde_json::from_slice(json)
-        .map_err(|error| Error::bad_checkpoint(format!("not valid JSON: {error}; fetch the file again")))
-}
-
-fn too_large() -> Error {
-    Error::unsupported(format!("expected a file of at most {MAX_FILE_BYTES} bytes, found a larger one"))
-}
-
-/// Reads a file; `None` if it does not exist.
-#[cfg(not(target_family = "wasm"))]
-fn read_bounded(path: &Path) -> Result<Option<Vec<u8>>> {
-    use std::io::{ErrorKind as IoKind, Read};
-
-    let failed = |error: std::io::Error| Error::io(format!("{}: cannot be read: {error}", path.display()));
-    let file = match std::fs::File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == IoKind::NotFound => return Ok(None),
-        Err(error) => return Err(failed(error)),
-    };
-    let mut contents = Vec::new();
-    file.take(MAX_FILE_BYTES as u64 + 1).read_to_end(&mut contents).map_err(failed)?;
-    if contents.len() > MAX_FILE_BYTES {
-        return Err(too_large().context(path.display()));
-    }
-    Ok(Some(contents))
-}
-
-/// A token for a message: quoted, and shortened if it is long.
-fn shown(token: &str) -> String {
-    const MOST: usize = 64;
-    match token.char_indices().nth(MOST) {
-        Some((end, _)) => format!("{:?}…", &token[..end]),
-        None => format!("{token:?}"),
-    }
-}
-
-/// A JSON value for a message: the value if it is a scalar, otherwise its type.
-fn shown_value(value: &Value) -> String {
-    match value {
-        Value::Null => "nothing".to_owned(),
-        Value::Bool(_) | Value::Number(_) => value.to_string(),
-        Value::String(text) => shown(text),
-        Value::Array(_) => "a list".to_owned(),
-        Value::Object(_) => "an object".to_owned(),
     }
 }
 

@@ -1,4 +1,4 @@
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::error::ErrorKind;
@@ -81,10 +81,39 @@ fn errors_name_the_token_key_or_byte() {
     );
     assert!(message(vocabulary(&tokenizer(&[], &[]), r#"{"eos_token": 5}"#)).contains("eos_token: expected a string"));
     assert!(
-        message(vocabulary(&tokenizer(&[], &[]), "[")).contains("tokenizer_config.json beside a test: not valid JSON")
+        message(vocabulary(&tokenizer(&[], &[]), "["))
+            .contains("tokenizer_config.json beside a test: is not a JSON document")
     );
-    let commas = vec![b','; MAX_VALUES + 1];
+    let commas = vec![b','; Vocabulary::LIMITS.values + 1];
     assert!(message(Vocabulary::from_json(&commas, None, "a test")).contains("JSON values"));
+}
+
+#[test]
+fn what_a_vocabulary_does_not_need_is_skipped() {
+    let deep = format!("{}1{}", r#"{"":"#.repeat(9999), "}".repeat(9999));
+    let text = tokenizer(&[b"the"], &["<|end|>"]).to_string();
+    let with = |more: &str| format!("{{\"normalizer\":{deep},{more}{}", &text[1..]);
+    let read = |text: &str| Vocabulary::from_json(text.as_bytes(), Some(CONFIG.as_bytes()), "a test");
+    assert_eq!(read(&with("")).unwrap().eos(), Some(257));
+    assert_eq!(read(&format!("\u{feff}{}", with("\"dropout\":NaN,"))).unwrap().len(), 258);
+    let config = format!("{{\"model_max_length\":Infinity,\"auto_map\":{deep},{}", &CONFIG[1..]);
+    let read = Vocabulary::from_json(text.as_bytes(), Some(config.as_bytes()), "a test");
+    assert_eq!(read.unwrap().eos(), Some(257));
+}
+
+#[test]
+fn tokens_that_contradict_each_other_are_rejected() {
+    let text = tokenizer(&[], &[]).to_string();
+    let twice = text.replace("\"A\":65", "\"A\":65,\"A\":300");
+    assert!(message(Vocabulary::from_json(twice.as_bytes(), None, "a test")).contains("token \"A\": has two ids"));
+    let escaped = text.replace("\"A\":65", "\"\\u0041\":65");
+    assert_eq!(Vocabulary::from_json(escaped.as_bytes(), None, "a test").unwrap().sequence(65), Some(&[69][..]));
+    let values = format!("[{}0]", "0,".repeat(Vocabulary::LIMITS.values));
+    assert!(
+        message(Vocabulary::from_json(values.as_bytes(), None, "a test")).contains("more than 4194304 JSON values")
+    );
+    let long = vec![b' '; Vocabulary::LIMITS.bytes + 1];
+    assert!(message(Vocabulary::from_json(&long, None, "a test")).contains("longer than 67108864 bytes"));
 }
 
 #[test]

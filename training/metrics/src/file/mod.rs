@@ -42,7 +42,7 @@ impl MetricsFile {
     /// A line that is not a record leaves the file unchanged, unless it is an incomplete last line.
     pub fn resume(path: impl AsRef<Path>, last_step: u64) -> Result<Self> {
         let path = path.as_ref();
-        let bytes = match fs::read(path) {
+        let bytes = match read_regular(path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Self::create(path),
             bytes => bytes.map_err(|e| Error::io(path, "cannot be read", e))?,
         };
@@ -85,8 +85,16 @@ impl MetricsFile {
 /// Reads all records of a file in order, without an incomplete last line.
 pub fn read(path: impl AsRef<Path>) -> Result<Vec<Record>> {
     let path = path.as_ref();
-    let bytes = fs::read(path).map_err(|e| Error::io(path, "cannot be read", e))?;
+    let bytes = read_regular(path).map_err(|e| Error::io(path, "cannot be read", e))?;
     Ok(records(path, &bytes)?.into_iter().map(|(record, _)| record).collect())
+}
+
+/// Reads a regular file. Reading another kind, such as a FIFO, may wait forever.
+fn read_regular(path: &Path) -> io::Result<Vec<u8>> {
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
+    }
+    fs::read(path)
 }
 
 /// The records in `bytes`, each with its line.

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
+use bolmo_runtime::files::open_file;
 use bolmo_runtime::unstable::map_chunks;
 use bolmo_runtime::{Error, ErrorKind, Result};
 
@@ -69,13 +70,8 @@ impl Corpus {
     /// Those of [`Corpus::add_text`], and a file that cannot be read.
     pub fn add_text_file(&mut self, tokenizer: &SubwordTokenizer, path: &Path, documents: &Documents) -> Result<()> {
         let origin = path.display().to_string();
-        let file = std::fs::File::open(path).map_err(|error| {
-            let kind = match error.kind() {
-                std::io::ErrorKind::NotFound => ErrorKind::NotFound,
-                _ => ErrorKind::Io,
-            };
-            Error::new(kind, format!("{origin}: the text file cannot be read: {error}; check the path"))
-        })?;
+        let file = open_file(path)?
+            .ok_or_else(|| Error::not_found(format!("{origin}: the text file does not exist; check the path")))?;
         self.add_text(tokenizer, &origin, std::io::BufReader::new(file), documents)
     }
 
