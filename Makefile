@@ -42,6 +42,7 @@ test: ## Set up, check style, run every test
 	@$(MAKE) --no-print-directory test-tint
 	@$(timed) "unit tests" env BOLMO_FUZZ_FACTOR=$(FUZZ_FACTOR) $(CARGO) test --lib --bins
 	@$(timed) "tests on devices" scripts/test-suites.py $(target)/debug/bolmo
+	@$(timed) "commands in README.md" scripts/test-readme.py $(target)/debug/bolmo
 	@$(timed) "examples in the documentation" $(CARGO) test --doc
 	@scripts/setup.sh c
 	@$(timed) "the package" scripts/test-package.sh $(target)/debug/bolmo $(target)/debug/deps
