@@ -51,6 +51,14 @@ export interface LoadOptions extends EnvironmentOptions, FetchOptions {
    * `q4,local=q8`. Default: the format in which the checkpoint is stored if it is quantized, else `f32`.
    */
   quantize?: string;
+  /** Base of the rotary frequencies, instead of the checkpoint's, for one that lost it in conversion. */
+  ropeTheta?: number;
+  /**
+   * Scaling of the rotary frequencies of full-attention layers, instead of the checkpoint's, for one that lost it in
+   * conversion: `none`, or a kind and its values as in `yarn:factor=8,original_max_position_embeddings=8192`, or the
+   * object `rope_scaling` of a `config.json`.
+   */
+  ropeScaling?: string | Record<string, string | number | boolean>;
   onProgress?: (progress: LoadProgress) => void;
   signal?: AbortSignal;
 }

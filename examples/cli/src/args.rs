@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use bolmo_runtime::Formats;
 use bolmo_runtime::Preset;
+use bolmo_runtime::RopeScaling;
 use bolmo_runtime::files::DType;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
@@ -73,6 +74,12 @@ pub struct Common {
     /// Base of the rotary frequencies, instead of the checkpoint's
     #[arg(long, value_name = "X", global = true, allow_negative_numbers = true, value_parser = numbers::rope_theta)]
     pub rope_theta: Option<f64>,
+    /// Scaling of the rotary frequencies, instead of the checkpoint's: none, or yarn:factor=8,original=8192
+    ///
+    /// A kind (linear, llama3 or yarn) and its values, with the keys of `rope_scaling` in config.json; `original` is
+    /// short for `original_max_position_embeddings`. Or the JSON object itself.
+    #[arg(long, value_name = "SCALING", global = true, value_parser = numbers::rope_scaling)]
+    pub rope_scaling: Option<RopeScaling>,
     /// Print one JSON object and nothing else on standard output
     #[arg(long, global = true)]
     pub json: bool,
@@ -187,10 +194,10 @@ pub struct GenerateArgs {
     /// The output must be a JSON document that is valid against the JSON schema in this file; `-` is standard input
     #[arg(long, value_name = "FILE")]
     pub json_schema: Option<PathBuf>,
-    /// Above 0 makes patches shorter, below 0 longer
+    /// Above 0 makes patches shorter, below 0 longer; counts as -1000 at least and 1000 at most
     #[arg(long, value_name = "X", default_value_t = 0.0, allow_negative_numbers = true, value_parser = numbers::finite)]
     pub boundary_bias: f32,
-    /// Make a byte more (above 0) or less (below 0) probable; BYTE is a character or 0xNN; may be repeated
+    /// Make a byte more (above 0) or less (below 0) probable, by at most 1000; BYTE is a character or 0xNN; may be repeated
     #[arg(long, value_name = "BYTE=X", allow_hyphen_values = true, value_parser = numbers::byte_bias)]
     pub logit_bias: Vec<(u8, f32)>,
     /// Show where patches end. With --json the ids show it already

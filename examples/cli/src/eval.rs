@@ -241,6 +241,7 @@ fn text(
     let total: u64 = documents.iter().map(|text| text.len() as u64).sum();
     let mut progress = Progress::of_text("measuring", common);
     let (mut joint, mut folded, mut bytes, mut patches, mut nats) = (0.0, 0.0, 0u64, 0u64, 0.0);
+    let mut longest = 0;
     let ids = match teacher {
         Some(teacher) => documents.iter().map(|text| teacher.tokenizer.encode(text)).collect::<Result<Vec<_>>>()?,
         None => Vec::new(),
@@ -256,11 +257,14 @@ fn text(
         folded += score.log_likelihood_marginal;
         bytes += score.bytes as u64;
         patches += score.patches as u64;
+        longest = longest.max(score.patches);
         if let (Some(teacher), Some(model)) = (teacher, &mut subword) {
             nats += teacher.nats(model, tokens, &ids[i], 0)?;
         }
         progress.update(bytes, total);
     }
+    drop(progress);
+    load::note_length(common, model, longest);
     let per_byte = |nats: f64| nats / std::f64::consts::LN_2 / bytes.max(1) as f64;
     Ok(json!({
         "bits_per_byte_joint": per_byte(-joint),

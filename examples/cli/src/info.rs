@@ -154,6 +154,7 @@ impl<'a> Facts<'a> {
             "sliding_attention_layers": sliding,
             "sliding_window": (sliding > 0).then_some(c.sliding_window),
             "rope_theta": c.rope_theta,
+            "rope_scaling": c.rope_scaling.to_string(),
             "suffix_table_rows": c.add_expanded_embeddings.then_some(c.subword_vocab_size),
             "vocabulary": vocabulary,
             "config": c.to_json(),

@@ -16,6 +16,7 @@ pub fn run(common: &Common, args: &MergeArgs) -> Outcome {
         ("--subwords", common.subwords.is_some(), "the new folder gets the tokenizer of --bolmo"),
         ("--quantize", common.quantize.is_some(), "quantize the new folder afterwards"),
         ("--rope-theta", common.rope_theta.is_some(), "it is not stored; give it when you use the new folder"),
+        ("--rope-scaling", common.rope_scaling.is_some(), "it is not stored; give it when you use the new folder"),
     ];
     if let Some((name, _, instead)) = common_options.iter().find(|(_, given, _)| *given) {
         return Err(Failure::Usage("merge", format!("{name} has no effect here: {instead}")));

@@ -17,8 +17,12 @@ pub fn run(common: &Common, args: &QuantizeArgs) -> Outcome {
     let formats = common
         .quantize
         .ok_or_else(|| usage("the format is missing: give --quantize f16, q8, q4 or, by part, q4,local=q8"))?;
-    if common.rope_theta.is_some() {
-        return Err(usage("--rope-theta is not stored; give it when you use the new folder"));
+    for (name, given) in
+        [("--rope-theta", common.rope_theta.is_some()), ("--rope-scaling", common.rope_scaling.is_some())]
+    {
+        if given {
+            return Err(usage(&format!("{name} is not stored; give it when you use the new folder")));
+        }
     }
     // An interrupted run removes its unfinished folder.
     let interrupt = Interrupt::listen();

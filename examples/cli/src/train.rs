@@ -26,6 +26,7 @@ pub fn run(common: &Common, command: &TrainCommand) -> Outcome {
         ("--subwords", common.subwords.is_some(), "the file of --config names the tokenizer"),
         ("--quantize", common.quantize.is_some(), "training uses f32; quantize the model afterwards"),
         ("--rope-theta", common.rope_theta.is_some(), "the source model's base is used"),
+        ("--rope-scaling", common.rope_scaling.is_some(), "the source model's scaling is used"),
     ];
     if let Some((name, _, instead)) = common_options.iter().find(|(_, given, _)| *given) {
         return Err(Failure::Usage("train", format!("{name} has no effect here: {instead}")));

@@ -119,7 +119,7 @@ fn subword_config(config: &Config, vocabulary: usize, tied: bool) -> Result<Valu
         (BlockType::ReorderedNorm, QkNorm::Whole) if sliding => ("olmo3", "Olmo3ForCausalLM"),
         (BlockType::ReorderedNorm, QkNorm::Whole) => ("olmo2", "Olmo2ForCausalLM"),
         (BlockType::PreNorm, QkNorm::PerHead) => ("qwen3", "Qwen3ForCausalLM"),
-        (BlockType::PreNorm, QkNorm::None) => ("llama", "LlamaForCausalLM"),
+        (BlockType::PreNorm, QkNorm::None) if !sliding => ("llama", "LlamaForCausalLM"),
         (block, norm) => {
             return Err(Error::unsupported(format!(
                 "no known subword model combines {block:?} blocks with the query norms {norm:?}"
@@ -138,6 +138,7 @@ fn subword_config(config: &Config, vocabulary: usize, tied: bool) -> Result<Valu
         "num_hidden_layers",
         "num_key_value_heads",
         "rms_norm_eps",
+        "rope_parameters",
         "rope_scaling",
         "rope_theta",
         "layer_types",
@@ -146,6 +147,9 @@ fn subword_config(config: &Config, vocabulary: usize, tied: bool) -> Result<Valu
         if let Some(value) = ours.get(key) {
             json.insert(key.to_owned(), value.clone());
         }
+    }
+    if kind == "qwen3" && sliding {
+        json.insert("use_sliding_window".to_owned(), json!(true));
     }
     json.insert("head_dim".to_owned(), json!(config.head_dim));
     json.insert("architectures".to_owned(), json!([class]));
