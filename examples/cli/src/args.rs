@@ -197,7 +197,7 @@ pub struct GenerateArgs {
     /// Above 0 makes patches shorter, below 0 longer; counts as -1000 at least and 1000 at most
     #[arg(long, value_name = "X", default_value_t = 0.0, allow_negative_numbers = true, value_parser = numbers::finite)]
     pub boundary_bias: f32,
-    /// Make a byte more (above 0) or less (below 0) probable, by at most 1000; BYTE is a character or 0xNN; may be repeated
+    /// Make a byte more (above 0, at most 1000) or less probable; BYTE is a character or 0xNN; may be repeated
     #[arg(long, value_name = "BYTE=X", allow_hyphen_values = true, value_parser = numbers::byte_bias)]
     pub logit_bias: Vec<(u8, f32)>,
     /// Show where patches end. With --json the ids show it already

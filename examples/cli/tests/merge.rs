@@ -85,7 +85,13 @@ fn merge_writes_the_model_and_reports_every_tensor() {
     for alpha in ["nan", "inf", "x"] {
         refuse(&[&path("new"), "--alpha", alpha], 2, "a finite number");
     }
-    for option in [["--model", "x"], ["--subwords", "x"], ["--quantize", "q8"], ["--rope-theta", "1e6"]] {
+    for option in [
+        ["--model", "x"],
+        ["--subwords", "x"],
+        ["--quantize", "q8"],
+        ["--rope-theta", "1e6"],
+        ["--rope-scaling", "none"],
+    ] {
         refuse(&[&path("new"), option[0], option[1]], 2, option[0]);
     }
     let fail_with = |bolmo: &str, base: &str, status: i32, word: &str| {

@@ -99,6 +99,7 @@ fn mistakes_give_one_clean_message_and_leave_nothing() {
     fail(&["quantize", "--quantize", "q8"], 2, "--out");
     fail(&["quantize", "--out", &out], 2, "--quantize");
     fail(&["quantize", "--out", &out, "--quantize", "q8", "--rope-theta", "1e6"], 2, "--rope-theta");
+    fail(&["quantize", "--out", &out, "--quantize", "q8", "--rope-scaling", "none"], 2, "--rope-scaling");
     fail(&["quantize", "--out", &out, "--quantize", "f32"], 1, "nothing to quantize");
     fail(&["quantize", "--out", &out, "--quantize", "q8", "--model", "nowhere"], 1, "nowhere");
     fail(&["quantize", "--out", &out, "--quantize", "q8", "--subwords", "nowhere"], 1, "nowhere");

@@ -5,7 +5,8 @@ use serde_json::Value;
 use crate::config::classes::{Class, Layers, MAX_WINDOW_LAYERS, SLIDING_WINDOW};
 use crate::config::keys::{Absent, Keys, shown};
 use crate::config::rotary::{self, Rotary};
-use crate::config::{BlockType, Config, LayerType, QkNorm, RopeScaling, block_keys};
+use crate::config::special::SPECIAL_TOKENS;
+use crate::config::{BYTE_VOCABULARY, BlockType, Config, LayerType, QkNorm, RopeScaling, SpecialIds, block_keys};
 use crate::error::{Error, Result};
 
 /// The global blocks that a `config.json` describes.
@@ -24,6 +25,21 @@ pub(crate) struct Blocks {
     pub(crate) max_position_embeddings: usize,
     pub(crate) block_type: BlockType,
     pub(crate) qk_norm: QkNorm,
+}
+
+/// Sizes of the local parts of a Bolmo model.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct LocalParts {
+    /// Inner width of the feed-forwards.
+    pub intermediate_size: usize,
+    /// Number of mLSTM heads.
+    pub heads: usize,
+    /// Number of layers of the encoder.
+    pub encoder_layers: usize,
+    /// Number of layers of the decoder.
+    pub decoder_layers: usize,
+    /// Epsilon of the norms between encoder, global blocks and decoder.
+    pub rms_norm_eps: f32,
 }
 
 impl Blocks {
@@ -94,6 +110,40 @@ impl Blocks {
 }
 
 impl Config {
+    /// A configuration with these blocks and local parts. It has the published byte vocabulary and no suffix table.
+    pub(super) fn of_blocks(blocks: Blocks, local: LocalParts) -> Self {
+        Self {
+            hidden_size: blocks.hidden_size,
+            vocab_size: BYTE_VOCABULARY,
+            num_hidden_layers: blocks.num_hidden_layers,
+            num_attention_heads: blocks.num_attention_heads,
+            num_key_value_heads: blocks.num_key_value_heads,
+            head_dim: blocks.head_dim,
+            intermediate_size: blocks.intermediate_size,
+            local_intermediate_size: local.intermediate_size,
+            num_local_heads: local.heads,
+            num_local_encoder_layers: local.encoder_layers,
+            num_local_decoder_layers: local.decoder_layers,
+            subword_vocab_size: 0,
+            rms_norm_eps: blocks.rms_norm_eps,
+            local_rms_norm_eps: local.rms_norm_eps,
+            rope_theta: blocks.rotary.theta,
+            rope_scaling: blocks.rotary.scaling,
+            sliding_rope_theta: blocks.rotary.sliding_theta,
+            sliding_rope_scaling: blocks.rotary.sliding_scaling,
+            layer_types: blocks.layer_types,
+            sliding_window: blocks.sliding_window,
+            max_position_embeddings: blocks.max_position_embeddings,
+            add_expanded_embeddings: true,
+            block_type: blocks.block_type,
+            qk_norm: blocks.qk_norm,
+            special: SpecialIds { pad: 0, bos: 1, eos: 1, bpe_token_end: 3 },
+            special_tokens: Vec::new(),
+            byte_offset: SPECIAL_TOKENS as u16,
+            original_identifier: None,
+        }
+    }
+
     /// Whether this is a model like Olmo 3 with an extended context and without the scaling that goes with it.
     pub(super) fn looks_unscaled(&self) -> bool {
         /// Context of Olmo 3 before it was extended with YaRN.

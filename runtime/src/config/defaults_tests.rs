@@ -3,7 +3,8 @@
 
 use serde_json::{Value, json};
 
-use super::source::{LocalParts, SourceConfig};
+use super::blocks::LocalParts;
+use super::source::SourceConfig;
 use super::*;
 use crate::config::preset::Preset;
 use crate::error::ErrorKind;

@@ -11,6 +11,7 @@ pub mod rope;
 pub(crate) mod rotary;
 mod scaling;
 pub mod source;
+mod special;
 mod write;
 
 #[cfg(test)]
@@ -74,8 +75,8 @@ pub struct Config {
     pub layer_types: Vec<LayerType>,
     /// Number of patches that a sliding layer attends to, including the current one; above 0 if any layer slides.
     pub sliding_window: usize,
-    /// Context length of the source model in patches, or 0 if it is unknown. It limits nothing here; some rotary scalings
-    /// refer to it.
+    /// Context length of the source model in patches, or 0 if it is unknown. It limits nothing here; some rotary
+    /// scalings refer to it.
     pub max_position_embeddings: usize,
     /// Whether the suffix table is added to the byte embedding.
     pub add_expanded_embeddings: bool,

@@ -1,18 +1,14 @@
 //! Reading a [`Config`] from a `config.json`: one function per group of keys, then the kernels' limits.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::config::blocks::Blocks;
+use crate::config::blocks::{Blocks, LocalParts};
 use crate::config::classes::Class;
 use crate::config::keys::{Absent, Keys, shown};
-use crate::config::source::LocalParts;
-use crate::config::{BYTE_VOCABULARY, Config, SpecialIds};
+use crate::config::special::{published_vocabulary, read_special_tokens};
+use crate::config::{BYTE_VOCABULARY, Config};
 use crate::error::{Error, Result};
 
-/// Number of plain ids: 256 bytes and the special tokens.
-const PLAIN_IDS: usize = BYTE_VOCABULARY / 2;
-/// Number of special tokens of the byte vocabulary: the plain ids that are not bytes.
-const SPECIAL_TOKENS: usize = PLAIN_IDS - 256;
 /// Widest head that the attention and mLSTM kernels can keep in workgroup memory.
 const MAX_HEAD_WIDTH: usize = 128;
 
@@ -77,40 +73,6 @@ impl Config {
         config.check_kernel_limits(origin)?;
         warnings.extend(config.lost_scaling(&keys));
         Ok((config, warnings))
-    }
-
-    /// A configuration with these blocks and local parts. It has the published byte vocabulary and no suffix table.
-    pub(super) fn of_blocks(blocks: Blocks, local: LocalParts) -> Self {
-        Self {
-            hidden_size: blocks.hidden_size,
-            vocab_size: BYTE_VOCABULARY,
-            num_hidden_layers: blocks.num_hidden_layers,
-            num_attention_heads: blocks.num_attention_heads,
-            num_key_value_heads: blocks.num_key_value_heads,
-            head_dim: blocks.head_dim,
-            intermediate_size: blocks.intermediate_size,
-            local_intermediate_size: local.intermediate_size,
-            num_local_heads: local.heads,
-            num_local_encoder_layers: local.encoder_layers,
-            num_local_decoder_layers: local.decoder_layers,
-            subword_vocab_size: 0,
-            rms_norm_eps: blocks.rms_norm_eps,
-            local_rms_norm_eps: local.rms_norm_eps,
-            rope_theta: blocks.rotary.theta,
-            rope_scaling: blocks.rotary.scaling,
-            sliding_rope_theta: blocks.rotary.sliding_theta,
-            sliding_rope_scaling: blocks.rotary.sliding_scaling,
-            layer_types: blocks.layer_types,
-            sliding_window: blocks.sliding_window,
-            max_position_embeddings: blocks.max_position_embeddings,
-            add_expanded_embeddings: true,
-            block_type: blocks.block_type,
-            qk_norm: blocks.qk_norm,
-            special: SpecialIds { pad: 0, bos: 1, eos: 1, bpe_token_end: 3 },
-            special_tokens: Vec::new(),
-            byte_offset: SPECIAL_TOKENS as u16,
-            original_identifier: None,
-        }
     }
 
     /// Checks the requirements of the kernels. Products cannot overflow: each factor was bounded when it was read.
@@ -189,59 +151,4 @@ fn read_suffix_table(keys: &Keys, absent: &mut Absent) -> Result<(bool, usize)> 
         None if used => Ok((true, absent.integer(keys, "subword_vocab_size", ROWS, (1, 1 << 22))?)),
         None => Ok((false, 0)),
     }
-}
-
-/// The `tokenizer_config` of published models, which is also the reference's where a file has none.
-pub(super) fn published_vocabulary() -> Value {
-    json!({
-        "bos_token_id": 1,
-        "bpe_token_end_id": 3,
-        "eos_token_id": 1,
-        "original_identifier": "allenai/dolma2-tokenizer",
-        "pad_token_id": 0,
-        "special_tokens": ["<pad>", "<bos>", "<eos>", "<bpe_token_end>"],
-        "special_tokens_first": true,
-        "vocab_size": BYTE_VOCABULARY,
-    })
-}
-
-/// Reads the ids and names of the special tokens and the id of byte 0 from `tokenizer_config`.
-pub(super) fn read_special_tokens(keys: &Keys) -> Result<(SpecialIds, Vec<String>, u16)> {
-    let size = keys.integer("vocab_size", 0, 1 << 22)?;
-    if size != BYTE_VOCABULARY {
-        return Err(keys.bad("vocab_size", format_args!("must be {BYTE_VOCABULARY}, found {size}")));
-    }
-    let list = keys.list("special_tokens")?.ok_or_else(|| keys.missing("special_tokens"))?;
-    if list.len() != SPECIAL_TOKENS {
-        return Err(
-            keys.bad("special_tokens", format_args!("must have {SPECIAL_TOKENS} entries, found {}", list.len()))
-        );
-    }
-    let mut names: Vec<String> = Vec::with_capacity(SPECIAL_TOKENS);
-    for entry in list {
-        match entry.as_str() {
-            Some(name) if !name.is_empty() && names.iter().all(|known| known != name) => names.push(name.to_owned()),
-            _ => {
-                return Err(keys.bad("special_tokens", format_args!("must be distinct names, found {}", shown(entry))));
-            }
-        }
-    }
-    let (first, byte_offset) = match keys.flag("special_tokens_first", true)? {
-        true => (0, SPECIAL_TOKENS as u16),
-        false => (256, 0),
-    };
-    let last = first + SPECIAL_TOKENS - 1;
-    let id = |key: &str| keys.integer(key, first, last).map(|id| id as u16);
-    let special = SpecialIds {
-        pad: id("pad_token_id")?,
-        bos: id("bos_token_id")?,
-        eos: id("eos_token_id")?,
-        bpe_token_end: id("bpe_token_end_id")?,
-    };
-    if special.pad == special.bos || special.pad == special.eos {
-        return Err(
-            keys.bad("pad_token_id", format_args!("is {}, which is also the id of `bos` or `eos`", special.pad))
-        );
-    }
-    Ok((special, names, byte_offset))
 }

@@ -108,7 +108,10 @@ fn keys_that_contradict_each_other_are_named() {
         bad,
         &["`rope_parameters.rope_theta` is 500000", "`rope_theta` is 10000"],
     );
-    let kinds = |sliding: f64| json!({ "full_attention": { "rope_theta": 5e5 }, "sliding_attention": { "rope_theta": sliding } });
+    let kinds = |sliding: f64| {
+        let theta = |theta: f64| json!({ "rope_theta": theta });
+        json!({ "full_attention": theta(5e5), "sliding_attention": theta(sliding) })
+    };
     fails(
         both(json!({ "rope_theta": 5e5 }), kinds(1e4)),
         bad,

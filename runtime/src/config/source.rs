@@ -3,10 +3,10 @@
 use serde_json::Value;
 
 use crate::config::Config;
-use crate::config::blocks::Blocks;
+use crate::config::blocks::{Blocks, LocalParts};
 use crate::config::classes::Class;
 use crate::config::keys::{Absent, Keys};
-use crate::config::read::{published_vocabulary, read_special_tokens};
+use crate::config::special::{published_vocabulary, read_special_tokens};
 use crate::error::Result;
 
 /// The `config.json` of an OLMo 2, Olmo 3, Qwen 3 or Llama 3 model.
@@ -19,21 +19,6 @@ pub struct SourceConfig {
     pub tied: bool,
     /// Values that are accepted but are likely mistakes.
     pub warnings: Vec<String>,
-}
-
-/// Sizes of the local parts of a Bolmo model.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct LocalParts {
-    /// Inner width of the feed-forwards.
-    pub intermediate_size: usize,
-    /// Number of mLSTM heads.
-    pub heads: usize,
-    /// Number of layers of the encoder.
-    pub encoder_layers: usize,
-    /// Number of layers of the decoder.
-    pub decoder_layers: usize,
-    /// Epsilon of the norms between encoder, global blocks and decoder.
-    pub rms_norm_eps: f32,
 }
 
 impl SourceConfig {

@@ -32,7 +32,8 @@ pub struct SamplingOptions {
     pub top_p: f32,
     /// Draw only from bytes with at least this fraction of the most probable byte's probability; 0 is off.
     pub min_p: f32,
-    /// Multiplies the model's log-probability of recent bytes: above 1 discourages them; 1 is off. Counts as 100 at most.
+    /// Multiplies the model's log-probability of recent bytes: above 1 discourages them; 1 is off. Counts as 100 at
+    /// most.
     pub repetition_penalty: f32,
     /// Number of ids that count as recent.
     pub repetition_window: usize,
