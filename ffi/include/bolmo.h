@@ -1119,13 +1119,16 @@ bolmo_status bolmo_generate_options_set_min_p(bolmo_generate_options *options, f
 
 /**
  * Multiplies the log-probability of bytes that are among the last `window` ids by `penalty`. Above 1 discourages
- * repetition; 1, the default, turns this off.
+ * repetition; 1, the default, turns this off. Counts as 100 at most.
  */
 bolmo_status bolmo_generate_options_set_repetition_penalty(bolmo_generate_options *options,
                                                            float penalty,
                                                            size_t window);
 
-/** Adds `bias` to the logits of `byte`, plain and fused. Replaces an earlier bias for the same byte. */
+/**
+ * Adds `bias` to the logits of `byte`, plain and fused. Replaces an earlier bias for the same byte. Counts as -1000 at
+ * least and 1000 at most, as all biases do.
+ */
 bolmo_status bolmo_generate_options_set_byte_bias(bolmo_generate_options *options, uint8_t byte, float bias);
 
 /** Adds `bias` to the logits of the end of the text: above 0 ends earlier. */

@@ -37,7 +37,7 @@ pub fn run(common: &Common, args: &EvalArgs) -> Outcome {
     let interrupt = Interrupt::listen();
     let engine = args.teacher.as_ref().map(|_| load::open_engine_for_training(common)).transpose()?;
     let model = load::model_on(engine.as_ref(), common, &|| interrupt.asked())?;
-    let teacher = args.teacher.as_deref().map(|dir| Teacher::open(model.engine(), dir)).transpose()?;
+    let teacher = args.teacher.as_deref().map(|dir| Teacher::open(model.engine(), dir, common.quiet)).transpose()?;
     let text = match documents.is_empty() {
         true => None,
         false => Some(text(common, &model, teacher.as_ref(), &documents, &interrupt)?),
@@ -105,8 +105,9 @@ struct Teacher {
 }
 
 impl Teacher {
-    fn open(engine: &Engine, dir: &Path) -> Result<Self> {
+    fn open(engine: &Engine, dir: &Path, quiet: bool) -> Result<Self> {
         let source = SourceModel::open(dir, LocalSizes::BLOCKS_ONLY, None)?;
+        source.warnings().iter().filter(|_| !quiet).for_each(|warning| note("warning", warning));
         let tokenizer = SubwordTokenizer::open(&dir.join("tokenizer.json"))?;
         let (subwords, rows) = (tokenizer.vocabulary().len(), source.vocabulary());
         if subwords > rows {

@@ -203,6 +203,10 @@ impl<'a> Facts<'a> {
         );
         line("attention", self.attention());
         line("rotary base", format!("{}, scaling: {}", c.rope_theta, scaling(&c.rope_scaling)));
+        if (c.sliding_rope_theta, c.sliding_rope_scaling) != (None, RopeScaling::None) {
+            let theta = c.sliding_rope_theta.unwrap_or(c.rope_theta);
+            line("  of sliding layers", format!("{theta}, scaling: {}", scaling(&c.sliding_rope_scaling)));
+        }
         line(
             "local layers",
             format!(

@@ -171,7 +171,7 @@ static void checkpoints(void) {
     BAD_HANDLES(bolmo_load_options, bolmo_load_options_set_rope_scaling(handle, "none", 4));
     REFUSED(bolmo_load_options_set_rope_theta(options, 1.0));
     REFUSED(bolmo_load_options_set_rope_theta(options, 1e300));
-    REFUSED(bolmo_load_options_set_rope_theta(options, NAN));
+    REFUSED(bolmo_load_options_set_rope_theta(options, -1.0));
     REFUSED(bolmo_load_options_set_rope_scaling(options, NULL, 4));
     REFUSED(bolmo_load_options_set_rope_scaling(options, "", 0));
     REFUSED(bolmo_load_options_set_rope_scaling(options, "yarn", 4));

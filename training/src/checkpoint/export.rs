@@ -141,6 +141,7 @@ fn subword_config(config: &Config, vocabulary: usize, tied: bool) -> Result<Valu
         "rope_parameters",
         "rope_scaling",
         "rope_theta",
+        "rope_theta_confirmed",
         "layer_types",
         "sliding_window",
     ] {
