@@ -1,6 +1,6 @@
 //! A model on a device of its own.
 
-use bolmo_runtime::{CancelToken, Engine, EngineOptions, Error, ErrorKind, Model, Result, ScoreOptions, Session};
+use bolmo_runtime::{CancelToken, Engine, EngineOptions, Error, ErrorKind, Model, ScoreOptions, Session};
 use js_sys::{Function, Promise};
 use send_wrapper::SendWrapper;
 use serde_json::json;
