@@ -191,7 +191,7 @@ const char *bolmo_status_name(int32_t status);
  */
 
 /** Version of the ABI that a header describes. It grows when something is added; existing names keep their meaning. */
-#define BOLMO_ABI_VERSION 4
+#define BOLMO_ABI_VERSION 5
 
 /** How much is logged. */
 enum bolmo_log_level
@@ -753,7 +753,7 @@ typedef int32_t (*bolmo_progress_callback)(uint64_t done, uint64_t total, void *
 
 /**
  * Creates options with the defaults: the formats in which the checkpoint is stored if it is quantized, else f32; the
- * checkpoint's own tokenizer; no progress callback.
+ * checkpoint's own tokenizer and rotary frequencies; no progress callback.
  */
 bolmo_status bolmo_load_options_create(bolmo_load_options **options);
 
@@ -784,6 +784,19 @@ bolmo_status bolmo_load_options_set_tokenizer(bolmo_load_options *options,
                                               size_t size,
                                               const void *config_json,
                                               size_t config_size);
+
+/**
+ * Sets the base of the rotary frequencies, instead of the checkpoint's: above 1 and at most 1e15. For checkpoints that
+ * lost it in conversion; a warning tells.
+ */
+bolmo_status bolmo_load_options_set_rope_theta(bolmo_load_options *options, double theta);
+
+/**
+ * Sets the scaling of the rotary frequencies of full-attention layers, instead of the checkpoint's. For checkpoints
+ * that lost it in conversion; a warning tells. UTF-8: `none`, or a kind (`linear`, `llama3`, `yarn`) with the keys of
+ * `rope_scaling` in config.json, as in `yarn:factor=8,original_max_position_embeddings=8192`, or the JSON object.
+ */
+bolmo_status bolmo_load_options_set_rope_scaling(bolmo_load_options *options, const void *scaling, size_t size);
 
 /** Sets the progress callback, which counts bytes of the checkpoint; NULL for none. */
 bolmo_status bolmo_load_options_set_progress(bolmo_load_options *options,
@@ -1107,13 +1120,16 @@ bolmo_status bolmo_generate_options_set_min_p(bolmo_generate_options *options, f
 
 /**
  * Multiplies the log-probability of bytes that are among the last `window` ids by `penalty`. Above 1 discourages
- * repetition; 1, the default, turns this off.
+ * repetition; 1, the default, turns this off. Counts as 100 at most.
  */
 bolmo_status bolmo_generate_options_set_repetition_penalty(bolmo_generate_options *options,
                                                            float penalty,
                                                            size_t window);
 
-/** Adds `bias` to the logits of `byte`, plain and fused. Replaces an earlier bias for the same byte. */
+/**
+ * Adds `bias` to the logits of `byte`, plain and fused. Replaces an earlier bias for the same byte. Counts as -1000 at
+ * least and 1000 at most, as all biases do.
+ */
 bolmo_status bolmo_generate_options_set_byte_bias(bolmo_generate_options *options, uint8_t byte, float bias);
 
 /** Adds `bias` to the logits of the end of the text: above 0 ends earlier. */

@@ -721,6 +721,12 @@ public:
         return change(bolmo_load_options_set_tokenizer, json.data(), json.size(), config_json.data(),
                       config_json.size());
     }
+    /** Sets the base of the rotary frequencies, instead of the checkpoint's. */
+    result<void> try_rope_theta(double theta) { return change(bolmo_load_options_set_rope_theta, theta); }
+    /** Sets the scaling of the rotary frequencies: `none`, or as in `yarn:factor=8,original=8192`. */
+    result<void> try_rope_scaling(std::string_view scaling) {
+        return change(bolmo_load_options_set_rope_scaling, scaling.data(), scaling.size());
+    }
     /** Sets the progress callback `fn(done, total)`, which counts bytes of the checkpoint. */
     template <class F> result<void> try_progress(F fn) {
         auto kept = detail::keep_progress(std::move(fn));
@@ -741,6 +747,8 @@ public:
     load_options &tokenizer(std::string_view json, std::string_view config_json = {}) {
         return try_tokenizer(json, config_json).value(), *this;
     }
+    load_options &rope_theta(double theta) { return try_rope_theta(theta).value(), *this; }
+    load_options &rope_scaling(std::string_view scaling) { return try_rope_scaling(scaling).value(), *this; }
     template <class F> load_options &progress(F fn) { return try_progress(std::move(fn)).value(), *this; }
     /** @} */
 #endif

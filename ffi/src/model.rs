@@ -20,7 +20,9 @@
 use std::ffi::{CString, c_char, c_void};
 use std::sync::Mutex;
 
-use bolmo_runtime::{Checkpoint, Formats, LoadOptions, Model, Result, WeightFormat, block_on, device_bytes};
+use bolmo_runtime::{
+    Checkpoint, Config, Formats, LoadOptions, Model, Result, RopeScaling, WeightFormat, block_on, device_bytes,
+};
 
 use crate::adapters::{hand_out, with_nul};
 use crate::checkpoint::{self, Tokenizer, bolmo_checkpoint};
@@ -65,6 +67,8 @@ pub(crate) struct Loading {
     /// Formats of single parts, in the order of bolmo_part.
     part_formats: [Option<WeightFormat>; 3],
     tokenizer: Tokenizer,
+    rope_theta: Option<f64>,
+    rope_scaling: Option<RopeScaling>,
     progress: Progress,
 }
 
@@ -116,13 +120,20 @@ impl Progress {
 }
 
 /// Creates options with the defaults: the formats in which the checkpoint is stored if it is quantized, else f32; the
-/// checkpoint's own tokenizer; no progress callback.
+/// checkpoint's own tokenizer and rotary frequencies; no progress callback.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_load_options_create(options: *mut *mut bolmo_load_options) -> bolmo_status {
     call(|| {
         let options = trusted!(Out::new(options, "options"))?;
         let progress = Progress::new(None, std::ptr::null_mut());
-        let loading = Loading { format: None, part_formats: [None; 3], tokenizer: Tokenizer::None, progress };
+        let loading = Loading {
+            format: None,
+            part_formats: [None; 3],
+            tokenizer: Tokenizer::None,
+            rope_theta: None,
+            rope_scaling: None,
+            progress,
+        };
         options.set(handle::insert(Mutex::new(loading))?);
         Ok(())
     })
@@ -190,6 +201,38 @@ pub unsafe extern "C" fn bolmo_load_options_set_tokenizer(
     })
 }
 
+/// Sets the base of the rotary frequencies, instead of the checkpoint's: above 1 and at most 1e15. For checkpoints that
+/// lost it in conversion; a warning tells.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bolmo_load_options_set_rope_theta(
+    options: *mut bolmo_load_options,
+    theta: f64,
+) -> bolmo_status {
+    call(|| {
+        Config::check_rope_theta(theta)?;
+        let object = handle::get(options)?;
+        lock(&object, "bolmo_load_options")?.rope_theta = Some(theta);
+        Ok(())
+    })
+}
+
+/// Sets the scaling of the rotary frequencies of full-attention layers, instead of the checkpoint's. For checkpoints
+/// that lost it in conversion; a warning tells. UTF-8: `none`, or a kind (`linear`, `llama3`, `yarn`) with the keys of
+/// `rope_scaling` in config.json, as in `yarn:factor=8,original_max_position_embeddings=8192`, or the JSON object.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bolmo_load_options_set_rope_scaling(
+    options: *mut bolmo_load_options,
+    scaling: *const c_void,
+    size: usize,
+) -> bolmo_status {
+    call(|| {
+        let scaling = trusted!(input::text(scaling, size, "scaling"))?.parse()?;
+        let object = handle::get(options)?;
+        lock(&object, "bolmo_load_options")?.rope_scaling = Some(scaling);
+        Ok(())
+    })
+}
+
 /// Sets the progress callback, which counts bytes of the checkpoint; NULL for none.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_load_options_set_progress(
@@ -233,6 +276,8 @@ pub unsafe extern "C" fn bolmo_model_load(
         };
         let mut load = LoadOptions::default();
         load.formats = loading.as_ref().and_then(|l| l.formats(&checkpoint.checkpoint));
+        load.rope_theta = loading.as_ref().and_then(|l| l.rope_theta);
+        load.rope_scaling = loading.as_ref().and_then(|l| l.rope_scaling);
         load.vocabulary = match &loading {
             Some(Loading { tokenizer: tokenizer @ (Tokenizer::File(_) | Tokenizer::Memory(..)), .. })
                 if checkpoint.checkpoint.config().add_expanded_embeddings =>

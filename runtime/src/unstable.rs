@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 #[cfg(not(target_family = "wasm"))]
 pub use crate::checkpoint::output;
+pub use crate::config::blocks::LocalParts;
 pub use crate::config::rope::{cos_sin, inverse_frequencies};
+pub use crate::config::source::SourceConfig;
 #[cfg(not(target_family = "wasm"))]
 pub use crate::convert::random::rng::Stream;
 #[cfg(not(target_family = "wasm"))]

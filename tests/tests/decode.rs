@@ -125,6 +125,13 @@ fn device_and_host_sample_the_same_ids() {
     add("patches made long", &|s| s.boundary_bias = -3.0);
     add("a byte biased", &|s| s.byte_bias = vec![(b'x', 4.0), (b' ', -4.0)]);
     add("the end biased", &|s| s.end_bias = 6.0);
+    for bias in [1e3, 1e8, f32::MAX] {
+        add(&format!("every byte a patch, by {bias:e}"), &|s| s.boundary_bias = bias);
+        add(&format!("one patch, by {bias:e}"), &|s| s.boundary_bias = -bias);
+        add(&format!("bytes biased by {bias:e}"), &|s| s.byte_bias = (b'a'..=b'z').map(|byte| (byte, bias)).collect());
+        add(&format!("a penalty of {bias:e}"), &|s| s.repetition_penalty = bias);
+    }
+    add("a temperature that a device may flush to zero", &|s| (s.temperature, s.boundary_bias) = (1e-40, 1e30));
     for seed in 0..2 {
         add(&format!("seed {seed}"), &|s| (s.temperature, s.seed) = (0.8, seed));
         add(&format!("top-k, top-p, seed {seed}"), &|s| {
@@ -137,6 +144,18 @@ fn device_and_host_sample_the_same_ids() {
     for (name, options) in cases {
         compare(&name, &device, &host, &prompt(30), &options);
     }
+    // What is beyond the largest bias counts as the largest.
+    let made = |bias: f32| {
+        let mut options = greedy(40);
+        options.sampling.boundary_bias = bias;
+        generate(&mut session_with(&device, &prompt(30)), &options).0
+    };
+    let most = made(1e3);
+    assert!(most.ids.iter().all(|id| *id >= 260), "{:?}", most.ids);
+    assert!([1e8, f32::MAX].iter().all(|&bias| made(bias) == most));
+    let least = made(-1e3);
+    assert!(least.ids.iter().all(|id| *id < 260), "{:?}", least.ids);
+    assert!([-1e8, f32::MIN].iter().all(|&bias| made(bias) == least));
 }
 
 #[test]

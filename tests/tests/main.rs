@@ -4,6 +4,7 @@
 //! One file or folder here is one module: `cargo test --test device kernels::` runs the tests of `kernels`.
 //! `steady.rs` is a program of its own, because it replaces the global allocator.
 
+mod configurations;
 mod constraints;
 mod cpu_device;
 mod decode;

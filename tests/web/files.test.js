@@ -144,6 +144,41 @@ for (const quantize of ['f16', 'q8', 'q4,local=q8']) {
   });
 }
 
+test('the rotary embedding can be overridden', { skip: missing }, async () => {
+  const prompt = 'class Reader:';
+  const scaling = { rope_type: 'yarn', factor: 8, original_max_position_embeddings: 64 };
+  const native = ['--max-bytes', '16', '--rope-theta', '1e6', '--rope-scaling', 'yarn:factor=8,original=64'];
+  const [got, want] = await Promise.all([
+    page.evaluate(async ([prompt, scaling]) => {
+      const made = [];
+      for (const ropeScaling of [scaling, 'yarn:factor=8,original=64']) {
+        const model = await Bolmo.load('/demo', { ropeTheta: 1e6, ropeScaling });
+        const { bytes } = await collect(model.generate(prompt, { maxBytes: 16 }));
+        model.close();
+        made.push({ bytes, fingerprint: model.info.fingerprint });
+      }
+      return made;
+    }, [prompt, scaling]),
+    nativeGeneration(prompt, native),
+  ]);
+  for (const { bytes, fingerprint: found } of got) {
+    assert.deepEqual(bytes, want.bytes);
+    assert.notEqual(found, fingerprint);
+  }
+  assert.equal(got[0].fingerprint, got[1].fingerprint);
+});
+
+test('impossible rotary embeddings are invalid arguments', async () => {
+  const errors = await page.evaluate(async () => {
+    const errors = [];
+    for (const wrong of [{ ropeTheta: 1 }, { ropeTheta: '5e5' }, { ropeScaling: 'yarn' }, { ropeScaling: 8 }]) {
+      errors.push(await failure(Bolmo.load('/demo', { worker: false, ...wrong })));
+    }
+    return errors;
+  });
+  for (const error of errors) assert.equal(error?.class, 'InvalidArgumentError');
+});
+
 test('unknown formats are invalid arguments', async (t) => {
   const errors = await page.evaluate(async () => {
     const errors = {};

@@ -7,6 +7,7 @@
 
 #![cfg(target_family = "wasm")]
 
+mod console;
 mod error;
 mod folder;
 mod generate;
@@ -17,10 +18,11 @@ mod session;
 
 use wasm_bindgen::prelude::wasm_bindgen;
 
-/// Prints panics, which are bugs in this library, to the console with their location.
+/// Prints warnings to the console, and panics, which are bugs in this library, with their location.
 #[wasm_bindgen(start)]
 pub fn start() {
     console_error_panic_hook::set_once();
+    console::receive_warnings();
 }
 
 /// The library's version.

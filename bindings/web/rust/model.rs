@@ -1,8 +1,6 @@
 //! A model on a device of its own.
 
-use bolmo_runtime::{
-    CancelToken, Engine, EngineOptions, Error, ErrorKind, Formats, LoadOptions, Model, Result, ScoreOptions, Session,
-};
+use bolmo_runtime::{CancelToken, Engine, EngineOptions, Error, ErrorKind, Model, ScoreOptions, Session};
 use js_sys::{Function, Promise};
 use send_wrapper::SendWrapper;
 use serde_json::json;
@@ -11,7 +9,7 @@ use wasm_bindgen::prelude::wasm_bindgen;
 
 use crate::error::promise;
 use crate::folder::{self, Folder};
-use crate::options::Options;
+use crate::options;
 use crate::probe;
 use crate::session::WebSession;
 
@@ -21,15 +19,15 @@ pub struct WebModel {
     model: Model,
 }
 
-/// Loads the checkpoint in `folder`. `options` is JSON: `quantize`, a format or formats by part. `progress` is called
-/// with the bytes done and the total; it cancels the load by returning `false`.
+/// Loads the checkpoint in `folder`. `options` is JSON: `quantize`, a format or formats by part; `ropeTheta` and
+/// `ropeScaling`, which override those of the checkpoint. `progress` is called with the bytes done and the total; it
+/// cancels the load by returning `false`.
 #[wasm_bindgen]
 pub fn load(folder: Folder, options: &str, progress: Function) -> Promise {
-    let options = formats(options);
+    let options = options::load(options);
     let progress = SendWrapper::new(progress);
     promise(async move {
-        let mut load = LoadOptions::default();
-        load.formats = options?;
+        let mut load = options?;
         let opened = folder::open(&folder).await?;
         load.vocabulary = opened.vocabulary;
         let engine = Engine::open(&EngineOptions::default()).await?;
@@ -42,13 +40,6 @@ pub fn load(folder: Folder, options: &str, progress: Function) -> Promise {
         let model = model.inspect_err(|_| engine.destroy())?;
         Ok(WebModel { model })
     })
-}
-
-fn formats(options: &str) -> Result<Option<Formats>> {
-    let mut options = Options::parse("load", options)?;
-    let formats = options.string("quantize")?.map(|text| text.parse()).transpose()?;
-    options.finish()?;
-    Ok(formats)
 }
 
 #[wasm_bindgen]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use bolmo_runtime::{Constraint, Error, ErrorKind, GenerateOptions, Result};
+use bolmo_runtime::{Config, Constraint, Error, ErrorKind, GenerateOptions, LoadOptions, Result};
 use serde_json::{Map, Value};
 
 /// An object of options. Every key that is read counts as known.
@@ -50,7 +50,9 @@ impl Options {
 
     /// Reads a number; the runtime checks its range.
     fn number(&mut self, key: &'static str) -> Result<Option<f32>> {
-        self.read(key, "a number", |value| value.as_f64().map(|number| number as f32))
+        // Beyond the range of f32 the largest number stands for it.
+        let narrow = |number: f64| number.clamp(f32::MIN.into(), f32::MAX.into()) as f32;
+        self.read(key, "a number", |value| value.as_f64().map(narrow))
     }
 
     /// Reads a whole number of at least 0.
@@ -85,6 +87,24 @@ fn brief(value: &Value) -> String {
 
 fn byte_string(value: &Value) -> Option<Vec<u8>> {
     value.as_array()?.iter().map(|byte| byte.as_u64().and_then(|byte| u8::try_from(byte).ok())).collect()
+}
+
+/// Options for loading.
+pub fn load(text: &str) -> Result<LoadOptions> {
+    let mut from = Options::parse("load", text)?;
+    let mut to = LoadOptions::default();
+    to.formats = from.string("quantize")?.map(|text| text.parse()).transpose()?;
+    to.rope_theta = from.read("ropeTheta", "a number", Value::as_f64)?;
+    to.rope_theta.map_or(Ok(()), Config::check_rope_theta)?;
+    let scaling = |value: &Value| match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Object(_) => Some(value.to_string()),
+        _ => None,
+    };
+    let scaling = from.read("ropeScaling", "a string or an object", scaling)?;
+    to.rope_scaling = scaling.map(|text| text.parse()).transpose()?;
+    from.finish()?;
+    Ok(to)
 }
 
 /// Options for generating.

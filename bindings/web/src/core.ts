@@ -7,7 +7,7 @@ import { type PlainSource, openFolder } from './source.js';
 import { forgetAll } from './cache.js';
 import { lackOf } from './fit.js';
 import { BolmoError } from './errors.js';
-import type { Fetching, Loading } from './protocol.js';
+import type { Fetching, Loading, Overrides } from './protocol.js';
 
 /** The generated module. There are two wasm files, each with a module of the same shape. */
 type Wasm = typeof import('./wasm/bolmo.js');
@@ -22,7 +22,7 @@ interface Loaded {
   model: WebModel;
   source: PlainSource;
   fetching: Fetching;
-  quantize: string | undefined;
+  overrides: Overrides;
   sessions: Set<number>;
 }
 
@@ -100,13 +100,13 @@ export class Core {
   }
 
   async do_load(
-    { source, quantize, fetching }: { source: PlainSource; quantize?: string; fetching: Fetching },
+    { source, overrides, fetching }: { source: PlainSource; overrides: Overrides; fetching: Fetching },
     tell: Tell,
     signal: AbortSignal,
   ): Promise<{ model: number; info: ModelInfo }> {
-    const model = await this.#load(source, quantize, fetching, tell, signal);
+    const model = await this.#load(source, overrides, fetching, tell, signal);
     const number = ++this.#numbers;
-    this.#models.set(number, { model, source, fetching, quantize, sessions: new Set() });
+    this.#models.set(number, { model, source, fetching, overrides, sessions: new Set() });
     return { model: number, info: await infoOf(model) };
   }
 
@@ -114,7 +114,7 @@ export class Core {
     const loaded = this.#model(number);
     this.#closeSessions(loaded);
     loaded.model.destroy();
-    const model = await this.#load(loaded.source, loaded.quantize, loaded.fetching, tell, signal);
+    const model = await this.#load(loaded.source, loaded.overrides, loaded.fetching, tell, signal);
     loaded.model.free();
     loaded.model = model;
     return infoOf(model);
@@ -122,7 +122,7 @@ export class Core {
 
   async #load(
     source: PlainSource,
-    quantize: string | undefined,
+    overrides: Overrides,
     fetching: Fetching,
     tell: Tell,
     signal: AbortSignal,
@@ -138,7 +138,7 @@ export class Core {
     };
     progress(0, 0);
     try {
-      const model = (await module.load(folder, JSON.stringify({ quantize }), progress)) as WebModel;
+      const model = (await module.load(folder, JSON.stringify(overrides), progress)) as WebModel;
       this.#warmSoon(model);
       return model;
     } catch (error) {

@@ -103,7 +103,9 @@ export class Bolmo {
   /** Loads a checkpoint folder onto the GPU. */
   static async load(source: Source, options: LoadOptions = {}): Promise<Model> {
     requireWebGpu();
-    const args = { source: plainSource(source), quantize: options.quantize, fetching: fetching(options) };
+    const { quantize, ropeTheta, ropeScaling } = options;
+    const overrides = { quantize, ropeTheta, ropeScaling };
+    const args = { source: plainSource(source), overrides, fetching: fetching(options) };
     const place = environment(options);
     try {
       const { model, info } = await place.call<{ model: number; info: ModelInfo }>('load', args, {

@@ -1,6 +1,6 @@
 /** Messages between page and worker. */
 
-import type { FetchOptions } from './types.js';
+import type { FetchOptions, LoadOptions } from './types.js';
 import type { PlainError } from './errors.js';
 
 /** Options for starting an environment. */
@@ -8,6 +8,9 @@ export interface Loading {
   constraints: boolean;
   wasmUrl: string | undefined;
 }
+
+/** The options of `LoadOptions` that the runtime reads. */
+export type Overrides = Pick<LoadOptions, 'quantize' | 'ropeTheta' | 'ropeScaling'>;
 
 /** `FetchOptions` without members that cannot be sent to the worker. */
 export type Fetching = FetchOptions;

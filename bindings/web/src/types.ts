@@ -51,6 +51,14 @@ export interface LoadOptions extends EnvironmentOptions, FetchOptions {
    * `q4,local=q8`. Default: the format in which the checkpoint is stored if it is quantized, else `f32`.
    */
   quantize?: string;
+  /** Base of the rotary frequencies, instead of the checkpoint's, for one that lost it in conversion. */
+  ropeTheta?: number;
+  /**
+   * Scaling of the rotary frequencies of full-attention layers, instead of the checkpoint's, for one that lost it in
+   * conversion: `none`, or a kind and its values as in `yarn:factor=8,original_max_position_embeddings=8192`, or the
+   * object `rope_scaling` of a `config.json`.
+   */
+  ropeScaling?: string | Record<string, string | number | boolean>;
   onProgress?: (progress: LoadProgress) => void;
   signal?: AbortSignal;
 }
@@ -147,13 +155,13 @@ export interface GenerateOptions {
   topP?: number;
   /** Sample only from bytes with at least `minP` times the probability of the most probable one; 0 is off. */
   minP?: number;
-  /** Above 1 discourages recent bytes; 1 is off. */
+  /** Above 1 discourages recent bytes; 1 is off. Counts as 100 at most. */
   repetitionPenalty?: number;
   /** Number of last bytes that count as recent. Default: 64. */
   repetitionWindow?: number;
-  /** Added to the logit of the end of the text. */
+  /** Added to the logit of the end of the text. Counts as -1000 at least and 1000 at most. */
   endBias?: number;
-  /** Added to the logits of patch ends: above 0 makes patches shorter. */
+  /** Added to the logits of patch ends: above 0 makes patches shorter. Counts as -1000 at least and 1000 at most. */
   boundaryBias?: number;
   /** Seed of the random numbers: the same seed gives the same text. */
   seed?: number;

@@ -37,7 +37,7 @@ pub fn run(common: &Common, args: &EvalArgs) -> Outcome {
     let interrupt = Interrupt::listen();
     let engine = args.teacher.as_ref().map(|_| load::open_engine_for_training(common)).transpose()?;
     let model = load::model_on(engine.as_ref(), common, &|| interrupt.asked())?;
-    let teacher = args.teacher.as_deref().map(|dir| Teacher::open(model.engine(), dir)).transpose()?;
+    let teacher = args.teacher.as_deref().map(|dir| Teacher::open(model.engine(), dir, common.quiet)).transpose()?;
     let text = match documents.is_empty() {
         true => None,
         false => Some(text(common, &model, teacher.as_ref(), &documents, &interrupt)?),
@@ -107,8 +107,9 @@ struct Teacher {
 }
 
 impl Teacher {
-    fn open(engine: &Engine, dir: &Path) -> Result<Self> {
+    fn open(engine: &Engine, dir: &Path, quiet: bool) -> Result<Self> {
         let source = SourceModel::open(dir, LocalSizes::BLOCKS_ONLY, None)?;
+        source.warnings().iter().filter(|_| !quiet).for_each(|warning| note("warning", warning));
         let tokenizer = SubwordTokenizer::open(&dir.join("tokenizer.json"))?;
         let (subwords, rows) = (tokenizer.vocabulary().len(), source.vocabulary());
         if subwords > rows {
@@ -243,6 +244,7 @@ fn text(
     let total: u64 = documents.iter().map(|text| text.len() as u64).sum();
     let mut progress = Progress::of_text("measuring", common);
     let (mut joint, mut folded, mut bytes, mut patches, mut nats) = (0.0, 0.0, 0u64, 0u64, 0.0);
+    let mut longest = 0;
     let ids = match teacher {
         Some(teacher) => documents.iter().map(|text| teacher.tokenizer.encode(text)).collect::<Result<Vec<_>>>()?,
         None => Vec::new(),
@@ -258,11 +260,14 @@ fn text(
         folded += score.log_likelihood_marginal;
         bytes += score.bytes as u64;
         patches += score.patches as u64;
+        longest = longest.max(score.patches);
         if let (Some(teacher), Some(model)) = (teacher, &mut subword) {
             nats += teacher.nats(model, tokens, &ids[i], 0)?;
         }
         progress.update(bytes, total);
     }
+    drop(progress);
+    load::note_length(common, model, longest);
     let per_byte = |nats: f64| nats / std::f64::consts::LN_2 / bytes.max(1) as f64;
     Ok(json!({
         "bits_per_byte_joint": per_byte(-joint),

@@ -52,6 +52,7 @@ pub fn run(common: &Common, args: &GenerateArgs) -> Outcome {
     let made = Made { bytes: made.bytes, ids: made.ids, stop: made.stop, matched: made.matched };
     let decode = begun.elapsed();
     printer.finish()?;
+    load::note_length(common, &model, session.patches());
     let run = Run { model: &model, session: &session, prompt_ids, made, prefill, decode };
     if common.json {
         write_json(&run.to_json())?;

@@ -154,6 +154,7 @@ impl<'a> Facts<'a> {
             "sliding_attention_layers": sliding,
             "sliding_window": (sliding > 0).then_some(c.sliding_window),
             "rope_theta": c.rope_theta,
+            "rope_scaling": c.rope_scaling.to_string(),
             "suffix_table_rows": c.add_expanded_embeddings.then_some(c.subword_vocab_size),
             "vocabulary": vocabulary,
             "config": c.to_json(),
@@ -202,6 +203,10 @@ impl<'a> Facts<'a> {
         );
         line("attention", self.attention());
         line("rotary base", format!("{}, scaling: {}", c.rope_theta, scaling(&c.rope_scaling)));
+        if (c.sliding_rope_theta, c.sliding_rope_scaling) != (None, RopeScaling::None) {
+            let theta = c.sliding_rope_theta.unwrap_or(c.rope_theta);
+            line("  of sliding layers", format!("{theta}, scaling: {}", scaling(&c.sliding_rope_scaling)));
+        }
         line(
             "local layers",
             format!(

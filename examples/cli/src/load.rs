@@ -41,6 +41,9 @@ pub fn checkpoint(common: &Common) -> Result<Checkpoint> {
     if let Some(theta) = common.rope_theta {
         checkpoint.override_rope_theta(theta)?;
     }
+    if let Some(scaling) = common.rope_scaling {
+        checkpoint.override_rope_scaling(scaling)?;
+    }
     Ok(checkpoint)
 }
 
@@ -150,6 +153,13 @@ pub fn model_on(engine: Option<&Engine>, common: &Common, stop: &(dyn Fn() -> bo
         }
     }
     Ok(model)
+}
+
+/// Warns if a text is longer than those that the model was trained with.
+pub fn note_length(common: &Common, model: &Model, patches: usize) {
+    if let Some(warning) = model.config().beyond_context(patches).filter(|_| !common.quiet) {
+        note("warning", &warning);
+    }
 }
 
 /// The contents of a file that the user named; `-` is standard input.

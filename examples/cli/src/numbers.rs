@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::str::FromStr;
 
-use bolmo_runtime::{Formats, Preset};
+use bolmo_runtime::{Formats, Preset, RopeScaling};
 
 /// Parses a number and checks it. `range` completes the sentence "expected …".
 fn ranged<T: FromStr + Display>(text: &str, range: &str, fits: impl Fn(&T) -> bool) -> Result<T, String> {
@@ -56,7 +56,8 @@ pub fn seed(text: &str) -> Result<u64, String> {
 
 /// Any finite number.
 pub fn finite(text: &str) -> Result<f32, String> {
-    ranged(text, "a finite number", |x: &f32| x.is_finite())
+    // Beyond the range of f32 the largest number stands for it.
+    ranged(text, "a finite number", |x: &f64| x.is_finite()).map(|x| x.clamp(f32::MIN.into(), f32::MAX.into()) as f32)
 }
 
 /// A finite number of at least 0.
@@ -111,6 +112,11 @@ pub fn adapter(text: &str) -> Result<String, String> {
 /// Base of the rotary frequencies.
 pub fn rope_theta(text: &str) -> Result<f64, String> {
     ranged(text, "a number above 1 and at most 1e15", |x: &f64| *x > 1.0 && *x <= 1e15)
+}
+
+/// Scaling of the rotary frequencies.
+pub fn rope_scaling(text: &str) -> Result<RopeScaling, String> {
+    text.parse().map_err(|error: bolmo_runtime::Error| error.message().to_owned())
 }
 
 /// `BYTE=X`, where BYTE is a character of one byte or `0xNN`.

@@ -40,6 +40,7 @@ pub fn run(common: &Common, args: &ScoreArgs) -> Outcome {
     let begun = Instant::now();
     let score = compute(common, &model, &input, &options)?;
     let seconds = begun.elapsed().as_secs_f64();
+    load::note_length(common, &model, score.patches);
     if let (Some(path), Some(all)) = (&args.dump, &score.dump) {
         tensors::write(path, all, model.config().hidden_size)?;
     }

@@ -2,6 +2,7 @@
 
 mod bench;
 mod common;
+mod configurations;
 mod eval;
 #[cfg(unix)]
 mod files;

@@ -53,6 +53,7 @@ fn wrong_options_are_usage_errors() {
         ("--logit-bias", &["x", "xy=1", "x=y", "0x100=1"]),
         ("--quantize", &["f8", "F8", "", "q8,", "q8,head=q4", "local=q8", "q4,local"]),
         ("--rope-theta", &["0", "-5", "x"]),
+        ("--rope-scaling", &["", "yarn", "yarn:factor=0", "yarn:factor=1e300", "ntk:factor=2", "{}"]),
         ("--threads", &["0", "-1", "257", "x", ""]),
         ("--adapter", &["", " "]),
         ("--color", &["red"]),

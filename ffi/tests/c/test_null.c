@@ -167,6 +167,15 @@ static void checkpoints(void) {
     BAD_HANDLES(bolmo_load_options, bolmo_load_options_set_tokenizer(handle, "{}", 2, NULL, 0));
     BAD_HANDLES(bolmo_load_options, bolmo_load_options_set_progress(handle, NULL, NULL));
     BAD_DELETES(bolmo_load_options, bolmo_load_options_delete);
+    BAD_HANDLES(bolmo_load_options, bolmo_load_options_set_rope_theta(handle, 5e5));
+    BAD_HANDLES(bolmo_load_options, bolmo_load_options_set_rope_scaling(handle, "none", 4));
+    REFUSED(bolmo_load_options_set_rope_theta(options, 1.0));
+    REFUSED(bolmo_load_options_set_rope_theta(options, 1e300));
+    REFUSED(bolmo_load_options_set_rope_theta(options, -1.0));
+    REFUSED(bolmo_load_options_set_rope_scaling(options, NULL, 4));
+    REFUSED(bolmo_load_options_set_rope_scaling(options, "", 0));
+    REFUSED(bolmo_load_options_set_rope_scaling(options, "yarn", 4));
+    REFUSED(bolmo_load_options_set_rope_scaling(options, "yarn:factor=1e300", 17));
     REFUSED(bolmo_load_options_set_format(options, -1));
     REFUSED(bolmo_load_options_set_format(options, 4));
     REFUSED(bolmo_load_options_set_part_format(options, -1, 0));

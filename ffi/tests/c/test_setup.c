@@ -180,7 +180,7 @@ static bolmo_checkpoint *checkpoint(void) {
 
 static bolmo_model *model(const bolmo_engine *engine, const bolmo_checkpoint *checkpoint) {
     bolmo_load_options *options = NULL;
-    bolmo_model *model = NULL, *half = NULL, *mixed = NULL;
+    bolmo_model *model = NULL, *half = NULL, *mixed = NULL, *rotated = NULL;
     uint8_t fingerprint[16] = {0}, other[16] = {0};
     uint64_t bytes = 0, expected = 0, number = 0;
     const char *text;
@@ -197,6 +197,19 @@ static bolmo_model *model(const bolmo_engine *engine, const bolmo_checkpoint *ch
     CHECK_OK(bolmo_load_options_set_format(options, BOLMO_F32));
     CHECK_OK(bolmo_load_options_set_tokenizer_path(options, model_folder, strlen(model_folder)));
     CHECK_OK(bolmo_model_load(engine, checkpoint, options, &model));
+    CHECK_OK(bolmo_model_fingerprint(model, fingerprint));
+    /* Another rotary embedding is another model. */
+    const char *scaling = "yarn:factor=8,original=64";
+    CHECK_OK(bolmo_load_options_set_rope_theta(options, 250000.0));
+    CHECK_OK(bolmo_model_load(engine, checkpoint, options, &rotated));
+    CHECK_OK(bolmo_model_fingerprint(rotated, other));
+    CHECK(memcmp(fingerprint, other, 16) != 0);
+    bolmo_model_delete(rotated);
+    CHECK_OK(bolmo_load_options_set_rope_scaling(options, scaling, strlen(scaling)));
+    CHECK_OK(bolmo_model_load(engine, checkpoint, options, &rotated));
+    CHECK_OK(bolmo_model_fingerprint(rotated, fingerprint));
+    CHECK(memcmp(fingerprint, other, 16) != 0);
+    bolmo_model_delete(rotated);
     /* The format of a single part takes precedence, whatever is set before or after. */
     CHECK_OK(bolmo_load_options_set_part_format(options, BOLMO_PART_EMBEDDINGS, BOLMO_Q8));
     CHECK_OK(bolmo_load_options_set_part_format(options, BOLMO_PART_LOCAL, BOLMO_F32));

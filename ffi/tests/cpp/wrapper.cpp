@@ -127,6 +127,8 @@ void checkpoints(const bolmo::engine &engine, const std::string &folder) {
     for (bolmo_part part : {BOLMO_PART_LOCAL, BOLMO_PART_GLOBAL, BOLMO_PART_EMBEDDINGS}) {
         CHECK(options.try_part_format(part, BOLMO_F16));
     }
+    CHECK(options.try_rope_theta(1e6) && !options.try_rope_theta(1.0));
+    CHECK(options.try_rope_scaling("yarn:factor=8,original=64") && !options.try_rope_scaling("yarn"));
     bolmo::load_options moved = std::move(options);
     auto model = bolmo::model::try_load(engine, *checkpoint, moved);
     CHECK(model && progress_calls > 0 && model->try_fingerprint() && model->try_warnings());

@@ -43,7 +43,7 @@ pub use tensor_folder::TensorFolder;
 
 use crate::checkpoint::formats::Formats;
 use crate::checkpoint::layout::{TensorSpec, expected_tensors};
-use crate::config::Config;
+use crate::config::{Config, RopeScaling, rotary};
 use crate::error::{Error, ErrorKind, Hint, Result};
 use crate::text::vocabulary::Vocabulary;
 use header::{HeaderEntry, MAX_TENSORS, read_header};
@@ -216,7 +216,20 @@ impl Checkpoint {
     /// # Errors
     /// `InvalidArgument` as for [`Config::override_rope_theta`].
     pub fn override_rope_theta(&mut self, theta: f64) -> Result<()> {
-        self.config.override_rope_theta(theta)
+        self.config.override_rope_theta(theta)?;
+        rotary::answered(&mut self.warnings, rotary::THETA_ADVICE);
+        Ok(())
+    }
+
+    /// Replaces the scaling of the rotary frequencies of full-attention layers, for checkpoints that lost it in
+    /// conversion.
+    ///
+    /// # Errors
+    /// `InvalidArgument` as for [`Config::override_rope_scaling`].
+    pub fn override_rope_scaling(&mut self, scaling: RopeScaling) -> Result<()> {
+        self.config.override_rope_scaling(scaling)?;
+        rotary::answered(&mut self.warnings, rotary::SCALING_ADVICE);
+        Ok(())
     }
 
     /// Non-fatal warnings: values of the files that are accepted but are likely mistakes.

@@ -1,6 +1,6 @@
 //! Typed access to JSON keys. Errors name the file, the key, what was expected and what was found.
 
-use std::fmt::Display;
+use std::fmt::{Debug, Display};
 
 use serde_json::{Map, Value};
 
@@ -36,9 +36,29 @@ impl<'a> Keys<'a> {
         self.map.get(key).filter(|value| !value.is_null())
     }
 
-    /// The object under `key`, which is required.
-    pub fn object(&self, key: &str) -> Result<Keys<'a>> {
-        self.optional_object(key)?.ok_or_else(|| self.missing(key))
+    /// Whether `key` exists, be it with the value `null`.
+    pub fn has(&self, key: &str) -> bool {
+        self.map.contains_key(key)
+    }
+
+    /// Whether `key` exists with the value `null`.
+    pub fn is_null(&self, key: &str) -> bool {
+        self.map.get(key).is_some_and(Value::is_null)
+    }
+
+    /// Path of `key` in the document.
+    pub fn path_of(&self, key: &str) -> String {
+        format!("{}{key}", self.path)
+    }
+
+    /// Path of this object in the document.
+    pub fn object_path(&self) -> String {
+        self.path.trim_end_matches('.').to_owned()
+    }
+
+    /// Keys of this object.
+    pub fn names(&self) -> impl Iterator<Item = &'a str> {
+        self.map.keys().map(String::as_str)
     }
 
     /// The object under `key`, if any.
@@ -102,21 +122,22 @@ impl<'a> Keys<'a> {
         }
     }
 
-    /// The finite number above 0 under `key`, if any.
-    pub fn positive(&self, key: &str) -> Result<Option<f64>> {
+    /// The number under `key`, if any, which must be in `least..=most`.
+    pub fn number(&self, key: &str, least: f64, most: f64) -> Result<Option<f64>> {
         match self.real(key)? {
-            Some(x) if x <= 0.0 => Err(self.bad(key, format_args!("must be above 0, found {x:?}; {ADVICE}"))),
+            Some(x) if !(least..=most).contains(&x) => {
+                Err(self.bad(key, format_args!("must be from {least:?} to {most:?}, found {x:?}; {ADVICE}")))
+            }
             found => Ok(found),
         }
     }
 
-    /// The epsilon of a norm under `key`, which is required: at most 1, and not subnormal, since a shader may flush
-    /// that to 0.
-    pub fn epsilon(&self, key: &str) -> Result<f32> {
-        let wide = self.real(key)?.ok_or_else(|| self.missing(key))?;
+    /// The epsilon of a norm under `key`, if any: at most 1, and not subnormal, since a shader may flush that to 0.
+    pub fn epsilon(&self, key: &str) -> Result<Option<f32>> {
+        let Some(wide) = self.real(key)? else { return Ok(None) };
         let eps = wide as f32;
         if (f32::MIN_POSITIVE..=1.0).contains(&eps) {
-            Ok(eps)
+            Ok(Some(eps))
         } else {
             let least = f32::MIN_POSITIVE;
             Err(self.bad(key, format_args!("must be above {least:.2e} and at most 1, found {wide:?}; {ADVICE}")))
@@ -130,6 +151,16 @@ impl<'a> Keys<'a> {
             Some(_) => Err(self.unsupported_value(key, format_args!("\"{only}\""))),
             None if required => Err(self.missing(key)),
             None => Ok(()),
+        }
+    }
+
+    /// Rejects two names of the same thing that have different values.
+    pub fn same_if_both(&self, key: &str, old: &str) -> Result<()> {
+        match (self.get(key), self.get(old)) {
+            (Some(this), Some(that)) if this != that => {
+                Err(self.bad(key, format_args!("is {}, but `{old}` is {}; keep one of them", shown(this), shown(that))))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -159,17 +190,66 @@ impl<'a> Keys<'a> {
     }
 }
 
+/// Keys of sizes that a file lacks, with the defaults that take their places.
+#[derive(Debug, Default)]
+pub(crate) struct Absent(Vec<String>);
+
+impl Absent {
+    /// The integer under `key`, which must be in the range `least..=most`, or `default`.
+    pub fn integer(
+        &mut self,
+        keys: &Keys<'_>,
+        key: &str,
+        default: usize,
+        (least, most): (usize, usize),
+    ) -> Result<usize> {
+        let found = keys.optional_integer(key, least, most)?;
+        Ok(found.unwrap_or_else(|| self.take(keys, key, default)))
+    }
+
+    /// The epsilon under `key`, or `default`.
+    pub fn epsilon(&mut self, keys: &Keys<'_>, key: &str, default: f64) -> Result<f32> {
+        let found = keys.epsilon(key)?;
+        Ok(found.unwrap_or_else(|| self.take(keys, key, default) as f32))
+    }
+
+    /// Notes that `key` is absent.
+    fn take<T: Debug>(&mut self, keys: &Keys<'_>, key: &str, default: T) -> T {
+        self.0.push(format!("`{}` {default:?}", keys.path_of(key)));
+        default
+    }
+
+    /// The warning that keys are absent, if any is, with the name of the class that has the defaults.
+    pub fn warning(&self, keys: &Keys<'_>, class: &str) -> Option<String> {
+        let (verb, list) = (if self.0.len() == 1 { "is" } else { "are" }, self.0.join(", "));
+        (!self.0.is_empty()).then(|| {
+            format!("{}: sizes are absent, so the defaults of {class} {verb} used: {list}; {ADVICE}", keys.origin())
+        })
+    }
+}
+
 /// A JSON value for a message, shortened to a readable length.
 pub(crate) fn shown(value: &Value) -> String {
-    const LONGEST: usize = 60;
     match value {
         Value::Array(list) if list.is_empty() => "an empty list".to_owned(),
         Value::Object(map) if map.is_empty() => "an empty object".to_owned(),
         Value::Array(list) => format!("a list of {}", list.len()),
         Value::Object(map) => format!("an object of {} keys", map.len()),
-        Value::String(text) if text.chars().nth(LONGEST).is_some() => {
-            format!("{:?}...", text.chars().take(LONGEST).collect::<String>())
-        }
-        other => other.to_string(),
+        Value::String(text) => match cut(text) {
+            Some(start) => format!("{start:?}..."),
+            None => format!("{text:?}"),
+        },
+        // A number has as many digits as its writer liked, if some crate of the program keeps them.
+        other => match other.to_string() {
+            long if cut(&long).is_some() => format!("{}...", cut(&long).unwrap_or_default()),
+            text => text,
+        },
     }
+}
+
+/// The beginning of a text that is too long for a message.
+fn cut(text: &str) -> Option<&str> {
+    const LONGEST: usize = 60;
+    let (end, _) = text.char_indices().nth(LONGEST)?;
+    text.get(..end)
 }

@@ -2,13 +2,22 @@
 //!
 //! `docs/model.md` lists the keys with their defaults in the reference implementation and here.
 
+pub(crate) mod blocks;
+mod classes;
 pub(crate) mod keys;
 pub mod preset;
 mod read;
 pub mod rope;
+pub(crate) mod rotary;
 mod scaling;
+pub mod source;
+mod special;
 mod write;
 
+#[cfg(test)]
+mod defaults_tests;
+#[cfg(test)]
+mod rotary_tests;
 #[cfg(test)]
 mod tests;
 
@@ -56,13 +65,18 @@ pub struct Config {
     pub local_rms_norm_eps: f32,
     /// Base of the rotary frequencies.
     pub rope_theta: f64,
-    /// Scaling of the rotary frequencies of full-attention layers; sliding layers never scale them.
+    /// Scaling of the rotary frequencies of full-attention layers.
     pub rope_scaling: RopeScaling,
+    /// Base of the rotary frequencies of sliding layers if it is not [`Self::rope_theta`], as in no published model.
+    pub sliding_rope_theta: Option<f64>,
+    /// Scaling of the rotary frequencies of sliding layers; none in all published models.
+    pub sliding_rope_scaling: RopeScaling,
     /// Attention of each global block, `num_hidden_layers` entries.
     pub layer_types: Vec<LayerType>,
     /// Number of patches that a sliding layer attends to, including the current one; above 0 if any layer slides.
     pub sliding_window: usize,
-    /// Context length of the source model in patches. It limits nothing here; some rotary scalings refer to it.
+    /// Context length of the source model in patches, or 0 if it is unknown. It limits nothing here; some rotary
+    /// scalings refer to it.
     pub max_position_embeddings: usize,
     /// Whether the suffix table is added to the byte embedding.
     pub add_expanded_embeddings: bool,
@@ -80,7 +94,7 @@ pub struct Config {
     pub original_identifier: Option<String>,
 }
 
-/// Scaling of the rotary frequencies of full-attention layers.
+/// Scaling of the rotary frequencies.
 ///
 /// If the file gives no `original_max_position_embeddings`, it is 0 and `max_position_embeddings` takes its place.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -170,6 +184,8 @@ mod block_keys {
     pub const BLOCK_TYPE: &str = "block_type";
     /// `false`: queries and keys are not normalized. `true` or absent: they are.
     pub const USE_QK_NORM: &str = "use_qk_norm";
+    /// Order of a cast in the norms. It makes no difference in float32.
+    pub const NORM_TYPE: &str = "norm_type";
     /// `true`: one norm per head. `false` or absent: one over the whole projection.
     pub const USE_HEAD_QK_NORM: &str = "use_head_qk_norm";
 }
@@ -180,13 +196,56 @@ impl Config {
     /// # Errors
     /// `InvalidArgument` unless `theta` is above 1 and at most 1e15.
     pub fn override_rope_theta(&mut self, theta: f64) -> Result<()> {
-        if !rope_theta_is_sound(theta) {
-            return Err(Error::invalid(format!(
-                "`rope_theta` must be above 1 and at most {MAX_ROPE_THETA:e}, found {theta:?}"
-            )));
-        }
-        self.rope_theta = theta;
+        Self::check_rope_theta(theta)?;
+        (self.rope_theta, self.sliding_rope_theta) = (theta, None);
         Ok(())
+    }
+
+    /// Checks a base of rotary frequencies.
+    ///
+    /// # Errors
+    /// As [`Self::override_rope_theta`].
+    pub fn check_rope_theta(theta: f64) -> Result<()> {
+        if rope_theta_is_sound(theta) {
+            return Ok(());
+        }
+        Err(Error::invalid(format!("`rope_theta` must be above 1 and at most {MAX_ROPE_THETA:e}, found {theta:?}")))
+    }
+
+    /// Replaces the scaling of the rotary frequencies of full-attention layers, for checkpoints that lost it in
+    /// conversion.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if the scaling needs an original context, has none, and the model has none either.
+    pub fn override_rope_scaling(&mut self, scaling: RopeScaling) -> Result<()> {
+        if self.max_position_embeddings == 0 && scaling.needs_context() {
+            return Err(Error::invalid(
+                "`rope_scaling` must have an `original_max_position_embeddings`, because the model has no \
+                 `max_position_embeddings`",
+            ));
+        }
+        self.rope_scaling = scaling;
+        Ok(())
+    }
+
+    /// Rotary frequencies of the layers of a kind in radians per position, and the factor on cosine and sine.
+    pub fn rotary_frequencies(&self, layers: LayerType) -> (Vec<f64>, f64) {
+        let (theta, scaling) = match layers {
+            LayerType::Full => (self.rope_theta, &self.rope_scaling),
+            LayerType::Sliding => (self.sliding_rope_theta.unwrap_or(self.rope_theta), &self.sliding_rope_scaling),
+        };
+        rope::inverse_frequencies(self.head_dim, theta, scaling, self.max_position_embeddings)
+    }
+
+    /// A warning if a text of this many patches is longer than those that the model was trained with.
+    pub fn beyond_context(&self, patches: usize) -> Option<String> {
+        let trained = self.max_position_embeddings;
+        (trained != 0 && patches > trained).then(|| {
+            format!(
+                "the text has more than {trained} patches, the length that the model was trained with \
+                 (`max_position_embeddings`); what comes after them is less reliable"
+            )
+        })
     }
 
     /// Width of all queries: `num_attention_heads * head_dim`.

@@ -172,6 +172,8 @@ fn sized(sizes: Sizes) -> Config {
         local_rms_norm_eps: 1e-5,
         rope_theta: 500_000.0,
         rope_scaling: RopeScaling::None,
+        sliding_rope_theta: None,
+        sliding_rope_scaling: RopeScaling::None,
         layer_types: vec![LayerType::Full; sizes.layers],
         sliding_window: 0,
         max_position_embeddings: 4096,

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::config::read::{DEFAULT_ROPE_THETA, ROPE_THETA_CONFIRMED};
-use crate::config::{BlockType, Config, LayerType, QkNorm, block_keys, scaling};
+use crate::config::rotary::{DEFAULT_ROPE_THETA, ROPE_THETA_CONFIRMED, layer_type_name};
+use crate::config::{BlockType, Config, LayerType, QkNorm, RopeScaling, block_keys, scaling};
 
 impl Config {
     /// Returns the `config.json` of a float32 checkpoint, from which [`Config::from_json`] reads the same `Config`.
@@ -33,7 +33,7 @@ impl Config {
             "layer_types": layer_types,
             "local_intermediate_size": self.local_intermediate_size,
             "local_rms_norm_eps": widened(self.local_rms_norm_eps),
-            "max_position_embeddings": self.max_position_embeddings,
+            "max_position_embeddings": (self.max_position_embeddings != 0).then_some(self.max_position_embeddings),
             "model_type": "bolmo",
             "num_attention_heads": self.num_attention_heads,
             "num_hidden_layers": self.num_hidden_layers,
@@ -61,6 +61,22 @@ impl Config {
             "use_cache": true,
             "vocab_size": self.vocab_size,
         });
+        if (self.sliding_rope_theta, self.sliding_rope_scaling) != (None, RopeScaling::None) {
+            // Only the form of transformers 5 tells layers apart.
+            let sliding_theta = self.sliding_rope_theta.unwrap_or(self.rope_theta);
+            let full = scaling::to_parameters(self.rope_theta, &self.rope_scaling);
+            let sliding = scaling::to_parameters(sliding_theta, &self.sliding_rope_scaling);
+            json["rope_parameters"] = json!({
+                layer_type_name(&LayerType::Full): full,
+                layer_type_name(&LayerType::Sliding): sliding,
+            });
+            for key in ["rope_theta", "rope_scaling"] {
+                json.as_object_mut().map(|object| object.remove(key));
+            }
+        }
+        if self.looks_unscaled() && json.get("rope_scaling").is_some() {
+            json["rope_scaling"] = json!({ "rope_type": "default" });
+        }
         if self.rope_theta == DEFAULT_ROPE_THETA {
             // In other files this value usually means that the true one was lost.
             json[ROPE_THETA_CONFIRMED] = json!(true);
@@ -80,13 +96,6 @@ impl Config {
             json[block_keys::USE_HEAD_QK_NORM] = json!(self.qk_norm == QkNorm::PerHead);
         }
         json
-    }
-}
-
-fn layer_type_name(layer: &LayerType) -> &'static str {
-    match layer {
-        LayerType::Full => "full_attention",
-        LayerType::Sliding => "sliding_attention",
     }
 }
 

@@ -11,8 +11,7 @@ use std::sync::{Arc, Mutex};
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::formats::Formats;
 use crate::checkpoint::layout::{Part, expected_tensors, parameters_by_part};
-use crate::config::rope::inverse_frequencies;
-use crate::config::{Config, RopeScaling};
+use crate::config::{Config, LayerType, RopeScaling, rotary};
 use crate::device::{Device, Engine, Recorder, Slice};
 use crate::error::{Error, Hint, Result};
 use crate::model::kernels::kernels;
@@ -43,9 +42,40 @@ pub struct LoadOptions {
     /// Vocabulary of the source model, which a model with a suffix table needs and others ignore. With `None` it is
     /// read from the checkpoint's folder.
     pub vocabulary: Option<Vocabulary>,
+    /// Base of the rotary frequencies, instead of the checkpoint's.
+    pub rope_theta: Option<f64>,
+    /// Scaling of the rotary frequencies of full-attention layers, instead of the checkpoint's.
+    pub rope_scaling: Option<RopeScaling>,
 }
 
 impl LoadOptions {
+    /// Sets [`Self::rope_theta`], for a checkpoint that lost it in conversion.
+    #[must_use]
+    pub fn rope_theta(mut self, theta: f64) -> Self {
+        self.rope_theta = Some(theta);
+        self
+    }
+
+    /// Sets [`Self::rope_scaling`], for a checkpoint that lost it in conversion.
+    #[must_use]
+    pub fn rope_scaling(mut self, scaling: RopeScaling) -> Self {
+        self.rope_scaling = Some(scaling);
+        self
+    }
+
+    /// Applies the overrides of the configuration, and removes the warnings that they answer.
+    fn override_config(&self, config: &mut Config, warnings: &mut Vec<String>) -> Result<()> {
+        if let Some(theta) = self.rope_theta {
+            config.override_rope_theta(theta)?;
+            rotary::answered(warnings, rotary::THETA_ADVICE);
+        }
+        if let Some(scaling) = self.rope_scaling {
+            config.override_rope_scaling(scaling)?;
+            rotary::answered(warnings, rotary::SCALING_ADVICE);
+        }
+        Ok(())
+    }
+
     /// Sets [`Self::formats`].
     #[must_use]
     pub fn formats(mut self, formats: impl Into<Formats>) -> Self {
@@ -74,7 +104,7 @@ pub(crate) struct Inner {
     pub(crate) formats: Formats,
     pub(crate) weights: Weights,
     pub(crate) suffixes: Option<SuffixTrie>,
-    /// Inverse frequencies and attention factor of the plain and of the scaled rotary embedding.
+    /// Inverse frequencies and attention factor of the rotary embeddings of sliding and of full layers.
     pub(crate) rope: [(Vec<f64>, f64); 2],
     pub(crate) fingerprint: u128,
     /// Multiply-adds of a byte that ends a patch, without attention.
@@ -113,9 +143,9 @@ impl Model {
         options: LoadOptions,
         progress: &mut LoadProgress<'_>,
     ) -> Result<Self> {
-        let config = checkpoint.config().clone();
+        let (mut config, mut warnings) = (checkpoint.config().clone(), checkpoint.warnings().to_vec());
+        options.override_config(&mut config, &mut warnings)?;
         let formats = formats_to_load(checkpoint, options.formats)?;
-        let mut warnings = checkpoint.warnings().to_vec();
         let suffixes = suffix_trie(checkpoint, options.vocabulary, &mut warnings)?;
         let device = &engine.device;
         if let Some(trie) = &suffixes {
@@ -146,9 +176,7 @@ impl Model {
         device.save_kernels();
         device.check()?;
         warnings.extend(warning);
-        let frequencies =
-            |scaling| inverse_frequencies(config.head_dim, config.rope_theta, scaling, config.max_position_embeddings);
-        let rope = [frequencies(&RopeScaling::None), frequencies(&config.rope_scaling)];
+        let rope = [LayerType::Sliding, LayerType::Full].map(|layers| config.rotary_frequencies(layers));
         let parameters = parameters_by_part(&config);
         let count =
             |counts: fn(Part) -> bool| parameters.iter().filter(|(part, _)| counts(*part)).map(|(_, n)| n).sum();

@@ -36,6 +36,8 @@ pub struct Session {
     pub(super) cancel: CancelToken,
     /// Set when an operation did not finish: it failed part-way, or its future was dropped.
     poisoned: bool,
+    /// Whether the text has been reported to be longer than those that the model was trained with.
+    reported_length: bool,
 }
 
 /// Exclusive use of a session for one operation. Dropping it without [`finish`](Self::finish) poisons the session.
@@ -49,6 +51,12 @@ impl Operation<'_> {
     /// Ends the operation with the session in a consistent state.
     pub(super) fn finish(mut self) {
         self.finished = true;
+        if !self.session.reported_length
+            && let Some(warning) = self.session.model.config.beyond_context(self.session.patches())
+        {
+            self.session.reported_length = true;
+            log::warn!("{warning}");
+        }
     }
 }
 
@@ -94,6 +102,7 @@ impl Session {
             device_decode: None,
             cancel: CancelToken::default(),
             poisoned: false,
+            reported_length: false,
         })
     }
 

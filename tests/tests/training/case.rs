@@ -171,6 +171,8 @@ impl Case {
             local_rms_norm_eps: 1e-5,
             rope_theta: self.size("rope_theta") as f64,
             rope_scaling: RopeScaling::None,
+            sliding_rope_theta: None,
+            sliding_rope_scaling: RopeScaling::None,
             layer_types: vec![LayerType::Full; layers],
             sliding_window: 0,
             max_position_embeddings: 4096,

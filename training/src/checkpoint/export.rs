@@ -119,7 +119,7 @@ fn subword_config(config: &Config, vocabulary: usize, tied: bool) -> Result<Valu
         (BlockType::ReorderedNorm, QkNorm::Whole) if sliding => ("olmo3", "Olmo3ForCausalLM"),
         (BlockType::ReorderedNorm, QkNorm::Whole) => ("olmo2", "Olmo2ForCausalLM"),
         (BlockType::PreNorm, QkNorm::PerHead) => ("qwen3", "Qwen3ForCausalLM"),
-        (BlockType::PreNorm, QkNorm::None) => ("llama", "LlamaForCausalLM"),
+        (BlockType::PreNorm, QkNorm::None) if !sliding => ("llama", "LlamaForCausalLM"),
         (block, norm) => {
             return Err(Error::unsupported(format!(
                 "no known subword model combines {block:?} blocks with the query norms {norm:?}"
@@ -138,14 +138,19 @@ fn subword_config(config: &Config, vocabulary: usize, tied: bool) -> Result<Valu
         "num_hidden_layers",
         "num_key_value_heads",
         "rms_norm_eps",
+        "rope_parameters",
         "rope_scaling",
         "rope_theta",
+        "rope_theta_confirmed",
         "layer_types",
         "sliding_window",
     ] {
         if let Some(value) = ours.get(key) {
             json.insert(key.to_owned(), value.clone());
         }
+    }
+    if kind == "qwen3" && sliding {
+        json.insert("use_sliding_window".to_owned(), json!(true));
     }
     json.insert("head_dim".to_owned(), json!(config.head_dim));
     json.insert("architectures".to_owned(), json!([class]));

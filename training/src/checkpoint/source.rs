@@ -4,8 +4,9 @@
 use std::path::Path;
 
 use bolmo_runtime::files::TensorFolder;
+use bolmo_runtime::unstable::{LocalParts, SourceConfig};
 use bolmo_runtime::{Config, Error, Result};
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
 use crate::parameters::TensorSource;
 
@@ -32,6 +33,18 @@ impl LocalSizes {
         (2..=half).find(|heads| half.is_multiple_of(*heads) && half / heads <= 128).unwrap_or(2)
     }
 
+    /// The configuration of a byte-level model with the blocks of `source` and local parts of these sizes.
+    fn bolmo(self, source: &SourceConfig, subwords: usize, origin: &str) -> Result<Config> {
+        let local = LocalParts {
+            intermediate_size: self.intermediate_size,
+            heads: if self.heads == 0 { Self::fitting_heads(source.hidden_size()) } else { self.heads },
+            encoder_layers: self.encoder_layers,
+            decoder_layers: self.decoder_layers,
+            rms_norm_eps: 1e-5,
+        };
+        source.bolmo(local, subwords, origin)
+    }
+
     /// Sizes of the published models for a hidden size: 1 and 4 layers, and feed-forwards of 11/8 of it.
     pub fn for_width(hidden_size: usize) -> Self {
         let intermediate_size = (hidden_size * 11 / 8).next_multiple_of(32);
@@ -48,26 +61,6 @@ pub struct SourceModel {
     tied: bool,
     warnings: Vec<String>,
 }
-
-/// Keys of a source's configuration that a byte-level model shares.
-const SHARED: [&str; 16] = [
-    "hidden_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "num_key_value_heads",
-    "head_dim",
-    "intermediate_size",
-    "rms_norm_eps",
-    "rope_theta",
-    "rope_scaling",
-    "rope_parameters",
-    "layer_types",
-    "sliding_window",
-    "max_position_embeddings",
-    "attention_bias",
-    "mlp_bias",
-    "hidden_act",
-];
 
 impl SourceModel {
     /// Opens the folder `dir` and reads headers, but no weights. `local` holds the sizes of the byte-level model's
@@ -86,92 +79,17 @@ impl SourceModel {
     /// As [`Self::open`].
     pub fn from_folder(folder: TensorFolder, local: LocalSizes, subwords: Option<usize>) -> Result<Self> {
         let origin = format!("{}/config.json", folder.origin());
-        let source = folder.config();
-        let vocabulary = source["vocab_size"].as_u64().filter(|&n| (1..1 << 24).contains(&n)).ok_or_else(|| {
-            Error::bad_checkpoint(format!("{origin}: `vocab_size` must be a whole number between 1 and 16777215"))
-        })? as usize;
-        let tied = match &source["tie_word_embeddings"] {
-            Value::Bool(tied) => *tied,
-            _ => folder.shape("lm_head.weight").is_none(),
-        };
-        let (config, warnings) = Self::config_of(source, &origin, local, subwords.unwrap_or(vocabulary))?;
-        let this = Self { folder, config, vocabulary, tied, warnings };
+        let source = SourceConfig::read(folder.config(), &origin)?;
+        let config = local.bolmo(&source, subwords.unwrap_or(source.vocab_size), &origin)?;
+        let SourceConfig { vocab_size, tied, warnings, .. } = source;
+        let this = Self { folder, config, vocabulary: vocab_size, tied, warnings };
         this.check_tensors()?;
         Ok(this)
     }
 
-    /// The configuration of a byte-level model with the blocks of a source's `config.json`, and warnings.
-    pub(crate) fn config_of(
-        source: &Value,
-        origin: &str,
-        local: LocalSizes,
-        subwords: usize,
-    ) -> Result<(Config, Vec<String>)> {
-        let kind = source["model_type"].as_str().unwrap_or_default();
-        let (block_type, qk_norm, head_qk_norm) = match kind {
-            "olmo2" | "olmo3" => ("reordered_norm", true, false),
-            "qwen3" => ("default", true, true),
-            "llama" => ("default", false, false),
-            other => {
-                return Err(Error::unsupported(format!(
-                    "{origin}: `model_type` is {other:?}, which is not supported; use an olmo2, olmo3, qwen3 or \
-                     llama model"
-                )));
-            }
-        };
-        if source["use_sliding_window"] == json!(true) && !source["layer_types"].is_array() {
-            return Err(Error::unsupported(format!(
-                "{origin}: `use_sliding_window` is set, but `layer_types` is missing; add it to say which layers slide"
-            )));
-        }
-        let heads = match local.heads {
-            0 => LocalSizes::fitting_heads(source["hidden_size"].as_u64().unwrap_or(0).min(1 << 20) as usize),
-            heads => heads,
-        };
-        let mut json = Map::new();
-        for key in SHARED {
-            if let Some(value) = source.get(key) {
-                json.insert(key.to_owned(), value.clone());
-            }
-        }
-        // Newer converters store the base of the frequencies with their scaling.
-        if json.get("rope_theta").is_none() {
-            let nested = ["rope_parameters", "rope_scaling"].iter().find_map(|key| source[*key].get("rope_theta"));
-            if let Some(theta) = nested {
-                json.insert("rope_theta".to_owned(), theta.clone());
-            }
-        }
-        let Value::Object(ours) = json!({
-            "model_type": "bolmo",
-            "vocab_size": 520,
-            "local_rms_norm_eps": 1e-5,
-            "num_local_encoder_layers": local.encoder_layers,
-            "num_local_decoder_layers": local.decoder_layers,
-            "num_local_heads": heads,
-            "local_intermediate_size": local.intermediate_size,
-            "subword_vocab_size": subwords,
-            "add_expanded_embeddings": true,
-            "boundary_predictor_lookahead": 1,
-            "boundary_threshold": "sample:0",
-            "block_type": block_type,
-            "use_qk_norm": qk_norm,
-            "use_head_qk_norm": head_qk_norm,
-            "tie_word_embeddings": false,
-            "tokenizer_config": {
-                "bos_token_id": 1,
-                "bpe_token_end_id": 3,
-                "eos_token_id": 1,
-                "pad_token_id": 0,
-                "special_tokens": ["<pad>", "<bos>", "<eos>", "<bpe_token_end>"],
-                "special_tokens_first": true,
-                "vocab_size": 520,
-            },
-        }) else {
-            return Err(Error::internal("a configuration is not a JSON object"));
-        };
-        json.extend(ours);
-        let text = Value::Object(json).to_string();
-        Config::from_json(text.as_bytes(), origin)
+    /// The configuration of a byte-level model with the blocks of a source's `config.json`.
+    pub(crate) fn config_of(source: &Value, origin: &str, local: LocalSizes, subwords: usize) -> Result<Config> {
+        local.bolmo(&SourceConfig::read(source, origin)?, subwords, origin)
     }
 
     /// Checks that all required tensors exist with the right shape.
@@ -196,8 +114,12 @@ impl SourceModel {
                     )));
                 }
                 None => {
+                    let reason = match name.as_str() {
+                        "lm_head.weight" => "`tie_word_embeddings` of config.json is not true",
+                        _ => "config.json requires it",
+                    };
                     return Err(Error::bad_checkpoint(format!(
-                        "{}: tensor {name} is missing, but config.json requires it",
+                        "{}: tensor {name} is missing, but {reason}",
                         self.folder.origin()
                     )));
                 }

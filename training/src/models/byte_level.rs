@@ -3,12 +3,12 @@
 
 use std::sync::Arc;
 
-use bolmo_runtime::RopeScaling;
+use bolmo_runtime::LayerType;
+use bolmo_runtime::unstable::cos_sin;
 use bolmo_runtime::unstable::{
     Context, Device, Gather, LayerState, Norm, NormRows, Recorder, Rows, Slice, Weights, Workspace, boundary, depool,
     embed, head, normalize, pooling,
 };
-use bolmo_runtime::unstable::{cos_sin, inverse_frequencies};
 use bolmo_runtime::{Config, Error, Result, WeightFormat};
 use bolmo_shaders::KernelId;
 use bolmo_shaders::params::{BoundaryGrad, LogSoftmax, LogSoftmaxGrad};
@@ -188,10 +188,8 @@ impl ByteLevel {
     /// Writes what is the same for every batch: the rotation angles of all positions, and which ids are space-like.
     fn write_constants(&mut self) -> Result<()> {
         let config = &self.config;
-        let rotations = [RopeScaling::None, config.rope_scaling];
-        for (scaling, table) in rotations.iter().zip(&self.ws.cos_sin) {
-            let (inverse, factor) =
-                inverse_frequencies(config.head_dim, config.rope_theta, scaling, config.max_position_embeddings);
+        for (layers, table) in [LayerType::Sliding, LayerType::Full].into_iter().zip(&self.ws.cos_sin) {
+            let (inverse, factor) = config.rotary_frequencies(layers);
             let one = cos_sin(0..self.shape.patches, &inverse, factor);
             self.device.write(table, 0, bytemuck::cast_slice(&one.repeat(self.shape.rows)))?;
         }

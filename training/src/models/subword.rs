@@ -4,11 +4,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bolmo_runtime::RopeScaling;
+use bolmo_runtime::LayerType;
+use bolmo_runtime::unstable::cos_sin;
 use bolmo_runtime::unstable::{
     Context, Device, Gather, Matrix, Norm, NormRows, Product, Recorder, Rows, Slice, Workspace, device,
 };
-use bolmo_runtime::unstable::{cos_sin, inverse_frequencies};
 use bolmo_runtime::{Config, Engine, Error, Result, WeightFormat};
 use bolmo_shaders::KernelId;
 use bolmo_shaders::params::{Entropy, LogSoftmax, LogSoftmaxGrad};
@@ -146,9 +146,8 @@ impl SubwordModel {
         if options.half_products {
             ws.f16_scratch = Some(scratch.allocate_f16(device).await?);
         }
-        for (scaling, table) in [RopeScaling::None, config.rope_scaling].iter().zip(&ws.cos_sin) {
-            let (inverse, factor) =
-                inverse_frequencies(config.head_dim, config.rope_theta, scaling, config.max_position_embeddings);
+        for (layers, table) in [LayerType::Sliding, LayerType::Full].into_iter().zip(&ws.cos_sin) {
+            let (inverse, factor) = config.rotary_frequencies(layers);
             let one = cos_sin(0..shape.patches, &inverse, factor);
             device.write(table, 0, bytemuck::cast_slice(&one.repeat(shape.rows)))?;
         }

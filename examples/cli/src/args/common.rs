@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use bolmo_runtime::Formats;
+use bolmo_runtime::{Formats, RopeScaling};
 use clap::Args;
 
 use crate::numbers;
@@ -45,6 +45,12 @@ pub struct Common {
     /// Base of the rotary frequencies, instead of the checkpoint's
     #[arg(long, value_name = "X", global = true, allow_negative_numbers = true, value_parser = numbers::rope_theta)]
     pub rope_theta: Option<f64>,
+    /// Scaling of the rotary frequencies, instead of the checkpoint's: none, or yarn:factor=8,original=8192
+    ///
+    /// A kind (linear, llama3 or yarn) and its values, with the keys of `rope_scaling` in config.json; `original` is
+    /// short for `original_max_position_embeddings`. Or the JSON object itself.
+    #[arg(long, value_name = "SCALING", global = true, value_parser = numbers::rope_scaling)]
+    pub rope_scaling: Option<RopeScaling>,
     /// Print one JSON object and nothing else on standard output
     #[arg(long, global = true)]
     pub json: bool,
@@ -56,6 +62,6 @@ pub struct Common {
 impl Common {
     /// The options without those that override what the checkpoint says: they are not stored in a new one.
     pub fn without_overrides(&self) -> Self {
-        Self { rope_theta: None, ..self.clone() }
+        Self { rope_theta: None, rope_scaling: None, ..self.clone() }
     }
 }

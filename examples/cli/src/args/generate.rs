@@ -83,10 +83,10 @@ pub struct GenerateArgs {
     /// The output must be a JSON document that is valid against the JSON schema in this file; `-` is standard input
     #[arg(long, value_name = "FILE")]
     pub json_schema: Option<PathBuf>,
-    /// Above 0 makes patches shorter, below 0 longer
+    /// Above 0 makes patches shorter, below 0 longer; counts as -1000 at least and 1000 at most
     #[arg(long, value_name = "X", default_value_t = 0.0, allow_negative_numbers = true, value_parser = numbers::finite)]
     pub boundary_bias: f32,
-    /// Make a byte more (above 0) or less (below 0) probable; BYTE is a character or 0xNN; may be repeated
+    /// Make a byte more (above 0, at most 1000) or less probable; BYTE is a character or 0xNN; may be repeated
     #[arg(long, value_name = "BYTE=X", allow_hyphen_values = true, value_parser = numbers::byte_bias)]
     pub logit_bias: Vec<(u8, f32)>,
     /// Print the prompt before the text. With --json the prompt's ids show it already

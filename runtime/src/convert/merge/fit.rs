@@ -1,32 +1,15 @@
 //! Checks that the three models of a merge belong together, before anything is written.
 
-use serde_json::Value;
-
 use crate::checkpoint::layout::{Part, expected_tensors};
 use crate::checkpoint::{Checkpoint, TensorFolder, shortened, shown_shape};
+use crate::config::LayerType;
+use crate::config::source::SourceConfig;
 use crate::convert::merge::source::Blocks;
 use crate::convert::merge::{FINAL_NORM, TOKEN_EMBEDDINGS};
 use crate::error::{Error, Result};
 
 /// Prefix of the names of the blocks' tensors.
 const BLOCKS: &str = "model.layers.";
-/// Keys of a `config.json`, other than those of [`Blocks`], that must have the same value if both models have them. A
-/// missing key means the default of the program that wrote the file.
-const SAME: [&str; 11] = [
-    "model_type",
-    "vocab_size",
-    "hidden_act",
-    "rms_norm_eps",
-    "rope_theta",
-    "rope_parameters",
-    "layer_types",
-    "sliding_window",
-    "attention_bias",
-    "mlp_bias",
-    "tie_word_embeddings",
-];
-/// The scaling of rotary frequencies. A missing key means no scaling, unless there are `rope_parameters`.
-const ROPE_SCALING: &str = "rope_scaling";
 /// The remedy for models that don't belong together.
 const ADVICE: &str = "name the model that the Bolmo model was made from, and one that was trained from it";
 
@@ -34,7 +17,7 @@ const ADVICE: &str = "name the model that the Bolmo model was made from, and one
 pub(super) fn to_bolmo(bolmo: &Checkpoint, base: &TensorFolder) -> Result<()> {
     let refused =
         |what: String| Error::invalid(format!("{}: does not fit {}: {what}; {ADVICE}", base.origin(), bolmo.origin()));
-    let blocks = Blocks::of_source(base.config(), &config_name(base))?;
+    let blocks = Blocks::of_source(&source(base)?);
     if let Some(difference) = blocks.difference(&Blocks::of_bolmo(bolmo.config())) {
         return Err(refused(difference));
     }
@@ -67,22 +50,17 @@ pub(super) fn to_bolmo(bolmo: &Checkpoint, base: &TensorFolder) -> Result<()> {
 pub(super) fn to_each_other(base: &TensorFolder, post: &TensorFolder) -> Result<()> {
     let refused =
         |what: String| Error::invalid(format!("{}: does not fit {}: {what}; {ADVICE}", post.origin(), base.origin()));
-    let blocks = Blocks::of_source(post.config(), &config_name(post))?;
-    if let Some(difference) = blocks.difference(&Blocks::of_source(base.config(), &config_name(base))?) {
+    let [this, that] = [post, base].map(source);
+    let (this, that) = (this?, that?);
+    if let Some(difference) = Blocks::of_source(&this).difference(&Blocks::of_source(&that)) {
         return Err(refused(difference));
     }
-    let says = |folder: &TensorFolder, key: &str| folder.config().get(key).cloned().filter(|value| !value.is_null());
-    for key in SAME {
-        if let (Some(this), Some(that)) = (says(post, key), says(base, key))
-            && !same(&this, &that)
-        {
-            return Err(refused(format!("`{key}` of its config.json is different")));
-        }
+    if let Some(key) = differing_key(&this, &that) {
+        return Err(refused(format!("`{key}` of its config.json is different")));
     }
-    let elsewhere = [base, post].iter().any(|folder| says(folder, "rope_parameters").is_some());
-    let [this, that] = [post, base].map(|folder| says(folder, ROPE_SCALING).unwrap_or(Value::Null));
-    if !elsewhere && !same(&this, &that) {
-        return Err(refused(format!("`{ROPE_SCALING}` of its config.json is different")));
+    let [this, that] = [post, base].map(|folder| folder.config().get("model_type"));
+    if this != that {
+        return Err(refused("`model_type` of its config.json is different".to_owned()));
     }
     for (name, shape) in base.shapes() {
         match post.shape(name) {
@@ -125,21 +103,22 @@ pub(super) fn embeddings(bolmo: &Checkpoint, base: &TensorFolder) -> Result<()> 
     }
 }
 
-fn config_name(folder: &TensorFolder) -> String {
-    format!("{}/config.json", folder.origin())
+fn source(folder: &TensorFolder) -> Result<SourceConfig> {
+    SourceConfig::read(folder.config(), &format!("{}/config.json", folder.origin()))
 }
 
-/// Whether two JSON values are equal; `8` equals `8.0`.
-fn same(this: &Value, that: &Value) -> bool {
-    match (this, that) {
-        (Value::Number(this), Value::Number(that)) => this.as_f64() == that.as_f64(),
-        (Value::Array(this), Value::Array(that)) => {
-            this.len() == that.len() && this.iter().zip(that).all(|(this, that)| same(this, that))
-        }
-        (Value::Object(this), Value::Object(that)) => {
-            this.len() == that.len()
-                && this.iter().all(|(key, this)| that.get(key).is_some_and(|that| same(this, that)))
-        }
-        _ => this == that,
-    }
+/// The first key, other than those of [`Blocks`], that gives two source models another computation.
+fn differing_key(this: &SourceConfig, that: &SourceConfig) -> Option<&'static str> {
+    let (a, b) = (&this.blocks, &that.blocks);
+    let (rotary, other) = (a.rotary, b.rotary);
+    let differences = [
+        ("vocab_size", this.vocab_size != that.vocab_size),
+        ("tie_word_embeddings", this.tied != that.tied),
+        ("rms_norm_eps", a.rms_norm_eps != b.rms_norm_eps),
+        ("layer_types", a.layer_types != b.layer_types),
+        ("sliding_window", a.layer_types.contains(&LayerType::Sliding) && a.sliding_window != b.sliding_window),
+        ("rope_theta", rotary.theta != other.theta || rotary.sliding_theta != other.sliding_theta),
+        ("rope_scaling", rotary.scaling != other.scaling || rotary.sliding_scaling != other.sliding_scaling),
+    ];
+    differences.iter().find(|(_, differ)| *differ).map(|(key, _)| *key)
 }

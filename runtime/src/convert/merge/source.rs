@@ -1,10 +1,7 @@
-//! The blocks of a subword model, read from its `config.json`.
+//! The blocks of a model, for comparison with those of another.
 
-use serde_json::Value;
-
-use crate::config::keys::Keys;
+use crate::config::source::SourceConfig;
 use crate::config::{BlockType, Config, QkNorm};
-use crate::error::Result;
 
 /// Sizes and kind of a model's blocks, which determine whether the blocks of two models correspond.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,23 +15,18 @@ pub(crate) struct Blocks {
 }
 
 impl Blocks {
-    /// Reads the `config.json` of an OLMo 2 or 3, Qwen 3 or Llama model; `origin` names it in messages.
-    pub(crate) fn of_source(config: &Value, origin: &str) -> Result<Self> {
-        let keys = Keys::new(config, origin)?;
-        let (block_type, qk_norm) = match keys.text("model_type")? {
-            Some("olmo2" | "olmo3") => (BlockType::ReorderedNorm, QkNorm::Whole),
-            Some("qwen3") => (BlockType::PreNorm, QkNorm::PerHead),
-            Some("llama") => (BlockType::PreNorm, QkNorm::None),
-            Some(_) => return Err(keys.unsupported_value("model_type", "olmo2, olmo3, qwen3, llama")),
-            None => return Err(keys.missing("model_type")),
-        };
-        let hidden_size = keys.integer("hidden_size", 1, 65_536)?;
-        let heads = keys.integer("num_attention_heads", 1, 1024)?;
-        let key_value_heads = keys.optional_integer("num_key_value_heads", 1, 1024)?.unwrap_or(heads);
-        let head_dim = keys.optional_integer("head_dim", 1, 65_536)?.unwrap_or(hidden_size / heads);
-        let layers = keys.integer("num_hidden_layers", 1, 1024)?;
-        let inner = keys.integer("intermediate_size", 1, 1 << 20)?;
-        Ok(Self { sizes: sizes(hidden_size, layers, heads, key_value_heads, head_dim, inner), block_type, qk_norm })
+    /// The blocks of a source model.
+    pub(crate) fn of_source(source: &SourceConfig) -> Self {
+        let blocks = &source.blocks;
+        let sizes = sizes(
+            blocks.hidden_size,
+            blocks.num_hidden_layers,
+            blocks.num_attention_heads,
+            blocks.num_key_value_heads,
+            blocks.head_dim,
+            blocks.intermediate_size,
+        );
+        Self { sizes, block_type: blocks.block_type, qk_norm: blocks.qk_norm }
     }
 
     /// Returns the global blocks of a Bolmo model.

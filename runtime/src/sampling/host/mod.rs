@@ -11,10 +11,20 @@ pub const CANDIDATES: usize = 257;
 /// The candidate that stands for the end of the text.
 pub const END: usize = 256;
 
+/// Largest bias, up or down; larger ones count as this. It decides between any two logits of a model, and leaves enough
+/// digits of an f32 to tell logits apart.
+pub const MAX_BIAS: f32 = 1000.0;
+/// Largest repetition penalty; larger ones count as this.
+pub const MAX_PENALTY: f32 = 100.0;
+/// Lowest and highest temperature above 0; others count as the nearer one. At the lowest only the most probable byte is
+/// drawn, at the highest all bytes are equally probable.
+pub const TEMPERATURES: [f32; 2] = [1e-6, 1e6];
+
 /// How the next byte is chosen.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SamplingOptions {
-    /// Divides the log-probabilities of the bytes; 0 takes the most probable id instead of drawing one.
+    /// Divides the log-probabilities of the bytes; 0 takes the most probable id instead of drawing one. Others count as
+    /// 1e-6 at least and 1e6 at most.
     pub temperature: f32,
     /// Draw only from this many most probable bytes; 0 is off.
     pub top_k: usize,
@@ -22,15 +32,16 @@ pub struct SamplingOptions {
     pub top_p: f32,
     /// Draw only from bytes with at least this fraction of the most probable byte's probability; 0 is off.
     pub min_p: f32,
-    /// Multiplies the model's log-probability of recent bytes: above 1 discourages them; 1 is off.
+    /// Multiplies the model's log-probability of recent bytes: above 1 discourages them; 1 is off. Counts as 100 at
+    /// most.
     pub repetition_penalty: f32,
     /// Number of ids that count as recent.
     pub repetition_window: usize,
-    /// Added to the logits of single bytes.
+    /// Added to the logits of single bytes. Those of a byte together count as -1000 at least and 1000 at most.
     pub byte_bias: Vec<(u8, f32)>,
-    /// Added to the logits of the end of the text.
+    /// Added to the logits of the end of the text. Counts as -1000 at least and 1000 at most.
     pub end_bias: f32,
-    /// Added to the logits of all fused ids: above 0 makes patches shorter.
+    /// Added to the logits of all fused ids: above 0 makes patches shorter. Counts as -1000 at least and 1000 at most.
     pub boundary_bias: f32,
     /// Seed of the random numbers. Equal seeds draw equal numbers on every platform.
     pub seed: u64,
@@ -61,7 +72,7 @@ impl SamplingOptions {
     /// Names the option, its range and its value.
     pub fn validate(&self) -> Result<()> {
         let check = |ok: bool, name: &str, range: &str, value: f32| {
-            ok.then_some(()).ok_or_else(|| Error::invalid(format!("{name}: expected {range}, found {value}")))
+            ok.then_some(()).ok_or_else(|| Error::invalid(format!("{name}: expected {range}, found {value:?}")))
         };
         let number = "a finite number";
         let (t, penalty) = (self.temperature, self.repetition_penalty);
@@ -76,6 +87,22 @@ impl SamplingOptions {
         }
         Ok(())
     }
+
+    /// The options within the bounds beyond which they change nothing but the precision of the logits.
+    fn bounded(self) -> Self {
+        let [lowest, highest] = TEMPERATURES;
+        Self {
+            temperature: if self.temperature == 0.0 { 0.0 } else { self.temperature.clamp(lowest, highest) },
+            repetition_penalty: self.repetition_penalty.min(MAX_PENALTY),
+            end_bias: bounded(self.end_bias),
+            boundary_bias: bounded(self.boundary_bias),
+            ..self
+        }
+    }
+}
+
+fn bounded(bias: f32) -> f32 {
+    bias.clamp(-MAX_BIAS, MAX_BIAS)
 }
 
 /// Chooses ids one after another, with its own stream of random numbers.
@@ -97,16 +124,19 @@ impl Sampler {
     /// As [`SamplingOptions::validate`].
     pub fn new(options: SamplingOptions) -> Result<Self> {
         options.validate()?;
+        let options = options.bounded();
         let mut bias = [0.0; CANDIDATES];
         for &(byte, value) in &options.byte_bias {
             bias[usize::from(byte)] += f64::from(value);
         }
+        let most = f64::from(MAX_BIAS);
+        bias = bias.map(|bias| bias.clamp(-most, most));
         bias[END] = f64::from(options.end_bias);
         let random = ChaCha8Rng::seed_from_u64(options.seed);
         Ok(Self { options, bias, random })
     }
 
-    /// The options of this sampler.
+    /// The options of this sampler, within their bounds.
     pub fn options(&self) -> &SamplingOptions {
         &self.options
     }
@@ -260,7 +290,7 @@ fn greedy(pairs: &[Pair; CANDIDATES]) -> Option<u16> {
 /// If both are equal the plain one wins, as in an argmax. Out-of-range ids and short logits count as plain.
 pub fn force(logits: &[f32], id: u16, boundary_bias: f32) -> bool {
     let [plain, fused] = plain_and_fused(logits, id);
-    fused + f64::from(boundary_bias) > plain
+    fused + f64::from(bounded(boundary_bias)) > plain
 }
 
 /// Natural logarithm of the probability of exactly this id, plain and fused kept apart. Minus infinity for invalid ids.

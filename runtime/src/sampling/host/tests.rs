@@ -189,6 +189,45 @@ fn options_out_of_range_are_named() {
 }
 
 #[test]
+fn enormous_options_leave_the_logits_their_say() {
+    let mut l = vec![0.0; IDS];
+    l[usize::from(A + 1)] = 0.5;
+    l[usize::from(A + 262)] = 0.25;
+    l[usize::from(A)] = 0.125;
+    let choose = |change: &dyn Fn(&mut SamplingOptions)| greedy_sampler(change).choose(&l, &[A + 1], None).unwrap();
+    for bias in [30.0, MAX_BIAS, 1e8, f32::MAX] {
+        assert_eq!(choose(&|o| o.boundary_bias = bias), A + 262);
+        assert_eq!(choose(&|o| o.boundary_bias = -bias), A + 1);
+        assert_eq!(choose(&|o| o.byte_bias = vec![(b'a', bias), (b'c', bias)]), A + 262);
+        assert_eq!(
+            choose(&|o| o.byte_bias = vec![(b'a', bias), (b'a', bias), (b'c', bias)]),
+            if bias < MAX_BIAS { A } else { A + 262 }
+        );
+        assert_eq!(choose(&|o| o.byte_bias = vec![(b'b', -bias)]), A + 262);
+        assert_eq!(choose(&|o| o.end_bias = bias), 1);
+        assert!(force(&l, A, bias) && !force(&l, A, -bias));
+    }
+    for penalty in [2.0, MAX_PENALTY, 1e8, f32::MAX] {
+        assert_eq!(choose(&|o| o.repetition_penalty = penalty), A + 262);
+    }
+    // What the device gets keeps enough digits for the logits.
+    let sampler = sampler(|o| {
+        o.temperature = 1e-40;
+        o.byte_bias = vec![(b'a', 1e8), (b'a', 1e8), (b'b', -1e30)];
+        (o.boundary_bias, o.end_bias, o.repetition_penalty) = (1e30, -1e8, 1e30);
+    });
+    let (bias, options) = (sampler.device_bias(), sampler.options());
+    assert_eq!((bias[97], bias[98], bias[99], bias[END]), (MAX_BIAS, -MAX_BIAS, 0.0, -MAX_BIAS));
+    assert_eq!((options.boundary_bias, options.repetition_penalty), (MAX_BIAS, MAX_PENALTY));
+    assert_eq!(options.temperature, TEMPERATURES[0]);
+    let hot = SamplingOptions { temperature: f32::MAX, ..Default::default() };
+    assert_eq!(Sampler::new(hot).unwrap().options().temperature, TEMPERATURES[1]);
+    assert_eq!(greedy_sampler(|_| ()).options().temperature, 0.0);
+    let error = SamplingOptions { temperature: f32::MIN, ..Default::default() }.validate().unwrap_err();
+    assert!(error.message().ends_with("found -3.4028235e38"), "{error}");
+}
+
+#[test]
 fn force_prefers_the_plain_twin_of_equals() {
     let mut l = vec![0.0; IDS];
     assert!(!force(&l, A, 0.0));

@@ -144,5 +144,5 @@ fn new_config(new: &NewModel, vocabulary: usize) -> Result<Config> {
         "max_position_embeddings": 4096,
         "vocab_size": vocabulary,
     });
-    SourceModel::config_of(&json, "`model.new`", LocalSizes::BLOCKS_ONLY, vocabulary).map(|(config, _)| config)
+    SourceModel::config_of(&json, "`model.new`", LocalSizes::BLOCKS_ONLY, vocabulary)
 }
