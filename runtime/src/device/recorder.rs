@@ -11,6 +11,7 @@ use crate::device::cpu;
 use crate::device::dispatch::{Dispatch, MAX_DISPATCHES};
 use crate::device::interrupt::Interrupt;
 use crate::device::memory::Slice;
+use crate::device::process::OfProcess;
 use crate::device::usage::Counters;
 #[cfg(not(target_family = "wasm"))]
 use crate::device::usage::KernelTime;
@@ -40,7 +41,7 @@ pub(crate) struct Recorded(RecordedList);
 
 #[derive(Debug)]
 enum RecordedList {
-    Gpu(wgpu::Recorded),
+    Gpu(OfProcess<wgpu::Recorded>),
     #[cfg(not(target_family = "wasm"))]
     Cpu(cpu::Recorded),
 }
@@ -48,14 +49,14 @@ enum RecordedList {
 /// The commands of a backend, with what it keeps from list to list.
 #[derive(Debug)]
 enum CommandList {
-    Gpu(Box<wgpu::CommandList>),
+    Gpu(Box<OfProcess<wgpu::CommandList>>),
     #[cfg(not(target_family = "wasm"))]
     Cpu(cpu::CommandList),
 }
 
 /// A result on its way to the host.
 enum Readback {
-    Gpu(wgpu::Mapped, Arc<wgpu::Gpu>),
+    Gpu(wgpu::Mapped, Arc<OfProcess<wgpu::Gpu>>),
     #[cfg(not(target_family = "wasm"))]
     Cpu(cpu::Reply),
 }
@@ -101,7 +102,7 @@ impl Recorder {
     /// Creates an empty list.
     pub async fn new(device: &Arc<Device>) -> Result<Self> {
         let list = match &device.backend {
-            Backend::Gpu(gpu) => CommandList::Gpu(Box::new(wgpu::CommandList::new(gpu).await?)),
+            Backend::Gpu(gpu) => CommandList::Gpu(Box::new(OfProcess::new(wgpu::CommandList::new(gpu).await?))),
             #[cfg(not(target_family = "wasm"))]
             Backend::Cpu(cpu) => CommandList::Cpu(cpu::CommandList::new(cpu)),
         };
@@ -265,7 +266,7 @@ impl Recorder {
         }
         self.device.check()?;
         let list = match &mut self.list {
-            CommandList::Gpu(list) => list.finish(from, readable).map(RecordedList::Gpu),
+            CommandList::Gpu(list) => list.finish(from, readable).map(OfProcess::new).map(RecordedList::Gpu),
             #[cfg(not(target_family = "wasm"))]
             CommandList::Cpu(list) => list.finish(from).map(RecordedList::Cpu),
         };
@@ -281,7 +282,7 @@ impl Recorder {
         self.device.check()?;
         let (dispatches, readback) = match (&mut self.list, recorded) {
             (CommandList::Gpu(list), RecordedList::Gpu(recorded)) => {
-                let (dispatches, mapped) = list.submit_and_map(recorded, readable)?;
+                let (dispatches, mapped) = list.submit_and_map(recorded.into_inner(), readable)?;
                 (dispatches, Readback::Gpu(mapped, list.gpu().clone()))
             }
             #[cfg(not(target_family = "wasm"))]

@@ -56,11 +56,9 @@ impl Cpu {
 
     /// Adds a job behind all others.
     pub(super) fn submit(&self, job: Job) -> Result<()> {
-        if self.executor.submit(job) {
-            return Ok(());
-        }
-        self.status.lose("this process was forked after it was opened, and has no threads to compute on".to_owned());
-        self.status.check()
+        self.status.check_process()?;
+        self.executor.submit(job);
+        Ok(())
     }
 
     /// Waits until all submitted work is done.

@@ -120,13 +120,6 @@ impl Pool {
     pub(super) fn team(&self, threads: usize) -> Team<'_> {
         Team { shared: &self.shared, helpers: threads.saturating_sub(1).min(INSIDE as usize) }
     }
-
-    /// Gives up threads that don't exist in this process.
-    pub(super) fn forget(&self) {
-        if let Ok(mut helpers) = self.helpers.try_lock() {
-            std::mem::forget(std::mem::take(&mut *helpers));
-        }
-    }
 }
 
 impl Drop for Pool {

@@ -29,6 +29,20 @@ pub(in crate::device) struct Gpu {
     poller: Poller,
 }
 
+// SAFETY: its parts are `Send` and `Sync`, which `check_parts` has the compiler verify. The types of wgpu are nested so
+// deeply that the compiler gives up on types that hold an engine otherwise.
+unsafe impl Send for Gpu {}
+// SAFETY: as above.
+unsafe impl Sync for Gpu {}
+
+const _: () = {
+    const fn check_parts<T: Send + Sync>() {}
+    check_parts::<(wgpu::Device, wgpu::Queue, Arc<Status>)>();
+    check_parts::<Pipelines>();
+    #[cfg(not(target_family = "wasm"))]
+    check_parts::<Poller>();
+};
+
 impl Gpu {
     /// Opens `adapter`, which `info` describes, for kernels that suit `capabilities`.
     pub(in crate::device) async fn open(
@@ -145,7 +159,7 @@ fn watch(device: &wgpu::Device) -> Arc<Status> {
     let status = Arc::new(Status::default());
     let lost = status.clone();
     device.set_device_lost_callback(move |reason, message| {
-        lost.lose(if message.is_empty() { format!("{reason:?}") } else { message });
+        lost.lose(&if message.is_empty() { format!("{reason:?}") } else { message });
     });
     let errors = status.clone();
     device.on_uncaptured_error(Arc::new(move |error| errors.report(from_wgpu(error))));
