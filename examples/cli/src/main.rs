@@ -31,7 +31,6 @@ use args::{Cli, Command, Common};
 use output::Outcome;
 
 fn main() -> ExitCode {
-    environment::silence_display_probe();
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("error")).init();
     let Cli { common, command } = Cli::parse();
     match run(&common, command) {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bolmo_shaders::params::Params;
 use bolmo_shaders::{Fusion, KernelId, WeightFormat};
 
+use crate::allocate;
 use crate::device::backend::{Backend, Device};
 #[cfg(not(target_family = "wasm"))]
 use crate::device::cpu;
@@ -340,7 +341,7 @@ impl Recorder {
     /// Same as [`Self::read`], for slices of f32.
     pub async fn read_f32(&mut self, slices: &[Slice]) -> Result<Vec<f32>> {
         let bytes = self.read(slices).await?;
-        Ok(bytemuck::pod_collect_to_vec(&bytes))
+        floats(&bytes)
     }
 
     /// Submits the list. The future returns the contents of `slices` afterwards, concatenated. More commands can be
@@ -349,7 +350,7 @@ impl Recorder {
         let size: u64 = slices.iter().map(|s| s.size).sum();
         let readable = self.device.allocate_readable(size).await?;
         let readback = self.begin_read(slices, &readable, size)?;
-        Ok(async move { readback.bytes().await.map(|bytes| bytemuck::pod_collect_to_vec(&bytes)) })
+        Ok(async move { floats(&readback.bytes().await?) })
     }
 
     /// Drops the commands that are recorded but not submitted.
@@ -357,6 +358,13 @@ impl Recorder {
         on_list!(&mut self.list, list => list.discard());
         self.guard = None;
     }
+}
+
+/// The f32 in `bytes`.
+fn floats(bytes: &[u8]) -> Result<Vec<f32>> {
+    let mut floats = allocate::zeros(bytes.len() / 4, "results")?;
+    bytemuck::cast_slice_mut::<f32, u8>(&mut floats).copy_from_slice(bytes);
+    Ok(floats)
 }
 
 fn too_large(stem: &str, grid: [usize; 3], limit: u32) -> Error {

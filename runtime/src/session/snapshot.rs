@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::allocate;
 use crate::error::{Error, Result};
 use crate::model::{Inner, Model};
 use crate::session::machine::Session;
@@ -49,15 +50,13 @@ impl Session {
         state.logits.iter().flat_map(|l| l.iter()).for_each(|x| out.extend_from_slice(&x.to_le_bytes()));
         put_len(&mut out, state.kv.len());
         let arena = self.recorder.read(std::slice::from_ref(&state.arena)).await?;
-        put_len(&mut out, arena.len());
-        out.extend_from_slice(&arena);
+        put_bytes(&mut out, &arena)?;
         let layers = state.kv.contents()?;
         put_len(&mut out, layers.len());
         for (first, slices) in layers {
             put_len(&mut out, first);
             let rows = if slices.is_empty() { Vec::new() } else { self.recorder.read(&slices).await? };
-            put_len(&mut out, rows.len());
-            out.extend_from_slice(&rows);
+            put_bytes(&mut out, &rows)?;
         }
         out.extend_from_slice(&xxh3_64(&out).to_le_bytes());
         Ok(out)
@@ -242,6 +241,14 @@ fn not_finite(what: &str) -> Error {
 
 fn put_len(out: &mut Vec<u8>, len: usize) {
     out.extend_from_slice(&(len as u64).to_le_bytes());
+}
+
+fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) -> Result<()> {
+    // What follows is short, up to the next call.
+    allocate::reserve(out, bytes.len() + 4096, "a snapshot")?;
+    put_len(out, bytes.len());
+    out.extend_from_slice(bytes);
+    Ok(())
 }
 
 fn truncated() -> Error {

@@ -8,6 +8,7 @@ use futures_channel::oneshot;
 use super::buffer::HostBuffer;
 use super::executor::{Executor, Job};
 use super::threads::{cpu_name, wanted_threads};
+use crate::allocate;
 use crate::device::adapter::{AdapterInfo, CPU};
 use crate::device::options::EngineOptions;
 use crate::device::status::Status;
@@ -51,7 +52,10 @@ impl Cpu {
         if to.write_unused(offset, bytes) {
             return Ok(());
         }
-        self.submit(Job::Write { to: to.clone(), offset, bytes: bytes.into() })
+        let mut copy = Vec::new();
+        allocate::reserve(&mut copy, bytes.len(), "an upload")?;
+        copy.extend_from_slice(bytes);
+        self.submit(Job::Write { to: to.clone(), offset, bytes: copy.into() })
     }
 
     /// Adds a job behind all others.

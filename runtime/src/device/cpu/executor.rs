@@ -10,12 +10,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, Weak};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use bolmo_shaders::simd::{Call, InstructionSet, Memory};
+use bolmo_shaders::simd::{Call, InstructionSet, Memory, NoMemory};
 use futures_channel::oneshot;
 
 use super::buffer::HostBuffer;
 use super::command::{Command, Commands, Times, add_time, buffer};
 use super::pool::{Pool, Team, spawn, spin};
+use crate::allocate;
 use crate::device::interrupt::Interrupt;
 use crate::device::memory::Slice;
 use crate::device::process::Process;
@@ -171,6 +172,10 @@ impl Submission {
     fn run(self, pool: &Pool) {
         let result = match catch_unwind(AssertUnwindSafe(|| self.commands(pool))) {
             Ok(result) => result,
+            Err(panic) if panic.is::<NoMemory>() => Err(Error::new(
+                ErrorKind::OutOfMemory,
+                "a kernel of the CPU device: there is not enough memory for its intermediate results",
+            )),
             Err(_) => Err(Error::internal("a kernel of the CPU device panicked")),
         };
         // Before the host learns that it is done: memory that it drops then is free at once.
@@ -194,7 +199,8 @@ impl Submission {
         if self.interrupt.as_ref().is_some_and(Interrupt::has_skipped) {
             return Err(Error::new(ErrorKind::Cancelled, "the work was stopped"));
         }
-        let mut bytes = Vec::with_capacity(self.reads.iter().map(|slice| slice.size as usize).sum());
+        let mut bytes = Vec::new();
+        allocate::reserve(&mut bytes, self.reads.iter().map(|slice| slice.size as usize).sum(), "results")?;
         for slice in &self.reads {
             // SAFETY: this thread alone accesses the buffer between dispatches.
             bytes.extend_from_slice(unsafe { buffer(slice)?.bytes(slice.offset, slice.size) });

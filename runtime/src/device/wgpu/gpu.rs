@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bolmo_shaders::{KernelId, Variant};
 
 use super::adapter::Found;
-use super::errors::from_wgpu;
+use super::errors::{caught, from_wgpu};
 #[cfg(not(target_family = "wasm"))]
 use super::kernel_cache::DiskCache;
 use super::pipelines::Pipelines;
@@ -44,8 +44,17 @@ const _: () = {
 };
 
 impl Gpu {
-    /// Opens `adapter`, which `info` describes, for kernels that suit `capabilities`.
+    /// Opens the adapter that was found, which `info` describes, for kernels that suit `capabilities`.
     pub(in crate::device) async fn open(
+        found: Found,
+        info: &AdapterInfo,
+        capabilities: &Capabilities,
+        options: &EngineOptions,
+    ) -> Result<Self> {
+        caught(Self::open_found(found, info, capabilities, options)).await?
+    }
+
+    async fn open_found(
         Found(adapter): Found,
         info: &AdapterInfo,
         capabilities: &Capabilities,

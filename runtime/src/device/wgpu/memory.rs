@@ -8,6 +8,7 @@ use futures_channel::oneshot;
 
 use super::errors::from_wgpu;
 use super::gpu::Gpu;
+use crate::allocate;
 use crate::device::process::OfProcess;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -141,9 +142,13 @@ impl Mapped {
             .slice(0..self.size)
             .get_mapped_range()
             .map_err(|e| Error::internal(format!("a result could not be read back from the device: {e}")))?;
-        let bytes = view.to_vec();
+        let mut bytes = Vec::new();
+        let reserved = allocate::reserve(&mut bytes, view.len(), "results");
+        if reserved.is_ok() {
+            bytes.extend_from_slice(&view);
+        }
         drop(view);
         self.from.unmap();
-        Ok(bytes)
+        reserved.map(|()| bytes)
     }
 }
