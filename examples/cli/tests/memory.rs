@@ -1,5 +1,5 @@
-//! Little address space, as under `ulimit -v`: the command succeeds, or ends with one clean message. Nothing panics, and
-//! no signal ends it.
+//! Little address space, as under `ulimit -v`: the command succeeds, or ends with one clean message. Nothing panics,
+//! and no signal ends it.
 
 #![cfg(target_os = "linux")]
 

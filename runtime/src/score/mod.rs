@@ -333,7 +333,7 @@ mod tests {
     #[test]
     fn plain_and_fused_ids_have_their_own_likelihoods() {
         let ids = [1, 70, 71, 72];
-        let mut tally = Tally::new(ids.len())?;
+        let mut tally = Tally::new(ids.len()).expect("some bytes");
         // The second id is predicted plain, the third one fused, the fourth one not at all.
         let logits = [row(70), row(71 + ids::FUSED_OFFSET), row(99)].concat();
         tally.take(&ids, 0, &logits, 520);
