@@ -40,6 +40,7 @@
 //! [`block_on`].
 
 #[cfg(not(target_family = "wasm"))]
+mod allocate;
 pub mod bench;
 mod checkpoint;
 mod config;

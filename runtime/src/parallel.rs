@@ -1,6 +1,7 @@
 //! Parallel work on the host, divided into one chunk per core.
 
 use std::ops::Range;
+use std::sync::Mutex;
 
 /// Divides `0..len` into chunks and calls `work` on each, in parallel on all cores. Returns the chunks with their
 /// results, in order.
@@ -16,18 +17,8 @@ pub fn map_chunks<R: Send>(
     if chunk >= len {
         return vec![(0..len, work(0..len))];
     }
-    std::thread::scope(|scope| {
-        let work = &work;
-        let spawn = |begin: usize| {
-            let range = begin..len.min(begin + chunk);
-            (range.clone(), scope.spawn(move || work(range)))
-        };
-        let running: Vec<_> = (0..len).step_by(chunk).map(spawn).collect();
-        let join = |(range, thread): (_, std::thread::ScopedJoinHandle<'_, R>)| {
-            (range, thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-        };
-        running.into_iter().map(join).collect()
-    })
+    let ranges: Vec<_> = (0..len).step_by(chunk).map(|begin| begin..len.min(begin + chunk)).collect();
+    map_all(ranges, |range| (range.clone(), work(range)))
 }
 
 /// Returns the length of the chunks of `len` elements.
@@ -52,22 +43,63 @@ pub fn fill_chunks<T: Send, E: Send>(
     if chunk >= out.len() {
         return work(0, out);
     }
+    let parts: Vec<_> = out.chunks_mut(chunk).enumerate().collect();
+    // All chunks are worked on, even if the first one fails.
+    map_all(parts, |(i, part)| work(i * chunk, part)).into_iter().collect()
+}
+
+/// Calls `work` on each item, in parallel. Returns the results in order.
+///
+/// The calling thread takes items like the others. Where no more threads can be started, for example for lack of
+/// memory, there are fewer of them.
+fn map_all<T: Send, R: Send>(items: Vec<T>, work: impl Fn(T) -> R + Sync) -> Vec<R> {
+    map_on(items.len().saturating_sub(1), items, work)
+}
+
+/// As [`map_all`], with at most `helpers` threads beside the calling one.
+fn map_on<T: Send, R: Send>(helpers: usize, items: Vec<T>, work: impl Fn(T) -> R + Sync) -> Vec<R> {
+    let results: Vec<Mutex<Option<R>>> = items.iter().map(|_| Mutex::new(None)).collect();
+    let queue = Mutex::new(items.into_iter().enumerate());
+    let next = || queue.lock().unwrap_or_else(|e| e.into_inner()).next();
+    let take = || {
+        while let Some((i, item)) = next() {
+            let result = work(item);
+            *results[i].lock().unwrap_or_else(|e| e.into_inner()) = Some(result);
+        }
+    };
     std::thread::scope(|scope| {
-        let work = &work;
-        let chunks = out.chunks_mut(chunk).enumerate();
-        let running: Vec<_> = chunks.map(|(i, part)| scope.spawn(move || work(i * chunk, part))).collect();
-        let join = |thread: std::thread::ScopedJoinHandle<'_, Result<(), E>>| {
-            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        };
-        // All threads are joined, even if the first one fails.
-        let results: Vec<_> = running.into_iter().map(join).collect();
-        results.into_iter().collect()
-    })
+        let spawn = |_| std::thread::Builder::new().spawn_scoped(scope, take).ok();
+        // Without the rest, those that were started do their work.
+        let running: Vec<_> = (0..helpers).map_while(spawn).collect();
+        take();
+        for thread in running {
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        }
+    });
+    // Every item was taken, and its result stored, unless a panic has been passed on.
+    results.into_iter().filter_map(|result| result.into_inner().unwrap_or_else(|e| e.into_inner())).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Also without any thread, as on a machine that can start none.
+    #[test]
+    fn results_are_in_order_with_any_number_of_threads() {
+        for helpers in [0, 1, 3, 40] {
+            let squares = map_on(helpers, (0..50_usize).collect(), |i| i * i);
+            assert!(squares.into_iter().eq((0..50).map(|i| i * i)), "{helpers} threads");
+        }
+    }
+
+    #[test]
+    fn a_panic_is_passed_on() {
+        for bad in [0, 7, 49] {
+            let call = || map_on(3, (0..50_usize).collect(), |i| assert!(i != bad, "a test of panics"));
+            assert!(std::panic::catch_unwind(call).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn chunks_are_filled_and_the_first_error_is_returned() {

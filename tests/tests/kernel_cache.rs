@@ -42,6 +42,20 @@ fn damaged_kernel_cache_never_fails_a_run() {
             assert_eq!(fs::read(file).expect("the file").len(), whole.len(), "rewritten after a file that was {what}");
         }
     }
+    // A FIFO has no other end, and a device of zeros has no end.
+    #[cfg(unix)]
+    for file in &files {
+        let length = fs::metadata(file).expect("the file").len();
+        for what in ["FIFO", "device"] {
+            fs::remove_file(file).expect("the file");
+            match what {
+                "FIFO" => assert!(std::process::Command::new("mkfifo").arg(file).status().expect("mkfifo").success()),
+                _ => std::os::unix::fs::symlink("/dev/zero", file).expect("a link"),
+            }
+            assert_eq!(generated(Some(&folder)), expected, "a {what} in place of a file");
+            assert_eq!(fs::symlink_metadata(file).expect("the file").len(), length, "rewritten in place of a {what}");
+        }
+    }
     println!("{} files of kernels", files.len());
     // A file in place of the folder.
     let occupied = dir.path().join("occupied");

@@ -18,6 +18,7 @@ mod mlstm_cell;
 mod quantized;
 mod robustness;
 mod self_test;
+mod snapshot_fields;
 mod teachers;
 mod training;
 mod training_data;

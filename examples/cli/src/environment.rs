@@ -1,4 +1,4 @@
-//! Settings from the environment, and fixes that must run before everything else.
+//! Settings from the environment.
 
 use std::path::PathBuf;
 
@@ -30,25 +30,3 @@ pub fn tiles() -> Result<Option<Tiles>> {
         Error::new(ErrorKind::InvalidArgument, format!("BOLMO_TILES: expected one of {names}, found {name:?}"))
     })
 }
-
-/// Keeps the Vulkan drivers of headless machines from printing an `error:` line of their own.
-///
-/// Mesa asks the Wayland library for a display when adapters are listed. Without an `XDG_RUNTIME_DIR` that library
-/// prints `error: XDG_RUNTIME_DIR is invalid or not set in the environment.`, which looks like a failure of this
-/// command. There is no display in that case, so the variable is set to one that cannot be opened, which the library
-/// accepts silently.
-#[cfg(unix)]
-pub fn silence_display_probe() {
-    use std::path::Path;
-
-    let absolute = |name: &str| std::env::var_os(name).is_some_and(|value| Path::new(&value).is_absolute());
-    if absolute("XDG_RUNTIME_DIR") || absolute("WAYLAND_DISPLAY") || std::env::var_os("WAYLAND_SOCKET").is_some() {
-        return;
-    }
-    // SAFETY: `main` does this first, so no other thread can read the environment meanwhile.
-    unsafe { std::env::set_var("WAYLAND_DISPLAY", "/dev/null") };
-}
-
-/// Drivers on other systems are silent.
-#[cfg(not(unix))]
-pub fn silence_display_probe() {}

@@ -30,7 +30,6 @@ use args::{Cli, Command, Common};
 use output::{Outcome, note, success};
 
 fn main() -> ExitCode {
-    environment::silence_display_probe();
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("error")).init();
     let (Cli { common, command }, ignored) = args::parse();
     if !common.quiet {

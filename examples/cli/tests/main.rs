@@ -10,6 +10,7 @@ mod generate;
 mod inputs;
 mod inspect;
 mod interrupt;
+mod memory;
 mod merge;
 mod mistakes;
 mod options;

@@ -21,24 +21,28 @@ pub(super) fn read_seconds(threads: usize, bytes: usize, runs: usize) -> Result<
     })?;
     // Written, so that every page is memory of its own.
     values.extend((0..count as u64).map(|i| i ^ 0x5555));
-    let once = pass(&values, threads, 1);
+    let once = pass(&values, threads, 1)?;
     let passes = (SAMPLE_SECONDS / once.max(1e-9)).ceil().clamp(1.0, 1000.0) as usize;
-    Ok((0..runs).map(|_| pass(&values, threads, passes) / passes as f64).collect())
+    (0..runs).map(|_| Ok(pass(&values, threads, passes)? / passes as f64)).collect()
 }
 
 /// Seconds in which the threads read their parts `passes` times.
-fn pass(values: &[u64], threads: usize, passes: usize) -> f64 {
+fn pass(values: &[u64], threads: usize, passes: usize) -> Result<f64> {
     let begun = Instant::now();
     std::thread::scope(|scope| {
         for part in values.chunks(values.len().div_ceil(threads).max(1)) {
-            scope.spawn(move || {
+            let work = move || {
                 for _ in 0..passes {
                     black_box(sum(black_box(part)));
                 }
-            });
+            };
+            std::thread::Builder::new()
+                .spawn_scoped(scope, work)
+                .map_err(|e| Error::io(format!("a thread that reads memory could not be started: {e}")))?;
         }
-    });
-    begun.elapsed().as_secs_f64()
+        Ok(())
+    })?;
+    Ok(begun.elapsed().as_secs_f64())
 }
 
 /// A sum that compilers turn into vector instructions. Four ranges are read at a time, as products read rows: a single

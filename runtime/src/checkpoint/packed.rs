@@ -8,7 +8,8 @@ use bolmo_shaders::sizes::QUANT_BLOCK;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
-use crate::error::Error;
+use crate::allocate;
+use crate::error::{Error, Result};
 use crate::parallel::map_chunks;
 
 /// Minimum number of values that are worth a thread.
@@ -22,52 +23,77 @@ pub(crate) struct Packed {
     pub(crate) scales: Vec<u8>,
 }
 
+/// Why values were not packed.
+#[derive(Debug)]
+pub(crate) enum Unpacked {
+    /// The value at this index is out of range.
+    OutOfRange(usize),
+    /// There is not enough memory.
+    Memory(Error),
+}
+
+impl From<Error> for Unpacked {
+    fn from(error: Error) -> Self {
+        Self::Memory(error)
+    }
+}
+
+/// What the memory of packed rows is for.
+const WHAT: &str = "packed weights";
+
 impl Packed {
     pub(crate) fn clear(&mut self) {
         self.weights.clear();
         self.scales.clear();
     }
 
-    /// Packs `values`. The error is the index of a value that is out of range.
-    pub(crate) fn pack(&mut self, format: WeightFormat, values: &[f32]) -> std::result::Result<(), usize> {
+    /// Packs `values`.
+    pub(crate) fn pack(&mut self, format: WeightFormat, values: &[f32]) -> Result<(), Unpacked> {
         self.clear();
+        let count = values.len() as u64;
+        allocate::reserve(&mut self.weights, format.weight_bytes(1, count) as usize, WHAT)?;
+        // The loader fills half a word after the last scale.
+        allocate::reserve(&mut self.scales, format.scale_bytes(1, count) as usize + 2, WHAT)?;
         match format {
             WeightFormat::F32 => self.weights.extend_from_slice(bytemuck::cast_slice(values)),
             WeightFormat::F16 => {
                 let pack = |range: Range<usize>| {
-                    let mut halves = vec![f16::ZERO; range.len()];
+                    let first = range.start;
+                    let mut halves: Vec<f16> = allocate::zeros(range.len(), WHAT)?;
                     halves.convert_from_f32_slice(&values[range]);
                     let is_bad = |h: &f16| h.to_bits() & 0x7c00 == 0x7c00;
                     // A loop without an early exit compiles to vector code, and almost never is a value bad.
                     match halves.iter().fold(false, |bad, h| bad | is_bad(h)) {
-                        true => Err(halves.iter().position(is_bad).unwrap_or_default()),
+                        true => Err(Unpacked::OutOfRange(first + halves.iter().position(is_bad).unwrap_or_default())),
                         false => Ok(halves),
                     }
                 };
-                for (range, halves) in map_chunks(values.len(), 1, MIN_CHUNK, pack) {
-                    let halves = halves.map_err(|at| range.start + at)?;
-                    self.weights.extend_from_slice(bytemuck::cast_slice(&halves));
+                for (_, halves) in map_chunks(values.len(), 1, MIN_CHUNK, pack) {
+                    self.weights.extend_from_slice(bytemuck::cast_slice(&halves?));
                 }
             }
-            WeightFormat::Q8 | WeightFormat::Q4 => {
-                self.quantize(format, values).map_err(|OutOfRange(at)| {
-                    let block = &values[at..at + QUANT_BLOCK];
-                    let largest = |&(_, a): &(usize, &f32), &(_, b): &(usize, &f32)| a.abs().total_cmp(&b.abs());
-                    at + block.iter().enumerate().max_by(largest).map_or(0, |(i, _)| i)
-                })?;
-            }
+            WeightFormat::Q8 | WeightFormat::Q4 => self.quantize(format, values)?,
         }
         Ok(())
     }
 
     /// Quantizes `values` on all cores: the search for the best scale of each block takes most of the loading time.
-    fn quantize(&mut self, format: WeightFormat, values: &[f32]) -> std::result::Result<(), OutOfRange> {
+    fn quantize(&mut self, format: WeightFormat, values: &[f32]) -> Result<(), Unpacked> {
         let pack = |range: Range<usize>| {
-            let (mut weights, mut scales) = (Vec::new(), Vec::with_capacity(range.len() / QUANT_BLOCK));
-            quantize(format, &values[range], &mut weights, &mut scales).map(|()| (weights, scales))
+            let (first, count) = (range.start, range.len());
+            let (mut weights, mut scales) = (Vec::new(), Vec::new());
+            allocate::reserve(&mut weights, format.weight_bytes(1, count as u64) as usize, WHAT)?;
+            allocate::reserve(&mut scales, count / QUANT_BLOCK, WHAT)?;
+            quantize(format, &values[range], &mut weights, &mut scales).map_err(|OutOfRange(at)| {
+                let block = &values[first + at..first + at + QUANT_BLOCK];
+                let largest = |&(_, a): &(usize, &f32), &(_, b): &(usize, &f32)| a.abs().total_cmp(&b.abs());
+                let in_block = block.iter().enumerate().max_by(largest).map_or(0, |(i, _)| i);
+                Unpacked::OutOfRange(first + at + in_block)
+            })?;
+            Ok::<_, Unpacked>((weights, scales))
         };
-        for (range, packed) in map_chunks(values.len(), QUANT_BLOCK, MIN_CHUNK, pack) {
-            let (weights, scales) = packed.map_err(|OutOfRange(at)| OutOfRange(range.start + at))?;
+        for (_, packed) in map_chunks(values.len(), QUANT_BLOCK, MIN_CHUNK, pack) {
+            let (weights, scales) = packed?;
             self.weights.extend_from_slice(&weights);
             self.scales.extend_from_slice(bytemuck::cast_slice(&scales));
         }
@@ -114,7 +140,8 @@ mod tests {
         let mut values = values(5 * MIN_CHUNK);
         for at in [4 * MIN_CHUNK + 100, 2 * MIN_CHUNK + 77] {
             values[at] = 1e9;
-            assert_eq!(Packed::default().pack(WeightFormat::Q8, &values), Err(at));
+            let found = Packed::default().pack(WeightFormat::Q8, &values);
+            assert!(matches!(found, Err(Unpacked::OutOfRange(found)) if found == at), "{found:?}");
         }
     }
 }

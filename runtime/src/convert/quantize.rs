@@ -8,12 +8,13 @@ use std::path::Path;
 
 use serde_json::{Map, json};
 
+use crate::allocate;
 use crate::checkpoint::formats::Formats;
 use crate::checkpoint::layout::{Part, TensorSpec, expected_tensors};
 use crate::checkpoint::output::{
     HeaderItem, Replaces, Target, divide, header, io_error, shard_name, write_index, write_json,
 };
-use crate::checkpoint::packed::{Packed, out_of_range};
+use crate::checkpoint::packed::{Packed, Unpacked, out_of_range};
 use crate::checkpoint::quantized::Stored;
 use crate::checkpoint::stored_formats::set_stored_formats;
 use crate::checkpoint::{Checkpoint, DType, Tensor, check_finite};
@@ -237,12 +238,15 @@ impl Writer<'_> {
         let mut first = 0;
         while first < count {
             let elements = (count - first).min(chunk as u64);
-            self.values.resize(elements as usize, 0.0);
+            allocate::resize(&mut self.values, elements as usize, &spec.name)?;
             tensor.read_f32(first, &mut self.values)?;
             check_finite(&spec.name, first, &self.values, row)?;
-            self.packed.pack(format, &self.values).map_err(|at| {
-                let element = first as usize + at;
-                out_of_range(format, &spec.name, (element / row, element % row), self.values[at])
+            self.packed.pack(format, &self.values).map_err(|unpacked| match unpacked {
+                Unpacked::OutOfRange(at) => {
+                    let element = first as usize + at;
+                    out_of_range(format, &spec.name, (element / row, element % row), self.values[at])
+                }
+                Unpacked::Memory(error) => error.context(&spec.name),
             })?;
             write(&self.packed.weights)?;
             scales.extend_from_slice(&self.packed.scales);

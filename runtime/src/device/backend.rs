@@ -13,6 +13,7 @@ use crate::device::cpu::{self, Cpu};
 use crate::device::memory::other_device;
 use crate::device::memory::{Buffer, Slice};
 use crate::device::options::EngineOptions;
+use crate::device::process::OfProcess;
 use crate::device::status::Status;
 use crate::device::usage::Usage;
 use crate::device::wgpu::Gpu;
@@ -40,7 +41,7 @@ pub struct Device {
 #[derive(Debug, Clone)]
 pub(super) enum Backend {
     /// A device of wgpu.
-    Gpu(Arc<Gpu>),
+    Gpu(Arc<OfProcess<Gpu>>),
     /// The CPU device.
     #[cfg(not(target_family = "wasm"))]
     Cpu(Arc<Cpu>),
@@ -62,7 +63,7 @@ impl Device {
             Chosen::Gpu(found) => {
                 let gpu = Gpu::open(found, &adapter, &capabilities, options).await?;
                 let status = gpu.status();
-                (Backend::Gpu(Arc::new(gpu)), status)
+                (Backend::Gpu(Arc::new(OfProcess::new(gpu))), status)
             }
             #[cfg(not(target_family = "wasm"))]
             Chosen::Cpu => {
@@ -104,6 +105,9 @@ impl Device {
 
     /// Compiles a kernel unless it is compiled already.
     pub(crate) fn compile(&self, kernel: KernelId, format: WeightFormat, fusion: Fusion) {
+        if self.status.check_process().is_err() {
+            return;
+        }
         match &self.backend {
             Backend::Gpu(gpu) => gpu.compile(kernel, self.variant(kernel, format, fusion)),
             #[cfg(not(target_family = "wasm"))]
@@ -123,6 +127,9 @@ impl Device {
 
     /// Writes the compiled kernels to the kernel cache, if there is one.
     pub(crate) fn save_kernels(&self) {
+        if self.status.check_process().is_err() {
+            return;
+        }
         match &self.backend {
             Backend::Gpu(gpu) => gpu.save_kernels(),
             #[cfg(not(target_family = "wasm"))]
@@ -150,14 +157,17 @@ impl Device {
         self.status.found_lost().is_some()
     }
 
-    /// Gives up the device.
+    /// Gives up the device. A fork of the process leaves it to the parent.
     pub(super) fn destroy(&self) {
+        if self.status.check_process().is_err() {
+            return;
+        }
         match &self.backend {
             Backend::Gpu(gpu) => gpu.destroy(),
             #[cfg(not(target_family = "wasm"))]
             Backend::Cpu(_) => {}
         }
-        self.status.lose("it was destroyed by the program".to_owned());
+        self.status.lose("it was destroyed by the program");
     }
 
     /// Rounds `size` up to an offset at which the next part of a shared buffer may begin.
@@ -231,6 +241,7 @@ impl Device {
                 to.size
             )));
         }
+        self.status.check_process()?;
         match (&self.backend, &to.buffer) {
             (Backend::Gpu(gpu), Buffer::Gpu(buffer)) => {
                 gpu.write(buffer, to.offset + offset, bytes);

@@ -4,17 +4,31 @@ use crate::device::adapter::{AdapterChoice, AdapterInfo, CPU};
 #[cfg(not(target_family = "wasm"))]
 use crate::device::cpu;
 use crate::device::wgpu;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// Lists the adapters of this machine, the CPU device last, and marks the one that `choice` selects. No list is empty
 /// outside of browsers.
 pub async fn adapters(choice: &AdapterChoice) -> Vec<AdapterInfo> {
-    let mut infos: Vec<_> = wgpu::enumerate().await.into_iter().map(|(_, info)| info).collect();
+    let mut infos: Vec<_> = graphics_adapters().await.into_iter().map(|(_, info)| info).collect();
     #[cfg(not(target_family = "wasm"))]
     infos.push(cpu::describe(infos.len()));
     // If no adapter can be chosen, the reasons say why.
     let _ = choose(choice, &mut infos);
+    if let (AdapterChoice::Auto, Some(shortage)) = (choice, shortage()) {
+        for cpu in infos.iter_mut().filter(|info| info.is_cpu() && info.chosen) {
+            cpu.reason = format!("used: no graphics driver is loaded: {shortage}");
+        }
+    }
     infos
+}
+
+/// The adapters that wgpu finds: none if its drivers are better not loaded.
+async fn graphics_adapters() -> Vec<(wgpu::Found, AdapterInfo)> {
+    if let Some(shortage) = shortage() {
+        log::warn!("no graphics driver is loaded: {shortage}");
+        return Vec::new();
+    }
+    wgpu::enumerate().await
 }
 
 /// A chosen adapter, to be opened.
@@ -36,16 +50,27 @@ pub(super) async fn request(choice: &AdapterChoice) -> Result<(Chosen, AdapterIn
         let [info] = infos;
         return Ok((Chosen::Cpu, info));
     }
-    let (mut found, mut infos): (Vec<_>, Vec<_>) = wgpu::enumerate().await.into_iter().unzip();
+    let (mut found, mut infos): (Vec<_>, Vec<_>) = graphics_adapters().await.into_iter().unzip();
     #[cfg(not(target_family = "wasm"))]
     infos.push(cpu::describe(infos.len()));
-    let index = choose(choice, &mut infos)?;
+    let index = choose(choice, &mut infos).map_err(|error| match shortage() {
+        Some(shortage) => Error::new(ErrorKind::OutOfMemory, format!("no graphics driver is loaded: {shortage}")),
+        None => error,
+    })?;
     let info = infos.swap_remove(index);
     #[cfg(not(target_family = "wasm"))]
     if index == found.len() {
         return Ok((Chosen::Cpu, info));
     }
     Ok((Chosen::Gpu(found.swap_remove(index)), info))
+}
+
+/// Why no graphics driver is loaded, if none is.
+fn shortage() -> Option<String> {
+    #[cfg(not(target_family = "wasm"))]
+    return wgpu::shortage();
+    #[cfg(target_family = "wasm")]
+    None
 }
 
 fn rank(info: &AdapterInfo) -> u32 {

@@ -17,6 +17,7 @@ mod kernel_runner;
 mod memory;
 mod open;
 mod options;
+mod process;
 mod recorder;
 mod self_test;
 mod status;

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use bolmo_shaders::params::Params;
 use bolmo_shaders::{Fusion, KernelId, WeightFormat};
 
+use crate::allocate;
 use crate::device::backend::{Backend, Device};
 #[cfg(not(target_family = "wasm"))]
 use crate::device::cpu;
 use crate::device::dispatch::{Dispatch, MAX_DISPATCHES};
 use crate::device::interrupt::Interrupt;
 use crate::device::memory::Slice;
+use crate::device::process::OfProcess;
 use crate::device::usage::Counters;
 #[cfg(not(target_family = "wasm"))]
 use crate::device::usage::KernelTime;
@@ -40,7 +42,7 @@ pub(crate) struct Recorded(RecordedList);
 
 #[derive(Debug)]
 enum RecordedList {
-    Gpu(wgpu::Recorded),
+    Gpu(OfProcess<wgpu::Recorded>),
     #[cfg(not(target_family = "wasm"))]
     Cpu(cpu::Recorded),
 }
@@ -48,14 +50,14 @@ enum RecordedList {
 /// The commands of a backend, with what it keeps from list to list.
 #[derive(Debug)]
 enum CommandList {
-    Gpu(Box<wgpu::CommandList>),
+    Gpu(Box<OfProcess<wgpu::CommandList>>),
     #[cfg(not(target_family = "wasm"))]
     Cpu(cpu::CommandList),
 }
 
 /// A result on its way to the host.
 enum Readback {
-    Gpu(wgpu::Mapped, Arc<wgpu::Gpu>),
+    Gpu(wgpu::Mapped, Arc<OfProcess<wgpu::Gpu>>),
     #[cfg(not(target_family = "wasm"))]
     Cpu(cpu::Reply),
 }
@@ -101,7 +103,7 @@ impl Recorder {
     /// Creates an empty list.
     pub async fn new(device: &Arc<Device>) -> Result<Self> {
         let list = match &device.backend {
-            Backend::Gpu(gpu) => CommandList::Gpu(Box::new(wgpu::CommandList::new(gpu).await?)),
+            Backend::Gpu(gpu) => CommandList::Gpu(Box::new(OfProcess::new(wgpu::CommandList::new(gpu).await?))),
             #[cfg(not(target_family = "wasm"))]
             Backend::Cpu(cpu) => CommandList::Cpu(cpu::CommandList::new(cpu)),
         };
@@ -265,7 +267,7 @@ impl Recorder {
         }
         self.device.check()?;
         let list = match &mut self.list {
-            CommandList::Gpu(list) => list.finish(from, readable).map(RecordedList::Gpu),
+            CommandList::Gpu(list) => list.finish(from, readable).map(OfProcess::new).map(RecordedList::Gpu),
             #[cfg(not(target_family = "wasm"))]
             CommandList::Cpu(list) => list.finish(from).map(RecordedList::Cpu),
         };
@@ -281,7 +283,7 @@ impl Recorder {
         self.device.check()?;
         let (dispatches, readback) = match (&mut self.list, recorded) {
             (CommandList::Gpu(list), RecordedList::Gpu(recorded)) => {
-                let (dispatches, mapped) = list.submit_and_map(recorded, readable)?;
+                let (dispatches, mapped) = list.submit_and_map(recorded.into_inner(), readable)?;
                 (dispatches, Readback::Gpu(mapped, list.gpu().clone()))
             }
             #[cfg(not(target_family = "wasm"))]
@@ -339,7 +341,7 @@ impl Recorder {
     /// Same as [`Self::read`], for slices of f32.
     pub async fn read_f32(&mut self, slices: &[Slice]) -> Result<Vec<f32>> {
         let bytes = self.read(slices).await?;
-        Ok(bytemuck::pod_collect_to_vec(&bytes))
+        floats(&bytes)
     }
 
     /// Submits the list. The future returns the contents of `slices` afterwards, concatenated. More commands can be
@@ -348,7 +350,7 @@ impl Recorder {
         let size: u64 = slices.iter().map(|s| s.size).sum();
         let readable = self.device.allocate_readable(size).await?;
         let readback = self.begin_read(slices, &readable, size)?;
-        Ok(async move { readback.bytes().await.map(|bytes| bytemuck::pod_collect_to_vec(&bytes)) })
+        Ok(async move { floats(&readback.bytes().await?) })
     }
 
     /// Drops the commands that are recorded but not submitted.
@@ -356,6 +358,13 @@ impl Recorder {
         on_list!(&mut self.list, list => list.discard());
         self.guard = None;
     }
+}
+
+/// The f32 in `bytes`.
+fn floats(bytes: &[u8]) -> Result<Vec<f32>> {
+    let mut floats = allocate::zeros(bytes.len() / 4, "results")?;
+    bytemuck::cast_slice_mut::<f32, u8>(&mut floats).copy_from_slice(bytes);
+    Ok(floats)
 }
 
 fn too_large(stem: &str, grid: [usize; 3], limit: u32) -> Error {

@@ -4,24 +4,44 @@ use std::sync::Mutex;
 
 use futures_channel::oneshot;
 
+use crate::device::process::Process;
 use crate::error::{Error, ErrorKind, Hint, Result};
 
 /// What the device has reported outside of any call.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Status {
+    /// The process that opened the device.
+    process: Process,
     failure: Mutex<Option<Error>>,
     /// Futures that wait for the loss of the device.
     waiting: Mutex<Vec<oneshot::Sender<Error>>>,
 }
 
+impl Default for Status {
+    /// The status of a device that this process opens.
+    fn default() -> Self {
+        Self { process: Process::current(), failure: Mutex::default(), waiting: Mutex::default() }
+    }
+}
+
+fn lost(why: &str) -> Error {
+    let message = format!("the device was lost: {why}; open the engine again and load the model again");
+    Error::new(ErrorKind::DeviceLost, message).with_hint(Hint::ReopenDevice)
+}
+
 impl Status {
+    /// Fails in a process that was forked from the one that opened the device. Nothing else may be done with the device
+    /// there: threads that don't exist may hold its locks.
+    pub(super) fn check_process(&self) -> Result<()> {
+        match self.process.is_current() {
+            true => Ok(()),
+            false => Err(lost("it belongs to the process that this one was forked from")),
+        }
+    }
+
     /// Records the loss of the device and wakes whoever waits for it.
-    pub(super) fn lose(&self, why: String) {
-        let message = format!(
-            "the device was lost: {}; open the engine again and load the model again",
-            why.trim_end_matches('.')
-        );
-        let error = Error::new(ErrorKind::DeviceLost, message).with_hint(Hint::ReopenDevice);
+    pub(super) fn lose(&self, why: &str) {
+        let error = lost(why.trim_end_matches('.'));
         *self.failure.lock().unwrap_or_else(|e| e.into_inner()) = Some(error.clone());
         self.tell(&error);
     }
@@ -37,6 +57,11 @@ impl Status {
     /// Receives the loss of the device, immediately if it is lost already.
     pub(super) fn loss(&self) -> oneshot::Receiver<Error> {
         let (sender, receiver) = oneshot::channel();
+        if let Err(error) = self.check_process() {
+            // The receiver is here.
+            let _ = sender.send(error);
+            return receiver;
+        }
         self.waiting.lock().unwrap_or_else(|e| e.into_inner()).push(sender);
         // Registering first means that a loss between the two steps is not missed.
         if let Some(error) = self.found_lost() {
@@ -47,6 +72,9 @@ impl Status {
 
     /// The loss, if the device is lost.
     pub(super) fn found_lost(&self) -> Option<Error> {
+        if let Err(error) = self.check_process() {
+            return Some(error);
+        }
         let failure = self.failure.lock().unwrap_or_else(|e| e.into_inner()).clone();
         failure.filter(|error| error.kind() == ErrorKind::DeviceLost)
     }
@@ -62,6 +90,7 @@ impl Status {
 
     /// Returns the recorded failure as an error. A loss is returned on every call, any other failure once.
     pub(super) fn check(&self) -> Result<()> {
+        self.check_process()?;
         let mut failure = self.failure.lock().unwrap_or_else(|e| e.into_inner());
         match failure.as_ref() {
             None => Ok(()),

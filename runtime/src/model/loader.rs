@@ -6,8 +6,9 @@ use bolmo_shaders::WeightFormat;
 use bolmo_shaders::sizes::QUANT_BLOCK;
 use xxhash_rust::xxh3::Xxh3;
 
+use crate::allocate;
 use crate::checkpoint::formats::Formats;
-use crate::checkpoint::packed::{MIN_CHUNK, Packed, out_of_range};
+use crate::checkpoint::packed::{MIN_CHUNK, Packed, Unpacked, out_of_range};
 use crate::checkpoint::{Checkpoint, Tensor, check_finite};
 use crate::config::{BlockType, Config, QkNorm};
 use crate::device::{Device, Slice};
@@ -239,9 +240,12 @@ impl<'a> Loader<'a> {
                     packed.clear();
                     self.copy_packed(source, first, rows, &mut packed).await?;
                 } else {
-                    values.resize(rows * k, 0.0);
+                    allocate::resize(&mut values, rows * k, name)?;
                     self.fill(source, first, k, &mut values).await?;
-                    packed.pack(format, &values).map_err(|at| source.out_of_range(format, first, k, &values, at))?;
+                    packed.pack(format, &values).map_err(|unpacked| match unpacked {
+                        Unpacked::OutOfRange(at) => source.out_of_range(format, first, k, &values, at),
+                        Unpacked::Memory(error) => error.context(name),
+                    })?;
                 }
                 self.hash.update(&packed.weights);
                 self.scales_hash.update(&packed.scales);
@@ -274,7 +278,7 @@ impl<'a> Loader<'a> {
                 }
             }
             MatrixSource::Interleaved(tensors) => {
-                let mut one = vec![0.0; values.len() / 2];
+                let mut one = allocate::zeros(values.len() / 2, source.name())?;
                 for (turn, tensor) in tensors.iter().enumerate() {
                     self.read(tensor, (first / 2 * k) as u64, &mut one).await?;
                     for (pair, row) in values.chunks_exact_mut(2 * k).zip(one.chunks_exact(k)) {
@@ -332,7 +336,7 @@ impl<'a> Loader<'a> {
         let mut values = Vec::new();
         for (tensor, name) in tensors.iter().zip(names) {
             let at = values.len();
-            values.resize(at + tensor.shape[0], 0.0);
+            allocate::resize(&mut values, at + tensor.shape[0], tensor.name)?;
             if let Some(name) = name {
                 let bias = self.checkpoint.tensor(name)?;
                 self.hash.update(name.as_bytes());
@@ -346,7 +350,7 @@ impl<'a> Loader<'a> {
     /// Loads the weight of a norm, in f32.
     async fn vector(&mut self, name: &str) -> Result<Slice> {
         let tensor = self.checkpoint.tensor(name)?;
-        let mut values = vec![0.0; tensor.shape[0]];
+        let mut values = allocate::zeros(tensor.shape[0], name)?;
         self.hash.update(name.as_bytes());
         self.read(&tensor, 0, &mut values).await?;
         self.hash.update(bytemuck::cast_slice(&values));

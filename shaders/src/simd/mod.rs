@@ -54,6 +54,7 @@ mod sample;
 pub use call::{Call, Workers};
 pub use instruction_set::InstructionSet;
 pub use memory::{Fault, Memory};
+pub use scratch::NoMemory;
 
 use crate::table::KernelId;
 

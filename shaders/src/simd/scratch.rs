@@ -31,9 +31,17 @@ pub(super) fn with_scratch<R>(count: usize, f: impl FnOnce(&mut [f32]) -> R) -> 
     LINES.with_borrow_mut(|lines| f(values(lines, count)))
 }
 
+/// Payload of the panic of a task that has not enough memory for its intermediate results. It is raised with
+/// `resume_unwind`, which prints nothing.
+#[derive(Debug, Clone, Copy)]
+pub struct NoMemory;
+
 fn values(lines: &mut Vec<Line>, count: usize) -> &mut [f32] {
     let wanted = count.div_ceil(16);
     if lines.len() < wanted {
+        if lines.try_reserve(wanted - lines.len()).is_err() {
+            std::panic::resume_unwind(Box::new(NoMemory));
+        }
         lines.resize(wanted, Line([0.0; 16]));
     }
     // SAFETY: a line is 16 consecutive values without padding.

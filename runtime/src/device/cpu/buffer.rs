@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex};
 use bolmo_shaders::simd::Memory;
 use memmap2::MmapMut;
 
-use crate::error::{Error, ErrorKind, Hint, Result};
+use crate::allocate::out_of_memory;
+use crate::error::Result;
 
 /// Alignment of buffers: a cache line, and the widest vector.
 const ALIGNMENT: usize = 64;
@@ -72,13 +73,7 @@ impl Hash for HostBuffer {
 impl HostBuffer {
     /// A zeroed buffer of `bytes` bytes, not 0, for `what`.
     pub(super) fn zeroed(what: &str, bytes: u64) -> Result<Self> {
-        let out_of_memory = || {
-            let message = format!(
-                "allocating {bytes} bytes for {what}: there is not enough memory; use a smaller model, a smaller \
-                 weight format (f16, q8 or q4), or fewer sessions at a time"
-            );
-            Error::new(ErrorKind::OutOfMemory, message).with_hint(Hint::SmallerFormat { format: None })
-        };
+        let out_of_memory = || out_of_memory(bytes, what);
         let size = usize::try_from(bytes).map_err(|_| out_of_memory())?.max(ALIGNMENT);
         let (start, storage) = match size < LEAST_PAGES {
             true => {

@@ -31,6 +31,8 @@ pub(in crate::device) struct Reply {
 impl Reply {
     /// Waits for the contents of what was read back.
     pub(in crate::device) async fn bytes(self) -> Result<Vec<u8>> {
+        // Nothing arrives in a process that was forked.
+        self.status.check_process()?;
         let answer = self.bytes.await;
         self.status.check()?;
         answer.map_err(|_| Error::internal("the CPU device dropped a submission"))?

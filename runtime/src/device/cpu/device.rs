@@ -8,6 +8,7 @@ use futures_channel::oneshot;
 use super::buffer::HostBuffer;
 use super::executor::{Executor, Job};
 use super::threads::{cpu_name, wanted_threads};
+use crate::allocate;
 use crate::device::adapter::{AdapterInfo, CPU};
 use crate::device::options::EngineOptions;
 use crate::device::status::Status;
@@ -51,16 +52,17 @@ impl Cpu {
         if to.write_unused(offset, bytes) {
             return Ok(());
         }
-        self.submit(Job::Write { to: to.clone(), offset, bytes: bytes.into() })
+        let mut copy = Vec::new();
+        allocate::reserve(&mut copy, bytes.len(), "an upload")?;
+        copy.extend_from_slice(bytes);
+        self.submit(Job::Write { to: to.clone(), offset, bytes: copy.into() })
     }
 
     /// Adds a job behind all others.
     pub(super) fn submit(&self, job: Job) -> Result<()> {
-        if self.executor.submit(job) {
-            return Ok(());
-        }
-        self.status.lose("this process was forked after it was opened, and has no threads to compute on".to_owned());
-        self.status.check()
+        self.status.check_process()?;
+        self.executor.submit(job);
+        Ok(())
     }
 
     /// Waits until all submitted work is done.

@@ -10,14 +10,16 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, Weak};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use bolmo_shaders::simd::{Call, InstructionSet, Memory};
+use bolmo_shaders::simd::{Call, InstructionSet, Memory, NoMemory};
 use futures_channel::oneshot;
 
 use super::buffer::HostBuffer;
 use super::command::{Command, Commands, Times, add_time, buffer};
 use super::pool::{Pool, Team, spawn, spin};
+use crate::allocate;
 use crate::device::interrupt::Interrupt;
 use crate::device::memory::Slice;
+use crate::device::process::Process;
 use crate::device::status::Status;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -52,7 +54,7 @@ pub(super) struct Executor {
     queue: Arc<Queue>,
     pool: Arc<Pool>,
     /// The process that has the threads; a fork of it doesn't.
-    process: u32,
+    process: Process,
     /// `None` only during the drop.
     thread: Option<JoinHandle<()>>,
 }
@@ -83,7 +85,7 @@ impl Executor {
     /// The executor, with at least `threads` threads. It is started for the first engine and ends with the last one.
     pub(super) fn shared(threads: usize) -> Result<Arc<Self>> {
         let mut shared = SHARED.lock().unwrap_or_else(|e| e.into_inner());
-        if let Some(executor) = shared.upgrade().filter(|executor| executor.is_here()) {
+        if let Some(executor) = shared.upgrade().filter(|executor| executor.process.is_current()) {
             executor.pool.grow(threads)?;
             return Ok(executor);
         }
@@ -97,37 +99,27 @@ impl Executor {
                 }
             })?
         };
-        let executor = Arc::new(Self { queue, pool, process: std::process::id(), thread: Some(thread) });
+        let executor = Arc::new(Self { queue, pool, process: Process::current(), thread: Some(thread) });
         *shared = Arc::downgrade(&executor);
         Ok(executor)
     }
 
-    /// Whether this process has the threads, that is, was not forked from the one that started them.
-    fn is_here(&self) -> bool {
-        self.process == std::process::id()
-    }
-
-    /// Adds a job behind all others. Returns false in a process that was forked: it has no threads.
-    pub(super) fn submit(&self, job: Job) -> bool {
-        if !self.is_here() {
-            return false;
-        }
+    /// Adds a job behind all others. A process that was forked has no threads for it.
+    pub(super) fn submit(&self, job: Job) {
         let mut jobs = self.queue.jobs();
         jobs.list.push_back(job);
         self.queue.length.store(jobs.list.len(), Ordering::Release);
         drop(jobs);
         self.queue.more.notify_one();
-        true
     }
 }
 
 impl Drop for Executor {
     /// Ends the threads, so that a library with this code can be unloaded.
     fn drop(&mut self) {
-        if !self.is_here() {
+        if !self.process.is_current() {
             // There is nothing to wait for, and locks may be held by threads that don't exist here.
-            std::mem::forget(self.thread.take());
-            self.pool.forget();
+            std::mem::forget((self.thread.take(), self.pool.clone()));
             return;
         }
         self.queue.jobs().closed = true;
@@ -180,6 +172,10 @@ impl Submission {
     fn run(self, pool: &Pool) {
         let result = match catch_unwind(AssertUnwindSafe(|| self.commands(pool))) {
             Ok(result) => result,
+            Err(panic) if panic.is::<NoMemory>() => Err(Error::new(
+                ErrorKind::OutOfMemory,
+                "a kernel of the CPU device: there is not enough memory for its intermediate results",
+            )),
             Err(_) => Err(Error::internal("a kernel of the CPU device panicked")),
         };
         // Before the host learns that it is done: memory that it drops then is free at once.
@@ -203,7 +199,8 @@ impl Submission {
         if self.interrupt.as_ref().is_some_and(Interrupt::has_skipped) {
             return Err(Error::new(ErrorKind::Cancelled, "the work was stopped"));
         }
-        let mut bytes = Vec::with_capacity(self.reads.iter().map(|slice| slice.size as usize).sum());
+        let mut bytes = Vec::new();
+        allocate::reserve(&mut bytes, self.reads.iter().map(|slice| slice.size as usize).sum(), "results")?;
         for slice in &self.reads {
             // SAFETY: this thread alone accesses the buffer between dispatches.
             bytes.extend_from_slice(unsafe { buffer(slice)?.bytes(slice.offset, slice.size) });

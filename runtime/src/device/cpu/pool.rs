@@ -8,12 +8,12 @@
 //! Neighboring tasks read neighboring weights, so what a task prefetches of the next one is of use to the same core.
 
 use std::cell::UnsafeCell;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 
-use bolmo_shaders::simd::Workers;
+use bolmo_shaders::simd::{NoMemory, Workers};
 
 use crate::error::{Error, Result};
 
@@ -54,6 +54,8 @@ struct Shared {
     wake: Condvar,
     stop: AtomicBool,
     panicked: AtomicBool,
+    /// Whether a task had not enough memory.
+    no_memory: AtomicBool,
 }
 
 // SAFETY: `job` is written only while the gate is closed and no helper is in the job, and read only by helpers that
@@ -95,6 +97,7 @@ impl Default for Shared {
             wake: Condvar::new(),
             stop: AtomicBool::new(false),
             panicked: AtomicBool::new(false),
+            no_memory: AtomicBool::new(false),
         }
     }
 }
@@ -119,13 +122,6 @@ impl Pool {
     /// A team of `threads` threads, the calling one included. There is one team at a time: the executor's.
     pub(super) fn team(&self, threads: usize) -> Team<'_> {
         Team { shared: &self.shared, helpers: threads.saturating_sub(1).min(INSIDE as usize) }
-    }
-
-    /// Gives up threads that don't exist in this process.
-    pub(super) fn forget(&self) {
-        if let Ok(mut helpers) = self.helpers.try_lock() {
-            std::mem::forget(std::mem::take(&mut *helpers));
-        }
     }
 }
 
@@ -174,8 +170,13 @@ impl Workers for Team<'_> {
             turns += 1;
             pause(turns);
         }
-        if own.is_err() || shared.panicked.swap(false, Ordering::Relaxed) {
-            panic!("a task of a kernel panicked");
+        let (panicked, no_memory) =
+            (shared.panicked.swap(false, Ordering::Relaxed), shared.no_memory.swap(false, Ordering::Relaxed));
+        match own {
+            Err(panic) => resume_unwind(panic),
+            Ok(()) if panicked => panic!("a task of a kernel panicked"),
+            Ok(()) if no_memory => resume_unwind(Box::new(NoMemory)),
+            Ok(()) => {}
         }
     }
 }
@@ -231,8 +232,9 @@ impl Shared {
             };
             self.take_tasks(task, sizes, seat);
         }));
-        if done.is_err() {
-            self.panicked.store(true, Ordering::Relaxed);
+        if let Err(panic) = done {
+            let what = if panic.is::<NoMemory>() { &self.no_memory } else { &self.panicked };
+            what.store(true, Ordering::Relaxed);
         }
         self.gate.0.fetch_sub(1, Ordering::Release);
     }
@@ -401,6 +403,22 @@ mod tests {
         for bad in [0, 50, 99] {
             let job = || pool.team(3).run(100, &|task| assert!(task != bad, "a test of panics"));
             assert!(catch_unwind(AssertUnwindSafe(job)).is_err());
+            pool.team(3).run(100, &|_| ());
+        }
+    }
+
+    #[test]
+    fn a_task_without_memory_ends_its_job_alone() {
+        let pool = Pool::default();
+        pool.grow(3).expect("threads");
+        for bad in [0, 50, 99] {
+            let task = |task| {
+                if task == bad {
+                    resume_unwind(Box::new(NoMemory));
+                }
+            };
+            let panic = catch_unwind(AssertUnwindSafe(|| pool.team(3).run(100, &task))).unwrap_err();
+            assert!(panic.is::<NoMemory>(), "task {bad}");
             pool.team(3).run(100, &|_| ());
         }
     }

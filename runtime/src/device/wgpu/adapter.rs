@@ -2,6 +2,8 @@
 
 use bolmo_shaders::table::KERNELS;
 
+use super::errors::caught;
+use super::instance::instance;
 use crate::device::adapter::{AdapterInfo, SOFTWARE};
 
 /// An adapter that can be opened.
@@ -14,22 +16,13 @@ pub(in crate::device) async fn enumerate() -> Vec<(Found, AdapterInfo)> {
         let info = describe(i, &adapter);
         (Found(adapter), info)
     };
-    adapters(&instance()).await.into_iter().enumerate().map(described).collect()
-}
-
-fn instance() -> wgpu::Instance {
-    // OpenGL is excluded: its drivers lack limits that the kernels need, and software drivers crash on faulty input.
-    let backends =
-        wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12 | wgpu::Backends::BROWSER_WEBGPU;
-    wgpu::Instance::new(wgpu::InstanceDescriptor {
-        backends: wgpu::Backends::from_env().unwrap_or(backends) & backends,
-        flags: wgpu::InstanceFlags::from_env_or_default(),
-        memory_budget_thresholds: wgpu::MemoryBudgetThresholds {
-            for_resource_creation: Some(95),
-            for_device_loss: None,
-        },
-        backend_options: wgpu::BackendOptions::default(),
-        display: None,
+    let found = caught(async {
+        let Some(instance) = instance() else { return Vec::new() };
+        adapters(&instance).await.into_iter().enumerate().map(described).collect()
+    });
+    found.await.unwrap_or_else(|error| {
+        log::warn!("no adapter is listed: {error}");
+        Vec::new()
     })
 }
 

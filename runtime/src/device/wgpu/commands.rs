@@ -15,6 +15,7 @@ use crate::device::dispatch::{Dispatch, MAX_DISPATCHES};
 #[cfg(not(target_family = "wasm"))]
 use crate::device::memory::other_device;
 use crate::device::memory::{Buffer, Slice};
+use crate::device::process::OfProcess;
 #[cfg(not(target_family = "wasm"))]
 use crate::device::usage::KernelTime;
 use crate::error::{Error, Result};
@@ -90,7 +91,7 @@ pub(in crate::device) struct Recorded {
 /// Commands, and the bind groups and buffers that are kept from list to list.
 #[derive(Debug)]
 pub(in crate::device) struct CommandList {
-    gpu: Arc<Gpu>,
+    gpu: Arc<OfProcess<Gpu>>,
     commands: Vec<Command>,
     /// Parameter blocks of the recorded dispatches, [`BLOCK`] bytes each.
     params: Vec<u8>,
@@ -104,7 +105,7 @@ pub(in crate::device) struct CommandList {
 
 impl CommandList {
     /// An empty list.
-    pub(in crate::device) async fn new(gpu: &Arc<Gpu>) -> Result<Self> {
+    pub(in crate::device) async fn new(gpu: &Arc<OfProcess<Gpu>>) -> Result<Self> {
         Ok(Self {
             gpu: gpu.clone(),
             commands: Vec::new(),
@@ -117,7 +118,7 @@ impl CommandList {
     }
 
     /// The device of the list.
-    pub(in crate::device) fn gpu(&self) -> &Arc<Gpu> {
+    pub(in crate::device) fn gpu(&self) -> &Arc<OfProcess<Gpu>> {
         &self.gpu
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bolmo_shaders::{KernelId, Variant};
 
 use super::adapter::Found;
-use super::errors::from_wgpu;
+use super::errors::{caught, from_wgpu};
 #[cfg(not(target_family = "wasm"))]
 use super::kernel_cache::DiskCache;
 use super::pipelines::Pipelines;
@@ -29,9 +29,32 @@ pub(in crate::device) struct Gpu {
     poller: Poller,
 }
 
+// SAFETY: its parts are `Send` and `Sync`, which `check_parts` has the compiler verify. The types of wgpu are nested so
+// deeply that the compiler gives up on types that hold an engine otherwise.
+unsafe impl Send for Gpu {}
+// SAFETY: as above.
+unsafe impl Sync for Gpu {}
+
+const _: () = {
+    const fn check_parts<T: Send + Sync>() {}
+    check_parts::<(wgpu::Device, wgpu::Queue, Arc<Status>)>();
+    check_parts::<Pipelines>();
+    #[cfg(not(target_family = "wasm"))]
+    check_parts::<Poller>();
+};
+
 impl Gpu {
-    /// Opens `adapter`, which `info` describes, for kernels that suit `capabilities`.
+    /// Opens the adapter that was found, which `info` describes, for kernels that suit `capabilities`.
     pub(in crate::device) async fn open(
+        found: Found,
+        info: &AdapterInfo,
+        capabilities: &Capabilities,
+        options: &EngineOptions,
+    ) -> Result<Self> {
+        caught(Self::open_found(found, info, capabilities, options)).await?
+    }
+
+    async fn open_found(
         Found(adapter): Found,
         info: &AdapterInfo,
         capabilities: &Capabilities,
@@ -145,7 +168,7 @@ fn watch(device: &wgpu::Device) -> Arc<Status> {
     let status = Arc::new(Status::default());
     let lost = status.clone();
     device.set_device_lost_callback(move |reason, message| {
-        lost.lose(if message.is_empty() { format!("{reason:?}") } else { message });
+        lost.lose(&if message.is_empty() { format!("{reason:?}") } else { message });
     });
     let errors = status.clone();
     device.on_uncaptured_error(Arc::new(move |error| errors.report(from_wgpu(error))));

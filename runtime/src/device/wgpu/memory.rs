@@ -1,13 +1,53 @@
 //! Buffers of wgpu: allocating, writing and reading back.
 
+use std::hash::{Hash, Hasher};
+use std::ops::Deref;
+use std::sync::Arc;
+
 use futures_channel::oneshot;
 
 use super::errors::from_wgpu;
 use super::gpu::Gpu;
+use crate::allocate;
+use crate::device::process::OfProcess;
 use crate::error::{Error, ErrorKind, Result};
 
-/// A buffer.
-pub(in crate::device) type GpuBuffer = wgpu::Buffer;
+/// A buffer. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(in crate::device) struct GpuBuffer(Arc<OfProcess<wgpu::Buffer>>);
+
+// SAFETY: a buffer of wgpu is `Send` and `Sync`, which `check_buffer` has the compiler verify, and the wrapper adds
+// nothing. The types of wgpu are nested so deeply that the compiler gives up on types that hold a buffer otherwise.
+unsafe impl Send for GpuBuffer {}
+// SAFETY: as above.
+unsafe impl Sync for GpuBuffer {}
+
+const _: () = {
+    const fn check_buffer<T: Send + Sync>() {}
+    check_buffer::<wgpu::Buffer>();
+};
+
+impl Deref for GpuBuffer {
+    type Target = wgpu::Buffer;
+
+    fn deref(&self) -> &wgpu::Buffer {
+        &self.0
+    }
+}
+
+impl PartialEq for GpuBuffer {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for GpuBuffer {}
+
+impl Hash for GpuBuffer {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        Arc::as_ptr(&self.0).hash(state);
+    }
+}
 
 impl Gpu {
     /// Allocates a zeroed buffer of `size` bytes for kernels to read and write.
@@ -42,7 +82,7 @@ impl Gpu {
             self.status.check()?;
             return Err(from_wgpu(error).context(format!("allocating {size} bytes for {what}")));
         }
-        Ok(buffer)
+        Ok(GpuBuffer(Arc::new(OfProcess::new(buffer))))
     }
 
     /// Writes `bytes` to `to` at `offset`, in order with submissions.
@@ -84,6 +124,8 @@ pub(in crate::device) struct Mapped {
 impl Mapped {
     /// Waits for the contents and returns them.
     pub(in crate::device) async fn bytes(self, gpu: &Gpu) -> Result<Vec<u8>> {
+        // Nothing arrives in a process that was forked.
+        gpu.status.check_process()?;
         let answer = self.wait.await;
         // A browser drops results before it reports that the device is lost.
         #[cfg(target_family = "wasm")]
@@ -100,9 +142,13 @@ impl Mapped {
             .slice(0..self.size)
             .get_mapped_range()
             .map_err(|e| Error::internal(format!("a result could not be read back from the device: {e}")))?;
-        let bytes = view.to_vec();
+        let mut bytes = Vec::new();
+        let reserved = allocate::reserve(&mut bytes, view.len(), "results");
+        if reserved.is_ok() {
+            bytes.extend_from_slice(&view);
+        }
         drop(view);
         self.from.unmap();
-        Ok(bytes)
+        reserved.map(|()| bytes)
     }
 }
