@@ -239,8 +239,9 @@ fn merged_folder_keeps_shards_types_and_tokenizer_files() {
         for name in others {
             std::fs::write(models.path("bolmo").join(name), name).unwrap();
         }
-        let left_out = ["pytorch_model.bin", "pytorch_model.bin.index.json", ".hidden.json", "README.md"];
-        for name in left_out.into_iter().chain(["bolmo-files.json"]) {
+        for name in
+            ["pytorch_model.bin", "pytorch_model.bin.index.json", ".hidden.json", "README.md", "bolmo-files.json"]
+        {
             std::fs::write(models.path("bolmo").join(name), name).unwrap();
         }
         std::fs::create_dir(models.path("bolmo/folder.json")).unwrap();
