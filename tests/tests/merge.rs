@@ -236,12 +236,9 @@ fn merged_folder_keeps_shards_types_and_tokenizer_files() {
         let index = json!({ "metadata": { "total_size": 1 }, "weight_map": map }).to_string();
         std::fs::write(models.path("bolmo/model.safetensors.index.json"), index).unwrap();
         let others = ["tokenizer.json", "tokenizer_config.json", "generation_config.json", "merges.txt", "chat.jinja"];
-        for name in others {
-            std::fs::write(models.path("bolmo").join(name), name).unwrap();
-        }
-        for name in
-            ["pytorch_model.bin", "pytorch_model.bin.index.json", ".hidden.json", "README.md", "bolmo-files.json"]
-        {
+        let left_out =
+            ["pytorch_model.bin", "pytorch_model.bin.index.json", ".hid.json", "README.md", "bolmo-files.json"];
+        for name in others.into_iter().chain(left_out) {
             std::fs::write(models.path("bolmo").join(name), name).unwrap();
         }
         std::fs::create_dir(models.path("bolmo/folder.json")).unwrap();
