@@ -109,7 +109,8 @@ pub extern "C" fn bolmo_engine_options_delete(options: *mut bolmo_engine_options
 /// Opens a device. `options` may be NULL; they are read during the call only.
 ///
 /// BOLMO_NOT_FOUND: no adapter matches; the message lists the adapters found. BOLMO_UNSUPPORTED: the adapter cannot be
-/// opened.
+/// opened. BOLMO_OUT_OF_MEMORY: there is too little memory, or too little address space for graphics drivers (see the
+/// first page). BOLMO_IO: no thread can be started. The engine belongs to this process: forks of it cannot use it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_engine_create(
     options: *const bolmo_engine_options,

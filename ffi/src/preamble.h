@@ -47,13 +47,27 @@
  * that the running function uses. It must not throw C++ exceptions or use longjmp.
  *
  * On the CPU, the library computes on threads of its own, which block all signals and end with the last engine, its
- * models and their sessions. A forked process doesn't have them: calls on engines of the parent that compute on the CPU
- * return BOLMO_DEVICE_LOST there.
+ * models and their sessions.
+ *
+ * ## Forks
+ *
+ * An engine, its models and their sessions belong to the process that created the engine. In a child of fork(), calls
+ * that need the device return BOLMO_DEVICE_LOST. The handles may be deleted there; what they hold on the device stays
+ * until the child ends. The child may create an engine of its own on the CPU; whether a graphics driver can be used
+ * after a fork depends on the driver. While one thread forks, no other one may be in a call of the library.
+ *
+ * ## Little memory
+ *
+ * Where memory is missing, functions return BOLMO_OUT_OF_MEMORY, or BOLMO_IO if no thread can be started. Two limits
+ * remain. If not even a few KiB are left, Rust's runtime aborts the process. And graphics drivers crash with little
+ * address space, as under `ulimit -v`, so none is loaded where less is left than 1536 MiB and 64 MiB for each core (up
+ * to 32); a driver may still crash with more, if the model fills it. The CPU device has no such limit.
  *
  * ## Errors
  *
  * Functions that can fail return a bolmo_status. They write results through pointers, and only on success. There is no
- * global initialization and no shutdown. The library prints nothing; graphics drivers may print to standard error.
+ * global initialization and no shutdown. The library prints nothing; a graphics driver may print warnings of its own to
+ * standard error.
  *
  * ## Text
  *

@@ -10,7 +10,7 @@ pub(crate) fn reserve<T>(elements: &mut Vec<T>, count: usize, what: &str) -> Res
     elements.try_reserve_exact(count).map_err(|_| out_of_memory(count as u64 * size_of::<T>() as u64, what))
 }
 
-/// Sets the number of elements to `count`. New ones are zero.
+/// Sets the number of elements to `count`. New ones have the default value, such as zero.
 ///
 /// # Errors
 /// `OutOfMemory`, if there is not enough memory.
@@ -20,7 +20,7 @@ pub(crate) fn resize<T: Clone + Default>(elements: &mut Vec<T>, count: usize, wh
     Ok(())
 }
 
-/// Zeros, for `what`.
+/// `count` default values, such as zeros, for `what`.
 ///
 /// # Errors
 /// `OutOfMemory`, if there is not enough memory.

@@ -50,8 +50,8 @@ pub fn fill_chunks<T: Send, E: Send>(
 
 /// Calls `work` on each item, in parallel. Returns the results in order.
 ///
-/// The calling thread takes items like the others. Where no more threads can be started, for example for lack of memory,
-/// there are fewer of them.
+/// The calling thread takes items like the others. Where no more threads can be started, for example for lack of
+/// memory, there are fewer of them.
 fn map_all<T: Send, R: Send>(items: Vec<T>, work: impl Fn(T) -> R + Sync) -> Vec<R> {
     map_on(items.len().saturating_sub(1), items, work)
 }

@@ -118,7 +118,8 @@ fn refused(model: &Model, bytes: &[u8], what: &str) {
 
 /// Sessions in every kind of state, with their names.
 fn sessions(model: &Model) -> Vec<(&'static str, Session)> {
-    let text = |bytes: usize| -> Vec<u32> { std::iter::once(1).chain((0..bytes as u32).map(|i| 80 + i % 30)).collect() };
+    let text =
+        |bytes: usize| -> Vec<u32> { std::iter::once(1).chain((0..bytes as u32).map(|i| 80 + i % 30)).collect() };
     let mut all = vec![
         ("empty", block_on(Session::new(model)).expect("a session")),
         ("one id", session_with(model, &text(0))),
@@ -227,7 +228,8 @@ fn states_that_no_session_can_have_are_refused() {
             let (bytes, counts) = fields.bytes();
             for (counted, at) in counts {
                 let before = u64::from_le_bytes(bytes[at..at + 8].try_into().expect("8 bytes"));
-                for count in [0, 1, before.wrapping_sub(1), before + 1, 2 * before, 1 << 32, i64::MAX as u64, u64::MAX] {
+                for count in [0, 1, before.wrapping_sub(1), before + 1, 2 * before, 1 << 32, i64::MAX as u64, u64::MAX]
+                {
                     let mut forged = bytes[..bytes.len() - 8].to_vec();
                     forged[at..at + 8].copy_from_slice(&count.to_le_bytes());
                     forged.extend_from_slice(&checksum(&forged).to_le_bytes());
@@ -252,8 +254,8 @@ fn combinations_of_changes_are_refused_or_work() {
             let step = if fields.ids.len() > 100 { 17 } else { 1 };
             for ids in (0..=fields.ids.len()).step_by(step) {
                 let mut forged = cut(&fields, ids, pending);
-                let fused = |ids: &[u16]| ids.iter().filter(|&&id| id >= 260).count() as u64;
-                forged.patches = fused(&forged.ids[..ids.saturating_sub(usize::from(pending != 0))]);
+                let processed = ids.saturating_sub(usize::from(pending != 0));
+                forged.patches = forged.ids[..processed].iter().filter(|&&id| id >= 260).count() as u64;
                 for rows in [None, Some(forged.patches)] {
                     let mut forged = forged.clone();
                     if let Some(rows) = rows {

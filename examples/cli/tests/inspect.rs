@@ -47,6 +47,17 @@ fn info_reports_a_missing_or_unusable_vocabulary() {
     succeed(&["generate", "a", "--model", folder, "--max-bytes", "2", "--quiet"]);
 }
 
+/// Drivers look for a display where there is none, and must not print that they found none.
+#[test]
+fn devices_are_listed_silently_without_a_display() {
+    let mut command = bolmo(&["devices"]);
+    for variable in ["XDG_RUNTIME_DIR", "WAYLAND_DISPLAY", "WAYLAND_SOCKET", "DISPLAY"] {
+        command.env_remove(variable);
+    }
+    let output = command.output().unwrap();
+    assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()), (Some(0), ""));
+}
+
 #[test]
 fn devices_are_listed_with_reasons() {
     let list = succeed_json(&["devices", "--json"]);

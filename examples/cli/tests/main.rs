@@ -5,6 +5,7 @@ mod common;
 mod eval;
 mod generate;
 mod inspect;
+mod memory;
 mod merge;
 mod mistakes;
 mod quantize;

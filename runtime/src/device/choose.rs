@@ -14,6 +14,11 @@ pub async fn adapters(choice: &AdapterChoice) -> Vec<AdapterInfo> {
     infos.push(cpu::describe(infos.len()));
     // If no adapter can be chosen, the reasons say why.
     let _ = choose(choice, &mut infos);
+    if let (AdapterChoice::Auto, Some(shortage)) = (choice, shortage()) {
+        for cpu in infos.iter_mut().filter(|info| info.is_cpu() && info.chosen) {
+            cpu.reason = format!("used: no graphics driver is loaded: {shortage}");
+        }
+    }
     infos
 }
 

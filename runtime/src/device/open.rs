@@ -13,9 +13,17 @@ use crate::error::Result;
 impl Engine {
     /// Opens the adapter that `options` selects.
     ///
+    /// The engine, its models and their sessions belong to the process that opened the engine. In a fork of it, what
+    /// needs the device fails with `DeviceLost`, and dropping them leaks what they hold on the device. A fork may open
+    /// the CPU device itself; whether a graphics driver can be used after a fork depends on the driver.
+    ///
     /// # Errors
     /// `NotFound` if no adapter matches, `Unsupported` if the adapter cannot be opened with the required limits,
-    /// `InvalidArgument` for an option that is out of range, `OutOfMemory`.
+    /// `InvalidArgument` for an option that is out of range, `OutOfMemory`, `Io` if no thread can be started.
+    ///
+    /// Graphics drivers may crash with little address space, as under `ulimit -v`. On Linux, none is loaded where less
+    /// is left than 1536 MiB and 64 MiB for each core (up to 32): `OutOfMemory` for an adapter that needs one, else the
+    /// CPU device is used.
     pub async fn open(options: &EngineOptions) -> Result<Self> {
         open_tested(options, self_test::run).await
     }

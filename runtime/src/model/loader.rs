@@ -6,8 +6,8 @@ use bolmo_shaders::WeightFormat;
 use bolmo_shaders::sizes::QUANT_BLOCK;
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::checkpoint::formats::Formats;
 use crate::allocate;
+use crate::checkpoint::formats::Formats;
 use crate::checkpoint::packed::{MIN_CHUNK, Packed, Unpacked, out_of_range};
 use crate::checkpoint::{Checkpoint, Tensor, check_finite};
 use crate::config::{BlockType, Config, QkNorm};

@@ -122,7 +122,7 @@ impl Side {
         let mut session = Session::new(model).await?;
         session.set_cancel_token(cancel.clone());
         let width = model.config().vocab_size;
-        Ok(Self { session, tally: Tally::new(ids), width, first: 0, logits: Vec::new() })
+        Ok(Self { session, tally: Tally::new(ids)?, width, first: 0, logits: Vec::new() })
     }
 
     async fn process(&mut self, ids: &[u16], chunk: &[u16]) -> Result<()> {

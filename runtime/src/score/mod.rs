@@ -5,6 +5,7 @@ pub(crate) mod compare;
 
 use std::ops::Range;
 
+use crate::allocate;
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::sampling::host;
@@ -141,8 +142,8 @@ pub(crate) struct Tally {
 
 impl Tally {
     /// An empty tally for a number of ids.
-    pub(crate) fn new(ids: usize) -> Self {
-        Self { log_probs: vec![LogProbs::default(); ids] }
+    pub(crate) fn new(ids: usize) -> Result<Self> {
+        Ok(Self { log_probs: allocate::zeros(ids, "the score of a text")? })
     }
 
     /// Adds rows of logits, the first of which is at `position`.
@@ -244,7 +245,7 @@ impl Model {
             _ => None,
         };
 
-        let mut tally = Tally::new(ids.len());
+        let mut tally = Tally::new(ids.len())?;
         let mut dump = options.dump.then(Dump::default);
         let width = self.config().vocab_size;
         let mut take = |position: usize, logits: &[f32]| {
@@ -332,7 +333,7 @@ mod tests {
     #[test]
     fn plain_and_fused_ids_have_their_own_likelihoods() {
         let ids = [1, 70, 71, 72];
-        let mut tally = Tally::new(ids.len());
+        let mut tally = Tally::new(ids.len()).expect("some bytes");
         // The second id is predicted plain, the third one fused, the fourth one not at all.
         let logits = [row(70), row(71 + ids::FUSED_OFFSET), row(99)].concat();
         tally.take(&ids, 0, &logits, 520);

@@ -51,9 +51,9 @@ fn open(descriptor: wgpu::InstanceDescriptor) -> Option<wgpu::Instance> {
     };
     let without_windows: Box<hal::vulkan::CreateInstanceCallback<'_>> =
         Box::new(move |arguments| arguments.extensions.retain(|name| !shows(name)));
-    // SAFETY: the loader and the drivers are the system's, as with `wgpu::Instance::new`. The callback should not remove
-    // extensions, because wgpu might rely on them. It needs the removed ones only to create a surface, looks them up
-    // before, and no surface is ever created. The extensions that others depend on are kept.
+    // SAFETY: the loader and the drivers are the system's, as with `wgpu::Instance::new`. A callback should remove no
+    // extension, because wgpu might rely on it. It needs those that are removed here only to create a surface, looks
+    // them up before, and no surface is ever created. No other extension depends on them.
     match unsafe { hal::vulkan::Instance::init_with_callback(&hal_descriptor, Some(without_windows)) } {
         // SAFETY: the instance was created just now and belongs to nobody else.
         Ok(instance) => Some(unsafe { wgpu::Instance::from_hal::<hal::api::Vulkan>(instance) }),
