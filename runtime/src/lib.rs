@@ -39,8 +39,8 @@
 //! Everything that touches the device is async and never blocks. Programs without an executor of their own use
 //! [`block_on`].
 
-#[cfg(not(target_family = "wasm"))]
 mod allocate;
+#[cfg(not(target_family = "wasm"))]
 pub mod bench;
 mod checkpoint;
 mod config;

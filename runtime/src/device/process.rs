@@ -7,21 +7,29 @@ use std::ops::{Deref, DerefMut};
 
 /// A process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Process(#[cfg(unix)] u32);
+pub(super) struct Process(u32);
 
 impl Process {
     /// The process that calls.
     pub(super) fn current() -> Self {
-        Self(
-            #[cfg(unix)]
-            std::process::id(),
-        )
+        Self(number())
     }
 
     /// Whether this process calls, and not one that was forked from it.
     pub(super) fn is_current(self) -> bool {
         self == Self::current()
     }
+}
+
+#[cfg(unix)]
+fn number() -> u32 {
+    std::process::id()
+}
+
+/// Other systems have no forks.
+#[cfg(not(unix))]
+fn number() -> u32 {
+    0
 }
 
 /// A value that is dropped only in the process that made it. A fork of the process leaks it: dropping it could wait for
