@@ -254,13 +254,8 @@ fn combinations_of_changes_are_refused_or_work() {
             let step = if fields.ids.len() > 100 { 17 } else { 1 };
             for ids in (0..=fields.ids.len()).step_by(step) {
                 let mut forged = cut(&fields, ids, pending);
-<<<<<<< HEAD
                 let read = &forged.ids[..ids.saturating_sub(usize::from(pending != 0))];
                 forged.patches = read.iter().filter(|&&id| id >= 260).count() as u64;
-=======
-                let processed = ids.saturating_sub(usize::from(pending != 0));
-                forged.patches = forged.ids[..processed].iter().filter(|&&id| id >= 260).count() as u64;
->>>>>>> w-device
                 for rows in [None, Some(forged.patches)] {
                     let mut forged = forged.clone();
                     if let Some(rows) = rows {
