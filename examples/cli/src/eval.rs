@@ -8,7 +8,9 @@ use bolmo_corpus::suite::{Example, Task, examples};
 use bolmo_metrics::plot::{Table, TableOptions, TableRows, bars_or_lines, write_svg};
 use bolmo_runtime::files::check_file;
 use bolmo_runtime::ids::BYTE_OFFSET;
-use bolmo_runtime::{Engine, Error, ErrorKind, GenerateOptions, Model, Result, ScoreOptions, Session, block_on};
+use bolmo_runtime::{
+    CancelToken, Engine, Error, ErrorKind, GenerateOptions, Model, Result, ScoreOptions, Session, block_on,
+};
 use bolmo_training::data::{END_OF_TEXT, SubwordTokenizer, split_documents};
 use bolmo_training::loss::NO_LABEL;
 use bolmo_training::{AdamOptions, LocalSizes, Schedule, SourceModel, SubwordModel, SubwordOptions};
@@ -244,23 +246,30 @@ fn text(
     let total: u64 = documents.iter().map(|text| text.len() as u64).sum();
     let mut progress = Progress::of_text("measuring", common);
     let (mut joint, mut folded, mut bytes, mut patches, mut nats) = (0.0, 0.0, 0u64, 0u64, 0.0);
-    let mut longest = 0;
+    let (mut longest, mut measured) = (0, 0);
     let ids = match teacher {
         Some(teacher) => documents.iter().map(|text| teacher.tokenizer.encode(text)).collect::<Result<Vec<_>>>()?,
         None => Vec::new(),
     };
     let tokens = ids.iter().map(Vec::len).max().unwrap_or(1).next_multiple_of(32);
     let mut subword = teacher.map(|teacher| teacher.model(1, tokens)).transpose()?;
+    let cancel = CancelToken::default();
+    interrupt.stops(cancel.clone());
+    let options = ScoreOptions::default().cancel(cancel);
     for (i, text) in documents.iter().enumerate() {
         if interrupt.asked() {
             break;
         }
-        let score = block_on(model.score_text(text.as_bytes(), &ScoreOptions::default(), &mut |_, _| {}))?;
+        let score = match block_on(model.score_text(text.as_bytes(), &options, &mut |_, _| {})) {
+            Err(error) if error.kind() == ErrorKind::Cancelled => break,
+            score => score?,
+        };
         joint += score.log_likelihood_joint;
         folded += score.log_likelihood_marginal;
         bytes += score.bytes as u64;
         patches += score.patches as u64;
         longest = longest.max(score.patches);
+        measured += 1;
         if let (Some(teacher), Some(model)) = (teacher, &mut subword) {
             nats += teacher.nats(model, tokens, &ids[i], 0)?;
         }
@@ -276,7 +285,7 @@ fn text(
         "bytes": bytes,
         "patches": patches,
         "bytes_per_patch": bytes as f64 / patches.max(1) as f64,
-        "documents": documents.len(),
+        "documents": measured,
     }))
 }
 

@@ -6,7 +6,7 @@ use std::io::Read;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::common::{bolmo, message, succeed};
 use crate::train::prepare;
@@ -121,6 +121,15 @@ fn the_measured_part_of_an_evaluation_is_printed() {
     let args = ["eval", "--suite", "--examples", "2000", "--json"];
     let output = interrupted(&args, |output| !output.stdout.is_empty());
     assert_eq!(json(&output)["complete"], false);
+    // One long document is left in the middle, and does not count.
+    let dir = tempfile::tempdir().unwrap();
+    let text = dir.path().join("text");
+    fs::write(&text, "Mia and the cat. ".repeat(200_000)).unwrap();
+    let args = ["eval", "--text-file", text.to_str().unwrap(), "--json"];
+    let begun = Instant::now();
+    let output = interrupted(&args, |output| !output.stdout.is_empty());
+    assert!(begun.elapsed() < Duration::from_secs(30));
+    assert_eq!((&json(&output)["complete"], &json(&output)["text"]["documents"]), (&false.into(), &0.into()));
 }
 
 #[test]

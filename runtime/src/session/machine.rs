@@ -116,8 +116,7 @@ impl Session {
         if self.poisoned {
             return Err(Error::invalid(
                 "an earlier operation on this session failed or was abandoned before it finished; rewind the session \
-                 to \
-                 a checkpoint or create a new one",
+                 to a checkpoint or create a new one",
             ));
         }
         Ok(Operation { session: self, finished: false })
