@@ -3,13 +3,15 @@
 
     scripts/test-readme.py BOLMO
 
-Only blocks marked `console` count. The commands run in a temporary folder with stand-ins for the files that they name:
-a small random model for bolmo-1b, a short text for book.txt. Commands that need more than that are listed in NOT_RUN,
-each with the reason. A command without output in README.md must succeed; its output may be anything.
+Blocks marked `console` are run. Of `bolmo` in blocks marked `sh`, only the options are checked. The commands run in a
+temporary folder with stand-ins for the files that they name: a small random model for bolmo-1b, a short text for
+book.txt. Commands that need more than that are listed in NOT_RUN, each with the reason. A command without output in
+README.md must succeed; its output may be anything.
 """
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -74,6 +76,17 @@ def main():
             elif shown and not any(command.startswith(name) for name in MACHINE):
                 if result.stdout.rstrip("\n") != shown.rstrip("\n"):
                     failures.append(f"$ {command}\nshown:\n{shown}\nprinted:\n{result.stdout}")
+    for block in blocks(text, "sh"):
+        for line in block.splitlines():
+            words = shlex.split(line, comments=True)
+            if words[:1] != ["bolmo"]:
+                continue
+            run += 1
+            options = subprocess.run([bolmo, words[1], "--help"], capture_output=True, text=True).stdout
+            missing = [word for word in words if word.startswith("--") and word not in options]
+            failures += [f"$ {line}\nbolmo {words[1]} has no option {word}" for word in missing]
+    everything = "\n".join(command for command, _ in commands(text))
+    failures += [f"NOT_RUN has {pattern!r}, but README.md has not" for pattern in NOT_RUN if pattern not in everything]
     for failure in failures:
         print(f"test-readme: {failure}", file=sys.stderr)
     print(f"test-readme: {run} commands ran, {len(failures)} differ from README.md")

@@ -1,7 +1,7 @@
 //! Errors of this crate.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Number of names in a message.
 const NAMES_SHOWN: usize = 5;
@@ -73,17 +73,28 @@ pub enum Error {
     },
     /// The folder is complete, but could not be moved to its target.
     #[error(
-        "{reason}; the finished folder was kept as {}: move it to where you want it, or delete it", kept.display()
+        "{reason}; the finished folder was kept as {}: move it to where you want it, or delete it{}", kept.display(),
+        earlier.as_ref().map(|path| format!("; the earlier folder is {}", path.display())).unwrap_or_default()
     )]
     Kept {
         /// Path of the complete folder.
         kept: PathBuf,
+        /// Path of the folder that it was to replace, if that has lost its place.
+        earlier: Option<PathBuf>,
         /// Why it could not be moved.
         reason: Box<Error>,
     },
 }
 
 impl Error {
+    /// The same of a path as the user knows it.
+    pub(crate) fn of(self, path: &Path) -> Self {
+        match self {
+            Error::NoSpace { needed, free, .. } => Error::NoSpace { path: path.to_owned(), needed, free },
+            other => other,
+        }
+    }
+
     pub(crate) fn io(path: impl Into<PathBuf>, failed: &'static str, source: io::Error) -> Self {
         Error::Io { path: path.into(), failed, source }
     }

@@ -27,11 +27,12 @@ enum Stream {
     Error,
 }
 
-/// Checks that [`write`] can write `path`, before the work whose result it will be.
+/// Checks that [`write`] can write about `bytes` bytes to `path`, before the work whose result they will be.
 ///
 /// # Errors
-/// `IsFolder`, `NoFolder` for a file in a folder that does not exist, `Io` for one that must not be written.
-pub fn check(path: &Path) -> Result<()> {
+/// `IsFolder`, `NoFolder` for a file in a folder that does not exist, `Io` for one that must not be written, `NoSpace`
+/// if the file system has less than `bytes` bytes free.
+pub fn check(path: &Path, bytes: u64) -> Result<()> {
     let failed = |e| Error::io(path, "cannot be written", e);
     if path.is_dir() || path.file_name().is_none() || ends_with_separator(path) {
         return Err(Error::IsFolder(path.to_owned()));
@@ -41,6 +42,7 @@ pub fn check(path: &Path) -> Result<()> {
     if !folder.is_dir() {
         return Err(Error::NoFolder(path.to_owned()));
     }
+    check_space(folder, bytes).map_err(|e| e.of(path))?;
     let existing = open_existing(&target).map_err(failed)?;
     match TemporaryFile::beside(folder, name_of(&target)) {
         Err(e) if existing.is_none() || !in_place_instead(&e) => Err(failed(e)),
@@ -107,9 +109,14 @@ pub fn write(path: &Path, bytes: u64, fill: impl FnOnce(&mut dyn Write) -> io::R
         // A file may be a mount point.
         (Err((mut temporary, _)), Some(mut existing)) => {
             temporary.file.seek(SeekFrom::Start(0))?;
-            existing.set_len(0)?;
-            io::copy(&mut temporary.file, &mut existing)?;
-            existing.sync_all()
+            let copied = existing
+                .set_len(0)
+                .and_then(|()| io::copy(&mut temporary.file, &mut existing))
+                .and_then(|_| existing.sync_all());
+            copied.map_err(|e| match temporary.keep(&target) {
+                Ok(kept) => io::Error::new(e.kind(), format!("{e}; the finished file was kept as {}", kept.display())),
+                Err(_) => e,
+            })
         }
         (Err((_, e)), None) => Err(e),
     }
@@ -254,13 +261,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let slash = format!("{}/new/", folder.path().display());
         for path in [folder.path(), Path::new(".."), Path::new("/"), Path::new(&slash)] {
-            assert!(matches!(check(path), Err(Error::IsFolder(_))), "{}", path.display());
+            assert!(matches!(check(path, 0), Err(Error::IsFolder(_))), "{}", path.display());
             assert!(put(path, "x").is_err());
         }
         let missing = folder.path().join("missing/file");
-        assert!(matches!(check(&missing), Err(Error::NoFolder(path)) if path == missing));
+        assert!(matches!(check(&missing, 0), Err(Error::NoFolder(path)) if path == missing));
         assert_eq!(put(&missing, "x").unwrap_err().kind(), ErrorKind::NotFound);
-        check(&folder.path().join("new")).unwrap();
+        check(&folder.path().join("new"), 0).unwrap();
         assert!(names(folder.path()).is_empty());
     }
 
@@ -284,15 +291,15 @@ mod tests {
             symlink("deep/new", at("dangling")).unwrap();
             symlink(at("dangling"), at("twice")).unwrap();
             for (link, file) in [("link", "deep/file"), ("dangling", "deep/new"), ("twice", "deep/new")] {
-                check(&at(link)).unwrap();
+                check(&at(link), 0).unwrap();
                 put(&at(link), link).unwrap();
                 assert!(at(link).is_symlink() && !at(file).is_symlink());
                 assert_eq!(fs::read_to_string(at(file)).unwrap(), link);
             }
             symlink("nowhere/new", at("lost")).unwrap();
-            assert!(matches!(check(&at("lost")), Err(Error::NoFolder(_))));
+            assert!(matches!(check(&at("lost"), 0), Err(Error::NoFolder(_))));
             symlink("circle", at("circle")).unwrap();
-            assert!(check(&at("circle")).is_err() && put(&at("circle"), "x").is_err());
+            assert!(check(&at("circle"), 0).is_err() && put(&at("circle"), "x").is_err());
         }
 
         #[test]
@@ -319,14 +326,14 @@ mod tests {
             let link = folder.path().join("link");
             symlink("/dev/null", &link).unwrap();
             for device in [Path::new("/dev/null"), &link] {
-                check(device).unwrap();
+                check(device, 0).unwrap();
                 put(device, "x").unwrap();
                 assert!(fs::metadata(device).unwrap().file_type().is_char_device());
             }
             let pipe = folder.path().join("pipe");
             let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
             assert!(made.success());
-            check(&pipe).unwrap();
+            check(&pipe, 0).unwrap();
             let text = std::thread::scope(|scope| {
                 let reader = scope.spawn(|| {
                     let mut text = String::new();
@@ -344,7 +351,7 @@ mod tests {
         #[cfg(target_os = "linux")]
         #[test]
         fn a_full_device_is_an_error() {
-            check(Path::new("/dev/full")).unwrap();
+            check(Path::new("/dev/full"), 0).unwrap();
             assert_eq!(put(Path::new("/dev/full"), "x").unwrap_err().kind(), ErrorKind::StorageFull);
             assert!(fs::metadata("/dev/full").unwrap().file_type().is_char_device());
         }
@@ -369,7 +376,7 @@ mod tests {
             let allow = |mode| fs::set_permissions(folder.path(), fs::Permissions::from_mode(mode)).unwrap();
             allow(0o555);
             let root = File::create(folder.path().join("probe")).is_ok();
-            let (checked, put, refused) = (check(&file), put(&file, "now"), check(&new));
+            let (checked, put, refused) = (check(&file, 0), put(&file, "now"), check(&new, 0));
             allow(0o755);
             if root {
                 println!("skipped: this user may write everywhere");

@@ -150,12 +150,7 @@ impl Target {
     /// `NoSpace` if the file system has less than `needed` bytes free, `Io`.
     pub fn begin(&self, needed: u64) -> Result<PartialFolder> {
         let parent = parent_of(&self.path);
-        let space = |place| {
-            check_space(place, needed).map_err(|e| match e {
-                Error::NoSpace { needed, free, .. } => Error::NoSpace { path: self.shown.clone(), needed, free },
-                e => e,
-            })
-        };
+        let space = |place| check_space(place, needed).map_err(|e| e.of(&self.shown));
         let existing = fs::metadata(&self.path).ok();
         if existing.is_none() {
             space(parent)?;
@@ -205,7 +200,10 @@ impl Target {
                 partial.marked = None;
                 Ok(())
             }
-            Err(reason) => Err(Error::Kept { kept: partial.keep(), reason: Box::new(reason) }),
+            Err(reason) => {
+                let earlier = Some(partial.temporary.old_folder()).filter(|old| old.exists());
+                Err(Error::Kept { kept: partial.keep(), earlier, reason: Box::new(reason) })
+            }
         }
     }
 
@@ -226,7 +224,11 @@ impl Target {
             There::Files(_) => self.replace(new, &partial.temporary.old_folder()),
         };
         // What keeps a folder from being renamed may have no sign, for example if it is a mount point.
-        renamed.or_else(|_| self.move_in(new, there.files())).map_err(&failed)
+        let moved = renamed.or_else(|first| match self.path.is_dir() {
+            true => self.move_in(new, there.files()),
+            false => Err(first),
+        });
+        moved.map_err(&failed)
     }
 
     fn replace_empty(&self, new: &Path) -> io::Result<()> {

@@ -84,6 +84,16 @@ impl TemporaryFile {
             Err(e) => Err((self, e)),
         }
     }
+
+    /// Leaves the file for good, under a name that no run removes.
+    pub fn keep(mut self, target: &Path) -> io::Result<PathBuf> {
+        let number = RandomState::new().hash_one(0);
+        let name = target.file_name().unwrap_or_default().to_string_lossy();
+        let kept = target.with_file_name(format!("{name}.kept-{number:016x}"));
+        fs::rename(&self.path, &kept)?;
+        self.armed = false;
+        Ok(kept)
+    }
 }
 
 impl Drop for TemporaryFile {

@@ -96,7 +96,7 @@ pub mod files {
     #[cfg(not(target_family = "wasm"))]
     pub use crate::checkpoint::MappedFile;
     #[cfg(not(target_family = "wasm"))]
-    pub use crate::checkpoint::output::{check_file, check_space, write_file};
+    pub use crate::checkpoint::output::{check_file, write_file};
     pub use crate::checkpoint::stored_formats::stored_formats;
     pub use crate::checkpoint::{
         CheckpointFile, DType, Fetching, Index, MemoryFile, Tensor, TensorFolder, check_finite,

@@ -34,7 +34,7 @@ pub fn run(common: &Common, args: &EvalArgs) -> Outcome {
         None => Vec::new(),
     };
     if let Some(path) = &args.plot {
-        check_file(path)?;
+        check_file(path, 0)?;
     }
     let interrupt = Interrupt::listen();
     let engine = args.teacher.as_ref().map(|_| load::open_engine_for_training(common)).transpose()?;

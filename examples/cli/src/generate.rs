@@ -18,7 +18,7 @@ use serde_json::json;
 use crate::args::{Color, Common, GenerateArgs};
 use crate::interrupt::Interrupt;
 use crate::load;
-use crate::output::{Failure, Outcome, write_json};
+use crate::output::{Failure, Outcome, note, write_json};
 use crate::patches::PatchPrinter;
 use crate::progress::Progress;
 use crate::prompt::Source;
@@ -52,16 +52,20 @@ pub fn run(common: &Common, args: &GenerateArgs) -> Outcome {
     let made = Made { bytes: made.bytes, ids: made.ids, stop: made.stop, matched: made.matched };
     let decode = begun.elapsed();
     printer.finish()?;
-    load::note_length(common, &model, session.patches());
+    let too_long = load::length_warning(common, &model, session.patches());
     let run = Run { model: &model, session: &session, prompt_ids, made, prefill, decode };
     if common.json {
         write_json(&run.to_json())?;
     }
     let unfinished = run.unfinished();
     let statistics = !common.json && !common.quiet && io::stderr().is_terminal();
-    if (statistics || unfinished.is_some()) && !common.json && io::stdout().is_terminal() {
+    let has_notes = statistics || unfinished.is_some() || too_long.is_some();
+    if has_notes && !common.json && io::stdout().is_terminal() {
         // On a terminal, these lines would otherwise continue the last line of the text.
         let _ = writeln!(io::stderr());
+    }
+    if let Some(warning) = too_long {
+        note("warning", &warning);
     }
     if statistics {
         let _ = writeln!(io::stderr(), "{}", run.statistics());

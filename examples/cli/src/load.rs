@@ -72,9 +72,7 @@ pub fn companions(common: &Common) -> Result<Vec<(String, Vec<u8>)>> {
     const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
     let mut files: Vec<(&str, Vec<u8>)> = Vec::new();
     let mut take = |name: &'static str, path: &Path| -> Result<()> {
-        if path.exists() {
-            files.extend(read_file(path, Vocabulary::LIMITS.bytes as u64)?.map(|contents| (name, contents)));
-        }
+        files.extend(read_file(path, Vocabulary::LIMITS.bytes as u64)?.map(|contents| (name, contents)));
         Ok(())
     };
     match (&common.subwords, &common.model) {
@@ -157,9 +155,14 @@ pub fn model_on(engine: Option<&Engine>, common: &Common, stop: &(dyn Fn() -> bo
 
 /// Warns if a text is longer than those that the model was trained with.
 pub fn note_length(common: &Common, model: &Model, patches: usize) {
-    if let Some(warning) = model.config().beyond_context(patches).filter(|_| !common.quiet) {
+    if let Some(warning) = length_warning(common, model, patches) {
         note("warning", &warning);
     }
+}
+
+/// The warning that a text is longer than the trained context, unless warnings are off.
+pub fn length_warning(common: &Common, model: &Model, patches: usize) -> Option<String> {
+    model.config().beyond_context(patches).filter(|_| !common.quiet)
 }
 
 /// The contents of a file that the user named; `-` is standard input.

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use bolmo_runtime::files::{check_file, check_space};
+use bolmo_runtime::files::check_file;
 use bolmo_runtime::{BYTE_VOCABULARY, Model, Result, Score, ScoreOptions, block_on};
 use serde_json::json;
 
@@ -24,7 +24,7 @@ pub fn run(common: &Common, args: &ScoreArgs) -> Outcome {
         options.boundaries = Some(input.read_boundaries(path)?);
     }
     if let Some(path) = &args.dump {
-        check_file(path)?;
+        check_file(path, 0)?;
     }
     if let Some(against) = &args.against {
         return compare::run(common, &input, against);
@@ -34,7 +34,7 @@ pub fn run(common: &Common, args: &ScoreArgs) -> Outcome {
     if let Some(path) = &args.dump {
         // The states of bytes and the logits. Those of patches come on top, and their number is not known yet.
         let numbers = input.len() * (3 * model.config().hidden_size + BYTE_VOCABULARY);
-        check_space(path, 4 * numbers as u64)?;
+        check_file(path, 4 * numbers as u64)?;
     }
     interrupt.stops(options.cancel.clone());
     let begun = Instant::now();

@@ -6,7 +6,7 @@ use std::io::Read;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::common::{bolmo, message, succeed};
 use crate::train::prepare;
@@ -104,16 +104,21 @@ fn unfinished_folders_are_removed() {
     let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
     let mid = path("mid");
     let left = || fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect::<Vec<_>>();
-    let stop = |args: &[&str], milliseconds: u64| {
+    let stop = |args: &[&str]| {
         let before = left();
         let child = start(&mut bolmo(args));
-        sleep(Duration::from_millis(milliseconds));
+        for _ in 0..600 {
+            if left() != before {
+                break;
+            }
+            sleep(Duration::from_millis(10));
+        }
         send(&child, "INT");
         let stderr = message(args, &child.wait_with_output().unwrap(), 130);
         assert!(stderr.contains("cancelled"), "{args:?}: {stderr}");
         assert_eq!(left(), before, "{args:?}");
     };
-    stop(&["init", "--preset", "bolmo-7b", "--dtype", "bf16", "--out", &mid], 300);
+    stop(&["init", "--preset", "mid", "--out", &mid]);
 }
 
 #[test]
@@ -126,9 +131,7 @@ fn the_measured_part_of_an_evaluation_is_printed() {
     let text = dir.path().join("text");
     fs::write(&text, "Mia and the cat. ".repeat(200_000)).unwrap();
     let args = ["eval", "--text-file", text.to_str().unwrap(), "--json"];
-    let begun = Instant::now();
     let output = interrupted(&args, |output| !output.stdout.is_empty());
-    assert!(begun.elapsed() < Duration::from_secs(30));
     assert_eq!((&json(&output)["complete"], &json(&output)["text"]["documents"]), (&false.into(), &0.into()));
 }
 

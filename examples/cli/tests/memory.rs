@@ -54,7 +54,8 @@ fn climb(args: &[&str]) {
             }
         }
     }
-    assert!(used_up <= 2, "{used_up} runs of {} had no memory for a message", LADDER.len());
+    // Which limits these are differs from run to run, with the addresses that the system chooses.
+    assert!(used_up * 3 <= LADDER.len(), "{used_up} runs of {} had no memory for a message", LADDER.len());
     let output = run_within(least + 1000, args);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }

@@ -160,21 +160,13 @@ fn files_error(error: bolmo_files::Error) -> Error {
     Error::new(kind, error.to_string())
 }
 
-/// Checks that [`write_file`] can write `path`, before the work whose result it will be.
+/// Checks that [`write_file`] can write about `bytes` bytes to `path`, before the work whose result they will be.
 ///
 /// # Errors
 /// `InvalidArgument` for a folder, `NotFound` for a file in a folder that does not exist, `Io` for a file that must not
-/// be written.
-pub fn check_file(path: &Path) -> Result<()> {
-    bolmo_files::check(path).map_err(files_error)
-}
-
-/// Checks that the file system of `path` has `bytes` bytes free, if it tells.
-///
-/// # Errors
-/// `Io` with both numbers if it has less.
-pub fn check_space(path: &Path, bytes: u64) -> Result<()> {
-    bolmo_files::check_space(path, bytes).map_err(files_error)
+/// be written, and for a file system that has less than `bytes` bytes free.
+pub fn check_file(path: &Path, bytes: u64) -> Result<()> {
+    bolmo_files::check(path, bytes).map_err(files_error)
 }
 
 /// Writes the file `path` with `fill`, which writes about `bytes` bytes.

@@ -38,7 +38,7 @@ pub fn run(common: &Common, args: &BenchArgs) -> Outcome {
     }
     let interrupt = Interrupt::listen();
     let steps = Steps::new(common);
-    args.save.as_deref().map_or(Ok(()), check_file)?;
+    args.save.as_deref().map_or(Ok(()), |path| check_file(path, 0))?;
     let (result, text): (_, fn(&Value) -> String) = if args.train {
         (train::measure(common, args, &interrupt, &steps)?, train::text)
     } else {
