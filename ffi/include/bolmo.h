@@ -54,14 +54,14 @@
  * An engine, its models and their sessions belong to the process that created the engine. In a child of fork(), calls
  * that need the device return BOLMO_DEVICE_LOST. The handles may be deleted there; what they hold on the device stays
  * until the child ends. The child may create an engine of its own on the CPU; whether a graphics driver can be used
- * after a fork depends on the driver. While one thread forks, no other one may be in a call of the library.
+ * after a fork depends on the driver. No thread may be inside a library call while another one forks.
  *
  * ## Little memory
  *
  * Where memory is missing, functions return BOLMO_OUT_OF_MEMORY, or BOLMO_IO if no thread can be started. Two limits
  * remain. If not even a few KiB are left, Rust's runtime aborts the process. And graphics drivers crash with little
- * address space, as under `ulimit -v`, so none is loaded where less is left than 1536 MiB and 64 MiB for each core (up
- * to 32); a driver may still crash with more, if the model fills it. The CPU device has no such limit.
+ * address space, as under `ulimit -v`, so none is loaded if less than 1536 MiB plus 64 MiB per core (at most 32 cores)
+ * is left; a driver may still crash with more, if the model fills it. The CPU device has no such limit.
  *
  * ## Errors
  *
@@ -448,7 +448,7 @@ bolmo_status bolmo_engine_options_create(bolmo_engine_options **options);
 /**
  * Selects the adapter: a part of its name, driver or backend, its number in the list, "cpu", "software", or "auto".
  * "auto" and an empty choice prefer a discrete GPU, then an integrated one, then a virtual one, then the CPU. "cpu" is
- * the library's own device, which needs no driver; "software" is a driver that plays a GPU on the CPU, for tests.
+ * the library's own device, which needs no driver; "software" is a driver that emulates a GPU on the CPU, for tests.
  */
 bolmo_status bolmo_engine_options_set_adapter(bolmo_engine_options *options, const void *choice, size_t size);
 
@@ -802,14 +802,15 @@ bolmo_status bolmo_load_options_set_tokenizer(bolmo_load_options *options,
 
 /**
  * Sets the base of the rotary frequencies, instead of the checkpoint's: above 1 and at most 1e15. For checkpoints that
- * lost it in conversion; a warning tells.
+ * lost it in conversion, which loading warns about.
  */
 bolmo_status bolmo_load_options_set_rope_theta(bolmo_load_options *options, double theta);
 
 /**
  * Sets the scaling of the rotary frequencies of full-attention layers, instead of the checkpoint's. For checkpoints
- * that lost it in conversion; a warning tells. UTF-8: `none`, or a kind (`linear`, `llama3`, `yarn`) with the keys of
- * `rope_scaling` in config.json, as in `yarn:factor=8,original_max_position_embeddings=8192`, or the JSON object.
+ * that lost it in conversion, which loading warns about. UTF-8: `none`, or a kind (`linear`, `llama3`, `yarn`) with
+ * the keys of `rope_scaling` in config.json, as in `yarn:factor=8,original_max_position_embeddings=8192` (`original`
+ * is short for the long name), or the JSON object.
  */
 bolmo_status bolmo_load_options_set_rope_scaling(bolmo_load_options *options, const void *scaling, size_t size);
 
@@ -1135,15 +1136,15 @@ bolmo_status bolmo_generate_options_set_min_p(bolmo_generate_options *options, f
 
 /**
  * Multiplies the log-probability of bytes that are among the last `window` ids by `penalty`. Above 1 discourages
- * repetition; 1, the default, turns this off. Counts as 100 at most.
+ * repetition; 1, the default, turns this off. Clamped to 100.
  */
 bolmo_status bolmo_generate_options_set_repetition_penalty(bolmo_generate_options *options,
                                                            float penalty,
                                                            size_t window);
 
 /**
- * Adds `bias` to the logits of `byte`, plain and fused. Replaces an earlier bias for the same byte. Counts as -1000 at
- * least and 1000 at most, as all biases do.
+ * Adds `bias` to the logits of `byte`, plain and fused. Replaces an earlier bias for the same byte. Clamped to
+ * -1000..=1000, as all biases are.
  */
 bolmo_status bolmo_generate_options_set_byte_bias(bolmo_generate_options *options, uint8_t byte, float bias);
 

@@ -35,7 +35,7 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 
 use bolmo_runtime::LayerType;
-use bolmo_runtime::files::{CheckpointFile, MemoryFile};
+use bolmo_runtime::files::{CheckpointFile, MemoryFile, exists_or_is_link};
 use bolmo_runtime::layout::parameters_by_part;
 use bolmo_runtime::{Checkpoint, Config, Error, ErrorKind, Result, Vocabulary, WeightFormat, device_bytes};
 
@@ -303,8 +303,7 @@ pub unsafe extern "C" fn bolmo_checkpoint_open(
         let path = trusted!(input::path(path, size, "path"))?;
         let opened = Checkpoint::open(&path)?;
         let file = path.join("tokenizer.json");
-        let exists = file.exists() || file.is_symlink();
-        let tokenizer = if exists { Tokenizer::File(file) } else { Tokenizer::None };
+        let tokenizer = if exists_or_is_link(&file) { Tokenizer::File(file) } else { Tokenizer::None };
         checkpoint.set(handle::insert(OpenCheckpoint::new(opened, tokenizer))?);
         Ok(())
     })

@@ -50,7 +50,7 @@ pub unsafe extern "C" fn bolmo_engine_options_create(options: *mut *mut bolmo_en
 
 /// Selects the adapter: a part of its name, driver or backend, its number in the list, "cpu", "software", or "auto".
 /// "auto" and an empty choice prefer a discrete GPU, then an integrated one, then a virtual one, then the CPU. "cpu" is
-/// the library's own device, which needs no driver; "software" is a driver that plays a GPU on the CPU, for tests.
+/// the library's own device, which needs no driver; "software" is a driver that emulates a GPU on the CPU, for tests.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_engine_options_set_adapter(
     options: *mut bolmo_engine_options,

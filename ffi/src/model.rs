@@ -202,7 +202,7 @@ pub unsafe extern "C" fn bolmo_load_options_set_tokenizer(
 }
 
 /// Sets the base of the rotary frequencies, instead of the checkpoint's: above 1 and at most 1e15. For checkpoints that
-/// lost it in conversion; a warning tells.
+/// lost it in conversion, which loading warns about.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_load_options_set_rope_theta(
     options: *mut bolmo_load_options,
@@ -217,8 +217,9 @@ pub unsafe extern "C" fn bolmo_load_options_set_rope_theta(
 }
 
 /// Sets the scaling of the rotary frequencies of full-attention layers, instead of the checkpoint's. For checkpoints
-/// that lost it in conversion; a warning tells. UTF-8: `none`, or a kind (`linear`, `llama3`, `yarn`) with the keys of
-/// `rope_scaling` in config.json, as in `yarn:factor=8,original_max_position_embeddings=8192`, or the JSON object.
+/// that lost it in conversion, which loading warns about. UTF-8: `none`, or a kind (`linear`, `llama3`, `yarn`) with
+/// the keys of `rope_scaling` in config.json, as in `yarn:factor=8,original_max_position_embeddings=8192` (`original`
+/// is short for the long name), or the JSON object.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_load_options_set_rope_scaling(
     options: *mut bolmo_load_options,

@@ -109,7 +109,7 @@ pub unsafe extern "C" fn bolmo_generate_options_set_min_p(
 }
 
 /// Multiplies the log-probability of bytes that are among the last `window` ids by `penalty`. Above 1 discourages
-/// repetition; 1, the default, turns this off. Counts as 100 at most.
+/// repetition; 1, the default, turns this off. Clamped to 100.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_generate_options_set_repetition_penalty(
     options: *mut bolmo_generate_options,
@@ -122,8 +122,8 @@ pub unsafe extern "C" fn bolmo_generate_options_set_repetition_penalty(
     })
 }
 
-/// Adds `bias` to the logits of `byte`, plain and fused. Replaces an earlier bias for the same byte. Counts as -1000 at
-/// least and 1000 at most, as all biases do.
+/// Adds `bias` to the logits of `byte`, plain and fused. Replaces an earlier bias for the same byte. Clamped to
+/// -1000..=1000, as all biases are.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_generate_options_set_byte_bias(
     options: *mut bolmo_generate_options,

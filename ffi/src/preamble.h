@@ -54,14 +54,14 @@
  * An engine, its models and their sessions belong to the process that created the engine. In a child of fork(), calls
  * that need the device return BOLMO_DEVICE_LOST. The handles may be deleted there; what they hold on the device stays
  * until the child ends. The child may create an engine of its own on the CPU; whether a graphics driver can be used
- * after a fork depends on the driver. While one thread forks, no other one may be in a call of the library.
+ * after a fork depends on the driver. No thread may be inside a library call while another one forks.
  *
  * ## Little memory
  *
  * Where memory is missing, functions return BOLMO_OUT_OF_MEMORY, or BOLMO_IO if no thread can be started. Two limits
  * remain. If not even a few KiB are left, Rust's runtime aborts the process. And graphics drivers crash with little
- * address space, as under `ulimit -v`, so none is loaded where less is left than 1536 MiB and 64 MiB for each core (up
- * to 32); a driver may still crash with more, if the model fills it. The CPU device has no such limit.
+ * address space, as under `ulimit -v`, so none is loaded if less than 1536 MiB plus 64 MiB per core (at most 32 cores)
+ * is left; a driver may still crash with more, if the model fills it. The CPU device has no such limit.
  *
  * ## Errors
  *

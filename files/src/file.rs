@@ -178,7 +178,7 @@ fn place(path: &Path) -> io::Result<Place> {
     match process_file(path) {
         Some(number) if number == "1" => return Ok(Place::Open(Stream::Output)),
         Some(number) if number == "2" => return Ok(Place::Open(Stream::Error)),
-        // The name that it once had may be another file's by now.
+        // Its former name may belong to another file by now.
         Some(_) => return Ok(Place::Special),
         None => {}
     }

@@ -6,6 +6,7 @@ mod file;
 mod folder;
 mod manifest;
 mod place;
+mod regular;
 mod space;
 mod temporary;
 
@@ -16,5 +17,6 @@ pub use error::{Error, Result};
 pub use file::{check, write};
 pub use folder::{PartialFolder, Replaces, Target};
 pub use manifest::{MANIFEST, MARKER};
+pub use regular::open_regular;
 pub use space::{check_space, free_bytes, with_free_bytes};
-pub use temporary::remove_abandoned;
+pub use temporary::{is_temporary, remove_abandoned};

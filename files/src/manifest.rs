@@ -1,11 +1,13 @@
 //! The list of the files that a run wrote into a folder.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, ErrorKind, Read};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+
+use crate::regular::open_regular;
 
 /// Name of the file in a folder that lists what a run wrote, so that a later run replaces nothing else.
 pub const MANIFEST: &str = "bolmo-files.json";
@@ -37,14 +39,15 @@ impl Manifest {
     /// Reads `folder/name`; `None` if there is no such file. Another file of this name is an error.
     pub fn read(folder: &Path, name: &str) -> io::Result<Option<Self>> {
         let path = folder.join(name);
-        match fs::symlink_metadata(&path) {
-            Ok(metadata) if metadata.is_file() => {}
-            Ok(_) => return Err(io::Error::new(ErrorKind::InvalidData, "is not a regular file")),
-            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(e),
+        if path.is_symlink() {
+            return Err(io::Error::new(ErrorKind::InvalidInput, "it is a symbolic link"));
         }
+        let file = match open_regular(&path) {
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+            file => file?,
+        };
         let mut text = Vec::new();
-        File::open(&path)?.take(MAX_BYTES).read_to_end(&mut text)?;
+        file.take(MAX_BYTES).read_to_end(&mut text)?;
         Ok(Some(serde_json::from_slice(&text)?))
     }
 

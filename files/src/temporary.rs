@@ -32,8 +32,8 @@ fn prefix(target: &OsStr) -> String {
     format!(".{}{INFIX}", name.get(..end).unwrap_or_default())
 }
 
-/// A name that no other temporary has, not even one that is gone: whoever checks the path of a locked file must not
-/// find another one there.
+/// A name that was never used before. Otherwise a check that a locked file is still at its path could find another
+/// file.
 fn new_path(parent: &Path, target: &OsStr) -> PathBuf {
     parent.join(format!("{}{:016x}", prefix(target), RandomState::new().hash_one(0)))
 }
@@ -42,6 +42,17 @@ fn new_path(parent: &Path, target: &OsStr) -> PathBuf {
 fn matches(name: &OsStr, prefix: &str) -> bool {
     let number = name.to_str().and_then(|name| name.strip_prefix(prefix));
     number.is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_hexdigit()))
+}
+
+/// Whether a name is that of a temporary of some target.
+pub fn is_temporary(name: &OsStr) -> bool {
+    target_of(name).is_some()
+}
+
+/// The name of the target in the name of a temporary.
+fn target_of(name: &OsStr) -> Option<&str> {
+    let (target, _) = name.to_str()?.strip_prefix('.')?.rsplit_once(INFIX)?;
+    matches(name, &format!(".{target}{INFIX}")).then_some(target)
 }
 
 /// Takes the lock of a new file. Returns `false` if another run removes the file.
@@ -174,10 +185,7 @@ impl Drop for TemporaryFolder {
 pub fn remove_abandoned(parent: &Path, of: impl Fn(&str) -> bool) {
     for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
         let name = entry.file_name();
-        let target = name.to_str().and_then(|name| name.strip_prefix('.')?.rsplit_once(INFIX));
-        if let Some((target, _)) = target.filter(|(target, _)| of(target))
-            && matches(&name, &format!(".{target}{INFIX}"))
-        {
+        if target_of(&name).is_some_and(&of) {
             remove(&entry.path(), None);
         }
     }
@@ -252,7 +260,7 @@ mod tests {
         let live = TemporaryFile::beside(parent, name).unwrap();
         let mut live_folder = TemporaryFolder::create(parent, name).unwrap();
         fs::write(live_folder.new_folder().join("x"), "x").unwrap();
-        // As a run leaves them that is killed.
+        // As a killed run leaves them.
         for dead in [".out.partial-12ab", ".other.partial-12ab", ".out.partial-notes", ".out.partial-"] {
             fs::write(parent.join(dead), "x").unwrap();
         }

@@ -7,7 +7,9 @@ use crate::error::{Error, ErrorKind, Hint, Result};
 /// # Errors
 /// `OutOfMemory`, if there is not enough memory.
 pub(crate) fn reserve<T>(elements: &mut Vec<T>, count: usize, what: &str) -> Result<()> {
-    elements.try_reserve_exact(count).map_err(|_| out_of_memory(count as u64 * size_of::<T>() as u64, what))
+    elements
+        .try_reserve_exact(count)
+        .map_err(|_| out_of_memory((count as u64).saturating_mul(size_of::<T>() as u64), what))
 }
 
 /// Sets the number of elements to `count`. New ones have the default value, such as zero.
@@ -47,6 +49,7 @@ mod tests {
     fn missing_memory_is_an_error() {
         for error in [
             zeros::<f32>(usize::MAX / 8, "weights").unwrap_err(),
+            zeros::<u64>(usize::MAX, "weights").unwrap_err(),
             reserve(&mut vec![0_u8; 7], isize::MAX as usize, "weights").unwrap_err(),
         ] {
             assert_eq!(error.kind(), ErrorKind::OutOfMemory);

@@ -102,7 +102,7 @@ pub mod files {
         CheckpointFile, DType, Fetching, Index, MemoryFile, Tensor, TensorFolder, check_finite,
     };
     #[cfg(not(target_family = "wasm"))]
-    pub use crate::input::file::{open_file, read_file};
+    pub use crate::input::file::{exists_or_is_link, open_file, read_file};
     pub use crate::input::foreign::START_BYTES;
     pub use crate::input::json;
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 #[cfg(not(target_family = "wasm"))]
 pub use crate::checkpoint::output;
-pub use crate::config::blocks::LocalParts;
+pub use crate::config::classes::LocalParts;
 pub use crate::config::rope::{cos_sin, inverse_frequencies};
 pub use crate::config::source::SourceConfig;
 #[cfg(not(target_family = "wasm"))]
@@ -15,6 +15,7 @@ pub use crate::convert::random::rng::Stream;
 #[cfg(not(target_family = "wasm"))]
 pub use crate::device::KernelTime;
 pub use crate::device::{Device, Form, KernelRunner, Recorder, Slice, matmul_tile, open_tested, run_kernel};
+pub use crate::input::shorten::{quoted, shortened};
 #[cfg(not(target_family = "wasm"))]
 pub use crate::model::available_memory;
 pub use crate::model::weights::{GlobalLayer, LocalLayer, Matrix, Mlp, Piece, Weights};

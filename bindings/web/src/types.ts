@@ -155,13 +155,13 @@ export interface GenerateOptions {
   topP?: number;
   /** Sample only from bytes with at least `minP` times the probability of the most probable one; 0 is off. */
   minP?: number;
-  /** Above 1 discourages recent bytes; 1 is off. Counts as 100 at most. */
+  /** Above 1 discourages recent bytes; 1 is off. Clamped to 100. */
   repetitionPenalty?: number;
   /** Number of last bytes that count as recent. Default: 64. */
   repetitionWindow?: number;
-  /** Added to the logit of the end of the text. Counts as -1000 at least and 1000 at most. */
+  /** Added to the logit of the end of the text. Clamped to -1000..=1000. */
   endBias?: number;
-  /** Added to the logits of patch ends: above 0 makes patches shorter. Counts as -1000 at least and 1000 at most. */
+  /** Added to the logits of patch ends: above 0 makes patches shorter. Clamped to -1000..=1000. */
   boundaryBias?: number;
   /** Seed of the random numbers: the same seed gives the same text. */
   seed?: number;

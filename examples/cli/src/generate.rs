@@ -23,9 +23,6 @@ use crate::patches::PatchPrinter;
 use crate::progress::Progress;
 use crate::prompt::Source;
 
-/// Maximum size of a schema, the runtime's own limit.
-const MAX_SCHEMA_BYTES: u64 = 1 << 20;
-
 /// Runs the command.
 pub fn run(common: &Common, args: &GenerateArgs) -> Outcome {
     let options = options(args)?;
@@ -110,7 +107,7 @@ fn constraint(args: &GenerateArgs) -> Outcome<Option<Constraint>> {
             "the prompt and --json-schema cannot both be standard input; give PROMPT or --prompt-file FILE",
         ));
     }
-    let schema = load::read_at_most(path, MAX_SCHEMA_BYTES).map_err(|e| match e.kind() {
+    let schema = load::read_at_most(path, Constraint::MAX_SCHEMA_BYTES as u64).map_err(|e| match e.kind() {
         ErrorKind::InvalidArgument => usage(&format!("--json-schema {}", e.message())),
         _ => Failure::from(e),
     })?;

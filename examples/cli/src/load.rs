@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use bolmo_runtime::files::{MemoryFile, read_file};
+use bolmo_runtime::files::{MemoryFile, exists_or_is_link, read_file};
 use bolmo_runtime::{
     AdapterChoice, Checkpoint, Engine, EngineOptions, Error, ErrorKind, LoadOptions, Model, Result, Vocabulary,
     block_on,
@@ -60,7 +60,7 @@ pub fn vocabulary(common: &Common) -> Result<Option<Vocabulary>> {
         None => Vocabulary::from_json(demo::TOKENIZER, Some(demo::TOKENIZER_CONFIG), demo::NAME).map(Some),
         Some(dir) => {
             let path = dir.join("tokenizer.json");
-            if path.exists() || path.is_symlink() { Vocabulary::open(&path).map(Some) } else { Ok(None) }
+            if exists_or_is_link(&path) { Vocabulary::open(&path).map(Some) } else { Ok(None) }
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::str::FromStr;
 
-use bolmo_runtime::{Formats, Preset, RopeScaling};
+use bolmo_runtime::{Config, Formats, Preset, RopeScaling};
 
 /// Parses a number and checks it. `range` completes the sentence "expected …".
 fn ranged<T: FromStr + Display>(text: &str, range: &str, fits: impl Fn(&T) -> bool) -> Result<T, String> {
@@ -111,7 +111,8 @@ pub fn adapter(text: &str) -> Result<String, String> {
 
 /// Base of the rotary frequencies.
 pub fn rope_theta(text: &str) -> Result<f64, String> {
-    ranged(text, "a number above 1 and at most 1e15", |x: &f64| *x > 1.0 && *x <= 1e15)
+    let theta = ranged(text, "a number", |_: &f64| true)?;
+    Config::check_rope_theta(theta).map(|()| theta).map_err(|error| error.message().to_owned())
 }
 
 /// Scaling of the rotary frequencies.

@@ -2,17 +2,15 @@
 
 use std::io::{IsTerminal, Read, Write};
 use std::ops::ControlFlow;
-use std::path::Path;
 use std::time::Duration;
 
 use bolmo_corpus::{Corpus, write_files};
-use bolmo_runtime::{Checkpoint, Error, ErrorKind, Result, block_on};
+use bolmo_runtime::{Error, ErrorKind, block_on};
 use bolmo_training::data::{
     BoundaryPredictability, END_OF_TEXT, PREDICTABILITY_BYTES, SubwordTokenizer, Subwords, boundary_predictability,
     train_tokenizer,
 };
 use bolmo_training::run::{Event, Kind, RunConfig, Texts, TrainingRun, draw, template};
-use bolmo_training::{LocalSizes, SourceModel};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
@@ -34,27 +32,17 @@ pub fn run(common: &Common, command: &TrainCommand) -> Outcome {
     }
 }
 
-/// Prints what is odd about the configurations of the models that a run begins with.
-fn warn_about(source: Option<&Path>, student: Option<&Path>) -> Result<()> {
-    let source = source.map(|dir| SourceModel::open(dir, LocalSizes::BLOCKS_ONLY, None)).transpose()?;
-    let student = student.map(Checkpoint::open).transpose()?;
-    let warnings = source.iter().flat_map(SourceModel::warnings).chain(student.iter().flat_map(Checkpoint::warnings));
-    warnings.for_each(|warning| note("warning", warning));
-    Ok(())
-}
-
 fn train(common: &Common, kind: Kind, args: &TrainArgs) -> Outcome {
     let target = args.target_compression.map(|target| format!("compression.target={target:?}"));
     let config = RunConfig::read(&args.config, &args.set.iter().cloned().chain(target).collect::<Vec<_>>())?;
     // Before the adapter is opened, which takes longer, and may be what is missing next.
     config.check(kind, &Texts::default()).map_err(|e| e.context(args.config.display()))?;
     let (out, steps) = (config.out.clone(), config.optimizer.steps);
-    let models = (config.model.source.clone(), config.model.student.clone());
     let interrupt = Interrupt::listen();
     let engine = open_engine_for_training(common)?;
     let mut run = block_on(TrainingRun::open(&engine, kind, config, &Texts::default(), args.resume))?;
     if !common.quiet {
-        warn_about(models.0.as_deref(), models.1.as_deref())?;
+        run.warnings().iter().for_each(|warning| note("warning", warning));
         // Snapshots and evaluations need no further memory.
         note("device", &format!("{}, {} of device memory", engine.adapter().name, size(run.memory_bytes())));
     }
@@ -78,8 +66,8 @@ fn train(common: &Common, kind: Kind, args: &TrainArgs) -> Outcome {
             }
             Event::Resumed { step, planned } => {
                 let message = format!(
-                    "from the snapshot of step {step}, with {steps} steps instead of {planned}; the learning rates \
-                     are those of a run of {steps} steps from here on"
+                    "from the snapshot of step {step}, changed from {planned} to {steps} steps; the learning rates \
+                     now follow the new length"
                 );
                 say(&bar, "resumed", &message);
             }

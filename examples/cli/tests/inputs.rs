@@ -41,8 +41,8 @@ fn ids_of_repositories_and_cache_folders_are_explained() {
     for name in ["config.json", "model.safetensors", "tokenizer.json"] {
         fs::rename(dir.path().join(name), snapshot.join(name)).unwrap();
     }
-    fail(&["info", "--model", text(&cache)], 1, &format!("name its snapshot, {}", snapshot.display()));
-    let tokenizer = format!("name its snapshot, {}", snapshot.join("tokenizer.json").display());
+    fail(&["info", "--model", text(&cache)], 1, &format!("use its snapshot {}", snapshot.display()));
+    let tokenizer = format!("use its snapshot {}", snapshot.join("tokenizer.json").display());
     fail(&["info", "--subwords", text(&cache)], 1, &tokenizer);
     succeed(&["info", "--model", text(&snapshot)]);
     fail(

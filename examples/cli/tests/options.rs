@@ -48,7 +48,7 @@ fn common_options_that_do_nothing_are_accepted_with_a_warning() {
         &["warning: --model has no effect on `bolmo init`", "warning: --threads has no effect on `bolmo init`"],
     );
     warned(&["init", "--preset", "nano", "--out", &out("two"), "--threads", "2", "--quiet"], &[]);
-    let instead = "it is not stored; give it when you use the new folder";
+    let instead = "it is not stored; pass it when you load the new folder";
     warned(
         &["quantize", "--quantize", "q8", "--rope-theta", "5", "--out", &out("three")],
         &[&format!("warning: --rope-theta has no effect on `bolmo quantize`: {instead}")],
@@ -58,7 +58,7 @@ fn common_options_that_do_nothing_are_accepted_with_a_warning() {
         ("--model", "x", ": give the Bolmo model with --bolmo"),
         ("--subwords", "x", ": the new folder gets the tokenizer of --bolmo"),
         ("--quantize", "q8", ": quantize the new folder afterwards"),
-        ("--rope-theta", "1e6", ": it is not stored; give it when you use the new folder"),
+        ("--rope-theta", "1e6", ": it is not stored; pass it when you load the new folder"),
         ("--adapter", "cpu", ""),
     ] {
         let stderr = String::from_utf8(run(&[&merge[..], &[option, value]].concat()).stderr).unwrap();

@@ -123,7 +123,7 @@ fn a_finished_run_is_extended_with_more_steps() {
     let told = bolmo(&["train", "subword", "--config", &config, "--resume", "--set", "optimiser.steps=4"]);
     let output = { told }.output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(stderr.contains("from the snapshot of step 3, with 4 steps instead of 3"), "{stderr}");
+    assert!(stderr.contains("from the snapshot of step 3, changed from 3 to 4 steps"), "{stderr}");
 }
 
 #[test]

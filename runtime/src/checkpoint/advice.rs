@@ -56,7 +56,7 @@ pub(super) fn without_config(dir: &Path) -> Error {
     } else if let Some(name) = unfinished(dir, &names) {
         format!("has no config.json, and the download of {name} is unfinished; run the download again")
     } else if let Some(name) = names.iter().find(|name| dir.join(name).join("config.json").is_file()) {
-        format!("has no config.json, but its folder {name} has; name {}", dir.join(name).display())
+        format!("has no config.json, but its subfolder {name} does; use {}", dir.join(name).display())
     } else if let Some(name) = ending(&names, ".zip") {
         format!("has no config.json but {name}; unpack it")
     } else {
@@ -116,8 +116,8 @@ fn ending<'a>(names: &'a [String], end: &str) -> Option<&'a str> {
 fn adapter(names: &[String]) -> Option<String> {
     names.iter().any(|name| name == ADAPTER).then(|| {
         format!(
-            "is an adapter ({ADAPTER}), such as one of LoRA, which only holds changes to a model; merge it into its \
-             base model, with `merge_and_unload` of peft, and name the folder of the result"
+            "is a LoRA-style adapter ({ADAPTER}), which holds only changes to a model; merge it into its base model, \
+             with `merge_and_unload` of peft, and name the folder of the result"
         )
     })
 }

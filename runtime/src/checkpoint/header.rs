@@ -14,6 +14,7 @@ use crate::checkpoint::file::{CheckpointFile, slice_at};
 use crate::error::{Error, Result};
 use crate::input::foreign::{START_BYTES, foreign, words};
 use crate::input::json::{Stopped, each_member, shown, small};
+use crate::input::shorten::quoted;
 
 /// Maximum length of a header. Real headers have about 100 bytes per tensor.
 const MAX_HEADER_BYTES: u64 = 100_000_000;
@@ -209,7 +210,7 @@ fn brief_shape(shape: &[u64]) -> String {
 /// A JSON value for a message, shortened.
 fn brief(value: &Value) -> String {
     match value {
-        Value::String(text) => format!("{:?}", text.chars().take(30).collect::<String>()),
+        Value::String(text) => quoted(text, 30),
         Value::Array(_) | Value::Object(_) => "(not a string)".to_owned(),
         other => other.to_string(),
     }

@@ -6,7 +6,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::checkpoint::header::{HeaderEntry, MAX_NAME_BYTES, MAX_TENSORS};
-use crate::checkpoint::{Checkpoint, CheckpointFile, IGNORED_SUFFIX, read_headers, shortened};
+use crate::checkpoint::{Checkpoint, CheckpointFile, IGNORED_SUFFIX, read_headers, shown_name};
 use crate::error::{Error, Result};
 use crate::input::json::{Limits, Refusal, Stopped, bad_file, each_member, lenient, members, refused, shown, small};
 
@@ -99,7 +99,7 @@ fn parse_index(text: &[u8], name: &str) -> Result<BTreeMap<String, String>> {
             return Err(bad(format!("names more than {MAX_TENSORS} tensors, which is not supported")));
         }
         if tensor.len() > MAX_NAME_BYTES {
-            let (name, found) = (shortened(&tensor), tensor.len());
+            let (name, found) = (shown_name(&tensor), tensor.len());
             return Err(bad(format!(
                 "tensor `{name}`: its name has {found} bytes, at most {MAX_NAME_BYTES} are supported"
             )));
@@ -111,10 +111,10 @@ fn parse_index(text: &[u8], name: &str) -> Result<BTreeMap<String, String>> {
             }
             Some(Value::String(file)) => Err(bad(format!(
                 "tensor `{}` is said to be in {:?}; only names of files in the same folder are allowed",
-                shortened(&tensor),
-                shortened(&file)
+                shown_name(&tensor),
+                shown_name(&file)
             ))),
-            _ => Err(bad(format!("the file of tensor `{}` is not a string", shortened(&tensor)))),
+            _ => Err(bad(format!("the file of tensor `{}` is not a string", shown_name(&tensor)))),
         }
     });
     match is_object {
@@ -150,7 +150,7 @@ fn check_index(
     for (shard, entries) in shards.iter().zip(headers) {
         for entry in entries {
             if let Some(other) = actual.insert(&entry.name, shard) {
-                return bad(format!("tensor `{}` is in both {other} and {shard}", shortened(&entry.name)));
+                return bad(format!("tensor `{}` is in both {other} and {shard}", shown_name(&entry.name)));
             }
         }
     }
@@ -158,16 +158,16 @@ fn check_index(
         match actual.get(tensor.as_str()) {
             Some(found) if *found == shard.as_str() => {}
             Some(found) => {
-                return bad(format!("tensor `{}` is said to be in {shard}, but is in {found}", shortened(tensor)));
+                return bad(format!("tensor `{}` is said to be in {shard}, but is in {found}", shown_name(tensor)));
             }
             None => {
-                return bad(format!("tensor `{}` is said to be in {shard}, but is in no shard", shortened(tensor)));
+                return bad(format!("tensor `{}` is said to be in {shard}, but is in no shard", shown_name(tensor)));
             }
         }
     }
     for (tensor, shard) in actual {
         if !weight_map.contains_key(tensor) && !tensor.ends_with(IGNORED_SUFFIX) {
-            return bad(format!("does not list tensor `{}`, which is in {shard}", shortened(tensor)));
+            return bad(format!("does not list tensor `{}`, which is in {shard}", shown_name(tensor)));
         }
     }
     Ok(())

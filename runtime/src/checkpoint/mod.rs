@@ -43,8 +43,12 @@ pub use tensor_folder::TensorFolder;
 
 use crate::checkpoint::formats::Formats;
 use crate::checkpoint::layout::{TensorSpec, expected_tensors};
-use crate::config::{Config, RopeScaling, rotary};
+use crate::config::overrides::{Overrides, Warnings};
+use crate::config::{Config, RopeScaling};
 use crate::error::{Error, ErrorKind, Hint, Result};
+#[cfg(not(target_family = "wasm"))]
+use crate::input::file::exists_or_is_link;
+use crate::input::shorten::shortened;
 use crate::text::vocabulary::Vocabulary;
 use header::{HeaderEntry, MAX_TENSORS, read_header};
 use quantized::Stored;
@@ -76,7 +80,7 @@ pub struct Checkpoint {
     #[cfg(not(target_family = "wasm"))]
     config_text: Vec<u8>,
     formats: Option<Formats>,
-    warnings: Vec<String>,
+    warnings: Warnings,
     files: Vec<Box<dyn CheckpointFile>>,
     /// In the order of [`expected_tensors`].
     tensors: Vec<Entry>,
@@ -136,7 +140,7 @@ impl Checkpoint {
         headers: Vec<Vec<HeaderEntry>>,
     ) -> Result<Checkpoint> {
         let (config_text, config_name) = (config, format!("{origin}/config.json"));
-        let (config, warnings) = Config::from_json(config_text, &config_name)?;
+        let (config, warnings) = Config::read(config_text, &config_name)?;
         let formats = stored_formats(config_text, &config_name)?;
         let expected = expected_tensors(&config);
         let mut found = collect(&files, headers)?;
@@ -216,9 +220,7 @@ impl Checkpoint {
     /// # Errors
     /// `InvalidArgument` as for [`Config::override_rope_theta`].
     pub fn override_rope_theta(&mut self, theta: f64) -> Result<()> {
-        self.config.override_rope_theta(theta)?;
-        rotary::answered(&mut self.warnings, rotary::THETA_ADVICE);
-        Ok(())
+        self.apply(Overrides { rope_theta: Some(theta), ..Overrides::default() })
     }
 
     /// Replaces the scaling of the rotary frequencies of full-attention layers, for checkpoints that lost it in
@@ -227,14 +229,23 @@ impl Checkpoint {
     /// # Errors
     /// `InvalidArgument` as for [`Config::override_rope_scaling`].
     pub fn override_rope_scaling(&mut self, scaling: RopeScaling) -> Result<()> {
-        self.config.override_rope_scaling(scaling)?;
-        rotary::answered(&mut self.warnings, rotary::SCALING_ADVICE);
-        Ok(())
+        self.apply(Overrides { rope_scaling: Some(scaling), ..Overrides::default() })
+    }
+
+    fn apply(&mut self, overrides: Overrides) -> Result<()> {
+        overrides.apply(&mut self.config, &mut self.warnings)
+    }
+
+    /// The configuration with `overrides`, and the warnings that they leave.
+    pub(crate) fn overridden(&self, overrides: Overrides) -> Result<(Config, Vec<String>)> {
+        let (mut config, mut warnings) = (self.config.clone(), self.warnings.clone());
+        overrides.apply(&mut config, &mut warnings)?;
+        Ok((config, warnings.into_texts()))
     }
 
     /// Non-fatal warnings: values of the files that are accepted but are likely mistakes.
     pub fn warnings(&self) -> &[String] {
-        &self.warnings
+        self.warnings.texts()
     }
 
     /// Path of the folder, or the name that the caller gave.
@@ -256,7 +267,7 @@ impl Checkpoint {
         #[cfg(not(target_family = "wasm"))]
         // A link whose target is missing is reported as such.
         if let Some(path) = self.folder.as_ref().map(|folder| folder.join(TOKENIZER))
-            && (path.exists() || path.is_symlink())
+            && exists_or_is_link(&path)
         {
             return Vocabulary::open(&path).map(Some);
         }
@@ -386,17 +397,13 @@ pub(crate) fn shown_shape(shape: &[usize]) -> String {
 
 /// Lists names for a message: "1 tensor (`a`) is" or "7 tensors (`a`, `b`, ...) are"; long lists are cut.
 fn listed(names: &[String]) -> String {
-    let shown: Vec<String> = names.iter().take(NAMES_SHOWN).map(|name| format!("`{}`", shortened(name))).collect();
+    let shown: Vec<String> = names.iter().take(NAMES_SHOWN).map(|name| format!("`{}`", shown_name(name))).collect();
     let rest = if names.len() > NAMES_SHOWN { ", ..." } else { "" };
     let (noun, verb) = if names.len() == 1 { ("tensor", "is") } else { ("tensors", "are") };
     format!("{} {noun} ({}{rest}) {verb}", names.len(), shown.join(", "))
 }
 
 /// A name from a file for a message, shortened: a damaged file may have a very long one.
-pub(crate) fn shortened(name: &str) -> String {
-    const LONGEST: usize = 120;
-    match name.char_indices().nth(LONGEST) {
-        Some((end, _)) => format!("{}...", name.get(..end).unwrap_or_default()),
-        None => name.to_owned(),
-    }
+pub(crate) fn shown_name(name: &str) -> String {
+    shortened(name, 120)
 }

@@ -2,8 +2,9 @@
 
 use serde_json::Value;
 
-use crate::config::classes::{Class, Layers, MAX_WINDOW_LAYERS, SLIDING_WINDOW};
+use crate::config::classes::{Class, Layers, LocalParts, MAX_WINDOW_LAYERS, SLIDING_WINDOW};
 use crate::config::keys::{Absent, Keys, shown};
+use crate::config::overrides::{Answer, Warnings};
 use crate::config::rotary::{self, Rotary};
 use crate::config::special::SPECIAL_TOKENS;
 use crate::config::{BYTE_VOCABULARY, BlockType, Config, LayerType, QkNorm, RopeScaling, SpecialIds, block_keys};
@@ -27,29 +28,9 @@ pub(crate) struct Blocks {
     pub(crate) qk_norm: QkNorm,
 }
 
-/// Sizes of the local parts of a Bolmo model.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct LocalParts {
-    /// Inner width of the feed-forwards.
-    pub intermediate_size: usize,
-    /// Number of mLSTM heads.
-    pub heads: usize,
-    /// Number of layers of the encoder.
-    pub encoder_layers: usize,
-    /// Number of layers of the decoder.
-    pub decoder_layers: usize,
-    /// Epsilon of the norms between encoder, global blocks and decoder.
-    pub rms_norm_eps: f32,
-}
-
 impl Blocks {
     /// Reads the blocks of a configuration that `class` wrote. `absent` collects the sizes that the file lacks.
-    pub(crate) fn read(
-        keys: &Keys<'_>,
-        class: &Class,
-        absent: &mut Absent,
-        warnings: &mut Vec<String>,
-    ) -> Result<Self> {
+    pub(crate) fn read(keys: &Keys<'_>, class: &Class, absent: &mut Absent, warnings: &mut Warnings) -> Result<Self> {
         keys.must_be("hidden_act", "silu", false)?;
         for key in ["attention_bias", "mlp_bias"] {
             if keys.flag(key, false)? {
@@ -154,18 +135,18 @@ impl Config {
             && self.max_position_embeddings > BEFORE_YARN
     }
 
-    /// The warning that the scaling was probably lost, if it was. An explicit `rope_scaling` is no accident.
-    pub(super) fn lost_scaling(&self, keys: &Keys<'_>) -> Option<String> {
-        (self.looks_unscaled() && !rotary::has_scaling(keys)).then(|| {
+    /// Warns that the scaling was probably lost, if it was. An explicit `rope_scaling` is no accident.
+    pub(super) fn warn_of_lost_scaling(&self, keys: &Keys<'_>, warnings: &mut Warnings) {
+        let warning = (self.looks_unscaled() && !rotary::has_scaling(keys)).then(|| {
             let (origin, length) = (keys.origin(), self.max_position_embeddings);
             format!(
                 "{origin}: `rope_scaling` is absent, but Olmo 3 models with a `max_position_embeddings` of {length} \
                  scale the rotary frequencies of full layers \
                  (\"yarn:factor=8,original_max_position_embeddings=8192\" in Olmo 3 7B), and converted checkpoints are \
-                 known to lose this: if so, {}",
-                rotary::SCALING_ADVICE
+                 known to lose this: if so, override `rope_scaling`"
             )
-        })
+        });
+        warnings.extend(warning, Some(Answer::RopeScaling));
     }
 }
 

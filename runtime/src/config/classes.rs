@@ -26,11 +26,32 @@ pub(crate) struct Class {
     /// `None` for the quotient of the hidden size and the number of query heads.
     pub(crate) head_dim: Option<usize>,
     pub(crate) max_position_embeddings: usize,
-    pub(crate) rms_norm_eps: f64,
+    pub(crate) rms_norm_eps: f32,
     pub(crate) rope_theta: f64,
     pub(crate) layers: Layers,
     /// Whether sliding layers scale their rotary frequencies like full ones where the file has one scaling for all.
     pub(crate) scales_sliding_layers: bool,
+}
+
+/// Sizes of the local parts of a Bolmo model.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct LocalParts {
+    /// Inner width of the feed-forwards.
+    pub intermediate_size: usize,
+    /// Number of mLSTM heads.
+    pub heads: usize,
+    /// Number of layers of the encoder.
+    pub encoder_layers: usize,
+    /// Number of layers of the decoder.
+    pub decoder_layers: usize,
+    /// Epsilon of the norms between encoder, global blocks and decoder.
+    pub rms_norm_eps: f32,
+}
+
+impl LocalParts {
+    /// Those of `BolmoConfig` of the reference implementation.
+    pub const BOLMO: Self =
+        Self { intermediate_size: 5504, heads: 16, encoder_layers: 1, decoder_layers: 4, rms_norm_eps: 1e-5 };
 }
 
 /// How a class determines which layers slide.

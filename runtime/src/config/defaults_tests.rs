@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::blocks::LocalParts;
+use super::classes::LocalParts;
 use super::source::SourceConfig;
 use super::*;
 use crate::config::preset::Preset;

@@ -5,6 +5,7 @@ use std::fmt::{Debug, Display};
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
+use crate::input::shorten::{quoted, shortened};
 
 /// The end of messages about values that no published file has.
 const ADVICE: &str = "use the config.json of this checkpoint";
@@ -36,7 +37,7 @@ impl<'a> Keys<'a> {
         self.map.get(key).filter(|value| !value.is_null())
     }
 
-    /// Whether `key` exists, be it with the value `null`.
+    /// Whether `key` exists, also with the value `null`.
     pub fn has(&self, key: &str) -> bool {
         self.map.contains_key(key)
     }
@@ -208,9 +209,9 @@ impl Absent {
     }
 
     /// The epsilon under `key`, or `default`.
-    pub fn epsilon(&mut self, keys: &Keys<'_>, key: &str, default: f64) -> Result<f32> {
+    pub fn epsilon(&mut self, keys: &Keys<'_>, key: &str, default: f32) -> Result<f32> {
         let found = keys.epsilon(key)?;
-        Ok(found.unwrap_or_else(|| self.take(keys, key, default) as f32))
+        Ok(found.unwrap_or_else(|| self.take(keys, key, default)))
     }
 
     /// Notes that `key` is absent.
@@ -230,26 +231,14 @@ impl Absent {
 
 /// A JSON value for a message, shortened to a readable length.
 pub(crate) fn shown(value: &Value) -> String {
+    const LONGEST: usize = 60;
     match value {
         Value::Array(list) if list.is_empty() => "an empty list".to_owned(),
         Value::Object(map) if map.is_empty() => "an empty object".to_owned(),
         Value::Array(list) => format!("a list of {}", list.len()),
         Value::Object(map) => format!("an object of {} keys", map.len()),
-        Value::String(text) => match cut(text) {
-            Some(start) => format!("{start:?}..."),
-            None => format!("{text:?}"),
-        },
+        Value::String(text) => quoted(text, LONGEST),
         // A number has as many digits as its writer liked, if some crate of the program keeps them.
-        other => match other.to_string() {
-            long if cut(&long).is_some() => format!("{}...", cut(&long).unwrap_or_default()),
-            text => text,
-        },
+        other => shortened(&other.to_string(), LONGEST),
     }
-}
-
-/// The beginning of a text that is too long for a message.
-fn cut(text: &str) -> Option<&str> {
-    const LONGEST: usize = 60;
-    let (end, _) = text.char_indices().nth(LONGEST)?;
-    text.get(..end)
 }

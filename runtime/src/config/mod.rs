@@ -3,12 +3,13 @@
 //! `docs/model.md` lists the keys with their defaults in the reference implementation and here.
 
 pub(crate) mod blocks;
-mod classes;
+pub(crate) mod classes;
 pub(crate) mod keys;
+pub(crate) mod overrides;
 pub mod preset;
 mod read;
 pub mod rope;
-pub(crate) mod rotary;
+mod rotary;
 mod scaling;
 pub mod source;
 mod special;
@@ -67,7 +68,8 @@ pub struct Config {
     pub rope_theta: f64,
     /// Scaling of the rotary frequencies of full-attention layers.
     pub rope_scaling: RopeScaling,
-    /// Base of the rotary frequencies of sliding layers if it is not [`Self::rope_theta`], as in no published model.
+    /// Base of the rotary frequencies of sliding layers if it differs from [`Self::rope_theta`]. No published model
+    /// needs this.
     pub sliding_rope_theta: Option<f64>,
     /// Scaling of the rotary frequencies of sliding layers; none in all published models.
     pub sliding_rope_scaling: RopeScaling,

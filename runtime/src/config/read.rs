@@ -1,8 +1,9 @@
 //! Reading a [`Config`] from a `config.json`: one function per group of keys, then the kernels' limits.
 
-use crate::config::blocks::{Blocks, LocalParts};
-use crate::config::classes::Class;
+use crate::config::blocks::Blocks;
+use crate::config::classes::{Class, LocalParts};
 use crate::config::keys::{Absent, Keys, shown};
+use crate::config::overrides::Warnings;
 use crate::config::special::{published_vocabulary, read_special_tokens};
 use crate::config::{BYTE_VOCABULARY, Config};
 use crate::error::{Error, Result};
@@ -20,10 +21,16 @@ impl Config {
     /// `BadCheckpoint` for a missing key or an impossible value, `Unsupported` for a model that cannot be computed
     /// here. The message names the key.
     pub fn from_json(text: &[u8], origin: &str) -> Result<(Config, Vec<String>)> {
+        let (config, warnings) = Self::read(text, origin)?;
+        Ok((config, warnings.into_texts()))
+    }
+
+    /// The same, with warnings that an override can answer.
+    pub(crate) fn read(text: &[u8], origin: &str) -> Result<(Config, Warnings)> {
         let value = json::config(text, origin)?;
         let keys = Keys::new(&value, origin)?;
         refuse_unknown_computation(&keys)?;
-        let mut warnings = Vec::new();
+        let mut warnings = Warnings::default();
 
         let vocab_size = keys.optional_integer("vocab_size", 1, 1 << 22)?.unwrap_or(BYTE_VOCABULARY);
         if vocab_size != BYTE_VOCABULARY {
@@ -43,21 +50,27 @@ impl Config {
         let (special, special_tokens, byte_offset) = read_special_tokens(&tokenizer)?;
         for (key, id) in [("pad_token_id", special.pad), ("bos_token_id", special.bos), ("eos_token_id", special.eos)] {
             if let Some(found) = keys.get(key).filter(|found| found.as_u64() != Some(id.into())) {
-                warnings.push(format!(
-                    "{origin}: `{key}` is {}, `tokenizer_config.{key}` is {id}; the latter is used",
-                    shown(found)
-                ));
+                let found = shown(found);
+                let text =
+                    format!("{origin}: `{key}` is {found}, `tokenizer_config.{key}` is {id}; the latter is used");
+                warnings.extend([text], None);
             }
         }
 
+        let default = LocalParts::BOLMO;
         let local = LocalParts {
-            intermediate_size: absent.integer(&keys, "local_intermediate_size", 5504, (1, 1 << 20))?,
-            heads: absent.integer(&keys, "num_local_heads", 16, (1, 1024))?,
-            encoder_layers: absent.integer(&keys, "num_local_encoder_layers", 1, (1, 1024))?,
-            decoder_layers: absent.integer(&keys, "num_local_decoder_layers", 4, (1, 1024))?,
-            rms_norm_eps: absent.epsilon(&keys, "local_rms_norm_eps", 1e-5)?,
+            intermediate_size: absent.integer(
+                &keys,
+                "local_intermediate_size",
+                default.intermediate_size,
+                (1, 1 << 20),
+            )?,
+            heads: absent.integer(&keys, "num_local_heads", default.heads, (1, 1024))?,
+            encoder_layers: absent.integer(&keys, "num_local_encoder_layers", default.encoder_layers, (1, 1024))?,
+            decoder_layers: absent.integer(&keys, "num_local_decoder_layers", default.decoder_layers, (1, 1024))?,
+            rms_norm_eps: absent.epsilon(&keys, "local_rms_norm_eps", default.rms_norm_eps)?,
         };
-        warnings.extend(absent.warning(&keys, Class::BOLMO.name));
+        warnings.extend(absent.warning(&keys, Class::BOLMO.name), None);
         let config = Config {
             subword_vocab_size,
             add_expanded_embeddings,
@@ -68,7 +81,7 @@ impl Config {
             ..Self::of_blocks(blocks, local)
         };
         config.check_kernel_limits(origin)?;
-        warnings.extend(config.lost_scaling(&keys));
+        config.warn_of_lost_scaling(&keys, &mut warnings);
         Ok((config, warnings))
     }
 

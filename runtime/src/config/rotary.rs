@@ -5,6 +5,7 @@ use std::fmt::Display;
 
 use crate::config::classes::Class;
 use crate::config::keys::Keys;
+use crate::config::overrides::{Answer, Warnings};
 use crate::config::{LayerType, MAX_ROPE_THETA, RopeScaling, rope_theta_is_sound, scaling};
 use crate::error::{Error, Result};
 
@@ -12,10 +13,6 @@ use crate::error::{Error, Result};
 pub(super) const DEFAULT_ROPE_THETA: f64 = Class::BOLMO.rope_theta;
 /// Key that confirms the default RoPE base; only this runtime writes it.
 pub(super) const ROPE_THETA_CONFIRMED: &str = "rope_theta_confirmed";
-/// End of the warning that the base was probably lost.
-pub(crate) const THETA_ADVICE: &str = "override `rope_theta`";
-/// End of the warning that the scaling was probably lost.
-pub(crate) const SCALING_ADVICE: &str = "override `rope_scaling`";
 
 /// Base of the rotary frequencies.
 const THETA: &str = "rope_theta";
@@ -25,11 +22,6 @@ const SCALING: &str = "rope_scaling";
 const PARAMETERS: &str = "rope_parameters";
 /// Original context of the scaling, which some converters put beside it.
 const ORIGINAL: &str = "original_max_position_embeddings";
-
-/// Removes the warnings that an override answers.
-pub(crate) fn answered(warnings: &mut Vec<String>, advice: &str) {
-    warnings.retain(|warning| !warning.ends_with(advice));
-}
 
 /// Rotary embeddings of the full and of the sliding layers.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -59,7 +51,7 @@ struct Claims {
 }
 
 /// Reads the rotary embedding. Keys that say the same thing twice must agree. `slides` says whether any layer slides.
-pub(super) fn read(keys: &Keys<'_>, class: &Class, slides: bool, warnings: &mut Vec<String>) -> Result<Rotary> {
+pub(super) fn read(keys: &Keys<'_>, class: &Class, slides: bool, warnings: &mut Warnings) -> Result<Rotary> {
     whole_heads(keys)?;
     let (mut full, mut sliding) = (Claims::default(), Claims::default());
     for key in [PARAMETERS, SCALING] {
@@ -88,7 +80,7 @@ pub(super) fn read(keys: &Keys<'_>, class: &Class, slides: bool, warnings: &mut 
     let found = agreed(keys, &full.theta)?;
     let theta = found.unwrap_or(class.rope_theta);
     let scaling = agreed(keys, &full.scaling)?.unwrap_or(RopeScaling::None);
-    warnings.extend(lost_theta(keys, class, theta, found.is_some())?);
+    warnings.extend(lost_theta(keys, class, theta, found.is_some())?, Some(Answer::RopeTheta));
     let (sliding_theta, sliding_scaling) = match slides {
         // Nothing reads them.
         false => (None, RopeScaling::None),
@@ -100,7 +92,8 @@ pub(super) fn read(keys: &Keys<'_>, class: &Class, slides: bool, warnings: &mut 
     Ok(Rotary { theta, scaling, sliding_theta, sliding_scaling })
 }
 
-/// Whether the file has a `rope_scaling`, be it one that scales nothing. Converters that lose the scaling write none.
+/// Whether the file has a `rope_scaling`, even one that scales nothing. Converters that lose the scaling write no key
+/// at all.
 pub(super) fn has_scaling(keys: &Keys<'_>) -> bool {
     keys.get(SCALING).is_some()
 }
@@ -165,12 +158,13 @@ fn lost_theta(keys: &Keys<'_>, class: &Class, theta: f64, present: bool) -> Resu
         let state = if present { "is 10000" } else { "is absent, so 10000 is used" };
         return Ok(Some(format!(
             "{origin}: `rope_theta` {state}; converted checkpoints are known to lose the source model's value (500000 \
-             for OLMo 2 and 3): if so, {THETA_ADVICE}"
+             for OLMo 2 and 3): if so, override `rope_theta`"
         )));
     }
     Ok((!present).then(|| {
         format!(
-            "{origin}: `rope_theta` is absent, so {theta} is used, the default of {}: if it is wrong, {THETA_ADVICE}",
+            "{origin}: `rope_theta` is absent, so {theta} is used, the default of {}: if it is wrong, \
+             override `rope_theta`",
             class.name
         )
     }))

@@ -3,9 +3,10 @@
 use serde_json::Value;
 
 use crate::config::Config;
-use crate::config::blocks::{Blocks, LocalParts};
-use crate::config::classes::Class;
+use crate::config::blocks::Blocks;
+use crate::config::classes::{Class, LocalParts};
 use crate::config::keys::{Absent, Keys};
+use crate::config::overrides::Warnings;
 use crate::config::special::{published_vocabulary, read_special_tokens};
 use crate::error::Result;
 
@@ -33,13 +34,13 @@ impl SourceConfig {
         let class = Class::of_source(kind)
             .ok_or_else(|| keys.unsupported_value("model_type", "\"olmo2\", \"olmo3\", \"qwen3\" and \"llama\""))?;
         let mut absent = Absent::default();
-        let mut warnings = Vec::new();
+        let mut warnings = Warnings::default();
         let blocks = Blocks::read(&keys, class, &mut absent, &mut warnings)?;
         let vocab_size = absent.integer(&keys, "vocab_size", class.vocab_size, (1, (1 << 24) - 1))?;
         let tied = keys.flag("tie_word_embeddings", false)?;
-        warnings.extend(Config::of_blocks(blocks.clone(), LocalParts::default()).lost_scaling(&keys));
-        warnings.extend(absent.warning(&keys, class.name));
-        Ok(Self { blocks, vocab_size, tied, warnings })
+        Config::of_blocks(blocks.clone(), LocalParts::default()).warn_of_lost_scaling(&keys, &mut warnings);
+        warnings.extend(absent.warning(&keys, class.name), None);
+        Ok(Self { blocks, vocab_size, tied, warnings: warnings.into_texts() })
     }
 
     /// Width of the residual stream.

@@ -11,7 +11,8 @@ const PLAIN_IDS: usize = BYTE_VOCABULARY / 2;
 /// Number of special tokens of the byte vocabulary: the plain ids that are not bytes.
 pub(super) const SPECIAL_TOKENS: usize = PLAIN_IDS - 256;
 
-/// The `tokenizer_config` of published models, which is also the reference's where a file has none.
+/// The `tokenizer_config` of published models, which is also the reference's where a file has none:
+/// `BolmoTokenizerConfig.bolmo()` in `tokenization_bolmo.py` of `allenai/bolmo-core`, commit `7037c6d`.
 pub(super) fn published_vocabulary() -> Value {
     json!({
         "bos_token_id": 1,

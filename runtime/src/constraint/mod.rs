@@ -37,6 +37,9 @@ pub struct Constraint {
 }
 
 impl Constraint {
+    /// Maximum length of a JSON schema in bytes.
+    pub const MAX_SCHEMA_BYTES: usize = 1 << 20;
+
     /// Compiles a regular expression that the whole text must match.
     ///
     /// The syntax is that of Rust's `regex` crate, without look-around and back-references. `.`, `\d` and classes match

@@ -19,7 +19,7 @@ use crate::checkpoint::quantized::Stored;
 use crate::checkpoint::stored_formats::set_stored_formats;
 use crate::checkpoint::{Checkpoint, DType, Tensor, check_finite};
 use crate::error::{Error, ErrorKind, Hint, Result};
-use crate::input::json::config as parse_config;
+use crate::input::json::config_with_nulls;
 
 /// Number of elements to convert and write at a time.
 const STRIDE: usize = 1 << 20;
@@ -82,11 +82,11 @@ impl QuantizeReport {
 
 /// Writes the folder `dir` with the matrices of `checkpoint` in `formats`.
 ///
-/// `dir` must not exist, be empty, or be an earlier output, which is replaced: its file `bolmo-files.json` lists all of
-/// its files, and none of them has changed. The files are written to a hidden folder beside it, which is
-/// renamed at the end. Where a folder cannot be renamed, they are moved into it. The memory use is a few MiB plus the
-/// scales of one tensor. `progress` receives the number of bytes of the source that are done and their total;
-/// returning `false` cancels.
+/// `dir` must not exist, be empty, or be an earlier output, which is replaced: all of its files must be listed in its
+/// `bolmo-files.json`, with the same lengths. The files are written to a hidden folder beside it, which is renamed at
+/// the end. Where a folder cannot be renamed, they are moved into it. The memory use is a few MiB plus the scales of
+/// one tensor. `progress` receives the number of bytes of the source that are done and their total; returning `false`
+/// cancels.
 ///
 /// # Errors
 /// `InvalidArgument` for a checkpoint that is already quantized, for f32 in all parts, and for a folder with other
@@ -126,7 +126,7 @@ pub fn write_quantized(
     let needed: u64 = plans.iter().map(|plan| plan.stored.byte_count(plan.spec)).sum();
     let partial = target.begin(needed)?;
 
-    let mut config = parse_config(checkpoint.config_text(), &format!("{}/config.json", checkpoint.origin()))?;
+    let mut config = config_with_nulls(checkpoint.config_text(), &format!("{}/config.json", checkpoint.origin()))?;
     set_stored_formats(&mut config, formats);
     write_json(&partial.path.join("config.json"), &config)?;
     for (name, contents) in &options.others {

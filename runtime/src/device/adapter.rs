@@ -16,7 +16,7 @@ pub enum AdapterChoice {
     Index(usize),
     /// The best adapter whose name, driver or backend contains this text, ignoring case.
     Name(String),
-    /// A driver that plays a GPU on the CPU, for tests of the shaders.
+    /// A driver that emulates a GPU on the CPU, for tests of the shaders.
     Software,
     /// The CPU device: the kernels in vector instructions, on several threads. No driver is needed.
     Cpu,
@@ -75,7 +75,7 @@ pub struct AdapterInfo {
 }
 
 impl AdapterInfo {
-    /// Whether a driver plays a GPU on the CPU, which is slow.
+    /// Whether a driver emulates a GPU on the CPU, which is slow.
     pub fn is_software(&self) -> bool {
         self.kind == SOFTWARE
     }

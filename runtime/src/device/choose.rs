@@ -183,7 +183,7 @@ mod tests {
         assert_eq!(choose(&AdapterChoice::Auto, &mut broken).unwrap(), 1);
         assert!(broken[2].reason.contains("it lacks something"));
         assert_eq!(choose(&AdapterChoice::Auto, &mut four()[..1]).unwrap(), 0);
-        // The CPU device is better than a driver that plays a GPU.
+        // The CPU device is better than a driver that emulates a GPU.
         let mut no_gpu = [four().remove(0), four().remove(3)];
         assert_eq!(choose(&AdapterChoice::Auto, &mut no_gpu).unwrap(), 1);
     }

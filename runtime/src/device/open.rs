@@ -21,9 +21,9 @@ impl Engine {
     /// `NotFound` if no adapter matches, `Unsupported` if the adapter cannot be opened with the required limits,
     /// `InvalidArgument` for an option that is out of range, `OutOfMemory`, `Io` if no thread can be started.
     ///
-    /// Graphics drivers may crash with little address space, as under `ulimit -v`. On Linux, none is loaded where less
-    /// is left than 1536 MiB and 64 MiB for each core (up to 32): `OutOfMemory` for an adapter that needs one, else the
-    /// CPU device is used.
+    /// Graphics drivers may crash with little address space, as under `ulimit -v`. On Linux, none is loaded if less
+    /// than 1536 MiB plus 64 MiB per core (at most 32 cores) is left: `OutOfMemory` for an adapter that needs one, else
+    /// the CPU device is used.
     pub async fn open(options: &EngineOptions) -> Result<Self> {
         open_tested(options, self_test::run).await
     }

@@ -26,7 +26,7 @@ fn number() -> u32 {
     std::process::id()
 }
 
-/// Other systems have no forks.
+/// Other systems cannot fork.
 #[cfg(not(unix))]
 fn number() -> u32 {
     0

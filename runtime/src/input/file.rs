@@ -1,6 +1,6 @@
 //! Regular files, opened without waiting and read with a bound.
 
-use std::fs::{self, File, Metadata, OpenOptions};
+use std::fs::{self, File, Metadata};
 use std::io::{ErrorKind as IoKind, Read};
 use std::path::Path;
 
@@ -16,31 +16,32 @@ use crate::input::foreign::{START_BYTES, foreign};
 /// file that does not exist.
 pub fn open_file(path: impl AsRef<Path>) -> Result<Option<File>> {
     let path = path.as_ref();
-    let failed = |error: std::io::Error| {
-        Error::io(format!("{}: cannot be opened: {error}; check the path and its permissions", path.display()))
+    let error = match bolmo_files::open_regular(path) {
+        Ok(file) => return Ok(Some(file)),
+        Err(error) => error,
     };
     match fs::metadata(path) {
-        Ok(metadata) => check_regular(path, &metadata)?,
-        Err(error) if error.kind() == IoKind::NotFound => {
-            return match fs::read_link(path) {
-                Ok(target) => Err(Error::not_found(format!(
-                    "{}: is a link to {}, which does not exist; fetch the file again",
-                    path.display(),
-                    target.display()
-                ))),
-                Err(_) => Ok(None),
-            };
+        Ok(metadata) if !metadata.is_file() => {
+            Err(Error::io(format!("{}: must be a file, found {}; check the path", path.display(), kind(&metadata))))
         }
-        Err(error) => return Err(failed(error)),
+        _ if error.kind() == IoKind::NotFound => match fs::read_link(path) {
+            Ok(target) => Err(Error::not_found(format!(
+                "{}: is a link to {}, which does not exist; fetch the file again",
+                path.display(),
+                target.display()
+            ))),
+            Err(_) => Ok(None),
+        },
+        _ => {
+            Err(Error::io(format!("{}: cannot be opened: {error}; check the path and its permissions", path.display())))
+        }
     }
-    let mut options = OpenOptions::new();
-    options.read(true);
-    // Another program may replace the file by a FIFO meanwhile.
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NONBLOCK);
-    let file = options.open(path).map_err(failed)?;
-    check_regular(path, &file.metadata().map_err(failed)?)?;
-    Ok(Some(file))
+}
+
+/// Whether a path exists or is a link to something that does not: a missing file is reported otherwise than a broken
+/// link.
+pub fn exists_or_is_link(path: impl AsRef<Path>) -> bool {
+    fs::symlink_metadata(path).is_ok()
 }
 
 /// Reads a regular file of at most `max_bytes`. Returns `None` if the path does not exist.
@@ -86,13 +87,6 @@ pub fn kind(metadata: &Metadata) -> &'static str {
         (_, true) => "a folder",
         _ => "neither a file nor a folder",
     }
-}
-
-fn check_regular(path: &Path, metadata: &Metadata) -> Result<()> {
-    if metadata.is_file() {
-        return Ok(());
-    }
-    Err(Error::io(format!("{}: must be a file, found {}; check the path", path.display(), kind(metadata))))
 }
 
 #[cfg(test)]

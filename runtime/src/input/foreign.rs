@@ -1,5 +1,7 @@
 //! Files of other kinds that stand in place of weights or JSON texts: unfinished downloads, web pages, other formats.
 
+use crate::input::shorten::quoted;
+
 /// Number of bytes at the start of a file by which its kind is recognized.
 pub const START_BYTES: usize = 512;
 /// Number of characters of a text that a message quotes.
@@ -14,14 +16,14 @@ pub fn foreign(start: &[u8]) -> Option<String> {
     let what = if text.starts_with(b"version https://git-lfs.github.com/spec/") {
         "is a Git LFS pointer in place of the file; run `git lfs pull` in its folder"
     } else if [&b"<!doctype"[..], b"<html", b"<head", b"<?xml", b"<!--"].into_iter().any(is_page) {
-        "is a web page (HTML) in place of the file; download the file itself, whose address on Hugging Face has \
-         `/resolve/` in place of `/blob/`"
+        "is a web page (HTML) in place of the file; download the file itself (on Hugging Face, with `/resolve/` \
+         instead of `/blob/` in the address)"
     } else if begins(&[b"\xff\xfe", b"\xfe\xff", b"{\0", b"\0{", b"[\0", b"\0["]) {
         "is a text in UTF-16; save it as UTF-8"
     } else if begins(&[b"GGUF"]) {
         "is a GGUF file, which is not supported; use the model's folder with weights in the safetensors format"
     } else if begins(&[b"PK\x03\x04"]) {
-        "is a zip archive, as files of PyTorch are; unpack it, or save weights of PyTorch as safetensors"
+        "is a zip archive, perhaps a PyTorch file; unpack it, or save the weights as safetensors"
     } else if start.first() == Some(&0x80) && start.get(1).is_some_and(|version| (2..=5).contains(version)) {
         "is a pickle of PyTorch, which is not supported; save the weights as safetensors"
     } else if begins(&[b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ\0", b"7z\xbc\xaf\x27\x1c", b"BZh"])
@@ -49,9 +51,7 @@ pub fn words(start: &[u8]) -> Option<String> {
     if !is_text || !line.starts_with(char::is_alphabetic) {
         return None;
     }
-    let shown: String = line.chars().take(QUOTED).collect();
-    let dots = if shown.len() < line.len() { "..." } else { "" };
-    Some(format!("{shown:?}{dots}"))
+    Some(quoted(line, QUOTED))
 }
 
 #[cfg(test)]

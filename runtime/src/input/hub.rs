@@ -17,7 +17,7 @@ pub fn advice(path: &Path, file: &str) -> Option<String> {
         return Some(match snapshot {
             Snapshot::Folder(folder) => {
                 let wanted = if file.is_empty() { folder } else { folder.join(file) };
-                format!("it is a folder of the Hugging Face cache; name its snapshot, {}", wanted.display())
+                format!("it is a folder of the Hugging Face cache; use its snapshot {}", wanted.display())
             }
             Snapshot::Several(folder) => {
                 format!("it is a folder of the Hugging Face cache; name one of the snapshots in {}", folder.display())

@@ -13,6 +13,7 @@ use serde_json::value::RawValue;
 
 use crate::error::{Error, Result};
 use crate::input::foreign::{foreign, words};
+use crate::input::shorten::shortened;
 
 /// Maximum length of a value that is parsed whole although it is part of a large document.
 const MAX_SMALL_BYTES: usize = 1 << 14;
@@ -63,10 +64,9 @@ impl fmt::Display for Refusal {
             Self::TooManyValues(values) => {
                 write!(f, "has more than {values} JSON values, the maximum of such a file; check the path")
             }
-            Self::NotJsonNumber { found, line, column } => write!(
-                f,
-                "has {found} at line {line} column {column}, which Python writes but JSON lacks; write a number or null"
-            ),
+            Self::NotJsonNumber { found, line, column } => {
+                write!(f, "has {found} at line {line} column {column}, which is not valid JSON; write a number or null")
+            }
             Self::Syntax(error) => write!(f, "is not a JSON document: {error}"),
         }
     }
@@ -79,11 +79,21 @@ impl fmt::Display for Refusal {
 /// # Errors
 /// `BadCheckpoint`.
 pub fn config(text: &[u8], origin: &str) -> Result<Value> {
-    let parse = || {
-        let text = lenient(text, &Limits::CONFIG)?;
-        serde_json::from_slice(&text).map_err(|error| refused(&text, error))
-    };
-    parse().map_err(|refusal| bad_file(&refusal, origin))
+    parse_config(lenient(text, &Limits::CONFIG), origin)
+}
+
+/// Parses a configuration that will be written again. In place of `NaN` and `Infinity` it has `null`.
+///
+/// # Errors
+/// `BadCheckpoint`.
+#[cfg(not(target_family = "wasm"))]
+pub(crate) fn config_with_nulls(text: &[u8], origin: &str) -> Result<Value> {
+    parse_config(replaced(text, &Limits::CONFIG, |_| b"null".to_vec()), origin)
+}
+
+fn parse_config(text: Result<Cow<'_, [u8]>, Refusal>, origin: &str) -> Result<Value> {
+    let value = text.and_then(|text| serde_json::from_slice(&text).map_err(|error| refused(&text, error)));
+    value.map_err(|refusal| bad_file(&refusal, origin))
 }
 
 /// Parses a document in which every value counts. A byte order mark is skipped.
@@ -112,20 +122,24 @@ pub(crate) fn refused(text: &[u8], error: serde_json::Error) -> Refusal {
 
 /// Checks a text against `limits` and skips a byte order mark. `NaN` and `Infinity` become strings.
 pub(crate) fn lenient<'a>(text: &'a [u8], limits: &Limits) -> Result<Cow<'a, [u8]>, Refusal> {
+    replaced(text, limits, |word| [b"\"", word, b"\""].concat())
+}
+
+/// Checks a text against `limits`, skips a byte order mark, and replaces `NaN` and `Infinity`.
+fn replaced<'a>(text: &'a [u8], limits: &Limits, by: fn(&[u8]) -> Vec<u8>) -> Result<Cow<'a, [u8]>, Refusal> {
     let (text, no_numbers) = scan(text, limits)?;
     if no_numbers.is_empty() {
         return Ok(Cow::Borrowed(text));
     }
-    let mut quoted = Vec::with_capacity(text.len() + 2 * no_numbers.len());
+    let mut new = Vec::with_capacity(text.len() + 2 * no_numbers.len());
     let mut done = 0;
     for Range { start, end } in no_numbers {
-        for part in [&text[done..start], b"\"", &text[start..end], b"\""] {
-            quoted.extend_from_slice(part);
-        }
+        new.extend_from_slice(&text[done..start]);
+        new.extend(by(&text[start..end]));
         done = end;
     }
-    quoted.extend_from_slice(&text[done..]);
-    Ok(Cow::Owned(quoted))
+    new.extend_from_slice(&text[done..]);
+    Ok(Cow::Owned(new))
 }
 
 /// Checks a text against `limits` and skips a byte order mark. `NaN` and `Infinity` are refused.
@@ -340,10 +354,7 @@ pub(crate) fn shown(value: Option<&RawValue>) -> String {
         Some(b'[') => "a list".to_owned(),
         Some(b'{') => "an object".to_owned(),
         Some(b'n') => "nothing".to_owned(),
-        _ => match text.char_indices().nth(LONGEST) {
-            Some((end, _)) => format!("{}...", &text[..end]),
-            None => text.to_owned(),
-        },
+        _ => shortened(text, LONGEST),
     }
 }
 
@@ -370,6 +381,14 @@ mod tests {
         // Other letters are mistakes as before.
         assert!(refusal("[Nan]", &WIDE).contains("is not a JSON document"));
         assert!(config(b"[1, NaN2]", "config.json").is_err());
+    }
+
+    #[cfg(not(target_family = "wasm"))]
+    #[test]
+    fn a_configuration_is_written_again_with_nulls() {
+        let text = br#"{"a": "NaN", "b": [NaN, -Infinity, 1]}"#;
+        assert_eq!(config_with_nulls(text, "config.json").unwrap(), json!({"a": "NaN", "b": [null, null, 1]}));
+        assert_eq!(config(text, "config.json").unwrap()["b"], json!(["NaN", "-Infinity", 1]));
     }
 
     #[test]

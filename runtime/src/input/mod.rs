@@ -6,3 +6,4 @@ pub mod foreign;
 #[cfg(not(target_family = "wasm"))]
 pub mod hub;
 pub mod json;
+pub mod shorten;

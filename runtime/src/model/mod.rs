@@ -11,7 +11,8 @@ use std::sync::{Arc, Mutex};
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::formats::Formats;
 use crate::checkpoint::layout::{Part, expected_tensors, parameters_by_part};
-use crate::config::{Config, LayerType, RopeScaling, rotary};
+use crate::config::overrides::Overrides;
+use crate::config::{Config, LayerType, RopeScaling};
 use crate::device::{Device, Engine, Recorder, Slice};
 use crate::error::{Error, Hint, Result};
 use crate::model::kernels::kernels;
@@ -61,19 +62,6 @@ impl LoadOptions {
     pub fn rope_scaling(mut self, scaling: RopeScaling) -> Self {
         self.rope_scaling = Some(scaling);
         self
-    }
-
-    /// Applies the overrides of the configuration, and removes the warnings that they answer.
-    fn override_config(&self, config: &mut Config, warnings: &mut Vec<String>) -> Result<()> {
-        if let Some(theta) = self.rope_theta {
-            config.override_rope_theta(theta)?;
-            rotary::answered(warnings, rotary::THETA_ADVICE);
-        }
-        if let Some(scaling) = self.rope_scaling {
-            config.override_rope_scaling(scaling)?;
-            rotary::answered(warnings, rotary::SCALING_ADVICE);
-        }
-        Ok(())
     }
 
     /// Sets [`Self::formats`].
@@ -143,8 +131,8 @@ impl Model {
         options: LoadOptions,
         progress: &mut LoadProgress<'_>,
     ) -> Result<Self> {
-        let (mut config, mut warnings) = (checkpoint.config().clone(), checkpoint.warnings().to_vec());
-        options.override_config(&mut config, &mut warnings)?;
+        let overrides = Overrides { rope_theta: options.rope_theta, rope_scaling: options.rope_scaling };
+        let (config, mut warnings) = checkpoint.overridden(overrides)?;
         let formats = formats_to_load(checkpoint, options.formats)?;
         let suffixes = suffix_trie(checkpoint, options.vocabulary, &mut warnings)?;
         let device = &engine.device;

@@ -116,9 +116,7 @@ impl<'a> Parts<'a> {
                 r.take(4 * ids::IDS)?.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
             ),
             [other] => {
-                return Err(Error::bad_checkpoint(format!(
-                    "the snapshot's mark of logits is {other}, expected 0 or 1"
-                )));
+                return Err(Error::bad_checkpoint(format!("the snapshot's logits flag is {other}, expected 0 or 1")));
             }
         };
         check_logits(logits.as_deref(), processed)?;
@@ -213,7 +211,7 @@ fn processed(ids: &[u16], pending: PendingByte) -> Result<&[u16]> {
     };
     match processed.first() {
         Some(&first) if !ids::is_fused(first) => Err(Error::bad_checkpoint(
-            "the snapshot's first id ends no patch, as the first position of a text always does",
+            "the snapshot's first id does not end a patch, but the first id of a text always does",
         )),
         _ => Ok(processed),
     }

@@ -1,9 +1,10 @@
 //! A corpus as files: two texts and a manifest.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read, Write};
 use std::path::Path;
 
+use bolmo_files::{is_temporary, open_regular};
 use serde::{Deserialize, Serialize};
 
 use crate::corpus::{Corpus, Kind, Part, SEPARATOR};
@@ -114,14 +115,6 @@ impl Manifest {
     }
 }
 
-/// Opens a regular file. Opening another kind, such as a FIFO, may wait forever.
-fn open_regular(path: &Path) -> io::Result<File> {
-    if !fs::metadata(path)?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
-    }
-    File::open(path)
-}
-
 /// Rejects a folder with files other than an earlier corpus. Temporary files of a run that is alive do not count.
 fn check_folder(folder: &Path) -> Result<()> {
     if folder.join(MANIFEST_FILE).exists() {
@@ -129,7 +122,7 @@ fn check_folder(folder: &Path) -> Result<()> {
     }
     for entry in fs::read_dir(folder).map_err(|source| failed("read", folder, source))? {
         let name = entry.map_err(|source| failed("read", folder, source))?.file_name();
-        if !name.to_string_lossy().starts_with('.') || !name.to_string_lossy().contains(".partial-") {
+        if !is_temporary(&name) {
             return Err(Error::Occupied(folder.to_owned()));
         }
     }

@@ -2,8 +2,8 @@
 //! models as OLMo 2, Olmo 3, Qwen 3 or Llama 3.
 
 use std::collections::HashMap;
-use std::fs::{self, File};
-use std::io::Write;
+use std::fs::File;
+use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 
 use bolmo_runtime::layout::expected_tensors;
@@ -189,9 +189,11 @@ fn write(
     write_json(&partial.path.join("config.json"), config)?;
     for name in TOKENIZER_FILES {
         let from = tokenizer.join(name);
-        if from.exists() {
-            fs::copy(&from, partial.path.join(name)).map_err(|e| io_error(&from, "cannot be copied", &e))?;
-        }
+        let copied = match bolmo_files::open_regular(&from) {
+            Err(e) if e.kind() == ErrorKind::NotFound => continue,
+            file => file.and_then(|mut file| io::copy(&mut file, &mut File::create_new(partial.path.join(name))?)),
+        };
+        copied.map_err(|e| io_error(&from, "cannot be copied", &e))?;
     }
     let shards = divide(&items, SHARD, bytes_of);
     let mut weight_map = Map::new();
@@ -222,6 +224,8 @@ fn write(
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use bolmo_runtime::unstable::output::with_free_bytes;
     use bolmo_runtime::{ErrorKind, Preset};
 
@@ -256,6 +260,20 @@ mod tests {
         // A model of another program has no list.
         fs::remove_file(dir.join("bolmo-files.json")).unwrap();
         assert!(check(&dir).unwrap_err().message().contains("no bolmo-files.json"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_tokenizer_that_is_a_fifo_is_refused_at_once() {
+        let parent = tempfile::tempdir().unwrap();
+        let (dir, fifo) = (parent.path().join("model"), parent.path().join("tokenizer.json"));
+        assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+        let error = export(&dir, StoredType::F32, parent.path()).unwrap_err();
+        assert!(error.message().contains("tokenizer.json: cannot be copied") && !dir.exists(), "{error}");
+        fs::remove_file(&fifo).unwrap();
+        fs::write(&fifo, "{}").unwrap();
+        export(&dir, StoredType::F32, parent.path()).unwrap();
+        assert_eq!(fs::read(dir.join("tokenizer.json")).unwrap(), b"{}");
     }
 
     #[test]

@@ -40,7 +40,7 @@ impl LocalSizes {
             heads: if self.heads == 0 { Self::fitting_heads(source.hidden_size()) } else { self.heads },
             encoder_layers: self.encoder_layers,
             decoder_layers: self.decoder_layers,
-            rms_norm_eps: 1e-5,
+            ..LocalParts::BOLMO
         };
         source.bolmo(local, subwords, origin)
     }
@@ -48,7 +48,8 @@ impl LocalSizes {
     /// Sizes of the published models for a hidden size: 1 and 4 layers, and feed-forwards of 11/8 of it.
     pub fn for_width(hidden_size: usize) -> Self {
         let intermediate_size = (hidden_size * 11 / 8).next_multiple_of(32);
-        Self { encoder_layers: 1, decoder_layers: 4, heads: 16, intermediate_size }
+        let LocalParts { encoder_layers, decoder_layers, heads, .. } = LocalParts::BOLMO;
+        Self { encoder_layers, decoder_layers, heads, intermediate_size }
     }
 }
 

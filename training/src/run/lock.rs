@@ -53,7 +53,7 @@ impl RunLock {
             this.file = Some(file);
             return Ok(this);
         }
-        Err(Error::io(format!("{}: cannot be locked, since it is deleted again and again", this.path.display())))
+        Err(Error::io(format!("{}: cannot be locked: other runs keep deleting it; try again", this.path.display())))
     }
 }
 

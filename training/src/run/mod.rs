@@ -164,6 +164,11 @@ impl TrainingRun {
         self.memory_bytes
     }
 
+    /// Non-fatal warnings about the configurations of the models that the run begins with.
+    pub fn warnings(&self) -> &[String] {
+        self.learner.warnings()
+    }
+
     /// Makes the remaining steps. If `tell` breaks, the run writes a snapshot and ends early, with an incomplete
     /// outcome.
     ///

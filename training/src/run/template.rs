@@ -20,8 +20,8 @@ pub fn template(kind: Kind) -> String {
     comment(
         &mut text,
         &format!(
-            "Configuration of {}. Set the paths to your own. A key that is a comment is not set, and every other key \
-             has its default value where there is one. Paths are relative to the current folder.",
+            "Configuration of {}. Set the paths to your own. Keys in comments are not set. All other keys have their \
+             default, if there is one. Paths are relative to the current folder.",
             kind.title()
         ),
     );

@@ -21,7 +21,7 @@ pub struct Common {
     pub subwords: Option<PathBuf>,
     /// Adapter to run on: a part of its name, its number in `bolmo devices`, `cpu` or `software`.
     ///
-    /// By default the best GPU, else the CPU. `software` is a driver that plays a GPU on the CPU: it is much slower
+    /// By default the best GPU, else the CPU. `software` is a driver that emulates a GPU on the CPU: it is much slower
     /// than `cpu`, and meant for tests.
     #[arg(
         long,

@@ -40,7 +40,7 @@ Examples:
 
 The last command prints how the quantized model differs. The folder gets the configuration, the weights and, if
 --model has one, the tokenizer.json. An earlier output in the same folder is replaced: its bolmo-files.json lists the
-files. A folder with other files, or with files that have changed, is rejected.";
+files. A folder with other files, or with files whose length has changed, is rejected.";
 
 /// Options of `quantize`.
 #[derive(Debug, Args)]

@@ -15,7 +15,7 @@ Examples:
   git diff | bolmo generate --stop \"diff --git\"
   bolmo generate \"yes or no? \" --max-bytes 1 --logit-bias y=5 --logit-bias 0x0a=-100
 
-A standard input that is a pipe or a file is the prompt if no other is given.
+Without a prompt, standard input is read if it is a pipe or a file.
 With --regex or --json-schema the output matches as a whole, if --max-bytes leaves room for a match. A text that does
 not match ends with exit status 3.
 Ctrl-C ends the generation and keeps the text so far; a second Ctrl-C ends the program.";
@@ -83,7 +83,7 @@ pub struct GenerateArgs {
     /// The output must be a JSON document that is valid against the JSON schema in this file; `-` is standard input
     #[arg(long, value_name = "FILE")]
     pub json_schema: Option<PathBuf>,
-    /// Above 0 makes patches shorter, below 0 longer; counts as -1000 at least and 1000 at most
+    /// Above 0 makes patches shorter, below 0 longer; clamped to -1000..1000
     #[arg(long, value_name = "X", default_value_t = 0.0, allow_negative_numbers = true, value_parser = numbers::finite)]
     pub boundary_bias: f32,
     /// Make a byte more (above 0, at most 1000) or less probable; BYTE is a character or 0xNN; may be repeated
@@ -107,7 +107,7 @@ pub struct GenerateArgs {
 #[derive(Debug, Args)]
 #[group(multiple = false)]
 pub struct PromptInput {
-    /// The text to continue; `-` is standard input, as is no prompt if that is a pipe or a file
+    /// The text to continue; `-` reads standard input, which is also the default if it is a pipe or a file
     #[arg(value_name = "PROMPT")]
     pub prompt: Option<OsString>,
     /// Read the prompt from a file, any bytes; `-` is standard input

@@ -44,8 +44,8 @@ Examples:
   bolmo info --model bolmo-1b                             sizes and memory
   bolmo devices                                           the device that would be used
 
-Exit status: 0 success, 1 the command failed, 2 wrong usage, 3 a text that does not match its constraint, 130 ended by
-Ctrl-C (143 by SIGTERM, 129 by SIGHUP) after what there was has been kept.";
+Exit status: 0 success, 1 the command failed, 2 wrong usage, 3 a text that does not match its constraint, 130
+interrupted by Ctrl-C (143 by SIGTERM, 129 by SIGHUP); the partial result is saved.";
 
 /// The commands.
 #[derive(Debug, Subcommand)]

@@ -26,7 +26,7 @@ const fn uses(command: &'static str, options: &'static [&'static [&'static str]]
 }
 
 const RUNS_A_MODEL: &[&[&str]] = &[JSON, CHECKPOINT, SUBWORDS, ADAPTER, THREADS, FORMAT];
-const NOT_STORED: &str = "it is not stored; give it when you use the new folder";
+const NOT_STORED: &str = "it is not stored; pass it when you load the new folder";
 // Training does not run on the CPU device, which is what --threads is for.
 const TRAINS: &[&[&str]] = &[JSON, ADAPTER];
 const TRAINS_INSTEAD: &[(&str, &str)] = &[

@@ -13,6 +13,7 @@ mod types;
 
 use serde_json::{Map, Value};
 
+use crate::constraint::Constraint;
 use crate::constraint::machine::{Builder, RuleId, StateId};
 use crate::error::{Error, Result};
 use crate::input::json::{Limits, Refusal, parse};
@@ -21,7 +22,7 @@ use pointer::Pointer;
 use types::Types;
 
 /// Maximum size of a schema.
-const LIMITS: Limits = Limits { bytes: 1 << 20, values: 1 << 17 };
+const LIMITS: Limits = Limits { bytes: Constraint::MAX_SCHEMA_BYTES, values: 1 << 17 };
 
 /// A machine that matches the documents of a schema.
 ///

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
+use crate::input::shorten::shortened;
 
 /// Maximum number of characters of a pointer in a message.
 const SHOWN: usize = 200;
@@ -70,9 +71,7 @@ impl fmt::Display for Pointer<'_> {
             text.push('/');
             text.push_str(key);
         }
-        let end = text.char_indices().nth(SHOWN).map_or(text.len(), |(end, _)| end);
-        let (shown, rest) = text.split_at(end);
-        write!(f, "{shown}{}", if rest.is_empty() { "" } else { "…" })
+        f.write_str(&shortened(&text, SHOWN))
     }
 }
 
@@ -80,10 +79,10 @@ fn escape(key: &str) -> String {
     shown(key, SHOWN).replace('~', "~0").replace('/', "~1")
 }
 
-/// The first characters of a text, with control characters escaped, for a message on one line.
+/// The beginning of a text, with control characters escaped, for a message on one line.
 pub(super) fn shown(text: &str, characters: usize) -> String {
     let mut shown = String::new();
-    for c in text.chars().take(characters) {
+    for c in shortened(text, characters).chars() {
         if c.is_control() { shown.extend(c.escape_default()) } else { shown.push(c) }
     }
     shown

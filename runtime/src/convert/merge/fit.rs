@@ -1,7 +1,7 @@
 //! Checks that the three models of a merge belong together, before anything is written.
 
 use crate::checkpoint::layout::{Part, expected_tensors};
-use crate::checkpoint::{Checkpoint, TensorFolder, shortened, shown_shape};
+use crate::checkpoint::{Checkpoint, TensorFolder, shown_name, shown_shape};
 use crate::config::LayerType;
 use crate::config::source::SourceConfig;
 use crate::convert::merge::source::Blocks;
@@ -41,7 +41,7 @@ pub(super) fn to_bolmo(bolmo: &Checkpoint, base: &TensorFolder) -> Result<()> {
     // Further tensors, such as biases, would be missing from the difference.
     let extra = base.shapes().find(|(name, _)| name.starts_with(BLOCKS) && bolmo.tensor(name).is_err());
     match extra {
-        Some((name, _)) => Err(refused(format!("its tensor `{}` is not in the Bolmo model", shortened(name)))),
+        Some((name, _)) => Err(refused(format!("its tensor `{}` is not in the Bolmo model", shown_name(name)))),
         None => Ok(()),
     }
 }
@@ -68,16 +68,16 @@ pub(super) fn to_each_other(base: &TensorFolder, post: &TensorFolder) -> Result<
             Some(found) => {
                 return Err(refused(format!(
                     "tensor `{}` has shape {}, not {}",
-                    shortened(name),
+                    shown_name(name),
                     shown_shape(found),
                     shown_shape(shape)
                 )));
             }
-            None => return Err(refused(format!("it has no tensor `{}`", shortened(name)))),
+            None => return Err(refused(format!("it has no tensor `{}`", shown_name(name)))),
         }
     }
     match post.shapes().find(|(name, _)| base.shape(name).is_none()) {
-        Some((name, _)) => Err(refused(format!("the other model has no tensor `{}`", shortened(name)))),
+        Some((name, _)) => Err(refused(format!("the other model has no tensor `{}`", shown_name(name)))),
         None => Ok(()),
     }
 }

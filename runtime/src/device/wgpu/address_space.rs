@@ -1,7 +1,7 @@
 //! Whether the process has the address space that graphics drivers need.
 //!
-//! Drivers check few of their own allocations: below a limit such as that of `ulimit -v` they crash, and take the
-//! process along. Mesa's llvmpipe does so with less than 1050 MiB on two cores, 1600 MiB on 16 and 2000 MiB on 32.
+//! Drivers check few of their own allocations: below a limit such as that of `ulimit -v` they crash, and the process
+//! with them. Mesa's llvmpipe does so with less than 1050 MiB on two cores, 1600 MiB on 16 and 2000 MiB on 32.
 
 /// Says why no driver is loaded, if the process has too little address space left.
 pub(in crate::device) fn shortage() -> Option<String> {
@@ -10,7 +10,7 @@ pub(in crate::device) fn shortage() -> Option<String> {
     let needed = needed_bytes(cores);
     (free < needed).then(|| {
         format!(
-            "this process may use {} MiB more of address space, and graphics drivers may crash below {} MiB; raise the \
+            "only {} MiB of address space are left, and graphics drivers may crash with less than {} MiB; raise the \
              limit, such as that of `ulimit -v`, or use the CPU device",
             free >> 20,
             needed >> 20

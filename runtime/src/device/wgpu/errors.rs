@@ -20,7 +20,7 @@ pub(super) async fn caught<T>(future: impl Future<Output = T>) -> Result<T> {
 fn panicked(panic: &(dyn std::any::Any + Send)) -> Error {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it gave no reason");
-    Error::unsupported(format!("the graphics library cannot use a driver: {}", text.replace('\n', " ")))
+    Error::unsupported(format!("the graphics driver failed: {}", text.replace('\n', " ")))
 }
 
 /// Converts an error of wgpu.
@@ -46,6 +46,6 @@ mod tests {
         assert_eq!(crate::block_on(caught(calm)).expect("no panic"), 7);
         let error = crate::block_on(caught(async { panic!("no\ndriver {}", 1) })).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported);
-        assert!(error.message().ends_with("cannot use a driver: no driver 1"), "{error}");
+        assert!(error.message().ends_with("driver failed: no driver 1"), "{error}");
     }
 }

@@ -4,7 +4,7 @@
 //! the data they are given. What is damaged, has another key, is too large or is no regular file is ignored and
 //! replaced. The cache never makes a program fail.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -73,9 +73,9 @@ fn checksum(key: &str, data: &[u8]) -> u128 {
 
 /// The contents of the file, if it is complete and has this key.
 fn read(file: &Path, key: &str) -> Option<Vec<u8>> {
-    let opened = open(file).ok()?;
+    let opened = bolmo_files::open_regular(file).ok()?;
     let metadata = opened.metadata().ok()?;
-    if !metadata.is_file() || metadata.len() > MAX_BYTES {
+    if metadata.len() > MAX_BYTES {
         return None;
     }
     let mut all = Vec::new();
@@ -88,15 +88,6 @@ fn read(file: &Path, key: &str) -> Option<Vec<u8>> {
     }
     all.drain(..MAGIC.len() + 16);
     Some(all)
-}
-
-/// Opens a file to read it, without waiting for the other end of what turns out to be a FIFO.
-fn open(file: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.read(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NONBLOCK | libc::O_NOCTTY);
-    options.open(file)
 }
 
 fn write(file: &Path, sum: u128, data: &[u8]) -> io::Result<()> {
@@ -179,7 +170,11 @@ mod tests {
         }
         let age = |file: &Path| {
             let long_ago = std::time::SystemTime::now() - 2 * ABANDONED;
-            File::options().write(true).open(file).and_then(|file| file.set_modified(long_ago)).expect("an old file");
+            fs::File::options()
+                .write(true)
+                .open(file)
+                .and_then(|file| file.set_modified(long_ago))
+                .expect("an old file");
         };
         age(&old);
         age(&other);
@@ -241,7 +236,7 @@ mod tests {
         assert_eq!(fs::read(&target).expect("the file"), b"a user's file");
 
         let huge = dir.path().join("huge");
-        File::create(&huge).and_then(|file| file.set_len(MAX_BYTES + 1)).expect("a sparse file");
+        fs::File::create(&huge).and_then(|file| file.set_len(MAX_BYTES + 1)).expect("a sparse file");
         assert_eq!(read_in_time(&huge), None, "a huge file");
         write_and_read(&huge);
 

@@ -11,20 +11,20 @@ pub const CANDIDATES: usize = 257;
 /// The candidate that stands for the end of the text.
 pub const END: usize = 256;
 
-/// Largest bias, up or down; larger ones count as this. It decides between any two logits of a model, and leaves enough
-/// digits of an f32 to tell logits apart.
+/// Largest bias, up or down; larger ones are clamped to it. It outweighs any difference between logits, and leaves
+/// enough f32 precision to tell logits apart.
 pub const MAX_BIAS: f32 = 1000.0;
-/// Largest repetition penalty; larger ones count as this.
+/// Largest repetition penalty; larger ones are clamped to it.
 pub const MAX_PENALTY: f32 = 100.0;
-/// Lowest and highest temperature above 0; others count as the nearer one. At the lowest only the most probable byte is
+/// Lowest and highest temperature above 0; others are clamped to them. At the lowest only the most probable byte is
 /// drawn, at the highest all bytes are equally probable.
 pub const TEMPERATURES: [f32; 2] = [1e-6, 1e6];
 
 /// How the next byte is chosen.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SamplingOptions {
-    /// Divides the log-probabilities of the bytes; 0 takes the most probable id instead of drawing one. Others count as
-    /// 1e-6 at least and 1e6 at most.
+    /// Divides the log-probabilities of the bytes; 0 takes the most probable id instead of drawing one. Other values
+    /// are clamped to 1e-6..=1e6.
     pub temperature: f32,
     /// Draw only from this many most probable bytes; 0 is off.
     pub top_k: usize,
@@ -32,16 +32,15 @@ pub struct SamplingOptions {
     pub top_p: f32,
     /// Draw only from bytes with at least this fraction of the most probable byte's probability; 0 is off.
     pub min_p: f32,
-    /// Multiplies the model's log-probability of recent bytes: above 1 discourages them; 1 is off. Counts as 100 at
-    /// most.
+    /// Multiplies the model's log-probability of recent bytes: above 1 discourages them; 1 is off. Clamped to 100.
     pub repetition_penalty: f32,
     /// Number of ids that count as recent.
     pub repetition_window: usize,
-    /// Added to the logits of single bytes. Those of a byte together count as -1000 at least and 1000 at most.
+    /// Added to the logits of single bytes. Their sum for each byte is clamped to -1000..=1000.
     pub byte_bias: Vec<(u8, f32)>,
-    /// Added to the logits of the end of the text. Counts as -1000 at least and 1000 at most.
+    /// Added to the logits of the end of the text. Clamped to -1000..=1000.
     pub end_bias: f32,
-    /// Added to the logits of all fused ids: above 0 makes patches shorter. Counts as -1000 at least and 1000 at most.
+    /// Added to the logits of all fused ids: above 0 makes patches shorter. Clamped to -1000..=1000.
     pub boundary_bias: f32,
     /// Seed of the random numbers. Equal seeds draw equal numbers on every platform.
     pub seed: u64,
@@ -88,7 +87,7 @@ impl SamplingOptions {
         Ok(())
     }
 
-    /// The options within the bounds beyond which they change nothing but the precision of the logits.
+    /// The options, clamped: larger values would only cost precision.
     fn bounded(self) -> Self {
         let [lowest, highest] = TEMPERATURES;
         Self {

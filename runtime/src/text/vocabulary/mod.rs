@@ -81,7 +81,7 @@ impl Vocabulary {
     ///
     /// # Errors
     /// `BadCheckpoint` for damaged or contradictory files, empty tokens, and a vocabulary that lacks a subword for some
-    /// byte and for files that are too large; `Unsupported` for other kinds of vocabularies. The message names the
+    /// byte, and for files that are too large; `Unsupported` for other kinds of vocabularies. The message names the
     /// token, key or byte.
     pub fn from_json(tokenizer_json: &[u8], tokenizer_config_json: Option<&[u8]>, origin: &str) -> Result<Self> {
         let names = match tokenizer_config_json {

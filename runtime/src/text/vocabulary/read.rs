@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 
 use crate::error::{Error, Result};
 use crate::input::json::{self, Limits, Refusal, Stopped, Text, each_element, each_member, members, small};
+use crate::input::shorten::quoted;
 use crate::text::vocabulary::{MAX_ID, Vocabulary};
 
 /// Maximum length of a `tokenizer_config.json`. Those with thousands of added tokens have about a MB.
@@ -197,9 +198,5 @@ fn bad(refusal: Refusal) -> Error {
 
 /// A token for a message: quoted, and shortened if it is long.
 pub(super) fn shown(token: &str) -> String {
-    const MOST: usize = 64;
-    match token.char_indices().nth(MOST) {
-        Some((end, _)) => format!("{:?}…", &token[..end]),
-        None => format!("{token:?}"),
-    }
+    quoted(token, 64)
 }

@@ -1,7 +1,7 @@
 //! The metrics file of a run: one JSON object per line.
 
-use std::fs::{self, File};
-use std::io::{self, Seek, SeekFrom, Write};
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -89,12 +89,10 @@ pub fn read(path: impl AsRef<Path>) -> Result<Vec<Record>> {
     Ok(records(path, &bytes)?.into_iter().map(|(record, _)| record).collect())
 }
 
-/// Reads a regular file. Reading another kind, such as a FIFO, may wait forever.
 fn read_regular(path: &Path) -> io::Result<Vec<u8>> {
-    if !fs::metadata(path)?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
-    }
-    fs::read(path)
+    let mut bytes = Vec::new();
+    bolmo_files::open_regular(path)?.read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// The records in `bytes`, each with its line.

@@ -1,5 +1,6 @@
 //! Check of a configuration's values against the table of keys.
 
+use bolmo_runtime::unstable::{quoted, shortened};
 use bolmo_runtime::{Error, Result};
 use toml::{Table, Value};
 
@@ -77,7 +78,7 @@ fn unknown(section: &str, part: &str) -> Error {
     let elsewhere: Vec<String> =
         KEYS.iter().filter(|key| key.split().1 == part).map(|key| format!("`{}`", key.name)).collect();
     if !elsewhere.is_empty() {
-        return Error::invalid(format!("`{}` is not a key; use {}", shortened(&name), elsewhere.join(" or ")));
+        return Error::invalid(format!("`{}` is not a key; use {}", shortened(&name, QUOTED), elsewhere.join(" or ")));
     }
     let keys = KEYS.iter().map(Key::split).filter(|(table, _)| *table == section).map(|(_, name)| name);
     let tables = SECTIONS.iter().map(|table| table.name);
@@ -87,14 +88,14 @@ fn unknown(section: &str, part: &str) -> Error {
     });
     let known: Vec<String> = keys.chain(tables).map(|name| format!("`{name}`")).collect();
     let place = if section.is_empty() { "the top level".to_owned() } else { format!("`{section}`") };
-    Error::invalid(format!("`{}` is not a key; {place} has {}", shortened(&name), known.join(", ")))
+    Error::invalid(format!("`{}` is not a key; {place} has {}", shortened(&name, QUOTED), known.join(", ")))
 }
 
 /// A value in words.
 fn found(value: &Value) -> String {
     match value {
         Value::String(text) if text.is_empty() => "an empty string".to_owned(),
-        Value::String(text) => format!("the string {:?}", shortened(text)),
+        Value::String(text) => format!("the string {}", quoted(text, QUOTED)),
         Value::Integer(value) => value.to_string(),
         // The debug format has exponents in place of hundreds of digits.
         Value::Float(value) => format!("{value:?}"),
@@ -105,14 +106,6 @@ fn found(value: &Value) -> String {
             None => "a list".to_owned(),
         },
         Value::Table(_) => "a table".to_owned(),
-    }
-}
-
-/// The beginning of a text.
-fn shortened(text: &str) -> String {
-    match text.char_indices().nth(QUOTED) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
     }
 }
 

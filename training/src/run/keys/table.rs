@@ -142,7 +142,7 @@ pub(in crate::run) const KEYS: [Key; 49] = [
          memory and one more forward pass. The results have the same bits.",
     )
     .may_change(),
-    key("device.memory_mib", ALL, COUNT, "Maximum of device memory. A run that needs more is refused.")
+    key("device.memory_mib", ALL, COUNT, "Maximum device memory. A run that needs more is refused.")
         .needed(Optional, "8192")
         .without("no limit; on adapters that compute in main memory, the free memory")
         .unit("MiB")
@@ -161,8 +161,8 @@ pub(in crate::run) const KEYS: [Key; 49] = [
         "optimiser.encoder_rate",
         BYTES,
         FACTOR,
-        "Peak learning rate of the embeddings, the encoder and the boundary predictor. A lower one suits a fitted \
-         start, where most of them is already right.",
+        "Peak learning rate of the embeddings, the encoder and the boundary predictor. A lower rate suits a \
+         fitted start, where most of these weights are already right.",
     )
     .needed(Optional, "0.001")
     .without("`optimiser.rate`"),
@@ -208,8 +208,8 @@ pub(in crate::run) const KEYS: [Key; 49] = [
         TWO,
         Choice(&["bpe", "entropy", "cross_entropy", "space"]),
         "Order in which neighboring patches are merged. `bpe`: the most frequent pair of subwords first. `entropy` \
-         and `cross_entropy`: the pair that a small subword model predicts best first. `space`: no merges; patches \
-         come to end before whitespace.",
+         and `cross_entropy`: the pair that a small subword model predicts best first. `space`: no merges; random \
+         ends of the tokenizer's patches are replaced by ends before whitespace.",
     ),
     key("compression.target", TWO, Number(1.0, 1024.0), "Size of the patches at the end.")
         .in_table("6.0")

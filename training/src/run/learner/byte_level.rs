@@ -33,16 +33,26 @@ pub(in crate::run) struct ByteLevelLearner {
     /// Ids of a batch.
     per_batch: usize,
     export: StoredType,
+    /// About the configurations of the models that the run begins with.
+    pub(super) warnings: Vec<String>,
 }
 
 impl ByteLevelLearner {
     pub(super) async fn open(inputs: Inputs<'_>) -> Result<Self> {
         let config = inputs.config;
+        let mut warnings = Vec::new();
         let (trainer, batcher) = match inputs.kind {
-            Kind::Stage2 => open_stage2(inputs, &open_student(inputs.student()?)?).await?,
+            Kind::Stage2 => {
+                let student = open_student(inputs.student()?)?;
+                warnings.extend_from_slice(student.warnings());
+                open_stage2(inputs, &student).await?
+            }
             Kind::Stage1 | Kind::Subword => {
                 let student = config.model.student.as_deref().map(open_student).transpose()?;
-                open_stage1(inputs, student.as_ref()).await?
+                let source = open_source(inputs, inputs.source()?)?;
+                warnings.extend_from_slice(source.warnings());
+                warnings.extend(student.iter().flat_map(Checkpoint::warnings).cloned());
+                open_stage1(inputs, &source, student.as_ref()).await?
             }
         };
         let (compression, entropies) = compression(inputs, &batcher).await?;
@@ -54,6 +64,7 @@ impl ByteLevelLearner {
             per_batch: config.batch.rows * config.batch.subwords,
             export: config.model.export.into(),
             batcher,
+            warnings,
         })
     }
 
@@ -147,25 +158,28 @@ async fn open_stage2(inputs: Inputs<'_>, student: &Checkpoint) -> Result<(Traine
 }
 
 /// Opens stage 1: the teacher, and a student that is new or continues from a checkpoint.
-async fn open_stage1(inputs: Inputs<'_>, student: Option<&Checkpoint>) -> Result<(Trainer, Batcher)> {
+async fn open_stage1(
+    inputs: Inputs<'_>,
+    source: &SourceModel,
+    student: Option<&Checkpoint>,
+) -> Result<(Trainer, Batcher)> {
     let Inputs { engine, config, .. } = inputs;
-    let source = open_source(inputs, inputs.source()?)?;
     let fresh = match student {
         // A dry run counts memory, whatever the weights are.
         _ if device(engine).is_dry_run() => None,
-        Some(student) => check_blocks(student, &source).map(|()| None)?,
-        None => Some(fresh_student(inputs, &source).await?),
+        Some(student) => check_blocks(student, source).map(|()| None)?,
+        None => Some(fresh_student(inputs, source).await?),
     };
     let (weights, model): (&dyn TensorSource, _) = match (&fresh, student) {
         (Some(fresh), _) => (fresh, source.config()),
         (None, Some(student)) => (student, student.config()),
-        (None, None) => (&source, source.config()),
+        (None, None) => (source, source.config()),
     };
     let batcher = batcher(inputs, model)?;
     let spaces = space_subwords(batcher.tokenizer());
     let sequences = byte_sequences(batcher.tokenizer());
     let teacher = TeacherSource {
-        tensors: &source,
+        tensors: source,
         vocabulary: source.vocabulary(),
         tied: source.tied(),
         spaces: &spaces,

@@ -29,6 +29,14 @@ impl Learner {
         }
     }
 
+    /// Warnings about the configurations of the models that the run begins with.
+    pub(super) fn warnings(&self) -> &[String] {
+        match self {
+            Self::Subword(this) => &this.warnings,
+            Self::ByteLevel(this) => &this.warnings,
+        }
+    }
+
     /// Makes a step on rows of ids and returns its metrics.
     pub(super) async fn step(&mut self, ids: &[u32]) -> Result<Value> {
         match self {

@@ -30,6 +30,8 @@ pub(in crate::run) struct SubwordLearner {
     /// Ids of a batch.
     per_batch: usize,
     export: StoredType,
+    /// About the configuration of the model that the run begins with.
+    pub(super) warnings: Vec<String>,
 }
 
 impl SubwordLearner {
@@ -37,6 +39,7 @@ impl SubwordLearner {
         let Inputs { engine, config, .. } = inputs;
         let tokenizer = inputs.tokenizer()?;
         let options = config.subword_options(config.optimizer.rate);
+        let mut warnings = Vec::new();
         let (model, size) = match &config.model.new {
             Some(new) => {
                 let vocabulary = tokenizer.vocabulary().len().next_multiple_of(VOCABULARY_MULTIPLE);
@@ -47,6 +50,7 @@ impl SubwordLearner {
             None => {
                 let source = SourceModel::open(inputs.source()?, LocalSizes::BLOCKS_ONLY, None)
                     .map_err(|e| e.context("`model.source`"))?;
+                warnings.extend_from_slice(source.warnings());
                 let size = (source.vocabulary(), source.tied());
                 (SubwordModel::new(engine, source.config(), size, options, &source, true).await?, size)
             }
@@ -67,6 +71,7 @@ impl SubwordLearner {
             tokens: options.tokens,
             per_batch: options.rows * options.tokens,
             export: config.model.export.into(),
+            warnings,
         })
     }
 
