@@ -27,7 +27,7 @@ options := --temperature 0.5 --seed 5 --max-bytes 1000 --echo --show-patches
 	test-cooperative header picture web test-web clean
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-17s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: build ## Set up, build, and write a little story with the demo model
 	@echo; echo '$$ bolmo generate "$(prompt)" $(options)'; echo

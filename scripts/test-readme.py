@@ -63,7 +63,11 @@ def main():
 
         (folder / "file.schema.json").write_text(blocks(text, "json")[0])
         (folder / "book.txt").write_text("One day, Mia was hungry. She went to the kitchen.\n")
-        made = shell("bolmo init --preset nano --out bolmo-1b")
+        # As published: the tokenizer is elsewhere, and its config is that of the byte-level model.
+        made = shell(
+            "bolmo init --preset nano --out bolmo-1b && mkdir dolma2 && mv bolmo-1b/tokenizer* dolma2 && "
+            "echo '{\"tokenizer_class\": \"BolmoTokenizer\"}' >bolmo-1b/tokenizer_config.json"
+        )
         if made.returncode:
             sys.exit(f"test-readme: {made.stderr}")
         for command, shown in commands(text):

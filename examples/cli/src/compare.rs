@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::path::Path;
 use std::time::Instant;
 
+use bolmo_runtime::files::exists_or_is_link;
 use bolmo_runtime::{CancelToken, Error, ErrorKind, Model, Score, block_on};
 use serde_json::{Value, json};
 
@@ -29,6 +30,11 @@ pub fn run(common: &Common, input: &Input, against: &OsStr) -> Outcome {
     match formats {
         Some(formats) => other.quantize = Some(formats),
         None => {
+            // Folders that are compared usually have one vocabulary, and only the quantized one contains it.
+            let has_vocabulary = |dir: &Path| exists_or_is_link(dir.join("tokenizer.json"));
+            if other.subwords.is_none() && !has_vocabulary(against.as_ref()) {
+                other.subwords = common.model.clone().filter(|dir| has_vocabulary(dir));
+            }
             other.model = Some(against.into());
             other.quantize = None;
         }

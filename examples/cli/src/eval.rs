@@ -76,7 +76,7 @@ pub fn run(common: &Common, args: &EvalArgs) -> Outcome {
             number("bytes_per_patch"),
         ))?;
         if let Some(teacher) = text["teacher_bits_per_byte"].as_f64() {
-            write(&format!("source model              {teacher:.4}\n"))?;
+            write(&format!("source model, bits/byte   {teacher:.4}\n"))?;
         }
     }
     suite.map_or(Ok(()), |suite| write(&table(&suite, teacher.is_some())))

@@ -23,7 +23,8 @@ pub fn run(common: &Common, args: &QuantizeArgs) -> Outcome {
     let checkpoint = load::checkpoint(common)?;
     let mut options = QuantizeOptions::default();
     options.others = load::companions(common)?;
-    let lacks_subwords = checkpoint.config().add_expanded_embeddings && options.others.is_empty();
+    let has_tokenizer = options.others.iter().any(|(name, _)| name == "tokenizer.json");
+    let lacks_subwords = checkpoint.config().add_expanded_embeddings && !has_tokenizer;
     let mut progress = Progress::of_weights("quantizing", common);
     let begun = Instant::now();
     let report = write_quantized(&checkpoint, &args.out, formats, &options, &mut |done, total| {
@@ -33,7 +34,10 @@ pub fn run(common: &Common, args: &QuantizeArgs) -> Outcome {
     drop(progress);
     if !common.quiet {
         if lacks_subwords {
-            note("warning", "there is no tokenizer.json to copy; the new folder will need --subwords");
+            let source = checkpoint.config().original_identifier.as_deref();
+            let source = source.map(|id| format!(" (that of {id})")).unwrap_or_default();
+            let message = format!("there is no tokenizer.json to copy{source}; the new folder will need --subwords");
+            note("warning", &message);
         }
         if let Some(first) = report.enlarged.first() {
             let count = report.enlarged.len();

@@ -29,7 +29,11 @@ fn ids_of_repositories_and_cache_folders_are_explained() {
         let with = |option: &'static str, value: &'static str, word: &str| {
             fail(&[command, &[option, value]].concat(), 1, word);
         };
-        with("--model", "allenai/Bolmo-1B", "hf download allenai/Bolmo-1B --local-dir Bolmo-1B");
+        with(
+            "--model",
+            "allenai/Bolmo-1B",
+            "hf download allenai/Bolmo-1B --exclude \"olmo_core/*\" --local-dir Bolmo-1B",
+        );
         with("--subwords", "allenai/dolma2-tokenizer", "hf download allenai/dolma2-tokenizer");
     }
     let dir = copy();

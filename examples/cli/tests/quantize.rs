@@ -46,6 +46,39 @@ fn a_quantized_folder_is_complete_and_describes_itself() {
     assert_eq!(succeed_json(&["info", "--json"])["quantized"], json!(null));
 }
 
+/// Published folders have a `tokenizer_config.json`, that of the byte-level model, but no `tokenizer.json`.
+#[test]
+fn a_published_folder_is_quantized_with_its_sources_tokenizer() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let (published, source) = (at("published"), at("source"));
+    succeed(&["init", "--preset", "nano", "--out", &published]);
+    fs::create_dir(&source).unwrap();
+    for name in ["tokenizer.json", "tokenizer_config.json"] {
+        fs::rename(Path::new(&published).join(name), Path::new(&source).join(name)).unwrap();
+    }
+    let own = json!({ "tokenizer_class": "BolmoTokenizer", "eos_token": "<bos>", "pad_token": "<pad>" });
+    fs::write(Path::new(&published).join("tokenizer_config.json"), own.to_string()).unwrap();
+    let stderr = |args: &[&str]| {
+        let output = bolmo(args).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let quantize = ["quantize", "--model", &published, "--quantize", "q8", "--out"];
+    let lacking = stderr(&[&quantize[..], &[&at("lacking")]].concat());
+    assert!(lacking.contains("no tokenizer.json to copy"), "{lacking}");
+    let whole = at("whole");
+    assert_eq!(stderr(&[&quantize[..], &[&whole, "--subwords", &source]].concat()), "");
+    let text = succeed(&["generate", "a", "--max-bytes", "9", "--model", &whole]);
+    let original = ["generate", "a", "--max-bytes", "9", "--model", &published, "--quantize", "q8"];
+    assert_eq!(succeed(&[&original[..], &["--subwords", &source]].concat()), text);
+    // The folder without a tokenizer is compared with that of the other one.
+    succeed(&["score", "--text", "a", "--model", &whole, "--against", &published]);
+    // Nothing has to be guessed either if the tokenizer is put into the folder.
+    fs::copy(Path::new(&source).join("tokenizer.json"), Path::new(&published).join("tokenizer.json")).unwrap();
+    assert_eq!(stderr(&["generate", "a", "--max-bytes", "9", "--model", &published]), "");
+}
+
 #[test]
 fn a_quantized_folder_computes_what_quantizing_on_load_does() {
     let dir = tempfile::tempdir().unwrap();

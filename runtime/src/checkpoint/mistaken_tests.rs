@@ -44,7 +44,7 @@ fn ids_and_cache_folders_are_told_what_to_name() {
     refused(
         Path::new("allenai/Bolmo-1B"),
         ErrorKind::NotFound,
-        &["`hf download allenai/Bolmo-1B --local-dir Bolmo-1B`"],
+        &["`hf download allenai/Bolmo-1B --exclude \"olmo_core/*\" --local-dir Bolmo-1B`"],
     );
     let (parent, dir) = sound();
     let cache = parent.path().join("models--allenai--Bolmo-1B");

@@ -30,9 +30,11 @@ pub fn advice(path: &Path, file: &str) -> Option<String> {
     let id = id(path)?;
     let (_, name) = id.split_once('/')?;
     let then = if file.is_empty() { "name that folder".to_owned() } else { format!("name {name}/{file}") };
+    // Bolmo's repositories have the weights twice, the second time in the format of the training code.
+    let exclude = if name.starts_with("Bolmo") { " --exclude \"olmo_core/*\"" } else { "" };
     Some(format!(
-        "it looks like the id of a Hugging Face repository, which has to be downloaded first: run \
-         `hf download {id} --local-dir {name}` and {then}"
+        "check the path; if it is the id of a Hugging Face repository, run `hf download {id}{exclude} --local-dir \
+         {name}` and {then}"
     ))
 }
 
@@ -104,7 +106,7 @@ mod tests {
             ("hf://allenai/Bolmo-1B", "allenai/Bolmo-1B"),
         ] {
             let advice = advice(Path::new(path), "").unwrap_or_else(|| panic!("{path}: nothing"));
-            assert!(advice.contains(&format!("`hf download {id} --local-dir ")), "{advice}");
+            assert!(advice.contains(&format!("`hf download {id} ")), "{advice}");
         }
         // The tests run in the folder of the crate.
         for path in [

@@ -14,7 +14,8 @@ Examples:
   bolmo bench --model mid-random --quantize q8 --bytes-per-patch 5 --save mid-q8.json
   bolmo bench --table runs/*.json
 
-Patches end by a fixed schedule instead of the predictor's decisions, so random weights measure as well as trained ones.
+Patches end by a fixed schedule instead of the predictor's decisions, so random weights measure as
+well as trained ones.
 Times are wall times: don't run anything else on the machine.";
 
 /// Options of `bench`.

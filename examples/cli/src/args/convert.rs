@@ -34,13 +34,14 @@ pub struct InitArgs {
 /// Examples of `quantize`.
 pub const QUANTIZE_EXAMPLES: &str = "\
 Examples:
-  bolmo quantize --model bolmo-1b --quantize q8 --out bolmo-1b-q8
-  bolmo quantize --model bolmo-1b --quantize q4,local=q8 --out bolmo-1b-q4
+  bolmo quantize --model bolmo-1b --subwords dolma2 --quantize q8 --out bolmo-1b-q8
+  bolmo quantize --model bolmo-1b --subwords dolma2 --quantize q4,local=q8 --out bolmo-1b-q4
   bolmo score --model bolmo-1b-q8 --file book.txt --against bolmo-1b
 
-The last command prints how the quantized model differs. The folder gets the configuration, the weights and, if
---model has one, the tokenizer.json. An earlier output in the same folder is replaced: its bolmo-files.json lists the
-files. A folder with other files, or with files whose length has changed, is rejected.";
+The last command prints how the quantized model differs. The folder gets the configuration, the
+weights and the tokenizer of --subwords or --model. An earlier output in the same folder is
+replaced: its bolmo-files.json lists the files. A folder with other files, or with files whose
+length has changed, is rejected.";
 
 /// Options of `quantize`.
 #[derive(Debug, Args)]
@@ -53,12 +54,13 @@ pub struct QuantizeArgs {
 /// Examples of `merge`.
 pub const MERGE_EXAMPLES: &str = "\
 Examples:
-  bolmo merge --bolmo bolmo-7b --base olmo-3-7b --post-trained olmo-3-7b-instruct --out bolmo-7b-instruct
-  bolmo merge --bolmo bolmo-7b --base olmo-3-7b --post-trained olmo-3-7b-think --alpha 0.5 --embeddings --out mix
+  bolmo merge --bolmo bolmo-7b --base olmo-3 --post-trained olmo-3-instruct --out instruct
+  bolmo merge --bolmo bolmo-7b --base olmo-3 --post-trained olmo-3-think --alpha 0.5 --out mix
 
-The global blocks and the final norm become bolmo + alpha * (post-trained - base); local layers, byte embedding,
-boundary predictor and head stay. Base and post-trained are folders of OLMo 2 or 3, Qwen 3 or Llama models that
-differ in their weights only. Standard error gets a line per tensor; with --json the list `tensors` has them.";
+The global blocks and the final norm become bolmo + alpha * (post-trained - base); local layers,
+byte embedding, boundary predictor and head stay. Base and post-trained are folders of OLMo 2 or
+3, Qwen 3 or Llama models that differ in their weights only. Standard error gets a line per
+tensor; with --json the list `tensors` has them.";
 
 /// Options of `merge`.
 #[derive(Debug, Args)]

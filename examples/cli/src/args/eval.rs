@@ -13,8 +13,8 @@ Examples:
   bolmo eval --suite --examples 50 --teacher olmo-2-1b    questions about characters
   bolmo eval --model runs/stage2/model --suite --plot suite.svg --json
 
-Lines with <|endoftext|> and nothing else separate the documents of a file. The answers to the suite's
-questions are generated greedily, and count if they match exactly.";
+Lines with <|endoftext|> and nothing else separate the documents of a file. The answers to the
+suite's questions are generated greedily, and count if they match exactly.";
 
 /// Options of `eval`.
 #[derive(Debug, Args)]

@@ -10,14 +10,14 @@ use crate::numbers;
 /// Examples of `generate`.
 pub const GENERATE_EXAMPLES: &str = "\
 Examples:
-  bolmo generate \"def main(\" --max-bytes 100 --show-patches
+  bolmo generate \"One day, \" --max-bytes 100 --show-patches
   bolmo generate --prompt-file notes.txt --temperature 0.7 --top-p 0.9 --seed 1
-  git diff | bolmo generate --stop \"diff --git\"
+  git diff | bolmo generate --model bolmo-1b --stop \"diff --git\"
   bolmo generate \"yes or no? \" --max-bytes 1 --logit-bias y=5 --logit-bias 0x0a=-100
 
 Without a prompt, standard input is read if it is a pipe or a file.
-With --regex or --json-schema the output matches as a whole, if --max-bytes leaves room for a match. A text that does
-not match ends with exit status 3.
+With --regex or --json-schema the output matches as a whole, if --max-bytes leaves room for a
+match. A text that does not match ends with exit status 3.
 Ctrl-C ends the generation and keeps the text so far; a second Ctrl-C ends the program.";
 
 /// Options of `generate`.

@@ -38,14 +38,15 @@ pub struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
-  bolmo generate \"import os\"                              the built-in demo model continues a text
+  bolmo generate \"One day, \"                              the built-in demo model continues a text
   bolmo generate --model bolmo-1b --temperature 0.8 \"Once upon a time\"
   bolmo score --model bolmo-1b --file book.txt            bits per byte
   bolmo info --model bolmo-1b                             sizes and memory
   bolmo devices                                           the device that would be used
 
-Exit status: 0 success, 1 the command failed, 2 wrong usage, 3 a text that does not match its constraint, 130
-interrupted by Ctrl-C (143 by SIGTERM, 129 by SIGHUP); the partial result is saved.";
+Exit status: 0 success, 1 the command failed, 2 wrong usage, 3 a text that does not match its
+constraint, 130 interrupted by Ctrl-C (143 by SIGTERM, 129 by SIGHUP); the partial result is
+saved.";
 
 /// The commands.
 #[derive(Debug, Subcommand)]
@@ -108,4 +109,23 @@ pub fn usage_error(name: &str, message: &str) -> clap::Error {
         None => root,
     };
     command.clone().error(clap::error::ErrorKind::ValueValidation, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// clap breaks lines at 100 columns.
+    #[test]
+    fn help_texts_are_not_broken_twice() {
+        let check = |command: &clap::Command| {
+            let text = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            for line in text.lines() {
+                assert!(line.chars().count() <= 100, "{}: {line}", command.get_name());
+            }
+        };
+        let root = command();
+        check(&root);
+        root.get_subcommands().for_each(check);
+    }
 }

@@ -8,14 +8,14 @@ use clap::Args;
 /// Examples of `score`.
 pub const SCORE_EXAMPLES: &str = "\
 Examples:
-  bolmo score --text \"def main():\"
+  bolmo score --text \"One day, Mia was hungry.\"
   bolmo score --file book.txt --json
   bolmo score --ids ids.json --boundaries ends.json --dump tensors.safetensors
   bolmo score --file book.txt --quantize q4 --against f32
 
 A text is scored with <bos> before it and a newline after it as lookahead; neither is counted.
-Joint bits per byte include where patches end. Folded bits per byte don't; they see a little of each
-next byte, and are not comparable with the bits per byte of a subword model.";
+Joint bits per byte include where patches end. Folded bits per byte don't; they see a little of
+each next byte, and are not comparable with the bits per byte of a subword model.";
 
 /// Options of `score`.
 #[derive(Debug, Args)]

@@ -109,7 +109,8 @@ impl Vocabulary {
         let (names, guessed) = names.or_usual(known);
         vocabulary.warning = guessed.then(|| {
             format!(
-                "{origin}: no tokenizer_config.json beside it names the source model's end of text; {} is used",
+                "{origin}: no tokenizer_config.json beside it names the source model's end of text; {} is used; if that is \
+                 wrong, put the source model's tokenizer_config.json there",
                 names.eos.as_deref().unwrap_or("none")
             )
         });

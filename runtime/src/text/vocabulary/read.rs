@@ -27,6 +27,8 @@ pub(super) struct Names {
     pub(super) eos: Option<String>,
     pub(super) bos: Option<String>,
     pub(super) pad: Option<String>,
+    /// Whether the file is that of a published byte-level model, which has no names of the source model.
+    pub(super) byte_level: bool,
 }
 
 impl Names {
@@ -40,7 +42,7 @@ impl Names {
         };
         if class.and_then(small).is_some_and(|class| class == "BolmoTokenizer") {
             // The byte-level model's own config, in place of the source model's: its names are not subwords.
-            return Ok(Self::default());
+            return Ok(Self { byte_level: true, ..Self::default() });
         }
         let name = |key: &str, value: Option<&RawValue>| match value.map(small) {
             None | Some(Some(Value::Null)) => Ok(None),
@@ -53,21 +55,22 @@ impl Names {
                 json::shown(value)
             ))),
         };
-        Ok(Self { eos: name(keys[0], eos)?, bos: name(keys[1], bos)?, pad: name(keys[2], pad)? })
+        Ok(Self { eos: name(keys[0], eos)?, bos: name(keys[1], bos)?, pad: name(keys[2], pad)?, byte_level: false })
     }
 
     /// Replaces an end of text that is not named, or not in the vocabulary, by the usual names. Also returns whether
-    /// that was necessary.
+    /// that is a guess. In a published folder with the tokenizer.json of its source it is none.
     pub(super) fn or_usual(mut self, known: impl Fn(&str) -> bool) -> (Self, bool) {
         if self.eos.as_deref().is_some_and(&known) {
             return (self, false);
         }
         let usual = |names: &[&str]| names.iter().find(|name| known(name)).map(|&name| name.to_owned());
         self.eos = usual(&USUAL_EOS);
+        let is_guess = !self.byte_level || self.eos.is_none();
         if !self.pad.as_deref().is_some_and(&known) {
             self.pad = usual(&USUAL_PAD);
         }
-        (self, true)
+        (self, is_guess)
     }
 }
 
