@@ -22,6 +22,15 @@ pub fn exit_status() -> Option<ExitCode> {
     }
 }
 
+/// Makes writing beyond a limit of file sizes, such as that of `ulimit -f`, an error of the write. By default it ends
+/// the process without a message.
+pub fn report_large_files() {
+    #[cfg(unix)]
+    if let Err(error) = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::default()) {
+        log::warn!("cannot handle SIGXFSZ: {error}");
+    }
+}
+
 /// Knows whether a signal asked the command to end. Clones share their state.
 #[derive(Debug, Clone, Default)]
 pub struct Interrupt {

@@ -30,6 +30,7 @@ use args::{Cli, Command, Common};
 use output::{Outcome, note, success};
 
 fn main() -> ExitCode {
+    interrupt::report_large_files();
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("error")).init();
     let (Cli { common, command }, ignored) = args::parse();
     if !common.quiet {

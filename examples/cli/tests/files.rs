@@ -199,3 +199,16 @@ fn an_interrupted_write_in_place_is_recognized() {
     succeed(&["info", "--model", path]);
     assert!(!out.join("bolmo-incomplete.json").exists());
 }
+
+/// A limit of file sizes is an error, and nothing is left. Bash counts in KiB.
+#[test]
+fn a_file_that_may_not_grow_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    let script = "ulimit -f 500; exec \"$0\" init --preset nano --out \"$1\"";
+    let args = ["-c", script, env!("CARGO_BIN_EXE_bolmo"), out.to_str().unwrap()];
+    let output = std::process::Command::new("bash").args(args).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("File too large"), "{output:?}");
+    assert_eq!(names(dir.path()), [""; 0]);
+}

@@ -222,9 +222,9 @@ impl Absent {
 
     /// The warning that keys are absent, if any is, with the name of the class that has the defaults.
     pub fn warning(&self, keys: &Keys<'_>, class: &str) -> Option<String> {
-        let (verb, list) = (if self.0.len() == 1 { "is" } else { "are" }, self.0.join(", "));
+        let list = self.0.join(", ");
         (!self.0.is_empty()).then(|| {
-            format!("{}: sizes are absent, so the defaults of {class} {verb} used: {list}; {ADVICE}", keys.origin())
+            format!("{}: sizes are absent, so the defaults of {class} are used: {list}; {ADVICE}", keys.origin())
         })
     }
 }

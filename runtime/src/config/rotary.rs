@@ -77,6 +77,12 @@ pub(super) fn read(keys: &Keys<'_>, class: &Class, slides: bool, warnings: &mut 
         full.theta.push((keys.path_of(THETA), theta));
         sliding.theta.push((keys.path_of(THETA), theta));
     }
+    // The classes have no default for one kind of layer beside a base for the other.
+    if slides && sliding.theta.is_empty() && !full.theta.is_empty() {
+        return Err(
+            keys.bad(PARAMETERS, "has a base for full layers, but none for the sliding layers of `layer_types`")
+        );
+    }
     let found = agreed(keys, &full.theta)?;
     let theta = found.unwrap_or(class.rope_theta);
     let scaling = agreed(keys, &full.scaling)?.unwrap_or(RopeScaling::None);

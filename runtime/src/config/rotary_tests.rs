@@ -155,6 +155,13 @@ fn keys_that_contradict_each_other_are_named() {
 }
 
 #[test]
+fn sliding_layers_need_a_base_where_only_full_layers_have_one() {
+    let nested = json!({ "rope_parameters": { "full_attention": with_theta(yarn(), 5e5) } });
+    let error = windowed(nested).unwrap_err();
+    assert!(error.message().contains("`rope_parameters` has a base for full layers"), "{error}");
+}
+
+#[test]
 fn layers_of_one_kind_may_have_a_rotary_embedding_of_their_own() {
     let nested = json!({ "rope_parameters": {
         "full_attention": with_theta(yarn(), 1e6),

@@ -1,10 +1,11 @@
 //! A corpus as files: two texts and a manifest.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::path::Path;
 
-use bolmo_files::{is_temporary, open_regular};
+use bolmo_files::{MARKER, is_temporary, open_regular};
 use serde::{Deserialize, Serialize};
 
 use crate::corpus::{Corpus, Kind, Part, SEPARATOR};
@@ -68,12 +69,24 @@ pub fn write_files(folder: &Path, corpus: &Corpus, held_out_bytes: u64) -> Resul
     // What a run left that was killed is not another file.
     bolmo_files::remove_abandoned(folder, |name| [TRAINING_FILE, HELD_OUT_FILE, MANIFEST_FILE].contains(&name));
     check_folder(folder)?;
+    // Until the manifest exists, this says whose the other files are.
+    let marker = folder.join(MARKER);
+    replace(&marker, 0, |file| writeln!(file, "{{}}"))?;
+    let manifest = write_parts(folder, corpus, &held_out);
+    if manifest.is_ok() || !folder.join(TRAINING_FILE).is_file() {
+        fs::remove_file(&marker).map_err(|source| failed("delete", &marker, source))?;
+    }
+    manifest
+}
+
+/// Writes both texts, then the manifest.
+fn write_parts(folder: &Path, corpus: &Corpus, held_out: &Corpus) -> Result<Manifest> {
     let manifest = Manifest {
         seed: corpus.seed,
         puzzle_share: corpus.puzzle_share,
         vocabulary: vocabulary().len(),
         training: write_part(folder, TRAINING_FILE, corpus, Part::Training)?,
-        held_out: write_part(folder, HELD_OUT_FILE, &held_out, Part::HeldOut)?,
+        held_out: write_part(folder, HELD_OUT_FILE, held_out, Part::HeldOut)?,
     };
     let path = folder.join(MANIFEST_FILE);
     replace(&path, 0, |file| {
@@ -115,14 +128,17 @@ impl Manifest {
     }
 }
 
-/// Rejects a folder with files other than an earlier corpus. Temporary files of a run that is alive do not count.
+/// Rejects a folder with files other than an earlier corpus, or a part of one. Temporary files of a run that is alive
+/// don't count.
 fn check_folder(folder: &Path) -> Result<()> {
     if folder.join(MANIFEST_FILE).exists() {
         return Ok(());
     }
+    let was_interrupted = folder.join(MARKER).exists();
+    let is_ours = |name: &OsStr| [TRAINING_FILE, HELD_OUT_FILE, MARKER].iter().any(|&ours| name == ours);
     for entry in fs::read_dir(folder).map_err(|source| failed("read", folder, source))? {
         let name = entry.map_err(|source| failed("read", folder, source))?.file_name();
-        if !is_temporary(&name) {
+        if !(is_temporary(&name) || was_interrupted && is_ours(&name)) {
             return Err(Error::Occupied(folder.to_owned()));
         }
     }
@@ -233,6 +249,17 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         fs::write(folder.path().join(".train.txt.partial-00ff"), "half").expect("written");
         write_files(folder.path(), &CORPUS, 5_000).expect("written");
+        assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 3);
+    }
+
+    #[test]
+    fn a_run_that_was_killed_between_its_files_is_repeated() {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::write(folder.path().join(TRAINING_FILE), "whole").expect("written");
+        assert!(matches!(write_files(folder.path(), &CORPUS, 5_000), Err(Error::Occupied(_))));
+        fs::write(folder.path().join(MARKER), "{}").expect("written");
+        let manifest = write_files(folder.path(), &CORPUS, 5_000).expect("written");
+        manifest.check(folder.path()).expect("complete");
         assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 3);
     }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use bolmo_runtime::files::read_file;
 use bolmo_runtime::unstable::output::{io_error, write_json};
-use bolmo_runtime::{Error, Result};
+use bolmo_runtime::{Error, Result, Vocabulary};
 use serde_json::{Value, json};
 use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
@@ -103,6 +103,8 @@ fn pairs(texts: Vec<String>, vocabulary: usize) -> Result<Value> {
     let mut trainer = BpeTrainer::builder()
         .vocab_size(vocabulary)
         .min_frequency(2)
+        // Each character of the alphabet is a byte.
+        .max_token_length(Some(Vocabulary::MAX_TOKEN_BYTES))
         .show_progress(false)
         .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
         .special_tokens(vec![special(END_OF_TEXT), special(PAD)])
@@ -115,6 +117,14 @@ fn pairs(texts: Vec<String>, vocabulary: usize) -> Result<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_subword_is_longer_than_a_vocabulary_may_have() {
+        let text = format!("{}\n", "-".repeat(20_000));
+        let json = pairs(vec![text], 300).unwrap();
+        let longest = json["model"]["vocab"].as_object().unwrap().keys().map(String::len).max().unwrap();
+        assert!((1000..=Vocabulary::MAX_TOKEN_BYTES).contains(&longest), "{longest}");
+    }
 
     #[test]
     fn separators_teach_no_subwords() {

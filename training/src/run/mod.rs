@@ -19,6 +19,7 @@ use std::time::Instant;
 
 use bolmo_metrics::MetricsFile;
 use bolmo_metrics::plot::{CurveOptions, curves, write_svg};
+use bolmo_runtime::files::exists_or_is_link;
 use bolmo_runtime::unstable::output::{io_error, write_json};
 use bolmo_runtime::{Engine, Error, Result};
 use serde_json::{Value, json};
@@ -111,7 +112,10 @@ impl TrainingRun {
         config.check(kind, texts)?;
         let lock = RunLock::acquire(&config.out)?;
         let snapshots = snapshot::list(&config.out.join("snapshots"))?;
-        if !resume && (!snapshots.is_empty() || metrics_path(&config).exists()) {
+        // A run replaces these files, which may be somebody else's.
+        let replaced = ["summary.json", "curves.svg"].map(|name| config.out.join(name));
+        let replaced = replaced.into_iter().chain([metrics_path(&config)]);
+        if !resume && (!snapshots.is_empty() || replaced.into_iter().any(exists_or_is_link)) {
             return Err(Error::invalid(format!(
                 "{}: the folder holds a run already; resume it, with more `optimiser.steps` if it is finished, or name \
                  another folder with `out`",

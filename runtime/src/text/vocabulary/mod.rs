@@ -18,7 +18,7 @@ use read::{Names, Tokenizer, shown};
 /// Largest subword id.
 const MAX_ID: u32 = 1 << 22;
 /// Maximum length of a subword in bytes.
-const MAX_TOKEN_BYTES: usize = 4096;
+const MAX_TOKEN_BYTES: usize = Vocabulary::MAX_TOKEN_BYTES;
 /// Maximum total length of all subwords in bytes, which limits the size of their trie. Real vocabularies have about a
 /// million.
 const MAX_TOTAL_BYTES: usize = 1 << 25;
@@ -49,6 +49,9 @@ pub struct Vocabulary {
 }
 
 impl Vocabulary {
+    /// Maximum length of a subword in bytes.
+    pub const MAX_TOKEN_BYTES: usize = 4096;
+
     /// Limits of a `tokenizer.json`. Those of large vocabularies have 35 MB and, with their merges, two million values.
     pub const LIMITS: Limits = Limits { bytes: 64 << 20, values: 1 << 22 };
 
@@ -109,8 +112,8 @@ impl Vocabulary {
         let (names, guessed) = names.or_usual(known);
         vocabulary.warning = guessed.then(|| {
             format!(
-                "{origin}: no tokenizer_config.json beside it names the source model's end of text; {} is used; if that is \
-                 wrong, put the source model's tokenizer_config.json there",
+                "{origin}: no tokenizer_config.json beside it names the source model's end of text; {} is used; if \
+                 that is wrong, put the source model's tokenizer_config.json there",
                 names.eos.as_deref().unwrap_or("none")
             )
         });
