@@ -47,7 +47,9 @@ const folders = {
   'the config is no JSON': [replaced(CONFIG, '{'), 'BadCheckpointError', /config\.json.*JSON/],
   'the config is empty': [replaced(CONFIG, ''), 'BadCheckpointError', /config\.json/],
   'the config lacks a key': [
-    withConfig((config) => delete config.hidden_size), 'BadCheckpointError', /config\.json.*hidden_size/,
+    withConfig((config) => delete config.tokenizer_config.vocab_size),
+    'BadCheckpointError',
+    /config\.json.*tokenizer_config\.vocab_size/,
   ],
   'the config is of another kind of model': [
     withConfig((config) => (config.model_type = 'llama')), 'UnsupportedError', /config\.json.*llama/,
