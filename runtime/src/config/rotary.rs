@@ -77,16 +77,21 @@ pub(super) fn read(keys: &Keys<'_>, class: &Class, slides: bool, warnings: &mut 
         full.theta.push((keys.path_of(THETA), theta));
         sliding.theta.push((keys.path_of(THETA), theta));
     }
-    // The classes have no default for one kind of layer beside a base for the other.
-    if slides && sliding.theta.is_empty() && !full.theta.is_empty() {
-        return Err(
-            keys.bad(PARAMETERS, "has a base for full layers, but none for the sliding layers of `layer_types`")
-        );
-    }
     let found = agreed(keys, &full.theta)?;
     let theta = found.unwrap_or(class.rope_theta);
     let scaling = agreed(keys, &full.scaling)?.unwrap_or(RopeScaling::None);
     warnings.extend(lost_theta(keys, class, theta, found.is_some())?, Some(Answer::RopeTheta));
+    let full_only = slides && sliding.theta.is_empty() && found.is_some_and(|theta| theta != class.rope_theta);
+    let lost = full_only.then(|| {
+        let default = class.rope_theta;
+        format!(
+            "{}: `{}` has a base for full layers only, so sliding layers use the default {default}; override it if \
+             that is wrong",
+            keys.origin(),
+            keys.path_of(PARAMETERS)
+        )
+    });
+    warnings.extend(lost, Some(Answer::RopeTheta));
     let (sliding_theta, sliding_scaling) = match slides {
         // Nothing reads them.
         false => (None, RopeScaling::None),

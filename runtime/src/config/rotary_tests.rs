@@ -155,10 +155,12 @@ fn keys_that_contradict_each_other_are_named() {
 }
 
 #[test]
-fn sliding_layers_need_a_base_where_only_full_layers_have_one() {
+fn a_base_for_full_layers_only_is_reported() {
     let nested = json!({ "rope_parameters": { "full_attention": with_theta(yarn(), 5e5) } });
-    let error = windowed(nested).unwrap_err();
-    assert!(error.message().contains("`rope_parameters` has a base for full layers"), "{error}");
+    let (config, warnings) = windowed(nested).unwrap();
+    assert_eq!(config.sliding_rope_theta, Some(1e4));
+    let reported = "`rope_parameters` has a base for full layers only, so sliding layers use the default 10000";
+    assert!(warnings.iter().any(|warning| warning.contains(reported)), "{warnings:?}");
 }
 
 #[test]
