@@ -214,16 +214,10 @@ mod tests {
     use std::io::Read;
 
     use super::*;
+    use crate::testing::names;
 
     fn put(path: &Path, text: &str) -> io::Result<()> {
         write(path, text.len() as u64, |file| file.write_all(text.as_bytes()))
-    }
-
-    fn names(folder: &Path) -> Vec<String> {
-        let mut all: Vec<_> =
-            fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
-        all.sort();
-        all
     }
 
     #[test]

@@ -3,17 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::testing::names;
 use crate::{Error, MANIFEST, MARKER, PartialFolder, Replaces, Target, with_free_bytes};
 
 const LISTED: Replaces = Replaces::Listed("test");
-
-/// Names of all entries, sorted.
-fn names(folder: &Path) -> Vec<String> {
-    let mut all: Vec<_> =
-        fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
-    all.sort();
-    all
-}
 
 fn fill(partial: &PartialFolder, files: &[(&str, &str)]) {
     for (name, text) in files {

@@ -12,6 +12,8 @@ mod temporary;
 
 #[cfg(test)]
 mod folder_tests;
+#[cfg(test)]
+mod testing;
 
 pub use error::{Error, Result};
 pub use file::{check, write};

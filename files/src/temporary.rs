@@ -244,13 +244,7 @@ fn remove(path: &Path, target: Option<&Path>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn names(folder: &Path) -> Vec<String> {
-        let mut all: Vec<_> =
-            fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
-        all.sort();
-        all
-    }
+    use crate::testing::names;
 
     #[test]
     fn only_temporaries_of_dead_runs_and_of_this_target_are_removed() {
