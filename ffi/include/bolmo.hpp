@@ -534,7 +534,8 @@ class engine_options
 public:
     using lazy::lazy;
 
-    /** Selects the adapter: a part of its name, driver or backend, its number, "cpu", "software" or "auto". */
+    /** Selects the adapter: a part of its name, driver or backend, its number, "low-power", "cpu",
+     * "software" or "auto". */
     result<void> try_adapter(std::string_view choice) {
         return change(bolmo_engine_options_set_adapter, choice.data(), choice.size());
     }
@@ -544,6 +545,10 @@ public:
     }
     /** Sets how many threads compute on the CPU device, 1 to 256; 0 for one for each physical core. */
     result<void> try_threads(std::size_t threads) { return change(bolmo_engine_options_set_threads, threads); }
+    /** Sets the folder that caches compiled kernels; empty for none. */
+    result<void> try_kernel_cache(std::string_view folder) {
+        return change(bolmo_engine_options_set_kernel_cache, folder.data(), folder.size());
+    }
 
 #ifndef BOLMO_NO_EXCEPTIONS
     /** @name Forms that throw
@@ -552,6 +557,7 @@ public:
     engine_options &adapter(std::string_view choice) { return try_adapter(choice).value(), *this; }
     engine_options &max_binding_bytes(std::uint64_t bytes) { return try_max_binding_bytes(bytes).value(), *this; }
     engine_options &threads(std::size_t threads) { return try_threads(threads).value(), *this; }
+    engine_options &kernel_cache(std::string_view folder) { return try_kernel_cache(folder).value(), *this; }
     /** @} */
 #endif
 };
@@ -605,6 +611,10 @@ public:
     result<std::uint64_t> try_device_bytes(bolmo_format format) const {
         return detail::read<std::uint64_t>(bolmo_checkpoint_device_bytes, get(), format);
     }
+    /** Device memory that a session takes at most while it grows to `patches` patches, in bytes, on any device. */
+    result<std::uint64_t> try_session_bytes(std::size_t patches) const {
+        return detail::read<std::uint64_t>(bolmo_checkpoint_session_bytes, get(), patches);
+    }
     /** The name under which the source model's tokenizer was published, or an empty text. */
     result<std::string> try_tokenizer_source() const {
         return detail::text<std::string>(bolmo_checkpoint_tokenizer_source, get());
@@ -625,6 +635,7 @@ public:
     static checkpoint open(std::string_view path) { return try_open(path).value(); }
     std::uint64_t number(bolmo_model_property which) const { return try_number(which).value(); }
     std::uint64_t device_bytes(bolmo_format format) const { return try_device_bytes(format).value(); }
+    std::uint64_t session_bytes(std::size_t patches) const { return try_session_bytes(patches).value(); }
     std::string tokenizer_source() const { return try_tokenizer_source().value(); }
     std::vector<std::string> warnings() const { return try_warnings().value(); }
     std::string config_json() const { return try_config_json().value(); }
@@ -853,6 +864,10 @@ public:
     result<std::uint64_t> try_device_bytes() const {
         return detail::read<std::uint64_t>(bolmo_model_device_bytes, get());
     }
+    /** Device memory that a session takes at most while it grows to `patches` patches, in bytes. */
+    result<std::uint64_t> try_session_bytes(std::size_t patches) const {
+        return detail::read<std::uint64_t>(bolmo_model_session_bytes, get(), patches);
+    }
     /** Fingerprint of configuration, weights and format. Snapshots restore only on models with the same one. */
     result<std::array<std::uint8_t, BOLMO_FINGERPRINT_SIZE>> try_fingerprint() const {
         std::array<std::uint8_t, BOLMO_FINGERPRINT_SIZE> found{};
@@ -881,6 +896,7 @@ public:
     }
     std::uint64_t number(bolmo_model_property which) const { return try_number(which).value(); }
     std::uint64_t device_bytes() const { return try_device_bytes().value(); }
+    std::uint64_t session_bytes(std::size_t patches) const { return try_session_bytes(patches).value(); }
     std::array<std::uint8_t, BOLMO_FINGERPRINT_SIZE> fingerprint() const { return try_fingerprint().value(); }
     std::vector<std::string> warnings() const { return try_warnings().value(); }
     bolmo::score score(std::string_view text, const score_options &options = {}) const {
@@ -1130,7 +1146,14 @@ public:
     result<void> try_cancel() const { return detail::call(bolmo_session_cancel, get()); }
     /** Withdraws a cancel that arrived too late. */
     result<void> try_reset_cancel() const { return detail::call(bolmo_session_reset_cancel, get()); }
-    /** Number of ids that the session holds. */
+    /** Bytes done and bytes in all of the running append or generation, or of the last one. From any thread. */
+    result<std::pair<std::uint64_t, std::uint64_t>> try_progress() const {
+        std::pair<std::uint64_t, std::uint64_t> found{};
+        auto done = detail::call(bolmo_session_progress, get(), &found.first, &found.second);
+        if (!done) return done.error();
+        return found;
+    }
+    /** Number of ids that the session holds. From any thread, as the numbers of patches and of bytes. */
     result<std::size_t> try_length() const { return detail::read<std::size_t>(bolmo_session_length, get()); }
     /** The ids, starting with number `first`. */
     result<std::vector<std::uint16_t>> try_ids(std::size_t first = 0) const {
@@ -1183,6 +1206,7 @@ public:
     void push(std::uint16_t id) { try_push(id).value(); }
     void cancel() const { try_cancel().value(); }
     void reset_cancel() const { try_reset_cancel().value(); }
+    std::pair<std::uint64_t, std::uint64_t> progress() const { return try_progress().value(); }
     std::size_t length() const { return try_length().value(); }
     std::vector<std::uint16_t> ids(std::size_t first = 0) const { return try_ids(first).value(); }
     std::size_t patches() const { return try_patches().value(); }

@@ -65,6 +65,7 @@ mod session;
 mod stages;
 mod state;
 mod text;
+mod timer;
 #[doc(hidden)]
 pub mod unstable;
 
@@ -82,8 +83,8 @@ pub use model::{LoadOptions, Model, device_bytes};
 pub use sampling::host::{CANDIDATES, Sampler, SamplingOptions};
 pub use score::compare::Comparison;
 pub use score::{Score, ScoreOptions, Tensors};
-pub use session::{CancelToken, Checkpoint as SessionCheckpoint, Session};
-pub use state::kv_cache::session_bytes;
+pub use session::{CancelToken, Checkpoint as SessionCheckpoint, Progress as SessionProgress, Session};
+pub use state::memory::session_bytes;
 pub use state::workspace::work_bytes;
 pub use text::ids;
 pub use text::stop::StopMatcher;

@@ -6,7 +6,7 @@ foreach(subject IN ITEMS setup use merge train)
     string(APPEND test "${source}")
 endforeach()
 # Comments mention functions of the samples' own; a declaration begins a line.
-string(REGEX MATCHALL "\n[a-z][a-z0-9_ ]*[ *]+bolmo_[a-z0-9_]+\\(" declarations "${header}")
+string(REGEX MATCHALL "\nBOLMO_API [a-z][a-z0-9_ ]*[ *]+bolmo_[a-z0-9_]+\\(" declarations "${header}")
 set(count 0)
 foreach(declaration IN LISTS declarations)
     string(REGEX MATCH "bolmo_[a-z0-9_]+\\($" call "${declaration}")

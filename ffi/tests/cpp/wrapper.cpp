@@ -47,6 +47,7 @@ void small_things() {
 
     bolmo::engine_options device;
     CHECK(device.try_adapter("cpu") && device.try_threads(2) && device.try_max_binding_bytes(1 << 20));
+    CHECK(device.try_kernel_cache("/nowhere") && device.try_kernel_cache({}));
     CHECK(device.try_threads(257).error().status() == BOLMO_INVALID_ARGUMENT);
     auto opened = bolmo::engine::try_create(device);
     CHECK(opened && *opened->try_text(BOLMO_ADAPTER_KIND) == "cpu");
@@ -101,6 +102,8 @@ void sessions(const bolmo::model &model) {
     auto restored = bolmo::session::try_restore(model, *snapshot->try_view());
     CHECK(clone && restored && *clone->try_ids() == *restored->try_ids());
     CHECK(*session.try_patches() > 0 && *session.try_device_bytes() > 0);
+    CHECK(session.try_progress()->first <= session.try_progress()->second);
+    CHECK(*model.try_session_bytes(*session.try_patches()) >= *session.try_device_bytes());
     CHECK(session.try_cancel() && session.try_reset_cancel() && session.try_append("x"));
 
     bolmo::score_options options;

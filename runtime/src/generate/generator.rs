@@ -7,9 +7,10 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::generate::options::{GenerateOptions, Generation, Piece, StopReason};
 use crate::sampling::device::{Flag, ends_patch, flagged};
 use crate::sampling::host::Sampler;
-use crate::session::{CancelToken, DecodeStep, Session};
+use crate::session::{CancelToken, DecodeStep, Progress as SessionProgress, Session};
 use crate::text::ids;
 use crate::text::stop::StopMatcher;
+use crate::timer::Timer;
 
 /// A generation in progress.
 pub(super) struct Generator<'a> {
@@ -35,6 +36,9 @@ pub(super) struct Generator<'a> {
     bytes: Vec<u8>,
     /// All chosen or forced ids.
     ids: Vec<u16>,
+    /// Shows other threads how many bytes were taken.
+    progress: SessionProgress,
+    timer: Timer,
 }
 
 impl<'a> Generator<'a> {
@@ -44,6 +48,8 @@ impl<'a> Generator<'a> {
         on_piece: &'a mut (dyn FnMut(Piece<'_>) -> ControlFlow<()> + Send),
     ) -> Result<Self> {
         let sampler = Sampler::new(options.sampling.clone())?;
+        let (progress, timer) = (session.progress(), Timer::start());
+        progress.begin(options.max_bytes);
         let on_device = options.constraint.is_none() && session.prepare_decode(&sampler, &options.stops).await?;
         let patches = session.patches().max(1);
         Ok(Self {
@@ -63,6 +69,8 @@ impl<'a> Generator<'a> {
             taken: 0,
             bytes: Vec::new(),
             ids: Vec::new(),
+            progress,
+            timer,
         })
     }
 
@@ -208,7 +216,7 @@ impl<'a> Generator<'a> {
         if before == 0 {
             return Err(Error::invalid("the session is empty; append <bos> or text before generating"));
         }
-        let cancelled = match session.append(bytes).await {
+        let cancelled = match session.append_forced(bytes).await {
             Ok(()) => {
                 // Computing the logits after the last byte decides whether it ends a patch.
                 session.logits(self.options.sampling.boundary_bias).await?;
@@ -237,6 +245,7 @@ impl<'a> Generator<'a> {
             return Ok(Some(StopReason::End));
         };
         self.taken += 1;
+        self.progress.advance(self.taken);
         self.history.push(ids::plain(id));
         self.update_patch_length(id);
         if let Some(matcher) = &mut self.matcher {
@@ -277,6 +286,8 @@ impl<'a> Generator<'a> {
         }
         let _ = self.deliver_released();
         let matched = self.options.constraint.as_ref().map(|constraint| constraint.matches(&self.bytes));
+        let patches = self.ids.iter().filter(|&&id| ids::is_fused(id)).count();
+        log::info!("generated {} bytes, {patches} patches, {}; stop: {stop:?}", self.taken, self.timer);
         Generation { bytes: self.bytes, ids: self.ids, stop, matched }
     }
 }

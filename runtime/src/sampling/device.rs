@@ -5,7 +5,7 @@ use bolmo_shaders::params::Sample;
 use bolmo_shaders::sizes::SAMPLE_CONTROL;
 use bolmo_shaders::{KernelId, WeightFormat};
 
-use crate::device::{Device, Slice};
+use crate::device::{Device, Slice, buffer_bytes};
 use crate::error::{Error, Result};
 use crate::sampling::host::{CANDIDATES, Sampler};
 use crate::stages::ops::Context;
@@ -16,6 +16,10 @@ use crate::text::suffix_trie::SuffixTrie;
 pub(crate) const MAX_CHOICES: usize = 16;
 /// Longest history that is kept on the device, in ids.
 const MAX_RING: usize = 1 << 16;
+/// Longest history that [`DeviceSampler::usual_bytes`] counts.
+const USUAL_RING: usize = 2048;
+/// Words of stop strings that it counts: one for each byte, two for each string, and one.
+const USUAL_STOPS: usize = 512;
 /// Word of `next` that holds the suffix id. Bindings must be aligned, hence the distance.
 const SUFFIX_WORD: u64 = 64;
 /// Words from one sequence's control block to the next, as in `guard.wgsl`.
@@ -128,6 +132,14 @@ impl DeviceSampler {
             ring: ring as u32,
         };
         Ok(Some(made))
+    }
+
+    /// Device memory of a sampler and of the control block's copies, in bytes, with a history of up to [`USUAL_RING`] ids
+    /// and stop strings of up to [`USUAL_STOPS`] words.
+    pub(crate) fn usual_bytes() -> u64 {
+        let control = 2 * CONTROL_STRIDE;
+        let parts = [IDS, USUAL_RING, SUFFIX_WORD as usize + 1, CANDIDATES, 2 * MAX_CHOICES, USUAL_STOPS];
+        4 * control as u64 + parts.map(|words| buffer_bytes(4 * words as u64)).iter().sum::<u64>()
     }
 
     /// Prepares for choices after `ids`, the last of which has not gone through the model: `taken` of at most `budget`

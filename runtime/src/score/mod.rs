@@ -12,6 +12,7 @@ use crate::sampling::host;
 use crate::session::{CancelToken, Dump, Session, Tap};
 use crate::stages::boundary;
 use crate::text::ids;
+use crate::timer::Timer;
 
 /// Options of a scoring.
 ///
@@ -237,6 +238,7 @@ impl Model {
         if ids.len() < 2 {
             return Err(Error::invalid(format!("ids: expected at least 2 to score, found {}", ids.len())));
         }
+        let timer = Timer::start();
         let given = self.given_boundaries(ids.len(), framed, options)?;
         let mut session = Session::new(self).await?;
         session.set_cancel_token(options.cancel.clone());
@@ -262,6 +264,7 @@ impl Model {
         let boundaries: Vec<bool> = session.ids().iter().map(|&id| ids::is_fused(id)).collect();
         let reported = if framed { 1..ids.len() - 1 } else { 0..ids.len() };
         let mut score = tally.score(&boundaries, reported.clone());
+        log::info!("scored {} bytes, {} patches, {timer}", score.bytes, score.patches);
         if let Some(dump) = dump {
             score.dump = Some(self.tensors(ids, suffix_ids, &boundaries, dump, reported));
         }

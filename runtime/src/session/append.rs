@@ -8,15 +8,16 @@ use crate::session::machine::Session;
 use crate::session::prefill::{Prefill, PrefillEnd};
 use crate::state::PendingByte;
 use crate::text::ids;
+use crate::timer::Timer;
 
-/// Progress of a prefill: bytes done, bytes in all.
-type Progress<'a> = dyn FnMut(usize, usize) + Send + 'a;
+/// Receives the progress of a prefill: bytes done, bytes in all.
+type OnProgress<'a> = dyn FnMut(usize, usize) + Send + 'a;
 
 impl Session {
     /// Appends the id that begins a text.
     pub async fn append_bos(&mut self) -> Result<()> {
         let bos = self.model.config.special.bos;
-        self.append_plain(&[bos], &mut |_, _| {}).await
+        self.append_counted(&[bos], &mut |_, _| {}).await
     }
 
     /// Appends bytes of text, any bytes. Appending a text in pieces of any size is the same as appending it at once.
@@ -29,9 +30,9 @@ impl Session {
 
     /// As [`Self::append`]. `progress` is called with the bytes done and the bytes in all, before each submission and
     /// at the end.
-    pub async fn append_with_progress(&mut self, text: &[u8], progress: &mut Progress<'_>) -> Result<()> {
+    pub async fn append_with_progress(&mut self, text: &[u8], progress: &mut OnProgress<'_>) -> Result<()> {
         let ids = ids::encode(text, self.byte_offset()?);
-        self.append_plain(&ids, progress).await
+        self.append_counted(&ids, progress).await
     }
 
     /// Appends plain ids: bytes as 4 .. 259, and the special ids 0 and 1.
@@ -43,9 +44,9 @@ impl Session {
     }
 
     /// As [`Self::append_ids`], with the progress of [`Self::append_with_progress`].
-    pub async fn append_ids_with_progress(&mut self, ids: &[u32], progress: &mut Progress<'_>) -> Result<()> {
+    pub async fn append_ids_with_progress(&mut self, ids: &[u32], progress: &mut OnProgress<'_>) -> Result<()> {
         let ids = ids::validate_input_ids(ids)?;
-        self.append_plain(&ids, progress).await
+        self.append_counted(&ids, progress).await
     }
 
     /// Appends plain ids whose boundaries are known: `ends[i]` says whether id `i` ends a patch, in place of the
@@ -64,6 +65,8 @@ impl Session {
         }
         let ids = ids::validate_input_ids(ids)?;
         let Some(&last) = ends.last() else { return Ok(()) };
+        let counts = self.progress();
+        counts.begin(ids.len());
         self.check_suffixes(&ids)?;
         if self.state.pending == PendingByte::Undecided {
             // `ends` says nothing about a byte from before.
@@ -76,7 +79,7 @@ impl Session {
         }
         let prefill = Prefill { ids: &ids, given_ends: Some(ends), tap: None };
         let before = operation.state.ids.len();
-        let end = operation.prefill(prefill, &mut |_, _| {}).await?;
+        let end = operation.prefill(prefill, &mut |done, _| counts.advance(done)).await?;
         // If the prefill was cancelled, it ends at an earlier byte, whose boundary is known as well.
         let done = operation.state.ids.len() - before;
         if operation.state.pending == PendingByte::Undecided {
@@ -91,7 +94,29 @@ impl Session {
         }
     }
 
-    async fn append_plain(&mut self, ids: &[u16], progress: &mut Progress<'_>) -> Result<()> {
+    /// As [`Self::append`], as a part of a generation: what is reported as done stays that of the generation.
+    pub(crate) async fn append_forced(&mut self, text: &[u8]) -> Result<()> {
+        let ids = ids::encode(text, self.byte_offset()?);
+        self.append_plain(&ids, &mut |_, _| {}).await
+    }
+
+    /// As [`Self::append_plain`]. Other threads see how much is done.
+    async fn append_counted(&mut self, ids: &[u16], progress: &mut OnProgress<'_>) -> Result<()> {
+        let (counts, timer) = (self.progress(), Timer::start());
+        counts.begin(ids.len());
+        let before = (self.ids().len(), self.patches());
+        let result = self
+            .append_plain(ids, &mut |done, total| {
+                counts.advance(done);
+                progress(done, total);
+            })
+            .await;
+        let (bytes, patches) = (self.ids().len().saturating_sub(before.0), self.patches().saturating_sub(before.1));
+        log::debug!("appended {bytes} of {} ids, {patches} patches, {timer}", ids.len());
+        result
+    }
+
+    async fn append_plain(&mut self, ids: &[u16], progress: &mut OnProgress<'_>) -> Result<()> {
         if ids.is_empty() {
             return Ok(());
         }

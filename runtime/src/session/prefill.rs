@@ -142,6 +142,7 @@ impl Session {
             }
             self.state.kv.keep();
             done = range.end;
+            self.show_progress();
         }
         Ok(PrefillEnd::Complete)
     }
