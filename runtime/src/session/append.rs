@@ -6,6 +6,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::sampling::host;
 use crate::session::machine::Session;
 use crate::session::prefill::{Prefill, PrefillEnd};
+use crate::session::tap::Tap;
 use crate::state::PendingByte;
 use crate::text::ids;
 
@@ -16,7 +17,7 @@ impl Session {
     /// Appends the id that begins a text.
     pub async fn append_bos(&mut self) -> Result<()> {
         let bos = self.model.config.special.bos;
-        self.append_plain(&[bos], &mut |_, _| {}).await
+        self.append_plain(&[bos], None, &mut |_, _| {}).await
     }
 
     /// Appends bytes of text, any bytes. Appending a text in pieces of any size is the same as appending it at once.
@@ -31,7 +32,13 @@ impl Session {
     /// at the end.
     pub async fn append_with_progress(&mut self, text: &[u8], progress: &mut Progress<'_>) -> Result<()> {
         let ids = ids::encode(text, self.byte_offset()?);
-        self.append_plain(&ids, progress).await
+        self.append_plain(&ids, None, progress).await
+    }
+
+    /// As [`Self::append`]. `tap` receives the logits before each byte.
+    pub(crate) async fn append_tapped(&mut self, text: &[u8], tap: &mut Tap<'_>) -> Result<()> {
+        let ids = ids::encode(text, self.byte_offset()?);
+        self.append_plain(&ids, Some(tap), &mut |_, _| {}).await
     }
 
     /// Appends plain ids: bytes as 4 .. 259, and the special ids 0 and 1.
@@ -45,7 +52,7 @@ impl Session {
     /// As [`Self::append_ids`], with the progress of [`Self::append_with_progress`].
     pub async fn append_ids_with_progress(&mut self, ids: &[u32], progress: &mut Progress<'_>) -> Result<()> {
         let ids = ids::validate_input_ids(ids)?;
-        self.append_plain(&ids, progress).await
+        self.append_plain(&ids, None, progress).await
     }
 
     /// Appends plain ids whose boundaries are known: `ends[i]` says whether id `i` ends a patch, in place of the
@@ -91,7 +98,12 @@ impl Session {
         }
     }
 
-    async fn append_plain(&mut self, ids: &[u16], progress: &mut Progress<'_>) -> Result<()> {
+    async fn append_plain(
+        &mut self,
+        ids: &[u16],
+        mut tap: Option<&mut Tap<'_>>,
+        progress: &mut Progress<'_>,
+    ) -> Result<()> {
         if ids.is_empty() {
             return Ok(());
         }
@@ -108,7 +120,13 @@ impl Session {
         if operation.state.pending == PendingByte::Chosen {
             operation.feed_chosen().await?;
         }
-        let end = operation.prefill(Prefill { ids, given_ends: None, tap: None }, progress).await?;
+        if let (Some(tap), PendingByte::None, Some(logits), Some(last)) =
+            (&mut tap, operation.state.pending, &operation.state.logits, operation.state.ids.len().checked_sub(1))
+        {
+            // The prefill has no row for a byte that has gone through the model.
+            (tap.logits)(last, logits)?;
+        }
+        let end = operation.prefill(Prefill { ids, given_ends: None, tap }, progress).await?;
         operation.finish();
         match end {
             PrefillEnd::Complete => Ok(()),
