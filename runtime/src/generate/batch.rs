@@ -351,6 +351,60 @@ mod tests {
         block_on(generate_batch(sessions, &all)).expect("a batch").into_iter().map(|one| one.expect("text")).collect()
     }
 
+    /// Sessions of two models that join and leave at any time, some of which choose on the host, write as alone.
+    #[test]
+    fn sessions_that_come_and_go_write_as_alone() {
+        let models = [model(), model()];
+        let options = |i: usize| {
+            let mut options = GenerateOptions::default().max_bytes(5 + 7 * i).logprobs(i % 5 == 4);
+            options.sampling.temperature = [0.0, 0.9][i % 2];
+            options.sampling.seed = i as u64;
+            if i == 3 {
+                options.constraint = Some(crate::Constraint::regex("[a-z]{3}(forced)*[.]").expect("a regex"));
+            }
+            options
+        };
+        let session = |i: usize| {
+            let mut session = block_on(Session::new(&models[usize::from(i % 4 == 2)])).expect("a session");
+            let text = &b"def read(self): return"[..1 + 2 * i];
+            block_on(session.append(text)).expect("a prompt");
+            session
+        };
+        const COUNT: usize = 10;
+        let alone: Vec<Generation> = (0..COUNT)
+            .map(|i| {
+                let mut ignore = |_: Piece<'_>| ControlFlow::Continue(());
+                block_on(session(i).generate(&options(i), &mut ignore)).expect("text")
+            })
+            .collect();
+        // How many sessions take part from the beginning, and after how many rounds another one joins.
+        for (first, every) in [(1, 1), (2, 3), (5, 2), (COUNT, 1)] {
+            let mut batch = GenerationBatch::new();
+            (0..first).for_each(|i| assert_eq!(batch.add(session(i), options(i)), i));
+            let mut pieces = vec![Vec::new(); COUNT];
+            let (mut ended, mut rounds) = (0, 0);
+            while !batch.is_empty() || ended < COUNT {
+                let mut on_piece = |index: usize, piece: Piece<'_>| {
+                    pieces[index].extend_from_slice(piece.bytes);
+                    ControlFlow::Continue(())
+                };
+                for one in block_on(batch.round(&mut on_piece)) {
+                    let (i, found) = (one.index, one.generation.expect("text"));
+                    assert_eq!(found, alone[i], "session {i} of {first}, {every}");
+                    assert_eq!(found.bytes, pieces[i], "session {i} of {first}, {every}");
+                    assert_eq!(one.session.ids().len(), 1 + 2 * i + found.bytes.len());
+                    ended += 1;
+                }
+                rounds += 1;
+                let joins = first + rounds / every;
+                if rounds % every == 0 && joins <= COUNT {
+                    batch.add(session(joins - 1), options(joins - 1));
+                }
+            }
+            assert_eq!(ended, COUNT);
+        }
+    }
+
     /// Whenever one session of a batch is cancelled, the others go on as if it had not been, and it can be continued.
     #[test]
     fn cancelling_one_session_of_a_batch_changes_no_text() {

@@ -330,7 +330,8 @@ mod tests {
         tally.take(&ids, 0, &logits, 520);
         let score = tally.score(&[true, false, true, false], 0..4);
         assert_eq!(score.log_likelihoods, [0.0, 0.0, 0.0, -1e4]);
-        assert_eq!(score.log_likelihoods_marginal, [0.0, 0.0, 0.0, -1e4]);
+        // The plain and the fused id of the last byte are both improbable.
+        assert_eq!(score.log_likelihoods_marginal, [0.0, 0.0, 0.0, -1e4 + std::f64::consts::LN_2]);
         assert_eq!((score.bytes, score.patches, score.log_likelihood_joint), (3, 2, -1e4));
         // The same without the first and the last id.
         let score = tally.score(&[true, true, false, false], 1..3);
