@@ -1272,6 +1272,13 @@ BOLMO_API bolmo_status bolmo_generate_options_set_seed(bolmo_generate_options *o
 /** Adds a stop string, which is copied. Generation ends when it occurs; it is not part of the generated text. */
 BOLMO_API bolmo_status bolmo_generate_options_add_stop(bolmo_generate_options *options, const void *stop, size_t size);
 
+/**
+ * Sets whether to keep the log-probability of each id (bolmo_generation_logprobs). Each byte's logits then go to the
+ * host, which takes longer. Greedy text is the same as without; sampled text may differ where rounding decides, because
+ * the device and the host compute with different precision. Default: false.
+ */
+bolmo_status bolmo_generate_options_set_logprobs(bolmo_generate_options *options, bool keep);
+
 /** Sets the constraint that the text must match; NULL, the default, for none. The options keep their own reference. */
 BOLMO_API bolmo_status bolmo_generate_options_set_constraint(bolmo_generate_options *options,
                                                              const bolmo_constraint *constraint);
@@ -1335,6 +1342,24 @@ enum bolmo_stop
 typedef int32_t bolmo_stop;
 #endif
 
+/**
+ * A kind of log-probability. All are natural logarithms, under the model's own distribution over its BOLMO_LOGITS ids:
+ * without temperature, biases, penalty or constraint. Minus infinity for what the model rules out.
+ */
+enum bolmo_logprob
+#ifdef __cplusplus
+    : int32_t
+#endif
+{
+    /** Of the id: of the byte together with whether a patch ends there. */
+    BOLMO_LOGPROB_JOINT = 0,
+    /** Of the byte alone, plain and fused id summed. */
+    BOLMO_LOGPROB_FOLDED = 1,
+};
+#ifndef __cplusplus
+typedef int32_t bolmo_logprob;
+#endif
+
 /** The result of a generation. Any number of threads may use it at once. */
 typedef struct bolmo_generation bolmo_generation;
 
@@ -1380,6 +1405,18 @@ BOLMO_API bolmo_status bolmo_generation_bytes(const bolmo_generation *generation
  */
 BOLMO_API bolmo_status bolmo_generation_ids(const bolmo_generation *generation, const uint16_t **ids, size_t *count);
 
+/**
+ * Gets the log-probability of each id of bolmo_generation_ids, of kind `which` (bolmo_logprob). Also a byte that a
+ * constraint forced has the model's. Where a generation was cancelled within forced bytes, the last one's id is plain,
+ * because the next byte decides whether a patch ends there. Valid until the generation is deleted.
+ *
+ * BOLMO_NOT_FOUND: the options did not ask for them.
+ */
+bolmo_status bolmo_generation_logprobs(const bolmo_generation *generation,
+                                       int32_t which,
+                                       const float **logprobs,
+                                       size_t *count);
+
 /** Gets the number of patches that the chosen ids ended. */
 BOLMO_API bolmo_status bolmo_generation_patches(const bolmo_generation *generation, size_t *patches);
 
@@ -1391,6 +1428,123 @@ BOLMO_API bolmo_status bolmo_generation_matched(const bolmo_generation *generati
 
 /** Deletes the generation. Its text stays in the session. NULL and deleted handles are ignored. */
 BOLMO_API void bolmo_generation_delete(bolmo_generation *generation);
+
+/** @} */
+
+/**
+ * @defgroup batch Batch
+ *
+ * Generating on several sessions together, which shares the work and takes less time than one after the other.
+ *
+ * Each session generates the same text as it would alone. They may be of different models and engines, but only those
+ * of one model share work, and only without a constraint and without log-probabilities.
+ *
+ * bolmo_generate_batch generates on a fixed number of sessions. A bolmo_batch lets sessions come and go:
+ *
+ * @code{.c}
+ * static int32_t receive(size_t index, const uint8_t *data, size_t size, const uint16_t *ids, void *user_data) {
+ *     server *server = user_data;
+ *     (void)ids;
+ *     if (data != NULL) return send_to_client(server, index, data, size);
+ *     // The generation has ended. Its session may generate again at once.
+ *     bolmo_generation *generation;
+ *     if (bolmo_batch_generation(server->batch, index, &generation) == BOLMO_OK) bolmo_generation_delete(generation);
+ *     return 0;
+ * }
+ * ...
+ * bolmo_batch_create(&server.batch);
+ * bolmo_batch_add(server.batch, session, options, &index); // from any thread, and while the batch runs
+ * ...
+ * bolmo_batch_run(server.batch, receive, &server);         // until all have ended
+ * bolmo_batch_delete(server.batch);
+ * @endcode
+ *
+ * From bolmo_batch_add until its generation has ended, a session is in use: other calls with it return BOLMO_BUSY.
+ * bolmo_session_cancel ends its generation, and a callback that returns a value other than 0 does. Deleting the
+ * session is allowed; its generation continues.
+ *
+ * @{
+ */
+
+/**
+ * Generations on several sessions, which may join and leave. Any number of threads may use it at once; one of them
+ * runs it.
+ */
+typedef struct bolmo_batch bolmo_batch;
+
+/**
+ * Receives a chunk of output of the session with number `index`, as a bolmo_piece_callback does. With NULL for `data`
+ * and `ids` and a `size` of 0 the generation has ended: its session is no longer in use, and its result is there.
+ *
+ * Returns 0 to continue; any other value ends this generation only, and is ignored if it has ended. Called by the
+ * thread that called bolmo_batch_run or bolmo_generate_batch. It may call the library, but calls with sessions in use
+ * return BOLMO_BUSY, as running the batch does; bolmo_session_cancel, bolmo_session_delete and every other function of
+ * the batch are allowed.
+ */
+typedef int32_t (*bolmo_batch_callback)(size_t index,
+                                        const uint8_t *data,
+                                        size_t size,
+                                        const uint16_t *ids,
+                                        void *user_data);
+
+/**
+ * Generates on `count` sessions, each with its own entry of `options`, until all have ended. `options` may be NULL,
+ * and so may its entries, for the defaults. `callback` may be NULL; it receives the session's index in the array, and
+ * once for each of them the end, also where nothing was generated.
+ *
+ * `generations` and `statuses` may be NULL; else they have room for `count` results. Each session has its own status:
+ * one that fails does not affect the others, and its generation is NULL. A session that occurs twice is BOLMO_BUSY the
+ * second time. Returns BOLMO_OK if all succeeded, else the status of the first session in the array that failed, whose
+ * message is this thread's. If an array is NULL that must not be, nothing is generated or written.
+ */
+bolmo_status bolmo_generate_batch(bolmo_session *const *sessions,
+                                  const bolmo_generate_options *const *options,
+                                  size_t count,
+                                  bolmo_batch_callback callback,
+                                  void *user_data,
+                                  bolmo_generation **generations,
+                                  bolmo_status *statuses);
+
+/** Creates a batch without sessions. */
+bolmo_status bolmo_batch_create(bolmo_batch **batch);
+
+/**
+ * Adds a session, which is in use from now on. `options` may be NULL; they are read by this call. `index` receives the
+ * session's number in the batch: 0 for the first one, and one more for each further one; a session that is added again
+ * gets a new number. May be called by any thread at any time, also in a callback: while the batch runs, the session
+ * joins before the next byte, else it waits for bolmo_batch_run.
+ *
+ * BOLMO_BUSY: the session is in use, also by this batch.
+ */
+bolmo_status bolmo_batch_add(bolmo_batch *batch,
+                             bolmo_session *session,
+                             const bolmo_generate_options *options,
+                             size_t *index);
+
+/**
+ * Generates until the generations of all sessions in the batch have ended, including those that are added meanwhile.
+ * `callback` may be NULL. Returns BOLMO_OK even if some fail: bolmo_batch_generation tells. Returns at once if there
+ * are none. A session that is added after the last one has ended waits for the next run.
+ *
+ * BOLMO_BUSY: the batch is running already.
+ */
+bolmo_status bolmo_batch_run(bolmo_batch *batch, bolmo_batch_callback callback, void *user_data);
+
+/**
+ * Hands out the result of the session with number `index`, which is there once. A failure of its generation is the
+ * failure of this call. After BOLMO_DEVICE_LOST and similar failures the session keeps the bytes that the callback
+ * received.
+ *
+ * BOLMO_BUSY: the generation has not ended. BOLMO_NOT_FOUND: there is no such number, or its result was handed out.
+ */
+bolmo_status bolmo_batch_generation(bolmo_batch *batch, size_t index, bolmo_generation **generation);
+
+/**
+ * Deletes the batch. A run continues to the end of the generations that were added; without one, sessions that were
+ * added are no longer in use, and unchanged. Results that were not handed out are lost. NULL and deleted handles are
+ * ignored.
+ */
+void bolmo_batch_delete(bolmo_batch *batch);
 
 /** @} */
 
@@ -1587,6 +1741,13 @@ BOLMO_API bolmo_status bolmo_model_score_ids(const bolmo_model *model,
 
 /** Gets a number of the score (bolmo_score_value). */
 BOLMO_API bolmo_status bolmo_score_number(const bolmo_score *score, int32_t which, double *number);
+
+/**
+ * Gets the log-probability of each predicted byte or id (BOLMO_SCORE_BYTES of them), of kind `which` (bolmo_logprob).
+ * They add up to the log-likelihood of that kind, except for rounding. bolmo_model_score_ids predicts all ids but the
+ * first. Valid until the score is deleted.
+ */
+bolmo_status bolmo_score_logprobs(const bolmo_score *score, int32_t which, const float **logprobs, size_t *count);
 
 /** Gets which bytes or ids end a patch, one flag (0 or 1) each. Valid until the score is deleted. */
 BOLMO_API bolmo_status bolmo_score_boundaries(const bolmo_score *score, const uint8_t **flags, size_t *count);

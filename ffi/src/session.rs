@@ -21,8 +21,9 @@
 //! bolmo_session_progress, bolmo_session_length, bolmo_session_patches, bolmo_session_device_bytes and
 //! bolmo_session_delete.
 
+use std::borrow::{Borrow, BorrowMut};
 use std::ffi::c_void;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bolmo_runtime::{CancelToken, Result, Session, SessionCheckpoint, SessionProgress, block_on};
 
@@ -30,7 +31,7 @@ use crate::handle::{self, opaque};
 use crate::input::{self, Out};
 use crate::model::{Progress, bolmo_model, bolmo_progress_callback};
 use crate::status::{bolmo_status, call};
-use crate::text::{bolmo_bytes, lock};
+use crate::text::{bolmo_bytes, busy, lock};
 
 /// One sequence on a model. It keeps the model alive.
 pub struct bolmo_session {
@@ -46,7 +47,8 @@ opaque!(bolmo_session_checkpoint, SessionCheckpoint);
 
 /// A session, and what reaches it while it is in use.
 pub(crate) struct OpenSession {
-    pub(crate) session: Mutex<Session>,
+    /// `None` while a batch generates with it.
+    session: Mutex<Option<Session>>,
     cancel: CancelToken,
     progress: SessionProgress,
 }
@@ -54,7 +56,7 @@ pub(crate) struct OpenSession {
 impl OpenSession {
     fn new(session: Session) -> Self {
         let (cancel, progress) = (session.cancel_token(), session.progress());
-        Self { session: Mutex::new(session), cancel, progress }
+        Self { session: Mutex::new(Some(session)), cancel, progress }
     }
 }
 
@@ -62,7 +64,40 @@ impl OpenSession {
 pub(crate) fn with<T>(session: *const bolmo_session, work: impl FnOnce(&mut Session) -> Result<T>) -> Result<T> {
     let object = handle::get(session)?;
     let mut session = lock(&object.session, "bolmo_session")?;
-    work(&mut session)
+    work(session.as_mut().ok_or_else(|| busy("bolmo_session"))?)
+}
+
+/// A session that was taken from its handle, which is busy until this is dropped.
+pub(crate) struct TakenSession {
+    session: Option<Session>,
+    owner: Arc<OpenSession>,
+}
+
+impl TakenSession {
+    /// Takes the session from its handle, unless it is in use.
+    pub(crate) fn new(session: *const bolmo_session) -> Result<Self> {
+        let owner = handle::get(session)?;
+        let session = lock(&owner.session, "bolmo_session")?.take();
+        Ok(Self { session: Some(session.ok_or_else(|| busy("bolmo_session"))?), owner })
+    }
+}
+
+impl Drop for TakenSession {
+    fn drop(&mut self) {
+        *self.owner.session.lock().unwrap_or_else(PoisonError::into_inner) = self.session.take();
+    }
+}
+
+impl Borrow<Session> for TakenSession {
+    fn borrow(&self) -> &Session {
+        self.session.as_ref().expect("a taken session is there until it is dropped")
+    }
+}
+
+impl BorrowMut<Session> for TakenSession {
+    fn borrow_mut(&mut self) -> &mut Session {
+        self.session.as_mut().expect("a taken session is there until it is dropped")
+    }
 }
 
 /// A count of the runtime, which fits a `size_t` because it counts what is in memory.

@@ -50,7 +50,7 @@ pub enum bolmo_status {
 use bolmo_status::*;
 
 impl bolmo_status {
-    fn of(kind: ErrorKind) -> Self {
+    pub(crate) fn of(kind: ErrorKind) -> Self {
         match kind {
             ErrorKind::InvalidArgument => BOLMO_INVALID_ARGUMENT,
             ErrorKind::NotFound => BOLMO_NOT_FOUND,

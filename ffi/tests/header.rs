@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 /// The groups of the header, in its order, and their titles in Doxygen. A name is that of a file in `src`.
-const GROUPS: [(&str, &str); 15] = [
+const GROUPS: [(&str, &str); 16] = [
     ("status", "Status"),
     ("library", "Library"),
     ("text", "Text"),
@@ -17,6 +17,7 @@ const GROUPS: [(&str, &str); 15] = [
     ("constraint", "Constraint"),
     ("options", "Options"),
     ("generate", "Generate"),
+    ("batch", "Batch"),
     ("sampler", "Sampler"),
     ("score", "Score"),
     ("merge", "Merge"),

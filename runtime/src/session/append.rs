@@ -6,6 +6,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::sampling::host;
 use crate::session::machine::Session;
 use crate::session::prefill::{Prefill, PrefillEnd};
+use crate::session::tap::Tap;
 use crate::state::PendingByte;
 use crate::text::ids;
 use crate::timer::Timer;
@@ -95,9 +96,10 @@ impl Session {
     }
 
     /// As [`Self::append`], as a part of a generation: what is reported as done stays that of the generation.
-    pub(crate) async fn append_forced(&mut self, text: &[u8]) -> Result<()> {
+    /// `tap` receives the logits before each byte.
+    pub(crate) async fn append_forced(&mut self, text: &[u8], tap: Option<&mut Tap<'_>>) -> Result<()> {
         let ids = ids::encode(text, self.byte_offset()?);
-        self.append_plain(&ids, &mut |_, _| {}).await
+        self.append_plain(&ids, tap, &mut |_, _| {}).await
     }
 
     /// As [`Self::append_plain`]. Other threads see how much is done.
@@ -106,7 +108,7 @@ impl Session {
         counts.begin(ids.len());
         let before = (self.ids().len(), self.patches());
         let result = self
-            .append_plain(ids, &mut |done, total| {
+            .append_plain(ids, None, &mut |done, total| {
                 counts.advance(done);
                 progress(done, total);
             })
@@ -116,7 +118,12 @@ impl Session {
         result
     }
 
-    async fn append_plain(&mut self, ids: &[u16], progress: &mut OnProgress<'_>) -> Result<()> {
+    async fn append_plain(
+        &mut self,
+        ids: &[u16],
+        mut tap: Option<&mut Tap<'_>>,
+        progress: &mut OnProgress<'_>,
+    ) -> Result<()> {
         if ids.is_empty() {
             return Ok(());
         }
@@ -133,7 +140,13 @@ impl Session {
         if operation.state.pending == PendingByte::Chosen {
             operation.feed_chosen().await?;
         }
-        let end = operation.prefill(Prefill { ids, given_ends: None, tap: None }, progress).await?;
+        if let (Some(tap), PendingByte::None, Some(logits), Some(last)) =
+            (&mut tap, operation.state.pending, &operation.state.logits, operation.state.ids.len().checked_sub(1))
+        {
+            // The prefill has no row for a byte that has gone through the model.
+            (tap.logits)(last, logits)?;
+        }
+        let end = operation.prefill(Prefill { ids, given_ends: None, tap }, progress).await?;
         operation.finish();
         match end {
             PrefillEnd::Complete => Ok(()),

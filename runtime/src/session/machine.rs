@@ -164,6 +164,11 @@ impl Session {
         Model { inner: self.model.clone() }
     }
 
+    /// Whether the other session runs on the same model.
+    pub(crate) fn shares_model(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.model, &other.model)
+    }
+
     /// Every id so far, `<bos>` included; fused (260 added) where the byte is known to end a patch.
     pub fn ids(&self) -> &[u16] {
         &self.state.ids
