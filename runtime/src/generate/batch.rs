@@ -67,7 +67,11 @@ async fn group(sessions: &mut [Session], options: &[GenerateOptions]) -> Vec<Res
 async fn run(slots: &mut [Slot<'_>]) -> Result<()> {
     let mut batch = if slots.len() > 1 && slots.iter().all(|slot| slot.generator.is_on_device()) {
         let (sessions, samplers) = split(slots);
-        Batch::new(&sessions, &samplers).await?
+        match Batch::new(&sessions, &samplers).await {
+            // A session was cancelled while the device was suspended. The others go on alone.
+            Err(error) if error.kind() == ErrorKind::Cancelled => None,
+            batch => batch?,
+        }
     } else {
         None
     };

@@ -7,7 +7,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::generate::options::{GenerateOptions, Generation, Piece, StopReason};
 use crate::sampling::device::{Flag, ends_patch, flagged};
 use crate::sampling::host::Sampler;
-use crate::session::{CancelToken, DecodeStep, Session};
+use crate::session::{Call, CancelToken, DecodeStep, Session};
 use crate::text::ids;
 use crate::text::stop::StopMatcher;
 
@@ -20,6 +20,8 @@ pub(super) struct Generator<'a> {
     /// State of the constraint after the text so far.
     matcher: Option<Matcher>,
     cancel: CancelToken,
+    /// Has the operations of the session wait while the device is suspended.
+    _call: Call,
     byte_offset: u8,
     /// Whether the device chooses.
     on_device: bool,
@@ -43,6 +45,7 @@ impl<'a> Generator<'a> {
         options: &'a GenerateOptions,
         on_piece: &'a mut (dyn FnMut(Piece<'_>) -> ControlFlow<()> + Send),
     ) -> Result<Self> {
+        let call = session.begin_call()?;
         let sampler = Sampler::new(options.sampling.clone())?;
         let on_device = options.constraint.is_none() && session.prepare_decode(&sampler, &options.stops).await?;
         let patches = session.patches().max(1);
@@ -58,6 +61,7 @@ impl<'a> Generator<'a> {
             stops: StopMatcher::new(options.stops.clone())?,
             matcher: options.constraint.as_ref().map(|constraint| constraint.matcher()),
             cancel: session.cancel_token(),
+            _call: call,
             byte_offset: session.byte_offset()?,
             history: session.ids().iter().map(|&id| ids::plain(id)).collect(),
             taken: 0,
@@ -109,7 +113,12 @@ impl<'a> Generator<'a> {
     /// Takes the next byte that the host chooses, or all forced bytes.
     pub(super) async fn step_on_host(&mut self, session: &mut Session) -> Result<Option<StopReason>> {
         let forced = self.forced()?;
-        let stop = if forced.is_empty() { self.choose(session).await? } else { self.append(session, &forced).await? };
+        let stop = if forced.is_empty() { self.choose(session).await } else { self.append(session, &forced).await };
+        let stop = match stop {
+            // While the device was suspended.
+            Err(error) if error.kind() == ErrorKind::Cancelled => Some(StopReason::Cancelled),
+            stop => stop?,
+        };
         Ok(self.deliver(stop))
     }
 
@@ -211,8 +220,11 @@ impl<'a> Generator<'a> {
         let cancelled = match session.append(bytes).await {
             Ok(()) => {
                 // Computing the logits after the last byte decides whether it ends a patch.
-                session.logits(self.options.sampling.boundary_bias).await?;
-                false
+                let decided = session.logits(self.options.sampling.boundary_bias).await;
+                match decided {
+                    Err(error) if error.kind() == ErrorKind::Cancelled => true,
+                    decided => decided.map(|_| false)?,
+                }
             }
             Err(error) if error.kind() == ErrorKind::Cancelled => true,
             Err(error) => return Err(error),

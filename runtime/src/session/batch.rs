@@ -61,6 +61,8 @@ impl Batch {
         {
             return Ok(None);
         }
+        let stops: Vec<_> = sessions.iter().map(|session| session.cancel.request()).collect();
+        let _permit = device.continue_work(&stops).await?;
         let stride = 4 * CONTROL_STRIDE as u64;
         let control = device.allocate("the device sampler", count as u64 * stride).await?;
         let readable = device.allocate_readable(count as u64 * stride).await?;
@@ -86,19 +88,24 @@ impl Batch {
     /// As [`Session::decode_step`] for each session that has a step; the others stay as they are.
     ///
     /// # Errors
-    /// `Cancelled` if any session was cancelled on a device that can stop within a step: all are as they were before.
+    /// `Cancelled` if any session was cancelled on a device that can stop within a step, or while the device was
+    /// suspended: all are as they were before.
     pub(crate) async fn decode_step(
         &mut self,
         sessions: &mut [&mut Session],
         steps: &[Option<DecodeStep<'_>>],
     ) -> Result<Vec<Vec<u16>>> {
+        let stepping = sessions.iter().zip(steps).filter(|(_, step)| step.is_some());
+        let stops: Vec<_> = stepping.map(|(session, _)| session.cancel.request()).collect();
+        // One for all, so that no session keeps the device busy while another one waits for it.
+        let permit = self.model.device().continue_work(&stops).await?;
         let trie = self.model.suffix_table().await?;
         // Sessions without a step take no part, but their states fill their rows.
         let mut active: Vec<Option<Operation<'_>>> = Vec::new();
         let mut idle: Vec<Option<&Session>> = Vec::new();
         for (session, step) in sessions.iter_mut().zip(steps) {
             match step {
-                Some(_) => match session.begin() {
+                Some(_) => match session.begin_with(permit.clone()) {
                     Ok(operation) => {
                         active.push(Some(operation));
                         idle.push(None);
