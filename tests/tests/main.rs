@@ -19,6 +19,7 @@ mod quantized;
 mod robustness;
 mod self_test;
 mod snapshot_fields;
+mod suspend;
 mod teachers;
 mod training;
 mod training_data;

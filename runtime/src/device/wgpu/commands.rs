@@ -88,8 +88,8 @@ pub(in crate::device) struct Recorded {
     dispatches: u64,
 }
 
-// SAFETY: its parts are `Send`, which `check_parts` has the compiler verify. The types of wgpu are nested so deeply that
-// the compiler gives up on types that hold recorded commands otherwise.
+// SAFETY: its parts are `Send`, which `check_parts` has the compiler verify. The types of wgpu are nested so deeply
+// that the compiler gives up on types that hold recorded commands otherwise.
 unsafe impl Send for Recorded {}
 // SAFETY: as above.
 unsafe impl Send for CommandList {}
