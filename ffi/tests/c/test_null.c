@@ -86,6 +86,10 @@ static void engines(void) {
     REFUSED(bolmo_engine_create(options, &out.engine));
     BAD_HANDLES(bolmo_engine, bolmo_engine_text(handle, 0, &out.text, &out.size));
     BAD_HANDLES(bolmo_engine, bolmo_engine_number(handle, 0, &out.number));
+    BAD_HANDLES(bolmo_engine, bolmo_engine_suspend(handle));
+    BAD_HANDLES(bolmo_engine, bolmo_engine_resume(handle));
+    BAD_HANDLES(bolmo_engine, bolmo_engine_trim(handle, &out.number));
+    BAD_HANDLES(bolmo_engine, bolmo_engine_trim(handle, NULL));
     BAD_HANDLES(bolmo_engine, bolmo_engine_destroy_device(handle));
     BAD_DELETES(bolmo_engine, bolmo_engine_delete);
 }
