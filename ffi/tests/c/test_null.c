@@ -151,7 +151,7 @@ static void checkpoints(void) {
     REFUSED(bolmo_checkpoint_number(checkpoint, 0, NULL));
     REFUSED(bolmo_checkpoint_number(checkpoint, 0, ODD));
     REFUSED(bolmo_checkpoint_number(checkpoint, -1, &out.number));
-    REFUSED(bolmo_checkpoint_number(checkpoint, 10, &out.number));
+    REFUSED(bolmo_checkpoint_number(checkpoint, 11, &out.number));
     REFUSED(bolmo_checkpoint_device_bytes(checkpoint, 0, NULL));
     REFUSED(bolmo_checkpoint_device_bytes(checkpoint, 4, &out.number));
     REFUSED(bolmo_checkpoint_device_bytes(checkpoint, -1, &out.number));
