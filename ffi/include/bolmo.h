@@ -21,6 +21,7 @@
  * | session | one sequence: append text, clone, rewind, save, cancel |
  * | constraint | regular expressions and JSON schemas that the output must match |
  * | options, generate | generating with a callback |
+ * | batch | generating on several sessions together |
  * | sampler | generating step by step |
  * | score | the probability of a text |
  * | merge | adding a subword model's post-training to a Bolmo model made from it |
@@ -1315,8 +1316,8 @@ BOLMO_API bolmo_status bolmo_generate_options_add_stop(bolmo_generate_options *o
 
 /**
  * Sets whether to keep the log-probability of each id (bolmo_generation_logprobs). Each byte's logits then go to the
- * host, which takes longer. Greedy text is the same as without; sampled text may differ where rounding decides, because
- * the device and the host compute with different precision. Default: false.
+ * host, which takes longer. Greedy text is the same as without; sampled text may differ where rounding decides,
+ * because the device and the host compute with different precision. Default: false.
  */
 bolmo_status bolmo_generate_options_set_logprobs(bolmo_generate_options *options, bool keep);
 

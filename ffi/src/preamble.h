@@ -21,6 +21,7 @@
  * | session | one sequence: append text, clone, rewind, save, cancel |
  * | constraint | regular expressions and JSON schemas that the output must match |
  * | options, generate | generating with a callback |
+ * | batch | generating on several sessions together |
  * | sampler | generating step by step |
  * | score | the probability of a text |
  * | merge | adding a subword model's post-training to a Bolmo model made from it |
