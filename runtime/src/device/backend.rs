@@ -160,12 +160,6 @@ impl Device {
         self.status.check()
     }
 
-    /// Whether the device is lost.
-    #[cfg(target_family = "wasm")]
-    pub(crate) fn is_lost(&self) -> bool {
-        self.status.found_lost().is_some()
-    }
-
     /// Gives up the device. A fork of the process leaves it to the parent.
     pub(super) fn destroy(&self) {
         if self.status.check_process().is_err() {
