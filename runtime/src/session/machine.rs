@@ -9,8 +9,8 @@ use crate::model::{Inner, Model};
 use crate::session::calls::{Call, Calls};
 use crate::session::cancel::CancelToken;
 use crate::session::device_decode::DeviceDecode;
-use crate::session::progress::Progress;
 use crate::session::prefill::UnreadLogits;
+use crate::session::progress::Progress;
 use crate::state::State;
 use crate::state::workspace::Workspace;
 
