@@ -16,6 +16,7 @@ import java.nio.file.attribute.PosixFilePermission.OTHERS_WRITE
 import java.nio.file.attribute.PosixFilePermissions
 import java.security.DigestInputStream
 import java.security.MessageDigest
+import kotlin.io.path.Path
 
 /**
  * A folder of extracted libraries, each in a folder that is named by the SHA-256 of its content.
@@ -76,7 +77,7 @@ internal class NativeCache(private val folder: Path) {
     companion object {
         /** Folders to try, the best one first: what the user named, else the cache of the user, else a temporary one. */
         fun folders(platform: Platform, property: (String) -> String?, environment: (String) -> String?): List<Path> {
-            property(NativeLibrary.CACHE_PROPERTY)?.let { return listOf(Path.of(it)) }
+            property(NativeLibrary.CACHE_PROPERTY)?.let { return listOf(Path(it)) }
             val home = property("user.home")
             val cache = when (platform.os) {
                 "windows" -> environment("LOCALAPPDATA")
@@ -84,9 +85,9 @@ internal class NativeCache(private val folder: Path) {
                 else -> environment("XDG_CACHE_HOME")?.takeIf { it.startsWith('/') } ?: home?.let { "$it/.cache" }
             }
             return listOfNotNull(
-                cache?.let { Path.of(it, "bolmo", "native") },
+                cache?.let { Path(it, "bolmo", "native") },
                 // One of each user: those of others can't be written to.
-                property("java.io.tmpdir")?.let { Path.of(it, "bolmo-native-" + property("user.name")) },
+                property("java.io.tmpdir")?.let { Path(it, "bolmo-native-" + property("user.name")) },
             )
         }
 
@@ -106,7 +107,7 @@ internal class NativeCache(private val folder: Path) {
         }
 
         /** The user of this process. The property `user.name` is "?" where a user has no name, as in containers. */
-        private fun user(path: Path) = Path.of("/proc/self").let { process ->
+        private fun user(path: Path) = Path("/proc/self").let { process ->
             if (Files.exists(process)) {
                 Files.getOwner(process)
             } else {

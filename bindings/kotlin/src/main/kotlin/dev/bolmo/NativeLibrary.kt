@@ -3,6 +3,7 @@ package dev.bolmo
 import java.io.IOException
 import java.net.URL
 import java.nio.file.Path
+import kotlin.io.path.Path
 
 /**
  * The native library of this package, `libbolmo_jni`.
@@ -143,7 +144,7 @@ internal class NativeLoader(
     fun load(): String {
         val named = property(NativeLibrary.PATH_PROPERTY)
         return when {
-            named != null -> fromPath(Path.of(named))
+            named != null -> fromPath(Path(named))
             platform.isAndroid -> fromApp()
             else -> fromResource()
         }
