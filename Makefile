@@ -174,7 +174,7 @@ test-kotlin: ## Test the Kotlin package, from its jar too, and the AAR for Andro
 	@# The same build as that of `make test`.
 	@$(CARGO) test --quiet --no-run
 	@scripts/setup.sh shaders $(target)/debug/bolmo
-	@$(timed) "the Kotlin package" scripts/test-kotlin.sh $(target)/debug/deps
+	@$(timed) "the Kotlin package" scripts/test-kotlin.sh $(target)/debug/deps $(target)/debug/bolmo
 
 clean: ## Remove everything that was built
 	$(CARGO) clean
