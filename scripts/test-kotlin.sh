@@ -120,7 +120,7 @@ done | sort -n | tail -n 1)
 if [ -n "$newest" ] && [ "${newest%% *}" != "$(major "${javas[0]}")" ]; then javas+=("${newest#* }"); fi
 
 cache=(-Dbolmo.library.cache="$work/cache")
-expected=$("$bolmo" generate --model "$model" --adapter cpu --max-bytes 200 "$prompt")
+expected=$("$bolmo" generate --model "$model" --max-bytes 200 "$prompt")
 for java in "${javas[@]}"; do
     step "programs of the README on JDK $(major "$java")"
     native_access=()

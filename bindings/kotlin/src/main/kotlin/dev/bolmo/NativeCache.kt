@@ -75,7 +75,7 @@ internal class NativeCache(private val folder: Path) {
     }
 
     companion object {
-        /** Folders to try, the best one first: what the user named, else the cache of the user, else a temporary one. */
+        /** Folders to try, the best one first: the one that was named, else the user's cache, then a temporary one. */
         fun folders(platform: Platform, property: (String) -> String?, environment: (String) -> String?): List<Path> {
             property(NativeLibrary.CACHE_PROPERTY)?.let { return listOf(Path(it)) }
             val home = property("user.home")

@@ -10,6 +10,8 @@ public abstract class PowerManager {
     public static final int THERMAL_STATUS_SEVERE = 3;
     public static final int THERMAL_STATUS_CRITICAL = 4;
 
+    public abstract boolean isPowerSaveMode();
+
     public abstract void addThermalStatusListener(Executor executor, OnThermalStatusChangedListener listener);
 
     public abstract void removeThermalStatusListener(OnThermalStatusChangedListener listener);
