@@ -80,17 +80,14 @@ public class Batch : NativeHandle(create(), Native::batchDelete) {
     private var running = false
 
     private fun runNow(receive: (BatchPiece) -> Boolean) = withHandle { batch ->
-        val pieces = Native.Pieces { number, bytes, ids, text ->
-            val index = number.toInt()
-            if (bytes == null) ended(index)
-            receive(BatchPiece(index, bytes?.let { Piece(it, ids!!, text!!) }))
-        }
+        val pieces = BatchPieces(receive, ::ended, ::cancel)
         running = true
         try {
             Native.batchRun(batch, pieces)
         } finally {
             running = false
         }
+        pieces.rethrow()
     }
 
     /** A generation may end before [add] has noted its call. */
@@ -113,6 +110,35 @@ public class Batch : NativeHandle(create(), Native::batchDelete) {
 public fun interface BatchListener {
     /** A [piece] of a generation, or its end. Returns whether that generation continues. */
     public fun onPiece(piece: BatchPiece): Boolean
+}
+
+/**
+ * The callback of a batch. An exception of [receive] ends all generations and waits for [rethrow], so that [ended] is
+ * called for each of them.
+ */
+private class BatchPieces(
+    private val receive: (BatchPiece) -> Boolean,
+    private val ended: (Int) -> Unit,
+    private val cancel: () -> Unit,
+) : Native.Pieces {
+    private var failure: Throwable? = null
+
+    override fun piece(index: Long, bytes: ByteArray?, ids: ShortArray?, text: String?): Boolean {
+        val number = index.toInt()
+        if (bytes == null) ended(number)
+        if (failure != null) return false
+        return try {
+            receive(BatchPiece(number, bytes?.let { Piece(it, ids!!, text!!) }))
+        } catch (e: Throwable) {
+            failure = e
+            cancel()
+            false
+        }
+    }
+
+    fun rethrow() {
+        failure?.let { throw it }
+    }
 }
 
 /** A flow of what [run] passes on. [cancel] is called when the collector leaves. */
@@ -150,12 +176,9 @@ internal class FixedBatch(private val sessions: List<Session>, private val optio
                 session.enter(call)
                 entered++
             }
-            val pieces = Native.Pieces { number, bytes, ids, text ->
-                val index = number.toInt()
-                if (bytes == null) leave(index)
-                receive(BatchPiece(index, bytes?.let { Piece(it, ids!!, text!!) }))
-            }
+            val pieces = BatchPieces(receive, ::leave, ::cancel)
             generate(pieces)
+            pieces.rethrow()
         } finally {
             for (index in 0 until entered) leave(index)
         }

@@ -26,9 +26,10 @@ private const val STACK_BYTES = 8L shl 20
 private val threadNumber = AtomicInteger()
 
 /** The threads that native calls block: as many as there are calls at a time. They don't keep the JVM from ending. */
-internal val nativeThreads: CoroutineDispatcher = ThreadPoolExecutor(0, Int.MAX_VALUE, 10, TimeUnit.SECONDS, SynchronousQueue()) {
-    Thread(null, it, "bolmo-${threadNumber.incrementAndGet()}", STACK_BYTES).apply { isDaemon = true }
-}.asCoroutineDispatcher()
+internal val nativeThreads: CoroutineDispatcher =
+    ThreadPoolExecutor(0, Int.MAX_VALUE, 10, TimeUnit.SECONDS, SynchronousQueue()) {
+        Thread(null, it, "bolmo-${threadNumber.incrementAndGet()}", STACK_BYTES).apply { isDaemon = true }
+    }.asCoroutineDispatcher()
 
 /**
  * One call that can be cancelled. [request] asks the native side to end it, [withdraw] takes back a request that came
@@ -65,7 +66,7 @@ internal class Call(private val request: () -> Unit, private val withdraw: () ->
 
     private fun unlessClosed(action: () -> Unit) = try {
         action()
-    } catch (_: BolmoException.InvalidArgument) {
+    } catch (_: IllegalStateException) {
         // The object was closed meanwhile.
     }
 }

@@ -21,6 +21,7 @@ public enum class Format {
 }
 
 /** Sizes of a model. */
+@ConsistentCopyVisibility
 public data class ModelInfo internal constructor(
     /** Number of weights, all parts together. */
     val parameters: Long,
@@ -115,7 +116,7 @@ public class Weights private constructor(
     }
 }
 
-/** Keeps the exception of a [WeightsReader], which can't pass the native side, for the exception that follows from it. */
+/** Keeps the exception of a [WeightsReader], which can't pass the native side, as the cause of what follows. */
 internal class ReaderFailures {
     @Volatile
     private var last: Throwable? = null

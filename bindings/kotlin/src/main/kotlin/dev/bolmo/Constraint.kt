@@ -1,8 +1,5 @@
 package dev.bolmo
 
-/** Candidates for the next step: the 256 bytes, and the end of the text. */
-internal const val CANDIDATES = 257
-
 /**
  * A pattern that a whole text must match. A generation with a constraint writes only texts that match it. It is
  * compiled once, and any number of threads may use it at once.
@@ -61,9 +58,13 @@ public class Matcher internal constructor(handle: Long) : NativeHandle(handle, N
      */
     @JvmOverloads
     public fun allowed(remaining: Long = 0): BooleanArray =
-        withHandle { Native.matcherAllowed(it, remaining) }.let { flags -> BooleanArray(CANDIDATES) { flags[it] != 0.toByte() } }
+        booleans(withHandle { Native.matcherAllowed(it, remaining) })
 
-    /** Takes the next bytes of the text. Throws [BolmoException.InvalidArgument], and changes nothing, if they may not follow. */
+    /**
+     * Takes the next bytes of the text.
+     *
+     * @throws BolmoException.InvalidArgument if they may not follow; the matcher is unchanged
+     */
     public fun advance(bytes: ByteArray): Unit = withHandle { Native.matcherAdvance(it, bytes) }
 
     /** As above. */

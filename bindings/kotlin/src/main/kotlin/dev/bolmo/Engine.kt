@@ -27,6 +27,7 @@ public data class EngineOptions @JvmOverloads constructor(
 }
 
 /** A device of this machine that could run a model, or the one that does. */
+@ConsistentCopyVisibility
 public data class Adapter internal constructor(
     /** Name. */
     val name: String,

@@ -44,7 +44,8 @@ public data class GenerateOptions(
         public fun maxBytes(bytes: Int): Builder = apply { options = options.copy(maxBytes = bytes) }
 
         /** Sets [GenerateOptions.temperature]. */
-        public fun temperature(temperature: Float): Builder = apply { options = options.copy(temperature = temperature) }
+        public fun temperature(temperature: Float): Builder =
+            apply { options = options.copy(temperature = temperature) }
 
         /** Sets [GenerateOptions.topK]. */
         public fun topK(topK: Int): Builder = apply { options = options.copy(topK = topK) }
@@ -80,7 +81,8 @@ public data class GenerateOptions(
             apply { options = options.copy(stopBytes = options.stopBytes + listOf(stop)) }
 
         /** Sets [GenerateOptions.constraint]. */
-        public fun constraint(constraint: Constraint): Builder = apply { options = options.copy(constraint = constraint) }
+        public fun constraint(constraint: Constraint): Builder =
+            apply { options = options.copy(constraint = constraint) }
 
         /** Sets [GenerateOptions.logprobs]. */
         public fun logprobs(keep: Boolean): Builder = apply { options = options.copy(logprobs = keep) }
@@ -238,9 +240,10 @@ public class Sampler @JvmOverloads constructor(options: GenerateOptions = Genera
      * @param allowed what may be chosen, as from [Matcher.allowed]
      */
     @JvmOverloads
-    public fun choose(session: Session, logits: FloatArray, allowed: BooleanArray? = null): Int = withHandle { sampler ->
-        session.withHandle { Native.samplerChoose(sampler, it, logits, allowed?.let(::flags)) }
-    }
+    public fun choose(session: Session, logits: FloatArray, allowed: BooleanArray? = null): Int =
+        withHandle { sampler ->
+            session.withHandle { Native.samplerChoose(sampler, it, logits, allowed?.let(::flags)) }
+        }
 
     private companion object {
         fun create(options: GenerateOptions): Long {
@@ -252,3 +255,6 @@ public class Sampler @JvmOverloads constructor(options: GenerateOptions = Genera
 
 /** One byte, 0 or 1, for each flag. */
 internal fun flags(values: BooleanArray): ByteArray = ByteArray(values.size) { if (values[it]) 1 else 0 }
+
+/** The flags of [flags]. */
+internal fun booleans(flags: ByteArray): BooleanArray = BooleanArray(flags.size) { flags[it] != 0.toByte() }

@@ -187,7 +187,9 @@ public class Model private constructor(
         onProgress: ProgressListener? = null,
     ): Score {
         val progress = ProgressCall(onProgress)
-        return onNativeThread(progress.call) { scoreNow(progress, options) { m, o, p -> Native.modelScore(m, bytes, o, p) } }
+        return onNativeThread(progress.call) {
+            scoreNow(progress, options) { m, o, p -> Native.modelScore(m, bytes, o, p) }
+        }
     }
 
     /**
@@ -200,7 +202,9 @@ public class Model private constructor(
         onProgress: ProgressListener? = null,
     ): Score {
         val progress = ProgressCall(onProgress)
-        return onNativeThread(progress.call) { scoreNow(progress, options) { m, o, p -> Native.modelScoreIds(m, ids, o, p) } }
+        return onNativeThread(progress.call) {
+            scoreNow(progress, options) { m, o, p -> Native.modelScoreIds(m, ids, o, p) }
+        }
     }
 
     /** [score], on the calling thread. */

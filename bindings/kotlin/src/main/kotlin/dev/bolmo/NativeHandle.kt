@@ -63,9 +63,8 @@ internal fun utf8(text: String, name: String): ByteArray = try {
     text.encodeToByteArray(throwOnInvalidSequence = true)
 } catch (_: CharacterCodingException) {
     val at = loneSurrogate(text)
-    throw BolmoException.InvalidArgument(
-        "$name: expected Unicode text, found the lone surrogate U+${text[at].code.toString(16).uppercase()} at index $at",
-    )
+    val code = text[at].code.toString(16).uppercase()
+    throw BolmoException.InvalidArgument("$name: expected Unicode text, found the lone surrogate U+$code at index $at")
 }
 
 private fun loneSurrogate(text: String): Int {

@@ -79,7 +79,6 @@ public class Score internal constructor(
     internal companion object {
         /** Reads and deletes a native score. */
         fun take(handle: Long, options: ScoreOptions): Score = withNative({ handle }, Native::scoreDelete) { score ->
-            val flags = Native.scoreBoundaries(score)
             Score(
                 bitsPerByteJoint = Native.scoreNumber(score, 0),
                 bitsPerByteFolded = Native.scoreNumber(score, 1),
@@ -87,7 +86,7 @@ public class Score internal constructor(
                 logLikelihoodFolded = Native.scoreNumber(score, 3),
                 bytes = Native.scoreNumber(score, 4).toLong(),
                 patches = Native.scoreNumber(score, 5).toLong(),
-                boundaries = BooleanArray(flags.size) { flags[it] != 0.toByte() },
+                boundaries = booleans(Native.scoreBoundaries(score)),
                 jointLogprobs = Native.scoreLogprobs(score, 0),
                 foldedLogprobs = Native.scoreLogprobs(score, 1),
                 tensors = if (options.tensors) TensorKind.entries.associateWith { tensor(score, it) } else emptyMap(),

@@ -7,7 +7,8 @@ import kotlinx.coroutines.flow.flow
 import kotlinx.coroutines.launch
 
 /** A saved state of a session, to rewind to. Any number of threads may use it at once. */
-public class SessionCheckpoint internal constructor(handle: Long) : NativeHandle(handle, Native::sessionCheckpointDelete)
+public class SessionCheckpoint internal constructor(handle: Long) :
+    NativeHandle(handle, Native::sessionCheckpointDelete)
 
 /**
  * One sequence on a model: text is appended, and generated text is appended to it.
