@@ -10,7 +10,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
-package=bindings/kotlin
+package=$PWD/bindings/kotlin
 declare -A triples=([arm64-v8a]=aarch64-linux-android [x86_64]=x86_64-linux-android)
 abis=(arm64-v8a x86_64)
 api=${API:-26}
@@ -65,6 +65,6 @@ fi
 scripts/aar.py make "$aar" "$jar" "${libraries[@]}"
 scripts/aar.py check ${options[@]+"${options[@]}"} "$aar" "${abis[@]}"
 if [ -n "${1-}" ]; then
-    mvn -B -ntp -q -f "$package/pom.xml" install:install-file -Dfile="$aar" -DpomFile="$package/android/pom.xml" \
+    mvn -B -ntp -q -Dstyle.color=never -f "$package/pom.xml" install:install-file -Dfile="$aar" -DpomFile="$package/android/pom.xml" \
         -DlocalRepositoryPath="$(realpath -m "$1")"
 fi

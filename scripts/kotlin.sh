@@ -10,8 +10,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
-package=bindings/kotlin
-natives=$PWD/$package/target/natives
+package=$PWD/bindings/kotlin
+natives=$package/target/natives
 
 fail() { echo "kotlin: $*" >&2; exit 1; }
 
@@ -56,9 +56,9 @@ for file in "$folder"/{linux,macos,windows}-*/*bolmo_jni.*; do
     [ ! -e "$file" ] || native "$file" "$(basename "$(dirname "$file")")"
 done
 
-# Maven doesn't remove the classes and libraries of an earlier build.
-rm -rf "$package/target/classes"
-maven=(mvn -B -ntp -q -f "$package/pom.xml" -Dkotlin.compiler.daemon=false)
+# Maven doesn't remove classes, libraries and reports of an earlier build.
+rm -rf "$package"/target/{classes,test-classes,surefire-reports} "$package"/target/*.jar
+maven=(mvn -B -ntp -q -Dstyle.color=never -f "$package/pom.xml" -Dkotlin.compiler.daemon=false)
 if [ -z "$repository" ]; then
     "${maven[@]}" "$@" install
 else
@@ -68,4 +68,4 @@ else
     "${maven[@]}" install:install-file -Dfile="$made.jar" -Dsources="$made-sources.jar" \
         -DpomFile="$package/pom.xml" -DlocalRepositoryPath="$(realpath -m "$repository")"
 fi
-for file in "$package"/target/bolmo-*.jar; do echo "kotlin: $file has $(wc -c <"$file") bytes"; done
+for file in "$package"/target/bolmo-*.jar; do echo "kotlin: ${file#"$PWD"/} has $(wc -c <"$file") bytes"; done

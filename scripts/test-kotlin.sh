@@ -94,7 +94,7 @@ step "a fresh project"
 repository=$work/m2
 cp -al "$HOME/.m2/repository" "$repository" 2>/dev/null || cp -r "$HOME/.m2/repository" "$repository"
 rm -rf "$repository/dev/bolmo"
-maven=(mvn -B -ntp -q "-Dmaven.repo.local=$repository" "-Dbolmo.repository=file://$work/published"
+maven=(mvn -B -ntp -q -Dstyle.color=never "-Dmaven.repo.local=$repository" "-Dbolmo.repository=file://$work/published"
     -Dkotlin.compiler.daemon=false)
 mkdir -p "$work/consumer/src"
 cp "$package/consumer/pom.xml" "$work/consumer/"
@@ -181,7 +181,7 @@ aar=$work/published/dev/bolmo/bolmo-android/$version/bolmo-android-$version.aar
 [ -s "$aar" ] && [ -s "${aar%.aar}.pom" ] || fail "$aar was not installed with its POM"
 r8=$work/r8.jar r8_version=9.5.28
 copy=org.apache.maven.plugins:maven-dependency-plugin:3.9.0:copy
-if mvn -B -ntp -q "$copy" "-Dartifact=com.android.tools:r8:$r8_version" "-DoutputDirectory=$work" \
+if mvn -B -ntp -q -Dstyle.color=never "$copy" "-Dartifact=com.android.tools:r8:$r8_version" "-DoutputDirectory=$work" \
     -Dmdep.stripVersion=true >/dev/null 2>&1; then
     mkdir -p "$work/aar"
     (cd "$work/aar" && python3 -m zipfile -e "$aar" .)

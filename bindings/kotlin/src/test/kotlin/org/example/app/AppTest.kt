@@ -105,11 +105,16 @@ class AppTest {
             val file = RandomAccessFile(File(folder, uri.toString().substringAfter("/document/id-of-")), mode)
             open++
             return object : ParcelFileDescriptor() {
+                private var closed = false
+
                 override fun getFileDescriptor(): FileDescriptor = file.fd
 
                 override fun getStatSize() = if (areFiles) file.length() else -1
 
+                // Called again by the stream that owns it.
                 override fun close() {
+                    if (closed) return
+                    closed = true
                     file.close()
                     open--
                 }
