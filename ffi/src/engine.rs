@@ -48,9 +48,11 @@ pub unsafe extern "C" fn bolmo_engine_options_create(options: *mut *mut bolmo_en
     })
 }
 
-/// Selects the adapter: a part of its name, driver or backend, its number in the list, "cpu", "software", or "auto".
-/// "auto" and an empty choice prefer a discrete GPU, then an integrated one, then a virtual one, then the CPU. "cpu" is
-/// the library's own device, which needs no driver; "software" is a driver that emulates a GPU on the CPU, for tests.
+/// Selects the adapter: a part of its name, driver or backend, its number in the list, "low-power", "cpu",
+/// "software", or "auto".
+/// "auto" and an empty choice prefer a discrete GPU, then an integrated one, then a virtual one, then the CPU.
+/// "low-power" prefers an integrated GPU, then the CPU, then a virtual GPU, then a discrete one. "cpu" is the library's
+/// own device, which needs no driver; "software" is a driver that emulates a GPU on the CPU, for tests.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_engine_options_set_adapter(
     options: *mut bolmo_engine_options,
@@ -96,6 +98,26 @@ pub unsafe extern "C" fn bolmo_engine_options_set_threads(
         }
         let object = handle::get(options)?;
         lock(&object, "bolmo_engine_options")?.threads = (threads > 0).then_some(threads);
+        Ok(())
+    })
+}
+
+/// Sets the folder that caches compiled kernels, so that models load faster from the second time on, where the driver
+/// supports it. It is created when it is needed, and its files may be deleted at any time. A `size` of 0, the default:
+/// nothing is written. Paths are as in bolmo_checkpoint_open. The CPU device compiles nothing.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bolmo_engine_options_set_kernel_cache(
+    options: *mut bolmo_engine_options,
+    path: *const c_void,
+    size: usize,
+) -> bolmo_status {
+    call(|| {
+        let folder = match trusted!(input::bytes(path, size, "path"))? {
+            [] => None,
+            _ => Some(trusted!(input::path(path, size, "path"))?),
+        };
+        let object = handle::get(options)?;
+        lock(&object, "bolmo_engine_options")?.kernel_cache = folder;
         Ok(())
     })
 }

@@ -18,6 +18,7 @@ mod mlstm_cell;
 mod quantized;
 mod robustness;
 mod self_test;
+mod session_memory;
 mod snapshot_fields;
 mod teachers;
 mod training;

@@ -68,9 +68,13 @@ static void engines(void) {
     BAD_HANDLES(bolmo_engine_options, bolmo_engine_options_set_adapter(handle, "auto", 4));
     BAD_HANDLES(bolmo_engine_options, bolmo_engine_options_set_max_binding_bytes(handle, 0));
     BAD_HANDLES(bolmo_engine_options, bolmo_engine_options_set_threads(handle, 0));
+    BAD_HANDLES(bolmo_engine_options, bolmo_engine_options_set_kernel_cache(handle, "a", 1));
     BAD_HANDLES_FROM(1, bolmo_engine_options, bolmo_engine_create(handle, &out.engine));
     BAD_DELETES(bolmo_engine_options, bolmo_engine_options_delete);
     REFUSED(bolmo_engine_options_set_adapter(options, NULL, 4));
+    REFUSED(bolmo_engine_options_set_kernel_cache(options, NULL, 4));
+    REFUSED(bolmo_engine_options_set_kernel_cache(options, "a\0b", 3));
+    CHECK_OK(bolmo_engine_options_set_kernel_cache(options, NULL, 0));
     REFUSED(bolmo_engine_options_set_adapter(options, "auto", SIZE_MAX));
     REFUSED(bolmo_engine_options_set_adapter(options, "\xc3(", 2));
     REFUSED(bolmo_engine_options_set_max_binding_bytes(options, 65535));

@@ -22,6 +22,11 @@ use crate::error::{Error, Result};
 /// Smallest value of [`EngineOptions::max_binding_bytes`].
 const LEAST_BINDING_BYTES: u64 = 1 << 16;
 
+/// Bytes of the buffer that holds `size` bytes.
+pub(crate) fn buffer_bytes(size: u64) -> u64 {
+    size.max(16).next_multiple_of(16)
+}
+
 /// An open device and what is created once for it.
 #[derive(Debug)]
 pub struct Device {
@@ -167,7 +172,7 @@ impl Device {
             #[cfg(not(target_family = "wasm"))]
             Backend::Cpu(_) => {}
         }
-        self.status.lose("it was destroyed by the program");
+        self.status.lose("it was destroyed by the program", log::Level::Info);
     }
 
     /// Rounds `size` up to an offset at which the next part of a shared buffer may begin.
@@ -204,7 +209,7 @@ impl Device {
     /// # Errors
     /// `Unsupported` if the adapter has no such large buffers.
     pub(crate) fn buffer_size(&self, what: &str, size: u64) -> Result<u64> {
-        let size = size.max(16).next_multiple_of(16);
+        let size = buffer_bytes(size);
         let limit = self.capabilities.max_buffer_bytes.min(self.capabilities.max_binding_bytes);
         if size > limit {
             return Err(Error::unsupported(format!(

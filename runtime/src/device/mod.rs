@@ -26,6 +26,7 @@ mod wgpu;
 
 pub use adapter::{AdapterChoice, AdapterInfo};
 pub use backend::Device;
+pub(crate) use backend::buffer_bytes;
 pub use capabilities::Capabilities;
 pub use choose::adapters;
 pub use engine::Engine;
@@ -34,8 +35,8 @@ pub use kernel_runner::{KernelRunner, matmul_tile, run_kernel};
 pub use memory::Slice;
 pub use open::open_tested;
 pub use options::EngineOptions;
-pub(crate) use recorder::Recorded;
 pub use recorder::{Form, Recorder};
+pub(crate) use recorder::{Recorded, list_bytes};
 #[cfg(not(target_family = "wasm"))]
 pub use usage::KernelTime;
 pub use usage::{Counters, DeviceMemory};

@@ -39,10 +39,13 @@ impl Status {
         }
     }
 
-    /// Records the loss of the device and wakes whoever waits for it.
-    pub(super) fn lose(&self, why: &str) {
+    /// Records the loss of the device, wakes whoever waits for it, and logs the first one at `level`.
+    pub(super) fn lose(&self, why: &str, level: log::Level) {
         let error = lost(why.trim_end_matches('.'));
-        *self.failure.lock().unwrap_or_else(|e| e.into_inner()) = Some(error.clone());
+        let before = self.failure.lock().unwrap_or_else(|e| e.into_inner()).replace(error.clone());
+        if before.is_none_or(|before| before.kind() != ErrorKind::DeviceLost) {
+            log::log!(level, "{}", error.message());
+        }
         self.tell(&error);
     }
 

@@ -23,6 +23,7 @@ use crate::model::weights::Weights;
 use crate::state::workspace::Workspace;
 use crate::text::suffix_trie::SuffixTrie;
 use crate::text::vocabulary::Vocabulary;
+use crate::timer::Timer;
 
 /// Name of the suffix trie in messages about its buffer.
 const SUFFIX_TRIE: &str = "the suffix trie of the vocabulary";
@@ -131,6 +132,7 @@ impl Model {
         options: LoadOptions,
         progress: &mut LoadProgress<'_>,
     ) -> Result<Self> {
+        let timer = Timer::start();
         let overrides = Overrides { rope_theta: options.rope_theta, rope_scaling: options.rope_scaling };
         let (config, mut warnings) = checkpoint.overridden(overrides)?;
         let formats = formats_to_load(checkpoint, options.formats)?;
@@ -150,8 +152,8 @@ impl Model {
         #[cfg(not(target_family = "wasm"))]
         let warming = match device.adapter.is_cpu() {
             // Its kernels are compiled with this crate.
-            true => warm_up::Warming::default(),
-            false => warm_up::Warming::start(device, kernels.concat()),
+            true => None,
+            false => Some(warm_up::Warming::start(device, kernels.concat())),
         };
         // Browsers compile one kernel at a time, so kernels that the first byte does not need come later.
         #[cfg(target_family = "wasm")]
@@ -160,7 +162,9 @@ impl Model {
         warm_up::warm(device, first);
         let (weights, fingerprint, warning) = Loader::new(device, checkpoint, formats, progress).load(&config).await?;
         #[cfg(not(target_family = "wasm"))]
-        warming.finish();
+        if let Some(warming) = warming {
+            warming.finish();
+        }
         device.save_kernels();
         device.check()?;
         warnings.extend(warning);
@@ -186,6 +190,8 @@ impl Model {
             warnings,
             spare: Mutex::default(),
         };
+        let bytes = device_bytes(&inner.config, formats);
+        log::info!("model loaded: {}, {formats}, {bytes} bytes, {timer}", checkpoint.origin());
         Ok(Self { inner: Arc::new(inner) })
     }
 

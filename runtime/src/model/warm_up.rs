@@ -33,16 +33,19 @@ mod threads {
     use std::thread::JoinHandle;
 
     use super::{Arc, Device, KernelSpec};
+    use crate::timer::Timer;
 
     /// Most drivers compile on every thread that calls them; more threads than this gain little.
     const MAX_THREADS: usize = 8;
 
     /// Kernels that are being compiled. Dropping it waits for the kernels in progress and skips the others, which are
     /// compiled when they are dispatched.
-    #[derive(Debug, Default)]
+    #[derive(Debug)]
     pub(crate) struct Warming {
         remaining: Arc<Mutex<Vec<KernelSpec>>>,
         threads: Vec<JoinHandle<()>>,
+        total: usize,
+        timer: Timer,
     }
 
     impl Warming {
@@ -50,7 +53,8 @@ mod threads {
         pub(crate) fn start(device: &Arc<Device>, mut kernels: Vec<KernelSpec>) -> Self {
             kernels.reverse();
             let cores = std::thread::available_parallelism().map_or(1, usize::from);
-            let count = kernels.len().min(cores).min(MAX_THREADS);
+            let (total, timer) = (kernels.len(), Timer::start());
+            let count = total.min(cores).min(MAX_THREADS);
             let remaining = Arc::new(Mutex::new(kernels));
             let threads = (0..count).filter_map(|_| {
                 let (device, remaining) = (device.clone(), Arc::clone(&remaining));
@@ -64,12 +68,13 @@ mod threads {
                 // Without the thread, kernels are compiled when they are dispatched.
                 std::thread::Builder::new().name("bolmo-kernels".to_owned()).spawn(work).ok()
             });
-            Self { threads: threads.collect(), remaining }
+            Self { threads: threads.collect(), remaining, total, timer }
         }
 
         /// Waits until all kernels are compiled.
         pub(crate) fn finish(mut self) {
             self.join();
+            log::debug!("{} kernels compiled or taken from the kernel cache, {}", self.total, self.timer);
         }
 
         fn join(&mut self) {

@@ -52,6 +52,7 @@ impl Session {
         self.recorder.discard();
         let state = checkpoint.state.fork(&self.model.config, &mut self.recorder).await?;
         self.replace(state);
+        log::debug!("session rewound to {} ids", self.ids().len());
         Ok(())
     }
 

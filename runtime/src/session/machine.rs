@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::model::{Inner, Model};
 use crate::session::cancel::CancelToken;
 use crate::session::device_decode::DeviceDecode;
+use crate::session::progress::Progress;
 use crate::state::State;
 use crate::state::workspace::Workspace;
 
@@ -34,6 +35,9 @@ pub struct Session {
     /// Resources for decoding on the device, once it was used.
     pub(super) device_decode: Option<DeviceDecode>,
     pub(super) cancel: CancelToken,
+    progress: Progress,
+    /// [`KvCache::replaced`](crate::state::kv_cache::KvCache::replaced) when the recorder's bind groups were last valid.
+    bound: u64,
     /// Set when an operation did not finish: it failed part-way, or its future was dropped.
     poisoned: bool,
     /// Whether the text has been reported to be longer than those that the model was trained with.
@@ -51,6 +55,7 @@ impl Operation<'_> {
     /// Ends the operation with the session in a consistent state.
     pub(super) fn finish(mut self) {
         self.finished = true;
+        self.session.show_progress();
         if !self.session.reported_length
             && let Some(warning) = self.session.model.config.beyond_context(self.session.patches())
         {
@@ -64,6 +69,7 @@ impl Drop for Operation<'_> {
     fn drop(&mut self) {
         if !self.finished {
             self.session.poisoned = true;
+            self.session.show_progress();
         }
     }
 }
@@ -93,8 +99,13 @@ impl Session {
     pub(super) async fn with_state(model: Arc<Inner>, state: State) -> Result<Self> {
         let workspace = Workspace::new(model.device(), &model.config, 1).await?;
         let recorder = Recorder::new(model.device()).await?;
+        let progress = Progress::default();
+        progress.show(&state);
+        log::debug!("session created: {} ids, {} bytes", state.ids.len(), state.device_bytes());
         Ok(Self {
             model,
+            bound: state.kv.replaced(),
+            progress,
             state,
             workspace,
             recorder,
@@ -113,6 +124,11 @@ impl Session {
     pub(super) fn begin(&mut self) -> Result<Operation<'_>> {
         // A lost device poisons every session, and is the better reason.
         self.model.device().check()?;
+        if self.bound != self.state.kv.replaced() {
+            // Another list had segments replaced, which the bind groups of this one would keep.
+            self.bound = self.state.kv.replaced();
+            self.recorder.forget_bindings();
+        }
         if self.poisoned {
             return Err(Error::invalid(
                 "an earlier operation on this session failed or was abandoned before it finished; rewind the session \
@@ -130,11 +146,27 @@ impl Session {
         self.recorder.discard();
         // Bind groups hold the buffers of the state that is gone.
         self.recorder.forget_bindings();
+        self.show_progress();
+    }
+
+    /// What other threads may read of the session while it works.
+    pub fn progress(&self) -> Progress {
+        self.progress.clone()
+    }
+
+    /// Makes the present counts visible to other threads.
+    pub(super) fn show_progress(&self) {
+        self.progress.show(&self.state);
     }
 
     /// The model that the session runs on.
     pub fn model(&self) -> Model {
         Model { inner: self.model.clone() }
+    }
+
+    /// Whether the other session runs on the same model.
+    pub(crate) fn shares_model(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.model, &other.model)
     }
 
     /// Every id so far, `<bos>` included; fused (260 added) where the byte is known to end a patch.
@@ -149,7 +181,7 @@ impl Session {
 
     /// Bytes of device memory that the sequence holds, shared ones included.
     pub fn device_bytes(&self) -> u64 {
-        self.state.arena.size() + self.state.kv.bytes()
+        self.state.device_bytes()
     }
 
     /// Work that single-byte steps of this session have submitted so far. Prefill is counted in

@@ -19,6 +19,7 @@ mod decode;
 mod device_decode;
 mod machine;
 mod prefill;
+mod progress;
 mod snapshot;
 mod tap;
 
@@ -27,4 +28,5 @@ pub use cancel::CancelToken;
 pub use checkpoint::Checkpoint;
 pub(crate) use device_decode::DecodeStep;
 pub use machine::Session;
+pub use progress::Progress;
 pub(crate) use tap::{Dump, Tap};

@@ -142,6 +142,7 @@ impl Session {
             }
             self.state.kv.keep();
             done = range.end;
+            self.show_progress();
         }
         Ok(PrefillEnd::Complete)
     }
@@ -436,7 +437,11 @@ impl Forward<'_, '_> {
                 dump.logits.extend_from_slice(&logits);
             }
         }
-        self.state.logits = Some(logits[(count - 1) * width..].into());
+        // Computed as without a tap, so that what is chosen by them is the same to the bit.
+        self.state.logits = match step.reads_logits {
+            true => Some(self.logits_of_row(count - 1).await?),
+            false => Some(logits[(count - 1) * width..].into()),
+        };
         Ok(())
     }
 

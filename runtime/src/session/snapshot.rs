@@ -28,6 +28,11 @@ impl Session {
         if out.is_err() {
             operation.recorder.discard();
         }
+        // It has the size of the largest layer's keys and values, and stays small otherwise.
+        operation.recorder.forget_readable();
+        if let Ok(out) = &out {
+            log::debug!("snapshot of {} ids: {} bytes", operation.state.ids.len(), out.len());
+        }
         // Reading leaves the session as it was.
         operation.finish();
         out
@@ -87,6 +92,7 @@ impl Session {
         state.logits = parts.logits;
         session.recorder.submit()?;
         session.replace(state);
+        log::debug!("session restored from {} bytes: {} ids", snapshot.len(), session.ids().len());
         Ok(session)
     }
 }

@@ -147,6 +147,12 @@ impl TrainingRun {
         if let Some(progress) = progress {
             this.restore(progress).await?;
         }
+        log::info!(
+            "training opened: {kind:?} in {}, step {} of {}, {memory_bytes} bytes",
+            this.config.out.display(),
+            this.step,
+            this.config.optimizer.steps
+        );
         Ok(this)
     }
 
@@ -252,6 +258,7 @@ impl TrainingRun {
         self.seconds += seconds;
         record["step"] = json!(self.step);
         record["kind"] = json!("train");
+        log::debug!("step {}: {seconds:.3} s, loss {}", self.step, record["loss"]);
         record["seconds"] = json!(self.seconds);
         record["bytes_per_second"] = json!(record["bytes"].as_f64().unwrap_or(0.0) / seconds.max(1e-9));
         Ok(record)
@@ -270,7 +277,9 @@ impl TrainingRun {
             "config": self.config,
         });
         let dir = self.config.out.join("snapshots");
-        self.learner.save(&dir, self.step, &progress, self.config.every.keep).await
+        let path = self.learner.save(&dir, self.step, &progress, self.config.every.keep).await?;
+        log::info!("step {}: snapshot saved as {}", self.step, path.display());
+        Ok(path)
     }
 
     /// Writes the model to a folder, in place of an earlier model.
@@ -278,7 +287,9 @@ impl TrainingRun {
     /// # Errors
     /// `Io`, `InvalidArgument` for a folder that holds something else, and errors of the device.
     pub async fn export(&mut self, dir: &Path) -> Result<()> {
-        self.learner.export(dir).await
+        self.learner.export(dir).await?;
+        log::info!("step {}: model exported to {}", self.step, dir.display());
+        Ok(())
     }
 
     /// Metrics on held-out text.
@@ -295,6 +306,7 @@ impl TrainingRun {
         let mut record = self.learner.evaluate(&ids).await?;
         record["step"] = json!(self.step);
         record["kind"] = json!("eval");
+        log::info!("step {}: evaluated on {} batches of {rows} rows", self.step, batches);
         Ok(record)
     }
 }

@@ -22,6 +22,8 @@ use crate::error::{Error, Result};
 
 /// Distance between parameter blocks in bytes, the largest alignment that an adapter may require.
 const BLOCK: u64 = 256;
+/// Size of the buffer of a list's parameter blocks, in bytes.
+pub(in crate::device) const PARAMS_BYTES: u64 = BLOCK * MAX_DISPATCHES as u64;
 
 /// A recorded command.
 #[derive(Debug)]
@@ -110,7 +112,7 @@ impl CommandList {
             gpu: gpu.clone(),
             commands: Vec::new(),
             params: Vec::new(),
-            params_buffer: gpu.allocate_uniform(BLOCK * MAX_DISPATCHES as u64).await?,
+            params_buffer: gpu.allocate_uniform(PARAMS_BYTES).await?,
             bind_groups: HashMap::new(),
             #[cfg(not(target_family = "wasm"))]
             stopwatch: None,
