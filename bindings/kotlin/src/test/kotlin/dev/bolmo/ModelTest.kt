@@ -9,6 +9,7 @@ import kotlinx.coroutines.runBlocking
 import kotlinx.coroutines.withTimeout
 import org.junit.jupiter.api.AfterAll
 import org.junit.jupiter.api.Assertions.assertEquals
+import org.junit.jupiter.api.Assumptions.assumeTrue
 import org.junit.jupiter.api.BeforeAll
 import org.junit.jupiter.api.TestInstance
 
@@ -30,23 +31,26 @@ fun test(block: suspend () -> Unit) {
     runBlocking { withTimeout((300_000 * max(1.0, slowFactor)).toLong()) { block() } }
 }
 
-/** Tests with the trained model. Nothing of them may be left at the end. */
+/** Tests with the trained model on an adapter. Nothing of them may be left at the end. */
 @TestInstance(TestInstance.Lifecycle.PER_CLASS)
-abstract class ModelTest {
+abstract class ModelTest(val choice: String = adapter) {
     lateinit var engine: Engine
     lateinit var model: Model
 
     @BeforeAll
     fun load(): Unit = test {
         assertEquals(0, Bolmo.handleCount, "before ${javaClass.simpleName}")
-        engine = Engine.open(EngineOptions(adapter = adapter))
+        assumeTrue(Engine.adapters(choice).any { it.isChosen && it.isUsable }, "there is no adapter $choice")
+        engine = Engine.open(EngineOptions(adapter = choice))
         model = Model.load(trained, LoadOptions(engine = engine))
     }
 
     @AfterAll
     fun close() {
-        model.close()
-        engine.close()
+        if (::model.isInitialized) {
+            model.close()
+            engine.close()
+        }
         assertEquals(0, Bolmo.handleCount, "after ${javaClass.simpleName}")
     }
 
