@@ -172,11 +172,34 @@ report() {
     done
 }
 
+# versioned NAME: links the shared library to NAME once more, from the objects in libbolmo.a, so that its symbols have
+# the version BOLMO_N, with the number of the SONAME. rustc passes the linker a list of symbols without versions, beside
+# which no list with versions is allowed. Fails where no C compiler links for the target.
+versioned() {
+    local variable linker
+    variable=CARGO_TARGET_$(echo "$target" | tr 'a-z.-' 'A-Z__')_LINKER
+    if [ "$target" = "$host" ]; then linker=${CC:-cc}; else linker=${!variable:-${target/-unknown-/-}-gcc}; fi
+    command -v "$linker" >/dev/null || return 1
+    sed -n 's/^BOLMO_API .*\(bolmo_[a-z0-9_]*\)(.*/\1/p' ffi/include/bolmo.h >"$scratch/functions"
+    { echo "BOLMO_$so_version { global:"; sed 's/$/;/' "$scratch/functions"; echo 'local: *; };'; } >"$scratch/versions"
+    # shellcheck disable=SC2086,SC2046 # lists of options
+    "$linker" -shared -o "$1" $(sed 's/^/-Wl,-u,/' "$scratch/functions") "$out/libbolmo.a" \
+        -Wl,--version-script="$scratch/versions" -Wl,--gc-sections -Wl,-soname,"$soname" \
+        -Wl,-z,max-page-size=16384 -Wl,-z,relro -Wl,-z,now -Wl,-z,noexecstack -Wl,--as-needed $static_libs >&2
+}
+
 install_library() {
     # The path from the library's folder to the prefix.
     up=$(echo "$LIBDIR" | sed 's|[^/][^/]*|..|g')
 
-    cp "$out/$built" "$scratch/$shared"
+    case "$target" in
+    *-linux-gnu*)
+        versioned "$scratch/$shared" ||
+            { echo "install: no C compiler for $target links here: the symbols of $shared have no version" >&2
+              cp "$out/$built" "$scratch/$shared"; }
+        ;;
+    *) cp "$out/$built" "$scratch/$shared" ;;
+    esac
     stripped "$scratch/$shared" "${strip_options[@]}"
     place ffi/include/bolmo.h "$include/bolmo.h" 644
     place ffi/include/bolmo.hpp "$include/bolmo.hpp" 644

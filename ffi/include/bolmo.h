@@ -21,6 +21,7 @@
  * | session | one sequence: append text, clone, rewind, save, cancel |
  * | constraint | regular expressions and JSON schemas that the output must match |
  * | options, generate | generating with a callback |
+ * | batch | generating on several sessions together |
  * | sampler | generating step by step |
  * | score | the probability of a text |
  * | merge | adding a subword model's post-training to a Bolmo model made from it |
@@ -49,6 +50,16 @@
  *
  * On the CPU, the library computes on threads of its own, which block all signals and end with the last engine, its
  * models and their sessions.
+ *
+ * ## Apps in the background
+ *
+ * On iOS and Android an app in the background must not use the GPU: the system ends the work or the app. Call
+ * bolmo_engine_suspend before the app leaves the foreground. When it returns, nothing is in flight, and nothing is
+ * submitted before bolmo_engine_resume. Calls in progress pause and go on afterwards as if nothing had happened, and can
+ * be cancelled; new calls that need the device return BOLMO_SUSPENDED and change nothing. bolmo_session_snapshot needs
+ * the device, so save sessions first if the app may be ended. If the system took the device away meanwhile,
+ * bolmo_engine_resume and the paused calls return BOLMO_DEVICE_LOST. Where the system asks for memory, call
+ * bolmo_engine_trim, suspended or not.
  *
  * ## Forks
  *
@@ -192,6 +203,8 @@ enum bolmo_status
     BOLMO_IO = 9,
     /** A bug in this library; please report it. */
     BOLMO_INTERNAL = 10,
+    /** The engine is suspended: resume it, then repeat the call. */
+    BOLMO_SUSPENDED = 11,
 };
 #ifndef __cplusplus
 typedef int32_t bolmo_status;
@@ -536,6 +549,35 @@ BOLMO_API bolmo_status bolmo_engine_text(const bolmo_engine *engine, int32_t whi
 
 /** Gets a numeric property (bolmo_adapter_number) of the engine's adapter. */
 BOLMO_API bolmo_status bolmo_engine_number(const bolmo_engine *engine, int32_t which, uint64_t *number);
+
+/**
+ * Suspends the engine, as before a mobile app goes to the background (see the first page). When this returns, the
+ * device is idle, and nothing is submitted to it until bolmo_engine_resume. Calls in progress on other threads pause,
+ * and go on after bolmo_engine_resume; their cancel functions end them at once. Calls that begin meanwhile and need
+ * the device return BOLMO_SUSPENDED. Waits for the submissions in progress, each of which is bounded. Suspending
+ * twice is the same as once. May be called in callbacks: the call that the callback belongs to pauses when it returns.
+ * If bolmo_engine_resume is called meanwhile, this returns.
+ *
+ * BOLMO_DEVICE_LOST: the device is lost.
+ */
+bolmo_status bolmo_engine_suspend(bolmo_engine *engine);
+
+/**
+ * Resumes a suspended engine. Does nothing if it is not suspended.
+ *
+ * BOLMO_DEVICE_LOST: the device was lost meanwhile, and paused calls end with the same status. Create the engine and
+ * load the model again; sessions can be restored from snapshots.
+ */
+bolmo_status bolmo_engine_resume(bolmo_engine *engine);
+
+/**
+ * Releases memory that can be made again, for when the system runs short of it. `released`, which may be NULL,
+ * receives the number of bytes by which the device's memory has shrunk. These are the buffers of prompts, which are
+ * most of it, suffix tables, and what idle sessions need to generate; they are made again when they are needed, and
+ * results stay the same. What is in use is released when the call that uses it ends, and is not counted. Weights,
+ * sessions' texts and compiled kernels are kept. A suspended engine may be trimmed.
+ */
+bolmo_status bolmo_engine_trim(bolmo_engine *engine, uint64_t *released);
 
 /**
  * Releases the device and all its memory at once, even if it is in use: every later call that needs the device, with
@@ -1274,8 +1316,8 @@ BOLMO_API bolmo_status bolmo_generate_options_add_stop(bolmo_generate_options *o
 
 /**
  * Sets whether to keep the log-probability of each id (bolmo_generation_logprobs). Each byte's logits then go to the
- * host, which takes longer. Greedy text is the same as without; sampled text may differ where rounding decides, because
- * the device and the host compute with different precision. Default: false.
+ * host, which takes longer. Greedy text is the same as without; sampled text may differ where rounding decides,
+ * because the device and the host compute with different precision. Default: false.
  */
 bolmo_status bolmo_generate_options_set_logprobs(bolmo_generate_options *options, bool keep);
 

@@ -593,6 +593,12 @@ public:
     result<std::uint64_t> try_number(bolmo_adapter_number which) const {
         return detail::read<std::uint64_t>(bolmo_engine_number, get(), which);
     }
+    /** Suspends the engine: nothing is submitted to the device until it is resumed. */
+    result<void> try_suspend() { return detail::call(bolmo_engine_suspend, get()); }
+    /** Resumes the engine. */
+    result<void> try_resume() { return detail::call(bolmo_engine_resume, get()); }
+    /** Releases memory that can be made again, and returns the number of bytes. */
+    result<std::uint64_t> try_trim() { return detail::read<std::uint64_t>(bolmo_engine_trim, get()); }
     /** Releases the device at once, even if it is in use. */
     result<void> try_destroy_device() { return detail::call(bolmo_engine_destroy_device, get()); }
 
@@ -603,6 +609,9 @@ public:
     static engine create(const engine_options &options = {}) { return try_create(options).value(); }
     std::string text(bolmo_adapter_text which) const { return try_text(which).value(); }
     std::uint64_t number(bolmo_adapter_number which) const { return try_number(which).value(); }
+    void suspend() { try_suspend().value(); }
+    void resume() { try_resume().value(); }
+    std::uint64_t trim() { return try_trim().value(); }
     void destroy_device() { try_destroy_device().value(); }
     /** @} */
 #endif

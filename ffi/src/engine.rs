@@ -181,6 +181,45 @@ pub unsafe extern "C" fn bolmo_engine_number(
     })
 }
 
+/// Suspends the engine, as before a mobile app goes to the background (see the first page). When this returns, the
+/// device is idle, and nothing is submitted to it until bolmo_engine_resume. Calls in progress on other threads pause,
+/// and go on after bolmo_engine_resume; their cancel functions end them at once. Calls that begin meanwhile and need
+/// the device return BOLMO_SUSPENDED. Waits for the submissions in progress, each of which is bounded. Suspending
+/// twice is the same as once. May be called in callbacks: the call that the callback belongs to pauses when it returns.
+/// If bolmo_engine_resume is called meanwhile, this returns.
+///
+/// BOLMO_DEVICE_LOST: the device is lost.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bolmo_engine_suspend(engine: *mut bolmo_engine) -> bolmo_status {
+    call(|| block_on(handle::get(engine)?.engine.suspend()))
+}
+
+/// Resumes a suspended engine. Does nothing if it is not suspended.
+///
+/// BOLMO_DEVICE_LOST: the device was lost meanwhile, and paused calls end with the same status. Create the engine and
+/// load the model again; sessions can be restored from snapshots.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bolmo_engine_resume(engine: *mut bolmo_engine) -> bolmo_status {
+    call(|| handle::get(engine)?.engine.resume())
+}
+
+/// Releases memory that can be made again, for when the system runs short of it. `released`, which may be NULL,
+/// receives the number of bytes by which the device's memory has shrunk. These are the buffers of prompts, which are
+/// most of it, suffix tables, and what idle sessions need to generate; they are made again when they are needed, and
+/// results stay the same. What is in use is released when the call that uses it ends, and is not counted. Weights,
+/// sessions' texts and compiled kernels are kept. A suspended engine may be trimmed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bolmo_engine_trim(engine: *mut bolmo_engine, released: *mut u64) -> bolmo_status {
+    call(|| {
+        let released = trusted!(Out::optional(released))?;
+        let bytes = handle::get(engine)?.engine.trim()?;
+        if let Some(released) = released {
+            released.set(bytes);
+        }
+        Ok(())
+    })
+}
+
 /// Releases the device and all its memory at once, even if it is in use: every later call that needs the device, with
 /// the engine, its models or their sessions, returns BOLMO_DEVICE_LOST. The handles must still be deleted.
 #[unsafe(no_mangle)]

@@ -45,6 +45,8 @@ pub enum bolmo_status {
     BOLMO_IO = 9,
     /// A bug in this library; please report it.
     BOLMO_INTERNAL = 10,
+    /// The engine is suspended: resume it, then repeat the call.
+    BOLMO_SUSPENDED = 11,
 }
 
 use bolmo_status::*;
@@ -61,6 +63,7 @@ impl bolmo_status {
             ErrorKind::Cancelled => BOLMO_CANCELLED,
             ErrorKind::Busy => BOLMO_BUSY,
             ErrorKind::Io => BOLMO_IO,
+            ErrorKind::Suspended => BOLMO_SUSPENDED,
             _ => BOLMO_INTERNAL,
         }
     }
@@ -157,6 +160,7 @@ pub extern "C" fn bolmo_status_name(status: i32) -> *const c_char {
         8 => c"busy",
         9 => c"io",
         10 => c"internal",
+        11 => c"suspended",
         _ => c"unknown status",
     };
     name.as_ptr()

@@ -20,6 +20,7 @@ mod robustness;
 mod self_test;
 mod session_memory;
 mod snapshot_fields;
+mod suspend;
 mod teachers;
 mod training;
 mod training_data;

@@ -1,5 +1,5 @@
 /* The message of a failed call: where it is, how long it stays, and what becomes of long ones. */
-#include "refuse.h"
+#include "check.h"
 #include <pthread.h>
 
 /* The call and its message as arguments of one printf, evaluated in either order. */
@@ -17,7 +17,7 @@ static void in_one_expression(void) {
 
 static void stays_in_place(void) {
     const char *place = bolmo_last_error_message();
-    char name[300];
+    char name[250];
     for (size_t length = 1; length < sizeof name; length += 7) {
         bolmo_checkpoint *checkpoint = NULL;
         memset(name, 'x', length);

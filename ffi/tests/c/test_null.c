@@ -86,6 +86,10 @@ static void engines(void) {
     REFUSED(bolmo_engine_create(options, &out.engine));
     BAD_HANDLES(bolmo_engine, bolmo_engine_text(handle, 0, &out.text, &out.size));
     BAD_HANDLES(bolmo_engine, bolmo_engine_number(handle, 0, &out.number));
+    BAD_HANDLES(bolmo_engine, bolmo_engine_suspend(handle));
+    BAD_HANDLES(bolmo_engine, bolmo_engine_resume(handle));
+    BAD_HANDLES(bolmo_engine, bolmo_engine_trim(handle, &out.number));
+    BAD_HANDLES(bolmo_engine, bolmo_engine_trim(handle, NULL));
     BAD_HANDLES(bolmo_engine, bolmo_engine_destroy_device(handle));
     BAD_DELETES(bolmo_engine, bolmo_engine_delete);
 }
@@ -147,7 +151,7 @@ static void checkpoints(void) {
     REFUSED(bolmo_checkpoint_number(checkpoint, 0, NULL));
     REFUSED(bolmo_checkpoint_number(checkpoint, 0, ODD));
     REFUSED(bolmo_checkpoint_number(checkpoint, -1, &out.number));
-    REFUSED(bolmo_checkpoint_number(checkpoint, 10, &out.number));
+    REFUSED(bolmo_checkpoint_number(checkpoint, 11, &out.number));
     REFUSED(bolmo_checkpoint_device_bytes(checkpoint, 0, NULL));
     REFUSED(bolmo_checkpoint_device_bytes(checkpoint, 4, &out.number));
     REFUSED(bolmo_checkpoint_device_bytes(checkpoint, -1, &out.number));

@@ -19,7 +19,9 @@ static void *watch(void *unused) {
         CHECK_OK(bolmo_session_length(session, &length));
         CHECK_OK(bolmo_session_patches(session, &patches));
         CHECK_OK(bolmo_session_device_bytes(session, &bytes));
-        CHECK(done <= total && done >= last_done && length >= last_length && patches >= last_patches && bytes > 0);
+        /* A new task begins at 0. */
+        CHECK(done <= total && (done >= last_done || done == 0));
+        CHECK(length >= last_length && patches >= last_patches && bytes > 0);
         if (length != last_length) atomic_fetch_add(&seen_lengths, 1);
         last_done = done, last_length = length, last_patches = patches;
         atomic_store(&watching, true);

@@ -171,6 +171,12 @@ impl Recorder {
         &self.zero
     }
 
+    /// Drops what recording and reading back make again: bind groups, and the buffer of results.
+    pub(crate) fn release(&mut self) {
+        self.forget_bindings();
+        self.readable = None;
+    }
+
     /// Drops bind groups, which keep their buffers alive.
     pub fn forget_bindings(&mut self) {
         on_list!(&mut self.list, list => list.forget_bindings());
@@ -269,6 +275,7 @@ impl Recorder {
     /// Submits the list.
     pub fn submit(&mut self) -> Result<()> {
         self.device.check()?;
+        let _permit = self.device.submission()?;
         let dispatches = on_list!(&mut self.list, list => list.submit())?;
         self.submitted(dispatches, 0)
     }
@@ -308,6 +315,7 @@ impl Recorder {
         readable: &Slice,
     ) -> Result<impl Future<Output = Result<Vec<u8>>> + use<>> {
         self.device.check()?;
+        let _permit = self.device.submission()?;
         let (dispatches, readback) = match (&mut self.list, recorded) {
             (CommandList::Gpu(list), RecordedList::Gpu(recorded)) => {
                 let (dispatches, mapped) = list.submit_and_map(recorded.into_inner(), readable)?;
@@ -353,6 +361,7 @@ impl Recorder {
     /// Submits the list with a copy of `slices`, `size` bytes in total, to `readable`.
     fn begin_read(&mut self, slices: &[Slice], readable: &Slice, size: u64) -> Result<Readback> {
         self.device.check()?;
+        let _permit = self.device.submission()?;
         let (dispatches, readback) = match &mut self.list {
             CommandList::Gpu(list) => {
                 let (dispatches, mapped) = list.read(slices, readable, size)?;

@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use futures_channel::oneshot;
 
 use crate::device::process::Process;
+use crate::device::suspension::Suspension;
 use crate::error::{Error, ErrorKind, Hint, Result};
 
 /// What the device has reported outside of any call.
@@ -15,12 +16,18 @@ pub(super) struct Status {
     failure: Mutex<Option<Error>>,
     /// Futures that wait for the loss of the device.
     waiting: Mutex<Vec<oneshot::Sender<Error>>>,
+    pub(super) suspension: Suspension,
 }
 
 impl Default for Status {
     /// The status of a device that this process opens.
     fn default() -> Self {
-        Self { process: Process::current(), failure: Mutex::default(), waiting: Mutex::default() }
+        Self {
+            process: Process::current(),
+            failure: Mutex::default(),
+            waiting: Mutex::default(),
+            suspension: Suspension::default(),
+        }
     }
 }
 
@@ -47,6 +54,7 @@ impl Status {
             log::log!(level, "{}", error.message());
         }
         self.tell(&error);
+        self.suspension.wake_all();
     }
 
     fn tell(&self, error: &Error) {

@@ -15,8 +15,8 @@ use crate::session::{Batch, Session};
 ///
 /// In a round each session takes at least one byte. Sessions of one model are decoded together, as many at a time as
 /// the device's matrix-vector kernels take rows, except those with a constraint or with log-probabilities, which take
-/// turns. The sessions may be of different models and devices. Each generates the same text as it would alone, whichever
-/// others join or leave.
+/// turns. The sessions may be of different models and devices. Each generates the same text as it would alone,
+/// whichever others join or leave.
 ///
 /// `S` is what the batch holds of a session until its generation has ended: [`Session`], `&mut Session` or an owner.
 ///
@@ -136,12 +136,15 @@ impl<S: BorrowMut<Session>> GenerationBatch<S> {
         let sink = Sink(Mutex::new(on_piece));
         join_all(self.members.iter_mut().map(|member| member.prepare(&sink))).await;
         self.step(&sink).await;
-        let (ended, running) = std::mem::take(&mut self.members).into_iter().partition(Member::has_ended);
+        if !self.members.iter().any(Member::has_ended) {
+            return Vec::new();
+        }
+        let (ended, running): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.members).into_iter().partition(Member::has_ended);
         self.members = running;
         // Nobody is left to use the others.
         let members = &self.members;
         self.batches.retain(|batch| members.iter().any(|member| batch.takes(member.session.borrow())));
-        let ended: Vec<Member<S>> = ended;
         ended.into_iter().filter_map(|member| member.end(&sink)).collect()
     }
 

@@ -8,7 +8,7 @@ use crate::generate::options::{GenerateOptions, Generation, LogProbs, Piece, Sto
 use crate::sampling::device::{Flag, ends_patch, flagged};
 use crate::sampling::host::Sampler;
 use crate::sampling::logprobs::IdLogProbs;
-use crate::session::{CancelToken, DecodeStep, Progress as SessionProgress, Session, Tap};
+use crate::session::{Call, CancelToken, DecodeStep, Progress as SessionProgress, Session, Tap};
 use crate::text::ids;
 use crate::text::stop::StopMatcher;
 use crate::timer::Timer;
@@ -24,6 +24,8 @@ pub(super) struct Generator {
     /// State of the constraint after the text so far.
     matcher: Option<Matcher>,
     cancel: CancelToken,
+    /// Has the operations of the session wait while the device is suspended.
+    _call: Call,
     byte_offset: u8,
     /// Whether the device chooses.
     on_device: bool,
@@ -49,6 +51,7 @@ pub(super) struct Generator {
 impl Generator {
     pub(super) async fn new(session: &mut Session, options: GenerateOptions) -> Result<Self> {
         options.validate()?;
+        let call = session.begin_call()?;
         let sampler = Sampler::new(options.sampling.clone())?;
         let (progress, timer) = (session.progress(), Timer::start());
         progress.begin(options.max_bytes);
@@ -68,6 +71,7 @@ impl Generator {
             logprobs: options.logprobs.then(LogProbs::default),
             options,
             cancel: session.cancel_token(),
+            _call: call,
             byte_offset: session.byte_offset()?,
             history: session.ids().iter().map(|&id| ids::plain(id)).collect(),
             taken: 0,
@@ -130,8 +134,13 @@ impl Generator {
     ) -> Result<Option<StopReason>> {
         let forced = self.forced()?;
         let stop = match forced.is_empty() {
-            true => self.choose(session).await?,
-            false => self.append(session, &forced, on_piece).await?,
+            true => self.choose(session).await,
+            false => self.append(session, &forced, on_piece).await,
+        };
+        let stop = match stop {
+            // While the device was suspended.
+            Err(error) if error.kind() == ErrorKind::Cancelled => Some(StopReason::Cancelled),
+            stop => stop?,
         };
         Ok(self.deliver(stop, on_piece))
     }
@@ -259,8 +268,11 @@ impl Generator {
         let cancelled = match appended {
             Ok(()) => {
                 // Computing the logits after the last byte decides whether it ends a patch.
-                session.logits(self.options.sampling.boundary_bias).await?;
-                false
+                let decided = session.logits(self.options.sampling.boundary_bias).await;
+                match decided {
+                    Err(error) if error.kind() == ErrorKind::Cancelled => true,
+                    decided => decided.map(|_| false)?,
+                }
             }
             Err(error) if error.kind() == ErrorKind::Cancelled => true,
             Err(error) => return Err(error),

@@ -19,10 +19,10 @@ impl Session {
     /// `on_piece` receives the text as it is produced and may break off. The chosen bytes become part of the session,
     /// including those of a stop string; the id that ends a text does not.
     ///
-    /// The device chooses the bytes of a patch and returns them together, unless there is a constraint, log-probabilities
-    /// are wanted or [`EngineOptions::decode_steps`](crate::EngineOptions::decode_steps) is 0: then the logits of each
-    /// byte are read back and the host chooses. Both choose in the same way, except that the device computes random numbers and
-    /// probabilities in f32.
+    /// The device chooses the bytes of a patch and returns them together, unless there is a constraint,
+    /// log-probabilities are wanted or [`EngineOptions::decode_steps`](crate::EngineOptions::decode_steps) is 0: then
+    /// the logits of each byte are read back and the host chooses. Both choose in the same way, except that the device
+    /// computes random numbers and probabilities in f32.
     ///
     /// With a constraint, a byte is chosen only if the text can still match within `max_bytes` afterwards, and the
     /// model may end the text only where it matches. So the text matches unless the generation was cancelled, a stop

@@ -14,9 +14,8 @@ pub(crate) fn warm(device: &Arc<Device>, kernels: Vec<KernelSpec>) {
     let device = device.clone();
     wasm_bindgen_futures::spawn_local(async move {
         for KernelSpec { kernel, format, fusion } in kernels {
-            if device.is_lost() {
-                return;
-            }
+            // Fails if the device is lost.
+            let Ok(_permit) = device.continue_work(&[]).await else { return };
             device.compile(kernel, format, fusion);
             // A dropped wait means that the device is lost, which the next iteration sees.
             let _ = device.idle().await;

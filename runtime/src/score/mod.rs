@@ -233,6 +233,7 @@ impl Model {
         let given = self.given_boundaries(ids.len(), framed, options)?;
         let mut session = Session::new(self).await?;
         session.set_cancel_token(options.cancel.clone());
+        let _call = session.begin_call()?;
         let suffix_ids = match &self.inner.suffixes {
             Some(trie) if options.dump => Some(trie.suffixes(&[], ids)?),
             _ => None,
@@ -249,7 +250,7 @@ impl Model {
         session.score_forward(ids, given.as_deref(), &mut tap, progress).await?;
         if !framed {
             let ends = given.as_ref().and_then(|g| g.last().copied()).unwrap_or(false);
-            session.decide_pending(ends, Some(&mut tap)).await?;
+            session.score_last(ends, &mut tap).await?;
         }
 
         let boundaries: Vec<bool> = session.ids().iter().map(|&id| ids::is_fused(id)).collect();

@@ -66,6 +66,7 @@ impl Session {
         }
         let ids = ids::validate_input_ids(ids)?;
         let Some(&last) = ends.last() else { return Ok(()) };
+        let _call = self.begin_call()?;
         let counts = self.progress();
         counts.begin(ids.len());
         self.check_suffixes(&ids)?;
@@ -73,7 +74,7 @@ impl Session {
             // `ends` says nothing about a byte from before.
             self.logits(0.0).await?;
         }
-        let mut operation = self.begin()?;
+        let mut operation = self.begin().await?;
         operation.before_decision = None;
         if operation.state.pending == PendingByte::Chosen {
             operation.feed_chosen().await?;
@@ -90,7 +91,10 @@ impl Session {
         }
         operation.finish();
         match end {
-            PrefillEnd::Complete => Ok(()),
+            PrefillEnd::Complete => {
+                counts.advance(ids.len());
+                Ok(())
+            }
             PrefillEnd::Cancelled(error) => Err(error),
         }
     }
@@ -127,7 +131,7 @@ impl Session {
         if ids.is_empty() {
             return Ok(());
         }
-        let mut operation = self.begin()?;
+        let mut operation = self.begin().await?;
         // Checked first, so that a refusal leaves the session as it was.
         if let Err(error) = operation.check_suffixes(ids) {
             operation.finish();
@@ -149,7 +153,10 @@ impl Session {
         let end = operation.prefill(Prefill { ids, given_ends: None, tap }, progress).await?;
         operation.finish();
         match end {
-            PrefillEnd::Complete => Ok(()),
+            PrefillEnd::Complete => {
+                progress(ids.len(), ids.len());
+                Ok(())
+            }
             PrefillEnd::Cancelled(error) => Err(error),
         }
     }
@@ -162,7 +169,7 @@ impl Session {
     /// # Errors
     /// `InvalidArgument` if the session is empty.
     pub async fn logits(&mut self, boundary_bias: f32) -> Result<Arc<[f32]>> {
-        let mut operation = self.begin()?;
+        let mut operation = self.begin().await?;
         match operation.state.pending {
             PendingByte::None => {}
             PendingByte::Chosen => operation.feed_chosen().await?,
@@ -207,10 +214,11 @@ impl Session {
                 format!("id {id} cannot be chosen; expected 1, 4..=259, or one of them + 260"),
             ));
         }
+        let _call = self.begin_call()?;
         if self.state.pending != PendingByte::None || self.state.ids.is_empty() {
             self.logits(0.0).await?;
         }
-        let mut operation = self.begin()?;
+        let mut operation = self.begin().await?;
         if let Err(error) = operation.check_suffixes(&[plain]) {
             operation.finish();
             return Err(error);

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use crate::device::{Recorder, Slice};
+use crate::device::{Permit, Recorder, Slice};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Inner;
 use crate::sampling::device::CONTROL_STRIDE;
@@ -68,6 +68,7 @@ impl Batch {
         {
             return Ok(None);
         }
+        let _permit = device.continue_work(&[session.cancel.request()]).await?;
         let stride = 4 * CONTROL_STRIDE as u64;
         let control = device.allocate("the device sampler", slots as u64 * stride).await?;
         let readable = device.allocate_readable(slots as u64 * stride).await?;
@@ -91,13 +92,16 @@ impl Batch {
     /// has its own error, and the others take it.
     ///
     /// # Errors
-    /// `Cancelled` if any session was cancelled on a device that can stop within a step: all are as they were before.
-    /// After other errors all have failed.
+    /// `Cancelled` if any session was cancelled on a device that can stop within a step, or while the device was
+    /// suspended: all are as they were before. After other errors all have failed.
     pub(crate) async fn decode_step(
         &mut self,
         sessions: &mut [(&mut Session, DecodeStep<'_>)],
     ) -> Result<Vec<Result<Vec<u16>>>> {
         let model = self.model.clone();
+        let stops: Vec<_> = sessions.iter().map(|(session, _)| session.cancel.request()).collect();
+        // One for all, so that no session keeps the device busy while another one waits for it.
+        let permit = model.device().continue_work(&stops).await?;
         let trie = model.suffix_table().await?;
         // Copies of the states, to return to if the step is stopped part-way.
         let saves = model.stops_steps(sessions.len());
@@ -105,7 +109,7 @@ impl Batch {
         let mut refusals = Vec::new();
         let mut end_rows: Vec<u32> = Vec::new();
         for (session, step) in sessions.iter_mut() {
-            let member = self.join(session, step, (members.len(), saves), &mut end_rows).await;
+            let member = self.join((session, permit.clone()), step, (members.len(), saves), &mut end_rows).await;
             refusals.push(member.map(|member| members.push(member)).err());
         }
         let mut chosen = Vec::new();
@@ -137,14 +141,14 @@ impl Batch {
     /// Begins a session's part in a step and writes what its slot chooses by.
     async fn join<'a>(
         &mut self,
-        session: &'a mut Session,
+        (session, permit): (&'a mut Session, Permit),
         step: &'a DecodeStep<'a>,
         (slot, saves): (usize, bool),
         end_rows: &mut Vec<u32>,
     ) -> Result<Member<'a>> {
         let Self { model, blocks, workspace, recorder, .. } = self;
         let device = model.device();
-        let mut operation = session.begin()?;
+        let mut operation = session.begin_with(permit)?;
         let (Some(mut decode), Some(&last), Some(block)) =
             (operation.device_decode.take(), operation.state.ids.last(), blocks.get(slot))
         else {
@@ -216,7 +220,7 @@ impl Batch {
             self.recorder.forget_bindings();
         }
         let chosen = take_chosen(&mut self.recorder, &mut session.state, &mut decode.sampler, block).await?;
-        session.device_decode = Some(decode);
+        session.device_decode.put(decode);
         operation.finish();
         Ok(chosen)
     }
@@ -240,8 +244,8 @@ impl Batch {
             decode.sampler.forget();
         }
         self.recorder.submit_if_any()?;
-        for Member { mut operation, decode, .. } in members {
-            operation.device_decode = Some(decode);
+        for Member { operation, decode, .. } in members {
+            operation.device_decode.put(decode);
             operation.finish();
         }
         Ok(())

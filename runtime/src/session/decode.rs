@@ -161,7 +161,9 @@ impl Session {
     /// Prepares decoding on the device for a generation. Returns false if the host has to choose each byte.
     pub(crate) async fn prepare_decode(&mut self, sampler: &Sampler, stops: &[Vec<u8>]) -> Result<bool> {
         // A session that cannot be used is refused here, before it takes part in a batch.
-        self.begin()?.finish();
+        let operation = self.begin().await?;
+        let _permit = operation.permit.clone();
+        operation.finish();
         if self.max_decode_bytes() == 0 {
             return Ok(false);
         }
@@ -188,7 +190,7 @@ impl Session {
             true => Some(device.allocate("the state of a session", self.state.arena.size()).await?),
             false => None,
         };
-        self.device_decode = Some(DeviceDecode { sampler, control, readable, before, ahead: None });
+        self.device_decode.put(DeviceDecode { sampler, control, readable, before, ahead: None });
         Ok(true)
     }
 
@@ -199,7 +201,7 @@ impl Session {
     /// # Errors
     /// `Cancelled` on a device that can stop within a step: the session is as it was before.
     pub(crate) async fn decode_step(&mut self, step: &DecodeStep<'_>) -> Result<Vec<u16>> {
-        let mut operation = self.begin()?;
+        let mut operation = self.begin().await?;
         let result = operation.run_decode_step(step).await;
         // A step that was stopped has left the session as it was.
         if result.as_ref().err().is_none_or(|error| error.kind() == ErrorKind::Cancelled) {
@@ -254,14 +256,14 @@ impl Session {
                 self.recorder.submit()?;
                 self.state.kv.take_back(patches);
                 decode.sampler.forget();
-                self.device_decode = Some(decode);
+                self.device_decode.put(decode);
                 return Err(error);
             }
             (control, _) => control?,
         };
         self.state.kv.keep();
         let chosen = take_chosen(&mut self.recorder, &mut self.state, &mut decode.sampler, &control).await?;
-        self.device_decode = Some(decode);
+        self.device_decode.put(decode);
         Ok(chosen)
     }
 

@@ -3,12 +3,14 @@
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
-use crate::device::{Counters, Recorder};
+use crate::device::{Counters, Kept, Permit, Recorder};
 use crate::error::{Error, Result};
 use crate::model::{Inner, Model};
+use crate::session::calls::{Call, Calls};
 use crate::session::cancel::CancelToken;
 use crate::session::device_decode::DeviceDecode;
 use crate::session::progress::Progress;
+use crate::session::prefill::UnreadLogits;
 use crate::state::State;
 use crate::state::workspace::Workspace;
 
@@ -33,11 +35,18 @@ pub struct Session {
     /// because appending text instead reopens the decision (`docs/model.md`, "Decoding").
     pub(super) before_decision: Option<State>,
     /// Resources for decoding on the device, once it was used.
-    pub(super) device_decode: Option<DeviceDecode>,
+    pub(super) device_decode: Kept<DeviceDecode>,
+    /// The logits after the last id, where a prefill was cancelled while the device was suspended.
+    pub(super) unread_logits: Option<UnreadLogits>,
     pub(super) cancel: CancelToken,
     progress: Progress,
     /// [`KvCache::replaced`](crate::state::kv_cache::KvCache::replaced) when the recorder's bind groups were last valid.
     bound: u64,
+    pub(super) calls: Calls,
+    /// Held by the operation in progress while it may submit work.
+    pub(super) permit: Option<Permit>,
+    /// How often memory had been released when this session last looked.
+    trims: u64,
     /// Set when an operation did not finish: it failed part-way, or its future was dropped.
     poisoned: bool,
     /// Whether the text has been reported to be longer than those that the model was trained with.
@@ -67,6 +76,7 @@ impl Operation<'_> {
 
 impl Drop for Operation<'_> {
     fn drop(&mut self) {
+        self.session.permit = None;
         if !self.finished {
             self.session.poisoned = true;
             self.session.show_progress();
@@ -92,6 +102,7 @@ impl Session {
     /// A session without any text.
     pub async fn new(model: &Model) -> Result<Self> {
         let inner = model.inner.clone();
+        let _permit = inner.device().begin_work()?;
         let state = State::new(inner.device(), &inner.config).await?;
         Self::with_state(inner, state).await
     }
@@ -102,7 +113,14 @@ impl Session {
         let progress = Progress::default();
         progress.show(&state);
         log::debug!("session created: {} ids, {} bytes", state.ids.len(), state.device_bytes());
+        let calls = Calls::default();
+        let in_use = {
+            let calls = calls.clone();
+            move || calls.in_progress()
+        };
         Ok(Self {
+            device_decode: Kept::new(model.device(), in_use),
+            trims: model.device().trims(),
             model,
             bound: state.kv.replaced(),
             progress,
@@ -110,20 +128,48 @@ impl Session {
             workspace,
             recorder,
             before_decision: None,
-            device_decode: None,
+            unread_logits: None,
             cancel: CancelToken::default(),
+            calls,
+            permit: None,
             poisoned: false,
             reported_length: false,
         })
     }
 
+    /// Begins a call that consists of several operations. They wait if the device is suspended meanwhile.
+    ///
+    /// # Errors
+    /// `Suspended`.
+    pub(crate) fn begin_call(&self) -> Result<Call> {
+        self.calls.begin(self.model.device())
+    }
+
+    /// A permit for an operation.
+    pub(super) async fn work_permit(&self) -> Result<Permit> {
+        self.calls.permit(self.model.device(), &self.cancel).await
+    }
+
     /// Begins an operation.
     ///
     /// # Errors
+    /// The device is lost or suspended, or an earlier operation did not finish. `Cancelled` while a call in progress
+    /// waits for a suspended device.
+    pub(super) async fn begin(&mut self) -> Result<Operation<'_>> {
+        let permit = self.work_permit().await?;
+        let mut operation = self.begin_with(permit)?;
+        operation.read_unread_logits().await?;
+        Ok(operation)
+    }
+
+    /// Begins an operation with a permit.
+    ///
+    /// # Errors
     /// The device is lost, or an earlier operation did not finish.
-    pub(super) fn begin(&mut self) -> Result<Operation<'_>> {
+    pub(super) fn begin_with(&mut self, permit: Permit) -> Result<Operation<'_>> {
+        let device = self.model.device();
         // A lost device poisons every session, and is the better reason.
-        self.model.device().check()?;
+        device.check()?;
         if self.bound != self.state.kv.replaced() {
             // Another list had segments replaced, which the bind groups of this one would keep.
             self.bound = self.state.kv.replaced();
@@ -135,6 +181,12 @@ impl Session {
                  to a checkpoint or create a new one",
             ));
         }
+        let trims = device.trims();
+        if trims != self.trims {
+            self.trims = trims;
+            self.recorder.release();
+        }
+        self.permit = Some(permit);
         Ok(Operation { session: self, finished: false })
     }
 
@@ -142,6 +194,7 @@ impl Session {
     pub(super) fn replace(&mut self, state: State) {
         self.state = state;
         self.before_decision = None;
+        self.unread_logits = None;
         self.poisoned = false;
         self.recorder.discard();
         // Bind groups hold the buffers of the state that is gone.

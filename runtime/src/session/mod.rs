@@ -13,6 +13,7 @@
 
 mod append;
 mod batch;
+mod calls;
 mod cancel;
 mod checkpoint;
 mod decode;
@@ -24,6 +25,7 @@ mod snapshot;
 mod tap;
 
 pub(crate) use batch::Batch;
+pub use calls::{Call, Calls};
 pub use cancel::CancelToken;
 pub use checkpoint::Checkpoint;
 pub(crate) use device_decode::DecodeStep;

@@ -23,7 +23,7 @@ const VERSION: u32 = 1;
 impl Session {
     /// The session as bytes, for [`Session::restore`].
     pub async fn snapshot(&mut self) -> Result<Vec<u8>> {
-        let mut operation = self.begin()?;
+        let mut operation = self.begin().await?;
         let out = operation.write_snapshot().await;
         if out.is_err() {
             operation.recorder.discard();
@@ -76,6 +76,7 @@ impl Session {
         let parts = Parts::read(snapshot, &model.inner)?;
         let inner = model.inner.clone();
         let device = inner.device();
+        let _permit = device.begin_work()?;
         let mut session = Session::new(model).await?;
         let kv = KvCache::restore(&inner.config, device, &mut session.recorder, parts.patches, &parts.layers).await?;
         let mut state = State::with_kv(device, &inner.config, kv).await?;

@@ -23,7 +23,8 @@ struct Terms {
     /// Patches for which room is reserved ahead.
     ahead: usize,
     /// States that exist at one time: the present one, the one before the last byte was decided, the one that a rewind
-    /// makes, and the one from before a step that may be stopped.
+    /// makes or a prompt's chunk begins with, the one that the device may still be reading, and the one from before a
+    /// decode step that may be stopped.
     states: u64,
     /// Whether commands are recorded for a GPU.
     on_gpu: bool,
@@ -36,7 +37,7 @@ impl Terms {
         segment_rows: usize::MAX,
         chunk: Capabilities::GPU_PREFILL_BYTES,
         ahead: 1,
-        states: 4,
+        states: 5,
         on_gpu: true,
     };
 
@@ -96,7 +97,7 @@ impl Model {
             segment_rows: capabilities.segment_rows,
             chunk: capabilities.prefill_bytes,
             ahead: usize::from(capabilities.records_ahead),
-            states: 3 + u64::from(self.inner.stops_steps(1)),
+            states: 4 + u64::from(self.inner.stops_steps(1)),
             on_gpu: !device.adapter.is_cpu(),
         };
         terms.session_bytes(&self.inner.config, patches)
