@@ -142,6 +142,11 @@ natives! {
         number(|out| abi!(bolmo_checkpoint_device_bytes(at(checkpoint), format, out)))
     }
 
+    fn checkpointSessionBytes(_env, checkpoint: jlong, patches: jlong) -> jlong {
+        let patches = size(patches, "patches")?;
+        number(|out| abi!(bolmo_checkpoint_session_bytes(at(checkpoint), patches, out)))
+    }
+
     fn checkpointTokenizerSource(env, checkpoint: jlong) -> ByteArray {
         text(env, |data, size| abi!(bolmo_checkpoint_tokenizer_source(at(checkpoint), data, size)))
     }

@@ -46,6 +46,11 @@ natives! {
         check(abi!(bolmo_engine_options_set_threads(at(options), size(threads, "threads")?)))
     }
 
+    fn engineOptionsSetKernelCache(env, options: jlong, path: ByteArray) {
+        let path = env.bytes(path)?;
+        check(abi!(bolmo_engine_options_set_kernel_cache(at(options), path.pointer().cast(), path.len())))
+    }
+
     fn engineOptionsDelete(_env, options: jlong) {
         bolmo_engine_options_delete(at(options));
         Ok(())
@@ -60,6 +65,12 @@ natives! {
     fn engineNumber(_env, engine: jlong, which: jint) -> jlong {
         wide(|out| abi!(bolmo_engine_number(at(engine), which, out)))
     }
+
+    fn engineSuspend(_env, engine: jlong) { check(abi!(bolmo_engine_suspend(at(engine)))) }
+
+    fn engineResume(_env, engine: jlong) { check(abi!(bolmo_engine_resume(at(engine)))) }
+
+    fn engineTrim(_env, engine: jlong) -> jlong { number(|out| abi!(bolmo_engine_trim(at(engine), out))) }
 
     fn engineDestroyDevice(_env, engine: jlong) { check(abi!(bolmo_engine_destroy_device(at(engine)))) }
 

@@ -103,6 +103,8 @@ objects! {
     ShortArray = "[S";
     /// `int[]`
     IntArray = "[I";
+    /// `long[]`
+    LongArray = "[J";
     /// `float[]`
     FloatArray = "[F";
     /// `java.nio.ByteBuffer`
@@ -130,17 +132,22 @@ impl<T> Items<T> {
         self.0.as_ref().map_or(std::ptr::null(), |items| items.as_ptr())
     }
 
+    /// The items; none for `null`.
+    pub(crate) fn get(&self) -> &[T] {
+        self.0.as_deref().unwrap_or_default()
+    }
+
     /// Number of items; 0 for `null`.
     pub(crate) fn len(&self) -> usize {
         self.0.as_ref().map_or(0, Vec::len)
     }
 }
 
-/// Declares how arrays are copied: the array, the item in Java and in Rust, and the functions of JNI.
-macro_rules! arrays {
-    ($($array:ident $java:ident $item:ident $read:ident $make:ident: $get:ident $new:ident $set:ident;)*) => {
+/// Declares how arrays are copied from Java: the array, the item in Java and in Rust, and the function of JNI.
+macro_rules! arrays_from_java {
+    ($($array:ident $java:ident $item:ident $read:ident: $get:ident;)*) => {
         impl Env {$(
-            /// Copies an array out of Java.
+            /// Copies an array from Java.
             pub(crate) fn $read(self, array: $array) -> Result<Items<$item>> {
                 if array.0.is_null() {
                     return Ok(Items(None));
@@ -151,7 +158,20 @@ macro_rules! arrays {
                 self.check()?;
                 Ok(Items(Some(items)))
             }
+        )*}
+    };
+}
+arrays_from_java! {
+    ByteArray jbyte u8 bytes: GetByteArrayRegion;
+    IntArray jint u32 ints: GetIntArrayRegion;
+    LongArray jlong i64 longs: GetLongArrayRegion;
+    FloatArray jfloat f32 floats: GetFloatArrayRegion;
+}
 
+/// The same to Java.
+macro_rules! arrays_to_java {
+    ($($array:ident $java:ident $item:ident $make:ident: $new:ident $set:ident;)*) => {
+        impl Env {$(
             /// Creates an array in Java.
             pub(crate) fn $make(self, items: &[$item]) -> Result<$array> {
                 let size = size_in_java(items.len())?;
@@ -163,11 +183,11 @@ macro_rules! arrays {
         )*}
     };
 }
-arrays! {
-    ByteArray jbyte u8 bytes byte_array: GetByteArrayRegion NewByteArray SetByteArrayRegion;
-    ShortArray jshort u16 shorts short_array: GetShortArrayRegion NewShortArray SetShortArrayRegion;
-    IntArray jint u32 ints int_array: GetIntArrayRegion NewIntArray SetIntArrayRegion;
-    FloatArray jfloat f32 floats float_array: GetFloatArrayRegion NewFloatArray SetFloatArrayRegion;
+arrays_to_java! {
+    ByteArray jbyte u8 byte_array: NewByteArray SetByteArrayRegion;
+    ShortArray jshort u16 short_array: NewShortArray SetShortArrayRegion;
+    LongArray jlong i64 long_array: NewLongArray SetLongArrayRegion;
+    FloatArray jfloat f32 float_array: NewFloatArray SetFloatArrayRegion;
 }
 
 /// A size as Java has it.
@@ -266,6 +286,12 @@ impl Env {
     /// Copies the first bytes of an array.
     pub(crate) fn copy(self, array: ByteArray, to: &mut [u8]) -> Result<()> {
         jni!(self, v1_1, GetByteArrayRegion, array.0, 0, size_in_java(to.len())?, to.as_mut_ptr().cast::<jbyte>());
+        self.check()
+    }
+
+    /// Overwrites the first items of an array.
+    pub(crate) fn set_longs(self, array: LongArray, items: &[jlong]) -> Result<()> {
+        jni!(self, v1_1, SetLongArrayRegion, array.0, 0, size_in_java(items.len())?, items.as_ptr());
         self.check()
     }
 

@@ -118,6 +118,10 @@ natives! {
         check(abi!(bolmo_generate_options_set_constraint(at(options), at(constraint))))
     }
 
+    fn generateOptionsSetLogprobs(_env, options: jlong, keep: jboolean) {
+        check(abi!(bolmo_generate_options_set_logprobs(at(options), keep)))
+    }
+
     fn generateOptionsDelete(_env, options: jlong) {
         bolmo_generate_options_delete(at(options));
         Ok(())
@@ -152,6 +156,12 @@ natives! {
 
     fn generationMatched(_env, generation: jlong) -> jboolean {
         read(|out| abi!(bolmo_generation_matched(at(generation), out)))
+    }
+
+    fn generationLogprobs(env, generation: jlong, which: jint) -> FloatArray {
+        let get = |data: *mut _, size: *mut _| abi!(bolmo_generation_logprobs(at(generation), which, data, size));
+        // SAFETY: Kotlin deletes the generation after this.
+        env.float_array(unsafe { items(get) }?)
     }
 
     fn generationDelete(_env, generation: jlong) {

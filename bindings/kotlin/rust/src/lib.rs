@@ -9,6 +9,7 @@ mod native;
 mod callback;
 mod env;
 
+mod batch;
 mod checkpoint;
 mod constraint;
 mod engine;

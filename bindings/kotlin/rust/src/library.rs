@@ -12,7 +12,7 @@ use jni_sys::{JNI_ERR, JNI_OK, JNI_VERSION_1_6, JNIEnv, JavaVM, jclass, jint, jl
 
 use crate::env::{self, ByteArray, Env, LogObject, Result, StringObject, ids, slice, with_env};
 use crate::native::{Native, check, enter, register_all};
-use crate::{checkpoint, constraint, engine, generate, merge, model, score, session, text, training};
+use crate::{batch, checkpoint, constraint, engine, generate, merge, model, score, session, text, training};
 
 /// All native methods of `dev.bolmo.Native`.
 fn all() -> Vec<Native> {
@@ -25,6 +25,7 @@ fn all() -> Vec<Native> {
         session::natives(),
         constraint::natives(),
         generate::natives(),
+        batch::natives(),
         score::natives(),
         merge::natives(),
         training::natives(),

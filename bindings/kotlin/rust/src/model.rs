@@ -63,6 +63,11 @@ natives! {
         number(|out| abi!(bolmo_model_device_bytes(at(model), out)))
     }
 
+    fn modelSessionBytes(_env, model: jlong, patches: jlong) -> jlong {
+        let patches = size(patches, "patches")?;
+        number(|out| abi!(bolmo_model_session_bytes(at(model), patches, out)))
+    }
+
     fn modelFingerprint(env, model: jlong) -> ByteArray {
         let mut fingerprint = [0; BOLMO_FINGERPRINT_SIZE];
         check(abi!(bolmo_model_fingerprint(at(model), fingerprint.as_mut_ptr())))?;

@@ -5,7 +5,7 @@ use jni_sys::{jboolean, jdouble, jint, jlong};
 
 use crate::callback::Callback;
 use crate::env::{ByteArray, FloatArray, IntArray, ProgressObject, at, slice};
-use crate::native::{check, make, number, read, text};
+use crate::native::{check, items, make, number, read, text};
 
 natives! {
     fn scoreOptionsCreate(_env) -> jlong { make(|out| abi!(bolmo_score_options_create(out))) }
@@ -44,6 +44,12 @@ natives! {
 
     fn scoreBoundaries(env, score: jlong) -> ByteArray {
         text(env, |data, size| abi!(bolmo_score_boundaries(at(score), data, size)))
+    }
+
+    fn scoreLogprobs(env, score: jlong, which: jint) -> FloatArray {
+        let get = |data: *mut _, size: *mut _| abi!(bolmo_score_logprobs(at(score), which, data, size));
+        // SAFETY: Kotlin deletes the score after this.
+        env.float_array(unsafe { items(get) }?)
     }
 
     /// The numbers of a tensor, row by row.

@@ -4,7 +4,7 @@ use bolmo::session::*;
 use jni_sys::jlong;
 
 use crate::callback::Callback;
-use crate::env::{ByteArray, IntArray, ProgressObject, ShortArray, at, size};
+use crate::env::{ByteArray, IntArray, LongArray, ProgressObject, ShortArray, at, size};
 use crate::native::{check, make, number, read, take_bytes};
 
 natives! {
@@ -58,6 +58,13 @@ natives! {
 
     fn sessionDeviceBytes(_env, session: jlong) -> jlong {
         number(|out| abi!(bolmo_session_device_bytes(at(session), out)))
+    }
+
+    /// What is done, and the total.
+    fn sessionProgress(env, session: jlong) -> LongArray {
+        let (mut done, mut total) = (0, 0);
+        check(abi!(bolmo_session_progress(at(session), &mut done, &mut total)))?;
+        env.long_array(&[done, total].map(|count: u64| count as jlong))
     }
 
     fn sessionCheckpointCreate(_env, session: jlong) -> jlong {
