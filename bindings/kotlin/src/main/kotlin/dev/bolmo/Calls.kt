@@ -145,25 +145,32 @@ internal class Handover<T : Any>(private val cancel: () -> Unit) {
     private var failure: Throwable? = null
 
     /** Passes [next] on and waits. Returns whether the receiver wants more. */
-    fun give(next: T): Boolean = lock.withLock {
-        if (stopped) return false
-        item = next
-        wake()
-        while (item != null && !stopped) changed.awaitUninterruptibly()
-        !stopped
+    fun give(next: T): Boolean {
+        val receiver = lock.withLock {
+            if (stopped) return false
+            item = next
+            takeWaiting()
+        }
+        // Not under the lock: a receiver without a dispatcher, as in `suspend fun main`, runs in here until it asks for
+        // the next item.
+        receiver?.resume(Unit)
+        return lock.withLock {
+            while (item != null && !stopped) changed.awaitUninterruptibly()
+            !stopped
+        }
     }
 
     /** There are no more items, because of [cause] if it is not null. */
-    fun finish(cause: Throwable?): Unit = lock.withLock {
-        ended = true
-        failure = cause
-        wake()
+    fun finish(cause: Throwable?) {
+        val receiver = lock.withLock {
+            ended = true
+            failure = cause
+            takeWaiting()
+        }
+        receiver?.resume(Unit)
     }
 
-    private fun wake() {
-        waiting?.resume(Unit)
-        waiting = null
-    }
+    private fun takeWaiting(): CancellableContinuation<Unit>? = waiting.also { waiting = null }
 
     /** The next item, or null after the last one. The item before has been processed. */
     suspend fun next(): T? {
