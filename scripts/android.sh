@@ -65,6 +65,6 @@ fi
 scripts/aar.py make "$aar" "$jar" "${libraries[@]}"
 scripts/aar.py check ${options[@]+"${options[@]}"} "$aar" "${abis[@]}"
 if [ -n "${1-}" ]; then
-    mvn -B -ntp -q -Dstyle.color=never -f "$package/pom.xml" install:install-file -Dfile="$aar" -DpomFile="$package/android/pom.xml" \
-        -DlocalRepositoryPath="$(realpath -m "$1")"
+    mvn -B -ntp -q -Dstyle.color=never -f "$package/pom.xml" install:install-file -Dfile="$aar" \
+        -DpomFile="$package/android/pom.xml" -DlocalRepositoryPath="$(realpath -m "$1")"
 fi

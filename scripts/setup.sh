@@ -136,7 +136,7 @@ kotlin() {
     [ -e "$stamp" ] && return
     say "downloading plugins and libraries for Maven"
     local dependency=org.apache.maven.plugins:maven-dependency-plugin:3.9.0
-    mvn -B -ntp -q -Dstyle.color=never -f "$pom" -P android "$dependency:resolve" "$dependency:resolve-plugins" >/dev/null || {
+    mvn -B -ntp -q -f "$pom" -P android "$dependency:resolve" "$dependency:resolve-plugins" >/dev/null || {
         say "Maven can't download what the Kotlin package needs: see the errors of \`mvn -f $pom package\`"
         exit 1
     }

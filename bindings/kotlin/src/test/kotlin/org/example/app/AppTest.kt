@@ -189,6 +189,7 @@ class AppTest {
             val expected = model.session().use { generate(it) }
             model.session().use { session ->
                 session.append(prompt)
+                val other = model.session()
                 val started = CompletableDeferred<Unit>()
                 var pieces = 0
                 val job = launch {
@@ -203,14 +204,14 @@ class AppTest {
                 val before = pieces
                 delay(300)
                 assertEquals(before, pieces)
-                model.session(bos = false).use { other ->
-                    assertThrows(BolmoException.Suspended::class.java) { other.appendBlocking(prompt) }
-                }
+                assertThrows(BolmoException.Suspended::class.java) { other.appendBlocking(prompt) }
+                assertThrows(BolmoException.Suspended::class.java) { model.session() }
                 callbacks.onTrimMemory(android.content.ComponentCallbacks2.TRIM_MEMORY_BACKGROUND)
                 assertTrue(job.isActive)
                 callbacks.onStart(owner)
                 job.join()
                 assertEquals(expected, session.lastGeneration!!.text)
+                assertEquals(expected, other.use { generate(it) })
             }
         }
         callbacks.onLowMemory()
