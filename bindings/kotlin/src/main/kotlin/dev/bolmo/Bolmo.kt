@@ -96,6 +96,7 @@ public class Utf8Assembler : NativeHandle(create(), Native::utf8Delete) {
     @Synchronized
     public fun finish(): String = withHandle { Native.utf8Finish(it).decodeToString() }
 
+    /** Frees the assembler. */
     @Synchronized
     override fun close(): Unit = super.close()
 

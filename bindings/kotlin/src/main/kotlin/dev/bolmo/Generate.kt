@@ -133,6 +133,7 @@ public class Piece internal constructor(
     /** Whether a patch ends with these bytes. */
     public val endsPatch: Boolean get() = ids.isNotEmpty() && ids.last() >= FUSED_OFFSET
 
+    /** The text. */
     override fun toString(): String = text
 }
 
@@ -194,6 +195,7 @@ public class Generation internal constructor(
     /** The bytes as text. Invalid UTF-8 becomes U+FFFD. */
     public val text: String by lazy { Utf8Assembler.decode(bytes) }
 
+    /** The text. */
     override fun toString(): String = text
 
     internal companion object {

@@ -25,6 +25,7 @@ public abstract class NativeHandle internal constructor(handle: Long, delete: (L
     /** Whether [close] was called. */
     public val isClosed: Boolean get() = handle == 0L
 
+    /** Frees the object. May be called any number of times, by any thread. */
     override fun close() {
         handle = 0
         cleanable.clean()

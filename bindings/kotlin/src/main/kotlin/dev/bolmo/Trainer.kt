@@ -82,6 +82,7 @@ public class Trainer private constructor(handle: Long) : NativeHandle(handle, Na
     /** [export], on the calling thread. */
     public fun exportBlocking(path: String): Unit = withHandle { Native.trainerExport(it, utf8(path, "path")) }
 
+    /** Frees the run, and unlocks its folder. A running [step] ends as after [cancel]. */
     override fun close() {
         cancel()
         super.close()
