@@ -139,6 +139,7 @@ internal class Handover<T : Any>(private val cancel: () -> Unit) {
     private val lock = ReentrantLock()
     private val changed = lock.newCondition()
     private var item: T? = null
+    private var taken = false
     private var waiting: CancellableContinuation<Unit>? = null
     private var stopped = false
     private var ended = false
@@ -175,8 +176,12 @@ internal class Handover<T : Any>(private val cancel: () -> Unit) {
     /** The next item, or null after the last one. The item before has been processed. */
     suspend fun next(): T? {
         lock.withLock {
-            item = null
-            changed.signal()
+            // The first item may have been given before it was asked for.
+            if (taken) {
+                item = null
+                taken = false
+                changed.signal()
+            }
         }
         suspendCancellableCoroutine { continuation ->
             continuation.invokeOnCancellation { stop() }
@@ -189,6 +194,7 @@ internal class Handover<T : Any>(private val cancel: () -> Unit) {
         }
         return lock.withLock {
             failure?.let { throw it }
+            taken = item != null
             item
         }
     }
