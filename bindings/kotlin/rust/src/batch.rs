@@ -19,12 +19,12 @@ use crate::native::{check, make, number};
 use crate::text;
 
 /// The receiver of the pieces of several generations, and what assembles the text of each.
-struct Batch<'a> {
-    callback: Callback<'a>,
+struct Batch {
+    callback: Callback,
     assemblers: RefCell<HashMap<usize, jlong>>,
 }
 
-impl Batch<'_> {
+impl Batch {
     fn new(env: Env, receiver: PiecesObject) -> Self {
         Self { callback: Callback::new(env, receiver.0), assemblers: RefCell::default() }
     }
@@ -65,7 +65,7 @@ impl Batch<'_> {
     }
 }
 
-impl Drop for Batch<'_> {
+impl Drop for Batch {
     fn drop(&mut self) {
         for assembler in self.assemblers.take().into_values() {
             bolmo_utf8_delete(at(assembler));
@@ -82,7 +82,7 @@ unsafe extern "C" fn on_batch(
 ) -> i32 {
     // SAFETY: `user_data` is the `Batch` of the native method that is running on this thread; bytes and ids are valid
     // during the call.
-    let (batch, bytes, ids) = unsafe { (&*user_data.cast::<Batch<'_>>(), slice(data, size), slice(ids, size)) };
+    let (batch, bytes, ids) = unsafe { (&*user_data.cast::<Batch>(), slice(data, size), slice(ids, size)) };
     batch.callback.run(1, |env| {
         let go_on = if data.is_null() { batch.end(env, index) } else { batch.piece(env, index, bytes, ids) };
         Ok(i32::from(!go_on?))

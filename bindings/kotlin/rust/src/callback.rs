@@ -2,7 +2,6 @@
 
 use std::cell::Cell;
 use std::ffi::{c_char, c_void};
-use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::null_mut;
 
@@ -12,18 +11,17 @@ use jni_sys::{jlong, jobject, jthrowable, jvalue};
 use crate::env::{Env, Failure, Result, ids, slice};
 
 /// An object of Java that a native method calls back, on its own thread.
-pub(crate) struct Callback<'a> {
+pub(crate) struct Callback {
     pub(crate) env: Env,
     pub(crate) object: jobject,
     /// The exception that left the callback. It waits here until the function of the C ABI has returned.
     thrown: Cell<jthrowable>,
-    life: PhantomData<&'a ()>,
 }
 
-impl Callback<'_> {
+impl Callback {
     /// A callback to `object`, an argument of the native method.
     pub(crate) fn new(env: Env, object: jobject) -> Self {
-        Self { env, object, thrown: Cell::new(null_mut()), life: PhantomData }
+        Self { env, object, thrown: Cell::new(null_mut()) }
     }
 
     /// What the functions of the C ABI pass back to the callback.
@@ -65,7 +63,7 @@ impl Callback<'_> {
 
 unsafe extern "C" fn on_progress(done: u64, total: u64, user_data: *mut c_void) -> i32 {
     // SAFETY: `user_data` is the `Callback` of the native method that is running on this thread.
-    let callback = unsafe { &*user_data.cast::<Callback<'_>>() };
+    let callback = unsafe { &*user_data.cast::<Callback>() };
     callback.run(1, |env| {
         let arguments = [jvalue { j: done as jlong }, jvalue { j: total as jlong }];
         Ok(i32::from(!env.call_boolean(callback.object, ids()?.progress, &arguments)?))
@@ -75,7 +73,7 @@ unsafe extern "C" fn on_progress(done: u64, total: u64, user_data: *mut c_void) 
 /// Receives the metrics of a training step.
 pub(crate) unsafe extern "C" fn on_metrics(metrics: *const c_char, size: usize, user_data: *mut c_void) -> i32 {
     // SAFETY: as in `on_progress`; the text is valid during the call.
-    let (callback, metrics) = unsafe { (&*user_data.cast::<Callback<'_>>(), slice(metrics.cast::<u8>(), size)) };
+    let (callback, metrics) = unsafe { (&*user_data.cast::<Callback>(), slice(metrics.cast::<u8>(), size)) };
     callback.run(1, |env| {
         let text = env.local(env.byte_array(metrics)?.0);
         Ok(i32::from(!env.call_boolean(callback.object, ids()?.metrics, &[jvalue { l: text.1 }])?))

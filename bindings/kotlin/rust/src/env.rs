@@ -313,9 +313,10 @@ impl Env {
     pub(crate) fn throw(self, failure: Failure) {
         let (status, message) = match &failure {
             Failure::Pending => return,
-            // SAFETY: the message ends with a NUL, and is valid until this thread's next failing call.
             Failure::Status(status) => {
-                (*status as i32, unsafe { CStr::from_ptr(bolmo_last_error_message()) }.to_bytes())
+                // SAFETY: the message ends with a NUL, and is valid until this thread's next failing call.
+                let message = unsafe { CStr::from_ptr(bolmo_last_error_message()) };
+                (*status as i32, message.to_bytes())
             }
             Failure::Argument(message) => (bolmo_status::BOLMO_INVALID_ARGUMENT as i32, message.as_bytes()),
             Failure::Bug(message) => (bolmo_status::BOLMO_INTERNAL as i32, message.as_bytes()),

@@ -32,15 +32,15 @@ pub(crate) fn tell(
 }
 
 /// The receiver of a generation's pieces, and what assembles their text.
-struct Pieces<'a> {
-    callback: Callback<'a>,
+struct Pieces {
+    callback: Callback,
     assembler: jlong,
 }
 
 unsafe extern "C" fn on_piece(data: *const u8, size: usize, ids: *const u16, user_data: *mut c_void) -> i32 {
     // SAFETY: `user_data` is the `Pieces` of the native method that is running on this thread; bytes and ids are valid
     // during the call.
-    let (pieces, data, ids) = unsafe { (&*user_data.cast::<Pieces<'_>>(), slice(data, size), slice(ids, size)) };
+    let (pieces, data, ids) = unsafe { (&*user_data.cast::<Pieces>(), slice(data, size), slice(ids, size)) };
     pieces.callback.run(1, |env| {
         // SAFETY: this thread alone has the assembler.
         let text = unsafe { text::push(pieces.assembler, data) }?;
@@ -49,7 +49,7 @@ unsafe extern "C" fn on_piece(data: *const u8, size: usize, ids: *const u16, use
 }
 
 /// Generates, and passes on the end of a character that was cut as a piece without bytes.
-fn generate(pieces: &Pieces<'_>, session: jlong, options: jlong) -> Result<jlong> {
+fn generate(pieces: &Pieces, session: jlong, options: jlong) -> Result<jlong> {
     let user_data = (&raw const *pieces).cast_mut().cast();
     let generated = make(|out| abi!(bolmo_session_generate(at(session), at(options), Some(on_piece), user_data, out)));
     let generation = pieces.callback.outcome(generated)?;

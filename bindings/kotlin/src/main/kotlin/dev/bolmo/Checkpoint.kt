@@ -37,12 +37,17 @@ public data class ModelInfo internal constructor(
     val suffixRows: Int,
     /** Logits per step. */
     val logits: Int,
-    /** Device memory of a new session, in bytes. */
+    /** Size of the state that a byte changes, in bytes. A session takes more: [Model.sessionBytes]. */
     val stateBytes: Long,
-    /** Device memory that each patch adds to a session, in bytes. */
+    /** Size of the keys and values of a patch, in bytes. Sessions reserve room for more patches than they hold. */
     val patchBytes: Long,
     /** The same for patches beyond the sliding window, if the model has one. */
     val latePatchBytes: Long,
+    /**
+     * Device memory that the model takes, beside weights and sessions, to process prompts, in bytes: once for each call
+     * that appends or scores at the same time. Of a [Checkpoint]: at most this much, on any device.
+     */
+    val workBytes: Long,
 ) {
     internal companion object {
         /** Reads the properties. */
@@ -57,6 +62,7 @@ public data class ModelInfo internal constructor(
             stateBytes = number(7),
             patchBytes = number(8),
             latePatchBytes = number(9),
+            workBytes = number(10),
         )
     }
 }
@@ -161,11 +167,14 @@ public class Checkpoint private constructor(handle: Long, internal val failures:
 
     /**
      * The device memory that the weights will take in [format], in bytes. For weights that are stored quantized, their
-     * own formats count.
+     * own formats count. Needed in addition: [sessionBytes] for each session, and [ModelInfo.workBytes].
      */
     public fun deviceBytes(format: Format): Long = withHandle { Native.checkpointDeviceBytes(it, format.ordinal) }
 
-    /** The device memory that a session of [patches] patches takes, in bytes. */
+    /**
+     * The device memory that a session takes at most while it grows to [patches] patches, in bytes, on any device. A
+     * patch has about 4 bytes of text; the model decides.
+     */
     public fun sessionBytes(patches: Long): Long = withHandle { Native.checkpointSessionBytes(it, patches) }
 
     /** Opening. */

@@ -126,7 +126,7 @@ public class Model private constructor(
         withHandle(Native::modelFingerprint).joinToString("") { "%02x".format(it) }
     }
 
-    /** The device memory that a session of [patches] patches takes, in bytes. */
+    /** The device memory that a session takes at most while it grows to [patches] patches, in bytes. */
     public fun sessionBytes(patches: Long): Long = withHandle { Native.modelSessionBytes(it, patches) }
 
     /**

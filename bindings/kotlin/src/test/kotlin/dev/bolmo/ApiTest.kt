@@ -81,7 +81,8 @@ class ApiTest : ModelTest() {
         Checkpoint.open(trained).use { checkpoint ->
             assertEquals(model.deviceBytes, checkpoint.deviceBytes(Format.F32))
             assertTrue(checkpoint.deviceBytes(Format.F16) < checkpoint.deviceBytes(Format.F32))
-            assertEquals(model.sessionBytes(100), checkpoint.sessionBytes(100))
+            assertTrue(model.sessionBytes(100) <= checkpoint.sessionBytes(100))
+            assertTrue(model.info.workBytes in 1..checkpoint.info.workBytes)
             assertTrue(checkpoint.sessionBytes(1000) > checkpoint.sessionBytes(10))
             assertTrue("\"hidden_size\"" in checkpoint.configJson)
             assertEquals(model.warnings, checkpoint.warnings)
