@@ -24,14 +24,17 @@ fn functions() -> BTreeSet<String> {
 
 /// The names that are followed by an opening parenthesis in the sources.
 fn calls() -> BTreeSet<String> {
+    let in_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let mut calls = BTreeSet::new();
     for entry in std::fs::read_dir(folder().join("src")).expect("src") {
         let source = std::fs::read_to_string(entry.expect("a file").path()).expect("a source");
-        let code = source.lines().filter(|line| !line.trim_start().starts_with("//"));
-        for rest in code.flat_map(|line| line.match_indices("bolmo_").map(move |(at, _)| &line[at..])) {
-            let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
-            if rest[end..].starts_with('(') {
-                calls.insert(rest[..end].to_owned());
+        for line in source.lines().filter(|line| !line.trim_start().starts_with("//")) {
+            for (at, _) in line.match_indices("bolmo_").filter(|(at, _)| !line[..*at].ends_with(in_name)) {
+                let rest = &line[at..];
+                let (name, after) = rest.split_at(rest.find(|c| !in_name(c)).unwrap_or(rest.len()));
+                if after.starts_with('(') {
+                    calls.insert(name.to_owned());
+                }
             }
         }
     }
