@@ -13,6 +13,8 @@ BOLMO = $(target)/release/bolmo
 timed := scripts/timed.sh
 # Where `make install` puts things; scripts/install.sh has the defaults.
 export PREFIX DESTDIR LIBDIR
+# A Maven repository that `make kotlin` installs into; without it, that of this user (~/.m2).
+REPOSITORY ?=
 # Options of `make bench-peers` and `make bench-llama`.
 PEERS_OPTIONS ?=
 LLAMA_OPTIONS ?=
@@ -24,7 +26,7 @@ options := --temperature 0.5 --seed 5 --max-bytes 1000 --echo --show-patches
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-model test bench benchmarks bench-burn bench-peers bench-llama build lint docs install \
 	install-lib uninstall test-package test-c test-threads test-arm test-miri test-tint \
-	test-cooperative header picture web test-web clean
+	test-cooperative header picture web test-web kotlin test-kotlin clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-17s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -162,6 +164,17 @@ test-web: $(if $(filter file,$(origin BOLMO)),build) ## Build the browser packag
 	@scripts/setup.sh shaders $(BOLMO)
 	@$(timed) "the browser package" $(MAKE) --no-print-directory web
 	@$(timed) "tests in a browser" scripts/test-web.sh $(BOLMO)
+
+kotlin: ## Build the Kotlin package, optimized, and install it into this user's Maven repository (or REPOSITORY)
+	@scripts/setup.sh kotlin
+	scripts/kotlin.sh "" "$(REPOSITORY)"
+
+test-kotlin: ## Test the Kotlin package, from its jar too, and the AAR for Android
+	@scripts/setup.sh kotlin
+	@# The same build as that of `make test`.
+	@$(CARGO) test --quiet --no-run
+	@scripts/setup.sh shaders $(target)/debug/bolmo
+	@$(timed) "the Kotlin package" scripts/test-kotlin.sh $(target)/debug/deps $(target)/debug/bolmo
 
 clean: ## Remove everything that was built
 	$(CARGO) clean

@@ -12,10 +12,16 @@ fn main() {
         "linux" | "freebsd" | "netbsd" | "openbsd" => {
             vec![format!("-Wl,-soname,libbolmo.so.{SO_VERSION}"), "-Wl,-z,max-page-size=16384".to_owned()]
         }
-        "macos" | "ios" => vec![format!("-Wl,-install_name,@rpath/libbolmo.{SO_VERSION}.dylib")],
+        // Executables reject this option.
+        "macos" | "ios" => {
+            println!("cargo:rustc-cdylib-link-arg=-Wl,-install_name,@rpath/libbolmo.{SO_VERSION}.dylib");
+            Vec::new()
+        }
         _ => Vec::new(),
     };
     for argument in arguments {
-        println!("cargo:rustc-cdylib-link-arg={argument}");
+        // For targets of this package alone. `rustc-cdylib-link-arg` would name the libraries of packages that depend on
+        // it, such as the Kotlin package's, libbolmo too.
+        println!("cargo:rustc-link-arg={argument}");
     }
 }

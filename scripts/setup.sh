@@ -7,6 +7,7 @@
 #   scripts/setup.sh browser         Node.js and Chromium, for tests in a browser
 #   scripts/setup.sh docs            Doxygen, for `make docs`
 #   scripts/setup.sh c               C and C++ compilers, CMake and what else tests of the C library need
+#   scripts/setup.sh kotlin          a JDK, Maven and what Maven needs to build and test the Kotlin package
 #   scripts/setup.sh arm             a compiler, a linker and an emulator for 64-bit Arm, for `make test-arm`
 #   scripts/setup.sh llama           C and C++ compilers, CMake and Python with venv, for `make bench-llama`
 #   scripts/setup.sh shaders BOLMO   a driver that runs the shaders, for tests of them; BOLMO is the built command
@@ -118,6 +119,31 @@ arm() {
     rustup target add aarch64-unknown-linux-gnu
 }
 
+has_jdk() {
+    local version
+    version=$(javac -version 2>&1 | sed -n 's/^javac \([0-9]*\).*/\1/p') && [ "${version:-0}" -ge 17 ]
+}
+
+kotlin() {
+    toolchain
+    { has_jdk && has mvn; } || install "the Kotlin package needs Maven and a JDK, 17 or newer" default-jdk-headless maven
+    has_jdk || { say "javac is still older than 17: install a newer JDK, and see PATH"; exit 1; }
+    # Downloaded now, so that a failure of the network doesn't look like one of the build.
+    local folder pom stamp
+    folder=$(cd "$(dirname "$0")/.." && pwd)
+    pom=$folder/bindings/kotlin/pom.xml
+    stamp=$folder/bindings/kotlin/target/resolved-$(cksum <"$pom" | tr ' ' -)
+    [ -e "$stamp" ] && return
+    say "downloading plugins and libraries for Maven"
+    local dependency=org.apache.maven.plugins:maven-dependency-plugin:3.9.0
+    mvn -B -ntp -q -f "$pom" -P android "$dependency:resolve" "$dependency:resolve-plugins" >/dev/null || {
+        say "Maven can't download what the Kotlin package needs: see the errors of \`mvn -f $pom package\`"
+        exit 1
+    }
+    mkdir -p "$(dirname "$stamp")"
+    touch "$stamp"
+}
+
 llama() {
     local missing=()
     has g++ || missing+=(g++)
@@ -149,10 +175,10 @@ shaders() {
 }
 
 case "${1-}:$#" in
-toolchain:1 | lint:1 | nodejs:1 | browser:1 | docs:1 | c:1 | arm:1 | llama:1) "$1" ;;
+toolchain:1 | lint:1 | nodejs:1 | browser:1 | docs:1 | c:1 | kotlin:1 | arm:1 | llama:1) "$1" ;;
 shaders:2) shaders "$2" ;;
 *)
-    sed -n '2,12s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,13s/^# \{0,1\}//p' "$0" >&2
     exit 2
     ;;
 esac

@@ -1,0 +1,4 @@
+package androidx.lifecycle;
+
+/** A stand-in for the interface of AndroidX. */
+public interface LifecycleObserver {}

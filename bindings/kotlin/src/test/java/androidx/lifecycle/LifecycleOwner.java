@@ -1,0 +1,6 @@
+package androidx.lifecycle;
+
+/** A stand-in for the interface of AndroidX. */
+public interface LifecycleOwner {
+    Lifecycle getLifecycle();
+}
