@@ -4,7 +4,7 @@ import Foundation
 final class Call: Sendable {
     /// Ends what the native side waits for in Swift code, besides the native cancellation.
     let interrupt: @Sendable () -> Void
-    /// Whether the cancellation has begun. Guarded by the gate's lock.
+    /// Whether the cancellation has begun.
     fileprivate let cancelled = Locked(false)
 
     init(interrupt: @escaping @Sendable () -> Void = {}) { self.interrupt = interrupt }

@@ -52,6 +52,13 @@ public final class Model: Sendable {
         let options = LoadOptions(
             format: format, partFormats: partFormats, tokenizer: tokenizer, ropeTheta: ropeTheta,
             ropeScaling: ropeScaling)
+        try await self.init(folder: path, options: options, engine: engine, progress: progress)
+    }
+
+    /// Loads the folder at a path with options. Otherwise as with a URL.
+    public convenience init(
+        folder path: String, options: LoadOptions, engine: Engine? = nil, progress: ProgressHandler? = nil
+    ) async throws {
         let checkpoint = try await Checkpoint(folder: path)
         defer { checkpoint.close() }
         try await self.init(checkpoint: checkpoint, options: options, engine: engine, progress: progress)

@@ -63,7 +63,8 @@ final class Handle: @unchecked Sendable {
         try refuseIfClosed()
         do {
             return try withExtendedLifetime(self) { try body(raw) }
-        } catch let error as BolmoError where error.kind == .invalidArgument {
+        } catch let error as BolmoError where error.kind == .invalidArgument || error.kind == .cancelled {
+            // Closing makes the native handle invalid, and cancels what is running.
             try refuseIfClosed()
             throw error
         }
