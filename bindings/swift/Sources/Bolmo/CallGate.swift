@@ -2,12 +2,16 @@ import Foundation
 
 /// One call of an object that serves one call at a time.
 final class Call: Sendable {
+    /// Whether the call lasts as long as somebody reads its stream, so that waiting for it could last forever.
+    let isStream: Bool
     /// Ends what the native side waits for in Swift code, besides the native cancellation.
     let interrupt: @Sendable () -> Void
-    /// Whether the cancellation has begun.
     fileprivate let cancelled = Locked(false)
 
-    init(interrupt: @escaping @Sendable () -> Void = {}) { self.interrupt = interrupt }
+    init(isStream: Bool = false, interrupt: @escaping @Sendable () -> Void = {}) {
+        self.isStream = isStream
+        self.interrupt = interrupt
+    }
 }
 
 /// Lets one call at a time use a native object, and cancels it.
@@ -17,14 +21,14 @@ final class Call: Sendable {
 final class CallGate: Sendable {
     private struct State {
         var current: Call?
-        var waiting: [CheckedContinuation<Void, Never>] = []
+        var waiting: [ObjectIdentifier: CheckedContinuation<Void, Never>] = [:]
     }
 
     let handle: Handle
+    private let name: String
     private let cancelNative: @Sendable (OpaquePointer?) -> Int32
     private let resetNative: @Sendable (OpaquePointer?) -> Int32
     private let state = Locked(State())
-    private let name: String
 
     init(
         _ handle: Handle, name: String, cancel: @escaping @Sendable (OpaquePointer?) -> Int32,
@@ -36,17 +40,27 @@ final class CallGate: Sendable {
         resetNative = reset
     }
 
-    /// Begins a call. Waits while a cancelled one ends.
+    /// Begins a call. Waits for the running one, unless that is a stream that somebody is still reading.
     ///
-    /// - Throws: ``BolmoError`` with `busy` if another call is running, `closed`.
-    func begin(_ call: Call, isolation: isolated (any Actor)? = #isolation) async throws {
+    /// - Throws: ``BolmoError`` with `busy` or `closed`; `CancellationError` if the task is cancelled while it waits.
+    func begin(_ call: Call) async throws {
         while try !begun(call) {
-            await withCheckedContinuation { continuation in
-                let ended = state.withLock { state in
-                    if state.current != nil { state.waiting.append(continuation) }
-                    return state.current == nil
+            try Task.checkCancellation()
+            await withTaskCancellationHandler {
+                await withCheckedContinuation { continuation in
+                    let waits = state.withLock { state in
+                        if state.current == nil || call.cancelled.withLock({ $0 }) { return false }
+                        state.waiting[ObjectIdentifier(call)] = continuation
+                        return true
+                    }
+                    if !waits { continuation.resume() }
                 }
-                if ended { continuation.resume() }
+            } onCancel: {
+                let waiter = state.withLock { state in
+                    _ = call.cancelled.exchange(true)
+                    return state.waiting.removeValue(forKey: ObjectIdentifier(call))
+                }
+                waiter?.resume()
             }
         }
     }
@@ -58,7 +72,7 @@ final class CallGate: Sendable {
                 state.current = call
                 return true
             }
-            if current.cancelled.withLock({ $0 }) { return false }
+            if !current.isStream || current.cancelled.withLock({ $0 }) { return false }
             throw BolmoError(.busy, """
                 \(name) is busy with a generation: read its stream to the end, or leave the loop over it, before the \
                 next call
@@ -69,11 +83,10 @@ final class CallGate: Sendable {
     /// Ends a call: withdraws a cancellation that came too late for it, and lets the next call begin.
     func end(_ call: Call) {
         let waiting = state.withLock { state in
-            guard state.current === call else { return [CheckedContinuation<Void, Never>]() }
             if call.cancelled.withLock({ $0 }) { _ = resetNative(handle.raw) }
             state.current = nil
-            defer { state.waiting = [] }
-            return state.waiting
+            defer { state.waiting = [:] }
+            return state.waiting.values
         }
         for continuation in waiting { continuation.resume() }
     }
@@ -82,24 +95,21 @@ final class CallGate: Sendable {
     func cancel(_ call: Call? = nil) {
         let cancelled: Call? = state.withLock { state in
             guard let current = state.current, call == nil || call === current else { return nil }
-            if !current.cancelled.exchange(true) { _ = cancelNative(handle.raw) }
+            _ = current.cancelled.exchange(true)
+            _ = cancelNative(handle.raw)
             return current
         }
         cancelled?.interrupt()
     }
 
-    /// Runs a call that blocks, and cancels it if the task is cancelled.
-    func run<R>(isolation: isolated (any Actor)? = #isolation, _ body: (OpaquePointer) throws -> R) async throws -> R {
+    /// Runs a call when its turn has come, and cancels it if the task is cancelled.
+    func run<R: Sendable>(_ body: @Sendable () async throws -> R) async throws -> R {
         try Task.checkCancellation()
         let call = Call()
         try await begin(call)
         defer { end(call) }
         do {
-            return try await withTaskCancellationHandler {
-                try handle.use(body)
-            } onCancel: {
-                cancel(call)
-            }
+            return try await withTaskCancellationHandler(operation: body) { cancel(call) }
         } catch let error as BolmoError where error.kind == .cancelled && Task.isCancelled {
             throw CancellationError()
         }

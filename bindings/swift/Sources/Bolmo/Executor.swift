@@ -3,8 +3,7 @@ import Foundation
 /// Runs the jobs of an actor on a queue of its own. Native calls block their thread, which must not be one of the few
 /// threads that all tasks share.
 final class QueueExecutor: SerialExecutor {
-    /// The queue, one job at a time.
-    let queue: DispatchQueue
+    private let queue: DispatchQueue
 
     init(_ label: String) { queue = DispatchQueue(label: label) }
 

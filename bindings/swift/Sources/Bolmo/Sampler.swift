@@ -33,8 +33,8 @@ extension Session {
     /// logit of ending one.
     ///
     /// - Throws: ``BolmoError`` with `invalidArgument` if the session has no text yet.
-    public func logits(boundaryBias: Float = 0) async throws -> [Float] {
-        try await gate.run { raw in
+    public nonisolated func logits(boundaryBias: Float = 0) async throws -> [Float] {
+        try await run { raw in
             var logits = [Float](repeating: 0, count: ByteID.count)
             try check(bolmo_session_logits(raw, boundaryBias, &logits, logits.count))
             return logits
@@ -43,8 +43,8 @@ extension Session {
 
     /// Appends a chosen id: 1, 4 to 259, or one of them plus 260. The model processes it in the next call that needs
     /// logits.
-    public func push(_ id: UInt16) async throws {
-        try await gate.run { try check(bolmo_session_push($0, id)) }
+    public nonisolated func push(_ id: UInt16) async throws {
+        try await run { try check(bolmo_session_push($0, id)) }
     }
 
     /// Chooses the id that follows the session's text: that of a byte, or 1 or 261 for the end.
@@ -54,12 +54,12 @@ extension Session {
     ///   - logits: ``ByteID/count`` numbers, as from ``logits(boundaryBias:)``.
     ///   - allowed: ``ByteID/candidates`` flags, as from ``Matcher/allowed(remaining:)``. Where one is 0, neither the
     ///     plain nor the fused id is chosen.
-    public func choose(with sampler: Sampler, from logits: [Float], allowed: [UInt8]? = nil) async throws -> UInt16 {
+    public nonisolated func choose(with sampler: Sampler, from logits: [Float], allowed: [UInt8]? = nil) async throws -> UInt16 {
         if let allowed, allowed.count != ByteID.candidates {
             throw BolmoError(
                 .invalidArgument, "allowed has \(allowed.count) flags: expected \(ByteID.candidates)")
         }
-        return try await gate.run { raw in
+        return try await run { raw in
             try sampler.handle.use { sampler in
                 var id: UInt16 = 0
                 if let allowed {

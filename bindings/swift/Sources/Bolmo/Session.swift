@@ -11,12 +11,12 @@ import Foundation
 /// }
 /// ```
 ///
-/// The actor runs on a queue of its own, so that native calls never block the threads that tasks share. Calls wait for
-/// each other. Only while a generation's stream is being read, other calls throw `busy`: the generation waits for the
+/// The actor's executor is a queue of its own, so that native calls never block the threads that tasks share. Calls wait
+/// for each other. Only while a generation's stream is being read, other calls throw `busy`: the generation waits for the
 /// reader, who may be the one who calls. After the loop over a stream was left, or its task was cancelled, the next
 /// call waits until the native side has stopped, which takes one submission to the device.
 public actor Session {
-    let gate: CallGate
+    nonisolated let gate: CallGate
     nonisolated private let executor = QueueExecutor("Bolmo session")
     nonisolated private let generations = DispatchQueue(label: "Bolmo generation")
     nonisolated private let last = Locked<Generation?>(nil)
@@ -36,6 +36,14 @@ public actor Session {
         try Handle("the session", delete: bolmo_session_delete, create: create)
     }
 
+    /// Runs a call when its turn has come. Nothing but the native call itself is isolated, so that a call that waits for
+    /// its turn can be cancelled, and so that it can be refused.
+    nonisolated func run<R: Sendable>(_ body: @escaping @Sendable (OpaquePointer) throws -> R) async throws -> R {
+        try await gate.run { try await self.native(body) }
+    }
+
+    private func native<R>(_ body: (OpaquePointer) throws -> R) throws -> R { try gate.handle.use(body) }
+
     // MARK: Text
 
     /// Appends text. Appending it in parts of any size gives the same state as appending it at once.
@@ -43,19 +51,19 @@ public actor Session {
     /// - Parameter progress: Receives the bytes done and the total.
     /// - Throws: `CancellationError` if the task is cancelled: the session holds the bytes that were done (``length``)
     ///   and can continue from there. ``BolmoError``.
-    public func append(_ text: String, progress: ProgressHandler? = nil) async throws {
+    public nonisolated func append(_ text: String, progress: ProgressHandler? = nil) async throws {
         try await append(progress) { raw, callback, user in
             withBytes(of: text) { bolmo_session_append(raw, $0, $1, callback, user) }
         }
     }
 
     /// Appends bytes, which need not be UTF-8. Otherwise as ``append(_:progress:)-(String,_)``.
-    public func append(_ bytes: [UInt8], progress: ProgressHandler? = nil) async throws {
+    public nonisolated func append(_ bytes: [UInt8], progress: ProgressHandler? = nil) async throws {
         try await append(progress) { bolmo_session_append($0, bytes, bytes.count, $1, $2) }
     }
 
     /// Appends bytes, which need not be UTF-8. Otherwise as ``append(_:progress:)-(String,_)``.
-    public func append(_ data: Data, progress: ProgressHandler? = nil) async throws {
+    public nonisolated func append(_ data: Data, progress: ProgressHandler? = nil) async throws {
         try await append(progress) { raw, callback, user in
             withBytes(of: data) { bolmo_session_append(raw, $0, $1, callback, user) }
         }
@@ -63,21 +71,20 @@ public actor Session {
 
     /// Appends plain ids: 4 to 259 for bytes, and the special ids 0 and 1. Otherwise as
     /// ``append(_:progress:)-(String,_)``.
-    public func append(ids: [UInt32], progress: ProgressHandler? = nil) async throws {
+    public nonisolated func append(ids: [UInt32], progress: ProgressHandler? = nil) async throws {
         try await append(progress) { bolmo_session_append_ids($0, ids, ids.count, $1, $2) }
     }
 
     /// Appends the id that begins a text, for sessions that were created with `bos: false`.
-    public func appendBOS() async throws {
-        try await gate.run { try check(bolmo_session_append_bos($0)) }
+    public nonisolated func appendBOS() async throws {
+        try await run { try check(bolmo_session_append_bos($0)) }
     }
 
-    private func append(
+    private nonisolated func append(
         _ progress: ProgressHandler?,
-        _ call: (OpaquePointer, (@convention(c) (UInt64, UInt64, UnsafeMutableRawPointer?) -> Int32)?,
-            UnsafeMutableRawPointer?) -> Int32
+        _ call: @escaping @Sendable (OpaquePointer, bolmo_progress_callback?, UnsafeMutableRawPointer?) -> Int32
     ) async throws {
-        try await gate.run { raw in
+        try await run { raw in
             try ProgressContext(progress).use { callback, user in
                 try check(progress == nil ? call(raw, nil, nil) : call(raw, callback, user))
             }
@@ -87,23 +94,23 @@ public actor Session {
     // MARK: State
 
     /// Number of ids that the session holds, including the one that begins the text.
-    public var length: Int {
-        get async throws { try await gate.run { raw in try read(0) { bolmo_session_length(raw, $0) } } }
+    public nonisolated var length: Int {
+        get async throws { try await run { raw in try read(0) { bolmo_session_length(raw, $0) } } }
     }
 
     /// Number of patches that have passed through the global blocks.
-    public var patches: Int {
-        get async throws { try await gate.run { raw in try read(0) { bolmo_session_patches(raw, $0) } } }
+    public nonisolated var patches: Int {
+        get async throws { try await run { raw in try read(0) { bolmo_session_patches(raw, $0) } } }
     }
 
     /// Device memory of the sequence in bytes, including memory that it shares with clones.
-    public var deviceBytes: UInt64 {
-        get async throws { try await gate.run { raw in try read(0) { bolmo_session_device_bytes(raw, $0) } } }
+    public nonisolated var deviceBytes: UInt64 {
+        get async throws { try await run { raw in try read(0) { bolmo_session_device_bytes(raw, $0) } } }
     }
 
     /// The ids that the session holds, from number `first` on. Those that end a patch are fused.
-    public func ids(from first: Int = 0) async throws -> [UInt16] {
-        try await gate.run { raw in
+    public nonisolated func ids(from first: Int = 0) async throws -> [UInt16] {
+        try await run { raw in
             let length = try read(0) { bolmo_session_length(raw, $0) }
             var ids = [UInt16](repeating: 0, count: max(0, length - (try size(first, "first"))))
             var count = 0
@@ -113,8 +120,8 @@ public actor Session {
     }
 
     /// Saves the state of the session, to rewind to.
-    public func checkpoint() async throws -> SessionCheckpoint {
-        try await gate.run { raw in
+    public nonisolated func checkpoint() async throws -> SessionCheckpoint {
+        try await run { raw in
             try SessionCheckpoint(
                 Handle("the checkpoint of the session", delete: bolmo_session_checkpoint_delete) {
                     bolmo_session_checkpoint_create(raw, $0)
@@ -126,22 +133,21 @@ public actor Session {
     /// again after a call failed half-way.
     ///
     /// - Throws: ``BolmoError`` with `invalidArgument` if the checkpoint was taken on another model.
-    public func rewind(to checkpoint: SessionCheckpoint) async throws {
-        try await gate.run { raw in
+    public nonisolated func rewind(to checkpoint: SessionCheckpoint) async throws {
+        try await run { raw in
             try checkpoint.handle.use { try check(bolmo_session_rewind(raw, $0)) }
         }
     }
 
     /// Saves the session as bytes, to continue later or elsewhere with ``Model/restore(_:)``.
-    public func snapshot() async throws -> Data {
-        try await gate.run { raw in try readBytes { bolmo_session_snapshot(raw, $0) } }
+    public nonisolated func snapshot() async throws -> Data {
+        try await run { raw in try readBytes { bolmo_session_snapshot(raw, $0) } }
     }
 
     /// Creates another session with the same text, independent from here on. Memory is shared until one of them writes.
-    public func clone() async throws -> Session {
-        try await gate.run { raw in
-            try Session(Session.handle { bolmo_session_clone(raw, $0) }, model: model)
-        }
+    public nonisolated func clone() async throws -> Session {
+        let clone = try await run { raw in try Session.handle { bolmo_session_clone(raw, $0) } }
+        return Session(clone, model: model)
     }
 
     // MARK: Generation
@@ -194,11 +200,11 @@ public actor Session {
     /// - Parameters:
     ///   - options: As for ``generate(_:)``.
     ///   - onPiece: Receives each piece as it is produced, on the thread that generates, and returns whether to go on.
-    public func generation(
+    public nonisolated func generation(
         _ options: GenerateOptions = GenerateOptions(), onPiece: (@Sendable (Piece) -> Bool)? = nil
     ) async throws -> Generation {
         let sink = try PieceSink(onPiece)
-        let generation = try await gate.run { raw in try sink.generate(raw, options) }
+        let generation = try await run { raw in try sink.generate(raw, options) }
         _ = last.exchange(generation)
         return generation
     }
@@ -206,9 +212,9 @@ public actor Session {
     /// The result of the last generation that has ended, by whichever function and for whichever reason.
     public nonisolated var lastGeneration: Generation? { last.withLock { $0 } }
 
-    /// Starts a generation on its own queue: the actor stays free to refuse calls.
-    private func start(_ options: GenerateOptions, _ handoff: Handoff<Piece>) async throws {
-        let call = Call { handoff.interrupt() }
+    /// Starts a generation on a queue of its own: it waits for its reader, who may be isolated to the actor.
+    private nonisolated func start(_ options: GenerateOptions, _ handoff: Handoff<Piece>) async throws {
+        let call = Call(isStream: true) { handoff.interrupt() }
         let sink = try PieceSink { handoff.deliver($0) }
         try await gate.begin(call)
         guard handoff.begin(cancel: { [gate] in gate.cancel(call) }) else { return gate.end(call) }

@@ -25,7 +25,7 @@ public actor Trainer {
         case stage2
     }
 
-    private let gate: CallGate
+    nonisolated private let gate: CallGate
     nonisolated private let executor = QueueExecutor("Bolmo trainer")
 
     /// The queue that the trainer's calls run on.
@@ -71,6 +71,12 @@ public actor Trainer {
             handle, name: "the trainer", cancel: { bolmo_trainer_cancel($0) }, reset: { bolmo_trainer_reset_cancel($0) })
     }
 
+    private nonisolated func run<R: Sendable>(_ body: @escaping @Sendable (OpaquePointer) throws -> R) async throws -> R {
+        try await gate.run { try await self.native(body) }
+    }
+
+    private func native<R>(_ body: (OpaquePointer) throws -> R) throws -> R { try gate.handle.use(body) }
+
     /// Runs steps, or as many as are left. Nothing is written to the run's folder.
     ///
     /// - Parameters:
@@ -79,9 +85,9 @@ public actor Trainer {
     /// - Throws: `CancellationError` if the task is cancelled, and ``BolmoError`` with `cancelled` if the callback stops
     ///   the run with steps left: another call continues from there. After any other failure, continue from the last
     ///   snapshot with a new trainer.
-    public func step(_ count: Int, onMetrics: (@Sendable (String) -> Bool)? = nil) async throws {
+    public nonisolated func step(_ count: Int, onMetrics: (@Sendable (String) -> Bool)? = nil) async throws {
         let context = MetricsContext(onMetrics)
-        try await gate.run { raw in
+        try await run { raw in
             let user = Unmanaged.passUnretained(context).toOpaque()
             let status = withExtendedLifetime(context) {
                 bolmo_trainer_step(raw, UInt64(clamping: count), onMetrics == nil ? nil : onStep, user)
@@ -91,26 +97,26 @@ public actor Trainer {
     }
 
     /// Number of completed steps, including those before the run was resumed.
-    public var steps: Int {
-        get async throws { try await gate.run { raw in try Int(read(0) { bolmo_trainer_steps(raw, $0) }) } }
+    public nonisolated var steps: Int {
+        get async throws { try await run { raw in try Int(read(0) { bolmo_trainer_steps(raw, $0) }) } }
     }
 
     /// Evaluates the model on the held-out text. The metrics are one JSON object.
-    public func evaluate() async throws -> String {
-        try await gate.run { raw in
+    public nonisolated func evaluate() async throws -> String {
+        try await run { raw in
             String(decoding: try readBytes { bolmo_trainer_evaluate(raw, $0) }, as: UTF8.self)
         }
     }
 
     /// Writes a snapshot to the folder `snapshots` of the run, from which a resumed run continues.
-    public func save() async throws {
-        try await gate.run { try check(bolmo_trainer_save($0)) }
+    public nonisolated func save() async throws {
+        try await run { try check(bolmo_trainer_save($0)) }
     }
 
     /// Writes the model as a folder in the Hugging Face layout, and replaces a model that is there.
-    public func export(to folder: URL) async throws {
+    public nonisolated func export(to folder: URL) async throws {
         let path = try path(of: folder)
-        try await gate.run { raw in try check(withBytes(of: path) { bolmo_trainer_export(raw, $0, $1) }) }
+        try await run { raw in try check(withBytes(of: path) { bolmo_trainer_export(raw, $0, $1) }) }
     }
 
     /// Stops ``step(_:onMetrics:)``, if it is running, after the current step. May be called from anywhere.

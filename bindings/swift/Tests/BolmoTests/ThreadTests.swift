@@ -55,6 +55,25 @@ final class ThreadTests: BolmoTestCase {
         XCTAssertEqual(length, before + 160)
     }
 
+    func testACancelledCallDoesNotWaitForTheOthers() async throws {
+        let session = try await load(demoModel).session()
+        let text = String(repeating: "a b c d ", count: 20000)
+        let begun = XCTestExpectation(description: "the first chunk")
+        begun.assertForOverFulfill = false
+        let first = Task { try await session.append(text) { _ in begun.fulfill() } }
+        await fulfillment(of: [begun], timeout: 60 * slowFactor)
+        let second = Task { try await session.append("x") }
+        try await Task.sleep(for: .milliseconds(30))
+        second.cancel()
+        do {
+            try await second.value
+            XCTFail("appended")
+        } catch is CancellationError {}
+        XCTAssertEqual(first.isCancelled, false)
+        first.cancel()
+        _ = await first.result
+    }
+
     func testAStreamMakesItsSessionBusy() async throws {
         let model = try await loadTrained()
         let session = try await session(model)
@@ -110,12 +129,20 @@ final class ThreadTests: BolmoTestCase {
         XCTAssertGreaterThan(counts, 0)
     }
 
-    func testTheActorHasAQueueOfItsOwn() async throws {
+    func testALoopMayBeIsolatedToTheSession() async throws {
         let session = try await session(loadTrained())
-        try await session.preconditionIsolatedThere()
+        let text = try await session.story()
+        XCTAssertEqual(text.utf8.count, 20)
     }
 }
 
 extension Session {
-    fileprivate func preconditionIsolatedThere() throws { preconditionIsolated() }
+    fileprivate func story() async throws -> String {
+        var text = ""
+        for try await piece in generate(maxBytes: 20, endBias: -1000) {
+            preconditionIsolated()
+            text += piece.text
+        }
+        return text
+    }
 }
