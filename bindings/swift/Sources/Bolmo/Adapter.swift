@@ -31,7 +31,7 @@ public struct Adapter: Sendable, Hashable {
     /// Whether shaders can compute in f16.
     public let hasShaderF16: Bool
 
-    /// Lists the adapters of this machine, and marks the one that ``Engine/init(adapter:threads:maxBindingBytes:)``
+    /// Lists the adapters of this machine, and marks the one that ``Engine``
     /// with the same choice would use. An empty list is not a failure.
     public static func list(choice: String = "") async throws -> [Adapter] {
         try await blocking("adapters") {

@@ -27,6 +27,8 @@ public struct BolmoError: Error, Sendable, Hashable {
         case io
         /// A bug in the library; please report it.
         case internalError
+        /// The engine is suspended: resume it, then repeat the call.
+        case suspended
         /// The object was closed.
         case closed
         /// A status that this version of the package doesn't know.
@@ -68,7 +70,7 @@ extension BolmoError.Kind: CustomStringConvertible {
         (.badCheckpoint, BOLMO_BAD_CHECKPOINT.rawValue), (.unsupported, BOLMO_UNSUPPORTED.rawValue),
         (.outOfMemory, BOLMO_OUT_OF_MEMORY.rawValue), (.deviceLost, BOLMO_DEVICE_LOST.rawValue),
         (.cancelled, BOLMO_CANCELLED.rawValue), (.busy, BOLMO_BUSY.rawValue), (.io, BOLMO_IO.rawValue),
-        (.internalError, BOLMO_INTERNAL.rawValue),
+        (.internalError, BOLMO_INTERNAL.rawValue), (.suspended, BOLMO_SUSPENDED.rawValue),
     ]
 
     /// The kind of a status.

@@ -98,9 +98,16 @@ public final class Checkpoint: Sendable {
     }
 
     /// Device memory that the weights will take in a format, in bytes. For weights that are stored quantized, their own
-    /// formats count. Sessions need memory in addition: see ``ModelInfo``.
+    /// formats count. Needed in addition: ``sessionBytes(patches:)`` for each session, and ``ModelInfo/workBytes``.
     public func deviceBytes(_ format: Format = .f32) throws -> UInt64 {
         try handle.use { raw in try read(0) { bolmo_checkpoint_device_bytes(raw, format.rawValue, $0) } }
+    }
+
+    /// Device memory that a session takes at most while it grows to a number of patches, in bytes, on any device. A patch
+    /// has about 4 bytes of text; the model decides.
+    public func sessionBytes(patches: Int) throws -> UInt64 {
+        let patches = try size(patches, "patches")
+        return try handle.use { raw in try read(0) { bolmo_checkpoint_session_bytes(raw, patches, $0) } }
     }
 
     /// Runs a call that reads the weights. What a reader throws leaves the call as it is.

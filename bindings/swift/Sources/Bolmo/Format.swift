@@ -105,12 +105,16 @@ public struct ModelInfo: Sendable, Hashable {
     public let suffixRows: Int
     /// Logits per step: 520.
     public let logits: Int
-    /// Device memory of a new session, in bytes.
+    /// Size of the state that a byte changes, in bytes. A session takes more: ``Model/sessionBytes(patches:)``.
     public let stateBytes: UInt64
-    /// Device memory that each patch adds to a session, in bytes.
+    /// Size of the keys and values of a patch, in bytes. Sessions reserve room for more patches than they hold:
+    /// ``Model/sessionBytes(patches:)``.
     public let patchBytes: UInt64
     /// The same for patches beyond the sliding window, if the model has one.
     public let latePatchBytes: UInt64
+    /// Device memory that the model takes, beside weights and sessions, to process prompts, in bytes: once for each call
+    /// that appends or scores at the same time. Of a checkpoint: at most this much, on any device.
+    public let workBytes: UInt64
 
     init(_ number: (Int32) throws -> UInt64) throws {
         func property(_ which: UInt32) throws -> UInt64 { try number(Int32(which)) }
@@ -124,5 +128,6 @@ public struct ModelInfo: Sendable, Hashable {
         stateBytes = try property(BOLMO_MODEL_STATE_BYTES.rawValue)
         patchBytes = try property(BOLMO_MODEL_PATCH_BYTES.rawValue)
         latePatchBytes = try property(BOLMO_MODEL_LATE_PATCH_BYTES.rawValue)
+        workBytes = try property(BOLMO_MODEL_WORK_BYTES.rawValue)
     }
 }

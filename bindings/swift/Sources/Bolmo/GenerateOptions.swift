@@ -33,13 +33,15 @@ public struct GenerateOptions: Sendable {
     public var byteBias: [UInt8: Float]
     /// Byte strings at which the generation ends, for those that are not UTF-8.
     public var stopBytes: [[UInt8]]
+    /// Whether to keep the log-probability of each id, ``Generation/logprobs``, which takes longer.
+    public var logprobs: Bool
 
     /// Creates options.
     public init(
         maxBytes: Int = 256, temperature: Float = 0, topK: Int = 0, topP: Float = 1, minP: Float = 0,
         repetitionPenalty: Float = 1, repetitionWindow: Int = 64, seed: UInt64 = 0, stop: [String] = [],
         constraint: Constraint? = nil, boundaryBias: Float = 0, endBias: Float = 0, byteBias: [UInt8: Float] = [:],
-        stopBytes: [[UInt8]] = []
+        stopBytes: [[UInt8]] = [], logprobs: Bool = false
     ) {
         self.maxBytes = maxBytes
         self.temperature = temperature
@@ -55,6 +57,7 @@ public struct GenerateOptions: Sendable {
         self.endBias = endBias
         self.byteBias = byteBias
         self.stopBytes = stopBytes
+        self.logprobs = logprobs
     }
 
     /// Makes the native options.
@@ -77,6 +80,7 @@ public struct GenerateOptions: Sendable {
         for (byte, bias) in byteBias { try check(bolmo_generate_options_set_byte_bias(raw, byte, bias)) }
         for text in stop { try check(withBytes(of: text) { bolmo_generate_options_add_stop(raw, $0, $1) }) }
         for bytes in stopBytes { try check(bolmo_generate_options_add_stop(raw, bytes, bytes.count)) }
+        try check(bolmo_generate_options_set_logprobs(raw, logprobs))
         if let constraint {
             try constraint.handle.use { try check(bolmo_generate_options_set_constraint(raw, $0)) }
         }

@@ -41,6 +41,20 @@ public enum StopReason: Sendable, Hashable, CustomStringConvertible {
     public var description: String { String(cString: bolmo_stop_name(number)) }
 }
 
+/// Natural logarithms of probabilities, under the model's own distribution over its ids: without temperature, biases,
+/// penalty or constraint. Minus infinity for what the model rules out.
+public struct Logprobs: Sendable, Hashable {
+    /// Of each id: of the byte together with whether a patch ends there.
+    public let joint: [Float]
+    /// Of each byte alone, plain and fused id summed.
+    public let folded: [Float]
+
+    init(_ call: (Int32, UnsafeMutablePointer<UnsafePointer<Float>?>, UnsafeMutablePointer<Int>) -> Int32) throws {
+        joint = try readItems { call(Int32(BOLMO_LOGPROB_JOINT.rawValue), $0, $1) }
+        folded = try readItems { call(Int32(BOLMO_LOGPROB_FOLDED.rawValue), $0, $1) }
+    }
+}
+
 /// The result of a generation.
 public struct Generation: Sendable, Hashable {
     /// The text, without a stop string.
@@ -57,13 +71,16 @@ public struct Generation: Sendable, Hashable {
     /// Whether the whole text matches the constraint. It does, unless the generation was cancelled, was cut by a stop
     /// string or had a budget below the shortest match. False without a constraint.
     public let matched: Bool
+    /// The log-probability of each of the ``ids``, if ``GenerateOptions/logprobs`` asked for them.
+    public let logprobs: Logprobs?
 
     /// Copies a native generation.
-    init(_ raw: OpaquePointer) throws {
+    init(_ raw: OpaquePointer, logprobs: Bool) throws {
         bytes = try readItems { bolmo_generation_bytes(raw, $0, $1) }
         stop = try StopReason(read(0) { bolmo_generation_stop(raw, $0) })
         ids = try readItems { bolmo_generation_ids(raw, $0, $1) }
         patches = try read(0) { bolmo_generation_patches(raw, $0) }
         matched = try read(false) { bolmo_generation_matched(raw, $0) }
+        self.logprobs = logprobs ? try Logprobs { bolmo_generation_logprobs(raw, $0, $1, $2) } : nil
     }
 }

@@ -105,6 +105,13 @@ public final class Model: Sendable {
         return Session(session, model: self)
     }
 
+    /// Device memory that a session takes at most while it grows to a number of patches, in bytes. A clone or a
+    /// checkpoint of a session counts as a session of its own.
+    public func sessionBytes(patches: Int) throws -> UInt64 {
+        let patches = try size(patches, "patches")
+        return try handle.use { raw in try read(0) { bolmo_model_session_bytes(raw, patches, $0) } }
+    }
+
     /// Restores a session from ``Session/snapshot()``. It continues as if it had never been interrupted.
     ///
     /// - Throws: ``BolmoError`` with `badCheckpoint` if the data are not a snapshot, or truncated or damaged;

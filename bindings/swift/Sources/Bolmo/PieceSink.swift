@@ -13,15 +13,15 @@ final class PieceSink: Sendable {
 
     /// Generates with a session. Returns when it has ended.
     func generate(_ session: OpaquePointer, _ options: GenerateOptions) throws -> Generation {
-        let options = try options.native()
+        let native = try options.native()
         let user = Unmanaged.passUnretained(self).toOpaque()
         let handle = try withExtendedLifetime(self) {
             try Handle("the generation", delete: bolmo_generation_delete) {
-                bolmo_session_generate(session, options.raw, onPiece == nil ? nil : onBytes, user, $0)
+                bolmo_session_generate(session, native.raw, onPiece == nil ? nil : onBytes, user, $0)
             }
         }
         if let error = failure.withLock({ $0 }) { throw error }
-        return try Generation(handle.raw)
+        return try Generation(handle.raw, logprobs: options.logprobs)
     }
 
     /// Ends the text: if it stops inside a character, there is one more piece.

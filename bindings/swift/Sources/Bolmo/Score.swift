@@ -61,6 +61,11 @@ public final class Score: Sendable {
         boundaries = try readItems { bolmo_score_boundaries(handle.raw, $0, $1) }.map { $0 != 0 }
     }
 
+    /// The log-probability of each predicted byte or id, ``bytes`` of them.
+    public var logprobs: Logprobs {
+        get throws { try handle.use { raw in try Logprobs { bolmo_score_logprobs(raw, $0, $1, $2) } } }
+    }
+
     /// Copies a tensor.
     ///
     /// - Throws: ``BolmoError`` with `notFound` if the score was made without `tensors: true`.

@@ -93,19 +93,33 @@ public actor Session {
 
     // MARK: State
 
-    /// Number of ids that the session holds, including the one that begins the text.
+    /// Number of ids that the session holds, including the one that begins the text. May be read while a call is
+    /// running, and grows with each of its steps; so may ``patches``, ``deviceBytes`` and ``progress``.
     public nonisolated var length: Int {
-        get async throws { try await run { raw in try read(0) { bolmo_session_length(raw, $0) } } }
+        get throws { try gate.handle.use { raw in try read(0) { bolmo_session_length(raw, $0) } } }
     }
 
     /// Number of patches that have passed through the global blocks.
     public nonisolated var patches: Int {
-        get async throws { try await run { raw in try read(0) { bolmo_session_patches(raw, $0) } } }
+        get throws { try gate.handle.use { raw in try read(0) { bolmo_session_patches(raw, $0) } } }
     }
 
     /// Device memory of the sequence in bytes, including memory that it shares with clones.
     public nonisolated var deviceBytes: UInt64 {
-        get async throws { try await run { raw in try read(0) { bolmo_session_device_bytes(raw, $0) } } }
+        get throws { try gate.handle.use { raw in try read(0) { bolmo_session_device_bytes(raw, $0) } } }
+    }
+
+    /// How far the running call that appends or generates is, or the last one if none is running, in bytes. A generation
+    /// counts the bytes that were chosen, and its total is the most that it may generate; it may end before.
+    public nonisolated var progress: ProgressUpdate {
+        get throws {
+            try gate.handle.use { raw in
+                var done: UInt64 = 0
+                var total: UInt64 = 0
+                try check(bolmo_session_progress(raw, &done, &total))
+                return ProgressUpdate(done: done, total: total)
+            }
+        }
     }
 
     /// The ids that the session holds, from number `first` on. Those that end a patch are fused.
@@ -211,6 +225,9 @@ public actor Session {
 
     /// The result of the last generation that has ended, by whichever function and for whichever reason.
     public nonisolated var lastGeneration: Generation? { last.withLock { $0 } }
+
+    /// Notes the result of a generation in a batch.
+    nonisolated func note(_ generation: Generation) { _ = last.exchange(generation) }
 
     /// Starts a generation on a queue of its own: it waits for its reader, who may be isolated to the actor.
     private nonisolated func start(_ options: GenerateOptions, _ handoff: Handoff<Piece>) async throws {
