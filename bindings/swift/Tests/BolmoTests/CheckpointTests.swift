@@ -9,6 +9,7 @@ final class CheckpointTests: BolmoTestCase {
         XCTAssertGreaterThan(checkpoint.info.parameters, 1_000_000)
         XCTAssertEqual(checkpoint.info.logits, ByteID.count)
         XCTAssertEqual(checkpoint.warnings, [])
+        XCTAssertGreaterThan(checkpoint.info.workBytes, 0)
         let sizes = try Format.allCases.map { try checkpoint.deviceBytes($0) }
         XCTAssertEqual(sizes, sizes.sorted(by: >))
         let config = try JSONSerialization.jsonObject(with: checkpoint.configJSON) as? [String: Any]

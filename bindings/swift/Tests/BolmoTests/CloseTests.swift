@@ -29,7 +29,7 @@ final class CloseTests: BolmoTestCase {
         }
         XCTAssertEqual(handleCount, 0)
         await refuses(.closed, saying: "session") { try await session.append("x") }
-        await refuses(.closed, saying: "session") { _ = try await session.length }
+        await refuses(.closed, saying: "session") { _ = try session.length }
         await refuses(.closed, saying: "session") { _ = try await session.generation() }
         await refuses(.closed, saying: "session") { for try await _ in session.generate() {} }
         await refuses(.closed, saying: "model") { _ = try await model.session() }

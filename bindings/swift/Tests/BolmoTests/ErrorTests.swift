@@ -49,7 +49,7 @@ final class ErrorTests: BolmoTestCase {
 
     func testOptionsOutOfRange() async throws {
         let session = try await session(loadTrained())
-        let length = try await session.length
+        let length = try session.length
         let wrong = [
             GenerateOptions(maxBytes: 0), GenerateOptions(maxBytes: -1), GenerateOptions(temperature: -1),
             GenerateOptions(temperature: .nan), GenerateOptions(temperature: .infinity), GenerateOptions(topK: -1),
@@ -71,7 +71,7 @@ final class ErrorTests: BolmoTestCase {
         await refuses(.invalidArgument) {
             _ = try await session.choose(with: sampler, from: session.logits(), allowed: [1])
         }
-        let after = try await session.length
+        let after = try session.length
         XCTAssertEqual(after, length)
         let engine = try await Engine(adapter: adapterName)
         await refuses(.invalidArgument) { _ = try await Model(folder: trainedModel, ropeTheta: 0, engine: engine) }

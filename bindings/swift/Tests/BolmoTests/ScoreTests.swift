@@ -16,6 +16,10 @@ final class ScoreTests: BolmoTestCase {
         XCTAssertEqual(score.bitsPerByteFolded, -score.logLikelihoodFolded / log(2) / Double(score.bytes), accuracy: 1e-6)
         XCTAssertLessThan(score.bitsPerByteFolded, score.bitsPerByteJoint)
         XCTAssertEqual(score.boundaries.count(where: { $0 }), score.patches)
+        let logprobs = try score.logprobs
+        XCTAssertEqual(logprobs.joint.count, score.bytes)
+        XCTAssertEqual(logprobs.joint.reduce(0) { $0 + Double($1) }, score.logLikelihoodJoint, accuracy: 1e-2)
+        XCTAssertEqual(logprobs.folded.reduce(0) { $0 + Double($1) }, score.logLikelihoodFolded, accuracy: 1e-2)
         for name in Score.TensorName.allCases {
             let tensor = try score.tensor(name)
             XCTAssertEqual(tensor.values.count, tensor.rows * tensor.columns)

@@ -1,4 +1,4 @@
-import Bolmo
+@testable import Bolmo
 import Foundation
 import XCTest
 
@@ -8,13 +8,13 @@ final class StateTests: BolmoTestCase {
 
     func testRewindRepeatsAGeneration() async throws {
         let session = try await session(loadTrained())
-        let length = try await session.length
+        let length = try session.length
         let mark = try await session.checkpoint()
         let first = try await session.generation(options)
-        let patches = try await session.patches
+        let patches = try session.patches
         XCTAssertGreaterThan(patches, 0)
         try await session.rewind(to: mark)
-        let rewound = try await session.length
+        let rewound = try session.length
         XCTAssertEqual(rewound, length)
         let second = try await session.generation(options)
         XCTAssertEqual(first, second)
@@ -33,7 +33,7 @@ final class StateTests: BolmoTestCase {
         XCTAssertEqual(again.fingerprint, model.fingerprint)
         let elsewhere = try await again.restore(snapshot).generation(options)
         XCTAssertEqual(elsewhere, expected)
-        let bytes = try await session.deviceBytes
+        let bytes = try session.deviceBytes
         XCTAssertGreaterThan(bytes, 0)
     }
 
@@ -81,6 +81,66 @@ final class StateTests: BolmoTestCase {
         }
         XCTAssert(try matcher.isMatch)
         XCTAssert(try Constraint.regex("[0-9]{3}-[a-c]+x").matches(bytes))
+    }
+
+    func testLogprobsOfAGeneration() async throws {
+        let model = try await loadTrained()
+        let without = try await session(model).generation(options)
+        XCTAssertNil(without.logprobs)
+        var options = options
+        options.logprobs = true
+        let session = try await session(model)
+        let generation = try await session.generation(options)
+        XCTAssertEqual(generation.ids, without.ids)
+        let logprobs = try XCTUnwrap(generation.logprobs)
+        XCTAssertEqual(logprobs.joint.count, generation.ids.count)
+        // The same numbers come from the logits of single steps.
+        let steps = try await self.session(model)
+        for (i, id) in generation.ids.enumerated() {
+            let logits = try await steps.logits().map(Double.init)
+            let most = logits.max() ?? 0
+            let sum = most + log(logits.reduce(0) { $0 + exp($1 - most) })
+            let plain = Int(ByteID.plain(id))
+            XCTAssertEqual(Double(logprobs.joint[i]), logits[Int(id)] - sum, accuracy: 1e-3)
+            let both = log(exp(logits[plain] - sum) + exp(logits[plain + Int(ByteID.fusedOffset)] - sum))
+            XCTAssertEqual(Double(logprobs.folded[i]), both, accuracy: 1e-3)
+            try await steps.push(id)
+        }
+    }
+
+    func testWhatASessionTakesAndHowFarItIs() async throws {
+        let checkpoint = try await Checkpoint(folder: trainedModel)
+        let model = try await loadTrained()
+        let text = String(repeating: "for x in y: print(x)\n", count: 100)
+        let session = try await model.session()
+        let progress = try session.progress
+        XCTAssertEqual(progress.total, 0)
+        let lengths = Locked<[Int]>([])
+        try await session.append(text) { update in
+            // Read while the call is running.
+            let length = (try? session.length) ?? -1
+            XCTAssertEqual((try? session.progress)?.done, update.done)
+            lengths.withLock { $0.append(length) }
+        }
+        XCTAssertGreaterThan(lengths.withLock { $0.count }, 0)
+        XCTAssertEqual(lengths.withLock { $0 }, lengths.withLock { $0.sorted() })
+        XCTAssertEqual(lengths.withLock { $0.last }, text.utf8.count + 1)
+        let done = try session.progress
+        XCTAssertEqual(done, ProgressUpdate(done: UInt64(text.utf8.count), total: UInt64(text.utf8.count)))
+        let patches = try session.patches
+        let taken = try session.deviceBytes
+        XCTAssertLessThanOrEqual(taken, try model.sessionBytes(patches: patches))
+        XCTAssertLessThanOrEqual(try model.sessionBytes(patches: patches), try checkpoint.sessionBytes(patches: patches))
+        XCTAssertLessThan(try model.sessionBytes(patches: 10), try model.sessionBytes(patches: 100_000))
+        await refuses(.invalidArgument, saying: "patches") { _ = try model.sessionBytes(patches: -1) }
+        // A stream's reader may look at its session, too.
+        var pieces = 0
+        for try await piece in session.generate(maxBytes: 10, endBias: -1000) {
+            pieces += piece.bytes.count
+            let at = try session.progress
+            XCTAssertEqual(at.total, 10)
+            XCTAssertGreaterThanOrEqual(at.done, UInt64(pieces))
+        }
     }
 
     func testConstraints() async throws {

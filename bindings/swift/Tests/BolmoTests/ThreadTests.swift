@@ -44,14 +44,14 @@ final class ThreadTests: BolmoTestCase {
 
     func testCallsOfOneSessionWaitForEachOther() async throws {
         let session = try await session(loadTrained())
-        let before = try await session.length
+        let before = try session.length
         try await withThrowingTaskGroup(of: Void.self) { group in
             for _ in 0..<8 {
                 group.addTask { for _ in 0..<10 { try await session.append("ab") } }
             }
             try await group.waitForAll()
         }
-        let length = try await session.length
+        let length = try session.length
         XCTAssertEqual(length, before + 160)
     }
 
@@ -90,7 +90,7 @@ final class ThreadTests: BolmoTestCase {
 
     func testASlowReaderSlowsTheGenerationDown() async throws {
         let session = try await session(loadTrained())
-        let before = try await session.length
+        let before = try session.length
         var iterator = session.generate(maxBytes: 1000, endBias: -1000).makeAsyncIterator()
         let piece = try await iterator.next()
         try await Task.sleep(for: .milliseconds(200))
