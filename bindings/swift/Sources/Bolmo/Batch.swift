@@ -87,9 +87,9 @@ public final class Batch: Sendable {
     /// Generates until the generations of all sessions in the batch have ended, including those that are added
     /// meanwhile.
     ///
-    /// The generations wait for the reader, all together. A loop that is left, or whose task is cancelled, cancels those
-    /// that have not ended. A generation that fails does not affect the others. A session that is added after the last
-    /// one has ended waits for the next run.
+    /// The generations wait for the reader, all together. A loop that is left, or whose task is cancelled, cancels
+    /// those that have not ended. A generation that fails does not affect the others. A session that is added after the
+    /// last one has ended waits for the next run.
     public func run() -> AsyncThrowingStream<BatchEvent, any Error> {
         let reader = StreamReader<BatchEvent> { [self] handoff in try start(handoff) }
         return AsyncThrowingStream { try await reader.next() }

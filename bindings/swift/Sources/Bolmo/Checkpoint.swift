@@ -103,8 +103,8 @@ public final class Checkpoint: Sendable {
         try handle.use { raw in try read(0) { bolmo_checkpoint_device_bytes(raw, format.rawValue, $0) } }
     }
 
-    /// Device memory that a session takes at most while it grows to a number of patches, in bytes, on any device. A patch
-    /// has about 4 bytes of text; the model decides.
+    /// Device memory that a session takes at most while it grows to a number of patches, in bytes, on any device. A
+    /// patch has about 4 bytes of text; the model decides.
     public func sessionBytes(patches: Int) throws -> UInt64 {
         let patches = try size(patches, "patches")
         return try handle.use { raw in try read(0) { bolmo_checkpoint_session_bytes(raw, patches, $0) } }

@@ -64,8 +64,8 @@ public final class Constraint: Sendable {
             })
     }
 
-    /// Closes the constraint. Options and matchers that the library has made from it keep working. Closing it again does
-    /// nothing.
+    /// Closes the constraint. Options and matchers that the library has made from it keep working. Closing it again
+    /// does nothing.
     public func close() { handle.close() }
 }
 

@@ -19,14 +19,14 @@ public final class Engine: Sendable {
     ///
     /// - Parameters:
     ///   - adapter: A part of the adapter's name, driver or backend, its number in ``Adapter/list(choice:)``,
-    ///     "low-power", "cpu", "software", or "auto". "auto" and an empty text prefer a discrete GPU, then an integrated
-    ///     one, then a virtual one, then the CPU. "low-power" prefers an integrated GPU, then the CPU. "cpu" is the
-    ///     library's own device, which needs no driver; "software" is a driver that emulates a GPU on the CPU, for
-    ///     tests.
+    ///     "low-power", "cpu", "software", or "auto". "auto" and an empty text prefer a discrete GPU, then an
+    ///     integrated one, then a virtual one, then the CPU. "low-power" prefers an integrated GPU, then the CPU. "cpu"
+    ///     is the library's own device, which needs no driver; "software" is a driver that emulates a GPU on the CPU,
+    ///     for tests.
     ///   - threads: How many threads compute on the CPU device, 1 to 256; 0 for one on each physical core.
     ///   - maxBindingBytes: A limit on bindings, at least 65536; 0 for the adapter's own limit.
-    ///   - kernelCache: A folder that caches compiled kernels, so that models load faster from the second time on, where
-    ///     the driver supports it. It is created when it is needed.
+    ///   - kernelCache: A folder that caches compiled kernels, so that models load faster from the second time on,
+    ///     where the driver supports it. It is created when it is needed.
     /// - Throws: ``BolmoError`` with `notFound` if no adapter matches, `unsupported` if it cannot be opened,
     ///   `outOfMemory`, `io` if no thread can be started.
     public init(
@@ -59,8 +59,8 @@ public final class Engine: Sendable {
     ///
     /// When this returns, the device is idle, and nothing is submitted to it until ``resume()``. Calls in progress
     /// pause, and go on afterwards as if nothing had happened; cancelling ends them at once. Calls that begin meanwhile
-    /// and need the device throw `suspended` and change nothing. Snapshots need the device, so save sessions first if the
-    /// app may be ended. Suspending twice is the same as once.
+    /// and need the device throw `suspended` and change nothing. Snapshots need the device, so save sessions first if
+    /// the app may be ended. Suspending twice is the same as once.
     ///
     /// - Throws: ``BolmoError`` with `deviceLost`.
     public func suspend() async throws {
@@ -69,14 +69,14 @@ public final class Engine: Sendable {
 
     /// Resumes a suspended engine. Does nothing if it is not suspended.
     ///
-    /// - Throws: ``BolmoError`` with `deviceLost` if the device was lost meanwhile: create the engine and load the model
-    ///   again; sessions can be restored from snapshots.
+    /// - Throws: ``BolmoError`` with `deviceLost` if the device was lost meanwhile: create the engine and load the
+    ///   model again; sessions can be restored from snapshots.
     public func resume() throws {
         try handle.use { try check(bolmo_engine_resume($0)) }
     }
 
-    /// Releases memory that can be made again, for when the system runs short of it. What is in use is released when the
-    /// call that uses it ends. A suspended engine may be trimmed.
+    /// Releases memory that can be made again, for when the system runs short of it. What is in use is released when
+    /// the call that uses it ends. A suspended engine may be trimmed.
     ///
     /// - Returns: The number of bytes by which the device's memory has shrunk.
     @discardableResult

@@ -112,8 +112,8 @@ public struct ModelInfo: Sendable, Hashable {
     public let patchBytes: UInt64
     /// The same for patches beyond the sliding window, if the model has one.
     public let latePatchBytes: UInt64
-    /// Device memory that the model takes, beside weights and sessions, to process prompts, in bytes: once for each call
-    /// that appends or scores at the same time. Of a checkpoint: at most this much, on any device.
+    /// Device memory that the model takes, beside weights and sessions, to process prompts, in bytes: once for each
+    /// call that appends or scores at the same time. Of a checkpoint: at most this much, on any device.
     public let workBytes: UInt64
 
     init(_ number: (Int32) throws -> UInt64) throws {

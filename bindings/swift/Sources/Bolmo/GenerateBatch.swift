@@ -12,8 +12,9 @@ extension Model {
     ///   - options: Options for each session; a single one is for all of them.
     ///   - onPiece: Receives each piece with the number of its session, on the thread that generates, and returns
     ///     whether that session goes on.
-    /// - Throws: ``BolmoError`` with `invalidArgument` if the numbers of sessions and options differ; `busy` or `closed`
-    ///   if a session can't be used. What fails in one generation is its result, and doesn't affect the others.
+    /// - Throws: ``BolmoError`` with `invalidArgument` if the numbers of sessions and options differ; `busy` or
+    ///   `closed` if a session can't be used. What fails in one generation is its result, and doesn't affect the
+    ///   others.
     public func generateBatch(
         _ sessions: [Session], options: [GenerateOptions] = [GenerateOptions()],
         onPiece: (@Sendable (Int, Piece) -> Bool)? = nil
@@ -51,8 +52,8 @@ private final class BatchMembers: Sendable {
 
     init(_ sessions: [Session]) {
         // In one order everywhere, so that two batches never wait for each other; each session once.
-        let gates = Dictionary(sessions.map { (ObjectIdentifier($0.gate), $0.gate) }, uniquingKeysWith: { first, _ in first })
-        calls = gates.sorted { $0.key < $1.key }.map { ($0.value, Call()) }
+        let named = sessions.map { (ObjectIdentifier($0.gate), $0.gate) }
+        calls = Dictionary(named) { first, _ in first }.sorted { $0.key < $1.key }.map { ($0.value, Call()) }
     }
 
     func begin() async throws {
@@ -113,7 +114,9 @@ private final class BatchSink: Sendable {
         }
     }
 
-    fileprivate func take(_ index: Int, _ data: UnsafePointer<UInt8>?, _ size: Int, _ ids: UnsafePointer<UInt16>?) -> Int32 {
+    fileprivate func take(
+        _ index: Int, _ data: UnsafePointer<UInt8>?, _ size: Int, _ ids: UnsafePointer<UInt16>?
+    ) -> Int32 {
         guard let onPiece else { return 0 }
         if data == nil {
             if let rest = try? assemblers[index].finish(), !rest.isEmpty { _ = onPiece(index, Piece(text: rest)) }

@@ -54,7 +54,9 @@ extension Session {
     ///   - logits: ``ByteID/count`` numbers, as from ``logits(boundaryBias:)``.
     ///   - allowed: ``ByteID/candidates`` flags, as from ``Matcher/allowed(remaining:)``. Where one is 0, neither the
     ///     plain nor the fused id is chosen.
-    public nonisolated func choose(with sampler: Sampler, from logits: [Float], allowed: [UInt8]? = nil) async throws -> UInt16 {
+    public nonisolated func choose(
+        with sampler: Sampler, from logits: [Float], allowed: [UInt8]? = nil
+    ) async throws -> UInt16 {
         if let allowed, allowed.count != ByteID.candidates {
             throw BolmoError(
                 .invalidArgument, "allowed has \(allowed.count) flags: expected \(ByteID.candidates)")

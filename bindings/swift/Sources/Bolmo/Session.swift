@@ -11,10 +11,10 @@ import Foundation
 /// }
 /// ```
 ///
-/// The actor's executor is a queue of its own, so that native calls never block the threads that tasks share. Calls wait
-/// for each other. Only while a generation's stream is being read, other calls throw `busy`: the generation waits for the
-/// reader, who may be the one who calls. After the loop over a stream was left, or its task was cancelled, the next
-/// call waits until the native side has stopped, which takes one submission to the device.
+/// The actor's executor is a queue of its own, so that native calls never block the threads that tasks share. Calls
+/// wait for each other. Only while a generation's stream is being read, other calls throw `busy`: the generation waits
+/// for the reader, who may be the one who calls. After the loop over a stream was left, or its task was cancelled, the
+/// next call waits until the native side has stopped, which takes one submission to the device.
 public actor Session {
     nonisolated let gate: CallGate
     nonisolated private let executor = QueueExecutor("Bolmo session")
@@ -28,7 +28,8 @@ public actor Session {
 
     init(_ handle: Handle, model: Model) {
         gate = CallGate(
-            handle, name: "the session", cancel: { bolmo_session_cancel($0) }, reset: { bolmo_session_reset_cancel($0) })
+            handle, name: "the session", cancel: { bolmo_session_cancel($0) },
+            reset: { bolmo_session_reset_cancel($0) })
         self.model = model
     }
 
@@ -36,8 +37,8 @@ public actor Session {
         try Handle("the session", delete: bolmo_session_delete, create: create)
     }
 
-    /// Runs a call when its turn has come. Nothing but the native call itself is isolated, so that a call that waits for
-    /// its turn can be cancelled, and so that it can be refused.
+    /// Runs a call when its turn has come. Nothing but the native call itself is isolated, so that a call that waits
+    /// for its turn can be cancelled, and so that it can be refused.
     nonisolated func run<R: Sendable>(_ body: @escaping @Sendable (OpaquePointer) throws -> R) async throws -> R {
         try await gate.run { try await self.native(body) }
     }
@@ -109,8 +110,8 @@ public actor Session {
         get throws { try gate.handle.use { raw in try read(0) { bolmo_session_device_bytes(raw, $0) } } }
     }
 
-    /// How far the running call that appends or generates is, or the last one if none is running, in bytes. A generation
-    /// counts the bytes that were chosen, and its total is the most that it may generate; it may end before.
+    /// How far the running call that appends or generates is, or the last one if none is running, in bytes. A
+    /// generation counts the bytes that were chosen, and its total is the most that it may generate; it may end before.
     public nonisolated var progress: ProgressUpdate {
         get throws {
             try gate.handle.use { raw in
@@ -171,8 +172,8 @@ public actor Session {
     /// The generation begins with the first piece that is asked for, and goes on only while the next piece is waited
     /// for, so a slow reader slows it down. A loop that is left by `break`, by an error or by cancellation of its task
     /// stops the native side within one submission to the device. After a `break` the session holds exactly the bytes
-    /// that the loop has received, and those of the prompt; a cancellation while the loop waits may add the bytes of the
-    /// piece in progress. ``lastGeneration`` says why it ended.
+    /// that the loop has received, and those of the prompt; a cancellation while the loop waits may add the bytes of
+    /// the piece in progress. ``lastGeneration`` says why it ended.
     ///
     /// As with every `AsyncThrowingStream`, cancellation of the task ends the loop without an error.
     ///
@@ -252,8 +253,8 @@ public actor Session {
 
     // MARK: Cancellation and end
 
-    /// Cancels the running call, if there is one, within one submission to the device. A generation ends with the reason
-    /// `cancelled` and keeps its bytes; other calls throw `cancelled`. May be called from anywhere.
+    /// Cancels the running call, if there is one, within one submission to the device. A generation ends with the
+    /// reason `cancelled` and keeps its bytes; other calls throw `cancelled`. May be called from anywhere.
     public nonisolated func cancel() { gate.cancel() }
 
     /// Cancels the running call, if there is one, and closes the session. May be called from anywhere, also within a

@@ -3,8 +3,8 @@ import Foundation
 
 /// A training run on a device: of a subword model, or of one of the two stages that make a byte-level model from one.
 ///
-/// A text in TOML describes model, data and schedule. The program runs the steps, a few at a time, and saves and exports
-/// when it wants to:
+/// A text in TOML describes model, data and schedule. The program runs the steps, a few at a time, and saves and
+/// exports when it wants to:
 ///
 /// ```swift
 /// let trainer = try await Trainer(engine: engine, kind: .stage1, config: toml, texts: [text])
@@ -41,9 +41,9 @@ public actor Trainer {
     ///   - texts: Texts to train on, besides the files that `data.train` names.
     ///   - heldOut: Texts to evaluate on. Without any, a part of the training documents is held out.
     ///   - resume: Whether the run continues from the last snapshot in its folder.
-    /// - Throws: ``BolmoError`` with `invalidArgument` for an unknown key or an invalid value, or if the folder contains
-    ///   a run that is not to be resumed; `busy` if another trainer uses the folder; `notFound`, `badCheckpoint`, `io`
-    ///   with a message that names the file; `outOfMemory`, `unsupported`.
+    /// - Throws: ``BolmoError`` with `invalidArgument` for an unknown key or an invalid value, or if the folder
+    ///   contains a run that is not to be resumed; `busy` if another trainer uses the folder; `notFound`,
+    ///   `badCheckpoint`, `io` with a message that names the file; `outOfMemory`, `unsupported`.
     public init(
         engine: Engine, kind: Kind, config: String, overrides: [String] = [], texts: [String] = [],
         heldOut: [String] = [], resume: Bool = false
@@ -68,10 +68,13 @@ public actor Trainer {
             }
         }
         gate = CallGate(
-            handle, name: "the trainer", cancel: { bolmo_trainer_cancel($0) }, reset: { bolmo_trainer_reset_cancel($0) })
+            handle, name: "the trainer", cancel: { bolmo_trainer_cancel($0) },
+            reset: { bolmo_trainer_reset_cancel($0) })
     }
 
-    private nonisolated func run<R: Sendable>(_ body: @escaping @Sendable (OpaquePointer) throws -> R) async throws -> R {
+    private nonisolated func run<R: Sendable>(
+        _ body: @escaping @Sendable (OpaquePointer) throws -> R
+    ) async throws -> R {
         try await gate.run { try await self.native(body) }
     }
 
@@ -82,9 +85,9 @@ public actor Trainer {
     /// - Parameters:
     ///   - count: How many steps.
     ///   - onMetrics: Receives the metrics of each step, one JSON object, and returns whether to go on.
-    /// - Throws: `CancellationError` if the task is cancelled, and ``BolmoError`` with `cancelled` if the callback stops
-    ///   the run with steps left: another call continues from there. After any other failure, continue from the last
-    ///   snapshot with a new trainer.
+    /// - Throws: `CancellationError` if the task is cancelled, and ``BolmoError`` with `cancelled` if the callback
+    ///   stops the run with steps left: another call continues from there. After any other failure, continue from the
+    ///   last snapshot with a new trainer.
     public nonisolated func step(_ count: Int, onMetrics: (@Sendable (String) -> Bool)? = nil) async throws {
         let context = MetricsContext(onMetrics)
         try await run { raw in

@@ -36,7 +36,7 @@ final class BatchTests: BolmoTestCase {
             return true
         }
         XCTAssertEqual(try results.map { try $0.get() }, expected)
-        XCTAssertEqual(texts.withLock { $0 }, Dictionary(uniqueKeysWithValues: expected.map(\.text).enumerated().map { ($0, $1) }))
+        for (i, expected) in expected.enumerated() { XCTAssertEqual(texts.withLock { $0[i] }, expected.text) }
         for (session, expected) in zip(sessions, expected) { XCTAssertEqual(session.lastGeneration, expected) }
 
         // One set of options for all, and a callback that ends one of them.
@@ -76,7 +76,8 @@ final class BatchTests: BolmoTestCase {
         let begun = XCTestExpectation(description: "a piece")
         begun.assertForOverFulfill = false
         let task = Task {
-            try await model.generateBatch(sessions, options: [GenerateOptions(maxBytes: 100_000, endBias: -1000)]) { _, _ in
+            let endless = GenerateOptions(maxBytes: 100_000, endBias: -1000)
+            return try await model.generateBatch(sessions, options: [endless]) { _, _ in
                 begun.fulfill()
                 return true
             }

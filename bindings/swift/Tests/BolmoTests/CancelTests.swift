@@ -4,8 +4,8 @@ import XCTest
 
 /// Every way to leave a call stops the native side soon, and leaves the session usable.
 ///
-/// "Soon" is one submission to the device: 100 ms on the demo model, or two chunks of a prefill where these take longer,
-/// as on a busy machine.
+/// "Soon" is one submission to the device: 100 ms on the demo model, or two chunks of a prefill where these take
+/// longer, as on a busy machine.
 final class CancelTests: BolmoTestCase {
     private static let line = "Mia went to the river and saw a boat. "
     private let longText = String(repeating: line, count: 6000)

@@ -108,9 +108,11 @@ final class GoldenTests: BolmoTestCase {
             XCTAssertEqual(session.lastGeneration?.stop, .stopString)
             XCTAssertEqual(streamed.text, String(plain.text[..<first.lowerBound]))
         }
-        let short = try await session(model).generation(GenerateOptions(maxBytes: 60, boundaryBias: 1000, endBias: -1000))
+        let shortPatches = GenerateOptions(maxBytes: 60, boundaryBias: 1000, endBias: -1000)
+        let short = try await session(model).generation(shortPatches)
         XCTAssertEqual(short.patches, 60)
-        let long = try await session(model).generation(GenerateOptions(maxBytes: 60, boundaryBias: -1000, endBias: -1000))
+        let longPatches = GenerateOptions(maxBytes: 60, boundaryBias: -1000, endBias: -1000)
+        let long = try await session(model).generation(longPatches)
         XCTAssertEqual(long.patches, 0)
         let end = try await session(model).generation(GenerateOptions(endBias: 1000))
         XCTAssertEqual(end.stop, .end)

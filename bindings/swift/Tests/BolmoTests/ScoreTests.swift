@@ -12,8 +12,9 @@ final class ScoreTests: BolmoTestCase {
         let score = try await model.score(text, tensors: true) { update in updates.withLock { $0.append(update) } }
         XCTAssertEqual(updates.withLock { $0.last?.fraction }, 1)
         XCTAssertEqual(score.bytes, text.utf8.count)
-        XCTAssertEqual(score.bitsPerByteJoint, -score.logLikelihoodJoint / log(2) / Double(score.bytes), accuracy: 1e-6)
-        XCTAssertEqual(score.bitsPerByteFolded, -score.logLikelihoodFolded / log(2) / Double(score.bytes), accuracy: 1e-6)
+        let bytes = Double(score.bytes)
+        XCTAssertEqual(score.bitsPerByteJoint, -score.logLikelihoodJoint / log(2) / bytes, accuracy: 1e-6)
+        XCTAssertEqual(score.bitsPerByteFolded, -score.logLikelihoodFolded / log(2) / bytes, accuracy: 1e-6)
         XCTAssertLessThan(score.bitsPerByteFolded, score.bitsPerByteJoint)
         XCTAssertEqual(score.boundaries.count(where: { $0 }), score.patches)
         let logprobs = try score.logprobs
