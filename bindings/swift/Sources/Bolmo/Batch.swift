@@ -112,6 +112,7 @@ public final class Batch: Sendable {
                         try check(bolmo_batch_run(batch, onBatch, Unmanaged.passUnretained(run).toOpaque()))
                     }
                 }
+                try handle.refuseIfClosed()
             } catch {
                 failure = error
             }
@@ -172,8 +173,10 @@ public final class Batch: Sendable {
         }
 
         private func generation(_ index: Int, _ member: Member) throws -> Generation {
-            let handle = try Handle("the generation", delete: bolmo_generation_delete) { generation in
-                bolmo_batch_generation(batch.handle.raw, index, generation)
+            let handle = try batch.handle.use { batch in
+                try Handle("the generation", delete: bolmo_generation_delete) {
+                    bolmo_batch_generation(batch, index, $0)
+                }
             }
             return try Generation(handle.raw, logprobs: member.logprobs)
         }

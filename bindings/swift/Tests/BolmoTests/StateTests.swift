@@ -113,7 +113,7 @@ final class StateTests: BolmoTestCase {
         let model = try await loadTrained()
         let text = String(repeating: "for x in y: print(x)\n", count: 100)
         let session = try await model.session()
-        let progress = try session.progress
+        let progress = try await model.session(bos: false).progress
         XCTAssertEqual(progress.total, 0)
         let lengths = Locked<[Int]>([])
         try await session.append(text) { update in
