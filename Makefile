@@ -24,7 +24,7 @@ options := --temperature 0.5 --seed 5 --max-bytes 1000 --echo --show-patches
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-model test bench benchmarks bench-burn bench-peers bench-llama build lint docs install \
 	install-lib uninstall test-package test-c test-threads test-arm test-miri test-tint \
-	test-cooperative header picture web test-web clean
+	test-cooperative header picture web test-web swift test-swift clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-17s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -162,6 +162,22 @@ test-web: $(if $(filter file,$(origin BOLMO)),build) ## Build the browser packag
 	@scripts/setup.sh shaders $(BOLMO)
 	@$(timed) "the browser package" $(MAKE) --no-print-directory web
 	@$(timed) "tests in a browser" scripts/test-web.sh $(BOLMO)
+
+swift: ## Build the Swift package, with a library that it installs into target/swift/prefix
+	@scripts/setup.sh toolchain
+	@scripts/setup.sh swift $(target)/swift
+	@PREFIX=$(abspath $(target))/swift/prefix LIBDIR=lib DESTDIR= scripts/install.sh install-lib
+	@$(timed) "the Swift package" scripts/swift.sh $(target)/swift/prefix swift build \
+		--scratch-path $(abspath $(target))/swift/build
+
+test-swift: ## Test the Swift package against what test-package has installed; left out where Swift 6 cannot be had
+	@scripts/setup.sh c
+	@test -e $(target)/test-package/prefix/bin/bolmo || $(MAKE) --no-print-directory test-package
+	@if $(timed) "Swift 6" scripts/setup.sh swift $(target)/swift; then \
+		$(timed) "the Swift package" scripts/test-swift.sh $(target)/test-package/prefix; \
+	else \
+		echo "== no Swift 6: the Swift package was not tested"; \
+	fi
 
 clean: ## Remove everything that was built
 	$(CARGO) clean

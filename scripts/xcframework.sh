@@ -4,7 +4,7 @@
 #   scripts/xcframework.sh           needs a Mac with Xcode and rustup; writes bindings/swift/CBolmo.xcframework, and
 #                                    target/xcframework/CBolmo.xcframework.zip, whose checksum it prints
 #   scripts/xcframework.sh check     compiles the library for iOS as far as that goes without Apple's linker; runs on
-#                                    any system with rustup
+#                                    any system with rustup. Status 3: Rust's standard library for iOS cannot be had
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
@@ -15,11 +15,15 @@ export PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
 
 fail() { echo "xcframework: $*" >&2; exit 1; }
 
-# add TARGET…: the standard library for each
+# add TARGET…: the standard library for each. The status is 3 where it cannot be had.
 add() {
-    command -v rustup >/dev/null || fail "Rust's standard library for $* is needed, and there is no rustup to add it"
-    rustup --quiet target add "$@" >"$work/log" 2>&1 ||
-        fail "Rust's standard library for $* cannot be had: $(grep -m 1 '^error' "$work/log" || tail -n 1 "$work/log")"
+    local reason="there is no rustup"
+    if command -v rustup >/dev/null; then
+        rustup --quiet target add "$@" >"$work/log" 2>&1 && return
+        reason=$(grep -m 1 '^error' "$work/log" || tail -n 1 "$work/log")
+    fi
+    echo "xcframework: Rust's standard library for $* cannot be had: $reason" >&2
+    exit 3
 }
 
 mkdir -p "$work"
