@@ -63,9 +63,10 @@ final class CancelTests: BolmoTestCase {
             do {
                 try await task.value
                 XCTFail("the text was appended before it was cancelled")
-            } catch is CancellationError {
-                XCTAssertLessThanOrEqual(milliseconds() - asked, bound)
-            }
+            } catch is CancellationError {}
+            let took = milliseconds() - asked
+            print("Task.cancel in a prefill: ended after \(String(format: "%.1f", took)) ms (at most \(Int(bound)))")
+            XCTAssertLessThanOrEqual(took, bound)
             try await checkIdle(session, within: bound, after: "Task.cancel in a prefill")
         }
         let length = try session.length

@@ -87,6 +87,7 @@ final class TrainingTests: BolmoTestCase {
             await refuses(.invalidArgument) {
                 _ = try await Trainer(engine: engine, kind: .stage1, config: "no such key = 1")
             }
+            resumed.close()
             await refuses(.invalidArgument) { _ = try await self.trainer(engine, folder) }
         }
     }
