@@ -7,8 +7,13 @@
 #   scripts/install.sh uninstall     removes what either has installed
 #
 # PREFIX (default /usr/local), LIBDIR (a folder in PREFIX, default lib) and DESTDIR (a prefix of all paths, default
-# empty) say where. Tests set BOLMO_BUILT to a folder that has the built libraries, and BOLMO_COMMAND to the built
-# command, so that nothing is built twice.
+# empty) say where. What cargo builds is installed: for another target with CARGO_BUILD_TARGET, or with build.target in
+# cargo's configuration. STRIP names the tool that strips it, and BOLMO_HOST_COMMAND a command of this version that runs
+# here, to make the completions and manual pages of one that does not. Uninstalling also removes the folders that an
+# installation has made, PREFIX included, once they are empty.
+#
+# Tests set BOLMO_BUILT to a folder that has the built libraries, and BOLMO_COMMAND to the built command, so that nothing
+# is built twice.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PREFIX=${PREFIX:-/usr/local} LIBDIR=${LIBDIR:-lib} DESTDIR=${DESTDIR:-}
@@ -27,22 +32,31 @@ case "/$LIBDIR/" in //* | */../* | */./*)
     ;;
 esac
 
-case "$(uname)" in
-Linux | *BSD)
-    built=libbolmo.so shared=libbolmo.so.$version soname=libbolmo.so.$so_version plain=libbolmo.so
-    strip_options=(--strip-unneeded)
-    ;;
-Darwin)
-    built=libbolmo.dylib shared=libbolmo.$version.dylib soname=libbolmo.$so_version.dylib plain=libbolmo.dylib
-    strip_options=(-x)
-    ;;
-*) fail "$(uname) is not supported: copy the libraries that cargo builds by hand" ;;
-esac
+# names SYSTEM: the names of the library on a system, as `uname` or rustc call it
+names() {
+    case "$1" in
+    Linux | linux | *BSD | *bsd)
+        built=libbolmo.so shared=libbolmo.so.$version soname=libbolmo.so.$so_version plain=libbolmo.so
+        strip_options=(--strip-unneeded)
+        ;;
+    Darwin | macos)
+        built=libbolmo.dylib shared=libbolmo.$version.dylib soname=libbolmo.$so_version.dylib plain=libbolmo.dylib
+        strip_options=(-x)
+        ;;
+    *) fail "$1 is not supported: copy the libraries that cargo builds by hand" ;;
+    esac
+}
 
 include=$DESTDIR$PREFIX/include lib=$DESTDIR$PREFIX/$LIBDIR
 bin=$DESTDIR$PREFIX/bin share=$DESTDIR$PREFIX/share
-library_files=("$include/bolmo.h" "$include/bolmo.hpp" "$lib/$shared" "$lib/$soname" "$lib/$plain" "$lib/libbolmo.a"
-    "$lib/pkgconfig/bolmo.pc" "$lib/cmake/bolmo/bolmo-config.cmake" "$lib/cmake/bolmo/bolmo-config-version.cmake")
+# The folders that installations have made, below DESTDIR.
+made_file=$share/bolmo/folders
+# Sets `library_files`, once the names are known.
+list_library() {
+    library_files=("$include/bolmo.h" "$include/bolmo.hpp" "$lib/$shared" "$lib/$soname" "$lib/$plain"
+        "$lib/libbolmo.a" "$lib/pkgconfig/bolmo.pc" "$lib/cmake/bolmo/bolmo-config.cmake"
+        "$lib/cmake/bolmo/bolmo-config-version.cmake" "$share/bolmo/tsan.supp" "$made_file")
+}
 bash_file=$share/bash-completion/completions/bolmo
 zsh_file=$share/zsh/site-functions/_bolmo
 fish_file=$share/fish/vendor_completions.d/bolmo.fish
@@ -53,17 +67,41 @@ for page in bolmo bolmo-{bench,completions,devices,eval,generate,info,init,merge
     command_files+=("$share/man/man1/$page.1")
 done
 
-# build PACKAGE...: builds the packages. Sets `static_libs` to the libraries that rustc says a program needs besides
-# libbolmo.a.
+# build PACKAGE...: builds the packages. Sets `out` to the folder of what was built, `target` to what it was built for,
+# and `static_libs` to the libraries that rustc says a program needs besides libbolmo.a.
 build() {
-    if [ -z "${BOLMO_BUILT-}" ]; then
+    host=$(rustc -vV | sed -n 's/^host: //p')
+    target=${CARGO_BUILD_TARGET:-$host} out=${BOLMO_BUILT-}
+    if [ -z "$out" ]; then
         # All at once: alone, each package would choose other features of dependencies.
-        cargo build --release "${@/#/--package=}" >&2 || fail "the build failed"
+        cargo build --release "${@/#/--package=}" --message-format=json-render-diagnostics >"$scratch/messages" ||
+            fail "the build failed"
+        # Only cargo knows the folder: variables and configuration files set the target and the place of its files.
+        local archive
+        archive=$(grep -o '"[^"]*/libbolmo\.a"' "$scratch/messages" | tail -n 1 | tr -d '"')
+        out=${archive%/*}
+        [ -e "$out/libbolmo.a" ] || fail "cargo doesn't say where it has put libbolmo.a"
+        # The files of another target than the host's are in a folder of its name.
+        local folder
+        folder=$(basename "$(dirname "$out")")
+        if [ -z "${CARGO_BUILD_TARGET-}" ] && rustc --print target-list | grep -qx -- "$folder"; then
+            target=$folder
+        fi
     fi
-    if [ -n "${BOLMO_BUILT-}" ] || [ "$(uname)" = Linux ]; then
+    rustc --print cfg --target "$target" >"$scratch/cfg" 2>"$scratch/log" ||
+        fail "rustc doesn't know the target $target: $(cat "$scratch/log")"
+    system=$(sed -n 's/^target_os="\(.*\)"/\1/p' "$scratch/cfg")
+    pointer_bytes=$(($(sed -n 's/^target_pointer_width="\(.*\)"/\1/p' "$scratch/cfg") / 8))
+    names "$system"
+    list_library
+    for file in "$built" libbolmo.a; do
+        [ -e "$out/$file" ] || fail "$out has no $file for $target: build it first"
+    done
+    [ "$target" = "$host" ] || echo "installing for $target"
+    if [ -n "${BOLMO_BUILT-}" ] || [ "$system" = linux ]; then
         # On Linux libbolmo.a needs what the standard library needs, and no more.
-        rustc --crate-type staticlib --crate-name empty --print native-static-libs -o "$scratch/empty.a" - \
-            </dev/null >"$scratch/log" 2>&1 || fail "rustc failed: $(cat "$scratch/log")"
+        rustc --target "$target" --crate-type staticlib --crate-name empty --print native-static-libs \
+            -o "$scratch/empty.a" - </dev/null >"$scratch/log" 2>&1 || fail "rustc failed: $(cat "$scratch/log")"
     else
         cargo rustc --release -p bolmo-ffi --lib -- --print native-static-libs 2>&1 | tee "$scratch/log" >&2 ||
             fail "the build failed"
@@ -74,9 +112,36 @@ build() {
     [ -n "$static_libs" ] || fail "rustc didn't say what libbolmo.a needs"
 }
 
+# stripped FILE OPTION...: strips a file for the target, with a tool that knows it
+stripped() {
+    local file=$1 tool
+    shift
+    # The names that cross compilers of GNU and LLVM have.
+    for tool in ${STRIP:-} $([ "$target" != "$host" ] || echo strip) "${target/-unknown-/-}-strip" llvm-strip \
+        "$(rustc --print sysroot)/lib/rustlib/$host/bin/rust-objcopy"; do
+        command -v "$tool" >/dev/null || continue
+        case "$tool" in
+        *rust-objcopy) "$tool" --strip-unneeded "$file" && return ;;
+        *) "$tool" "$@" "$file" && return ;;
+        esac
+        fail "$tool cannot strip $(basename "$file") for $target: name a tool that can with STRIP"
+    done
+    echo "install: no tool strips files for $target here, $(basename "$file") stays as it is: name one with STRIP" >&2
+}
+
+# folder NAME: makes a folder, and notes those that were missing
+folder() {
+    local missing=$1
+    while [ ! -d "$missing" ]; do
+        case "$missing/" in "$DESTDIR$PREFIX/"*) made+=("${missing#"$DESTDIR"}") ;; *) break ;; esac
+        missing=$(dirname "$missing")
+    done
+    mkdir -p "$1"
+}
+
 # place FILE NAME MODE: copies FILE to NAME
 place() {
-    mkdir -p "$(dirname "$2")"
+    folder "$(dirname "$2")"
     cp "$1" "$2.new"
     chmod "$3" "$2.new"
     mv -f "$2.new" "$2"
@@ -107,14 +172,35 @@ report() {
     done
 }
 
+# versioned NAME: links the shared library to NAME once more, from the objects in libbolmo.a, so that its symbols have
+# the version BOLMO_N, with the number of the SONAME. rustc passes the linker a list of symbols without versions, beside
+# which no list with versions is allowed. Fails where no C compiler links for the target.
+versioned() {
+    local variable linker
+    variable=CARGO_TARGET_$(echo "$target" | tr 'a-z.-' 'A-Z__')_LINKER
+    if [ "$target" = "$host" ]; then linker=${CC:-cc}; else linker=${!variable:-${target/-unknown-/-}-gcc}; fi
+    command -v "$linker" >/dev/null || return 1
+    sed -n 's/^BOLMO_API .*\(bolmo_[a-z0-9_]*\)(.*/\1/p' ffi/include/bolmo.h >"$scratch/functions"
+    { echo "BOLMO_$so_version { global:"; sed 's/$/;/' "$scratch/functions"; echo 'local: *; };'; } >"$scratch/versions"
+    # shellcheck disable=SC2086,SC2046 # lists of options
+    "$linker" -shared -o "$1" $(sed 's/^/-Wl,-u,/' "$scratch/functions") "$out/libbolmo.a" \
+        -Wl,--version-script="$scratch/versions" -Wl,--gc-sections -Wl,-soname,"$soname" \
+        -Wl,-z,max-page-size=16384 -Wl,-z,relro -Wl,-z,now -Wl,-z,noexecstack -Wl,--as-needed $static_libs >&2
+}
+
 install_library() {
     # The path from the library's folder to the prefix.
     up=$(echo "$LIBDIR" | sed 's|[^/][^/]*|..|g')
-    pointer_bytes=$(rustc --print cfg | sed -n 's/^target_pointer_width="\(.*\)"/\1/p')
-    pointer_bytes=$((pointer_bytes / 8))
 
-    cp "$out/$built" "$scratch/$shared"
-    strip "${strip_options[@]}" "$scratch/$shared"
+    case "$target" in
+    *-linux-gnu*)
+        versioned "$scratch/$shared" ||
+            { echo "install: no C compiler for $target links here: the symbols of $shared have no version" >&2
+              cp "$out/$built" "$scratch/$shared"; }
+        ;;
+    *) cp "$out/$built" "$scratch/$shared" ;;
+    esac
+    stripped "$scratch/$shared" "${strip_options[@]}"
     place ffi/include/bolmo.h "$include/bolmo.h" 644
     place ffi/include/bolmo.hpp "$include/bolmo.hpp" 644
     place "$scratch/$shared" "$lib/$shared" 755
@@ -124,14 +210,25 @@ install_library() {
     fill bolmo.pc.in "$lib/pkgconfig/bolmo.pc"
     fill bolmo-config.cmake.in "$lib/cmake/bolmo/bolmo-config.cmake"
     fill bolmo-config-version.cmake.in "$lib/cmake/bolmo/bolmo-config-version.cmake"
+    place ffi/package/tsan.supp "$share/bolmo/tsan.supp" 644
+    { cat "$made_file" 2>/dev/null || true; printf '%s\n' ${made[@]+"${made[@]}"}; } | sed '/^$/d' | sort -u \
+        >"$scratch/folders"
+    place "$scratch/folders" "$made_file" 644
     report "${library_files[@]}"
-    echo "$shared has $(wc -c <"$lib/$shared" | tr -d ' ') bytes, stripped"
+    echo "$shared has $(wc -c <"$lib/$shared" | tr -d ' ') bytes"
 }
 
 install_command() {
     local bolmo=${BOLMO_COMMAND:-$out/bolmo} file
     cp "$bolmo" "$scratch/bolmo"
-    strip "$scratch/bolmo"
+    stripped "$scratch/bolmo"
+    if ! "$bolmo" --version >/dev/null 2>&1; then
+        local here=${BOLMO_HOST_COMMAND:-${CARGO_TARGET_DIR:-target}/release/bolmo}
+        [ "$("$here" --version 2>/dev/null)" = "bolmo $version" ] ||
+            fail "the command for $target doesn't run here, so its manual pages and completions can't be made: build \
+the command for $host too, or name one with BOLMO_HOST_COMMAND; \`make install-lib\` needs none"
+        bolmo=$here
+    fi
     "$bolmo" man "$scratch/man" && "$bolmo" completions bash >"$scratch/bash" &&
         "$bolmo" completions zsh >"$scratch/zsh" && "$bolmo" completions fish >"$scratch/fish" ||
         fail "$bolmo doesn't run here, so its manual pages and completions can't be made"
@@ -151,7 +248,8 @@ install_command() {
 
 # install_all PACKAGE...
 install_all() {
-    out=${BOLMO_BUILT:-${CARGO_TARGET_DIR:-target}/release}
+    local file
+    made=()
     scratch=$(mktemp -d)
     trap 'rm -rf "$scratch"' EXIT
     build "$@"
@@ -160,14 +258,28 @@ install_all() {
 }
 
 uninstall_all() {
-    local file
-    for file in "${command_files[@]}" "${library_files[@]}"; do
+    local file folders=()
+    # The libraries of another system may be installed.
+    for system in linux macos; do
+        names "$system"
+        list_library
+        command_files+=("${library_files[@]}")
+    done
+    if [ -e "$made_file" ]; then
+        while IFS= read -r file; do folders+=("$file"); done < <(sort -r "$made_file")
+    fi
+    for file in "${command_files[@]}"; do
         if [ -e "$file" ] || [ -L "$file" ]; then
             rm -f "$file"
             echo "removed $file"
         fi
     done
-    [ ! -d "$lib/cmake/bolmo" ] || rmdir "$lib/cmake/bolmo" || echo "install: other files stay in $lib/cmake/bolmo" >&2
+    # The innermost first. Only names in PREFIX count, whatever the file says.
+    for file in ${folders[@]+"${folders[@]}"}; do
+        case "$file/" in *..* | "//"*) continue ;; "$PREFIX/"*) ;; *) continue ;; esac
+        [ ! -d "$DESTDIR$file" ] || rmdir "$DESTDIR$file" 2>/dev/null ||
+            echo "install: other files stay in $DESTDIR$file" >&2
+    done
 }
 
 case "${1-}:$#" in

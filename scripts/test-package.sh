@@ -36,9 +36,50 @@ same "what pkg-config says of a moved prefix" "-I$work/stage/opt/bolmo/include" 
     "$(PKG_CONFIG_PATH=$work/stage/opt/bolmo/lib/some-system/pkgconfig pkg-config --cflags bolmo |
         sed 's/^-I//; s/ *$//' | xargs realpath | sed 's/^/-I/')"
 PREFIX=/opt/bolmo LIBDIR=lib/some-system DESTDIR=$work/stage scripts/install.sh uninstall >/dev/null
-same "what is left after uninstalling" "" "$(find "$work/stage" ! -type d)"
+same "what is left after uninstalling, folders included" "$work/stage/opt" "$(find "$work/stage" -mindepth 1)"
+# Folders that were there, and files of others, stay.
+mkdir -p "$work/library/opt/bolmo/include" "$work/library/opt/bolmo/bin"
 PREFIX=/opt/bolmo LIBDIR=lib DESTDIR=$work/library scripts/install.sh install-lib >/dev/null
-same "what install-lib installs" "include lib" "$(cd "$work/library/opt/bolmo" && echo *)"
+same "what install-lib installs" "bin include lib share" "$(cd "$work/library/opt/bolmo" && echo *)"
+touch "$work/library/opt/bolmo/lib/pkgconfig/other.pc"
+PREFIX=/opt/bolmo LIBDIR=lib DESTDIR=$work/library scripts/install.sh uninstall >/dev/null 2>&1
+same "what uninstalling leaves of others" "bin include lib lib/pkgconfig lib/pkgconfig/other.pc" \
+    "$(cd "$work/library/opt/bolmo" && find . -mindepth 1 | sed 's|^\./||' | LC_ALL=C sort | tr '\n' ' ' | sed 's/ $//')"
+
+if [ "$(rustc -vV | sed -n 's/^host: //p')" = x86_64-unknown-linux-gnu ]; then
+    step "the libraries of the target that was built, and none of another one"
+    # The folder of a target that was built. Those of the host stand beside it, and are old.
+    crossed=$work/crossed
+    mkdir -p "$crossed/built" "$crossed/bin"
+    ln -s "$(realpath "${BOLMO_BUILT:-$target/release}")"/libbolmo.{a,so} "$crossed/built"
+    BOLMO_BUILT=$crossed/built CARGO_BUILD_TARGET=x86_64-unknown-linux-gnu PREFIX=$crossed/prefix LIBDIR=lib DESTDIR='' \
+        scripts/install.sh install-lib >"$work/log"
+    ! grep 'installing for' "$work/log" || fail "the host's own target counts as another one"
+    # What cargo answers decides, not the place where the host's files would be.
+    printf '%s\n' '#!/bin/sh' "echo '{\"filenames\":[\"$crossed/triple/aarch64-unknown-linux-gnu/release/libbolmo.a\"]}'" \
+        >"$crossed/bin/cargo"
+    chmod +x "$crossed/bin/cargo"
+    mkdir -p "$crossed/triple/aarch64-unknown-linux-gnu/release"
+    touch "$crossed/triple/aarch64-unknown-linux-gnu/release/libbolmo.a"
+    if PATH=$crossed/bin:$PATH BOLMO_BUILT='' PREFIX=$crossed/none LIBDIR=lib DESTDIR='' \
+        scripts/install.sh install-lib >"$work/log" 2>&1; then
+        fail "libraries of the host were installed for another target"
+    fi
+    grep -q 'aarch64-unknown-linux-gnu/release has no libbolmo.so for aarch64-unknown-linux-gnu' "$work/log" ||
+        fail "the message about a missing library is: $(cat "$work/log")"
+    [ ! -e "$crossed/none" ] || fail "something was installed"
+    # A command that doesn't run here.
+    printf 'not a program' >"$crossed/built/bolmo"
+    chmod +x "$crossed/built/bolmo"
+    if BOLMO_BUILT=$crossed/built BOLMO_COMMAND=$crossed/built/bolmo BOLMO_HOST_COMMAND=/nowhere STRIP=true \
+        PREFIX=$crossed/none LIBDIR=lib DESTDIR='' scripts/install.sh install >"$work/log" 2>&1; then
+        fail "a command that doesn't run was installed without its manual pages"
+    fi
+    grep -q 'BOLMO_HOST_COMMAND' "$work/log" || fail "no advice for a command that doesn't run: $(cat "$work/log")"
+    BOLMO_BUILT=$crossed/built BOLMO_COMMAND=$crossed/built/bolmo BOLMO_HOST_COMMAND=$bolmo STRIP=true \
+        PREFIX=$crossed/prefix LIBDIR=lib DESTDIR='' scripts/install.sh install >/dev/null
+    [ -s "$crossed/prefix/share/man/man1/bolmo.1" ] || fail "no manual pages were made by the host's command"
+fi
 
 step "the installed command, its completions and manual pages"
 same "the version" "$("$bolmo" --version)" "$("$prefix/bin/bolmo" --version)"
@@ -82,7 +123,9 @@ same "README.md's example" "$(cat "$work/example.c")" "$(sed -n '/^```c$/,/^```$
 library=$prefix/lib/libbolmo.so
 if [ "$(uname)" = Linux ]; then
     step "the shared library: exports, needs, name, alignment"
-    same "the list of exported symbols" "$declared" "$(nm -D --defined-only "$library" | awk '{ print $NF }' | sort -u)"
+    same "the list of exported symbols" "$declared" "$(nm -D --defined-only "$library" | awk '$2 != "A" { print $NF }' | sed 's/@@BOLMO_0$//' | sort -u)"
+    same "how many symbols have a version" "$(wc -l <<<"$declared")" \
+        "$(nm -D --defined-only "$library" | grep -c '@@BOLMO_0$')"
     same "SONAME" libbolmo.so.0 "$(readelf -d "$library" | sed -n 's/.*SONAME.*\[\(.*\)\]/\1/p')"
     odd=$(readelf -d "$library" | sed -n 's/.*NEEDED.*\[\(.*\)\]/\1/p' |
         grep -vE '^(libc|libm|libgcc_s|libpthread|libdl|ld-linux[-a-z0-9_]*)\.so\.[0-9]+$' || true)
@@ -146,6 +189,27 @@ END
 cmake -S "$work/find" -B "$work/find/build" -DCMAKE_PREFIX_PATH="$prefix" >"$work/log" 2>&1 ||
     { cat "$work/log" >&2; fail "find_package failed"; }
 same "what find_package found" "bolmo::bolmo-static 0" "$(cat "$work/find/build/found")"
+
+step "the repository as a part of a CMake project"
+mkdir -p "$work/contains"
+cat >"$work/contains/CMakeLists.txt" <<END
+cmake_minimum_required(VERSION 3.16)
+project(contains C)
+include(FetchContent)
+FetchContent_Declare(bolmo SOURCE_DIR "$root")
+FetchContent_MakeAvailable(bolmo)
+foreach(kind bolmo bolmo-shared bolmo-static)
+    add_executable(with-\${kind} "$root/examples/c/generate.c")
+    target_link_libraries(with-\${kind} PRIVATE bolmo::\${kind})
+endforeach()
+END
+cmake -S "$work/contains" -B "$work/contains/build" -DBOLMO_PREBUILT="$(realpath "${BOLMO_BUILT:-$target/release}")" \
+    -DCMAKE_BUILD_TYPE=Release >"$work/log" 2>&1 && cmake --build "$work/contains/build" >>"$work/log" 2>&1 ||
+    { cat "$work/log" >&2; fail "a project that contains the repository doesn't build"; }
+for kind in bolmo bolmo-shared bolmo-static; do
+    checked "$work/contains/build/with-$kind" "$model" "The next day" --max-bytes 40
+    cmp "$work/out" "$work/expected" || fail "with-$kind doesn't write what the bolmo command does"
+done
 
 step "README.md's lines for pkg-config, in another prefix than the system's"
 # The block that begins with the path, run as it is.

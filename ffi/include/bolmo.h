@@ -21,6 +21,7 @@
  * | session | one sequence: append text, clone, rewind, save, cancel |
  * | constraint | regular expressions and JSON schemas that the output must match |
  * | options, generate | generating with a callback |
+ * | batch | generating on several sessions together |
  * | sampler | generating step by step |
  * | score | the probability of a text |
  * | merge | adding a subword model's post-training to a Bolmo model made from it |
@@ -42,12 +43,23 @@
  *
  * Every function may be called from any thread. Engines, checkpoints, models and results may be used by several threads
  * at once. Sessions, options, samplers, matchers, assemblers and trainers may be used by one thread at a time; a second
- * thread gets BOLMO_BUSY and nothing breaks. Functions return when their work is done. Callbacks run on the thread that
- * called the function; the log callback may run on any thread. A callback may call the library, except with the objects
- * that the running function uses. It must not throw C++ exceptions or use longjmp.
+ * thread gets BOLMO_BUSY and nothing breaks. How far a session is can be asked for meanwhile. Functions return when
+ * their work is done. Callbacks run on the thread that called the function; the log callback may run on any thread. A
+ * callback may call the library, except with the objects that the running function uses. It must not throw C++
+ * exceptions or use longjmp.
  *
  * On the CPU, the library computes on threads of its own, which block all signals and end with the last engine, its
  * models and their sessions.
+ *
+ * ## Apps in the background
+ *
+ * On iOS and Android an app in the background must not use the GPU: the system ends the work or the app. Call
+ * bolmo_engine_suspend before the app leaves the foreground. When it returns, nothing is in flight, and nothing is
+ * submitted before bolmo_engine_resume. Calls in progress pause and go on afterwards as if nothing had happened, and can
+ * be cancelled; new calls that need the device return BOLMO_SUSPENDED and change nothing. bolmo_session_snapshot needs
+ * the device, so save sessions first if the app may be ended. If the system took the device away meanwhile,
+ * bolmo_engine_resume and the paused calls return BOLMO_DEVICE_LOST. Where the system asks for memory, call
+ * bolmo_engine_trim, suspended or not.
  *
  * ## Forks
  *
@@ -117,6 +129,28 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/** Version of the library that this header belongs to; bolmo_version() is that of the library in use. */
+#define BOLMO_VERSION "0.1.0"
+/** Major number of the version. */
+#define BOLMO_VERSION_MAJOR 0
+/** Minor number of the version. */
+#define BOLMO_VERSION_MINOR 1
+/** Patch number of the version. */
+#define BOLMO_VERSION_PATCH 0
+
+/**
+ * Stands before every function. On Windows, define BOLMO_STATIC to link the static library.
+ */
+#ifndef BOLMO_API
+#if defined(_WIN32) && !defined(BOLMO_STATIC)
+#define BOLMO_API __declspec(dllimport)
+#elif defined(__GNUC__) && !defined(_WIN32)
+#define BOLMO_API __attribute__((visibility("default")))
+#else
+#define BOLMO_API
+#endif
+#endif
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -127,13 +161,15 @@ extern "C" {
  * Errors: status codes and their messages.
  *
  * Every function that can fail returns a `bolmo_status`. `BOLMO_OK` is 0. Each thread has its own message, about its
- * last failed call:
+ * last failed call. It is kept in one place for as long as the thread lives, so a call and its message may be
+ * arguments of the same `printf`:
  *
  * @code{.c}
  * bolmo_status status = bolmo_engine_create(NULL, &engine);
  * if (status != BOLMO_OK) {
  *     fprintf(stderr, "%s: %s\n", bolmo_status_name(status), bolmo_last_error_message());
  * }
+ * printf("%s: %s\n", bolmo_status_name(bolmo_session_append_bos(NULL)), bolmo_last_error_message());
  * @endcode
  *
  * @{
@@ -167,6 +203,8 @@ enum bolmo_status
     BOLMO_IO = 9,
     /** A bug in this library; please report it. */
     BOLMO_INTERNAL = 10,
+    /** The engine is suspended: resume it, then repeat the call. */
+    BOLMO_SUSPENDED = 11,
 };
 #ifndef __cplusplus
 typedef int32_t bolmo_status;
@@ -174,16 +212,17 @@ typedef int32_t bolmo_status;
 
 /**
  * Message of this thread's last failed call: one sentence, UTF-8, with a NUL at the end. Never NULL; empty if no call
- * has failed yet. Valid until this thread's next failed call, or until the thread ends. The `_delete` functions never
- * fail.
+ * has failed yet. A message of more than 4095 bytes is cut at a character and ends with an ellipsis. The text stays
+ * until this thread's next failing call returns; the pointer is the same for every call of a thread, and valid until
+ * the thread ends. The `_delete` functions never fail.
  */
-const char *bolmo_last_error_message(void);
+BOLMO_API const char *bolmo_last_error_message(void);
 
 /**
  * Name of a status, such as "bad checkpoint", with a NUL at the end. Never NULL: "unknown status" for a code that this
  * version doesn't have. Valid forever.
  */
-const char *bolmo_status_name(int32_t status);
+BOLMO_API const char *bolmo_status_name(int32_t status);
 
 /** @} */
 
@@ -205,7 +244,7 @@ const char *bolmo_status_name(int32_t status);
  */
 
 /** Version of the ABI that a header describes. It grows when something is added; existing names keep their meaning. */
-#define BOLMO_ABI_VERSION 5
+#define BOLMO_ABI_VERSION 6
 
 /** How much is logged. */
 enum bolmo_log_level
@@ -215,15 +254,24 @@ enum bolmo_log_level
 {
     /** Nothing. */
     BOLMO_LOG_OFF = 0,
-    /** Failures, including those that no call can return. */
+    /** Failures that no call can return, such as the loss of a device. */
     BOLMO_LOG_ERROR = 1,
     /** Problems that don't stop the work. */
     BOLMO_LOG_WARN = 2,
-    /** Progress of the work. */
+    /**
+     * Progress of the work, a line each: an engine opened, a checkpoint opened, a model loaded, a generation or a
+     * score finished, training that begins, evaluates, saves.
+     */
     BOLMO_LOG_INFO = 3,
-    /** Details for finding a fault. */
+    /**
+     * Details for finding a fault: adapters that were considered and why, kernels, sessions, appended texts,
+     * snapshots, steps of training.
+     */
     BOLMO_LOG_DEBUG = 4,
-    /** Everything, including the graphics library's own messages. */
+    /**
+     * Every submission to the device, and the graphics library's own messages from its level "info" up. At the other
+     * levels only its warnings and errors are included.
+     */
     BOLMO_LOG_TRACE = 5,
 };
 #ifndef __cplusplus
@@ -241,19 +289,20 @@ typedef void (*bolmo_log_callback)(int32_t level, const char *text, size_t size,
  * The ABI version of this library. Compare it with BOLMO_ABI_VERSION of the header that the program was compiled with:
  * a library with a smaller number lacks something that the header declares.
  */
-uint32_t bolmo_abi_version(void);
+BOLMO_API uint32_t bolmo_abi_version(void);
 
 /** The library's version, such as "0.1.0", with a NUL at the end. Valid forever. */
-const char *bolmo_version(void);
+BOLMO_API const char *bolmo_version(void);
 
 /**
  * Passes log messages up to `level` (bolmo_log_level) to `callback`. NULL or BOLMO_LOG_OFF turns logging off. Without
- * a callback nothing is logged. When the function returns, the previous callback is no longer running.
+ * a callback nothing is logged. No message contains text that a model reads or writes; paths and names of adapters
+ * do occur. When the function returns, the previous callback is no longer running.
  */
-bolmo_status bolmo_set_log_callback(int32_t level, bolmo_log_callback callback, void *user_data);
+BOLMO_API bolmo_status bolmo_set_log_callback(int32_t level, bolmo_log_callback callback, void *user_data);
 
 /** Number of handles, of all types, that were created and not deleted: 0 when a program has cleaned up. */
-size_t bolmo_handle_count(void);
+BOLMO_API size_t bolmo_handle_count(void);
 
 /** @} */
 
@@ -285,28 +334,32 @@ typedef struct bolmo_bytes bolmo_bytes;
 typedef struct bolmo_utf8 bolmo_utf8;
 
 /** Gets the bytes and their number. `data` stays valid until the handle is deleted. */
-bolmo_status bolmo_bytes_get(const bolmo_bytes *bytes, const uint8_t **data, size_t *size);
+BOLMO_API bolmo_status bolmo_bytes_get(const bolmo_bytes *bytes, const uint8_t **data, size_t *size);
 
 /** Deletes the bytes. NULL and deleted handles are ignored. */
-void bolmo_bytes_delete(bolmo_bytes *bytes);
+BOLMO_API void bolmo_bytes_delete(bolmo_bytes *bytes);
 
 /** Creates an assembler at the start of a text. */
-bolmo_status bolmo_utf8_create(bolmo_utf8 **assembler);
+BOLMO_API bolmo_status bolmo_utf8_create(bolmo_utf8 **assembler);
 
 /**
  * Takes the next bytes and returns the text that is complete by now, which may be empty. Invalid UTF-8 becomes U+FFFD.
  * `text` has `length` bytes of UTF-8 without a NUL at the end, and is valid until the next call with this assembler.
  */
-bolmo_status bolmo_utf8_push(bolmo_utf8 *assembler, const void *data, size_t size, const char **text, size_t *length);
+BOLMO_API bolmo_status bolmo_utf8_push(bolmo_utf8 *assembler,
+                                       const void *data,
+                                       size_t size,
+                                       const char **text,
+                                       size_t *length);
 
 /**
  * Ends the text: returns U+FFFD if it stops inside a character, else an empty text. The assembler can then be used for
  * another text.
  */
-bolmo_status bolmo_utf8_finish(bolmo_utf8 *assembler, const char **text, size_t *length);
+BOLMO_API bolmo_status bolmo_utf8_finish(bolmo_utf8 *assembler, const char **text, size_t *length);
 
 /** Deletes the assembler. NULL and deleted handles are ignored. */
-void bolmo_utf8_delete(bolmo_utf8 *assembler);
+BOLMO_API void bolmo_utf8_delete(bolmo_utf8 *assembler);
 
 /** @} */
 
@@ -390,10 +443,10 @@ typedef struct bolmo_adapters bolmo_adapters;
  * Lists the adapters of this machine, and marks the one that `bolmo_engine_options_set_adapter` with the same choice
  * would use. An empty list is not a failure.
  */
-bolmo_status bolmo_adapters_list(const void *choice, size_t choice_size, bolmo_adapters **list);
+BOLMO_API bolmo_status bolmo_adapters_list(const void *choice, size_t choice_size, bolmo_adapters **list);
 
 /** Number of adapters in the list. */
-bolmo_status bolmo_adapters_count(const bolmo_adapters *list, size_t *count);
+BOLMO_API bolmo_status bolmo_adapters_count(const bolmo_adapters *list, size_t *count);
 
 /**
  * Gets a text property (bolmo_adapter_text) of the adapter at `index`: UTF-8, with a NUL at the end. `size`, which may
@@ -401,21 +454,21 @@ bolmo_status bolmo_adapters_count(const bolmo_adapters *list, size_t *count);
  *
  * BOLMO_NOT_FOUND: the list has no such adapter.
  */
-bolmo_status bolmo_adapters_text(const bolmo_adapters *list,
-                                 size_t index,
-                                 int32_t which,
-                                 const char **text,
-                                 size_t *size);
+BOLMO_API bolmo_status bolmo_adapters_text(const bolmo_adapters *list,
+                                           size_t index,
+                                           int32_t which,
+                                           const char **text,
+                                           size_t *size);
 
 /**
  * Gets a numeric property (bolmo_adapter_number) of the adapter at `index`.
  *
  * BOLMO_NOT_FOUND: the list has no such adapter.
  */
-bolmo_status bolmo_adapters_number(const bolmo_adapters *list, size_t index, int32_t which, uint64_t *number);
+BOLMO_API bolmo_status bolmo_adapters_number(const bolmo_adapters *list, size_t index, int32_t which, uint64_t *number);
 
 /** Deletes the list. NULL and deleted handles are ignored. */
-void bolmo_adapters_delete(bolmo_adapters *list);
+BOLMO_API void bolmo_adapters_delete(bolmo_adapters *list);
 
 /** @} */
 
@@ -443,30 +496,41 @@ typedef struct bolmo_engine bolmo_engine;
 typedef struct bolmo_engine_options bolmo_engine_options;
 
 /** Creates options with the defaults: the best adapter. */
-bolmo_status bolmo_engine_options_create(bolmo_engine_options **options);
+BOLMO_API bolmo_status bolmo_engine_options_create(bolmo_engine_options **options);
 
 /**
- * Selects the adapter: a part of its name, driver or backend, its number in the list, "cpu", "software", or "auto".
- * "auto" and an empty choice prefer a discrete GPU, then an integrated one, then a virtual one, then the CPU. "cpu" is
- * the library's own device, which needs no driver; "software" is a driver that emulates a GPU on the CPU, for tests.
+ * Selects the adapter: a part of its name, driver or backend, its number in the list, "low-power", "cpu",
+ * "software", or "auto".
+ * "auto" and an empty choice prefer a discrete GPU, then an integrated one, then a virtual one, then the CPU.
+ * "low-power" prefers an integrated GPU, then the CPU, then a virtual GPU, then a discrete one. "cpu" is the library's
+ * own device, which needs no driver; "software" is a driver that emulates a GPU on the CPU, for tests.
  */
-bolmo_status bolmo_engine_options_set_adapter(bolmo_engine_options *options, const void *choice, size_t size);
+BOLMO_API bolmo_status bolmo_engine_options_set_adapter(bolmo_engine_options *options, const void *choice, size_t size);
 
 /**
  * Limits bindings to `bytes` (at least 65536) where the adapter offers more; larger matrices are split. 0, the
  * default: the adapter's own limit.
  */
-bolmo_status bolmo_engine_options_set_max_binding_bytes(bolmo_engine_options *options, uint64_t bytes);
+BOLMO_API bolmo_status bolmo_engine_options_set_max_binding_bytes(bolmo_engine_options *options, uint64_t bytes);
 
 /**
  * Sets how many threads compute on the CPU device, 1 to 256. 0, the default: the environment variable BOLMO_THREADS,
  * else one for each physical core that the process may use. Engines share their threads, and results don't depend on
  * how many there are.
  */
-bolmo_status bolmo_engine_options_set_threads(bolmo_engine_options *options, size_t threads);
+BOLMO_API bolmo_status bolmo_engine_options_set_threads(bolmo_engine_options *options, size_t threads);
+
+/**
+ * Sets the folder that caches compiled kernels, so that models load faster from the second time on, where the driver
+ * supports it. It is created when it is needed, and its files may be deleted at any time. A `size` of 0, the default:
+ * nothing is written. Paths are as in bolmo_checkpoint_open. The CPU device compiles nothing.
+ */
+BOLMO_API bolmo_status bolmo_engine_options_set_kernel_cache(bolmo_engine_options *options,
+                                                             const void *path,
+                                                             size_t size);
 
 /** Deletes the options. NULL and deleted handles are ignored. */
-void bolmo_engine_options_delete(bolmo_engine_options *options);
+BOLMO_API void bolmo_engine_options_delete(bolmo_engine_options *options);
 
 /**
  * Opens a device. `options` may be NULL; they are read during the call only.
@@ -475,28 +539,57 @@ void bolmo_engine_options_delete(bolmo_engine_options *options);
  * opened. BOLMO_OUT_OF_MEMORY: there is too little memory, or too little address space for graphics drivers (see the
  * first page). BOLMO_IO: no thread can be started. The engine belongs to this process: forks of it cannot use it.
  */
-bolmo_status bolmo_engine_create(const bolmo_engine_options *options, bolmo_engine **engine);
+BOLMO_API bolmo_status bolmo_engine_create(const bolmo_engine_options *options, bolmo_engine **engine);
 
 /**
  * Gets a text property (bolmo_adapter_text) of the engine's adapter: UTF-8, with a NUL at the end. `size`, which may
  * be NULL, receives the size without the NUL. Valid until the engine is deleted.
  */
-bolmo_status bolmo_engine_text(const bolmo_engine *engine, int32_t which, const char **text, size_t *size);
+BOLMO_API bolmo_status bolmo_engine_text(const bolmo_engine *engine, int32_t which, const char **text, size_t *size);
 
 /** Gets a numeric property (bolmo_adapter_number) of the engine's adapter. */
-bolmo_status bolmo_engine_number(const bolmo_engine *engine, int32_t which, uint64_t *number);
+BOLMO_API bolmo_status bolmo_engine_number(const bolmo_engine *engine, int32_t which, uint64_t *number);
+
+/**
+ * Suspends the engine, as before a mobile app goes to the background (see the first page). When this returns, the
+ * device is idle, and nothing is submitted to it until bolmo_engine_resume. Calls in progress on other threads pause,
+ * and go on after bolmo_engine_resume; their cancel functions end them at once. Calls that begin meanwhile and need
+ * the device return BOLMO_SUSPENDED. Waits for the submissions in progress, each of which is bounded. Suspending
+ * twice is the same as once. May be called in callbacks: the call that the callback belongs to pauses when it returns.
+ * If bolmo_engine_resume is called meanwhile, this returns.
+ *
+ * BOLMO_DEVICE_LOST: the device is lost.
+ */
+bolmo_status bolmo_engine_suspend(bolmo_engine *engine);
+
+/**
+ * Resumes a suspended engine. Does nothing if it is not suspended.
+ *
+ * BOLMO_DEVICE_LOST: the device was lost meanwhile, and paused calls end with the same status. Create the engine and
+ * load the model again; sessions can be restored from snapshots.
+ */
+bolmo_status bolmo_engine_resume(bolmo_engine *engine);
+
+/**
+ * Releases memory that can be made again, for when the system runs short of it. `released`, which may be NULL,
+ * receives the number of bytes by which the device's memory has shrunk. These are the buffers of prompts, which are
+ * most of it, suffix tables, and what idle sessions need to generate; they are made again when they are needed, and
+ * results stay the same. What is in use is released when the call that uses it ends, and is not counted. Weights,
+ * sessions' texts and compiled kernels are kept. A suspended engine may be trimmed.
+ */
+bolmo_status bolmo_engine_trim(bolmo_engine *engine, uint64_t *released);
 
 /**
  * Releases the device and all its memory at once, even if it is in use: every later call that needs the device, with
  * the engine, its models or their sessions, returns BOLMO_DEVICE_LOST. The handles must still be deleted.
  */
-bolmo_status bolmo_engine_destroy_device(bolmo_engine *engine);
+BOLMO_API bolmo_status bolmo_engine_destroy_device(bolmo_engine *engine);
 
 /**
  * Deletes the engine's handle. The device is closed when its last model is gone too. NULL and deleted handles are
  * ignored.
  */
-void bolmo_engine_delete(bolmo_engine *engine);
+BOLMO_API void bolmo_engine_delete(bolmo_engine *engine);
 
 /** @} */
 
@@ -577,12 +670,21 @@ enum bolmo_model_property
     BOLMO_MODEL_SUFFIX_ROWS = 5,
     /** Logits per step: 520. */
     BOLMO_MODEL_LOGITS = 6,
-    /** Device memory of a new session, in bytes. */
+    /** Size of the state that a byte changes, in bytes. A session takes more: bolmo_model_session_bytes. */
     BOLMO_MODEL_STATE_BYTES = 7,
-    /** Device memory that each patch adds to a session, in bytes. */
+    /**
+     * Size of the keys and values of a patch, in bytes. Sessions reserve room for more patches than they hold:
+     * bolmo_model_session_bytes.
+     */
     BOLMO_MODEL_PATCH_BYTES = 8,
     /** The same for patches beyond the sliding window, if the model has one. */
     BOLMO_MODEL_LATE_PATCH_BYTES = 9,
+    /**
+     * Device memory that the model takes, beside weights and sessions, to process prompts, in bytes: once for each
+     * call that appends or scores at the same time. It is allocated when it is first needed, and kept. Of a
+     * checkpoint: at most this much, on any device.
+     */
+    BOLMO_MODEL_WORK_BYTES = 10,
 };
 #ifndef __cplusplus
 typedef int32_t bolmo_model_property;
@@ -614,49 +716,51 @@ typedef int64_t (*bolmo_read_callback)(void *user_data, uint64_t offset, uint8_t
  * BOLMO_NOT_FOUND: no such folder, or no config.json or weights in it. BOLMO_BAD_CHECKPOINT, BOLMO_UNSUPPORTED: the
  * message names the file and the tensor or key.
  */
-bolmo_status bolmo_checkpoint_open(const void *path, size_t size, bolmo_checkpoint **checkpoint);
+BOLMO_API bolmo_status bolmo_checkpoint_open(const void *path, size_t size, bolmo_checkpoint **checkpoint);
 
 /** Creates a builder without any parts. */
-bolmo_status bolmo_checkpoint_builder_create(bolmo_checkpoint_builder **builder);
+BOLMO_API bolmo_status bolmo_checkpoint_builder_create(bolmo_checkpoint_builder **builder);
 
 /** Sets the contents of `config.json`, which are copied. */
-bolmo_status bolmo_checkpoint_builder_set_config(bolmo_checkpoint_builder *builder, const void *json, size_t size);
+BOLMO_API bolmo_status bolmo_checkpoint_builder_set_config(bolmo_checkpoint_builder *builder,
+                                                           const void *json,
+                                                           size_t size);
 
 /**
  * Sets the contents of the source model's `tokenizer.json` and of the `tokenizer_config.json` beside it, or NULL and 0
  * if there is none. Both are copied.
  */
-bolmo_status bolmo_checkpoint_builder_set_tokenizer(bolmo_checkpoint_builder *builder,
-                                                    const void *json,
-                                                    size_t size,
-                                                    const void *config_json,
-                                                    size_t config_size);
+BOLMO_API bolmo_status bolmo_checkpoint_builder_set_tokenizer(bolmo_checkpoint_builder *builder,
+                                                              const void *json,
+                                                              size_t size,
+                                                              const void *config_json,
+                                                              size_t config_size);
 
 /**
  * Adds a safetensors file in memory. `name` is used in messages. With a `release` callback the bytes are used in
  * place: they must stay valid until `release` is called with `user_data`, when both checkpoint and builder have been
  * deleted. Without one (NULL) the bytes are copied. `release` is not called if this function fails.
  */
-bolmo_status bolmo_checkpoint_builder_add_memory(bolmo_checkpoint_builder *builder,
-                                                 const void *name,
-                                                 size_t name_size,
-                                                 const void *data,
-                                                 size_t size,
-                                                 bolmo_release_callback release,
-                                                 void *user_data);
+BOLMO_API bolmo_status bolmo_checkpoint_builder_add_memory(bolmo_checkpoint_builder *builder,
+                                                           const void *name,
+                                                           size_t name_size,
+                                                           const void *data,
+                                                           size_t size,
+                                                           bolmo_release_callback release,
+                                                           void *user_data);
 
 /**
  * Adds a safetensors file of `size` bytes that `read` reads, with `user_data`. `name` is used in messages. `release`,
  * which may be NULL, is called with `user_data` when both checkpoint and builder have been deleted, but not if this
  * function fails. The file must not change.
  */
-bolmo_status bolmo_checkpoint_builder_add_reader(bolmo_checkpoint_builder *builder,
-                                                 const void *name,
-                                                 size_t name_size,
-                                                 uint64_t size,
-                                                 bolmo_read_callback read,
-                                                 bolmo_release_callback release,
-                                                 void *user_data);
+BOLMO_API bolmo_status bolmo_checkpoint_builder_add_reader(bolmo_checkpoint_builder *builder,
+                                                           const void *name,
+                                                           size_t name_size,
+                                                           uint64_t size,
+                                                           bolmo_read_callback read,
+                                                           bolmo_release_callback release,
+                                                           void *user_data);
 
 /**
  * Opens the checkpoint that the parts make up. The parts move to the checkpoint: the builder is empty afterwards, even
@@ -664,30 +768,42 @@ bolmo_status bolmo_checkpoint_builder_add_reader(bolmo_checkpoint_builder *build
  *
  * BOLMO_IO: a reader failed. Other statuses as for bolmo_checkpoint_open.
  */
-bolmo_status bolmo_checkpoint_builder_open(bolmo_checkpoint_builder *builder, bolmo_checkpoint **checkpoint);
+BOLMO_API bolmo_status bolmo_checkpoint_builder_open(bolmo_checkpoint_builder *builder, bolmo_checkpoint **checkpoint);
 
 /** Deletes the builder and its parts. NULL and deleted handles are ignored. */
-void bolmo_checkpoint_builder_delete(bolmo_checkpoint_builder *builder);
+BOLMO_API void bolmo_checkpoint_builder_delete(bolmo_checkpoint_builder *builder);
 
 /** Gets a numeric property (bolmo_model_property) of the model. */
-bolmo_status bolmo_checkpoint_number(const bolmo_checkpoint *checkpoint, int32_t which, uint64_t *number);
+BOLMO_API bolmo_status bolmo_checkpoint_number(const bolmo_checkpoint *checkpoint, int32_t which, uint64_t *number);
 
 /**
  * Gets the device memory that the weights will take in `format` (bolmo_format), in bytes. For weights that are stored
- * quantized, `format` is ignored and their own formats count. Sessions need memory in addition: see
- * bolmo_model_property.
+ * quantized, `format` is ignored and their own formats count. Needed in addition: bolmo_checkpoint_session_bytes for
+ * each session, and BOLMO_MODEL_WORK_BYTES.
  */
-bolmo_status bolmo_checkpoint_device_bytes(const bolmo_checkpoint *checkpoint, int32_t format, uint64_t *bytes);
+BOLMO_API bolmo_status bolmo_checkpoint_device_bytes(const bolmo_checkpoint *checkpoint,
+                                                     int32_t format,
+                                                     uint64_t *bytes);
+
+/**
+ * Gets the device memory that a session takes at most while it grows to `patches` patches, in bytes, on any device.
+ * bolmo_model_session_bytes says what is included. A patch has about 4 bytes of text; the model decides.
+ */
+BOLMO_API bolmo_status bolmo_checkpoint_session_bytes(const bolmo_checkpoint *checkpoint,
+                                                      size_t patches,
+                                                      uint64_t *bytes);
 
 /**
  * Gets the name under which the source model's tokenizer was published, or an empty text if the checkpoint doesn't
  * say. UTF-8, with a NUL at the end. `size`, which may be NULL, receives the size without the NUL. Valid until the
  * checkpoint is deleted.
  */
-bolmo_status bolmo_checkpoint_tokenizer_source(const bolmo_checkpoint *checkpoint, const char **text, size_t *size);
+BOLMO_API bolmo_status bolmo_checkpoint_tokenizer_source(const bolmo_checkpoint *checkpoint,
+                                                         const char **text,
+                                                         size_t *size);
 
 /** Number of warnings. */
-bolmo_status bolmo_checkpoint_warning_count(const bolmo_checkpoint *checkpoint, size_t *count);
+BOLMO_API bolmo_status bolmo_checkpoint_warning_count(const bolmo_checkpoint *checkpoint, size_t *count);
 
 /**
  * Gets the warning at `index`, about something odd in the files that was accepted: one sentence, with a NUL at the
@@ -695,16 +811,16 @@ bolmo_status bolmo_checkpoint_warning_count(const bolmo_checkpoint *checkpoint, 
  *
  * BOLMO_NOT_FOUND: there is no such warning.
  */
-bolmo_status bolmo_checkpoint_warning(const bolmo_checkpoint *checkpoint,
-                                      size_t index,
-                                      const char **text,
-                                      size_t *size);
+BOLMO_API bolmo_status bolmo_checkpoint_warning(const bolmo_checkpoint *checkpoint,
+                                                size_t index,
+                                                const char **text,
+                                                size_t *size);
 
 /** Gets the configuration as this library understands it: JSON with the keys of `config.json`. */
-bolmo_status bolmo_checkpoint_config_json(const bolmo_checkpoint *checkpoint, bolmo_bytes **json);
+BOLMO_API bolmo_status bolmo_checkpoint_config_json(const bolmo_checkpoint *checkpoint, bolmo_bytes **json);
 
 /** Deletes the checkpoint. Models that were loaded from it stay. NULL and deleted handles are ignored. */
-void bolmo_checkpoint_delete(bolmo_checkpoint *checkpoint);
+BOLMO_API void bolmo_checkpoint_delete(bolmo_checkpoint *checkpoint);
 
 /** @} */
 
@@ -770,41 +886,43 @@ typedef int32_t (*bolmo_progress_callback)(uint64_t done, uint64_t total, void *
  * Creates options with the defaults: the formats in which the checkpoint is stored if it is quantized, else f32; the
  * checkpoint's own tokenizer and rotary frequencies; no progress callback.
  */
-bolmo_status bolmo_load_options_create(bolmo_load_options **options);
+BOLMO_API bolmo_status bolmo_load_options_create(bolmo_load_options **options);
 
 /**
  * Sets the format of matrices on the device (bolmo_format). A checkpoint that is stored quantized loads in its own
  * formats only.
  */
-bolmo_status bolmo_load_options_set_format(bolmo_load_options *options, int32_t format);
+BOLMO_API bolmo_status bolmo_load_options_set_format(bolmo_load_options *options, int32_t format);
 
 /**
  * Sets the format (bolmo_format) of one part's matrices (bolmo_part). It overrides bolmo_load_options_set_format,
  * whichever is called first.
  */
-bolmo_status bolmo_load_options_set_part_format(bolmo_load_options *options, int32_t part, int32_t format);
+BOLMO_API bolmo_status bolmo_load_options_set_part_format(bolmo_load_options *options, int32_t part, int32_t format);
 
 /**
  * Sets the path of the source model's `tokenizer.json`, or of its folder, to use instead of the checkpoint's own. The
  * file is read when the model is loaded; models without a suffix table don't need it.
  */
-bolmo_status bolmo_load_options_set_tokenizer_path(bolmo_load_options *options, const void *path, size_t size);
+BOLMO_API bolmo_status bolmo_load_options_set_tokenizer_path(bolmo_load_options *options,
+                                                             const void *path,
+                                                             size_t size);
 
 /**
  * Sets the contents of the source model's `tokenizer.json` and of the `tokenizer_config.json` beside it, or NULL and 0
  * if there is none. Both are copied.
  */
-bolmo_status bolmo_load_options_set_tokenizer(bolmo_load_options *options,
-                                              const void *json,
-                                              size_t size,
-                                              const void *config_json,
-                                              size_t config_size);
+BOLMO_API bolmo_status bolmo_load_options_set_tokenizer(bolmo_load_options *options,
+                                                        const void *json,
+                                                        size_t size,
+                                                        const void *config_json,
+                                                        size_t config_size);
 
 /**
  * Sets the base of the rotary frequencies, instead of the checkpoint's: above 1 and at most 1e15. For checkpoints that
  * lost it in conversion, which loading warns about.
  */
-bolmo_status bolmo_load_options_set_rope_theta(bolmo_load_options *options, double theta);
+BOLMO_API bolmo_status bolmo_load_options_set_rope_theta(bolmo_load_options *options, double theta);
 
 /**
  * Sets the scaling of the rotary frequencies of full-attention layers, instead of the checkpoint's. For checkpoints
@@ -812,15 +930,17 @@ bolmo_status bolmo_load_options_set_rope_theta(bolmo_load_options *options, doub
  * the keys of `rope_scaling` in config.json, as in `yarn:factor=8,original_max_position_embeddings=8192` (`original`
  * is short for the long name), or the JSON object.
  */
-bolmo_status bolmo_load_options_set_rope_scaling(bolmo_load_options *options, const void *scaling, size_t size);
+BOLMO_API bolmo_status bolmo_load_options_set_rope_scaling(bolmo_load_options *options,
+                                                           const void *scaling,
+                                                           size_t size);
 
 /** Sets the progress callback, which counts bytes of the checkpoint; NULL for none. */
-bolmo_status bolmo_load_options_set_progress(bolmo_load_options *options,
-                                             bolmo_progress_callback progress,
-                                             void *user_data);
+BOLMO_API bolmo_status bolmo_load_options_set_progress(bolmo_load_options *options,
+                                                       bolmo_progress_callback progress,
+                                                       void *user_data);
 
 /** Deletes the options. NULL and deleted handles are ignored. */
-void bolmo_load_options_delete(bolmo_load_options *options);
+BOLMO_API void bolmo_load_options_delete(bolmo_load_options *options);
 
 /**
  * Loads the checkpoint's weights onto the engine's device. `options` may be NULL; they are read during the call only.
@@ -830,25 +950,35 @@ void bolmo_load_options_delete(bolmo_load_options *options);
  * finite. BOLMO_UNSUPPORTED: weights exceed the range of f16. BOLMO_OUT_OF_MEMORY, BOLMO_DEVICE_LOST, BOLMO_CANCELLED,
  * BOLMO_IO.
  */
-bolmo_status bolmo_model_load(const bolmo_engine *engine,
-                              const bolmo_checkpoint *checkpoint,
-                              const bolmo_load_options *options,
-                              bolmo_model **model);
+BOLMO_API bolmo_status bolmo_model_load(const bolmo_engine *engine,
+                                        const bolmo_checkpoint *checkpoint,
+                                        const bolmo_load_options *options,
+                                        bolmo_model **model);
 
 /** Gets a numeric property (bolmo_model_property) of the model. */
-bolmo_status bolmo_model_number(const bolmo_model *model, int32_t which, uint64_t *number);
+BOLMO_API bolmo_status bolmo_model_number(const bolmo_model *model, int32_t which, uint64_t *number);
 
 /** Gets the device memory that the weights take, in bytes. */
-bolmo_status bolmo_model_device_bytes(const bolmo_model *model, uint64_t *bytes);
+BOLMO_API bolmo_status bolmo_model_device_bytes(const bolmo_model *model, uint64_t *bytes);
+
+/**
+ * Gets the device memory that a session takes at most while it grows to `patches` patches, in bytes.
+ *
+ * Included are the keys and values of the patches, the state, and what the session keeps to process and choose bytes.
+ * The memory for keys and values doubles when it is full, and the old one is copied, which is included too. Not
+ * included: BOLMO_MODEL_WORK_BYTES, a repetition window of more than 2000 ids, more than 400 bytes of stop strings, and
+ * the host's memory through which a snapshot is read. A clone or a session checkpoint counts as a session of its own.
+ */
+BOLMO_API bolmo_status bolmo_model_session_bytes(const bolmo_model *model, size_t patches, uint64_t *bytes);
 
 /**
  * Gets a fingerprint of the model's configuration, weights and format, of BOLMO_FINGERPRINT_SIZE bytes. Snapshots
  * restore only on models with the same fingerprint.
  */
-bolmo_status bolmo_model_fingerprint(const bolmo_model *model, uint8_t *fingerprint);
+BOLMO_API bolmo_status bolmo_model_fingerprint(const bolmo_model *model, uint8_t *fingerprint);
 
 /** Number of warnings. */
-bolmo_status bolmo_model_warning_count(const bolmo_model *model, size_t *count);
+BOLMO_API bolmo_status bolmo_model_warning_count(const bolmo_model *model, size_t *count);
 
 /**
  * Gets the warning at `index`, about something odd in the files that was accepted: one sentence, with a NUL at the
@@ -856,13 +986,13 @@ bolmo_status bolmo_model_warning_count(const bolmo_model *model, size_t *count);
  *
  * BOLMO_NOT_FOUND: there is no such warning.
  */
-bolmo_status bolmo_model_warning(const bolmo_model *model, size_t index, const char **text, size_t *size);
+BOLMO_API bolmo_status bolmo_model_warning(const bolmo_model *model, size_t index, const char **text, size_t *size);
 
 /**
  * Deletes the model's handle. Its memory is freed when its last session is gone too. NULL and deleted handles are
  * ignored.
  */
-void bolmo_model_delete(bolmo_model *model);
+BOLMO_API void bolmo_model_delete(bolmo_model *model);
 
 /** @} */
 
@@ -887,8 +1017,10 @@ void bolmo_model_delete(bolmo_model *model);
  * bolmo_session_checkpoint_delete(asked);
  * @endcode
  *
- * A session is used by one thread at a time; a second one gets BOLMO_BUSY. Only bolmo_session_cancel,
- * bolmo_session_reset_cancel and bolmo_session_delete may be called while another call with the session is running.
+ * A session is used by one thread at a time; a second one gets BOLMO_BUSY. While a call with the session is running,
+ * any thread, and its callbacks, may cancel it and look at it: bolmo_session_cancel, bolmo_session_reset_cancel,
+ * bolmo_session_progress, bolmo_session_length, bolmo_session_patches, bolmo_session_device_bytes and
+ * bolmo_session_delete.
  *
  * @{
  */
@@ -900,16 +1032,16 @@ typedef struct bolmo_session bolmo_session;
 typedef struct bolmo_session_checkpoint bolmo_session_checkpoint;
 
 /** Creates a session without any text. */
-bolmo_status bolmo_session_create(const bolmo_model *model, bolmo_session **session);
+BOLMO_API bolmo_status bolmo_session_create(const bolmo_model *model, bolmo_session **session);
 
 /** Creates another session with the same text, independent from here on. Memory is shared until one of them writes. */
-bolmo_status bolmo_session_clone(bolmo_session *session, bolmo_session **clone);
+BOLMO_API bolmo_status bolmo_session_clone(bolmo_session *session, bolmo_session **clone);
 
 /**
  * Appends the id that begins a text. Call this once, before the first text, unless the model should see the text as an
  * excerpt.
  */
-bolmo_status bolmo_session_append_bos(bolmo_session *session);
+BOLMO_API bolmo_status bolmo_session_append_bos(bolmo_session *session);
 
 /**
  * Appends text, any bytes. Appending it in chunks of any size gives the same state as appending it at once.
@@ -917,53 +1049,67 @@ bolmo_status bolmo_session_append_bos(bolmo_session *session);
  *
  * BOLMO_CANCELLED: the session holds the bytes that were done (bolmo_session_length) and can continue from there.
  */
-bolmo_status bolmo_session_append(bolmo_session *session,
-                                  const void *data,
-                                  size_t size,
-                                  bolmo_progress_callback progress,
-                                  void *user_data);
+BOLMO_API bolmo_status bolmo_session_append(bolmo_session *session,
+                                            const void *data,
+                                            size_t size,
+                                            bolmo_progress_callback progress,
+                                            void *user_data);
 
 /** Appends plain ids: 4 to 259 for bytes, and the special ids 0 and 1. Otherwise as bolmo_session_append. */
-bolmo_status bolmo_session_append_ids(bolmo_session *session,
-                                      const uint32_t *ids,
-                                      size_t count,
-                                      bolmo_progress_callback progress,
-                                      void *user_data);
+BOLMO_API bolmo_status bolmo_session_append_ids(bolmo_session *session,
+                                                const uint32_t *ids,
+                                                size_t count,
+                                                bolmo_progress_callback progress,
+                                                void *user_data);
 
 /**
  * Cancels the running call of the session, or the next one if none is running, within one bounded submission to the
  * device. A generation ends with BOLMO_STOP_CANCELLED and keeps its bytes; appending returns BOLMO_CANCELLED. May be
  * called from any thread at any time, but not from a signal handler: set a flag there, and let a callback return it.
  */
-bolmo_status bolmo_session_cancel(bolmo_session *session);
+BOLMO_API bolmo_status bolmo_session_cancel(bolmo_session *session);
 
 /** Withdraws a bolmo_session_cancel that arrived after the call that it was meant for. */
-bolmo_status bolmo_session_reset_cancel(bolmo_session *session);
+BOLMO_API bolmo_status bolmo_session_reset_cancel(bolmo_session *session);
 
-/** Gets the number of ids that the session holds, including the one that begins the text. */
-bolmo_status bolmo_session_length(const bolmo_session *session, size_t *ids);
+/**
+ * Gets how far the running call that appends or generates is, or the last one if none is running: `done` of `total`
+ * bytes. Ids that are appended count as bytes. A generation counts the bytes that were chosen, and its total is the
+ * most that it may generate; it may end before. Both are 0 for a new session. `done` or `total` may be NULL. May be
+ * called from any thread at any time.
+ */
+BOLMO_API bolmo_status bolmo_session_progress(const bolmo_session *session, uint64_t *done, uint64_t *total);
+
+/**
+ * Gets the number of ids that the session holds, including the one that begins the text. While a call is running, the
+ * number grows with each of its steps; any thread may ask for it.
+ */
+BOLMO_API bolmo_status bolmo_session_length(const bolmo_session *session, size_t *ids);
 
 /**
  * Copies ids, starting with number `first`, to `ids`, which has room for `capacity` of them. `count` receives how many
  * were copied; 0 for a `capacity` of 0. Ids that end a patch are fused (BOLMO_FUSED_OFFSET added).
  */
-bolmo_status bolmo_session_ids(const bolmo_session *session,
-                               size_t first,
-                               uint16_t *ids,
-                               size_t capacity,
-                               size_t *count);
+BOLMO_API bolmo_status bolmo_session_ids(const bolmo_session *session,
+                                         size_t first,
+                                         uint16_t *ids,
+                                         size_t capacity,
+                                         size_t *count);
 
-/** Gets the number of patches that have passed through the global blocks. */
-bolmo_status bolmo_session_patches(const bolmo_session *session, size_t *patches);
+/** Gets the number of patches that have passed through the global blocks. Any thread may ask for it at any time. */
+BOLMO_API bolmo_status bolmo_session_patches(const bolmo_session *session, size_t *patches);
 
-/** Gets the device memory of the sequence in bytes, including memory that it shares with clones. */
-bolmo_status bolmo_session_device_bytes(const bolmo_session *session, uint64_t *bytes);
+/**
+ * Gets the device memory of the sequence in bytes, including memory that it shares with clones: the state and the
+ * keys and values. bolmo_model_session_bytes also counts what processing takes. Any thread may ask for it at any time.
+ */
+BOLMO_API bolmo_status bolmo_session_device_bytes(const bolmo_session *session, uint64_t *bytes);
 
 /** Saves the state of the session, to rewind to. */
-bolmo_status bolmo_session_checkpoint_create(bolmo_session *session, bolmo_session_checkpoint **checkpoint);
+BOLMO_API bolmo_status bolmo_session_checkpoint_create(bolmo_session *session, bolmo_session_checkpoint **checkpoint);
 
 /** Deletes the checkpoint. NULL and deleted handles are ignored. */
-void bolmo_session_checkpoint_delete(bolmo_session_checkpoint *checkpoint);
+BOLMO_API void bolmo_session_checkpoint_delete(bolmo_session_checkpoint *checkpoint);
 
 /**
  * Rewinds the session to the checkpoint, or moves it to a checkpoint of another session. This also makes a session
@@ -971,10 +1117,10 @@ void bolmo_session_checkpoint_delete(bolmo_session_checkpoint *checkpoint);
  *
  * BOLMO_INVALID_ARGUMENT: the checkpoint was taken on another model.
  */
-bolmo_status bolmo_session_rewind(bolmo_session *session, const bolmo_session_checkpoint *checkpoint);
+BOLMO_API bolmo_status bolmo_session_rewind(bolmo_session *session, const bolmo_session_checkpoint *checkpoint);
 
 /** Saves the session as bytes, to continue later or elsewhere. */
-bolmo_status bolmo_session_snapshot(bolmo_session *session, bolmo_bytes **snapshot);
+BOLMO_API bolmo_status bolmo_session_snapshot(bolmo_session *session, bolmo_bytes **snapshot);
 
 /**
  * Restores a session from a snapshot. It continues as if it had never been interrupted.
@@ -982,10 +1128,13 @@ bolmo_status bolmo_session_snapshot(bolmo_session *session, bolmo_bytes **snapsh
  * BOLMO_BAD_CHECKPOINT: the bytes are not a snapshot, or are truncated or damaged. BOLMO_INVALID_ARGUMENT: the
  * snapshot belongs to another model, format or version.
  */
-bolmo_status bolmo_session_restore(const bolmo_model *model, const void *data, size_t size, bolmo_session **session);
+BOLMO_API bolmo_status bolmo_session_restore(const bolmo_model *model,
+                                             const void *data,
+                                             size_t size,
+                                             bolmo_session **session);
 
 /** Deletes the session. A running call with it continues to its end. NULL and deleted handles are ignored. */
-void bolmo_session_delete(bolmo_session *session);
+BOLMO_API void bolmo_session_delete(bolmo_session *session);
 
 /** @} */
 
@@ -1037,7 +1186,7 @@ typedef struct bolmo_matcher bolmo_matcher;
  * BOLMO_INVALID_ARGUMENT: the expression is malformed, or matches nothing. BOLMO_UNSUPPORTED: it is too large; the
  * message names the limit.
  */
-bolmo_status bolmo_constraint_create_regex(const void *pattern, size_t size, bolmo_constraint **constraint);
+BOLMO_API bolmo_status bolmo_constraint_create_regex(const void *pattern, size_t size, bolmo_constraint **constraint);
 
 /**
  * Creates a constraint from a JSON schema; the common subset of keywords is supported. The text must be one JSON
@@ -1047,42 +1196,47 @@ bolmo_status bolmo_constraint_create_regex(const void *pattern, size_t size, bol
  * BOLMO_INVALID_ARGUMENT: this is not a schema, or nothing is valid against it. BOLMO_UNSUPPORTED: it has an
  * unsupported keyword or is too large. The message names the place in the schema.
  */
-bolmo_status bolmo_constraint_create_json_schema(const void *schema, size_t size, bolmo_constraint **constraint);
+BOLMO_API bolmo_status bolmo_constraint_create_json_schema(const void *schema,
+                                                           size_t size,
+                                                           bolmo_constraint **constraint);
 
 /** Gets whether a whole text matches. */
-bolmo_status bolmo_constraint_matches(const bolmo_constraint *constraint, const void *data, size_t size, bool *matches);
+BOLMO_API bolmo_status bolmo_constraint_matches(const bolmo_constraint *constraint,
+                                                const void *data,
+                                                size_t size,
+                                                bool *matches);
 
 /** Gets the length of the shortest matching text, in bytes. */
-bolmo_status bolmo_constraint_shortest(const bolmo_constraint *constraint, size_t *bytes);
+BOLMO_API bolmo_status bolmo_constraint_shortest(const bolmo_constraint *constraint, size_t *bytes);
 
 /** Deletes the constraint. Options and matchers that use it keep working. NULL and deleted handles are ignored. */
-void bolmo_constraint_delete(bolmo_constraint *constraint);
+BOLMO_API void bolmo_constraint_delete(bolmo_constraint *constraint);
 
 /** Creates a matcher at the start of a text. */
-bolmo_status bolmo_matcher_create(const bolmo_constraint *constraint, bolmo_matcher **matcher);
+BOLMO_API bolmo_status bolmo_matcher_create(const bolmo_constraint *constraint, bolmo_matcher **matcher);
 
 /** Creates an independent matcher at the same place. */
-bolmo_status bolmo_matcher_clone(const bolmo_matcher *matcher, bolmo_matcher **clone);
+BOLMO_API bolmo_status bolmo_matcher_clone(const bolmo_matcher *matcher, bolmo_matcher **clone);
 
 /**
  * Writes what may follow to `allowed`: BOLMO_CANDIDATES flags, 1 or 0, one for each byte, and at 256 whether the text
  * may end here. With `remaining` above 0, a byte is allowed only if a match can be completed within that many bytes;
  * if no byte qualifies, `remaining` is ignored.
  */
-bolmo_status bolmo_matcher_allowed(const bolmo_matcher *matcher, size_t remaining, uint8_t *allowed);
+BOLMO_API bolmo_status bolmo_matcher_allowed(const bolmo_matcher *matcher, size_t remaining, uint8_t *allowed);
 
 /**
  * Takes the next bytes of the text.
  *
  * BOLMO_INVALID_ARGUMENT: one of the bytes is not allowed; the matcher is unchanged.
  */
-bolmo_status bolmo_matcher_advance(bolmo_matcher *matcher, const void *data, size_t size);
+BOLMO_API bolmo_status bolmo_matcher_advance(bolmo_matcher *matcher, const void *data, size_t size);
 
 /** Gets whether the whole text so far matches. */
-bolmo_status bolmo_matcher_is_match(const bolmo_matcher *matcher, bool *is_match);
+BOLMO_API bolmo_status bolmo_matcher_is_match(const bolmo_matcher *matcher, bool *is_match);
 
 /** Deletes the matcher. NULL and deleted handles are ignored. */
-void bolmo_matcher_delete(bolmo_matcher *matcher);
+BOLMO_API void bolmo_matcher_delete(bolmo_matcher *matcher);
 
 /** @} */
 
@@ -1111,60 +1265,68 @@ void bolmo_matcher_delete(bolmo_matcher *matcher);
 typedef struct bolmo_generate_options bolmo_generate_options;
 
 /** Creates options with the defaults: 256 bytes, greedy. */
-bolmo_status bolmo_generate_options_create(bolmo_generate_options **options);
+BOLMO_API bolmo_status bolmo_generate_options_create(bolmo_generate_options **options);
 
 /** Sets the maximum number of bytes to generate, at least 1. Default: 256. */
-bolmo_status bolmo_generate_options_set_max_bytes(bolmo_generate_options *options, size_t max_bytes);
+BOLMO_API bolmo_status bolmo_generate_options_set_max_bytes(bolmo_generate_options *options, size_t max_bytes);
 
 /**
  * Sets the temperature, which divides the log-probabilities of the bytes. 0, the default, always chooses the most
  * probable id.
  */
-bolmo_status bolmo_generate_options_set_temperature(bolmo_generate_options *options, float temperature);
+BOLMO_API bolmo_status bolmo_generate_options_set_temperature(bolmo_generate_options *options, float temperature);
 
 /** Samples from the `top_k` most probable bytes only. 0, the default, turns this off. */
-bolmo_status bolmo_generate_options_set_top_k(bolmo_generate_options *options, size_t top_k);
+BOLMO_API bolmo_status bolmo_generate_options_set_top_k(bolmo_generate_options *options, size_t top_k);
 
 /** Samples from the most probable bytes whose probabilities add up to `top_p` only. 1, the default, turns this off. */
-bolmo_status bolmo_generate_options_set_top_p(bolmo_generate_options *options, float top_p);
+BOLMO_API bolmo_status bolmo_generate_options_set_top_p(bolmo_generate_options *options, float top_p);
 
 /**
  * Samples only from bytes whose probability is at least `min_p` times that of the most probable byte. 0, the default,
  * turns this off.
  */
-bolmo_status bolmo_generate_options_set_min_p(bolmo_generate_options *options, float min_p);
+BOLMO_API bolmo_status bolmo_generate_options_set_min_p(bolmo_generate_options *options, float min_p);
 
 /**
  * Multiplies the log-probability of bytes that are among the last `window` ids by `penalty`. Above 1 discourages
  * repetition; 1, the default, turns this off. Clamped to 100.
  */
-bolmo_status bolmo_generate_options_set_repetition_penalty(bolmo_generate_options *options,
-                                                           float penalty,
-                                                           size_t window);
+BOLMO_API bolmo_status bolmo_generate_options_set_repetition_penalty(bolmo_generate_options *options,
+                                                                     float penalty,
+                                                                     size_t window);
 
 /**
  * Adds `bias` to the logits of `byte`, plain and fused. Replaces an earlier bias for the same byte. Clamped to
  * -1000..=1000, as all biases are.
  */
-bolmo_status bolmo_generate_options_set_byte_bias(bolmo_generate_options *options, uint8_t byte, float bias);
+BOLMO_API bolmo_status bolmo_generate_options_set_byte_bias(bolmo_generate_options *options, uint8_t byte, float bias);
 
 /** Adds `bias` to the logits of the end of the text: above 0 ends earlier. */
-bolmo_status bolmo_generate_options_set_end_bias(bolmo_generate_options *options, float bias);
+BOLMO_API bolmo_status bolmo_generate_options_set_end_bias(bolmo_generate_options *options, float bias);
 
 /** Adds `bias` to the logits of all ids that end a patch: above 0 makes patches shorter, below 0 longer. */
-bolmo_status bolmo_generate_options_set_boundary_bias(bolmo_generate_options *options, float bias);
+BOLMO_API bolmo_status bolmo_generate_options_set_boundary_bias(bolmo_generate_options *options, float bias);
 
 /** Sets the seed of the random numbers. The same seed draws the same numbers on every platform. */
-bolmo_status bolmo_generate_options_set_seed(bolmo_generate_options *options, uint64_t seed);
+BOLMO_API bolmo_status bolmo_generate_options_set_seed(bolmo_generate_options *options, uint64_t seed);
 
 /** Adds a stop string, which is copied. Generation ends when it occurs; it is not part of the generated text. */
-bolmo_status bolmo_generate_options_add_stop(bolmo_generate_options *options, const void *stop, size_t size);
+BOLMO_API bolmo_status bolmo_generate_options_add_stop(bolmo_generate_options *options, const void *stop, size_t size);
+
+/**
+ * Sets whether to keep the log-probability of each id (bolmo_generation_logprobs). Each byte's logits then go to the
+ * host, which takes longer. Greedy text is the same as without; sampled text may differ where rounding decides,
+ * because the device and the host compute with different precision. Default: false.
+ */
+bolmo_status bolmo_generate_options_set_logprobs(bolmo_generate_options *options, bool keep);
 
 /** Sets the constraint that the text must match; NULL, the default, for none. The options keep their own reference. */
-bolmo_status bolmo_generate_options_set_constraint(bolmo_generate_options *options, const bolmo_constraint *constraint);
+BOLMO_API bolmo_status bolmo_generate_options_set_constraint(bolmo_generate_options *options,
+                                                             const bolmo_constraint *constraint);
 
 /** Deletes the options. NULL and deleted handles are ignored. */
-void bolmo_generate_options_delete(bolmo_generate_options *options);
+BOLMO_API void bolmo_generate_options_delete(bolmo_generate_options *options);
 
 /** @} */
 
@@ -1222,6 +1384,24 @@ enum bolmo_stop
 typedef int32_t bolmo_stop;
 #endif
 
+/**
+ * A kind of log-probability. All are natural logarithms, under the model's own distribution over its BOLMO_LOGITS ids:
+ * without temperature, biases, penalty or constraint. Minus infinity for what the model rules out.
+ */
+enum bolmo_logprob
+#ifdef __cplusplus
+    : int32_t
+#endif
+{
+    /** Of the id: of the byte together with whether a patch ends there. */
+    BOLMO_LOGPROB_JOINT = 0,
+    /** Of the byte alone, plain and fused id summed. */
+    BOLMO_LOGPROB_FOLDED = 1,
+};
+#ifndef __cplusplus
+typedef int32_t bolmo_logprob;
+#endif
+
 /** The result of a generation. Any number of threads may use it at once. */
 typedef struct bolmo_generation bolmo_generation;
 
@@ -1242,42 +1422,171 @@ typedef int32_t (*bolmo_piece_callback)(const uint8_t *data, size_t size, const 
  * BOLMO_INVALID_ARGUMENT: the session has no text yet. After BOLMO_DEVICE_LOST and similar failures the session keeps
  * the bytes that the callback received.
  */
-bolmo_status bolmo_session_generate(bolmo_session *session,
-                                    const bolmo_generate_options *options,
-                                    bolmo_piece_callback callback,
-                                    void *user_data,
-                                    bolmo_generation **generation);
+BOLMO_API bolmo_status bolmo_session_generate(bolmo_session *session,
+                                              const bolmo_generate_options *options,
+                                              bolmo_piece_callback callback,
+                                              void *user_data,
+                                              bolmo_generation **generation);
 
 /** Gets the reason why the generation ended (bolmo_stop). */
-bolmo_status bolmo_generation_stop(const bolmo_generation *generation, int32_t *stop);
+BOLMO_API bolmo_status bolmo_generation_stop(const bolmo_generation *generation, int32_t *stop);
 
 /**
  * Name of a reason, such as "budget", with a NUL at the end. Never NULL: "unknown" for a number that this version
  * doesn't have. Valid forever.
  */
-const char *bolmo_stop_name(int32_t stop);
+BOLMO_API const char *bolmo_stop_name(int32_t stop);
 
 /** Gets the text, without a stop string. Valid until the generation is deleted. */
-bolmo_status bolmo_generation_bytes(const bolmo_generation *generation, const uint8_t **data, size_t *size);
+BOLMO_API bolmo_status bolmo_generation_bytes(const bolmo_generation *generation, const uint8_t **data, size_t *size);
 
 /**
  * Gets the ids as they were chosen, fused (BOLMO_FUSED_OFFSET added) where a byte ends a patch. They include those of
  * a stop string, and a final BOLMO_END_ID, plain or fused, if the model ended the text. Valid until the generation is
  * deleted.
  */
-bolmo_status bolmo_generation_ids(const bolmo_generation *generation, const uint16_t **ids, size_t *count);
+BOLMO_API bolmo_status bolmo_generation_ids(const bolmo_generation *generation, const uint16_t **ids, size_t *count);
+
+/**
+ * Gets the log-probability of each id of bolmo_generation_ids, of kind `which` (bolmo_logprob). Also a byte that a
+ * constraint forced has the model's. Where a generation was cancelled within forced bytes, the last one's id is plain,
+ * because the next byte decides whether a patch ends there. Valid until the generation is deleted.
+ *
+ * BOLMO_NOT_FOUND: the options did not ask for them.
+ */
+bolmo_status bolmo_generation_logprobs(const bolmo_generation *generation,
+                                       int32_t which,
+                                       const float **logprobs,
+                                       size_t *count);
 
 /** Gets the number of patches that the chosen ids ended. */
-bolmo_status bolmo_generation_patches(const bolmo_generation *generation, size_t *patches);
+BOLMO_API bolmo_status bolmo_generation_patches(const bolmo_generation *generation, size_t *patches);
 
 /**
  * Gets whether the whole text matches the constraint. It does, unless the generation was cancelled, was cut by a stop
  * string or had a budget below the shortest match. False without a constraint.
  */
-bolmo_status bolmo_generation_matched(const bolmo_generation *generation, bool *matched);
+BOLMO_API bolmo_status bolmo_generation_matched(const bolmo_generation *generation, bool *matched);
 
 /** Deletes the generation. Its text stays in the session. NULL and deleted handles are ignored. */
-void bolmo_generation_delete(bolmo_generation *generation);
+BOLMO_API void bolmo_generation_delete(bolmo_generation *generation);
+
+/** @} */
+
+/**
+ * @defgroup batch Batch
+ *
+ * Generating on several sessions together, which shares the work and takes less time than one after the other.
+ *
+ * Each session generates the same text as it would alone. They may be of different models and engines, but only those
+ * of one model share work, and only without a constraint and without log-probabilities.
+ *
+ * bolmo_generate_batch generates on a fixed number of sessions. A bolmo_batch lets sessions come and go:
+ *
+ * @code{.c}
+ * static int32_t receive(size_t index, const uint8_t *data, size_t size, const uint16_t *ids, void *user_data) {
+ *     server *server = user_data;
+ *     (void)ids;
+ *     if (data != NULL) return send_to_client(server, index, data, size);
+ *     // The generation has ended. Its session may generate again at once.
+ *     bolmo_generation *generation;
+ *     if (bolmo_batch_generation(server->batch, index, &generation) == BOLMO_OK) bolmo_generation_delete(generation);
+ *     return 0;
+ * }
+ * ...
+ * bolmo_batch_create(&server.batch);
+ * bolmo_batch_add(server.batch, session, options, &index); // from any thread, and while the batch runs
+ * ...
+ * bolmo_batch_run(server.batch, receive, &server);         // until all have ended
+ * bolmo_batch_delete(server.batch);
+ * @endcode
+ *
+ * From bolmo_batch_add until its generation has ended, a session is in use: other calls with it return BOLMO_BUSY.
+ * bolmo_session_cancel ends its generation, and a callback that returns a value other than 0 does. Deleting the
+ * session is allowed; its generation continues.
+ *
+ * @{
+ */
+
+/**
+ * Generations on several sessions, which may join and leave. Any number of threads may use it at once; one of them
+ * runs it.
+ */
+typedef struct bolmo_batch bolmo_batch;
+
+/**
+ * Receives a chunk of output of the session with number `index`, as a bolmo_piece_callback does. With NULL for `data`
+ * and `ids` and a `size` of 0 the generation has ended: its session is no longer in use, and its result is there.
+ *
+ * Returns 0 to continue; any other value ends this generation only, and is ignored if it has ended. Called by the
+ * thread that called bolmo_batch_run or bolmo_generate_batch. It may call the library, but calls with sessions in use
+ * return BOLMO_BUSY, as running the batch does; bolmo_session_cancel, bolmo_session_delete and every other function of
+ * the batch are allowed.
+ */
+typedef int32_t (*bolmo_batch_callback)(size_t index,
+                                        const uint8_t *data,
+                                        size_t size,
+                                        const uint16_t *ids,
+                                        void *user_data);
+
+/**
+ * Generates on `count` sessions, each with its own entry of `options`, until all have ended. `options` may be NULL,
+ * and so may its entries, for the defaults. `callback` may be NULL; it receives the session's index in the array, and
+ * once for each of them the end, also where nothing was generated.
+ *
+ * `generations` and `statuses` may be NULL; else they have room for `count` results. Each session has its own status:
+ * one that fails does not affect the others, and its generation is NULL. A session that occurs twice is BOLMO_BUSY the
+ * second time. Returns BOLMO_OK if all succeeded, else the status of the first session in the array that failed, whose
+ * message is this thread's. If an array is NULL that must not be, nothing is generated or written.
+ */
+bolmo_status bolmo_generate_batch(bolmo_session *const *sessions,
+                                  const bolmo_generate_options *const *options,
+                                  size_t count,
+                                  bolmo_batch_callback callback,
+                                  void *user_data,
+                                  bolmo_generation **generations,
+                                  bolmo_status *statuses);
+
+/** Creates a batch without sessions. */
+bolmo_status bolmo_batch_create(bolmo_batch **batch);
+
+/**
+ * Adds a session, which is in use from now on. `options` may be NULL; they are read by this call. `index` receives the
+ * session's number in the batch: 0 for the first one, and one more for each further one; a session that is added again
+ * gets a new number. May be called by any thread at any time, also in a callback: while the batch runs, the session
+ * joins before the next byte, else it waits for bolmo_batch_run.
+ *
+ * BOLMO_BUSY: the session is in use, also by this batch.
+ */
+bolmo_status bolmo_batch_add(bolmo_batch *batch,
+                             bolmo_session *session,
+                             const bolmo_generate_options *options,
+                             size_t *index);
+
+/**
+ * Generates until the generations of all sessions in the batch have ended, including those that are added meanwhile.
+ * `callback` may be NULL. Returns BOLMO_OK even if some fail: bolmo_batch_generation tells. Returns at once if there
+ * are none. A session that is added after the last one has ended waits for the next run.
+ *
+ * BOLMO_BUSY: the batch is running already.
+ */
+bolmo_status bolmo_batch_run(bolmo_batch *batch, bolmo_batch_callback callback, void *user_data);
+
+/**
+ * Hands out the result of the session with number `index`, which is there once. A failure of its generation is the
+ * failure of this call. After BOLMO_DEVICE_LOST and similar failures the session keeps the bytes that the callback
+ * received.
+ *
+ * BOLMO_BUSY: the generation has not ended. BOLMO_NOT_FOUND: there is no such number, or its result was handed out.
+ */
+bolmo_status bolmo_batch_generation(bolmo_batch *batch, size_t index, bolmo_generation **generation);
+
+/**
+ * Deletes the batch. A run continues to the end of the generations that were added; without one, sessions that were
+ * added are no longer in use, and unchanged. Results that were not handed out are lost. NULL and deleted handles are
+ * ignored.
+ */
+void bolmo_batch_delete(bolmo_batch *batch);
 
 /** @} */
 
@@ -1321,34 +1630,37 @@ typedef struct bolmo_sampler bolmo_sampler;
  *
  * BOLMO_INVALID_ARGUMENT: the session has no text yet.
  */
-bolmo_status bolmo_session_logits(bolmo_session *session, float boundary_bias, float *logits, size_t capacity);
+BOLMO_API bolmo_status bolmo_session_logits(bolmo_session *session,
+                                            float boundary_bias,
+                                            float *logits,
+                                            size_t capacity);
 
 /**
  * Appends a chosen id: 1, 4 to 259, or one of them plus 260. The model processes it in the next call that needs
  * logits.
  */
-bolmo_status bolmo_session_push(bolmo_session *session, uint16_t id);
+BOLMO_API bolmo_status bolmo_session_push(bolmo_session *session, uint16_t id);
 
 /**
  * Creates a sampler at the start of its seed's random numbers. `options` may be NULL. The sampler uses the sampling
  * options only, not budget, stop strings and constraint.
  */
-bolmo_status bolmo_sampler_create(const bolmo_generate_options *options, bolmo_sampler **sampler);
+BOLMO_API bolmo_status bolmo_sampler_create(const bolmo_generate_options *options, bolmo_sampler **sampler);
 
 /**
  * Chooses the id that follows the session's text, from BOLMO_LOGITS `logits`: that of a byte, or 1 or 261 for the end.
  * `allowed`, which may be NULL, has BOLMO_CANDIDATES flags as from bolmo_matcher_allowed. Where a flag is 0, neither
  * the plain nor the fused id is chosen.
  */
-bolmo_status bolmo_sampler_choose(bolmo_sampler *sampler,
-                                  bolmo_session *session,
-                                  const float *logits,
-                                  size_t count,
-                                  const uint8_t *allowed,
-                                  uint16_t *id);
+BOLMO_API bolmo_status bolmo_sampler_choose(bolmo_sampler *sampler,
+                                            bolmo_session *session,
+                                            const float *logits,
+                                            size_t count,
+                                            const uint8_t *allowed,
+                                            uint16_t *id);
 
 /** Deletes the sampler. NULL and deleted handles are ignored. */
-void bolmo_sampler_delete(bolmo_sampler *sampler);
+BOLMO_API void bolmo_sampler_delete(bolmo_sampler *sampler);
 
 /** @} */
 
@@ -1428,50 +1740,59 @@ typedef struct bolmo_score bolmo_score;
 typedef struct bolmo_score_options bolmo_score_options;
 
 /** Creates options with the defaults: boundaries from the model, no tensors, no progress callback. */
-bolmo_status bolmo_score_options_create(bolmo_score_options **options);
+BOLMO_API bolmo_status bolmo_score_options_create(bolmo_score_options **options);
 
 /**
  * Sets which bytes end a patch, one flag (0 or 1) for each byte or id, instead of the model's decision. The flags are
  * copied; NULL and 0 remove them.
  */
-bolmo_status bolmo_score_options_set_boundaries(bolmo_score_options *options, const uint8_t *flags, size_t count);
+BOLMO_API bolmo_status bolmo_score_options_set_boundaries(bolmo_score_options *options,
+                                                          const uint8_t *flags,
+                                                          size_t count);
 
 /** Sets whether to keep every intermediate tensor, which takes memory for about 600 + 6 D numbers per byte. */
-bolmo_status bolmo_score_options_set_tensors(bolmo_score_options *options, bool keep);
+BOLMO_API bolmo_status bolmo_score_options_set_tensors(bolmo_score_options *options, bool keep);
 
 /** Sets the progress callback, which counts bytes and can cancel; NULL for none. */
-bolmo_status bolmo_score_options_set_progress(bolmo_score_options *options,
-                                              bolmo_progress_callback progress,
-                                              void *user_data);
+BOLMO_API bolmo_status bolmo_score_options_set_progress(bolmo_score_options *options,
+                                                        bolmo_progress_callback progress,
+                                                        void *user_data);
 
 /** Deletes the options. NULL and deleted handles are ignored. */
-void bolmo_score_options_delete(bolmo_score_options *options);
+BOLMO_API void bolmo_score_options_delete(bolmo_score_options *options);
 
 /**
  * Scores a text, any bytes. It is preceded by the id that begins a text and followed by a newline as lookahead;
  * neither is counted. `options` may be NULL; they are read during the call only.
  */
-bolmo_status bolmo_model_score(const bolmo_model *model,
-                               const void *data,
-                               size_t size,
-                               const bolmo_score_options *options,
-                               bolmo_score **score);
+BOLMO_API bolmo_status bolmo_model_score(const bolmo_model *model,
+                                         const void *data,
+                                         size_t size,
+                                         const bolmo_score_options *options,
+                                         bolmo_score **score);
 
 /**
  * Scores plain ids (0, 1, 4 to 259) as they are, at least two. The first id is not predicted; the last one never ends
  * a patch.
  */
-bolmo_status bolmo_model_score_ids(const bolmo_model *model,
-                                   const uint32_t *ids,
-                                   size_t count,
-                                   const bolmo_score_options *options,
-                                   bolmo_score **score);
+BOLMO_API bolmo_status bolmo_model_score_ids(const bolmo_model *model,
+                                             const uint32_t *ids,
+                                             size_t count,
+                                             const bolmo_score_options *options,
+                                             bolmo_score **score);
 
 /** Gets a number of the score (bolmo_score_value). */
-bolmo_status bolmo_score_number(const bolmo_score *score, int32_t which, double *number);
+BOLMO_API bolmo_status bolmo_score_number(const bolmo_score *score, int32_t which, double *number);
+
+/**
+ * Gets the log-probability of each predicted byte or id (BOLMO_SCORE_BYTES of them), of kind `which` (bolmo_logprob).
+ * They add up to the log-likelihood of that kind, except for rounding. bolmo_model_score_ids predicts all ids but the
+ * first. Valid until the score is deleted.
+ */
+bolmo_status bolmo_score_logprobs(const bolmo_score *score, int32_t which, const float **logprobs, size_t *count);
 
 /** Gets which bytes or ids end a patch, one flag (0 or 1) each. Valid until the score is deleted. */
-bolmo_status bolmo_score_boundaries(const bolmo_score *score, const uint8_t **flags, size_t *count);
+BOLMO_API bolmo_status bolmo_score_boundaries(const bolmo_score *score, const uint8_t **flags, size_t *count);
 
 /**
  * Gets a tensor (bolmo_tensor), row by row; `columns` is 1 for a tensor of one dimension. Valid until the score is
@@ -1479,14 +1800,14 @@ bolmo_status bolmo_score_boundaries(const bolmo_score *score, const uint8_t **fl
  *
  * BOLMO_NOT_FOUND: the options did not ask for tensors.
  */
-bolmo_status bolmo_score_tensor(const bolmo_score *score,
-                                int32_t which,
-                                const float **data,
-                                size_t *rows,
-                                size_t *columns);
+BOLMO_API bolmo_status bolmo_score_tensor(const bolmo_score *score,
+                                          int32_t which,
+                                          const float **data,
+                                          size_t *rows,
+                                          size_t *columns);
 
 /** Deletes the score. NULL and deleted handles are ignored. */
-void bolmo_score_delete(bolmo_score *score);
+BOLMO_API void bolmo_score_delete(bolmo_score *score);
 
 /** @} */
 
@@ -1525,33 +1846,35 @@ typedef struct bolmo_merge_options bolmo_merge_options;
  * Creates options without paths, which must be set, and with defaults for the rest: alpha 1, embeddings unchanged, no
  * progress callback.
  */
-bolmo_status bolmo_merge_options_create(bolmo_merge_options **options);
+BOLMO_API bolmo_status bolmo_merge_options_create(bolmo_merge_options **options);
 
 /** Sets the folder of the Bolmo model. Paths are as in bolmo_checkpoint_open, and are copied. */
-bolmo_status bolmo_merge_options_set_bolmo(bolmo_merge_options *options, const void *path, size_t size);
+BOLMO_API bolmo_status bolmo_merge_options_set_bolmo(bolmo_merge_options *options, const void *path, size_t size);
 
 /**
  * Sets the folder of the subword model that the Bolmo model was made from: OLMo 2 or 3, Qwen 3 or Llama, in the
  * Hugging Face layout.
  */
-bolmo_status bolmo_merge_options_set_base(bolmo_merge_options *options, const void *path, size_t size);
+BOLMO_API bolmo_status bolmo_merge_options_set_base(bolmo_merge_options *options, const void *path, size_t size);
 
 /** Sets the folder of a model that was trained from the base model and differs from it in its weights only. */
-bolmo_status bolmo_merge_options_set_post_trained(bolmo_merge_options *options, const void *path, size_t size);
+BOLMO_API bolmo_status bolmo_merge_options_set_post_trained(bolmo_merge_options *options,
+                                                            const void *path,
+                                                            size_t size);
 
 /** Sets the factor for the difference between the two, a finite number. Default: 1. */
-bolmo_status bolmo_merge_options_set_alpha(bolmo_merge_options *options, float alpha);
+BOLMO_API bolmo_status bolmo_merge_options_set_alpha(bolmo_merge_options *options, float alpha);
 
 /** Sets whether the suffix table changes too, by the difference of the token embeddings. Default: false. */
-bolmo_status bolmo_merge_options_set_embeddings(bolmo_merge_options *options, bool embeddings);
+BOLMO_API bolmo_status bolmo_merge_options_set_embeddings(bolmo_merge_options *options, bool embeddings);
 
 /** Sets the progress callback, which counts bytes of weight files and can cancel; NULL for none. */
-bolmo_status bolmo_merge_options_set_progress(bolmo_merge_options *options,
-                                              bolmo_progress_callback progress,
-                                              void *user_data);
+BOLMO_API bolmo_status bolmo_merge_options_set_progress(bolmo_merge_options *options,
+                                                        bolmo_progress_callback progress,
+                                                        void *user_data);
 
 /** Deletes the options. NULL and deleted handles are ignored. */
-void bolmo_merge_options_delete(bolmo_merge_options *options);
+BOLMO_API void bolmo_merge_options_delete(bolmo_merge_options *options);
 
 /**
  * Writes the merged model to the folder `out`, which must be empty or not exist, with the files of the Bolmo folder.
@@ -1563,7 +1886,10 @@ void bolmo_merge_options_delete(bolmo_merge_options *options);
  * the folder contains files. BOLMO_NOT_FOUND, BOLMO_BAD_CHECKPOINT: the message names the file and the tensor or key.
  * BOLMO_UNSUPPORTED: a subword model of another kind, or sums that exceed the range of f16. BOLMO_CANCELLED, BOLMO_IO.
  */
-bolmo_status bolmo_merge(const bolmo_merge_options *options, const void *out, size_t size, bolmo_bytes **report);
+BOLMO_API bolmo_status bolmo_merge(const bolmo_merge_options *options,
+                                   const void *out,
+                                   size_t size,
+                                   bolmo_bytes **report);
 
 /** @} */
 
@@ -1632,43 +1958,47 @@ typedef struct bolmo_trainer_options bolmo_trainer_options;
 typedef int32_t (*bolmo_metrics_callback)(const char *metrics, size_t size, void *user_data);
 
 /** Creates options for a new run, without texts. Kind and configuration must be set. */
-bolmo_status bolmo_trainer_options_create(bolmo_trainer_options **options);
+BOLMO_API bolmo_status bolmo_trainer_options_create(bolmo_trainer_options **options);
 
 /** Sets the kind of training (bolmo_train_kind). */
-bolmo_status bolmo_trainer_options_set_kind(bolmo_trainer_options *options, int32_t kind);
+BOLMO_API bolmo_status bolmo_trainer_options_set_kind(bolmo_trainer_options *options, int32_t kind);
 
 /**
  * Sets the configuration, a text in TOML, which is copied; bolmo_trainer_create parses it. Its paths are relative to
  * the current folder.
  */
-bolmo_status bolmo_trainer_options_set_config(bolmo_trainer_options *options, const void *toml, size_t size);
+BOLMO_API bolmo_status bolmo_trainer_options_set_config(bolmo_trainer_options *options, const void *toml, size_t size);
 
 /**
  * Replaces or adds one value of the configuration: `key=value` with a dotted key, as in `optimiser.steps=100`. A value
  * that is not valid TOML is taken as a string. If a key is set twice, the later value counts.
  */
-bolmo_status bolmo_trainer_options_set_override(bolmo_trainer_options *options, const void *pair, size_t size);
+BOLMO_API bolmo_status bolmo_trainer_options_set_override(bolmo_trainer_options *options,
+                                                          const void *pair,
+                                                          size_t size);
 
 /**
  * Adds a text to train on, UTF-8, which is copied, to the files that `data.train` names. Lines that equal
  * `data.separator`, and end with LF, CRLF or the text, separate its documents.
  */
-bolmo_status bolmo_trainer_options_add_text(bolmo_trainer_options *options, const void *data, size_t size);
+BOLMO_API bolmo_status bolmo_trainer_options_add_text(bolmo_trainer_options *options, const void *data, size_t size);
 
 /**
  * Adds a held-out text to evaluate on, in the form of bolmo_trainer_options_add_text. Without held-out texts, and
  * without files in `data.held_out`, a part of the training documents is held out.
  */
-bolmo_status bolmo_trainer_options_add_held_out_text(bolmo_trainer_options *options, const void *data, size_t size);
+BOLMO_API bolmo_status bolmo_trainer_options_add_held_out_text(bolmo_trainer_options *options,
+                                                               const void *data,
+                                                               size_t size);
 
 /**
  * Sets whether the run continues from the last snapshot in its folder, if there is one. 0, the default: the folder
  * must not contain a run. Any other value: continue.
  */
-bolmo_status bolmo_trainer_options_set_resume(bolmo_trainer_options *options, int32_t resume);
+BOLMO_API bolmo_status bolmo_trainer_options_set_resume(bolmo_trainer_options *options, int32_t resume);
 
 /** Deletes the options. NULL and deleted handles are ignored. */
-void bolmo_trainer_options_delete(bolmo_trainer_options *options);
+BOLMO_API void bolmo_trainer_options_delete(bolmo_trainer_options *options);
 
 /**
  * Reads data and model, and prepares the run on the device. The options are read during the call only. The folder of
@@ -1680,9 +2010,9 @@ void bolmo_trainer_options_delete(bolmo_trainer_options *options);
  * folder. BOLMO_NOT_FOUND, BOLMO_BAD_CHECKPOINT, BOLMO_IO: the message names the file. BOLMO_OUT_OF_MEMORY,
  * BOLMO_UNSUPPORTED.
  */
-bolmo_status bolmo_trainer_create(const bolmo_engine *engine,
-                                  const bolmo_trainer_options *options,
-                                  bolmo_trainer **trainer);
+BOLMO_API bolmo_status bolmo_trainer_create(const bolmo_engine *engine,
+                                            const bolmo_trainer_options *options,
+                                            bolmo_trainer **trainer);
 
 /**
  * Runs `count` steps, or as many as are left of `optimiser.steps`, which may be none. After each step `callback`,
@@ -1691,32 +2021,32 @@ bolmo_status bolmo_trainer_create(const bolmo_engine *engine,
  * BOLMO_CANCELLED: the callback or bolmo_trainer_cancel stopped the run with steps left; another call continues from
  * there. After any other failure, continue from the last snapshot with a new trainer.
  */
-bolmo_status bolmo_trainer_step(bolmo_trainer *trainer,
-                                uint64_t count,
-                                bolmo_metrics_callback callback,
-                                void *user_data);
+BOLMO_API bolmo_status bolmo_trainer_step(bolmo_trainer *trainer,
+                                          uint64_t count,
+                                          bolmo_metrics_callback callback,
+                                          void *user_data);
 
 /**
  * Stops bolmo_trainer_step after the current step. If no step is running, the next call that has steps to run stops
  * before its first one. May be called from any thread at any time, but not from a signal handler: set a flag there,
  * and let the callback return it.
  */
-bolmo_status bolmo_trainer_cancel(bolmo_trainer *trainer);
+BOLMO_API bolmo_status bolmo_trainer_cancel(bolmo_trainer *trainer);
 
 /** Withdraws a bolmo_trainer_cancel that arrived after the call that it was meant for. */
-bolmo_status bolmo_trainer_reset_cancel(bolmo_trainer *trainer);
+BOLMO_API bolmo_status bolmo_trainer_reset_cancel(bolmo_trainer *trainer);
 
 /** Gets the number of completed steps, including those before the run was resumed. */
-bolmo_status bolmo_trainer_steps(const bolmo_trainer *trainer, uint64_t *steps);
+BOLMO_API bolmo_status bolmo_trainer_steps(const bolmo_trainer *trainer, uint64_t *steps);
 
 /** Evaluates the model on the held-out text. The metrics are one JSON object. */
-bolmo_status bolmo_trainer_evaluate(bolmo_trainer *trainer, bolmo_bytes **metrics);
+BOLMO_API bolmo_status bolmo_trainer_evaluate(bolmo_trainer *trainer, bolmo_bytes **metrics);
 
 /**
  * Writes a snapshot to the folder `snapshots` of the run, and deletes the oldest ones beyond `every.keep`. The
  * snapshot appears when it is complete. A resumed run continues from it as if it had never been interrupted.
  */
-bolmo_status bolmo_trainer_save(bolmo_trainer *trainer);
+BOLMO_API bolmo_status bolmo_trainer_save(bolmo_trainer *trainer);
 
 /**
  * Writes the model as a folder in the Hugging Face layout, and replaces a model that is there. Paths are as in
@@ -1724,10 +2054,10 @@ bolmo_status bolmo_trainer_save(bolmo_trainer *trainer);
  *
  * BOLMO_INVALID_ARGUMENT: the folder contains other files.
  */
-bolmo_status bolmo_trainer_export(bolmo_trainer *trainer, const void *path, size_t size);
+BOLMO_API bolmo_status bolmo_trainer_export(bolmo_trainer *trainer, const void *path, size_t size);
 
 /** Deletes the trainer. A running call with it continues to its end. NULL and deleted handles are ignored. */
-void bolmo_trainer_delete(bolmo_trainer *trainer);
+BOLMO_API void bolmo_trainer_delete(bolmo_trainer *trainer);
 
 /** @} */
 

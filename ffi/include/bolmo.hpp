@@ -353,6 +353,20 @@ std::int32_t on_piece(const std::uint8_t *data, std::size_t size, const std::uin
     });
 }
 
+template <class F>
+std::int32_t on_batch(std::size_t index, const std::uint8_t *data, std::size_t size, const std::uint16_t *ids,
+                      void *user_data) noexcept {
+    std::string_view bytes(reinterpret_cast<const char *>(data), size);
+    return guarded(std::int32_t{1}, [&] {
+        F &fn = *static_cast<F *>(user_data);
+        if constexpr (std::is_invocable_v<F &, std::size_t, std::string_view, span<const std::uint16_t>>) {
+            return go_on(fn, index, bytes, span<const std::uint16_t>(ids, size));
+        } else {
+            return go_on(fn, index, bytes);
+        }
+    });
+}
+
 template <class F> std::int32_t on_metrics(const char *metrics, std::size_t size, void *user_data) noexcept {
     return guarded(
         std::int32_t{1}, [&] { return go_on(*static_cast<F *>(user_data), std::string_view(metrics, size)); });
@@ -534,7 +548,8 @@ class engine_options
 public:
     using lazy::lazy;
 
-    /** Selects the adapter: a part of its name, driver or backend, its number, "cpu", "software" or "auto". */
+    /** Selects the adapter: a part of its name, driver or backend, its number, "low-power", "cpu",
+     * "software" or "auto". */
     result<void> try_adapter(std::string_view choice) {
         return change(bolmo_engine_options_set_adapter, choice.data(), choice.size());
     }
@@ -544,6 +559,10 @@ public:
     }
     /** Sets how many threads compute on the CPU device, 1 to 256; 0 for one for each physical core. */
     result<void> try_threads(std::size_t threads) { return change(bolmo_engine_options_set_threads, threads); }
+    /** Sets the folder that caches compiled kernels; empty for none. */
+    result<void> try_kernel_cache(std::string_view folder) {
+        return change(bolmo_engine_options_set_kernel_cache, folder.data(), folder.size());
+    }
 
 #ifndef BOLMO_NO_EXCEPTIONS
     /** @name Forms that throw
@@ -552,6 +571,7 @@ public:
     engine_options &adapter(std::string_view choice) { return try_adapter(choice).value(), *this; }
     engine_options &max_binding_bytes(std::uint64_t bytes) { return try_max_binding_bytes(bytes).value(), *this; }
     engine_options &threads(std::size_t threads) { return try_threads(threads).value(), *this; }
+    engine_options &kernel_cache(std::string_view folder) { return try_kernel_cache(folder).value(), *this; }
     /** @} */
 #endif
 };
@@ -573,6 +593,12 @@ public:
     result<std::uint64_t> try_number(bolmo_adapter_number which) const {
         return detail::read<std::uint64_t>(bolmo_engine_number, get(), which);
     }
+    /** Suspends the engine: nothing is submitted to the device until it is resumed. */
+    result<void> try_suspend() { return detail::call(bolmo_engine_suspend, get()); }
+    /** Resumes the engine. */
+    result<void> try_resume() { return detail::call(bolmo_engine_resume, get()); }
+    /** Releases memory that can be made again, and returns the number of bytes. */
+    result<std::uint64_t> try_trim() { return detail::read<std::uint64_t>(bolmo_engine_trim, get()); }
     /** Releases the device at once, even if it is in use. */
     result<void> try_destroy_device() { return detail::call(bolmo_engine_destroy_device, get()); }
 
@@ -583,6 +609,9 @@ public:
     static engine create(const engine_options &options = {}) { return try_create(options).value(); }
     std::string text(bolmo_adapter_text which) const { return try_text(which).value(); }
     std::uint64_t number(bolmo_adapter_number which) const { return try_number(which).value(); }
+    void suspend() { try_suspend().value(); }
+    void resume() { try_resume().value(); }
+    std::uint64_t trim() { return try_trim().value(); }
     void destroy_device() { try_destroy_device().value(); }
     /** @} */
 #endif
@@ -605,6 +634,10 @@ public:
     result<std::uint64_t> try_device_bytes(bolmo_format format) const {
         return detail::read<std::uint64_t>(bolmo_checkpoint_device_bytes, get(), format);
     }
+    /** Device memory that a session takes at most while it grows to `patches` patches, in bytes, on any device. */
+    result<std::uint64_t> try_session_bytes(std::size_t patches) const {
+        return detail::read<std::uint64_t>(bolmo_checkpoint_session_bytes, get(), patches);
+    }
     /** The name under which the source model's tokenizer was published, or an empty text. */
     result<std::string> try_tokenizer_source() const {
         return detail::text<std::string>(bolmo_checkpoint_tokenizer_source, get());
@@ -625,6 +658,7 @@ public:
     static checkpoint open(std::string_view path) { return try_open(path).value(); }
     std::uint64_t number(bolmo_model_property which) const { return try_number(which).value(); }
     std::uint64_t device_bytes(bolmo_format format) const { return try_device_bytes(format).value(); }
+    std::uint64_t session_bytes(std::size_t patches) const { return try_session_bytes(patches).value(); }
     std::string tokenizer_source() const { return try_tokenizer_source().value(); }
     std::vector<std::string> warnings() const { return try_warnings().value(); }
     std::string config_json() const { return try_config_json().value(); }
@@ -810,6 +844,10 @@ public:
     result<double> try_number(bolmo_score_value which) const {
         return detail::read<double>(bolmo_score_number, get(), which);
     }
+    /** The log-probability of each predicted byte, valid as long as this object exists. */
+    result<span<const float>> try_logprobs(bolmo_logprob which) const {
+        return detail::items<float>(bolmo_score_logprobs, get(), which);
+    }
     /** Which bytes or ids end a patch, one flag each. Valid as long as this object exists. */
     result<span<const std::uint8_t>> try_boundaries() const {
         return detail::items<std::uint8_t>(bolmo_score_boundaries, get());
@@ -829,6 +867,7 @@ public:
      * @{ */
     /** As with `try_` in front, but throws. */
     double number(bolmo_score_value which) const { return try_number(which).value(); }
+    span<const float> logprobs(bolmo_logprob which) const { return try_logprobs(which).value(); }
     span<const std::uint8_t> boundaries() const { return try_boundaries().value(); }
     bolmo::tensor tensor(bolmo_tensor which) const { return try_tensor(which).value(); }
     /** @} */
@@ -852,6 +891,10 @@ public:
     /** Device memory that the weights take, in bytes. */
     result<std::uint64_t> try_device_bytes() const {
         return detail::read<std::uint64_t>(bolmo_model_device_bytes, get());
+    }
+    /** Device memory that a session takes at most while it grows to `patches` patches, in bytes. */
+    result<std::uint64_t> try_session_bytes(std::size_t patches) const {
+        return detail::read<std::uint64_t>(bolmo_model_session_bytes, get(), patches);
     }
     /** Fingerprint of configuration, weights and format. Snapshots restore only on models with the same one. */
     result<std::array<std::uint8_t, BOLMO_FINGERPRINT_SIZE>> try_fingerprint() const {
@@ -881,6 +924,7 @@ public:
     }
     std::uint64_t number(bolmo_model_property which) const { return try_number(which).value(); }
     std::uint64_t device_bytes() const { return try_device_bytes().value(); }
+    std::uint64_t session_bytes(std::size_t patches) const { return try_session_bytes(patches).value(); }
     std::array<std::uint8_t, BOLMO_FINGERPRINT_SIZE> fingerprint() const { return try_fingerprint().value(); }
     std::vector<std::string> warnings() const { return try_warnings().value(); }
     bolmo::score score(std::string_view text, const score_options &options = {}) const {
@@ -999,6 +1043,8 @@ public:
     result<void> try_add_stop(std::string_view stop) {
         return change(bolmo_generate_options_add_stop, stop.data(), stop.size());
     }
+    /** Sets whether to keep the log-probability of each id. */
+    result<void> try_logprobs(bool keep) { return change(bolmo_generate_options_set_logprobs, keep); }
     /** Sets the constraint that the text must match; an empty handle for none. */
     result<void> try_constraint(const bolmo::constraint &constraint) {
         const bolmo_constraint *raw = constraint.get();
@@ -1021,6 +1067,7 @@ public:
     generate_options &end_bias(float bias) { return try_end_bias(bias).value(), *this; }
     generate_options &boundary_bias(float bias) { return try_boundary_bias(bias).value(), *this; }
     generate_options &seed(std::uint64_t seed) { return try_seed(seed).value(), *this; }
+    generate_options &logprobs(bool keep) { return try_logprobs(keep).value(), *this; }
     generate_options &add_stop(std::string_view stop) { return try_add_stop(stop).value(), *this; }
     generate_options &constraint(const bolmo::constraint &constraint) {
         return try_constraint(constraint).value(), *this;
@@ -1048,6 +1095,10 @@ public:
     result<span<const std::uint16_t>> try_ids() const {
         return detail::items<std::uint16_t>(bolmo_generation_ids, get());
     }
+    /** The log-probability of each id, valid as long as this object exists. */
+    result<span<const float>> try_logprobs(bolmo_logprob which) const {
+        return detail::items<float>(bolmo_generation_logprobs, get(), which);
+    }
     /** Number of patches that the ids ended. */
     result<std::size_t> try_patches() const { return detail::read<std::size_t>(bolmo_generation_patches, get()); }
     /** Whether the whole text matches the constraint. */
@@ -1061,6 +1112,7 @@ public:
     std::string_view bytes() const { return try_bytes().value(); }
     std::string text() const { return try_text().value(); }
     span<const std::uint16_t> ids() const { return try_ids().value(); }
+    span<const float> logprobs(bolmo_logprob which) const { return try_logprobs(which).value(); }
     std::size_t patches() const { return try_patches().value(); }
     bool matched() const { return try_matched().value(); }
     /** @} */
@@ -1130,7 +1182,14 @@ public:
     result<void> try_cancel() const { return detail::call(bolmo_session_cancel, get()); }
     /** Withdraws a cancel that arrived too late. */
     result<void> try_reset_cancel() const { return detail::call(bolmo_session_reset_cancel, get()); }
-    /** Number of ids that the session holds. */
+    /** Bytes done and bytes in all of the running append or generation, or of the last one. From any thread. */
+    result<std::pair<std::uint64_t, std::uint64_t>> try_progress() const {
+        std::pair<std::uint64_t, std::uint64_t> found{};
+        auto done = detail::call(bolmo_session_progress, get(), &found.first, &found.second);
+        if (!done) return done.error();
+        return found;
+    }
+    /** Number of ids that the session holds. From any thread, as the numbers of patches and of bytes. */
     result<std::size_t> try_length() const { return detail::read<std::size_t>(bolmo_session_length, get()); }
     /** The ids, starting with number `first`. */
     result<std::vector<std::uint16_t>> try_ids(std::size_t first = 0) const {
@@ -1183,6 +1242,7 @@ public:
     void push(std::uint16_t id) { try_push(id).value(); }
     void cancel() const { try_cancel().value(); }
     void reset_cancel() const { try_reset_cancel().value(); }
+    std::pair<std::uint64_t, std::uint64_t> progress() const { return try_progress().value(); }
     std::size_t length() const { return try_length().value(); }
     std::vector<std::uint16_t> ids(std::size_t first = 0) const { return try_ids(first).value(); }
     std::size_t patches() const { return try_patches().value(); }
@@ -1190,6 +1250,96 @@ public:
     session_checkpoint checkpoint() { return try_checkpoint().value(); }
     void rewind(const session_checkpoint &checkpoint) { try_rewind(checkpoint).value(); }
     bytes snapshot() { return try_snapshot().value(); }
+    /** @} */
+#endif
+};
+
+/**
+ * Generates on several sessions together, each with its own options, and returns a result for each. Without options the
+ * defaults apply; else there must be as many as sessions. `on_piece(index, bytes)` or `on_piece(index, bytes, ids)`
+ * receives the sessions' output, and a `bytes` whose data() is null at the end of each.
+ */
+template <class F>
+result<std::vector<result<generation>>> try_generate_batch(
+    span<session *const> sessions, span<const generate_options *const> options, F on_piece) {
+    if (!options.empty() && options.size() != sessions.size()) {
+        return error(BOLMO_INVALID_ARGUMENT, "options: expected none, or as many as sessions");
+    }
+    std::vector<bolmo_session *> raw;
+    std::vector<const bolmo_generate_options *> raw_options;
+    for (const session *one : sessions) raw.push_back(one ? one->get() : nullptr);
+    for (const generate_options *one : options) raw_options.push_back(one ? one->get() : nullptr);
+    std::vector<bolmo_generation *> made(raw.size());
+    std::vector<bolmo_status> statuses(raw.size(), BOLMO_INTERNAL);
+    auto status =
+        bolmo_generate_batch(raw.data(), options.empty() ? nullptr : raw_options.data(), raw.size(),
+                             detail::on_batch<F>, &on_piece, made.data(), statuses.data());
+    bolmo::error failure = error::last(status);
+    bool first = true;
+    std::vector<result<generation>> all;
+    for (std::size_t i = 0; i < made.size(); i++) {
+        if (statuses[i] == BOLMO_OK) {
+            all.emplace_back(generation(made[i]));
+        } else {
+            // The message is that of the first failure.
+            all.emplace_back(first ? failure : error(statuses[i], bolmo_status_name(statuses[i])));
+            first = false;
+        }
+    }
+    // An exception of the callback, which has ended the generations.
+    if (auto done = detail::outcome(BOLMO_OK); !done) return done.error();
+    return result<std::vector<result<generation>>>(std::move(all));
+}
+
+/** The same without a callback. */
+inline result<std::vector<result<generation>>> try_generate_batch(
+    span<session *const> sessions, span<const generate_options *const> options = {}) {
+    return try_generate_batch(sessions, options, [](std::size_t, std::string_view) {});
+}
+
+#ifndef BOLMO_NO_EXCEPTIONS
+/** As with `try_` in front, but throws. */
+template <class... A> std::vector<result<generation>> generate_batch(span<session *const> sessions, A &&...rest) {
+    return try_generate_batch(sessions, std::forward<A>(rest)...).value();
+}
+#endif
+
+/** Generations on several sessions, which may join and leave. One thread runs it; any thread may add sessions. */
+class batch : public handle<bolmo_batch, bolmo_batch_delete> {
+public:
+    using handle::handle;
+
+    /** Creates a batch without sessions. */
+    static result<batch> try_create() { return detail::make<batch>(bolmo_batch_create); }
+    /** Adds a session, which is in use until its generation has ended, and returns its number in the batch. */
+    result<std::size_t> try_add(session &session, const generate_options &options = {}) const {
+        return detail::read<std::size_t>(bolmo_batch_add, get(), session.get(), options.get());
+    }
+    /** Generates until the generations of all sessions have ended. */
+    result<void> try_run() const { return detail::call(bolmo_batch_run, get(), nullptr, nullptr); }
+    /**
+     * The same, with `on_piece(index, bytes)` or `on_piece(index, bytes, ids)`. At the end of a session's generation
+     * data() of `bytes` is null. An exception ends all generations.
+     */
+    template <class F> result<void> try_run(F on_piece) const {
+        return detail::call(bolmo_batch_run, get(), detail::on_batch<F>, &on_piece);
+    }
+    /** The result of a session whose generation has ended, once. */
+    result<bolmo::generation> try_generation(std::size_t index) const {
+        return detail::make<bolmo::generation>(bolmo_batch_generation, get(), index);
+    }
+
+#ifndef BOLMO_NO_EXCEPTIONS
+    /** @name Forms that throw
+     * @{ */
+    /** As with `try_` in front, but throws. */
+    static batch create() { return try_create().value(); }
+    std::size_t add(session &session, const generate_options &options = {}) const {
+        return try_add(session, options).value();
+    }
+    void run() const { try_run().value(); }
+    template <class F> void run(F on_piece) const { try_run(std::move(on_piece)).value(); }
+    bolmo::generation generation(std::size_t index) const { return try_generation(index).value(); }
     /** @} */
 #endif
 };

@@ -37,7 +37,9 @@ use std::sync::Mutex;
 use bolmo_runtime::LayerType;
 use bolmo_runtime::files::{CheckpointFile, MemoryFile, exists_or_is_link};
 use bolmo_runtime::layout::parameters_by_part;
-use bolmo_runtime::{Checkpoint, Config, Error, ErrorKind, Result, Vocabulary, WeightFormat, device_bytes};
+use bolmo_runtime::{
+    Checkpoint, Config, Error, ErrorKind, Result, Vocabulary, WeightFormat, device_bytes, session_bytes,
+};
 
 use crate::adapters::{hand_out, with_nul};
 use crate::handle::{self, opaque};
@@ -89,12 +91,17 @@ pub enum bolmo_model_property {
     BOLMO_MODEL_SUFFIX_ROWS = 5,
     /// Logits per step: 520.
     BOLMO_MODEL_LOGITS = 6,
-    /// Device memory of a new session, in bytes.
+    /// Size of the state that a byte changes, in bytes. A session takes more: bolmo_model_session_bytes.
     BOLMO_MODEL_STATE_BYTES = 7,
-    /// Device memory that each patch adds to a session, in bytes.
+    /// Size of the keys and values of a patch, in bytes. Sessions reserve room for more patches than they hold:
+    /// bolmo_model_session_bytes.
     BOLMO_MODEL_PATCH_BYTES = 8,
     /// The same for patches beyond the sliding window, if the model has one.
     BOLMO_MODEL_LATE_PATCH_BYTES = 9,
+    /// Device memory that the model takes, beside weights and sessions, to process prompts, in bytes: once for each
+    /// call that appends or scores at the same time. It is allocated when it is first needed, and kept. Of a
+    /// checkpoint: at most this much, on any device.
+    BOLMO_MODEL_WORK_BYTES = 10,
 }
 
 /// Reads up to `size` bytes at `offset` into `out`. Returns the number of bytes read, 0 at the end of the file, or a
@@ -257,8 +264,8 @@ pub(crate) fn format(format: i32) -> Result<WeightFormat> {
     }
 }
 
-/// A numeric property of a model.
-pub(crate) fn property(config: &Config, which: i32) -> Result<u64> {
+/// A numeric property of a model that has this much work memory.
+pub(crate) fn property(config: &Config, work_bytes: impl FnOnce() -> u64, which: i32) -> Result<u64> {
     let full = config.layer_types.iter().filter(|kind| **kind == LayerType::Full).count();
     Ok(match which {
         0 => parameters_by_part(config).iter().map(|(_, count)| count).sum(),
@@ -272,7 +279,8 @@ pub(crate) fn property(config: &Config, which: i32) -> Result<u64> {
         7 => config.state_bytes(),
         8 => config.patch_bytes(config.num_hidden_layers),
         9 => config.patch_bytes(full),
-        other => return Err(invalid(format!("which: expected a bolmo_model_property (0 to 9), found {other}"))),
+        10 => work_bytes(),
+        other => return Err(invalid(format!("which: expected a bolmo_model_property (0 to 10), found {other}"))),
     })
 }
 
@@ -458,14 +466,15 @@ pub unsafe extern "C" fn bolmo_checkpoint_number(
 ) -> bolmo_status {
     call(|| {
         let number = trusted!(Out::new(number, "number"))?;
-        number.set(property(handle::get(checkpoint)?.checkpoint.config(), which)?);
+        let object = handle::get(checkpoint)?;
+        number.set(property(object.checkpoint.config(), || object.checkpoint.work_bytes(), which)?);
         Ok(())
     })
 }
 
 /// Gets the device memory that the weights will take in `format` (bolmo_format), in bytes. For weights that are stored
-/// quantized, `format` is ignored and their own formats count. Sessions need memory in addition: see
-/// bolmo_model_property.
+/// quantized, `format` is ignored and their own formats count. Needed in addition: bolmo_checkpoint_session_bytes for
+/// each session, and BOLMO_MODEL_WORK_BYTES.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_checkpoint_device_bytes(
     checkpoint: *const bolmo_checkpoint,
@@ -477,6 +486,21 @@ pub unsafe extern "C" fn bolmo_checkpoint_device_bytes(
         let (format, object) = (self::format(format)?, handle::get(checkpoint)?);
         let formats = object.checkpoint.formats().unwrap_or(format.into());
         bytes.set(device_bytes(object.checkpoint.config(), formats));
+        Ok(())
+    })
+}
+
+/// Gets the device memory that a session takes at most while it grows to `patches` patches, in bytes, on any device.
+/// bolmo_model_session_bytes says what is included. A patch has about 4 bytes of text; the model decides.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bolmo_checkpoint_session_bytes(
+    checkpoint: *const bolmo_checkpoint,
+    patches: usize,
+    bytes: *mut u64,
+) -> bolmo_status {
+    call(|| {
+        let bytes = trusted!(Out::new(bytes, "bytes"))?;
+        bytes.set(session_bytes(handle::get(checkpoint)?.checkpoint.config(), patches));
         Ok(())
     })
 }

@@ -48,9 +48,11 @@ pub unsafe extern "C" fn bolmo_engine_options_create(options: *mut *mut bolmo_en
     })
 }
 
-/// Selects the adapter: a part of its name, driver or backend, its number in the list, "cpu", "software", or "auto".
-/// "auto" and an empty choice prefer a discrete GPU, then an integrated one, then a virtual one, then the CPU. "cpu" is
-/// the library's own device, which needs no driver; "software" is a driver that emulates a GPU on the CPU, for tests.
+/// Selects the adapter: a part of its name, driver or backend, its number in the list, "low-power", "cpu",
+/// "software", or "auto".
+/// "auto" and an empty choice prefer a discrete GPU, then an integrated one, then a virtual one, then the CPU.
+/// "low-power" prefers an integrated GPU, then the CPU, then a virtual GPU, then a discrete one. "cpu" is the library's
+/// own device, which needs no driver; "software" is a driver that emulates a GPU on the CPU, for tests.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_engine_options_set_adapter(
     options: *mut bolmo_engine_options,
@@ -96,6 +98,26 @@ pub unsafe extern "C" fn bolmo_engine_options_set_threads(
         }
         let object = handle::get(options)?;
         lock(&object, "bolmo_engine_options")?.threads = (threads > 0).then_some(threads);
+        Ok(())
+    })
+}
+
+/// Sets the folder that caches compiled kernels, so that models load faster from the second time on, where the driver
+/// supports it. It is created when it is needed, and its files may be deleted at any time. A `size` of 0, the default:
+/// nothing is written. Paths are as in bolmo_checkpoint_open. The CPU device compiles nothing.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bolmo_engine_options_set_kernel_cache(
+    options: *mut bolmo_engine_options,
+    path: *const c_void,
+    size: usize,
+) -> bolmo_status {
+    call(|| {
+        let folder = match trusted!(input::bytes(path, size, "path"))? {
+            [] => None,
+            _ => Some(trusted!(input::path(path, size, "path"))?),
+        };
+        let object = handle::get(options)?;
+        lock(&object, "bolmo_engine_options")?.kernel_cache = folder;
         Ok(())
     })
 }
@@ -155,6 +177,45 @@ pub unsafe extern "C" fn bolmo_engine_number(
     call(|| {
         let number = trusted!(Out::new(number, "number"))?;
         number.set(handle::get(engine)?.adapter.number(which)?);
+        Ok(())
+    })
+}
+
+/// Suspends the engine, as before a mobile app goes to the background (see the first page). When this returns, the
+/// device is idle, and nothing is submitted to it until bolmo_engine_resume. Calls in progress on other threads pause,
+/// and go on after bolmo_engine_resume; their cancel functions end them at once. Calls that begin meanwhile and need
+/// the device return BOLMO_SUSPENDED. Waits for the submissions in progress, each of which is bounded. Suspending
+/// twice is the same as once. May be called in callbacks: the call that the callback belongs to pauses when it returns.
+/// If bolmo_engine_resume is called meanwhile, this returns.
+///
+/// BOLMO_DEVICE_LOST: the device is lost.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bolmo_engine_suspend(engine: *mut bolmo_engine) -> bolmo_status {
+    call(|| block_on(handle::get(engine)?.engine.suspend()))
+}
+
+/// Resumes a suspended engine. Does nothing if it is not suspended.
+///
+/// BOLMO_DEVICE_LOST: the device was lost meanwhile, and paused calls end with the same status. Create the engine and
+/// load the model again; sessions can be restored from snapshots.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bolmo_engine_resume(engine: *mut bolmo_engine) -> bolmo_status {
+    call(|| handle::get(engine)?.engine.resume())
+}
+
+/// Releases memory that can be made again, for when the system runs short of it. `released`, which may be NULL,
+/// receives the number of bytes by which the device's memory has shrunk. These are the buffers of prompts, which are
+/// most of it, suffix tables, and what idle sessions need to generate; they are made again when they are needed, and
+/// results stay the same. What is in use is released when the call that uses it ends, and is not counted. Weights,
+/// sessions' texts and compiled kernels are kept. A suspended engine may be trimmed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bolmo_engine_trim(engine: *mut bolmo_engine, released: *mut u64) -> bolmo_status {
+    call(|| {
+        let released = trusted!(Out::optional(released))?;
+        let bytes = handle::get(engine)?.engine.trim()?;
+        if let Some(released) = released {
+            released.set(bytes);
+        }
         Ok(())
     })
 }

@@ -20,10 +20,10 @@ use std::ffi::{CStr, c_char, c_void};
 use std::ops::ControlFlow;
 
 use bolmo_runtime::ids;
-use bolmo_runtime::{Generation, Piece, StopReason, block_on};
+use bolmo_runtime::{Error, ErrorKind, Generation, Piece, Result, StopReason, block_on};
 
 use crate::handle::{self, opaque};
-use crate::input::{Out, UserData};
+use crate::input::{Out, UserData, invalid};
 use crate::options::{self, bolmo_generate_options};
 use crate::session::{bolmo_session, with};
 use crate::status::{bolmo_status, call};
@@ -58,6 +58,26 @@ pub enum bolmo_stop {
     BOLMO_STOP_CANCELLED = 3,
     /// The text matches the constraint, and no further byte can follow.
     BOLMO_STOP_COMPLETE = 4,
+}
+
+/// A kind of log-probability. All are natural logarithms, under the model's own distribution over its BOLMO_LOGITS ids:
+/// without temperature, biases, penalty or constraint. Minus infinity for what the model rules out.
+#[repr(i32)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum bolmo_logprob {
+    /// Of the id: of the byte together with whether a patch ends there.
+    BOLMO_LOGPROB_JOINT = 0,
+    /// Of the byte alone, plain and fused id summed.
+    BOLMO_LOGPROB_FOLDED = 1,
+}
+
+/// The log-probabilities of kind `which` (bolmo_logprob).
+pub(crate) fn chosen_logprobs<'a>(which: i32, joint: &'a [f32], folded: &'a [f32]) -> Result<&'a [f32]> {
+    match which {
+        0 => Ok(joint),
+        1 => Ok(folded),
+        other => Err(invalid(format!("which: expected a bolmo_logprob (0 or 1), found {other}"))),
+    }
 }
 
 /// Receives a chunk of output, usually the bytes of one patch; bytes that may begin a stop string are held back. `ids`
@@ -162,6 +182,35 @@ pub unsafe extern "C" fn bolmo_generation_ids(
         let generation = handle::get(generation)?;
         ids.set(generation.ids.as_ptr());
         count.set(generation.ids.len());
+        Ok(())
+    })
+}
+
+/// Gets the log-probability of each id of bolmo_generation_ids, of kind `which` (bolmo_logprob). Also a byte that a
+/// constraint forced has the model's. Where a generation was cancelled within forced bytes, the last one's id is plain,
+/// because the next byte decides whether a patch ends there. Valid until the generation is deleted.
+///
+/// BOLMO_NOT_FOUND: the options did not ask for them.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bolmo_generation_logprobs(
+    generation: *const bolmo_generation,
+    which: i32,
+    logprobs: *mut *const f32,
+    count: *mut usize,
+) -> bolmo_status {
+    call(|| {
+        let (logprobs, count) = trusted!((Out::new(logprobs, "logprobs")?, Out::new(count, "count")?));
+        let generation = handle::get(generation)?;
+        let missing = || {
+            Error::new(
+                ErrorKind::NotFound,
+                "the generation has no log-probabilities; call bolmo_generate_options_set_logprobs before generating",
+            )
+        };
+        let kept = generation.logprobs.as_ref().ok_or_else(missing)?;
+        let found = chosen_logprobs(which, &kept.joint, &kept.marginal)?;
+        logprobs.set(found.as_ptr());
+        count.set(found.len());
         Ok(())
     })
 }

@@ -8,6 +8,8 @@
 #![allow(non_camel_case_types)]
 // The header's first page is the contract of every function: pointers are NULL or valid, lengths are true.
 #![allow(clippy::missing_safety_doc)]
+// Whether a batch may be shared between threads depends on deeply nested types of the graphics library.
+#![recursion_limit = "256"]
 
 #[macro_use]
 mod input;
@@ -16,6 +18,7 @@ mod logging;
 mod panics;
 
 pub mod adapters;
+pub mod batch;
 pub mod checkpoint;
 pub mod constraint;
 pub mod engine;

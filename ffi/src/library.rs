@@ -11,7 +11,7 @@
 
 use std::ffi::{c_char, c_void};
 
-use log::LevelFilter;
+use log::{Level, LevelFilter};
 
 use crate::handle;
 use crate::input::invalid;
@@ -19,7 +19,7 @@ use crate::logging::{self, Target};
 use crate::status::{bolmo_status, call};
 
 /// Version of the ABI that a header describes. It grows when something is added; existing names keep their meaning.
-pub const BOLMO_ABI_VERSION: u32 = 5;
+pub const BOLMO_ABI_VERSION: u32 = 6;
 
 /// How much is logged.
 #[repr(i32)]
@@ -27,15 +27,18 @@ pub const BOLMO_ABI_VERSION: u32 = 5;
 pub enum bolmo_log_level {
     /// Nothing.
     BOLMO_LOG_OFF = 0,
-    /// Failures, including those that no call can return.
+    /// Failures that no call can return, such as the loss of a device.
     BOLMO_LOG_ERROR = 1,
     /// Problems that don't stop the work.
     BOLMO_LOG_WARN = 2,
-    /// Progress of the work.
+    /// Progress of the work, a line each: an engine opened, a checkpoint opened, a model loaded, a generation or a
+    /// score finished, training that begins, evaluates, saves.
     BOLMO_LOG_INFO = 3,
-    /// Details for finding a fault.
+    /// Details for finding a fault: adapters that were considered and why, kernels, sessions, appended texts,
+    /// snapshots, steps of training.
     BOLMO_LOG_DEBUG = 4,
-    /// Everything, including the graphics library's own messages.
+    /// Every submission to the device, and the graphics library's own messages from its level "info" up. At the other
+    /// levels only its warnings and errors are included.
     BOLMO_LOG_TRACE = 5,
 }
 
@@ -59,7 +62,8 @@ pub extern "C" fn bolmo_version() -> *const c_char {
 }
 
 /// Passes log messages up to `level` (bolmo_log_level) to `callback`. NULL or BOLMO_LOG_OFF turns logging off. Without
-/// a callback nothing is logged. When the function returns, the previous callback is no longer running.
+/// a callback nothing is logged. No message contains text that a model reads or writes; paths and names of adapters
+/// do occur. When the function returns, the previous callback is no longer running.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_set_log_callback(
     level: i32,
@@ -79,7 +83,7 @@ pub unsafe extern "C" fn bolmo_set_log_callback(
         let target = callback.filter(|_| filter != LevelFilter::Off).map(|callback| Target {
             callback,
             user_data,
-            everything: filter == LevelFilter::Trace,
+            foreign: if filter == LevelFilter::Trace { Level::Info } else { Level::Warn },
         });
         logging::install(target, filter)
     })

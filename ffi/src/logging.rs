@@ -12,8 +12,9 @@ use log::{LevelFilter, Log, Metadata, Record};
 pub(crate) struct Target {
     pub(crate) callback: unsafe extern "C" fn(i32, *const c_char, usize, *mut c_void),
     pub(crate) user_data: *mut c_void,
-    /// Whether the graphics library's own messages are included.
-    pub(crate) everything: bool,
+    /// Down to which level the graphics library's own messages are included. Below "info" it logs tens of thousands of
+    /// lines for a short text.
+    pub(crate) foreign: log::Level,
 }
 
 // SAFETY: the header requires that callback and user data can be used from any thread, also from several at once.
@@ -61,11 +62,10 @@ impl Log for Logger {
         if is_logging() {
             return;
         }
+        let own = record.target().starts_with("bolmo");
         let target = TARGET.read().unwrap_or_else(|e| e.into_inner());
         let Some(to) = *target else { return };
-        // The graphics library logs a lot: below a warning it is passed on at the trace level only.
-        let own = record.target().starts_with("bolmo");
-        if !own && !to.everything && record.level() > log::Level::Warn {
+        if !own && record.level() > to.foreign {
             return;
         }
         let text = if own { record.args().to_string() } else { format!("{}: {}", record.target(), record.args()) };

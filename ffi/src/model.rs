@@ -303,7 +303,8 @@ pub unsafe extern "C" fn bolmo_model_load(
 pub unsafe extern "C" fn bolmo_model_number(model: *const bolmo_model, which: i32, number: *mut u64) -> bolmo_status {
     call(|| {
         let number = trusted!(Out::new(number, "number"))?;
-        number.set(checkpoint::property(handle::get(model)?.model.config(), which)?);
+        let object = handle::get(model)?;
+        number.set(checkpoint::property(object.model.config(), || object.model.work_bytes(), which)?);
         Ok(())
     })
 }
@@ -315,6 +316,25 @@ pub unsafe extern "C" fn bolmo_model_device_bytes(model: *const bolmo_model, byt
         let bytes = trusted!(Out::new(bytes, "bytes"))?;
         let model = handle::get(model)?;
         bytes.set(device_bytes(model.model.config(), model.model.formats()));
+        Ok(())
+    })
+}
+
+/// Gets the device memory that a session takes at most while it grows to `patches` patches, in bytes.
+///
+/// Included are the keys and values of the patches, the state, and what the session keeps to process and choose bytes.
+/// The memory for keys and values doubles when it is full, and the old one is copied, which is included too. Not
+/// included: BOLMO_MODEL_WORK_BYTES, a repetition window of more than 2000 ids, more than 400 bytes of stop strings, and
+/// the host's memory through which a snapshot is read. A clone or a session checkpoint counts as a session of its own.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bolmo_model_session_bytes(
+    model: *const bolmo_model,
+    patches: usize,
+    bytes: *mut u64,
+) -> bolmo_status {
+    call(|| {
+        let bytes = trusted!(Out::new(bytes, "bytes"))?;
+        bytes.set(handle::get(model)?.model.session_bytes(patches));
         Ok(())
     })
 }

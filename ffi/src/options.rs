@@ -185,6 +185,17 @@ pub unsafe extern "C" fn bolmo_generate_options_add_stop(
     })
 }
 
+/// Sets whether to keep the log-probability of each id (bolmo_generation_logprobs). Each byte's logits then go to the
+/// host, which takes longer. Greedy text is the same as without; sampled text may differ where rounding decides,
+/// because the device and the host compute with different precision. Default: false.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bolmo_generate_options_set_logprobs(
+    options: *mut bolmo_generate_options,
+    keep: bool,
+) -> bolmo_status {
+    change(options, |o| o.logprobs = keep)
+}
+
 /// Sets the constraint that the text must match; NULL, the default, for none. The options keep their own reference.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_generate_options_set_constraint(

@@ -21,6 +21,7 @@
  * | session | one sequence: append text, clone, rewind, save, cancel |
  * | constraint | regular expressions and JSON schemas that the output must match |
  * | options, generate | generating with a callback |
+ * | batch | generating on several sessions together |
  * | sampler | generating step by step |
  * | score | the probability of a text |
  * | merge | adding a subword model's post-training to a Bolmo model made from it |
@@ -42,12 +43,23 @@
  *
  * Every function may be called from any thread. Engines, checkpoints, models and results may be used by several threads
  * at once. Sessions, options, samplers, matchers, assemblers and trainers may be used by one thread at a time; a second
- * thread gets BOLMO_BUSY and nothing breaks. Functions return when their work is done. Callbacks run on the thread that
- * called the function; the log callback may run on any thread. A callback may call the library, except with the objects
- * that the running function uses. It must not throw C++ exceptions or use longjmp.
+ * thread gets BOLMO_BUSY and nothing breaks. How far a session is can be asked for meanwhile. Functions return when
+ * their work is done. Callbacks run on the thread that called the function; the log callback may run on any thread. A
+ * callback may call the library, except with the objects that the running function uses. It must not throw C++
+ * exceptions or use longjmp.
  *
  * On the CPU, the library computes on threads of its own, which block all signals and end with the last engine, its
  * models and their sessions.
+ *
+ * ## Apps in the background
+ *
+ * On iOS and Android an app in the background must not use the GPU: the system ends the work or the app. Call
+ * bolmo_engine_suspend before the app leaves the foreground. When it returns, nothing is in flight, and nothing is
+ * submitted before bolmo_engine_resume. Calls in progress pause, can be cancelled, and go on afterwards as if nothing
+ * had happened; new calls that need the device return BOLMO_SUSPENDED and change nothing. bolmo_session_snapshot needs
+ * the device, so save sessions first if the app may be ended. If the system took the device away meanwhile,
+ * bolmo_engine_resume and the paused calls return BOLMO_DEVICE_LOST. Where the system asks for memory, call
+ * bolmo_engine_trim, suspended or not.
  *
  * ## Forks
  *

@@ -15,6 +15,7 @@ use std::sync::Mutex;
 
 use bolmo_runtime::{Error, ErrorKind, Result, Score, ScoreOptions, block_on};
 
+use crate::generate::chosen_logprobs;
 use crate::handle::{self, opaque};
 use crate::input::{self, Out, invalid};
 use crate::model::{Progress, bolmo_model, bolmo_progress_callback};
@@ -80,10 +81,12 @@ pub(crate) struct Scoring {
     progress: Progress,
 }
 
-/// A score, and its boundary flags as bytes.
+/// A score, with its boundary flags as bytes and its log-probabilities as floats.
 pub(crate) struct Scored {
     score: Score,
     boundaries: Vec<u8>,
+    /// Log-probabilities of the predicted bytes, joint and folded.
+    logprobs: [Vec<f32>; 2],
 }
 
 /// Creates options with the defaults: boundaries from the model, no tensors, no progress callback.
@@ -170,7 +173,11 @@ fn score(
     }
     let score = telling(progress, &options.cancel.clone(), |tell| run(&options, tell))?;
     let boundaries = score.boundaries.iter().map(|&end| end.into()).collect();
-    out.set(handle::insert(Scored { score, boundaries })?);
+    let logprobs = [&score.log_likelihoods, &score.log_likelihoods_marginal].map(|all| {
+        // A first id that is not predicted is among them.
+        all[all.len() - score.bytes..].iter().map(|&value| value as f32).collect()
+    });
+    out.set(handle::insert(Scored { score, boundaries, logprobs })?);
     Ok(())
 }
 
@@ -224,6 +231,27 @@ pub unsafe extern "C" fn bolmo_score_number(score: *const bolmo_score, which: i3
             5 => score.patches as f64,
             other => return Err(invalid(format!("which: expected a bolmo_score_value (0 to 5), found {other}"))),
         });
+        Ok(())
+    })
+}
+
+/// Gets the log-probability of each predicted byte or id (BOLMO_SCORE_BYTES of them), of kind `which` (bolmo_logprob).
+/// They add up to the log-likelihood of that kind, except for rounding. bolmo_model_score_ids predicts all ids but the
+/// first. Valid until the score is deleted.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bolmo_score_logprobs(
+    score: *const bolmo_score,
+    which: i32,
+    logprobs: *mut *const f32,
+    count: *mut usize,
+) -> bolmo_status {
+    call(|| {
+        let (logprobs, count) = trusted!((Out::new(logprobs, "logprobs")?, Out::new(count, "count")?));
+        let score = handle::get(score)?;
+        let [joint, folded] = &score.logprobs;
+        let found = chosen_logprobs(which, joint, folded)?;
+        logprobs.set(found.as_ptr());
+        count.set(found.len());
         Ok(())
     })
 }

@@ -16,19 +16,22 @@
 //! bolmo_session_checkpoint_delete(asked);
 //! ```
 //!
-//! A session is used by one thread at a time; a second one gets BOLMO_BUSY. Only bolmo_session_cancel,
-//! bolmo_session_reset_cancel and bolmo_session_delete may be called while another call with the session is running.
+//! A session is used by one thread at a time; a second one gets BOLMO_BUSY. While a call with the session is running,
+//! any thread, and its callbacks, may cancel it and look at it: bolmo_session_cancel, bolmo_session_reset_cancel,
+//! bolmo_session_progress, bolmo_session_length, bolmo_session_patches, bolmo_session_device_bytes and
+//! bolmo_session_delete.
 
+use std::borrow::{Borrow, BorrowMut};
 use std::ffi::c_void;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use bolmo_runtime::{CancelToken, Result, Session, SessionCheckpoint, block_on};
+use bolmo_runtime::{CancelToken, Result, Session, SessionCheckpoint, SessionProgress, block_on};
 
 use crate::handle::{self, opaque};
 use crate::input::{self, Out};
 use crate::model::{Progress, bolmo_model, bolmo_progress_callback};
 use crate::status::{bolmo_status, call};
-use crate::text::{bolmo_bytes, lock};
+use crate::text::{bolmo_bytes, busy, lock};
 
 /// One sequence on a model. It keeps the model alive.
 pub struct bolmo_session {
@@ -42,16 +45,18 @@ pub struct bolmo_session_checkpoint {
 }
 opaque!(bolmo_session_checkpoint, SessionCheckpoint);
 
-/// A session, and the token that cancels it while it is in use.
+/// A session, and what reaches it while it is in use.
 pub(crate) struct OpenSession {
-    pub(crate) session: Mutex<Session>,
+    /// `None` while a batch generates with it.
+    session: Mutex<Option<Session>>,
     cancel: CancelToken,
+    progress: SessionProgress,
 }
 
 impl OpenSession {
     fn new(session: Session) -> Self {
-        let cancel = session.cancel_token();
-        Self { session: Mutex::new(session), cancel }
+        let (cancel, progress) = (session.cancel_token(), session.progress());
+        Self { session: Mutex::new(Some(session)), cancel, progress }
     }
 }
 
@@ -59,7 +64,45 @@ impl OpenSession {
 pub(crate) fn with<T>(session: *const bolmo_session, work: impl FnOnce(&mut Session) -> Result<T>) -> Result<T> {
     let object = handle::get(session)?;
     let mut session = lock(&object.session, "bolmo_session")?;
-    work(&mut session)
+    work(session.as_mut().ok_or_else(|| busy("bolmo_session"))?)
+}
+
+/// A session that was taken from its handle, which is busy until this is dropped.
+pub(crate) struct TakenSession {
+    session: Option<Session>,
+    owner: Arc<OpenSession>,
+}
+
+impl TakenSession {
+    /// Takes the session from its handle, unless it is in use.
+    pub(crate) fn new(session: *const bolmo_session) -> Result<Self> {
+        let owner = handle::get(session)?;
+        let session = lock(&owner.session, "bolmo_session")?.take();
+        Ok(Self { session: Some(session.ok_or_else(|| busy("bolmo_session"))?), owner })
+    }
+}
+
+impl Drop for TakenSession {
+    fn drop(&mut self) {
+        *self.owner.session.lock().unwrap_or_else(PoisonError::into_inner) = self.session.take();
+    }
+}
+
+impl Borrow<Session> for TakenSession {
+    fn borrow(&self) -> &Session {
+        self.session.as_ref().expect("a taken session is there until it is dropped")
+    }
+}
+
+impl BorrowMut<Session> for TakenSession {
+    fn borrow_mut(&mut self) -> &mut Session {
+        self.session.as_mut().expect("a taken session is there until it is dropped")
+    }
+}
+
+/// A count of the runtime, which fits a `size_t` because it counts what is in memory.
+fn count(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
 }
 
 /// Runs `work` with a progress function that calls `progress`, and cancels through `cancel` when the program asks for
@@ -173,12 +216,36 @@ pub unsafe extern "C" fn bolmo_session_reset_cancel(session: *mut bolmo_session)
     })
 }
 
-/// Gets the number of ids that the session holds, including the one that begins the text.
+/// Gets how far the running call that appends or generates is, or the last one if none is running: `done` of `total`
+/// bytes. Ids that are appended count as bytes. A generation counts the bytes that were chosen, and its total is the
+/// most that it may generate; it may end before. Both are 0 for a new session. `done` or `total` may be NULL. May be
+/// called from any thread at any time.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bolmo_session_progress(
+    session: *const bolmo_session,
+    done: *mut u64,
+    total: *mut u64,
+) -> bolmo_status {
+    call(|| {
+        let (done, total) = trusted!((Out::optional(done)?, Out::optional(total)?));
+        let (bytes_done, bytes_total) = handle::get(session)?.progress.work();
+        if let Some(done) = done {
+            done.set(bytes_done);
+        }
+        if let Some(total) = total {
+            total.set(bytes_total);
+        }
+        Ok(())
+    })
+}
+
+/// Gets the number of ids that the session holds, including the one that begins the text. While a call is running, the
+/// number grows with each of its steps; any thread may ask for it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_session_length(session: *const bolmo_session, ids: *mut usize) -> bolmo_status {
     call(|| {
         let ids = trusted!(Out::new(ids, "ids"))?;
-        ids.set(with(session, |session| Ok(session.ids().len()))?);
+        ids.set(count(handle::get(session)?.progress.ids()));
         Ok(())
     })
 }
@@ -206,22 +273,23 @@ pub unsafe extern "C" fn bolmo_session_ids(
     })
 }
 
-/// Gets the number of patches that have passed through the global blocks.
+/// Gets the number of patches that have passed through the global blocks. Any thread may ask for it at any time.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_session_patches(session: *const bolmo_session, patches: *mut usize) -> bolmo_status {
     call(|| {
         let patches = trusted!(Out::new(patches, "patches"))?;
-        patches.set(with(session, |session| Ok(session.patches()))?);
+        patches.set(count(handle::get(session)?.progress.patches()));
         Ok(())
     })
 }
 
-/// Gets the device memory of the sequence in bytes, including memory that it shares with clones.
+/// Gets the device memory of the sequence in bytes, including memory that it shares with clones: the state and the
+/// keys and values. bolmo_model_session_bytes also counts what processing takes. Any thread may ask for it at any time.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_session_device_bytes(session: *const bolmo_session, bytes: *mut u64) -> bolmo_status {
     call(|| {
         let bytes = trusted!(Out::new(bytes, "bytes"))?;
-        bytes.set(with(session, |session| Ok(session.device_bytes()))?);
+        bytes.set(handle::get(session)?.progress.device_bytes());
         Ok(())
     })
 }

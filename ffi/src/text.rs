@@ -47,11 +47,13 @@ pub(crate) fn lock<'a, T>(mutex: &'a Mutex<T>, name: &str) -> Result<std::sync::
         Ok(guard) => Ok(guard),
         // The operations themselves check the state that a panic left behind.
         Err(TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),
-        Err(TryLockError::WouldBlock) => Err(Error::new(
-            ErrorKind::Busy,
-            format!("{name}: in use by another thread, or by the call that this callback runs in"),
-        )),
+        Err(TryLockError::WouldBlock) => Err(busy(name)),
     }
+}
+
+/// The error of an object that is in use.
+pub(crate) fn busy(name: &str) -> Error {
+    Error::new(ErrorKind::Busy, format!("{name}: in use by another thread, or by the call that this callback runs in"))
 }
 
 /// Gets the bytes and their number. `data` stays valid until the handle is deleted.

@@ -27,10 +27,9 @@
 //! Libraries that are built without the cargo feature `training` lack this group.
 
 use std::ffi::{c_char, c_void};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use bolmo_runtime::{Error, ErrorKind, Result, block_on};
+use bolmo_runtime::{CancelToken, Error, ErrorKind, Result, block_on};
 use bolmo_training::run::{Kind, RunConfig, Texts, TrainingRun};
 
 use crate::engine::bolmo_engine;
@@ -85,7 +84,7 @@ pub(crate) struct OpenTrainer {
     run: Mutex<TrainingRun>,
     /// Steps of the schedule.
     total: u64,
-    cancelled: AtomicBool,
+    cancelled: CancelToken,
 }
 
 fn change(options: *mut bolmo_trainer_options, edit: impl FnOnce(&mut Training)) -> Result<()> {
@@ -232,7 +231,8 @@ pub unsafe extern "C" fn bolmo_trainer_create(
         let total = config.optimizer.steps;
         let texts = Texts { train: &train, held_out: &held_out };
         let run = block_on(TrainingRun::open(&engine.engine, kind, config, &texts, resume))?;
-        trainer.set(handle::insert(OpenTrainer { run: Mutex::new(run), total, cancelled: AtomicBool::new(false) })?);
+        let cancelled = run.cancel_token();
+        trainer.set(handle::insert(OpenTrainer { run: Mutex::new(run), total, cancelled })?);
         Ok(())
     })
 }
@@ -255,12 +255,20 @@ pub unsafe extern "C" fn bolmo_trainer_step(
         let mut run = lock(&object.run, "bolmo_trainer")?;
         let end = run.steps().saturating_add(count).min(object.total);
         let mut stop = false;
+        // One call, however many steps it has.
+        let _call = if run.steps() < end { Some(run.begin_call()?) } else { None };
         while run.steps() < end {
-            if stop || object.cancelled.swap(false, Ordering::Relaxed) {
-                let left = end - run.steps();
-                return Err(Error::new(ErrorKind::Cancelled, format!("training was cancelled with {left} steps left")));
+            let left = end - run.steps();
+            let cancelled =
+                || Error::new(ErrorKind::Cancelled, format!("training was cancelled with {left} steps left"));
+            if stop || object.cancelled.take() {
+                return Err(cancelled());
             }
-            let metrics = block_on(run.step())?.to_string();
+            let metrics = match block_on(run.step()) {
+                // While the engine was suspended.
+                Err(error) if error.kind() == ErrorKind::Cancelled => return Err(cancelled()),
+                metrics => metrics?.to_string(),
+            };
             stop = callback.is_some_and(|callback| {
                 trusted!(callback(metrics.as_ptr().cast(), metrics.len(), user_data.get())) != 0
             });
@@ -275,7 +283,7 @@ pub unsafe extern "C" fn bolmo_trainer_step(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_trainer_cancel(trainer: *mut bolmo_trainer) -> bolmo_status {
     call(|| {
-        handle::get(trainer)?.cancelled.store(true, Ordering::Relaxed);
+        handle::get(trainer)?.cancelled.cancel();
         Ok(())
     })
 }
@@ -284,7 +292,7 @@ pub unsafe extern "C" fn bolmo_trainer_cancel(trainer: *mut bolmo_trainer) -> bo
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_trainer_reset_cancel(trainer: *mut bolmo_trainer) -> bolmo_status {
     call(|| {
-        handle::get(trainer)?.cancelled.store(false, Ordering::Relaxed);
+        handle::get(trainer)?.cancelled.reset();
         Ok(())
     })
 }

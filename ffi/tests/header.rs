@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 /// The groups of the header, in its order, and their titles in Doxygen. A name is that of a file in `src`.
-const GROUPS: [(&str, &str); 15] = [
+const GROUPS: [(&str, &str); 16] = [
     ("status", "Status"),
     ("library", "Library"),
     ("text", "Text"),
@@ -17,6 +17,7 @@ const GROUPS: [(&str, &str); 15] = [
     ("constraint", "Constraint"),
     ("options", "Options"),
     ("generate", "Generate"),
+    ("batch", "Batch"),
     ("sampler", "Sampler"),
     ("score", "Score"),
     ("merge", "Merge"),
@@ -79,7 +80,27 @@ fn declarations(name: &str) -> String {
         let after = after.split_once("#endif // __cplusplus").expect("an end").1;
         text = format!("{}{typedef}#endif{after}", &text[..start]);
     }
-    tidy(text.trim())
+    tidy(&joined(text.trim()))
+}
+
+/// Puts BOLMO_API on the line of the function that it stands before, also where that one takes several lines.
+fn joined(text: &str) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    let mut inside = false;
+    for line in text.lines() {
+        match lines.last_mut() {
+            Some(last) if last == "BOLMO_API" => {
+                inside = !line.ends_with(';');
+                *last = format!("{last} {line}");
+            }
+            _ if inside => {
+                inside = !line.ends_with(';');
+                lines.push(format!("{}{line}", " ".repeat("BOLMO_API ".len())));
+            }
+            _ => lines.push(line.to_owned()),
+        }
+    }
+    lines.join("\n")
 }
 
 /// Puts comments of one sentence on one line, and allows one empty line at a time.
@@ -99,11 +120,42 @@ fn tidy(text: &str) -> String {
     lines.join("\n")
 }
 
+/// How the functions are visible: from the shared library, and in a program that contains the static one.
+const API: &str = "\
+/**
+ * Stands before every function. On Windows, define BOLMO_STATIC to link the static library.
+ */
+#ifndef BOLMO_API
+#if defined(_WIN32) && !defined(BOLMO_STATIC)
+#define BOLMO_API __declspec(dllimport)
+#elif defined(__GNUC__) && !defined(_WIN32)
+#define BOLMO_API __attribute__((visibility(\"default\")))
+#else
+#define BOLMO_API
+#endif
+#endif
+";
+
+/// The version of the library, for the preprocessor.
+fn version_macros() -> String {
+    let [major, minor, patch] =
+        [env!("CARGO_PKG_VERSION_MAJOR"), env!("CARGO_PKG_VERSION_MINOR"), env!("CARGO_PKG_VERSION_PATCH")];
+    let version = env!("CARGO_PKG_VERSION");
+    format!(
+        "/** Version of the library that this header belongs to; bolmo_version() is that of the library in use. */\n\
+         #define BOLMO_VERSION \"{version}\"\n\
+         /** Major number of the version. */\n#define BOLMO_VERSION_MAJOR {major}\n\
+         /** Minor number of the version. */\n#define BOLMO_VERSION_MINOR {minor}\n\
+         /** Patch number of the version. */\n#define BOLMO_VERSION_PATCH {patch}\n"
+    )
+}
+
 fn header() -> String {
     let mut text = read("src/preamble.h");
     text.push_str(
         "\n#ifndef BOLMO_H\n#define BOLMO_H\n\n#include <stdbool.h>\n#include <stddef.h>\n#include <stdint.h>\n",
     );
+    text.push_str(&format!("\n{}\n{API}", version_macros()));
     text.push_str("\n#ifdef __cplusplus\nextern \"C\" {\n#endif\n");
     for (name, title) in GROUPS {
         let source = read(&format!("src/{name}.rs"));
@@ -133,6 +185,7 @@ fn signatures(header: &str) -> Vec<String> {
             cpp = 0;
         }
         if cpp == 0 && (!line.starts_with('#') || line.starts_with("#define BOLMO_ABI_VERSION")) && !line.is_empty() {
+            let line = line.strip_prefix("BOLMO_API ").unwrap_or(line);
             lines.push(if line.starts_with('#') { format!("{line};") } else { line.to_owned() });
         }
     }
@@ -213,6 +266,23 @@ fn abi_changes_only_with_its_version() {
 }
 
 #[test]
+fn the_version_is_that_of_the_workspace() {
+    let manifest = read("../Cargo.toml");
+    let package = manifest.split("[workspace.package]").nth(1).expect("the workspace's package");
+    let line = package.lines().find(|line| line.starts_with("version = ")).expect("a version");
+    let version = line.trim_start_matches("version = ").trim_matches('"');
+    let found = read("include/bolmo.h");
+    let define = |name: &str| {
+        let start = format!("#define {name} ");
+        let line = found.lines().find(|line| line.starts_with(&start)).unwrap_or_else(|| panic!("{name}"));
+        line[start.len()..].to_owned()
+    };
+    assert_eq!(define("BOLMO_VERSION"), format!("\"{version}\""));
+    let numbers = ["MAJOR", "MINOR", "PATCH"].map(|part| define(&format!("BOLMO_VERSION_{part}")));
+    assert_eq!(numbers.join("."), version.split(['-', '+']).next().unwrap_or_default());
+}
+
+#[test]
 fn every_function_is_in_the_header() {
     let header = header();
     for file in std::fs::read_dir(root().join("src")).expect("src") {
@@ -220,7 +290,8 @@ fn every_function_is_in_the_header() {
         let text = std::fs::read_to_string(&path).expect("UTF-8");
         for name in text.split("extern \"C\" fn ").skip(1).filter(|rest| rest.starts_with("bolmo_")) {
             let name: String = name.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
-            assert!(header.contains(&format!("{name}(")), "{}: {name} is missing in the header", path.display());
+            let found = header.lines().any(|line| line.starts_with("BOLMO_API ") && line.contains(&format!("{name}(")));
+            assert!(found, "{}: {name} is missing in the header, or BOLMO_API before it", path.display());
         }
     }
 }
@@ -245,7 +316,7 @@ fn every_group_has_a_sample_and_every_function_a_comment() {
 fn signatures_has_one_line_per_declaration_and_enum_value() {
     let text = "/** x; */\n#define BOLMO_ABI_VERSION 3\nenum a\n#ifdef __cplusplus\n : int32_t\n\
                 #endif // __cplusplus\n {\n A_X = 0,\n /** y */\n A_Y = 1,\n};\n\
-                #ifndef __cplusplus\ntypedef int32_t a;\n#endif\nint f(int x,\n   int y); // z\n";
+                #ifndef __cplusplus\ntypedef int32_t a;\n#endif\nBOLMO_API int f(int x,\n   int y); // z\n";
     let expected = [
         "#define BOLMO_ABI_VERSION 3",
         "enum a: A_X = 0",

@@ -30,11 +30,13 @@ pub enum ErrorKind {
     Io,
     /// A defect in this library; please report it.
     Internal,
+    /// The engine is suspended; resume it, then repeat the call.
+    Suspended,
 }
 
 impl ErrorKind {
     /// All kinds, in the order of the C ABI's codes.
-    pub const ALL: [ErrorKind; 10] = [
+    pub const ALL: [ErrorKind; 11] = [
         ErrorKind::InvalidArgument,
         ErrorKind::NotFound,
         ErrorKind::BadCheckpoint,
@@ -45,6 +47,7 @@ impl ErrorKind {
         ErrorKind::Busy,
         ErrorKind::Io,
         ErrorKind::Internal,
+        ErrorKind::Suspended,
     ];
 }
 
@@ -61,6 +64,7 @@ impl fmt::Display for ErrorKind {
             ErrorKind::Busy => "busy",
             ErrorKind::Io => "io",
             ErrorKind::Internal => "internal",
+            ErrorKind::Suspended => "suspended",
         })
     }
 }

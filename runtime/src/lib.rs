@@ -31,7 +31,7 @@
 //! |---|---|
 //! | open a device | [`Engine`], [`EngineOptions`], [`adapters`] |
 //! | load a model | [`Checkpoint`], [`Model`], [`LoadOptions`], [`device_bytes`] |
-//! | write text | [`Session`], [`GenerateOptions`], [`Constraint`], [`generate_batch`] |
+//! | write text | [`Session`], [`GenerateOptions`], [`Constraint`], [`GenerationBatch`] |
 //! | choose each id yourself | [`Session::logits`], [`Sampler`], [`StopMatcher`], [`Session::push`] |
 //! | score text | [`Model::score_ids`], [`ScoreOptions`] |
 //! | read or write checkpoint files | [`files`], [`layout`], `convert` |
@@ -65,6 +65,7 @@ mod session;
 mod stages;
 mod state;
 mod text;
+mod timer;
 #[doc(hidden)]
 pub mod unstable;
 
@@ -76,14 +77,14 @@ pub use config::{BYTE_VOCABULARY, BlockType, Config, LayerType, QkNorm, RopeScal
 pub use constraint::{Constraint, Matcher};
 pub use device::{AdapterChoice, AdapterInfo, Capabilities, Counters, DeviceMemory, Engine, EngineOptions, adapters};
 pub use error::{Error, ErrorKind, Hint, Result};
-pub use generate::{GenerateOptions, Generation, Piece, StopReason, generate_batch};
+pub use generate::{Ended, GenerateOptions, Generation, GenerationBatch, LogProbs, Piece, StopReason, generate_batch};
 pub use model::loader::LoadProgress;
 pub use model::{LoadOptions, Model, device_bytes};
 pub use sampling::host::{CANDIDATES, Sampler, SamplingOptions};
 pub use score::compare::Comparison;
 pub use score::{Score, ScoreOptions, Tensors};
-pub use session::{CancelToken, Checkpoint as SessionCheckpoint, Session};
-pub use state::kv_cache::session_bytes;
+pub use session::{CancelToken, Checkpoint as SessionCheckpoint, Progress as SessionProgress, Session};
+pub use state::memory::session_bytes;
 pub use state::workspace::work_bytes;
 pub use text::ids;
 pub use text::stop::StopMatcher;

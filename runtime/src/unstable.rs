@@ -14,13 +14,14 @@ pub use crate::config::source::SourceConfig;
 pub use crate::convert::random::rng::Stream;
 #[cfg(not(target_family = "wasm"))]
 pub use crate::device::KernelTime;
-pub use crate::device::{Device, Form, KernelRunner, Recorder, Slice, matmul_tile, open_tested, run_kernel};
+pub use crate::device::{Device, Form, KernelRunner, Permit, Recorder, Slice, matmul_tile, open_tested, run_kernel};
 pub use crate::input::shorten::{quoted, shortened};
 #[cfg(not(target_family = "wasm"))]
 pub use crate::model::available_memory;
 pub use crate::model::weights::{GlobalLayer, LocalLayer, Matrix, Mlp, Piece, Weights};
 #[cfg(not(target_family = "wasm"))]
 pub use crate::parallel::map_chunks;
+pub use crate::session::{Call, Calls};
 pub use crate::stages::boundary::{boundary, ends_patch, log_probability};
 pub use crate::stages::depool::{depool, normalize};
 pub use crate::stages::embed::embed;

@@ -5,8 +5,8 @@ use std::ops::ControlFlow;
 use std::sync::OnceLock;
 
 use bolmo_runtime::{
-    Engine, GenerateOptions, Generation, Model, SamplingOptions, Session, StopReason, WeightFormat, block_on,
-    generate_batch,
+    Constraint, Engine, GenerateOptions, Generation, GenerationBatch, Model, SamplingOptions, ScoreOptions, Session,
+    StopReason, WeightFormat, block_on, generate_batch,
 };
 use bolmo_tests::{engine, engine_options, fixtures, load, load_on, session_with};
 
@@ -287,6 +287,74 @@ fn batched_sessions_equal_single_sessions() {
                 let logits = [&mut sessions[i], &mut alone].map(|s| block_on(s.logits(0.0)).expect("logits"));
                 assert_eq!(logits[0], logits[1], "{}, logits of session {i}", kind.1);
             }
+        }
+    }
+}
+
+/// Sessions join a batch one by one and leave it when they have ended, so that rows and partners change all the time.
+#[test]
+fn sessions_that_join_and_leave_a_batch_equal_single_sessions() {
+    let models = [load("infer", "nano_trained"), load("prenorm", "bwen")];
+    let session = |i: usize| session_with(&models[i % 3 % 2], &prompt(3 * i));
+    let options = |i: usize| {
+        let mut options = greedy(6 + 9 * (i % 4));
+        (options.sampling.temperature, options.sampling.seed) = ([0.0, 0.9][i % 2], i as u64);
+        options.logprobs = i == 5;
+        options
+    };
+    const COUNT: usize = 9;
+    let mut batch = GenerationBatch::new();
+    let (mut joined, mut ended) = (0, 0);
+    while ended < COUNT {
+        if joined < COUNT {
+            batch.add(session(joined), options(joined));
+            joined += 1;
+        }
+        for one in block_on(batch.round(&mut |_, _| ControlFlow::Continue(()))) {
+            let (i, mut together) = (one.index, one.session);
+            let mut alone = session(i);
+            assert_eq!(one.generation.expect("a generation"), generate(&mut alone, &options(i)).0, "session {i}");
+            // Afterwards each goes on alone.
+            let again = [&mut together, &mut alone].map(|session| generate(session, &greedy(20)).0);
+            assert_eq!(again[0], again[1], "session {i} afterwards");
+            assert_eq!(together.ids(), alone.ids(), "ids of session {i}");
+            ended += 1;
+        }
+    }
+    assert!(batch.is_empty());
+}
+
+/// The log-probabilities of a generation equal those of scoring its text with its patches, also where a constraint
+/// forces bytes, and the text is the same without them.
+#[test]
+fn logprobs_are_those_of_the_score_and_change_no_text() {
+    for kind in [("infer", "nano_trained"), ("infer", "swa"), ("prenorm", "bwen")] {
+        let model = load(kind.0, kind.1);
+        let forced = Constraint::regex("[ab]{2}(forced bytes of some length){2}[xy]{3}").expect("a regex");
+        let mut penalized = greedy(40);
+        (penalized.sampling.repetition_penalty, penalized.sampling.boundary_bias) = (1.5, 1.0);
+        for (i, options) in [greedy(70), penalized, greedy(200).constraint(forced)].into_iter().enumerate() {
+            let what = format!("{}, options {i}", kind.1);
+            let (mut session, mut plain) =
+                (session_with(&model, &prompt(5 + 30 * i)), session_with(&model, &prompt(5 + 30 * i)));
+            let (expected, _) = generate(&mut plain, &options);
+            let (mut found, _) = generate(&mut session, &options.logprobs(true));
+            let logprobs = found.logprobs.take().expect("log-probabilities");
+            assert_eq!(found, expected, "{what}");
+            assert_eq!([logprobs.joint.len(), logprobs.marginal.len()], [found.ids.len(); 2], "{what}");
+            let ids: Vec<u32> = session.ids().iter().map(|&id| u32::from(id) % 260).collect();
+            let ends = session.ids().iter().map(|&id| id >= 260).collect();
+            let options = ScoreOptions::default().boundaries(ends);
+            let score = block_on(model.score_ids(&ids, &options, &mut |_, _| {})).expect("a score");
+            let first = ids.len() - found.ids.len();
+            let pairs = logprobs.joint.iter().zip(&score.log_likelihoods[first..]);
+            let folded = logprobs.marginal.iter().zip(&score.log_likelihoods_marginal[first..]);
+            for (at, (&found, &scored)) in pairs.chain(folded).enumerate() {
+                // Kernels for one row and for many round differently.
+                assert!((f64::from(found) - scored).abs() < 2e-3 * (1.0 + scored.abs()), "{what}, {at}: {scored}");
+            }
+            let sum: f64 = score.log_likelihoods_marginal.iter().sum();
+            assert!((sum - score.log_likelihood_marginal).abs() < 1e-9 * sum.abs(), "{what}");
         }
     }
 }

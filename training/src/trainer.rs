@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use bolmo_runtime::unstable::{Recorder, device};
-use bolmo_runtime::{Config, Engine, Error, Result};
+use bolmo_runtime::unstable::{Call, Calls, Permit, Recorder, device};
+use bolmo_runtime::{CancelToken, Config, Engine, Error, Result};
 use serde_json::Value;
 
 use crate::layers::Shape;
@@ -76,6 +76,7 @@ pub struct Trainer {
     optimizer: Optimizer,
     options: TrainerOptions,
     step: u64,
+    calls: Calls,
 }
 
 impl Trainer {
@@ -115,7 +116,21 @@ impl Trainer {
             }
         };
         let optimizer = Optimizer::new(device, &model.parameters.arenas).await?;
-        Ok(Self { model, teacher, optimizer, options, step: 0 })
+        Ok(Self { model, teacher, optimizer, options, step: 0, calls: Calls::default() })
+    }
+
+    /// The calls in progress.
+    pub(crate) fn calls(&self) -> &Calls {
+        &self.calls
+    }
+
+    fn begin_call(&self) -> Result<Call> {
+        self.calls.begin(&self.model.device)
+    }
+
+    /// A permit to submit work. Waits in a call if the engine is suspended.
+    pub(crate) async fn permit(&self) -> Result<Permit> {
+        self.calls.permit(&self.model.device, &CancelToken::default()).await
     }
 
     /// Recorder of the model's commands.
@@ -137,14 +152,19 @@ impl Trainer {
         if batches.is_empty() {
             return Err(Error::invalid("a step needs at least one batch, found none"));
         }
+        let _call = self.begin_call()?;
         self.model.clear_gradients();
         let mut losses = Losses::default();
         let mut patches = 0;
         for examples in batches {
+            // Batches are what a suspended engine divides a step into.
+            let permit = self.permit().await?;
             let output = self.run_batch(examples, true).await?;
+            drop(permit);
             losses.add(&output.losses, 1.0 / batches.len() as f64);
             patches += output.patches;
         }
+        let _permit = self.permit().await?;
         self.step += 1;
         let factor = self.options.schedule.factor(self.step);
         let rate = |group: Group| {
@@ -177,6 +197,7 @@ impl Trainer {
     /// As [`Self::step`].
     pub async fn evaluate(&mut self, examples: &Examples<'_>, losses: &LossOptions) -> Result<StepOutput> {
         examples.check(self.options.shape)?;
+        let _permit = self.permit().await?;
         stage2(&mut self.model, examples, losses, false).await
     }
 
@@ -185,7 +206,9 @@ impl Trainer {
     /// # Errors
     /// As [`Self::step`].
     pub async fn logits(&mut self, examples: &Examples<'_>) -> Result<Vec<f32>> {
+        let _call = self.begin_call()?;
         self.evaluate(examples, &LossOptions::stage2()).await?;
+        let _permit = self.permit().await?;
         let count = self.options.shape.all_bytes() * self.model.config.vocab_size;
         self.model.recorder.read_f32(&[self.model.ws.logits.part(0, 4 * count as u64)?]).await
     }
@@ -197,6 +220,7 @@ impl Trainer {
     /// As [`Self::step`].
     pub async fn teacher_nats(&mut self, examples: &Examples<'_>) -> Result<Option<f64>> {
         examples.check(self.options.shape)?;
+        let _permit = self.permit().await?;
         match &self.teacher {
             Some(teacher) => teacher_nats(&mut self.model, teacher, examples).await.map(Some),
             None => Ok(None),
@@ -219,6 +243,7 @@ impl Trainer {
     /// # Errors
     /// `Io`, and errors of the device.
     pub async fn save(&mut self, dir: &Path, step: u64, progress: &Value, keep: usize) -> Result<PathBuf> {
+        let _permit = self.permit().await?;
         let ByteLevel { recorder, parameters, .. } = &mut self.model;
         snapshot::write(dir, step, progress, (recorder, &parameters.arenas), keep).await
     }
@@ -228,6 +253,7 @@ impl Trainer {
     /// # Errors
     /// `Io`, and `BadCheckpoint` for a snapshot that is damaged or belongs to another model.
     pub async fn restore(&mut self, path: &Path, step: u64) -> Result<()> {
+        let _permit = self.permit().await?;
         snapshot::restore(path, &self.model.device, &self.model.parameters.arenas).await?;
         self.step = step;
         Ok(())
@@ -243,7 +269,7 @@ impl Trainer {
         }
     }
 
-    /// Calls `each` with every tensor of the model, under its name in checkpoints.
+    /// Calls `each` with every tensor of the model, under its name in checkpoints. `each` must not suspend the engine.
     ///
     /// # Errors
     /// Errors of the device and of `each`.
@@ -251,7 +277,8 @@ impl Trainer {
         self.each(TensorKind::Weights, each).await
     }
 
-    /// Calls `each` with the gradient of every trained tensor after the last step, before scaling and clipping.
+    /// Calls `each` with the gradient of every trained tensor after the last step, before scaling and clipping. `each`
+    /// must not suspend the engine.
     ///
     /// # Errors
     /// Errors of the device and of `each`.
@@ -265,6 +292,7 @@ impl Trainer {
     }
 
     async fn each(&mut self, kind: TensorKind, each: &mut dyn FnMut(&str, Vec<f32>) -> Result<()>) -> Result<()> {
+        let _permit = self.permit().await?;
         let recorder: &mut Recorder = &mut self.model.recorder;
         self.model.parameters.each_tensor(recorder, kind, each).await
     }

@@ -15,6 +15,7 @@ export type ErrorKind =
   | 'busy'
   | 'io'
   | 'internal'
+  | 'suspended'
   | 'no webgpu';
 
 /** An error with a stable kind, and one sentence that says what is wrong and what to do. */

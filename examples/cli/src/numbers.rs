@@ -103,8 +103,8 @@ pub fn preset(text: &str) -> Result<Preset, String> {
 /// The choice of an adapter. Its own words may be in upper case; names are compared without regard to it anyway.
 pub fn adapter(text: &str) -> Result<String, String> {
     match &*text.trim().to_ascii_lowercase() {
-        "" => Err("expected a name, a number, cpu or software".to_owned()),
-        word @ ("auto" | "cpu" | "software") => Ok(word.to_owned()),
+        "" => Err("expected a name, a number, low-power, cpu or software".to_owned()),
+        word @ ("auto" | "low-power" | "cpu" | "software") => Ok(word.to_owned()),
         _ => Ok(text.to_owned()),
     }
 }
@@ -179,6 +179,7 @@ mod tests {
     #[test]
     fn names_may_be_in_upper_case() {
         assert_eq!(adapter("CPU"), Ok("cpu".to_owned()));
+        assert_eq!(adapter("Low-Power"), Ok("low-power".to_owned()));
         assert_eq!(adapter("Some GPU"), Ok("Some GPU".to_owned()));
         assert_eq!(formats("Q4,Local=Q8"), formats("q4,local=q8"));
         assert!(formats("Q8").is_ok() && preset("Bolmo-1B").is_ok_and(|preset| preset.to_string() == "bolmo-1b"));

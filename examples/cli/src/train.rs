@@ -72,7 +72,8 @@ fn train(common: &Common, kind: Kind, args: &TrainArgs) -> Outcome {
                 say(&bar, "resumed", &message);
             }
             Event::Evaluated(record) => say(&bar, "held-out text", &evaluation(record)),
-            Event::Saved(path) => log::info!("saved {}", path.display()),
+            // The run logs it.
+            Event::Saved(_) => {}
             Event::Exported(path) => say(&bar, "model", &path.display().to_string()),
         }
         if interrupt.asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }

@@ -85,7 +85,7 @@ static inline bolmo_engine *open_training_engine(void) {
     return open_adapter("software");
 }
 
-/* Looks for adapters. The graphics library logs that; the CPU device logs nothing. */
+/* Looks for adapters, which is logged. */
 static inline void list_adapters(void) {
     bolmo_adapters *list = NULL;
     CHECK_OK(bolmo_adapters_list("", 0, &list));

@@ -1,12 +1,12 @@
 # Checks that the tests that call functions successfully (test_setup.c and so on in the folder TESTS) call every
 # function that HEADER declares.
 file(READ "${HEADER}" header)
-foreach(subject IN ITEMS setup use merge train)
+foreach(subject IN ITEMS setup use batch logprobs merge train)
     file(READ "${TESTS}/test_${subject}.c" source)
     string(APPEND test "${source}")
 endforeach()
 # Comments mention functions of the samples' own; a declaration begins a line.
-string(REGEX MATCHALL "\n[a-z][a-z0-9_ ]*[ *]+bolmo_[a-z0-9_]+\\(" declarations "${header}")
+string(REGEX MATCHALL "\nBOLMO_API [a-z][a-z0-9_ ]*[ *]+bolmo_[a-z0-9_]+\\(" declarations "${header}")
 set(count 0)
 foreach(declaration IN LISTS declarations)
     string(REGEX MATCH "bolmo_[a-z0-9_]+\\($" call "${declaration}")

@@ -21,10 +21,7 @@ static void check_all_busy(void) {
     BUSY(bolmo_session_append_bos(session));
     BUSY(bolmo_session_append(session, "a", 1, NULL, NULL));
     BUSY(bolmo_session_append_ids(session, ids, 1, NULL, NULL));
-    BUSY(bolmo_session_length(session, &out.size));
     BUSY(bolmo_session_ids(session, 0, out.ids, 8, &out.size));
-    BUSY(bolmo_session_patches(session, &out.size));
-    BUSY(bolmo_session_device_bytes(session, &out.number));
     BUSY(bolmo_session_checkpoint_create(session, &out.session_checkpoint));
     BUSY(bolmo_session_rewind(session, state));
     BUSY(bolmo_session_snapshot(session, &out.bytes));
@@ -32,6 +29,17 @@ static void check_all_busy(void) {
     BUSY(bolmo_session_push(session, 80));
     BUSY(bolmo_session_generate(session, NULL, NULL, NULL, &out.generation));
     BUSY(bolmo_sampler_choose(sampler, session, logits, 520, NULL, out.ids));
+}
+
+/* What can be seen of a session in use. */
+static void check_visible(void) {
+    uint64_t bytes = 0, done = 0, total = 0;
+    size_t length = 0, patches = 0;
+    CHECK_OK(bolmo_session_length(session, &length));
+    CHECK_OK(bolmo_session_patches(session, &patches));
+    CHECK_OK(bolmo_session_device_bytes(session, &bytes));
+    CHECK_OK(bolmo_session_progress(session, &done, &total));
+    CHECK(length >= 3 && patches >= 1 && patches < length && bytes > 0 && done <= total && total > 0);
 }
 
 /* Everything else may be used meanwhile, including the model with another session. */
@@ -56,6 +64,7 @@ static int32_t piece(const uint8_t *data, size_t size, const uint16_t *ids, void
     received += size;
     if (calls++ % 3 == 0) {
         check_all_busy();
+        check_visible();
         check_others_work();
     }
     return 0;
@@ -65,6 +74,7 @@ static int32_t progress(uint64_t done, uint64_t total, void *user_data) {
     (void)done, (void)total, (void)user_data;
     calls++;
     check_all_busy();
+    check_visible();
     check_others_work();
     return 0;
 }
@@ -114,6 +124,7 @@ static void callbacks_get_busy(void) {
 static void *second_thread(void *unused) {
     (void)unused;
     check_all_busy();
+    check_visible();
     return NULL;
 }
 

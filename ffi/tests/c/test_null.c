@@ -68,9 +68,13 @@ static void engines(void) {
     BAD_HANDLES(bolmo_engine_options, bolmo_engine_options_set_adapter(handle, "auto", 4));
     BAD_HANDLES(bolmo_engine_options, bolmo_engine_options_set_max_binding_bytes(handle, 0));
     BAD_HANDLES(bolmo_engine_options, bolmo_engine_options_set_threads(handle, 0));
+    BAD_HANDLES(bolmo_engine_options, bolmo_engine_options_set_kernel_cache(handle, "a", 1));
     BAD_HANDLES_FROM(1, bolmo_engine_options, bolmo_engine_create(handle, &out.engine));
     BAD_DELETES(bolmo_engine_options, bolmo_engine_options_delete);
     REFUSED(bolmo_engine_options_set_adapter(options, NULL, 4));
+    REFUSED(bolmo_engine_options_set_kernel_cache(options, NULL, 4));
+    REFUSED(bolmo_engine_options_set_kernel_cache(options, "a\0b", 3));
+    CHECK_OK(bolmo_engine_options_set_kernel_cache(options, NULL, 0));
     REFUSED(bolmo_engine_options_set_adapter(options, "auto", SIZE_MAX));
     REFUSED(bolmo_engine_options_set_adapter(options, "\xc3(", 2));
     REFUSED(bolmo_engine_options_set_max_binding_bytes(options, 65535));
@@ -82,6 +86,10 @@ static void engines(void) {
     REFUSED(bolmo_engine_create(options, &out.engine));
     BAD_HANDLES(bolmo_engine, bolmo_engine_text(handle, 0, &out.text, &out.size));
     BAD_HANDLES(bolmo_engine, bolmo_engine_number(handle, 0, &out.number));
+    BAD_HANDLES(bolmo_engine, bolmo_engine_suspend(handle));
+    BAD_HANDLES(bolmo_engine, bolmo_engine_resume(handle));
+    BAD_HANDLES(bolmo_engine, bolmo_engine_trim(handle, &out.number));
+    BAD_HANDLES(bolmo_engine, bolmo_engine_trim(handle, NULL));
     BAD_HANDLES(bolmo_engine, bolmo_engine_destroy_device(handle));
     BAD_DELETES(bolmo_engine, bolmo_engine_delete);
 }
@@ -143,7 +151,7 @@ static void checkpoints(void) {
     REFUSED(bolmo_checkpoint_number(checkpoint, 0, NULL));
     REFUSED(bolmo_checkpoint_number(checkpoint, 0, ODD));
     REFUSED(bolmo_checkpoint_number(checkpoint, -1, &out.number));
-    REFUSED(bolmo_checkpoint_number(checkpoint, 10, &out.number));
+    REFUSED(bolmo_checkpoint_number(checkpoint, 11, &out.number));
     REFUSED(bolmo_checkpoint_device_bytes(checkpoint, 0, NULL));
     REFUSED(bolmo_checkpoint_device_bytes(checkpoint, 4, &out.number));
     REFUSED(bolmo_checkpoint_device_bytes(checkpoint, -1, &out.number));

@@ -12,6 +12,11 @@ static void models(trained_model trained) {
     BAD_HANDLES_FROM(1, bolmo_load_options, bolmo_model_load(trained.engine, trained.checkpoint, handle, &out.model));
     BAD_HANDLES(bolmo_model, bolmo_model_number(handle, 0, &out.number));
     BAD_HANDLES(bolmo_model, bolmo_model_device_bytes(handle, &out.number));
+    BAD_HANDLES(bolmo_model, bolmo_model_session_bytes(handle, 1, &out.number));
+    REFUSED(bolmo_model_session_bytes(trained.model, 1, NULL));
+    REFUSED(bolmo_model_session_bytes(trained.model, 1, ODD));
+    BAD_HANDLES(bolmo_checkpoint, bolmo_checkpoint_session_bytes(handle, 1, &out.number));
+    REFUSED(bolmo_checkpoint_session_bytes(trained.checkpoint, 1, NULL));
     BAD_HANDLES(bolmo_model, bolmo_model_fingerprint(handle, out.flags));
     BAD_HANDLES(bolmo_model, bolmo_model_warning(handle, 0, &out.text, &out.size));
     BAD_HANDLES(bolmo_model, bolmo_session_create(handle, &out.session));
@@ -20,7 +25,7 @@ static void models(trained_model trained) {
     BAD_DELETES(bolmo_model, bolmo_model_delete);
     REFUSED(bolmo_model_number(trained.model, 0, NULL));
     REFUSED(bolmo_model_number(trained.model, 0, ODD));
-    REFUSED(bolmo_model_number(trained.model, 10, &out.number));
+    REFUSED(bolmo_model_number(trained.model, 11, &out.number));
     REFUSED(bolmo_model_number(trained.model, INT32_MAX, &out.number));
     REFUSED(bolmo_model_device_bytes(trained.model, NULL));
     REFUSED(bolmo_model_fingerprint(trained.model, NULL));
@@ -48,6 +53,8 @@ static void sessions(const bolmo_model *model) {
     BAD_HANDLES(bolmo_session, bolmo_session_append_ids(handle, ids, 2, NULL, NULL));
     BAD_HANDLES(bolmo_session, bolmo_session_cancel(handle));
     BAD_HANDLES(bolmo_session, bolmo_session_reset_cancel(handle));
+    BAD_HANDLES(bolmo_session, bolmo_session_progress(handle, &out.number, NULL));
+    REFUSED(bolmo_session_progress(session, ODD, NULL));
     BAD_HANDLES(bolmo_session, bolmo_session_length(handle, &out.size));
     BAD_HANDLES(bolmo_session, bolmo_session_ids(handle, 0, out.ids, 8, &out.size));
     BAD_HANDLES(bolmo_session, bolmo_session_patches(handle, &out.size));

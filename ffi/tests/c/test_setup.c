@@ -1,6 +1,11 @@
 /* Every function up to a loaded model, called successfully, with checks of its results. The others are in test_use.c,
    test_merge.c and test_train.c. */
 #include "check.h"
+#include <dirent.h>
+#include <unistd.h>
+
+/* A folder for compiled kernels. */
+static char cache[] = "/tmp/bolmo-kernels-XXXXXX";
 
 static int32_t count_progress(uint64_t done, uint64_t total, void *user_data) {
     CHECK(done <= total);
@@ -25,7 +30,10 @@ static void library(void) {
     CHECK(strcmp(bolmo_stop_name(BOLMO_STOP_COMPLETE), "complete") == 0);
     CHECK(strcmp(bolmo_stop_name(5), "unknown") == 0);
     CHECK(bolmo_abi_version() == BOLMO_ABI_VERSION);
-    CHECK(strchr(bolmo_version(), '.') != NULL);
+    char version[64];
+    snprintf(version, sizeof version, "%d.%d.%d", BOLMO_VERSION_MAJOR, BOLMO_VERSION_MINOR, BOLMO_VERSION_PATCH);
+    CHECK(strncmp(BOLMO_VERSION, version, strlen(version)) == 0);
+    CHECK(strcmp(bolmo_version(), BOLMO_VERSION) == 0);
     CHECK(bolmo_handle_count() == 0);
 }
 
@@ -87,6 +95,8 @@ static bolmo_engine *engine(void) {
     CHECK_OK(bolmo_engine_options_set_adapter(options, adapter, adapter == NULL ? 0 : strlen(adapter)));
     CHECK_OK(bolmo_engine_options_set_max_binding_bytes(options, 1 << 27));
     CHECK_OK(bolmo_engine_options_set_threads(options, 2));
+    CHECK_OK(bolmo_engine_options_set_kernel_cache(options, "/nowhere", 8));
+    CHECK_OK(bolmo_engine_options_set_kernel_cache(options, cache, strlen(cache)));
     CHECK_OK(bolmo_engine_create(options, &engine));
     bolmo_engine_options_delete(options);
     CHECK_OK(bolmo_engine_text(engine, BOLMO_ADAPTER_BACKEND, &name, &size));
@@ -104,8 +114,10 @@ static void checkpoint_numbers(const bolmo_checkpoint *checkpoint) {
     bolmo_bytes *bytes = NULL;
     CHECK_OK(bolmo_checkpoint_number(checkpoint, BOLMO_MODEL_PARAMETERS, &parameters));
     CHECK(parameters > 100000);
-    for (int32_t which = BOLMO_MODEL_PARAMETERS; which <= BOLMO_MODEL_LATE_PATCH_BYTES; which++)
+    for (int32_t which = BOLMO_MODEL_PARAMETERS; which <= BOLMO_MODEL_WORK_BYTES; which++)
         CHECK_OK(bolmo_checkpoint_number(checkpoint, which, &number));
+    CHECK_OK(bolmo_checkpoint_session_bytes(checkpoint, 100, &number));
+    CHECK(number > 0);
     CHECK_OK(bolmo_checkpoint_device_bytes(checkpoint, BOLMO_F32, &f32));
     CHECK_OK(bolmo_checkpoint_device_bytes(checkpoint, BOLMO_F16, &f16));
     CHECK(f32 >= 4 * parameters && f16 >= 2 * parameters && f16 < f32);
@@ -228,6 +240,9 @@ static bolmo_model *model(const bolmo_engine *engine, const bolmo_checkpoint *ch
     CHECK_OK(bolmo_model_device_bytes(model, &bytes));
     CHECK_OK(bolmo_checkpoint_device_bytes(checkpoint, BOLMO_F32, &expected));
     CHECK(bytes == expected);
+    CHECK_OK(bolmo_model_session_bytes(model, 100, &bytes));
+    CHECK_OK(bolmo_checkpoint_session_bytes(checkpoint, 100, &expected));
+    CHECK(bytes > 0 && bytes <= expected);
     CHECK_OK(bolmo_model_number(model, BOLMO_MODEL_LOGITS, &number));
     CHECK(number == 520);
     CHECK_STATUS(BOLMO_NOT_FOUND, bolmo_model_warning(model, 1000, &text, &size));
@@ -256,8 +271,41 @@ static void model_warning(const bolmo_engine *engine, const bolmo_checkpoint *ch
     free(tokenizer);
 }
 
+/* What a driver compiled is in the folder; the CPU device compiles nothing. */
+static void kernel_cache(const bolmo_engine *engine) {
+    const char *backend;
+    size_t files = 0;
+    CHECK_OK(bolmo_engine_text(engine, BOLMO_ADAPTER_BACKEND, &backend, NULL));
+    DIR *folder = opendir(cache);
+    CHECK(folder != NULL);
+    for (const struct dirent *entry; (entry = readdir(folder)) != NULL;) {
+        if (entry->d_name[0] == '.') continue;
+        CHECK(strncmp(entry->d_name, "kernels-", 8) == 0);
+        CHECK(unlinkat(dirfd(folder), entry->d_name, 0) == 0);
+        files++;
+    }
+    closedir(folder);
+    CHECK(rmdir(cache) == 0);
+    CHECK(strcmp(backend, "cpu") == 0 ? files == 0 : strcmp(backend, "vulkan") != 0 || files == 1);
+    /* An adapter that takes little power: on machines without a GPU, the CPU. */
+    bolmo_adapters *list = NULL;
+    size_t count = 0;
+    uint64_t chosen = 0, all = 0;
+    CHECK_OK(bolmo_adapters_list("low-power", 9, &list));
+    CHECK_OK(bolmo_adapters_count(list, &count));
+    for (size_t i = 0; i < count; i++, all += chosen) {
+        const char *kind;
+        CHECK_OK(bolmo_adapters_number(list, i, BOLMO_ADAPTER_CHOSEN, &chosen));
+        CHECK_OK(bolmo_adapters_text(list, i, BOLMO_ADAPTER_KIND, &kind, NULL));
+        CHECK(!chosen || strcmp(kind, "software") != 0);
+    }
+    CHECK(all == 1);
+    bolmo_adapters_delete(list);
+}
+
 int main(int argc, char **argv) {
     begin(argc, argv);
+    CHECK(mkdtemp(cache) != NULL);
     int lines = 0;
     library();
     CHECK_OK(bolmo_set_log_callback(BOLMO_LOG_TRACE, count_lines, &lines));
@@ -266,6 +314,7 @@ int main(int argc, char **argv) {
     bolmo_checkpoint *opened = checkpoint();
     bolmo_model *loaded = model(device, opened);
     model_warning(device, opened);
+    kernel_cache(device);
     bolmo_checkpoint_delete(opened);
     bolmo_model_delete(loaded);
     CHECK(lines > 0);

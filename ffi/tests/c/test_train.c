@@ -4,6 +4,7 @@
 #include <ftw.h>
 #include <pthread.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 /* A folder with a tokenizer.json, unless the second argument names one. */
@@ -113,6 +114,10 @@ typedef struct {
     bolmo_trainer *trainer;
     /* The calls after which it stops, cancels, or tests what another thread may do; 0 for none. */
     int stop_at, cancel_at, thread_at;
+    /* The call that suspends the engine, and what another thread does afterwards. */
+    int suspend_at;
+    void *(*afterwards)(void *);
+    pthread_t other;
     int calls;
     double losses[STEPS];
 } watch;
@@ -145,7 +150,27 @@ static int32_t see(const char *metrics, size_t size, void *user_data) {
         CHECK(pthread_create(&thread, NULL, other_thread, this->trainer) == 0);
         CHECK(pthread_join(thread, NULL) == 0);
     }
+    if (call == this->suspend_at) {
+        CHECK_OK(bolmo_engine_suspend(engine));
+        CHECK(pthread_create(&this->other, NULL, this->afterwards, this->trainer) == 0);
+    }
     return call == this->stop_at;
+}
+
+static void *resume_later(void *trainer) {
+    struct timespec time = {0, 50000000};
+    nanosleep(&time, NULL);
+    /* The next step waits. */
+    REFUSED_WITH(BOLMO_BUSY, bolmo_trainer_steps(trainer, &out.number));
+    CHECK_OK(bolmo_engine_resume(engine));
+    return NULL;
+}
+
+static void *cancel_later(void *trainer) {
+    struct timespec time = {0, 50000000};
+    nanosleep(&time, NULL);
+    CHECK_OK(bolmo_trainer_cancel(trainer));
+    return NULL;
 }
 
 /* Runs steps with the given actions. */
@@ -263,6 +288,35 @@ static void steps_can_be_stopped(void) {
     /* Nothing was saved, so the folder is free. */
     CHECK(!is_there("stopped/snapshots"));
     bolmo_trainer_delete(seen.trainer);
+}
+
+static void steps_pause_with_the_engine(void) {
+    watch wanted = {.trainer = open_trainer(small("undisturbed"))};
+    STEP(BOLMO_OK, 6, &wanted);
+    watch seen = {.trainer = open_trainer(small("suspended")), .suspend_at = 2, .afterwards = resume_later};
+    STEP(BOLMO_OK, 4, &seen);
+    CHECK(pthread_join(seen.other, NULL) == 0);
+    for (int i = 0; i < 4; i++) CHECK(seen.losses[i] == wanted.losses[i]);
+    seen = (watch){.trainer = seen.trainer, .suspend_at = 1, .afterwards = cancel_later};
+    STEP(BOLMO_CANCELLED, 2, &seen);
+    CHECK_SAYS("1 steps left");
+    CHECK(pthread_join(seen.other, NULL) == 0);
+    CHECK(seen.losses[0] == wanted.losses[4]);
+    /* Calls that begin while the engine is suspended change nothing. */
+    REFUSED_WITH(BOLMO_SUSPENDED, bolmo_trainer_step(seen.trainer, 1, NULL, NULL));
+    REFUSED_WITH(BOLMO_SUSPENDED, bolmo_trainer_evaluate(seen.trainer, &out.bytes));
+    REFUSED_WITH(BOLMO_SUSPENDED, bolmo_trainer_save(seen.trainer));
+    REFUSED_WITH(BOLMO_SUSPENDED, bolmo_trainer_export(seen.trainer, in_work("none"), strlen(in_work("none"))));
+    bolmo_trainer_options *options = small("refused");
+    REFUSED_WITH(BOLMO_SUSPENDED, bolmo_trainer_create(engine, options, &out.trainer));
+    bolmo_trainer_options_delete(options);
+    CHECK(!is_there("none") && steps_of(seen.trainer) == 5);
+    CHECK_OK(bolmo_engine_resume(engine));
+    seen = (watch){.trainer = seen.trainer};
+    STEP(BOLMO_OK, 1, &seen);
+    CHECK(seen.losses[0] == wanted.losses[5]);
+    bolmo_trainer_delete(seen.trainer);
+    bolmo_trainer_delete(wanted.trainer);
 }
 
 static void wrong_options_are_rejected(void) {
@@ -384,6 +438,7 @@ int main(int argc, char **argv) {
     losses_fall_and_snapshots_continue();
     both_stages_make_a_byte_level_model();
     steps_can_be_stopped();
+    steps_pause_with_the_engine();
     bolmo_engine_delete(engine);
     CHECK(nftw(work, remove_one, 8, FTW_DEPTH | FTW_PHYS) == 0);
     return end("train");

@@ -128,6 +128,8 @@ static void sessions(const bolmo_model *model) {
     CHECK_OK(bolmo_session_append_ids(session, ids, 2, NULL, NULL));
     CHECK_OK(bolmo_session_length(session, &length));
     CHECK(length == strlen(prompt) + 3);
+    CHECK_OK(bolmo_session_progress(session, &bytes, NULL));
+    CHECK(bytes == 2);
     CHECK_OK(bolmo_session_patches(session, &patches));
     CHECK(patches >= 1 && patches < length);
     CHECK_OK(bolmo_session_device_bytes(session, &bytes));

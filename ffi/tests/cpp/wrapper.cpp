@@ -47,6 +47,7 @@ void small_things() {
 
     bolmo::engine_options device;
     CHECK(device.try_adapter("cpu") && device.try_threads(2) && device.try_max_binding_bytes(1 << 20));
+    CHECK(device.try_kernel_cache("/nowhere") && device.try_kernel_cache({}));
     CHECK(device.try_threads(257).error().status() == BOLMO_INVALID_ARGUMENT);
     auto opened = bolmo::engine::try_create(device);
     CHECK(opened && *opened->try_text(BOLMO_ADAPTER_KIND) == "cpu");
@@ -101,6 +102,8 @@ void sessions(const bolmo::model &model) {
     auto restored = bolmo::session::try_restore(model, *snapshot->try_view());
     CHECK(clone && restored && *clone->try_ids() == *restored->try_ids());
     CHECK(*session.try_patches() > 0 && *session.try_device_bytes() > 0);
+    CHECK(session.try_progress()->first <= session.try_progress()->second);
+    CHECK(*model.try_session_bytes(*session.try_patches()) >= *session.try_device_bytes());
     CHECK(session.try_cancel() && session.try_reset_cancel() && session.try_append("x"));
 
     bolmo::score_options options;
@@ -108,6 +111,46 @@ void sessions(const bolmo::model &model) {
     auto score = model.try_score("def main():", options);
     CHECK(score && *score->try_number(BOLMO_SCORE_BYTES) == 11);
     CHECK(score->try_tensor(BOLMO_TENSOR_LOGITS)->columns == bolmo::logit_count && score->try_boundaries()->size() > 0);
+}
+
+// Several sessions together, fixed ones and ones that come and go, and log-probabilities.
+void batches(const bolmo::model &model) {
+    bolmo::generate_options options;
+    CHECK(options.try_max_bytes(12) && options.try_logprobs(true));
+    auto first = *bolmo::session::try_create(model), second = *bolmo::session::try_create(model);
+    auto empty = *bolmo::session::try_create(model);
+    CHECK(first.try_append_bos() && first.try_append("def ") && second.try_append_bos());
+    std::vector<bolmo::session *> sessions{&first, &second, &empty};
+    std::vector<const bolmo::generate_options *> all{&options, nullptr, nullptr};
+    std::array<std::string, 3> texts;
+    std::size_t ends = 0;
+    auto made = bolmo::try_generate_batch(sessions, all, [&](std::size_t index, std::string_view bytes) {
+        if (bytes.data() == nullptr) ends++;
+        texts[index] += bytes;
+    });
+    CHECK(made && made->size() == 3 && ends == 3);
+    CHECK((*made)[0] && *(*made)[0]->try_bytes() == texts[0] && texts[0].size() == 12);
+    CHECK((*made)[1] && *(*made)[1]->try_bytes() == texts[1]);
+    CHECK((*made)[2].error().status() == BOLMO_INVALID_ARGUMENT);
+    CHECK((*made)[0]->try_logprobs(BOLMO_LOGPROB_JOINT)->size() == 12 && !(*made)[1]->try_logprobs(BOLMO_LOGPROB_JOINT));
+    CHECK(bolmo::try_generate_batch(sessions)->size() == 3);
+    CHECK(!bolmo::try_generate_batch(sessions, {all.data(), 2}));
+
+    auto batch = *bolmo::batch::try_create();
+    CHECK(*batch.try_add(first, options) == 0 && batch.try_add(first).error().status() == BOLMO_BUSY);
+    bool more = true;
+    std::size_t ids = 0;
+    CHECK(batch.try_run([&](std::size_t index, std::string_view bytes, bolmo::span<const std::uint16_t> of_them) {
+        CHECK(index < 2 && bytes.size() == of_them.size());
+        ids += of_them.size();
+        if (std::exchange(more, false)) CHECK(*batch.try_add(second, options) == 1);
+        return true;
+    }));
+    CHECK(batch.try_generation(0) && batch.try_generation(1));
+    CHECK(batch.try_generation(1).error().status() == BOLMO_NOT_FOUND && ids > 12 && batch.try_run());
+
+    auto score = model.try_score("def main():");
+    CHECK(score && score->try_logprobs(BOLMO_LOGPROB_FOLDED)->size() == 11);
 }
 
 void checkpoints(const bolmo::engine &engine, const std::string &folder) {
@@ -257,6 +300,19 @@ void exceptions(const bolmo::engine &engine, const bolmo::model &model, const st
         });
     }));
     CHECK(throws<odd>([&] { (void)session.try_generate({}, [](std::string_view) { throw odd(); }); }));
+    bolmo::session *sessions[] = {&session};
+    CHECK(throws<odd>([&] {
+        bolmo::generate_batch(bolmo::span<bolmo::session *const>(sessions, 1),
+                              bolmo::span<const bolmo::generate_options *const>(),
+                              [](std::size_t, std::string_view) { throw odd(); });
+    }));
+    auto batch = bolmo::batch::create();
+    CHECK(batch.add(session, bolmo::generate_options().max_bytes(9).logprobs(true)) == 0);
+    CHECK(throws<odd>([&] { batch.run([](std::size_t, std::string_view) { throw odd(); }); }));
+    batch.run();
+    auto stopped = batch.generation(0);
+    CHECK(stopped.stop() == BOLMO_STOP_CANCELLED && stopped.logprobs(BOLMO_LOGPROB_FOLDED).size() > 0);
+    CHECK(model.score("ab").logprobs(BOLMO_LOGPROB_JOINT).size() == 2);
     CHECK(calls == 1 && !session.generate(bolmo::generate_options().max_bytes(5)).text().empty());
 
     bolmo::load_options options;
@@ -285,6 +341,7 @@ int main(int argc, char **argv) {
         CHECK(model);
         if (failures > 0) return 1;
         sessions(*model);
+        batches(*model);
         checkpoints(*engine, argv[1]);
         merges(argv[1]);
         auto training = training_engine();

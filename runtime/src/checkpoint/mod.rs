@@ -183,6 +183,9 @@ impl Checkpoint {
                 listed(&extra)
             )));
         }
+        let (count, bytes) = (files.len(), files.iter().map(|file| file.len()).sum::<u64>());
+        let stored = formats.map(|formats| format!(", quantized as {formats}")).unwrap_or_default();
+        log::info!("checkpoint opened: {origin}, {} tensors in {count} files of {bytes} bytes{stored}", tensors.len());
         let by_name = tensors.iter().enumerate().map(|(i, entry): (usize, &Entry)| (entry.name.clone(), i)).collect();
         Ok(Checkpoint {
             origin: origin.to_owned(),

@@ -12,6 +12,9 @@ pub enum AdapterChoice {
     /// which have no CPU device, a software adapter comes last.
     #[default]
     Auto,
+    /// The one that takes the least power: an integrated GPU, else the CPU device, else a virtual GPU, else a discrete
+    /// one. In browsers, the adapter that the browser chooses for this purpose.
+    LowPower,
     /// The adapter at this index of [`adapters`].
     Index(usize),
     /// The best adapter whose name, driver or backend contains this text, ignoring case.
@@ -23,10 +26,11 @@ pub enum AdapterChoice {
 }
 
 impl AdapterChoice {
-    /// Parses a user's choice: nothing or `auto`, an index, `cpu`, `software`, or a part of a name.
+    /// Parses a user's choice: nothing or `auto`, `low-power`, an index, `cpu`, `software`, or a part of a name.
     pub fn parse(text: &str) -> Self {
         match text.trim() {
             "" | "auto" => Self::Auto,
+            "low-power" => Self::LowPower,
             "software" => Self::Software,
             "cpu" => Self::Cpu,
             other => other.parse().map_or_else(|_| Self::Name(other.to_owned()), Self::Index),

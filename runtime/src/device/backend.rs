@@ -9,6 +9,7 @@ use crate::device::capabilities::Capabilities;
 use crate::device::choose::{Chosen, request};
 #[cfg(not(target_family = "wasm"))]
 use crate::device::cpu::{self, Cpu};
+use crate::device::kept::Keepers;
 #[cfg(not(target_family = "wasm"))]
 use crate::device::memory::other_device;
 use crate::device::memory::{Buffer, Slice};
@@ -22,12 +23,18 @@ use crate::error::{Error, Result};
 /// Smallest value of [`EngineOptions::max_binding_bytes`].
 const LEAST_BINDING_BYTES: u64 = 1 << 16;
 
+/// Bytes of the buffer that holds `size` bytes.
+pub(crate) fn buffer_bytes(size: u64) -> u64 {
+    size.max(16).next_multiple_of(16)
+}
+
 /// An open device and what is created once for it.
 #[derive(Debug)]
 pub struct Device {
     pub(super) backend: Backend,
     pub(super) status: Arc<Status>,
     pub(super) usage: Arc<Usage>,
+    pub(super) keepers: Keepers,
     /// Whether allocations are counted but not made.
     #[cfg(not(target_family = "wasm"))]
     dry_run: bool,
@@ -76,6 +83,7 @@ impl Device {
             backend,
             status,
             usage: Arc::default(),
+            keepers: Keepers::default(),
             #[cfg(not(target_family = "wasm"))]
             dry_run: false,
             adapter,
@@ -91,6 +99,7 @@ impl Device {
             backend: self.backend.clone(),
             status: self.status.clone(),
             usage: Arc::default(),
+            keepers: Keepers::default(),
             dry_run: true,
             adapter: self.adapter.clone(),
             capabilities: self.capabilities.clone(),
@@ -151,12 +160,6 @@ impl Device {
         self.status.check()
     }
 
-    /// Whether the device is lost.
-    #[cfg(target_family = "wasm")]
-    pub(crate) fn is_lost(&self) -> bool {
-        self.status.found_lost().is_some()
-    }
-
     /// Gives up the device. A fork of the process leaves it to the parent.
     pub(super) fn destroy(&self) {
         if self.status.check_process().is_err() {
@@ -167,7 +170,7 @@ impl Device {
             #[cfg(not(target_family = "wasm"))]
             Backend::Cpu(_) => {}
         }
-        self.status.lose("it was destroyed by the program");
+        self.status.lose("it was destroyed by the program", log::Level::Info);
     }
 
     /// Rounds `size` up to an offset at which the next part of a shared buffer may begin.
@@ -204,7 +207,7 @@ impl Device {
     /// # Errors
     /// `Unsupported` if the adapter has no such large buffers.
     pub(crate) fn buffer_size(&self, what: &str, size: u64) -> Result<u64> {
-        let size = size.max(16).next_multiple_of(16);
+        let size = buffer_bytes(size);
         let limit = self.capabilities.max_buffer_bytes.min(self.capabilities.max_binding_bytes);
         if size > limit {
             return Err(Error::unsupported(format!(
@@ -241,7 +244,7 @@ impl Device {
                 to.size
             )));
         }
-        self.status.check_process()?;
+        let _permit = self.submission()?;
         match (&self.backend, &to.buffer) {
             (Backend::Gpu(gpu), Buffer::Gpu(buffer)) => {
                 gpu.write(buffer, to.offset + offset, bytes);
@@ -257,20 +260,19 @@ impl Device {
     }
 
     /// Waits until all submitted work is done, without checking for failures.
-    #[cfg(target_family = "wasm")]
     pub(crate) async fn idle(&self) -> std::result::Result<(), futures_channel::oneshot::Canceled> {
-        let Backend::Gpu(gpu) = &self.backend;
-        gpu.idle().await
+        match &self.backend {
+            Backend::Gpu(gpu) => gpu.idle().await,
+            #[cfg(not(target_family = "wasm"))]
+            Backend::Cpu(cpu) => cpu.idle().await,
+        }
     }
 
     /// Submits pending writes and waits for the device, which frees their staging copies.
     pub async fn flush(&self) -> Result<()> {
         self.check()?;
-        let answer = match &self.backend {
-            Backend::Gpu(gpu) => gpu.idle().await,
-            #[cfg(not(target_family = "wasm"))]
-            Backend::Cpu(cpu) => cpu.idle()?.await,
-        };
+        let _permit = self.submission()?;
+        let answer = self.idle().await;
         self.check()?;
         answer.map_err(|_| Error::internal("the device dropped a wait without completing it"))
     }

@@ -9,7 +9,7 @@ use crate::error::{Error, ErrorKind, Result};
 /// Lists the adapters of this machine, the CPU device last, and marks the one that `choice` selects. No list is empty
 /// outside of browsers.
 pub async fn adapters(choice: &AdapterChoice) -> Vec<AdapterInfo> {
-    let mut infos: Vec<_> = graphics_adapters().await.into_iter().map(|(_, info)| info).collect();
+    let mut infos: Vec<_> = graphics_adapters(choice).await.into_iter().map(|(_, info)| info).collect();
     #[cfg(not(target_family = "wasm"))]
     infos.push(cpu::describe(infos.len()));
     // If no adapter can be chosen, the reasons say why.
@@ -23,12 +23,12 @@ pub async fn adapters(choice: &AdapterChoice) -> Vec<AdapterInfo> {
 }
 
 /// The adapters that wgpu finds: none if its drivers are better not loaded.
-async fn graphics_adapters() -> Vec<(wgpu::Found, AdapterInfo)> {
+async fn graphics_adapters(choice: &AdapterChoice) -> Vec<(wgpu::Found, AdapterInfo)> {
     if let Some(shortage) = shortage() {
         log::warn!("no graphics driver is loaded: {shortage}");
         return Vec::new();
     }
-    wgpu::enumerate().await
+    wgpu::enumerate(choice).await
 }
 
 /// A chosen adapter, to be opened.
@@ -50,7 +50,7 @@ pub(super) async fn request(choice: &AdapterChoice) -> Result<(Chosen, AdapterIn
         let [info] = infos;
         return Ok((Chosen::Cpu, info));
     }
-    let (mut found, mut infos): (Vec<_>, Vec<_>) = graphics_adapters().await.into_iter().unzip();
+    let (mut found, mut infos): (Vec<_>, Vec<_>) = graphics_adapters(choice).await.into_iter().unzip();
     #[cfg(not(target_family = "wasm"))]
     infos.push(cpu::describe(infos.len()));
     let index = choose(choice, &mut infos).map_err(|error| match shortage() {
@@ -73,7 +73,16 @@ fn shortage() -> Option<String> {
     None
 }
 
-fn rank(info: &AdapterInfo) -> u32 {
+/// The place of an adapter among those that `choice` leaves; the first one is used.
+fn rank(choice: &AdapterChoice, info: &AdapterInfo) -> u32 {
+    match (choice, info.kind) {
+        (AdapterChoice::LowPower, "integrated GPU") => return 0,
+        (AdapterChoice::LowPower, CPU) => return 1,
+        (AdapterChoice::LowPower, "virtual GPU") => return 2,
+        (AdapterChoice::LowPower, "other") => return 3,
+        (AdapterChoice::LowPower, "discrete GPU") => return 4,
+        _ => {}
+    }
     match info.kind {
         "discrete GPU" => 0,
         "integrated GPU" => 1,
@@ -93,7 +102,7 @@ fn choose(choice: &AdapterChoice, infos: &mut [AdapterInfo]) -> Result<usize> {
         ));
     }
     let matches = |info: &AdapterInfo| match choice {
-        AdapterChoice::Auto => true,
+        AdapterChoice::Auto | AdapterChoice::LowPower => true,
         AdapterChoice::Index(i) => info.index == *i,
         AdapterChoice::Software => info.is_software(),
         AdapterChoice::Cpu => info.is_cpu(),
@@ -105,7 +114,8 @@ fn choose(choice: &AdapterChoice, infos: &mut [AdapterInfo]) -> Result<usize> {
         }
     };
     let candidates: Vec<usize> = (0..infos.len()).filter(|&i| matches(&infos[i])).collect();
-    let best = candidates.iter().copied().filter(|&i| infos[i].unusable.is_none()).min_by_key(|&i| rank(&infos[i]));
+    let best =
+        candidates.iter().copied().filter(|&i| infos[i].unusable.is_none()).min_by_key(|&i| rank(choice, &infos[i]));
     for info in infos.iter_mut() {
         info.chosen = Some(info.index) == best;
         info.reason = match (&info.unusable, info.chosen) {
@@ -113,12 +123,15 @@ fn choose(choice: &AdapterChoice, infos: &mut [AdapterInfo]) -> Result<usize> {
             (None, true) => match choice {
                 AdapterChoice::Auto if info.has_host_memory() => "used: no GPU was found",
                 AdapterChoice::Auto => "used: the first adapter of the best kind",
+                AdapterChoice::LowPower => "used: the first adapter of the kind that takes the least power",
                 _ => "used: requested",
             }
             .to_owned(),
             (None, false) if !candidates.contains(&info.index) => "not used: another adapter was requested".to_owned(),
             (None, false) => "not used: another adapter is better or comes first".to_owned(),
         };
+        let AdapterInfo { index, name, kind, backend, driver, reason, .. } = &*info;
+        log::debug!("adapter {index}: {name} ({kind}, {backend}, {driver}): {reason}");
     }
     best.ok_or_else(|| {
         let shown = |info: &AdapterInfo| match &info.unusable {
@@ -127,7 +140,7 @@ fn choose(choice: &AdapterChoice, infos: &mut [AdapterInfo]) -> Result<usize> {
         };
         let list: Vec<_> = infos.iter().map(shown).collect();
         let what = match choice {
-            AdapterChoice::Auto => "no adapter can be used".to_owned(),
+            AdapterChoice::Auto | AdapterChoice::LowPower => "no adapter can be used".to_owned(),
             AdapterChoice::Index(i) => format!("adapter {i} does not exist or cannot be used"),
             AdapterChoice::Name(name) => format!("no usable adapter matches {name:?}"),
             AdapterChoice::Cpu => "there is no CPU device here".to_owned(),
@@ -186,6 +199,21 @@ mod tests {
         // The CPU device is better than a driver that emulates a GPU.
         let mut no_gpu = [four().remove(0), four().remove(3)];
         assert_eq!(choose(&AdapterChoice::Auto, &mut no_gpu).unwrap(), 1);
+    }
+
+    #[test]
+    fn low_power_prefers_an_integrated_gpu_then_the_cpu() {
+        let low_power = AdapterChoice::parse("low-power");
+        assert_eq!(low_power, AdapterChoice::LowPower);
+        assert_eq!(choose(&low_power, &mut four()).unwrap(), 1);
+        let mut broken = four();
+        broken[1].unusable = Some("it lacks something".to_owned());
+        assert_eq!(choose(&low_power, &mut broken).unwrap(), 3);
+        let kinds = [SOFTWARE, "discrete GPU", "other", "virtual GPU", CPU, "integrated GPU"];
+        let all: Vec<_> = kinds.iter().enumerate().map(|(i, kind)| adapter(i, "some", kind, None)).collect();
+        for best in (0..kinds.len()).rev() {
+            assert_eq!(choose(&low_power, &mut all[..=best].to_vec()).unwrap(), best, "{}", kinds[best]);
+        }
     }
 
     #[test]

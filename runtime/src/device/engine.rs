@@ -6,7 +6,7 @@ use crate::device::adapter::AdapterInfo;
 use crate::device::backend::Device;
 use crate::device::capabilities::Capabilities;
 use crate::device::usage::{Counters, DeviceMemory};
-use crate::error::Error;
+use crate::error::{Error, Result};
 
 /// An open device. Cheap to clone; models and sessions keep it alive.
 #[derive(Debug, Clone)]
@@ -43,6 +43,48 @@ impl Engine {
             Ok(error) => error,
             Err(_) => std::future::pending().await,
         }
+    }
+
+    /// Suspends the engine, as before a mobile app goes to the background, where it must not use the GPU. When this
+    /// returns, the device is idle, and nothing is submitted to it until [`Self::resume`].
+    ///
+    /// Calls in progress on other threads pause between two submissions and go on after [`Self::resume`]; cancelling
+    /// ends them at once. Calls that begin meanwhile and need the device fail with
+    /// [`ErrorKind::Suspended`](crate::ErrorKind::Suspended) and change nothing. A callback may suspend the engine: the
+    /// call that it belongs to pauses when it returns. To suspend an engine again does nothing. If
+    /// [`Self::resume`] is called before the device is idle, this returns.
+    ///
+    /// # Errors
+    /// `DeviceLost`.
+    pub async fn suspend(&self) -> Result<()> {
+        self.device.suspend().await
+    }
+
+    /// Lets the engine work again. Does nothing if it is not suspended.
+    ///
+    /// # Errors
+    /// `DeviceLost` if the device was lost meanwhile, which ends the paused calls as well.
+    pub fn resume(&self) -> Result<()> {
+        self.device.resume()
+    }
+
+    /// Whether the engine is suspended, or is being so.
+    pub fn is_suspended(&self) -> bool {
+        self.device.is_suspended()
+    }
+
+    /// Releases memory that can be made again, for programs that are told to use less, and returns the number of bytes
+    /// by which [`Self::memory`] has shrunk. Nothing is submitted, so a suspended engine can be trimmed too.
+    ///
+    /// These are the buffers of prompts, most of what is released; suffix tables on the device; and the device
+    /// samplers of sessions that are not in use. They are made again when they are needed, which takes some time, and
+    /// results stay the same. What is in use is released when the call that uses it ends, and not counted. The
+    /// weights, the states of sessions and compiled kernels are kept.
+    ///
+    /// # Errors
+    /// `DeviceLost` in a process that was forked.
+    pub fn trim(&self) -> Result<u64> {
+        self.device.trim()
     }
 
     /// Destroys the device. Every later call on it, its models and its sessions fails with

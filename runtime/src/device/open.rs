@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use bolmo_shaders::Tiles;
 
+use crate::device::adapter::AdapterInfo;
 use crate::device::backend::Device;
 use crate::device::engine::Engine;
 use crate::device::options::EngineOptions;
 use crate::device::self_test;
 use crate::error::Result;
+use crate::timer::Timer;
 
 impl Engine {
     /// Opens the adapter that `options` selects.
@@ -25,7 +27,16 @@ impl Engine {
     /// than 1536 MiB plus 64 MiB per core (at most 32 cores) is left: `OutOfMemory` for an adapter that needs one, else
     /// the CPU device is used.
     pub async fn open(options: &EngineOptions) -> Result<Self> {
-        open_tested(options, self_test::run).await
+        let timer = Timer::start();
+        let engine = open_tested(options, self_test::run).await?;
+        let AdapterInfo { name, kind, backend, driver, .. } = engine.adapter();
+        #[cfg(not(target_family = "wasm"))]
+        let threads = engine.device.threads().map(|threads| format!("{threads} threads, ")).unwrap_or_default();
+        #[cfg(target_family = "wasm")]
+        let threads = "";
+        log::info!("engine opened: {name} ({kind}, {backend}, {driver}), {threads}{timer}");
+        log::debug!("{name}: {:?}", engine.capabilities());
+        Ok(engine)
     }
 }
 

@@ -6,18 +6,27 @@ use bolmo_shaders::params::Params;
 use bolmo_shaders::{Fusion, KernelId, WeightFormat};
 
 use crate::allocate;
-use crate::device::backend::{Backend, Device};
+use crate::device::backend::{Backend, Device, buffer_bytes};
 #[cfg(not(target_family = "wasm"))]
 use crate::device::cpu;
 use crate::device::dispatch::{Dispatch, MAX_DISPATCHES};
 use crate::device::interrupt::Interrupt;
 use crate::device::memory::Slice;
 use crate::device::process::OfProcess;
-use crate::device::usage::Counters;
 #[cfg(not(target_family = "wasm"))]
 use crate::device::usage::KernelTime;
+use crate::device::usage::{Counters, Held};
 use crate::device::wgpu;
 use crate::error::{Error, Result};
+
+/// Smallest buffer for results, in bytes.
+const MIN_READABLE_BYTES: u64 = 4096;
+
+/// Most device memory that a list usually takes, in bytes: its flag, and on a GPU its parameters and its results.
+pub(crate) fn list_bytes(on_gpu: bool) -> u64 {
+    let gpu = if on_gpu { wgpu::PARAMS_BYTES + MIN_READABLE_BYTES } else { 0 };
+    buffer_bytes(4) + gpu
+}
 
 /// The form in which a kernel is dispatched.
 #[derive(Debug, Clone, Copy)]
@@ -93,6 +102,10 @@ pub struct Recorder {
     zero: Slice,
     /// Flags that guarded dispatches read. With `None` they read `zero`, which never halts them.
     guard: Option<Slice>,
+    /// What the recorded commands still read, although nothing else does.
+    held: Vec<Slice>,
+    /// Counts the buffer of the parameters.
+    _params: Option<Held>,
     /// Dispatches at which the list is submitted.
     max_dispatches: usize,
     /// Work submitted so far.
@@ -107,12 +120,15 @@ impl Recorder {
             #[cfg(not(target_family = "wasm"))]
             Backend::Cpu(cpu) => CommandList::Cpu(cpu::CommandList::new(cpu)),
         };
+        let params = matches!(list, CommandList::Gpu(_)).then(|| device.usage.hold(wgpu::PARAMS_BYTES));
         Ok(Self {
             device: device.clone(),
             list,
             readable: None,
             zero: device.allocate("a flag", 4).await?,
             guard: None,
+            held: Vec::new(),
+            _params: params,
             max_dispatches: MAX_DISPATCHES,
             counters: Counters::default(),
         })
@@ -153,6 +169,12 @@ impl Recorder {
     /// One zero word of device memory.
     pub(crate) fn zero(&self) -> &Slice {
         &self.zero
+    }
+
+    /// Drops what recording and reading back make again: bind groups, and the buffer of results.
+    pub(crate) fn release(&mut self) {
+        self.forget_bindings();
+        self.readable = None;
     }
 
     /// Drops bind groups, which keep their buffers alive.
@@ -229,6 +251,16 @@ impl Recorder {
         Ok(())
     }
 
+    /// Counts `slice` as held until the list is submitted.
+    pub(crate) fn hold(&mut self, slice: &Slice) {
+        self.held.push(slice.clone());
+    }
+
+    /// Frees the buffer for results, after one that was larger than usual.
+    pub(crate) fn forget_readable(&mut self) {
+        self.readable = None;
+    }
+
     /// Records filling `slice` with zeros.
     pub fn clear(&mut self, slice: &Slice) {
         on_list!(&mut self.list, list => list.clear(slice));
@@ -243,6 +275,7 @@ impl Recorder {
     /// Submits the list.
     pub fn submit(&mut self) -> Result<()> {
         self.device.check()?;
+        let _permit = self.device.submission()?;
         let dispatches = on_list!(&mut self.list, list => list.submit())?;
         self.submitted(dispatches, 0)
     }
@@ -266,6 +299,7 @@ impl Recorder {
             )));
         }
         self.device.check()?;
+        self.held.clear();
         let list = match &mut self.list {
             CommandList::Gpu(list) => list.finish(from, readable).map(OfProcess::new).map(RecordedList::Gpu),
             #[cfg(not(target_family = "wasm"))]
@@ -281,6 +315,7 @@ impl Recorder {
         readable: &Slice,
     ) -> Result<impl Future<Output = Result<Vec<u8>>> + use<>> {
         self.device.check()?;
+        let _permit = self.device.submission()?;
         let (dispatches, readback) = match (&mut self.list, recorded) {
             (CommandList::Gpu(list), RecordedList::Gpu(recorded)) => {
                 let (dispatches, mapped) = list.submit_and_map(recorded.into_inner(), readable)?;
@@ -299,8 +334,10 @@ impl Recorder {
     }
 
     fn submitted(&mut self, dispatches: u64, readbacks: u64) -> Result<()> {
+        self.held.clear();
         let new = Counters { dispatches, submits: 1, readbacks };
         self.counters = self.counters + new;
+        log::trace!("submitted {dispatches} dispatches, {readbacks} results");
         self.device.usage.add(new);
         self.device.check()
     }
@@ -309,7 +346,8 @@ impl Recorder {
     pub async fn read(&mut self, slices: &[Slice]) -> Result<Vec<u8>> {
         let size: u64 = slices.iter().map(|s| s.size).sum();
         if self.readable.as_ref().is_none_or(|r| r.size < size) {
-            self.readable = Some(self.device.allocate_readable(size.next_power_of_two().max(4096)).await?);
+            self.readable =
+                Some(self.device.allocate_readable(size.next_power_of_two().max(MIN_READABLE_BYTES)).await?);
         }
         let Some(readable) = self.readable.take() else {
             return Err(Error::internal("there is no buffer to read back into"));
@@ -323,6 +361,7 @@ impl Recorder {
     /// Submits the list with a copy of `slices`, `size` bytes in total, to `readable`.
     fn begin_read(&mut self, slices: &[Slice], readable: &Slice, size: u64) -> Result<Readback> {
         self.device.check()?;
+        let _permit = self.device.submission()?;
         let (dispatches, readback) = match &mut self.list {
             CommandList::Gpu(list) => {
                 let (dispatches, mapped) = list.read(slices, readable, size)?;
@@ -356,6 +395,7 @@ impl Recorder {
     /// Drops the commands that are recorded but not submitted.
     pub fn discard(&mut self) {
         on_list!(&mut self.list, list => list.discard());
+        self.held.clear();
         self.guard = None;
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use futures_channel::oneshot;
 
 use crate::device::process::Process;
+use crate::device::suspension::Suspension;
 use crate::error::{Error, ErrorKind, Hint, Result};
 
 /// What the device has reported outside of any call.
@@ -15,12 +16,18 @@ pub(super) struct Status {
     failure: Mutex<Option<Error>>,
     /// Futures that wait for the loss of the device.
     waiting: Mutex<Vec<oneshot::Sender<Error>>>,
+    pub(super) suspension: Suspension,
 }
 
 impl Default for Status {
     /// The status of a device that this process opens.
     fn default() -> Self {
-        Self { process: Process::current(), failure: Mutex::default(), waiting: Mutex::default() }
+        Self {
+            process: Process::current(),
+            failure: Mutex::default(),
+            waiting: Mutex::default(),
+            suspension: Suspension::default(),
+        }
     }
 }
 
@@ -39,11 +46,15 @@ impl Status {
         }
     }
 
-    /// Records the loss of the device and wakes whoever waits for it.
-    pub(super) fn lose(&self, why: &str) {
+    /// Records the loss of the device, wakes whoever waits for it, and logs the first one at `level`.
+    pub(super) fn lose(&self, why: &str, level: log::Level) {
         let error = lost(why.trim_end_matches('.'));
-        *self.failure.lock().unwrap_or_else(|e| e.into_inner()) = Some(error.clone());
+        let before = self.failure.lock().unwrap_or_else(|e| e.into_inner()).replace(error.clone());
+        if before.is_none_or(|before| before.kind() != ErrorKind::DeviceLost) {
+            log::log!(level, "{}", error.message());
+        }
         self.tell(&error);
+        self.suspension.wake_all();
     }
 
     fn tell(&self, error: &Error) {

@@ -10,7 +10,8 @@ use crate::error::{Error, Result};
 use crate::session::Session;
 use generator::Generator;
 
-pub use options::{GenerateOptions, Generation, Piece, StopReason};
+pub use batch::{Ended, GenerationBatch};
+pub use options::{GenerateOptions, Generation, LogProbs, Piece, StopReason};
 
 impl Session {
     /// Generates until a [`StopReason`] applies.
@@ -18,10 +19,10 @@ impl Session {
     /// `on_piece` receives the text as it is produced and may break off. The chosen bytes become part of the session,
     /// including those of a stop string; the id that ends a text does not.
     ///
-    /// The device chooses the bytes of a patch and returns them together, unless there is a constraint or
-    /// [`EngineOptions::decode_steps`](crate::EngineOptions::decode_steps) is 0: then the logits of each byte are read
-    /// back and the host chooses. Both choose in the same way, except that the device computes random numbers and
-    /// probabilities in f32.
+    /// The device chooses the bytes of a patch and returns them together, unless there is a constraint,
+    /// log-probabilities are wanted or [`EngineOptions::decode_steps`](crate::EngineOptions::decode_steps) is 0: then
+    /// the logits of each byte are read back and the host chooses. Both choose in the same way, except that the device
+    /// computes random numbers and probabilities in f32.
     ///
     /// With a constraint, a byte is chosen only if the text can still match within `max_bytes` afterwards, and the
     /// model may end the text only where it matches. So the text matches unless the generation was cancelled, a stop
@@ -38,21 +39,20 @@ impl Session {
         options: &GenerateOptions,
         on_piece: &mut (dyn FnMut(Piece<'_>) -> ControlFlow<()> + Send),
     ) -> Result<Generation> {
-        options.validate()?;
-        let mut generator = Generator::new(self, options, on_piece).await?;
+        let mut generator = Generator::new(self, options.clone()).await?;
         let stop = loop {
-            if let Some(stop) = generator.step(self).await? {
+            if let Some(stop) = generator.step(self, on_piece).await? {
                 break stop;
             }
         };
-        Ok(generator.finish(stop))
+        Ok(generator.finish(stop, on_piece))
     }
 }
 
 /// Generates on several sessions at once, with one entry of `options` for each session.
 ///
-/// Each session generates the same text as it would alone. Sessions of one model without a constraint are decoded
-/// together, as many at a time as the device's matrix-vector kernels take rows; others take turns.
+/// Each session generates the same text as it would alone. [`GenerationBatch`] also passes the text on as it is
+/// produced, and takes further sessions meanwhile.
 ///
 /// # Errors
 /// `InvalidArgument` if the numbers of sessions and options differ. An error of one session is in its own result.
@@ -64,5 +64,16 @@ pub async fn generate_batch(sessions: &mut [Session], options: &[GenerateOptions
             options.len()
         )));
     }
-    batch::generate(sessions, options).await
+    let mut batch = GenerationBatch::new();
+    for (session, options) in sessions.iter_mut().zip(options) {
+        batch.add(session, options.clone());
+    }
+    let mut results: Vec<Option<Result<Generation>>> = vec![None; options.len()];
+    while !batch.is_empty() {
+        for ended in batch.round(&mut |_, _| ControlFlow::Continue(())).await {
+            results[ended.index] = Some(ended.generation);
+        }
+    }
+    let lost = || Err(Error::internal("a generation of a batch has no outcome"));
+    Ok(results.into_iter().map(|result| result.unwrap_or_else(lost)).collect())
 }

@@ -3,6 +3,7 @@
 use crate::constraint::Constraint;
 use crate::error::{Error, Result};
 use crate::sampling::host::SamplingOptions;
+use crate::sampling::logprobs::IdLogProbs;
 use crate::text::ids;
 use crate::text::stop::StopMatcher;
 
@@ -34,6 +35,11 @@ pub struct GenerateOptions {
     /// Byte `i` of the generation, counted from 0, ends a patch if a multiple of this number is above `i` and at most
     /// `i + 1`.
     pub bytes_per_patch: Option<f64>,
+    /// Return the log-probability of each id ([`Generation::logprobs`]).
+    ///
+    /// The logits of each byte are then read back and the host chooses, which takes longer. Greedy text is the same;
+    /// sampled text may differ where rounding decides, see [`Session::generate`](crate::Session::generate).
+    pub logprobs: bool,
 }
 
 impl Default for GenerateOptions {
@@ -44,6 +50,7 @@ impl Default for GenerateOptions {
             stops: Vec::new(),
             constraint: None,
             bytes_per_patch: None,
+            logprobs: false,
         }
     }
 }
@@ -81,6 +88,13 @@ impl GenerateOptions {
     #[must_use]
     pub fn bytes_per_patch(mut self, bytes: f64) -> Self {
         self.bytes_per_patch = Some(bytes);
+        self
+    }
+
+    /// Sets whether the log-probability of each id is returned.
+    #[must_use]
+    pub fn logprobs(mut self, logprobs: bool) -> Self {
+        self.logprobs = logprobs;
         self
     }
 
@@ -139,8 +153,27 @@ pub struct Piece<'a> {
     pub ids: &'a [u16],
 }
 
+/// Natural log-probabilities of the ids of a generation, each under the model's own distribution over the 520 ids at
+/// its position: without temperature, biases, penalty or constraint. Minus infinity for an id that the model rules out.
+#[derive(Debug, Clone, Default, PartialEq)]
+#[non_exhaustive]
+pub struct LogProbs {
+    /// Of each id as chosen: of the byte and of whether a patch ends there.
+    pub joint: Vec<f32>,
+    /// Of each byte or end alone, plain and fused id summed.
+    pub marginal: Vec<f32>,
+}
+
+impl LogProbs {
+    /// Adds those of an id.
+    pub(super) fn push(&mut self, logprobs: IdLogProbs, id: u16) {
+        self.joint.push(logprobs.joint(ids::is_fused(id)) as f32);
+        self.marginal.push(logprobs.marginal as f32);
+    }
+}
+
 /// Result of a generation.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Generation {
     /// The text, without a stop string.
@@ -151,6 +184,11 @@ pub struct Generation {
     pub stop: StopReason,
     /// Whether the whole text matches the constraint; `None` without one.
     pub matched: Option<bool>,
+    /// Log-probabilities of the ids, if the options ask for them.
+    ///
+    /// Those of bytes that a constraint forced are the model's as well. If the generation was cancelled within them,
+    /// the model had not decided whether the last byte ends a patch, and its id is plain.
+    pub logprobs: Option<LogProbs>,
 }
 
 impl Generation {
@@ -172,8 +210,9 @@ mod tests {
             .sampling(sampling.clone())
             .stop("a")
             .stop(b"\xff")
-            .bytes_per_patch(4.5);
-        assert_eq!((options.max_bytes, options.bytes_per_patch), (5, Some(4.5)));
+            .bytes_per_patch(4.5)
+            .logprobs(true);
+        assert_eq!((options.max_bytes, options.bytes_per_patch, options.logprobs), (5, Some(4.5), true));
         assert_eq!((options.sampling, options.stops), (sampling, vec![b"a".to_vec(), b"\xff".to_vec()]));
     }
 

@@ -11,7 +11,7 @@ use crate::checkpoint::formats::Formats;
 use crate::checkpoint::packed::{MIN_CHUNK, Packed, Unpacked, out_of_range};
 use crate::checkpoint::{Checkpoint, Tensor, check_finite};
 use crate::config::{BlockType, Config, QkNorm};
-use crate::device::{Device, Slice};
+use crate::device::{Device, Permit, Slice};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::weights::{GlobalLayer, LocalLayer, Matrix, Mlp, Piece, Weights};
 use crate::parallel::fill_chunks;
@@ -29,6 +29,8 @@ pub(crate) struct Loader<'a> {
     device: &'a Arc<Device>,
     checkpoint: &'a Checkpoint,
     formats: Formats,
+    /// Held while work is submitted.
+    permit: Option<Permit>,
     progress: &'a mut LoadProgress<'a>,
     done: u64,
     total: u64,
@@ -46,6 +48,7 @@ impl<'a> Loader<'a> {
         device: &'a Arc<Device>,
         checkpoint: &'a Checkpoint,
         formats: Formats,
+        permit: Permit,
         progress: &'a mut LoadProgress<'a>,
     ) -> Self {
         let total = checkpoint.contents_bytes();
@@ -53,6 +56,7 @@ impl<'a> Loader<'a> {
             device,
             checkpoint,
             formats,
+            permit: Some(permit),
             progress,
             done: 0,
             total,
@@ -307,7 +311,7 @@ impl<'a> Loader<'a> {
                     if from < to {
                         fetch_rows(tensor, from - above, to - from).await?;
                         tensor.read_rows(from - above, to - from, weights, scales)?;
-                        self.advance(tensor, (to - from) * tensor.shape[1])?;
+                        self.advance(tensor, (to - from) * tensor.shape[1]).await?;
                     }
                     above += tensor.shape[0];
                 }
@@ -318,7 +322,7 @@ impl<'a> Loader<'a> {
                 for (tensor, one) in tensors.iter().zip(&mut both) {
                     fetch_rows(tensor, first / 2, rows / 2).await?;
                     tensor.read_rows(first / 2, rows / 2, &mut one.weights, &mut one.scales)?;
-                    self.advance(tensor, rows / 2 * k)?;
+                    self.advance(tensor, rows / 2 * k).await?;
                 }
                 let [one, other] = both;
                 interleave(weights, &one.weights, &other.weights, one.weights.len() / (rows / 2).max(1));
@@ -368,15 +372,17 @@ impl<'a> Loader<'a> {
             tensor.read_f32(first + at as u64, part)?;
             check_finite(tensor.name, first + at as u64, part, row)
         })?;
-        self.advance(tensor, out.len())
+        self.advance(tensor, out.len()).await
     }
 
-    /// Reports progress by `elements` elements.
-    fn advance(&mut self, tensor: &Tensor<'_>, elements: usize) -> Result<()> {
+    /// Reports progress by `elements` elements. Waits while the device is suspended, as the listener may do as well.
+    async fn advance(&mut self, tensor: &Tensor<'_>, elements: usize) -> Result<()> {
         self.done += tensor.dtype.bytes(elements as u64);
+        self.permit = None;
         if !(self.progress)(self.done.min(self.total), self.total) {
             return Err(Error::new(ErrorKind::Cancelled, "loading was cancelled"));
         }
+        self.permit = Some(self.device.continue_work(&[]).await?);
         Ok(())
     }
 

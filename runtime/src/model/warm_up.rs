@@ -14,9 +14,8 @@ pub(crate) fn warm(device: &Arc<Device>, kernels: Vec<KernelSpec>) {
     let device = device.clone();
     wasm_bindgen_futures::spawn_local(async move {
         for KernelSpec { kernel, format, fusion } in kernels {
-            if device.is_lost() {
-                return;
-            }
+            // Fails if the device is lost.
+            let Ok(_permit) = device.continue_work(&[]).await else { return };
             device.compile(kernel, format, fusion);
             // A dropped wait means that the device is lost, which the next iteration sees.
             let _ = device.idle().await;
@@ -33,16 +32,19 @@ mod threads {
     use std::thread::JoinHandle;
 
     use super::{Arc, Device, KernelSpec};
+    use crate::timer::Timer;
 
     /// Most drivers compile on every thread that calls them; more threads than this gain little.
     const MAX_THREADS: usize = 8;
 
     /// Kernels that are being compiled. Dropping it waits for the kernels in progress and skips the others, which are
     /// compiled when they are dispatched.
-    #[derive(Debug, Default)]
+    #[derive(Debug)]
     pub(crate) struct Warming {
         remaining: Arc<Mutex<Vec<KernelSpec>>>,
         threads: Vec<JoinHandle<()>>,
+        total: usize,
+        timer: Timer,
     }
 
     impl Warming {
@@ -50,7 +52,8 @@ mod threads {
         pub(crate) fn start(device: &Arc<Device>, mut kernels: Vec<KernelSpec>) -> Self {
             kernels.reverse();
             let cores = std::thread::available_parallelism().map_or(1, usize::from);
-            let count = kernels.len().min(cores).min(MAX_THREADS);
+            let (total, timer) = (kernels.len(), Timer::start());
+            let count = total.min(cores).min(MAX_THREADS);
             let remaining = Arc::new(Mutex::new(kernels));
             let threads = (0..count).filter_map(|_| {
                 let (device, remaining) = (device.clone(), Arc::clone(&remaining));
@@ -64,12 +67,13 @@ mod threads {
                 // Without the thread, kernels are compiled when they are dispatched.
                 std::thread::Builder::new().name("bolmo-kernels".to_owned()).spawn(work).ok()
             });
-            Self { threads: threads.collect(), remaining }
+            Self { threads: threads.collect(), remaining, total, timer }
         }
 
         /// Waits until all kernels are compiled.
         pub(crate) fn finish(mut self) {
             self.join();
+            log::debug!("{} kernels compiled or taken from the kernel cache, {}", self.total, self.timer);
         }
 
         fn join(&mut self) {

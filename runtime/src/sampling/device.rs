@@ -5,7 +5,7 @@ use bolmo_shaders::params::Sample;
 use bolmo_shaders::sizes::SAMPLE_CONTROL;
 use bolmo_shaders::{KernelId, WeightFormat};
 
-use crate::device::{Device, Slice};
+use crate::device::{Device, Slice, buffer_bytes};
 use crate::error::{Error, Result};
 use crate::sampling::host::{CANDIDATES, Sampler};
 use crate::stages::ops::Context;
@@ -16,6 +16,10 @@ use crate::text::suffix_trie::SuffixTrie;
 pub(crate) const MAX_CHOICES: usize = 16;
 /// Longest history that is kept on the device, in ids.
 const MAX_RING: usize = 1 << 16;
+/// Longest history that [`DeviceSampler::usual_bytes`] counts.
+const USUAL_RING: usize = 2048;
+/// Words of stop strings that it counts: one for each byte, two for each string, and one.
+const USUAL_STOPS: usize = 512;
 /// Word of `next` that holds the suffix id. Bindings must be aligned, hence the distance.
 const SUFFIX_WORD: u64 = 64;
 /// Words from one sequence's control block to the next, as in `guard.wgsl`.
@@ -41,11 +45,11 @@ pub(crate) enum Ended {
 }
 
 /// Chooses ids on the device, for one generation: its buffers and parameters.
+///
+/// A choice also reads and writes a control block, [`CONTROL_STRIDE`] words: halt flag and counts, then the chosen ids,
+/// `[SAMPLE_CONTROL + MAX_CHOICES]` u32. Its first word halts guarded dispatches. It belongs to the submission.
 #[derive(Debug)]
 pub(crate) struct DeviceSampler {
-    /// Halt flag and counts, then the chosen ids: `[SAMPLE_CONTROL + MAX_CHOICES]` u32. Its first word halts guarded
-    /// dispatches.
-    pub(crate) control: Slice,
     /// Logits to choose from, `[520]` f32.
     pub(crate) logits: Slice,
     /// Plain ids, position i at i % ring: `[ring]` u32.
@@ -69,11 +73,9 @@ pub(crate) struct DeviceSampler {
 
 impl DeviceSampler {
     /// A device sampler with the options of `sampler` and stop strings. `None` if these need a longer history than the
-    /// device keeps. The buffers of `old` are reused if they are large enough. `control` is the control block,
-    /// [`CONTROL_STRIDE`] words.
+    /// device keeps. The buffers of `old` are reused if they are large enough.
     pub(crate) async fn new(
         device: &Device,
-        control: &Slice,
         old: Option<Self>,
         sampler: &Sampler,
         stops: &[Vec<u8>],
@@ -96,7 +98,6 @@ impl DeviceSampler {
                 let make = async |words: usize| device.allocate("the device sampler", 4 * words as u64).await;
                 let next = make(SUFFIX_WORD as usize + 1).await?;
                 Self {
-                    control: control.clone(),
                     logits: make(IDS).await?,
                     history: make(ring).await?,
                     id: next.part(0, 4)?,
@@ -130,19 +131,28 @@ impl DeviceSampler {
         Ok(Some(made))
     }
 
+    /// Device memory of a sampler and of the control block's copies, in bytes, with a history of up to [`USUAL_RING`] ids
+    /// and stop strings of up to [`USUAL_STOPS`] words.
+    pub(crate) fn usual_bytes() -> u64 {
+        let control = 2 * CONTROL_STRIDE;
+        let parts = [IDS, USUAL_RING, SUFFIX_WORD as usize + 1, CANDIDATES, 2 * MAX_CHOICES, USUAL_STOPS];
+        4 * control as u64 + parts.map(|words| buffer_bytes(4 * words as u64)).iter().sum::<u64>()
+    }
+
     /// Prepares for choices after `ids`, the last of which has not gone through the model: `taken` of at most `budget`
     /// bytes are generated, and `random` has two numbers for each choice to come.
     pub(crate) fn begin(
         &mut self,
         device: &Device,
+        control: &Slice,
         ids: &[u16],
         trie: Option<&SuffixTrie>,
         (taken, budget): (usize, usize),
         random: &[[f32; 2]],
     ) -> Result<()> {
         let word = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        let control = [0, 0, word(taken), word(budget), word(ids.len()), 0, 0, 0];
-        device.write(&self.control, 0, bytemuck::cast_slice(&control))?;
+        let words = [0, 0, word(taken), word(budget), word(ids.len()), 0, 0, 0];
+        device.write(control, 0, bytemuck::cast_slice(&words))?;
         device.write(&self.random, 0, bytemuck::cast_slice(random))?;
         if self.mirrored == Some(ids.len()) {
             // The device has updated history and next id itself.
@@ -169,13 +179,8 @@ impl DeviceSampler {
         self.mirrored = None;
     }
 
-    /// Halts the sequence: its dispatches do nothing.
-    pub(crate) fn halt(&self, device: &Device) -> Result<()> {
-        device.write(&self.control, 0, bytemuck::bytes_of(&1u32))
-    }
-
     /// Records a choice from the logits. `trie` is the suffix trie on the device.
-    pub(crate) fn choose(&self, cx: &mut Context<'_>, trie: Option<&Slice>, flag: Flag) -> Result<()> {
+    pub(crate) fn choose(&self, cx: &mut Context<'_>, control: &Slice, trie: Option<&Slice>, flag: Flag) -> Result<()> {
         let flags = match flag {
             Flag::Model => 0,
             Flag::Given(ends) => 1 + u32::from(ends),
@@ -183,8 +188,7 @@ impl DeviceSampler {
         let params = Sample { flags, ..self.params };
         // Without a trie its binding holds something that is not read.
         let trie = trie.unwrap_or(&self.stops);
-        let slices =
-            [&self.logits, &self.bias, &self.random, &self.stops, trie, &self.control, &self.history, &self.next];
+        let slices = [&self.logits, &self.bias, &self.random, &self.stops, trie, control, &self.history, &self.next];
         cx.recorder.dispatch(KernelId::Sample, WeightFormat::F32, &params, &slices, [1, 1, 1])
     }
 

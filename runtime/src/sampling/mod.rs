@@ -2,3 +2,4 @@
 
 pub(crate) mod device;
 pub mod host;
+pub(crate) mod logprobs;

@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::score::{Score, Tally};
-use crate::session::{CancelToken, Session, Tap};
+use crate::session::{Call, CancelToken, Session, Tap};
 use crate::text::ids;
 
 /// Number of ids that the models process by turns, which bounds the logits in memory.
@@ -109,6 +109,7 @@ impl Model {
 /// One of the two models and its progress.
 struct Side {
     session: Session,
+    _call: Call,
     tally: Tally,
     width: usize,
     /// Position of the first row of `logits`.
@@ -122,7 +123,8 @@ impl Side {
         let mut session = Session::new(model).await?;
         session.set_cancel_token(cancel.clone());
         let width = model.config().vocab_size;
-        Ok(Self { session, tally: Tally::new(ids)?, width, first: 0, logits: Vec::new() })
+        let call = session.begin_call()?;
+        Ok(Self { session, _call: call, tally: Tally::new(ids)?, width, first: 0, logits: Vec::new() })
     }
 
     async fn process(&mut self, ids: &[u16], chunk: &[u16]) -> Result<()> {
@@ -145,7 +147,7 @@ impl Side {
             Ok(())
         };
         let mut tap = Tap { logits: &mut take, dump: None };
-        session.decide_pending(false, Some(&mut tap)).await
+        session.score_last(false, &mut tap).await
     }
 
     fn score(&self, reported: Range<usize>) -> Score {

@@ -8,10 +8,11 @@ use std::ops::Range;
 use crate::allocate;
 use crate::error::{Error, Result};
 use crate::model::Model;
-use crate::sampling::host;
+use crate::sampling::logprobs::IdLogProbs;
 use crate::session::{CancelToken, Dump, Session, Tap};
 use crate::stages::boundary;
 use crate::text::ids;
+use crate::timer::Timer;
 
 /// Options of a scoring.
 ///
@@ -72,6 +73,8 @@ pub struct Score {
     pub boundaries: Vec<bool>,
     /// Joint log-likelihood of each id in nats, one for each of `boundaries`; 0 for a first id that is not predicted.
     pub log_likelihoods: Vec<f64>,
+    /// Marginal log-likelihood of each id in nats, likewise.
+    pub log_likelihoods_marginal: Vec<f64>,
     /// All intermediate tensors, if requested.
     pub dump: Option<Tensors>,
 }
@@ -127,17 +130,9 @@ pub struct Tensors {
 /// Log-probability of a boundary at the last position, which has no next byte to decide by.
 const NO_BOUNDARY: f32 = -100_000.0;
 
-/// Log-probabilities of one id under the logits before it.
-#[derive(Default, Clone, Copy)]
-struct LogProbs {
-    plain: f64,
-    fused: f64,
-    marginal: f64,
-}
-
 /// Log-probabilities of the ids of a sequence, collected while the logits are computed.
 pub(crate) struct Tally {
-    log_probs: Vec<LogProbs>,
+    log_probs: Vec<IdLogProbs>,
 }
 
 impl Tally {
@@ -150,12 +145,7 @@ impl Tally {
     pub(crate) fn take(&mut self, ids: &[u16], position: usize, logits: &[f32], width: usize) {
         for (next, row) in (position + 1..).zip(logits.chunks_exact(width)) {
             if let (Some(&id), Some(entry)) = (ids.get(next), self.log_probs.get_mut(next)) {
-                let fused = id + ids::FUSED_OFFSET;
-                *entry = LogProbs {
-                    plain: host::joint(row, id),
-                    fused: host::joint(row, fused),
-                    marginal: host::marginal(row, id),
-                };
+                *entry = IdLogProbs::new(row, id);
             }
         }
     }
@@ -171,12 +161,14 @@ impl Tally {
             patches: boundaries[reported.clone()].iter().filter(|&&b| b).count(),
             boundaries: boundaries[reported.clone()].to_vec(),
             log_likelihoods: vec![0.0; reported.len()],
+            log_likelihoods_marginal: vec![0.0; reported.len()],
             dump: None,
         };
         for i in scored {
             let log_probs = self.log_probs[i];
-            let joint = if boundaries[i] { log_probs.fused } else { log_probs.plain };
+            let joint = log_probs.joint(boundaries[i]);
             score.log_likelihoods[i - reported.start] = joint;
+            score.log_likelihoods_marginal[i - reported.start] = log_probs.marginal;
             score.log_likelihood_joint += joint;
             score.log_likelihood_marginal += log_probs.marginal;
         }
@@ -237,9 +229,11 @@ impl Model {
         if ids.len() < 2 {
             return Err(Error::invalid(format!("ids: expected at least 2 to score, found {}", ids.len())));
         }
+        let timer = Timer::start();
         let given = self.given_boundaries(ids.len(), framed, options)?;
         let mut session = Session::new(self).await?;
         session.set_cancel_token(options.cancel.clone());
+        let _call = session.begin_call()?;
         let suffix_ids = match &self.inner.suffixes {
             Some(trie) if options.dump => Some(trie.suffixes(&[], ids)?),
             _ => None,
@@ -256,12 +250,13 @@ impl Model {
         session.score_forward(ids, given.as_deref(), &mut tap, progress).await?;
         if !framed {
             let ends = given.as_ref().and_then(|g| g.last().copied()).unwrap_or(false);
-            session.decide_pending(ends, Some(&mut tap)).await?;
+            session.score_last(ends, &mut tap).await?;
         }
 
         let boundaries: Vec<bool> = session.ids().iter().map(|&id| ids::is_fused(id)).collect();
         let reported = if framed { 1..ids.len() - 1 } else { 0..ids.len() };
         let mut score = tally.score(&boundaries, reported.clone());
+        log::info!("scored {} bytes, {} patches, {timer}", score.bytes, score.patches);
         if let Some(dump) = dump {
             score.dump = Some(self.tensors(ids, suffix_ids, &boundaries, dump, reported));
         }
@@ -339,10 +334,13 @@ mod tests {
         tally.take(&ids, 0, &logits, 520);
         let score = tally.score(&[true, false, true, false], 0..4);
         assert_eq!(score.log_likelihoods, [0.0, 0.0, 0.0, -1e4]);
+        // The plain and the fused id of the last byte are both improbable.
+        assert_eq!(score.log_likelihoods_marginal, [0.0, 0.0, 0.0, -1e4 + std::f64::consts::LN_2]);
         assert_eq!((score.bytes, score.patches, score.log_likelihood_joint), (3, 2, -1e4));
         // The same without the first and the last id.
         let score = tally.score(&[true, true, false, false], 1..3);
         assert_eq!(score.log_likelihoods, [-1e4, -1e4]);
-        assert_eq!(score.log_likelihood_joint, -2e4);
+        assert_eq!(score.log_likelihoods_marginal, [0.0, 0.0]);
+        assert_eq!((score.log_likelihood_joint, score.log_likelihood_marginal), (-2e4, 0.0));
     }
 }

@@ -6,17 +6,19 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::sampling::host;
 use crate::session::machine::Session;
 use crate::session::prefill::{Prefill, PrefillEnd};
+use crate::session::tap::Tap;
 use crate::state::PendingByte;
 use crate::text::ids;
+use crate::timer::Timer;
 
-/// Progress of a prefill: bytes done, bytes in all.
-type Progress<'a> = dyn FnMut(usize, usize) + Send + 'a;
+/// Receives the progress of a prefill: bytes done, bytes in all.
+type OnProgress<'a> = dyn FnMut(usize, usize) + Send + 'a;
 
 impl Session {
     /// Appends the id that begins a text.
     pub async fn append_bos(&mut self) -> Result<()> {
         let bos = self.model.config.special.bos;
-        self.append_plain(&[bos], &mut |_, _| {}).await
+        self.append_counted(&[bos], &mut |_, _| {}).await
     }
 
     /// Appends bytes of text, any bytes. Appending a text in pieces of any size is the same as appending it at once.
@@ -29,9 +31,9 @@ impl Session {
 
     /// As [`Self::append`]. `progress` is called with the bytes done and the bytes in all, before each submission and
     /// at the end.
-    pub async fn append_with_progress(&mut self, text: &[u8], progress: &mut Progress<'_>) -> Result<()> {
+    pub async fn append_with_progress(&mut self, text: &[u8], progress: &mut OnProgress<'_>) -> Result<()> {
         let ids = ids::encode(text, self.byte_offset()?);
-        self.append_plain(&ids, progress).await
+        self.append_counted(&ids, progress).await
     }
 
     /// Appends plain ids: bytes as 4 .. 259, and the special ids 0 and 1.
@@ -43,9 +45,9 @@ impl Session {
     }
 
     /// As [`Self::append_ids`], with the progress of [`Self::append_with_progress`].
-    pub async fn append_ids_with_progress(&mut self, ids: &[u32], progress: &mut Progress<'_>) -> Result<()> {
+    pub async fn append_ids_with_progress(&mut self, ids: &[u32], progress: &mut OnProgress<'_>) -> Result<()> {
         let ids = ids::validate_input_ids(ids)?;
-        self.append_plain(&ids, progress).await
+        self.append_counted(&ids, progress).await
     }
 
     /// Appends plain ids whose boundaries are known: `ends[i]` says whether id `i` ends a patch, in place of the
@@ -64,19 +66,22 @@ impl Session {
         }
         let ids = ids::validate_input_ids(ids)?;
         let Some(&last) = ends.last() else { return Ok(()) };
+        let _call = self.begin_call()?;
+        let counts = self.progress();
+        counts.begin(ids.len());
         self.check_suffixes(&ids)?;
         if self.state.pending == PendingByte::Undecided {
             // `ends` says nothing about a byte from before.
             self.logits(0.0).await?;
         }
-        let mut operation = self.begin()?;
+        let mut operation = self.begin().await?;
         operation.before_decision = None;
         if operation.state.pending == PendingByte::Chosen {
             operation.feed_chosen().await?;
         }
         let prefill = Prefill { ids: &ids, given_ends: Some(ends), tap: None };
         let before = operation.state.ids.len();
-        let end = operation.prefill(prefill, &mut |_, _| {}).await?;
+        let end = operation.prefill(prefill, &mut |done, _| counts.advance(done)).await?;
         // If the prefill was cancelled, it ends at an earlier byte, whose boundary is known as well.
         let done = operation.state.ids.len() - before;
         if operation.state.pending == PendingByte::Undecided {
@@ -86,16 +91,47 @@ impl Session {
         }
         operation.finish();
         match end {
-            PrefillEnd::Complete => Ok(()),
+            PrefillEnd::Complete => {
+                counts.advance(ids.len());
+                Ok(())
+            }
             PrefillEnd::Cancelled(error) => Err(error),
         }
     }
 
-    async fn append_plain(&mut self, ids: &[u16], progress: &mut Progress<'_>) -> Result<()> {
+    /// As [`Self::append`], as a part of a generation: what is reported as done stays that of the generation.
+    /// `tap` receives the logits before each byte.
+    pub(crate) async fn append_forced(&mut self, text: &[u8], tap: Option<&mut Tap<'_>>) -> Result<()> {
+        let ids = ids::encode(text, self.byte_offset()?);
+        self.append_plain(&ids, tap, &mut |_, _| {}).await
+    }
+
+    /// As [`Self::append_plain`]. Other threads see how much is done.
+    async fn append_counted(&mut self, ids: &[u16], progress: &mut OnProgress<'_>) -> Result<()> {
+        let (counts, timer) = (self.progress(), Timer::start());
+        counts.begin(ids.len());
+        let before = (self.ids().len(), self.patches());
+        let result = self
+            .append_plain(ids, None, &mut |done, total| {
+                counts.advance(done);
+                progress(done, total);
+            })
+            .await;
+        let (bytes, patches) = (self.ids().len().saturating_sub(before.0), self.patches().saturating_sub(before.1));
+        log::debug!("appended {bytes} of {} ids, {patches} patches, {timer}", ids.len());
+        result
+    }
+
+    async fn append_plain(
+        &mut self,
+        ids: &[u16],
+        mut tap: Option<&mut Tap<'_>>,
+        progress: &mut OnProgress<'_>,
+    ) -> Result<()> {
         if ids.is_empty() {
             return Ok(());
         }
-        let mut operation = self.begin()?;
+        let mut operation = self.begin().await?;
         // Checked first, so that a refusal leaves the session as it was.
         if let Err(error) = operation.check_suffixes(ids) {
             operation.finish();
@@ -108,10 +144,19 @@ impl Session {
         if operation.state.pending == PendingByte::Chosen {
             operation.feed_chosen().await?;
         }
-        let end = operation.prefill(Prefill { ids, given_ends: None, tap: None }, progress).await?;
+        if let (Some(tap), PendingByte::None, Some(logits), Some(last)) =
+            (&mut tap, operation.state.pending, &operation.state.logits, operation.state.ids.len().checked_sub(1))
+        {
+            // The prefill has no row for a byte that has gone through the model.
+            (tap.logits)(last, logits)?;
+        }
+        let end = operation.prefill(Prefill { ids, given_ends: None, tap }, progress).await?;
         operation.finish();
         match end {
-            PrefillEnd::Complete => Ok(()),
+            PrefillEnd::Complete => {
+                progress(ids.len(), ids.len());
+                Ok(())
+            }
             PrefillEnd::Cancelled(error) => Err(error),
         }
     }
@@ -124,7 +169,7 @@ impl Session {
     /// # Errors
     /// `InvalidArgument` if the session is empty.
     pub async fn logits(&mut self, boundary_bias: f32) -> Result<Arc<[f32]>> {
-        let mut operation = self.begin()?;
+        let mut operation = self.begin().await?;
         match operation.state.pending {
             PendingByte::None => {}
             PendingByte::Chosen => operation.feed_chosen().await?,
@@ -169,10 +214,11 @@ impl Session {
                 format!("id {id} cannot be chosen; expected 1, 4..=259, or one of them + 260"),
             ));
         }
+        let _call = self.begin_call()?;
         if self.state.pending != PendingByte::None || self.state.ids.is_empty() {
             self.logits(0.0).await?;
         }
-        let mut operation = self.begin()?;
+        let mut operation = self.begin().await?;
         if let Err(error) = operation.check_suffixes(&[plain]) {
             operation.finish();
             return Err(error);

@@ -29,7 +29,7 @@ impl Checkpoint {
 impl Session {
     /// A state to return to with [`Self::rewind`].
     pub async fn checkpoint(&mut self) -> Result<Checkpoint> {
-        let mut operation = self.begin()?;
+        let mut operation = self.begin().await?;
         let state = operation.fork().await;
         let model = operation.model.clone();
         // A copy that fails leaves the session as it was.
@@ -48,16 +48,18 @@ impl Session {
                 "the checkpoint was taken on another model; rewind needs one of this session's model",
             ));
         }
+        let _permit = self.work_permit().await?;
         // Commands of an operation that did not finish must not be submitted with the copy.
         self.recorder.discard();
         let state = checkpoint.state.fork(&self.model.config, &mut self.recorder).await?;
         self.replace(state);
+        log::debug!("session rewound to {} ids", self.ids().len());
         Ok(())
     }
 
     /// Another session with the same text, independent from here on.
     pub async fn try_clone(&mut self) -> Result<Session> {
-        let mut operation = self.begin()?;
+        let mut operation = self.begin().await?;
         let state = operation.fork().await;
         let model = operation.model.clone();
         operation.finish();

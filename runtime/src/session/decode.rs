@@ -29,6 +29,8 @@ use crate::text::ids::{self, END_ID};
 pub(super) struct Slot<'a> {
     pub(super) state: &'a State,
     pub(super) sampler: &'a DeviceSampler,
+    /// The sequence's row of the control blocks.
+    pub(super) control: &'a Slice,
     /// Whether the chosen id ends a patch.
     pub(super) ends_patch: bool,
     pub(super) flags: &'a [Flag],
@@ -58,16 +60,15 @@ pub(super) fn record_bytes(
     slots: &[Slot<'_>],
 ) -> Result<usize> {
     let weights = &model.weights;
-    let halt = |slot: &Slot<'_>| slot.sampler.control.clone();
-    let halts: Vec<Slice> = slots.iter().map(halt).collect();
-    let states = || slots.iter().zip(&halts);
-    let encoders: Vec<_> = states().map(|(slot, halt)| SlotStates { states: &slot.state.encoder, halt }).collect();
-    let decoders: Vec<_> = states().map(|(slot, halt)| SlotStates { states: &slot.state.decoder, halt }).collect();
+    let encoders: Vec<_> =
+        slots.iter().map(|slot| SlotStates { states: &slot.state.encoder, halt: slot.control }).collect();
+    let decoders: Vec<_> =
+        slots.iter().map(|slot| SlotStates { states: &slot.state.decoder, halt: slot.control }).collect();
     let bytes = slots.iter().map(|slot| slot.flags.len()).max().unwrap_or(0);
     for byte in 0..bytes {
         let room = cx.recorder.room();
         for (row, slot) in slots.iter().enumerate() {
-            cx.recorder.guard(Some(&slot.sampler.control));
+            cx.recorder.guard(Some(slot.control));
             embed::embed(cx, weights, &slot.sampler.id, &slot.sampler.suffix, row, 1)?;
         }
         cx.recorder.guard(Some(control));
@@ -77,14 +78,14 @@ pub(super) fn record_bytes(
             run_patches(cx, model, slots)?;
             cx.recorder.guard(Some(control));
         }
-        depool::depool_slots(cx, weights, slots.iter().map(|slot| (&slot.state.g, &slot.sampler.control)))?;
+        depool::depool_slots(cx, weights, slots.iter().map(|slot| (&slot.state.g, slot.control)))?;
         decoder::decoder(cx, weights, Over::Slots(&decoders))?;
         for (row, slot) in slots.iter().enumerate() {
-            cx.recorder.guard(Some(&slot.sampler.control));
+            cx.recorder.guard(Some(slot.control));
             head::head_row(cx, weights, row, &slot.sampler.logits)?;
             // A slot that has fewer flags than others is halted by its last one.
             if let Some(&flag) = slot.flags.get(byte) {
-                slot.sampler.choose(cx, trie, flag)?;
+                slot.sampler.choose(cx, slot.control, trie, flag)?;
             }
         }
         cx.recorder.guard(None);
@@ -160,23 +161,25 @@ impl Session {
     /// Prepares decoding on the device for a generation. Returns false if the host has to choose each byte.
     pub(crate) async fn prepare_decode(&mut self, sampler: &Sampler, stops: &[Vec<u8>]) -> Result<bool> {
         // A session that cannot be used is refused here, before it takes part in a batch.
-        self.begin()?.finish();
+        let operation = self.begin().await?;
+        let _permit = operation.permit.clone();
+        operation.finish();
         if self.max_decode_bytes() == 0 {
             return Ok(false);
         }
         let model = self.model.clone();
         let device = model.device();
-        let (old, readable) = self.device_decode.take().map(|decode| (decode.sampler, decode.readable)).unzip();
-        let (control, readable) = match (&old, readable) {
-            (Some(old), Some(readable)) => (old.control.clone(), readable),
-            _ => {
+        let (old, blocks) =
+            self.device_decode.take().map(|decode| (decode.sampler, (decode.control, decode.readable))).unzip();
+        let (control, readable) = match blocks {
+            Some(blocks) => blocks,
+            None => {
                 let size = 4 * CONTROL_STRIDE as u64;
                 (device.allocate("the device sampler", size).await?, device.allocate_readable(size).await?)
             }
         };
         let old_logits = old.as_ref().map(|sampler| sampler.logits.clone());
-        let Some(sampler) = DeviceSampler::new(device, &control, old, sampler, stops, model.suffixes.as_ref()).await?
-        else {
+        let Some(sampler) = DeviceSampler::new(device, old, sampler, stops, model.suffixes.as_ref()).await? else {
             return Ok(false);
         };
         if old_logits.is_some_and(|logits| logits != sampler.logits) {
@@ -187,7 +190,7 @@ impl Session {
             true => Some(device.allocate("the state of a session", self.state.arena.size()).await?),
             false => None,
         };
-        self.device_decode = Some(DeviceDecode { sampler, readable, before, ahead: None });
+        self.device_decode.put(DeviceDecode { sampler, control, readable, before, ahead: None });
         Ok(true)
     }
 
@@ -198,7 +201,7 @@ impl Session {
     /// # Errors
     /// `Cancelled` on a device that can stop within a step: the session is as it was before.
     pub(crate) async fn decode_step(&mut self, step: &DecodeStep<'_>) -> Result<Vec<u16>> {
-        let mut operation = self.begin()?;
+        let mut operation = self.begin().await?;
         let result = operation.run_decode_step(step).await;
         // A step that was stopped has left the session as it was.
         if result.as_ref().err().is_none_or(|error| error.kind() == ErrorKind::Cancelled) {
@@ -227,7 +230,8 @@ impl Session {
         };
 
         let random = step.sampler.upcoming(recorded.flags.len());
-        decode.sampler.begin(model.device(), &self.state.ids, model.suffixes.as_ref(), step.bytes, &random)?;
+        let (ids, suffixes) = (&self.state.ids, model.suffixes.as_ref());
+        decode.sampler.begin(model.device(), &decode.control, ids, suffixes, step.bytes, &random)?;
         if ends_patch {
             write_angles(&model, &self.workspace, 0, patches)?;
         }
@@ -252,14 +256,14 @@ impl Session {
                 self.recorder.submit()?;
                 self.state.kv.take_back(patches);
                 decode.sampler.forget();
-                self.device_decode = Some(decode);
+                self.device_decode.put(decode);
                 return Err(error);
             }
             (control, _) => control?,
         };
         self.state.kv.keep();
         let chosen = take_chosen(&mut self.recorder, &mut self.state, &mut decode.sampler, &control).await?;
-        self.device_decode = Some(decode);
+        self.device_decode.put(decode);
         Ok(chosen)
     }
 
@@ -278,11 +282,11 @@ impl Session {
             // Copies of shared segments must not be part of a list that may never be submitted.
             self.recorder.submit_if_any()?;
         }
-        let sampler = &decode.sampler;
+        let DeviceDecode { sampler, control, readable, .. } = decode;
         let mut cx = Context { recorder: &mut self.recorder, config: &model.config, workspace: &self.workspace };
-        let slot = Slot { state: &self.state, sampler, ends_patch, flags };
-        let bytes = record_bytes(&mut cx, &model, trie, &sampler.control, &[slot])?;
-        let list = self.recorder.finish(&sampler.control, &decode.readable)?;
+        let slot = Slot { state: &self.state, sampler, control, ends_patch, flags };
+        let bytes = record_bytes(&mut cx, &model, trie, control, &[slot])?;
+        let list = self.recorder.finish(control, readable)?;
         Ok(RecordedStep { list, flags: flags[..bytes].to_vec(), ends_patch, patches })
     }
 }

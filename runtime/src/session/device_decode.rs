@@ -22,6 +22,8 @@ pub(crate) struct DecodeStep<'a> {
 #[derive(Debug)]
 pub(super) struct DeviceDecode {
     pub(super) sampler: DeviceSampler,
+    /// The control block of steps of this session alone.
+    pub(super) control: Slice,
     /// The control block on the host's side.
     pub(super) readable: Slice,
     /// Copy of the session's arena from before a step, on devices that can stop within one.

@@ -3,11 +3,14 @@
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
-use crate::device::{Counters, Recorder};
+use crate::device::{Counters, Kept, Permit, Recorder};
 use crate::error::{Error, Result};
 use crate::model::{Inner, Model};
+use crate::session::calls::{Call, Calls};
 use crate::session::cancel::CancelToken;
 use crate::session::device_decode::DeviceDecode;
+use crate::session::prefill::UnreadLogits;
+use crate::session::progress::Progress;
 use crate::state::State;
 use crate::state::workspace::Workspace;
 
@@ -32,8 +35,18 @@ pub struct Session {
     /// because appending text instead reopens the decision (`docs/model.md`, "Decoding").
     pub(super) before_decision: Option<State>,
     /// Resources for decoding on the device, once it was used.
-    pub(super) device_decode: Option<DeviceDecode>,
+    pub(super) device_decode: Kept<DeviceDecode>,
+    /// The logits after the last id, where a prefill was cancelled while the device was suspended.
+    pub(super) unread_logits: Option<UnreadLogits>,
     pub(super) cancel: CancelToken,
+    progress: Progress,
+    /// [`KvCache::replaced`](crate::state::kv_cache::KvCache::replaced) when the recorder's bind groups were last valid.
+    bound: u64,
+    pub(super) calls: Calls,
+    /// Held by the operation in progress while it may submit work.
+    pub(super) permit: Option<Permit>,
+    /// How often memory had been released when this session last looked.
+    trims: u64,
     /// Set when an operation did not finish: it failed part-way, or its future was dropped.
     poisoned: bool,
     /// Whether the text has been reported to be longer than those that the model was trained with.
@@ -51,6 +64,7 @@ impl Operation<'_> {
     /// Ends the operation with the session in a consistent state.
     pub(super) fn finish(mut self) {
         self.finished = true;
+        self.session.show_progress();
         if !self.session.reported_length
             && let Some(warning) = self.session.model.config.beyond_context(self.session.patches())
         {
@@ -62,8 +76,10 @@ impl Operation<'_> {
 
 impl Drop for Operation<'_> {
     fn drop(&mut self) {
+        self.session.permit = None;
         if !self.finished {
             self.session.poisoned = true;
+            self.session.show_progress();
         }
     }
 }
@@ -86,6 +102,7 @@ impl Session {
     /// A session without any text.
     pub async fn new(model: &Model) -> Result<Self> {
         let inner = model.inner.clone();
+        let _permit = inner.device().begin_work()?;
         let state = State::new(inner.device(), &inner.config).await?;
         Self::with_state(inner, state).await
     }
@@ -93,32 +110,83 @@ impl Session {
     pub(super) async fn with_state(model: Arc<Inner>, state: State) -> Result<Self> {
         let workspace = Workspace::new(model.device(), &model.config, 1).await?;
         let recorder = Recorder::new(model.device()).await?;
+        let progress = Progress::default();
+        progress.show(&state);
+        log::debug!("session created: {} ids, {} bytes", state.ids.len(), state.device_bytes());
+        let calls = Calls::default();
+        let in_use = {
+            let calls = calls.clone();
+            move || calls.in_progress()
+        };
         Ok(Self {
+            device_decode: Kept::new(model.device(), in_use),
+            trims: model.device().trims(),
             model,
+            bound: state.kv.replaced(),
+            progress,
             state,
             workspace,
             recorder,
             before_decision: None,
-            device_decode: None,
+            unread_logits: None,
             cancel: CancelToken::default(),
+            calls,
+            permit: None,
             poisoned: false,
             reported_length: false,
         })
     }
 
+    /// Begins a call that consists of several operations. They wait if the device is suspended meanwhile.
+    ///
+    /// # Errors
+    /// `Suspended`.
+    pub(crate) fn begin_call(&self) -> Result<Call> {
+        self.calls.begin(self.model.device())
+    }
+
+    /// A permit for an operation.
+    pub(super) async fn work_permit(&self) -> Result<Permit> {
+        self.calls.permit(self.model.device(), &self.cancel).await
+    }
+
     /// Begins an operation.
     ///
     /// # Errors
+    /// The device is lost or suspended, or an earlier operation did not finish. `Cancelled` while a call in progress
+    /// waits for a suspended device.
+    pub(super) async fn begin(&mut self) -> Result<Operation<'_>> {
+        let permit = self.work_permit().await?;
+        let mut operation = self.begin_with(permit)?;
+        operation.read_unread_logits().await?;
+        Ok(operation)
+    }
+
+    /// Begins an operation with a permit.
+    ///
+    /// # Errors
     /// The device is lost, or an earlier operation did not finish.
-    pub(super) fn begin(&mut self) -> Result<Operation<'_>> {
+    pub(super) fn begin_with(&mut self, permit: Permit) -> Result<Operation<'_>> {
+        let device = self.model.device();
         // A lost device poisons every session, and is the better reason.
-        self.model.device().check()?;
+        device.check()?;
+        if self.bound != self.state.kv.replaced() {
+            // Another list had segments replaced, which the bind groups of this one would keep.
+            self.bound = self.state.kv.replaced();
+            self.recorder.forget_bindings();
+        }
         if self.poisoned {
             return Err(Error::invalid(
                 "an earlier operation on this session failed or was abandoned before it finished; rewind the session \
                  to a checkpoint or create a new one",
             ));
         }
+        let trims = device.trims();
+        if trims != self.trims {
+            self.trims = trims;
+            self.recorder.release();
+        }
+        self.permit = Some(permit);
         Ok(Operation { session: self, finished: false })
     }
 
@@ -126,15 +194,32 @@ impl Session {
     pub(super) fn replace(&mut self, state: State) {
         self.state = state;
         self.before_decision = None;
+        self.unread_logits = None;
         self.poisoned = false;
         self.recorder.discard();
         // Bind groups hold the buffers of the state that is gone.
         self.recorder.forget_bindings();
+        self.show_progress();
+    }
+
+    /// What other threads may read of the session while it works.
+    pub fn progress(&self) -> Progress {
+        self.progress.clone()
+    }
+
+    /// Makes the present counts visible to other threads.
+    pub(super) fn show_progress(&self) {
+        self.progress.show(&self.state);
     }
 
     /// The model that the session runs on.
     pub fn model(&self) -> Model {
         Model { inner: self.model.clone() }
+    }
+
+    /// Whether the other session runs on the same model.
+    pub(crate) fn shares_model(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.model, &other.model)
     }
 
     /// Every id so far, `<bos>` included; fused (260 added) where the byte is known to end a patch.
@@ -149,7 +234,7 @@ impl Session {
 
     /// Bytes of device memory that the sequence holds, shared ones included.
     pub fn device_bytes(&self) -> u64 {
-        self.state.arena.size() + self.state.kv.bytes()
+        self.state.device_bytes()
     }
 
     /// Work that single-byte steps of this session have submitted so far. Prefill is counted in

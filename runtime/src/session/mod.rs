@@ -13,18 +13,22 @@
 
 mod append;
 mod batch;
+mod calls;
 mod cancel;
 mod checkpoint;
 mod decode;
 mod device_decode;
 mod machine;
 mod prefill;
+mod progress;
 mod snapshot;
 mod tap;
 
 pub(crate) use batch::Batch;
+pub use calls::{Call, Calls};
 pub use cancel::CancelToken;
 pub use checkpoint::Checkpoint;
 pub(crate) use device_decode::DecodeStep;
 pub use machine::Session;
+pub use progress::Progress;
 pub(crate) use tap::{Dump, Tap};

@@ -7,7 +7,7 @@ use bolmo_shaders::sizes::MLSTM_CHUNK;
 use crate::config::rope::cos_sin;
 use crate::device::{Recorder, Slice};
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::Inner;
+use crate::model::{Inner, PrefillBuffers};
 use crate::session::machine::{Session, suffixes_after};
 use crate::session::tap::Tap;
 use crate::stages::local_layer::Over;
@@ -43,6 +43,13 @@ pub(super) enum PrefillEnd {
     Cancelled(Error),
 }
 
+/// The end of a prefill that was cancelled while the device was suspended: what it has computed and not read back.
+#[derive(Debug)]
+pub(super) struct UnreadLogits {
+    buffers: PrefillBuffers,
+    rows: usize,
+}
+
 /// A part of a prefill that is one submission.
 struct Chunk<'a> {
     ids: &'a [u16],
@@ -76,29 +83,38 @@ struct PrefillStep<'a> {
 }
 
 impl Session {
-    /// Takes ids in, chunk by chunk. The last one is left undecided.
+    /// Takes ids in, chunk by chunk. The last one is left undecided. `progress` is called before each chunk; the caller
+    /// calls it at the end, when the operation is over.
     pub(super) async fn prefill(
         &mut self,
         prefill: Prefill<'_, '_>,
         progress: &mut (dyn FnMut(usize, usize) + Send),
     ) -> Result<PrefillEnd> {
         let model = self.model.clone();
-        let mut resources = model.take_workspace().await?;
-        let total = prefill.ids.len();
-        let end = self.prefill_chunks(&mut resources, prefill, progress).await;
-        model.give_back(resources);
-        let end = end?;
-        if matches!(end, PrefillEnd::Complete) {
-            progress(total, total);
+        let mut buffers = model.take_prefill_buffers().await?;
+        let mut unread = 0;
+        let end = self.prefill_chunks(&mut buffers, prefill, progress, &mut unread).await;
+        match unread {
+            0 => model.give_back(buffers),
+            rows => self.unread_logits = Some(UnreadLogits { buffers, rows }),
         }
-        Ok(end)
+        end
+    }
+
+    /// Reads the logits that a prefill has left unread.
+    pub(super) async fn read_unread_logits(&mut self) -> Result<()> {
+        let Some(UnreadLogits { mut buffers, rows }) = self.unread_logits.take() else { return Ok(()) };
+        self.read_last_logits(&mut buffers, rows).await?;
+        self.model.give_back(buffers);
+        Ok(())
     }
 
     async fn prefill_chunks(
         &mut self,
-        (workspace, recorder): &mut (Workspace, Recorder),
+        buffers: &mut PrefillBuffers,
         Prefill { ids, given_ends, mut tap }: Prefill<'_, '_>,
         progress: &mut (dyn FnMut(usize, usize) + Send),
+        unread: &mut usize,
     ) -> Result<PrefillEnd> {
         let mut done = 0;
         // Rows that the last chunk took through the whole model.
@@ -114,14 +130,27 @@ impl Session {
             Ok(PrefillEnd::Cancelled(Error::new(ErrorKind::Cancelled, message)))
         };
         while done < ids.len() {
+            // The listener may suspend the device, or wait for a thread that does so.
+            self.permit = None;
             // Reported before the cancel request is read: the listener may answer with one.
             progress(done, ids.len());
+            match self.model.device().continue_work(&[self.cancel.request()]).await {
+                Ok(permit) => self.permit = Some(permit),
+                Err(error) if error.kind() == ErrorKind::Cancelled => {
+                    self.cancel.take();
+                    // The device is suspended, so they are read by the next operation.
+                    *unread = if interrupt.is_none() { rows } else { 0 };
+                    return stopped(done);
+                }
+                Err(error) => return Err(error),
+            }
             if self.cancel.take() {
                 if interrupt.is_none() {
-                    self.read_last_logits(workspace, recorder, rows).await?;
+                    self.read_last_logits(buffers, rows).await?;
                 }
                 return stopped(done);
             }
+            let PrefillBuffers { workspace, recorder, .. } = &mut *buffers;
             let range = done..ids.len().min(done + self.chunk_bytes(workspace.capacity));
             // The byte before the chunk is decided in it, the chunk's last byte is not.
             let given_ends = given_ends.map(|ends| &ends[range.start.saturating_sub(1)..range.end - 1]);
@@ -142,6 +171,7 @@ impl Session {
             }
             self.state.kv.keep();
             done = range.end;
+            self.show_progress();
         }
         Ok(PrefillEnd::Complete)
     }
@@ -208,10 +238,11 @@ impl Session {
 
     /// Reads the logits after the last of `rows` rows that a chunk has left in `ws`. Without rows the present ones are
     /// right.
-    async fn read_last_logits(&mut self, ws: &Workspace, recorder: &mut Recorder, rows: usize) -> Result<()> {
+    async fn read_last_logits(&mut self, buffers: &mut PrefillBuffers, rows: usize) -> Result<()> {
         if let Some(row) = rows.checked_sub(1) {
             let model = self.model.clone();
-            let cx = Context { recorder, config: &model.config, workspace: ws };
+            let PrefillBuffers { workspace, recorder, .. } = buffers;
+            let cx = Context { recorder, config: &model.config, workspace };
             let mut forward = Forward { cx, model: &model, state: &mut self.state, tap: None };
             forward.state.logits = Some(forward.logits_of_row(row).await?);
         }
@@ -280,7 +311,7 @@ impl Session {
     }
 
     /// Decides the undecided byte and takes it through everything after the encoder.
-    pub(crate) async fn decide_pending(&mut self, ends_patch: bool, mut tap: Option<&mut Tap<'_>>) -> Result<()> {
+    pub(super) async fn decide_pending(&mut self, ends_patch: bool, mut tap: Option<&mut Tap<'_>>) -> Result<()> {
         let model = self.model.clone();
         let Some(position) = self.state.ids.len().checked_sub(1) else {
             return Err(Error::internal("no byte is undecided"));
@@ -309,10 +340,24 @@ impl Session {
         progress: &mut (dyn FnMut(usize, usize) + Send),
     ) -> Result<()> {
         self.check_suffixes(ids)?;
-        match self.prefill(Prefill { ids, given_ends, tap: Some(tap) }, progress).await? {
-            PrefillEnd::Complete => Ok(()),
+        let mut operation = self.begin().await?;
+        let end = operation.prefill(Prefill { ids, given_ends, tap: Some(tap) }, progress).await?;
+        operation.finish();
+        match end {
+            PrefillEnd::Complete => {
+                progress(ids.len(), ids.len());
+                Ok(())
+            }
             PrefillEnd::Cancelled(error) => Err(error),
         }
+    }
+
+    /// Takes the last id of a sequence through the whole model for scoring.
+    pub(crate) async fn score_last(&mut self, ends_patch: bool, tap: &mut Tap<'_>) -> Result<()> {
+        let mut operation = self.begin().await?;
+        operation.decide_pending(ends_patch, Some(tap)).await?;
+        operation.finish();
+        Ok(())
     }
 }
 
@@ -436,7 +481,11 @@ impl Forward<'_, '_> {
                 dump.logits.extend_from_slice(&logits);
             }
         }
-        self.state.logits = Some(logits[(count - 1) * width..].into());
+        // Computed as without a tap, so that what is chosen by them is the same to the bit.
+        self.state.logits = match step.reads_logits {
+            true => Some(self.logits_of_row(count - 1).await?),
+            false => Some(logits[(count - 1) * width..].into()),
+        };
         Ok(())
     }
 

@@ -23,10 +23,15 @@ const VERSION: u32 = 1;
 impl Session {
     /// The session as bytes, for [`Session::restore`].
     pub async fn snapshot(&mut self) -> Result<Vec<u8>> {
-        let mut operation = self.begin()?;
+        let mut operation = self.begin().await?;
         let out = operation.write_snapshot().await;
         if out.is_err() {
             operation.recorder.discard();
+        }
+        // It has the size of the largest layer's keys and values, and stays small otherwise.
+        operation.recorder.forget_readable();
+        if let Ok(out) = &out {
+            log::debug!("snapshot of {} ids: {} bytes", operation.state.ids.len(), out.len());
         }
         // Reading leaves the session as it was.
         operation.finish();
@@ -71,6 +76,7 @@ impl Session {
         let parts = Parts::read(snapshot, &model.inner)?;
         let inner = model.inner.clone();
         let device = inner.device();
+        let _permit = device.begin_work()?;
         let mut session = Session::new(model).await?;
         let kv = KvCache::restore(&inner.config, device, &mut session.recorder, parts.patches, &parts.layers).await?;
         let mut state = State::with_kv(device, &inner.config, kv).await?;
@@ -87,6 +93,7 @@ impl Session {
         state.logits = parts.logits;
         session.recorder.submit()?;
         session.replace(state);
+        log::debug!("session restored from {} bytes: {} ids", snapshot.len(), session.ids().len());
         Ok(session)
     }
 }

@@ -12,18 +12,36 @@ use crate::error::{Error, Result};
 /// Rows that a layer begins with. They double when they are full.
 const FIRST_ROWS: usize = 64;
 
-/// Upper bound of the device memory that a session with `patches` patches takes, in bytes. The cache grows by doubling:
-/// its rows are copied into memory of twice the size. While it is undecided whether the last byte ends a patch, the
-/// state exists twice. Layers with a sliding window take less once patches have left it.
-pub fn session_bytes(config: &Config, patches: usize) -> u64 {
-    let mut reserved = FIRST_ROWS;
-    while reserved < patches {
-        reserved = reserved.saturating_mul(2);
+/// Rows of the largest segment of a layer of this kind, where a binding holds at most `most` rows and attention takes
+/// segments of at most `segment_rows`.
+pub(super) fn largest_segment(kind: LayerType, window: usize, most: usize, segment_rows: usize) -> usize {
+    match kind {
+        LayerType::Full => most.min(segment_rows),
+        // Short, so that rows which leave the window can be freed soon.
+        LayerType::Sliding => most.min(window.next_power_of_two().max(FIRST_ROWS)),
     }
-    let patch = config.patch_bytes(config.num_hidden_layers);
-    // One layer at a time has its old memory and its new memory.
-    let growing = config.patch_bytes(1).saturating_mul((reserved / 2) as u64);
-    2 * config.state_bytes() + patch.saturating_mul(reserved as u64).saturating_add(growing)
+}
+
+/// The rows that a layer has at most on its way to `patches` patches without a window. While a segment is replaced by
+/// a larger one, both exist.
+pub(super) fn peak_rows(patches: usize, largest: usize) -> usize {
+    if patches == 0 {
+        return 0;
+    }
+    // Rows of the last segment once it has to hold `wanted`, and of the one that it replaced.
+    let last = |wanted: usize| {
+        let (mut before, mut rows) = (0, FIRST_ROWS.min(largest));
+        while rows < wanted {
+            before = rows;
+            rows = larger(rows, largest);
+        }
+        (rows, before)
+    };
+    let full = (patches - 1) / largest;
+    let (rows, before) = last(patches - full * largest);
+    // The last of the full segments was once replaced as well.
+    let (_, before_full) = if full > 0 { last(largest) } else { (0, 0) };
+    (full * largest).saturating_add(rows.saturating_add(before).max(before_full))
 }
 
 /// Keys and values of neighboring patches of one layer, `[rows, 2, kv_heads, head_dim]` f32.
@@ -78,6 +96,7 @@ pub struct KvCache {
     window: usize,
     /// While patches may be taken back, the segments that were freed, each with its layer.
     retired: Option<Vec<(usize, Arc<Segment>)>>,
+    replaced: u64,
 }
 
 /// A range of positions within one segment.
@@ -93,9 +112,14 @@ pub struct Span<'a> {
 fn grown(rows: usize, wanted: usize, largest: usize) -> usize {
     let mut rows = rows;
     while rows < wanted {
-        rows = (2 * rows).min(largest);
+        rows = larger(rows, largest);
     }
     rows
+}
+
+/// Rows of the segment that replaces a full one of `rows` rows.
+fn larger(rows: usize, largest: usize) -> usize {
+    rows.saturating_mul(2).min(largest)
 }
 
 impl KvCache {
@@ -108,6 +132,7 @@ impl KvCache {
             width: 2 * config.key_value_width(),
             window: config.sliding_window,
             retired: None,
+            replaced: 0,
         }
     }
 
@@ -134,12 +159,9 @@ impl KvCache {
             )));
         }
         let (len, end, window) = (self.len, self.len + count, self.window);
+        let replaced = self.replaced;
         for layer in &mut self.layers {
-            // Segments of windowed layers are short, so that rows which leave the window can be freed soon.
-            let largest = match layer.kind {
-                LayerType::Full => most.min(capabilities.segment_rows),
-                LayerType::Sliding => most.min(window.next_power_of_two().max(FIRST_ROWS)),
-            };
+            let largest = largest_segment(layer.kind, window, most, capabilities.segment_rows);
             // First position after the segments seen so far.
             let mut covered = layer.first;
             let last = layer.segments.len().saturating_sub(1);
@@ -160,8 +182,11 @@ impl KvCache {
                 new.take(held, wanted);
                 if held > 0 {
                     recorder.copy(&segment.slice.part(0, held as u64 * row_bytes)?, &new.slice)?;
+                    // The copy reads it later.
+                    recorder.hold(&segment.slice);
                 }
                 *segment = new;
+                self.replaced += 1;
                 covered = first + rows;
             }
             while covered < end {
@@ -173,7 +198,16 @@ impl KvCache {
                 covered += rows;
             }
         }
+        if self.replaced != replaced {
+            // Bind groups would keep the segments that were replaced.
+            recorder.forget_bindings();
+        }
         Ok(())
+    }
+
+    /// How often a segment was replaced by a larger one, or by a copy.
+    pub fn replaced(&self) -> u64 {
+        self.replaced
     }
 
     /// The segments that hold the positions `range` of a layer.
@@ -277,5 +311,49 @@ impl KvCache {
             }
         }
         Ok(cache)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The rows of a layer that grows patch by patch, replaced segments included, at most.
+    fn simulated(patches: usize, largest: usize) -> usize {
+        let (mut segments, mut most): (Vec<usize>, usize) = (Vec::new(), 0);
+        for end in 1..=patches {
+            let mut before = 0;
+            if let Some(last) = segments.last_mut().filter(|last| **last < largest) {
+                let full: usize = end - 1 - (end - 1) / largest * largest;
+                if full == *last {
+                    before = *last;
+                    *last = grown(*last, full + 1, largest);
+                }
+            }
+            if segments.iter().sum::<usize>() < end {
+                segments.push(FIRST_ROWS.min(largest));
+            }
+            most = most.max(segments.iter().sum::<usize>() + before);
+        }
+        most
+    }
+
+    #[test]
+    fn peak_rows_is_what_growing_patch_by_patch_reaches() {
+        for largest in [1, 63, 64, 65, 100, 128, 1000, 1024, 3000, usize::MAX] {
+            for patches in [0, 1, 63, 64, 65, 127, 128, 129, 200, 256, 1000, 1024, 1025, 2047, 2049, 3001, 6500] {
+                assert_eq!(peak_rows(patches, largest), simulated(patches, largest), "{patches} in {largest}");
+            }
+        }
+        assert!(peak_rows(usize::MAX, usize::MAX) == usize::MAX && peak_rows(usize::MAX, 64) == usize::MAX);
+    }
+
+    #[test]
+    fn one_growing_segment_takes_no_less_than_several() {
+        for largest in FIRST_ROWS..2500 {
+            for patches in 1..5000 {
+                assert!(peak_rows(patches + 1, usize::MAX) >= peak_rows(patches, largest), "{patches} in {largest}");
+            }
+        }
     }
 }

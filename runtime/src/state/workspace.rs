@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bolmo_shaders::sizes::MLSTM_CHUNK;
 
 use crate::config::Config;
-use crate::device::{Device, Slice};
+use crate::device::{Device, Slice, buffer_bytes};
 use crate::error::{Error, Result};
 
 /// Activations of up to `capacity` bytes, and so of up to `capacity` patches. `D` is the hidden size, f32 throughout.
@@ -197,5 +197,5 @@ fn sizes(config: &Config, capacity: usize) -> Vec<u64> {
 /// Device memory, in bytes, that prefill in chunks of `chunk` bytes needs beside weights and sessions.
 /// [`Capabilities::prefill_bytes`](crate::Capabilities) is the size of a chunk.
 pub fn work_bytes(config: &Config, chunk: usize) -> u64 {
-    sizes(config, chunk).iter().sum()
+    sizes(config, chunk).into_iter().map(buffer_bytes).sum()
 }

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use bolmo_runtime::LayerType;
 use bolmo_runtime::unstable::cos_sin;
 use bolmo_runtime::unstable::{
-    Context, Device, Gather, Matrix, Norm, NormRows, Product, Recorder, Rows, Slice, Workspace, device,
+    Calls, Context, Device, Gather, Matrix, Norm, NormRows, Permit, Product, Recorder, Rows, Slice, Workspace, device,
 };
-use bolmo_runtime::{Config, Engine, Error, Result, WeightFormat};
+use bolmo_runtime::{CancelToken, Config, Engine, Error, Result, WeightFormat};
 use bolmo_shaders::KernelId;
 use bolmo_shaders::params::{Entropy, LogSoftmax, LogSoftmaxGrad};
 use bolmo_shaders::sizes::WORKGROUP;
@@ -104,6 +104,7 @@ pub struct SubwordModel {
     likelihood_weights: Slice,
     by_id: Segments,
     step: u64,
+    calls: Calls,
 }
 
 impl SubwordModel {
@@ -174,6 +175,7 @@ impl SubwordModel {
             parameters,
             ws,
             step: 0,
+            calls: Calls::default(),
         })
     }
 
@@ -376,6 +378,7 @@ impl SubwordModel {
         if batches.is_empty() {
             return Err(Error::invalid("a step needs at least one batch, found none"));
         }
+        let _call = self.calls.begin(&self.device)?;
         for arena in &self.parameters.arenas {
             if let Some(trained) = &arena.trained {
                 self.recorder.clear(&trained.grads);
@@ -387,6 +390,7 @@ impl SubwordModel {
             loss += sum / labels.max(1) as f64 / batches.len() as f64;
             count += labels;
         }
+        let _permit = self.permit().await?;
         self.step += 1;
         let rate = self.options.rate * self.options.schedule.factor(self.step);
         let scale = 1.0 / batches.len() as f64 / f64::from(self.gradient_scale);
@@ -412,6 +416,7 @@ impl SubwordModel {
     }
 
     async fn evaluate_with(&mut self, ids: &[u32], labels: &[u32], train: bool) -> Result<(f64, u64)> {
+        let _permit = self.permit().await?;
         let likelihood = self.log_likelihoods(ids, labels, None, train).await?;
         let real = likelihood.iter().zip(labels).filter(|&(_, &label)| label != NO_LABEL);
         Ok(real.fold((0.0, 0), |(sum, count), (&likelihood, _)| (sum - f64::from(likelihood), count + 1)))
@@ -430,6 +435,16 @@ impl SubwordModel {
         Ok((entropies, likelihood.into_iter().map(|likelihood| -likelihood).collect()))
     }
 
+    /// The calls in progress.
+    pub(crate) fn calls(&self) -> &Calls {
+        &self.calls
+    }
+
+    /// A permit to submit work. Waits in a call if the engine is suspended.
+    async fn permit(&self) -> Result<Permit> {
+        self.calls.permit(&self.device, &CancelToken::default()).await
+    }
+
     /// Configuration of a byte-level model with the same blocks.
     pub fn config(&self) -> &Config {
         &self.config
@@ -441,6 +456,7 @@ impl SubwordModel {
     /// # Errors
     /// `Io`, and errors of the device.
     pub async fn save(&mut self, dir: &Path, step: u64, progress: &Value, keep: usize) -> Result<PathBuf> {
+        let _permit = self.permit().await?;
         snapshot::write(dir, step, progress, (&mut self.recorder, &self.parameters.arenas), keep).await
     }
 
@@ -449,20 +465,22 @@ impl SubwordModel {
     /// # Errors
     /// `Io`, and `BadCheckpoint` for a snapshot that is damaged or belongs to another model.
     pub async fn restore(&mut self, path: &Path, step: u64) -> Result<()> {
+        let _permit = self.permit().await?;
         snapshot::restore(path, &self.device, &self.parameters.arenas).await?;
         self.step = step;
         Ok(())
     }
 
-    /// Calls `each` with every tensor, named as in the source model's folder.
+    /// Calls `each` with every tensor, named as in the source model's folder. `each` must not suspend the engine.
     ///
     /// # Errors
     /// Errors of the device and of `each`.
     pub async fn each_weight(&mut self, each: &mut dyn FnMut(&str, Vec<f32>) -> Result<()>) -> Result<()> {
+        let _permit = self.permit().await?;
         self.parameters.each_tensor(&mut self.recorder, TensorKind::Weights, each).await
     }
 
-    /// Calls `each` with the gradient of every tensor after the last step.
+    /// Calls `each` with the gradient of every tensor after the last step. `each` must not suspend the engine.
     ///
     /// # Errors
     /// Errors of the device and of `each`.
@@ -472,6 +490,7 @@ impl SubwordModel {
             values.iter_mut().for_each(|value| *value *= factor);
             each(name, values)
         };
+        let _permit = self.permit().await?;
         self.parameters.each_tensor(&mut self.recorder, TensorKind::Gradients, &mut unscaled).await
     }
 }

@@ -15,13 +15,15 @@ mod template;
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use bolmo_metrics::MetricsFile;
 use bolmo_metrics::plot::{CurveOptions, curves, write_svg};
 use bolmo_runtime::files::exists_or_is_link;
 use bolmo_runtime::unstable::output::{io_error, write_json};
-use bolmo_runtime::{Engine, Error, Result};
+use bolmo_runtime::unstable::{Call, Calls, Device, device};
+use bolmo_runtime::{CancelToken, Engine, Error, Result};
 use serde_json::{Value, json};
 
 pub use config::{
@@ -88,6 +90,10 @@ pub struct TrainingRun {
     /// Number of steps that the run had when it was last stopped.
     planned: u64,
     memory_bytes: u64,
+    device: Arc<Device>,
+    /// The calls in progress on the run and its model.
+    calls: Calls,
+    cancel: CancelToken,
     /// Keeps other runs out of the folder.
     _lock: RunLock,
 }
@@ -110,6 +116,7 @@ impl TrainingRun {
         resume: bool,
     ) -> Result<Self> {
         config.check(kind, texts)?;
+        drop(device(engine).begin_work()?);
         let lock = RunLock::acquire(&config.out)?;
         let snapshots = snapshot::list(&config.out.join("snapshots"))?;
         // A run replaces these files, which may be somebody else's.
@@ -142,11 +149,30 @@ impl TrainingRun {
         };
         let planned = config.optimizer.steps;
         let (step, seconds) = (0, 0.0);
-        let mut this =
-            Self { config, kind, learner, train, held_out, step, seconds, planned, memory_bytes, _lock: lock };
+        let mut this = Self {
+            device: device(engine).clone(),
+            calls: learner.calls().clone(),
+            cancel: CancelToken::default(),
+            config,
+            kind,
+            learner,
+            train,
+            held_out,
+            step,
+            seconds,
+            planned,
+            memory_bytes,
+            _lock: lock,
+        };
         if let Some(progress) = progress {
             this.restore(progress).await?;
         }
+        log::info!(
+            "training opened: {kind:?} in {}, step {} of {}, {memory_bytes} bytes",
+            this.config.out.display(),
+            this.step,
+            this.config.optimizer.steps
+        );
         Ok(this)
     }
 
@@ -156,6 +182,21 @@ impl TrainingRun {
         self.learner.restore(&path, step).await?;
         (self.step, self.planned, self.seconds) = (step, planned, seconds);
         Ok(())
+    }
+
+    /// Begins a call that consists of several others. They wait if the engine is suspended meanwhile, instead of
+    /// failing.
+    ///
+    /// # Errors
+    /// `Suspended`.
+    pub fn begin_call(&self) -> Result<Call> {
+        self.calls.begin(&self.device)
+    }
+
+    /// A token that ends a step which waits for a suspended engine, before the step has done anything. It does not stop
+    /// the run otherwise.
+    pub fn cancel_token(&self) -> CancelToken {
+        self.cancel.clone()
     }
 
     /// Number of completed steps.
@@ -179,6 +220,7 @@ impl TrainingRun {
     /// # Errors
     /// Errors of files and of the device. Snapshots remain.
     pub async fn go(&mut self, tell: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>) -> Result<Outcome> {
+        let _call = self.begin_call()?;
         let out = self.config.out.clone();
         std::fs::create_dir_all(&out).map_err(|e| io_error(&out, "cannot be created", &e))?;
         // The model of an extended run replaces the earlier one. Whether it can is known before the training.
@@ -243,6 +285,9 @@ impl TrainingRun {
     /// # Errors
     /// Errors of files and of the device.
     pub async fn step(&mut self) -> Result<Value> {
+        let _call = self.begin_call()?;
+        // Before the data moves on.
+        drop(self.calls.permit(&self.device, &self.cancel).await?);
         let start = Instant::now();
         let rows = self.config.batch.rows * self.config.batch.accumulate;
         let ids = self.train.next(rows)?;
@@ -252,6 +297,7 @@ impl TrainingRun {
         self.seconds += seconds;
         record["step"] = json!(self.step);
         record["kind"] = json!("train");
+        log::debug!("step {}: {seconds:.3} s, loss {}", self.step, record["loss"]);
         record["seconds"] = json!(self.seconds);
         record["bytes_per_second"] = json!(record["bytes"].as_f64().unwrap_or(0.0) / seconds.max(1e-9));
         Ok(record)
@@ -262,6 +308,7 @@ impl TrainingRun {
     /// # Errors
     /// `Io`, and errors of the device.
     pub async fn save(&mut self) -> Result<PathBuf> {
+        let _call = self.begin_call()?;
         let progress = json!({
             "step": self.step,
             "kind": self.kind.name(),
@@ -270,7 +317,9 @@ impl TrainingRun {
             "config": self.config,
         });
         let dir = self.config.out.join("snapshots");
-        self.learner.save(&dir, self.step, &progress, self.config.every.keep).await
+        let path = self.learner.save(&dir, self.step, &progress, self.config.every.keep).await?;
+        log::info!("step {}: snapshot saved as {}", self.step, path.display());
+        Ok(path)
     }
 
     /// Writes the model to a folder, in place of an earlier model.
@@ -278,7 +327,10 @@ impl TrainingRun {
     /// # Errors
     /// `Io`, `InvalidArgument` for a folder that holds something else, and errors of the device.
     pub async fn export(&mut self, dir: &Path) -> Result<()> {
-        self.learner.export(dir).await
+        let _call = self.begin_call()?;
+        self.learner.export(dir).await?;
+        log::info!("step {}: model exported to {}", self.step, dir.display());
+        Ok(())
     }
 
     /// Metrics on held-out text.
@@ -286,6 +338,7 @@ impl TrainingRun {
     /// # Errors
     /// Errors of files and of the device.
     pub async fn evaluate(&mut self) -> Result<Value> {
+        let _call = self.begin_call()?;
         let rows = self.config.batch.rows;
         let batches = self.config.every.evaluate_batches.min((self.held_out.len() as usize).div_ceil(rows));
         let mut ids = Vec::new();
@@ -295,6 +348,7 @@ impl TrainingRun {
         let mut record = self.learner.evaluate(&ids).await?;
         record["step"] = json!(self.step);
         record["kind"] = json!("eval");
+        log::info!("step {}: evaluated on {} batches of {rows} rows", self.step, batches);
         Ok(record)
     }
 }

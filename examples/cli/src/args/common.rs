@@ -19,13 +19,13 @@ pub struct Common {
     /// A tokenizer_config.json beside it names its eos, bos and pad tokens.
     #[arg(long, visible_alias = "tokenizer", value_name = "FILE", global = true)]
     pub subwords: Option<PathBuf>,
-    /// Adapter to run on: a part of its name, its number in `bolmo devices`, `cpu` or `software`.
+    /// Adapter to run on: a part of its name, its number in `bolmo devices`, `low-power`, `cpu` or `software`.
     ///
-    /// By default the best GPU, else the CPU. `software` is a driver that emulates a GPU on the CPU: it is much slower
+    /// By default the best GPU, else the CPU. `low-power` prefers an integrated GPU, then the CPU. `software` is a driver that emulates a GPU on the CPU: it is much slower
     /// than `cpu`, and meant for tests.
     #[arg(
         long,
-        value_name = "NAME|INDEX|cpu|software",
+        value_name = "NAME|INDEX|low-power|cpu|software",
         global = true,
         default_value = "auto",
         hide_default_value = true,

@@ -65,11 +65,11 @@ impl Cpu {
         Ok(())
     }
 
-    /// Waits until all submitted work is done.
-    pub(in crate::device) fn idle(&self) -> Result<oneshot::Receiver<()>> {
+    /// Waits until all submitted work is done. A fork of the process has no threads that do it.
+    pub(in crate::device) async fn idle(&self) -> std::result::Result<(), oneshot::Canceled> {
         let (done, wait) = oneshot::channel();
-        self.submit(Job::Signal(done))?;
-        Ok(wait)
+        self.submit(Job::Signal(done)).map_err(|_| oneshot::Canceled)?;
+        wait.await
     }
 }
 

@@ -4,21 +4,21 @@ use bolmo_shaders::table::KERNELS;
 
 use super::errors::caught;
 use super::instance::instance;
-use crate::device::adapter::{AdapterInfo, SOFTWARE};
+use crate::device::adapter::{AdapterChoice, AdapterInfo, SOFTWARE};
 
 /// An adapter that can be opened.
 #[derive(Debug)]
 pub(in crate::device) struct Found(pub(super) wgpu::Adapter);
 
-/// Every adapter with its description.
-pub(in crate::device) async fn enumerate() -> Vec<(Found, AdapterInfo)> {
+/// Every adapter with its description; in browsers the one that they offer for `choice`.
+pub(in crate::device) async fn enumerate(choice: &AdapterChoice) -> Vec<(Found, AdapterInfo)> {
     let described = |(i, adapter)| {
         let info = describe(i, &adapter);
         (Found(adapter), info)
     };
     let found = caught(async {
         let Some(instance) = instance() else { return Vec::new() };
-        adapters(&instance).await.into_iter().enumerate().map(described).collect()
+        adapters(&instance, choice).await.into_iter().enumerate().map(described).collect()
     });
     found.await.unwrap_or_else(|error| {
         log::warn!("no adapter is listed: {error}");
@@ -27,14 +27,17 @@ pub(in crate::device) async fn enumerate() -> Vec<(Found, AdapterInfo)> {
 }
 
 #[cfg(not(target_family = "wasm"))]
-async fn adapters(instance: &wgpu::Instance) -> Vec<wgpu::Adapter> {
+async fn adapters(instance: &wgpu::Instance, _: &AdapterChoice) -> Vec<wgpu::Adapter> {
     instance.enumerate_adapters(wgpu::Backends::all()).await
 }
 
 #[cfg(target_family = "wasm")]
-async fn adapters(instance: &wgpu::Instance) -> Vec<wgpu::Adapter> {
-    let options =
-        wgpu::RequestAdapterOptions { power_preference: wgpu::PowerPreference::HighPerformance, ..Default::default() };
+async fn adapters(instance: &wgpu::Instance, choice: &AdapterChoice) -> Vec<wgpu::Adapter> {
+    let power_preference = match choice {
+        AdapterChoice::LowPower => wgpu::PowerPreference::LowPower,
+        _ => wgpu::PowerPreference::HighPerformance,
+    };
+    let options = wgpu::RequestAdapterOptions { power_preference, ..Default::default() };
     instance.request_adapter(&options).await.into_iter().collect()
 }
 

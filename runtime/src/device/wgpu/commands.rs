@@ -22,6 +22,8 @@ use crate::error::{Error, Result};
 
 /// Distance between parameter blocks in bytes, the largest alignment that an adapter may require.
 const BLOCK: u64 = 256;
+/// Size of the buffer of a list's parameter blocks, in bytes.
+pub(in crate::device) const PARAMS_BYTES: u64 = BLOCK * MAX_DISPATCHES as u64;
 
 /// A recorded command.
 #[derive(Debug)]
@@ -88,6 +90,22 @@ pub(in crate::device) struct Recorded {
     dispatches: u64,
 }
 
+// SAFETY: its parts are `Send`, which `check_parts` has the compiler verify. The types of wgpu are nested so deeply
+// that the compiler gives up on types that hold recorded commands otherwise.
+unsafe impl Send for Recorded {}
+// SAFETY: as above.
+unsafe impl Send for CommandList {}
+
+const _: () = {
+    const fn check_parts<T: Send>() {}
+    check_parts::<(wgpu::CommandBuffer, Vec<u8>)>();
+    check_parts::<(Arc<OfProcess<Gpu>>, GpuBuffer)>();
+    check_parts::<Vec<Command>>();
+    check_parts::<HashMap<BindingsKey, (Pipeline, wgpu::BindGroup)>>();
+    #[cfg(not(target_family = "wasm"))]
+    check_parts::<Option<Stopwatch>>();
+};
+
 /// Commands, and the bind groups and buffers that are kept from list to list.
 #[derive(Debug)]
 pub(in crate::device) struct CommandList {
@@ -110,7 +128,7 @@ impl CommandList {
             gpu: gpu.clone(),
             commands: Vec::new(),
             params: Vec::new(),
-            params_buffer: gpu.allocate_uniform(BLOCK * MAX_DISPATCHES as u64).await?,
+            params_buffer: gpu.allocate_uniform(PARAMS_BYTES).await?,
             bind_groups: HashMap::new(),
             #[cfg(not(target_family = "wasm"))]
             stopwatch: None,

@@ -168,7 +168,12 @@ fn watch(device: &wgpu::Device) -> Arc<Status> {
     let status = Arc::new(Status::default());
     let lost = status.clone();
     device.set_device_lost_callback(move |reason, message| {
-        lost.lose(&if message.is_empty() { format!("{reason:?}") } else { message });
+        let level = match reason {
+            // Also when the last engine, model and session are gone.
+            wgpu::DeviceLostReason::Destroyed => log::Level::Debug,
+            _ => log::Level::Error,
+        };
+        lost.lose(&if message.is_empty() { format!("{reason:?}") } else { message }, level);
     });
     let errors = status.clone();
     device.on_uncaptured_error(Arc::new(move |error| errors.report(from_wgpu(error))));

@@ -40,6 +40,9 @@ impl DiskCache {
         if data.is_none() && file.exists() {
             log::warn!("{}: damaged or from another driver, replaced", file.display());
         }
+        if let Some(data) = &data {
+            log::debug!("{}: {} bytes of compiled kernels", file.display(), data.len());
+        }
         let descriptor =
             wgpu::PipelineCacheDescriptor { label: Some("kernels"), data: data.as_deref(), fallback: true };
         // SAFETY: the data comes from such a cache, with this driver and this version of the crate: the key and the
@@ -57,7 +60,10 @@ impl DiskCache {
             return;
         }
         match write(&self.file, new, &data) {
-            Ok(()) => *held = Some(new),
+            Ok(()) => {
+                log::debug!("{}: {} bytes of compiled kernels saved", self.file.display(), data.len());
+                *held = Some(new);
+            }
             // The next program compiles the kernels again.
             Err(error) => log::warn!("{}: compiled kernels could not be saved: {error}", self.file.display()),
         }

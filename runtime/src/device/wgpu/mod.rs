@@ -19,6 +19,6 @@ mod stopwatch;
 pub(super) use adapter::{Found, enumerate};
 #[cfg(not(target_family = "wasm"))]
 pub(super) use address_space::shortage;
-pub(super) use commands::{CommandList, Recorded};
+pub(super) use commands::{CommandList, PARAMS_BYTES, Recorded};
 pub(super) use gpu::Gpu;
 pub(super) use memory::{GpuBuffer, Mapped};

@@ -78,6 +78,8 @@ impl ByteLevelLearner {
                 let scores = match &mut self.entropies {
                     None => None,
                     Some(model) => {
+                        // Part of a call on the trainer.
+                        let _permit = self.trainer.permit().await?;
                         let labels = batch.subword_ids.clone();
                         let (entropies, cross_entropies) = model.uncertainty(&subwords, &labels).await?;
                         Some(match compression.kind {

@@ -7,6 +7,7 @@ mod subword;
 use std::path::{Path, PathBuf};
 
 use bolmo_runtime::Result;
+use bolmo_runtime::unstable::Calls;
 use byte_level::ByteLevelLearner;
 use serde_json::Value;
 use subword::SubwordLearner;
@@ -34,6 +35,14 @@ impl Learner {
         match self {
             Self::Subword(this) => &this.warnings,
             Self::ByteLevel(this) => &this.warnings,
+        }
+    }
+
+    /// The calls in progress on the model.
+    pub(super) fn calls(&self) -> &Calls {
+        match self {
+            Self::Subword(this) => this.model.calls(),
+            Self::ByteLevel(this) => this.trainer.calls(),
         }
     }
 
