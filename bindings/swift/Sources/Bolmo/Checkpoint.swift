@@ -31,7 +31,7 @@ public final class Checkpoint: Sendable {
         try await self.init(folder: path(of: folder))
     }
 
-    /// Opens the folder at a path. Otherwise as ``init(folder:)-(URL)``.
+    /// Opens the folder at a path. Otherwise as with a URL.
     public convenience init(folder path: String) async throws {
         let handle = try await blocking("checkpoint") { try Self.open(path) }
         try self.init(handle, readers: [])

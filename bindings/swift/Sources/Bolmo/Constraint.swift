@@ -97,7 +97,7 @@ public final class Matcher: Sendable {
         try handle.use { try check(bolmo_matcher_advance($0, bytes, bytes.count)) }
     }
 
-    /// Takes the next characters of the text. Otherwise as ``advance(_:)-([UInt8])``.
+    /// Takes the next characters of the text. Otherwise as with bytes.
     public func advance(_ text: String) throws { try advance(Array(text.utf8)) }
 
     /// Whether the whole text so far matches.

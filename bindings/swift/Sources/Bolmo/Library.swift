@@ -1,4 +1,5 @@
 import CBolmo
+import Foundation
 
 /// Version of the native library, such as "0.1.0".
 public var version: String { String(cString: bolmo_version()) }
@@ -63,8 +64,30 @@ enum Library {
     static func compare(found: UInt32, wanted: UInt32) -> Result<Void, BolmoError> {
         if found >= wanted { return .success(()) }
         return .failure(BolmoError(.unsupported, """
-            the native library is too old: it has ABI version \(found), and this package was compiled for version \
-            \(wanted); install the library of the package's version, or set the search path of libraries to it
+            the native library \(file) is too old: it has ABI version \(found), and this package was compiled for \
+            version \(wanted); install the library of the package's version, or set the search path of libraries to it
             """))
+    }
+
+    /// The file that the library was loaded from: the program itself if it is linked into it.
+    static var file: String {
+        guard let symbol = dlsym(dlopen(nil, RTLD_LAZY), "bolmo_abi_version") else { return "libbolmo" }
+        #if canImport(Darwin)
+        var info = Dl_info()
+        return dladdr(symbol, &info) != 0 ? String(cString: info.dli_fname) : "libbolmo"
+        #else
+        // Glibc's dladdr is not for Swift. A line has the range of addresses first and the file last.
+        guard let maps = fopen("/proc/self/maps", "r") else { return "libbolmo" }
+        defer { fclose(maps) }
+        var buffer = [CChar](repeating: 0, count: 8192)
+        while fgets(&buffer, Int32(buffer.count), maps) != nil {
+            let line = buffer.withUnsafeBufferPointer { $0.baseAddress.map { String(cString: $0) } ?? "" }
+            let range = line.prefix { $0 != " " }.split(separator: "-").compactMap { UInt($0, radix: 16) }
+            if range.count == 2, (range[0]..<range[1]).contains(UInt(bitPattern: symbol)) {
+                return String(line.drop { $0 != "/" }.dropLast())
+            }
+        }
+        return "libbolmo"
+        #endif
     }
 }

@@ -49,7 +49,9 @@ public actor Session {
 
     /// Appends text. Appending it in parts of any size gives the same state as appending it at once.
     ///
-    /// - Parameter progress: Receives the bytes done and the total.
+    /// - Parameters:
+    ///   - text: The text.
+    ///   - progress: Receives the bytes done and the total.
     /// - Throws: `CancellationError` if the task is cancelled: the session holds the bytes that were done (``length``)
     ///   and can continue from there. ``BolmoError``.
     public nonisolated func append(_ text: String, progress: ProgressHandler? = nil) async throws {
@@ -58,20 +60,20 @@ public actor Session {
         }
     }
 
-    /// Appends bytes, which need not be UTF-8. Otherwise as ``append(_:progress:)-(String,_)``.
+    /// Appends bytes, which need not be UTF-8. Otherwise as with a text.
     public nonisolated func append(_ bytes: [UInt8], progress: ProgressHandler? = nil) async throws {
         try await append(progress) { bolmo_session_append($0, bytes, bytes.count, $1, $2) }
     }
 
-    /// Appends bytes, which need not be UTF-8. Otherwise as ``append(_:progress:)-(String,_)``.
+    /// Appends bytes, which need not be UTF-8. Otherwise as with a text.
     public nonisolated func append(_ data: Data, progress: ProgressHandler? = nil) async throws {
         try await append(progress) { raw, callback, user in
             withBytes(of: data) { bolmo_session_append(raw, $0, $1, callback, user) }
         }
     }
 
-    /// Appends plain ids: 4 to 259 for bytes, and the special ids 0 and 1. Otherwise as
-    /// ``append(_:progress:)-(String,_)``.
+    /// Appends plain ids: 4 to 259 for bytes, and the special ids 0 and 1. Otherwise as with
+    /// a text.
     public nonisolated func append(ids: [UInt32], progress: ProgressHandler? = nil) async throws {
         try await append(progress) { bolmo_session_append_ids($0, ids, ids.count, $1, $2) }
     }
