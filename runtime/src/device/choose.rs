@@ -4,7 +4,7 @@ use crate::device::adapter::{AdapterChoice, AdapterInfo, CPU};
 #[cfg(not(target_family = "wasm"))]
 use crate::device::cpu;
 use crate::device::wgpu;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 
 /// Lists the adapters of this machine, the CPU device last, and marks the one that `choice` selects. No list is empty
 /// outside of browsers.

@@ -56,7 +56,8 @@ final class ErrorTests: BolmoTestCase {
             GenerateOptions(topP: -0.1), GenerateOptions(topP: 1.5), GenerateOptions(minP: -1),
             GenerateOptions(minP: 2), GenerateOptions(boundaryBias: .nan), GenerateOptions(endBias: .nan),
             GenerateOptions(repetitionPenalty: 0), GenerateOptions(repetitionPenalty: .nan),
-            GenerateOptions(repetitionWindow: .min), GenerateOptions(byteBias: [1: .nan]), GenerateOptions(stop: [""]), GenerateOptions(stopBytes: [[]]),
+            GenerateOptions(repetitionWindow: .min), GenerateOptions(byteBias: [1: .nan]),
+            GenerateOptions(stop: [""]), GenerateOptions(stopBytes: [[]]),
         ]
         for options in wrong {
             await refuses(.invalidArgument) { for try await _ in session.generate(options) { XCTFail("\(options)") } }

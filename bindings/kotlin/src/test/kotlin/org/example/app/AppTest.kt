@@ -86,7 +86,13 @@ class AppTest {
     private class Documents(private val folder: File, private val areFiles: Boolean = true) : ContentResolver() {
         var open = 0
 
-        override fun query(uri: Uri, columns: Array<String>, selection: String?, arguments: Array<String>?, order: String?) =
+        override fun query(
+            uri: Uri,
+            columns: Array<String>,
+            selection: String?,
+            arguments: Array<String>?,
+            order: String?,
+        ) =
             object : Cursor {
                 private val files = folder.listFiles()!!
                 private var row = -1
