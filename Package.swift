@@ -25,7 +25,7 @@ let package = Package(
     targets: [
         library,
         .target(name: "Bolmo", dependencies: ["CBolmo"], path: "bindings/swift/Sources/Bolmo"),
-        .testTarget(name: "BolmoTests", dependencies: ["Bolmo"], path: "bindings/swift/Tests/BolmoTests"),
+        .testTarget(name: "BolmoTests", dependencies: ["Bolmo", "CBolmo"], path: "bindings/swift/Tests/BolmoTests"),
     ],
     swiftLanguageModes: [.v6]
 )
