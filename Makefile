@@ -184,9 +184,9 @@ swift: ## Build the Swift package, with a library that it installs into target/s
 		--scratch-path $(abspath $(target))/swift/build
 
 test-swift: ## Test the Swift package against what test-package has installed; left out where Swift 6 cannot be had
-	@scripts/setup.sh c
-	@test -e $(target)/test-package/prefix/bin/bolmo || $(MAKE) --no-print-directory test-package
 	@if $(timed) "Swift 6" scripts/setup.sh swift $(target)/swift; then \
+		scripts/setup.sh c && \
+		{ test -e $(target)/test-package/prefix/bin/bolmo || $(MAKE) --no-print-directory test-package; } && \
 		$(timed) "the Swift package" scripts/test-swift.sh $(target)/test-package/prefix; \
 	else \
 		echo "== no Swift 6: the Swift package was not tested"; \

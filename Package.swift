@@ -20,12 +20,12 @@ let library: Target = .systemLibrary(name: "CBolmo", path: "bindings/swift/Sourc
 
 let package = Package(
     name: "Bolmo",
-    platforms: [.macOS(.v14), .iOS(.v17), .tvOS(.v17), .visionOS(.v1)],
+    platforms: [.macOS(.v14), .iOS(.v17)],
     products: [.library(name: "Bolmo", targets: ["Bolmo"])],
     targets: [
         library,
         .target(name: "Bolmo", dependencies: ["CBolmo"], path: "bindings/swift/Sources/Bolmo"),
-        .testTarget(name: "BolmoTests", dependencies: ["Bolmo"], path: "bindings/swift/Tests/BolmoTests"),
+        .testTarget(name: "BolmoTests", dependencies: ["Bolmo", "CBolmo"], path: "bindings/swift/Tests/BolmoTests"),
     ],
     swiftLanguageModes: [.v6]
 )

@@ -17,7 +17,7 @@ target=$(realpath -m "$1")
 [ -x "$target/run" ] && [ -d "$target/root" ] && exit
 
 fail() { echo "swift-toolchain: Swift cannot be had: $*" >&2; exit 1; }
-[ "$(uname)" = Linux ] || fail "only Linux can use Debian's packages; install Swift 6 from https://www.swift.org/install"
+[ "$(uname)" = Linux ] || fail "please install Swift 6 from https://www.swift.org/install"
 for program in apt-get dpkg-deb unshare; do
     command -v "$program" >/dev/null || fail "there is no $program; install Swift 6 from https://www.swift.org/install"
 done
@@ -92,4 +92,7 @@ chmod +x "$work/run"
 rm -rf "$target/root"
 mv "$work/root" "$target/root"
 mv "$work/run" "$target/run"
-"$target/run" swift --version >"$work/log" 2>&1 || { rm "$target/run"; fail "it does not run: $(tail -n 1 "$work/log")"; }
+"$target/run" swift --version >"$work/log" 2>&1 || {
+    rm "$target/run"
+    fail "it does not run: $(tail -n 1 "$work/log")"
+}

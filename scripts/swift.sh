@@ -1,7 +1,7 @@
 #!/bin/bash
 # Runs a command with Swift and an installed libbolmo: scripts/swift.sh PREFIX COMMAND ARGUMENT…
-# PREFIX is where `make install-lib` has put the library, COMMAND is `swift` or what it has built. Where Swift comes from
-# is in target/swift, which `scripts/setup.sh swift` makes.
+# PREFIX is where `make install-lib` has put the library, COMMAND is `swift` or what it has built. Swift is that of
+# target/swift, which `scripts/setup.sh swift` makes.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 target=$(realpath -m "${CARGO_TARGET_DIR:-$root/target}")

@@ -97,7 +97,8 @@ programs() {
     status 0 with_swift "$work/programs/debug/Story" "$model" >"$work/story"
     [ "$(wc -c <"$work/story")" -gt 20 ] || fail "$readme's first program wrote no text: $(cat "$work/story")"
     # The one of the other README.md, in a folder beside ../bolmo.
-    awk '/^```swift$/ { inside = 1; next } /^```$/ { inside = 0 } inside' README.md >"$work/Story/Sources/Story/main.swift"
+    awk '/^```swift$/ { inside = 1; next } /^```$/ { inside = 0 } inside' README.md \
+        >"$work/Story/Sources/Story/main.swift"
     build "the program in README.md" "$work/Story" --scratch-path "$work/programs"
     (cd "$work/Story" && "$root/scripts/swift.sh" "$prefix" "$work/programs/debug/Story") >"$work/story"
     "$prefix/bin/bolmo" generate "Once upon a time" --max-bytes 200 >"$work/expected"
@@ -178,7 +179,7 @@ xcframework() {
     # LLVMs.
     step "linking with the XCFramework" scripts/swift.sh "$prefix" swiftc "$work/link.swift" -o "$work/link" \
         -I "$framework/$slice/Headers" -Xlinker "$framework/$slice/libbolmo.a" "${needs[@]}"
-    [ "$(with_swift "$work/link")" = "$("$prefix/bin/bolmo" --version)" ] || fail "the linked program has another version"
+    [ "$(with_swift "$work/link")" = "$("$prefix/bin/bolmo" --version)" ] || fail "another version is linked"
     # Frameworks that a program has to link are in the module map.
     scripts/xcframework.py headers "$work/headers" framework:Metal objc
     [ "$(grep -cE '^    link (framework "Metal"|"objc")$' "$work/headers/CBolmo/module.modulemap")" = 2 ] ||

@@ -37,7 +37,7 @@ fi
 [ "$#" = 0 ] || { sed -n '2,8s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 [ "$(uname)" = Darwin ] || fail "this needs a Mac, because only Xcode links for Apple systems. On Linux, the Swift \
 package uses the library that \`make install-lib\` installs"
-xcodebuild -version >/dev/null 2>&1 || fail "this needs Xcode: install it, and run \`sudo xcode-select -s\` with its path"
+xcodebuild -version >/dev/null 2>&1 || fail "this needs Xcode: install it, and select it with \`xcode-select -s\`"
 
 # Package.swift says which systems the package supports.
 oldest() { sed -n "s/.*\.$1(\.v\([0-9]*\)).*/\1.0/p" Package.swift | head -n 1; }

@@ -89,11 +89,12 @@ public actor Trainer {
     ///   stops the run with steps left: another call continues from there. After any other failure, continue from the
     ///   last snapshot with a new trainer.
     public nonisolated func step(_ count: Int, onMetrics: (@Sendable (String) -> Bool)? = nil) async throws {
+        let count = try UInt64(size(count, "count"))
         let context = MetricsContext(onMetrics)
         try await run { raw in
             let user = Unmanaged.passUnretained(context).toOpaque()
             let status = withExtendedLifetime(context) {
-                bolmo_trainer_step(raw, UInt64(clamping: count), onMetrics == nil ? nil : onStep, user)
+                bolmo_trainer_step(raw, count, onMetrics == nil ? nil : onStep, user)
             }
             try check(status)
         }

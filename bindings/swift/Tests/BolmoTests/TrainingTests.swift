@@ -53,6 +53,7 @@ final class TrainingTests: BolmoTestCase {
             }
             XCTAssertEqual(losses.withLock { $0.count }, 2)
             await refuses(.cancelled) { try await trainer.step(2) { _ in false } }
+            await refuses(.invalidArgument, saying: "count") { try await trainer.step(-1) }
             let steps = try await trainer.steps
             XCTAssertEqual(steps, 3)
             let evaluated = try await trainer.evaluate()

@@ -123,7 +123,7 @@ struct Check {
         let begin = ContinuousClock.now
         try await generateCoolly(session, options) { _ in }
         try await cooling.value
-        try expect(ContinuousClock.now - begin >= .milliseconds(700), "the generation didn't wait until it was cool")
+        try expect(ContinuousClock.now - begin >= .milliseconds(700), "the generation didn't wait for cooling")
         try expect(session.lastGeneration?.stop != .cancelled, "the generation did not go on")
 
         ProcessInfo.heat = .critical
