@@ -41,12 +41,12 @@
  *
  * ## Threads
  *
- * Every function may be called from any thread. Engines, checkpoints, models and results may be used by several threads
- * at once. Sessions, options, samplers, matchers, assemblers and trainers may be used by one thread at a time; a second
- * thread gets BOLMO_BUSY and nothing breaks. How far a session is can be asked for meanwhile. Functions return when
- * their work is done. Callbacks run on the thread that called the function; the log callback may run on any thread. A
- * callback may call the library, except with the objects that the running function uses. It must not throw C++
- * exceptions or use longjmp.
+ * Every function may be called from any thread. Engines, checkpoints, models, batches and results may be used by
+ * several threads at once. Sessions, options, samplers, matchers, assemblers and trainers may be used by one thread at
+ * a time; a second thread gets BOLMO_BUSY and nothing breaks. Any thread may ask meanwhile how far a session is.
+ * Functions return when their work is done. Callbacks run on the thread that called the function; the log callback may
+ * run on any thread. A callback may call the library, except with the objects that the running function uses. It must
+ * not throw C++ exceptions or use longjmp.
  *
  * On the CPU, the library computes on threads of its own, which block all signals and end with the last engine, its
  * models and their sessions.
@@ -77,9 +77,9 @@
  *
  * ## Errors
  *
- * Functions that can fail return a bolmo_status. They write results through pointers, and only on success. There is no
- * global initialization and no shutdown. The library prints nothing; a graphics driver may print warnings of its own to
- * standard error.
+ * Functions that can fail return a bolmo_status. They write results through pointers, and only on success;
+ * bolmo_generate_batch, whose sessions have a status each, is the exception. There is no global initialization and no
+ * shutdown. The library prints nothing; a graphics driver may print warnings of its own to standard error.
  *
  * ## Text
  *
@@ -553,10 +553,11 @@ BOLMO_API bolmo_status bolmo_engine_number(const bolmo_engine *engine, int32_t w
 /**
  * Suspends the engine, as before a mobile app goes to the background (see the first page). When this returns, the
  * device is idle, and nothing is submitted to it until bolmo_engine_resume. Calls in progress on other threads pause,
- * and go on after bolmo_engine_resume; their cancel functions end them at once. Calls that begin meanwhile and need
- * the device return BOLMO_SUSPENDED. Waits for the submissions in progress, each of which is bounded. Suspending
- * twice is the same as once. May be called in callbacks: the call that the callback belongs to pauses when it returns.
- * If bolmo_engine_resume is called meanwhile, this returns.
+ * and go on after bolmo_engine_resume. bolmo_session_cancel ends those of a session at once; a load, a score and a
+ * training step that pause end with bolmo_engine_destroy_device only. A batch pauses as a whole. Calls that begin
+ * meanwhile and need the device return BOLMO_SUSPENDED. Waits for the submissions in progress, each of which is
+ * bounded. Suspending twice is the same as once. May be called in callbacks: the call that the callback belongs to
+ * pauses when it returns. If bolmo_engine_resume is called meanwhile, this returns.
  *
  * BOLMO_DEVICE_LOST: the device is lost.
  */
@@ -586,8 +587,8 @@ BOLMO_API bolmo_status bolmo_engine_trim(bolmo_engine *engine, uint64_t *release
 BOLMO_API bolmo_status bolmo_engine_destroy_device(bolmo_engine *engine);
 
 /**
- * Deletes the engine's handle. The device is closed when its last model is gone too. NULL and deleted handles are
- * ignored.
+ * Deletes the engine's handle. The device is closed when its last model is gone too; a suspended one is resumed, since
+ * nothing else could resume it. NULL and deleted handles are ignored.
  */
 BOLMO_API void bolmo_engine_delete(bolmo_engine *engine);
 
@@ -681,8 +682,8 @@ enum bolmo_model_property
     BOLMO_MODEL_LATE_PATCH_BYTES = 9,
     /**
      * Device memory that the model takes, beside weights and sessions, to process prompts, in bytes: once for each
-     * call that appends or scores at the same time. It is allocated when it is first needed, and kept. Of a
-     * checkpoint: at most this much, on any device.
+     * call that appends, scores or generates with a constraint at the same time. It is allocated when it is first
+     * needed, and kept. Of a checkpoint: at most this much, on any device.
      */
     BOLMO_MODEL_WORK_BYTES = 10,
 };
@@ -966,9 +967,9 @@ BOLMO_API bolmo_status bolmo_model_device_bytes(const bolmo_model *model, uint64
  *
  * Included are the keys and values of the patches, the state, and what the session keeps to process and choose bytes.
  * The memory for keys and values doubles when it is full, and the old one is copied, which is included too. Not
- * included: BOLMO_MODEL_WORK_BYTES, a repetition window of more than 2000 ids, more than 400 bytes of stop strings,
- * and the host's memory through which a snapshot is read. A clone or a session checkpoint counts as a session of its
- * own.
+ * included: BOLMO_MODEL_WORK_BYTES, a fraction of that for what the sessions of a batch share, a repetition window of
+ * more than 2000 ids, more than 400 bytes of stop strings, and the host's memory through which a snapshot is read. A
+ * clone or a session checkpoint counts as a session of its own.
  */
 BOLMO_API bolmo_status bolmo_model_session_bytes(const bolmo_model *model, size_t patches, uint64_t *bytes);
 
@@ -1517,7 +1518,8 @@ typedef struct bolmo_batch bolmo_batch;
 
 /**
  * Receives a chunk of output of the session with number `index`, as a bolmo_piece_callback does. With NULL for `data`
- * and `ids` and a `size` of 0 the generation has ended: its session is no longer in use, and its result is there.
+ * and `ids` and a `size` of 0 the generation has ended: its session, if the batch could use it, is no longer in use.
+ * In bolmo_batch_run its result is there; bolmo_generate_batch writes results when it returns.
  *
  * Returns 0 to continue; any other value ends this generation only, and is ignored if it has ended. Called by the
  * thread that called bolmo_batch_run or bolmo_generate_batch. It may call the library, but calls with sessions in use
@@ -1567,7 +1569,8 @@ BOLMO_API bolmo_status bolmo_batch_add(bolmo_batch *batch,
 /**
  * Generates until the generations of all sessions in the batch have ended, including those that are added meanwhile.
  * `callback` may be NULL. Returns BOLMO_OK even if some fail: bolmo_batch_generation tells. Returns at once if there
- * are none. A session that is added after the last one has ended waits for the next run.
+ * are none. A session that is added in the callback joins, also at the end of the last generation; one that is added
+ * later waits for the next run. Results are kept until they are handed out or the batch is deleted.
  *
  * BOLMO_BUSY: the batch is running already.
  */

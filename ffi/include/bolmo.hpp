@@ -1270,11 +1270,14 @@ result<std::vector<result<generation>>> try_generate_batch(
     for (const session *one : sessions) raw.push_back(one ? one->get() : nullptr);
     for (const generate_options *one : options) raw_options.push_back(one ? one->get() : nullptr);
     std::vector<bolmo_generation *> made(raw.size());
-    std::vector<bolmo_status> statuses(raw.size(), BOLMO_INTERNAL);
+    const auto unwritten = static_cast<bolmo_status>(-1);
+    std::vector<bolmo_status> statuses(raw.size(), unwritten);
     auto status =
         bolmo_generate_batch(raw.data(), options.empty() ? nullptr : raw_options.data(), raw.size(),
                              detail::on_batch<F>, &on_piece, made.data(), statuses.data());
     bolmo::error failure = error::last(status);
+    // The call was refused as a whole.
+    if (status != BOLMO_OK && (statuses.empty() || statuses[0] == unwritten)) return failure;
     bool first = true;
     std::vector<result<generation>> all;
     for (std::size_t i = 0; i < made.size(); i++) {

@@ -40,7 +40,7 @@ use crate::input::{self, Out, UserData};
 use crate::options::{self, bolmo_generate_options};
 use crate::session::{TakenSession, bolmo_session};
 use crate::status::{bolmo_status, call};
-use crate::text::{busy, lock};
+use crate::text::busy;
 
 /// Generations on several sessions, which may join and leave. Any number of threads may use it at once; one of them
 /// runs it.
@@ -50,7 +50,8 @@ pub struct bolmo_batch {
 opaque!(bolmo_batch, OpenBatch);
 
 /// Receives a chunk of output of the session with number `index`, as a bolmo_piece_callback does. With NULL for `data`
-/// and `ids` and a `size` of 0 the generation has ended: its session is no longer in use, and its result is there.
+/// and `ids` and a `size` of 0 the generation has ended: its session, if the batch could use it, is no longer in use.
+/// In bolmo_batch_run its result is there; bolmo_generate_batch writes results when it returns.
 ///
 /// Returns 0 to continue; any other value ends this generation only, and is ignored if it has ended. Called by the
 /// thread that called bolmo_batch_run or bolmo_generate_batch. It may call the library, but calls with sessions in use
@@ -79,11 +80,34 @@ struct Sessions {
     ended: HashMap<usize, Result<Generation>>,
     /// Those of `0..count` whose generation has not ended.
     open: BTreeSet<usize>,
+    /// Whether a run takes what is added.
+    active: bool,
 }
 
 impl OpenBatch {
     fn sessions(&self) -> MutexGuard<'_, Sessions> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The part of a run in which it takes what is added. A run that ends early, by a panic, is not active any more either.
+struct Active<'a>(&'a OpenBatch);
+
+impl<'a> Active<'a> {
+    /// Begins a run, unless there is one.
+    fn begin(batch: &'a OpenBatch) -> Result<Self> {
+        let mut sessions = batch.sessions();
+        if sessions.active {
+            return Err(busy("bolmo_batch"));
+        }
+        sessions.active = true;
+        Ok(Self(batch))
+    }
+}
+
+impl Drop for Active<'_> {
+    fn drop(&mut self) {
+        self.0.sessions().active = false;
     }
 }
 
@@ -231,7 +255,8 @@ pub unsafe extern "C" fn bolmo_batch_add(
 
 /// Generates until the generations of all sessions in the batch have ended, including those that are added meanwhile.
 /// `callback` may be NULL. Returns BOLMO_OK even if some fail: bolmo_batch_generation tells. Returns at once if there
-/// are none. A session that is added after the last one has ended waits for the next run.
+/// are none. A session that is added in the callback joins, also at the end of the last generation; one that is added
+/// later waits for the next run. Results are kept until they are handed out or the batch is deleted.
 ///
 /// BOLMO_BUSY: the batch is running already.
 #[unsafe(no_mangle)]
@@ -242,16 +267,24 @@ pub unsafe extern "C" fn bolmo_batch_run(
 ) -> bolmo_status {
     call(|| {
         let batch = handle::get(batch)?;
-        let mut running = lock(&batch.running, "bolmo_batch")?;
+        let active = Active::begin(&batch)?;
+        // Free, or about to be: an earlier run is not active any more.
+        let mut running = batch.running.lock().unwrap_or_else(PoisonError::into_inner);
         let callback = Callback::new(callback, user_data);
         loop {
-            let joining: Vec<_> = batch.sessions().added.drain(..).collect();
+            let mut sessions = batch.sessions();
+            let joining: Vec<_> = sessions.added.drain(..).collect();
+            if joining.is_empty() && running.is_empty() {
+                // Under the lock, so that what is added from here on finds no active run. `active` must not say so
+                // again: the next run may have begun by then.
+                sessions.active = false;
+                std::mem::forget(active);
+                return Ok(());
+            }
+            drop(sessions);
             for (session, options) in joining {
                 // In the same order, so the numbers are the same.
                 running.add(session, options);
-            }
-            if running.is_empty() {
-                return Ok(());
             }
             for ended in block_on(running.round(&mut |index, piece| callback.pass(index, piece))) {
                 drop(ended.session);

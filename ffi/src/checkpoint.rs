@@ -99,8 +99,8 @@ pub enum bolmo_model_property {
     /// The same for patches beyond the sliding window, if the model has one.
     BOLMO_MODEL_LATE_PATCH_BYTES = 9,
     /// Device memory that the model takes, beside weights and sessions, to process prompts, in bytes: once for each
-    /// call that appends or scores at the same time. It is allocated when it is first needed, and kept. Of a
-    /// checkpoint: at most this much, on any device.
+    /// call that appends, scores or generates with a constraint at the same time. It is allocated when it is first
+    /// needed, and kept. Of a checkpoint: at most this much, on any device.
     BOLMO_MODEL_WORK_BYTES = 10,
 }
 

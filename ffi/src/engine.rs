@@ -38,6 +38,13 @@ pub(crate) struct OpenEngine {
     adapter: Adapter,
 }
 
+impl Drop for OpenEngine {
+    fn drop(&mut self) {
+        // Its models may still be in use, and have no way to resume it. A lost device stays lost.
+        let _ = self.engine.resume();
+    }
+}
+
 /// Creates options with the defaults: the best adapter.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_engine_options_create(options: *mut *mut bolmo_engine_options) -> bolmo_status {
@@ -183,10 +190,11 @@ pub unsafe extern "C" fn bolmo_engine_number(
 
 /// Suspends the engine, as before a mobile app goes to the background (see the first page). When this returns, the
 /// device is idle, and nothing is submitted to it until bolmo_engine_resume. Calls in progress on other threads pause,
-/// and go on after bolmo_engine_resume; their cancel functions end them at once. Calls that begin meanwhile and need
-/// the device return BOLMO_SUSPENDED. Waits for the submissions in progress, each of which is bounded. Suspending
-/// twice is the same as once. May be called in callbacks: the call that the callback belongs to pauses when it returns.
-/// If bolmo_engine_resume is called meanwhile, this returns.
+/// and go on after bolmo_engine_resume. bolmo_session_cancel ends those of a session at once; a load, a score and a
+/// training step that pause end with bolmo_engine_destroy_device only. A batch pauses as a whole. Calls that begin
+/// meanwhile and need the device return BOLMO_SUSPENDED. Waits for the submissions in progress, each of which is
+/// bounded. Suspending twice is the same as once. May be called in callbacks: the call that the callback belongs to
+/// pauses when it returns. If bolmo_engine_resume is called meanwhile, this returns.
 ///
 /// BOLMO_DEVICE_LOST: the device is lost.
 #[unsafe(no_mangle)]
@@ -230,8 +238,8 @@ pub unsafe extern "C" fn bolmo_engine_destroy_device(engine: *mut bolmo_engine) 
     })
 }
 
-/// Deletes the engine's handle. The device is closed when its last model is gone too. NULL and deleted handles are
-/// ignored.
+/// Deletes the engine's handle. The device is closed when its last model is gone too; a suspended one is resumed, since
+/// nothing else could resume it. NULL and deleted handles are ignored.
 #[unsafe(no_mangle)]
 pub extern "C" fn bolmo_engine_delete(engine: *mut bolmo_engine) {
     handle::delete(engine);

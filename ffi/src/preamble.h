@@ -41,12 +41,12 @@
  *
  * ## Threads
  *
- * Every function may be called from any thread. Engines, checkpoints, models and results may be used by several threads
- * at once. Sessions, options, samplers, matchers, assemblers and trainers may be used by one thread at a time; a second
- * thread gets BOLMO_BUSY and nothing breaks. How far a session is can be asked for meanwhile. Functions return when
- * their work is done. Callbacks run on the thread that called the function; the log callback may run on any thread. A
- * callback may call the library, except with the objects that the running function uses. It must not throw C++
- * exceptions or use longjmp.
+ * Every function may be called from any thread. Engines, checkpoints, models, batches and results may be used by
+ * several threads at once. Sessions, options, samplers, matchers, assemblers and trainers may be used by one thread at
+ * a time; a second thread gets BOLMO_BUSY and nothing breaks. Any thread may ask meanwhile how far a session is.
+ * Functions return when their work is done. Callbacks run on the thread that called the function; the log callback may
+ * run on any thread. A callback may call the library, except with the objects that the running function uses. It must
+ * not throw C++ exceptions or use longjmp.
  *
  * On the CPU, the library computes on threads of its own, which block all signals and end with the last engine, its
  * models and their sessions.
@@ -77,9 +77,9 @@
  *
  * ## Errors
  *
- * Functions that can fail return a bolmo_status. They write results through pointers, and only on success. There is no
- * global initialization and no shutdown. The library prints nothing; a graphics driver may print warnings of its own to
- * standard error.
+ * Functions that can fail return a bolmo_status. They write results through pointers, and only on success;
+ * bolmo_generate_batch, whose sessions have a status each, is the exception. There is no global initialization and no
+ * shutdown. The library prints nothing; a graphics driver may print warnings of its own to standard error.
  *
  * ## Text
  *

@@ -113,18 +113,20 @@ static bool wait_for(work *this, uint64_t told) {
     return runs;
 }
 
-/* The call tells nothing and does not end. */
+/* The call tells nothing and does not end. What it had done before, it may still tell. */
 static void check_paused(work *this) {
-    CHECK(pthread_mutex_lock(&this->lock) == 0);
-    uint64_t before = this->told;
-    CHECK(!this->ended && pthread_mutex_unlock(&this->lock) == 0);
-    pause_for(100);
-    CHECK(pthread_mutex_lock(&this->lock) == 0);
-    /* A callback that began before may have returned since. */
-    CHECK(this->told == before && !this->ended && pthread_mutex_unlock(&this->lock) == 0);
+    uint64_t before, told = UINT64_MAX;
+    int attempts = 0;
+    do {
+        CHECK(attempts++ < 20);
+        before = told;
+        pause_for(100);
+        CHECK(pthread_mutex_lock(&this->lock) == 0);
+        told = this->told;
+        CHECK(!this->ended && pthread_mutex_unlock(&this->lock) == 0);
+    } while (told != before);
 }
 
-/* The bytes of the next generation, which tell whether a session is as another one. */
 static void check_same(bolmo_session *one, bolmo_session *other) {
     static uint8_t out[2][4096];
     bolmo_generate_options *options = greedy(40);
@@ -332,6 +334,96 @@ static void threads_suspend_at_the_same_time(void) {
     delete_work(&wanted);
 }
 
+enum { MEMBERS = 3 };
+
+/* A batch that another thread runs: how many bytes each session has told of, and which have ended. */
+typedef struct {
+    pthread_mutex_t lock;
+    pthread_cond_t more;
+    size_t told[MEMBERS];
+    bool ended[MEMBERS];
+    bolmo_batch *batch;
+} batch_work;
+
+static int32_t on_batch(size_t index, const uint8_t *data, size_t size, const uint16_t *ids, void *user_data) {
+    batch_work *this = user_data;
+    (void)ids;
+    CHECK(pthread_mutex_lock(&this->lock) == 0);
+    this->told[index] += size;
+    if (!data) this->ended[index] = true;
+    CHECK(pthread_cond_signal(&this->more) == 0 && pthread_mutex_unlock(&this->lock) == 0);
+    return 0;
+}
+
+static void *run_batch(void *user_data) {
+    batch_work *this = user_data;
+    CHECK_OK(bolmo_batch_run(this->batch, on_batch, this));
+    return NULL;
+}
+
+/* Of a batch that is paused, the session that is cancelled ends at once, and the others go on with the same text. The
+   second session takes turns with the others, because its logits go to the host. */
+static void a_paused_batch_ends_what_is_cancelled(size_t cancelled) {
+    work wanted = new_work(GENERATE);
+    run(&wanted);
+    batch_work this = {.lock = PTHREAD_MUTEX_INITIALIZER, .more = PTHREAD_COND_INITIALIZER};
+    bolmo_session *sessions[MEMBERS];
+    CHECK_OK(bolmo_batch_create(&this.batch));
+    for (size_t i = 0; i < MEMBERS; i++) {
+        bolmo_generate_options *options = greedy(BYTES);
+        CHECK_OK(bolmo_generate_options_set_logprobs(options, i == 1));
+        sessions[i] = session_with(trained.model, "class ");
+        size_t index = MEMBERS;
+        CHECK_OK(bolmo_batch_add(this.batch, sessions[i], options, &index));
+        CHECK(index == i);
+        bolmo_generate_options_delete(options);
+    }
+    pthread_t thread;
+    CHECK(pthread_create(&thread, NULL, run_batch, &this) == 0);
+    CHECK(pthread_mutex_lock(&this.lock) == 0);
+    for (size_t i = 0; i < MEMBERS; i++) {
+        while (this.told[i] < 10) CHECK(pthread_cond_wait(&this.more, &this.lock) == 0);
+    }
+    CHECK(pthread_mutex_unlock(&this.lock) == 0);
+    CHECK_OK(bolmo_engine_suspend(trained.engine));
+    CHECK_OK(bolmo_session_cancel(sessions[cancelled]));
+    struct timespec limit;
+    CHECK(clock_gettime(CLOCK_REALTIME, &limit) == 0);
+    limit.tv_sec += 60;
+    CHECK(pthread_mutex_lock(&this.lock) == 0);
+    while (!this.ended[cancelled]) CHECK(pthread_cond_timedwait(&this.more, &this.lock, &limit) == 0);
+    for (size_t i = 0; i < MEMBERS; i++) CHECK(this.ended[i] == (i == cancelled));
+    CHECK(pthread_mutex_unlock(&this.lock) == 0);
+    CHECK_OK(bolmo_engine_resume(trained.engine));
+    CHECK(pthread_join(thread, NULL) == 0);
+    const uint8_t *bytes, *expected;
+    size_t size, expected_size;
+    CHECK_OK(bolmo_generation_bytes(wanted.generation, &expected, &expected_size));
+    for (size_t i = 0; i < MEMBERS; i++) {
+        bolmo_generation *generation = NULL;
+        int32_t stop = -1;
+        const uint16_t *ids;
+        const float *logprobs;
+        size_t id_count = 0, count = 0;
+        CHECK_OK(bolmo_batch_generation(this.batch, i, &generation));
+        CHECK_OK(bolmo_generation_bytes(generation, &bytes, &size));
+        CHECK_OK(bolmo_generation_stop(generation, &stop));
+        CHECK((stop == BOLMO_STOP_CANCELLED) == (i == cancelled));
+        CHECK(size == this.told[i] && size <= expected_size && memcmp(bytes, expected, size) == 0);
+        CHECK(i == cancelled || size == expected_size);
+        CHECK_OK(bolmo_generation_ids(generation, &ids, &id_count));
+        if (i == 1) {
+            CHECK_OK(bolmo_generation_logprobs(generation, BOLMO_LOGPROB_JOINT, &logprobs, &count));
+            CHECK(count == id_count);
+        }
+        bolmo_generation_delete(generation);
+        bolmo_session_delete(sessions[i]);
+    }
+    bolmo_batch_delete(this.batch);
+    CHECK(pthread_mutex_destroy(&this.lock) == 0 && pthread_cond_destroy(&this.more) == 0);
+    delete_work(&wanted);
+}
+
 static void trimmed_memory_comes_back(void) {
     bolmo_session *one = session_with(trained.model, "class "), *other = session_with(trained.model, "class ");
     uint64_t released = 0;
@@ -355,6 +447,7 @@ int main(int argc, char **argv) {
     for (int what = 0; what < SCORE; what++) a_paused_call_ends_with_the_device(what);
     a_callback_suspends_its_own_engine();
     threads_suspend_at_the_same_time();
+    for (size_t i = 0; i < MEMBERS; i++) a_paused_batch_ends_what_is_cancelled(i);
     trimmed_memory_comes_back();
     close_trained(trained);
     return end("suspend");

@@ -6,14 +6,14 @@ use std::ops::ControlFlow;
 use crate::error::{Error, ErrorKind, Result};
 use crate::generate::generator::Generator;
 use crate::generate::options::{GenerateOptions, Generation, Piece, StopReason};
-use crate::session::{Batch, Session};
+use crate::session::{Batch, CancelToken, Session};
 
 /// Generation on several sessions, which may join and leave between rounds.
 ///
-/// In a round each session takes at least one byte. Sessions of one model are decoded together, as many at a time as
-/// the device's matrix-vector kernels take rows, except those with a constraint or with log-probabilities, which take
-/// turns. The sessions may be of different models and devices. Each generates the same text as it would alone,
-/// whichever others join or leave.
+/// In a round each session takes at least one byte, unless another one has ended. Sessions of one model are decoded
+/// together, as many at a time as the device's matrix-vector kernels take rows, except those with a constraint or with
+/// log-probabilities, which take turns. The sessions may be of different models and devices. Each generates the same
+/// text as it would alone, whichever others join or leave.
 ///
 /// `S` is what the batch holds of a session until its generation has ended: [`Session`], `&mut Session` or an owner.
 ///
@@ -128,21 +128,27 @@ impl<S: BorrowMut<Session>> GenerationBatch<S> {
             in_progress |= matches!(member.stage, Stage::Running(_));
             member.prepare(in_progress, on_piece).await;
         }
-        self.step(on_piece).await;
+        // Those that have ended don't wait for the others, whose device may be suspended.
+        if !self.members.iter().any(Member::has_ended) {
+            self.step(on_piece).await;
+        }
         if !self.members.iter().any(Member::has_ended) {
             return Vec::new();
         }
         let (ended, running): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.members).into_iter().partition(Member::has_ended);
         self.members = running;
-        // Nobody is left to use the others.
+        // Nobody is left to use the others, and the memory of sessions that leave is not kept.
         let members = &self.members;
         self.batches.retain(|batch| members.iter().any(|member| batch.takes(member.session.borrow())));
+        self.batches.iter_mut().for_each(Batch::forget);
         ended.into_iter().filter_map(|member| member.end(on_piece)).collect()
     }
 
     /// Takes the steps of a round: in groups of sessions that the device decodes together, and of others each alone.
     async fn step(&mut self, on_piece: &mut OnPiece<'_>) {
+        let running = self.members.iter().filter(|member| matches!(member.stage, Stage::Running(_)));
+        let tokens: Vec<CancelToken> = running.map(|member| member.session.borrow().cancel_token()).collect();
         let mut groups: Vec<Vec<&mut Member<S>>> = Vec::new();
         let mut alone = Vec::new();
         for member in &mut self.members {
@@ -161,15 +167,31 @@ impl<S: BorrowMut<Session>> GenerationBatch<S> {
                 _ => {}
             }
         }
+        let mut used = Vec::new();
         for group in groups {
+            if !may_step(group[0].session.borrow(), &tokens).await {
+                break;
+            }
             let fits = |batch: &Batch| batch.takes(group[0].session.borrow());
-            let batch = self.batches.iter().position(fits).map(|at| self.batches.swap_remove(at));
-            self.batches.extend(step_together(group, batch, on_piece).await);
+            let batch = self.batches.iter().position(fits).map(|at| self.batches.remove(at));
+            used.extend(step_together(group, batch, on_piece).await);
         }
+        self.batches.extend(used);
         for member in alone {
+            if !may_step(member.session.borrow(), &tokens).await {
+                break;
+            }
             member.step(on_piece).await;
         }
     }
+}
+
+/// Waits while the session's device is suspended. False if one of `tokens` was cancelled meanwhile: its session ends
+/// first.
+async fn may_step(session: &Session, tokens: &[CancelToken]) -> bool {
+    let stops: Vec<_> = tokens.iter().map(CancelToken::request).collect();
+    let permit = session.model().engine().device.continue_work(&stops).await;
+    permit.err().is_none_or(|error| error.kind() != ErrorKind::Cancelled)
 }
 
 /// Takes a decode step with the sessions of a group, which are of one model. Returns the batch for the next round.
@@ -251,13 +273,10 @@ impl<S: BorrowMut<Session>> Member<S> {
         }
         while let Stage::Running(generator) = &mut self.stage {
             let session = self.session.borrow_mut();
-            if !generator.is_on_device() {
-                return;
-            }
             let index = self.index;
             let stop = match generator.stop_reason() {
                 Some(stop) => Ok(Some(stop)),
-                None if generator.has_device_step(session) => return,
+                None if !generator.is_on_device() || generator.has_device_step(session) => return,
                 None => generator.step_on_host(session, &mut |piece| on_piece(index, piece)).await,
             };
             self.go_on(stop);

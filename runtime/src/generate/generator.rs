@@ -208,11 +208,11 @@ impl Generator {
         let allowed = self.matcher.as_ref().map(|matcher| matcher.allowed(Some(remaining)));
         let id = self.sampler.choose(&logits, &self.history, allowed.as_ref())?;
         let id = flagged(id, self.flag(self.taken));
-        if let Some(logprobs) = &mut self.logprobs {
-            logprobs.push(IdLogProbs::new(&logits, id), id);
-        }
         if ids::id_to_byte(id, self.byte_offset).is_some() {
             session.push(id).await?;
+        }
+        if let Some(logprobs) = &mut self.logprobs {
+            logprobs.push(IdLogProbs::new(&logits, id), id);
         }
         self.take(id)
     }

@@ -309,8 +309,10 @@ impl<'a> Loader<'a> {
                 for tensor in tensors {
                     let (from, to) = (first.max(above), (first + rows).min(above + tensor.shape[0]));
                     if from < to {
+                        self.pause();
                         fetch_rows(tensor, from - above, to - from).await?;
                         tensor.read_rows(from - above, to - from, weights, scales)?;
+                        self.go_on().await?;
                         self.advance(tensor, (to - from) * tensor.shape[1]).await?;
                     }
                     above += tensor.shape[0];
@@ -320,8 +322,10 @@ impl<'a> Loader<'a> {
                 let k = tensors[0].shape[1];
                 let mut both = [Packed::default(), Packed::default()];
                 for (tensor, one) in tensors.iter().zip(&mut both) {
+                    self.pause();
                     fetch_rows(tensor, first / 2, rows / 2).await?;
                     tensor.read_rows(first / 2, rows / 2, &mut one.weights, &mut one.scales)?;
+                    self.go_on().await?;
                     self.advance(tensor, rows / 2 * k).await?;
                 }
                 let [one, other] = both;
@@ -366,24 +370,36 @@ impl<'a> Loader<'a> {
 
     /// Reads elements, checks that they are finite, and reports progress.
     async fn read(&mut self, tensor: &Tensor<'_>, first: u64, out: &mut [f32]) -> Result<()> {
+        self.pause();
         tensor.fetch(first, out.len() as u64).await?;
         let row = tensor.shape.last().copied().unwrap_or(1);
         fill_chunks(out, MIN_CHUNK, |at, part| {
             tensor.read_f32(first + at as u64, part)?;
             check_finite(tensor.name, first + at as u64, part, row)
         })?;
+        self.go_on().await?;
         self.advance(tensor, out.len()).await
+    }
+
+    /// Gives the permit back until [`Self::go_on`]: the program's reader and listener may suspend the device.
+    fn pause(&mut self) {
+        self.permit = None;
+    }
+
+    /// Takes a permit again. Waits while the device is suspended.
+    async fn go_on(&mut self) -> Result<()> {
+        self.permit = Some(self.device.continue_work(&[]).await?);
+        Ok(())
     }
 
     /// Reports progress by `elements` elements. Waits while the device is suspended, as the listener may do as well.
     async fn advance(&mut self, tensor: &Tensor<'_>, elements: usize) -> Result<()> {
         self.done += tensor.dtype.bytes(elements as u64);
-        self.permit = None;
+        self.pause();
         if !(self.progress)(self.done.min(self.total), self.total) {
             return Err(Error::new(ErrorKind::Cancelled, "loading was cancelled"));
         }
-        self.permit = Some(self.device.continue_work(&[]).await?);
-        Ok(())
+        self.go_on().await
     }
 
     /// Counts uploaded bytes, and waits for the device now and then.

@@ -84,7 +84,8 @@ impl Session {
         let end = operation.prefill(prefill, &mut |done, _| counts.advance(done)).await?;
         // If the prefill was cancelled, it ends at an earlier byte, whose boundary is known as well.
         let done = operation.state.ids.len() - before;
-        if operation.state.pending == PendingByte::Undecided {
+        // Without a permit the device is suspended: the byte stays undecided, as after `append`.
+        if operation.state.pending == PendingByte::Undecided && operation.permit.is_some() {
             let given = if done == ids.len() { last } else { done > 0 && ends[done - 1] };
             let ends_patch = given || operation.state.ids.len() == 1;
             operation.decide_pending(ends_patch, None).await?;
@@ -218,7 +219,8 @@ impl Session {
         if self.state.pending != PendingByte::None || self.state.ids.is_empty() {
             self.logits(0.0).await?;
         }
-        let mut operation = self.begin().await?;
+        // Nothing is submitted, so this doesn't wait while the device is suspended.
+        let mut operation = self.begin_with(None)?;
         if let Err(error) = operation.check_suffixes(&[plain]) {
             operation.finish();
             return Err(error);

@@ -148,7 +148,7 @@ impl Batch {
     ) -> Result<Member<'a>> {
         let Self { model, blocks, workspace, recorder, .. } = self;
         let device = model.device();
-        let mut operation = session.begin_with(permit)?;
+        let mut operation = session.begin_with(Some(permit))?;
         let (Some(mut decode), Some(&last), Some(block)) =
             (operation.device_decode.take(), operation.state.ids.last(), blocks.get(slot))
         else {
@@ -169,6 +169,12 @@ impl Batch {
             end_rows.push(1 + slot as u32);
         }
         Ok(Member { operation, decode, step, ends_patch })
+    }
+
+    /// Drops what is kept of the sessions that took the last step.
+    pub(crate) fn forget(&mut self) {
+        self.recorder.forget_bindings();
+        self.arenas.clear();
     }
 
     /// Drops bind groups if other sessions take this step than took the last one, because they keep the memory of

@@ -157,16 +157,16 @@ impl Session {
     /// waits for a suspended device.
     pub(super) async fn begin(&mut self) -> Result<Operation<'_>> {
         let permit = self.work_permit().await?;
-        let mut operation = self.begin_with(permit)?;
+        let mut operation = self.begin_with(Some(permit))?;
         operation.read_unread_logits().await?;
         Ok(operation)
     }
 
-    /// Begins an operation with a permit.
+    /// Begins an operation with a permit, or one that submits no work without it.
     ///
     /// # Errors
     /// The device is lost, or an earlier operation did not finish.
-    pub(super) fn begin_with(&mut self, permit: Permit) -> Result<Operation<'_>> {
+    pub(super) fn begin_with(&mut self, permit: Option<Permit>) -> Result<Operation<'_>> {
         let device = self.model.device();
         // A lost device poisons every session, and is the better reason.
         device.check()?;
@@ -186,7 +186,7 @@ impl Session {
             self.trims = trims;
             self.recorder.release();
         }
-        self.permit = Some(permit);
+        self.permit = permit;
         Ok(Operation { session: self, finished: false })
     }
 

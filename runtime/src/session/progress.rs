@@ -37,7 +37,7 @@ impl Progress {
     /// Bytes done, and bytes in all, of the append or the generation that runs, or that ran last. A generation may end
     /// before it has generated the most bytes that it was allowed to.
     pub fn work(&self) -> (u64, u64) {
-        // What was done never exceeds the total: a new task writes the total first.
+        // A new task may have written one of the two.
         let done = self.0.done.load(Ordering::Acquire);
         (done, self.0.total.load(Ordering::Acquire).max(done))
     }
