@@ -201,8 +201,11 @@ class NativeLibraryTest {
     @Test
     fun `the folder is the user's cache unless a property names it`() {
         val properties = mapOf("user.home" to "/home/mia", "user.name" to "mia", "java.io.tmpdir" to "/tmp")
-        fun folders(platform: Platform, environment: Map<String, String> = emptyMap(), more: Map<String, String> = mapOf()) =
-            NativeCache.folders(platform, (properties + more)::get, environment::get).map { it.toString() }
+        fun folders(
+            platform: Platform,
+            environment: Map<String, String> = emptyMap(),
+            more: Map<String, String> = emptyMap(),
+        ) = NativeCache.folders(platform, (properties + more)::get, environment::get).map { it.toString() }
         val temporary = "/tmp/bolmo-native-mia"
         assertEquals(listOf("/home/mia/.cache/bolmo/native", temporary), folders(platform))
         assertEquals(

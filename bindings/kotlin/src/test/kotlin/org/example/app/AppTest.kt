@@ -86,20 +86,25 @@ class AppTest {
     private class Documents(private val folder: File, private val areFiles: Boolean = true) : ContentResolver() {
         var open = 0
 
-        override fun query(uri: Uri, columns: Array<String>, selection: String?, arguments: Array<String>?, order: String?) =
-            object : Cursor {
-                private val files = folder.listFiles()!!
-                private var row = -1
+        override fun query(
+            uri: Uri,
+            columns: Array<String>,
+            selection: String?,
+            arguments: Array<String>?,
+            order: String?,
+        ) = object : Cursor {
+            private val files = folder.listFiles()!!
+            private var row = -1
 
-                override fun moveToNext() = ++row < files.size
+            override fun moveToNext() = ++row < files.size
 
-                override fun getString(column: Int) = when (columns[column]) {
-                    DocumentsContract.Document.COLUMN_DISPLAY_NAME -> files[row].name
-                    else -> "id-of-" + files[row].name
-                }
-
-                override fun close() = Unit
+            override fun getString(column: Int) = when (columns[column]) {
+                DocumentsContract.Document.COLUMN_DISPLAY_NAME -> files[row].name
+                else -> "id-of-" + files[row].name
             }
+
+            override fun close() = Unit
+        }
 
         override fun openFileDescriptor(uri: Uri, mode: String): ParcelFileDescriptor {
             val file = RandomAccessFile(File(folder, uri.toString().substringAfter("/document/id-of-")), mode)
