@@ -26,7 +26,7 @@ options := --temperature 0.5 --seed 5 --max-bytes 1000 --echo --show-patches
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-model test bench benchmarks bench-burn bench-peers bench-llama build lint docs install \
 	install-lib uninstall test-package test-c test-threads test-arm test-miri test-tint \
-	test-cooperative header picture web test-web kotlin test-kotlin clean
+	test-cooperative header picture web test-web kotlin test-kotlin swift test-swift clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-17s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -175,6 +175,22 @@ test-kotlin: ## Test the Kotlin package, from its jar too, and the AAR for Andro
 	@$(CARGO) test --quiet --no-run
 	@scripts/setup.sh shaders $(target)/debug/bolmo
 	@$(timed) "the Kotlin package" scripts/test-kotlin.sh $(target)/debug/deps $(target)/debug/bolmo
+
+swift: ## Build the Swift package, with a library that it installs into target/swift/prefix
+	@scripts/setup.sh toolchain
+	@scripts/setup.sh swift $(target)/swift
+	@PREFIX=$(abspath $(target))/swift/prefix LIBDIR=lib DESTDIR= scripts/install.sh install-lib
+	@$(timed) "the Swift package" scripts/swift.sh $(target)/swift/prefix swift build \
+		--scratch-path $(abspath $(target))/swift/build
+
+test-swift: ## Test the Swift package against what test-package has installed; left out where Swift 6 cannot be had
+	@if $(timed) "Swift 6" scripts/setup.sh swift $(target)/swift; then \
+		scripts/setup.sh c && \
+		{ test -e $(target)/test-package/prefix/bin/bolmo || $(MAKE) --no-print-directory test-package; } && \
+		$(timed) "the Swift package" scripts/test-swift.sh $(target)/test-package/prefix; \
+	else \
+		echo "== no Swift 6: the Swift package was not tested"; \
+	fi
 
 clean: ## Remove everything that was built
 	$(CARGO) clean

@@ -20,7 +20,7 @@ fn main() {
         _ => Vec::new(),
     };
     for argument in arguments {
-        // For targets of this package alone. `rustc-cdylib-link-arg` would name the libraries of packages that depend on
+        // For targets of this package alone. `rustc-cdylib-link-arg` would name the libraries of packages that use
         // it, such as the Kotlin package's, libbolmo too.
         println!("cargo:rustc-link-arg={argument}");
     }

@@ -11,7 +11,7 @@ sources() { git ls-files --cached --others --exclude-standard -- "$@"; }
 failed=0
 
 # Columns are characters, not bytes. A line that has a URL may be as long as that makes it.
-mapfile -t files < <(sources '*.rs' '*.wgsl' '*.ts' '*.h' '*.hpp' '*.kt')
+mapfile -t files < <(sources '*.rs' '*.wgsl' '*.ts' '*.h' '*.hpp' '*.kt' '*.swift')
 long=$(python3 - "$most_columns" "${files[@]}" <<'END'
 import os, re, sys
 for name in filter(os.path.exists, sys.argv[2:]):

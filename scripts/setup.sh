@@ -9,6 +9,8 @@
 #   scripts/setup.sh c               C and C++ compilers, CMake and what else tests of the C library need
 #   scripts/setup.sh kotlin          a JDK, Maven and what Maven needs to build and test the Kotlin package
 #   scripts/setup.sh arm             a compiler, a linker and an emulator for 64-bit Arm, for `make test-arm`
+#   scripts/setup.sh swift FOLDER    Swift 6, for `make swift` and `make test-swift`; FOLDER/run COMMAND… runs commands
+#                                    with it; it is unpacked below FOLDER where the system's packages have none
 #   scripts/setup.sh llama           C and C++ compilers, CMake and Python with venv, for `make bench-llama`
 #   scripts/setup.sh shaders BOLMO   a driver that runs the shaders, for tests of them; BOLMO is the built command
 set -euo pipefail
@@ -144,6 +146,30 @@ kotlin() {
     touch "$stamp"
 }
 
+# Whether `swift` is version 6 or newer.
+has_swift() {
+    local version
+    version=$(swift --version 2>/dev/null | sed -n 's/.*Swift version \([0-9]*\).*/\1/p' | head -n 1)
+    [ "${version:-0}" -ge 6 ]
+}
+
+# swift FOLDER
+swift_toolchain() {
+    local candidate
+    if ! has_swift; then
+        candidate=$(apt-cache policy swiftlang 2>/dev/null | sed -n 's/^ *Candidate: \([0-9]*\)\..*/\1/p' || true)
+        if [ "${candidate:-0}" -lt 6 ]; then
+            "$(dirname "$0")/swift-toolchain.sh" "$1"
+            return
+        fi
+        install "there is no Swift 6" swiftlang libc6-dev libstdc++-14-dev
+        has_swift || { say "\`swift --version\` still doesn't say 6 or newer: see PATH"; exit 1; }
+    fi
+    mkdir -p "$1"
+    printf '#!/bin/sh\nexec "$@"\n' >"$1/run"
+    chmod +x "$1/run"
+}
+
 llama() {
     local missing=()
     has g++ || missing+=(g++)
@@ -177,8 +203,9 @@ shaders() {
 case "${1-}:$#" in
 toolchain:1 | lint:1 | nodejs:1 | browser:1 | docs:1 | c:1 | kotlin:1 | arm:1 | llama:1) "$1" ;;
 shaders:2) shaders "$2" ;;
+swift:2) swift_toolchain "$2" ;;
 *)
-    sed -n '2,13s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,15s/^# \{0,1\}//p' "$0" >&2
     exit 2
     ;;
 esac

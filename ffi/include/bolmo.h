@@ -55,8 +55,8 @@
  *
  * On iOS and Android an app in the background must not use the GPU: the system ends the work or the app. Call
  * bolmo_engine_suspend before the app leaves the foreground. When it returns, nothing is in flight, and nothing is
- * submitted before bolmo_engine_resume. Calls in progress pause and go on afterwards as if nothing had happened, and can
- * be cancelled; new calls that need the device return BOLMO_SUSPENDED and change nothing. bolmo_session_snapshot needs
+ * submitted before bolmo_engine_resume. Calls in progress pause, can be cancelled, and go on afterwards as if nothing
+ * had happened; new calls that need the device return BOLMO_SUSPENDED and change nothing. bolmo_session_snapshot needs
  * the device, so save sessions first if the app may be ended. If the system took the device away meanwhile,
  * bolmo_engine_resume and the paused calls return BOLMO_DEVICE_LOST. Where the system asks for memory, call
  * bolmo_engine_trim, suspended or not.
@@ -560,7 +560,7 @@ BOLMO_API bolmo_status bolmo_engine_number(const bolmo_engine *engine, int32_t w
  *
  * BOLMO_DEVICE_LOST: the device is lost.
  */
-bolmo_status bolmo_engine_suspend(bolmo_engine *engine);
+BOLMO_API bolmo_status bolmo_engine_suspend(bolmo_engine *engine);
 
 /**
  * Resumes a suspended engine. Does nothing if it is not suspended.
@@ -568,7 +568,7 @@ bolmo_status bolmo_engine_suspend(bolmo_engine *engine);
  * BOLMO_DEVICE_LOST: the device was lost meanwhile, and paused calls end with the same status. Create the engine and
  * load the model again; sessions can be restored from snapshots.
  */
-bolmo_status bolmo_engine_resume(bolmo_engine *engine);
+BOLMO_API bolmo_status bolmo_engine_resume(bolmo_engine *engine);
 
 /**
  * Releases memory that can be made again, for when the system runs short of it. `released`, which may be NULL,
@@ -577,7 +577,7 @@ bolmo_status bolmo_engine_resume(bolmo_engine *engine);
  * results stay the same. What is in use is released when the call that uses it ends, and is not counted. Weights,
  * sessions' texts and compiled kernels are kept. A suspended engine may be trimmed.
  */
-bolmo_status bolmo_engine_trim(bolmo_engine *engine, uint64_t *released);
+BOLMO_API bolmo_status bolmo_engine_trim(bolmo_engine *engine, uint64_t *released);
 
 /**
  * Releases the device and all its memory at once, even if it is in use: every later call that needs the device, with
@@ -966,8 +966,9 @@ BOLMO_API bolmo_status bolmo_model_device_bytes(const bolmo_model *model, uint64
  *
  * Included are the keys and values of the patches, the state, and what the session keeps to process and choose bytes.
  * The memory for keys and values doubles when it is full, and the old one is copied, which is included too. Not
- * included: BOLMO_MODEL_WORK_BYTES, a repetition window of more than 2000 ids, more than 400 bytes of stop strings, and
- * the host's memory through which a snapshot is read. A clone or a session checkpoint counts as a session of its own.
+ * included: BOLMO_MODEL_WORK_BYTES, a repetition window of more than 2000 ids, more than 400 bytes of stop strings,
+ * and the host's memory through which a snapshot is read. A clone or a session checkpoint counts as a session of its
+ * own.
  */
 BOLMO_API bolmo_status bolmo_model_session_bytes(const bolmo_model *model, size_t patches, uint64_t *bytes);
 
@@ -1319,7 +1320,7 @@ BOLMO_API bolmo_status bolmo_generate_options_add_stop(bolmo_generate_options *o
  * host, which takes longer. Greedy text is the same as without; sampled text may differ where rounding decides,
  * because the device and the host compute with different precision. Default: false.
  */
-bolmo_status bolmo_generate_options_set_logprobs(bolmo_generate_options *options, bool keep);
+BOLMO_API bolmo_status bolmo_generate_options_set_logprobs(bolmo_generate_options *options, bool keep);
 
 /** Sets the constraint that the text must match; NULL, the default, for none. The options keep their own reference. */
 BOLMO_API bolmo_status bolmo_generate_options_set_constraint(bolmo_generate_options *options,
@@ -1454,10 +1455,10 @@ BOLMO_API bolmo_status bolmo_generation_ids(const bolmo_generation *generation, 
  *
  * BOLMO_NOT_FOUND: the options did not ask for them.
  */
-bolmo_status bolmo_generation_logprobs(const bolmo_generation *generation,
-                                       int32_t which,
-                                       const float **logprobs,
-                                       size_t *count);
+BOLMO_API bolmo_status bolmo_generation_logprobs(const bolmo_generation *generation,
+                                                 int32_t which,
+                                                 const float **logprobs,
+                                                 size_t *count);
 
 /** Gets the number of patches that the chosen ids ended. */
 BOLMO_API bolmo_status bolmo_generation_patches(const bolmo_generation *generation, size_t *patches);
@@ -1539,16 +1540,16 @@ typedef int32_t (*bolmo_batch_callback)(size_t index,
  * second time. Returns BOLMO_OK if all succeeded, else the status of the first session in the array that failed, whose
  * message is this thread's. If an array is NULL that must not be, nothing is generated or written.
  */
-bolmo_status bolmo_generate_batch(bolmo_session *const *sessions,
-                                  const bolmo_generate_options *const *options,
-                                  size_t count,
-                                  bolmo_batch_callback callback,
-                                  void *user_data,
-                                  bolmo_generation **generations,
-                                  bolmo_status *statuses);
+BOLMO_API bolmo_status bolmo_generate_batch(bolmo_session *const *sessions,
+                                            const bolmo_generate_options *const *options,
+                                            size_t count,
+                                            bolmo_batch_callback callback,
+                                            void *user_data,
+                                            bolmo_generation **generations,
+                                            bolmo_status *statuses);
 
 /** Creates a batch without sessions. */
-bolmo_status bolmo_batch_create(bolmo_batch **batch);
+BOLMO_API bolmo_status bolmo_batch_create(bolmo_batch **batch);
 
 /**
  * Adds a session, which is in use from now on. `options` may be NULL; they are read by this call. `index` receives the
@@ -1558,10 +1559,10 @@ bolmo_status bolmo_batch_create(bolmo_batch **batch);
  *
  * BOLMO_BUSY: the session is in use, also by this batch.
  */
-bolmo_status bolmo_batch_add(bolmo_batch *batch,
-                             bolmo_session *session,
-                             const bolmo_generate_options *options,
-                             size_t *index);
+BOLMO_API bolmo_status bolmo_batch_add(bolmo_batch *batch,
+                                       bolmo_session *session,
+                                       const bolmo_generate_options *options,
+                                       size_t *index);
 
 /**
  * Generates until the generations of all sessions in the batch have ended, including those that are added meanwhile.
@@ -1570,7 +1571,7 @@ bolmo_status bolmo_batch_add(bolmo_batch *batch,
  *
  * BOLMO_BUSY: the batch is running already.
  */
-bolmo_status bolmo_batch_run(bolmo_batch *batch, bolmo_batch_callback callback, void *user_data);
+BOLMO_API bolmo_status bolmo_batch_run(bolmo_batch *batch, bolmo_batch_callback callback, void *user_data);
 
 /**
  * Hands out the result of the session with number `index`, which is there once. A failure of its generation is the
@@ -1579,14 +1580,14 @@ bolmo_status bolmo_batch_run(bolmo_batch *batch, bolmo_batch_callback callback, 
  *
  * BOLMO_BUSY: the generation has not ended. BOLMO_NOT_FOUND: there is no such number, or its result was handed out.
  */
-bolmo_status bolmo_batch_generation(bolmo_batch *batch, size_t index, bolmo_generation **generation);
+BOLMO_API bolmo_status bolmo_batch_generation(bolmo_batch *batch, size_t index, bolmo_generation **generation);
 
 /**
  * Deletes the batch. A run continues to the end of the generations that were added; without one, sessions that were
  * added are no longer in use, and unchanged. Results that were not handed out are lost. NULL and deleted handles are
  * ignored.
  */
-void bolmo_batch_delete(bolmo_batch *batch);
+BOLMO_API void bolmo_batch_delete(bolmo_batch *batch);
 
 /** @} */
 
@@ -1789,7 +1790,10 @@ BOLMO_API bolmo_status bolmo_score_number(const bolmo_score *score, int32_t whic
  * They add up to the log-likelihood of that kind, except for rounding. bolmo_model_score_ids predicts all ids but the
  * first. Valid until the score is deleted.
  */
-bolmo_status bolmo_score_logprobs(const bolmo_score *score, int32_t which, const float **logprobs, size_t *count);
+BOLMO_API bolmo_status bolmo_score_logprobs(const bolmo_score *score,
+                                            int32_t which,
+                                            const float **logprobs,
+                                            size_t *count);
 
 /** Gets which bytes or ids end a patch, one flag (0 or 1) each. Valid until the score is deleted. */
 BOLMO_API bolmo_status bolmo_score_boundaries(const bolmo_score *score, const uint8_t **flags, size_t *count);

@@ -324,8 +324,9 @@ pub unsafe extern "C" fn bolmo_model_device_bytes(model: *const bolmo_model, byt
 ///
 /// Included are the keys and values of the patches, the state, and what the session keeps to process and choose bytes.
 /// The memory for keys and values doubles when it is full, and the old one is copied, which is included too. Not
-/// included: BOLMO_MODEL_WORK_BYTES, a repetition window of more than 2000 ids, more than 400 bytes of stop strings, and
-/// the host's memory through which a snapshot is read. A clone or a session checkpoint counts as a session of its own.
+/// included: BOLMO_MODEL_WORK_BYTES, a repetition window of more than 2000 ids, more than 400 bytes of stop strings,
+/// and the host's memory through which a snapshot is read. A clone or a session checkpoint counts as a session of its
+/// own.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_model_session_bytes(
     model: *const bolmo_model,

@@ -83,8 +83,8 @@ pub use model::{LoadOptions, Model, device_bytes};
 pub use sampling::host::{CANDIDATES, Sampler, SamplingOptions};
 pub use score::compare::Comparison;
 pub use score::{Score, ScoreOptions, Tensors};
-pub use session::{CancelToken, Checkpoint as SessionCheckpoint, Progress as SessionProgress, Session};
-pub use state::memory::session_bytes;
+pub use session::{CancelToken, Checkpoint as SessionCheckpoint, Progress as SessionProgress, Session, session_bytes};
+
 pub use state::workspace::work_bytes;
 pub use text::ids;
 pub use text::stop::StopMatcher;

@@ -5,7 +5,7 @@ fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     let system = std::env::var("CARGO_CFG_TARGET_OS").unwrap_or_default();
     let arguments: &[&str] = match system.as_str() {
-        // The functions of the C ABI stay inside: only JNI_OnLoad is looked up by name. An app may also contain libbolmo.
+        // The functions of the C ABI stay inside: only JNI_OnLoad is looked up by name. Apps may contain libbolmo too.
         "android" | "linux" | "freebsd" | "netbsd" | "openbsd" => {
             &["-Wl,-soname,libbolmo_jni.so", "-Wl,-z,max-page-size=16384", "-Wl,--exclude-libs,ALL"]
         }

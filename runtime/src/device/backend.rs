@@ -9,7 +9,7 @@ use crate::device::capabilities::Capabilities;
 use crate::device::choose::{Chosen, request};
 #[cfg(not(target_family = "wasm"))]
 use crate::device::cpu::{self, Cpu};
-use crate::device::kept::Keepers;
+use crate::device::kept::{Keepers, Kept};
 #[cfg(not(target_family = "wasm"))]
 use crate::device::memory::other_device;
 use crate::device::memory::{Buffer, Slice};
@@ -275,5 +275,23 @@ impl Device {
         let answer = self.idle().await;
         self.check()?;
         answer.map_err(|_| Error::internal("the device dropped a wait without completing it"))
+    }
+
+    /// Memory that is kept for reuse until [`Self::trim`]. Values are not released while `in_use` returns true.
+    pub(crate) fn keep<T: Send + 'static>(&self, in_use: impl Fn() -> bool + Send + Sync + 'static) -> Kept<T> {
+        Kept::new(&self.keepers, in_use)
+    }
+
+    /// How often memory was released. Who uses what was made before the last time drops it instead of keeping it.
+    pub(crate) fn trims(&self) -> u64 {
+        self.keepers.trims()
+    }
+
+    /// Releases memory that can be made again, and returns how many bytes fewer are held on the device.
+    pub(super) fn trim(&self) -> Result<u64> {
+        self.status.check_process()?;
+        let before = self.usage.memory().current_bytes;
+        self.keepers.release();
+        Ok(before.saturating_sub(self.usage.memory().current_bytes))
     }
 }

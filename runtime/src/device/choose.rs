@@ -4,7 +4,7 @@ use crate::device::adapter::{AdapterChoice, AdapterInfo, CPU};
 #[cfg(not(target_family = "wasm"))]
 use crate::device::cpu;
 use crate::device::wgpu;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 
 /// Lists the adapters of this machine, the CPU device last, and marks the one that `choice` selects. No list is empty
 /// outside of browsers.
@@ -14,9 +14,9 @@ pub async fn adapters(choice: &AdapterChoice) -> Vec<AdapterInfo> {
     infos.push(cpu::describe(infos.len()));
     // If no adapter can be chosen, the reasons say why.
     let _ = choose(choice, &mut infos);
-    if let (AdapterChoice::Auto, Some(shortage)) = (choice, shortage()) {
+    if let (AdapterChoice::Auto, Some(reason)) = (choice, no_drivers()) {
         for cpu in infos.iter_mut().filter(|info| info.is_cpu() && info.chosen) {
-            cpu.reason = format!("used: no graphics driver is loaded: {shortage}");
+            cpu.reason = format!("used: {}", reason.message());
         }
     }
     infos
@@ -24,8 +24,8 @@ pub async fn adapters(choice: &AdapterChoice) -> Vec<AdapterInfo> {
 
 /// The adapters that wgpu finds: none if its drivers are better not loaded.
 async fn graphics_adapters(choice: &AdapterChoice) -> Vec<(wgpu::Found, AdapterInfo)> {
-    if let Some(shortage) = shortage() {
-        log::warn!("no graphics driver is loaded: {shortage}");
+    if let Some(reason) = no_drivers() {
+        log::warn!("{}", reason.message());
         return Vec::new();
     }
     wgpu::enumerate(choice).await
@@ -53,10 +53,7 @@ pub(super) async fn request(choice: &AdapterChoice) -> Result<(Chosen, AdapterIn
     let (mut found, mut infos): (Vec<_>, Vec<_>) = graphics_adapters(choice).await.into_iter().unzip();
     #[cfg(not(target_family = "wasm"))]
     infos.push(cpu::describe(infos.len()));
-    let index = choose(choice, &mut infos).map_err(|error| match shortage() {
-        Some(shortage) => Error::new(ErrorKind::OutOfMemory, format!("no graphics driver is loaded: {shortage}")),
-        None => error,
-    })?;
+    let index = choose(choice, &mut infos).map_err(|error| no_drivers().unwrap_or(error))?;
     let info = infos.swap_remove(index);
     #[cfg(not(target_family = "wasm"))]
     if index == found.len() {
@@ -66,9 +63,9 @@ pub(super) async fn request(choice: &AdapterChoice) -> Result<(Chosen, AdapterIn
 }
 
 /// Why no graphics driver is loaded, if none is.
-fn shortage() -> Option<String> {
+fn no_drivers() -> Option<Error> {
     #[cfg(not(target_family = "wasm"))]
-    return wgpu::shortage();
+    return wgpu::no_drivers();
     #[cfg(target_family = "wasm")]
     None
 }

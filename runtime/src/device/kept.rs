@@ -4,9 +4,6 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
-use crate::device::backend::Device;
-use crate::error::Result;
-
 /// Something that keeps memory for reuse.
 trait Keeper: Send + Sync {
     /// Drops what is kept and not in use.
@@ -30,6 +27,18 @@ impl fmt::Debug for Keepers {
 impl Keepers {
     fn list(&self) -> MutexGuard<'_, Vec<Weak<dyn Keeper>>> {
         self.list.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// How often memory was released.
+    pub(super) fn trims(&self) -> u64 {
+        self.trims.load(Ordering::Acquire)
+    }
+
+    /// Releases what is kept and not in use.
+    pub(super) fn release(&self) {
+        self.trims.fetch_add(1, Ordering::AcqRel);
+        let keepers: Vec<_> = self.list().iter().filter_map(Weak::upgrade).collect();
+        keepers.iter().for_each(|keeper| keeper.release());
     }
 }
 
@@ -66,10 +75,10 @@ impl<T> fmt::Debug for Kept<T> {
 
 impl<T: Send + 'static> Kept<T> {
     /// Keeps nothing yet. Values that are here are not released while `in_use` returns true.
-    pub(crate) fn new(device: &Device, in_use: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+    pub(super) fn new(keepers: &Keepers, in_use: impl Fn() -> bool + Send + Sync + 'static) -> Self {
         let shelf = Arc::new(Shelf { values: Mutex::default(), in_use: Box::new(in_use) });
         let keeper: Arc<dyn Keeper> = shelf.clone();
-        let mut list = device.keepers.list();
+        let mut list = keepers.list();
         list.retain(|keeper| keeper.strong_count() > 0);
         list.push(Arc::downgrade(&keeper));
         Self(shelf)
@@ -91,22 +100,5 @@ impl<T: Send + 'static> Kept<T> {
         T: Clone,
     {
         self.0.values().last().cloned()
-    }
-}
-
-impl Device {
-    /// How often memory was released. Who uses what was made before the last time drops it instead of keeping it.
-    pub(crate) fn trims(&self) -> u64 {
-        self.keepers.trims.load(Ordering::Acquire)
-    }
-
-    /// Releases memory that can be made again, and returns how many bytes fewer are held on the device.
-    pub(super) fn trim(&self) -> Result<u64> {
-        self.status.check_process()?;
-        let before = self.usage.memory().current_bytes;
-        self.keepers.trims.fetch_add(1, Ordering::AcqRel);
-        let keepers: Vec<_> = self.keepers.list().iter().filter_map(Weak::upgrade).collect();
-        keepers.iter().for_each(|keeper| keeper.release());
-        Ok(before.saturating_sub(self.usage.memory().current_bytes))
     }
 }

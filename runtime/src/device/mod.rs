@@ -18,6 +18,7 @@ mod kernel_runner;
 mod memory;
 mod open;
 mod options;
+mod permit;
 mod process;
 mod recorder;
 mod self_test;
@@ -38,9 +39,10 @@ pub use kernel_runner::{KernelRunner, matmul_tile, run_kernel};
 pub use memory::Slice;
 pub use open::open_tested;
 pub use options::EngineOptions;
+pub use permit::Permit;
 pub use recorder::{Form, Recorder};
 pub(crate) use recorder::{Recorded, list_bytes};
-pub use suspension::Permit;
+
 #[cfg(not(target_family = "wasm"))]
 pub use usage::KernelTime;
 pub use usage::{Counters, DeviceMemory};

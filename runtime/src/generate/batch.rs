@@ -2,9 +2,6 @@
 
 use std::borrow::BorrowMut;
 use std::ops::ControlFlow;
-use std::sync::{Mutex, PoisonError};
-
-use futures_util::future::{join, join_all};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::generate::generator::Generator;
@@ -75,16 +72,8 @@ enum Stage {
     Failed(Error),
 }
 
-/// The callback of a batch, which the steps of a round share.
-struct Sink<'a>(Mutex<&'a mut (dyn FnMut(usize, Piece<'_>) -> ControlFlow<()> + Send)>);
-
-impl Sink<'_> {
-    /// Passes on a piece of the session with this number.
-    fn pass(&self, index: usize, piece: Piece<'_>) -> ControlFlow<()> {
-        // Never contended: one thread at a time polls the futures of a round.
-        (self.0.lock().unwrap_or_else(PoisonError::into_inner))(index, piece)
-    }
-}
+/// Receives the number of a session and its text as it is produced, and may break off.
+type OnPiece<'a> = dyn FnMut(usize, Piece<'_>) -> ControlFlow<()> + Send + 'a;
 
 impl<S> Default for GenerationBatch<S> {
     fn default() -> Self {
@@ -133,9 +122,13 @@ impl<S: BorrowMut<Session>> GenerationBatch<S> {
         &mut self,
         on_piece: &mut (dyn FnMut(usize, Piece<'_>) -> ControlFlow<()> + Send),
     ) -> Vec<Ended<S>> {
-        let sink = Sink(Mutex::new(on_piece));
-        join_all(self.members.iter_mut().map(|member| member.prepare(&sink))).await;
-        self.step(&sink).await;
+        // One after another, here and in a step: `on_piece` may suspend the engine, which waits for work in progress.
+        let mut in_progress = false;
+        for member in &mut self.members {
+            in_progress |= matches!(member.stage, Stage::Running(_));
+            member.prepare(in_progress, on_piece).await;
+        }
+        self.step(on_piece).await;
         if !self.members.iter().any(Member::has_ended) {
             return Vec::new();
         }
@@ -145,11 +138,11 @@ impl<S: BorrowMut<Session>> GenerationBatch<S> {
         // Nobody is left to use the others.
         let members = &self.members;
         self.batches.retain(|batch| members.iter().any(|member| batch.takes(member.session.borrow())));
-        ended.into_iter().filter_map(|member| member.end(&sink)).collect()
+        ended.into_iter().filter_map(|member| member.end(on_piece)).collect()
     }
 
     /// Takes the steps of a round: in groups of sessions that the device decodes together, and of others each alone.
-    async fn step(&mut self, sink: &Sink<'_>) {
+    async fn step(&mut self, on_piece: &mut OnPiece<'_>) {
         let mut groups: Vec<Vec<&mut Member<S>>> = Vec::new();
         let mut alone = Vec::new();
         for member in &mut self.members {
@@ -168,17 +161,14 @@ impl<S: BorrowMut<Session>> GenerationBatch<S> {
                 _ => {}
             }
         }
-        let batches = &mut self.batches;
-        let groups = groups.into_iter().map(|group| {
+        for group in groups {
             let fits = |batch: &Batch| batch.takes(group[0].session.borrow());
-            let batch = batches.iter().position(fits).map(|at| batches.swap_remove(at));
-            step_together(group, batch, sink)
-        });
-        // Collected first, because it borrows the batches.
-        let groups: Vec<_> = groups.collect();
-        let alone = join_all(alone.into_iter().map(|member| member.step(sink)));
-        let (used, _) = join(join_all(groups), alone).await;
-        self.batches.extend(used.into_iter().flatten());
+            let batch = self.batches.iter().position(fits).map(|at| self.batches.swap_remove(at));
+            self.batches.extend(step_together(group, batch, on_piece).await);
+        }
+        for member in alone {
+            member.step(on_piece).await;
+        }
     }
 }
 
@@ -186,12 +176,12 @@ impl<S: BorrowMut<Session>> GenerationBatch<S> {
 async fn step_together<S: BorrowMut<Session>>(
     mut group: Vec<&mut Member<S>>,
     batch: Option<Batch>,
-    sink: &Sink<'_>,
+    on_piece: &mut OnPiece<'_>,
 ) -> Option<Batch> {
     let batch = match (batch, group.as_slice()) {
         // The step of one session is recorded ahead.
         (batch, [_]) => {
-            join_all(group.into_iter().map(|member| member.step(sink))).await;
+            step_each(group, on_piece).await;
             return batch;
         }
         (Some(batch), members) if batch.slots() >= members.len() => Some(batch),
@@ -203,7 +193,7 @@ async fn step_together<S: BorrowMut<Session>>(
         }
     };
     let Some(mut batch) = batch else {
-        join_all(group.into_iter().map(|member| member.step(sink))).await;
+        step_each(group, on_piece).await;
         return None;
     };
     let count = |member: &&mut Member<S>| match &member.stage {
@@ -229,11 +219,18 @@ async fn step_together<S: BorrowMut<Session>>(
         }
         Ok(chosen) => {
             for (member, ids) in group.into_iter().zip(chosen) {
-                member.accept(ids, sink).await;
+                member.accept(ids, on_piece).await;
             }
         }
     }
     Some(batch)
+}
+
+/// Takes a step with each session of a group alone.
+async fn step_each<S: BorrowMut<Session>>(group: Vec<&mut Member<S>>, on_piece: &mut OnPiece<'_>) {
+    for member in group {
+        member.step(on_piece).await;
+    }
 }
 
 impl<S: BorrowMut<Session>> Member<S> {
@@ -242,11 +239,13 @@ impl<S: BorrowMut<Session>> Member<S> {
     }
 
     /// Begins the generation, if it has just been added. If the device will choose, lets the host choose until then.
-    async fn prepare(&mut self, sink: &Sink<'_>) {
+    /// While others are `in_progress`, it waits for the next round if the device is suspended.
+    async fn prepare(&mut self, in_progress: bool, on_piece: &mut OnPiece<'_>) {
         if let Stage::Added(options) = &self.stage {
             let options = options.clone();
             self.stage = match Generator::new(self.session.borrow_mut(), options).await {
                 Ok(generator) => Stage::Running(Box::new(generator)),
+                Err(error) if in_progress && error.kind() == ErrorKind::Suspended => return,
                 Err(error) => Stage::Failed(error),
             };
         }
@@ -259,29 +258,29 @@ impl<S: BorrowMut<Session>> Member<S> {
             let stop = match generator.stop_reason() {
                 Some(stop) => Ok(Some(stop)),
                 None if generator.has_device_step(session) => return,
-                None => generator.step_on_host(session, &mut |piece| sink.pass(index, piece)).await,
+                None => generator.step_on_host(session, &mut |piece| on_piece(index, piece)).await,
             };
             self.go_on(stop);
         }
     }
 
     /// Takes a step alone.
-    async fn step(&mut self, sink: &Sink<'_>) {
+    async fn step(&mut self, on_piece: &mut OnPiece<'_>) {
         if let Stage::Running(generator) = &mut self.stage {
             let index = self.index;
             let session = self.session.borrow_mut();
-            let stop = generator.step(session, &mut |piece| sink.pass(index, piece)).await;
+            let stop = generator.step(session, &mut |piece| on_piece(index, piece)).await;
             self.go_on(stop);
         }
     }
 
     /// Adds the ids that the device has chosen in a step together.
-    async fn accept(&mut self, ids: Result<Vec<u16>>, sink: &Sink<'_>) {
+    async fn accept(&mut self, ids: Result<Vec<u16>>, on_piece: &mut OnPiece<'_>) {
         if let Stage::Running(generator) = &mut self.stage {
             let index = self.index;
             let session = self.session.borrow_mut();
             let stop = match ids {
-                Ok(ids) => generator.accept(session, ids, &mut |piece| sink.pass(index, piece)).await,
+                Ok(ids) => generator.accept(session, ids, &mut |piece| on_piece(index, piece)).await,
                 Err(error) => Err(error),
             };
             self.go_on(stop);
@@ -304,10 +303,10 @@ impl<S: BorrowMut<Session>> Member<S> {
     }
 
     /// The result, if the generation has ended.
-    fn end(self, sink: &Sink<'_>) -> Option<Ended<S>> {
+    fn end(self, on_piece: &mut OnPiece<'_>) -> Option<Ended<S>> {
         let Self { index, session, stage } = self;
         let generation = match stage {
-            Stage::Stopped(generator, stop) => Ok(generator.finish(stop, &mut |piece| sink.pass(index, piece))),
+            Stage::Stopped(generator, stop) => Ok(generator.finish(stop, &mut |piece| on_piece(index, piece))),
             Stage::Failed(error) => Err(error),
             Stage::Added(_) | Stage::Running(_) => return None,
         };

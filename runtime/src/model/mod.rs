@@ -197,11 +197,11 @@ impl Model {
             fingerprint,
             weights_per_row,
             weights_per_byte,
-            suffix_table: Kept::new(device, || false),
+            suffix_table: device.keep(|| false),
             #[cfg(target_family = "wasm")]
             cold: Mutex::new(later),
             warnings,
-            prefill_buffers: Kept::new(device, || false),
+            prefill_buffers: device.keep(|| false),
         };
         let bytes = device_bytes(&inner.config, formats);
         log::info!("model loaded: {}, {formats}, {bytes} bytes, {timer}", checkpoint.origin());

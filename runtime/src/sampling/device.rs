@@ -131,8 +131,8 @@ impl DeviceSampler {
         Ok(Some(made))
     }
 
-    /// Device memory of a sampler and of the control block's copies, in bytes, with a history of up to [`USUAL_RING`] ids
-    /// and stop strings of up to [`USUAL_STOPS`] words.
+    /// Device memory of a sampler and of the control block's copies, in bytes, with a history of up to [`USUAL_RING`]
+    /// ids and stop strings of up to [`USUAL_STOPS`] words.
     pub(crate) fn usual_bytes() -> u64 {
         let control = 2 * CONTROL_STRIDE;
         let parts = [IDS, USUAL_RING, SUFFIX_WORD as usize + 1, CANDIDATES, 2 * MAX_CHOICES, USUAL_STOPS];

@@ -10,7 +10,7 @@ use crate::session::calls::{Call, Calls};
 use crate::session::cancel::CancelToken;
 use crate::session::device_decode::DeviceDecode;
 use crate::session::progress::Progress;
-use crate::session::prefill::UnreadLogits;
+use crate::session::unread_logits::UnreadLogits;
 use crate::state::State;
 use crate::state::workspace::Workspace;
 
@@ -40,7 +40,7 @@ pub struct Session {
     pub(super) unread_logits: Option<UnreadLogits>,
     pub(super) cancel: CancelToken,
     progress: Progress,
-    /// [`KvCache::replaced`](crate::state::kv_cache::KvCache::replaced) when the recorder's bind groups were last valid.
+    /// [`KvCache::replaced`](crate::state::kv_cache::KvCache::replaced) when the recorder's bind groups were valid.
     bound: u64,
     pub(super) calls: Calls,
     /// Held by the operation in progress while it may submit work.
@@ -119,7 +119,7 @@ impl Session {
             move || calls.in_progress()
         };
         Ok(Self {
-            device_decode: Kept::new(model.device(), in_use),
+            device_decode: model.device().keep(in_use),
             trims: model.device().trims(),
             model,
             bound: state.kv.replaced(),

@@ -10,6 +10,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Inner, PrefillBuffers};
 use crate::session::machine::{Session, suffixes_after};
 use crate::session::tap::Tap;
+use crate::session::unread_logits::UnreadLogits;
 use crate::stages::local_layer::Over;
 use crate::stages::ops::Context;
 use crate::stages::{boundary, decoder, depool, embed, encoder, global, head, patches};
@@ -41,13 +42,6 @@ pub(super) enum PrefillEnd {
     Complete,
     /// Stopped between chunks, with the logits before the last byte. The error says how far it got.
     Cancelled(Error),
-}
-
-/// The end of a prefill that was cancelled while the device was suspended: what it has computed and not read back.
-#[derive(Debug)]
-pub(super) struct UnreadLogits {
-    buffers: PrefillBuffers,
-    rows: usize,
 }
 
 /// A part of a prefill that is one submission.

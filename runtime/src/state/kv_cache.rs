@@ -14,7 +14,7 @@ const FIRST_ROWS: usize = 64;
 
 /// Rows of the largest segment of a layer of this kind, where a binding holds at most `most` rows and attention takes
 /// segments of at most `segment_rows`.
-pub(super) fn largest_segment(kind: LayerType, window: usize, most: usize, segment_rows: usize) -> usize {
+pub(crate) fn largest_segment(kind: LayerType, window: usize, most: usize, segment_rows: usize) -> usize {
     match kind {
         LayerType::Full => most.min(segment_rows),
         // Short, so that rows which leave the window can be freed soon.
@@ -24,7 +24,7 @@ pub(super) fn largest_segment(kind: LayerType, window: usize, most: usize, segme
 
 /// The rows that a layer has at most on its way to `patches` patches without a window. While a segment is replaced by
 /// a larger one, both exist.
-pub(super) fn peak_rows(patches: usize, largest: usize) -> usize {
+pub(crate) fn peak_rows(patches: usize, largest: usize) -> usize {
     if patches == 0 {
         return 0;
     }

@@ -1,7 +1,6 @@
 //! The state of one sequence: what the layers carry from byte to byte, and the ids so far.
 
 pub(crate) mod kv_cache;
-pub(crate) mod memory;
 pub(crate) mod workspace;
 
 use std::sync::Arc;
@@ -91,7 +90,7 @@ impl State {
     }
 
     /// Bytes of the arena where its parts begin at multiples of `alignment`.
-    fn bytes(config: &Config, alignment: u64) -> u64 {
+    pub(crate) fn bytes(config: &Config, alignment: u64) -> u64 {
         let [c, m, d] = Self::part_bytes(config).map(|n| n.next_multiple_of(alignment));
         let layers = config.num_local_encoder_layers + config.num_local_decoder_layers;
         layers as u64 * (c + m) + 2 * d

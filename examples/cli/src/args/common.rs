@@ -21,8 +21,8 @@ pub struct Common {
     pub subwords: Option<PathBuf>,
     /// Adapter to run on: a part of its name, its number in `bolmo devices`, `low-power`, `cpu` or `software`.
     ///
-    /// By default the best GPU, else the CPU. `low-power` prefers an integrated GPU, then the CPU. `software` is a driver that emulates a GPU on the CPU: it is much slower
-    /// than `cpu`, and meant for tests.
+    /// By default the best GPU, else the CPU. `low-power` prefers an integrated GPU, then the CPU. `software` is a
+    /// driver that emulates a GPU on the CPU: it is much slower than `cpu`, and meant for tests.
     #[arg(
         long,
         value_name = "NAME|INDEX|low-power|cpu|software",

@@ -14,11 +14,25 @@ mod pipelines;
 #[cfg(not(target_family = "wasm"))]
 mod poller;
 #[cfg(not(target_family = "wasm"))]
+mod static_program;
+#[cfg(not(target_family = "wasm"))]
 mod stopwatch;
 
-pub(super) use adapter::{Found, enumerate};
 #[cfg(not(target_family = "wasm"))]
-pub(super) use address_space::shortage;
+use crate::error::{Error, ErrorKind};
+pub(super) use adapter::{Found, enumerate};
 pub(super) use commands::{CommandList, PARAMS_BYTES, Recorded};
 pub(super) use gpu::Gpu;
 pub(super) use memory::{GpuBuffer, Mapped};
+
+/// Why no graphics driver may be loaded into this process, if none may.
+#[cfg(not(target_family = "wasm"))]
+pub(super) fn no_drivers() -> Option<Error> {
+    if static_program::is_static() {
+        return Some(Error::unsupported(
+            "no graphics driver is loaded: the program is linked statically and cannot load any; use the adapter cpu",
+        ));
+    }
+    let shortage = address_space::shortage()?;
+    Some(Error::new(ErrorKind::OutOfMemory, format!("no graphics driver is loaded: {shortage}")))
+}

@@ -87,8 +87,8 @@ impl Model {
     ///
     /// It includes the KV cache, whose memory doubles when it is full and is copied then, the states, activations of a
     /// byte, and what decoding on the device needs, with a repetition window of up to 2000 ids and up to 400 bytes of
-    /// stop strings. A clone or a checkpoint counts as a session of its own: it shares memory with the session until one
-    /// of them writes. [`Self::work_bytes`] comes on top, once for each prompt that is processed at the same time.
+    /// stop strings. A clone or a checkpoint counts as a session of its own: it shares memory with the session until
+    /// one of them writes. [`Self::work_bytes`] comes on top, once for each prompt that is processed at the same time.
     pub fn session_bytes(&self, patches: usize) -> u64 {
         let device = self.inner.device();
         let capabilities = &device.capabilities;

@@ -1,0 +1,124 @@
+import Foundation
+
+/// One call of an object that serves one call at a time.
+final class Call: Sendable {
+    /// Whether the call lasts as long as somebody reads its stream, so that waiting for it could last forever.
+    let isStream: Bool
+    /// Ends what the native side waits for in Swift code, besides the native cancellation.
+    let interrupt: @Sendable () -> Void
+    fileprivate let cancelled = Locked(false)
+
+    init(isStream: Bool = false, interrupt: @escaping @Sendable () -> Void = {}) {
+        self.isStream = isStream
+        self.interrupt = interrupt
+    }
+}
+
+/// Lets one call at a time use a native object, and cancels it.
+///
+/// A cancellation reaches the call that it is meant for and no other one: the native request is made only while the
+/// call is the current one, and withdrawn at its end.
+final class CallGate: Sendable {
+    private struct State {
+        var current: Call?
+        var waiting: [ObjectIdentifier: CheckedContinuation<Void, Never>] = [:]
+    }
+
+    let handle: Handle
+    private let name: String
+    private let cancelNative: @Sendable (OpaquePointer?) -> Int32
+    private let resetNative: @Sendable (OpaquePointer?) -> Int32
+    private let state = Locked(State())
+
+    init(
+        _ handle: Handle, name: String, cancel: @escaping @Sendable (OpaquePointer?) -> Int32,
+        reset: @escaping @Sendable (OpaquePointer?) -> Int32
+    ) {
+        self.handle = handle
+        self.name = name
+        cancelNative = cancel
+        resetNative = reset
+    }
+
+    /// Begins a call. Waits for the running one, unless that is a stream that somebody is still reading.
+    ///
+    /// - Throws: ``BolmoError`` with `busy` or `closed`; `CancellationError` if the task is cancelled while it waits.
+    func begin(_ call: Call) async throws {
+        while try !begun(call) {
+            try Task.checkCancellation()
+            await withTaskCancellationHandler {
+                await withCheckedContinuation { continuation in
+                    let waits = state.withLock { state in
+                        if state.current == nil || call.cancelled.withLock({ $0 }) { return false }
+                        state.waiting[ObjectIdentifier(call)] = continuation
+                        return true
+                    }
+                    if !waits { continuation.resume() }
+                }
+            } onCancel: {
+                let waiter = state.withLock { state in
+                    _ = call.cancelled.exchange(true)
+                    return state.waiting.removeValue(forKey: ObjectIdentifier(call))
+                }
+                waiter?.resume()
+            }
+        }
+    }
+
+    private func begun(_ call: Call) throws -> Bool {
+        try handle.refuseIfClosed()
+        return try state.withLock { state in
+            guard let current = state.current else {
+                state.current = call
+                return true
+            }
+            if !current.isStream || current.cancelled.withLock({ $0 }) { return false }
+            throw BolmoError(.busy, """
+                \(name) is busy with a generation: read its stream to the end, or leave the loop over it, before the \
+                next call
+                """)
+        }
+    }
+
+    /// Ends a call: withdraws a cancellation that came too late for it, and lets the next call begin.
+    func end(_ call: Call) {
+        let waiting = state.withLock { state in
+            if call.cancelled.withLock({ $0 }) { _ = resetNative(handle.raw) }
+            state.current = nil
+            defer { state.waiting = [:] }
+            return state.waiting.values
+        }
+        for continuation in waiting { continuation.resume() }
+    }
+
+    /// Cancels a call, or whichever is running. Does nothing if it has ended.
+    func cancel(_ call: Call? = nil) {
+        let cancelled: Call? = state.withLock { state in
+            guard let current = state.current, call == nil || call === current else { return nil }
+            _ = current.cancelled.exchange(true)
+            _ = cancelNative(handle.raw)
+            return current
+        }
+        cancelled?.interrupt()
+    }
+
+    /// Runs a call when its turn has come, and cancels it if the task is cancelled.
+    func run<R: Sendable>(_ body: @Sendable () async throws -> R) async throws -> R {
+        try Task.checkCancellation()
+        let call = Call()
+        try await begin(call)
+        defer { end(call) }
+        do {
+            return try await withTaskCancellationHandler(operation: body) { cancel(call) }
+        } catch let error as BolmoError where error.kind == .cancelled && Task.isCancelled {
+            throw CancellationError()
+        }
+    }
+
+    /// Cancels the running call and deletes the native object.
+    func close() {
+        handle.markClosed()
+        cancel()
+        handle.close()
+    }
+}

@@ -1,0 +1,109 @@
+@testable import Bolmo
+import Foundation
+import XCTest
+
+/// Apps in the background: nothing is submitted, and everything goes on afterwards.
+final class SuspendTests: BolmoTestCase {
+    private let options = GenerateOptions(maxBytes: 60, endBias: -1000)
+
+    func testAGenerationPausesAndGoesOn() async throws {
+        let engine = try await Engine(adapter: adapterName)
+        let model = try await Model(folder: trainedModel, engine: engine)
+        let expected = try await session(model).generation(options)
+        let session = try await session(model)
+        let other = try await self.session(model)
+        let length = try other.length
+        let pieces = Locked(0)
+        let task = Task { [options] in
+            var bytes: [UInt8] = []
+            for try await piece in session.generate(options) {
+                bytes += piece.bytes
+                pieces.withLock { $0 += 1 }
+            }
+            return bytes
+        }
+        let started = await eventually { pieces.withLock { $0 } > 1 }
+        XCTAssert(started)
+        try await engine.suspend()
+        try await engine.suspend()
+        // What has been produced may still arrive; then nothing does.
+        try await Task.sleep(for: .milliseconds(50))
+        let before = pieces.withLock { $0 }
+        try await Task.sleep(for: .milliseconds(100))
+        XCTAssertEqual(pieces.withLock { $0 }, before)
+        await refuses(.suspended) { try await other.append("x") }
+        await refuses(.suspended) { _ = try await other.generation() }
+        XCTAssertEqual(try other.length, length)
+        try engine.resume()
+        try engine.resume()
+        let bytes = try await task.value
+        XCTAssertEqual(bytes, expected.bytes)
+        try await other.append("x")
+    }
+
+    func testCancellingWhileSuspended() async throws {
+        let engine = try await Engine(adapter: adapterName)
+        let model = try await Model(folder: demoModel, engine: engine)
+        let session = try await model.session()
+        let begun = XCTestExpectation(description: "the first chunk")
+        begun.assertForOverFulfill = false
+        let task = Task {
+            try await session.append(String(repeating: "a b c d ", count: 50_000)) { _ in begun.fulfill() }
+        }
+        await fulfillment(of: [begun], timeout: 60 * slowFactor)
+        try await engine.suspend()
+        task.cancel()
+        do {
+            try await task.value
+            XCTFail("appended")
+        } catch is CancellationError {}
+        try engine.resume()
+        try await session.append("x")
+    }
+
+    func testLowMemory() async throws {
+        let engine = try await Engine(adapter: adapterName)
+        let model = try await Model(folder: trainedModel, engine: engine)
+        let expected = try await session(model).generation(options)
+        let session = try await session(model)
+        let released = try await engine.trim()
+        XCTAssertGreaterThan(released, 0)
+        let generation = try await session.generation(options)
+        XCTAssertEqual(generation, expected)
+    }
+
+    func testADeviceThatIsLostMeanwhile() async throws {
+        let engine = try await Engine(adapter: adapterName)
+        let model = try await Model(folder: trainedModel, engine: engine)
+        let session = try await session(model)
+        let snapshot = try await session.snapshot()
+        let expected = try await session.generation(options)
+        try await engine.suspend()
+        try engine.destroyDevice()
+        await refuses(.deviceLost) { try engine.resume() }
+        await refuses(.deviceLost) { _ = try await session.generation() }
+        let again = try await loadTrained().restore(snapshot)
+        let generation = try await again.generation(options)
+        XCTAssertEqual(generation, expected)
+    }
+
+    func testTheKernelCache() async throws {
+        try await withTemporaryFolder { folder in
+            let cache = folder.appendingPathComponent("kernels")
+            for _ in 0..<2 {
+                let engine = try await Engine(adapter: adapterName, kernelCache: cache)
+                let model = try await Model(folder: trainedModel, engine: engine)
+                let generation = try await session(model).generation(options)
+                XCTAssertEqual(generation.bytes.count, 60)
+            }
+        }
+        await refuses(.invalidArgument) {
+            _ = try await Engine(adapter: adapterName, kernelCache: XCTUnwrap(URL(string: "https://example.com")))
+        }
+    }
+
+    func testALowPowerAdapter() async throws {
+        let engine = try await Engine(adapter: "low-power")
+        XCTAssert(engine.adapter.isUsable)
+    }
+}
