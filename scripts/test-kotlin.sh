@@ -43,7 +43,7 @@ done
 
 step "the package and its unit tests, with -Xcheck:jni"
 scripts/kotlin.sh "$folder" "$work/published" -P android "-Dbolmo.library.path=$folder" \
-    "-Dtest.options=-Xcheck:jni" >"$work/log" 2>&1 || { tail -n 200 "$work/log" >&2; fail "the unit tests failed"; }
+    "-Dbolmo.command=$bolmo" "-Dtest.options=-Xcheck:jni" >"$work/log" 2>&1 || { tail -n 200 "$work/log" >&2; fail "the unit tests failed"; }
 grep '^kotlin: ' "$work/log"
 if grep -nE 'WARNING in native|FATAL ERROR in native|WARNING: JNI' "$work/log" \
     "$package"/target/surefire-reports/*; then
@@ -118,6 +118,10 @@ newest=$(for java in /usr/lib/jvm/*/bin/java "${JAVA_HOME:-/nowhere}/bin/java"; 
     [ ! -x "$java" ] || echo "$(major "$java") $(realpath "$java")"
 done | sort -n | tail -n 1)
 if [ -n "$newest" ] && [ "${newest%% *}" != "$(major "${javas[0]}")" ]; then javas+=("${newest#* }"); fi
+majors=$(for java in "${javas[@]}"; do major "$java"; done | sort -n)
+echo "test-kotlin: tested are JDK ${majors//$'\n'/ and }"
+[ "${majors%%$'\n'*}" = 17 ] || echo "test-kotlin: there is no JDK 17, the oldest one that is supported: not tested"
+[ "${majors##*$'\n'}" -ge 21 ] || echo "test-kotlin: there is no JDK 21 or newer: not tested"
 
 cache=(-Dbolmo.library.cache="$work/cache")
 expected=$("$bolmo" generate --model "$model" --max-bytes 200 "$prompt")

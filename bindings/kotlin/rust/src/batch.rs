@@ -6,14 +6,11 @@ use std::ffi::c_void;
 use std::ptr::null_mut;
 
 use bolmo::batch::*;
-use bolmo::generate::bolmo_generation;
-use bolmo::options::bolmo_generate_options;
-use bolmo::session::bolmo_session;
 use bolmo::text::{bolmo_utf8_create, bolmo_utf8_delete};
 use jni_sys::{jlong, jvalue};
 
 use crate::callback::Callback;
-use crate::env::{Env, Failure, LongArray, PiecesObject, Result, at, ids, size, slice};
+use crate::env::{Env, PiecesObject, Result, at, ids, size, slice};
 use crate::generate::tell;
 use crate::native::{check, make, number};
 use crate::text;
@@ -90,31 +87,6 @@ unsafe extern "C" fn on_batch(
 }
 
 natives! {
-    /// Generates on all sessions, and writes the generations to `generations`, 0 for those that failed.
-    fn generateBatch(env, sessions: LongArray, options: LongArray, receiver: PiecesObject, generations: LongArray) {
-        let (sessions, options) = (env.longs(sessions)?, env.longs(options)?);
-        let sessions: Vec<*mut bolmo_session> = sessions.get().iter().map(|&session| at(session)).collect();
-        let options: Vec<*const bolmo_generate_options> =
-            options.get().iter().map(|&options| at::<bolmo_generate_options>(options).cast_const()).collect();
-        if sessions.len() != options.len() {
-            return Err(Failure::Bug("sessions and options differ in number"));
-        }
-        let mut made: Vec<*mut bolmo_generation> = vec![null_mut(); sessions.len()];
-        let batch = Batch::new(env, receiver);
-        let outcome = check(abi!(bolmo_generate_batch(
-            sessions.as_ptr(),
-            options.as_ptr(),
-            sessions.len(),
-            Some(on_batch),
-            batch.user_data(),
-            made.as_mut_ptr(),
-            null_mut()
-        )));
-        let made: Vec<jlong> = made.into_iter().map(|generation| generation.addr() as jlong).collect();
-        env.set_longs(generations, &made)?;
-        batch.callback.outcome(outcome)
-    }
-
     fn batchCreate(_env) -> jlong { make(|out| abi!(bolmo_batch_create(out))) }
 
     fn batchAdd(_env, batch: jlong, session: jlong, options: jlong) -> jlong {

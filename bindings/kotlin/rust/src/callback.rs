@@ -47,9 +47,18 @@ impl Callback {
 
     /// The outcome of the function that called back: an exception of the callback comes first.
     pub(crate) fn outcome<T>(&self, outcome: Result<T>) -> Result<T> {
+        self.outcome_or(outcome, drop)
+    }
+
+    /// As above, for a function that makes a handle. It may succeed although the callback has thrown: `delete` frees
+    /// what nobody gets then.
+    pub(crate) fn outcome_or<T>(&self, outcome: Result<T>, delete: impl FnOnce(T)) -> Result<T> {
         let thrown = self.thrown.replace(null_mut());
         if thrown.is_null() {
             return outcome;
+        }
+        if let Ok(made) = outcome {
+            delete(made);
         }
         self.env.throw_again(thrown);
         Err(Failure::Pending)

@@ -17,6 +17,8 @@ pub(crate) enum Failure {
     Pending,
     /// An argument is wrong.
     Argument(String),
+    /// Another thread is doing the same.
+    Busy(&'static str),
     /// A bug of this crate.
     Bug(&'static str),
 }
@@ -132,11 +134,6 @@ impl<T> Items<T> {
         self.0.as_ref().map_or(std::ptr::null(), |items| items.as_ptr())
     }
 
-    /// The items; none for `null`.
-    pub(crate) fn get(&self) -> &[T] {
-        self.0.as_deref().unwrap_or_default()
-    }
-
     /// Number of items; 0 for `null`.
     pub(crate) fn len(&self) -> usize {
         self.0.as_ref().map_or(0, Vec::len)
@@ -164,7 +161,6 @@ macro_rules! arrays_from_java {
 arrays_from_java! {
     ByteArray jbyte u8 bytes: GetByteArrayRegion;
     IntArray jint u32 ints: GetIntArrayRegion;
-    LongArray jlong i64 longs: GetLongArrayRegion;
     FloatArray jfloat f32 floats: GetFloatArrayRegion;
 }
 
@@ -289,12 +285,6 @@ impl Env {
         self.check()
     }
 
-    /// Overwrites the first items of an array.
-    pub(crate) fn set_longs(self, array: LongArray, items: &[jlong]) -> Result<()> {
-        jni!(self, v1_1, SetLongArrayRegion, array.0, 0, size_in_java(items.len())?, items.as_ptr());
-        self.check()
-    }
-
     /// Takes the pending exception, or null.
     pub(crate) fn take_exception(self) -> jthrowable {
         let exception = jni!(self, v1_1, ExceptionOccurred);
@@ -319,6 +309,7 @@ impl Env {
                 (*status as i32, message.to_bytes())
             }
             Failure::Argument(message) => (bolmo_status::BOLMO_INVALID_ARGUMENT as i32, message.as_bytes()),
+            Failure::Busy(message) => (bolmo_status::BOLMO_BUSY as i32, message.as_bytes()),
             Failure::Bug(message) => (bolmo_status::BOLMO_INTERNAL as i32, message.as_bytes()),
         };
         // Without memory for the message, an OutOfMemoryError is pending instead.

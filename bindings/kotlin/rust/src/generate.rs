@@ -52,13 +52,14 @@ unsafe extern "C" fn on_piece(data: *const u8, size: usize, ids: *const u16, use
 fn generate(pieces: &Pieces, session: jlong, options: jlong) -> Result<jlong> {
     let user_data = (&raw const *pieces).cast_mut().cast();
     let generated = make(|out| abi!(bolmo_session_generate(at(session), at(options), Some(on_piece), user_data, out)));
-    let generation = pieces.callback.outcome(generated)?;
+    let delete = |generation| bolmo_generation_delete(at(generation));
+    let generation = pieces.callback.outcome_or(generated, delete)?;
     // SAFETY: this thread alone has the assembler.
     let told = unsafe { text::finish(pieces.assembler) }.and_then(|rest| {
         if rest.is_empty() { Ok(true) } else { tell(pieces.callback.env, pieces.callback.object, 0, (&[], &[], rest)) }
     });
     if told.is_err() {
-        bolmo_generation_delete(at(generation));
+        delete(generation);
     }
     told.map(|_| generation)
 }

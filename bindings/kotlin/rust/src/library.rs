@@ -3,21 +3,20 @@
 use std::ffi::{CStr, c_char, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::null_mut;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, TryLockError};
 
 use bolmo::generate::bolmo_stop_name;
 use bolmo::library::{bolmo_abi_version, bolmo_handle_count, bolmo_set_log_callback, bolmo_version};
 use bolmo::status::bolmo_status_name;
 use jni_sys::{JNI_ERR, JNI_OK, JNI_VERSION_1_6, JNIEnv, JavaVM, jclass, jint, jlong, jobject, jvalue};
 
-use crate::env::{self, ByteArray, Env, LogObject, Result, StringObject, ids, slice, with_env};
+use crate::env::{self, ByteArray, Env, Failure, LogObject, Result, StringObject, ids, slice, with_env};
 use crate::native::{Native, check, enter, register_all};
 use crate::{batch, checkpoint, constraint, engine, generate, merge, model, score, session, text, training};
 
 /// All native methods of `dev.bolmo.Native`.
 fn all() -> Vec<Native> {
     [
-        natives(),
         text::natives(),
         engine::natives(),
         checkpoint::natives(),
@@ -29,6 +28,8 @@ fn all() -> Vec<Native> {
         score::natives(),
         merge::natives(),
         training::natives(),
+        // The last one is `methodCount`: if it is there, all are.
+        natives(),
     ]
     .into_iter()
     .flatten()
@@ -38,7 +39,8 @@ fn all() -> Vec<Native> {
 /// Called by the Java VM when it loads the library.
 ///
 /// Classes of another version may lack a method or have it with other arguments. That is not reported here, where
-/// there is no place for a message: the Kotlin side compares the versions next.
+/// there is no place for a message: the Kotlin side compares the versions next, and calls the method that was
+/// registered last.
 #[unsafe(no_mangle)]
 pub extern "system" fn JNI_OnLoad(vm: *mut JavaVM, _reserved: *mut c_void) -> jint {
     let loaded = catch_unwind(AssertUnwindSafe(|| {
@@ -108,7 +110,12 @@ unsafe extern "C" fn on_log(level: i32, text: *const c_char, size: usize, user_d
 
 fn set_log(env: Env, level: jint, log: LogObject) -> Result<()> {
     let next = if log.0.is_null() { None } else { Some(Box::new(Log(env::Global::new(env, log.0)?))) };
-    let mut current = LOG.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut current = match LOG.try_lock() {
+        Ok(current) => current,
+        Err(TryLockError::Poisoned(current)) => current.into_inner(),
+        // Setting a receiver waits for lines on their way to the last one, which may be what calls this.
+        Err(TryLockError::WouldBlock) => return Err(Failure::Busy("another thread is setting the logger")),
+    };
     let user_data = next.as_deref().map_or(null_mut(), |log| (&raw const *log).cast_mut().cast());
     let callback: bolmo::library::bolmo_log_callback = if next.is_some() { Some(on_log) } else { None };
     check(abi!(bolmo_set_log_callback(level, callback, user_data)))?;
@@ -117,9 +124,6 @@ fn set_log(env: Env, level: jint, log: LogObject) -> Result<()> {
 }
 
 natives! {
-    /// Number of native methods.
-    fn methodCount(_env) -> jint { Ok(all().len() as jint) }
-
     fn handleCount(_env) -> jlong { Ok(bolmo_handle_count() as jlong) }
 
     fn statusName(env, status: jint) -> ByteArray { env.byte_array(name(bolmo_status_name(status)).to_bytes()) }
@@ -128,4 +132,7 @@ natives! {
 
     /// Sets the receiver of log lines, or none.
     fn setLog(env, level: jint, log: LogObject) { set_log(env, level, log) }
+
+    /// Number of native methods. This one is registered last.
+    fn methodCount(_env) -> jint { Ok(all().len() as jint) }
 }

@@ -52,7 +52,8 @@ natives! {
     fn modelLoad(env, engine: jlong, checkpoint: jlong, options: jlong, progress: ProgressObject) -> jlong {
         let callback = Callback::new(env, progress.0);
         check(abi!(bolmo_load_options_set_progress(at(options), callback.progress(), callback.user_data())))?;
-        callback.outcome(make(|out| abi!(bolmo_model_load(at(engine), at(checkpoint), at(options), out))))
+        let model = make(|out| abi!(bolmo_model_load(at(engine), at(checkpoint), at(options), out)));
+        callback.outcome_or(model, |model| bolmo_model_delete(at(model)))
     }
 
     fn modelNumber(_env, model: jlong, which: jint) -> jlong {

@@ -29,13 +29,15 @@ natives! {
         let (data, callback) = (env.bytes(data)?, Callback::new(env, progress.0));
         check(abi!(bolmo_score_options_set_progress(at(options), callback.progress(), callback.user_data())))?;
         let (pointer, size) = (data.pointer().cast(), data.len());
-        callback.outcome(make(|out| abi!(bolmo_model_score(at(model), pointer, size, at(options), out))))
+        let score = make(|out| abi!(bolmo_model_score(at(model), pointer, size, at(options), out)));
+        callback.outcome_or(score, |score| bolmo_score_delete(at(score)))
     }
 
     fn modelScoreIds(env, model: jlong, ids: IntArray, options: jlong, progress: ProgressObject) -> jlong {
         let (ids, callback) = (env.ints(ids)?, Callback::new(env, progress.0));
         check(abi!(bolmo_score_options_set_progress(at(options), callback.progress(), callback.user_data())))?;
-        callback.outcome(make(|out| abi!(bolmo_model_score_ids(at(model), ids.pointer(), ids.len(), at(options), out))))
+        let score = make(|out| abi!(bolmo_model_score_ids(at(model), ids.pointer(), ids.len(), at(options), out)));
+        callback.outcome_or(score, |score| bolmo_score_delete(at(score)))
     }
 
     fn scoreNumber(_env, score: jlong, which: jint) -> jdouble {

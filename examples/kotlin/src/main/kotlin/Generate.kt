@@ -106,8 +106,10 @@ fun main(arguments: Array<String>) {
     } catch (e: IOException) {
         System.err.println("error: standard output: ${e.message}")
         1
+    } finally {
+        // Also after an exception that is not expected: the hook waits for this.
+        finished.countDown()
     }
-    finished.countDown()
     // A program that is exiting already must not ask for it again.
     if (status != null) exitProcess(status)
 }

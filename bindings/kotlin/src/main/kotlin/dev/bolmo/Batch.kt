@@ -1,6 +1,7 @@
 package dev.bolmo
 
 import java.util.concurrent.ConcurrentHashMap
+import java.util.concurrent.atomic.AtomicBoolean
 import kotlinx.coroutines.coroutineScope
 import kotlinx.coroutines.flow.Flow
 import kotlinx.coroutines.flow.flow
@@ -22,6 +23,7 @@ public class BatchPiece internal constructor(
  */
 public class Batch : NativeHandle(create(), Native::batchDelete) {
     private val calls = ConcurrentHashMap<Int, Pair<Session, Call>>()
+    private val running = AtomicBoolean()
 
     /**
      * Adds a session, by any thread at any time, also in a collector: while the batch runs, it joins before the next
@@ -29,6 +31,7 @@ public class Batch : NativeHandle(create(), Native::batchDelete) {
      * further one.
      *
      * @throws BolmoException.Busy if the session is in use
+     * @throws BolmoException.Cancelled if [Session.cancel] was called meanwhile
      */
     @JvmOverloads
     @Synchronized
@@ -50,10 +53,15 @@ public class Batch : NativeHandle(create(), Native::batchDelete) {
      *
      * The native side waits while the collector processes a piece. If the collector leaves, all generations end within
      * one submission to the device.
+     *
+     * @throws BolmoException.Busy in the collector, if the batch is running already
      */
     public fun run(): Flow<BatchPiece> = batchFlow(::cancel) { receive -> runNow(receive) }
 
-    /** [run], on the calling thread. A listener that returns false ends the generation of that piece. */
+    /**
+     * [run], on the calling thread. A listener that returns false ends the generation of that piece; of that one it
+     * receives no more than the end.
+     */
     public fun runBlocking(listener: BatchListener): Unit = runNow(listener::onPiece)
 
     /**
@@ -69,34 +77,56 @@ public class Batch : NativeHandle(create(), Native::batchDelete) {
     public fun cancel(): Unit = calls.values.forEach { (_, call) -> call.cancel() }
 
     /** Frees the batch. Its generations end as after [cancel]. */
+    // Not while `add` is between the native side and its note of the call.
+    @Synchronized
     override fun close() {
+        // First, so that a run that begins now finds the batch closed.
+        refuse()
         cancel()
         super.close()
         // Sessions of a batch that is running are released by their ends.
-        if (!running) calls.keys.forEach(::release)
+        if (!running.get()) releaseAll()
     }
 
-    @Volatile
-    private var running = false
-
-    private fun runNow(receive: (BatchPiece) -> Boolean) = withHandle { batch ->
-        val pieces = BatchPieces(receive, ::ended, ::cancel)
-        running = true
-        try {
-            Native.batchRun(batch, pieces)
-        } finally {
-            running = false
+    /** Runs the batch. [onEnd] is called at the end of each generation, while its session is still in use. */
+    internal fun runNow(receive: (BatchPiece) -> Boolean, onEnd: (Int, Session) -> Unit = { _, _ -> }) {
+        if (!running.compareAndSet(false, true)) {
+            throw BolmoException.Busy("the Batch is running already: wait for its end, or add the session to this run")
         }
-        pieces.rethrow()
+        try {
+            val pieces = BatchPieces(receive, { ended(it, onEnd) }, ::cancel)
+            try {
+                withHandle { Native.batchRun(it, pieces) }
+            } catch (e: Throwable) {
+                // All have ended, but not all ends may have been told.
+                releaseAll()
+                throw e
+            }
+            pieces.rethrow()
+        } finally {
+            running.set(false)
+            // Closed by another thread, which has left them to this one.
+            if (isClosed) releaseAll()
+        }
     }
 
-    /** A generation may end before [add] has noted its call. */
+    private fun ended(index: Int, onEnd: (Int, Session) -> Unit) {
+        try {
+            added(index)?.let { (session, _) -> onEnd(index, session) }
+        } finally {
+            release(index)
+        }
+    }
+
+    /** The generation with the number [index]. It may end before [add] has noted it. */
     @Synchronized
-    private fun ended(index: Int) = release(index)
+    private fun added(index: Int) = calls[index]
 
     private fun release(index: Int) {
         calls.remove(index)?.let { (session, call) -> session.leave(call) }
     }
+
+    private fun releaseAll() = calls.keys.forEach(::release)
 
     private companion object {
         fun create(): Long {
@@ -114,23 +144,26 @@ public fun interface BatchListener {
 
 /**
  * The callback of a batch. An exception of [receive] ends all generations and waits for [rethrow], so that [ended] is
- * called for each of them.
+ * called for each of them. Of a generation that was refused, [receive] is told the end only.
  */
 private class BatchPieces(
     private val receive: (BatchPiece) -> Boolean,
     private val ended: (Int) -> Unit,
     private val cancel: () -> Unit,
 ) : Native.Pieces {
+    private val refused = mutableSetOf<Int>()
     private var failure: Throwable? = null
 
     override fun piece(index: Long, bytes: ByteArray?, ids: ShortArray?, text: String?): Boolean {
         val number = index.toInt()
-        if (bytes == null) ended(number)
-        if (failure != null) return false
         return try {
-            receive(BatchPiece(number, bytes?.let { Piece(it, ids!!, text!!) }))
+            if (bytes == null) ended(number)
+            if (failure != null || (bytes != null && number in refused)) return false
+            val wanted = receive(BatchPiece(number, bytes?.let { Piece(it, ids!!, text!!) }))
+            if (!wanted) refused += number
+            wanted
         } catch (e: Throwable) {
-            failure = e
+            if (failure == null) failure = e
             cancel()
             false
         }
@@ -154,59 +187,37 @@ internal fun batchFlow(cancel: () -> Unit, run: ((BatchPiece) -> Boolean) -> Uni
     }
 }
 
-/** The native call of [Model.generateBatch]. */
+/**
+ * The call of [Model.generateBatch]: a batch of its own, which hands out each result at its end, before the session can
+ * be used again.
+ */
 internal class FixedBatch(private val sessions: List<Session>, private val options: List<GenerateOptions>) {
-    private val calls = sessions.map(Session::newCall)
+    @Volatile
+    private var batch: Batch? = null
+
+    @Volatile
+    private var cancelled = false
 
     /** Cancels all generations. */
-    fun cancel(): Unit = calls.forEach(Call::cancel)
+    fun cancel() {
+        cancelled = true
+        batch?.cancel()
+    }
 
     /** Generates. The results are the sessions' [Session.lastGeneration]. */
-    fun run(receive: (BatchPiece) -> Boolean) {
-        var entered = 0
-        val left = BooleanArray(sessions.size)
-        fun leave(index: Int) {
-            if (!left[index]) {
-                left[index] = true
-                sessions[index].leave(calls[index])
+    fun run(receive: (BatchPiece) -> Boolean): Unit = Batch().use { batch ->
+        this.batch = batch
+        for (index in sessions.indices) batch.add(sessions[index], options.getOrElse(index) { GenerateOptions() })
+        // Before all were there to be cancelled.
+        if (cancelled) throw BolmoException.Cancelled("the call was cancelled before it began")
+        val failures = arrayOfNulls<Throwable>(sessions.size)
+        batch.runNow(receive) { index, session ->
+            try {
+                session.generated(batch.generation(index))
+            } catch (e: BolmoException) {
+                failures[index] = e
             }
         }
-        try {
-            for ((session, call) in sessions zip calls) {
-                session.enter(call)
-                entered++
-            }
-            val pieces = BatchPieces(receive, ::leave, ::cancel)
-            generate(pieces)
-            pieces.rethrow()
-        } finally {
-            for (index in 0 until entered) leave(index)
-        }
-    }
-
-    private fun generate(pieces: Native.Pieces) {
-        val generations = LongArray(sessions.size)
-        val handles = sessions.map { session -> session.withHandle { it } }.toLongArray()
-        try {
-            withOptions(options) { Native.generateBatch(handles, it, pieces, generations) }
-        } finally {
-            for (index in generations.indices) {
-                if (generations[index] != 0L) sessions[index].generated(Generation.take(generations[index]))
-            }
-        }
-    }
-
-    /** Native options for each of [rest]. */
-    private fun withOptions(
-        rest: List<GenerateOptions>,
-        handles: LongArray = LongArray(rest.size),
-        block: (LongArray) -> Unit,
-    ) {
-        val next = handles.indexOf(0)
-        if (next < 0) return block(handles)
-        rest[next].native {
-            handles[next] = it
-            withOptions(rest, handles, block)
-        }
+        failures.firstNotNullOfOrNull { it }?.let { throw it }
     }
 }

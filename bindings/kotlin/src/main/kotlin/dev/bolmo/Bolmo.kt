@@ -19,6 +19,8 @@ public object Bolmo {
      *
      * The logger is called by any thread, also by several at once. It must not call the library. Its exceptions go to
      * the thread's uncaught exception handler.
+     *
+     * @throws BolmoException.Busy if the logger is being set by another thread, or calls this
      */
     @JvmStatic
     public fun setLogger(level: LogLevel, logger: Logger?) {

@@ -48,8 +48,20 @@ public sealed class BolmoException(message: String, cause: Throwable? = null) : 
     ) : BolmoException(message)
 
     internal companion object {
-        /** The exception for a status of the C ABI. */
-        fun of(status: Int, message: String): BolmoException = when (status) {
+        /** What messages name in C, and the same here. */
+        private val names = mapOf(
+            "bolmo_load_options_set_format" to "LoadOptions.format",
+            "bolmo_load_options_set_tokenizer_path" to "LoadOptions.tokenizer",
+            "bolmo_engine_create" to "Engine.open",
+            "bolmo_model_load" to "Model.load",
+            "bolmo_batch_add" to "Batch.add",
+        )
+
+        /** The exception for a status of the C ABI, whose [message] may name functions. */
+        fun of(status: Int, message: String): BolmoException =
+            named(status, names.entries.fold(message) { text, (function, name) -> text.replace(function, name) })
+
+        private fun named(status: Int, message: String): BolmoException = when (status) {
             1 -> InvalidArgument(message)
             2 -> NotFound(message)
             3 -> BadCheckpoint(message)

@@ -1,6 +1,5 @@
 package dev.bolmo
 
-import java.util.concurrent.CancellationException
 import java.util.concurrent.SynchronousQueue
 import java.util.concurrent.ThreadPoolExecutor
 import java.util.concurrent.TimeUnit
@@ -46,13 +45,17 @@ internal class Call(private val request: () -> Unit, private val withdraw: () ->
     fun cancel() {
         if (state == State.ENDED) return
         requested = true
-        if (state == State.RUNNING) unlessClosed(request)
+        if (state == State.RUNNING) unlessFreed(request)
     }
 
-    /** The call starts. */
+    /**
+     * The call starts.
+     *
+     * @throws BolmoException.Cancelled if it was cancelled before
+     */
     @Synchronized
     fun begin() {
-        if (requested) throw CancellationException("the call was cancelled before it began")
+        if (requested) throw BolmoException.Cancelled("the call was cancelled before it began")
         state = State.RUNNING
     }
 
@@ -61,13 +64,13 @@ internal class Call(private val request: () -> Unit, private val withdraw: () ->
     fun end() {
         val late = requested && state == State.RUNNING
         state = State.ENDED
-        if (late) unlessClosed(withdraw)
+        if (late) unlessFreed(withdraw)
     }
 
-    private fun unlessClosed(action: () -> Unit) = try {
+    private fun unlessFreed(action: () -> Unit) = try {
         action()
-    } catch (_: IllegalStateException) {
-        // The object was closed meanwhile.
+    } catch (_: BolmoException.InvalidArgument) {
+        // The object was freed meanwhile.
     }
 }
 
@@ -199,13 +202,14 @@ internal class Handover<T : Any>(private val cancel: () -> Unit) {
         }
     }
 
-    /** The receiver leaves. */
+    /** The receiver leaves. What has ended is not cancelled: others may use it by now. */
     fun stop() {
-        lock.withLock {
+        val running = lock.withLock {
             stopped = true
             waiting = null
             changed.signal()
+            !ended
         }
-        cancel()
+        if (running) cancel()
     }
 }

@@ -138,10 +138,14 @@ internal class ReaderFailures {
     }
 
     /** Runs [block], which may read. */
-    inline fun <T> explain(block: () -> T): T = try {
-        block()
-    } catch (e: BolmoException.Io) {
-        throw last?.let { BolmoException.Io("${e.message}: $it", it) } ?: e
+    inline fun <T> explain(block: () -> T): T {
+        // That of an earlier call explains nothing.
+        last = null
+        return try {
+            block()
+        } catch (e: BolmoException.Io) {
+            throw last?.let { BolmoException.Io("${e.message}: $it", it) } ?: e
+        }
     }
 }
 

@@ -90,6 +90,8 @@ public class Engine private constructor(handle: Long) : NativeHandle(handle, Nat
      *
      * Calls in progress pause, and continue after [resume]; they can still be cancelled. Calls that begin meanwhile
      * throw [BolmoException.Suspended] and change nothing. Suspending twice is allowed.
+     *
+     * @throws BolmoException.DeviceLost if the device is lost: nothing runs on it, and nothing will
      */
     public fun suspend(): Unit = withHandle(Native::engineSuspend)
 

@@ -139,7 +139,7 @@ public class Piece internal constructor(
 
 /** Receives the pieces of a generation, on the thread that generates. An exception ends it. */
 public fun interface PieceListener {
-    /** A [piece]. Returns whether to continue. */
+    /** A [piece]. Returns whether to continue; after `false` there are no more pieces. */
     public fun onPiece(piece: Piece): Boolean
 }
 
@@ -211,6 +211,10 @@ public class Generation internal constructor(
                 foldedLogprobs = logprobs(it, 1),
             )
         }
+
+        /** One that was cancelled before it began. */
+        fun cancelled(): Generation =
+            Generation(ByteArray(0), ShortArray(0), StopReason.CANCELLED, 0, matched = false, null, null)
 
         private fun logprobs(generation: Long, which: Int): FloatArray? = try {
             Native.generationLogprobs(generation, which)

@@ -169,9 +169,19 @@ public class Model private constructor(
         sessions: List<Session>,
         options: List<GenerateOptions> = emptyList(),
     ): Flow<BatchPiece> = flow {
-        val batch = FixedBatch(sessions, sessions.indices.map { options.getOrElse(it) { GenerateOptions() } })
+        val batch = FixedBatch(sessions, options)
         emitAll(batchFlow(batch::cancel, batch::run))
     }
+
+    /**
+     * [generateBatch], on the calling thread. A listener that returns false ends the generation of that piece; of that
+     * one it receives no more than the end.
+     */
+    public fun generateBatchBlocking(
+        sessions: List<Session>,
+        options: List<GenerateOptions>,
+        listener: BatchListener,
+    ): Unit = FixedBatch(sessions, options).run(listener::onPiece)
 
     /** Scores [text]: the probability that the model gives it. It is preceded by the id that begins a text. */
     public suspend fun score(
@@ -187,9 +197,7 @@ public class Model private constructor(
         onProgress: ProgressListener? = null,
     ): Score {
         val progress = ProgressCall(onProgress)
-        return onNativeThread(progress.call) {
-            scoreNow(progress, options) { m, o, p -> Native.modelScore(m, bytes, o, p) }
-        }
+        return onNativeThread(progress.call) { scoreNow(progress, bytes, options) }
     }
 
     /**
@@ -202,9 +210,7 @@ public class Model private constructor(
         onProgress: ProgressListener? = null,
     ): Score {
         val progress = ProgressCall(onProgress)
-        return onNativeThread(progress.call) {
-            scoreNow(progress, options) { m, o, p -> Native.modelScoreIds(m, ids, o, p) }
-        }
+        return onNativeThread(progress.call) { scoreIdsNow(progress, ids, options) }
     }
 
     /** [score], on the calling thread. */
@@ -213,10 +219,29 @@ public class Model private constructor(
         text: String,
         options: ScoreOptions = ScoreOptions(),
         onProgress: ProgressListener? = null,
-    ): Score {
-        val bytes = utf8(text, "text")
-        return scoreNow(ProgressCall(onProgress), options) { m, o, p -> Native.modelScore(m, bytes, o, p) }
-    }
+    ): Score = scoreBlocking(utf8(text, "text"), options, onProgress)
+
+    /** [score], on the calling thread. */
+    @JvmOverloads
+    public fun scoreBlocking(
+        bytes: ByteArray,
+        options: ScoreOptions = ScoreOptions(),
+        onProgress: ProgressListener? = null,
+    ): Score = scoreNow(ProgressCall(onProgress), bytes, options)
+
+    /** [scoreIds], on the calling thread. */
+    @JvmOverloads
+    public fun scoreIdsBlocking(
+        ids: IntArray,
+        options: ScoreOptions = ScoreOptions(),
+        onProgress: ProgressListener? = null,
+    ): Score = scoreIdsNow(ProgressCall(onProgress), ids, options)
+
+    private fun scoreNow(progress: ProgressCall, bytes: ByteArray, options: ScoreOptions) =
+        scoreNow(progress, options) { m, o, p -> Native.modelScore(m, bytes, o, p) }
+
+    private fun scoreIdsNow(progress: ProgressCall, ids: IntArray, options: ScoreOptions) =
+        scoreNow(progress, options) { m, o, p -> Native.modelScoreIds(m, ids, o, p) }
 
     private fun scoreNow(
         progress: ProgressCall,
@@ -282,6 +307,24 @@ public class Model private constructor(
             options: LoadOptions = LoadOptions(),
             onProgress: ProgressListener? = null,
         ): Model = Checkpoint.open(path).use { loadNow(it, options, ProgressCall(onProgress)) }
+
+        /** [load], on the calling thread. */
+        @JvmStatic
+        @JvmOverloads
+        public fun loadBlocking(
+            path: java.nio.file.Path,
+            options: LoadOptions = LoadOptions(),
+            onProgress: ProgressListener? = null,
+        ): Model = loadBlocking(path.toString(), options, onProgress)
+
+        /** [load], on the calling thread. */
+        @JvmStatic
+        @JvmOverloads
+        public fun loadBlocking(
+            folder: File,
+            options: LoadOptions = LoadOptions(),
+            onProgress: ProgressListener? = null,
+        ): Model = loadBlocking(folder.path, options, onProgress)
 
         /** [load], on the calling thread. */
         @JvmStatic

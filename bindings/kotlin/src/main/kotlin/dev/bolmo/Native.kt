@@ -181,10 +181,6 @@ internal object Native {
     @JvmStatic external fun samplerDelete(sampler: Long)
 
     // Batch
-    /** Puts the generations into [generations], 0 for those that failed. Throws only what is about the whole call. */
-    @JvmStatic
-    external fun generateBatch(sessions: LongArray, options: LongArray, pieces: Pieces, generations: LongArray)
-
     @JvmStatic external fun batchCreate(): Long
     @JvmStatic external fun batchAdd(batch: Long, session: Long, options: Long): Long
     @JvmStatic external fun batchRun(batch: Long, pieces: Pieces)

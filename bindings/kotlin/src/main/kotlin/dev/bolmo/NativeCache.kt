@@ -14,6 +14,7 @@ import java.nio.file.attribute.PosixFileAttributes
 import java.nio.file.attribute.PosixFilePermission.GROUP_WRITE
 import java.nio.file.attribute.PosixFilePermission.OTHERS_WRITE
 import java.nio.file.attribute.PosixFilePermissions
+import java.nio.file.attribute.UserPrincipal
 import java.security.DigestInputStream
 import java.security.MessageDigest
 import kotlin.io.path.Path
@@ -74,6 +75,38 @@ internal class NativeCache(private val folder: Path) {
         }
     }
 
+    /** Throws if somebody but this user and root could change [path]. */
+    private fun checkOwner(path: Path) {
+        if (!isPosix(path)) return
+        val found = Files.readAttributes(path, PosixFileAttributes::class.java, NOFOLLOW_LINKS)
+        val uid = Files.getAttribute(path, "unix:uid", NOFOLLOW_LINKS)
+        val reason = when {
+            found.isSymbolicLink -> "is a symbolic link"
+            uid != 0 && found.owner() != user -> "belongs to ${found.owner().name}, not to ${user.name}"
+            GROUP_WRITE in found.permissions() || OTHERS_WRITE in found.permissions() ->
+                "can be written to by others (${PosixFilePermissions.toString(found.permissions())})"
+            else -> return
+        }
+        throw IOException("$path $reason: a library is only run from where nobody else can change it")
+    }
+
+    /**
+     * The user of this process: the owner of the files that it creates. The property `user.name` is "?" where a user
+     * has no name, as in containers, and /proc may be missing.
+     */
+    private val user: UserPrincipal by lazy {
+        val file = try {
+            Files.createTempFile(folder.toAbsolutePath(), "owner", ".tmp")
+        } catch (_: IOException) {
+            Files.createTempFile("bolmo", ".tmp")
+        }
+        try {
+            Files.getOwner(file, NOFOLLOW_LINKS)
+        } finally {
+            Files.delete(file)
+        }
+    }
+
     companion object {
         /** Folders to try, the best one first: the one that was named, else the user's cache, then a temporary one. */
         fun folders(platform: Platform, property: (String) -> String?, environment: (String) -> String?): List<Path> {
@@ -89,30 +122,6 @@ internal class NativeCache(private val folder: Path) {
                 // One of each user: those of others can't be written to.
                 property("java.io.tmpdir")?.let { Path(it, "bolmo-native-" + property("user.name")) },
             )
-        }
-
-        /** Throws if somebody but this user and root could change [path]. */
-        private fun checkOwner(path: Path) {
-            if (!isPosix(path)) return
-            val found = Files.readAttributes(path, PosixFileAttributes::class.java, NOFOLLOW_LINKS)
-            val uid = Files.getAttribute(path, "unix:uid", NOFOLLOW_LINKS)
-            val reason = when {
-                found.isSymbolicLink -> "is a symbolic link"
-                uid != 0 && found.owner() != user(path) -> "belongs to ${found.owner().name}"
-                GROUP_WRITE in found.permissions() || OTHERS_WRITE in found.permissions() ->
-                    "can be written to by others (${PosixFilePermissions.toString(found.permissions())})"
-                else -> return
-            }
-            throw IOException("$path $reason: a library is only run from where nobody else can change it")
-        }
-
-        /** The user of this process. The property `user.name` is "?" where a user has no name, as in containers. */
-        private fun user(path: Path) = Path("/proc/self").let { process ->
-            if (Files.exists(process)) {
-                Files.getOwner(process)
-            } else {
-                path.fileSystem.userPrincipalLookupService.lookupPrincipalByName(System.getProperty("user.name"))
-            }
         }
 
         private fun isPosix(path: Path) = "posix" in path.fileSystem.supportedFileAttributeViews()

@@ -42,8 +42,8 @@ internal object NativeCleaner {
                 (queue.remove() as Cleanable).clean()
             } catch (_: InterruptedException) {
                 // Nobody has a reason to interrupt this thread.
-            } catch (_: Exception) {
-                // The others are cleaned all the same.
+            } catch (_: Throwable) {
+                // The others are cleaned all the same, also after an error such as too little memory.
             }
         }
     }

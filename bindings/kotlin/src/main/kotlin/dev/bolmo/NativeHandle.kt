@@ -9,6 +9,9 @@ package dev.bolmo
  * completes. Every other use of a closed object throws an [IllegalStateException].
  */
 public abstract class NativeHandle internal constructor(handle: Long, delete: (Long) -> Unit) : AutoCloseable {
+    /** The handle, also after [close]: the library refuses one that was deleted, and never uses it again. */
+    internal val raw: Long = handle
+
     @Volatile
     private var handle: Long = handle
 
@@ -27,8 +30,13 @@ public abstract class NativeHandle internal constructor(handle: Long, delete: (L
 
     /** Frees the object. May be called any number of times, by any thread. */
     override fun close() {
-        handle = 0
+        refuse()
         cleanable.clean()
+    }
+
+    /** From here on the object counts as closed, though it is not freed yet. */
+    internal fun refuse() {
+        handle = 0
     }
 
     /** Runs [block] with the handle, which stays valid meanwhile unless [close] is called. */

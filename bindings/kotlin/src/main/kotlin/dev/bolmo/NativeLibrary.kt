@@ -2,6 +2,7 @@ package dev.bolmo
 
 import java.io.IOException
 import java.net.URL
+import java.nio.file.InvalidPathException
 import java.nio.file.Path
 import kotlin.io.path.Path
 
@@ -31,6 +32,7 @@ internal object NativeLibrary {
         try {
             val library = NativeLoader(Platform.current).load()
             checkVersion(library, ::abiVersion, ::version)
+            checkMethods(library, Native::methodCount)
             null
         } catch (e: NativeLibraryException) {
             e
@@ -56,6 +58,23 @@ internal object NativeLibrary {
     /** `bolmo_version()` of the library that was loaded. Found by its name, since the rest may have changed. */
     @JvmStatic
     private external fun version(): String
+
+    /**
+     * Throws unless all native methods of the [library] that was loaded are there. [count] is the one that it registers
+     * last, which fails if it could not register another one: a method of these classes is missing or another one.
+     */
+    fun checkMethods(library: String, count: () -> Int) {
+        try {
+            count()
+        } catch (e: UnsatisfiedLinkError) {
+            throw NativeLibraryException(
+                "$library and these classes have the same version, $VERSION (ABI $ABI_VERSION), but not the same " +
+                    "native methods. Use the one that came with these classes; if a tool has removed or renamed " +
+                    "methods of dev.bolmo.Native, give it the rules in META-INF/proguard/bolmo.pro.",
+                e,
+            )
+        }
+    }
 
     /** Throws unless the [library] that was loaded has the version that these classes were made for. */
     fun checkVersion(library: String, abiVersion: () -> Int, version: () -> String) {
@@ -144,10 +163,17 @@ internal class NativeLoader(
     fun load(): String {
         val named = property(NativeLibrary.PATH_PROPERTY)
         return when {
-            named != null -> fromPath(Path(named))
+            named != null -> fromPath(path(named))
             platform.isAndroid -> fromApp()
             else -> fromResource()
         }
+    }
+
+    private fun path(named: String): Path = try {
+        Path(named)
+    } catch (e: InvalidPathException) {
+        val message = "The system property ${NativeLibrary.PATH_PROPERTY} is not a path: ${e.message}"
+        throw NativeLibraryException(message, e)
     }
 
     private fun fromPath(named: Path): String {
@@ -183,7 +209,14 @@ internal class NativeLoader(
         val url = resource(platform.resource) ?: throw NativeLibraryException(noResource())
         val hash = resource(platform.resource + ".sha256")?.readText()?.trim()
         val failures = mutableListOf<Throwable>()
-        for (folder in caches()) {
+        val folders = try {
+            caches()
+        } catch (e: InvalidPathException) {
+            val message = "The folder for the native library is not a path: ${e.message}. It is named by the system " +
+                "properties ${NativeLibrary.CACHE_PROPERTY}, user.home, user.name and java.io.tmpdir."
+            throw NativeLibraryException(message, e)
+        }
+        for (folder in folders) {
             // Another folder may be writable, or on a file system that programs can be run from.
             try {
                 val file = NativeCache(folder).extract(url, hash, platform.fileName)

@@ -85,10 +85,13 @@ public class Session internal constructor(
     /**
      * Generates. The flow is cold: each collector starts a generation, which continues the text.
      *
-     * The native side waits while the collector processes a piece, so that the session holds what was collected and
-     * nothing more. If the collector leaves, by `first()`, `take(n)`, a timeout, a cancellation or an exception, the
-     * generation ends within one submission to the device, and the session can be used as soon as the collector has
-     * returned. After [cancel] or [close] the flow ends. [lastGeneration] says why a generation ended.
+     * The native side waits while the collector processes a piece. So the session holds what was collected and nothing
+     * more, except that with stop strings and constraints it may hold bytes that were not passed on: those of a stop
+     * string, and those that may begin one. [lastGeneration] has all of them.
+     *
+     * If the collector leaves, by `first()`, `take(n)`, a timeout, a cancellation or an exception, the generation ends
+     * within one submission to the device, and the session can be used as soon as the collector has returned. After
+     * [cancel] or [close] the flow ends. [lastGeneration] says why a generation ended.
      *
      * @throws BolmoException.InvalidArgument in the collector, if the session has no text yet
      */
@@ -97,8 +100,7 @@ public class Session internal constructor(
         val handover = Handover<Piece>(call::cancel)
         coroutineScope {
             launch(nativeThreads) {
-                val failure = runCatching { generateNow(call, options, handover::give) }.exceptionOrNull()
-                handover.finish(failure)
+                handover.finish(runCatching { generateNow(call, options, handover::give) }.exceptionOrNull())
             }
             try {
                 while (true) emit(handover.next() ?: break)
@@ -134,7 +136,8 @@ public class Session internal constructor(
     /**
      * Generates a whole text. Its pieces go to [onPiece], if it is not null, on the thread that generates.
      *
-     * After [cancel] or [close] this returns what there is. If the coroutine is cancelled, [lastGeneration] has it.
+     * After [cancel] or [close] this returns what there is. If the coroutine is cancelled or the listener throws,
+     * [lastGeneration] has it.
      */
     public suspend fun generateText(options: GenerateOptions, onPiece: PieceListener? = null): Generation {
         val call = newCall()
@@ -223,19 +226,18 @@ public class Session internal constructor(
 
     /** Frees the session. A running call ends as after [cancel]. */
     override fun close() {
+        // First, so that a call that begins now either finds the session closed or is found by `cancel`.
+        refuse()
         cancel()
         super.close()
     }
 
     /** A call of this session that can be cancelled. */
     internal fun newCall(): Call = Call(
-        request = { withHandleOf { Native.sessionCancel(it) } },
-        withdraw = { withHandleOf { Native.sessionResetCancel(it) } },
+        // Also while the session is being closed.
+        request = { Native.sessionCancel(raw) },
+        withdraw = { Native.sessionResetCancel(raw) },
     )
-
-    private inline fun withHandleOf(block: (Long) -> Unit) {
-        if (!isClosed) withHandle(block)
-    }
 
     /** Runs [block], which nothing cancels, unless another call is running. */
     private inline fun <T> exclusively(block: (Long) -> T): T =
@@ -288,10 +290,44 @@ public class Session internal constructor(
         true
     }
 
-    private inline fun generateNow(call: Call, options: GenerateOptions, crossinline receive: (Piece) -> Boolean) =
-        exclusively(call) { session ->
-            val pieces = Native.Pieces { _, bytes, ids, text -> receive(Piece(bytes!!, ids!!, text!!)) }
-            val handle = options.native { Native.sessionGenerate(session, it, pieces) }
-            Generation.take(handle).also(::generated)
+    private fun generateNow(call: Call, options: GenerateOptions, receive: (Piece) -> Boolean): Generation {
+        try {
+            enter(call)
+        } catch (_: BolmoException.Cancelled) {
+            return Generation.cancelled().also(::generated)
         }
+        try {
+            return withHandle { session ->
+                val pieces = GenerationPieces(receive)
+                val handle = options.native { Native.sessionGenerate(session, it, pieces) }
+                Generation.take(handle).also(::generated).also { pieces.rethrow() }
+            }
+        } finally {
+            leave(call)
+        }
+    }
+}
+
+/**
+ * The callback of a generation. An exception of [receive] ends the generation and waits for [rethrow], so that there is
+ * a result. A receiver that has refused a piece or has thrown is not called again.
+ */
+private class GenerationPieces(private val receive: (Piece) -> Boolean) : Native.Pieces {
+    private var wanted = true
+    private var failure: Throwable? = null
+
+    override fun piece(index: Long, bytes: ByteArray?, ids: ShortArray?, text: String?): Boolean {
+        if (!wanted) return false
+        wanted = try {
+            receive(Piece(bytes!!, ids!!, text!!))
+        } catch (e: Throwable) {
+            failure = e
+            false
+        }
+        return wanted
+    }
+
+    fun rethrow() {
+        failure?.let { throw it }
+    }
 }

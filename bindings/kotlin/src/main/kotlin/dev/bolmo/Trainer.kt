@@ -84,13 +84,16 @@ public class Trainer private constructor(handle: Long) : NativeHandle(handle, Na
 
     /** Frees the run, and unlocks its folder. A running [step] ends as after [cancel]. */
     override fun close() {
+        // First, so that a call that begins now either finds the run closed or is found by `cancel`.
+        refuse()
         cancel()
         super.close()
     }
 
     private fun newCall() = Call(
-        request = { if (!isClosed) withHandle(Native::trainerCancel) },
-        withdraw = { if (!isClosed) withHandle(Native::trainerResetCancel) },
+        // Also while the run is being closed.
+        request = { Native.trainerCancel(raw) },
+        withdraw = { Native.trainerResetCancel(raw) },
     )
 
     private fun stepNow(call: Call, count: Long, onMetrics: MetricsListener?) {

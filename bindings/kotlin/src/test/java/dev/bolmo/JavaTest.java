@@ -7,6 +7,7 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.io.ByteArrayOutputStream;
+import java.io.File;
 import java.util.ArrayList;
 import java.util.List;
 import org.junit.jupiter.api.Test;
@@ -46,7 +47,7 @@ class JavaTest {
 
     @Test
     void cancels() throws InterruptedException {
-        try (Model model = Model.loadBlocking(folder(), options()); Session session = model.session()) {
+        try (Model model = Model.loadBlocking(new File(folder()), options()); Session session = model.session()) {
             session.appendBlocking("def main(");
             GenerateOptions endless = new GenerateOptions.Builder().maxBytes(1_000_000).endBias(-1000f).build();
             Generation stopped = session.generateBlocking(endless, piece -> false);
@@ -71,7 +72,7 @@ class JavaTest {
 
     @Test
     void closesAndFails() {
-        Model model = Model.loadBlocking(folder(), options());
+        Model model = Model.loadBlocking(ModelTestKt.getTrained(), options());
         Session session = model.session();
         session.close();
         session.close();
@@ -102,7 +103,20 @@ class JavaTest {
             try (Session restored = model.restoreBlocking(session.snapshotBlocking())) {
                 assertEquals(session.getLength(), restored.getLength());
             }
-            assertTrue(model.scoreBlocking("abc").getBitsPerByteJoint() > 0);
+            double bits = model.scoreBlocking("abc").getBitsPerByteJoint();
+            assertTrue(bits > 0);
+            assertEquals(bits, model.scoreBlocking(new byte[] {'a', 'b', 'c'}).getBitsPerByteJoint());
+            assertEquals(3, model.scoreIdsBlocking(new int[] {1, 104, 105, 106}).getBytes());
+            try (Session other = session.forkBlocking()) {
+                GenerateOptions four = new GenerateOptions.Builder().maxBytes(4).endBias(-1000f).build();
+                int[] ends = new int[2];
+                model.generateBatchBlocking(List.of(session, other), List.of(four, four), piece -> {
+                    if (piece.getPiece() == null) ends[piece.getIndex()]++;
+                    return true;
+                });
+                assertArrayEquals(new int[] {1, 1}, ends);
+                assertEquals(session.getLastGeneration().getText(), other.getLastGeneration().getText());
+            }
             assertEquals(520, session.logitsBlocking().length);
         }
         assertEquals(0, Bolmo.getHandleCount());

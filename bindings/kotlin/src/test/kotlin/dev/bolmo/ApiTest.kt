@@ -7,6 +7,8 @@ import java.nio.file.Files
 import java.nio.file.Path
 import java.nio.file.StandardOpenOption
 import java.util.concurrent.ConcurrentLinkedQueue
+import java.util.concurrent.CountDownLatch
+import kotlin.concurrent.thread
 import kotlin.math.abs
 import kotlin.math.ln
 import kotlinx.coroutines.flow.toList
@@ -193,6 +195,32 @@ class ApiTest : ModelTest() {
         assertTrue(count > 0)
         withSession("abc") { it.generateText(maxBytes = 3) }
         assertEquals(count, lines.size)
+    }
+
+    @Test
+    fun `a logger that another one replaces while it does the same`() = test {
+        val (called, replacing) = List(2) { CountDownLatch(1) }
+        var failure: Throwable? = null
+        Bolmo.setLogger(LogLevel.TRACE) { _, _ ->
+            if (called.count > 0) {
+                called.countDown()
+                replacing.await()
+                Thread.sleep(100)
+                failure = runCatching { Bolmo.setLogger(LogLevel.OFF, null) }.exceptionOrNull()
+            }
+        }
+        val work = thread {
+            val options = LoadOptions(engineOptions = EngineOptions(adapter = adapter))
+            Model.loadBlocking(trained, options).use { it.session().use { s -> s.appendBlocking("abc") } }
+        }
+        called.await()
+        val other = thread(isDaemon = true) {
+            replacing.countDown()
+            Bolmo.setLogger(LogLevel.OFF, null)
+        }
+        for (thread in listOf(work, other)) thread.join(20_000)
+        assertTrue(failure is BolmoException.Busy, "$failure")
+        assertTrue(!work.isAlive && !other.isAlive)
     }
 
     @Test

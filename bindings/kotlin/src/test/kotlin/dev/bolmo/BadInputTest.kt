@@ -89,6 +89,18 @@ class BadInputTest : ModelTest() {
     }
 
     @Test
+    fun `messages name what this package has`() {
+        val source = Files.readString(repository.resolve("ffi/src/status.rs"))
+        val hints = source.substringAfter("fn with_hint(").substringBefore("\n}\n")
+        val texts = Regex("\"(bolmo_[^\"]+)\"").findAll(hints).map { it.groupValues[1] }.toList()
+        assertTrue(texts.size >= 3, "$texts")
+        for (text in texts) {
+            val message = BolmoException.of(5, "too large ($text)").message!!
+            assertTrue("bolmo_" !in message && Regex("[A-Z][A-Za-z]+\\.[a-z]").containsMatchIn(message), message)
+        }
+    }
+
+    @Test
     fun `foreign and damaged snapshots`() = test {
         val snapshot = withSession("abc") { it.snapshot() }
         fails<BolmoException.BadCheckpoint> { model.restore(ByteArray(0)) }

@@ -1,5 +1,6 @@
 package dev.bolmo
 
+import java.util.concurrent.atomic.AtomicBoolean
 import kotlin.concurrent.thread
 import kotlin.math.max
 import kotlinx.coroutines.CompletableDeferred
@@ -21,6 +22,8 @@ import org.junit.jupiter.api.Test
 
 /** Every means to cancel, in prefill and in decode: how soon the native side is idle, and whether the session works. */
 class CancelTest : ModelTest() {
+    /** Number of ids of "def ". */
+    private val promptIds = 5
     private val endless = GenerateOptions(maxBytes = 1_000_000, endBias = -1000f)
     private val line = "    for line in self.lines: yield line.rstrip()\n"
     private val long = line.repeat(200_000 / line.length)
@@ -51,17 +54,21 @@ class CancelTest : ModelTest() {
         longest
     }
 
-    /** The session continues as one that has the same ids does. */
-    private suspend fun assertUsable(session: Session, what: String) {
+    /** The session continues as one with the same ids does, of which the first [appended] were appended. */
+    private suspend fun assertUsable(session: Session, what: String, appended: Int = session.length.toInt()) {
+        val ids = session.ids()
+        val options = GenerateOptions(maxBytes = 12, endBias = -1000f)
         session.append("\ndef ")
-        val ids = session.ids().map { (it % FUSED_OFFSET) }.toIntArray()
-        val text = session.generateText(maxBytes = 12).bytes.toList()
-        assertTrue(text.isNotEmpty(), what)
-        if (ids.size < 3000) {
-            model.session(bos = false).use { fresh ->
-                fresh.appendIds(ids)
-                assertEquals(fresh.generateText(maxBytes = 12).bytes.size, text.size, what)
-            }
+        val text = session.generateText(options)
+        model.session(bos = false).use { fresh ->
+            fresh.appendIds(ids.take(appended).map { it % FUSED_OFFSET }.toIntArray())
+            if (appended < ids.size) fresh.logits()
+            ids.drop(appended).forEach { fresh.push(it.toInt()) }
+            fresh.append("\ndef ")
+            val expected = fresh.generateText(options)
+            assertEquals(12, text.bytes.size, what)
+            assertEquals(expected.text, text.text, what)
+            assertEquals(fresh.ids().toList(), session.ids().toList(), what)
         }
     }
 
@@ -154,7 +161,7 @@ class CancelTest : ModelTest() {
         )) {
             inTime("$name, job cancelled") {
                 withSession("def ") { session ->
-                    measured({ work(session) }, Job::cancel).also { assertUsable(session, name) }
+                    measured({ work(session) }, Job::cancel).also { assertUsable(session, name, promptIds) }
                 }
             }
             inTime("$name, withTimeout") {
@@ -163,13 +170,15 @@ class CancelTest : ModelTest() {
                     assertEquals(null, withTimeoutOrNull(50) { work(session) })
                     val time = (System.nanoTime() - start) / 1e6 - 50
                     assertEquals(StopReason.CANCELLED, session.lastGeneration!!.stop)
-                    assertUsable(session, name)
+                    assertUsable(session, name, promptIds)
                     time
                 }
             }
             inTime("$name, Session.cancel") {
                 withSession("def ") { session ->
-                    measured({ work(session) }) { session.cancel() }.also { assertUsable(session, name) }
+                    val time = measured({ work(session) }) { session.cancel() }
+                    assertUsable(session, name, promptIds)
+                    time
                 }
             }
             inTime("$name, Session.close") {
@@ -190,7 +199,7 @@ class CancelTest : ModelTest() {
             assertEquals(StopReason.CANCELLED, session.lastGeneration!!.stop)
             val failure = runCatching { session.generate(endless).collect { error("enough") } }.exceptionOrNull()
             assertEquals("enough", failure?.message)
-            assertUsable(session, "exception in the collector")
+            assertUsable(session, "exception in the collector", promptIds)
         }
     }
 
@@ -232,6 +241,30 @@ class CancelTest : ModelTest() {
             println("$cancelled of 200 short calls were cancelled")
             session.append("x")
             assertEquals(StopReason.BUDGET, session.generateText(GenerateOptions(maxBytes = 5, endBias = -1000f)).stop)
+        }
+    }
+
+    @Test
+    fun `a call that is cancelled before it begins says so`() = test {
+        withSession("def ") { session ->
+            val call = session.newCall()
+            call.cancel()
+            assertThrows(BolmoException.Cancelled::class.java) { session.enter(call) }
+            val cancelling = AtomicBoolean(true)
+            val other = thread { while (cancelling.get()) session.cancel() }
+            val options = GenerateOptions(maxBytes = 1, endBias = -1000f)
+            try {
+                // No exception, whenever it is cancelled.
+                repeat(500) {
+                    session.generate(options).collect {}
+                    val stop = session.generateBlocking(options).stop
+                    assertTrue(stop == StopReason.CANCELLED || stop == StopReason.BUDGET, "$stop")
+                }
+            } finally {
+                cancelling.set(false)
+                other.join()
+            }
+            assertEquals(StopReason.BUDGET, session.generateText(options).stop)
         }
     }
 

@@ -82,12 +82,7 @@ class LifecycleTest : ModelTest() {
             Utf8Assembler().push(byteArrayOf(65))
         }
         forget()
-        repeat(200) {
-            if (Bolmo.handleCount == before) return@test
-            System.gc()
-            Thread.sleep(50)
-        }
-        assertEquals(before, Bolmo.handleCount)
+        awaitCollected(before)
     }
 
     /** Resident memory of this process in MiB, where the system tells. */
@@ -119,6 +114,90 @@ class LifecycleTest : ModelTest() {
         println("150 generations: heap +$heapGrowth MiB, resident +$residentGrowth MiB")
         assertTrue(heapGrowth <= 8, "the heap has grown by $heapGrowth MiB")
         assertTrue(residentGrowth <= 64, "memory has grown by $residentGrowth MiB")
+    }
+
+    @Test
+    fun `a listener that throws leaves nothing but its result`() = test {
+        withSession("def ") { session ->
+            val count = Bolmo.handleCount
+            val failure = runCatching { session.generateBlocking(endless) { error("enough") } }.exceptionOrNull()
+            assertEquals("enough", failure!!.message)
+            assertEquals(StopReason.CANCELLED, session.lastGeneration!!.stop)
+            assertTrue(session.lastGeneration!!.bytes.isNotEmpty())
+            assertEquals(count, Bolmo.handleCount)
+            // An exception that reaches the native side, as one of the JVM may.
+            val native = runCatching {
+                session.withHandle { handle ->
+                    endless.native { Native.sessionGenerate(handle, it) { _, _, _, _ -> error("enough") } }
+                }
+            }
+            assertEquals("enough", native.exceptionOrNull()!!.message)
+            assertEquals(count, Bolmo.handleCount)
+            // At the end of the work, when there is a result.
+            val atEnd = ProgressListener { if (it.done == it.total) error("enough") }
+            assertEquals("enough", runCatching { model.score("abc", onProgress = atEnd) }.exceptionOrNull()?.message)
+            assertEquals(count, Bolmo.handleCount)
+            val ids = intArrayOf(1, 104, 105, 106)
+            assertEquals("enough", runCatching { model.scoreIds(ids, onProgress = atEnd) }.exceptionOrNull()?.message)
+            assertEquals(count, Bolmo.handleCount)
+            val options = LoadOptions(engine = engine)
+            assertEquals("enough", runCatching { Model.load(trained, options, atEnd) }.exceptionOrNull()?.message)
+            assertEquals(count, Bolmo.handleCount)
+        }
+    }
+
+    @Test
+    fun `a listener that refuses a piece gets no more`() = test {
+        withSession("def ") { session ->
+            // Only beginnings of characters: the text has one that is cut at its end.
+            val options = GenerateOptions(maxBytes = 20, byteBias = mapOf(0xC3 to 1000f), endBias = -1000f)
+            var seen = 0
+            val generation = session.generateBlocking(options) {
+                seen++
+                false
+            }
+            assertEquals(1, seen)
+            assertEquals(0xC3.toByte(), generation.bytes.last())
+        }
+    }
+
+    @Test
+    fun `a session counts as closed before its call is cancelled`() {
+        val session = model.session()
+        var closed: Boolean? = null
+        session.enter(Call(request = { closed = session.isClosed }, withdraw = {}))
+        session.close()
+        assertEquals(true, closed)
+    }
+
+    @Test
+    fun `an object in use is not collected`() = test {
+        val before = Bolmo.handleCount
+        val options = GenerateOptions(maxBytes = 8, endBias = -1000f)
+        var count = 0L
+        // Nobody but the call has the session.
+        fun generate() = model.session().also { it.appendBlocking("def ") }.generateBlocking(options) {
+            if (count == 0L) count = Bolmo.handleCount
+            repeat(3) {
+                System.gc()
+                Thread.sleep(20)
+            }
+            assertEquals(count, Bolmo.handleCount)
+            true
+        }
+        assertEquals(8, generate().bytes.size)
+        assertTrue(count > before)
+        awaitCollected(before)
+    }
+
+    /** Waits until no more than [count] objects are left. */
+    private fun awaitCollected(count: Long) {
+        repeat(200) {
+            if (Bolmo.handleCount == count) return
+            System.gc()
+            Thread.sleep(50)
+        }
+        assertEquals(count, Bolmo.handleCount)
     }
 
     @Test

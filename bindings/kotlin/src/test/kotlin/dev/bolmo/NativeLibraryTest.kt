@@ -120,6 +120,28 @@ class NativeLibraryTest {
     }
 
     @Test
+    fun `a library without a method is refused`() {
+        NativeLibrary.checkMethods("lib") { 1 }
+        val message = messageOf { NativeLibrary.checkMethods("/lib.so") { throw UnsatisfiedLinkError("methodCount") } }
+        assertSays(message, "/lib.so", NativeLibrary.VERSION, "native methods", "bolmo.pro")
+    }
+
+    @Test
+    fun `properties that are not paths are named`() {
+        for (name in listOf(NativeLibrary.PATH_PROPERTY, NativeLibrary.CACHE_PROPERTY)) {
+            val message = messageOf {
+                NativeLoader(
+                    platform,
+                    property = { if (it == name) "a\u0000b" else null },
+                    resource = { folder.resource() },
+                    loadFile = {},
+                ).load()
+            }
+            assertSays(message, name, "not a path")
+        }
+    }
+
+    @Test
     fun `the resource is extracted once, under the hash of its content`() {
         val resources = mapOf(platform.resource to folder.resource())
         loader(resources = resources).load()
@@ -205,8 +227,7 @@ class NativeLibraryTest {
             platform: Platform,
             environment: Map<String, String> = emptyMap(),
             more: Map<String, String> = emptyMap(),
-        ) =
-            NativeCache.folders(platform, (properties + more)::get, environment::get).map { it.toString() }
+        ) = NativeCache.folders(platform, (properties + more)::get, environment::get).map { it.toString() }
         val temporary = "/tmp/bolmo-native-mia"
         assertEquals(listOf("/home/mia/.cache/bolmo/native", temporary), folders(platform))
         assertEquals(

@@ -92,20 +92,19 @@ class AppTest {
             selection: String?,
             arguments: Array<String>?,
             order: String?,
-        ) =
-            object : Cursor {
-                private val files = folder.listFiles()!!
-                private var row = -1
+        ) = object : Cursor {
+            private val files = folder.listFiles()!!
+            private var row = -1
 
-                override fun moveToNext() = ++row < files.size
+            override fun moveToNext() = ++row < files.size
 
-                override fun getString(column: Int) = when (columns[column]) {
-                    DocumentsContract.Document.COLUMN_DISPLAY_NAME -> files[row].name
-                    else -> "id-of-" + files[row].name
-                }
-
-                override fun close() = Unit
+            override fun getString(column: Int) = when (columns[column]) {
+                DocumentsContract.Document.COLUMN_DISPLAY_NAME -> files[row].name
+                else -> "id-of-" + files[row].name
             }
+
+            override fun close() = Unit
+        }
 
         override fun openFileDescriptor(uri: Uri, mode: String): ParcelFileDescriptor {
             val file = RandomAccessFile(File(folder, uri.toString().substringAfter("/document/id-of-")), mode)
@@ -145,7 +144,9 @@ class AppTest {
     fun `the estimate holds for the model that is loaded then`() = runBlocking {
         Engine.openBlocking(EngineOptions(adapter = "cpu")).use { engine ->
             val patches = 40L
-            val needed = Checkpoint.open(folder).use { it.deviceBytes(Format.Q8) + it.sessionBytes(patches) }
+            val needed = Checkpoint.open(folder).use {
+                it.deviceBytes(Format.Q8) + it.sessionBytes(patches) + it.info.workBytes
+            }
             Checkpoint.open(folder).use { checkpoint ->
                 assertTrue(fits(Phone(freeBytes = needed), checkpoint, Format.Q8, patches))
                 assertFalse(fits(Phone(freeBytes = needed - 1), checkpoint, Format.Q8, patches))
@@ -155,7 +156,7 @@ class AppTest {
                 model.session().use { session ->
                     session.append(prompt)
                     while (session.patches < patches) session.generateText(maxBytes = 4)
-                    val taken = model.deviceBytes + session.deviceBytes
+                    val taken = model.deviceBytes + session.deviceBytes + model.info.workBytes
                     assertTrue(taken <= needed + model.sessionBytes(1), "$taken bytes are taken, $needed were expected")
                 }
             }
@@ -231,6 +232,18 @@ class AppTest {
             val callbacks = EngineCallbacks(engine) { lost++ }
             callbacks.onStop(owner)
             engine.destroyDevice()
+            callbacks.onStart(owner)
+        }
+        assertEquals(1, lost)
+    }
+
+    @Test
+    fun `a device that was lost before the background is reported`() {
+        var lost = 0
+        Engine.openBlocking(EngineOptions(adapter = "cpu")).use { engine ->
+            val callbacks = EngineCallbacks(engine) { lost++ }
+            engine.destroyDevice()
+            callbacks.onStop(owner)
             callbacks.onStart(owner)
         }
         assertEquals(1, lost)

@@ -11,7 +11,11 @@ import dev.bolmo.Engine
 class EngineCallbacks(private val engine: Engine, private val onLost: () -> Unit) :
     DefaultLifecycleObserver, ComponentCallbacks2 {
     // Waits for what the GPU is doing, a few milliseconds.
-    override fun onStop(owner: LifecycleOwner) = engine.suspend()
+    override fun onStop(owner: LifecycleOwner) = try {
+        engine.suspend()
+    } catch (_: BolmoException.DeviceLost) {
+        // Nothing runs on it. `resume` says so again, when the app is back.
+    }
 
     override fun onStart(owner: LifecycleOwner) = try {
         engine.resume()

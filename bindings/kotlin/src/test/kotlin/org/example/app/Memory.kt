@@ -11,5 +11,6 @@ fun fits(context: Context, checkpoint: Checkpoint, format: Format, patches: Long
     context.getSystemService(ActivityManager::class.java).getMemoryInfo(memory)
     // With less than the threshold, the system ends processes.
     val available = memory.availMem - memory.threshold
-    return checkpoint.deviceBytes(format) + checkpoint.sessionBytes(patches) <= available
+    val needed = checkpoint.deviceBytes(format) + checkpoint.sessionBytes(patches) + checkpoint.info.workBytes
+    return needed <= available
 }
