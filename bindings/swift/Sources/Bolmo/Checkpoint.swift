@@ -12,7 +12,6 @@ import Foundation
 /// ```
 public final class Checkpoint: Sendable {
     let handle: Handle
-    private let readers: [Reader]
     /// Sizes of the model.
     public let info: ModelInfo
     /// What is odd about the files but was accepted, one sentence each.
@@ -23,7 +22,7 @@ public final class Checkpoint: Sendable {
     public let configJSON: Data
 
     /// Opens a folder with `config.json` and safetensors files. A `tokenizer.json` in it is used as the source model's.
-    /// The files must not change until the checkpoint and the models from it are closed.
+    /// The files must not change until the checkpoint is closed; models from it no longer need them.
     ///
     /// - Throws: ``BolmoError`` with `notFound` if there is no such folder, or no `config.json` or weights in it;
     ///   `badCheckpoint` or `unsupported` with a message that names the file and the tensor or key.
@@ -34,7 +33,7 @@ public final class Checkpoint: Sendable {
     /// Opens the folder at a path. Otherwise as with a URL.
     public convenience init(folder path: String) async throws {
         let handle = try await blocking("checkpoint") { try Self.open(path) }
-        try self.init(handle, readers: [])
+        try self.init(handle)
     }
 
     /// Opens a checkpoint from its parts.
@@ -49,15 +48,19 @@ public final class Checkpoint: Sendable {
         config: Data, tokenizer: Data? = nil, tokenizerConfig: Data? = nil, weights: [WeightFile]
     ) async throws {
         let readers = weights.map(Reader.init)
-        let handle = try await blocking("checkpoint") {
-            try Self.build(config, tokenizer, tokenizerConfig, readers)
+        do {
+            let handle = try await blocking("checkpoint") {
+                try Self.build(config, tokenizer, tokenizerConfig, readers)
+            }
+            try self.init(handle)
+        } catch {
+            for reader in readers { reader.releaseUnlessAdded() }
+            throw error
         }
-        try self.init(handle, readers: readers)
     }
 
-    private init(_ handle: Handle, readers: [Reader]) throws {
+    private init(_ handle: Handle) throws {
         self.handle = handle
-        self.readers = readers
         let raw = handle.raw
         info = try ModelInfo { which in try read(0) { bolmo_checkpoint_number(raw, which, $0) } }
         warnings = try (0..<read(0) { bolmo_checkpoint_warning_count(raw, $0) }).map { index in
@@ -89,7 +92,7 @@ public final class Checkpoint: Sendable {
                 }
             }
             for reader in readers { try reader.add(to: raw) }
-            return try Reader.naming(readers) {
+            return try Reader.naming {
                 try Handle("the checkpoint", delete: bolmo_checkpoint_delete) {
                     bolmo_checkpoint_builder_open(raw, $0)
                 }
@@ -112,7 +115,7 @@ public final class Checkpoint: Sendable {
 
     /// Runs a call that reads the weights. What a reader throws leaves the call as it is.
     func reading<R>(_ body: (OpaquePointer) throws -> R) throws -> R {
-        try Reader.naming(readers) { try handle.use(body) }
+        try Reader.naming { try handle.use(body) }
     }
 
     /// Closes the checkpoint. Models that were loaded from it stay. Closing it again does nothing.

@@ -32,8 +32,8 @@ public struct WeightFile: Sendable {
         }
     }
 
-    /// A file in memory that is used in place. It must stay valid and unchanged until `release` is called, when the
-    /// checkpoint has been closed.
+    /// A file in memory that is used in place. It must stay valid and unchanged until `release` is called: once for each
+    /// checkpoint that the file is passed to, when that has been closed, or when it could not be opened.
     public static func memory(
         _ name: String, _ bytes: UnsafeRawBufferPointer, release: @escaping @Sendable () -> Void
     ) -> Self {
@@ -50,7 +50,7 @@ public struct WeightFile: Sendable {
 /// A weight file on the way to the library, which keeps it until it calls `release`.
 final class Reader: Sendable {
     private let file: WeightFile
-    private let failure = Locked<(any Error)?>(nil)
+    private let isAdded = Locked(false)
 
     init(_ file: WeightFile) { self.file = file }
 
@@ -67,18 +67,34 @@ final class Reader: Sendable {
                     builder, name, nameSize, size, onRead, onRelease, kept.toOpaque())
             }
         }
-        if status != 0 { kept.release() }
-        try check(status)
+        do {
+            try check(status)
+            _ = isAdded.exchange(true)
+        } catch {
+            kept.release()
+            throw error
+        }
     }
 
-    /// Runs a call that reads files. If a reader has thrown, its error leaves the call.
-    static func naming<R>(_ readers: [Reader], _ body: () throws -> R) throws -> R {
+    /// Releases the file if the library has never had it.
+    func releaseUnlessAdded() {
+        if !isAdded.exchange(true) { release() }
+    }
+
+    /// Where the thread that reads keeps what a reader has thrown.
+    private static let failureKey = "Bolmo: failure of a reader"
+
+    /// Runs a call that reads files. If a reader has thrown in it, that error leaves the call. The library reads on the
+    /// thread that calls it, and several calls may use a reader at once.
+    static func naming<R>(_ body: () throws -> R) throws -> R {
+        let storage = Thread.current.threadDictionary
+        let outer = storage[failureKey]
+        storage[failureKey] = nil
+        defer { storage[failureKey] = outer }
         do {
             return try body()
         } catch let error as BolmoError where error.kind == .io {
-            for reader in readers {
-                if let failure = reader.failure.exchange(nil) { throw failure }
-            }
+            if let failure = storage[failureKey] as? any Error { throw failure }
             throw error
         }
     }
@@ -92,7 +108,7 @@ final class Reader: Sendable {
             }
             return Int64(count)
         } catch {
-            _ = failure.exchange(error)
+            Thread.current.threadDictionary[Self.failureKey] = error
             return -1
         }
     }
