@@ -175,9 +175,9 @@ public actor Session {
     /// for, so a slow reader slows it down. A loop that is left by `break`, by an error or by cancellation of its task
     /// stops the native side within one submission to the device; a stream that is kept in a variable goes on to exist,
     /// and waits, until the variable is gone too. After a `break` the session holds exactly the bytes that the loop has
-    /// received, and those of the prompt. With stop strings there may be some more, which were held back because a stop
-    /// string may begin with them; and a cancellation while the loop waits may add the bytes of the piece in progress.
-    /// ``lastGeneration`` has the bytes, and says why it ended.
+    /// received, and those of the prompt. It may hold more with stop strings, which hold bytes back that they may begin
+    /// with, and with a constraint, whose forced bytes are computed together; and a cancellation while the loop waits
+    /// may add the bytes of the piece in progress. ``lastGeneration`` has the ids, and says why it ended.
     ///
     /// As with every `AsyncThrowingStream`, cancellation of the task ends the loop without an error.
     ///
