@@ -12,6 +12,7 @@ import Foundation
 /// ```
 public final class Checkpoint: Sendable {
     let handle: Handle
+    private let readers: [Reader]
     /// Sizes of the model.
     public let info: ModelInfo
     /// What is odd about the files but was accepted, one sentence each.
@@ -33,7 +34,7 @@ public final class Checkpoint: Sendable {
     /// Opens the folder at a path. Otherwise as with a URL.
     public convenience init(folder path: String) async throws {
         let handle = try await blocking("checkpoint") { try Self.open(path) }
-        try self.init(handle)
+        try self.init(handle, readers: [])
     }
 
     /// Opens a checkpoint from its parts.
@@ -52,15 +53,16 @@ public final class Checkpoint: Sendable {
             let handle = try await blocking("checkpoint") {
                 try Self.build(config, tokenizer, tokenizerConfig, readers)
             }
-            try self.init(handle)
+            try self.init(handle, readers: readers)
         } catch {
             for reader in readers { reader.releaseUnlessAdded() }
             throw error
         }
     }
 
-    private init(_ handle: Handle) throws {
+    private init(_ handle: Handle, readers: [Reader]) throws {
         self.handle = handle
+        self.readers = readers
         let raw = handle.raw
         info = try ModelInfo { which in try read(0) { bolmo_checkpoint_number(raw, which, $0) } }
         warnings = try (0..<read(0) { bolmo_checkpoint_warning_count(raw, $0) }).map { index in
@@ -92,7 +94,7 @@ public final class Checkpoint: Sendable {
                 }
             }
             for reader in readers { try reader.add(to: raw) }
-            return try Reader.naming {
+            return try Reader.naming(readers) {
                 try Handle("the checkpoint", delete: bolmo_checkpoint_delete) {
                     bolmo_checkpoint_builder_open(raw, $0)
                 }
@@ -115,7 +117,7 @@ public final class Checkpoint: Sendable {
 
     /// Runs a call that reads the weights. What a reader throws leaves the call as it is.
     func reading<R>(_ body: (OpaquePointer) throws -> R) throws -> R {
-        try Reader.naming { try handle.use(body) }
+        try Reader.naming(readers) { try handle.use(body) }
     }
 
     /// Closes the checkpoint. Models that were loaded from it stay. Closing it again does nothing.

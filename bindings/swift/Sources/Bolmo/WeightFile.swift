@@ -41,7 +41,7 @@ public struct WeightFile: Sendable {
     }
 
     /// A file of `size` bytes that a function reads, such as an asset or a part of an archive. It must not change. The
-    /// function is called on the thread that loads, by several at once if several models are loaded.
+    /// function is called on any thread, also on several at once.
     public static func reader(_ name: String, size: UInt64, read: @escaping Read) -> Self {
         Self(name: name, source: .reader(size: size, read))
     }
@@ -51,6 +51,8 @@ public struct WeightFile: Sendable {
 final class Reader: Sendable {
     private let file: WeightFile
     private let isAdded = Locked(false)
+    /// How often the reader has thrown, and what it has thrown last.
+    private let failures = Locked<(count: Int, last: (any Error)?)>((0, nil))
 
     init(_ file: WeightFile) { self.file = file }
 
@@ -81,20 +83,17 @@ final class Reader: Sendable {
         if !isAdded.exchange(true) { release() }
     }
 
-    /// Where the thread that reads keeps what a reader has thrown.
-    private static let failureKey = "Bolmo: failure of a reader"
-
-    /// Runs a call that reads files. If a reader has thrown in it, that error leaves the call. The library reads on the
-    /// thread that calls it, and several calls may use a reader at once.
-    static func naming<R>(_ body: () throws -> R) throws -> R {
-        let storage = Thread.current.threadDictionary
-        let outer = storage[failureKey]
-        storage[failureKey] = nil
-        defer { storage[failureKey] = outer }
+    /// Runs a call that reads files. If a reader has thrown meanwhile, its error leaves the call. Several calls may use a
+    /// reader at once, each on several threads: all that fail then have an error of this reader.
+    static func naming<R>(_ readers: [Reader], _ body: () throws -> R) throws -> R {
+        let before = readers.map { $0.failures.withLock { $0.count } }
         do {
             return try body()
         } catch let error as BolmoError where error.kind == .io {
-            if let failure = storage[failureKey] as? any Error { throw failure }
+            for (reader, before) in zip(readers, before) {
+                let failures = reader.failures.withLock { $0 }
+                if failures.count > before, let last = failures.last { throw last }
+            }
             throw error
         }
     }
@@ -108,7 +107,7 @@ final class Reader: Sendable {
             }
             return Int64(count)
         } catch {
-            Thread.current.threadDictionary[Self.failureKey] = error
+            failures.withLock { $0 = ($0.count + 1, error) }
             return -1
         }
     }

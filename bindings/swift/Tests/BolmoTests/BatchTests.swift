@@ -229,13 +229,19 @@ final class BatchTests: BolmoTestCase {
     func testClosingABatchAtAnyTime() async throws {
         let model = try await loadTrained()
         let session = try await session(model)
-        let bytes = GenerateOptions(maxBytes: 2, endBias: -1000)
-        for delay in 0..<150 {
+        let bytes = GenerateOptions(maxBytes: 1, endBias: -1000)
+        for delay in 0..<400 {
             let batch = try Batch()
             try await batch.add(session, bytes)
-            let running = Task { try await errorKind { for try await _ in batch.run() {} } }
-            // Up to a few milliseconds: about as long as a run takes.
-            if delay > 0 { usleep(UInt32(delay * 30)) }
+            let begins = Locked(false)
+            let running = Task {
+                _ = begins.exchange(true)
+                return try await errorKind { for try await _ in batch.run() {} }
+            }
+            while !begins.withLock({ $0 }) { await Task.yield() }
+            // Up to a few milliseconds, most of them short: a run begins within microseconds.
+            let until = milliseconds() + pow(Double(delay) / 400, 3) * 3
+            while milliseconds() < until {}
             batch.close()
             let kind = try await soon { try await running.value }
             XCTAssert(kind == nil || kind == .closed, "\(String(describing: kind))")

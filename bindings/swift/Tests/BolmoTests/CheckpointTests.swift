@@ -148,7 +148,7 @@ final class CheckpointTests: BolmoTestCase {
         await isReleased([0])
     }
 
-    /// Two loads that read the same file at once, and fail: each has the error of its own thread.
+    /// Two loads that read the same file at once, and fail: both have the reader's error.
     func testReadersFailInSeveralLoads() async throws {
         struct Gone: Error {}
         let (config, tokenizer, weights) = try parts()
