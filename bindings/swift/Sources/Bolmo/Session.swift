@@ -13,8 +13,8 @@ import Foundation
 ///
 /// The actor's executor is a queue of its own, so that native calls never block the threads that tasks share. Calls
 /// wait for each other. Only while a generation's stream is being read, other calls throw `busy`: the generation waits
-/// for the reader, who may be the one who calls. After the loop over a stream was left and the stream is gone, or its task
-/// was cancelled, the next call waits until the native side has stopped, which takes one submission to the device.
+/// for the reader, who may be the one who calls. When the loop over a stream and the stream are gone, or its task was
+/// cancelled, the next call waits until the native side has stopped, which takes one submission to the device.
 public actor Session {
     nonisolated let gate: CallGate
     nonisolated private let executor = QueueExecutor("Bolmo session")

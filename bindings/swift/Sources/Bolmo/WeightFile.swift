@@ -32,8 +32,8 @@ public struct WeightFile: Sendable {
         }
     }
 
-    /// A file in memory that is used in place. It must stay valid and unchanged until `release` is called: once for each
-    /// checkpoint that the file is passed to, when that has been closed, or when it could not be opened.
+    /// A file in memory that is used in place. It must stay valid and unchanged until `release` is called: once for
+    /// each checkpoint that the file is passed to, when that has been closed, or when it could not be opened.
     public static func memory(
         _ name: String, _ bytes: UnsafeRawBufferPointer, release: @escaping @Sendable () -> Void
     ) -> Self {
@@ -83,8 +83,8 @@ final class Reader: Sendable {
         if !isAdded.exchange(true) { release() }
     }
 
-    /// Runs a call that reads files. If a reader has thrown meanwhile, its error leaves the call. Several calls may use a
-    /// reader at once, each on several threads: all that fail then have an error of this reader.
+    /// Runs a call that reads files. If a reader has thrown meanwhile, its error leaves the call. Several calls may use
+    /// a reader at once, each on several threads: all that fail then have an error of this reader.
     static func naming<R>(_ readers: [Reader], _ body: () throws -> R) throws -> R {
         let before = readers.map { $0.failures.withLock { $0.count } }
         do {
