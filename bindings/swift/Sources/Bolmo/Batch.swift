@@ -128,8 +128,8 @@ public final class Batch: Sendable {
     /// meanwhile.
     ///
     /// The generations wait for the reader, all together. A loop that is left, or whose task is cancelled, cancels
-    /// those that have not ended; ``add(_:_:)`` and the next run wait for that. A generation that fails does not affect the others. A session that is added after the
-    /// last one has ended waits for the next run.
+    /// those that have not ended; ``add(_:_:)`` and the next run wait for that. A generation that fails does not affect
+    /// the others. A session that is added after the last one has ended waits for the next run.
     public func run() -> AsyncThrowingStream<BatchEvent, any Error> {
         let reader = StreamReader<BatchEvent> { [self] handoff in try await start(handoff) }
         return AsyncThrowingStream { try await reader.next() }
