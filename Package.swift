@@ -1,13 +1,12 @@
 // swift-tools-version: 6.0
 
-import Foundation
 import PackageDescription
 
 // The C library under the package. Elsewhere than on Apple systems it is the installed one, which pkg-config finds
 // (`make install-lib`). On Apple systems it is an XCFramework: the one that BOLMO_XCFRAMEWORK_URL and
 // BOLMO_XCFRAMEWORK_CHECKSUM name, else the one that scripts/xcframework.sh makes in this repository.
 #if canImport(Darwin)
-let environment = ProcessInfo.processInfo.environment
+let environment = Context.environment
 let library: Target =
     if let url = environment["BOLMO_XCFRAMEWORK_URL"], let checksum = environment["BOLMO_XCFRAMEWORK_CHECKSUM"] {
         .binaryTarget(name: "CBolmo", url: url, checksum: checksum)

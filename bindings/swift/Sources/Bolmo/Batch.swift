@@ -30,7 +30,18 @@ public enum BatchEvent: Sendable {
 public final class Batch: Sendable {
     private struct State {
         var members: [Int: Member] = [:]
-        var isRunning = false
+        /// The stream of the run that has begun and not ended.
+        var running: Handoff<BatchEvent>?
+        /// Whether nobody reads the stream of that run any more.
+        var isLeft = false
+        /// Who waits for the end of that run.
+        var waiting: [CheckedContinuation<Void, Never>] = []
+
+        /// Removes all members.
+        mutating func takeMembers() -> [Member] {
+            defer { members = [:] }
+            return Array(members.values)
+        }
     }
 
     /// A session in the batch.
@@ -41,11 +52,18 @@ public final class Batch: Sendable {
         let logprobs: Bool
 
         func leave() { session.gate.end(call) }
-        func cancel() { session.gate.cancel(call) }
+
+        /// Cancels the generation, whose events nobody reads any more.
+        func abandon() {
+            call.readerHasLeft()
+            session.gate.cancel(call)
+        }
     }
 
     private let handle: Handle
     private let state = Locked(State())
+    /// Held while the native batch is deleted, which frees the sessions that wait in it.
+    private let deleting = Locked(())
 
     /// Creates a batch without sessions.
     public init() throws {
@@ -63,20 +81,14 @@ public final class Batch: Sendable {
     public func add(_ session: Session, _ options: GenerateOptions = GenerateOptions()) async throws -> Int {
         let native = try options.native()
         let assembler = try TextAssembler()
-        let call = Call(isStream: true)
+        let call = Call(.member)
         try Task.checkCancellation()
         try await session.gate.begin(call)
         do {
-            // The callback finds the member, even if it comes before this returns.
-            return try state.withLock { state in
-                let index = try handle.use { batch in
-                    try session.gate.handle.use { session in
-                        try read(0) { bolmo_batch_add(batch, session, native.raw, $0) }
-                    }
-                }
-                state.members[index] = Member(
-                    session: session, call: call, assembler: assembler, logprobs: options.logprobs)
-                return index
+            while true {
+                await waitForLeftRun()
+                let index = try join(session, call, native, assembler, logprobs: options.logprobs)
+                if let index { return index }
             }
         } catch {
             session.gate.end(call)
@@ -84,27 +96,60 @@ public final class Batch: Sendable {
         }
     }
 
+    /// Makes a session a member. Returns its number, or `nil` while a run that was left has not ended.
+    private func join(
+        _ session: Session, _ call: Call, _ native: Handle, _ assembler: TextAssembler, logprobs: Bool
+    ) throws -> Int? {
+        // The callback finds the member, even if it comes before this returns.
+        try state.withLock { state in
+            if state.isLeft { return nil }
+            let index = try handle.use { batch in
+                try session.gate.handle.use { session in
+                    try native.use { options in try read(0) { bolmo_batch_add(batch, session, options, $0) } }
+                }
+            }
+            state.members[index] = Member(session: session, call: call, assembler: assembler, logprobs: logprobs)
+            return index
+        }
+    }
+
+    /// Waits for the end of a run that nobody reads any more, which takes one submission to the device.
+    private func waitForLeftRun() async {
+        await withCheckedContinuation { continuation in
+            let waits = state.withLock { state in
+                if state.isLeft { state.waiting.append(continuation) }
+                return state.isLeft
+            }
+            if !waits { continuation.resume() }
+        }
+    }
+
     /// Generates until the generations of all sessions in the batch have ended, including those that are added
     /// meanwhile.
     ///
     /// The generations wait for the reader, all together. A loop that is left, or whose task is cancelled, cancels
-    /// those that have not ended. A generation that fails does not affect the others. A session that is added after the
-    /// last one has ended waits for the next run.
+    /// those that have not ended; ``add(_:_:)`` and the next run wait for that. A generation that fails does not affect
+    /// the others. A session that is added after the last one has ended waits for the next run.
     public func run() -> AsyncThrowingStream<BatchEvent, any Error> {
-        let reader = StreamReader<BatchEvent> { [self] handoff in try start(handoff) }
+        let reader = StreamReader<BatchEvent> { [self] handoff in try await start(handoff) }
         return AsyncThrowingStream { try await reader.next() }
     }
 
-    private func start(_ handoff: Handoff<BatchEvent>) throws {
-        try handle.refuseIfClosed()
-        try state.withLock { state in
-            if state.isRunning { throw BolmoError(.busy, "the batch is running already") }
-            state.isRunning = true
+    private func start(_ handoff: Handoff<BatchEvent>) async throws {
+        while true {
+            await waitForLeftRun()
+            try handle.refuseIfClosed()
+            let begins = try state.withLock { state in
+                if state.isLeft { return false }
+                if state.running != nil { throw BolmoError(.busy, "the batch is running already") }
+                state.running = handoff
+                return true
+            }
+            if begins { break }
         }
-        let isWanted = handoff.begin { [self] in cancel() }
+        if !handoff.begin(cancel: { [self] in leave(handoff) }) { leave(handoff) }
         let run = Run(self, handoff)
         DispatchQueue(label: "Bolmo batch").async { [self] in
-            if !isWanted { cancel() }
             var failure: (any Error)?
             do {
                 try handle.use { batch in
@@ -116,28 +161,52 @@ public final class Batch: Sendable {
             } catch {
                 failure = error
             }
-            state.withLock { $0.isRunning = false }
+            ended()
             handoff.finish(failure)
         }
     }
 
-    private func cancel() {
-        for member in state.withLock({ $0.members.values }) { member.cancel() }
+    /// The reader of a run has left.
+    private func leave(_ handoff: Handoff<BatchEvent>) {
+        let members = state.withLock { state -> [Member] in
+            guard state.running === handoff else { return [] }
+            state.isLeft = true
+            return Array(state.members.values)
+        }
+        for member in members { member.abandon() }
+    }
+
+    /// The run has ended. If the batch was closed meanwhile, there is none that could end what is left in it.
+    private func ended() {
+        let (members, waiting) = state.withLock { state in
+            defer { state.waiting = [] }
+            state.running = nil
+            state.isLeft = false
+            return (handle.isClosed ? state.takeMembers() : [], state.waiting)
+        }
+        letGo(members)
+        for continuation in waiting { continuation.resume() }
     }
 
     /// Cancels what is running and closes the batch. Sessions that wait in it are unchanged. Closing it again does
     /// nothing.
     public func close() {
         handle.markClosed()
-        let waiting = state.withLock { state -> [Member] in
-            defer { if !state.isRunning { state.members = [:] } }
-            return Array(state.members.values)
+        // Who sees the other one's change lets the members go: this, or the run when it ends.
+        let (members, running) = state.withLock { state in
+            (state.running == nil ? state.takeMembers() : Array(state.members.values), state.running)
         }
-        // A running batch lets them go by itself.
-        for member in waiting { member.cancel() }
-        handle.close()
-        if !state.withLock({ $0.isRunning }) { for member in waiting { member.leave() } }
+        for member in members { member.abandon() }
+        running?.interrupt()
+        if running == nil { letGo(members) } else { delete() }
     }
+
+    private func letGo(_ members: [Member]) {
+        if handle.isClosed { delete() }
+        for member in members { member.leave() }
+    }
+
+    private func delete() { deleting.withLock { _ in handle.close() } }
 
     /// A run of the batch, which the C callback gets.
     fileprivate final class Run: Sendable {
@@ -178,7 +247,7 @@ public final class Batch: Sendable {
                     bolmo_batch_generation(batch, index, $0)
                 }
             }
-            return try Generation(handle.raw, logprobs: member.logprobs)
+            return try handle.use { try Generation($0, logprobs: member.logprobs) }
         }
     }
 }

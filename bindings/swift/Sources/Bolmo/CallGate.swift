@@ -2,15 +2,46 @@ import Foundation
 
 /// One call of an object that serves one call at a time.
 final class Call: Sendable {
-    /// Whether the call lasts as long as somebody reads its stream, so that waiting for it could last forever.
-    let isStream: Bool
+    /// How long a call lasts.
+    enum Kind: Sendable {
+        /// Until the native side is done.
+        case whole
+        /// As long as somebody reads its stream, so that waiting for it could last forever. Cancelling ends it.
+        case stream
+        /// As long as somebody reads the stream of its batch. Cancelling ends it only when that reader goes on.
+        case member
+    }
+
     /// Ends what the native side waits for in Swift code, besides the native cancellation.
     let interrupt: @Sendable () -> Void
+    private let kind: Kind
     fileprivate let cancelled = Locked(false)
+    private let endsByItself: Locked<Bool>
 
-    init(isStream: Bool = false, interrupt: @escaping @Sendable () -> Void = {}) {
-        self.isStream = isStream
+    init(_ kind: Kind = .whole, interrupt: @escaping @Sendable () -> Void = {}) {
+        self.kind = kind
         self.interrupt = interrupt
+        endsByItself = Locked(kind == .whole)
+    }
+
+    /// Whether the call ends soon whatever others do, so that the next one can wait for it.
+    fileprivate var isWorthWaitingFor: Bool {
+        endsByItself.withLock { $0 } || kind == .stream && cancelled.withLock { $0 }
+    }
+
+    /// Notes that nobody reads the stream of the call any more.
+    func readerHasLeft() { _ = endsByItself.exchange(true) }
+
+    /// What the object is busy with, and what ends that.
+    fileprivate var description: String {
+        switch kind {
+        case .whole: ""
+        case .stream:
+            """
+            a generation, which ends when its stream has been read to the end, or when the loop and the stream are gone
+            """
+        case .member: "a batch, which ends when its run has read this generation to the end, or when it is closed"
+        }
     }
 }
 
@@ -40,7 +71,7 @@ final class CallGate: Sendable {
         resetNative = reset
     }
 
-    /// Begins a call. Waits for the running one, unless that is a stream that somebody is still reading.
+    /// Begins a call. Waits for the running one, unless that lasts as long as somebody reads a stream.
     ///
     /// - Throws: ``BolmoError`` with `busy` or `closed`; `CancellationError` if the task is cancelled while it waits.
     func begin(_ call: Call) async throws {
@@ -72,21 +103,20 @@ final class CallGate: Sendable {
                 state.current = call
                 return true
             }
-            if !current.isStream || current.cancelled.withLock({ $0 }) { return false }
-            throw BolmoError(.busy, """
-                \(name) is busy with a generation: read its stream to the end, or leave the loop over it, before the \
-                next call
-                """)
+            if current.isWorthWaitingFor { return false }
+            throw BolmoError(.busy, "\(name) is busy with \(current.description)")
         }
     }
 
-    /// Ends a call: withdraws a cancellation that came too late for it, and lets the next call begin.
+    /// Ends a call: withdraws a cancellation that came too late for it, and lets the next call begin. Does nothing if
+    /// it has ended.
     func end(_ call: Call) {
-        let waiting = state.withLock { state in
+        let waiting = state.withLock { state -> [CheckedContinuation<Void, Never>] in
+            guard state.current === call else { return [] }
             if call.cancelled.withLock({ $0 }) { _ = resetNative(handle.raw) }
             state.current = nil
             defer { state.waiting = [:] }
-            return state.waiting.values
+            return Array(state.waiting.values)
         }
         for continuation in waiting { continuation.resume() }
     }

@@ -23,7 +23,7 @@ public final class Checkpoint: Sendable {
     public let configJSON: Data
 
     /// Opens a folder with `config.json` and safetensors files. A `tokenizer.json` in it is used as the source model's.
-    /// The files must not change until the checkpoint and the models from it are closed.
+    /// The files must not change until the checkpoint is closed; models from it no longer need them.
     ///
     /// - Throws: ``BolmoError`` with `notFound` if there is no such folder, or no `config.json` or weights in it;
     ///   `badCheckpoint` or `unsupported` with a message that names the file and the tensor or key.
@@ -49,10 +49,15 @@ public final class Checkpoint: Sendable {
         config: Data, tokenizer: Data? = nil, tokenizerConfig: Data? = nil, weights: [WeightFile]
     ) async throws {
         let readers = weights.map(Reader.init)
-        let handle = try await blocking("checkpoint") {
-            try Self.build(config, tokenizer, tokenizerConfig, readers)
+        do {
+            let handle = try await blocking("checkpoint") {
+                try Self.build(config, tokenizer, tokenizerConfig, readers)
+            }
+            try self.init(handle, readers: readers)
+        } catch {
+            for reader in readers { reader.releaseUnlessAdded() }
+            throw error
         }
-        try self.init(handle, readers: readers)
     }
 
     private init(_ handle: Handle, readers: [Reader]) throws {

@@ -60,11 +60,19 @@ public final class Engine: Sendable {
     /// When this returns, the device is idle, and nothing is submitted to it until ``resume()``. Calls in progress
     /// pause, and go on afterwards as if nothing had happened; cancelling ends them at once. Calls that begin meanwhile
     /// and need the device throw `suspended` and change nothing. Snapshots need the device, so save sessions first if
-    /// the app may be ended. Suspending twice is the same as once.
+    /// the app may be ended. Suspending twice is the same as once. A cancelled task suspends, too.
     ///
     /// - Throws: ``BolmoError`` with `deviceLost`.
     public func suspend() async throws {
-        try await blocking("suspending") { [handle] in try handle.use { try check(bolmo_engine_suspend($0)) } }
+        try await blockingRegardless("suspending") { [self] in try suspendAndWait() }
+    }
+
+    /// Suspends the engine as ``suspend()`` does, and blocks the thread until the device is idle, which takes one
+    /// submission. For observers of the system's notifications: a task that they start may run when it is too late.
+    ///
+    /// - Throws: ``BolmoError`` with `deviceLost`.
+    public func suspendAndWait() throws {
+        try handle.use { try check(bolmo_engine_suspend($0)) }
     }
 
     /// Resumes a suspended engine. Does nothing if it is not suspended.
@@ -76,12 +84,12 @@ public final class Engine: Sendable {
     }
 
     /// Releases memory that can be made again, for when the system runs short of it. What is in use is released when
-    /// the call that uses it ends. A suspended engine may be trimmed.
+    /// the call that uses it ends. A suspended engine may be trimmed. A cancelled task trims, too.
     ///
     /// - Returns: The number of bytes by which the device's memory has shrunk.
     @discardableResult
     public func trim() async throws -> UInt64 {
-        try await blocking("trimming") { [handle] in
+        try await blockingRegardless("trimming") { [handle] in
             try handle.use { raw in try read(0) { bolmo_engine_trim(raw, $0) } }
         }
     }

@@ -24,13 +24,18 @@ func blocking<R: Sendable>(
     try Task.checkCancellation()
     do {
         return try await withTaskCancellationHandler {
-            try await withCheckedThrowingContinuation { continuation in
-                DispatchQueue(label: "Bolmo \(label)").async { continuation.resume(with: Result(catching: body)) }
-            }
+            try await blockingRegardless(label, body)
         } onCancel: {
             cancel()
         }
     } catch let error as BolmoError where error.kind == .cancelled && Task.isCancelled {
         throw CancellationError()
+    }
+}
+
+/// Runs a call that blocks on a thread of its own, also if the task is cancelled.
+func blockingRegardless<R: Sendable>(_ label: String, _ body: @escaping @Sendable () throws -> R) async throws -> R {
+    try await withCheckedThrowingContinuation { continuation in
+        DispatchQueue(label: "Bolmo \(label)").async { continuation.resume(with: Result(catching: body)) }
     }
 }

@@ -14,6 +14,8 @@ final class Handoff<Element: Sendable>: @unchecked Sendable {
     private var ended = false
     private var failure: (any Error)?
     private var cancelNative: (@Sendable () -> Void)?
+    /// What was delivered after an interruption and not read yet.
+    private var rest: [Element] = []
 
     /// Whether the caller is the first one, which must start the producer.
     func start() -> Bool {
@@ -26,7 +28,8 @@ final class Handoff<Element: Sendable>: @unchecked Sendable {
     /// Sets how the native call is cancelled when the consumer leaves. Returns whether the consumer is still there.
     func begin(cancel: @escaping @Sendable () -> Void) -> Bool {
         locked {
-            cancelNative = cancel
+            // Nobody would drop it afterwards.
+            if !abandoned { cancelNative = cancel }
             return !abandoned
         }
     }
@@ -37,6 +40,7 @@ final class Handoff<Element: Sendable>: @unchecked Sendable {
             try await withCheckedThrowingContinuation { continuation in
                 let result: Result<Element?, any Error>? = locked {
                     if abandoned { return .success(nil) }
+                    if !rest.isEmpty { return .success(rest.removeFirst()) }
                     if ended {
                         defer { failure = nil }
                         return failure.map { .failure($0) } ?? .success(nil)
@@ -55,17 +59,21 @@ final class Handoff<Element: Sendable>: @unchecked Sendable {
         }
     }
 
-    /// Hands an element over, and waits until the next one is wanted. Returns whether it is.
+    /// Hands an element over, and waits until the next one is wanted. Returns whether it is. After an interruption it
+    /// keeps the element for the consumer, and doesn't wait.
     func deliver(_ element: Element) -> Bool {
-        guard waitForConsumer() else { return false }
-        let waiter = locked {
+        _ = waitForConsumer()
+        let waiter: CheckedContinuation<Element?, any Error>? = locked {
+            if self.waiter == nil && !abandoned { rest.append(element) }
             defer { self.waiter = nil }
             return self.waiter
         }
-        // Without a waiter the consumer has just left.
+        // Without a waiter the consumer has left, or comes later.
         waiter?.resume(returning: element)
-        return waitForConsumer()
+        return waitForConsumer() && !isInterrupted
     }
+
+    private var isInterrupted: Bool { locked { interrupted } }
 
     private func waitForConsumer() -> Bool {
         locked {
@@ -95,6 +103,7 @@ final class Handoff<Element: Sendable>: @unchecked Sendable {
                 cancelNative = nil
             }
             abandoned = true
+            rest = []
             condition.broadcast()
             return (self.waiter, cancelNative)
         }
@@ -102,7 +111,8 @@ final class Handoff<Element: Sendable>: @unchecked Sendable {
         waiter?.resume(returning: nil)
     }
 
-    /// The native call is being cancelled by others: the producer no longer waits. The consumer gets its end.
+    /// The native call is being cancelled by others: the producer no longer waits. The consumer gets what it still
+    /// delivers, and its end.
     func interrupt() {
         locked {
             interrupted = true

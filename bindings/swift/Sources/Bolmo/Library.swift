@@ -36,14 +36,19 @@ public enum LogLevel: Int32, Sendable, Hashable, CaseIterable, Comparable {
 /// returns, the earlier handler is no longer running.
 public func setLogHandler(_ level: LogLevel, _ handler: (@Sendable (LogLevel, String) -> Void)?) throws {
     try Library.check()
-    let earlier = logHandler.exchange(handler)
-    do {
-        try check(bolmo_set_log_callback(level.rawValue, handler == nil ? nil : onLogLine, nil))
-    } catch {
-        _ = logHandler.exchange(earlier)
-        throw error
+    try settingLogHandler.withLock { _ in
+        let earlier = logHandler.exchange(handler)
+        do {
+            try check(bolmo_set_log_callback(level.rawValue, handler == nil ? nil : onLogLine, nil))
+        } catch {
+            _ = logHandler.exchange(earlier)
+            throw error
+        }
     }
 }
+
+/// Held while the handler and the native side's level change together.
+private let settingLogHandler = Locked(())
 
 /// The handler of the log. The C callback looks it up, so that it can't be called after its release.
 private let logHandler = Locked<(@Sendable (LogLevel, String) -> Void)?>(nil)

@@ -11,7 +11,6 @@ public final class Model: Sendable {
     let handle: Handle
     /// The engine that the model is loaded on.
     public let engine: Engine
-    private let ownsEngine: Bool
     /// Sizes of the model.
     public let info: ModelInfo
     /// Device memory that the weights take, in bytes.
@@ -31,7 +30,7 @@ public final class Model: Sendable {
     ///   - tokenizer: The source model's tokenizer, if the folder doesn't have it.
     ///   - ropeTheta: Base of the rotary frequencies, for checkpoints that lost it.
     ///   - ropeScaling: Scaling of the rotary frequencies, for checkpoints that lost it; see ``LoadOptions``.
-    ///   - engine: The device; `nil` opens the best one, which is closed with the model.
+    ///   - engine: The device; `nil` opens the best one, which is closed when model and sessions are gone.
     ///   - progress: Receives the bytes of the checkpoint that are loaded and their total.
     /// - Throws: ``BolmoError``; `CancellationError` if the task is cancelled.
     public convenience init(
@@ -69,7 +68,6 @@ public final class Model: Sendable {
         checkpoint: Checkpoint, options: LoadOptions = LoadOptions(), engine: Engine? = nil,
         progress: ProgressHandler? = nil
     ) async throws {
-        ownsEngine = engine == nil
         let onEngine = if let engine { engine } else { try await Engine() }
         self.engine = onEngine
         let context = ProgressContext(progress)
@@ -98,11 +96,13 @@ public final class Model: Sendable {
     /// Creates a session. With `bos` it begins with the id that begins a text, which it should, unless the model is to
     /// see its text as an excerpt.
     public func session(bos: Bool = true) async throws -> Session {
-        let session = try await blocking("session") { [handle] in
+        let handle = try await blocking("session") { [handle] in
             try handle.use { model in try Session.handle { bolmo_session_create(model, $0) } }
         }
-        if bos { try check(bolmo_session_append_bos(session.raw)) }
-        return Session(session, model: self)
+        let session = Session(handle, model: self)
+        // On the session's own queue: it uses the device, and waits while that is suspended.
+        if bos { try await session.appendBOS() }
+        return session
     }
 
     /// Device memory that a session takes at most while it grows to a number of patches, in bytes. A clone or a
@@ -127,9 +127,7 @@ public final class Model: Sendable {
         return Session(session, model: self)
     }
 
-    /// Closes the model. Its memory is freed when its last session is closed too. Closing it again does nothing.
-    public func close() {
-        handle.close()
-        if ownsEngine { engine.close() }
-    }
+    /// Closes the model. Its memory is freed when its last session is closed too. The ``engine`` stays open, so that it
+    /// can be suspended while sessions use it. Closing the model again does nothing.
+    public func close() { handle.close() }
 }

@@ -70,9 +70,12 @@ final class Handle: @unchecked Sendable {
         }
     }
 
+    /// Whether the handle has been closed.
+    var isClosed: Bool { closed.withLock { $0 } }
+
     /// Throws if the handle has been closed.
     func refuseIfClosed() throws {
-        if closed.withLock({ $0 }) { throw closedError }
+        if isClosed { throw closedError }
     }
 
     /// The error of calls with a closed handle.

@@ -21,7 +21,7 @@ final class PieceSink: Sendable {
             }
         }
         if let error = failure.withLock({ $0 }) { throw error }
-        return try Generation(handle.raw, logprobs: options.logprobs)
+        return try handle.use { try Generation($0, logprobs: options.logprobs) }
     }
 
     /// Ends the text: if it stops inside a character, there is one more piece.

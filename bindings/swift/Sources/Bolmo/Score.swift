@@ -31,6 +31,8 @@ public final class Score: Sendable {
     }
 
     private let handle: Handle
+    /// What the library points to is valid until the score is deleted. This lock keeps it while it is copied.
+    private let copying = Locked(())
     /// Bits per byte, of the bytes together with the patch boundaries.
     public let bitsPerByteJoint: Double
     /// Bits per byte, of the bytes alone. The model sees a little of each next byte, so this is not comparable with the
@@ -63,14 +65,14 @@ public final class Score: Sendable {
 
     /// The log-probability of each predicted byte or id, ``bytes`` of them.
     public var logprobs: Logprobs {
-        get throws { try handle.use { raw in try Logprobs { bolmo_score_logprobs(raw, $0, $1, $2) } } }
+        get throws { try copy { raw in try Logprobs { bolmo_score_logprobs(raw, $0, $1, $2) } } }
     }
 
     /// Copies a tensor.
     ///
     /// - Throws: ``BolmoError`` with `notFound` if the score was made without `tensors: true`.
     public func tensor(_ name: TensorName) throws -> Tensor {
-        try handle.use { raw in
+        try copy { raw in
             var data: UnsafePointer<Float>?
             var rows = 0
             var columns = 0
@@ -81,7 +83,11 @@ public final class Score: Sendable {
     }
 
     /// Frees the tensors. The numbers stay. Closing it again does nothing.
-    public func close() { handle.close() }
+    public func close() { copying.withLock { _ in handle.close() } }
+
+    private func copy<R>(_ body: (OpaquePointer) throws -> R) throws -> R {
+        try copying.withLock { _ in try handle.use(body) }
+    }
 }
 
 extension Model {

@@ -13,8 +13,8 @@ import Foundation
 ///
 /// The actor's executor is a queue of its own, so that native calls never block the threads that tasks share. Calls
 /// wait for each other. Only while a generation's stream is being read, other calls throw `busy`: the generation waits
-/// for the reader, who may be the one who calls. After the loop over a stream was left, or its task was cancelled, the
-/// next call waits until the native side has stopped, which takes one submission to the device.
+/// for the reader, who may be the one who calls. When the loop over a stream and the stream are gone, or its task was
+/// cancelled, the next call waits until the native side has stopped, which takes one submission to the device.
 public actor Session {
     nonisolated let gate: CallGate
     nonisolated private let executor = QueueExecutor("Bolmo session")
@@ -173,9 +173,11 @@ public actor Session {
     ///
     /// The generation begins with the first piece that is asked for, and goes on only while the next piece is waited
     /// for, so a slow reader slows it down. A loop that is left by `break`, by an error or by cancellation of its task
-    /// stops the native side within one submission to the device. After a `break` the session holds exactly the bytes
-    /// that the loop has received, and those of the prompt; a cancellation while the loop waits may add the bytes of
-    /// the piece in progress. ``lastGeneration`` says why it ended.
+    /// stops the native side within one submission to the device; a stream that is kept in a variable goes on to exist,
+    /// and waits, until the variable is gone too. After a `break` the session holds exactly the bytes that the loop has
+    /// received, and those of the prompt. It may hold more with stop strings, which hold bytes back that they may begin
+    /// with, and with a constraint, whose forced bytes are computed together; and a cancellation while the loop waits
+    /// may add the bytes of the piece in progress. ``lastGeneration`` has the ids, and says why it ended.
     ///
     /// As with every `AsyncThrowingStream`, cancellation of the task ends the loop without an error.
     ///
@@ -217,11 +219,16 @@ public actor Session {
     /// - Parameters:
     ///   - options: As for ``generate(_:)``.
     ///   - onPiece: Receives each piece as it is produced, on the thread that generates, and returns whether to go on.
+    ///     After `false` it may receive what was held back: the beginning of a stop string, or of a character.
     public nonisolated func generation(
         _ options: GenerateOptions = GenerateOptions(), onPiece: (@Sendable (Piece) -> Bool)? = nil
     ) async throws -> Generation {
         let sink = try PieceSink(onPiece)
-        let generation = try await run { raw in try sink.generate(raw, options) }
+        let generation = try await run { raw in
+            let generation = try sink.generate(raw, options)
+            try sink.finish()
+            return generation
+        }
         _ = last.exchange(generation)
         return generation
     }
@@ -234,7 +241,7 @@ public actor Session {
 
     /// Starts a generation on a queue of its own: it waits for its reader, who may be isolated to the actor.
     private nonisolated func start(_ options: GenerateOptions, _ handoff: Handoff<Piece>) async throws {
-        let call = Call(isStream: true) { handoff.interrupt() }
+        let call = Call(.stream) { handoff.interrupt() }
         let sink = try PieceSink { handoff.deliver($0) }
         try await gate.begin(call)
         guard handoff.begin(cancel: { [gate] in gate.cancel(call) }) else { return gate.end(call) }

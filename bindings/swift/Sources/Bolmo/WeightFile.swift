@@ -32,8 +32,8 @@ public struct WeightFile: Sendable {
         }
     }
 
-    /// A file in memory that is used in place. It must stay valid and unchanged until `release` is called, when the
-    /// checkpoint has been closed.
+    /// A file in memory that is used in place. It must stay valid and unchanged until `release` is called: once for
+    /// each checkpoint that the file is passed to, when that has been closed, or when it could not be opened.
     public static func memory(
         _ name: String, _ bytes: UnsafeRawBufferPointer, release: @escaping @Sendable () -> Void
     ) -> Self {
@@ -41,7 +41,7 @@ public struct WeightFile: Sendable {
     }
 
     /// A file of `size` bytes that a function reads, such as an asset or a part of an archive. It must not change. The
-    /// function is called on the thread that loads, by several at once if several models are loaded.
+    /// function is called on any thread, also on several at once.
     public static func reader(_ name: String, size: UInt64, read: @escaping Read) -> Self {
         Self(name: name, source: .reader(size: size, read))
     }
@@ -50,7 +50,9 @@ public struct WeightFile: Sendable {
 /// A weight file on the way to the library, which keeps it until it calls `release`.
 final class Reader: Sendable {
     private let file: WeightFile
-    private let failure = Locked<(any Error)?>(nil)
+    private let isAdded = Locked(false)
+    /// How often the reader has thrown, and what it has thrown last.
+    private let failures = Locked<(count: Int, last: (any Error)?)>((0, nil))
 
     init(_ file: WeightFile) { self.file = file }
 
@@ -67,17 +69,30 @@ final class Reader: Sendable {
                     builder, name, nameSize, size, onRead, onRelease, kept.toOpaque())
             }
         }
-        if status != 0 { kept.release() }
-        try check(status)
+        do {
+            try check(status)
+            _ = isAdded.exchange(true)
+        } catch {
+            kept.release()
+            throw error
+        }
     }
 
-    /// Runs a call that reads files. If a reader has thrown, its error leaves the call.
+    /// Releases the file if the library has never had it.
+    func releaseUnlessAdded() {
+        if !isAdded.exchange(true) { release() }
+    }
+
+    /// Runs a call that reads files. If a reader has thrown meanwhile, its error leaves the call. Several calls may use
+    /// a reader at once, each on several threads: all that fail then have an error of this reader.
     static func naming<R>(_ readers: [Reader], _ body: () throws -> R) throws -> R {
+        let before = readers.map { $0.failures.withLock { $0.count } }
         do {
             return try body()
         } catch let error as BolmoError where error.kind == .io {
-            for reader in readers {
-                if let failure = reader.failure.exchange(nil) { throw failure }
+            for (reader, before) in zip(readers, before) {
+                let failures = reader.failures.withLock { $0 }
+                if failures.count > before, let last = failures.last { throw last }
             }
             throw error
         }
@@ -92,7 +107,7 @@ final class Reader: Sendable {
             }
             return Int64(count)
         } catch {
-            _ = failure.exchange(error)
+            failures.withLock { $0 = ($0.count + 1, error) }
             return -1
         }
     }

@@ -133,7 +133,6 @@ final class BatchTests: BolmoTestCase {
 
     func testLeavingARun() async throws {
         let model = try await load(demoModel)
-        let endless = GenerateOptions(maxBytes: 100_000, endBias: -1000)
         let sessions = [try await session(model), try await session(model)]
         let batch = try Batch()
         for session in sessions { try await batch.add(session, endless) }
@@ -171,5 +170,116 @@ final class BatchTests: BolmoTestCase {
         try await batch.add(session, GenerateOptions(maxBytes: 100_000, endBias: -1000))
         await refuses(.closed) { for try await _ in batch.run() { batch.close() } }
         try await session.append("x")
+    }
+
+    private let endless = GenerateOptions(maxBytes: 100_000, endBias: -1000)
+    private let short = GenerateOptions(maxBytes: 30, endBias: -1000)
+
+    /// A cancelled member ends when the reader goes on, who therefore must not wait for that.
+    func testCallingACancelledMember() async throws {
+        let model = try await loadTrained()
+        let sessions = [try await session(model), try await session(model)]
+        let batch = try Batch()
+        try await batch.add(sessions[0], endless)
+        try await batch.add(sessions[1], short)
+        let (refused, stops) = try await soon {
+            var refused: [BolmoError.Kind?] = []
+            var stops: [Int: StopReason] = [:]
+            for try await event in batch.run() {
+                if case .ended(let index, let result) = event { stops[index] = try result.get().stop }
+                if !refused.isEmpty { continue }
+                sessions[0].cancel()
+                refused.append(try await errorKind { try await sessions[0].append("x") })
+            }
+            return (refused, stops)
+        }
+        XCTAssertEqual(refused, [.busy])
+        XCTAssertEqual(stops, [0: .cancelled, 1: .budget])
+        for session in sessions { try await session.append("x") }
+
+        // No run has begun that could end it.
+        try await batch.add(sessions[0], endless)
+        sessions[0].cancel()
+        let kind = try await soon { try await errorKind { try await sessions[0].append("x") } }
+        XCTAssertEqual(kind, .busy)
+        batch.close()
+        try await sessions[0].append("x")
+    }
+
+    func testClosingABatchInItsLoopFreesItsSessions() async throws {
+        let model = try await loadTrained()
+        let sessions = [try await session(model), try await session(model)]
+        let batch = try Batch()
+        for session in sessions { try await batch.add(session, endless) }
+        let kind = try await soon { [short] in
+            try await errorKind {
+                for try await event in batch.run() {
+                    guard case .piece = event else { continue }
+                    batch.close()
+                    for session in sessions { try await session.append("x") }
+                    _ = try await sessions[0].generation(short)
+                }
+            }
+        }
+        XCTAssertEqual(kind, .closed)
+        for session in sessions { try await session.append("x") }
+    }
+
+    /// Whether a run has begun, runs or has just ended when the batch is closed: its sessions are free.
+    func testClosingABatchAtAnyTime() async throws {
+        let model = try await loadTrained()
+        let session = try await session(model)
+        let bytes = GenerateOptions(maxBytes: 1, endBias: -1000)
+        for delay in 0..<400 {
+            let batch = try Batch()
+            try await batch.add(session, bytes)
+            let begins = Locked(false)
+            let running = Task {
+                _ = begins.exchange(true)
+                return try await errorKind { for try await _ in batch.run() {} }
+            }
+            while !begins.withLock({ $0 }) { await Task.yield() }
+            // Up to a few milliseconds, most of them short: a run begins within microseconds.
+            let until = milliseconds() + pow(Double(delay) / 400, 3) * 3
+            while milliseconds() < until {}
+            batch.close()
+            let kind = try await soon { try await running.value }
+            XCTAssert(kind == nil || kind == .closed, "\(String(describing: kind))")
+            try await soon { try await session.append("x") }
+        }
+    }
+
+    /// A call that has ended already doesn't end the one after it.
+    func testEndingACallTwice() async throws {
+        let session = try await session(loadTrained())
+        let first = Call(.member)
+        let second = Call(.member)
+        try await session.gate.begin(first)
+        session.gate.end(first)
+        try await session.gate.begin(second)
+        session.gate.end(first)
+        await refuses(.busy, saying: "batch") { try await session.append("x") }
+        session.gate.end(second)
+        try await session.append("x")
+    }
+
+    func testTheNextRunWaitsForOneThatWasLeft() async throws {
+        let model = try await loadTrained()
+        let sessions = [try await session(model), try await session(model)]
+        let batch = try Batch()
+        for _ in 0..<10 {
+            try await batch.add(sessions[0], endless)
+            for try await _ in batch.run() { break }
+            // Joins the next run, not the one that ends.
+            let added = try await batch.add(sessions[1], short)
+            var stops: [Int: StopReason] = [:]
+            for try await event in batch.run() {
+                if case .ended(let index, let result) = event { stops[index] = try result.get().stop }
+            }
+            XCTAssertEqual(stops, [added: .budget])
+            try await batch.add(sessions[0], endless)
+            for try await _ in batch.run() { break }
+            for try await _ in batch.run() { XCTFail("an event") }
+        }
     }
 }

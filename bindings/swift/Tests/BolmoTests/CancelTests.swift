@@ -277,4 +277,33 @@ final class CancelTests: BolmoTestCase {
             XCTFail("scored")
         } catch is CancellationError {}
     }
+
+    /// Bytes that were held back for a stop string belong to the text of a generation that is cancelled.
+    func testCancelGivesTheStreamWhatWasHeldBack() async throws {
+        let session = try await session(loadTrained())
+        let options = GenerateOptions(
+            maxBytes: 200, stop: ["abababx"], constraint: try Constraint.regex("(ab){90}"), boundaryBias: 1000)
+        var collected = Collected()
+        for try await piece in session.generate(options) {
+            collected.add(piece)
+            if collected.pieces == 2 { session.cancel() }
+        }
+        let generation = try XCTUnwrap(session.lastGeneration)
+        XCTAssertEqual(generation.stop, .cancelled)
+        XCTAssertGreaterThan(generation.bytes.count, 4)
+        XCTAssertEqual(collected.bytes, generation.bytes)
+        XCTAssertEqual(collected.ids, Array(generation.ids.prefix(collected.ids.count)))
+    }
+
+    func testAStreamInAVariableWaitsUntilThatIsGone() async throws {
+        let session = try await session(loadTrained())
+        func readOne() async throws {
+            let stream = session.generate(endless)
+            for try await _ in stream { break }
+            await refuses(.busy, saying: "the loop and the stream") { try await session.append("x") }
+            withExtendedLifetime(stream) {}
+        }
+        try await readOne()
+        try await session.append("x")
+    }
 }

@@ -104,4 +104,78 @@ final class CheckpointTests: BolmoTestCase {
             _ = try await Model(checkpoint: none, engine: engine)
         }
     }
+
+    func testMemoryIsReleasedOnceWhateverFails() async throws {
+        let (config, tokenizer, weights) = try parts()
+        let memory = UnsafeMutableRawBufferPointer.allocate(byteCount: weights.count, alignment: 16)
+        defer { memory.deallocate() }
+        weights.copyBytes(to: memory)
+        let released = Locked<[Int]>([])
+        func file(_ number: Int) -> WeightFile {
+            .memory("weights \(number)", UnsafeRawBufferPointer(memory)) { released.withLock { $0.append(number) } }
+        }
+        func isReleased(_ numbers: [Int]) async {
+            let all = await eventually { released.withLock { $0.count } >= numbers.count }
+            XCTAssert(all, "released: \(released.withLock { $0 })")
+            XCTAssertEqual(released.exchange([]).sorted(), numbers)
+        }
+        // Before the first one is added.
+        let files = [file(0), file(1)]
+        let task = Task {
+            while !Task.isCancelled { await Task.yield() }
+            _ = try await Checkpoint(config: config, tokenizer: tokenizer, weights: files)
+        }
+        task.cancel()
+        do {
+            try await task.value
+            XCTFail("opened")
+        } catch is CancellationError {}
+        await isReleased([0, 1])
+        // While they are added, and when all are.
+        let none = WeightFile.memory("", UnsafeRawBufferPointer(start: nil, count: 0)) {
+            released.withLock { $0.append(9) }
+        }
+        for config in [config, Data(), Data("{}".utf8)] {
+            let kind = try await errorKind {
+                try await Checkpoint(config: config, tokenizer: Data(), weights: [file(0), none, file(2)])
+            }
+            XCTAssertNotNil(kind)
+            await isReleased([0, 2, 9])
+        }
+        let checkpoint = try await Checkpoint(config: config, tokenizer: tokenizer, weights: [file(0)])
+        XCTAssertEqual(released.withLock { $0 }, [])
+        checkpoint.close()
+        await isReleased([0])
+    }
+
+    /// Two loads that read the same file at once, and fail: both have the reader's error.
+    func testReadersFailInSeveralLoads() async throws {
+        struct Gone: Error {}
+        let (config, tokenizer, weights) = try parts()
+        let engine = try await Engine(adapter: adapterName)
+        let loads = Locked(0)
+        let arrived = Locked(0)
+        let file = WeightFile.reader("weights", size: UInt64(weights.count)) { offset, buffer in
+            if loads.withLock({ $0 }) > 0 {
+                // Both have come before one of them fails.
+                arrived.withLock { $0 += 1 }
+                for _ in 0..<5000 where arrived.withLock({ $0 }) % 2 == 1 { usleep(1000) }
+                throw Gone()
+            }
+            let part = weights[Int(offset)...].prefix(buffer.count)
+            buffer.copyBytes(from: part)
+            return part.count
+        }
+        let checkpoint = try await Checkpoint(config: config, tokenizer: tokenizer, weights: [file])
+        _ = loads.exchange(2)
+        for _ in 0..<10 {
+            let loading = (0..<2).map { _ in Task { try await Model(checkpoint: checkpoint, engine: engine) } }
+            for load in loading {
+                do {
+                    _ = try await load.value
+                    XCTFail("loaded")
+                } catch is Gone {}
+            }
+        }
+    }
 }

@@ -45,4 +45,35 @@ final class ScoreTests: BolmoTestCase {
         await refuses(.invalidArgument) { _ = try await model.score(ids: [1, 2, 3]) }
         await refuses(.invalidArgument) { _ = try await model.score("") }
     }
+
+    /// Tensors are copied from the library's memory, which closing frees.
+    func testClosingAScoreWhileItsTensorsAreCopied() async throws {
+        let model = try await loadTrained()
+        let text = String(repeating: self.text, count: 12)
+        let expected = try await model.score(text, tensors: true).tensor(.logits)
+        for delay in 0..<20 {
+            let score = try await model.score(text, tensors: true)
+            let copying = Locked(0)
+            let readers = (0..<2).map { _ in
+                Task.detached {
+                    while true {
+                        copying.withLock { $0 += 1 }
+                        do {
+                            guard try score.tensor(.logits) == expected else { return false }
+                        } catch let error as BolmoError where error.kind == .closed {
+                            return true
+                        }
+                    }
+                }
+            }
+            while copying.withLock({ $0 }) < 4 { await Task.yield() }
+            usleep(UInt32(delay * 20))
+            score.close()
+            for reader in readers {
+                let unchanged = try await reader.value
+                XCTAssert(unchanged, "a copied tensor has other values")
+            }
+            XCTAssertThrowsError(try score.logprobs)
+        }
+    }
 }

@@ -179,4 +179,14 @@ final class StateTests: BolmoTestCase {
         XCTAssertEqual(flags.count, ByteID.candidates)
         return (0..<256).filter { flags[$0] != 0 }.map { UInt8($0) }
     }
+
+    func testTheEngineOfAClosedModel() async throws {
+        let model = try await Model(folder: trainedModel)
+        let session = try await session(model)
+        model.close()
+        try await model.engine.suspend()
+        await refuses(.suspended) { try await session.append("x") }
+        try model.engine.resume()
+        try await session.append("x")
+    }
 }

@@ -76,6 +76,31 @@ func eventually(_ condition: () async throws -> Bool) async rethrows -> Bool {
     return try await condition()
 }
 
+/// The kind of the ``BolmoError`` that an operation throws; `nil` if it throws none.
+func errorKind<R>(_ body: () async throws -> R) async rethrows -> BolmoError.Kind? {
+    do {
+        _ = try await body()
+        return nil
+    } catch let error as BolmoError {
+        return error.kind
+    }
+}
+
+/// An operation has not ended.
+struct Hangs: Error {}
+
+/// What an operation returns that must not wait for ever. It goes on in its task if it takes too long.
+func soon<R: Sendable>(_ body: @escaping @Sendable () async throws -> R) async throws -> R {
+    let result = Locked<Result<R, any Error>?>(nil)
+    Task {
+        let found: Result<R, any Error>
+        do { found = .success(try await body()) } catch { found = .failure(error) }
+        result.withLock { $0 = found }
+    }
+    for _ in 0..<2 where await eventually({ result.withLock { $0 != nil } }) { break }
+    return try result.withLock { $0 ?? .failure(Hangs()) }.get()
+}
+
 /// Milliseconds since some fixed time.
 func milliseconds() -> Double { Double(DispatchTime.now().uptimeNanoseconds) / 1e6 }
 

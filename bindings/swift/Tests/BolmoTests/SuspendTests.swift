@@ -95,6 +95,13 @@ final class SuspendTests: BolmoTestCase {
                 let model = try await Model(folder: trainedModel, engine: engine)
                 let generation = try await session(model).generation(options)
                 XCTAssertEqual(generation.bytes.count, 60)
+                // The CPU device compiles nothing. Vulkan drivers give their kernels away; others may not.
+                func files() -> [String] { (try? FileManager.default.contentsOfDirectory(atPath: cache.path)) ?? [] }
+                if engine.adapter.kind == "cpu" { XCTAssertEqual(files(), []) }
+                if engine.adapter.backend == "vulkan" {
+                    let isFilled = await eventually { !files().isEmpty }
+                    XCTAssert(isFilled, "the cache of kernels is empty")
+                }
             }
         }
         await refuses(.invalidArgument) {
@@ -105,5 +112,72 @@ final class SuspendTests: BolmoTestCase {
     func testALowPowerAdapter() async throws {
         let engine = try await Engine(adapter: "low-power")
         XCTAssert(engine.adapter.isUsable)
+    }
+
+    func testACancelledTaskSuspendsAndTrims() async throws {
+        let engine = try await Engine(adapter: adapterName)
+        let session = try await session(Model(folder: trainedModel, engine: engine))
+        let task = Task {
+            while !Task.isCancelled { await Task.yield() }
+            try await engine.suspend()
+            try await engine.trim()
+        }
+        task.cancel()
+        try await task.value
+        await refuses(.suspended) { try await session.append("x") }
+        try engine.resume()
+        try await session.append("x")
+    }
+
+    /// As in the observer of a notification.
+    func testSuspendingOnAThread() async throws {
+        let engine = try await Engine(adapter: adapterName)
+        let session = try await session(Model(folder: trainedModel, engine: engine))
+        let failure = await withCheckedContinuation { continuation in
+            DispatchQueue.global().async {
+                continuation.resume(returning: Result { try engine.suspendAndWait() })
+            }
+        }
+        try failure.get()
+        await refuses(.suspended) { try await session.append("x") }
+        try engine.resume()
+        try await session.append("x")
+        engine.close()
+        XCTAssertThrowsError(try engine.suspendAndWait())
+    }
+
+    /// Sessions that begin while the engine is being suspended wait on threads of their own, so that the task that
+    /// resumes it can run.
+    func testNewSessionsLeaveTheThreadsOfTasks() async throws {
+        let engine = try await Engine(adapter: adapterName)
+        let model = try await Model(folder: trainedModel, engine: engine)
+        let isOver = Locked(false)
+        let creating = (0..<4 * ProcessInfo.processInfo.activeProcessorCount).map { _ in
+            Task {
+                while !isOver.withLock({ $0 }) {
+                    let kind = try await errorKind { try await model.session() }
+                    if kind == .suspended { try await Task.sleep(for: .milliseconds(1)) }
+                    else if let kind { throw BolmoError(kind, "a session") }
+                }
+            }
+        }
+        let rescued = Locked(0)
+        for round in 0..<40 {
+            let isResumed = Locked(false)
+            DispatchQueue.global().asyncAfter(deadline: .now() + 3 * slowFactor) {
+                if isResumed.withLock({ $0 }) { return }
+                rescued.withLock { $0 += 1 }
+                try? engine.resume()
+            }
+            try await Task.sleep(for: .microseconds(500 * round))
+            try await engine.suspend()
+            try await Task.sleep(for: .milliseconds(2))
+            _ = isResumed.exchange(true)
+            try engine.resume()
+            if rescued.withLock({ $0 }) > 0 { break }
+        }
+        _ = isOver.exchange(true)
+        for task in creating { try await task.value }
+        XCTAssertEqual(rescued.withLock { $0 }, 0, "no thread was left for the task that resumes the engine")
     }
 }

@@ -1,4 +1,4 @@
-import Bolmo
+@testable import Bolmo
 import Foundation
 import XCTest
 
@@ -39,6 +39,15 @@ final class TextTests: BolmoTestCase {
                 XCTAssertEqual(session.lastGeneration?.text, String(decoding: bytes, as: UTF8.self))
                 XCTAssertEqual(session.lastGeneration?.stop, .complete)
                 XCTAssertEqual(session.lastGeneration?.matched, true)
+                // The pieces of a callback have the same text.
+                let received = Locked("")
+                _ = try await self.session(model).generation(
+                    GenerateOptions(constraint: constraint, boundaryBias: bias)
+                ) { piece in
+                    received.withLock { $0 += piece.text }
+                    return true
+                }
+                XCTAssertEqual(received.withLock { $0 }, text)
             }
         }
     }

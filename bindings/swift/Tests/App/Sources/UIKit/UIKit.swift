@@ -3,24 +3,10 @@
 /// Stands in for UIKit's class of this name.
 @MainActor
 public final class UIApplication {
-    public static let shared = UIApplication()
-    /// How many background tasks have begun and not ended.
-    public private(set) var backgroundTasks = 0
-
-    public func beginBackgroundTask() -> UIBackgroundTaskIdentifier {
-        backgroundTasks += 1
-        return UIBackgroundTaskIdentifier()
-    }
-
-    public func endBackgroundTask(_ identifier: UIBackgroundTaskIdentifier) { backgroundTasks -= 1 }
-
     public nonisolated static let didEnterBackgroundNotification = Notification.Name("didEnterBackground")
     public nonisolated static let willEnterForegroundNotification = Notification.Name("willEnterForeground")
     public nonisolated static let didReceiveMemoryWarningNotification = Notification.Name("didReceiveMemoryWarning")
 }
-
-/// Stands in for UIKit's type of this name.
-public struct UIBackgroundTaskIdentifier: Sendable {}
 
 /// What Foundation has on Apple systems only.
 extension URL {
