@@ -14,8 +14,9 @@ git ls-files -z --cached --others --exclude-standard | while IFS= read -r -d '' 
 done | xargs -0 cp --parents -t "$work/copy"
 cd "$work/copy"
 sed -i 's/^publish = false$/publish = true/' Cargo.toml
-# Tests and benches are of use in the repository alone. The command has the demo model, which lies beside its folder.
-cargo package --quiet --workspace --exclude bolmo-tests --exclude bolmo-benches --exclude bolmo-cli --no-verify \
+# Tests, benches and the library of the Kotlin package are of use in the repository alone. The command has the demo
+# model, which lies beside its folder.
+cargo package --quiet --workspace --exclude bolmo-tests --exclude bolmo-benches --exclude bolmo-cli --exclude bolmo-jni --no-verify \
     --target-dir "$work/packages"
 
 # A workspace of the unpacked crates, with the profiles of this one.
