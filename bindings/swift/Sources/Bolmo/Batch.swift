@@ -1,5 +1,6 @@
 import CBolmo
 import Dispatch
+import Foundation
 
 /// What happens in a batch, to the session with a number.
 public enum BatchEvent: Sendable {
@@ -63,7 +64,7 @@ public final class Batch: Sendable {
     private let handle: Handle
     private let state = Locked(State())
     /// Held while the native batch is deleted, which frees the sessions that wait in it.
-    private let deleting = Locked(())
+    private let deleting = NSLock()
 
     /// Creates a batch without sessions.
     public init() throws {
@@ -206,7 +207,7 @@ public final class Batch: Sendable {
         for member in members { member.leave() }
     }
 
-    private func delete() { deleting.withLock { _ in handle.close() } }
+    private func delete() { deleting.withLock { handle.close() } }
 
     /// A run of the batch, which the C callback gets.
     fileprivate final class Run: Sendable {

@@ -36,7 +36,7 @@ public enum LogLevel: Int32, Sendable, Hashable, CaseIterable, Comparable {
 /// returns, the earlier handler is no longer running.
 public func setLogHandler(_ level: LogLevel, _ handler: (@Sendable (LogLevel, String) -> Void)?) throws {
     try Library.check()
-    try settingLogHandler.withLock { _ in
+    try settingLogHandler.withLock {
         let earlier = logHandler.exchange(handler)
         do {
             try check(bolmo_set_log_callback(level.rawValue, handler == nil ? nil : onLogLine, nil))
@@ -48,7 +48,7 @@ public func setLogHandler(_ level: LogLevel, _ handler: (@Sendable (LogLevel, St
 }
 
 /// Held while the handler and the native side's level change together.
-private let settingLogHandler = Locked(())
+private let settingLogHandler = NSLock()
 
 /// The handler of the log. The C callback looks it up, so that it can't be called after its release.
 private let logHandler = Locked<(@Sendable (LogLevel, String) -> Void)?>(nil)

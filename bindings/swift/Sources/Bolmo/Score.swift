@@ -1,4 +1,5 @@
 import CBolmo
+import Foundation
 
 /// The probability of a text.
 public final class Score: Sendable {
@@ -32,7 +33,7 @@ public final class Score: Sendable {
 
     private let handle: Handle
     /// What the library points to is valid until the score is deleted. This lock keeps it while it is copied.
-    private let copying = Locked(())
+    private let copying = NSLock()
     /// Bits per byte, of the bytes together with the patch boundaries.
     public let bitsPerByteJoint: Double
     /// Bits per byte, of the bytes alone. The model sees a little of each next byte, so this is not comparable with the
@@ -83,10 +84,10 @@ public final class Score: Sendable {
     }
 
     /// Frees the tensors. The numbers stay. Closing it again does nothing.
-    public func close() { copying.withLock { _ in handle.close() } }
+    public func close() { copying.withLock { handle.close() } }
 
     private func copy<R>(_ body: (OpaquePointer) throws -> R) throws -> R {
-        try copying.withLock { _ in try handle.use(body) }
+        try copying.withLock { try handle.use(body) }
     }
 }
 
