@@ -16,8 +16,8 @@ cd "$work/copy"
 sed -i 's/^publish = false$/publish = true/' Cargo.toml
 # Tests, benches and the library of the Kotlin package are of use in the repository alone. The command has the demo
 # model, which lies beside its folder.
-cargo package --quiet --workspace --exclude bolmo-tests --exclude bolmo-benches --exclude bolmo-cli --exclude bolmo-jni --no-verify \
-    --target-dir "$work/packages"
+cargo package --quiet --workspace --exclude bolmo-tests --exclude bolmo-benches --exclude bolmo-cli \
+    --exclude bolmo-jni --no-verify --target-dir "$work/packages"
 
 # A workspace of the unpacked crates, with the profiles of this one.
 cd "$work/unpacked"

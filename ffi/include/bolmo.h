@@ -705,8 +705,8 @@ typedef void (*bolmo_release_callback)(void *user_data);
 
 /**
  * Reads up to `size` bytes at `offset` into `out`. Returns the number of bytes read, 0 at the end of the file, or a
- * negative number of its own on failure. Called by the thread that called the library; by several at once if several
- * use the checkpoint.
+ * negative number of its own on failure. Called by the thread that called the library and by threads of the library,
+ * several at once.
  */
 typedef int64_t (*bolmo_read_callback)(void *user_data, uint64_t offset, uint8_t *out, size_t size);
 

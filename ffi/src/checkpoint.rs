@@ -105,8 +105,8 @@ pub enum bolmo_model_property {
 }
 
 /// Reads up to `size` bytes at `offset` into `out`. Returns the number of bytes read, 0 at the end of the file, or a
-/// negative number of its own on failure. Called by the thread that called the library; by several at once if several
-/// use the checkpoint.
+/// negative number of its own on failure. Called by the thread that called the library and by threads of the library,
+/// several at once.
 pub type bolmo_read_callback =
     Option<unsafe extern "C" fn(user_data: *mut c_void, offset: u64, out: *mut u8, size: usize) -> i64>;
 

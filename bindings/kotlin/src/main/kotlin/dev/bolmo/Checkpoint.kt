@@ -88,7 +88,7 @@ public sealed class Tokenizer {
 public fun interface WeightsReader {
     /**
      * Reads bytes from [offset] on into [destination], as [FileChannel.read] does. Returns how many, at least one; 0
-     * or -1 at the end. Called by the threads that load, by several at once if several use the checkpoint.
+     * or -1 at the end. Called by several threads at once.
      */
     @Throws(IOException::class)
     public fun read(offset: Long, destination: ByteBuffer): Int
