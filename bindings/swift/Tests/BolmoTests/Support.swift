@@ -11,8 +11,9 @@ let repository: URL = {
     return folder
 }()
 
-/// A small trained model with golden generations.
-let trainedModel = repository.appendingPathComponent("tests/golden/infer/models/nano_trained")
+/// A small trained model with golden generations, or another one, to measure how it is cancelled.
+let trainedModel = repository.appendingPathComponent(
+    ProcessInfo.processInfo.environment["BOLMO_TEST_MODEL"] ?? "tests/golden/infer/models/nano_trained")
 /// The model that the command contains.
 let demoModel = repository.appendingPathComponent("examples/demo-model")
 

@@ -20,8 +20,8 @@ val repository: Path = generateSequence(Path.of("").toAbsolutePath()) { it.paren
 /** The adapter under test: "cpu", "software" or a GPU. */
 val adapter: String = System.getProperty("bolmo.test.adapter", "cpu")
 
-/** The small trained model that all tests but those of equality use. */
-val trained: Path = repository.resolve("tests/golden/infer/models/nano_trained")
+/** The small trained model that all tests but those of equality use, or another one, to measure how it is cancelled. */
+val trained: Path = repository.resolve(System.getProperty("bolmo.test.model", "tests/golden/infer/models/nano_trained"))
 
 /** How many times slower than usual this machine may be, as in the tests of the C ABI. */
 val slowFactor: Double = System.getenv("BOLMO_SLOW_FACTOR")?.toDouble() ?: 1.0
