@@ -24,8 +24,8 @@ prompt := This is a story about Mia,
 options := --temperature 0.5 --seed 5 --max-bytes 1000 --echo --show-patches
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-model test bench benchmarks bench-burn bench-peers bench-llama build lint docs install \
-	install-lib uninstall test-package test-c test-threads test-arm test-miri test-tint \
+.PHONY: help demo demo-model test bench benchmarks bench-burn bench-peers bench-llama bench-bindings build lint docs \
+	install install-lib uninstall test-package test-c test-threads test-arm test-miri test-tint \
 	test-cooperative header picture web test-web kotlin test-kotlin swift test-swift clean
 
 help: ## This list
@@ -152,6 +152,11 @@ bench-llama: $(if $(filter file,$(origin BOLMO)),build) ## Time bolmo bench and 
 	@test -x $(target)/llama/bin/python || python3 -m venv $(target)/llama
 	CMAKE_ARGS=-DGGML_NATIVE=ON $(target)/llama/bin/pip install --quiet -r benches/llama/requirements.txt
 	$(target)/llama/bin/python benches/llama/bench.py --bolmo $(BOLMO) --save benches/runs/llama.json $(LLAMA_OPTIONS)
+
+bench-bindings: ## Compare CPU time per byte through Kotlin and Swift with that through C; saves it in benches/runs/
+	@scripts/setup.sh c
+	@mkdir -p benches/runs
+	benches/bindings/run.sh --save benches/runs/bindings.json
 
 web: ## Build the browser package (bindings/web/dist) and the example page (examples/web/dist)
 	@scripts/setup.sh toolchain
