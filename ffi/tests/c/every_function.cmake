@@ -1,7 +1,7 @@
 # Checks that the tests that call functions successfully (test_setup.c and so on in the folder TESTS) call every
 # function that HEADER declares.
 file(READ "${HEADER}" header)
-foreach(subject IN ITEMS setup use batch logprobs merge train)
+foreach(subject IN ITEMS setup use batch logprobs suspend merge train)
     file(READ "${TESTS}/test_${subject}.c" source)
     string(APPEND test "${source}")
 endforeach()
