@@ -44,8 +44,9 @@ for options, status, text in (
 # Ctrl-C keeps what was written. The whole text is what the same options give undisturbed.
 options = ["--max-bytes", "5000", "--temperature", "1", "--seed", "3"]
 whole = run(reference + options).stdout
+# A shell's background jobs ignore the signal, and so would their children.
 process = subprocess.Popen([*ours, *options, prompt], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                           bufsize=0)
+                           bufsize=0, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
 first = process.stdout.read(10)
 process.send_signal(signal.SIGINT)
 start = time.monotonic()
