@@ -3,8 +3,9 @@
 # PREFIX is where `make test` or `make test-package` has installed the library and the command. Swift is that of
 # target/swift, which `scripts/setup.sh swift` makes. All parts run unless some are named:
 #
-#   tests         the package's tests, on the CPU device, and on a software driver if there is one
-#   threads       the same on the CPU device, under ThreadSanitizer, which sees the Swift side
+#   tests         the package's tests on the CPU device, and those that depend on the device on a software driver, if
+#                 there is one
+#   threads       those with several threads on the CPU device, under ThreadSanitizer, which sees the Swift side
 #   programs      the package as others use it: the first program of bindings/swift/README.md in a new package, that
 #                 document's code for apps, with stand-ins for Apple's libraries, and examples/swift
 #   xcframework   the assembly of the XCFramework, with this machine's library in the place of Apple's
@@ -60,7 +61,9 @@ tests() {
     export BOLMO_EXPECTED=$work/expected.json
     BOLMO_ADAPTER=cpu package_tests "tests on the CPU device" "$work/build"
     if with_swift "$prefix/bin/bolmo" devices --adapter software --json 2>/dev/null | grep -q '"kind":"software"'; then
-        BOLMO_ADAPTER=software package_tests "tests on a software driver" "$work/build"
+        # The others concern the host, which is the same.
+        BOLMO_ADAPTER=software package_tests "tests on a software driver" "$work/build" \
+            --filter 'GoldenTests|CancelTests|SuspendTests'
     else
         echo "-- there is no software driver: no tests on shaders"
     fi
@@ -77,7 +80,8 @@ threads() {
     # ignore_noninstrumented_modules the sanitizer would see nothing that libdispatch calls, which is nearly all.)
     TSAN_OPTIONS="suppressions=$root/ffi/package/tsan.supp halt_on_error=1 exitcode=66" \
         BOLMO_SLOW_FACTOR=20 BOLMO_ADAPTER=cpu \
-        package_tests "tests under ThreadSanitizer" "$work/tsan" --sanitize=thread
+        package_tests "tests under ThreadSanitizer" "$work/tsan" --sanitize=thread \
+        --filter 'ThreadTests|CancelTests|CloseTests|BatchTests|HandoffTests|ScoreTests|SuspendTests'
 }
 
 programs() {
