@@ -3,6 +3,7 @@
 
 import com.sun.management.OperatingSystemMXBean
 import dev.bolmo.EngineOptions
+import dev.bolmo.GenerateOptions
 import dev.bolmo.LoadOptions
 import dev.bolmo.Model
 import java.lang.management.ManagementFactory
@@ -13,6 +14,7 @@ private val process = ManagementFactory.getPlatformMXBean(OperatingSystemMXBean:
 
 suspend fun main(arguments: Array<String>) {
     val (folder, bytes, repetitions) = arguments
+    val options = GenerateOptions(maxBytes = bytes.toInt(), endBias = -1000f)
     Model.load(Path(folder), LoadOptions(engineOptions = EngineOptions(adapter = "cpu"))).use { model ->
         model.session().use { session ->
             session.append("This is a story about Mia,")
@@ -21,7 +23,7 @@ suspend fun main(arguments: Array<String>) {
                     session.rewind(start)
                     var received = 0
                     val begin = process.processCpuTime
-                    session.generate(maxBytes = bytes.toInt(), endBias = -1000f).collect { received += it.bytes.size }
+                    session.generate(options).collect { received += it.bytes.size }
                     val seconds = 1e-9 * (process.processCpuTime - begin)
                     println("%.9f".format(Locale.ROOT, seconds / received))
                 }
