@@ -3,13 +3,13 @@
 # library are built for it, which takes minutes. Stable Rust needs RUSTC_BOOTSTRAP for the sanitizer; this build is
 # never installed.
 #
-#   scripts/test-threads.sh [SUBJECT…]    by default threads, cancel, busy, batch and suspend, of ffi/tests/c
+#   scripts/test-threads.sh [SUBJECT…]    by default threads, cancel, busy and batch, of ffi/tests/c
 #
 # They run on the adapter that BOLMO_ADAPTER names, by default the CPU device: its threads are the library's own.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export BOLMO_ADAPTER=${BOLMO_ADAPTER:-cpu}
-[ "$#" != 0 ] || set -- threads cancel busy batch suspend
+[ "$#" != 0 ] || set -- threads cancel busy batch
 triple=$(rustc -vV | sed -n 's/^host: //p')
 target=$(realpath -m "${CARGO_TARGET_DIR:-target}")/threads
 mkdir -p "$target"
