@@ -1,5 +1,5 @@
-/* Generates again and again from one state, and prints the process's CPU time per byte of each generation, in seconds.
- * usage: bench MODEL_FOLDER BYTES REPETITIONS */
+/* For each line of standard input, generates from the same state, and prints the process's CPU time per byte in seconds.
+ * usage: bench MODEL_FOLDER BYTES */
 
 #define _POSIX_C_SOURCE 200809L
 #include <bolmo.h>
@@ -29,7 +29,7 @@ static void check(bolmo_status status) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 4) return 2;
+    if (argc != 3) return 2;
     const char *prompt = "This is a story about Mia,";
     size_t bytes = strtoull(argv[2], NULL, 10);
     bolmo_engine_options *options;
@@ -51,12 +51,14 @@ int main(int argc, char **argv) {
     check(bolmo_generate_options_create(&generate));
     check(bolmo_generate_options_set_max_bytes(generate, bytes));
     check(bolmo_generate_options_set_end_bias(generate, -1000.0f));
-    for (int i = 0; i < atoi(argv[3]); i++) {
+    for (int c; (c = getchar()) != EOF;) {
+        if (c != '\n') continue;
         check(bolmo_session_rewind(session, start));
         received = 0;
         double begin = cpu_seconds();
         check(bolmo_session_generate(session, generate, count, NULL, NULL));
         printf("%.9f\n", (cpu_seconds() - begin) / (double)received);
+        fflush(stdout);
     }
     bolmo_generate_options_delete(generate);
     bolmo_session_checkpoint_delete(start);

@@ -3,17 +3,20 @@
 
     bench.py --model FOLDER --save FILE c=PROGRAM kotlin='COMMAND' swift=PROGRAM
 
-`make bench-bindings` builds the programs of this folder and runs them. Each program loads the model on the CPU device,
-generates --bytes bytes greedily from the same state, --repetitions times, and prints the CPU time of its process per
-byte of each. The first repetitions of each run, in which a virtual machine compiles, are dropped (--warm-up).
+`make bench-bindings` builds the programs of this folder and runs them. Each program loads the model on the CPU device.
+For each line that it reads, it generates --bytes bytes greedily from the same state, and prints the CPU time of its
+process per byte.
 
-Method. Programs run in turns: each round runs all of them, in an order that is reversed in every other round. The
-ratio of a binding is the median over the rounds of its median over that of C in the same round. The spread beside it
-is that of C against itself: its odd rounds over its even ones.
+Method. All programs run at the same time, and one of them works at a time. A round is one generation of each, in an
+order that rotates from round to round, so that the speed of a shared machine, which changes within minutes, is nearly
+the same for all programs of a round. A second process of the C program is compared like a binding and shows what the
+method can tell apart. A ratio is the median over the rounds of the ratio within the round, with its 95 % confidence
+interval (order statistics). The first rounds, in which a virtual machine compiles, are dropped (--warm-up).
 """
 
 import argparse
 import json
+import math
 import os
 import platform
 import shlex
@@ -22,70 +25,112 @@ import subprocess
 import sys
 from pathlib import Path
 
+REFERENCE = "c"
+CONTROL = "c again"
+
 
 def main():
     options = parse()
-    programs = dict(program.split("=", 1) for program in options.programs)
-    if "c" not in programs:
-        sys.exit("error: one of the programs must be c=PROGRAM, which the others are compared with")
-    rounds = {name: [] for name in programs}
-    for number in range(options.rounds):
-        order = list(programs) if number % 2 == 0 else list(programs)[::-1]
-        for name in order:
-            rounds[name].append(run(name, programs[name], options))
-        print(f"round {number + 1} of {options.rounds}: "
-              + ", ".join(f"{name} {1e3 * rounds[name][-1]:.3f} ms/byte" for name in programs), file=sys.stderr)
-    result = summary(rounds, options)
+    commands = dict(program.split("=", 1) for program in options.programs)
+    if REFERENCE not in commands:
+        sys.exit(f"error: expected a program {REFERENCE}=COMMAND, which the others are compared with")
+    commands[CONTROL] = commands[REFERENCE]
+    load = os.getloadavg()[0]
+    programs = []
+    try:
+        for name, command in commands.items():
+            programs.append(Program(name, command, options))
+        times = measure(programs, options)
+    finally:
+        for program in programs:
+            program.end()
+    result = summary(times, options, load)
     if options.save:
         options.save.write_text(json.dumps(result, indent=1) + "\n")
     if options.json:
         print(json.dumps(result))
     else:
         for name, ratio in result["ratios"].items():
-            print(f"{name}: {100 * (ratio - 1):+.2f} % CPU time per byte against C")
-        print(f"C against itself: {100 * (result['c_against_itself'] - 1):+.2f} %")
+            median, low, high = (100 * (ratio[key] - 1) for key in ("median", "low", "high"))
+            print(f"{name}: {median:+.2f} % CPU time per byte against C (95 %: {low:+.2f} to {high:+.2f} %)")
 
 
 def parse():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("programs", nargs="+", metavar="NAME=COMMAND")
     parser.add_argument("--model", required=True, type=Path)
-    parser.add_argument("--bytes", type=int, default=300)
-    parser.add_argument("--repetitions", type=int, default=6)
-    parser.add_argument("--warm-up", type=int, default=2, help="repetitions that are dropped")
-    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--bytes", type=int, default=60, help="bytes of a generation")
+    parser.add_argument("--warm-up", type=int, default=4, help="rounds that are dropped")
+    parser.add_argument("--rounds", type=int, default=60, help="rounds that are counted")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--save", type=Path, metavar="FILE", help="also write the JSON object to this file")
     options = parser.parse_args()
-    if options.rounds < 2 or options.repetitions <= options.warm_up:
-        parser.error("expected at least 2 rounds, and more repetitions than --warm-up")
+    if options.rounds < 6 or options.warm_up < 0 or options.bytes < 1:
+        parser.error("expected at least 6 rounds, no negative --warm-up, and at least 1 byte")
     return options
 
 
-def run(name, command, options):
-    """Median CPU seconds per byte of one run."""
-    words = [*shlex.split(command), str(options.model), str(options.bytes), str(options.repetitions)]
-    done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode != 0:
-        sys.exit(f"error: {name} ended with status {done.returncode}: {command}")
-    times = [float(line) for line in done.stdout.split()]
-    if len(times) != options.repetitions:
-        sys.exit(f"error: {name} printed {len(times)} times, expected {options.repetitions}")
-    return statistics.median(times[options.warm_up:])
+class Program:
+    """A program that waits for its turns."""
+
+    def __init__(self, name, command, options):
+        self.name, self.command = name, command
+        words = [*shlex.split(command), str(options.model), str(options.bytes)]
+        self.process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def generate(self):
+        """CPU seconds per byte of one generation."""
+        try:
+            print(file=self.process.stdin, flush=True)
+            return float(self.process.stdout.readline())
+        except (BrokenPipeError, ValueError):
+            sys.exit(f"error: {self.name} ended with status {self.process.wait()}: {self.command}")
+
+    def end(self):
+        self.process.stdin.close()
+        self.process.wait()
 
 
-def summary(rounds, options):
-    c = rounds["c"]
-    ratios = {name: statistics.median(mine / theirs for mine, theirs in zip(times, c))
-              for name, times in rounds.items() if name != "c"}
+def measure(programs, options):
+    times = {program.name: [] for program in programs}
+    for number in range(options.warm_up + options.rounds):
+        first = number % len(programs)
+        for program in programs[first:] + programs[:first]:
+            seconds = program.generate()
+            if number >= options.warm_up:
+                times[program.name].append(seconds)
+        done = number + 1 - options.warm_up
+        if done > 0 and (done % 10 == 0 or done == options.rounds):
+            print(f"round {done} of {options.rounds}: "
+                  + ", ".join(f"{name} {1e3 * statistics.median(all_times):.3f} ms/byte"
+                              for name, all_times in times.items()), file=sys.stderr)
+    return times
+
+
+def summary(times, options, load):
+    reference = times[REFERENCE]
+    ratios = {name: median_with_interval([mine / theirs for mine, theirs in zip(all_times, reference)])
+              for name, all_times in times.items() if name != REFERENCE}
     return {
         "ratios": ratios,
-        "c_against_itself": statistics.median(c[1::2]) / statistics.median(c[0::2]),
-        "seconds_per_byte": rounds,
-        "bytes": options.bytes, "repetitions": options.repetitions, "warm_up": options.warm_up,
+        "seconds_per_byte": times,
+        "bytes": options.bytes, "rounds": options.rounds, "warm_up": options.warm_up,
         "model": options.model.name,
-        "machine": processor(), "load_average": os.getloadavg()[0],
+        "cpu": processor(), "threads": os.cpu_count(), "load_average": {"before": round(load, 2)},
     }
+
+
+def median_with_interval(values):
+    """The median, and order statistics that enclose the distribution's median with a probability of 95 %."""
+    values = sorted(values)
+    count = len(values)
+    # The number of values below the distribution's median is binomial with p = 1/2: keep 2.5 % at each end.
+    below, probability = 0, 0.5 ** count
+    while probability <= 0.025:
+        below += 1
+        probability += math.comb(count, below) * 0.5 ** count
+    low = max(below - 1, 0)
+    return {"median": statistics.median(values), "low": values[low], "high": values[count - 1 - low]}
 
 
 def processor():

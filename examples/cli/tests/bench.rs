@@ -126,6 +126,25 @@ fn a_run_beside_peers_has_its_table() {
 }
 
 #[test]
+fn a_run_through_bindings_has_its_table() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("bindings.json");
+    let text = r#"{"ratios": {"kotlin": {"median": 1.0125, "low": 0.995, "high": 1.03}, "c again": {"median": null}},
+        "seconds_per_byte": {"c": [0.04]}, "rounds": 60, "model": "mid", "cpu": "Some CPU", "threads": 2,
+        "load_average": {"before": 0.25}}"#;
+    fs::write(&file, text).unwrap();
+    let table = String::from_utf8(succeed(&["bench", "--table", file.to_str().unwrap()])).unwrap();
+    for part in [
+        "## Overhead of Kotlin and Swift\n",
+        "Some CPU, 2 threads, load average 0.25 before the first round.",
+        "| kotlin | +1.25 % | -0.50 % to +3.00 % |",
+        "| c again | - | - to - |",
+    ] {
+        assert!(table.contains(part), "no {part} in {table}");
+    }
+}
+
+#[test]
 fn a_run_beside_llama_cpp_has_its_table() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("llama.json");

@@ -1,5 +1,5 @@
-// Generates again and again from one state, and prints the process's CPU time per byte of each generation, in seconds.
-// usage: Bench MODEL_FOLDER BYTES REPETITIONS
+// For each line of standard input, generates from the same state, and prints the process's CPU time per byte in seconds.
+// usage: Bench MODEL_FOLDER BYTES
 
 import com.sun.management.OperatingSystemMXBean
 import dev.bolmo.EngineOptions
@@ -13,13 +13,13 @@ import kotlin.io.path.Path
 private val process = ManagementFactory.getPlatformMXBean(OperatingSystemMXBean::class.java)
 
 suspend fun main(arguments: Array<String>) {
-    val (folder, bytes, repetitions) = arguments
+    val (folder, bytes) = arguments
     val options = GenerateOptions(maxBytes = bytes.toInt(), endBias = -1000f)
     Model.load(Path(folder), LoadOptions(engineOptions = EngineOptions(adapter = "cpu"))).use { model ->
         model.session().use { session ->
             session.append("This is a story about Mia,")
             session.checkpoint().use { start ->
-                repeat(repetitions.toInt()) {
+                while (readlnOrNull() != null) {
                     session.rewind(start)
                     var received = 0
                     val begin = process.processCpuTime

@@ -12,8 +12,11 @@ let repository: URL = {
 }()
 
 /// A small trained model with golden generations, or another one, to measure how it is cancelled.
-let trainedModel = repository.appendingPathComponent(
-    ProcessInfo.processInfo.environment["BOLMO_TEST_MODEL"] ?? "tests/golden/infer/models/nano_trained")
+let trainedModel = URL(
+    fileURLWithPath: ProcessInfo.processInfo.environment["BOLMO_TEST_MODEL"]
+        ?? "tests/golden/infer/models/nano_trained",
+    relativeTo: repository
+).absoluteURL
 /// The model that the command contains.
 let demoModel = repository.appendingPathComponent("examples/demo-model")
 
