@@ -1,4 +1,4 @@
-/* For each line of standard input, generates from the same state, and prints the process's CPU time per byte in seconds.
+/* For each line of standard input, generates from one state, and prints the process's CPU time per byte in seconds.
  * usage: bench MODEL_FOLDER BYTES */
 
 #define _POSIX_C_SOURCE 200809L
