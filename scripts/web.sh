@@ -9,7 +9,7 @@ target=wasm32-unknown-unknown
 build_dir=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 web=bindings/web
 # The limit of the file without constraints.
-most_gzipped=440000
+most_gzipped=420000
 
 npm_ci() { (cd "$1" && npm ci --silent --no-audit --no-fund --ignore-scripts); }
 

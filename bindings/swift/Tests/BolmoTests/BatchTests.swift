@@ -230,7 +230,7 @@ final class BatchTests: BolmoTestCase {
         let model = try await loadTrained()
         let session = try await session(model)
         let bytes = GenerateOptions(maxBytes: 1, endBias: -1000)
-        for delay in 0..<400 {
+        for delay in 0..<200 {
             let batch = try Batch()
             try await batch.add(session, bytes)
             let begins = Locked(false)
@@ -240,7 +240,7 @@ final class BatchTests: BolmoTestCase {
             }
             while !begins.withLock({ $0 }) { await Task.yield() }
             // Up to a few milliseconds, most of them short: a run begins within microseconds.
-            let until = milliseconds() + pow(Double(delay) / 400, 3) * 3
+            let until = milliseconds() + pow(Double(delay) / 200, 3) * 3
             while milliseconds() < until {}
             batch.close()
             let kind = try await soon { try await running.value }

@@ -164,8 +164,9 @@ final class SuspendTests: BolmoTestCase {
         let rescued = Locked(0)
         for round in 0..<40 {
             let isResumed = Locked(false)
-            DispatchQueue.global().asyncAfter(deadline: .now() + 3 * slowFactor) {
-                if isResumed.withLock({ $0 }) { return }
+            // Weak, because the queue keeps this until its time has come, and the test would wait for the engine's end.
+            DispatchQueue.global().asyncAfter(deadline: .now() + 3 * slowFactor) { [weak engine] in
+                guard let engine, !isResumed.withLock({ $0 }) else { return }
                 rescued.withLock { $0 += 1 }
                 try? engine.resume()
             }
