@@ -54,7 +54,7 @@ static int cancel_stops_a_prefill_in_time(void) {
     if (2 * undisturbed.longest > bound) bound = 2 * undisturbed.longest;
     printf("prefill chunks take up to %.1f ms\n", undisturbed.longest);
     printf("append returned after bolmo_session_cancel in ms:");
-    for (int i = 0; i < TRIES; i++) {
+    for (int i = 0; i < repetitions(TRIES); i++) {
         session = session_with(trained.model, "");
         long delay = (long)((100000 + 23000 * i) * slow_factor());
         size_t length = 0;
@@ -84,7 +84,7 @@ static void cancel_stops_a_generation_in_time(void) {
     bolmo_generate_options *options = greedy(100000);
     CHECK_OK(bolmo_generate_options_set_end_bias(options, -1e6f));
     session = session_with(trained.model, "def ");
-    for (int i = 0; i < TRIES; i++) {
+    for (int i = 0; i < repetitions(TRIES); i++) {
         long delay = (long)((20000 + 5000 * i) * slow_factor());
         bolmo_generation *generation = NULL;
         int32_t stop = -1;
