@@ -29,6 +29,11 @@ final class Call: Sendable {
         endsByItself.withLock { $0 } || kind == .stream && cancelled.withLock { $0 }
     }
 
+    /// Whether the call was cancelled, or nobody reads its stream any more, and it ends soon for that reason.
+    fileprivate var isEnding: Bool {
+        kind == .member ? endsByItself.withLock { $0 } : cancelled.withLock { $0 }
+    }
+
     /// Notes that nobody reads the stream of the call any more.
     func readerHasLeft() { _ = endsByItself.exchange(true) }
 
@@ -94,6 +99,21 @@ final class CallGate: Sendable {
                 waiter?.resume()
             }
         }
+    }
+
+    /// Waits for the end of the running call if it was cancelled.
+    func waitForCancelled() async {
+        // An object of its own, because the waiting are known by their addresses.
+        let waiter = Call()
+        await withCheckedContinuation { continuation in
+            let waits = state.withLock { state in
+                guard state.current?.isEnding == true else { return false }
+                state.waiting[ObjectIdentifier(waiter)] = continuation
+                return true
+            }
+            if !waits { continuation.resume() }
+        }
+        withExtendedLifetime(waiter) {}
     }
 
     private func begun(_ call: Call) throws -> Bool {

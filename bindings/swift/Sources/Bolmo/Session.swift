@@ -234,7 +234,15 @@ public actor Session {
     }
 
     /// The result of the last generation that has ended, by whichever function and for whichever reason.
-    public nonisolated var lastGeneration: Generation? { last.withLock { $0 } }
+    ///
+    /// Waits for the end of one that was cancelled, or whose loop was left, which takes one submission to the device.
+    /// So after a loop this is the generation of that loop.
+    public nonisolated var lastGeneration: Generation? {
+        get async {
+            await gate.waitForCancelled()
+            return last.withLock { $0 }
+        }
+    }
 
     /// Notes the result of a generation in a batch.
     nonisolated func note(_ generation: Generation) { _ = last.exchange(generation) }

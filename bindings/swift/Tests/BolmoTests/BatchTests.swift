@@ -37,7 +37,10 @@ final class BatchTests: BolmoTestCase {
         }
         XCTAssertEqual(try results.map { try $0.get() }, expected)
         for (i, expected) in expected.enumerated() { XCTAssertEqual(texts.withLock { $0[i] }, expected.text) }
-        for (session, expected) in zip(sessions, expected) { XCTAssertEqual(session.lastGeneration, expected) }
+        for (session, expected) in zip(sessions, expected) {
+            let last = await session.lastGeneration
+            XCTAssertEqual(last, expected)
+        }
 
         // One set of options for all, and a callback that ends one of them.
         let more = try await model.generateBatch(sessions, options: [GenerateOptions(maxBytes: 20, endBias: -1000)]) {
@@ -140,7 +143,10 @@ final class BatchTests: BolmoTestCase {
         let left = milliseconds()
         for session in sessions { try await session.append("x") }
         XCTAssertLessThanOrEqual(milliseconds() - left, 300 * slowFactor)
-        for session in sessions { XCTAssertEqual(session.lastGeneration?.stop, .cancelled) }
+        for session in sessions {
+            let last = await session.lastGeneration
+            XCTAssertEqual(last?.stop, .cancelled)
+        }
 
         // One of them is cancelled by itself.
         for session in sessions { try await batch.add(session, GenerateOptions(maxBytes: 50, endBias: -1000)) }

@@ -151,8 +151,34 @@ final class CancelTests: BolmoTestCase {
             XCTAssertLessThanOrEqual(milliseconds() - asked, bound)
             try await checkIdle(session, within: bound, after: "Task.cancel in a generation")
             // The last generation is the one of the check.
-            XCTAssertEqual(session.lastGeneration?.stop, .budget)
+            let last = await session.lastGeneration
+            XCTAssertEqual(last?.stop, .budget)
         }
+    }
+
+    /// Right after a loop, and not only after the next call.
+    func testTheLastGenerationIsThatOfTheLoop() async throws {
+        let session = try await session(loadTrained())
+        for wanted in 1...20 {
+            var received: [UInt8] = []
+            for try await piece in session.generate(maxBytes: 1000, endBias: -1000) {
+                received += piece.bytes
+                if received.count >= wanted { break }
+            }
+            let last = await session.lastGeneration
+            XCTAssertEqual(last?.stop, .cancelled)
+            XCTAssertEqual(last?.bytes, received)
+        }
+        // While nobody cancels a generation, nobody waits for it either.
+        let stream = session.generate(maxBytes: 1000, endBias: -1000)
+        var pieces = stream.makeAsyncIterator()
+        let piece = try await pieces.next()
+        XCTAssertNotNil(piece)
+        let before = await session.lastGeneration
+        XCTAssertEqual(before?.stop, .cancelled)
+        session.cancel()
+        let after = await session.lastGeneration
+        XCTAssertNotEqual(before, after)
     }
 
     func testBreakStopsAGenerationWhereTheLoopWasLeft() async throws {
@@ -168,8 +194,9 @@ final class CancelTests: BolmoTestCase {
             let held = try await session.ids(from: before)
             XCTAssertLessThanOrEqual(milliseconds() - begin, bound)
             XCTAssertEqual(held, collected.ids, "the session holds what the loop has received")
-            XCTAssertEqual(session.lastGeneration?.stop, .cancelled)
-            XCTAssertEqual(session.lastGeneration?.bytes, collected.bytes)
+            let last = await session.lastGeneration
+            XCTAssertEqual(last?.stop, .cancelled)
+            XCTAssertEqual(last?.bytes, collected.bytes)
             try await checkIdle(session, within: bound, after: "break")
         }
     }
@@ -207,7 +234,8 @@ final class CancelTests: BolmoTestCase {
             pieces += 1
             if pieces == 2 { session.cancel() }
         }
-        XCTAssertEqual(session.lastGeneration?.stop, .cancelled)
+        let last = await session.lastGeneration
+        XCTAssertEqual(last?.stop, .cancelled)
         XCTAssertLessThanOrEqual(pieces, 3)
         try await checkIdle(session, within: bound, after: "cancel() in a generation")
     }
@@ -288,7 +316,8 @@ final class CancelTests: BolmoTestCase {
             collected.add(piece)
             if collected.pieces == 2 { session.cancel() }
         }
-        let generation = try XCTUnwrap(session.lastGeneration)
+        let last = await session.lastGeneration
+        let generation = try XCTUnwrap(last)
         XCTAssertEqual(generation.stop, .cancelled)
         XCTAssertGreaterThan(generation.bytes.count, 4)
         XCTAssertEqual(collected.bytes, generation.bytes)

@@ -34,7 +34,8 @@ final class GoldenTests: BolmoTestCase {
             try await session.append(ids: golden.prompt)
             let options = GenerateOptions(maxBytes: golden.emitted.count - 1)
             let streamed = try await collect(session.generate(options))
-            let result = try XCTUnwrap(session.lastGeneration)
+            let last = await session.lastGeneration
+            let result = try XCTUnwrap(last)
             let decided = try await session.ids(from: golden.prompt.count - 1)[0]
             XCTAssertEqual(
                 ([decided] + result.ids).prefix(golden.reliable), golden.emitted.prefix(golden.reliable),
@@ -72,7 +73,8 @@ final class GoldenTests: BolmoTestCase {
         try await session.append(prompt)
         let streamed = try await collect(session.generate(maxBytes: 120))
         XCTAssertEqual(Data(streamed.bytes), expected.bytes_base64)
-        let result = try XCTUnwrap(session.lastGeneration)
+        let last = await session.lastGeneration
+        let result = try XCTUnwrap(last)
         XCTAssertEqual(result.ids, expected.ids)
         XCTAssertEqual(result.patches, expected.patches)
         XCTAssertEqual(result.stop.description, expected.stop)
@@ -105,7 +107,8 @@ final class GoldenTests: BolmoTestCase {
         ] {
             let session = try await session(model)
             let streamed = try await collect(session.generate(options))
-            XCTAssertEqual(session.lastGeneration?.stop, .stopString)
+            let last = await session.lastGeneration
+            XCTAssertEqual(last?.stop, .stopString)
             XCTAssertEqual(streamed.text, String(plain.text[..<first.lowerBound]))
         }
         let shortPatches = GenerateOptions(maxBytes: 60, boundaryBias: 1000, endBias: -1000)

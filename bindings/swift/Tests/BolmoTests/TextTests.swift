@@ -36,9 +36,10 @@ final class TextTests: BolmoTestCase {
                 let collected = try await collect(session.generate(constraint: constraint, boundaryBias: bias))
                 XCTAssertEqual(collected.bytes, bytes)
                 XCTAssertEqual(collected.text, text)
-                XCTAssertEqual(session.lastGeneration?.text, String(decoding: bytes, as: UTF8.self))
-                XCTAssertEqual(session.lastGeneration?.stop, .complete)
-                XCTAssertEqual(session.lastGeneration?.matched, true)
+                let last = await session.lastGeneration
+                XCTAssertEqual(last?.text, String(decoding: bytes, as: UTF8.self))
+                XCTAssertEqual(last?.stop, .complete)
+                XCTAssertEqual(last?.matched, true)
                 // The pieces of a callback have the same text.
                 let received = Locked("")
                 _ = try await self.session(model).generation(

@@ -121,7 +121,7 @@ struct Check {
         try await generateCoolly(session, options) { _ in }
         try await cooling.value
         try expect(ContinuousClock.now - begin >= .milliseconds(700), "the generation didn't wait for cooling")
-        try expect(session.lastGeneration?.stop != .cancelled, "the generation did not go on")
+        try expect(await session.lastGeneration?.stop != .cancelled, "the generation did not go on")
 
         ProcessInfo.heat = .critical
         defer { ProcessInfo.heat = .nominal }

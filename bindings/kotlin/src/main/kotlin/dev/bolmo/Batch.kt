@@ -23,6 +23,7 @@ public class BatchPiece internal constructor(
  */
 public class Batch : NativeHandle(create(), Native::batchDelete) {
     private val calls = ConcurrentHashMap<Int, Pair<Session, Call>>()
+    private val results = ConcurrentHashMap<Int, Result<Generation>>()
     private val running = AtomicBoolean()
 
     /**
@@ -65,13 +66,16 @@ public class Batch : NativeHandle(create(), Native::batchDelete) {
     public fun runBlocking(listener: BatchListener): Unit = runNow(listener::onPiece)
 
     /**
-     * The result of the generation with the number [index], once. Throws the exception of its failure.
+     * The result of the generation with the number [index], once. Throws the exception of its failure. It is the
+     * session's [Session.lastGeneration], too.
      *
      * @throws BolmoException.Busy if it has not ended
      * @throws BolmoException.NotFound if there is none, or it was returned before
      */
-    public fun generation(index: Int): Generation =
-        Generation.take(withHandle { Native.batchGeneration(it, index.toLong()) })
+    @Synchronized
+    public fun generation(index: Int): Generation = withHandle { batch ->
+        results.remove(index)?.getOrThrow() ?: Generation.take(Native.batchGeneration(batch, index.toLong()))
+    }
 
     /** Cancels all generations. */
     public fun cancel(): Unit = calls.values.forEach { (_, call) -> call.cancel() }
@@ -88,13 +92,12 @@ public class Batch : NativeHandle(create(), Native::batchDelete) {
         if (!running.get()) releaseAll()
     }
 
-    /** Runs the batch. [onEnd] is called at the end of each generation, while its session is still in use. */
-    internal fun runNow(receive: (BatchPiece) -> Boolean, onEnd: (Int, Session) -> Unit = { _, _ -> }) {
+    internal fun runNow(receive: (BatchPiece) -> Boolean) {
         if (!running.compareAndSet(false, true)) {
             throw BolmoException.Busy("the Batch is running already: wait for its end, or add the session to this run")
         }
         try {
-            val pieces = BatchPieces(receive, { ended(it, onEnd) }, ::cancel)
+            val pieces = BatchPieces(receive, ::ended, ::cancel)
             try {
                 withHandle { Native.batchRun(it, pieces) }
             } catch (e: Throwable) {
@@ -110,17 +113,14 @@ public class Batch : NativeHandle(create(), Native::batchDelete) {
         }
     }
 
-    private fun ended(index: Int, onEnd: (Int, Session) -> Unit) {
-        try {
-            added(index)?.let { (session, _) -> onEnd(index, session) }
-        } finally {
-            release(index)
-        }
-    }
-
-    /** The generation with the number [index]. It may end before [add] has noted it. */
+    /** The generation with the number [index] has ended, perhaps before [add] has noted it. Its session is in use. */
     @Synchronized
-    private fun added(index: Int) = calls[index]
+    private fun ended(index: Int) {
+        val result = runCatching { withHandle { Generation.take(Native.batchGeneration(it, index.toLong())) } }
+        result.onSuccess { calls[index]?.first?.generated(it) }
+        results[index] = result
+        release(index)
+    }
 
     private fun release(index: Int) {
         calls.remove(index)?.let { (session, call) -> session.leave(call) }
@@ -187,10 +187,7 @@ internal fun batchFlow(cancel: () -> Unit, run: ((BatchPiece) -> Boolean) -> Uni
     }
 }
 
-/**
- * The call of [Model.generateBatch]: a batch of its own, which hands out each result at its end, before the session can
- * be used again.
- */
+/** The call of [Model.generateBatch]: a batch of its own. */
 internal class FixedBatch(private val sessions: List<Session>, private val options: List<GenerateOptions>) {
     @Volatile
     private var batch: Batch? = null
@@ -207,17 +204,15 @@ internal class FixedBatch(private val sessions: List<Session>, private val optio
     /** Generates. The results are the sessions' [Session.lastGeneration]. */
     fun run(receive: (BatchPiece) -> Boolean): Unit = Batch().use { batch ->
         this.batch = batch
+        if (options.size > sessions.size) {
+            throw BolmoException.InvalidArgument(
+                "options: expected at most one entry for each of ${sessions.size} sessions, found ${options.size}",
+            )
+        }
         for (index in sessions.indices) batch.add(sessions[index], options.getOrElse(index) { GenerateOptions() })
         // Before all were there to be cancelled.
         if (cancelled) throw BolmoException.Cancelled("the call was cancelled before it began")
-        val failures = arrayOfNulls<Throwable>(sessions.size)
-        batch.runNow(receive) { index, session ->
-            try {
-                session.generated(batch.generation(index))
-            } catch (e: BolmoException) {
-                failures[index] = e
-            }
-        }
-        failures.firstNotNullOfOrNull { it }?.let { throw it }
+        batch.runNow(receive)
+        for (index in sessions.indices) batch.generation(index)
     }
 }

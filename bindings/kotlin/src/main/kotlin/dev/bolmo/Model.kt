@@ -159,8 +159,9 @@ public class Model private constructor(
 
     /**
      * Generates on several sessions of this or other models together, which takes less time than one after the other.
-     * Each has its own entry of [options]; the defaults count for those without. The results are the sessions'
-     * [Session.lastGeneration]. If some fail, the others continue, and the first failure is thrown at the end.
+     * Each has its own entry of [options]; the defaults, with at most 256 bytes, count for those without. The results
+     * are the sessions' [Session.lastGeneration]. If some fail, the others continue, and the first failure is thrown at
+     * the end.
      *
      * The native side waits while the collector processes a piece. If the collector leaves, all generations end within
      * one submission to the device. [Session.cancel] ends one of them.

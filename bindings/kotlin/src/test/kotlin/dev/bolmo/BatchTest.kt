@@ -65,6 +65,23 @@ class BatchTest : ModelTest() {
     }
 
     @Test
+    fun `a session's last generation is that of its batch`() = test {
+        withSession("def ") { session ->
+            session.generateText(bytes(7))
+            Batch().use { batch ->
+                batch.add(session, bytes(20))
+                batch.run().collect { if (it.piece == null) assertEquals(20, session.lastGeneration!!.bytes.size) }
+                assertEquals(20, session.lastGeneration!!.bytes.size)
+                assertEquals(20, batch.generation(0).bytes.size)
+                assertThrows(BolmoException.NotFound::class.java) { batch.generation(0) }
+            }
+            val more = runCatching { model.generateBatch(listOf(session), List(2) { bytes(4) }).toList() }
+            assertTrue(more.exceptionOrNull() is BolmoException.InvalidArgument, "$more")
+            session.append("x")
+        }
+    }
+
+    @Test
     fun `one that fails doesn't affect the others`() = test {
         withSession("def ") { session ->
             model.session(bos = false).use { empty ->
