@@ -106,10 +106,10 @@ pub(crate) fn read<T: Default>(function: impl FnOnce(*mut T) -> bolmo_status) ->
     check(function(&mut value)).map(|()| value)
 }
 
-/// Reads a size or a 64-bit number as Java has it.
+/// Reads a size or a 64-bit number as Java has it; the largest `long` stands for what is above.
 pub(crate) fn number<T: Default + TryInto<jlong>>(function: impl FnOnce(*mut T) -> bolmo_status) -> Result<jlong> {
     let value = read(function)?;
-    value.try_into().map_err(|_| Failure::Bug("a number is above the range of a long"))
+    Ok(value.try_into().unwrap_or(jlong::MAX))
 }
 
 /// Creates a handle that a function writes through a pointer.

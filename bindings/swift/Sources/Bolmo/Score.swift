@@ -132,6 +132,11 @@ extension Model {
                 bolmo_score_options_create($0)
             }
             if let boundaries {
+                guard !boundaries.isEmpty else {
+                    throw BolmoError(
+                        .invalidArgument,
+                        "boundaries: expected a flag for each byte or id, found none; nil lets the model decide")
+                }
                 let flags = boundaries.map { UInt8($0 ? 1 : 0) }
                 try check(bolmo_score_options_set_boundaries(options.raw, flags, flags.count))
             }

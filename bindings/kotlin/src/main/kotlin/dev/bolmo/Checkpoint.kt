@@ -130,7 +130,9 @@ internal class ReaderFailures {
     /** The callback for [reader]. */
     fun native(reader: WeightsReader): Native.Reader = Native.Reader { offset, destination ->
         try {
-            reader.read(offset, ByteBuffer.wrap(destination)).coerceAtLeast(0)
+            val count = reader.read(offset, ByteBuffer.wrap(destination))
+            if (count > destination.size) throw IOException("it returned $count of at most ${destination.size} bytes")
+            count.coerceAtLeast(0)
         } catch (e: Throwable) {
             last = e
             -1

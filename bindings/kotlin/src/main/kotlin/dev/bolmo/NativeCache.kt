@@ -1,14 +1,12 @@
 package dev.bolmo
 
+import java.io.FileOutputStream
 import java.io.IOException
 import java.net.URL
-import java.nio.channels.Channels
-import java.nio.channels.FileChannel
 import java.nio.file.Files
 import java.nio.file.LinkOption.NOFOLLOW_LINKS
 import java.nio.file.Path
 import java.nio.file.StandardCopyOption.ATOMIC_MOVE
-import java.nio.file.StandardOpenOption.WRITE
 import java.nio.file.attribute.FileAttribute
 import java.nio.file.attribute.PosixFileAttributes
 import java.nio.file.attribute.PosixFilePermission.GROUP_WRITE
@@ -64,10 +62,11 @@ internal class NativeCache(private val folder: Path) {
 
     private fun write(url: URL, expected: String, file: Path) {
         val digest = MessageDigest.getInstance("SHA-256")
-        FileChannel.open(file, WRITE).use { channel ->
-            url.openStream().use { DigestInputStream(it, digest).copyTo(Channels.newOutputStream(channel)) }
+        // Not a channel, which an interrupted thread can't write to.
+        FileOutputStream(file.toFile()).use { output ->
+            url.openStream().use { DigestInputStream(it, digest).copyTo(output) }
             // Otherwise the name may survive a power failure, and the content not.
-            channel.force(true)
+            output.fd.sync()
         }
         val found = hexadecimal(digest.digest())
         if (found != expected) {
@@ -110,7 +109,7 @@ internal class NativeCache(private val folder: Path) {
     companion object {
         /** Folders to try, the best one first: the one that was named, else the user's cache, then a temporary one. */
         fun folders(platform: Platform, property: (String) -> String?, environment: (String) -> String?): List<Path> {
-            property(NativeLibrary.CACHE_PROPERTY)?.let { return listOf(Path(it)) }
+            property(NativeLibrary.CACHE_PROPERTY)?.takeIf(String::isNotEmpty)?.let { return listOf(Path(it)) }
             val home = property("user.home")
             val cache = when (platform.os) {
                 "windows" -> environment("LOCALAPPDATA")

@@ -2,6 +2,7 @@ package dev.bolmo
 
 import java.io.IOException
 import java.net.URL
+import java.nio.file.FileSystemException
 import java.nio.file.InvalidPathException
 import java.nio.file.Path
 import kotlin.io.path.Path
@@ -223,19 +224,23 @@ internal class NativeLoader(
                 loadFile(file)
                 return file.toString()
             } catch (e: IOException) {
-                failures += IOException("$folder: ${e.message ?: e}", e)
+                failures += IOException("$folder: ${reason(e)}", e)
             } catch (e: LinkageError) {
                 failures += IOException("$folder: ${unusable(platform.fileName, e)}", e)
             }
         }
         throw NativeLibraryException(
-            "The native library for $platform could not be loaded from the resource ${platform.resource}. It was " +
-                "extracted to these folders:\n" + failures.joinToString("") { "- ${it.message}\n" } +
+            "The native library for $platform could not be loaded from the resource ${platform.resource}. These " +
+                "folders were tried:\n" + failures.joinToString("") { "- ${it.message}\n" } +
                 "Name a folder that can be written to with -D${NativeLibrary.CACHE_PROPERTY}=FOLDER, or the library " +
                 "itself with -D${NativeLibrary.PATH_PROPERTY}=FILE.",
             failures.firstOrNull(),
         )
     }
+
+    /** Some exceptions of files have a path as their message, and only the class says what is wrong with it. */
+    private fun reason(e: IOException): String =
+        if (e.message == null || e is FileSystemException && e.reason == null) e.toString() else e.message!!
 
     private fun noResource(): String {
         val others = Platform.known.filter { resource(it.resource) != null }

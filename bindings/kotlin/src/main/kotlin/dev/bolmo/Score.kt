@@ -10,7 +10,14 @@ public class ScoreOptions @JvmOverloads constructor(
     /** Runs [block] with native options. */
     internal inline fun <T> native(block: (Long) -> T): T =
         withNative(Native::scoreOptionsCreate, Native::scoreOptionsDelete) { options ->
-            if (boundaries != null) Native.scoreOptionsSetBoundaries(options, flags(boundaries))
+            if (boundaries != null) {
+                if (boundaries.isEmpty()) {
+                    throw BolmoException.InvalidArgument(
+                        "boundaries: expected a flag for each byte or id, found none; null lets the model decide",
+                    )
+                }
+                Native.scoreOptionsSetBoundaries(options, flags(boundaries))
+            }
             Native.scoreOptionsSetTensors(options, tensors)
             block(options)
         }

@@ -47,6 +47,11 @@ class BadInputTest : ModelTest() {
         }
         fails<BolmoException.InvalidArgument>("threads") { Engine.open(EngineOptions(adapter = "cpu", threads = 5000)) }
         fails<BolmoException.InvalidArgument>("threads", "-1") { Engine.open(EngineOptions(threads = -1)) }
+        fails<BolmoException.InvalidArgument>("boundaries", "null") {
+            model.score("abc", ScoreOptions(boundaries = BooleanArray(0)))
+        }
+        // More than a long can hold.
+        assertEquals(Long.MAX_VALUE, model.sessionBytes(Long.MAX_VALUE))
         withSession("a") { session ->
             val ranges = mapOf(
                 "max_bytes" to GenerateOptions(maxBytes = 0),
@@ -182,6 +187,8 @@ class BadInputTest : ModelTest() {
             // Coroutines copy exceptions when assertions are on, and the copy's cause is the original.
             assertSame(trouble, generateSequence<Throwable>(late) { it.cause }.last())
         }
+        val generous = Weights.reader("generous", bytes.size.toLong()) { _, destination -> destination.remaining() + 1 }
+        fails<BolmoException.Io>("generous", "it returned") { Checkpoint.open(config, listOf(generous)) }
         fails<BolmoException> { Checkpoint.open(config, listOf(Weights.memory("empty", ByteBuffer.allocateDirect(0)))) }
         fails<BolmoException.BadCheckpoint> { Checkpoint.open("{}".encodeToByteArray(), emptyList()) }
     }

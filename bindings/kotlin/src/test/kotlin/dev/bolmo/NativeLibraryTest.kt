@@ -221,6 +221,26 @@ class NativeLibraryTest {
     }
 
     @Test
+    fun `an interrupted thread extracts the library too`() {
+        val resources = mapOf(platform.resource to folder.resource())
+        Thread.currentThread().interrupt()
+        try {
+            loader(resources = resources).load()
+        } finally {
+            assertTrue(Thread.interrupted())
+        }
+        assertTrue(loaded.single().readBytes().contentEquals(content))
+    }
+
+    @Test
+    fun `what is wrong with a folder is said`() {
+        val resources = mapOf(platform.resource to folder.resource())
+        val nowhere = Path.of("/proc/no such folder")
+        val message = messageOf { loader(resources = resources, caches = listOf(nowhere)).load() }
+        assertSays(message, "- $nowhere: java.nio.file.NoSuchFileException: ")
+    }
+
+    @Test
     fun `the folder is the user's cache unless a property names it`() {
         val properties = mapOf("user.home" to "/home/mia", "user.name" to "mia", "java.io.tmpdir" to "/tmp")
         fun folders(
@@ -238,6 +258,8 @@ class NativeLibraryTest {
             listOf("/home/mia/Library/Caches/bolmo/native", temporary),
             folders(Platform("macos", "aarch64")),
         )
+        val unnamed = folders(platform, more = mapOf("bolmo.library.cache" to ""))
+        assertEquals(listOf("/home/mia/.cache/bolmo/native", temporary), unnamed)
         assertEquals(listOf("/mine"), folders(platform, more = mapOf("bolmo.library.cache" to "/mine")))
     }
 
