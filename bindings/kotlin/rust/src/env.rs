@@ -194,8 +194,7 @@ fn size_in_java(size: usize) -> Result<jint> {
 
 /// A size from Java.
 pub(crate) fn size(value: jlong, name: &str) -> Result<usize> {
-    usize::try_from(value)
-        .map_err(|_| Failure::Argument(format!("{name}: must not be negative, found {value}")))
+    usize::try_from(value).map_err(|_| Failure::Argument(format!("{name}: must not be negative, found {value}")))
 }
 
 /// The handle behind a `long`.

@@ -35,6 +35,7 @@ final class ScoreTests: BolmoTestCase {
         let model = try await loadTrained()
         let ofText = try await model.score(text)
         let ofBytes = try await model.score(Array(text.utf8), boundaries: ofText.boundaries)
+        await refuses(.invalidArgument, saying: "nil") { _ = try await model.score(self.text, boundaries: []) }
         XCTAssertEqual(ofText.logLikelihoodJoint, ofBytes.logLikelihoodJoint)
         let ids = [UInt32(ByteID.end)] + (Array(text.utf8) + [0x0A]).map { UInt32(ByteID.id($0)) }
         let ofIds = try await model.score(ids: ids)
