@@ -3,6 +3,7 @@ package dev.bolmo
 import org.junit.jupiter.api.Assertions.assertEquals
 import org.junit.jupiter.api.Assertions.assertThrows
 import org.junit.jupiter.api.Assertions.assertTrue
+import org.junit.jupiter.api.Assumptions.assumeTrue
 import org.junit.jupiter.api.Test
 import org.junit.jupiter.api.io.TempDir
 import java.net.URL
@@ -235,6 +236,8 @@ class NativeLibraryTest {
     @Test
     fun `what is wrong with a folder is said`() {
         val resources = mapOf(platform.resource to folder.resource())
+        // Where not even root can create a folder.
+        assumeTrue(Files.isDirectory(Path.of("/proc/self")))
         val nowhere = Path.of("/proc/no such folder")
         val message = messageOf { loader(resources = resources, caches = listOf(nowhere)).load() }
         assertSays(message, "- $nowhere: java.nio.file.NoSuchFileException: ")
