@@ -66,8 +66,8 @@ public class Batch : NativeHandle(create(), Native::batchDelete) {
     public fun runBlocking(listener: BatchListener): Unit = runNow(listener::onPiece)
 
     /**
-     * The result of the generation with the number [index], once. Throws the exception of its failure. It is the
-     * session's [Session.lastGeneration], too.
+     * The result of the generation with the number [index], once. Throws the exception of its failure. Unless the
+     * batch was closed before the end of the generation, it is the session's [Session.lastGeneration], too.
      *
      * @throws BolmoException.Busy if it has not ended
      * @throws BolmoException.NotFound if there is none, or it was returned before
