@@ -80,6 +80,23 @@ fn map_on<T: Send, R: Send>(helpers: usize, items: Vec<T>, work: impl Fn(T) -> R
     results.into_iter().filter_map(|result| result.into_inner().unwrap_or_else(|e| e.into_inner())).collect()
 }
 
+/// Calls both functions, `a` on another thread if one can be started, and returns their results.
+pub fn both<A: Send, B>(a: impl FnOnce() -> A + Send, b: impl FnOnce() -> B) -> (A, B) {
+    let a = Mutex::new(Some(a));
+    // Whoever takes it calls it.
+    let take = || a.lock().unwrap_or_else(|e| e.into_inner()).take().map(|a| a());
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().spawn_scoped(scope, take).ok();
+        let b = b();
+        let here = take();
+        let there = thread.and_then(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        match here.or(there) {
+            Some(a) => (a, b),
+            None => unreachable!("`a` was taken once and returned, or its panic was passed on"),
+        }
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -91,6 +108,16 @@ mod tests {
             let squares = map_on(helpers, (0..50_usize).collect(), |i| i * i);
             assert!(squares.into_iter().eq((0..50).map(|i| i * i)), "{helpers} threads");
         }
+    }
+
+    #[test]
+    fn both_are_called() {
+        let mut values = [1, 2];
+        let [a, b] = &mut values;
+        assert_eq!(both(|| std::mem::replace(a, 3), || std::mem::replace(b, 4)), (1, 2));
+        assert_eq!(values, [3, 4]);
+        let panics = |fails: bool| std::panic::catch_unwind(|| both(|| assert!(!fails, "a test of panics"), || ()));
+        assert!(panics(true).is_err() && panics(false).is_ok());
     }
 
     #[test]

@@ -360,7 +360,7 @@ impl Product {
         let x = device.allocate("rows", (4 * rows * k) as u64).await?;
         fill(device, &x, Pattern::F32).await?;
         let y = device.allocate("rows", (4 * rows * n) as u64).await?;
-        let piece = Piece { first_row: 0, rows: n, weights, scales, bias: None };
+        let piece = Piece { first_row: 0, rows: n, weights, scales, odd_rows: None, bias: None };
         Ok(Self { w: Matrix { n, k, format, pieces: vec![piece] }, x, y })
     }
 

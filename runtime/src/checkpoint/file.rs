@@ -41,6 +41,16 @@ pub trait CheckpointFile: Send + Sync {
         None
     }
 
+    /// Whether the file still has the contents that it was opened with, as far as that can be told.
+    ///
+    /// A model whose weights are used where they lie calls this before each piece of work.
+    ///
+    /// # Errors
+    /// `BadCheckpoint` if it was changed.
+    fn check_unchanged(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Whether the file is empty.
     fn is_empty(&self) -> bool {
         self.len() == 0
@@ -78,17 +88,23 @@ impl CheckpointFile for MemoryFile {
     }
 }
 
-/// A memory-mapped file: the operating system loads only the parts that are read.
+/// A memory-mapped file: the operating system loads only the parts that are read, and processes share them. On file
+/// systems without memory maps it is read instead.
 #[cfg(not(target_family = "wasm"))]
 pub struct MappedFile {
     name: String,
-    /// `None` for an empty file, which some systems cannot map.
+    file: std::fs::File,
+    len: u64,
+    /// When it was last written, on file systems that keep this.
+    modified: Option<std::time::SystemTime>,
+    /// `None` for an empty file, which some systems cannot map, and where files cannot be mapped.
     map: Option<memmap2::Mmap>,
 }
 
 #[cfg(not(target_family = "wasm"))]
 impl MappedFile {
-    /// Maps the file at `path`. It must not be truncated or rewritten while it is open.
+    /// Maps the file at `path`. It must not be truncated or rewritten while it is open: on most systems, reading a
+    /// part that is gone ends the program. It may be deleted or replaced by another file.
     ///
     /// # Errors
     /// `NotFound` if it does not exist, `Io` if it is not a regular file or cannot be read.
@@ -98,18 +114,32 @@ impl MappedFile {
         let file = open_file(path)?
             .ok_or_else(|| Error::not_found(format!("{name}: does not exist; check the path and its permissions")))?;
         let metadata = file.metadata().map_err(|e| Error::io(format!("{name}: cannot be read: {e}")))?;
-        if metadata.len() == 0 {
-            return Ok(MappedFile { name, map: None });
-        }
-        // SAFETY: the map is private to this object and only read. This crate never writes the file, and validates
-        // every value that it reads. The caller guarantees that no other program truncates the file meanwhile.
-        let map =
-            unsafe { memmap2::Mmap::map(&file) }.map_err(|e| Error::io(format!("{name}: cannot be mapped: {e}")))?;
-        Ok(MappedFile { name, map: Some(map) })
+        let (len, modified) = (metadata.len(), metadata.modified().ok());
+        let map = match len {
+            0 => None,
+            // SAFETY: the map is private to this object and only read. This crate never writes the file, and validates
+            // every value that it reads. The caller guarantees that no other program truncates the file meanwhile.
+            _ => unsafe { memmap2::Mmap::map(&file) }
+                .inspect_err(|error| log::info!("{name}: is read without a memory map: {error}"))
+                .ok(),
+        };
+        Ok(MappedFile { name, file, len, modified, map })
     }
 
-    fn contents(&self) -> &[u8] {
-        self.map.as_deref().unwrap_or_default()
+    #[cfg(unix)]
+    fn read_part(&self, offset: u64, out: &mut [u8]) -> std::io::Result<()> {
+        std::os::unix::fs::FileExt::read_exact_at(&self.file, out, offset)
+    }
+
+    #[cfg(windows)]
+    fn read_part(&self, mut offset: u64, mut out: &mut [u8]) -> std::io::Result<()> {
+        while !out.is_empty() {
+            match std::os::windows::fs::FileExt::seek_read(&self.file, out, offset)? {
+                0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+                count => (out, offset) = (&mut out[count..], offset + count as u64),
+            }
+        }
+        Ok(())
     }
 }
 
@@ -120,15 +150,37 @@ impl CheckpointFile for MappedFile {
     }
 
     fn len(&self) -> u64 {
-        self.contents().len() as u64
+        self.len
     }
 
     fn read_at(&self, offset: u64, out: &mut [u8]) -> Result<()> {
-        copy_at(&self.name, self.contents(), offset, out)
+        if let Some(map) = &self.map {
+            return copy_at(&self.name, map, offset, out);
+        }
+        self.read_part(offset, out).map_err(|error| match error.kind() {
+            std::io::ErrorKind::UnexpectedEof => past_end(&self.name, offset, out.len(), self.len),
+            _ => Error::io(format!("{}: cannot be read: {error}", self.name)),
+        })
     }
 
     fn bytes(&self) -> Option<&[u8]> {
-        Some(self.contents())
+        self.map.as_deref()
+    }
+
+    fn check_unchanged(&self) -> Result<()> {
+        let found = self.file.metadata().map_err(|e| Error::io(format!("{}: cannot be read: {e}", self.name)))?;
+        if found.len() == self.len && found.modified().ok() == self.modified {
+            return Ok(());
+        }
+        let what = match found.len() == self.len {
+            true => "was written to".to_owned(),
+            false => format!("had {} bytes and has {} now", self.len, found.len()),
+        };
+        Err(Error::bad_checkpoint(format!(
+            "{}: was changed while the model used it: it {what}; load the model again, and replace files instead of \
+             writing into them",
+            self.name
+        )))
     }
 }
 

@@ -31,6 +31,7 @@ mod tests;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 
 #[cfg(not(target_family = "wasm"))]
 pub use file::MappedFile;
@@ -81,7 +82,7 @@ pub struct Checkpoint {
     config_text: Vec<u8>,
     formats: Option<Formats>,
     warnings: Warnings,
-    files: Vec<Box<dyn CheckpointFile>>,
+    files: Vec<Arc<dyn CheckpointFile>>,
     /// In the order of [`expected_tensors`].
     tensors: Vec<Entry>,
     by_name: HashMap<String, usize>,
@@ -108,7 +109,8 @@ impl Checkpoint {
     /// Opens the folder `dir`: `config.json`, and `model.safetensors` or the shards that `model.safetensors.index.json`
     /// names.
     ///
-    /// The files are mapped into memory. They must not be truncated or rewritten while the checkpoint is open.
+    /// The files are mapped into memory. They must not be truncated or rewritten while the checkpoint, or a model on
+    /// the CPU device that was loaded from it, exists. They may be deleted or replaced.
     ///
     /// # Errors
     /// `NotFound` for a missing folder or file, `InvalidArgument` if `dir` is a file, `BadCheckpoint` for damaged files
@@ -196,7 +198,7 @@ impl Checkpoint {
             config_text: config_text.to_owned(),
             formats,
             warnings,
-            files,
+            files: files.into_iter().map(Arc::from).collect(),
             tensors,
             by_name,
         })
@@ -312,7 +314,7 @@ impl Checkpoint {
 
     /// The files.
     #[cfg(not(target_family = "wasm"))]
-    pub(crate) fn files(&self) -> &[Box<dyn CheckpointFile>] {
+    pub(crate) fn files(&self) -> &[Arc<dyn CheckpointFile>] {
         &self.files
     }
 
@@ -321,6 +323,13 @@ impl Checkpoint {
     pub(crate) fn place(&self, name: &str) -> Option<(usize, u64)> {
         let entry = self.tensors.get(*self.by_name.get(name)?)?;
         Some((entry.file, entry.start))
+    }
+
+    /// The file with the tensor `name` and the one with its scales, if it has any.
+    pub(crate) fn files_of(&self, name: &str) -> [Option<&Arc<dyn CheckpointFile>>; 2] {
+        let entry = self.by_name.get(name).and_then(|&i| self.tensors.get(i));
+        let file = |of: fn(&Entry) -> Option<usize>| self.files.get(of(entry?)?);
+        [file(|entry| Some(entry.file)), file(|entry| entry.scales.map(|(file, _)| file))]
     }
 
     fn view<'a>(&'a self, entry: &'a Entry) -> Option<Tensor<'a>> {

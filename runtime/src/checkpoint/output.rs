@@ -41,8 +41,9 @@ pub fn header(items: &[HeaderItem<'_>]) -> Vec<u8> {
         offset = end;
     }
     let mut text = Value::Object(map).to_string();
-    // Padding to a multiple of 8 aligns the data, as in other writers.
-    text.extend(std::iter::repeat_n(' ', text.len().next_multiple_of(8) - text.len()));
+    // Readers that map the file use the data where it is: with padding it begins at a cache line.
+    let length = 8 + text.len();
+    text.extend(std::iter::repeat_n(' ', length.next_multiple_of(64) - length));
     let mut header = (text.len() as u64).to_le_bytes().to_vec();
     header.extend_from_slice(text.as_bytes());
     header

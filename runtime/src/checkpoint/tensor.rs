@@ -1,6 +1,7 @@
 //! A tensor of a checkpoint: its type and shape, and its elements as f32.
 
 use std::fmt;
+use std::ops::Range;
 use std::str::FromStr;
 
 use bolmo_shaders::WeightFormat;
@@ -8,6 +9,7 @@ use bolmo_shaders::sizes::QUANT_BLOCK;
 use half::f16;
 use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 
+use crate::allocate;
 use crate::checkpoint::file::{CheckpointFile, slice_at};
 use crate::error::{Error, Result};
 
@@ -140,6 +142,80 @@ pub struct Tensor<'a> {
 impl fmt::Debug for Tensor<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}{:?} in {}", self.name, self.dtype, self.shape, self.file.name())
+    }
+}
+
+impl<'a> Tensor<'a> {
+    /// First byte and length of the weights in their file and, for types that have scales, of the scales in theirs, up
+    /// to a whole word.
+    pub(crate) fn ranges(&self) -> ((u64, u64), Option<(u64, u64)>) {
+        let scales = self.scales.map(|(_, start)| (start, self.scale_bytes().next_multiple_of(4)));
+        let weights = self.byte_count() - if scales.is_some() { self.scale_bytes() } else { 0 };
+        ((self.start, weights.next_multiple_of(4)), scales)
+    }
+
+    /// The bytes of [`Self::ranges`], if the files are in memory and have them.
+    pub(crate) fn contents(&self) -> Option<(&'a [u8], Option<&'a [u8]>)> {
+        let part = |file: &'a dyn CheckpointFile, (start, length): (u64, u64)| {
+            slice_at(file.name(), file.bytes()?, start, usize::try_from(length).ok()?).ok()
+        };
+        let (weights, scales) = self.ranges();
+        match (self.scales, scales) {
+            (Some((file, _)), Some(range)) => Some((part(self.file, weights)?, Some(part(file, range)?))),
+            _ => Some((part(self.file, weights)?, None)),
+        }
+    }
+
+    /// The weights and scales of some rows, if the files are in memory.
+    pub(crate) fn row_contents(&self, rows: Range<usize>) -> Option<(&'a [u8], &'a [u8])> {
+        let (weights, scales) = self.contents()?;
+        let k = self.shape.get(1).copied().unwrap_or(0) as u64;
+        let part = |bytes: &'a [u8], per_row: u64| {
+            let [begin, end] = [rows.start, rows.end].map(|row| usize::try_from(row as u64 * per_row));
+            bytes.get(begin.ok()?..end.ok()?)
+        };
+        let scale_bytes = k / QUANT_BLOCK as u64 * 2;
+        match scales {
+            Some(scales) => Some((part(weights, self.dtype.bytes(k) - scale_bytes)?, part(scales, scale_bytes)?)),
+            None => Some((part(weights, self.dtype.bytes(k))?, &[])),
+        }
+    }
+
+    /// Checks that the weights of some rows, or their scales, are finite, where the files are in memory.
+    ///
+    /// # Errors
+    /// `BadCheckpoint`; the errors of the file if it is not in memory.
+    pub(crate) fn check_rows(&self, rows: Range<usize>) -> Result<()> {
+        // Loops without an early exit compile to vector code, and almost never is a value bad.
+        let halves = |bytes: &[u8]| bytes.chunks_exact(2).fold(false, |bad, half| bad | (half[1] & 0x7c == 0x7c));
+        let is_bad = match (self.dtype, self.row_contents(rows.clone())) {
+            (DType::Q8 | DType::Q4, Some((_, scales))) => halves(scales),
+            (DType::F16, Some((weights, _))) => halves(weights),
+            (DType::F32, Some((weights, _))) => {
+                let is_bad = |x: &[u8]| x[3] & 0x7f == 0x7f && x[2] & 0x80 != 0;
+                weights.chunks_exact(4).fold(false, |bad, x| bad | is_bad(x))
+            }
+            _ => true,
+        };
+        if !is_bad {
+            return Ok(());
+        }
+        // Reading says where it is.
+        if self.dtype.has_scales() {
+            return self.read_rows(rows.start, rows.len(), &mut Vec::new(), &mut Vec::new());
+        }
+        let k = self.shape.get(1).copied().unwrap_or(0);
+        let mut values = allocate::zeros(k, self.name)?;
+        for row in rows {
+            let first = row as u64 * k as u64;
+            self.read_f32(first, &mut values)?;
+            check_finite(self.name, first, &values, k)?;
+        }
+        Ok(())
+    }
+
+    fn scale_bytes(&self) -> u64 {
+        self.element_count() / QUANT_BLOCK as u64 * 2
     }
 }
 

@@ -12,7 +12,7 @@ use crate::device::cpu::{self, Cpu};
 use crate::device::kept::{Keepers, Kept};
 #[cfg(not(target_family = "wasm"))]
 use crate::device::memory::other_device;
-use crate::device::memory::{Buffer, Slice};
+use crate::device::memory::{Buffer, SharedBytes, Slice};
 use crate::device::options::EngineOptions;
 use crate::device::process::OfProcess;
 use crate::device::status::Status;
@@ -200,6 +200,19 @@ impl Device {
             Backend::Cpu(cpu) => Buffer::Cpu(cpu.allocate(what, size)?),
         };
         Ok(Slice::whole(buffer, size, self.usage.hold(size)))
+    }
+
+    /// The `bytes` bytes from `offset` on as memory that kernels read where it is. `None` if the device has memory of
+    /// its own, or if the bytes do not begin at a word. They don't count as memory that the device holds.
+    pub(crate) fn share(&self, memory: &SharedBytes, offset: u64, bytes: u64) -> Option<Slice> {
+        match &self.backend {
+            Backend::Gpu(_) => None,
+            #[cfg(not(target_family = "wasm"))]
+            Backend::Cpu(cpu) => {
+                let buffer = Buffer::Cpu(cpu.share(memory, offset, bytes)?);
+                Some(Slice::whole(buffer, bytes, self.usage.hold(0)))
+            }
+        }
     }
 
     /// The size of the buffer that holds `size` bytes of `what`.

@@ -9,7 +9,7 @@ use crate::allocate;
 use crate::device::backend::{Backend, Device, buffer_bytes};
 #[cfg(not(target_family = "wasm"))]
 use crate::device::cpu;
-use crate::device::dispatch::{Dispatch, MAX_DISPATCHES};
+use crate::device::dispatch::{Dispatch, MAX_DISPATCHES, OddRows};
 use crate::device::interrupt::Interrupt;
 use crate::device::memory::Slice;
 use crate::device::process::OfProcess;
@@ -37,11 +37,13 @@ pub struct Form<'a> {
     pub fusion: Fusion,
     /// Scales of the matrix, in formats that have scales.
     pub scales: Option<&'a Slice>,
+    /// Odd rows of the matrix, if they are apart from the even ones that are bound.
+    pub odd_rows: Option<&'a OddRows>,
 }
 
 impl From<WeightFormat> for Form<'_> {
     fn from(format: WeightFormat) -> Self {
-        Self { format, fusion: Fusion::default(), scales: None }
+        Self { format, fusion: Fusion::default(), scales: None, odd_rows: None }
     }
 }
 
@@ -196,7 +198,7 @@ impl Recorder {
             return Ok(());
         }
         let row = kernel.kernel();
-        let Form { format, fusion, scales } = form.into();
+        let Form { format, fusion, scales, odd_rows } = form.into();
         debug_assert_eq!(row.params, P::LAYOUT, "{}: parameters of another kernel", row.stem);
         if slices.len() != row.bindings.len() {
             return Err(Error::internal(format!(
@@ -223,6 +225,7 @@ impl Recorder {
             slices,
             guard: row.guard.then(|| self.guard.as_ref().unwrap_or(&self.zero)),
             scales: scales.filter(|_| variant.weights.is_some_and(WeightFormat::has_scales)),
+            odd_rows,
             grid: [x, y, z],
         };
         on_list!(&mut self.list, list => list.dispatch(dispatch))?;

@@ -1,5 +1,6 @@
 //! Loading of weights from a checkpoint to the device, a few MiB at a time, so that the host never holds the model.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use bolmo_shaders::WeightFormat;
@@ -11,18 +12,32 @@ use crate::checkpoint::formats::Formats;
 use crate::checkpoint::packed::{MIN_CHUNK, Packed, Unpacked, out_of_range};
 use crate::checkpoint::{Checkpoint, Tensor, check_finite};
 use crate::config::{BlockType, Config, QkNorm};
-use crate::device::{Device, Permit, Slice};
+use crate::device::{Device, OddRows, Permit, Slice};
 use crate::error::{Error, ErrorKind, Result};
+use crate::model::in_place::{Files, InPlace};
 use crate::model::weights::{GlobalLayer, LocalLayer, Matrix, Mlp, Piece, Weights};
-use crate::parallel::fill_chunks;
+use crate::parallel::{both, fill_chunks};
 
 /// Elements converted and uploaded at a time.
 const STRIDE: usize = if cfg!(target_family = "wasm") { 1 << 19 } else { 2 << 20 };
+/// Elements of a tensor that are checked in place at a time.
+const CHECKED: usize = 32 << 20;
 /// Uploaded bytes after which the loader waits for the device.
 const IN_FLIGHT: u64 = 64 << 20;
 
 /// Progress callback of a load: the bytes of the checkpoint loaded so far and their total. `false` stops the load.
 pub type LoadProgress<'a> = dyn FnMut(u64, u64) -> bool + Send + 'a;
+
+/// What a load results in.
+pub(crate) struct Loaded {
+    pub(crate) weights: Weights,
+    /// Hash of names, formats and weights as kernels read them.
+    pub(crate) fingerprint: u128,
+    /// Files whose contents are used in place.
+    pub(crate) files: Files,
+    /// If some matrices do not suit their format.
+    pub(crate) warning: Option<String>,
+}
 
 /// The state of a load.
 pub(crate) struct Loader<'a> {
@@ -38,6 +53,8 @@ pub(crate) struct Loader<'a> {
     /// Matrices kept in a larger format than requested, because the length of their rows does not suit it.
     enlarged: Vec<String>,
     hash: Xxh3,
+    /// Files whose contents the model uses in place.
+    files: Files,
     /// Hash of the scales, separate from that of the weights: the number of rows uploaded at a time depends on the
     /// adapter, and the fingerprint must not.
     scales_hash: Xxh3,
@@ -62,14 +79,14 @@ impl<'a> Loader<'a> {
             total,
             in_flight: 0,
             enlarged: Vec::new(),
+            files: Files::default(),
             hash: Xxh3::new(),
             scales_hash: Xxh3::new(),
         }
     }
 
-    /// Loads all weights. Also returns a hash of names, formats and weights as they are on the device, and a warning if
-    /// some matrices do not suit their format.
-    pub(crate) async fn load(mut self, config: &Config) -> Result<(Weights, u128, Option<String>)> {
+    /// Loads all weights.
+    pub(crate) async fn load(mut self, config: &Config) -> Result<Loaded> {
         self.hash.update(config.to_json().to_string().as_bytes());
         self.hash.update(self.formats.to_string().as_bytes());
         let encoder = "model.local_encoder";
@@ -123,7 +140,7 @@ impl<'a> Loader<'a> {
             )
         });
         self.hash.update(&self.scales_hash.digest128().to_le_bytes());
-        Ok((weights, self.hash.digest128(), warning))
+        Ok(Loaded { weights, fingerprint: self.hash.digest128(), files: self.files, warning })
     }
 
     async fn local_layers(&mut self, side: &str, count: usize) -> Result<Vec<LocalLayer>> {
@@ -196,14 +213,96 @@ impl<'a> Loader<'a> {
         self.put(format, &MatrixSource::Stacked(tensors), bias.as_deref()).await
     }
 
-    /// Converts a matrix and uploads it, piece by piece.
+    /// Puts a matrix onto the device: tensors that it can use in place as pieces of their own, and rows of all others
+    /// as copies.
     async fn put(&mut self, wanted: WeightFormat, source: &MatrixSource<'_>, bias: Option<&[f32]>) -> Result<Matrix> {
         let (n, k) = source.shape()?;
-        let name = source.name();
         let format = wanted.fitting(k);
         if format != wanted {
-            self.enlarged.push(name.to_owned());
+            self.enlarged.push(source.name().to_owned());
         }
+        source.hash_names(&mut self.hash);
+        let in_place = |tensor: &Tensor<'_>| InPlace::new(self.device, self.checkpoint, tensor, format);
+        let in_place: Vec<_> = source.tensors().iter().map(in_place).collect();
+        let mut matrix = Matrix { n, k, format, pieces: Vec::new() };
+        match source {
+            MatrixSource::Interleaved(tensors) => match <[_; 2]>::try_from(in_place) {
+                Ok([Some(even), Some(odd)]) => {
+                    self.check_in_place(tensors).await?;
+                    self.files.keep(&even);
+                    self.files.keep(&odd);
+                    let odd_rows = Some(OddRows { weights: odd.weights, scales: odd.scales });
+                    let InPlace { weights, scales, .. } = even;
+                    matrix.pieces.push(Piece { first_row: 0, rows: n, weights, scales, odd_rows, bias: None });
+                }
+                _ => self.copy(source, 0..n, bias, &mut matrix).await?,
+            },
+            MatrixSource::Stacked(tensors) => {
+                let mut rows = 0..0;
+                for (tensor, in_place) in tensors.iter().zip(in_place) {
+                    let Some(in_place) = in_place else {
+                        rows.end += tensor.shape[0];
+                        continue;
+                    };
+                    self.copy(source, rows.clone(), bias, &mut matrix).await?;
+                    self.check_in_place(std::slice::from_ref(tensor)).await?;
+                    self.files.keep(&in_place);
+                    let (first_row, count) = (rows.end, tensor.shape[0]);
+                    // Only the gates of a layer have biases, and they are too small to be used in place.
+                    let own = bias.map(|bias| &bias[first_row..first_row + count]);
+                    let bias = match own.filter(|own| own.iter().any(|&value| value != 0.0)) {
+                        Some(own) => Some(self.bias_slice(tensor.name, own).await?),
+                        None => None,
+                    };
+                    let InPlace { weights, scales, .. } = in_place;
+                    matrix.pieces.push(Piece { first_row, rows: count, weights, scales, odd_rows: None, bias });
+                    rows = first_row + count..first_row + count;
+                }
+                self.copy(source, rows, bias, &mut matrix).await?;
+            }
+        }
+        Ok(matrix)
+    }
+
+    /// Hashes tensors that are used in place, row by row in turns, and checks that their weights or scales are finite,
+    /// on two threads.
+    async fn check_in_place(&mut self, tensors: &[Tensor<'_>]) -> Result<()> {
+        let Some(first) = tensors.first() else { return Ok(()) };
+        let [n, k] = [first.shape[0], first.shape[1]];
+        let rows_at_once = (CHECKED / k.max(1)).max(1);
+        for row in (0..n).step_by(rows_at_once) {
+            let rows = row..n.min(row + rows_at_once);
+            self.pause();
+            let (hash, scales_hash) = (&mut self.hash, &mut self.scales_hash);
+            let (checked, ()) = both(
+                || tensors.iter().try_for_each(|tensor| tensor.check_rows(rows.clone())),
+                || hash_rows(tensors, rows.clone(), hash, scales_hash),
+            );
+            checked?;
+            self.go_on().await?;
+            for tensor in tensors {
+                self.advance(tensor, rows.len() * k).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The bias of some rows of a matrix on the device.
+    async fn bias_slice(&mut self, name: &str, values: &[f32]) -> Result<Slice> {
+        let slice = self.device.allocate(name, values.len() as u64 * 4).await?;
+        self.device.write(&slice, 0, bytemuck::cast_slice(values))?;
+        Ok(slice)
+    }
+
+    /// Converts rows of a matrix and uploads them, piece by piece.
+    async fn copy(
+        &mut self,
+        source: &MatrixSource<'_>,
+        rows: Range<usize>,
+        bias: Option<&[f32]>,
+        matrix: &mut Matrix,
+    ) -> Result<()> {
+        let (name, k, format) = (source.name(), matrix.k, matrix.format);
         let row_bytes = format.weight_bytes(2, k as u64);
         let limit = self.device.capabilities.max_binding_bytes.min(self.device.capabilities.max_buffer_bytes);
         // The number is even, because rows and scales are stored in pairs.
@@ -214,24 +313,19 @@ impl<'a> Loader<'a> {
                 self.device.adapter.name
             )));
         }
-        source.hash_names(&mut self.hash);
         let mut pieces = Vec::new();
-        for first_row in (0..n).step_by(piece_rows) {
-            let rows = piece_rows.min(n - first_row);
+        for first_row in rows.clone().step_by(piece_rows) {
+            let rows = piece_rows.min(rows.end - first_row);
             let weights = self.device.allocate(name, format.weight_bytes(rows as u64, k as u64)).await?;
             let scales = match format.scale_bytes(rows as u64, k as u64) {
                 0 => None,
                 bytes => Some(self.device.allocate(name, bytes).await?),
             };
             let bias = match bias {
-                Some(values) => {
-                    let slice = self.device.allocate(name, rows as u64 * 4).await?;
-                    self.device.write(&slice, 0, bytemuck::cast_slice(&values[first_row..first_row + rows]))?;
-                    Some(slice)
-                }
+                Some(values) => Some(self.bias_slice(name, &values[first_row..first_row + rows]).await?),
                 None => None,
             };
-            pieces.push(Piece { first_row, rows, weights, scales, bias });
+            pieces.push(Piece { first_row, rows, weights, scales, odd_rows: None, bias });
         }
         let mut packed = Packed::default();
         let mut values = Vec::new();
@@ -263,7 +357,8 @@ impl<'a> Loader<'a> {
                 self.sent((packed.weights.len() + packed.scales.len()) as u64).await?;
             }
         }
-        Ok(Matrix { n, k, format, pieces })
+        matrix.pieces.extend(pieces);
+        Ok(())
     }
 
     /// Reads the rows of a matrix of `k` columns from row `first` on.
@@ -476,6 +571,24 @@ impl<'a> MatrixSource<'a> {
 async fn fetch_rows(tensor: &Tensor<'_>, first: usize, rows: usize) -> Result<()> {
     let k = tensor.shape[1];
     tensor.fetch((first * k) as u64, (rows * k) as u64).await
+}
+
+/// Hashes some rows of tensors that are in memory, row by row in turns. The result is that of one matrix with these
+/// rows.
+fn hash_rows(tensors: &[Tensor<'_>], rows: Range<usize>, weights: &mut Xxh3, scales: &mut Xxh3) {
+    let contents: Vec<_> = tensors.iter().filter_map(|tensor| tensor.row_contents(rows.clone())).collect();
+    if let [(all, all_scales)] = contents[..] {
+        weights.update(all);
+        scales.update(all_scales);
+        return;
+    }
+    for row in 0..rows.len() {
+        for &(all, all_scales) in &contents {
+            let [row_bytes, row_scales] = [all.len(), all_scales.len()].map(|length| length / rows.len());
+            weights.update(&all[row * row_bytes..][..row_bytes]);
+            scales.update(&all_scales[row * row_scales..][..row_scales]);
+        }
+    }
 }
 
 /// Appends rows of `row_bytes` bytes, alternating between `a` and `b`.

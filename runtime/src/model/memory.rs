@@ -10,9 +10,10 @@ use crate::model::device_bytes;
 /// Rejects a load that does not fit in memory, and names a format that fits.
 ///
 /// Software adapters and the CPU device use main memory, and operating systems kill programs that take too much of it.
-/// `stored` says that the formats are those of a quantized checkpoint, which loading cannot change.
-pub(super) fn check_memory(config: &Config, formats: Formats, stored: bool, available: u64) -> Result<()> {
-    let needed = device_bytes(config, formats);
+/// `mapped` bytes of the weights need no memory of their own. `stored` says that the formats are those of a quantized checkpoint, which loading cannot change.
+pub(super) fn check_memory(config: &Config, formats: Formats, mapped: u64, stored: bool, available: u64) -> Result<()> {
+    // What is mapped is also read from files that the system can drop from memory at any time.
+    let needed = device_bytes(config, formats).saturating_sub(mapped);
     if needed <= available {
         return Ok(());
     }
@@ -119,9 +120,12 @@ mod tests {
         let config = Preset::Mid.config();
         let bytes = |format| device_bytes(&config, format);
         let refused = |formats: WeightFormat, stored, available| {
-            check_memory(&config, formats.into(), stored, available).map_err(|e| e.message().to_owned())
+            check_memory(&config, formats.into(), 0, stored, available).map_err(|e| e.message().to_owned())
         };
         assert_eq!(refused(WeightFormat::F32, false, bytes(WeightFormat::F32)), Ok(()));
+        let half = bytes(WeightFormat::F32) / 2;
+        assert!(check_memory(&config, WeightFormat::F32.into(), half, true, half).is_ok());
+        assert!(check_memory(&config, WeightFormat::F32.into(), half, true, half - 1).is_err());
         let message = refused(WeightFormat::F32, false, bytes(WeightFormat::F16)).unwrap_err();
         assert!(message.contains("load them as f16"), "{message}");
         let message = refused(WeightFormat::F32, false, bytes(WeightFormat::F16) - 1).unwrap_err();

@@ -1,5 +1,6 @@
 //! A loaded model: the weights on the device, and what its sessions share.
 
+mod in_place;
 pub(crate) mod kernels;
 pub(crate) mod loader;
 mod memory;
@@ -17,8 +18,9 @@ use crate::config::overrides::Overrides;
 use crate::config::{Config, LayerType, RopeScaling};
 use crate::device::{Device, Engine, Kept, Recorder, Slice};
 use crate::error::{Error, Hint, Result};
+use crate::model::in_place::Files;
 use crate::model::kernels::kernels;
-use crate::model::loader::{LoadProgress, Loader};
+use crate::model::loader::{LoadProgress, Loaded, Loader};
 pub use crate::model::memory::available_memory;
 use crate::model::memory::check_memory;
 use crate::model::weights::Weights;
@@ -102,6 +104,8 @@ pub(crate) struct Inner {
     pub(crate) weights_per_row: u64,
     /// Multiply-adds of a byte that does not end a patch.
     pub(crate) weights_per_byte: u64,
+    /// Files whose contents are used in place.
+    pub(crate) files: Files,
     warnings: Vec<String>,
     /// Kernels that were not compiled during loading.
     #[cfg(target_family = "wasm")]
@@ -123,6 +127,10 @@ pub(crate) struct PrefillBuffers {
 
 impl Model {
     /// Loads `checkpoint` onto the device of `engine`.
+    ///
+    /// The CPU device uses large tensors where the checkpoint's files are mapped, if they are stored in the wanted
+    /// format. These files must not be changed while the model exists; work that begins after a change fails with
+    /// `BadCheckpoint`.
     ///
     /// # Errors
     /// `InvalidArgument` if the model needs a vocabulary and none is found, or if the checkpoint is quantized in other
@@ -157,7 +165,8 @@ impl Model {
         Workspace::fitting(device, &config, 1)?;
         if let Some(available) = device.adapter.has_host_memory().then(available_memory).flatten() {
             let stored = checkpoint.formats().is_some();
-            check_memory(&config, formats, stored, available).map_err(|e| e.context(&device.adapter.name))?;
+            let mapped = if device.adapter.is_cpu() { checkpoint.mapped_bytes(formats) } else { 0 };
+            check_memory(&config, formats, mapped, stored, available).map_err(|e| e.context(&device.adapter.name))?;
         }
         // Kernels are compiled while weights are loaded.
         let kernels = kernels(&config, formats, &device.capabilities);
@@ -172,7 +181,7 @@ impl Model {
         let [first, later] = kernels;
         #[cfg(target_family = "wasm")]
         warm_up::warm(device, first);
-        let (weights, fingerprint, warning) =
+        let Loaded { weights, fingerprint, files, warning } =
             Loader::new(device, checkpoint, formats, permit, progress).load(&config).await?;
         #[cfg(not(target_family = "wasm"))]
         if let Some(warming) = warming {
@@ -197,6 +206,7 @@ impl Model {
             fingerprint,
             weights_per_row,
             weights_per_byte,
+            files,
             suffix_table: device.keep(|| false),
             #[cfg(target_family = "wasm")]
             cold: Mutex::new(later),

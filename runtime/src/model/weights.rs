@@ -2,7 +2,7 @@
 
 use bolmo_shaders::WeightFormat;
 
-use crate::device::Slice;
+use crate::device::{Form, OddRows, Slice};
 
 /// A matrix `[n, k]` on the device, split by rows into pieces that fit one binding each.
 #[derive(Debug)]
@@ -28,8 +28,17 @@ pub struct Piece {
     pub weights: Slice,
     /// `[rows, k / 32]` f16, in formats that have scales.
     pub scales: Option<Slice>,
+    /// If the rows lie in turns in two tensors, those with odd numbers: `weights` and `scales` have the even ones then.
+    pub odd_rows: Option<OddRows>,
     /// `[rows]`
     pub bias: Option<Slice>,
+}
+
+impl Piece {
+    /// How kernels read the piece.
+    pub(crate) fn form(&self, format: WeightFormat) -> Form<'_> {
+        Form { scales: self.scales.as_ref(), odd_rows: self.odd_rows.as_ref(), ..format.into() }
+    }
 }
 
 /// A local layer of the encoder or the decoder (`docs/model.md`, Local layer).

@@ -147,6 +147,7 @@ impl Session {
 
     /// A permit for an operation.
     pub(super) async fn work_permit(&self) -> Result<Permit> {
+        self.model.files.check_unchanged()?;
         self.calls.permit(self.model.device(), &self.cancel).await
     }
 

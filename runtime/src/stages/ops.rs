@@ -171,8 +171,8 @@ impl Context<'_> {
             let params = RoundF16 { count4: (count / 4) as u32 };
             let slices = [&piece.weights, &weights];
             self.recorder.dispatch(KernelId::RoundF16, WeightFormat::F32, &params, &slices, vec4_grid(count / 4))?;
-            let rounded =
-                Piece { first_row: piece.first_row, rows: piece.rows, weights, scales: None, bias: piece.bias.clone() };
+            let &Piece { first_row, rows, .. } = piece;
+            let rounded = Piece { first_row, rows, weights, scales: None, odd_rows: None, bias: piece.bias.clone() };
             let w = Matrix { n: w.n, k: w.k, format: WeightFormat::F16, pieces: vec![rounded] };
             self.matmul_as_stored(Product { w: &w, ..product }, part)?;
         }
@@ -228,7 +228,7 @@ impl Context<'_> {
             let capabilities = &self.recorder.device().capabilities;
             let fusion = Fusion { norm: norm.is_some(), gated, tall: piece.rows >= capabilities.tall_rows };
             let grid = [rows, piece.rows.div_ceil(capabilities.matvec_rows(fusion)), 1];
-            let form = Form { format: w.format, fusion, scales: piece.scales.as_ref() };
+            let form = Form { fusion, ..piece.form(w.format) };
             self.recorder.dispatch(KernelId::MatVec, form, &params, &slices, grid)?;
         }
         Ok(())
@@ -253,7 +253,7 @@ impl Context<'_> {
                 part4: (part.unwrap_or_default() / 4) as u32,
                 y_part: (rows * y.stride) as u32,
             };
-            let form = Form { scales: piece.scales.as_ref(), ..w.format.into() };
+            let form = piece.form(w.format);
             let parts = part.map_or(1, |columns| w.k.div_ceil(columns));
             let grid = [piece.rows.div_ceil(tile_columns), rows.div_ceil(tile_rows), parts];
             self.recorder.dispatch(KernelId::MatMul, form, &params, &slices, grid)?;
@@ -282,7 +282,7 @@ impl Context<'_> {
     /// Looks up rows of a table of weights, which may lie in several pieces.
     pub fn gather(&mut self, table: &Matrix, gather: Gather<'_>) -> Result<()> {
         for (i, piece) in table.pieces.iter().enumerate() {
-            let form = Form { scales: piece.scales.as_ref(), ..table.format.into() };
+            let form = piece.form(table.format);
             let &Piece { first_row, rows, ref weights, .. } = piece;
             let part = TablePiece { form, first_row, rows, dim: table.k, table: weights };
             // Every piece adds the rows that it has.

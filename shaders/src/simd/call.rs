@@ -4,6 +4,7 @@ use half::f16;
 
 use super::instruction_set::InstructionSet;
 use super::memory::{Fault, Memory, Output};
+use super::weights::WeightRows;
 use crate::cpu::Matrix;
 use crate::params::Params;
 use crate::sizes::QUANT_BLOCK;
@@ -27,6 +28,15 @@ pub trait Workers: Sync {
     fn run(&self, tasks: usize, task: &(dyn Fn(usize) + Sync));
 }
 
+/// Every other row of a matrix.
+#[derive(Debug, Clone, Copy)]
+pub struct OddRows<'a> {
+    /// `[n / 2, k]`
+    pub weights: Memory<'a>,
+    /// Their scales, in formats that have scales.
+    pub scales: Option<Memory<'a>>,
+}
+
 /// A dispatch of a kernel.
 #[derive(Clone, Copy)]
 pub struct Call<'a> {
@@ -42,6 +52,8 @@ pub struct Call<'a> {
     pub bindings: &'a [Memory<'a>],
     /// Scales of the matrix, in formats that have scales.
     pub scales: Option<Memory<'a>>,
+    /// Where rows with odd numbers of a product's matrix are, if they are apart. Binding 1 has the even ones then.
+    pub odd_rows: Option<OddRows<'a>>,
     /// Flags that skip rows, of a guarded kernel.
     pub guard: Option<Memory<'a>>,
     /// Workgroups of the shader. Kernels take from it what parameters lack, such as the number of rows.
@@ -111,11 +123,24 @@ impl<'a> Call<'a> {
 
     /// The matrix in the first storage binding, of `count` weights.
     pub(super) fn matrix(&self, count: usize) -> Result<Matrix<'a>, Fault> {
-        let w = &self.bindings[0];
+        self.matrix_in(&self.bindings[0], self.scales.as_ref(), count)
+    }
+
+    /// The matrix `[n, k]` of a product, in the first storage binding and in [`Self::odd_rows`].
+    pub(super) fn weight_rows(&self, n: usize, k: usize) -> Result<WeightRows<Matrix<'a>>, Fault> {
+        let Some(OddRows { weights, scales }) = &self.odd_rows else {
+            return Ok(WeightRows { k, tensors: [self.matrix(product(&[n, k]))?; 2], alternate: false });
+        };
+        let even = self.matrix(product(&[n.div_ceil(2), k]))?;
+        let odd = self.matrix_in(weights, scales.as_ref(), product(&[n / 2, k]))?;
+        Ok(WeightRows { k, tensors: [even, odd], alternate: true })
+    }
+
+    fn matrix_in(&self, w: &Memory<'a>, scales: Option<&Memory<'a>>, count: usize) -> Result<Matrix<'a>, Fault> {
         let scales = || {
             let blocks = count.div_ceil(QUANT_BLOCK);
-            let scales = self.scales.as_ref().and_then(|scales| scales.values::<f16>(blocks));
-            scales.ok_or_else(|| self.fault("scales", 2 * blocks, self.scales.map_or(0, |scales| 4 * scales.words())))
+            let found = scales.and_then(|scales| scales.values::<f16>(blocks));
+            found.ok_or_else(|| self.fault("scales", 2 * blocks, scales.map_or(0, |scales| 4 * scales.words())))
         };
         let matrix = match self.format {
             WeightFormat::F32 => w.values(count).map(Matrix::F32),
@@ -123,7 +148,8 @@ impl<'a> Call<'a> {
             WeightFormat::Q8 => w.values(count).map(|w| Ok(Matrix::Q8(w, scales()?))).transpose()?,
             WeightFormat::Q4 => w.values(count.div_ceil(2)).map(|w| Ok(Matrix::Q4(w, scales()?))).transpose()?,
         };
-        matrix.ok_or_else(|| self.too_small(0, count))
+        let name = self.kernel.kernel().bindings[0].name;
+        matrix.ok_or_else(|| self.fault(name, count.saturating_mul(4), 4 * w.words()))
     }
 
     /// Whether a guard flag tells to skip this row.

@@ -3,7 +3,7 @@
 use super::instruction_set::Task;
 use super::product::{Target, share};
 use super::vector::Vector;
-use super::weights::{MAX_DIRECT_ROWS, Natural, Source, Weights};
+use super::weights::{MAX_DIRECT_ROWS, Natural, Source, WeightRows, Weights};
 use crate::sizes::QUANT_BLOCK;
 
 /// Rows of x that weights in registers serve.
@@ -13,9 +13,7 @@ const GROUP: usize = 16;
 
 /// Some rows of W with all rows of x.
 pub(super) struct Direct<'a, W> {
-    pub(super) w: W,
-    /// Columns of W.
-    pub(super) k: usize,
+    pub(super) w: WeightRows<W>,
     /// First of the columns to add up; `x` has the number of them.
     pub(super) begin: usize,
     /// First row of W, and one past the last row.
@@ -77,16 +75,16 @@ impl<W: Weights> Direct<'_, W> {
         sums: &mut [[f32; GROUP]; X],
     ) {
         let count = self.x[0].len();
-        let mut w = [self.w.row((end - 1) * self.k + self.begin, count); N];
+        let mut w = [self.w.row(end - 1, self.begin, count); N];
         for (i, w) in w.iter_mut().enumerate() {
-            *w = self.w.row((n0 + at + i).min(end - 1) * self.k + self.begin, count);
+            *w = self.w.row((n0 + at + i).min(end - 1), self.begin, count);
         }
         let mut x = [Natural::from(self.x[0].as_ptr()); X];
         for (x, row) in x.iter_mut().zip(&self.x[first..]) {
             *x = Natural::from(row[..count].as_ptr());
         }
         // SAFETY: all rows have `count` values, by `row` and by slicing.
-        let accumulators = unsafe { accumulate::<V, W::Row, Natural, X, N>(w, x, count, N * self.k) };
+        let accumulators = unsafe { accumulate::<V, W::Row, Natural, X, N>(w, x, count, self.w.distance(N)) };
         for (sums, accumulators) in sums.iter_mut().zip(accumulators) {
             for (i, accumulator) in accumulators.into_iter().enumerate() {
                 sums[at + i] = accumulator.sum();

@@ -16,7 +16,7 @@ pub(super) fn matmul(call: &Call<'_>) -> Result<(), Fault> {
     }
     check_columns(call, k)?;
     let cuts_blocks = check_columns(call, part).is_err();
-    let w = call.matrix(n.saturating_mul(k))?;
+    let w = call.weight_rows(n, k)?;
     let (offset, stride) = (size4(p.x_offset4), size4(p.x_stride4));
     let x = Rows { values: call.read(1, extent(offset, stride, rows, k))?, offset, stride };
     let target = |part: usize| {
@@ -31,14 +31,14 @@ pub(super) fn matmul(call: &Call<'_>) -> Result<(), Fault> {
         let columns = [i * part, part.min(k - i * part)];
         let target = target(i)?;
         if !cuts_blocks {
-            Product { call, w, n, k, columns, x, live: &live, target: &target }.compute();
+            Product { call, w, n, columns, x, live: &live, target: &target }.compute();
             continue;
         }
         let masked = masked(x, rows, k, columns);
         let x = Rows { values: &masked, offset: 0, stride: k };
         let begin = columns[0] / QUANT_BLOCK * QUANT_BLOCK;
         let columns = [begin, (columns[0] + columns[1]).next_multiple_of(QUANT_BLOCK) - begin];
-        Product { call, w, n, k, columns, x, live: &live, target: &target }.compute();
+        Product { call, w, n, columns, x, live: &live, target: &target }.compute();
     }
     Ok(())
 }
@@ -190,7 +190,8 @@ mod tests {
                             let scales = run.scales.clone();
                             let params = params.to_vec();
                             let fusion = run.fusion;
-                            let again = Run { kernel, format, fusion, params, bindings, scales, guard: None, grid };
+                            let (odd_rows, guard) = (None, None);
+                            let again = Run { kernel, format, fusion, params, bindings, scales, odd_rows, guard, grid };
                             let found = again.once(instructions, &Threads(2)).expect("a valid call");
                             let found = found.u32(again.bindings.len() - 1);
                             let name = instructions.name();

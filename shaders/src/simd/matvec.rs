@@ -13,7 +13,7 @@ pub(super) fn matvec(call: &Call<'_>) -> Result<(), Fault> {
         return Ok(());
     }
     check_columns(call, k)?;
-    let w = call.matrix(n.saturating_mul(k))?;
+    let w = call.weight_rows(n, k)?;
     let (offset, stride) = (size4(p.x_offset4), size4(p.x_stride4));
     let x = Rows { values: call.read(1, extent(offset, stride, rows, k))?, offset, stride };
     let scale = if call.fusion.norm { call.read(3, k)? } else { &[] };
@@ -33,7 +33,7 @@ pub(super) fn matvec(call: &Call<'_>) -> Result<(), Fault> {
     )?;
     let live: Vec<usize> = (0..rows).filter(|&row| !call.halted(row)).collect();
     let n = if gated { n / 2 * 2 } else { n };
-    let product = Product { call, w, n, k, columns: [0, k], x, live: &live, target: &target };
+    let product = Product { call, w, n, columns: [0, k], x, live: &live, target: &target };
     if call.fusion.norm {
         with_normalized(call, &product, scale, p.eps);
     } else {
@@ -44,7 +44,8 @@ pub(super) fn matvec(call: &Call<'_>) -> Result<(), Fault> {
 
 /// Computes the product with normalized rows of x. `scale` is `[k]`.
 fn with_normalized(call: &Call<'_>, product: &Product<'_>, scale: &[f32], eps: f32) {
-    let &Product { w, n, k, columns, x, live, target, .. } = product;
+    let &Product { w, n, columns, x, live, target, .. } = product;
+    let k = w.k;
     let rows = live.last().map_or(0, |last| last + 1);
     with_shared(rows * k, |values| {
         let normalized = Output::from(&mut *values);
@@ -55,7 +56,7 @@ fn with_normalized(call: &Call<'_>, product: &Product<'_>, scale: &[f32], eps: f
             call.instructions.run(Group { scale, x: x.row(row, 0, k), y, eps, add: false });
         });
         let x = Rows { values, offset: 0, stride: k };
-        Product { call, w, n, k, columns, x, live, target }.compute();
+        Product { call, w, n, columns, x, live, target }.compute();
     });
 }
 
@@ -65,7 +66,8 @@ mod tests {
     use crate::cpu;
     use crate::cpu::MatVecInputs;
     use crate::cpu::noise::{assert_close, noise};
-    use crate::simd::testing::{Run, Table, cases, words};
+    use crate::simd::InstructionSet;
+    use crate::simd::testing::{Run, Table, Threads, cases, words};
     use crate::variant::Fusion;
     use crate::{KernelId, WeightFormat};
 
@@ -142,6 +144,58 @@ mod tests {
             let p = params::MatVec { n, k4, x_stride4: k4, y_stride: n, bias: 1, ..Default::default() };
             for (rows, gated) in cases([(1, false), (2, true), (7, true)]) {
                 check(format, Fusion { gated, ..Fusion::default() }, rows, &p, &[]);
+            }
+        }
+    }
+
+    /// Every other row of `n` rows of bytes, the even and the odd ones.
+    fn alternate(bytes: &[u8], n: usize) -> [Vec<u8>; 2] {
+        let rows = || bytes.chunks_exact(bytes.len() / n);
+        [0, 1].map(|first| rows().skip(first).step_by(2).flatten().copied().collect())
+    }
+
+    /// A matrix whose rows lie in turns in two tensors gives the bits of the matrix in one tensor, in both products.
+    #[test]
+    fn odd_rows_may_be_apart() {
+        for format in WeightFormat::ALL {
+            for (rows, n) in cases([(1, 6), (1, 7), (3, 38), (8, 98), (9, 98), (30, 51)]) {
+                let k4 = 24;
+                let table = Table::new(format, 1, (n * 4 * k4) as usize);
+                let (x, y) = (noise(2, (rows * 4 * k4) as usize, 1.0), vec![0.0; (rows * n) as usize]);
+                let [even, odd] = alternate(&table.matrix_bytes(), n as usize);
+                let scales = table.scale_bytes().map(|scales| alternate(&scales, n as usize));
+                let vec = params::MatVec { n, k4, x_stride4: k4, y_stride: n, ..Default::default() };
+                let mul = params::MatMul { rows, n, k4, x_stride4: k4, y_stride: n, ..Default::default() };
+                for gated in [false, true] {
+                    let of = |kernel, w: &[u8], scales: Option<&Vec<u8>>| {
+                        let mut bindings = vec![words(w), words(&x), vec![0], words(&y)];
+                        let params = match kernel {
+                            KernelId::MatVec => {
+                                bindings.insert(3, vec![0]);
+                                bytemuck::bytes_of(&vec).to_vec()
+                            }
+                            _ => bytemuck::bytes_of(&mul).to_vec(),
+                        };
+                        let mut run = Run::new(kernel, &vec, bindings, [rows, 1, 1]);
+                        (run.format, run.params, run.scales) = (format, params, scales.map(|scales| words(scales)));
+                        run.fusion.gated = gated && kernel == KernelId::MatVec;
+                        run
+                    };
+                    for kernel in [KernelId::MatVec, KernelId::MatMul] {
+                        let together = of(kernel, &table.matrix_bytes(), table.scale_bytes().as_ref());
+                        let mut apart = of(kernel, &even, scales.as_ref().map(|[even, _]| even));
+                        apart.odd_rows = Some((words(&odd), scales.as_ref().map(|[_, odd]| words(odd))));
+                        for instructions in InstructionSet::available() {
+                            let [found, expected] = [&apart, &together].map(|run| {
+                                let found = run.once(instructions, &Threads(2)).expect("a valid call");
+                                found.u32(run.bindings.len() - 1).to_vec()
+                            });
+                            assert!(found == expected, "{} {format:?} {kernel:?} {rows} {n}", instructions.name());
+                        }
+                        apart.odd_rows = Some((vec![0], None));
+                        assert!(apart.fault().is_some());
+                    }
+                }
             }
         }
     }

@@ -51,7 +51,7 @@ mod mlstm_norm;
 mod mlstm_step;
 mod sample;
 
-pub use call::{Call, Workers};
+pub use call::{Call, OddRows, Workers};
 pub use instruction_set::InstructionSet;
 pub use memory::{Fault, Memory};
 pub use scratch::NoMemory;

@@ -8,7 +8,7 @@ use super::packed::{Packed, pack_tile};
 use super::product::Product;
 use super::scratch::with_shared;
 use super::vector::Vector;
-use super::weights::{F16, F32, MAX_DIRECT_ROWS, Q4, Q8, Weights};
+use super::weights::{F16, F32, MAX_DIRECT_ROWS, Q4, Q8, WeightRows, Weights};
 use crate::cpu::Matrix;
 
 /// Weights of a task of [`Direct`], about.
@@ -24,7 +24,7 @@ impl Product<'_> {
     }
 
     #[inline(always)]
-    fn with_weights<V: Vector, W: Weights>(&self, w: W) {
+    fn with_weights<V: Vector, W: Weights>(&self, w: WeightRows<W>) {
         if self.live.len() > W::DIRECT_ROWS {
             return Packed::new::<V>(self, w).compute::<V>();
         }
@@ -47,14 +47,14 @@ impl Product<'_> {
         });
     }
 
-    fn direct<W: Weights>(&self, w: W, x: [&[f32]; MAX_DIRECT_ROWS]) {
+    fn direct<W: Weights>(&self, w: WeightRows<W>, x: [&[f32]; MAX_DIRECT_ROWS]) {
         let [begin, count] = self.columns;
         // A multiple of four rows, so that only the last task has other tiles and pairs stay together.
         let rows = (TASK_WEIGHTS / count.max(1)).next_multiple_of(4).max(4);
         self.call.each(self.n.div_ceil(rows), self.cost(), |i| {
             let rows = [i * rows, ((i + 1) * rows).min(self.n)];
             let (live, target) = (self.live, self.target);
-            self.call.instructions.run(Direct { w, k: self.k, begin, rows, x, live, target });
+            self.call.instructions.run(Direct { w, begin, rows, x, live, target });
         });
     }
 }
@@ -79,11 +79,21 @@ impl<W: Weights> Task for Reorder<'_, W> {
 impl Task for Product<'_> {
     #[inline(always)]
     fn run<V: Vector>(self) {
-        match self.w {
-            Matrix::F32(w) => self.with_weights::<V, _>(F32(w)),
-            Matrix::F16(w) => self.with_weights::<V, _>(F16(w)),
-            Matrix::Q8(w, scales) => self.with_weights::<V, _>(Q8(w, scales)),
-            Matrix::Q4(w, scales) => self.with_weights::<V, _>(Q4(w, scales)),
+        let WeightRows { k, tensors, alternate } = self.w;
+        match tensors {
+            [Matrix::F32(a), Matrix::F32(b)] => {
+                self.with_weights::<V, _>(WeightRows { k, tensors: [F32(a), F32(b)], alternate });
+            }
+            [Matrix::F16(a), Matrix::F16(b)] => {
+                self.with_weights::<V, _>(WeightRows { k, tensors: [F16(a), F16(b)], alternate });
+            }
+            [Matrix::Q8(a, scales), Matrix::Q8(b, other)] => {
+                self.with_weights::<V, _>(WeightRows { k, tensors: [Q8(a, scales), Q8(b, other)], alternate });
+            }
+            [Matrix::Q4(a, scales), Matrix::Q4(b, other)] => {
+                self.with_weights::<V, _>(WeightRows { k, tensors: [Q4(a, scales), Q4(b, other)], alternate });
+            }
+            _ => unreachable!("both tensors are read in the format of the call"),
         }
     }
 }

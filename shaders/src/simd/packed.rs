@@ -8,7 +8,7 @@ use super::memory::Output;
 use super::product::{Product, Target, share};
 use super::scratch::{with_scratch, with_shared};
 use super::vector::Vector;
-use super::weights::{Source, Weights};
+use super::weights::{Source, WeightRows, Weights};
 use crate::sizes::QUANT_BLOCK;
 
 /// Values of a block of W in scratch memory: half of a small second-level cache. CPUs with longer vectors have larger
@@ -28,7 +28,7 @@ const PANEL_VALUES: usize = 1 << 21;
 /// A product, and how it is divided.
 pub(super) struct Packed<'a, W> {
     product: &'a Product<'a>,
-    w: W,
+    w: WeightRows<W>,
     /// Vectors of a row: the last one may be filled up with zeros.
     steps: usize,
     /// Rows of x that are packed at a time.
@@ -41,7 +41,7 @@ pub(super) struct Packed<'a, W> {
 
 impl<'a, W: Weights> Packed<'a, W> {
     #[inline(always)]
-    pub(super) fn new<V: Vector>(product: &'a Product<'a>, w: W) -> Self {
+    pub(super) fn new<V: Vector>(product: &'a Product<'a>, w: WeightRows<W>) -> Self {
         let steps = product.columns[1].div_ceil(V::LANES);
         let padded = (steps * V::LANES).max(1);
         // Whole tiles, and an even number of rows, because outputs may be gated.
@@ -201,15 +201,18 @@ impl<W: Weights> Block<'_, W> {
     /// Packs a range of steps of all rows as `[tile][step][row][LANES]`.
     #[inline(always)]
     fn pack<V: Vector>(&self, steps: [usize; 2], to: &mut [f32]) {
-        let Product { k, columns: [begin, count], .. } = *self.packed.product;
+        let Product { columns: [begin, count], .. } = *self.packed.product;
+        let w = &self.packed.w;
         let range = steps.map(|step| (step * V::LANES).min(count));
         let size = (steps[1] - steps[0]) * V::LANES;
         let mut first = self.rows[0];
         while first < self.rows[1] {
             let rows = V::TILE[1].min(self.rows[1] - first);
-            let row = |i: usize| self.packed.w.row((first + i) * k + begin, count);
+            let row = |i: usize| w.row(first + i, begin, count);
             // SAFETY: `row` has checked that the rows have `count` values.
-            unsafe { pack_tile::<V, _>(row, rows, range, k, &mut to[(first - self.rows[0]) * size..][..rows * size]) };
+            unsafe {
+                pack_tile::<V, _>(row, rows, range, w.k, &mut to[(first - self.rows[0]) * size..][..rows * size])
+            };
             first += rows;
         }
     }

@@ -8,6 +8,7 @@ use super::instruction_set::Task;
 use super::memory::{Fault, Output};
 use super::silu_mul;
 use super::vector::Vector;
+use super::weights::WeightRows;
 use crate::cpu::Matrix;
 use crate::sizes::QUANT_BLOCK;
 
@@ -111,10 +112,9 @@ impl<'a> Target<'a> {
 pub(super) struct Product<'a> {
     pub(super) call: &'a Call<'a>,
     /// `[n, k]`
-    pub(super) w: Matrix<'a>,
+    pub(super) w: WeightRows<Matrix<'a>>,
     /// Rows of W, an even number if gated.
     pub(super) n: usize,
-    pub(super) k: usize,
     /// First of the columns, and their number. Both are multiples of [`QUANT_BLOCK`] if the format has scales.
     pub(super) columns: [usize; 2],
     pub(super) x: Rows<'a>,

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use half::f16;
 
-use super::{Call, Fault, InstructionSet, Memory, Workers};
+use super::{Call, Fault, InstructionSet, Memory, OddRows, Workers};
 use crate::cpu::Matrix;
 use crate::cpu::noise::noise;
 use crate::params::Params;
@@ -55,6 +55,8 @@ pub(super) struct Run {
     pub(super) bindings: Vec<Vec<u32>>,
     /// Words of the scales, in formats that have them.
     pub(super) scales: Option<Vec<u32>>,
+    /// Words of the odd rows of a matrix and of their scales, if they are apart.
+    pub(super) odd_rows: Option<(Vec<u32>, Option<Vec<u32>>)>,
     /// Words of the guard flags.
     pub(super) guard: Option<Vec<u32>>,
     pub(super) grid: [u32; 3],
@@ -112,6 +114,23 @@ impl Table {
         }
     }
 
+    /// The bytes of the weights, without padding.
+    pub(super) fn matrix_bytes(&self) -> Vec<u8> {
+        match self {
+            Self::F32(w) => bytemuck::cast_slice(w).to_vec(),
+            Self::F16(w) => bytemuck::cast_slice(w).to_vec(),
+            Self::Q8(w, _) | Self::Q4(w, _) => w.clone(),
+        }
+    }
+
+    /// The bytes of the scales, without padding.
+    pub(super) fn scale_bytes(&self) -> Option<Vec<u8>> {
+        match self {
+            Self::F32(_) | Self::F16(_) => None,
+            Self::Q8(_, scales) | Self::Q4(_, scales) => Some(bytemuck::cast_slice(scales).to_vec()),
+        }
+    }
+
     /// The words of the first binding.
     pub(super) fn weights(&self) -> Vec<u32> {
         match self {
@@ -139,6 +158,7 @@ impl Run {
             params: bytemuck::bytes_of(params).to_vec(),
             bindings,
             scales: None,
+            odd_rows: None,
             guard: None,
             grid,
         }
@@ -152,12 +172,18 @@ impl Run {
         };
         let mut memory: Vec<Vec<Line>> = self.bindings.iter().map(lines).collect();
         let mut scales = self.scales.as_ref().map(lines);
+        let mut odd_rows = self.odd_rows.as_ref().map(|(w, scales)| (lines(w), scales.as_ref().map(lines)));
         let mut guard = self.guard.as_ref().map(lines);
         // SAFETY: the memory is as large as the words it was made from, nobody else uses it before the call is over.
         let view = |lines: &mut Vec<Line>, words: &Vec<u32>| unsafe {
             Memory::new(lines.as_mut_ptr().cast::<u32>(), words.len())
         };
         let bindings: Vec<_> = memory.iter_mut().zip(&self.bindings).map(|(lines, words)| view(lines, words)).collect();
+        let odd_rows =
+            odd_rows.as_mut().zip(self.odd_rows.as_ref()).map(|((w, scales), (words, scale_words))| OddRows {
+                weights: view(w, words),
+                scales: scales.as_mut().zip(scale_words.as_ref()).map(|(lines, words)| view(lines, words)),
+            });
         let call = Call {
             kernel: self.kernel,
             format: self.format,
@@ -165,6 +191,7 @@ impl Run {
             params: &self.params,
             bindings: &bindings,
             scales: scales.as_mut().zip(self.scales.as_ref()).map(|(lines, words)| view(lines, words)),
+            odd_rows,
             guard: guard.as_mut().zip(self.guard.as_ref()).map(|(lines, words)| view(lines, words)),
             grid: self.grid,
             instructions,

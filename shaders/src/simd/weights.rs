@@ -57,6 +57,31 @@ pub(super) trait Weights: Copy + Send + Sync {
     fn row(self, at: usize, count: usize) -> Self::Row;
 }
 
+/// The rows of a matrix `[n, k]`: those of one tensor, or in turns those of two.
+#[derive(Clone, Copy)]
+pub(super) struct WeightRows<W> {
+    pub(super) k: usize,
+    /// If the rows alternate, the tensor of even rows and that of odd rows; else the same tensor twice.
+    pub(super) tensors: [W; 2],
+    pub(super) alternate: bool,
+}
+
+impl<W: Weights> WeightRows<W> {
+    /// `count` weights of a row from column `begin` on, both multiples of [`QUANT_BLOCK`] if the format has scales.
+    /// Rows outside of the matrix panic.
+    #[inline(always)]
+    pub(super) fn row(&self, row: usize, begin: usize, count: usize) -> W::Row {
+        let (tensor, row) = if self.alternate { (row % 2, row / 2) } else { (0, row) };
+        self.tensors[tensor].row(row * self.k + begin, count)
+    }
+
+    /// The distance in weights from a row to the one that comes `rows` rows later, an even number.
+    #[inline(always)]
+    pub(super) fn distance(&self, rows: usize) -> usize {
+        rows * self.k / if self.alternate { 2 } else { 1 }
+    }
+}
+
 /// Values of f32 in their natural order.
 #[derive(Clone, Copy)]
 pub(super) struct Natural(*const f32);

@@ -391,6 +391,6 @@ fn factor(w: &Slice, n: usize, k: usize, x: Rows<'_>) -> Result<Matrix> {
             x.offset, x.stride
         )));
     }
-    let piece = Piece { first_row: 0, rows: n, weights: w.clone(), scales: None, bias: None };
+    let piece = Piece { first_row: 0, rows: n, weights: w.clone(), scales: None, odd_rows: None, bias: None };
     Ok(Matrix { n, k, format: PLAIN, pieces: vec![piece] })
 }

@@ -151,6 +151,7 @@ impl Planner {
             rows: piece.rows,
             weights: self.placeholder.clone(),
             scales: None,
+            odd_rows: None,
             bias: None,
         };
         let pieces = self.blocks.last().map(|block| block.pieces.iter().map(of).collect()).unwrap_or_default();
@@ -196,6 +197,7 @@ impl Views<'_> {
                 rows: piece.rows,
                 weights: piece.weights.of(self.arenas)?,
                 scales: None,
+                odd_rows: None,
                 bias: piece.bias.map(|location| location.of(self.arenas)).transpose()?,
             });
         }

@@ -9,6 +9,7 @@ use bolmo_shaders::simd::Memory;
 use memmap2::MmapMut;
 
 use crate::allocate::out_of_memory;
+use crate::device::memory::SharedBytes;
 use crate::error::Result;
 
 /// Alignment of buffers: a cache line, and the widest vector.
@@ -40,6 +41,8 @@ enum Storage {
     /// Pages of its own, large ones where the system has them: reading gigabytes of weights in small pages spends much
     /// time on translating addresses.
     Pages(#[allow(dead_code)] MmapMut), // dropped with the buffer
+    /// Bytes of the program, which are only read.
+    Shared(#[allow(dead_code)] SharedBytes), // dropped with the buffer
 }
 
 // SAFETY: the memory belongs to the buffer. `unused` keeps direct writes apart from the executor's accesses.
@@ -92,6 +95,22 @@ impl HostBuffer {
         Ok(Self(Arc::new(Inner { start, size, storage, unused: Mutex::new(true) })))
     }
 
+    /// The `bytes` bytes from `offset` on of memory that is only read. `None` if the range is empty, exceeds it or does
+    /// not begin at a word.
+    pub(super) fn shared(memory: &SharedBytes, offset: u64, bytes: u64) -> Option<Self> {
+        let [begin, size] = [offset, bytes].map(usize::try_from);
+        let (begin, size) = (begin.ok()?, size.ok().filter(|&size| size > 0)?);
+        let range = memory.as_bytes().get(begin..begin.checked_add(size)?)?;
+        // Nothing is written through the pointer: `range_mut` refuses it.
+        let start = NonNull::new(range.as_ptr().cast_mut()).filter(|start| start.cast::<u32>().is_aligned())?;
+        Some(Self(Arc::new(Inner { start, size, storage: Storage::Shared(memory.clone()), unused: Mutex::new(false) })))
+    }
+
+    /// Whether the memory is only read.
+    pub(super) fn is_read_only(&self) -> bool {
+        matches!(self.0.storage, Storage::Shared(_))
+    }
+
     /// Writes to a buffer that no submission has used. Returns false if one has.
     pub(super) fn write_unused(&self, offset: u64, bytes: &[u8]) -> bool {
         let unused = self.0.unused.lock().unwrap_or_else(|e| e.into_inner());
@@ -116,12 +135,18 @@ impl HostBuffer {
         (unsafe { self.0.start.as_ptr().add(offset as usize) }, bytes as usize)
     }
 
+    /// As [`Self::range`], to be written. Memory that is only read panics; nothing records writes to it.
+    fn range_mut(&self, offset: u64, bytes: u64) -> (*mut u8, usize) {
+        assert!(!self.is_read_only(), "a buffer is only read");
+        self.range(offset, bytes)
+    }
+
     /// Copies `bytes` to `offset`.
     ///
     /// # Safety
     /// Nothing else accesses these bytes meanwhile.
     pub(super) unsafe fn write(&self, offset: u64, bytes: &[u8]) {
-        let (to, count) = self.range(offset, bytes.len() as u64);
+        let (to, count) = self.range_mut(offset, bytes.len() as u64);
         // SAFETY: `range` has checked the bounds, and the caller ensures exclusive access.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, count) };
     }
@@ -131,7 +156,7 @@ impl HostBuffer {
     /// # Safety
     /// Nothing else accesses these bytes meanwhile.
     pub(super) unsafe fn clear(&self, offset: u64, bytes: u64) {
-        let (to, count) = self.range(offset, bytes);
+        let (to, count) = self.range_mut(offset, bytes);
         // SAFETY: `range` has checked the bounds, and the caller ensures exclusive access.
         unsafe { std::ptr::write_bytes(to, 0, count) };
     }
@@ -150,11 +175,12 @@ impl HostBuffer {
     /// The memory as a kernel binds it. `offset` and `bytes` are multiples of 4.
     ///
     /// # Safety
-    /// Nothing but the kernel accesses these bytes while the range is in use.
+    /// Nothing but the kernel accesses these bytes while the range is in use, and it does not write to them if the
+    /// buffer is [read only](Self::is_read_only).
     pub(super) unsafe fn memory(&self, offset: u64, bytes: u64) -> Memory<'_> {
         let (start, count) = self.range(offset, bytes);
         assert!(offset.is_multiple_of(4), "a slice does not begin at a word");
-        // SAFETY: the buffer is aligned to more than a word and `offset` is a multiple of one; the rest is up to the
+        // SAFETY: the buffer is aligned to a word at least and `offset` is a multiple of one; the rest is up to the
         // caller.
         unsafe { Memory::new(start.cast::<u32>(), count / 4) }
     }

@@ -19,10 +19,12 @@ pub(super) enum Command {
         format: WeightFormat,
         fusion: Fusion,
         params: Range<usize>,
-        /// Storage bindings; then the guard and the scales, if there are any.
+        /// Storage bindings; then, if there are any, the guard, the scales, the odd rows and their scales.
         slices: Range<usize>,
         guarded: bool,
         scaled: bool,
+        /// Whether the odd rows of the matrix are apart.
+        alternates: bool,
         grid: [u32; 3],
     },
     /// From the first slice to the beginning of the second.

@@ -89,10 +89,11 @@ impl CommandList {
 
     /// Records a dispatch.
     pub(in crate::device) fn dispatch(&mut self, dispatch: Dispatch<'_>) -> Result<()> {
-        let Dispatch { kernel, variant, params, slices, guard, scales, grid } = dispatch;
+        let Dispatch { kernel, variant, params, slices, guard, scales, odd_rows, grid } = dispatch;
         let commands = &mut self.commands;
         let (first_slice, first_byte) = (commands.slices.len(), commands.params.len());
-        commands.slices.extend(slices.iter().copied().chain(guard).chain(scales).cloned());
+        let odd = odd_rows.into_iter().flat_map(|odd| std::iter::once(&odd.weights).chain(&odd.scales));
+        commands.slices.extend(slices.iter().copied().chain(guard).chain(scales).chain(odd).cloned());
         commands.params.extend_from_slice(params);
         commands.dispatches += 1;
         commands.list.push(Command::Dispatch {
@@ -103,6 +104,7 @@ impl CommandList {
             slices: first_slice..commands.slices.len(),
             guarded: guard.is_some(),
             scaled: scales.is_some(),
+            alternates: odd_rows.is_some(),
             grid,
         });
         Ok(())

@@ -10,6 +10,7 @@ use super::executor::{Executor, Job};
 use super::threads::{cpu_name, wanted_threads};
 use crate::allocate;
 use crate::device::adapter::{AdapterInfo, CPU};
+use crate::device::memory::SharedBytes;
 use crate::device::options::EngineOptions;
 use crate::device::status::Status;
 use crate::error::{Error, Result};
@@ -46,8 +47,16 @@ impl Cpu {
         HostBuffer::zeroed(what, bytes)
     }
 
+    /// Memory that is only read; `None` if it does not begin at a word.
+    pub(in crate::device) fn share(&self, memory: &SharedBytes, offset: u64, bytes: u64) -> Option<HostBuffer> {
+        HostBuffer::shared(memory, offset, bytes)
+    }
+
     /// Writes `bytes` to a buffer, in order with submissions.
     pub(in crate::device) fn write(&self, to: &HostBuffer, offset: u64, bytes: &[u8]) -> Result<()> {
+        if to.is_read_only() {
+            return Err(Error::internal("a write to memory that is only read"));
+        }
         // What no submission has used yet can be written at once, which saves a copy of the weights.
         if to.write_unused(offset, bytes) {
             return Ok(());

@@ -10,7 +10,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, Weak};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use bolmo_shaders::simd::{Call, InstructionSet, Memory, NoMemory};
+use bolmo_shaders::Access;
+use bolmo_shaders::simd::{Call, InstructionSet, Memory, NoMemory, OddRows};
 use futures_channel::oneshot;
 
 use super::buffer::HostBuffer;
@@ -240,15 +241,23 @@ impl Submission {
     }
 
     fn dispatch(&self, command: &Command, team: &Team<'_>) -> Result<()> {
-        let Command::Dispatch { kernel, format, fusion, params, slices, guarded, scaled, grid } = command else {
+        let Command::Dispatch { kernel, format, fusion, params, slices, guarded, scaled, alternates, grid } = command
+        else {
             return Ok(());
         };
+        let bindings = kernel.kernel().bindings;
         let mut memory: Vec<Memory<'_>> = Vec::with_capacity(slices.len());
-        for slice in &self.commands.slices[slices.clone()] {
+        for (i, slice) in self.commands.slices[slices.clone()].iter().enumerate() {
+            let buffer = buffer(slice)?;
+            if buffer.is_read_only() && bindings.get(i).is_some_and(|binding| binding.access == Access::ReadWrite) {
+                return Err(Error::internal("a kernel would write to memory that is only read"));
+            }
             // SAFETY: the executor runs one dispatch at a time, and nothing else accesses the buffers of submissions.
             // `Call::run` checks that no range that is written overlaps another one.
-            memory.push(unsafe { buffer(slice)?.memory(slice.offset, slice.size) });
+            memory.push(unsafe { buffer.memory(slice.offset, slice.size) });
         }
+        let odd_scales = (*alternates && *scaled).then(|| memory.pop()).flatten();
+        let odd_weights = alternates.then(|| memory.pop()).flatten();
         let scales = scaled.then(|| memory.pop()).flatten();
         let guard = guarded.then(|| memory.pop()).flatten();
         let call = Call {
@@ -258,6 +267,7 @@ impl Submission {
             params: &self.commands.params[params.clone()],
             bindings: &memory,
             scales,
+            odd_rows: odd_weights.map(|weights| OddRows { weights, scales: odd_scales }),
             guard,
             grid: *grid,
             instructions: self.instructions,

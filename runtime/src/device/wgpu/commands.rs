@@ -162,7 +162,10 @@ impl CommandList {
 
     /// Records a dispatch.
     pub(in crate::device) fn dispatch(&mut self, dispatch: Dispatch<'_>) -> Result<()> {
-        let Dispatch { kernel, variant, params, slices, guard, scales, grid } = dispatch;
+        let Dispatch { kernel, variant, params, slices, guard, scales, odd_rows, grid } = dispatch;
+        if odd_rows.is_some() {
+            return Err(Error::internal("a matrix lies in two buffers, which shaders cannot read"));
+        }
         let slices = slices.iter().copied().chain(guard).chain(scales).cloned().collect();
         let (pipeline, bindings) = self.bind_group(BindingsKey { kernel, variant, slices })?;
         let at = self.params.len();

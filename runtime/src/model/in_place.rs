@@ -1,0 +1,122 @@
+//! Weights that the CPU device uses where the checkpoint has them, without copies: in a memory map, whose pages
+//! processes share, or in the program's memory.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bolmo_shaders::WeightFormat;
+
+use crate::checkpoint::formats::Formats;
+use crate::checkpoint::layout::expected_tensors;
+use crate::checkpoint::{Checkpoint, CheckpointFile, DType, Tensor};
+use crate::device::{Device, SharedBytes, Slice};
+use crate::error::Result;
+
+/// Size from which on a tensor is used in place. Products with a matrix of several such tensors take a dispatch for
+/// each, which costs more than the memory of small ones is worth.
+const LEAST_BYTES: u64 = 1 << 18;
+
+/// The names of two matrices whose rows alternate in one product.
+const GATE_UP: [&str; 2] = [".mlp.gate_proj.", ".mlp.up_proj."];
+
+/// A tensor that is used in place.
+pub(super) struct InPlace {
+    pub(super) weights: Slice,
+    pub(super) scales: Option<Slice>,
+    files: [Option<Arc<dyn CheckpointFile>>; 2],
+}
+
+impl InPlace {
+    /// The tensor as memory of the device, if the device can use it in place.
+    pub(super) fn new(
+        device: &Device,
+        checkpoint: &Checkpoint,
+        tensor: &Tensor<'_>,
+        format: WeightFormat,
+    ) -> Option<Self> {
+        if !device.adapter.is_cpu() || !is_usable(tensor, format) {
+            return None;
+        }
+        let files = checkpoint.files_of(tensor.name);
+        let share = |file: &Arc<dyn CheckpointFile>, (start, bytes): (u64, u64)| {
+            device.share(&SharedBytes::new(Contents(file.clone())), start, bytes)
+        };
+        let (weights, scales) = tensor.ranges();
+        let scales = match (scales, files[1]) {
+            (Some(range), Some(file)) => Some(share(file, range)?),
+            _ => None,
+        };
+        Some(Self { weights: share(files[0]?, weights)?, scales, files: files.map(|file| file.cloned()) })
+    }
+}
+
+/// Files whose contents a model uses in place.
+#[derive(Default)]
+pub(crate) struct Files(Vec<Arc<dyn CheckpointFile>>);
+
+impl Files {
+    /// Adds the files of a tensor.
+    pub(super) fn keep(&mut self, tensor: &InPlace) {
+        for file in tensor.files.iter().flatten() {
+            if !self.0.iter().any(|kept| Arc::ptr_eq(kept, file)) {
+                self.0.push(file.clone());
+            }
+        }
+    }
+
+    /// Checks that no file was changed.
+    ///
+    /// # Errors
+    /// `BadCheckpoint` if one was.
+    pub(crate) fn check_unchanged(&self) -> Result<()> {
+        self.0.iter().try_for_each(|file| file.check_unchanged())
+    }
+}
+
+impl fmt::Debug for Files {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|file| file.name())).finish()
+    }
+}
+
+/// The contents of a file that is in memory.
+struct Contents(Arc<dyn CheckpointFile>);
+
+impl AsRef<[u8]> for Contents {
+    fn as_ref(&self) -> &[u8] {
+        self.0.bytes().unwrap_or_default()
+    }
+}
+
+/// Whether kernels can read a tensor as it is stored: it is in memory in the format that they expect, begins at a word
+/// and ends before a word that lies beyond the file.
+fn is_usable(tensor: &Tensor<'_>, format: WeightFormat) -> bool {
+    cfg!(target_endian = "little")
+        && tensor.dtype == DType::of_format(format)
+        && tensor.byte_count() >= LEAST_BYTES
+        && tensor.contents().is_some_and(|(weights, scales)| {
+            let in_words = |bytes: &[u8]| bytes.as_ptr().cast::<u32>().is_aligned();
+            in_words(weights) && scales.is_none_or(in_words)
+        })
+}
+
+impl Checkpoint {
+    /// How many of the bytes of [`device_bytes`](crate::device_bytes) need no memory of their own on the CPU device:
+    /// these weights are stored in the wanted format, and are used where the files are mapped. Other devices copy all
+    /// weights.
+    pub fn mapped_bytes(&self, formats: impl Into<Formats>) -> u64 {
+        let formats = formats.into();
+        let specs = expected_tensors(self.config());
+        let usable = |name: &str, format| self.tensor(name).is_ok_and(|tensor| is_usable(&tensor, format));
+        let matrices = specs.iter().filter_map(|spec| match spec.shape.as_slice() {
+            &[_, k] => Some((spec, formats.of(spec.part).fitting(k))),
+            _ => None,
+        });
+        let in_place = matrices.filter(|(spec, format)| {
+            let [gate, up] = GATE_UP;
+            let other = if spec.name.contains(gate) { (gate, up) } else { (up, gate) };
+            usable(&spec.name, *format) && usable(&spec.name.replace(other.0, other.1), *format)
+        });
+        in_place.map(|(spec, _)| formats.tensor_bytes(spec)).sum()
+    }
+}
