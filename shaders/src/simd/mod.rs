@@ -52,6 +52,11 @@ mod mlstm_step;
 mod sample;
 
 pub use call::{Call, OddRows, Workers};
+mod attention_grad;
+mod attention_grad_kv;
+mod attention_grad_q;
+
+pub use call::{Call, Workers};
 pub use instruction_set::InstructionSet;
 pub use memory::{Fault, Memory};
 pub use scratch::NoMemory;
@@ -65,6 +70,8 @@ pub type SimdKernel = fn(&Call<'_>) -> Result<(), Fault>;
 pub fn kernel(id: KernelId) -> Option<SimdKernel> {
     let kernel: SimdKernel = match id {
         KernelId::Attention => attention::attention,
+        KernelId::AttentionGradKv => attention_grad_kv::attention_grad_kv,
+        KernelId::AttentionGradQ => attention_grad_q::attention_grad_q,
         KernelId::Boundary => boundary::boundary,
         KernelId::Copy => copy::copy,
         KernelId::GatherRows => gather_rows::gather_rows,
