@@ -6,7 +6,7 @@ use super::memory::{Fault, Output};
 use super::scratch::{with_scratch, with_shared_memory};
 use crate::params;
 
-mod product;
+pub(super) mod product;
 mod softmax;
 #[cfg(test)]
 mod tests;
