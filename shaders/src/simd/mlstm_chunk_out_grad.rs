@@ -1,5 +1,3 @@
-use std::ops::Range;
-
 use super::attention::product::{Operand, PackKeys, PackValues, Product, TILE_ROWS};
 use super::call::Call;
 use super::extent::product;
@@ -43,7 +41,7 @@ pub(super) fn mlstm_chunk_out_grad(call: &Call<'_>) -> Result<(), Fault> {
     let cost = product([3, rows, heads, dk.saturating_add(CHUNK / 2), columns]);
     call.each(chunks * heads * 3, cost, |task| {
         let part = Part::new(&inputs, task / 3 / heads, task / 3 % heads, task % 3);
-        let count = product([part.far_depth().saturating_add(CHUNK + TILE_ROWS), GROUP]).saturating_add(CHUNK * CHUNK);
+        let count = product([part.far_depth().saturating_add(CHUNK), GROUP + CHUNK]).saturating_add(TILE_ROWS * GROUP);
         with_scratch(count, |scratch| part.run(call, dx, scratch));
     });
     Ok(())
@@ -103,8 +101,9 @@ impl<'a> Rows<'a> {
         Self { values: &values[start..], stride }
     }
 
-    fn skip(self, rows: usize) -> Self {
-        Self::new(self.values, rows * self.stride, self.stride)
+    /// The rows from this one on.
+    fn from(self, row: usize) -> &'a [f32] {
+        &self.values[row * self.stride..]
     }
 }
 
@@ -130,11 +129,9 @@ struct Part<'a> {
     width: usize,
     /// The right-hand side of the product with scores.
     near: Rows<'a>,
-    /// The left-hand side of the product with the state.
+    /// The left-hand side of the product with the state, without weights; that of k lacks a column of ones.
     far_left: Rows<'a>,
     far: Far<'a>,
-    /// For k, whose left-hand side ends with a column of ones: the state whose last column belongs to it.
-    ones: Option<&'a [f32]>,
 }
 
 impl<'a> Part<'a> {
@@ -147,12 +144,12 @@ impl<'a> Part<'a> {
         let [state, dstate] = [inputs.states, inputs.dstates].map(|states| &states[at..at + size]);
         let [q, k, v] = [0, 1, 2].map(|part| Rows::new(x, shape.x_at(begin, head, part), stride));
         let dy = Rows::new(dy, (begin * heads + head) * columns, heads * columns);
-        let (width, near, far_left, far, ones) = match which {
-            0 => (dk, k, dy, Far::Transposed(state), None),
-            1 => (dk, q, v, Far::Transposed(dstate), Some(dstate)),
-            _ => (dv, dy, k, Far::Columns(dstate), None),
+        let (width, near, far_left, far) = match which {
+            0 => (dk, k, dy, Far::Transposed(state)),
+            1 => (dk, q, v, Far::Transposed(dstate)),
+            _ => (dv, dy, k, Far::Columns(dstate)),
         };
-        Self { inputs, head, which, begin, len: (rows - begin).min(CHUNK), width, near, far_left, far, ones }
+        Self { inputs, head, which, begin, len: (rows - begin).min(CHUNK), width, near, far_left, far }
     }
 
     /// Rows of the right-hand side of the product with the state.
@@ -162,14 +159,15 @@ impl<'a> Part<'a> {
     }
 
     fn run(&self, call: &Call<'_>, dx: Output<'_>, scratch: &mut [f32]) {
-        let &Self { head, which, begin, len, width, near, far_left, .. } = self;
-        let Shape { columns, .. } = self.inputs.shape;
-        let far_depth = self.far_depth();
+        let &Self { head, which, begin, len, width, near, .. } = self;
+        let depth = self.far_depth();
         let (scores, scratch) = scratch.split_at_mut(CHUNK * CHUNK);
+        let (far_left, scratch) = scratch.split_at_mut(CHUNK * depth);
         let (near_panels, scratch) = scratch.split_at_mut(CHUNK * GROUP);
-        let (far_panels, sums) = scratch.split_at_mut(far_depth * GROUP);
+        let (far_panels, sums) = scratch.split_at_mut(depth * GROUP);
         self.scores(scores);
-        let weights = self.weights();
+        self.weigh(call, far_left);
+        let (near_left, far_left) = (Rows::new(scores, 0, CHUNK), Rows::new(far_left, 0, depth));
         for column in (0..width).step_by(GROUP) {
             let count = (width - column).min(GROUP);
             call.instructions.run(PackValues {
@@ -181,23 +179,26 @@ impl<'a> Part<'a> {
                 panels: near_panels,
             });
             self.pack_state(call, column, count, far_panels);
-            let mut last = [0.0; GROUP];
-            if let Some(state) = self.ones {
-                let rows = state[column * columns..].chunks_exact(columns);
-                last.iter_mut().zip(rows).for_each(|(last, row)| *last = row[columns - 1]);
-            }
             for t in (0..len).step_by(TILE_ROWS) {
                 let rows = TILE_ROWS.min(len - t);
-                sums.chunks_exact_mut(GROUP).for_each(|sums| sums.copy_from_slice(&last));
-                // The column of ones is in the sums already.
-                let depth = 0..far_depth - usize::from(self.ones.is_some());
-                let b = Operand::Panels(far_panels, far_depth);
-                add_product(call, far_left.skip(t), b, depth, sums, [rows, count]);
-                call.instructions.run(Scale { rows: sums, weights: &weights[t..t + rows] });
                 // A query sees the sources up to it, a source is seen by the queries from it on.
-                let depth = if which == 0 { 0..t + rows } else { t..len };
-                let b = Operand::Panels(near_panels, CHUNK);
-                add_product(call, Rows::new(scores, t * CHUNK, CHUNK), b, depth, sums, [rows, count]);
+                let seen = if which == 0 { 0..t + rows } else { t..len };
+                sums.fill(0.0);
+                for (a, panels, panel_depth, depth) in
+                    [(far_left, &*far_panels, depth, 0..depth), (near_left, &*near_panels, CHUNK, seen)]
+                {
+                    call.instructions.run(Product {
+                        a: a.from(t),
+                        a_stride: a.stride,
+                        b: Operand::Panels(panels, panel_depth),
+                        c: sums,
+                        c_stride: GROUP,
+                        rows,
+                        columns: 0..count,
+                        depth,
+                        add: true,
+                    });
+                }
                 for (t, sums) in (t..t + rows).zip(sums.chunks_exact(GROUP)) {
                     let at = self.inputs.shape.x_at(begin + t, head, which) + column;
                     // SAFETY: the columns of these rows belong to this task, and no other slice is in use.
@@ -223,19 +224,28 @@ impl<'a> Part<'a> {
         }
     }
 
-    /// The weight of the state in each row.
-    fn weights(&self) -> [f32; CHUNK] {
+    /// The weight of the state in row `t`.
+    fn weight(&self, t: usize) -> f32 {
         let Inputs { shape: Shape { heads, scale, .. }, gates, .. } = self.inputs;
         let gate = |t: usize, which: usize| f64::from(gates[((self.begin + t) * heads + self.head) * 4 + which]);
-        let mut weights = [0.0; CHUNK];
-        for (t, weight) in weights.iter_mut().enumerate().take(self.len) {
-            *weight = if self.which == 0 {
-                gate(t, 3).exp() * f64::from(*scale)
-            } else {
-                (gate(self.len - 1, 3) - gate(t, 3)).exp() * gate(t, 1)
-            } as f32;
+        let weight = if self.which == 0 {
+            gate(t, 3).exp() * f64::from(*scale)
+        } else {
+            (gate(self.len - 1, 3) - gate(t, 3)).exp() * gate(t, 1)
+        };
+        weight as f32
+    }
+
+    /// Writes the left-hand side of the product with the state: rows times their weights.
+    fn weigh(&self, call: &Call<'_>, to: &mut [f32]) {
+        let depth = self.far_depth();
+        for t in 0..self.len {
+            let (row, weight) = (&mut to[t * depth..(t + 1) * depth], self.weight(t));
+            // A column of ones follows v.
+            let count = depth - usize::from(self.which == 1);
+            row[count..].fill(weight);
+            call.instructions.run(Scale { from: &self.far_left.from(t)[..count], weight, to: &mut row[..count] });
         }
-        weights
     }
 
     /// Writes `count` columns of the right-hand side of the product with the state to panels.
@@ -262,27 +272,21 @@ impl<'a> Part<'a> {
     }
 }
 
-/// Adds the product of `a` and `b` to `[rows, columns]` sums, [`GROUP`] apart.
-fn add_product(call: &Call<'_>, a: Rows<'_>, b: Operand<'_>, depth: Range<usize>, c: &mut [f32], size: [usize; 2]) {
-    let (Rows { values: a, stride: a_stride }, [rows, columns]) = (a, size);
-    let columns = 0..columns;
-    call.instructions.run(Product { a, a_stride, b, c, c_stride: GROUP, rows, columns, depth, add: true });
-}
-
-/// Multiplies each row of [`GROUP`] values by its weight.
+/// Multiplies values by a weight.
 struct Scale<'a> {
-    rows: &'a mut [f32],
-    weights: &'a [f32],
+    from: &'a [f32],
+    weight: f32,
+    to: &'a mut [f32],
 }
 
 impl Task for Scale<'_> {
     #[inline(always)]
     fn run<V: Vector>(self) {
-        for (row, &weight) in self.rows.chunks_exact_mut(GROUP).zip(self.weights) {
-            for values in row.chunks_exact_mut(V::LANES) {
-                // SAFETY: the chunk has that many values.
-                unsafe { V::load(values.as_ptr()).mul(V::splat(weight)).store(values.as_mut_ptr()) };
-            }
+        let weight = V::splat(self.weight);
+        for (from, to) in self.from.chunks(V::LANES).zip(self.to.chunks_mut(V::LANES)) {
+            let count = from.len().min(to.len());
+            // SAFETY: both chunks have that many values.
+            unsafe { V::load_first(from.as_ptr(), count).mul(weight).store_first(to.as_mut_ptr(), count) };
         }
     }
 }
