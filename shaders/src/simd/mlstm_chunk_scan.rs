@@ -6,7 +6,7 @@ use super::vector::Vector;
 use crate::params;
 
 /// Elements of a task. Its part of c stays in the L1 cache from chunk to chunk.
-const BLOCK: usize = 2048;
+pub(super) const BLOCK: usize = 2048;
 
 /// Chunkwise mLSTM, step 2 of 3: the states at the chunk starts; see the [CPU reference](crate::cpu::mlstm_chunk_scan).
 pub(super) fn mlstm_chunk_scan(call: &Call<'_>) -> Result<(), Fault> {
@@ -48,10 +48,10 @@ pub(super) fn mlstm_chunk_scan(call: &Call<'_>) -> Result<(), Fault> {
 }
 
 /// Replaces `added` by `state`, and `state` by `keep state + added`.
-struct Carry<'a> {
-    keep: f32,
-    state: &'a mut [f32],
-    added: &'a mut [f32],
+pub(super) struct Carry<'a> {
+    pub(super) keep: f32,
+    pub(super) state: &'a mut [f32],
+    pub(super) added: &'a mut [f32],
 }
 
 impl Task for Carry<'_> {

@@ -24,79 +24,119 @@ pub(super) fn mlstm_chunk_state(call: &Call<'_>) -> Result<(), Fault> {
         return Err(Fault::new("mlstm_chunk_state: a chunk needs at least one row"));
     }
     let [k_offset, v_offset] = [p.k_offset, p.v_offset].map(|n| n as usize);
-    let columns = dv.saturating_add(1);
     let end = |offset, width| rows_end(rows, stride, offset, product([heads, width]));
     let x = call.read(0, end(k_offset, dk).max(end(v_offset, dv)))?;
     let gates = call.read(1, product([rows, heads, 4]))?;
-    let states = call.write(2, product([rows.div_ceil(chunk), heads, dk, columns]))?;
-    // Column dv belongs to the last block.
-    let blocks = dv.div_ceil(BLOCK).max(1);
-    let left_stride = row_stride(dk);
-    let tasks = rows.div_ceil(chunk) * heads * blocks;
-    call.each(tasks, product([rows, heads, dk, columns]), |task| {
-        let (which, first) = (task / blocks, task % blocks * BLOCK);
-        let begin = which / heads * chunk;
-        let block = Block {
-            head: which % heads,
-            heads,
-            begin,
-            end: begin.saturating_add(chunk).min(rows),
-            dk,
-            dv,
-            stride,
-            offsets: [k_offset, v_offset],
-            state: which * dk * columns,
-            first,
-        };
-        with_scratch(product([SLAB, left_stride + MAX_TILE_COLUMNS]), |scratch| {
-            let (left, right) = scratch.split_at_mut(SLAB * left_stride);
-            call.instructions.run(Contribution { block, x, gates, states, left, right });
-        });
-    });
+    let states = call.write(2, product([rows.div_ceil(chunk), heads, dk, dv.saturating_add(1)]))?;
+    let left = Side { values: x, stride, offset: k_offset, step: dk, width: dk };
+    let right = Side { values: x, stride, offset: v_offset, step: dv, width: dv };
+    let sums = Sums { rows, heads, chunk, gates, weight: Weight::ToEnd, left, right, last: Last::Ones, states };
+    sums.run(call);
     Ok(())
 }
 
-/// Columns of the contribution of a chunk to a head.
+/// One side of outer products, with some columns for each row and head.
 #[derive(Clone, Copy)]
-struct Block {
+pub(super) struct Side<'a> {
+    pub(super) values: &'a [f32],
+    /// From one row to the next.
+    pub(super) stride: usize,
+    pub(super) offset: usize,
+    /// From one head to the next.
+    pub(super) step: usize,
+    pub(super) width: usize,
+}
+
+impl Side<'_> {
+    #[inline(always)]
+    fn at(&self, row: usize, head: usize) -> usize {
+        row * self.stride + self.offset + head * self.step
+    }
+}
+
+/// The weight of a row in the sum of its chunk.
+#[derive(Clone, Copy)]
+pub(super) enum Weight {
+    /// `exp(g_end - g) i`
+    ToEnd,
+    /// `exp(g)` times a scale
+    FromStart(f32),
+}
+
+/// The column after those of the right side.
+#[derive(Clone, Copy)]
+pub(super) enum Last {
+    Ones,
+    /// The value that follows the columns of the right side.
+    Next,
+}
+
+/// A weighted sum of outer products over the rows of each chunk. Bindings are as large as the sizes say.
+#[derive(Clone, Copy)]
+pub(super) struct Sums<'a> {
+    pub(super) rows: usize,
+    pub(super) heads: usize,
+    /// Rows of a chunk, at least one.
+    pub(super) chunk: usize,
+    /// `[rows, heads, 4]`
+    pub(super) gates: &'a [f32],
+    pub(super) weight: Weight,
+    /// Of `dk` columns
+    pub(super) left: Side<'a>,
+    /// Of `dv` columns
+    pub(super) right: Side<'a>,
+    pub(super) last: Last,
+    /// `[chunks, heads, dk, dv + 1]`
+    pub(super) states: Output<'a>,
+}
+
+impl Sums<'_> {
+    /// Computes all sums, on several threads.
+    pub(super) fn run(&self, call: &Call<'_>) {
+        let &Self { rows, heads, chunk, left: Side { width: dk, .. }, right: Side { width: dv, .. }, .. } = self;
+        // Column dv belongs to the last block.
+        let blocks = dv.div_ceil(BLOCK).max(1);
+        let left_stride = row_stride(dk);
+        let tasks = rows.div_ceil(chunk) * heads * blocks;
+        call.each(tasks, product([rows, heads, dk, dv + 1]), |task| {
+            let (which, first) = (task / blocks, task % blocks * BLOCK);
+            let begin = which / heads * chunk;
+            let end = begin.saturating_add(chunk).min(rows);
+            let (head, state) = (which % heads, which * dk * (dv + 1));
+            with_scratch(product([SLAB, left_stride + MAX_TILE_COLUMNS]), |scratch| {
+                let (left, right) = scratch.split_at_mut(SLAB * left_stride);
+                call.instructions.run(Contribution { sums: *self, head, begin, end, state, first, left, right });
+            });
+        });
+    }
+}
+
+/// Columns of the sum of a chunk in a head.
+struct Contribution<'a> {
+    sums: Sums<'a>,
     head: usize,
-    heads: usize,
     /// The rows of the chunk.
     begin: usize,
     end: usize,
-    dk: usize,
-    dv: usize,
-    stride: usize,
-    /// Offsets of k and v in a row of x.
-    offsets: [usize; 2],
-    /// Where the contribution begins in `states`.
+    /// Where the sum begins in `states`.
     state: usize,
     /// The first column.
     first: usize,
-}
-
-struct Contribution<'a> {
-    block: Block,
-    /// `[rows, ...]`
-    x: &'a [f32],
-    /// `[rows, heads, 4]`
-    gates: &'a [f32],
-    /// `[chunks, heads, dk, dv + 1]`
-    states: Output<'a>,
-    /// `exp(g_end - g) i k`, `[SLAB, row_stride(dk)]`
+    /// Weighted rows of the left side, `[SLAB, row_stride(dk)]`
     left: &'a mut [f32],
-    /// Some columns of v, `[SLAB, COLUMNS]`
+    /// Some columns of the right side, `[SLAB, COLUMNS]`
     right: &'a mut [f32],
 }
 
 impl Task for Contribution<'_> {
     #[inline(always)]
     fn run<V: Vector>(mut self) {
-        let Block { begin, end, dv, first, .. } = self.block;
+        let Self { begin, end, first, .. } = self;
+        let dv = self.sums.right.width;
         let last = (first + BLOCK).min(dv);
         for slab in (begin..end).step_by(SLAB) {
             let len = (end - slab).min(SLAB);
-            self.weigh_keys::<V>(slab, len);
+            self.weigh::<V>(slab, len);
             for column in (first..last).step_by(Tile::<V>::COLUMNS) {
                 self.columns::<V>(slab, len, column, (last - column).min(Tile::<V>::COLUMNS));
             }
@@ -108,19 +148,34 @@ impl Task for Contribution<'_> {
 }
 
 impl Contribution<'_> {
+    /// The weight of row `s`.
+    #[inline(always)]
+    fn weight(&self, s: usize) -> f32 {
+        let Sums { heads, gates, weight, .. } = self.sums;
+        let gate = |s: usize, which: usize| f64::from(gates[(s * heads + self.head) * 4 + which]);
+        let weight = match weight {
+            Weight::ToEnd => (gate(self.end - 1, 3) - gate(s, 3)).exp() * gate(s, 1),
+            Weight::FromStart(scale) => gate(s, 3).exp() * f64::from(scale),
+        };
+        weight as f32
+    }
+
     /// Fills `left` with `len` rows from row `slab` on.
     #[inline(always)]
-    fn weigh_keys<V: Vector>(&mut self, slab: usize, len: usize) {
-        let Block { head, heads, end, dk, stride, offsets: [k_offset, _], .. } = self.block;
-        let gate = |s: usize, which: usize| f64::from(self.gates[(s * heads + head) * 4 + which]);
-        let left_stride = row_stride(dk);
-        for (s, left) in (slab..slab + len).zip(self.left.chunks_exact_mut(left_stride)) {
-            let weight = V::splat(((gate(end - 1, 3) - gate(s, 3)).exp() * gate(s, 1)) as f32);
-            let k0 = s * stride + k_offset + head * dk;
-            let (keys, padding) = left.split_at_mut(dk);
-            for (left, k) in keys.chunks_mut(V::LANES).zip(self.x[k0..k0 + dk].chunks(V::LANES)) {
+    fn weigh<V: Vector>(&mut self, slab: usize, len: usize) {
+        let side = self.sums.left;
+        let left_stride = row_stride(side.width);
+        for s in slab..slab + len {
+            let weight = V::splat(self.weight(s));
+            let values = &side.values[side.at(s, self.head)..][..side.width];
+            let left = &mut self.left[(s - slab) * left_stride..][..left_stride];
+            let (left, padding) = left.split_at_mut(side.width);
+            for (left, value) in left.chunks_mut(V::LANES).zip(values.chunks(V::LANES)) {
                 // SAFETY: both chunks have as many values.
-                unsafe { V::load_first(k.as_ptr(), k.len()).mul(weight).store_first(left.as_mut_ptr(), left.len()) };
+                unsafe {
+                    let value = V::load_first(value.as_ptr(), value.len());
+                    value.mul(weight).store_first(left.as_mut_ptr(), left.len());
+                }
             }
             padding.fill(0.0);
         }
@@ -129,42 +184,47 @@ impl Contribution<'_> {
     /// Adds `len` rows from row `slab` on to `count` columns.
     #[inline(always)]
     fn columns<V: Vector>(&mut self, slab: usize, len: usize, column: usize, count: usize) {
-        let Block { head, begin, dk, dv, stride, offsets: [_, v_offset], state, .. } = self.block;
+        let Sums { left: Side { width: dk, .. }, right: side, states, .. } = self.sums;
         let left_stride = row_stride(dk);
         for (s, right) in (slab..slab + len).zip(self.right.chunks_exact_mut(Tile::<V>::COLUMNS)) {
-            let v0 = s * stride + v_offset + head * dv + column;
-            copy_columns::<V>(&self.x[v0..v0 + count], right);
+            let from = side.at(s, self.head) + column;
+            copy_columns::<V>(&side.values[from..from + count], right);
         }
         for i in (0..dk).step_by(TILE_ROWS) {
             let tile = Tile::<V>::product(len, &self.left[i..], left_stride, self.right, Tile::<V>::COLUMNS);
             for r in 0..TILE_ROWS.min(dk - i) {
-                let at = state + (i + r) * (dv + 1) + column;
+                let at = self.state + (i + r) * (side.width + 1) + column;
                 // SAFETY: the columns belong to this task, and no other slice is in use.
-                tile.put(r, unsafe { self.states.slice(at..at + count) }, slab > begin);
+                tile.put(r, unsafe { states.slice(at..at + count) }, slab > self.begin);
             }
         }
     }
 
-    /// Adds `len` rows from row `slab` on to column dv, as if v were 1 there.
+    /// Adds `len` rows from row `slab` on to column dv.
     #[inline(always)]
     fn last_column<V: Vector>(&mut self, slab: usize, len: usize) {
-        let Block { begin, dk, dv, state, .. } = self.block;
+        let Sums { left: Side { width: dk, .. }, right: side, last, states, .. } = self.sums;
+        let dv = side.width;
         let left_stride = row_stride(dk);
         for i in (0..dk).step_by(V::LANES) {
             let mut sum = V::splat(0.0);
-            for left in self.left.chunks_exact(left_stride).take(len) {
+            for (s, left) in (slab..slab + len).zip(self.left.chunks_exact(left_stride)) {
                 let left = &left[i..i + V::LANES];
+                let value = match last {
+                    Last::Ones => 1.0,
+                    Last::Next => side.values[side.at(s, self.head) + dv],
+                };
                 // SAFETY: there are that many values.
-                sum = sum.add(unsafe { V::load(left.as_ptr()) });
+                sum = V::splat(value).mul_add(unsafe { V::load(left.as_ptr()) }, sum);
             }
             let mut sums = [0.0; 16];
             // SAFETY: a vector has at most 16 lanes.
             unsafe { sum.store(sums.as_mut_ptr()) };
             for (i, sum) in (i..dk.min(i + V::LANES)).zip(sums) {
-                let at = state + i * (dv + 1) + dv;
+                let at = self.state + i * (dv + 1) + dv;
                 // SAFETY: the column belongs to this task, and no other slice is in use.
-                let to = unsafe { &mut self.states.slice(at..at + 1)[0] };
-                *to = if slab > begin { *to + sum } else { sum };
+                let to = unsafe { &mut states.slice(at..at + 1)[0] };
+                *to = if slab > self.begin { *to + sum } else { sum };
             }
         }
     }

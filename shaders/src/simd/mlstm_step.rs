@@ -36,8 +36,9 @@ pub(super) struct Shape {
     /// dv + 1
     pub(super) columns: usize,
     pub(super) stride: usize,
-    offsets: [usize; 3],
-    scale: f32,
+    /// Of q, k and v
+    pub(super) offsets: [usize; 3],
+    pub(super) scale: f32,
 }
 
 impl Shape {
@@ -52,6 +53,11 @@ impl Shape {
         let [q_offset, k_offset, v_offset] = self.offsets;
         let end = |offset, width| rows_end(self.rows, self.stride, offset, product([self.heads, width]));
         end(q_offset.max(k_offset), self.dk).max(end(v_offset, self.dv))
+    }
+
+    /// Where q, k or v (`part` 0, 1 or 2) of a head begins in x.
+    pub(super) fn x_at(&self, row: usize, head: usize, part: usize) -> usize {
+        row * self.stride + self.offsets[part] + head * if part < 2 { self.dk } else { self.dv }
     }
 }
 

@@ -55,6 +55,10 @@ pub use call::{Call, OddRows, Workers};
 mod attention_grad;
 mod attention_grad_kv;
 mod attention_grad_q;
+mod mlstm_chunk_out_grad;
+mod mlstm_chunk_scan_grad;
+mod mlstm_chunk_scores;
+mod mlstm_chunk_state_grad;
 
 pub use call::{Call, Workers};
 pub use instruction_set::InstructionSet;
@@ -79,8 +83,12 @@ pub fn kernel(id: KernelId) -> Option<SimdKernel> {
         KernelId::MatVec => matvec::matvec,
         KernelId::MlstmCell => mlstm_cell::mlstm_cell,
         KernelId::MlstmChunkOut => mlstm_chunk_out::mlstm_chunk_out,
+        KernelId::MlstmChunkOutGrad => mlstm_chunk_out_grad::mlstm_chunk_out_grad,
         KernelId::MlstmChunkScan => mlstm_chunk_scan::mlstm_chunk_scan,
+        KernelId::MlstmChunkScanGrad => mlstm_chunk_scan_grad::mlstm_chunk_scan_grad,
+        KernelId::MlstmChunkScores => mlstm_chunk_scores::mlstm_chunk_scores,
         KernelId::MlstmChunkState => mlstm_chunk_state::mlstm_chunk_state,
+        KernelId::MlstmChunkStateGrad => mlstm_chunk_state_grad::mlstm_chunk_state_grad,
         KernelId::MlstmGates => mlstm_gates::mlstm_gates,
         KernelId::MlstmNorm => mlstm_norm::mlstm_norm,
         KernelId::MlstmStep => mlstm_step::mlstm_step,
