@@ -77,6 +77,17 @@ impl Vector for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn store_f16(self, to: *mut f16) {
+        // SAFETY: see above.
+        unsafe {
+            // Of a number and a NaN, these instructions return the second one.
+            let above = _mm256_max_ps(_mm256_set1_ps(-65504.0), self.0);
+            let clamped = _mm256_min_ps(_mm256_set1_ps(65504.0), above);
+            _mm_storeu_si128(to.cast(), _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(clamped));
+        }
+    }
+
+    #[inline(always)]
     unsafe fn load_i8(from: *const u8) -> Self {
         // SAFETY: see above.
         Self(unsafe { _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(from.cast()))) })
@@ -151,6 +162,12 @@ impl Vector for Avx2 {
     fn min(self, other: Self) -> Self {
         // SAFETY: see above.
         Self(unsafe { _mm256_min_ps(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    fn sqrt(self) -> Self {
+        // SAFETY: see above.
+        Self(unsafe { _mm256_sqrt_ps(self.0) })
     }
 
     #[inline(always)]

@@ -68,6 +68,18 @@ impl Vector for Avx512 {
     }
 
     #[inline(always)]
+    unsafe fn store_f16(self, to: *mut f16) {
+        // SAFETY: see above.
+        unsafe {
+            // Of a number and a NaN, these instructions return the second one.
+            let above = _mm512_max_ps(_mm512_set1_ps(-65504.0), self.0);
+            let clamped = _mm512_min_ps(_mm512_set1_ps(65504.0), above);
+            let values = _mm512_cvtps_ph::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(clamped);
+            _mm256_storeu_si256(to.cast(), values);
+        }
+    }
+
+    #[inline(always)]
     unsafe fn load_i8(from: *const u8) -> Self {
         // SAFETY: see above.
         Self(unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(from.cast()))) })
@@ -143,6 +155,12 @@ impl Vector for Avx512 {
     fn min(self, other: Self) -> Self {
         // SAFETY: see above.
         Self(unsafe { _mm512_min_ps(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    fn sqrt(self) -> Self {
+        // SAFETY: see above.
+        Self(unsafe { _mm512_sqrt_ps(self.0) })
     }
 
     #[inline(always)]

@@ -25,6 +25,7 @@ mod neon;
 mod packed;
 mod portable;
 mod product;
+mod row_sum;
 mod scratch;
 #[cfg(test)]
 mod testing;
@@ -59,6 +60,12 @@ mod mlstm_chunk_out_grad;
 mod mlstm_chunk_scan_grad;
 mod mlstm_chunk_scores;
 mod mlstm_chunk_state_grad;
+mod adamw;
+mod gather_rows_grad;
+mod round_f16;
+mod sum_rows;
+mod sum_squares;
+mod transpose;
 
 pub use call::{Call, Workers};
 pub use instruction_set::InstructionSet;
@@ -73,12 +80,14 @@ pub type SimdKernel = fn(&Call<'_>) -> Result<(), Fault>;
 /// The fast form of a kernel, if it has one.
 pub fn kernel(id: KernelId) -> Option<SimdKernel> {
     let kernel: SimdKernel = match id {
+        KernelId::Adamw => adamw::adamw,
         KernelId::Attention => attention::attention,
         KernelId::AttentionGradKv => attention_grad_kv::attention_grad_kv,
         KernelId::AttentionGradQ => attention_grad_q::attention_grad_q,
         KernelId::Boundary => boundary::boundary,
         KernelId::Copy => copy::copy,
         KernelId::GatherRows => gather_rows::gather_rows,
+        KernelId::GatherRowsGrad => gather_rows_grad::gather_rows_grad,
         KernelId::MatMul => matmul::matmul,
         KernelId::MatVec => matvec::matvec,
         KernelId::MlstmCell => mlstm_cell::mlstm_cell,
@@ -94,8 +103,12 @@ pub fn kernel(id: KernelId) -> Option<SimdKernel> {
         KernelId::MlstmStep => mlstm_step::mlstm_step,
         KernelId::RmsNorm => rms_norm::rms_norm,
         KernelId::Rope => rope::rope,
+        KernelId::RoundF16 => round_f16::round_f16,
         KernelId::Sample => sample::sample,
         KernelId::SiluMul => silu_mul::silu_mul,
+        KernelId::SumRows => sum_rows::sum_rows,
+        KernelId::SumSquares => sum_squares::sum_squares,
+        KernelId::Transpose => transpose::transpose,
         _ => return None,
     };
     Some(kernel)

@@ -54,6 +54,19 @@ impl Vector for Neon {
     }
 
     #[inline(always)]
+    unsafe fn store_f16(self, to: *mut f16) {
+        // SAFETY: see above, and `load_f16` for the conversion. NaN stays NaN in a minimum and a maximum.
+        unsafe {
+            let above = vmaxq_f32(vdupq_n_f32(-65504.0), self.0);
+            let clamped = vminq_f32(vdupq_n_f32(65504.0), above);
+            let mut bits: uint16x4_t;
+            asm!("fcvtn {bits:v}.4h, {clamped:v}.4s", bits = out(vreg) bits, clamped = in(vreg) clamped,
+                options(pure, nomem, nostack, preserves_flags));
+            vst1_u16(to.cast(), bits);
+        }
+    }
+
+    #[inline(always)]
     unsafe fn load_i8(from: *const u8) -> Self {
         // SAFETY: see above.
         unsafe {
@@ -121,6 +134,12 @@ impl Vector for Neon {
     fn min(self, other: Self) -> Self {
         // SAFETY: see above.
         Self(unsafe { vminq_f32(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    fn sqrt(self) -> Self {
+        // SAFETY: see above.
+        Self(unsafe { vsqrtq_f32(self.0) })
     }
 
     #[inline(always)]

@@ -53,6 +53,22 @@ pub(super) trait Vector: Copy {
     /// `from` is valid for reads of `2 LANES` values.
     unsafe fn load_for_q4(from: *const f32) -> [Self; 2];
 
+    /// Writes `LANES` values of f16: the nearest ones, the largest ones for values out of range, NaN for NaN.
+    ///
+    /// # Safety
+    /// `to` is valid for writes of `LANES` values.
+    #[inline(always)]
+    unsafe fn store_f16(self, to: *mut f16) {
+        let (mut values, largest) = ([0.0_f32; 16], f32::from(f16::MAX));
+        // SAFETY: `values` has room for `LANES` values; the caller's for `to`.
+        unsafe {
+            self.store(values.as_mut_ptr());
+            for (i, value) in values[..Self::LANES].iter().enumerate() {
+                to.add(i).write(f16::from_f32(value.clamp(-largest, largest)));
+            }
+        }
+    }
+
     /// The [sums](Self::sum) of four vectors, with the same bits.
     #[inline(always)]
     fn sums(four: [Self; 4]) -> [f32; 4] {
@@ -78,6 +94,20 @@ pub(super) trait Vector: Copy {
     fn max(self, other: Self) -> Self;
     /// The smaller one in each lane; unspecified where one of them is NaN.
     fn min(self, other: Self) -> Self;
+    /// The square root, rounded correctly; NaN for negative values and NaN.
+    #[inline(always)]
+    fn sqrt(self) -> Self {
+        let mut values = [0.0_f32; 16];
+        // SAFETY: `values` has room for `LANES` values.
+        unsafe {
+            self.store(values.as_mut_ptr());
+            for value in &mut values[..Self::LANES] {
+                *value = value.sqrt();
+            }
+            Self::load(values.as_ptr())
+        }
+    }
+
     /// The nearest integer, for values between -2^22 and 2^22.
     fn round(self) -> Self;
     /// `2^self` for integers from -126 to 127.
