@@ -51,6 +51,14 @@ mod mlstm_norm;
 mod mlstm_step;
 mod sample;
 
+mod boundary_grad;
+mod mlstm_gate_dots;
+mod mlstm_gates_grad;
+mod mlstm_norm_grad;
+mod rms_norm_grad;
+mod rope_grad;
+mod silu_mul_grad;
+
 pub use call::{Call, Workers};
 pub use instruction_set::InstructionSet;
 pub use memory::{Fault, Memory};
@@ -66,6 +74,7 @@ pub fn kernel(id: KernelId) -> Option<SimdKernel> {
     let kernel: SimdKernel = match id {
         KernelId::Attention => attention::attention,
         KernelId::Boundary => boundary::boundary,
+        KernelId::BoundaryGrad => boundary_grad::boundary_grad,
         KernelId::Copy => copy::copy,
         KernelId::GatherRows => gather_rows::gather_rows,
         KernelId::MatMul => matmul::matmul,
@@ -74,13 +83,19 @@ pub fn kernel(id: KernelId) -> Option<SimdKernel> {
         KernelId::MlstmChunkOut => mlstm_chunk_out::mlstm_chunk_out,
         KernelId::MlstmChunkScan => mlstm_chunk_scan::mlstm_chunk_scan,
         KernelId::MlstmChunkState => mlstm_chunk_state::mlstm_chunk_state,
+        KernelId::MlstmGateDots => mlstm_gate_dots::mlstm_gate_dots,
         KernelId::MlstmGates => mlstm_gates::mlstm_gates,
+        KernelId::MlstmGatesGrad => mlstm_gates_grad::mlstm_gates_grad,
         KernelId::MlstmNorm => mlstm_norm::mlstm_norm,
+        KernelId::MlstmNormGrad => mlstm_norm_grad::mlstm_norm_grad,
         KernelId::MlstmStep => mlstm_step::mlstm_step,
         KernelId::RmsNorm => rms_norm::rms_norm,
+        KernelId::RmsNormGrad => rms_norm_grad::rms_norm_grad,
         KernelId::Rope => rope::rope,
+        KernelId::RopeGrad => rope_grad::rope_grad,
         KernelId::Sample => sample::sample,
         KernelId::SiluMul => silu_mul::silu_mul,
+        KernelId::SiluMulGrad => silu_mul_grad::silu_mul_grad,
         _ => return None,
     };
     Some(kernel)
