@@ -117,6 +117,28 @@ impl Vector for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn load_pairs(from: *const f32) -> [Self; 2] {
+        // SAFETY: see above.
+        unsafe {
+            let (low, high) = (_mm256_loadu_ps(from), _mm256_loadu_ps(from.add(8)));
+            // Pairs 0, 1, 4 and 5, and pairs 2, 3, 6 and 7.
+            let a = _mm256_permute2f128_ps::<0x20>(low, high);
+            let b = _mm256_permute2f128_ps::<0x31>(low, high);
+            [Self(_mm256_shuffle_ps::<0x88>(a, b)), Self(_mm256_shuffle_ps::<0xdd>(a, b))]
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_pairs([first, second]: [Self; 2], to: *mut f32) {
+        // SAFETY: see above.
+        unsafe {
+            let (a, b) = (_mm256_unpacklo_ps(first.0, second.0), _mm256_unpackhi_ps(first.0, second.0));
+            _mm256_storeu_ps(to, _mm256_permute2f128_ps::<0x20>(a, b));
+            _mm256_storeu_ps(to.add(8), _mm256_permute2f128_ps::<0x31>(a, b));
+        }
+    }
+
+    #[inline(always)]
     fn prefetch(at: *const u8) {
         // SAFETY: a prefetch doesn't access memory.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }

@@ -110,6 +110,28 @@ impl Vector for Avx512 {
     }
 
     #[inline(always)]
+    unsafe fn load_pairs(from: *const f32) -> [Self; 2] {
+        // SAFETY: see above.
+        unsafe {
+            let (low, high) = (_mm512_loadu_ps(from), _mm512_loadu_ps(from.add(16)));
+            let even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+            let odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
+            [Self(_mm512_permutex2var_ps(low, even, high)), Self(_mm512_permutex2var_ps(low, odd, high))]
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_pairs([first, second]: [Self; 2], to: *mut f32) {
+        // SAFETY: see above.
+        unsafe {
+            let low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+            let high = _mm512_add_epi32(low, _mm512_set1_epi32(8));
+            _mm512_storeu_ps(to, _mm512_permutex2var_ps(first.0, low, second.0));
+            _mm512_storeu_ps(to.add(16), _mm512_permutex2var_ps(first.0, high, second.0));
+        }
+    }
+
+    #[inline(always)]
     fn prefetch(at: *const u8) {
         // SAFETY: a prefetch doesn't access memory.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }

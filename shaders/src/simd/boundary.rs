@@ -35,18 +35,26 @@ struct Cosine<'a> {
 impl Task for Cosine<'_> {
     #[inline(always)]
     fn run<V: Vector>(self) {
-        let zero = V::splat(0.0);
-        let (mut products, mut q_squares, mut k_squares) = (zero, zero, zero);
-        for (q, k) in self.q.chunks(V::LANES).zip(self.k.chunks(V::LANES)) {
-            // SAFETY: both chunks have `q.len()` values.
-            let (q, k) = unsafe { (V::load_first(q.as_ptr(), q.len()), V::load_first(k.as_ptr(), q.len())) };
-            products = q.mul_add(k, products);
-            q_squares = q.mul_add(q, q_squares);
-            k_squares = k.mul_add(k, k_squares);
-        }
-        let lengths = [q_squares.sum(), k_squares.sum()].map(|squares| squares.sqrt().max(1e-12));
-        *self.cosine = products.sum() / (lengths[0] * lengths[1]);
+        let [product, squares @ ..] = dot_products::<V>(self.q, self.k);
+        let lengths = squares.map(|squares| squares.sqrt().max(1e-12));
+        *self.cosine = product / (lengths[0] * lengths[1]);
     }
+}
+
+/// The dot products of q and k, of q with itself and of k with itself, both `[dim]`.
+#[inline(always)]
+pub(super) fn dot_products<V: Vector>(q: &[f32], k: &[f32]) -> [f32; 3] {
+    let zero = V::splat(0.0);
+    let (mut products, mut q_squares, mut k_squares) = (zero, zero, zero);
+    for (q, k) in q.chunks(V::LANES).zip(k.chunks(V::LANES)) {
+        let lanes = q.len().min(k.len());
+        // SAFETY: both chunks have at least `lanes` values.
+        let (q, k) = unsafe { (V::load_first(q.as_ptr(), lanes), V::load_first(k.as_ptr(), lanes)) };
+        products = q.mul_add(k, products);
+        q_squares = q.mul_add(q, q_squares);
+        k_squares = k.mul_add(k, k_squares);
+    }
+    [products.sum(), q_squares.sum(), k_squares.sum()]
 }
 
 #[cfg(test)]

@@ -10,3 +10,12 @@ pub(super) fn product<const N: usize>(sizes: [usize; N]) -> usize {
 pub(super) fn rows_end(rows: usize, stride: usize, offset: usize, width: usize) -> usize {
     product([rows - 1, stride]).saturating_add(offset).saturating_add(width)
 }
+
+/// Whether `rows` rows, each with values in `parts` (offset and width) and `stride` apart, have no value in common.
+/// Tasks that write to other rows or other parts then write to other values.
+pub(super) fn apart<const N: usize>(rows: usize, stride: usize, mut parts: [[usize; 2]; N]) -> bool {
+    parts.sort_unstable();
+    let ends = parts.map(|[offset, width]| offset.saturating_add(width));
+    let within = parts.iter().skip(1).zip(ends).all(|([next, _], end)| end <= *next);
+    within && (rows < 2 || ends[N - 1] - parts[0][0] <= stride)
+}

@@ -77,16 +77,7 @@ impl Task for Head<'_> {
             }
         }
         let mean = sum.sum() / dv as f32;
-        let mut squares = V::splat(0.0);
-        for at in (0..dv - dv % V::LANES).step_by(V::LANES) {
-            // SAFETY: as above.
-            let difference = unsafe { V::load(out.as_ptr().add(at)) }.sub(V::splat(mean));
-            squares = difference.mul_add(difference, squares);
-        }
-        let mut squares = squares.sum();
-        for h in &out[dv - dv % V::LANES..] {
-            squares += (h - mean) * (h - mean);
-        }
+        let squares = squared_differences::<V>(out, mean);
         let (mean, root) = (V::splat(mean), V::splat(1.0 / (squares / dv as f32 + eps).sqrt()));
         for at in (0..dv).step_by(V::LANES) {
             let count = V::LANES.min(dv - at);
@@ -103,6 +94,23 @@ impl Task for Head<'_> {
             out.iter_mut().zip(o).filter(|(_, o)| o.is_nan()).for_each(|(out, _)| *out = f32::NAN);
         }
     }
+}
+
+/// The sum of the squares of `h - mean`.
+#[inline(always)]
+pub(super) fn squared_differences<V: Vector>(h: &[f32], mean: f32) -> f32 {
+    let (whole, rest) = h.split_at(h.len() - h.len() % V::LANES);
+    let mut squares = V::splat(0.0);
+    for h in whole.chunks_exact(V::LANES) {
+        // SAFETY: the chunk has `LANES` values.
+        let difference = unsafe { V::load(h.as_ptr()) }.sub(V::splat(mean));
+        squares = difference.mul_add(difference, squares);
+    }
+    let mut squares = squares.sum();
+    for h in rest {
+        squares += (h - mean) * (h - mean);
+    }
+    squares
 }
 
 #[cfg(test)]

@@ -66,6 +66,13 @@ mod round_f16;
 mod sum_rows;
 mod sum_squares;
 mod transpose;
+mod boundary_grad;
+mod mlstm_gate_dots;
+mod mlstm_gates_grad;
+mod mlstm_norm_grad;
+mod rms_norm_grad;
+mod rope_grad;
+mod silu_mul_grad;
 
 pub use call::{Call, Workers};
 pub use instruction_set::InstructionSet;
@@ -85,6 +92,7 @@ pub fn kernel(id: KernelId) -> Option<SimdKernel> {
         KernelId::AttentionGradKv => attention_grad_kv::attention_grad_kv,
         KernelId::AttentionGradQ => attention_grad_q::attention_grad_q,
         KernelId::Boundary => boundary::boundary,
+        KernelId::BoundaryGrad => boundary_grad::boundary_grad,
         KernelId::Copy => copy::copy,
         KernelId::GatherRows => gather_rows::gather_rows,
         KernelId::GatherRowsGrad => gather_rows_grad::gather_rows_grad,
@@ -98,10 +106,14 @@ pub fn kernel(id: KernelId) -> Option<SimdKernel> {
         KernelId::MlstmChunkScores => mlstm_chunk_scores::mlstm_chunk_scores,
         KernelId::MlstmChunkState => mlstm_chunk_state::mlstm_chunk_state,
         KernelId::MlstmChunkStateGrad => mlstm_chunk_state_grad::mlstm_chunk_state_grad,
+        KernelId::MlstmGateDots => mlstm_gate_dots::mlstm_gate_dots,
         KernelId::MlstmGates => mlstm_gates::mlstm_gates,
+        KernelId::MlstmGatesGrad => mlstm_gates_grad::mlstm_gates_grad,
         KernelId::MlstmNorm => mlstm_norm::mlstm_norm,
+        KernelId::MlstmNormGrad => mlstm_norm_grad::mlstm_norm_grad,
         KernelId::MlstmStep => mlstm_step::mlstm_step,
         KernelId::RmsNorm => rms_norm::rms_norm,
+        KernelId::RmsNormGrad => rms_norm_grad::rms_norm_grad,
         KernelId::Rope => rope::rope,
         KernelId::RoundF16 => round_f16::round_f16,
         KernelId::Sample => sample::sample,
@@ -109,6 +121,10 @@ pub fn kernel(id: KernelId) -> Option<SimdKernel> {
         KernelId::SumRows => sum_rows::sum_rows,
         KernelId::SumSquares => sum_squares::sum_squares,
         KernelId::Transpose => transpose::transpose,
+        KernelId::RopeGrad => rope_grad::rope_grad,
+        KernelId::Sample => sample::sample,
+        KernelId::SiluMul => silu_mul::silu_mul,
+        KernelId::SiluMulGrad => silu_mul_grad::silu_mul_grad,
         _ => return None,
     };
     Some(kernel)

@@ -95,6 +95,19 @@ impl Vector for Neon {
     }
 
     #[inline(always)]
+    unsafe fn load_pairs(from: *const f32) -> [Self; 2] {
+        // SAFETY: see above.
+        let float32x4x2_t(first, second) = unsafe { vld2q_f32(from) };
+        [Self(first), Self(second)]
+    }
+
+    #[inline(always)]
+    unsafe fn store_pairs([first, second]: [Self; 2], to: *mut f32) {
+        // SAFETY: see above.
+        unsafe { vst2q_f32(to, float32x4x2_t(first.0, second.0)) }
+    }
+
+    #[inline(always)]
     fn add(self, other: Self) -> Self {
         // SAFETY: see above.
         Self(unsafe { vaddq_f32(self.0, other.0) })

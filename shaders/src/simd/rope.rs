@@ -13,11 +13,7 @@ pub(super) fn rope(call: &Call<'_>) -> Result<(), Fault> {
     let [q_group, k_group, stride, kv_row] = [p.q_group, p.k_group, p.stride, p.kv_row].map(|n| n as usize);
     let offsets = [p.q_offset, p.k_offset, p.v_offset].map(|n| n as usize);
     let rows = call.grid[1] as usize;
-    for (heads, group) in [(heads, q_group), (kv_heads, k_group)] {
-        if group == 0 || heads % group != 0 {
-            return Err(Fault::new(format!("rope: {heads} heads are not a multiple of {group}")));
-        }
-    }
+    check_groups("rope", &p)?;
     if rows == 0 {
         return Ok(());
     }
@@ -51,11 +47,7 @@ pub(super) fn rope(call: &Call<'_>) -> Result<(), Fault> {
         let [from_q, from_k, from_v] = offsets.map(|offset| &qkv[row * stride + offset..]);
         v.copy_from_slice(&from_v[..kv_width]);
         with_scratch(dim, |angles| {
-            let (cos, sin) = angles.split_at_mut(half_dim);
-            let pairs = cos_sin[row * dim..(row + 1) * dim].chunks_exact(2);
-            for (pair, (cos, sin)) in pairs.zip(cos.iter_mut().zip(sin.iter_mut())) {
-                (*cos, *sin) = (pair[0], pair[1]);
-            }
+            let (cos, sin) = split_pairs(&cos_sin[row * dim..(row + 1) * dim], angles);
             for (from, to, group, scale) in [(from_q, q, q_group, scales[0]), (from_k, k, k_group, scales[1])] {
                 let width = product(&[group, dim]);
                 for (x, y) in from.chunks(width).zip(to.chunks_exact_mut(width)) {
@@ -65,6 +57,25 @@ pub(super) fn rope(call: &Call<'_>) -> Result<(), Fault> {
         });
     });
     Ok(())
+}
+
+/// Refuses heads that are not whole groups. `stem` is the kernel's.
+pub(super) fn check_groups(stem: &str, p: &params::Rope) -> Result<(), Fault> {
+    for (heads, group) in [(p.heads, p.q_group), (p.kv_heads, p.k_group)] {
+        if group == 0 || heads % group != 0 {
+            return Err(Fault::new(format!("{stem}: {heads} heads are not a multiple of {group}")));
+        }
+    }
+    Ok(())
+}
+
+/// Cosines and sines from pairs of them, in memory for as many values.
+pub(super) fn split_pairs<'a>(cos_sin: &[f32], angles: &'a mut [f32]) -> (&'a [f32], &'a [f32]) {
+    let (cos, sin) = angles.split_at_mut(cos_sin.len() / 2);
+    for (pair, (cos, sin)) in cos_sin.chunks_exact(2).zip(cos.iter_mut().zip(sin.iter_mut())) {
+        (*cos, *sin) = (pair[0], pair[1]);
+    }
+    (cos, sin)
 }
 
 /// Heads that share a norm.

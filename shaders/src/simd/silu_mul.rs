@@ -30,13 +30,15 @@ impl Task for Row<'_> {
     #[inline(always)]
     fn run<V: Vector>(self) {
         for (h, gate_up) in self.h.chunks_mut(V::LANES).zip(self.gate_up.chunks(2 * V::LANES)) {
-            let (mut gates, mut ups) = ([0.0; 16], [0.0; 16]);
-            for (i, pair) in gate_up.chunks_exact(2).enumerate() {
-                (gates[i], ups[i]) = (pair[0], pair[1]);
+            assert!(gate_up.len() == 2 * h.len());
+            let mut pairs = [0.0; 32];
+            let whole = h.len() == V::LANES;
+            if !whole {
+                pairs[..gate_up.len()].copy_from_slice(gate_up);
             }
-            // SAFETY: the arrays have at least `LANES` values, and `h` has `h.len()`.
+            // SAFETY: `pairs`, and a slice of a whole vector, have `2 LANES` values, and `h` has `h.len()`.
             unsafe {
-                let (gate, up) = (V::load(gates.as_ptr()), V::load(ups.as_ptr()));
+                let [gate, up] = V::load_pairs(if whole { gate_up.as_ptr() } else { pairs.as_ptr() });
                 gate.mul(gate.sigmoid()).mul(up).store_first(h.as_mut_ptr(), h.len());
             }
         }

@@ -185,10 +185,52 @@ pub(super) trait Vector: Copy {
         }
     }
 
+    /// The first and the second values of `LANES` pairs.
+    ///
+    /// # Safety
+    /// `from` is valid for reads of `2 LANES` values.
+    #[inline(always)]
+    unsafe fn load_pairs(from: *const f32) -> [Self; 2] {
+        let (mut first, mut second) = ([0.0; 16], [0.0; 16]);
+        for (i, (first, second)) in first.iter_mut().zip(&mut second).enumerate().take(Self::LANES) {
+            // SAFETY: the caller's.
+            (*first, *second) = unsafe { (*from.add(2 * i), *from.add(2 * i + 1)) };
+        }
+        // SAFETY: there are at least `LANES` values.
+        unsafe { [Self::load(first.as_ptr()), Self::load(second.as_ptr())] }
+    }
+
+    /// Writes `LANES` pairs, as [`Self::load_pairs`] reads them.
+    ///
+    /// # Safety
+    /// `to` is valid for writes of `2 LANES` values.
+    #[inline(always)]
+    unsafe fn store_pairs([first, second]: [Self; 2], to: *mut f32) {
+        let mut values = ([0.0; 16], [0.0; 16]);
+        // SAFETY: there is room for `LANES` values.
+        unsafe {
+            first.store(values.0.as_mut_ptr());
+            second.store(values.1.as_mut_ptr());
+        }
+        for (i, (first, second)) in values.0.into_iter().zip(values.1).enumerate().take(Self::LANES) {
+            // SAFETY: the caller's.
+            unsafe { (*to.add(2 * i), *to.add(2 * i + 1)) = (first, second) };
+        }
+    }
+
     /// `1 / (1 + e^-self)`
     #[inline(always)]
     fn sigmoid(self) -> Self {
         let one = Self::splat(1.0);
         one.div(one.add(Self::splat(0.0).sub(self).exp()))
+    }
+
+    /// `1 / (1 + e^-self)` and `1 / (1 + e^self)`, which add up to 1, both without cancellation.
+    #[inline(always)]
+    fn sigmoids(self) -> [Self; 2] {
+        let e = Self::splat(0.0).sub(self).exp();
+        let one = Self::splat(1.0);
+        let sigmoid = one.div(one.add(e));
+        [sigmoid, e.mul(sigmoid)]
     }
 }
