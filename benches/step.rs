@@ -49,12 +49,7 @@ fn config(width: usize, blocks: usize) -> Config {
 fn main() {
     let mut options = EngineOptions::default();
     options.adapter = AdapterChoice::parse(&std::env::var("BOLMO_ADAPTER").unwrap_or_default());
-    let mut engine = block_on(Engine::open(&options)).expect("an adapter");
-    if engine.adapter().is_cpu() {
-        // The CPU device doesn't train.
-        options.adapter = AdapterChoice::Software;
-        engine = block_on(Engine::open(&options)).expect("a software driver");
-    }
+    let engine = block_on(Engine::open(&options)).expect("an adapter");
     println!("adapter: {} ({})", engine.adapter().name, engine.adapter().driver);
     let mut criterion = Criterion::default()
         .sample_size(10)

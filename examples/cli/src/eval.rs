@@ -37,7 +37,7 @@ pub fn run(common: &Common, args: &EvalArgs) -> Outcome {
         check_file(path, 0)?;
     }
     let interrupt = Interrupt::listen();
-    let engine = args.teacher.as_ref().map(|_| load::open_engine_for_training(common)).transpose()?;
+    let engine = args.teacher.as_ref().map(|_| load::open_engine(common)).transpose()?;
     let model = load::model_on(engine.as_ref(), common, &|| interrupt.asked())?;
     let teacher = args.teacher.as_deref().map(|dir| Teacher::open(model.engine(), dir, common.quiet)).transpose()?;
     let text = match documents.is_empty() {

@@ -113,18 +113,6 @@ pub fn open_engine(common: &Common) -> Result<Engine> {
     block_on(Engine::open(&options))
 }
 
-/// Opens the adapter of the options for training, which the CPU device lacks: where nothing is asked for and there is
-/// no GPU, a software driver.
-pub fn open_engine_for_training(common: &Common) -> Result<Engine> {
-    let engine = open_engine(common)?;
-    if !engine.adapter().is_cpu() || AdapterChoice::parse(&common.adapter) != AdapterChoice::Auto {
-        return Ok(engine);
-    }
-    let software = Common { adapter: "software".to_owned(), ..common.clone() };
-    // Without such a driver, the reason why the CPU device refuses to train is the better message.
-    Ok(open_engine(&software).unwrap_or(engine))
-}
-
 /// Loads the model on an open adapter, or opens one.
 pub fn model_on(engine: Option<&Engine>, common: &Common, stop: &(dyn Fn() -> bool + Sync)) -> Result<Model> {
     let mut options = LoadOptions::default();

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::args::{Common, CorpusArgs, PlotArgs, TokenizerArgs, TrainArgs, TrainCommand, TrainInitArgs};
 use crate::interrupt::Interrupt;
-use crate::load::open_engine_for_training;
+use crate::load::open_engine;
 use crate::output::{Outcome, count, note, size, write, write_json};
 
 /// Runs the command.
@@ -39,7 +39,7 @@ fn train(common: &Common, kind: Kind, args: &TrainArgs) -> Outcome {
     config.check(kind, &Texts::default()).map_err(|e| e.context(args.config.display()))?;
     let (out, steps) = (config.out.clone(), config.optimizer.steps);
     let interrupt = Interrupt::listen();
-    let engine = open_engine_for_training(common)?;
+    let engine = open_engine(common)?;
     let mut run = block_on(TrainingRun::open(&engine, kind, config, &Texts::default(), args.resume))?;
     if !common.quiet {
         run.warnings().iter().for_each(|warning| note("warning", warning));

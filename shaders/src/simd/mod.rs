@@ -52,29 +52,28 @@ mod mlstm_norm;
 mod mlstm_step;
 mod sample;
 
-pub use call::{Call, OddRows, Workers};
+mod adamw;
 mod attention_grad;
 mod attention_grad_kv;
 mod attention_grad_q;
+mod boundary_grad;
+mod gather_rows_grad;
 mod mlstm_chunk_out_grad;
 mod mlstm_chunk_scan_grad;
 mod mlstm_chunk_scores;
 mod mlstm_chunk_state_grad;
-mod adamw;
-mod gather_rows_grad;
-mod round_f16;
-mod sum_rows;
-mod sum_squares;
-mod transpose;
-mod boundary_grad;
 mod mlstm_gate_dots;
 mod mlstm_gates_grad;
 mod mlstm_norm_grad;
 mod rms_norm_grad;
 mod rope_grad;
+mod round_f16;
 mod silu_mul_grad;
+mod sum_rows;
+mod sum_squares;
+mod transpose;
 
-pub use call::{Call, Workers};
+pub use call::{Call, OddRows, Workers};
 pub use instruction_set::InstructionSet;
 pub use memory::{Fault, Memory};
 pub use scratch::NoMemory;
@@ -115,16 +114,14 @@ pub fn kernel(id: KernelId) -> Option<SimdKernel> {
         KernelId::RmsNorm => rms_norm::rms_norm,
         KernelId::RmsNormGrad => rms_norm_grad::rms_norm_grad,
         KernelId::Rope => rope::rope,
+        KernelId::RopeGrad => rope_grad::rope_grad,
         KernelId::RoundF16 => round_f16::round_f16,
         KernelId::Sample => sample::sample,
         KernelId::SiluMul => silu_mul::silu_mul,
+        KernelId::SiluMulGrad => silu_mul_grad::silu_mul_grad,
         KernelId::SumRows => sum_rows::sum_rows,
         KernelId::SumSquares => sum_squares::sum_squares,
         KernelId::Transpose => transpose::transpose,
-        KernelId::RopeGrad => rope_grad::rope_grad,
-        KernelId::Sample => sample::sample,
-        KernelId::SiluMul => silu_mul::silu_mul,
-        KernelId::SiluMulGrad => silu_mul_grad::silu_mul_grad,
         _ => return None,
     };
     Some(kernel)

@@ -28,23 +28,14 @@ impl Shape {
     }
 }
 
-/// Dispatches per submission on a GPU, so that the device starts while the host is still recording. Software adapters
-/// run on the host's cores and gain nothing from it.
+/// Dispatches per submission on a GPU, so that the device starts while the host is still recording. The CPU device and
+/// software adapters run on the host's cores and gain nothing from it.
 const SUBMIT_EVERY: usize = 48;
 
 /// Creates a recorder for training steps.
-///
-/// # Errors
-/// `Unsupported` on the CPU device, which has no kernels for gradients yet.
 pub(crate) async fn recorder(device: &Arc<Device>) -> Result<Recorder> {
-    if device.adapter.is_cpu() {
-        return Err(Error::unsupported(
-            "the CPU device does not train, or run subword models, yet; open a GPU, or the adapter `software` \
-             (Debian and Ubuntu: apt-get install libvulkan1 mesa-vulkan-drivers)",
-        ));
-    }
     let mut recorder = Recorder::new(device).await?;
-    if !device.adapter.is_software() {
+    if !device.adapter.has_host_memory() {
         recorder.submit_every(SUBMIT_EVERY);
     }
     Ok(recorder)

@@ -27,8 +27,7 @@ const fn uses(command: &'static str, options: &'static [&'static [&'static str]]
 
 const RUNS_A_MODEL: &[&[&str]] = &[JSON, CHECKPOINT, SUBWORDS, ADAPTER, THREADS, FORMAT];
 const NOT_STORED: &str = "it is not stored; pass it when you load the new folder";
-// Training does not run on the CPU device, which is what --threads is for.
-const TRAINS: &[&[&str]] = &[JSON, ADAPTER];
+const TRAINS: &[&[&str]] = &[JSON, ADAPTER, THREADS];
 const TRAINS_INSTEAD: &[(&str, &str)] = &[
     ("model", "the file of --config names the models"),
     ("subwords", "the file of --config names the tokenizer"),
@@ -44,7 +43,7 @@ const ALL: &[Uses] = &[
     uses("bench", RUNS_A_MODEL),
     Uses {
         command: "bench --train",
-        options: &[JSON, CHECKPOINT, ADAPTER],
+        options: &[JSON, CHECKPOINT, ADAPTER, THREADS],
         instead: &[("quantize", "training uses f32")],
     },
     uses("bench --table", &[]),

@@ -20,7 +20,7 @@ use super::measured::{adapter_json, spread};
 use super::report::{adapter, bytes, decimals, figure, micros, percent, plain, whole, word};
 use crate::args::{BenchArgs, Common};
 use crate::interrupt::Interrupt;
-use crate::load::{checkpoint, open_engine_for_training};
+use crate::load::{checkpoint, open_engine};
 use crate::output::{Failure, Outcome};
 
 /// Parts of a step, by prefixes of kernel names; the first match counts.
@@ -41,7 +41,7 @@ fn part(stem: &str) -> &'static str {
 
 /// Measures training steps.
 pub fn measure(common: &Common, args: &BenchArgs, interrupt: &Interrupt, steps: &Steps) -> Outcome<Value> {
-    let engine = open_engine_for_training(common)?;
+    let engine = open_engine(common)?;
     let bench = Bench { engine: &engine, args, interrupt, steps };
     let value = block_on(bench.run(common)).map_err(Failure::from)?;
     Ok(value)
