@@ -26,6 +26,7 @@ mod packed;
 mod portable;
 mod product;
 mod scratch;
+mod softmax;
 #[cfg(test)]
 mod testing;
 mod tile;
@@ -51,6 +52,14 @@ mod mlstm_norm;
 mod mlstm_step;
 mod sample;
 
+mod entropy;
+mod log_softmax;
+mod log_softmax_grad;
+mod next_ids;
+mod row_distance;
+mod row_distance_grad;
+mod soft_labels;
+
 pub use call::{Call, Workers};
 pub use instruction_set::InstructionSet;
 pub use memory::{Fault, Memory};
@@ -67,7 +76,10 @@ pub fn kernel(id: KernelId) -> Option<SimdKernel> {
         KernelId::Attention => attention::attention,
         KernelId::Boundary => boundary::boundary,
         KernelId::Copy => copy::copy,
+        KernelId::Entropy => entropy::entropy,
         KernelId::GatherRows => gather_rows::gather_rows,
+        KernelId::LogSoftmax => log_softmax::log_softmax,
+        KernelId::LogSoftmaxGrad => log_softmax_grad::log_softmax_grad,
         KernelId::MatMul => matmul::matmul,
         KernelId::MatVec => matvec::matvec,
         KernelId::MlstmCell => mlstm_cell::mlstm_cell,
@@ -77,10 +89,14 @@ pub fn kernel(id: KernelId) -> Option<SimdKernel> {
         KernelId::MlstmGates => mlstm_gates::mlstm_gates,
         KernelId::MlstmNorm => mlstm_norm::mlstm_norm,
         KernelId::MlstmStep => mlstm_step::mlstm_step,
+        KernelId::NextIds => next_ids::next_ids,
         KernelId::RmsNorm => rms_norm::rms_norm,
         KernelId::Rope => rope::rope,
+        KernelId::RowDistance => row_distance::row_distance,
+        KernelId::RowDistanceGrad => row_distance_grad::row_distance_grad,
         KernelId::Sample => sample::sample,
         KernelId::SiluMul => silu_mul::silu_mul,
+        KernelId::SoftLabels => soft_labels::soft_labels,
         _ => return None,
     };
     Some(kernel)
