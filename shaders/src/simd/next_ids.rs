@@ -36,13 +36,13 @@ pub(super) fn next_ids(call: &Call<'_>) -> Result<(), Fault> {
     };
 
     // The trie is data: what is read of it is checked before anything is written.
-    let (mut subwords, mut used) = (0usize, usize::MAX..0);
+    let (mut subwords, mut begin, mut end) = (0usize, usize::MAX, 0);
     for (_, node) in (0..rows).filter_map(place_of) {
         let range = trie.subwords(node, n).ok_or_else(|| Fault::new("next_ids: a node is out of range"))?;
         subwords = subwords.saturating_add(range.len());
-        used = used.start.min(range.start)..used.end.max(range.end);
+        (begin, end) = (begin.min(range.start), end.max(range.end));
     }
-    if order.get(used).unwrap_or_default().iter().any(|&subword| size(subword) >= vocabulary) {
+    if order.get(begin..end).unwrap_or_default().iter().any(|&subword| size(subword) >= vocabulary) {
         return Err(Fault::new("next_ids: a subword is out of range"));
     }
 
@@ -289,8 +289,8 @@ mod tests {
         let case = Case::new(12, 9, 30, 5, 4.0);
         assert!(!case.fails(|_| {}));
         // Nodes and subwords that no row has don't matter.
-        assert!(!case.fails(|case| (case.place, case.order) = (vec![9, 9].repeat(12), vec![99; 30])));
-        assert!(!case.fails(|case| case.place = vec![4, NOWHERE].repeat(12)));
+        assert!(!case.fails(|case| (case.place, case.order) = ([9, 9].repeat(12), vec![99; 30])));
+        assert!(!case.fails(|case| case.place = [4, NOWHERE].repeat(12)));
         let changes: &[&dyn Fn(&mut Case)] = &[
             &|case| case.place[1] = 4,
             &|case| case.place[1] = NOWHERE - 1,
