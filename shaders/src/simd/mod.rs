@@ -27,6 +27,7 @@ mod portable;
 mod product;
 mod row_sum;
 mod scratch;
+mod softmax;
 #[cfg(test)]
 mod testing;
 mod tile;
@@ -57,7 +58,10 @@ mod attention_grad;
 mod attention_grad_kv;
 mod attention_grad_q;
 mod boundary_grad;
+mod entropy;
 mod gather_rows_grad;
+mod log_softmax;
+mod log_softmax_grad;
 mod mlstm_chunk_out_grad;
 mod mlstm_chunk_scan_grad;
 mod mlstm_chunk_scores;
@@ -65,10 +69,14 @@ mod mlstm_chunk_state_grad;
 mod mlstm_gate_dots;
 mod mlstm_gates_grad;
 mod mlstm_norm_grad;
+mod next_ids;
 mod rms_norm_grad;
 mod rope_grad;
 mod round_f16;
+mod row_distance;
+mod row_distance_grad;
 mod silu_mul_grad;
+mod soft_labels;
 mod sum_rows;
 mod sum_squares;
 mod transpose;
@@ -93,8 +101,11 @@ pub fn kernel(id: KernelId) -> Option<SimdKernel> {
         KernelId::Boundary => boundary::boundary,
         KernelId::BoundaryGrad => boundary_grad::boundary_grad,
         KernelId::Copy => copy::copy,
+        KernelId::Entropy => entropy::entropy,
         KernelId::GatherRows => gather_rows::gather_rows,
         KernelId::GatherRowsGrad => gather_rows_grad::gather_rows_grad,
+        KernelId::LogSoftmax => log_softmax::log_softmax,
+        KernelId::LogSoftmaxGrad => log_softmax_grad::log_softmax_grad,
         KernelId::MatMul => matmul::matmul,
         KernelId::MatVec => matvec::matvec,
         KernelId::MlstmCell => mlstm_cell::mlstm_cell,
@@ -111,14 +122,18 @@ pub fn kernel(id: KernelId) -> Option<SimdKernel> {
         KernelId::MlstmNorm => mlstm_norm::mlstm_norm,
         KernelId::MlstmNormGrad => mlstm_norm_grad::mlstm_norm_grad,
         KernelId::MlstmStep => mlstm_step::mlstm_step,
+        KernelId::NextIds => next_ids::next_ids,
         KernelId::RmsNorm => rms_norm::rms_norm,
         KernelId::RmsNormGrad => rms_norm_grad::rms_norm_grad,
         KernelId::Rope => rope::rope,
         KernelId::RopeGrad => rope_grad::rope_grad,
         KernelId::RoundF16 => round_f16::round_f16,
+        KernelId::RowDistance => row_distance::row_distance,
+        KernelId::RowDistanceGrad => row_distance_grad::row_distance_grad,
         KernelId::Sample => sample::sample,
         KernelId::SiluMul => silu_mul::silu_mul,
         KernelId::SiluMulGrad => silu_mul_grad::silu_mul_grad,
+        KernelId::SoftLabels => soft_labels::soft_labels,
         KernelId::SumRows => sum_rows::sum_rows,
         KernelId::SumSquares => sum_squares::sum_squares,
         KernelId::Transpose => transpose::transpose,
