@@ -3,15 +3,14 @@ use std::ops::Range;
 use super::call::{Call, product};
 use super::instruction_set::InstructionSet;
 use super::memory::{Fault, Output};
+use super::panels::{Operand, PackKeys, PackValues, Product, TILE_ROWS};
 use super::scratch::{with_scratch, with_shared_memory};
 use crate::params;
 
-pub(super) mod product;
 mod softmax;
 #[cfg(test)]
 mod tests;
 
-use product::{Operand, PackKeys, PackValues, Product, TILE_ROWS};
 use softmax::{Merge, Softmax, State};
 
 /// Keys that one softmax covers. Results of blocks are merged in the order of positions. Blocks begin at multiples of

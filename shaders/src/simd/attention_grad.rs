@@ -8,10 +8,10 @@ use std::ops::Range;
 #[cfg(test)]
 pub(super) mod tests;
 
-use super::attention::product::{Operand, PackKeys, PackValues, Product, TILE_ROWS};
 use super::call::{Call, product};
 use super::instruction_set::{InstructionSet, Task};
 use super::memory::Fault;
+use super::panels::{Operand, PackKeys, PackValues, Product, TILE_ROWS};
 use super::scratch::with_scratch;
 use super::vector::Vector;
 use crate::params;

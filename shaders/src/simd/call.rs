@@ -68,15 +68,12 @@ impl<'a> Call<'a> {
     /// Runs the kernel.
     ///
     /// # Errors
-    /// [`Fault`] if a binding is missing, is too small for the parameters, or overlaps one that is written, and if the
-    /// kernel has no form for CPUs. Nothing has been written then.
+    /// [`Fault`] if a binding is missing, is too small for the parameters, or overlaps one that is written. Nothing has
+    /// been written then.
     pub fn run(&self) -> Result<(), Fault> {
         let row = self.kernel.kernel();
-        let Some(simd) = super::kernel(self.kernel) else {
-            return Err(Fault::new(format!("{} has no form for the CPU device", row.stem)));
-        };
         self.check_bindings(row)?;
-        simd(self)
+        super::kernel(self.kernel)(self)
     }
 
     fn check_bindings(&self, row: &Kernel) -> Result<(), Fault> {

@@ -1,9 +1,9 @@
-use super::attention::product::{Operand, PackKeys, Product, TILE_ROWS};
 use super::call::Call;
 use super::extent::product;
 use super::instruction_set::Task;
 use super::memory::{Fault, Output};
 use super::mlstm_step::Shape;
+use super::panels::{Operand, PackKeys, Product, TILE_ROWS};
 use super::scratch::with_scratch;
 use super::vector::Vector;
 use crate::sizes::MLSTM_CHUNK;

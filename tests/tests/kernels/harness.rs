@@ -10,7 +10,7 @@ use bolmo_shaders::cpu::Matrix;
 use bolmo_shaders::params::Params;
 use bolmo_shaders::quant::quantize;
 use bolmo_shaders::sizes::QUANT_BLOCK;
-use bolmo_shaders::{Fusion, KernelId, simd};
+use bolmo_shaders::{Fusion, KernelId};
 use bolmo_tests::engine_options;
 use half::f16;
 use proptest::prelude::*;
@@ -63,15 +63,12 @@ pub fn streaming() -> &'static Engine {
     })
 }
 
-/// Every variant of a kernel on this adapter. The CPU device has one form of a kernel, or none yet.
+/// Every variant of a kernel on this adapter. The CPU device has one form of each kernel.
 pub fn forms(id: KernelId) -> Vec<(&'static Engine, WeightFormat)> {
     let kernel = id.kernel();
     let mut engines: Vec<&Engine> = engines().iter().collect();
     let mut seen = Vec::new();
     engines.retain(|engine| {
-        if engine.adapter().is_cpu() && simd::kernel(id).is_none() {
-            return false;
-        }
         let can = engine.capabilities();
         let lone = kernel.single_lane.then_some(can.reduce == Reduce::SingleLane);
         let way = (kernel.reduce.then_some(can.reduce), kernel.subgroup_text.map(|_| can.tiles), lone);

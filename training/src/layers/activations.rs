@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bolmo_runtime::unstable::{Context, Device, Recorder, Rows, Slice, Workspace};
-use bolmo_runtime::{Config, Error, Result};
+use bolmo_runtime::{Config, Result};
 
 /// Shape of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

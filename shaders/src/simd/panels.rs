@@ -1,16 +1,16 @@
-//! Products of a few queries with a few keys, and of their weights with values.
+//! Products of a few rows with packed panels: queries with keys, and their weights with values.
 
 use std::ops::Range;
 
-use crate::simd::instruction_set::Task;
-use crate::simd::vector::Vector;
+use super::instruction_set::Task;
+use super::vector::Vector;
 
 /// Rows of a register tile: 6 rows of 2 vectors leave 4 of 16 registers for operands.
-pub(in crate::simd) const TILE_ROWS: usize = 6;
+pub(super) const TILE_ROWS: usize = 6;
 
 /// The right-hand side of a product, `[depth, columns]`.
 #[derive(Clone, Copy)]
-pub(in crate::simd) enum Operand<'a> {
+pub(super) enum Operand<'a> {
     /// `[columns / LANES, depth, LANES]`, with this depth.
     Panels(&'a [f32], usize),
     /// Row-major, with this stride.
@@ -18,20 +18,20 @@ pub(in crate::simd) enum Operand<'a> {
 }
 
 /// `c = a b`, or `c += a b`, for up to [`TILE_ROWS`] rows of a and c. Products are added in the order of depth.
-pub(in crate::simd) struct Product<'a> {
+pub(super) struct Product<'a> {
     /// `[rows, depth]`
-    pub(in crate::simd) a: &'a [f32],
-    pub(in crate::simd) a_stride: usize,
-    pub(in crate::simd) b: Operand<'a>,
+    pub(super) a: &'a [f32],
+    pub(super) a_stride: usize,
+    pub(super) b: Operand<'a>,
     /// `[rows, columns]`
-    pub(in crate::simd) c: &'a mut [f32],
-    pub(in crate::simd) c_stride: usize,
-    pub(in crate::simd) rows: usize,
+    pub(super) c: &'a mut [f32],
+    pub(super) c_stride: usize,
+    pub(super) rows: usize,
     /// Columns to compute, extended to whole vectors.
-    pub(in crate::simd) columns: Range<usize>,
+    pub(super) columns: Range<usize>,
     /// The part of depth to sum over.
-    pub(in crate::simd) depth: Range<usize>,
-    pub(in crate::simd) add: bool,
+    pub(super) depth: Range<usize>,
+    pub(super) add: bool,
 }
 
 impl Task for Product<'_> {
@@ -168,16 +168,16 @@ impl Tile {
 }
 
 /// Writes keys to panels for [`Operand::Panels`] of depth `dim`, one key per column.
-pub(in crate::simd) struct PackKeys<'a> {
+pub(super) struct PackKeys<'a> {
     /// The keys of `valid`, `[valid.len(), dim]` at `stride`.
-    pub(in crate::simd) keys: &'a [f32],
-    pub(in crate::simd) stride: usize,
-    pub(in crate::simd) dim: usize,
+    pub(super) keys: &'a [f32],
+    pub(super) stride: usize,
+    pub(super) dim: usize,
     /// Columns that have a key. Others become 0.
-    pub(in crate::simd) valid: Range<usize>,
+    pub(super) valid: Range<usize>,
     /// Columns to write, extended to whole vectors.
-    pub(in crate::simd) columns: Range<usize>,
-    pub(in crate::simd) panels: &'a mut [f32],
+    pub(super) columns: Range<usize>,
+    pub(super) panels: &'a mut [f32],
 }
 
 impl Task for PackKeys<'_> {
@@ -210,15 +210,15 @@ impl Task for PackKeys<'_> {
 }
 
 /// Writes values to panels for [`Operand::Panels`] of depth `depth`, one value vector per row.
-pub(in crate::simd) struct PackValues<'a> {
+pub(super) struct PackValues<'a> {
     /// The values of `rows`, `[rows.len(), dim]` at `stride`.
-    pub(in crate::simd) values: &'a [f32],
-    pub(in crate::simd) stride: usize,
-    pub(in crate::simd) dim: usize,
+    pub(super) values: &'a [f32],
+    pub(super) stride: usize,
+    pub(super) dim: usize,
     /// Rows to write.
-    pub(in crate::simd) rows: Range<usize>,
-    pub(in crate::simd) depth: usize,
-    pub(in crate::simd) panels: &'a mut [f32],
+    pub(super) rows: Range<usize>,
+    pub(super) depth: usize,
+    pub(super) panels: &'a mut [f32],
 }
 
 impl Task for PackValues<'_> {
