@@ -110,8 +110,8 @@ fn ln(of: &[f32], to: &mut [f32; BLOCK]) {
     for (to, &x) in to.iter_mut().zip(of) {
         let bits = (x.to_bits() & 0x7fff_ffff) as i32;
         // x = 2^n m with m from the root of 1/2 to that of 2.
-        let n = (bits - std::f32::consts::FRAC_1_SQRT_2.to_bits() as i32) >> 23;
-        let m = f32::from_bits((bits - (n << 23)) as u32);
+        let n = bits.wrapping_sub(std::f32::consts::FRAC_1_SQRT_2.to_bits() as i32) >> 23;
+        let m = f32::from_bits(bits.wrapping_sub(n << 23) as u32);
         // log m = 2 atanh s
         let s = (m - 1.0) / (m + 1.0);
         let z = s * s;
