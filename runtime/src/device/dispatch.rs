@@ -29,5 +29,7 @@ pub(super) struct Dispatch<'a> {
     pub(super) scales: Option<&'a Slice>,
     /// Odd rows of the matrix, if they are apart.
     pub(super) odd_rows: Option<&'a OddRows>,
+    /// Whether sums may be added up in any order.
+    pub(super) any_order: bool,
     pub(super) grid: [u32; 3],
 }

@@ -87,7 +87,7 @@ impl KernelRunner {
         times: usize,
     ) -> Result<()> {
         let (bound, scales) = self.slices.split_at(kernel.kernel().bindings.len().min(self.slices.len()));
-        let form = Form { format, fusion, scales: scales.first(), odd_rows: None };
+        let form = Form { format, fusion, scales: scales.first(), ..format.into() };
         let slices: Vec<&Slice> = bound.iter().collect();
         (0..times).try_for_each(|_| self.recorder.dispatch(kernel, form, params, &slices, grid))
     }

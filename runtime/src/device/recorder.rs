@@ -39,11 +39,14 @@ pub struct Form<'a> {
     pub scales: Option<&'a Slice>,
     /// Odd rows of the matrix, if they are apart from the even ones that are bound.
     pub odd_rows: Option<&'a OddRows>,
+    /// Whether the sums of a product may be added up in any order. The CPU device is faster then; otherwise its sums
+    /// have the same bits for any number of rows.
+    pub any_order: bool,
 }
 
 impl From<WeightFormat> for Form<'_> {
     fn from(format: WeightFormat) -> Self {
-        Self { format, fusion: Fusion::default(), scales: None, odd_rows: None }
+        Self { format, fusion: Fusion::default(), scales: None, odd_rows: None, any_order: false }
     }
 }
 
@@ -198,7 +201,7 @@ impl Recorder {
             return Ok(());
         }
         let row = kernel.kernel();
-        let Form { format, fusion, scales, odd_rows } = form.into();
+        let Form { format, fusion, scales, odd_rows, any_order } = form.into();
         debug_assert_eq!(row.params, P::LAYOUT, "{}: parameters of another kernel", row.stem);
         if slices.len() != row.bindings.len() {
             return Err(Error::internal(format!(
@@ -226,6 +229,7 @@ impl Recorder {
             guard: row.guard.then(|| self.guard.as_ref().unwrap_or(&self.zero)),
             scales: scales.filter(|_| variant.weights.is_some_and(WeightFormat::has_scales)),
             odd_rows,
+            any_order,
             grid: [x, y, z],
         };
         on_list!(&mut self.list, list => list.dispatch(dispatch))?;

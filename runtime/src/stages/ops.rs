@@ -253,7 +253,8 @@ impl Context<'_> {
                 part4: (part.unwrap_or_default() / 4) as u32,
                 y_part: (rows * y.stride) as u32,
             };
-            let form = piece.form(w.format);
+            // Gradients have no other form that must have the same bits.
+            let form = Form { any_order: self.workspace.saves_activations, ..piece.form(w.format) };
             let parts = part.map_or(1, |columns| w.k.div_ceil(columns));
             let grid = [piece.rows.div_ceil(tile_columns), rows.div_ceil(tile_rows), parts];
             self.recorder.dispatch(KernelId::MatMul, form, &params, &slices, grid)?;

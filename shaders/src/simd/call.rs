@@ -54,6 +54,9 @@ pub struct Call<'a> {
     pub scales: Option<Memory<'a>>,
     /// Where rows with odd numbers of a product's matrix are, if they are apart. Binding 1 has the even ones then.
     pub odd_rows: Option<OddRows<'a>>,
+    /// Whether the sums of a `matmul` may be added up in any order, which is faster. Otherwise an output has the same
+    /// bits in `matvec`, and for any number of rows.
+    pub any_order: bool,
     /// Flags that skip rows, of a guarded kernel.
     pub guard: Option<Memory<'a>>,
     /// Workgroups of the shader. Kernels take from it what parameters lack, such as the number of rows.

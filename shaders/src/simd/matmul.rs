@@ -85,6 +85,8 @@ mod tests {
     fn check(format: WeightFormat, p: &params::MatMul) {
         let (run, expected) = run(format, p);
         run.all(|found| assert_close(found.f32(3), &expected, 2e-6));
+        let run = Run { any_order: true, ..run };
+        run.all(|found| assert_close(found.f32(3), &expected, 2e-6));
     }
 
     #[test]
@@ -146,6 +148,18 @@ mod tests {
         }
     }
 
+    /// Sums that are added up in any order, of several chunks and segments.
+    #[test]
+    fn sums_in_any_order_match_the_reference() {
+        for (rows, n, k4) in cases([(16, 1, 1), (17, 33, 3), (100, 70, 65), (49, 8200, 130), (130, 31, 1100)]) {
+            for flag in [0, 1] {
+                let (y_stride, add, bias) = (n + flag, flag, flag);
+                let p = params::MatMul { rows, n, k4, x_stride4: k4 + flag, y_stride, add, bias, ..Default::default() };
+                check(WeightFormat::F32, &p);
+            }
+        }
+    }
+
     #[test]
     fn wide_matrices_match_the_reference() {
         for rows in cases([3, 7]) {
@@ -190,8 +204,19 @@ mod tests {
                             let scales = run.scales.clone();
                             let params = params.to_vec();
                             let fusion = run.fusion;
-                            let (odd_rows, guard) = (None, None);
-                            let again = Run { kernel, format, fusion, params, bindings, scales, odd_rows, guard, grid };
+                            let (odd_rows, any_order, guard) = (None, false, None);
+                            let again = Run {
+                                kernel,
+                                format,
+                                fusion,
+                                params,
+                                bindings,
+                                scales,
+                                odd_rows,
+                                any_order,
+                                guard,
+                                grid,
+                            };
                             let found = again.once(instructions, &Threads(2)).expect("a valid call");
                             let found = found.u32(again.bindings.len() - 1);
                             let name = instructions.name();

@@ -32,6 +32,7 @@ mod softmax;
 #[cfg(test)]
 mod testing;
 mod tile;
+mod transposed;
 mod vector;
 mod weights;
 

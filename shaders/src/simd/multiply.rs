@@ -7,6 +7,7 @@ use super::instruction_set::Task;
 use super::packed::{Packed, pack_tile};
 use super::product::Product;
 use super::scratch::with_shared;
+use super::transposed::{LEAST_ROWS, Transposed};
 use super::vector::Vector;
 use super::weights::{F16, F32, MAX_DIRECT_ROWS, Q4, Q8, WeightRows, Weights};
 use crate::cpu::Matrix;
@@ -82,7 +83,11 @@ impl Task for Product<'_> {
         let WeightRows { k, tensors, alternate } = self.w;
         match tensors {
             [Matrix::F32(a), Matrix::F32(b)] => {
-                self.with_weights::<V, _>(WeightRows { k, tensors: [F32(a), F32(b)], alternate });
+                let w = WeightRows { k, tensors: [F32(a), F32(b)], alternate };
+                if self.call.any_order && self.live.len() >= LEAST_ROWS {
+                    return Transposed::new(&self, w).compute::<V>();
+                }
+                self.with_weights::<V, _>(w);
             }
             [Matrix::F16(a), Matrix::F16(b)] => {
                 self.with_weights::<V, _>(WeightRows { k, tensors: [F16(a), F16(b)], alternate });

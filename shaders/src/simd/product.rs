@@ -108,6 +108,17 @@ impl<'a> Target<'a> {
     }
 }
 
+impl Target<'_> {
+    /// Adds further sums to the outputs of rows `n0` and following of W, which are not gated.
+    #[inline(always)]
+    pub(super) fn add(&self, row: usize, n0: usize, sums: &[f32]) {
+        let at = self.offset + row * self.stride + n0;
+        // SAFETY: as in `write`.
+        let y = unsafe { self.y.slice(at..at + sums.len()) };
+        y.iter_mut().zip(sums).for_each(|(y, sum)| *y += sum);
+    }
+}
+
 /// A sum over some columns of W and x.
 pub(super) struct Product<'a> {
     pub(super) call: &'a Call<'a>,

@@ -57,6 +57,7 @@ pub(super) struct Run {
     pub(super) scales: Option<Vec<u32>>,
     /// Words of the odd rows of a matrix and of their scales, if they are apart.
     pub(super) odd_rows: Option<(Vec<u32>, Option<Vec<u32>>)>,
+    pub(super) any_order: bool,
     /// Words of the guard flags.
     pub(super) guard: Option<Vec<u32>>,
     pub(super) grid: [u32; 3],
@@ -159,6 +160,7 @@ impl Run {
             bindings,
             scales: None,
             odd_rows: None,
+            any_order: false,
             guard: None,
             grid,
         }
@@ -192,6 +194,7 @@ impl Run {
             bindings: &bindings,
             scales: scales.as_mut().zip(self.scales.as_ref()).map(|(lines, words)| view(lines, words)),
             odd_rows,
+            any_order: self.any_order,
             guard: guard.as_mut().zip(self.guard.as_ref()).map(|(lines, words)| view(lines, words)),
             grid: self.grid,
             instructions,

@@ -25,6 +25,8 @@ pub(super) enum Command {
         scaled: bool,
         /// Whether the odd rows of the matrix are apart.
         alternates: bool,
+        /// Whether sums may be added up in any order.
+        any_order: bool,
         grid: [u32; 3],
     },
     /// From the first slice to the beginning of the second.

@@ -89,7 +89,7 @@ impl CommandList {
 
     /// Records a dispatch.
     pub(in crate::device) fn dispatch(&mut self, dispatch: Dispatch<'_>) -> Result<()> {
-        let Dispatch { kernel, variant, params, slices, guard, scales, odd_rows, grid } = dispatch;
+        let Dispatch { kernel, variant, params, slices, guard, scales, odd_rows, any_order, grid } = dispatch;
         let commands = &mut self.commands;
         let (first_slice, first_byte) = (commands.slices.len(), commands.params.len());
         let odd = odd_rows.into_iter().flat_map(|odd| std::iter::once(&odd.weights).chain(&odd.scales));
@@ -105,6 +105,7 @@ impl CommandList {
             guarded: guard.is_some(),
             scaled: scales.is_some(),
             alternates: odd_rows.is_some(),
+            any_order,
             grid,
         });
         Ok(())

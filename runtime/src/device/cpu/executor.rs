@@ -241,7 +241,8 @@ impl Submission {
     }
 
     fn dispatch(&self, command: &Command, team: &Team<'_>) -> Result<()> {
-        let Command::Dispatch { kernel, format, fusion, params, slices, guarded, scaled, alternates, grid } = command
+        let Command::Dispatch { kernel, format, fusion, params, slices, guarded, scaled, alternates, any_order, grid } =
+            command
         else {
             return Ok(());
         };
@@ -267,6 +268,7 @@ impl Submission {
             params: &self.commands.params[params.clone()],
             bindings: &memory,
             scales,
+            any_order: *any_order,
             odd_rows: odd_weights.map(|weights| OddRows { weights, scales: odd_scales }),
             guard,
             grid: *grid,

@@ -162,7 +162,7 @@ impl CommandList {
 
     /// Records a dispatch.
     pub(in crate::device) fn dispatch(&mut self, dispatch: Dispatch<'_>) -> Result<()> {
-        let Dispatch { kernel, variant, params, slices, guard, scales, odd_rows, grid } = dispatch;
+        let Dispatch { kernel, variant, params, slices, guard, scales, odd_rows, any_order: _, grid } = dispatch;
         if odd_rows.is_some() {
             return Err(Error::internal("a matrix lies in two buffers, which shaders cannot read"));
         }
