@@ -11,6 +11,7 @@ mod decode;
 mod equivalence;
 mod fetching;
 mod golden;
+mod in_place;
 mod kernel_cache;
 mod kernels;
 mod merge;

@@ -7,7 +7,8 @@ use bolmo_runtime::ids::FUSED_OFFSET;
 use bolmo_runtime::unstable::SuffixTrie;
 use bolmo_runtime::unstable::output::with_free_bytes;
 use bolmo_runtime::{
-    Checkpoint, Engine, ErrorKind, GenerateOptions, LoadOptions, Model, Piece, Session, Vocabulary, block_on,
+    AdapterChoice, Checkpoint, Engine, EngineOptions, ErrorKind, GenerateOptions, LoadOptions, Model, Piece, Session,
+    Vocabulary, block_on,
 };
 use bolmo_tests::{Roundings, engine, engine_options};
 use bolmo_training::data::{Subwords, train_tokenizer};
@@ -66,8 +67,19 @@ impl Place {
 
 /// Runs up to the step `last`, or all steps, and returns the loss of each.
 fn go(kind: Kind, config: RunConfig, resume: bool, last: Option<u64>) -> (Vec<(u64, u64)>, Outcome) {
+    go_on(engine(), kind, config, resume, last)
+}
+
+/// As [`go`], on a device.
+fn go_on(
+    engine: &Engine,
+    kind: Kind,
+    config: RunConfig,
+    resume: bool,
+    last: Option<u64>,
+) -> (Vec<(u64, u64)>, Outcome) {
     let mut losses = Vec::new();
-    let mut run = block_on(TrainingRun::open(engine(), kind, config, &Texts::default(), resume)).expect("a run");
+    let mut run = block_on(TrainingRun::open(engine, kind, config, &Texts::default(), resume)).expect("a run");
     let outcome = block_on(run.go(&mut |event| {
         if let Event::Step(record) = event {
             let loss = record["total"].as_f64().or(record["loss"].as_f64()).expect("a loss");
@@ -193,6 +205,29 @@ fn training_from_nothing_gives_a_model_that_the_runtime_runs() {
     block_on(session.append(b"The old owl has")).expect("a prompt");
     let logits = block_on(session.logits(0.0)).expect("logits");
     assert!(logits.iter().all(|logit| logit.is_finite()));
+}
+
+/// Runs on the CPU device give the same bits on any number of threads, and so do runs that are resumed on another.
+#[test]
+fn any_number_of_threads_gives_the_same_bits() {
+    let place = Place::new();
+    let engine = |threads| {
+        let options = EngineOptions::default().adapter(AdapterChoice::Cpu).threads(threads);
+        block_on(Engine::open(&options)).expect("the CPU device")
+    };
+    let model = |run: &str| std::fs::read(place.path(run).join("model/model.safetensors")).expect("a model");
+    let compare = |kind: Kind, config: &dyn Fn(&str) -> RunConfig, name: &str| {
+        let (whole, outcome) = go_on(&engine(1), kind, config(name), false, None);
+        assert!(outcome.complete);
+        let pieces = format!("{name}-pieces");
+        let mut found = go_on(&engine(3), kind, config(&pieces), false, Some(4)).0;
+        found.extend(go_on(&engine(2), kind, config(&pieces), true, None).0);
+        assert_eq!(found, whole, "{name}");
+        assert!(model(&pieces) == model(name), "{name}: the models differ");
+    };
+    compare(Kind::Subword, &|out| place.subword(out), "subword");
+    compare(Kind::Stage1, &|out| place.stage1(out), "stage1");
+    compare(Kind::Stage2, &|out| place.stage2(out, ""), "stage2");
 }
 
 #[test]

@@ -125,6 +125,8 @@ impl<'a> Facts<'a> {
             .collect();
         let memory: serde_json::Map<String, Value> =
             self.formats().into_iter().map(|formats| (formats.to_string(), json!(device_bytes(c, formats)))).collect();
+        let mapped = |formats: Formats| (formats.to_string(), json!(self.checkpoint.mapped_bytes(formats)));
+        let mapped: serde_json::Map<String, Value> = self.formats().into_iter().map(mapped).collect();
         let vocabulary = match &self.vocabulary {
             Subwords::NotNeeded => json!({ "status": "not needed" }),
             Subwords::Missing => json!({ "status": "missing", "needed": c.original_identifier }),
@@ -140,6 +142,7 @@ impl<'a> Facts<'a> {
             "dtypes": dtypes,
             "quantized": self.checkpoint.formats().map(|formats| formats.to_string()),
             "memory_bytes": memory,
+            "mapped_bytes_on_cpu": mapped,
             "work_bytes": {
                 "software": work_bytes(c, Capabilities::SOFTWARE_PREFILL_BYTES),
                 "gpu": work_bytes(c, Capabilities::GPU_PREFILL_BYTES),
@@ -178,7 +181,12 @@ impl<'a> Facts<'a> {
         }
         for formats in self.formats() {
             let how = if self.checkpoint.formats().is_some() { "as it was quantized:" } else { "with --quantize" };
-            line("memory", format!("{} {how} {formats}", size(device_bytes(c, formats))));
+            let all = device_bytes(c, formats);
+            let on_cpu = match self.checkpoint.mapped_bytes(formats) {
+                0 => String::new(),
+                mapped => format!("; on the CPU device {}, the rest is used in the file", size(all - mapped)),
+            };
+            line("memory", format!("{} {how} {formats}{on_cpu}", size(all)));
         }
         let [gpu, software] = [Capabilities::GPU_PREFILL_BYTES, Capabilities::SOFTWARE_PREFILL_BYTES]
             .map(|bytes| size(work_bytes(c, bytes)));

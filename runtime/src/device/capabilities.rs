@@ -37,6 +37,8 @@ pub struct Capabilities {
     pub cell_turns: usize,
     /// Rows of the largest segment of a KV cache.
     pub segment_rows: usize,
+    /// Bytes from which on a tensor is used where the checkpoint has it.
+    pub in_place_bytes: u64,
     /// Maximum prompt bytes per submission.
     pub prefill_bytes: usize,
     /// Approximate maximum of multiply-adds per prefill submission.
@@ -66,6 +68,9 @@ pub struct Capabilities {
 impl Capabilities {
     /// Default of [`Self::prefill_bytes`] on the CPU device.
     pub const CPU_PREFILL_BYTES: usize = 512;
+    /// Default of [`Self::in_place_bytes`] on the CPU device. Products with a matrix of several such tensors take a
+    /// dispatch for each, which costs more than the memory of smaller ones is worth.
+    pub const CPU_IN_PLACE_BYTES: u64 = 1 << 18;
     /// Default of [`Self::prefill_bytes`] on software adapters.
     pub const SOFTWARE_PREFILL_BYTES: usize = 256;
     /// Default of [`Self::prefill_bytes`] on all other adapters.
@@ -105,6 +110,7 @@ impl Capabilities {
             cell_turns,
             segment_rows,
             recurrent_rows: options.matvec_max_rows.unwrap_or_else(|| recurrent_rows(tiles, software)),
+            in_place_bytes: u64::MAX,
             prefill_bytes: options.prefill_bytes.unwrap_or(prefill_bytes).clamp(1, 4096),
             prefill_products,
             decode_steps: options.decode_steps.unwrap_or(16),
@@ -141,6 +147,7 @@ impl Capabilities {
             recurrent_rows: options.matvec_max_rows.unwrap_or(16),
             cell_turns: usize::MAX,
             segment_rows: usize::MAX,
+            in_place_bytes: options.in_place_bytes.unwrap_or(Self::CPU_IN_PLACE_BYTES),
             prefill_bytes: options.prefill_bytes.unwrap_or(Self::CPU_PREFILL_BYTES).clamp(1, 4096),
             // Some seconds on a slow CPU. Longer chunks share the reading of weights between more rows.
             prefill_products: 1 << 36,

@@ -34,6 +34,10 @@ pub struct EngineOptions {
     /// Threads of the CPU device, from 1 to 256. With `None` the environment variable `BOLMO_THREADS` decides, and
     /// without it there is one for each physical core that the process may use. Results don't depend on it.
     pub threads: Option<usize>,
+    /// Size in bytes from which on the CPU device uses a tensor where the file of the checkpoint is mapped, if it is
+    /// stored in the wanted format. `u64::MAX` copies all tensors, for files that other programs may write to while the
+    /// model exists.
+    pub in_place_bytes: Option<u64>,
     /// Maximum prompt bytes per submission.
     pub prefill_bytes: Option<usize>,
     /// Maximum decoded bytes per submission. With 0 the logits of every byte are read back and the host samples.
@@ -97,6 +101,13 @@ impl EngineOptions {
     #[must_use]
     pub fn threads(mut self, threads: usize) -> Self {
         self.threads = Some(threads);
+        self
+    }
+
+    /// Sets [`Self::in_place_bytes`].
+    #[must_use]
+    pub fn in_place_bytes(mut self, bytes: u64) -> Self {
+        self.in_place_bytes = Some(bytes);
         self
     }
 

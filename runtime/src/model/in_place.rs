@@ -9,12 +9,8 @@ use bolmo_shaders::WeightFormat;
 use crate::checkpoint::formats::Formats;
 use crate::checkpoint::layout::expected_tensors;
 use crate::checkpoint::{Checkpoint, CheckpointFile, DType, Tensor};
-use crate::device::{Device, SharedBytes, Slice};
+use crate::device::{Capabilities, Device, SharedBytes, Slice};
 use crate::error::Result;
-
-/// Size from which on a tensor is used in place. Products with a matrix of several such tensors take a dispatch for
-/// each, which costs more than the memory of small ones is worth.
-const LEAST_BYTES: u64 = 1 << 18;
 
 /// The names of two matrices whose rows alternate in one product.
 const GATE_UP: [&str; 2] = [".mlp.gate_proj.", ".mlp.up_proj."];
@@ -34,7 +30,7 @@ impl InPlace {
         tensor: &Tensor<'_>,
         format: WeightFormat,
     ) -> Option<Self> {
-        if !device.adapter.is_cpu() || !is_usable(tensor, format) {
+        if !is_usable(tensor, format, device.capabilities.in_place_bytes) {
             return None;
         }
         let files = checkpoint.files_of(tensor.name);
@@ -89,11 +85,11 @@ impl AsRef<[u8]> for Contents {
 }
 
 /// Whether kernels can read a tensor as it is stored: it is in memory in the format that they expect, begins at a word
-/// and ends before a word that lies beyond the file.
-fn is_usable(tensor: &Tensor<'_>, format: WeightFormat) -> bool {
+/// and ends in a whole word of the file.
+fn is_usable(tensor: &Tensor<'_>, format: WeightFormat, least_bytes: u64) -> bool {
     cfg!(target_endian = "little")
         && tensor.dtype == DType::of_format(format)
-        && tensor.byte_count() >= LEAST_BYTES
+        && tensor.byte_count() >= least_bytes
         && tensor.contents().is_some_and(|(weights, scales)| {
             let in_words = |bytes: &[u8]| bytes.as_ptr().cast::<u32>().is_aligned();
             in_words(weights) && scales.is_none_or(in_words)
@@ -101,13 +97,17 @@ fn is_usable(tensor: &Tensor<'_>, format: WeightFormat) -> bool {
 }
 
 impl Checkpoint {
-    /// How many of the bytes of [`device_bytes`](crate::device_bytes) need no memory of their own on the CPU device:
-    /// these weights are stored in the wanted format, and are used where the files are mapped. Other devices copy all
-    /// weights.
+    /// How many of the bytes of [`device_bytes`](crate::device_bytes) need no memory of their own on the CPU device
+    /// with default options: these weights are stored in the wanted format, and are used where the files are mapped.
+    /// Other devices copy all weights.
     pub fn mapped_bytes(&self, formats: impl Into<Formats>) -> u64 {
-        let formats = formats.into();
+        self.mapped_bytes_from(formats.into(), Capabilities::CPU_IN_PLACE_BYTES)
+    }
+
+    /// As [`Self::mapped_bytes`], for tensors of at least `least_bytes`.
+    pub(super) fn mapped_bytes_from(&self, formats: Formats, least_bytes: u64) -> u64 {
         let specs = expected_tensors(self.config());
-        let usable = |name: &str, format| self.tensor(name).is_ok_and(|tensor| is_usable(&tensor, format));
+        let usable = |name: &str, format| self.tensor(name).is_ok_and(|tensor| is_usable(&tensor, format, least_bytes));
         let matrices = specs.iter().filter_map(|spec| match spec.shape.as_slice() {
             &[_, k] => Some((spec, formats.of(spec.part).fitting(k))),
             _ => None,

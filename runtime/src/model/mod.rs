@@ -100,6 +100,7 @@ pub(crate) struct Inner {
     /// Inverse frequencies and attention factor of the rotary embeddings of sliding and of full layers.
     pub(crate) rope: [(Vec<f64>, f64); 2],
     pub(crate) fingerprint: u128,
+    mapped_bytes: u64,
     /// Multiply-adds of a byte that ends a patch, without attention.
     pub(crate) weights_per_row: u64,
     /// Multiply-adds of a byte that does not end a patch.
@@ -165,7 +166,7 @@ impl Model {
         Workspace::fitting(device, &config, 1)?;
         if let Some(available) = device.adapter.has_host_memory().then(available_memory).flatten() {
             let stored = checkpoint.formats().is_some();
-            let mapped = if device.adapter.is_cpu() { checkpoint.mapped_bytes(formats) } else { 0 };
+            let mapped = checkpoint.mapped_bytes_from(formats, device.capabilities.in_place_bytes);
             check_memory(&config, formats, mapped, stored, available).map_err(|e| e.context(&device.adapter.name))?;
         }
         // Kernels are compiled while weights are loaded.
@@ -204,6 +205,7 @@ impl Model {
             suffixes,
             rope,
             fingerprint,
+            mapped_bytes: checkpoint.mapped_bytes_from(formats, device.capabilities.in_place_bytes),
             weights_per_row,
             weights_per_byte,
             files,
@@ -214,7 +216,9 @@ impl Model {
             prefill_buffers: device.keep(|| false),
         };
         let bytes = device_bytes(&inner.config, formats);
-        log::info!("model loaded: {}, {formats}, {bytes} bytes, {timer}", checkpoint.origin());
+        let mapped = inner.mapped_bytes;
+        let origin = checkpoint.origin();
+        log::info!("model loaded: {origin}, {formats}, {bytes} bytes, {mapped} of them in place, {timer}");
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -226,6 +230,11 @@ impl Model {
     /// Formats of the matrices on the device.
     pub fn formats(&self) -> Formats {
         self.inner.formats
+    }
+
+    /// Bytes of weights that are used where the checkpoint has them and need no memory of their own, on the CPU device.
+    pub fn mapped_bytes(&self) -> u64 {
+        self.inner.mapped_bytes
     }
 
     /// The engine that holds the model.

@@ -36,8 +36,18 @@ pub fn model_name(common: &Common) -> String {
 
 /// Peak main memory of the process, if the system reports it.
 pub fn host_peak() -> Option<u64> {
+    status("VmHWM:")
+}
+
+/// Memory that this process shares with no file and no other process, now, in bytes.
+pub fn host_own() -> Option<u64> {
+    status("RssAnon:")
+}
+
+/// A size of this process, if the system reports it.
+fn status(name: &str) -> Option<u64> {
     let text = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024)
 }

@@ -36,6 +36,8 @@ pub struct Decode {
 pub struct Memory {
     /// Weights, predicted.
     pub weights: u64,
+    /// Those of them that are used where the checkpoint's files are mapped.
+    pub mapped: u64,
     /// Buffers of the prefill, predicted.
     pub prompts: u64,
     /// Sessions, predicted.
@@ -44,6 +46,8 @@ pub struct Memory {
     pub device_peak: u64,
     /// The process, if the system reports it.
     pub host_peak: Option<u64>,
+    /// The process without what it has mapped.
+    pub host_own: Option<u64>,
 }
 
 /// Further properties of a run.
@@ -157,6 +161,8 @@ impl Measured<'_> {
             "predicted_sessions_bytes": memory.sessions,
             "peak_over_predicted": memory.device_peak as f64 / predicted.max(1) as f64,
             "host_peak_bytes": memory.host_peak,
+            "host_own_bytes": memory.host_own,
+            "mapped_weight_bytes": memory.mapped,
         })
     }
 }

@@ -24,7 +24,7 @@ use crate::args::{BenchArgs, Common};
 use crate::interrupt::Interrupt;
 use crate::load;
 use crate::output::{Failure, Outcome, write, write_json};
-use context::{Steps, host_peak, load_average, model_name};
+use context::{Steps, host_own, host_peak, load_average, model_name};
 use measured::{Decode, Load, Measured, Memory, Prefill, Setup};
 
 /// Prompts repeat this text.
@@ -190,10 +190,12 @@ impl Bench<'_> {
         let patches = (self.args.prompt_bytes + self.args.decode_bytes) as f64 / self.args.bytes_per_patch;
         Memory {
             weights: device_bytes(config, self.model.formats()),
+            mapped: self.model.mapped_bytes(),
             prompts: work_bytes(config, self.engine().capabilities().prefill_bytes),
             sessions: session_bytes(config, 1 + patches as usize) * self.args.parallel as u64,
             device_peak: self.engine().memory().peak_bytes,
             host_peak: host_peak(),
+            host_own: host_own(),
         }
     }
 }

@@ -123,7 +123,11 @@ impl Report {
             ),
         );
         if memory["host_peak_bytes"].is_number() {
-            self.line("host memory", format!("{} at most", bytes(&memory["host_peak_bytes"])));
+            let own = match memory["host_own_bytes"].is_number() {
+                true => format!(", {} of it own, the rest mapped files", bytes(&memory["host_own_bytes"])),
+                false => String::new(),
+            };
+            self.line("host memory", format!("{} at most{own}", bytes(&memory["host_peak_bytes"])));
         }
     }
 }
