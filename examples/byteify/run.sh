@@ -21,8 +21,20 @@ fi
 train() { # STAGE CONFIG [OPTION...]
     [ -e "runs/${2%.toml}/summary.json" ] || "$bolmo" train "$1" --config "$2" "${@:3}" --resume
 }
+# A few steps of each stage, to say how long all of them take.
+if [ ! -e runs/subword ]; then
+    rm -rf runs/measured
+    measure() { # STAGE [OPTION...]
+        "$bolmo" train "$1" --config "$1.toml" "${@:2}" --set "out=runs/measured/$1" --set optimiser.steps=4 \
+            --set every.evaluate_batches=1 --quiet
+    }
+    echo "measuring a few steps of each stage"
+    measure subword "${subword[@]}"
+    measure stage1 "${stage1[@]}" --set model.source=runs/measured/subword/model
+    measure stage2 "${stage2[@]}" --set model.student=runs/measured/stage1/model
+    ./expected_time.py subword "${subword[@]}" -- stage1 "${stage1[@]}" -- stage2 "${stage2[@]}"
+    rm -rf runs/measured
+fi
 train subword subword.toml "${subword[@]}"
 train stage1 stage1.toml "${stage1[@]}"
 train stage2 stage2.toml "${stage2[@]}"
-# The cost of wider patches.
-train stage2 compressed.toml

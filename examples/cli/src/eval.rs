@@ -7,7 +7,7 @@ use bolmo_corpus::Split;
 use bolmo_corpus::suite::{Example, Task, examples};
 use bolmo_metrics::plot::{Table, TableOptions, TableRows, bars_or_lines, write_svg};
 use bolmo_runtime::files::check_file;
-use bolmo_runtime::ids::BYTE_OFFSET;
+use bolmo_runtime::ids::{BYTE_OFFSET, FUSED_OFFSET};
 use bolmo_runtime::{
     CancelToken, Engine, Error, ErrorKind, GenerateOptions, Model, Result, ScoreOptions, Session, block_on,
 };
@@ -42,7 +42,7 @@ pub fn run(common: &Common, args: &EvalArgs) -> Outcome {
     let teacher = args.teacher.as_deref().map(|dir| Teacher::open(model.engine(), dir, common.quiet)).transpose()?;
     let text = match documents.is_empty() {
         true => None,
-        false => Some(text(common, &model, teacher.as_ref(), &documents, &interrupt)?),
+        false => Some(text((common, args), &model, teacher.as_ref(), &documents, &interrupt)?),
     };
     let suite = match args.suite {
         true => Some(suite(common, args, &model, teacher.as_ref(), &interrupt)?),
@@ -76,7 +76,11 @@ pub fn run(common: &Common, args: &EvalArgs) -> Outcome {
             number("bytes_per_patch"),
         ))?;
         if let Some(teacher) = text["teacher_bits_per_byte"].as_f64() {
-            write(&format!("source model, bits/byte   {teacher:.4}\n"))?;
+            write(&format!(
+                "source model, bits/byte   {teacher:.4}\n\
+                 as its tokenizer cuts     {:.2} % of the bytes\n",
+                100.0 * number("boundary_accuracy"),
+            ))?;
         }
     }
     suite.map_or(Ok(()), |suite| write(&table(&suite, teacher.is_some())))
@@ -148,6 +152,12 @@ impl Teacher {
         labels[..given].fill(NO_LABEL);
         labels.resize(tokens, NO_LABEL);
         block_on(model.evaluate(&input, &labels)).map(|(nats, _)| nats)
+    }
+
+    /// Whether a subword ends at each byte of a text.
+    fn cuts(&self, ids: &[u32]) -> Vec<bool> {
+        let length = |&id: &u32| bytes_of(&self.tokenizer, id).map_or(0, |bytes| bytes.len());
+        ids.iter().map(length).flat_map(|length| (1..=length).map(move |i| i == length)).collect()
     }
 
     /// Cost of each example's right answer, in nats.
@@ -237,7 +247,7 @@ fn is_right(answer: &[u8], example: &Example) -> bool {
 
 /// Bits per byte over all documents.
 fn text(
-    common: &Common,
+    (common, args): (&Common, &EvalArgs),
     model: &Model,
     teacher: Option<&Teacher>,
     documents: &[String],
@@ -246,7 +256,7 @@ fn text(
     let total: u64 = documents.iter().map(|text| text.len() as u64).sum();
     let mut progress = Progress::of_text("measuring", common);
     let (mut joint, mut folded, mut bytes, mut patches, mut nats) = (0.0, 0.0, 0u64, 0u64, 0.0);
-    let (mut longest, mut measured) = (0, 0);
+    let (mut longest, mut measured, mut agreed) = (0, 0, 0u64);
     let ids = match teacher {
         Some(teacher) => documents.iter().map(|text| teacher.tokenizer.encode(text)).collect::<Result<Vec<_>>>()?,
         None => Vec::new(),
@@ -260,7 +270,13 @@ fn text(
         if interrupt.asked() {
             break;
         }
-        let score = match block_on(model.score_text(text.as_bytes(), &options, &mut |_, _| {})) {
+        let score = match args.boundary_bias {
+            Some(bias) => decided_by_head(model, text.as_bytes(), bias, interrupt).and_then(|ends| {
+                block_on(model.score_text(text.as_bytes(), &options.clone().boundaries(ends), &mut |_, _| {}))
+            }),
+            None => block_on(model.score_text(text.as_bytes(), &options, &mut |_, _| {})),
+        };
+        let score = match score {
             Err(error) if error.kind() == ErrorKind::Cancelled => break,
             score => score?,
         };
@@ -272,6 +288,8 @@ fn text(
         measured += 1;
         if let (Some(teacher), Some(model)) = (teacher, &mut subword) {
             nats += teacher.nats(model, tokens, &ids[i], 0)?;
+            let cuts = teacher.cuts(&ids[i]);
+            agreed += score.boundaries.iter().zip(cuts).filter(|&(&end, cut)| end == cut).count() as u64;
         }
         progress.update(bytes, total);
     }
@@ -282,11 +300,31 @@ fn text(
         "bits_per_byte_joint": per_byte(-joint),
         "bits_per_byte_folded": per_byte(-folded),
         "teacher_bits_per_byte": teacher.map(|_| per_byte(nats)),
+        "boundary_accuracy": teacher.map(|_| agreed as f64 / bytes.max(1) as f64),
         "bytes": bytes,
         "patches": patches,
         "bytes_per_patch": bytes as f64 / patches.max(1) as f64,
         "documents": measured,
     }))
+}
+
+/// Where patches end in a text if the head decides, as in generation: an id and its fused id compete, the fused one with
+/// `bias` added.
+fn decided_by_head(model: &Model, text: &[u8], bias: f32, interrupt: &Interrupt) -> Result<Vec<bool>> {
+    let mut session = block_on(Session::new(model))?;
+    block_on(session.append_bos())?;
+    let mut ends = Vec::with_capacity(text.len());
+    for &byte in text {
+        if interrupt.asked() {
+            return Err(Error::new(ErrorKind::Cancelled, "the evaluation was cancelled"));
+        }
+        let logits = block_on(session.logits(bias))?;
+        let id = u16::from(byte) + u16::from(BYTE_OFFSET);
+        let end = logits[usize::from(id + FUSED_OFFSET)] + bias > logits[usize::from(id)];
+        block_on(session.push(if end { id + FUSED_OFFSET } else { id }))?;
+        ends.push(end);
+    }
+    Ok(ends)
 }
 
 /// Results of one kind of question.
@@ -360,7 +398,7 @@ fn suite(
             if interrupt.asked() {
                 break;
             }
-            own.push((answer(model, example)?, answer_nats(model, example)?));
+            own.push((answer(model, example, args.boundary_bias)?, answer_nats(model, example)?));
             done += 1;
             progress.update(done, total as u64);
         }
@@ -409,8 +447,9 @@ fn answer_nats(model: &Model, example: &Example) -> Result<f64> {
 }
 
 /// Whether the model answers an example correctly, with greedy decoding.
-fn answer(model: &Model, example: &Example) -> Result<bool> {
+fn answer(model: &Model, example: &Example, boundary_bias: Option<f32>) -> Result<bool> {
     let mut options = GenerateOptions::default();
+    options.sampling.boundary_bias = boundary_bias.unwrap_or_default();
     options.max_bytes = example.answer.len() + SLACK;
     options.stops = vec![b"\n".to_vec()];
     let mut session = block_on(Session::new(model))?;

@@ -12,6 +12,7 @@ Examples:
   bolmo eval --text-file notes.txt                        bits per byte, document by document
   bolmo eval --suite --examples 50 --teacher olmo-2-1b    questions about characters
   bolmo eval --model runs/stage2/model --suite --plot suite.svg --json
+  bolmo eval --text-file notes.txt --boundary-bias -1     what longer patches cost
 
 Lines with <|endoftext|> and nothing else separate the documents of a file. The answers to the
 suite's questions are generated greedily, and count if they match exactly.";
@@ -40,6 +41,10 @@ pub struct EvalArgs {
     /// Seed of the questions
     #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true, value_parser = numbers::seed)]
     pub seed: u64,
+    /// Decide by the head where patches end, as in generation, with this bias: above 0 makes patches shorter, below 0
+    /// longer. By default the boundary predictor decides, which is faster
+    #[arg(long, value_name = "X", allow_negative_numbers = true, value_parser = numbers::finite)]
+    pub boundary_bias: Option<f32>,
     /// Folder of the subword model to measure too
     #[arg(long, value_name = "DIR")]
     pub teacher: Option<PathBuf>,
