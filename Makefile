@@ -18,13 +18,15 @@ REPOSITORY ?=
 # Options of `make bench-peers` and `make bench-llama`.
 PEERS_OPTIONS ?=
 LLAMA_OPTIONS ?=
+# Options of `make dial`.
+DIAL_OPTIONS ?=
 # What `make demo` and `make picture` run.
 prompt := This is a story about Mia,
 # The model ends the story before --max-bytes does.
 options := --temperature 0.5 --seed 5 --max-bytes 1000 --echo --show-patches
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-model test bench benchmarks bench-burn bench-peers bench-llama bench-bindings build lint docs \
+.PHONY: help demo demo-model dial test bench benchmarks bench-burn bench-peers bench-llama bench-bindings build lint docs \
 	install install-lib uninstall test-package test-c test-threads test-arm test-miri test-tint \
 	test-cooperative header picture web test-web kotlin test-kotlin swift test-swift clean
 
@@ -82,15 +84,11 @@ test-package: ## Build what users get, install it into a temporary prefix, and r
 	@scripts/setup.sh c
 	@# One build of both: alone, each chooses other features of dependencies.
 	@$(timed) "the command and the library, optimized" $(CARGO) build --release -p bolmo-cli -p bolmo-ffi
-	@# The wrapper's test trains, which needs a driver.
-	@scripts/setup.sh shaders $(target)/release/bolmo
 	@$(timed) "the package, optimized" scripts/test-package.sh $(target)/release/bolmo $(target)/release
 
 test-c: ## Run the C tests of the ABI against what test-package has installed
 	@scripts/setup.sh c
 	@test -e $(target)/test-package/prefix/include/bolmo.h || $(MAKE) --no-print-directory test-package
-	@# Training needs a driver.
-	@for bolmo in $(target)/{release,debug}/bolmo; do [ ! -x $$bolmo ] || exec scripts/setup.sh shaders $$bolmo; done
 	@$(timed) "the tests in C" scripts/test-c.sh $(target)/test-package/prefix
 
 test-threads: ## Run the C tests with threads under ThreadSanitizer; takes minutes to build
@@ -117,10 +115,14 @@ test-cooperative: ## Test cooperative matrices on a newer software driver, which
 header: ## Make ffi/include/bolmo.h from the sources, and record the ABI in ffi/abi.txt
 	BOLMO_UPDATE=1 $(CARGO) test --test abi header::
 
-demo-model: build ## Train the demo model: minutes on a large GPU, a day on a CPU (SMALL=1: a smaller one, in hours)
-	@scripts/setup.sh shaders $(target)/release/bolmo
+demo-model: build ## Train the demo model: minutes on a large GPU, hours on a CPU (SMALL=1: a smaller one, in minutes)
 	examples/byteify/run.sh $(target)/release/bolmo
 	cp examples/byteify/runs/stage2/model/* examples/demo-model/
+
+dial: build ## Train wider patches from the models of demo-model, and draw their cost: examples/byteify/charts/dial.svg
+	@test -x $(target)/dial/bin/python || python3 -m venv $(target)/dial
+	@$(target)/dial/bin/pip install --quiet -r examples/byteify/requirements.txt
+	cd examples/byteify && $(abspath $(target))/dial/bin/python dial.py $(abspath $(target))/release/bolmo $(DIAL_OPTIONS)
 
 picture: build ## Draw docs/demo.svg from a fresh run of the demo model
 	scripts/picture.py docs/demo.svg $(target)/release/bolmo "$(prompt)" $(options)

@@ -75,16 +75,6 @@ static inline bolmo_engine *open_adapter(const char *adapter) {
 /* An engine on the adapter that BOLMO_ADAPTER names, or on the best one. */
 static inline bolmo_engine *open_engine(void) { return open_adapter(getenv("BOLMO_ADAPTER")); }
 
-/* The same for training, which the CPU device lacks: a GPU if there is one, else a software driver, takes its place. */
-static inline bolmo_engine *open_training_engine(void) {
-    const char *adapter = getenv("BOLMO_ADAPTER"), *kind;
-    bolmo_engine *engine = open_adapter(adapter != NULL && strcmp(adapter, "cpu") == 0 ? NULL : adapter);
-    CHECK_OK(bolmo_engine_text(engine, BOLMO_ADAPTER_KIND, &kind, NULL));
-    if (strcmp(kind, "cpu") != 0) return engine;
-    bolmo_engine_delete(engine);
-    return open_adapter("software");
-}
-
 /* Looks for adapters, which is logged. */
 static inline void list_adapters(void) {
     bolmo_adapters *list = NULL;

@@ -200,7 +200,7 @@ static void losses_fall_and_snapshots_continue(void) {
 
     /* From the snapshot, with an engine that is deleted at once. */
     options = small("run");
-    bolmo_engine *own = open_training_engine();
+    bolmo_engine *own = open_engine();
     watch again = {.trainer = NULL};
     /* A folder has one trainer at a time. */
     REFUSED_WITH(BOLMO_BUSY, bolmo_trainer_create(own, options, &out.trainer));
@@ -408,18 +408,6 @@ static void misuse_is_rejected(void) {
     delete_no_handles();
 }
 
-/* The CPU device doesn't train yet. Its message names an adapter that does. */
-static void the_cpu_device_refuses(void) {
-    bolmo_engine *cpu = open_adapter("cpu");
-    bolmo_trainer_options *options = small("cpu");
-    REFUSED_WITH(BOLMO_UNSUPPORTED, bolmo_trainer_create(cpu, options, &out.trainer));
-    CHECK_SAYS("CPU device");
-    CHECK_SAYS("`software`");
-    CHECK(!is_there("cpu"));
-    bolmo_trainer_options_delete(options);
-    bolmo_engine_delete(cpu);
-}
-
 static int remove_one(const char *path, const struct stat *about, int kind, struct FTW *place) {
     (void)about, (void)kind, (void)place;
     return remove(path);
@@ -432,9 +420,8 @@ int main(int argc, char **argv) {
     snprintf(work, sizeof work, "%s/bolmo-train-XXXXXX", temporary == NULL ? "/tmp" : temporary);
     CHECK(mkdtemp(work) != NULL);
     write_texts();
-    engine = open_training_engine();
+    engine = open_engine();
     misuse_is_rejected();
-    the_cpu_device_refuses();
     losses_fall_and_snapshots_continue();
     both_stages_make_a_byte_level_model();
     steps_can_be_stopped();

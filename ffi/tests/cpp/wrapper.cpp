@@ -215,15 +215,6 @@ void merges(const std::string &folder) {
     fs::remove_all(work);
 }
 
-// The best adapter that trains. The CPU device doesn't yet, so a software driver takes its place.
-bolmo::result<bolmo::engine> training_engine() {
-    auto engine = bolmo::engine::try_create();
-    if (!engine || *engine->try_text(BOLMO_ADAPTER_KIND) != "cpu") return engine;
-    bolmo::engine_options options;
-    CHECK(options.try_adapter("software"));
-    return bolmo::engine::try_create(options);
-}
-
 // Trains a tiny subword model for a few steps on a sentence, with the tokenizer of TOKENIZER_FOLDER.
 void trains(const bolmo::engine &engine, const std::string &tokenizer) {
     namespace fs = std::filesystem;
@@ -344,7 +335,7 @@ int main(int argc, char **argv) {
         batches(*model);
         checkpoints(*engine, argv[1]);
         merges(argv[1]);
-        auto training = training_engine();
+        auto training = bolmo::engine::try_create();
         CHECK(training);
         if (training) trains(*training, argv[2]);
 #ifndef BOLMO_NO_EXCEPTIONS

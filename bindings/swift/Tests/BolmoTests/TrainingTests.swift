@@ -20,15 +20,6 @@ final class TrainingTests: BolmoTestCase {
         evaluate_batches = 2
         """
 
-    /// The CPU device can't train; a software driver takes its place.
-    private func trainingEngine() async throws -> Engine {
-        do {
-            return try await Engine(adapter: adapterName == "cpu" ? "software" : adapterName)
-        } catch let error as BolmoError where error.kind == .notFound {
-            throw XCTSkip("no adapter for training: \(error.message)")
-        }
-    }
-
     private func trainer(_ engine: Engine, _ folder: URL, resume: Bool = false) async throws -> Trainer {
         try await Trainer(
             engine: engine, kind: .subword, config: config,
@@ -40,7 +31,7 @@ final class TrainingTests: BolmoTestCase {
     }
 
     func testTraining() async throws {
-        let engine = try await trainingEngine()
+        let engine = try await Engine(adapter: adapterName)
         try await withTemporaryFolder { folder in
             let trainer = try await trainer(engine, folder)
             let losses = Locked<[String]>([])
