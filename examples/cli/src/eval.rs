@@ -308,8 +308,8 @@ fn text(
     }))
 }
 
-/// Where patches end in a text if the head decides, as in generation: an id and its fused id compete, the fused one with
-/// `bias` added.
+/// Where patches end in a text if the head decides, as in generation: an id and its fused id compete, the fused one
+/// with `bias` added.
 fn decided_by_head(model: &Model, text: &[u8], bias: f32, interrupt: &Interrupt) -> Result<Vec<bool>> {
     let mut session = block_on(Session::new(model))?;
     block_on(session.append_bos())?;

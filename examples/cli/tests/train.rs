@@ -5,7 +5,7 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
 
-use crate::common::{bolmo, fail, message, run, succeed, succeed_json};
+use crate::common::{bolmo, fail, run, succeed, succeed_json};
 use serde_json::Value;
 
 /// Writes texts, a tokenizer and the configuration of a small run to `dir`. Returns the configuration's path.

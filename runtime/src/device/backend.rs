@@ -12,9 +12,10 @@ use crate::device::cpu::{self, Cpu};
 use crate::device::kept::{Keepers, Kept};
 #[cfg(not(target_family = "wasm"))]
 use crate::device::memory::other_device;
-use crate::device::memory::{Buffer, SharedBytes, Slice};
+use crate::device::memory::{Buffer, Slice};
 use crate::device::options::EngineOptions;
 use crate::device::process::OfProcess;
+use crate::device::shared_bytes::SharedBytes;
 use crate::device::status::Status;
 use crate::device::usage::Usage;
 use crate::device::wgpu::Gpu;

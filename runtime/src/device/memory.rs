@@ -1,6 +1,5 @@
 //! Device memory: slices of buffers.
 
-use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
@@ -9,28 +8,6 @@ use crate::device::cpu::HostBuffer;
 use crate::device::usage::Held;
 use crate::device::wgpu::GpuBuffer;
 use crate::error::{Error, Result};
-
-/// Bytes of the program that outlive it: their owner cannot change them while a clone of this exists.
-#[derive(Clone)]
-pub(crate) struct SharedBytes(Arc<dyn AsRef<[u8]> + Send + Sync>);
-
-impl SharedBytes {
-    /// The bytes of `owner`, which must return the same ones every time.
-    pub(crate) fn new(owner: impl AsRef<[u8]> + Send + Sync + 'static) -> Self {
-        Self(Arc::new(owner))
-    }
-
-    /// The bytes.
-    pub(crate) fn as_bytes(&self) -> &[u8] {
-        (*self.0).as_ref()
-    }
-}
-
-impl fmt::Debug for SharedBytes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} bytes", self.as_bytes().len())
-    }
-}
 
 /// A range of a buffer, as bound by a kernel. Cheap to clone; keeps the buffer alive.
 #[derive(Debug, Clone)]

@@ -22,6 +22,7 @@ mod permit;
 mod process;
 mod recorder;
 mod self_test;
+mod shared_bytes;
 mod status;
 mod suspension;
 mod usage;
@@ -37,13 +38,13 @@ pub use engine::Engine;
 pub(crate) use interrupt::{Interrupt, StopRequest};
 pub(crate) use kept::Kept;
 pub use kernel_runner::{KernelRunner, matmul_tile, run_kernel};
-pub(crate) use memory::SharedBytes;
 pub use memory::Slice;
 pub use open::open_tested;
 pub use options::EngineOptions;
 pub use permit::Permit;
 pub use recorder::{Form, Recorder};
 pub(crate) use recorder::{Recorded, list_bytes};
+pub(crate) use shared_bytes::SharedBytes;
 
 #[cfg(not(target_family = "wasm"))]
 pub use usage::KernelTime;

@@ -10,9 +10,10 @@ use crate::model::device_bytes;
 /// Rejects a load that does not fit in memory, and names a format that fits.
 ///
 /// Software adapters and the CPU device use main memory, and operating systems kill programs that take too much of it.
-/// `mapped` bytes of the weights need no memory of their own. `stored` says that the formats are those of a quantized checkpoint, which loading cannot change.
+/// `mapped` bytes of the weights need no memory of their own. `stored` says that the formats are those of a quantized
+/// checkpoint, which loading cannot change.
 pub(super) fn check_memory(config: &Config, formats: Formats, mapped: u64, stored: bool, available: u64) -> Result<()> {
-    // What is mapped is also read from files that the system can drop from memory at any time.
+    // The system can drop what is mapped from memory at any time, and reads it again.
     let needed = device_bytes(config, formats).saturating_sub(mapped);
     if needed <= available {
         return Ok(());

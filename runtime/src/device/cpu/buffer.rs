@@ -9,7 +9,7 @@ use bolmo_shaders::simd::Memory;
 use memmap2::MmapMut;
 
 use crate::allocate::out_of_memory;
-use crate::device::memory::SharedBytes;
+use crate::device::shared_bytes::SharedBytes;
 use crate::error::Result;
 
 /// Alignment of buffers: a cache line, and the widest vector.

@@ -10,8 +10,8 @@ use super::executor::{Executor, Job};
 use super::threads::{cpu_name, wanted_threads};
 use crate::allocate;
 use crate::device::adapter::{AdapterInfo, CPU};
-use crate::device::memory::SharedBytes;
 use crate::device::options::EngineOptions;
+use crate::device::shared_bytes::SharedBytes;
 use crate::device::status::Status;
 use crate::error::{Error, Result};
 
