@@ -175,6 +175,9 @@ fn values_that_are_not_finite_are_found_in_place() {
     }
 }
 
+/// What another program does to the file of a model.
+type Change<'a> = &'a dyn Fn(&Path);
+
 /// Opens a copy of a golden model in place, and calls `change` with its file.
 fn changed(change: impl FnOnce(&Path)) -> (Session, Vec<u8>) {
     let parent = tempfile::tempdir().expect("a folder");
@@ -190,7 +193,7 @@ fn changed(change: impl FnOnce(&Path)) -> (Session, Vec<u8>) {
 #[test]
 fn work_after_a_change_of_the_file_fails() {
     let write = |path: &Path| fs::OpenOptions::new().write(true).open(path).expect("the file");
-    let changes: [(&dyn Fn(&Path), &str); 3] = [
+    let changes: [(Change<'_>, &str); 3] = [
         (&|path| write(path).set_len(5000).expect("a shorter file"), "5000 now"),
         (&|path| fs::OpenOptions::new().append(true).open(path).expect("the file").write_all(b"x").expect("x"), " now"),
         (&|path| write(path).write_all(b"x").expect("x"), "written to"),
@@ -210,7 +213,7 @@ fn work_after_a_change_of_the_file_fails() {
 
 #[test]
 fn a_file_may_be_deleted_or_replaced() {
-    let changes: [&dyn Fn(&Path); 2] = [&|path| fs::remove_file(path).expect("deleted"), &|path| {
+    let changes: [Change<'_>; 2] = [&|path| fs::remove_file(path).expect("deleted"), &|path| {
         let other = path.with_extension("other");
         fs::write(&other, b"something else").expect("a file");
         fs::rename(&other, path).expect("replaced");

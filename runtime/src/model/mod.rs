@@ -3,6 +3,7 @@
 mod in_place;
 pub(crate) mod kernels;
 pub(crate) mod loader;
+mod matrix_source;
 mod memory;
 pub(crate) mod warm_up;
 pub(crate) mod weights;
