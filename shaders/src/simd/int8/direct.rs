@@ -5,14 +5,14 @@ use super::super::vector::Vector;
 use super::super::weights::WeightRows;
 use super::blocks::Block;
 use super::dot::{Dot, DotTask, MAX_LANES};
-use super::scales::{SCALES, scales};
-use super::{Quantized, RowParts, block_bytes};
+use super::rows::{Next, RowParts, SCALES, scales};
+use super::{Quantized, block_bytes};
 use crate::sizes::QUANT_BLOCK;
 
 /// Weights of a task, about.
 const TASK_WEIGHTS: usize = 1 << 16;
 /// Rows of x that weights in registers serve.
-const X_ROWS: usize = 2;
+const X_ROWS: usize = 4;
 
 /// Some rows of W with all rows of x.
 #[derive(Clone, Copy)]
@@ -40,9 +40,9 @@ impl<W: Quantized> DotTask for Direct<'_, W> {
     #[inline(always)]
     fn run<D: Dot>(self) {
         if W::Q4 {
-            self.rows::<D::Direct, true>();
+            self.rows::<D, true>();
         } else {
-            self.rows::<D::Direct, false>();
+            self.rows::<D, false>();
         }
     }
 }
@@ -63,6 +63,8 @@ impl<W: Quantized> Direct<'_, W> {
                 unsafe {
                     match after - first {
                         1 => self.group::<D, Q4, 1>([n0, end], &rows, first),
+                        2 => self.group::<D, Q4, 2>([n0, end], &rows, first),
+                        3 => self.group::<D, Q4, 3>([n0, end], &rows, first),
                         _ => self.group::<D, Q4, X_ROWS>([n0, end], &rows, first),
                     }
                 }
@@ -86,8 +88,7 @@ impl<W: Quantized> Direct<'_, W> {
         let lanes = D::V::LANES;
         let x = &self.x[first * blocks..][..X * blocks];
         let integers = rows.map(|row| row.integers);
-        // The next rows follow at this distance.
-        let ahead = self.w.distance(lanes) * block_bytes(Q4) / QUANT_BLOCK;
+        let next = Next::new::<D::V, W>(&self.w, rows);
         let mut sums = [D::V::splat(0.0); X];
         let mut scale = [0.0_f32; SCALES];
         for chunk in (0..blocks).step_by(lanes) {
@@ -97,23 +98,18 @@ impl<W: Quantized> Direct<'_, W> {
             for i in 0..now {
                 let block = chunk + i;
                 let at = block * block_bytes(Q4);
-                if at % 64 == 0 {
-                    for row in &integers[..lanes] {
-                        D::V::prefetch(row.wrapping_add(at + ahead));
-                    }
-                }
+                next.prefetch::<D::V>(block, Q4);
                 // SAFETY: the rows of W and of x have this block, and `scale` has `LANES` blocks.
                 unsafe {
-                    let mut values = [std::ptr::null::<i8>(); X];
-                    for (j, values) in values.iter_mut().enumerate() {
-                        *values = x.get_unchecked(j * blocks + block).values.as_ptr();
-                    }
-                    let dots = D::blocks::<Q4, X>(&integers, at, values);
+                    let weights = D::block::<Q4>(&integers, at);
                     let scale = D::V::load(scale.as_ptr().add(i * lanes));
-                    for (j, (sum, dot)) in sums.iter_mut().zip(dots).enumerate() {
+                    for (j, sum) in sums.iter_mut().enumerate() {
                         let x = x.get_unchecked(j * blocks + block);
-                        let dot = dot.add(D::splat(x.start)).to_f32();
-                        *sum = dot.mul_add(scale.mul(D::V::splat(x.scale)), *sum);
+                        let mut dot = D::splat(x.start);
+                        for (word, weights) in weights.into_iter().enumerate() {
+                            dot = dot.add_products::<Q4>(weights, x.values.as_ptr().add(4 * word));
+                        }
+                        *sum = dot.to_f32().mul_add(scale.mul(D::V::splat(x.scale)), *sum);
                     }
                 }
             }

@@ -17,42 +17,39 @@ pub(super) const BLOCK_WORDS: usize = QUANT_BLOCK / 4;
 pub(in crate::simd) trait Dot: Copy {
     /// f32 values with the same lanes.
     type V: Vector;
-    /// The form for reading weights from memory without packing them, which has the same [`Self::OFFSET`].
-    type Direct: Dot;
     /// Rows of x, at most 6, and vectors of rows of W, at most 3, in a tile.
     const TILE: [usize; 2];
-    /// What is added to integers of q8 when they are packed: 128 if bytes of weights have no sign.
+    /// What is added to integers of q8 by [`Self::block`]: 128 if bytes of weights have no sign.
     const OFFSET: u8;
-    /// Packed weights in registers: four integers of every row of W.
+    /// Four integers of every row of W.
     type Weights: Copy;
 
     /// All lanes `v`.
     fn splat(v: i32) -> Self;
-    /// `self + other`
-    fn add(self, other: Self) -> Self;
     /// The sums as f32.
     fn to_f32(self) -> Self::V;
 
-    /// `4 LANES` bytes of packed weights: four integers of each row.
+    /// `4 LANES` bytes: four integers of each row.
     ///
     /// # Safety
     /// `from` is valid for reads of these bytes.
-    unsafe fn load<const Q4: bool>(from: *const u8) -> Self::Weights;
+    unsafe fn load(from: *const u8) -> Self::Weights;
+    /// Writes what [`Self::load`] reads.
+    ///
+    /// # Safety
+    /// `to` is valid for writes of `4 LANES` bytes.
+    unsafe fn store(weights: Self::Weights, to: *mut u8);
+    /// The integers of a block of `LANES` rows, which begins `at` bytes behind each of the first `LANES` pointers, in
+    /// the order of [`Block::values`](super::blocks::Block::values).
+    ///
+    /// # Safety
+    /// The blocks are valid for reads.
+    unsafe fn block<const Q4: bool>(rows: &[*const u8; MAX_LANES], at: usize) -> [Self::Weights; BLOCK_WORDS];
     /// Adds the product of four integers of every row with four activations.
     ///
     /// # Safety
     /// `x` is valid for reads of four bytes.
     unsafe fn add_products<const Q4: bool>(self, w: Self::Weights, x: *const i8) -> Self;
-    /// The dot products of a block of `LANES` rows of weights, which begins `at` bytes behind each pointer, with
-    /// `X` blocks of activations.
-    ///
-    /// # Safety
-    /// The blocks are valid for reads.
-    unsafe fn blocks<const Q4: bool, const X: usize>(
-        rows: &[*const u8; MAX_LANES],
-        at: usize,
-        x: [*const i8; X],
-    ) -> [Self; X];
 }
 
 /// As `Task`, for work with integers.

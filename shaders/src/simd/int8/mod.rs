@@ -6,6 +6,8 @@
 //! that, so a row of a product has the same bits in all of them, and in all instruction sets that round once in a
 //! multiply-add.
 
+#[cfg(test)]
+mod bench;
 mod blocks;
 mod direct;
 mod dot;
@@ -15,7 +17,7 @@ mod maddubs;
 mod neon;
 mod packed;
 mod portable;
-mod scales;
+mod rows;
 #[cfg(test)]
 mod tests;
 #[cfg(target_arch = "x86_64")]
@@ -33,6 +35,7 @@ pub(super) use vnni::Vnni512;
 use blocks::with_blocks;
 use direct::Direct;
 use packed::Packed;
+use rows::RowParts;
 
 use super::product::{Product, share};
 use super::weights::{Q4, Q4Row, Q8, Q8Row, WeightRows, Weights};
@@ -64,15 +67,6 @@ trait Quantized: Weights {
 
     /// The integers of a row and its scales.
     fn parts(row: Self::Row) -> RowParts;
-}
-
-/// Where a row of weights is.
-#[derive(Clone, Copy)]
-struct RowParts {
-    /// [`block_bytes`] a block.
-    integers: *const u8,
-    /// An f16 a block.
-    scales: *const half::f16,
 }
 
 /// Bytes of a block of weights.
@@ -122,7 +116,7 @@ impl Product<'_> {
             let live = &self.live[share(self.live.len(), panels, i)..share(self.live.len(), panels, i + 1)];
             let part = Product { live, ..*self };
             with_blocks(&part, W::Q4, |x| {
-                if live.len() > W::FEW_ROWS {
+                if live.len() > bench::FEW.load(std::sync::atomic::Ordering::Relaxed) {
                     self.call.instructions.run_dot(Packed { product: &part, w, x });
                 } else {
                     Direct { product: &part, w, x, rows: [0, self.n] }.compute();

@@ -4,8 +4,7 @@ use std::arch::aarch64::*;
 use std::arch::asm;
 
 use super::super::neon::Neon;
-use super::super::vector::Vector;
-use super::dot::{Dot, MAX_LANES};
+use super::dot::{BLOCK_WORDS, Dot, MAX_LANES};
 
 /// Four lanes, for CPUs with `sdot`.
 #[derive(Clone, Copy)]
@@ -42,20 +41,18 @@ fn wide(sums: int32x4_t, w: int8x16_t, x: int8x16_t) -> int32x4_t {
     }
 }
 
-/// The integers of a block of weights.
+/// Four words from `at` bytes behind each pointer: vector `i` has word `i` of four rows.
 ///
 /// # Safety
-/// `from` is valid for reads of a block.
+/// The words are valid for reads.
 #[inline(always)]
-unsafe fn block<const Q4: bool>(from: *const u8) -> [int8x16_t; 2] {
+unsafe fn words(rows: &[*const u8; MAX_LANES], at: usize) -> [int8x16_t; 4] {
     // SAFETY: the caller's.
     unsafe {
-        if Q4 {
-            let bytes = vld1q_u8(from);
-            let low = vandq_u8(bytes, vdupq_n_u8(15));
-            return [vreinterpretq_s8_u8(low), vreinterpretq_s8_u8(vshrq_n_u8::<4>(bytes))];
-        }
-        [vld1q_s8(from.cast()), vld1q_s8(from.add(16).cast())]
+        let load = |i: usize| vreinterpretq_s32_u8(vld1q_u8(rows[i].add(at)));
+        let (a, b) = (vzip1q_s32(load(0), load(2)), vzip1q_s32(load(1), load(3)));
+        let (c, d) = (vzip2q_s32(load(0), load(2)), vzip2q_s32(load(1), load(3)));
+        [vzip1q_s32(a, b), vzip2q_s32(a, b), vzip1q_s32(c, d), vzip2q_s32(c, d)].map(|v| vreinterpretq_s8_s32(v))
     }
 }
 
@@ -65,7 +62,6 @@ macro_rules! implement {
         // Where a block reads memory, the caller ensures that this is valid.
         impl Dot for $name {
             type V = Neon;
-            type Direct = Self;
             // Twelve sums of integers and of f32 each, three vectors of W and one of x in 32 registers.
             const TILE: [usize; 2] = [4, 3];
             const OFFSET: u8 = 0;
@@ -78,21 +74,36 @@ macro_rules! implement {
             }
 
             #[inline(always)]
-            fn add(self, other: Self) -> Self {
-                // SAFETY: see above.
-                Self(unsafe { vaddq_s32(self.0, other.0) })
-            }
-
-            #[inline(always)]
             fn to_f32(self) -> Neon {
                 // SAFETY: see above.
                 Neon::from(unsafe { vcvtq_f32_s32(self.0) })
             }
 
             #[inline(always)]
-            unsafe fn load<const Q4: bool>(from: *const u8) -> int8x16_t {
+            unsafe fn load(from: *const u8) -> int8x16_t {
                 // SAFETY: see above.
                 unsafe { vld1q_s8(from.cast()) }
+            }
+
+            #[inline(always)]
+            unsafe fn store(weights: int8x16_t, to: *mut u8) {
+                // SAFETY: see above.
+                unsafe { vst1q_s8(to.cast(), weights) }
+            }
+
+            #[inline(always)]
+            unsafe fn block<const Q4: bool>(rows: &[*const u8; MAX_LANES], at: usize) -> [int8x16_t; BLOCK_WORDS] {
+                // SAFETY: see above.
+                unsafe {
+                    let [a, b, c, d] = words(rows, at);
+                    if Q4 {
+                        let low = |v| vandq_s8(v, vdupq_n_s8(15));
+                        let high = |v| vreinterpretq_s8_u8(vshrq_n_u8::<4>(vreinterpretq_u8_s8(v)));
+                        return [low(a), low(b), low(c), low(d), high(a), high(b), high(c), high(d)];
+                    }
+                    let [e, f, g, h] = words(rows, at + 16);
+                    [a, b, c, d, e, f, g, h]
+                }
             }
 
             #[inline(always)]
@@ -102,31 +113,6 @@ macro_rules! implement {
                 unsafe {
                     let x = vreinterpretq_s8_s32(vdupq_n_s32(x.cast::<i32>().read_unaligned()));
                     Self($dot(self.0, w, x))
-                }
-            }
-
-            #[inline(always)]
-            unsafe fn blocks<const Q4: bool, const X: usize>(
-                rows: &[*const u8; MAX_LANES],
-                at: usize,
-                x: [*const i8; X],
-            ) -> [Self; X] {
-                // SAFETY: see above.
-                unsafe {
-                    let zero = vdupq_n_s32(0);
-                    let mut sums = [[zero; 4]; X];
-                    for (i, row) in rows[..Neon::LANES].iter().enumerate() {
-                        let w = block::<Q4>(row.add(at));
-                        for (sums, x) in sums.iter_mut().zip(x) {
-                            let half = $dot(zero, w[0], vld1q_s8(x));
-                            sums[i] = $dot(half, w[1], vld1q_s8(x.add(16)));
-                        }
-                    }
-                    let mut all = [Self(zero); X];
-                    for (all, [a, b, c, d]) in all.iter_mut().zip(sums) {
-                        all.0 = vpaddq_s32(vpaddq_s32(a, b), vpaddq_s32(c, d));
-                    }
-                    all
                 }
             }
         }

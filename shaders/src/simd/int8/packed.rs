@@ -9,8 +9,8 @@ use super::super::vector::Vector;
 use super::super::weights::WeightRows;
 use super::blocks::Block;
 use super::dot::{BLOCK_WORDS, Dot, DotTask, MAX_LANES};
-use super::scales::scales;
-use super::{Quantized, RowParts, block_bytes};
+use super::rows::{Next, RowParts, scales};
+use super::{Quantized, block_bytes};
 use crate::sizes::QUANT_BLOCK;
 
 /// Bytes of W that a task packs: less than half of a second-level cache.
@@ -88,8 +88,9 @@ impl<W: Quantized> Rows<'_, W> {
             let rows: [RowParts; MAX_LANES] = std::array::from_fn(|i| row(i % lanes));
             let bytes = &mut bytes[panel * panel_bytes..][..panel_bytes];
             let scale = &mut scale[panel * lanes * padded..][..lanes * padded];
+            let next = Next::new::<D::V, W>(&w, &rows);
             // SAFETY: the rows have `blocks` blocks, and there is room for `padded` ones.
-            unsafe { pack::<D, Q4>(&rows, blocks, bytes, scale) };
+            unsafe { pack::<D, Q4>(&rows, blocks, next, bytes, scale) };
         }
         let tiles = live.len().div_ceil(D::TILE[0]);
         for tile in 0..tiles {
@@ -124,41 +125,22 @@ impl<W: Quantized> Rows<'_, W> {
 unsafe fn pack<D: Dot, const Q4: bool>(
     rows: &[RowParts; MAX_LANES],
     blocks: usize,
+    next: Next,
     bytes: &mut [u8],
     scale: &mut [f32],
 ) {
     let lanes = D::V::LANES;
     let padded = blocks.next_multiple_of(lanes);
     assert!(bytes.len() >= lanes * padded * QUANT_BLOCK && scale.len() >= lanes * padded);
-    // A transpose takes `LANES` words of each row, which are two blocks if there are 16 lanes.
-    let step = lanes.div_ceil(BLOCK_WORDS);
-    let words = step * BLOCK_WORDS;
-    let mut staged = [0_u32; MAX_LANES * MAX_LANES];
-    for block in (0..blocks).step_by(step) {
-        for (row, staged) in rows[..lanes].iter().zip(staged.chunks_exact_mut(words)) {
-            for i in 0..step.min(blocks - block) {
-                // SAFETY: the row has this block; there is room for `step` blocks.
-                unsafe {
-                    let from = row.integers.add((block + i) * block_bytes(Q4));
-                    let to = staged.as_mut_ptr().add(i * BLOCK_WORDS).cast::<[u8; QUANT_BLOCK / 2]>();
-                    let first = from.cast::<[u8; QUANT_BLOCK / 2]>().read_unaligned();
-                    if Q4 {
-                        to.write_unaligned(first.map(|byte| byte & 15));
-                        to.add(1).write_unaligned(first.map(|byte| byte >> 4));
-                    } else {
-                        let second = from.cast::<[u8; QUANT_BLOCK / 2]>().add(1).read_unaligned();
-                        to.write_unaligned(first.map(|byte| byte ^ D::OFFSET));
-                        to.add(1).write_unaligned(second.map(|byte| byte ^ D::OFFSET));
-                    }
-                }
-            }
-        }
-        for column in (0..words).step_by(lanes) {
-            // SAFETY: `staged` has `LANES` rows of `words` words, which a transpose copies bit for bit. `bytes` has
-            // room for the blocks before `padded`, a multiple of `step`.
-            unsafe {
-                let to = bytes.as_mut_ptr().add(block * lanes * QUANT_BLOCK + column * lanes * 4);
-                D::V::transpose(staged.as_ptr().add(column).cast(), words, to.cast());
+    let integers = rows.map(|row| row.integers);
+    for block in 0..blocks {
+        let at = block * block_bytes(Q4);
+        next.prefetch::<D::V>(block, Q4);
+        // SAFETY: the rows have this block, and there is room for it.
+        unsafe {
+            let words = D::block::<Q4>(&integers, at);
+            for (word, weights) in words.into_iter().enumerate() {
+                D::store(weights, bytes.as_mut_ptr().add((block * BLOCK_WORDS + word) * 4 * lanes));
             }
         }
     }
@@ -217,9 +199,9 @@ impl Tile {
                 }
                 for word in 0..BLOCK_WORDS {
                     let at = (block * BLOCK_WORDS + word) * 4 * lanes;
-                    let mut weights = [D::load::<Q4>(w.add(at)); N];
+                    let mut weights = [D::load(w.add(at)); N];
                     for (n, weights) in weights.iter_mut().enumerate().skip(1) {
-                        *weights = D::load::<Q4>(w.add(n * lanes * padded * QUANT_BLOCK + at));
+                        *weights = D::load(w.add(n * lanes * padded * QUANT_BLOCK + at));
                     }
                     for (i, dots) in dots.iter_mut().enumerate() {
                         let values = (&raw const (*x.add(i * blocks + block)).values).cast::<i8>().add(4 * word);

@@ -2,9 +2,7 @@
 
 use super::super::portable::Portable;
 use super::super::vector::Vector;
-use super::block_bytes;
-use super::dot::{Dot, MAX_LANES};
-use crate::sizes::QUANT_BLOCK;
+use super::dot::{BLOCK_WORDS, Dot, MAX_LANES};
 
 /// Eight lanes.
 #[derive(Clone, Copy)]
@@ -12,7 +10,6 @@ pub(in crate::simd) struct PortableDot([i32; 8]);
 
 impl Dot for PortableDot {
     type V = Portable;
-    type Direct = Self;
     const TILE: [usize; 2] = [2, 1];
     const OFFSET: u8 = 0;
     type Weights = [i8; 32];
@@ -23,11 +20,6 @@ impl Dot for PortableDot {
     }
 
     #[inline(always)]
-    fn add(self, other: Self) -> Self {
-        Self(std::array::from_fn(|i| self.0[i] + other.0[i]))
-    }
-
-    #[inline(always)]
     fn to_f32(self) -> Portable {
         let values = self.0.map(|v| v as f32);
         // SAFETY: there are eight values.
@@ -35,9 +27,33 @@ impl Dot for PortableDot {
     }
 
     #[inline(always)]
-    unsafe fn load<const Q4: bool>(from: *const u8) -> [i8; 32] {
+    unsafe fn load(from: *const u8) -> [i8; 32] {
         // SAFETY: the caller's.
         unsafe { from.cast::<[i8; 32]>().read_unaligned() }
+    }
+
+    #[inline(always)]
+    unsafe fn store(weights: [i8; 32], to: *mut u8) {
+        // SAFETY: the caller's.
+        unsafe { to.cast::<[i8; 32]>().write_unaligned(weights) }
+    }
+
+    #[inline(always)]
+    unsafe fn block<const Q4: bool>(rows: &[*const u8; MAX_LANES], at: usize) -> [[i8; 32]; BLOCK_WORDS] {
+        let mut words = [[0; 32]; BLOCK_WORDS];
+        for (i, row) in rows[..8].iter().enumerate() {
+            for j in 0..if Q4 { BLOCK_WORDS / 2 } else { BLOCK_WORDS } {
+                // SAFETY: the caller's.
+                let word = unsafe { row.add(at + 4 * j).cast::<[u8; 4]>().read_unaligned() };
+                if Q4 {
+                    words[j][4 * i..][..4].copy_from_slice(&word.map(|byte| (byte & 15) as i8));
+                    words[BLOCK_WORDS / 2 + j][4 * i..][..4].copy_from_slice(&word.map(|byte| (byte >> 4) as i8));
+                } else {
+                    words[j][4 * i..][..4].copy_from_slice(&word.map(|byte| byte as i8));
+                }
+            }
+        }
+        words
     }
 
     #[inline(always)]
@@ -46,32 +62,5 @@ impl Dot for PortableDot {
         let x = unsafe { x.cast::<[i8; 4]>().read_unaligned() }.map(i32::from);
         let product = |i: usize, j: usize| i32::from(w[4 * i + j]) * x[j];
         Self(std::array::from_fn(|i| self.0[i] + product(i, 0) + product(i, 1) + product(i, 2) + product(i, 3)))
-    }
-
-    #[inline(always)]
-    unsafe fn blocks<const Q4: bool, const X: usize>(
-        rows: &[*const u8; MAX_LANES],
-        at: usize,
-        x: [*const i8; X],
-    ) -> [Self; X] {
-        let mut sums = [Self([0; 8]); X];
-        for (i, row) in rows[..8].iter().enumerate() {
-            // SAFETY: the caller's.
-            let from = unsafe { std::slice::from_raw_parts(row.add(at), block_bytes(Q4)) };
-            let mut w = [0_i8; QUANT_BLOCK];
-            for (i, &byte) in from.iter().enumerate() {
-                if Q4 {
-                    (w[i], w[QUANT_BLOCK / 2 + i]) = ((byte & 15) as i8, (byte >> 4) as i8);
-                } else {
-                    w[i] = byte as i8;
-                }
-            }
-            for (sums, x) in sums.iter_mut().zip(x) {
-                // SAFETY: the caller's.
-                let x = unsafe { x.cast::<[i8; QUANT_BLOCK]>().read_unaligned() };
-                sums.0[i] = w.iter().zip(x).map(|(&w, x)| i32::from(i16::from(w) * i16::from(x))).sum();
-            }
-        }
-        sums
     }
 }
