@@ -214,7 +214,7 @@ mod tests {
                             let name = instructions.name();
                             assert!(
                                 found[written.clone()] == expected.u32(3)[written.clone()],
-                                "{name} {format:?} {products:?} {kernel:?}: {count} of {rows} rows have other bits, k4 {k4}"
+                                "{name} {format:?} {products:?} {kernel:?}: {count} of {rows} rows differ, k4 {k4}"
                             );
                             assert_eq!(found[..written.start], y[..written.start]);
                             assert_eq!(found[written.end..], y[written.end..]);

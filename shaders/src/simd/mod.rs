@@ -5,7 +5,7 @@
 //!
 //! Results depend on the instruction set, because lanes are added up in another order, but never on the number of
 //! threads: work is divided into tasks by sizes alone, and a task adds up in a fixed order. A row of a product has the
-//! same bits alone, in a batch and in a prompt. [`Products::Int8`] is another definition of products, with its own bits.
+//! same bits alone, in a batch and in a prompt. Products in integers ([`Products::Int8`]) have bits of their own.
 //!
 //! Every kernel follows the same steps: [`Call::params`], the bindings by [`Call::read`], [`Call::write`] and
 //! [`Call::matrix`], which check that they are as large as the parameters say, then [`Call::each`].

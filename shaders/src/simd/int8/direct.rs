@@ -1,20 +1,18 @@
 //! Products of few rows in integers: weights go from memory through registers.
 
-use super::super::product::{Product, share};
+use super::super::product::Product;
 use super::super::vector::Vector;
 use super::super::weights::WeightRows;
 use super::blocks::Block;
 use super::dot::{Dot, DotTask, MAX_LANES};
 use super::rows::{Next, RowParts, SCALES, scales};
-use super::{Quantized, block_bytes};
+use super::{FEW_ROWS, Quantized, block_bytes};
 use crate::sizes::QUANT_BLOCK;
 
 /// Weights of a task, about.
 const TASK_WEIGHTS: usize = 1 << 16;
-/// Rows of x that weights in registers serve.
-const X_ROWS: usize = 4;
 
-/// Some rows of W with all rows of x.
+/// Some rows of W with all rows of x, at most [`FEW_ROWS`].
 #[derive(Clone, Copy)]
 pub(super) struct Direct<'a, W> {
     pub(super) product: &'a Product<'a>,
@@ -52,21 +50,17 @@ impl<W: Quantized> Direct<'_, W> {
     fn rows<D: Dot, const Q4: bool>(&self) {
         let Product { columns: [begin, count], live, .. } = *self.product;
         let [first, end] = self.rows;
-        let tiles = live.len().div_ceil(X_ROWS);
         for n0 in (first..end).step_by(D::V::LANES) {
             // Rows past the end are the last one again.
             let row = |i: usize| W::parts(self.w.row((n0 + i).min(end - 1), begin, count));
             let rows: [RowParts; MAX_LANES] = std::array::from_fn(|i| row(i % D::V::LANES));
-            for tile in 0..tiles {
-                let [first, after] = [tile, tile + 1].map(|i| share(live.len(), tiles, i));
-                // SAFETY: the rows have `count` weights.
-                unsafe {
-                    match after - first {
-                        1 => self.group::<D, Q4, 1>([n0, end], &rows, first),
-                        2 => self.group::<D, Q4, 2>([n0, end], &rows, first),
-                        3 => self.group::<D, Q4, 3>([n0, end], &rows, first),
-                        _ => self.group::<D, Q4, X_ROWS>([n0, end], &rows, first),
-                    }
+            // SAFETY: the rows have `count` weights.
+            unsafe {
+                match live.len() {
+                    1 => self.group::<D, Q4, 1>([n0, end], &rows),
+                    2 => self.group::<D, Q4, 2>([n0, end], &rows),
+                    3 => self.group::<D, Q4, 3>([n0, end], &rows),
+                    _ => self.group::<D, Q4, FEW_ROWS>([n0, end], &rows),
                 }
             }
         }
@@ -81,12 +75,11 @@ impl<W: Quantized> Direct<'_, W> {
         &self,
         [n0, end]: [usize; 2],
         rows: &[RowParts; MAX_LANES],
-        first: usize,
     ) {
         let Product { live, target, columns: [_, count], .. } = *self.product;
         let blocks = count / QUANT_BLOCK;
         let lanes = D::V::LANES;
-        let x = &self.x[first * blocks..][..X * blocks];
+        let x = &self.x[..X * blocks];
         let integers = rows.map(|row| row.integers);
         let next = Next::new::<D::V, W>(&self.w, rows);
         let mut sums = [D::V::splat(0.0); X];
@@ -114,7 +107,7 @@ impl<W: Quantized> Direct<'_, W> {
                 }
             }
         }
-        for (row, sum) in live[first..].iter().zip(sums) {
+        for (row, sum) in live.iter().zip(sums) {
             let mut values = [0.0_f32; MAX_LANES];
             // SAFETY: there is room for `LANES` values.
             unsafe { sum.store(values.as_mut_ptr()) };

@@ -22,13 +22,13 @@ unsafe fn words(rows: &[*const u8; MAX_LANES], at: usize) -> [__m256i; 4] {
     // SAFETY: the caller's.
     unsafe {
         // The rows i and i + 4, so that what follows stays within halves.
-        let two = |i: usize| {
-            let load = |i: usize| _mm_loadu_si128(rows[i].add(at).cast());
-            _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(load(i)), load(i + 4))
-        };
-        let rows = [two(0), two(1), two(2), two(3)];
-        let (a, c) = (_mm256_unpacklo_epi32(rows[0], rows[1]), _mm256_unpackhi_epi32(rows[0], rows[1]));
-        let (b, d) = (_mm256_unpacklo_epi32(rows[2], rows[3]), _mm256_unpackhi_epi32(rows[2], rows[3]));
+        let mut twos = [_mm256_setzero_si256(); 4];
+        for (i, two) in twos.iter_mut().enumerate() {
+            *two = _mm256_castsi128_si256(_mm_loadu_si128(rows[i].add(at).cast()));
+            *two = _mm256_inserti128_si256::<1>(*two, _mm_loadu_si128(rows[i + 4].add(at).cast()));
+        }
+        let (a, c) = (_mm256_unpacklo_epi32(twos[0], twos[1]), _mm256_unpackhi_epi32(twos[0], twos[1]));
+        let (b, d) = (_mm256_unpacklo_epi32(twos[2], twos[3]), _mm256_unpackhi_epi32(twos[2], twos[3]));
         [
             _mm256_unpacklo_epi64(a, b),
             _mm256_unpackhi_epi64(a, b),
@@ -74,13 +74,17 @@ impl Dot for Maddubs {
     unsafe fn block<const Q4: bool>(rows: &[*const u8; MAX_LANES], at: usize) -> [__m256i; BLOCK_WORDS] {
         // SAFETY: see above.
         unsafe {
-            let [a, b, c, d] = words(rows, at);
+            let (mut first, mut second) = (words(rows, at), [_mm256_setzero_si256(); 4]);
             if Q4 {
-                let low = |v| _mm256_and_si256(v, _mm256_set1_epi8(15));
-                let high = |v| low(_mm256_srli_epi32::<4>(v));
-                return [low(a), low(b), low(c), low(d), high(a), high(b), high(c), high(d)];
+                let mask = _mm256_set1_epi8(15);
+                for (first, second) in first.iter_mut().zip(&mut second) {
+                    *second = _mm256_and_si256(_mm256_srli_epi32::<4>(*first), mask);
+                    *first = _mm256_and_si256(*first, mask);
+                }
+            } else {
+                second = words(rows, at + 16);
             }
-            let [e, f, g, h] = words(rows, at + 16);
+            let ([a, b, c, d], [e, f, g, h]) = (first, second);
             [a, b, c, d, e, f, g, h]
         }
     }

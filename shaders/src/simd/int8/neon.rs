@@ -49,10 +49,18 @@ fn wide(sums: int32x4_t, w: int8x16_t, x: int8x16_t) -> int32x4_t {
 unsafe fn words(rows: &[*const u8; MAX_LANES], at: usize) -> [int8x16_t; 4] {
     // SAFETY: the caller's.
     unsafe {
-        let load = |i: usize| vreinterpretq_s32_u8(vld1q_u8(rows[i].add(at)));
-        let (a, b) = (vzip1q_s32(load(0), load(2)), vzip1q_s32(load(1), load(3)));
-        let (c, d) = (vzip2q_s32(load(0), load(2)), vzip2q_s32(load(1), load(3)));
-        [vzip1q_s32(a, b), vzip2q_s32(a, b), vzip1q_s32(c, d), vzip2q_s32(c, d)].map(|v| vreinterpretq_s8_s32(v))
+        let mut four = [vdupq_n_s32(0); 4];
+        for (four, row) in four.iter_mut().zip(rows) {
+            *four = vreinterpretq_s32_u8(vld1q_u8(row.add(at)));
+        }
+        let (a, b) = (vzip1q_s32(four[0], four[2]), vzip1q_s32(four[1], four[3]));
+        let (c, d) = (vzip2q_s32(four[0], four[2]), vzip2q_s32(four[1], four[3]));
+        [
+            vreinterpretq_s8_s32(vzip1q_s32(a, b)),
+            vreinterpretq_s8_s32(vzip2q_s32(a, b)),
+            vreinterpretq_s8_s32(vzip1q_s32(c, d)),
+            vreinterpretq_s8_s32(vzip2q_s32(c, d)),
+        ]
     }
 }
 
@@ -95,13 +103,16 @@ macro_rules! implement {
             unsafe fn block<const Q4: bool>(rows: &[*const u8; MAX_LANES], at: usize) -> [int8x16_t; BLOCK_WORDS] {
                 // SAFETY: see above.
                 unsafe {
-                    let [a, b, c, d] = words(rows, at);
+                    let (mut first, mut second) = (words(rows, at), [vdupq_n_s8(0); 4]);
                     if Q4 {
-                        let low = |v| vandq_s8(v, vdupq_n_s8(15));
-                        let high = |v| vreinterpretq_s8_u8(vshrq_n_u8::<4>(vreinterpretq_u8_s8(v)));
-                        return [low(a), low(b), low(c), low(d), high(a), high(b), high(c), high(d)];
+                        for (first, second) in first.iter_mut().zip(&mut second) {
+                            *second = vreinterpretq_s8_u8(vshrq_n_u8::<4>(vreinterpretq_u8_s8(*first)));
+                            *first = vandq_s8(*first, vdupq_n_s8(15));
+                        }
+                    } else {
+                        second = words(rows, at + 16);
                     }
-                    let [e, f, g, h] = words(rows, at + 16);
+                    let ([a, b, c, d], [e, f, g, h]) = (first, second);
                     [a, b, c, d, e, f, g, h]
                 }
             }

@@ -19,6 +19,8 @@ const TASK_BYTES: usize = 1 << 17;
 const TASK_ROWS: usize = 96;
 /// Tasks that are enough for any number of threads.
 const TASKS: usize = 32;
+/// Blocks of a row that are computed at a time. Those of a tile's rows of x, 15 KB, stay in the first-level cache.
+const CHUNK: usize = 64;
 /// Most rows of x in a tile.
 const MAX_X: usize = 6;
 
@@ -96,19 +98,23 @@ impl<W: Quantized> Rows<'_, W> {
         for tile in 0..tiles {
             let [x0, x1] = [tile, tile + 1].map(|i| share(live.len(), tiles, i));
             let x = &x[x0 * blocks..x1 * blocks];
-            for panel in (0..panels).step_by(D::TILE[1]) {
-                let tile = Tile {
-                    blocks,
-                    x: x.as_ptr(),
-                    w: bytes[panel * panel_bytes..].as_ptr(),
-                    scales: scale[panel * lanes * padded..].as_ptr(),
-                    padded,
-                    sums: sums[panel * lanes..].as_mut_ptr(),
-                    stride: size,
-                };
-                // SAFETY: there are that many rows of x and panels, and room for the sums of `size` rows for each
-                // row of x.
-                unsafe { tile.run::<D, Q4>(x1 - x0, D::TILE[1].min(panels - panel)) };
+            sums[..size * (x1 - x0)].fill(0.0);
+            for chunk in (0..blocks).step_by(CHUNK) {
+                for panel in (0..panels).step_by(D::TILE[1]) {
+                    let tile = Tile {
+                        blocks: [chunk, blocks.min(chunk + CHUNK)],
+                        x: x.as_ptr(),
+                        x_stride: blocks,
+                        w: bytes[panel * panel_bytes..].as_ptr(),
+                        scales: scale[panel * lanes * padded..].as_ptr(),
+                        padded,
+                        sums: sums[panel * lanes..].as_mut_ptr(),
+                        stride: size,
+                    };
+                    // SAFETY: there are that many rows of x and panels with that many blocks, and room for the sums
+                    // of `size` rows for each row of x.
+                    unsafe { tile.run::<D, Q4>(x1 - x0, D::TILE[1].min(panels - panel)) };
+                }
             }
             for (row, sums) in live[x0..x1].iter().zip(sums.chunks_exact(size)) {
                 target.write::<D::V>(*row, first, &sums[..end - first]);
@@ -152,9 +158,11 @@ unsafe fn pack<D: Dot, const Q4: bool>(
 
 /// A tile of outputs.
 struct Tile {
-    blocks: usize,
-    /// The blocks of row after row.
+    /// First of the blocks to add, and one past the last.
+    blocks: [usize; 2],
     x: *const Block,
+    /// Blocks from one row of x to the next.
+    x_stride: usize,
     /// Panel after panel.
     w: *const u8,
     scales: *const f32,
@@ -187,15 +195,21 @@ impl Tile {
     /// As for `run`.
     #[inline(always)]
     unsafe fn tile<D: Dot, const Q4: bool, const X: usize, const N: usize>(self) {
-        let Self { blocks, x, w, scales, padded, sums: to, stride } = self;
+        let Self { blocks: [first, end], x, x_stride, w, scales, padded, sums: to, stride } = self;
         let lanes = D::V::LANES;
         let mut sums = [[D::V::splat(0.0); N]; X];
-        for block in 0..blocks {
+        for (i, sums) in sums.iter_mut().enumerate() {
+            for (n, sum) in sums.iter_mut().enumerate() {
+                // SAFETY: the caller's.
+                *sum = unsafe { D::V::load(to.add(i * stride + n * lanes)) };
+            }
+        }
+        for block in first..end {
             // SAFETY: the caller's for this block of all rows.
             unsafe {
                 let mut dots = [[D::splat(0); N]; X];
                 for (i, dots) in dots.iter_mut().enumerate() {
-                    *dots = [D::splat((*x.add(i * blocks + block)).start); N];
+                    *dots = [D::splat((*x.add(i * x_stride + block)).start); N];
                 }
                 for word in 0..BLOCK_WORDS {
                     let at = (block * BLOCK_WORDS + word) * 4 * lanes;
@@ -204,7 +218,7 @@ impl Tile {
                         *weights = D::load(w.add(n * lanes * padded * QUANT_BLOCK + at));
                     }
                     for (i, dots) in dots.iter_mut().enumerate() {
-                        let values = (&raw const (*x.add(i * blocks + block)).values).cast::<i8>().add(4 * word);
+                        let values = (&raw const (*x.add(i * x_stride + block)).values).cast::<i8>().add(4 * word);
                         for (dot, weights) in dots.iter_mut().zip(weights) {
                             *dot = dot.add_products::<Q4>(weights, values);
                         }
@@ -213,7 +227,7 @@ impl Tile {
                 for n in 0..N {
                     let scale = D::V::load(scales.add((n * padded + block) * lanes));
                     for (i, (sums, dots)) in sums.iter_mut().zip(dots).enumerate() {
-                        let both = scale.mul(D::V::splat((*x.add(i * blocks + block)).scale));
+                        let both = scale.mul(D::V::splat((*x.add(i * x_stride + block)).scale));
                         sums[n] = dots[n].to_f32().mul_add(both, sums[n]);
                     }
                 }

@@ -20,14 +20,15 @@ unsafe fn words(rows: &[*const u8; MAX_LANES], at: usize) -> [__m512i; 4] {
     // SAFETY: the caller's.
     unsafe {
         // The rows i, i + 4, i + 8 and i + 12, so that what follows stays within quarters.
-        let four = |i: usize| {
-            let load = |i: usize| _mm_loadu_si128(rows[i].add(at).cast());
-            let four = _mm512_inserti32x4::<1>(_mm512_castsi128_si512(load(i)), load(i + 4));
-            _mm512_inserti32x4::<3>(_mm512_inserti32x4::<2>(four, load(i + 8)), load(i + 12))
-        };
-        let rows = [four(0), four(1), four(2), four(3)];
-        let (a, c) = (_mm512_unpacklo_epi32(rows[0], rows[1]), _mm512_unpackhi_epi32(rows[0], rows[1]));
-        let (b, d) = (_mm512_unpacklo_epi32(rows[2], rows[3]), _mm512_unpackhi_epi32(rows[2], rows[3]));
+        let mut fours = [_mm512_setzero_si512(); 4];
+        for (i, four) in fours.iter_mut().enumerate() {
+            *four = _mm512_castsi128_si512(_mm_loadu_si128(rows[i].add(at).cast()));
+            *four = _mm512_inserti32x4::<1>(*four, _mm_loadu_si128(rows[i + 4].add(at).cast()));
+            *four = _mm512_inserti32x4::<2>(*four, _mm_loadu_si128(rows[i + 8].add(at).cast()));
+            *four = _mm512_inserti32x4::<3>(*four, _mm_loadu_si128(rows[i + 12].add(at).cast()));
+        }
+        let (a, c) = (_mm512_unpacklo_epi32(fours[0], fours[1]), _mm512_unpackhi_epi32(fours[0], fours[1]));
+        let (b, d) = (_mm512_unpacklo_epi32(fours[2], fours[3]), _mm512_unpackhi_epi32(fours[2], fours[3]));
         [
             _mm512_unpacklo_epi64(a, b),
             _mm512_unpackhi_epi64(a, b),
@@ -74,14 +75,20 @@ impl Dot for Vnni512 {
     unsafe fn block<const Q4: bool>(rows: &[*const u8; MAX_LANES], at: usize) -> [__m512i; BLOCK_WORDS] {
         // SAFETY: see above.
         unsafe {
-            let [a, b, c, d] = words(rows, at);
-            if Q4 {
-                let low = |v| _mm512_and_si512(v, _mm512_set1_epi8(15));
-                let high = |v| low(_mm512_srli_epi32::<4>(v));
-                return [low(a), low(b), low(c), low(d), high(a), high(b), high(c), high(d)];
+            let (first, mut weights) = (words(rows, at), [_mm512_setzero_si512(); BLOCK_WORDS]);
+            let second = if Q4 { first } else { words(rows, at + 16) };
+            for i in 0..4 {
+                if Q4 {
+                    let mask = _mm512_set1_epi8(15);
+                    weights[i] = _mm512_and_si512(first[i], mask);
+                    weights[4 + i] = _mm512_and_si512(_mm512_srli_epi32::<4>(second[i]), mask);
+                } else {
+                    let signs = _mm512_set1_epi8(-128);
+                    weights[i] = _mm512_xor_si512(first[i], signs);
+                    weights[4 + i] = _mm512_xor_si512(second[i], signs);
+                }
             }
-            let [e, f, g, h] = words(rows, at + 16);
-            [a, b, c, d, e, f, g, h].map(|v| _mm512_xor_si512(v, _mm512_set1_epi8(-128)))
+            weights
         }
     }
 
