@@ -10,6 +10,13 @@ use super::vector::Vector;
 #[derive(Clone, Copy)]
 pub(super) struct Avx2(__m256);
 
+impl From<__m256> for Avx2 {
+    #[inline(always)]
+    fn from(lanes: __m256) -> Self {
+        Self(lanes)
+    }
+}
+
 /// The sum of four lanes: first those at a distance of two, then the neighbors.
 ///
 /// # Safety

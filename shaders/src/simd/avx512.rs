@@ -11,6 +11,13 @@ use super::vector::Vector;
 #[derive(Clone, Copy)]
 pub(super) struct Avx512(__m512);
 
+impl From<__m512> for Avx512 {
+    #[inline(always)]
+    fn from(lanes: __m512) -> Self {
+        Self(lanes)
+    }
+}
+
 impl Avx512 {
     /// Lanes `i`, `i + 4`, `i + 8` and `i + 12` added up: first those at a distance of eight, then of four.
     #[inline(always)]

@@ -3,6 +3,7 @@
 use half::f16;
 
 use super::instruction_set::InstructionSet;
+use super::int8::Products;
 use super::memory::{Fault, Memory, Output};
 use super::weights::WeightRows;
 use crate::cpu::Matrix;
@@ -63,6 +64,8 @@ pub struct Call<'a> {
     pub grid: [u32; 3],
     /// The instruction set to compute with.
     pub instructions: InstructionSet,
+    /// The arithmetic of products.
+    pub products: Products,
     /// The threads to compute on.
     pub workers: &'a dyn Workers,
 }

@@ -1,5 +1,7 @@
 //! The instruction sets that kernels are compiled for, and the choice of one.
 
+#[cfg(target_arch = "aarch64")]
+use std::arch::is_aarch64_feature_detected;
 #[cfg(target_arch = "x86_64")]
 use std::arch::is_x86_feature_detected;
 
@@ -7,6 +9,11 @@ use std::arch::is_x86_feature_detected;
 use super::avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
 use super::avx512::Avx512;
+use super::int8::{DotTask, PortableDot};
+#[cfg(target_arch = "x86_64")]
+use super::int8::{Maddubs, Vnni512};
+#[cfg(target_arch = "aarch64")]
+use super::int8::{NeonDot, NeonWide};
 #[cfg(target_arch = "aarch64")]
 use super::neon::Neon;
 use super::portable::Portable;
@@ -75,6 +82,25 @@ impl InstructionSet {
             Kind::Portable => task.run::<Portable>(),
         }
     }
+
+    /// Runs `task` with the dot products of this instruction set, in the fastest form that the CPU has.
+    #[inline]
+    pub(super) fn run_dot<T: DotTask>(self, task: T) {
+        match self.0 {
+            // SAFETY: as for `run`, and the CPU has the instructions for dot products.
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512 if is_x86_feature_detected!("avx512vnni") => unsafe { run_vnni(task) },
+            // SAFETY: as for `run`. With AVX-512, the CPU has AVX2 too.
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512 | Kind::Avx2 => unsafe { run_maddubs(task) },
+            // SAFETY: the CPU has the instructions for dot products.
+            #[cfg(target_arch = "aarch64")]
+            Kind::Neon if is_aarch64_feature_detected!("dotprod") => unsafe { run_neon_dot(task) },
+            #[cfg(target_arch = "aarch64")]
+            Kind::Neon => task.run::<NeonWide>(),
+            Kind::Portable => task.run::<PortableDot>(),
+        }
+    }
 }
 
 /// Work in vectors. Implementations are `#[inline(always)]`, and so is what they call with vectors: only then is their
@@ -98,6 +124,30 @@ unsafe fn run_avx2<T: Task>(task: T) {
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
 unsafe fn run_avx512<T: Task>(task: T) {
     task.run::<Avx512>();
+}
+
+/// # Safety
+/// The CPU has the features.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn run_maddubs<T: DotTask>(task: T) {
+    task.run::<Maddubs>();
+}
+
+/// # Safety
+/// The CPU has the features.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+unsafe fn run_vnni<T: DotTask>(task: T) {
+    task.run::<Vnni512>();
+}
+
+/// # Safety
+/// The CPU has the feature.
+#[cfg(target_arch = "aarch64")]
+#[target_feature(enable = "dotprod")]
+unsafe fn run_neon_dot<T: DotTask>(task: T) {
+    task.run::<NeonDot>();
 }
 
 #[cfg(target_arch = "x86_64")]

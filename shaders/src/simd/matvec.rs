@@ -66,8 +66,8 @@ mod tests {
     use crate::cpu;
     use crate::cpu::MatVecInputs;
     use crate::cpu::noise::{assert_close, noise};
-    use crate::simd::InstructionSet;
     use crate::simd::testing::{Run, Table, Threads, cases, words};
+    use crate::simd::{InstructionSet, Products};
     use crate::variant::Fusion;
     use crate::{KernelId, WeightFormat};
 
@@ -157,7 +157,9 @@ mod tests {
     /// A matrix whose rows lie in turns in two tensors gives the bits of the matrix in one tensor, in both products.
     #[test]
     fn odd_rows_may_be_apart() {
-        for format in WeightFormat::ALL {
+        let int8 = |format: &WeightFormat| format.has_scales().then_some((*format, Products::Int8));
+        let all = WeightFormat::ALL.into_iter().map(|format| (format, Products::F32));
+        for (format, products) in all.chain(WeightFormat::ALL.iter().filter_map(int8)) {
             for (rows, n) in cases([(1, 6), (1, 7), (3, 38), (8, 98), (9, 98), (30, 51)]) {
                 let k4 = 24;
                 let table = Table::new(format, 1, (n * 4 * k4) as usize);
@@ -178,6 +180,7 @@ mod tests {
                         };
                         let mut run = Run::new(kernel, &vec, bindings, [rows, 1, 1]);
                         (run.format, run.params, run.scales) = (format, params, scales.map(|scales| words(scales)));
+                        run.products = products;
                         run.fusion.gated = gated && kernel == KernelId::MatVec;
                         run
                     };

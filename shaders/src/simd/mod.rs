@@ -5,7 +5,7 @@
 //!
 //! Results depend on the instruction set, because lanes are added up in another order, but never on the number of
 //! threads: work is divided into tasks by sizes alone, and a task adds up in a fixed order. A row of a product has the
-//! same bits alone, in a batch and in a prompt.
+//! same bits alone, in a batch and in a prompt. Products in integers ([`Products::Int8`]) have bits of their own.
 //!
 //! Every kernel follows the same steps: [`Call::params`], the bindings by [`Call::read`], [`Call::write`] and
 //! [`Call::matrix`], which check that they are as large as the parameters say, then [`Call::each`].
@@ -18,6 +18,7 @@ mod call;
 mod direct;
 mod extent;
 mod instruction_set;
+mod int8;
 mod memory;
 mod multiply;
 #[cfg(target_arch = "aarch64")]
@@ -85,6 +86,7 @@ mod transpose;
 
 pub use call::{Call, OddRows, Workers};
 pub use instruction_set::InstructionSet;
+pub use int8::Products;
 pub use memory::{Fault, Memory};
 pub use scratch::NoMemory;
 

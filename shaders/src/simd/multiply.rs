@@ -4,6 +4,7 @@ use std::marker::PhantomData;
 
 use super::direct::Direct;
 use super::instruction_set::Task;
+use super::int8::Products;
 use super::packed::{Packed, pack_tile};
 use super::product::Product;
 use super::scratch::with_shared;
@@ -20,6 +21,9 @@ impl Product<'_> {
     pub(super) fn compute(self) {
         if self.live.is_empty() || self.n == 0 {
             return;
+        }
+        if self.call.products == Products::Int8 && self.call.format.has_scales() {
+            return self.compute_int8();
         }
         self.call.instructions.run(self);
     }

@@ -11,6 +11,13 @@ use super::vector::Vector;
 #[derive(Clone, Copy)]
 pub(super) struct Neon(float32x4_t);
 
+impl From<float32x4_t> for Neon {
+    #[inline(always)]
+    fn from(lanes: float32x4_t) -> Self {
+        Self(lanes)
+    }
+}
+
 // SAFETY of the blocks below: every aarch64 CPU that Rust's targets support has NEON. Where a block reads or writes
 // memory, the caller ensures that this is valid.
 impl Vector for Neon {

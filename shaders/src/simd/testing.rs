@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use half::f16;
 
-use super::{Call, Fault, InstructionSet, Memory, OddRows, Workers};
+use super::{Call, Fault, InstructionSet, Memory, OddRows, Products, Workers};
 use crate::cpu::Matrix;
 use crate::cpu::noise::noise;
 use crate::params::Params;
@@ -50,6 +50,7 @@ pub(super) struct Run {
     pub(super) kernel: KernelId,
     pub(super) format: WeightFormat,
     pub(super) fusion: Fusion,
+    pub(super) products: Products,
     pub(super) params: Vec<u8>,
     /// Words of each storage binding.
     pub(super) bindings: Vec<Vec<u32>>,
@@ -156,6 +157,7 @@ impl Run {
             kernel,
             format: WeightFormat::F32,
             fusion: Fusion::default(),
+            products: Products::F32,
             params: bytemuck::bytes_of(params).to_vec(),
             bindings,
             scales: None,
@@ -198,6 +200,7 @@ impl Run {
             guard: guard.as_mut().zip(self.guard.as_ref()).map(|(lines, words)| view(lines, words)),
             grid: self.grid,
             instructions,
+            products: self.products,
             workers,
         };
         call.run()?;

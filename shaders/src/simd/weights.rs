@@ -213,7 +213,7 @@ pub(super) struct Q8<'a>(pub(super) &'a [u8], pub(super) &'a [f16]);
 
 /// A row of q8: its integers and its scales.
 #[derive(Clone, Copy)]
-pub(super) struct Q8Row(*const u8, *const f16);
+pub(super) struct Q8Row(pub(super) *const u8, pub(super) *const f16);
 
 impl Weights for Q8<'_> {
     type Row = Q8Row;
@@ -259,7 +259,7 @@ pub(super) struct Q4<'a>(pub(super) &'a [u8], pub(super) &'a [f16]);
 
 /// A row of q4: its integers and its scales.
 #[derive(Clone, Copy)]
-pub(super) struct Q4Row(*const u8, *const f16);
+pub(super) struct Q4Row(pub(super) *const u8, pub(super) *const f16);
 
 impl Weights for Q4<'_> {
     type Row = Q4Row;

@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use bolmo_shaders::Access;
-use bolmo_shaders::simd::{Call, InstructionSet, Memory, NoMemory, OddRows};
+use bolmo_shaders::simd::{Call, InstructionSet, Memory, NoMemory, OddRows, Products};
 use futures_channel::oneshot;
 
 use super::buffer::HostBuffer;
@@ -273,6 +273,7 @@ impl Submission {
             guard,
             grid: *grid,
             instructions: self.instructions,
+            products: Products::F32,
             workers: team,
         };
         call.run().map_err(|fault| Error::internal(format!("the CPU device refused a dispatch: {fault}")))
