@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bolmo_runtime::unstable::run_kernel;
 use bolmo_runtime::{
-    AdapterChoice, Engine, EngineOptions, ErrorKind, GenerateOptions, Model, Session, WeightFormat, block_on,
+    AdapterChoice, Engine, EngineOptions, ErrorKind, GenerateOptions, Model, Products, Session, WeightFormat, block_on,
 };
 use bolmo_shaders::params::{self, Params};
 use bolmo_shaders::{Fusion, KernelId};
@@ -57,6 +57,27 @@ fn results_have_the_same_bits_with_any_number_of_threads() {
                 let found = outcome(&model_on(&engine, kind, format), &text(700));
                 assert!(found == expected, "{kind:?} in {}: other bits with {threads} threads", format.name());
             }
+        }
+    }
+}
+
+/// Products in integers have the same bits on any number of threads, and are near those in f32. Matrices in f32 and f16
+/// don't have them.
+#[test]
+fn products_in_integers_are_close_and_have_the_same_bits() {
+    let int8 = |threads| open(&options().threads(threads).products(Products::Int8));
+    for kind in KINDS {
+        for format in WeightFormat::ALL {
+            let exact = model_on(&open(&options()), kind, format);
+            let found = outcome(&model_on(&int8(1), kind, format), &text(300));
+            assert!(found == outcome(&model_on(&int8(3), kind, format), &text(300)), "{kind:?} {}", format.name());
+            let expected = outcome(&exact, &text(300));
+            assert_eq!(found.0 == expected.0, !format.has_scales(), "{kind:?} {}", format.name());
+            let values = |bits: &[u32]| bits.iter().map(|&bits| f32::from_bits(bits)).collect::<Vec<_>>();
+            let (found, expected) = (values(&found.0), values(&expected.0));
+            let largest = expected.iter().fold(0.0_f32, |largest, x| largest.max(x.abs()));
+            let apart = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(apart < 0.1 * largest, "{kind:?} {}: {apart} of {largest}", format.name());
         }
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use bolmo_runtime::files::exists_or_is_link;
-use bolmo_runtime::{CancelToken, Error, ErrorKind, Model, Score, block_on};
+use bolmo_runtime::{CancelToken, Error, ErrorKind, Model, Products, Score, block_on};
 use serde_json::{Value, json};
 
 use crate::args::Common;
@@ -39,7 +39,13 @@ pub fn run(common: &Common, input: &Input, against: &OsStr) -> Outcome {
             other.quantize = None;
         }
     }
-    let reference = load::model_on(Some(model.engine()), &other, &|| interrupt.asked())
+    // The reference is exact: what products in integers cost shows beside the same format.
+    let exact = Common { products: Products::F32, ..common.clone() };
+    let engine = match common.products {
+        Products::F32 => model.engine().clone(),
+        Products::Int8 => load::open_engine(&exact)?,
+    };
+    let reference = load::model_on(Some(&engine), &other, &|| interrupt.asked())
         .map_err(|e| e.context(format_args!("--against {}", against.display())))?;
     let cancel = CancelToken::default();
     interrupt.stops(cancel.clone());

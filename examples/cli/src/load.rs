@@ -108,6 +108,7 @@ pub fn open_engine(common: &Common) -> Result<Engine> {
     let mut options = EngineOptions::default();
     options.adapter = AdapterChoice::parse(&common.adapter);
     options.threads = common.threads;
+    options.products = common.products;
     options.kernel_cache = kernel_cache();
     options.tiles = tiles()?;
     block_on(Engine::open(&options))

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::str::FromStr;
 
-use bolmo_runtime::{Config, Formats, Preset, RopeScaling};
+use bolmo_runtime::{Config, Formats, Preset, Products, RopeScaling};
 
 /// Parses a number and checks it. `range` completes the sentence "expected …".
 fn ranged<T: FromStr + Display>(text: &str, range: &str, fits: impl Fn(&T) -> bool) -> Result<T, String> {
@@ -32,6 +32,15 @@ pub fn measured_bytes(text: &str) -> Result<usize, String> {
 /// Number of threads.
 pub fn threads(text: &str) -> Result<usize, String> {
     between(text, 1, 256)
+}
+
+/// Arithmetic of products.
+pub fn products(text: &str) -> Result<Products, String> {
+    match text {
+        "f32" => Ok(Products::F32),
+        "int8" => Ok(Products::Int8),
+        _ => Err("expected f32 or int8".to_owned()),
+    }
 }
 
 /// Number of sessions that are decoded together.

@@ -93,6 +93,22 @@ fn a_quantized_folder_computes_what_quantizing_on_load_does() {
     }
 }
 
+/// The reference of a comparison multiplies in f32, so that the cost of integers shows.
+#[test]
+fn products_in_integers_are_compared_with_those_in_f32() {
+    let score = ["score", "--text", TEXT, "--quantize", "q8", "--json", "--adapter", "cpu"];
+    let found = succeed_json(&[&score[..], &["--products", "int8", "--against", "q8"]].concat());
+    let same = succeed_json(&[&score[..], &["--products", "f32", "--against", "q8"]].concat());
+    assert_eq!(same["logit_difference_max"], 0.0);
+    let apart = found["logit_difference_max"].as_f64().unwrap();
+    assert!(apart > 0.0 && apart < 2.0, "{found}");
+    assert!(found["boundary_agreement"].as_f64().unwrap() > 0.95, "{found}");
+    assert_eq!(found["reference"], same["reference"]);
+    fail(&["score", "--text", TEXT, "--products", "int4"], 2, "expected f32 or int8");
+    let help = String::from_utf8(succeed(&["generate", "--help"])).unwrap();
+    assert!(help.contains("--products <KIND>"));
+}
+
 #[test]
 fn score_against_compares_formats_and_folders() {
     let dir = tempfile::tempdir().unwrap();

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bolmo_shaders::simd::Products;
 use bolmo_shaders::{Fusion, KernelId, Tiles, Variant, WeightFormat};
 
 use crate::device::adapter::AdapterInfo;
@@ -66,6 +67,13 @@ impl Device {
         #[cfg(not(target_family = "wasm"))]
         cpu::check_threads(options)?;
         let (chosen, adapter) = request(&options.adapter).await?;
+        if options.products == Products::Int8 && !adapter.is_cpu() {
+            return Err(Error::unsupported(format!(
+                "products in integers are computed by the CPU device alone, but the adapter is {}; choose the CPU \
+                 device, or products in f32",
+                adapter.name
+            )));
+        }
         let capabilities = Capabilities::decide(&adapter, options);
         let (backend, status) = match chosen {
             Chosen::Gpu(found) => {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use bolmo_runtime::{Formats, RopeScaling};
+use bolmo_runtime::{Formats, Products, RopeScaling};
 use clap::Args;
 
 use crate::numbers;
@@ -42,6 +42,12 @@ pub struct Common {
     /// once per patch) and `embeddings`.
     #[arg(long, value_name = "FORMAT", global = true, value_parser = numbers::formats)]
     pub quantize: Option<Formats>,
+    /// Arithmetic of products with matrices in q8 or q4 on the CPU: f32 or int8.
+    ///
+    /// int8 also rounds what is multiplied with the weights to 8 bits. It is faster, most of all for long prompts, and
+    /// less exact; `bolmo score --against` measures what it costs.
+    #[arg(long, value_name = "KIND", global = true, default_value = "f32", value_parser = numbers::products)]
+    pub products: Products,
     /// Base of the rotary frequencies, instead of the checkpoint's
     #[arg(long, value_name = "X", global = true, allow_negative_numbers = true, value_parser = numbers::rope_theta)]
     pub rope_theta: Option<f64>,

@@ -25,7 +25,8 @@ const fn uses(command: &'static str, options: &'static [&'static [&'static str]]
     Uses { command, options, instead: &[] }
 }
 
-const RUNS_A_MODEL: &[&[&str]] = &[JSON, CHECKPOINT, SUBWORDS, ADAPTER, THREADS, FORMAT];
+const PRODUCTS: &[&str] = &["products"];
+const RUNS_A_MODEL: &[&[&str]] = &[JSON, CHECKPOINT, SUBWORDS, ADAPTER, THREADS, FORMAT, PRODUCTS];
 const NOT_STORED: &str = "it is not stored; pass it when you load the new folder";
 const TRAINS: &[&[&str]] = &[JSON, ADAPTER, THREADS];
 const TRAINS_INSTEAD: &[(&str, &str)] = &[

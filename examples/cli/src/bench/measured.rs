@@ -1,7 +1,7 @@
 //! The measurements, and the JSON object made from them. Text and tables are made from the JSON.
 
 use bolmo_runtime::bench::{Limits, ProductRate, Spread, Traffic};
-use bolmo_runtime::{AdapterInfo, Counters, Model, WeightFormat};
+use bolmo_runtime::{AdapterInfo, Counters, Model, Products, WeightFormat};
 use serde_json::{Value, json};
 
 use super::date::today;
@@ -53,6 +53,7 @@ pub struct Memory {
 /// Further properties of a run.
 pub struct Setup {
     pub name: String,
+    pub products: Products,
     pub load_seconds: f64,
     pub traffic: Traffic,
 }
@@ -85,6 +86,10 @@ impl Measured<'_> {
             "model": {
                 "name": setup.name,
                 "quantize": model.formats().to_string(),
+                "products": match setup.products {
+                    Products::F32 => "f32",
+                    Products::Int8 => "int8",
+                },
                 "local_weights": setup.traffic.local_weights,
                 "global_weights": setup.traffic.global_weights,
             },

@@ -73,7 +73,7 @@ fn measure(common: &Common, args: &BenchArgs, interrupt: &Interrupt, steps: &Ste
         !interrupt.asked()
     }));
     let limits = limits.map_err(Failure::from)?;
-    let setup = Setup { name: model_name(common), load_seconds, traffic };
+    let setup = Setup { name: model_name(common), products: common.products, load_seconds, traffic };
     let load = Load { before, after: load_average() };
     Ok(Measured { model: &model, args, setup, prefill, decode, memory, limits, load }.to_json())
 }

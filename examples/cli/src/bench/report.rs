@@ -33,7 +33,7 @@ impl Report {
 
     fn setup(&mut self, run: &Value) {
         self.line("adapter", adapter(run));
-        self.line("model", format!("{}, {}", word(&run["model"]["name"]), word(&run["model"]["quantize"])));
+        self.line("model", format!("{}, {}", word(&run["model"]["name"]), format_of(run)));
         let settings = &run["settings"];
         self.line(
             "work",
@@ -142,6 +142,15 @@ pub fn adapter(run: &Value) -> String {
 /// A string of the JSON, on one line.
 pub fn word(value: &Value) -> String {
     one_line(value.as_str().unwrap_or("unknown"))
+}
+
+/// The format of a run's weights, and the arithmetic of its products if that is not f32.
+pub fn format_of(run: &Value) -> String {
+    let format = word(&run["model"]["quantize"]);
+    match run["model"]["products"].as_str() {
+        Some("int8") => format!("{format}, int8 products"),
+        _ => format,
+    }
 }
 
 /// What stands for a figure that a run does not have, such as one per patch where no patch ended.

@@ -7,7 +7,7 @@ use bolmo_runtime::{Error, ErrorKind};
 use serde_json::Value;
 
 use super::comparisons;
-use super::report::{adapter, cell, decimals, figure, micros, percent, plain, row, word};
+use super::report::{adapter, cell, decimals, figure, format_of, micros, percent, plain, row, word};
 use crate::load;
 use crate::output::Outcome;
 
@@ -205,7 +205,7 @@ fn model_row(run: &Value) -> [String; 16] {
     let counts = |what: &str| decimals(&decode["counts"][what]["per_byte"], 2);
     [
         cell(&word(&run["model"]["name"])),
-        word(&run["model"]["quantize"]),
+        format_of(run),
         plain(&run["settings"]["bytes_per_patch"]),
         plain(&run["settings"]["parallel"]),
         median(&decode["bytes_per_second"], 1.0),

@@ -181,6 +181,7 @@ impl CommandList {
             interrupt: self.interrupt.clone(),
             threads: self.cpu.threads,
             instructions: self.cpu.instructions,
+            products: self.cpu.products,
         };
         self.cpu.submit(Job::Run(Box::new(submission)))?;
         Ok(dispatches)

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bolmo_shaders::simd::InstructionSet;
+use bolmo_shaders::simd::{InstructionSet, Products};
 use futures_channel::oneshot;
 
 use super::buffer::HostBuffer;
@@ -23,13 +23,15 @@ pub(in crate::device) struct Cpu {
     /// Threads that compute for this engine.
     pub(super) threads: usize,
     pub(super) instructions: InstructionSet,
+    pub(super) products: Products,
 }
 
 impl Cpu {
     /// Opens the device.
     pub(in crate::device) fn open(options: &EngineOptions) -> Result<Self> {
         let (threads, instructions) = (wanted_threads(options)?, instructions()?);
-        Ok(Self { executor: Executor::shared(threads)?, status: Arc::default(), threads, instructions })
+        let products = options.products;
+        Ok(Self { executor: Executor::shared(threads)?, status: Arc::default(), threads, instructions, products })
     }
 
     /// Threads that compute.

@@ -47,6 +47,7 @@ pub(super) struct Submission {
     pub(super) interrupt: Option<Interrupt>,
     pub(super) threads: usize,
     pub(super) instructions: InstructionSet,
+    pub(super) products: Products,
 }
 
 /// The executor that the engines of the process share.
@@ -273,7 +274,7 @@ impl Submission {
             guard,
             grid: *grid,
             instructions: self.instructions,
-            products: Products::F32,
+            products: self.products,
             workers: team,
         };
         call.run().map_err(|fault| Error::internal(format!("the CPU device refused a dispatch: {fault}")))
