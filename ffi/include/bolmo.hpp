@@ -559,6 +559,12 @@ public:
     }
     /** Sets how many threads compute on the CPU device, 1 to 256; 0 for one for each physical core. */
     result<void> try_threads(std::size_t threads) { return change(bolmo_engine_options_set_threads, threads); }
+    /** Sets the arithmetic of products with matrices in q8 and q4 on the CPU device. */
+    result<void> try_products(bolmo_products products) { return change(bolmo_engine_options_set_products, products); }
+    /** Sets the size from which on the CPU device uses a tensor in its mapped file; UINT64_MAX copies all. */
+    result<void> try_in_place_bytes(std::uint64_t bytes) {
+        return change(bolmo_engine_options_set_in_place_bytes, bytes);
+    }
     /** Sets the folder that caches compiled kernels; empty for none. */
     result<void> try_kernel_cache(std::string_view folder) {
         return change(bolmo_engine_options_set_kernel_cache, folder.data(), folder.size());
@@ -571,6 +577,8 @@ public:
     engine_options &adapter(std::string_view choice) { return try_adapter(choice).value(), *this; }
     engine_options &max_binding_bytes(std::uint64_t bytes) { return try_max_binding_bytes(bytes).value(), *this; }
     engine_options &threads(std::size_t threads) { return try_threads(threads).value(), *this; }
+    engine_options &products(bolmo_products products) { return try_products(products).value(), *this; }
+    engine_options &in_place_bytes(std::uint64_t bytes) { return try_in_place_bytes(bytes).value(), *this; }
     engine_options &kernel_cache(std::string_view folder) { return try_kernel_cache(folder).value(), *this; }
     /** @} */
 #endif
@@ -634,6 +642,10 @@ public:
     result<std::uint64_t> try_device_bytes(bolmo_format format) const {
         return detail::read<std::uint64_t>(bolmo_checkpoint_device_bytes, get(), format);
     }
+    /** Those of them that need no memory of their own on the device of `engine`. */
+    result<std::uint64_t> try_mapped_bytes(const engine &engine, bolmo_format format) const {
+        return detail::read<std::uint64_t>(bolmo_checkpoint_mapped_bytes, get(), engine.get(), format);
+    }
     /** Device memory that a session takes at most while it grows to `patches` patches, in bytes, on any device. */
     result<std::uint64_t> try_session_bytes(std::size_t patches) const {
         return detail::read<std::uint64_t>(bolmo_checkpoint_session_bytes, get(), patches);
@@ -658,6 +670,9 @@ public:
     static checkpoint open(std::string_view path) { return try_open(path).value(); }
     std::uint64_t number(bolmo_model_property which) const { return try_number(which).value(); }
     std::uint64_t device_bytes(bolmo_format format) const { return try_device_bytes(format).value(); }
+    std::uint64_t mapped_bytes(const engine &engine, bolmo_format format) const {
+        return try_mapped_bytes(engine, format).value();
+    }
     std::uint64_t session_bytes(std::size_t patches) const { return try_session_bytes(patches).value(); }
     std::string tokenizer_source() const { return try_tokenizer_source().value(); }
     std::vector<std::string> warnings() const { return try_warnings().value(); }
@@ -892,6 +907,10 @@ public:
     result<std::uint64_t> try_device_bytes() const {
         return detail::read<std::uint64_t>(bolmo_model_device_bytes, get());
     }
+    /** Those of them that are used where the checkpoint's files are mapped. */
+    result<std::uint64_t> try_mapped_bytes() const {
+        return detail::read<std::uint64_t>(bolmo_model_mapped_bytes, get());
+    }
     /** Device memory that a session takes at most while it grows to `patches` patches, in bytes. */
     result<std::uint64_t> try_session_bytes(std::size_t patches) const {
         return detail::read<std::uint64_t>(bolmo_model_session_bytes, get(), patches);
@@ -924,6 +943,7 @@ public:
     }
     std::uint64_t number(bolmo_model_property which) const { return try_number(which).value(); }
     std::uint64_t device_bytes() const { return try_device_bytes().value(); }
+    std::uint64_t mapped_bytes() const { return try_mapped_bytes().value(); }
     std::uint64_t session_bytes(std::size_t patches) const { return try_session_bytes(patches).value(); }
     std::array<std::uint8_t, BOLMO_FINGERPRINT_SIZE> fingerprint() const { return try_fingerprint().value(); }
     std::vector<std::string> warnings() const { return try_warnings().value(); }

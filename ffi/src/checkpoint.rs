@@ -42,6 +42,7 @@ use bolmo_runtime::{
 };
 
 use crate::adapters::{hand_out, with_nul};
+use crate::engine::bolmo_engine;
 use crate::handle::{self, opaque};
 use crate::input::{self, Out, UserData, invalid};
 use crate::status::{bolmo_status, call};
@@ -486,6 +487,25 @@ pub unsafe extern "C" fn bolmo_checkpoint_device_bytes(
         let (format, object) = (self::format(format)?, handle::get(checkpoint)?);
         let formats = object.checkpoint.formats().unwrap_or(format.into());
         bytes.set(device_bytes(object.checkpoint.config(), formats));
+        Ok(())
+    })
+}
+
+/// Gets how many of the bytes of bolmo_checkpoint_device_bytes need no memory of their own on `engine`: on the CPU device
+/// large tensors that are stored in the wanted format are used where the file is mapped, and processes share them. 0 on
+/// other devices, and for files that a program reads itself.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bolmo_checkpoint_mapped_bytes(
+    checkpoint: *const bolmo_checkpoint,
+    engine: *const bolmo_engine,
+    format: i32,
+    bytes: *mut u64,
+) -> bolmo_status {
+    call(|| {
+        let bytes = trusted!(Out::new(bytes, "bytes"))?;
+        let (format, object, engine) = (self::format(format)?, handle::get(checkpoint)?, handle::get(engine)?);
+        let formats = object.checkpoint.formats().unwrap_or(format.into());
+        bytes.set(object.checkpoint.mapped_bytes_on(&engine.engine, formats));
         Ok(())
     })
 }

@@ -12,7 +12,7 @@
 use std::ffi::{c_char, c_void};
 use std::sync::Mutex;
 
-use bolmo_runtime::{AdapterChoice, Engine, EngineOptions, block_on};
+use bolmo_runtime::{AdapterChoice, Engine, EngineOptions, Products, block_on};
 
 use crate::adapters::{Adapter, hand_out};
 use crate::handle::{self, opaque};
@@ -25,6 +25,17 @@ pub struct bolmo_engine_options {
     _opaque: [u8; 0],
 }
 opaque!(bolmo_engine_options, Mutex<EngineOptions>);
+
+/// Arithmetic of products with matrices in q8 and q4, on the CPU device.
+#[allow(dead_code)] // the header has it; functions take the number
+#[repr(C)]
+pub enum bolmo_products {
+    /// Weights are converted to f32.
+    BOLMO_PRODUCTS_F32,
+    /// What is multiplied with the weights is rounded to 8 bits, in blocks of 32 values with a scale. This is faster,
+    /// most of all for long prompts, and less exact.
+    BOLMO_PRODUCTS_INT8,
+}
 
 /// An open device. Any number of threads may use it at once.
 pub struct bolmo_engine {
@@ -105,6 +116,40 @@ pub unsafe extern "C" fn bolmo_engine_options_set_threads(
         }
         let object = handle::get(options)?;
         lock(&object, "bolmo_engine_options")?.threads = (threads > 0).then_some(threads);
+        Ok(())
+    })
+}
+
+/// Sets the arithmetic of products with matrices in q8 and q4 (bolmo_products). The default is BOLMO_PRODUCTS_F32. Opening
+/// an adapter other than the CPU device with BOLMO_PRODUCTS_INT8 fails with BOLMO_UNSUPPORTED.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bolmo_engine_options_set_products(
+    options: *mut bolmo_engine_options,
+    products: i32,
+) -> bolmo_status {
+    call(|| {
+        let products = match products {
+            0 => Products::F32,
+            1 => Products::Int8,
+            other => return Err(invalid(format!("products: expected 0 or 1, found {other}"))),
+        };
+        let object = handle::get(options)?;
+        lock(&object, "bolmo_engine_options")?.products = products;
+        Ok(())
+    })
+}
+
+/// Sets the size in bytes from which on the CPU device uses a tensor where the checkpoint's file is mapped, if it is
+/// stored in the wanted format. 0, the default: the library decides. UINT64_MAX copies all tensors, for files that other
+/// programs may write to while a model exists.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bolmo_engine_options_set_in_place_bytes(
+    options: *mut bolmo_engine_options,
+    bytes: u64,
+) -> bolmo_status {
+    call(|| {
+        let object = handle::get(options)?;
+        lock(&object, "bolmo_engine_options")?.in_place_bytes = (bytes > 0).then_some(bytes);
         Ok(())
     })
 }

@@ -320,6 +320,16 @@ pub unsafe extern "C" fn bolmo_model_device_bytes(model: *const bolmo_model, byt
     })
 }
 
+/// Gets how many of these bytes are used where the checkpoint's files are mapped, and need no memory of their own.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn bolmo_model_mapped_bytes(model: *const bolmo_model, bytes: *mut u64) -> bolmo_status {
+    call(|| {
+        let bytes = trusted!(Out::new(bytes, "bytes"))?;
+        bytes.set(handle::get(model)?.model.mapped_bytes());
+        Ok(())
+    })
+}
+
 /// Gets the device memory that a session takes at most while it grows to `patches` patches, in bytes.
 ///
 /// Included are the keys and values of the patches, the state, and what the session keeps to process and choose bytes.

@@ -68,6 +68,8 @@ static void engines(void) {
     BAD_HANDLES(bolmo_engine_options, bolmo_engine_options_set_adapter(handle, "auto", 4));
     BAD_HANDLES(bolmo_engine_options, bolmo_engine_options_set_max_binding_bytes(handle, 0));
     BAD_HANDLES(bolmo_engine_options, bolmo_engine_options_set_threads(handle, 0));
+    BAD_HANDLES(bolmo_engine_options, bolmo_engine_options_set_products(handle, BOLMO_PRODUCTS_INT8));
+    BAD_HANDLES(bolmo_engine_options, bolmo_engine_options_set_in_place_bytes(handle, 0));
     BAD_HANDLES(bolmo_engine_options, bolmo_engine_options_set_kernel_cache(handle, "a", 1));
     BAD_HANDLES_FROM(1, bolmo_engine_options, bolmo_engine_create(handle, &out.engine));
     BAD_DELETES(bolmo_engine_options, bolmo_engine_options_delete);
@@ -78,6 +80,8 @@ static void engines(void) {
     REFUSED(bolmo_engine_options_set_adapter(options, "auto", SIZE_MAX));
     REFUSED(bolmo_engine_options_set_adapter(options, "\xc3(", 2));
     REFUSED(bolmo_engine_options_set_max_binding_bytes(options, 65535));
+    REFUSED(bolmo_engine_options_set_products(options, 2));
+    REFUSED(bolmo_engine_options_set_products(options, -1));
     REFUSED(bolmo_engine_options_set_threads(options, 257));
     REFUSED(bolmo_engine_options_set_threads(options, SIZE_MAX));
     REFUSED(bolmo_engine_create(NULL, NULL));
@@ -144,6 +148,9 @@ static void checkpoints(void) {
     CHECK_OK(bolmo_checkpoint_open(model_folder, length, &checkpoint));
     BAD_HANDLES(bolmo_checkpoint, bolmo_checkpoint_number(handle, 0, &out.number));
     BAD_HANDLES(bolmo_checkpoint, bolmo_checkpoint_device_bytes(handle, 0, &out.number));
+    BAD_HANDLES(bolmo_checkpoint, bolmo_checkpoint_mapped_bytes(handle, NULL, 0, &out.number));
+    REFUSED(bolmo_checkpoint_mapped_bytes(checkpoint, NULL, 0, &out.number));
+    REFUSED(bolmo_checkpoint_mapped_bytes(checkpoint, NULL, 4, &out.number));
     BAD_HANDLES(bolmo_checkpoint, bolmo_checkpoint_tokenizer_source(handle, &out.text, &out.size));
     BAD_HANDLES(bolmo_checkpoint, bolmo_checkpoint_warning(handle, 0, &out.text, &out.size));
     BAD_HANDLES(bolmo_checkpoint, bolmo_checkpoint_config_json(handle, &out.bytes));

@@ -12,6 +12,10 @@ static void models(trained_model trained) {
     BAD_HANDLES_FROM(1, bolmo_load_options, bolmo_model_load(trained.engine, trained.checkpoint, handle, &out.model));
     BAD_HANDLES(bolmo_model, bolmo_model_number(handle, 0, &out.number));
     BAD_HANDLES(bolmo_model, bolmo_model_device_bytes(handle, &out.number));
+    BAD_HANDLES(bolmo_model, bolmo_model_mapped_bytes(handle, &out.number));
+    REFUSED(bolmo_model_mapped_bytes(trained.model, NULL));
+    BAD_HANDLES(bolmo_engine, bolmo_checkpoint_mapped_bytes(trained.checkpoint, handle, 0, &out.number));
+    REFUSED(bolmo_checkpoint_mapped_bytes(trained.checkpoint, trained.engine, 0, NULL));
     BAD_HANDLES(bolmo_model, bolmo_model_session_bytes(handle, 1, &out.number));
     REFUSED(bolmo_model_session_bytes(trained.model, 1, NULL));
     REFUSED(bolmo_model_session_bytes(trained.model, 1, ODD));

@@ -95,6 +95,8 @@ static bolmo_engine *engine(void) {
     CHECK_OK(bolmo_engine_options_set_adapter(options, adapter, adapter == NULL ? 0 : strlen(adapter)));
     CHECK_OK(bolmo_engine_options_set_max_binding_bytes(options, 1 << 27));
     CHECK_OK(bolmo_engine_options_set_threads(options, 2));
+    CHECK_OK(bolmo_engine_options_set_products(options, BOLMO_PRODUCTS_F32));
+    CHECK_OK(bolmo_engine_options_set_in_place_bytes(options, 1));
     CHECK_OK(bolmo_engine_options_set_kernel_cache(options, "/nowhere", 8));
     CHECK_OK(bolmo_engine_options_set_kernel_cache(options, cache, strlen(cache)));
     CHECK_OK(bolmo_engine_create(options, &engine));
@@ -240,6 +242,9 @@ static bolmo_model *model(const bolmo_engine *engine, const bolmo_checkpoint *ch
     CHECK_OK(bolmo_model_device_bytes(model, &bytes));
     CHECK_OK(bolmo_checkpoint_device_bytes(checkpoint, BOLMO_F32, &expected));
     CHECK(bytes == expected);
+    CHECK_OK(bolmo_model_mapped_bytes(model, &number));
+    CHECK_OK(bolmo_checkpoint_mapped_bytes(checkpoint, engine, BOLMO_F32, &expected));
+    CHECK(number == expected && number <= bytes);
     CHECK_OK(bolmo_model_session_bytes(model, 100, &bytes));
     CHECK_OK(bolmo_checkpoint_session_bytes(checkpoint, 100, &expected));
     CHECK(bytes > 0 && bytes <= expected);

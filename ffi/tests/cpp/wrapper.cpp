@@ -176,6 +176,7 @@ void checkpoints(const bolmo::engine &engine, const std::string &folder) {
     auto model = bolmo::model::try_load(engine, *checkpoint, moved);
     CHECK(model && progress_calls > 0 && model->try_fingerprint() && model->try_warnings());
     CHECK(*model->try_device_bytes() == *checkpoint->try_device_bytes(BOLMO_F16));
+    CHECK(*model->try_mapped_bytes() == *checkpoint->try_mapped_bytes(engine, BOLMO_F16));
 
     bolmo::checkpoint_builder in_memory;
     CHECK(in_memory.try_config(read(folder + "/config.json")));

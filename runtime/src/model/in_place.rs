@@ -9,7 +9,7 @@ use bolmo_shaders::WeightFormat;
 use crate::checkpoint::formats::Formats;
 use crate::checkpoint::layout::expected_tensors;
 use crate::checkpoint::{Checkpoint, CheckpointFile, DType, Tensor};
-use crate::device::{Capabilities, Device, SharedBytes, Slice};
+use crate::device::{Capabilities, Device, Engine, SharedBytes, Slice};
 use crate::error::Result;
 
 /// The names of two matrices whose rows alternate in one product.
@@ -102,6 +102,11 @@ impl Checkpoint {
     /// Other devices copy all weights.
     pub fn mapped_bytes(&self, formats: impl Into<Formats>) -> u64 {
         self.mapped_bytes_from(formats.into(), Capabilities::CPU_IN_PLACE_BYTES)
+    }
+
+    /// As [`Self::mapped_bytes`], on the device of `engine` with the options that it was opened with: 0 on a GPU.
+    pub fn mapped_bytes_on(&self, engine: &Engine, formats: impl Into<Formats>) -> u64 {
+        self.mapped_bytes_from(formats.into(), engine.device.capabilities.in_place_bytes)
     }
 
     /// As [`Self::mapped_bytes`], for tensors of at least `least_bytes`.

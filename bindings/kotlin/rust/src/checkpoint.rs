@@ -142,6 +142,10 @@ natives! {
         number(|out| abi!(bolmo_checkpoint_device_bytes(at(checkpoint), format, out)))
     }
 
+    fn checkpointMappedBytes(_env, checkpoint: jlong, engine: jlong, format: jint) -> jlong {
+        number(|out| abi!(bolmo_checkpoint_mapped_bytes(at(checkpoint), at(engine), format, out)))
+    }
+
     fn checkpointSessionBytes(_env, checkpoint: jlong, patches: jlong) -> jlong {
         let patches = size(patches, "patches")?;
         number(|out| abi!(bolmo_checkpoint_session_bytes(at(checkpoint), patches, out)))

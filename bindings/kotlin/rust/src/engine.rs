@@ -46,6 +46,15 @@ natives! {
         check(abi!(bolmo_engine_options_set_threads(at(options), size(threads, "threads")?)))
     }
 
+    fn engineOptionsSetProducts(_env, options: jlong, products: jint) {
+        check(abi!(bolmo_engine_options_set_products(at(options), products)))
+    }
+
+    fn engineOptionsSetInPlaceBytes(_env, options: jlong, bytes: jlong) {
+        let bytes = size(bytes, "bytes")? as u64;
+        check(abi!(bolmo_engine_options_set_in_place_bytes(at(options), bytes)))
+    }
+
     fn engineOptionsSetKernelCache(env, options: jlong, path: ByteArray) {
         let path = env.bytes(path)?;
         check(abi!(bolmo_engine_options_set_kernel_cache(at(options), path.pointer().cast(), path.len())))

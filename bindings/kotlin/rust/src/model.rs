@@ -64,6 +64,10 @@ natives! {
         number(|out| abi!(bolmo_model_device_bytes(at(model), out)))
     }
 
+    fn modelMappedBytes(_env, model: jlong) -> jlong {
+        number(|out| abi!(bolmo_model_mapped_bytes(at(model), out)))
+    }
+
     fn modelSessionBytes(_env, model: jlong, patches: jlong) -> jlong {
         let patches = size(patches, "patches")?;
         number(|out| abi!(bolmo_model_session_bytes(at(model), patches, out)))

@@ -108,6 +108,16 @@ public final class Checkpoint: Sendable {
         try handle.use { raw in try read(0) { bolmo_checkpoint_device_bytes(raw, format.rawValue, $0) } }
     }
 
+    /// How many of these bytes need no memory of their own on an engine: on the CPU device, large tensors that are stored
+    /// in the format are used where the file is mapped, and processes share them. 0 on other devices.
+    public func mappedBytes(on engine: Engine, _ format: Format = .f32) throws -> UInt64 {
+        try handle.use { raw in
+            try engine.handle.use { engine in
+                try read(0) { bolmo_checkpoint_mapped_bytes(raw, engine, format.rawValue, $0) }
+            }
+        }
+    }
+
     /// Device memory that a session takes at most while it grows to a number of patches, in bytes, on any device. A
     /// patch has about 4 bytes of text; the model decides.
     public func sessionBytes(patches: Int) throws -> UInt64 {

@@ -27,10 +27,15 @@ public final class Engine: Sendable {
     ///   - maxBindingBytes: A limit on bindings, at least 65536; 0 for the adapter's own limit.
     ///   - kernelCache: A folder that caches compiled kernels, so that models load faster from the second time on,
     ///     where the driver supports it. It is created when it is needed.
+    ///   - products: Arithmetic of products on the CPU device. Other adapters have ``Products/f32`` alone.
+    ///   - inPlaceBytes: The size in bytes from which on the CPU device uses a tensor where the checkpoint's file is
+    ///     mapped, if it is stored in the wanted format; 0 for the library's choice. `UInt64.max` copies all tensors, for
+    ///     files that other programs may write to.
     /// - Throws: ``BolmoError`` with `notFound` if no adapter matches, `unsupported` if it cannot be opened,
     ///   `outOfMemory`, `io` if no thread can be started.
     public init(
-        adapter: String = "", threads: Int = 0, maxBindingBytes: UInt64 = 0, kernelCache: URL? = nil
+        adapter: String = "", threads: Int = 0, maxBindingBytes: UInt64 = 0, kernelCache: URL? = nil,
+        products: Products = .f32, inPlaceBytes: UInt64 = 0
     ) async throws {
         handle = try await blocking("engine") {
             let options = try Handle("the options", delete: bolmo_engine_options_delete) {
@@ -40,6 +45,8 @@ public final class Engine: Sendable {
                 try check(withBytes(of: adapter) { bolmo_engine_options_set_adapter(raw, $0, $1) })
                 try check(bolmo_engine_options_set_threads(raw, size(threads, "threads")))
                 try check(bolmo_engine_options_set_max_binding_bytes(raw, maxBindingBytes))
+                try check(bolmo_engine_options_set_products(raw, products.rawValue))
+                try check(bolmo_engine_options_set_in_place_bytes(raw, inPlaceBytes))
                 if let kernelCache {
                     try check(withBytes(of: path(of: kernelCache)) {
                         bolmo_engine_options_set_kernel_cache(raw, $0, $1)

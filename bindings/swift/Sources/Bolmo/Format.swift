@@ -13,6 +13,15 @@ public enum Format: Int32, Sendable, Hashable, CaseIterable {
     case q4
 }
 
+/// Arithmetic of products with matrices in ``Format/q8`` and ``Format/q4`` on the CPU device.
+public enum Products: Int32, Sendable, Hashable, CaseIterable {
+    /// Weights are converted to 32-bit numbers.
+    case f32 = 0
+    /// What is multiplied with the weights is rounded to 8 bits, in blocks of 32 values with a scale. This is faster,
+    /// most of all for long prompts, and less exact.
+    case int8
+}
+
 /// Parts of a model that may be kept in different formats.
 public enum ModelPart: Int32, Sendable, Hashable, CaseIterable {
     /// The parts that run once per byte: local layers, boundary predictor, head.

@@ -15,6 +15,8 @@ public final class Model: Sendable {
     public let info: ModelInfo
     /// Device memory that the weights take, in bytes.
     public let deviceBytes: UInt64
+    /// How many of these bytes are used where the checkpoint's files are mapped, and need no memory of their own.
+    public let mappedBytes: UInt64
     /// Identifies configuration, weights and format. Snapshots restore only on models with the same fingerprint.
     public let fingerprint: Data
     /// What is odd about the files but was accepted, one sentence each.
@@ -85,6 +87,7 @@ public final class Model: Sendable {
         let raw = handle.raw
         info = try ModelInfo { which in try read(0) { bolmo_model_number(raw, which, $0) } }
         deviceBytes = try read(0) { bolmo_model_device_bytes(raw, $0) }
+        mappedBytes = try read(0) { bolmo_model_mapped_bytes(raw, $0) }
         var fingerprint = [UInt8](repeating: 0, count: Int(BOLMO_FINGERPRINT_SIZE))
         try check(bolmo_model_fingerprint(raw, &fingerprint))
         self.fingerprint = Data(fingerprint)

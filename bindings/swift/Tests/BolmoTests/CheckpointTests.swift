@@ -21,6 +21,7 @@ final class CheckpointTests: BolmoTestCase {
                 updates.withLock { $0.append(update) }
             }
             XCTAssertEqual(model.deviceBytes, try checkpoint.deviceBytes(format))
+            XCTAssertEqual(model.mappedBytes, try checkpoint.mappedBytes(on: model.engine, format))
             XCTAssertEqual(model.info.parameters, checkpoint.info.parameters)
             XCTAssertEqual(model.info.suffixRows, checkpoint.info.suffixRows)
             XCTAssertEqual(model.info.patchBytes, checkpoint.info.patchBytes)

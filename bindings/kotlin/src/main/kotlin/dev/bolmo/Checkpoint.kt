@@ -178,6 +178,13 @@ public class Checkpoint private constructor(handle: Long, internal val failures:
     public fun deviceBytes(format: Format): Long = withHandle { Native.checkpointDeviceBytes(it, format.ordinal) }
 
     /**
+     * How many of these bytes need no memory of their own on [engine]: on the CPU device, large tensors that are stored
+     * in [format] are used where the file is mapped, and processes share them. 0 on other devices.
+     */
+    public fun mappedBytes(engine: Engine, format: Format): Long =
+        withHandle { own -> engine.withHandle { Native.checkpointMappedBytes(own, it, format.ordinal) } }
+
+    /**
      * The device memory that a session takes at most while it grows to [patches] patches, in bytes, on any device. A
      * patch has about 4 bytes of text; the model decides.
      */

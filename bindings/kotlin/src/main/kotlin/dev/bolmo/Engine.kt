@@ -1,5 +1,17 @@
 package dev.bolmo
 
+/** Arithmetic of products with matrices in [Format.Q8] and [Format.Q4] on the CPU device. */
+public enum class Products {
+    /** Weights are converted to 32-bit numbers. */
+    F32,
+
+    /**
+     * What is multiplied with the weights is rounded to 8 bits, in blocks of 32 values with a scale. This is faster,
+     * most of all for long prompts, and less exact.
+     */
+    INT8,
+}
+
 /** Options for opening an [Engine]. */
 public data class EngineOptions @JvmOverloads constructor(
     /**
@@ -14,6 +26,14 @@ public data class EngineOptions @JvmOverloads constructor(
     val kernelCache: String? = null,
     /** The largest binding in bytes, at least 65536. 0, the default: the adapter's own limit. */
     val maxBindingBytes: Long = 0,
+    /** Arithmetic of products on the CPU device. Other adapters have [Products.F32] alone. */
+    val products: Products = Products.F32,
+    /**
+     * Size in bytes from which on the CPU device uses a tensor where the checkpoint's file is mapped, if it is stored in
+     * the wanted format. 0, the default: the library decides. [Long.MAX_VALUE] copies all tensors, for files that other
+     * programs may write to.
+     */
+    val inPlaceBytes: Long = 0,
 ) {
     /** Runs [block] with native options. */
     internal inline fun <T> native(block: (Long) -> T): T =
@@ -21,6 +41,8 @@ public data class EngineOptions @JvmOverloads constructor(
             Native.engineOptionsSetAdapter(options, utf8(adapter, "adapter"))
             if (threads != 0) Native.engineOptionsSetThreads(options, threads.toLong())
             if (maxBindingBytes != 0L) Native.engineOptionsSetMaxBindingBytes(options, maxBindingBytes)
+            if (products != Products.F32) Native.engineOptionsSetProducts(options, products.ordinal)
+            if (inPlaceBytes != 0L) Native.engineOptionsSetInPlaceBytes(options, inPlaceBytes)
             if (kernelCache != null) Native.engineOptionsSetKernelCache(options, utf8(kernelCache, "kernelCache"))
             block(options)
         }

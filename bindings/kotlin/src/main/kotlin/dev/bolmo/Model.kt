@@ -113,6 +113,9 @@ public class Model private constructor(
     /** Device memory that the weights take, in bytes. */
     public val deviceBytes: Long = Native.modelDeviceBytes(handle)
 
+    /** How many of these bytes are used where the checkpoint's files are mapped, and need no memory of their own. */
+    public val mappedBytes: Long = Native.modelMappedBytes(handle)
+
     /** What is odd about the files, but was accepted. */
     public val warnings: List<String> = List(Native.modelWarningCount(handle).toInt()) {
         Native.modelWarning(handle, it.toLong()).decodeToString()

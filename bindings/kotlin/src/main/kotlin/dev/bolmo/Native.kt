@@ -66,6 +66,8 @@ internal object Native {
     @JvmStatic external fun engineOptionsSetAdapter(options: Long, choice: ByteArray)
     @JvmStatic external fun engineOptionsSetMaxBindingBytes(options: Long, bytes: Long)
     @JvmStatic external fun engineOptionsSetThreads(options: Long, threads: Long)
+    @JvmStatic external fun engineOptionsSetProducts(options: Long, products: Int)
+    @JvmStatic external fun engineOptionsSetInPlaceBytes(options: Long, bytes: Long)
     @JvmStatic external fun engineOptionsSetKernelCache(options: Long, path: ByteArray)
     @JvmStatic external fun engineOptionsDelete(options: Long)
     @JvmStatic external fun engineCreate(options: Long): Long
@@ -89,6 +91,7 @@ internal object Native {
     @JvmStatic external fun checkpointBuilderDelete(builder: Long)
     @JvmStatic external fun checkpointNumber(checkpoint: Long, which: Int): Long
     @JvmStatic external fun checkpointDeviceBytes(checkpoint: Long, format: Int): Long
+    @JvmStatic external fun checkpointMappedBytes(checkpoint: Long, engine: Long, format: Int): Long
     @JvmStatic external fun checkpointSessionBytes(checkpoint: Long, patches: Long): Long
     @JvmStatic external fun checkpointTokenizerSource(checkpoint: Long): ByteArray
     @JvmStatic external fun checkpointWarningCount(checkpoint: Long): Long
@@ -108,6 +111,7 @@ internal object Native {
     @JvmStatic external fun modelLoad(engine: Long, checkpoint: Long, options: Long, progress: Progress?): Long
     @JvmStatic external fun modelNumber(model: Long, which: Int): Long
     @JvmStatic external fun modelDeviceBytes(model: Long): Long
+    @JvmStatic external fun modelMappedBytes(model: Long): Long
     @JvmStatic external fun modelSessionBytes(model: Long, patches: Long): Long
     @JvmStatic external fun modelFingerprint(model: Long): ByteArray
     @JvmStatic external fun modelWarningCount(model: Long): Long

@@ -82,6 +82,7 @@ class ApiTest : ModelTest() {
         }
         Checkpoint.open(trained).use { checkpoint ->
             assertEquals(model.deviceBytes, checkpoint.deviceBytes(Format.F32))
+            assertEquals(model.mappedBytes, checkpoint.mappedBytes(model.engine, Format.F32))
             assertTrue(checkpoint.deviceBytes(Format.F16) < checkpoint.deviceBytes(Format.F32))
             assertTrue(model.sessionBytes(100) <= checkpoint.sessionBytes(100))
             assertTrue(model.info.workBytes in 1..checkpoint.info.workBytes)
