@@ -11,6 +11,8 @@ use super::avx512::Avx512;
 use super::neon::Neon;
 use super::portable::Portable;
 use super::vector::Vector;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+use super::wasm::Simd128;
 
 /// An instruction set that this CPU has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +26,8 @@ enum Kind {
     Avx2,
     #[cfg(target_arch = "aarch64")]
     Neon,
+    #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+    Simd128,
     Portable,
 }
 
@@ -37,6 +41,8 @@ impl InstructionSet {
             (Kind::Avx2, has_avx2()),
             #[cfg(target_arch = "aarch64")]
             (Kind::Neon, true),
+            #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+            (Kind::Simd128, true),
             (Kind::Portable, true),
         ];
         all.into_iter().filter(|(_, has)| *has).map(|(kind, _)| Self(kind)).collect()
@@ -47,7 +53,7 @@ impl InstructionSet {
         Self::available().first().copied().unwrap_or(Self(Kind::Portable))
     }
 
-    /// Its name: `avx512`, `avx2`, `neon` or `portable`.
+    /// Its name: `avx512`, `avx2`, `neon`, `simd128` or `portable`.
     pub fn name(self) -> &'static str {
         match self.0 {
             #[cfg(target_arch = "x86_64")]
@@ -56,6 +62,8 @@ impl InstructionSet {
             Kind::Avx2 => "avx2",
             #[cfg(target_arch = "aarch64")]
             Kind::Neon => "neon",
+            #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+            Kind::Simd128 => "simd128",
             Kind::Portable => "portable",
         }
     }
@@ -72,6 +80,8 @@ impl InstructionSet {
             Kind::Avx2 => unsafe { run_avx2(task) },
             #[cfg(target_arch = "aarch64")]
             Kind::Neon => task.run::<Neon>(),
+            #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+            Kind::Simd128 => task.run::<Simd128>(),
             Kind::Portable => task.run::<Portable>(),
         }
     }
@@ -170,7 +180,7 @@ mod tests {
             set.run(Sums(&values, &mut sum));
             let lanes = match set.name() {
                 "avx512" => 16,
-                "neon" => 4,
+                "neon" | "simd128" => 4,
                 _ => 8,
             };
             assert_eq!(sum, ((1 << lanes) - 1 + 7) as f32, "{}", set.name());

@@ -33,6 +33,8 @@ mod softmax;
 mod testing;
 mod tile;
 mod vector;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+mod wasm;
 mod weights;
 
 mod attention;
