@@ -7,12 +7,9 @@ use bolmo_shaders::{Fusion, KernelId, Tiles, Variant, WeightFormat};
 use crate::device::adapter::AdapterInfo;
 use crate::device::capabilities::Capabilities;
 use crate::device::choose::{Chosen, request};
-#[cfg(not(target_family = "wasm"))]
 use crate::device::cpu::{self, Cpu};
 use crate::device::kept::{Keepers, Kept};
-#[cfg(not(target_family = "wasm"))]
-use crate::device::memory::other_device;
-use crate::device::memory::{Buffer, SharedBytes, Slice};
+use crate::device::memory::{Buffer, SharedBytes, Slice, other_device};
 use crate::device::options::EngineOptions;
 use crate::device::process::OfProcess;
 use crate::device::status::Status;
@@ -50,7 +47,6 @@ pub(super) enum Backend {
     /// A device of wgpu.
     Gpu(Arc<OfProcess<Gpu>>),
     /// The CPU device.
-    #[cfg(not(target_family = "wasm"))]
     Cpu(Arc<Cpu>),
 }
 
@@ -62,7 +58,6 @@ impl Device {
                 "max_binding_bytes is {bytes}, expected at least {LEAST_BINDING_BYTES}"
             )));
         }
-        #[cfg(not(target_family = "wasm"))]
         cpu::check_threads(options)?;
         let (chosen, adapter) = request(&options.adapter).await?;
         let capabilities = Capabilities::decide(&adapter, options);
@@ -72,7 +67,6 @@ impl Device {
                 let status = gpu.status();
                 (Backend::Gpu(Arc::new(OfProcess::new(gpu))), status)
             }
-            #[cfg(not(target_family = "wasm"))]
             Chosen::Cpu => {
                 let cpu = Cpu::open(options)?;
                 let status = cpu.status();
@@ -119,7 +113,6 @@ impl Device {
         }
         match &self.backend {
             Backend::Gpu(gpu) => gpu.compile(kernel, self.variant(kernel, format, fusion)),
-            #[cfg(not(target_family = "wasm"))]
             Backend::Cpu(_) => {}
         }
     }
@@ -141,13 +134,11 @@ impl Device {
         }
         match &self.backend {
             Backend::Gpu(gpu) => gpu.save_kernels(),
-            #[cfg(not(target_family = "wasm"))]
             Backend::Cpu(_) => {}
         }
     }
 
     /// Threads that compute, if this is the CPU device.
-    #[cfg(not(target_family = "wasm"))]
     pub fn threads(&self) -> Option<usize> {
         match &self.backend {
             Backend::Gpu(_) => None,
@@ -167,7 +158,6 @@ impl Device {
         }
         match &self.backend {
             Backend::Gpu(gpu) => gpu.destroy(),
-            #[cfg(not(target_family = "wasm"))]
             Backend::Cpu(_) => {}
         }
         self.status.lose("it was destroyed by the program", log::Level::Info);
@@ -177,7 +167,6 @@ impl Device {
     pub fn align(&self, size: u64) -> u64 {
         let required = match &self.backend {
             Backend::Gpu(gpu) => gpu.offset_alignment,
-            #[cfg(not(target_family = "wasm"))]
             Backend::Cpu(_) => 1,
         };
         size.next_multiple_of(required.max(256))
@@ -196,7 +185,6 @@ impl Device {
         }
         let buffer = match &self.backend {
             Backend::Gpu(gpu) => Buffer::Gpu(gpu.allocate(what, size).await?),
-            #[cfg(not(target_family = "wasm"))]
             Backend::Cpu(cpu) => Buffer::Cpu(cpu.allocate(what, size)?),
         };
         Ok(Slice::whole(buffer, size, self.usage.hold(size)))
@@ -207,7 +195,6 @@ impl Device {
     pub(crate) fn share(&self, memory: &SharedBytes, offset: u64, bytes: u64) -> Option<Slice> {
         match &self.backend {
             Backend::Gpu(_) => None,
-            #[cfg(not(target_family = "wasm"))]
             Backend::Cpu(cpu) => {
                 let buffer = Buffer::Cpu(cpu.share(memory, offset, bytes)?);
                 Some(Slice::whole(buffer, bytes, self.usage.hold(0)))
@@ -243,7 +230,6 @@ impl Device {
                 let buffer = Buffer::Gpu(gpu.allocate_readable(size).await?);
                 Ok(Slice::whole(buffer, size, self.usage.hold(size)))
             }
-            #[cfg(not(target_family = "wasm"))]
             Backend::Cpu(_) => Ok(Slice::whole(Buffer::Absent, size, self.usage.hold(0))),
         }
     }
@@ -263,11 +249,8 @@ impl Device {
                 gpu.write(buffer, to.offset + offset, bytes);
                 Ok(())
             }
-            #[cfg(not(target_family = "wasm"))]
             (Backend::Cpu(cpu), Buffer::Cpu(buffer)) => cpu.write(buffer, to.offset + offset, bytes),
-            #[cfg(not(target_family = "wasm"))]
             (_, Buffer::Absent) => Ok(()),
-            #[cfg(not(target_family = "wasm"))]
             _ => Err(other_device()),
         }
     }
@@ -276,7 +259,6 @@ impl Device {
     pub(crate) async fn idle(&self) -> std::result::Result<(), futures_channel::oneshot::Canceled> {
         match &self.backend {
             Backend::Gpu(gpu) => gpu.idle().await,
-            #[cfg(not(target_family = "wasm"))]
             Backend::Cpu(cpu) => cpu.idle().await,
         }
     }

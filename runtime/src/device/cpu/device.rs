@@ -6,7 +6,8 @@ use bolmo_shaders::simd::InstructionSet;
 use futures_channel::oneshot;
 
 use super::buffer::HostBuffer;
-use super::executor::{Executor, Job};
+use super::executor::Executor;
+use super::submission::Job;
 use super::threads::{cpu_name, wanted_threads};
 use crate::allocate;
 use crate::device::adapter::{AdapterInfo, CPU};
@@ -99,9 +100,9 @@ fn instructions() -> Result<InstructionSet> {
 }
 
 /// The device as an adapter, at this index of the list.
-pub(in crate::device) fn describe(index: usize) -> AdapterInfo {
+pub(in crate::device) fn describe(index: usize) -> Option<AdapterInfo> {
     let instructions = instructions().unwrap_or(InstructionSet::best());
-    AdapterInfo {
+    Some(AdapterInfo {
         index,
         name: cpu_name(),
         kind: CPU,
@@ -119,7 +120,7 @@ pub(in crate::device) fn describe(index: usize) -> AdapterInfo {
         unusable: None,
         chosen: false,
         reason: String::new(),
-    }
+    })
 }
 
 /// Largest buffer: memory is the limit, and sums of sizes must not overflow.
