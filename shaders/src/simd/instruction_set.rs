@@ -9,6 +9,7 @@ use super::avx2::Avx2;
 use super::avx512::Avx512;
 #[cfg(target_arch = "aarch64")]
 use super::neon::Neon;
+#[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
 use super::portable::Portable;
 use super::vector::Vector;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
@@ -28,6 +29,7 @@ enum Kind {
     Neon,
     #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
     Simd128,
+    #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
     Portable,
 }
 
@@ -43,6 +45,7 @@ impl InstructionSet {
             (Kind::Neon, true),
             #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
             (Kind::Simd128, true),
+            #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
             (Kind::Portable, true),
         ];
         all.into_iter().filter(|(_, has)| *has).map(|(kind, _)| Self(kind)).collect()
@@ -50,7 +53,7 @@ impl InstructionSet {
 
     /// The fastest one that this CPU has.
     pub fn best() -> Self {
-        Self::available().first().copied().unwrap_or(Self(Kind::Portable))
+        Self::available()[0]
     }
 
     /// Its name: `avx512`, `avx2`, `neon`, `simd128` or `portable`.
@@ -64,6 +67,7 @@ impl InstructionSet {
             Kind::Neon => "neon",
             #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
             Kind::Simd128 => "simd128",
+            #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
             Kind::Portable => "portable",
         }
     }
@@ -82,6 +86,7 @@ impl InstructionSet {
             Kind::Neon => task.run::<Neon>(),
             #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
             Kind::Simd128 => task.run::<Simd128>(),
+            #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
             Kind::Portable => task.run::<Portable>(),
         }
     }
