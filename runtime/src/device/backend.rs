@@ -47,7 +47,7 @@ pub(super) enum Backend {
     /// A device of wgpu.
     Gpu(Arc<OfProcess<Gpu>>),
     /// The CPU device.
-    Cpu(Arc<Cpu>),
+    Cpu(cpu::Shared),
 }
 
 impl Device {
@@ -70,7 +70,7 @@ impl Device {
             Chosen::Cpu => {
                 let cpu = Cpu::open(options)?;
                 let status = cpu.status();
-                (Backend::Cpu(Arc::new(cpu)), status)
+                (Backend::Cpu(cpu.into()), status)
             }
         };
         Ok(Self {

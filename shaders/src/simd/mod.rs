@@ -90,14 +90,12 @@ pub use instruction_set::InstructionSet;
 pub use memory::{Fault, Memory};
 pub use scratch::NoMemory;
 
-use crate::table::KernelId;
+use crate::table::{KernelId, TRAINS};
 
 /// A kernel's fast form.
 pub type SimdKernel = fn(&Call<'_>) -> Result<(), Fault>;
 
-/// Whether kernels that only training needs are there. Browsers don't train, and load a smaller file without them.
-const TRAINS: bool = !cfg!(all(target_arch = "wasm32", target_os = "unknown"));
-
+/// The fast form of a kernel that only training uses, in builds that have it.
 #[inline(always)]
 fn training(kernel: SimdKernel) -> SimdKernel {
     let missing: SimdKernel = |call| {

@@ -26,6 +26,9 @@ pub(in crate::device) struct Cpu {
     pub(super) instructions: InstructionSet,
 }
 
+/// The device, as whoever uses it holds it.
+pub(in crate::device) type Shared = Arc<Cpu>;
+
 impl Cpu {
     /// Opens the device.
     pub(in crate::device) fn open(options: &EngineOptions) -> Result<Self> {

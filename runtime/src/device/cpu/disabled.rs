@@ -14,8 +14,11 @@ use crate::device::status::Status;
 use crate::error::{Error, Result};
 
 /// The CPU device of an engine.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Cpu(Infallible);
+
+/// The device, as whoever uses it holds it. Not a pointer, so that the compiler sees that there is none.
+pub(super) type Shared = Cpu;
 
 /// A buffer.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -79,7 +82,7 @@ impl Reply {
 }
 
 impl CommandList {
-    pub(super) fn new(cpu: &Cpu) -> Self {
+    pub(super) fn new(cpu: &Shared) -> Self {
         match cpu.0 {}
     }
 

@@ -22,5 +22,5 @@ mod turns;
 
 pub(super) use buffer::HostBuffer;
 pub(super) use commands::{CommandList, Recorded, Reply};
-pub(super) use device::{Cpu, describe};
+pub(super) use device::{Cpu, Shared, describe};
 pub(super) use threads::check_threads;
