@@ -30,8 +30,8 @@ export async function launch({ args = [], webgpu = true } = {}) {
  * @param {import('./server.js').Server} server
  * @param {{ init?: (() => void)[] }} [options]
  */
-export async function openPage(browser, server, { init = [], contextOptions = {} } = {}) {
-  const context = await browser.newContext(contextOptions);
+export async function openPage(browser, server, { init = [] } = {}) {
+  const context = await browser.newContext();
   const page = await context.newPage();
   // Shaders are compiled on the CPU, which takes a while on busy machines.
   page.setDefaultTimeout(120_000);

@@ -177,25 +177,25 @@ test('a worker that computes answers other calls', async () => {
   assert.ok(middle < 200, waits.join(', '));
 });
 
-test('a page that is hidden goes on generating', async () => {
+test('a generation does not wait for timers, which browsers slow down in hidden pages', async () => {
   const hidden = await openPage(browser, server);
-  const model = await hidden.evaluateHandle(() => Bolmo.load('/demo'));
-  const time = (model, prompt) =>
-    (async () => {
+  await hidden.route('**/worker.js', async (route) => {
+    const response = await route.fetch();
+    const slow = 'const soon = setTimeout; setTimeout = (work, time, ...more) => soon(work, time + 1000, ...more);';
+    await route.fulfill({ response, body: (await response.text()) + slow });
+  });
+  const times = await hidden.evaluate(async (prompt) => {
+    const model = await Bolmo.load('/demo');
+    const times = [];
+    for (let i = 0; i < 2; i++) {
       const begun = performance.now();
-      const { bytes } = await collect(model.generate(prompt, { maxBytes: 1000 }));
-      return { bytes: bytes.length, time: performance.now() - begun, state: document.visibilityState };
-    })();
-  const seen = await model.evaluate(time, PROMPT);
-  const session = await hidden.context().newCDPSession(hidden);
-  await session.send('Emulation.setFocusEmulationEnabled', { enabled: false });
-  const { windowId } = await session.send('Browser.getWindowForTarget');
-  await session.send('Browser.setWindowBounds', { windowId, bounds: { windowState: 'minimized' } });
-  const other = await hidden.context().newPage();
-  await other.bringToFront();
-  const unseen = await model.evaluate(time, PROMPT);
-  assert.equal(unseen.bytes, seen.bytes);
-  console.log(`CPU, 1000 bytes: ${seen.time.toFixed(0)} ms ${seen.state}, ${unseen.time.toFixed(0)} ms ${unseen.state}`);
+      await collect(model.generate(prompt, { maxBytes: 1000 }));
+      times.push(performance.now() - begun);
+    }
+    model.close();
+    return times;
+  }, PROMPT);
+  assert.ok(Math.min(...times) < 1000, `1000 bytes in ${times} ms`);
   await closePage(hidden);
 });
 
