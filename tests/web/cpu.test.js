@@ -181,7 +181,7 @@ test('a generation does not wait for timers, which browsers slow down in hidden 
   const hidden = await openPage(browser, server);
   await hidden.route('**/worker.js', async (route) => {
     const response = await route.fetch();
-    const slow = 'const soon = setTimeout; setTimeout = (work, time, ...more) => soon(work, time + 1000, ...more);';
+    const slow = '; const soon = self.setTimeout; self.setTimeout = (work, time) => soon(work, time + 1000);';
     await route.fulfill({ response, body: (await response.text()) + slow });
   });
   const times = await hidden.evaluate(async (prompt) => {

@@ -30,7 +30,8 @@ pub fn parameters(config: &Config) -> u64 {
     parameters_by_part(config).iter().map(|(_, count)| count).sum()
 }
 
-/// The adapter that is used as JSON, or `null` if there is none: the browser's, or the CPU device in builds that have it.
+/// The adapter that is used as JSON, or `null` if there is none: the browser's, or the CPU device where the build has
+/// that.
 #[wasm_bindgen(js_name = probeAdapter)]
 pub fn probe_adapter() -> Promise {
     promise(async {
