@@ -70,7 +70,7 @@ impl Device {
             Chosen::Cpu => {
                 let cpu = Cpu::open(options)?;
                 let status = cpu.status();
-                (Backend::Cpu(cpu.into()), status)
+                (Backend::Cpu(cpu.shared()), status)
             }
         };
         Ok(Self {

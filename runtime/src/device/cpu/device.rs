@@ -36,6 +36,11 @@ impl Cpu {
         Ok(Self { executor: Executor::shared(threads)?, status: Arc::default(), threads, instructions })
     }
 
+    /// The device, to be shared.
+    pub(in crate::device) fn shared(self) -> Shared {
+        Arc::new(self)
+    }
+
     /// Threads that compute.
     pub(in crate::device) fn threads(&self) -> usize {
         self.threads

@@ -50,6 +50,10 @@ impl Cpu {
         Err(Error::unsupported("this build has no CPU device; build it without the feature `gpu`"))
     }
 
+    pub(super) fn shared(self) -> Shared {
+        self
+    }
+
     pub(super) fn threads(&self) -> usize {
         match self.0 {}
     }
