@@ -91,6 +91,19 @@ test('without a worker, the CPU is refused', async () => {
   assert.match(wrong.message, /'auto', 'gpu' or 'cpu', found "npu"/);
 });
 
+test('a browser without SIMD is reported', async () => {
+  // It runs in the page before anything else.
+  const old = await openPage(browser, server, { init: [() => (WebAssembly.validate = () => false)] });
+  const refused = (options) => old.evaluate((options) => failure(Bolmo.load('/demo', options)), options);
+  const [auto, cpu] = [await refused({}), await refused({ device: 'cpu' })];
+  assert.deepEqual([auto.class, cpu.class], ['NoWebGpuError', 'UnsupportedError']);
+  assert.match(auto.message, /GPU/);
+  assert.match(cpu.message, /SIMD/);
+  const { ok, device, reason } = await old.evaluate(() => Bolmo.probe());
+  assert.deepEqual({ ok, device, reason }, { ok: false, device: null, reason: auto.message });
+  await closePage(old);
+});
+
 test('the file for the CPU can be elsewhere', async () => {
   const load = (options) => page.evaluate((options) => failure(Bolmo.load('/demo', options)), options);
   const missing = await load({ cpuWasmUrl: '/nowhere.wasm' });

@@ -1,6 +1,6 @@
 /** The choice of what computes: the GPU through WebGPU, or the CPU. */
 
-import { InvalidArgumentError, NoWebGpuError } from './errors.js';
+import { InvalidArgumentError, NoWebGpuError, UnsupportedError } from './errors.js';
 import type { EnvironmentOptions } from './types.js';
 
 /** What computes. */
@@ -46,7 +46,7 @@ const VECTORS = new Uint8Array([
 function lackOfCpu({ worker }: EnvironmentOptions): string | null {
   if (worker === false) return 'the CPU computes in a worker only, because it would block the page';
   if (!WebAssembly.validate(VECTORS)) {
-    return 'the CPU cannot be used either, because this browser has no vectors in WebAssembly (SIMD)';
+    return 'the CPU cannot be used, because this browser has no vectors in WebAssembly (SIMD); use a current version';
   }
   return null;
 }
@@ -78,6 +78,8 @@ export async function choose(options: EnvironmentOptions): Promise<Choice> {
 /** The devices to try, at least one. */
 export async function devicesFor(options: EnvironmentOptions): Promise<Device[]> {
   const { devices, reason } = await choose(options);
-  if (reason !== null) throw new NoWebGpuError(reason);
+  if (reason !== null) {
+    throw options.device === 'cpu' ? new UnsupportedError('unsupported', reason) : new NoWebGpuError(reason);
+  }
   return devices;
 }
