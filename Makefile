@@ -165,8 +165,10 @@ web: ## Build the browser package (bindings/web/dist) and the example page (exam
 	@scripts/setup.sh nodejs
 	scripts/web.sh
 
-test-web: $(if $(filter file,$(origin BOLMO)),build) ## Build the browser package and test it in Chromium
+test-web: $(if $(filter file,$(origin BOLMO)),build) ## Build the browser package and test it in Chromium and Firefox
 	@scripts/setup.sh browser
+	@# Tests in Firefox are left out where it cannot be installed.
+	@scripts/setup.sh firefox || true
 	@# The command runs on the browser's own driver, for which it needs a Vulkan loader.
 	@scripts/setup.sh shaders $(BOLMO)
 	@$(timed) "the browser package" $(MAKE) --no-print-directory web

@@ -5,6 +5,7 @@
 #   scripts/setup.sh lint            rustfmt, clippy and Python as well, for `make lint` and `make test`
 #   scripts/setup.sh nodejs          Node.js and npm, for tests that concern browsers
 #   scripts/setup.sh browser         Node.js and Chromium, for tests in a browser
+#   scripts/setup.sh firefox         Node.js and Firefox, for tests in another browser
 #   scripts/setup.sh docs            Doxygen, for `make docs`
 #   scripts/setup.sh c               C and C++ compilers, CMake and what else tests of the C library need
 #   scripts/setup.sh kotlin          a JDK, Maven and what Maven needs to build and test the Kotlin package
@@ -94,6 +95,15 @@ browser() {
     has_chromium && return
     say "there is still no /usr/bin/chromium: install a Chromium or Chrome, and name it in CHROMIUM"
     exit 1
+}
+
+firefox() {
+    nodejs
+    local candidate
+    for candidate in "${FIREFOX-}" /usr/bin/firefox-esr /usr/bin/firefox; do
+        [ -x "$candidate" ] && return
+    done
+    install "there is no Firefox" firefox-esr
 }
 
 c() {
@@ -201,11 +211,11 @@ shaders() {
 }
 
 case "${1-}:$#" in
-toolchain:1 | lint:1 | nodejs:1 | browser:1 | docs:1 | c:1 | kotlin:1 | arm:1 | llama:1) "$1" ;;
+toolchain:1 | lint:1 | nodejs:1 | browser:1 | firefox:1 | docs:1 | c:1 | kotlin:1 | arm:1 | llama:1) "$1" ;;
 shaders:2) shaders "$2" ;;
 swift:2) swift_toolchain "$2" ;;
 *)
-    sed -n '2,15s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,16s/^# \{0,1\}//p' "$0" >&2
     exit 2
     ;;
 esac

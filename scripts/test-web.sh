@@ -1,5 +1,6 @@
 #!/bin/bash
-# Tests the built browser package and the built example page in Chromium (CHROMIUM, or /usr/bin/chromium).
+# Tests the built browser package and the built example page in Chromium (CHROMIUM, or /usr/bin/chromium),
+# and the package in Firefox (FIREFOX, or /usr/bin/firefox-esr) where there is one.
 #
 #   scripts/test-web.sh BOLMO [TEST…]     BOLMO is the built command, whose output is the reference; TEST is a file of
 #                                         tests/web, by default all run
@@ -15,8 +16,14 @@ npm_ci() { (cd "$1" && npm ci --silent --no-audit --no-fund --ignore-scripts); }
 scripts/setup.sh lint
 . scripts/wasm-target.sh
 if [ -z "${RUSTC-}" ] && rustc --version | grep -q ' 1\.95\.'; then
-    CARGO_TARGET_DIR=$(realpath -m "${CARGO_TARGET_DIR:-target}")/wasm \
-        cargo clippy --target wasm32-unknown-unknown -p bolmo-web --features constraints -- -D warnings
+    # lint FOLDER FLAGS OPTION…
+    lint() {
+        CARGO_TARGET_DIR=$build_dir/$1 RUSTFLAGS="${RUSTFLAGS-} $2" \
+            cargo clippy --target wasm32-unknown-unknown -p bolmo-web "${@:3}" -- -D warnings
+    }
+    build_dir=$(realpath -m "${CARGO_TARGET_DIR:-target}")
+    lint wasm "" --features constraints
+    lint wasm-cpu "-C target-feature=+simd128" --no-default-features --features constraints
 fi
 
 npm_ci tests/web

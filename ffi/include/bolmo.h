@@ -489,6 +489,17 @@ BOLMO_API void bolmo_adapters_delete(bolmo_adapters *list);
  * @{
  */
 
+/** Arithmetic of products with matrices in q8 and q4, on the CPU device. */
+typedef enum {
+    /** Weights are converted to f32. */
+    BOLMO_PRODUCTS_F32,
+    /**
+     * What is multiplied with the weights is rounded to 8 bits, in blocks of 32 values with a scale. This is faster,
+     * most of all for long prompts, and less exact.
+     */
+    BOLMO_PRODUCTS_INT8,
+} bolmo_products;
+
 /** An open device. Any number of threads may use it at once. */
 typedef struct bolmo_engine bolmo_engine;
 
@@ -519,6 +530,20 @@ BOLMO_API bolmo_status bolmo_engine_options_set_max_binding_bytes(bolmo_engine_o
  * how many there are.
  */
 BOLMO_API bolmo_status bolmo_engine_options_set_threads(bolmo_engine_options *options, size_t threads);
+
+/**
+ * Sets the arithmetic of products with matrices in q8 and q4 (bolmo_products). The default is BOLMO_PRODUCTS_F32. Opening
+ * an adapter other than the CPU device with BOLMO_PRODUCTS_INT8 fails with BOLMO_UNSUPPORTED.
+ */
+BOLMO_API bolmo_status bolmo_engine_options_set_products(bolmo_engine_options *options,
+                                                         int32_t products);
+
+/**
+ * Sets the size in bytes from which on the CPU device uses a tensor where the checkpoint's file is mapped, if it is
+ * stored in the wanted format. 0, the default: the library decides. UINT64_MAX copies all tensors, for files that other
+ * programs may write to while a model exists.
+ */
+BOLMO_API bolmo_status bolmo_engine_options_set_in_place_bytes(bolmo_engine_options *options, uint64_t bytes);
 
 /**
  * Sets the folder that caches compiled kernels, so that models load faster from the second time on, where the driver
@@ -787,6 +812,16 @@ BOLMO_API bolmo_status bolmo_checkpoint_device_bytes(const bolmo_checkpoint *che
                                                      uint64_t *bytes);
 
 /**
+ * Gets how many of the bytes of bolmo_checkpoint_device_bytes need no memory of their own on `engine`: on the CPU device
+ * large tensors that are stored in the wanted format are used where the file is mapped, and processes share them. 0 on
+ * other devices, and for files that a program reads itself.
+ */
+BOLMO_API bolmo_status bolmo_checkpoint_mapped_bytes(const bolmo_checkpoint *checkpoint,
+                                                     const bolmo_engine *engine,
+                                                     int32_t format,
+                                                     uint64_t *bytes);
+
+/**
  * Gets the device memory that a session takes at most while it grows to `patches` patches, in bytes, on any device.
  * bolmo_model_session_bytes says what is included. A patch has about 4 bytes of text; the model decides.
  */
@@ -961,6 +996,9 @@ BOLMO_API bolmo_status bolmo_model_number(const bolmo_model *model, int32_t whic
 
 /** Gets the device memory that the weights take, in bytes. */
 BOLMO_API bolmo_status bolmo_model_device_bytes(const bolmo_model *model, uint64_t *bytes);
+
+/** Gets how many of these bytes are used where the checkpoint's files are mapped, and need no memory of their own. */
+BOLMO_API bolmo_status bolmo_model_mapped_bytes(const bolmo_model *model, uint64_t *bytes);
 
 /**
  * Gets the device memory that a session takes at most while it grows to `patches` patches, in bytes.

@@ -32,7 +32,9 @@ pub struct Kernel {
     pub id: KernelId,
     /// The name that shader, CPU reference and test share.
     pub stem: &'static str,
-    /// The text of `wgsl/<stem>.wgsl`.
+    /// Whether only training uses the kernel. Builds for browsers have neither its shader nor its fast form.
+    pub training: bool,
+    /// The text of `wgsl/<stem>.wgsl`; empty in builds without it.
     pub text: &'static str,
     /// Whether the kernel uses `shared/math.wgsl`.
     pub math: bool,
@@ -72,7 +74,12 @@ macro_rules! kernels {
         pub static KERNELS: &[Kernel] = &[$(Kernel {
             id: KernelId::$id,
             stem: $stem,
-            text: include_str!(concat!("../wgsl/", $stem, ".wgsl")),
+            training: has(&[$(stringify!($part)),*], "training"),
+            text: if has(&[$(stringify!($part)),*], "training") && !TRAINS {
+                ""
+            } else {
+                shader(include_str!(concat!("../wgsl/", $stem, ".wgsl")))
+            },
             math: has(&[$(stringify!($part)),*], "math"),
             weights: if has(&[$(stringify!($part)),*], "vec4") {
                 Some(WeightAccess::Vec4)
@@ -97,6 +104,14 @@ macro_rules! kernels {
             params: <params::$id as Params>::LAYOUT,
         },)*];
     };
+}
+
+/// Whether kernels that only training uses are there. Browsers don't train, and load smaller files without them.
+pub(crate) const TRAINS: bool = !cfg!(all(target_arch = "wasm32", target_os = "unknown"));
+
+/// The text of a shader, in builds that have shaders.
+const fn shader(text: &'static str) -> &'static str {
+    if cfg!(feature = "wgsl") { text } else { "" }
 }
 
 /// Returns whether `parts` contains `part`.
@@ -124,11 +139,11 @@ const fn same(a: &str, b: &str) -> bool {
 /// Returns the text in `wgsl/subgroup/`, if there is one.
 const fn subgroup_text(stem: &str) -> Option<&'static str> {
     if same(stem, "matmul") {
-        Some(include_str!("../wgsl/subgroup/matmul.wgsl"))
+        Some(shader(include_str!("../wgsl/subgroup/matmul.wgsl")))
     } else if same(stem, "attention") {
-        Some(include_str!("../wgsl/subgroup/attention.wgsl"))
+        Some(shader(include_str!("../wgsl/subgroup/attention.wgsl")))
     } else if same(stem, "mlstm_chunk_out") {
-        Some(include_str!("../wgsl/subgroup/mlstm_chunk_out.wgsl"))
+        Some(shader(include_str!("../wgsl/subgroup/mlstm_chunk_out.wgsl")))
     } else {
         None
     }
@@ -136,12 +151,12 @@ const fn subgroup_text(stem: &str) -> Option<&'static str> {
 
 /// Returns the text in `wgsl/single_lane/`, if there is one.
 const fn single_lane_text(stem: &str) -> Option<&'static str> {
-    if same(stem, "attention") { Some(include_str!("../wgsl/single_lane/attention.wgsl")) } else { None }
+    if same(stem, "attention") { Some(shader(include_str!("../wgsl/single_lane/attention.wgsl"))) } else { None }
 }
 
 /// Returns the text in `wgsl/cooperative/`, if there is one.
 const fn cooperative_text(stem: &str) -> Option<&'static str> {
-    if same(stem, "matmul") { Some(include_str!("../wgsl/cooperative/matmul.wgsl")) } else { None }
+    if same(stem, "matmul") { Some(shader(include_str!("../wgsl/cooperative/matmul.wgsl"))) } else { None }
 }
 
 // After the stem come the shared parts and the variants of a kernel. Kernels with reduce variants have a guard, unless
@@ -265,7 +280,7 @@ kernels! {
         ReadWrite "y" "[count]",
     }
     /// Gradient of the mLSTM's normalizer, head norm and output gate.
-    MlstmNormGrad "mlstm_norm_grad" { reduce unguarded;
+    MlstmNormGrad "mlstm_norm_grad" { reduce unguarded training;
         Read "y" "[rows, heads, dv + 1]",
         Read "gates" "[rows, heads, 4]",
         Read "x" "[rows, ...]",
@@ -276,19 +291,19 @@ kernels! {
         ReadWrite "dscale" "[rows, heads, dv]",
     }
     /// Gradient of the chunkwise mLSTM: the contribution of each chunk to the gradient of the state at its start.
-    MlstmChunkStateGrad "mlstm_chunk_state_grad" { ;
+    MlstmChunkStateGrad "mlstm_chunk_state_grad" { training;
         Read "x" "[rows, ...]",
         Read "gates" "[rows, heads, 4]",
         Read "dy" "[rows, heads, dv + 1]",
         ReadWrite "dstates" "[chunks, heads, dk, dv + 1]",
     }
     /// Gradient of the chunkwise mLSTM: the gradient of the state at the end of each chunk.
-    MlstmChunkScanGrad "mlstm_chunk_scan_grad" { ;
+    MlstmChunkScanGrad "mlstm_chunk_scan_grad" { training;
         Read "gates" "[rows, heads, 4]",
         ReadWrite "dstates" "[chunks, heads, dk, dv + 1]",
     }
     /// Gradient of the chunkwise mLSTM: the scores between the rows of a chunk.
-    MlstmChunkScores "mlstm_chunk_scores" { ;
+    MlstmChunkScores "mlstm_chunk_scores" { training;
         Read "x" "[rows, ...]",
         Read "gates" "[rows, heads, 4]",
         Read "dy" "[rows, heads, dv + 1]",
@@ -296,7 +311,7 @@ kernels! {
         ReadWrite "b" "[rows, heads, 64]",
     }
     /// Gradient of the chunkwise mLSTM: the gradients of q, k and v.
-    MlstmChunkOutGrad "mlstm_chunk_out_grad" { ;
+    MlstmChunkOutGrad "mlstm_chunk_out_grad" { training;
         Read "x" "[rows, ...]",
         Read "gates" "[rows, heads, 4]",
         Read "states" "[chunks, heads, dk, dv + 1]",
@@ -307,19 +322,19 @@ kernels! {
         ReadWrite "dx" "[rows, ...]",
     }
     /// The dot products that the gradients of the mLSTM gates are made of.
-    MlstmGateDots "mlstm_gate_dots" { ;
+    MlstmGateDots "mlstm_gate_dots" { training;
         Read "x" "[rows, ...]",
         Read "dx" "[rows, ...]",
         ReadWrite "dots" "[rows, heads, 2]",
     }
     /// Gradient of the mLSTM gates.
-    MlstmGatesGrad "mlstm_gates_grad" { math;
+    MlstmGatesGrad "mlstm_gates_grad" { math training;
         Read "x" "[rows, ...]",
         Read "dots" "[rows, heads, 2]",
         ReadWrite "dx" "[rows, ...]",
     }
     /// Gradient of the root-mean-square norm.
-    RmsNormGrad "rms_norm_grad" { reduce;
+    RmsNormGrad "rms_norm_grad" { reduce training;
         Read "scale" "[dim]",
         Read "x" "[rows, groups, dim]",
         Read "dy" "[rows, groups, dim]",
@@ -327,19 +342,19 @@ kernels! {
         ReadWrite "dscale" "[rows, groups, dim]",
     }
     /// Gradient of the gated product.
-    SiluMulGrad "silu_mul_grad" { ;
+    SiluMulGrad "silu_mul_grad" { training;
         Read "gate_up" "[rows, dim, 2]",
         Read "dh" "[rows, dim]",
         ReadWrite "d_gate_up" "[rows, dim, 2]",
     }
     /// Gradient of the boundary predictor's cosine.
-    BoundaryGrad "boundary_grad" { reduce;
+    BoundaryGrad "boundary_grad" { reduce training;
         Read "x" "[rows + 1, 2, dim]",
         Read "dcosine" "[rows]",
         ReadWrite "dx" "[rows + 1, 2, dim]",
     }
     /// Gradient of the norm and rotary embedding of queries and keys.
-    RopeGrad "rope_grad" { reduce unguarded;
+    RopeGrad "rope_grad" { reduce unguarded training;
         Read "qkv" "[rows, ...]",
         Read "q_scale" "[q_group, 2 half_dim]",
         Read "k_scale" "[k_group, 2 half_dim]",
@@ -350,7 +365,7 @@ kernels! {
         ReadWrite "dscale" "[rows, heads + kv_heads, 2 half_dim]",
     }
     /// Gradient of attention within sequences by the queries.
-    AttentionGradQ "attention_grad_q" { ;
+    AttentionGradQ "attention_grad_q" { training;
         Read "q" "[rows, heads, dim]",
         Read "kv" "[rows, 2, kv_heads, dim]",
         Read "running" "[rows, heads, 2]",
@@ -360,7 +375,7 @@ kernels! {
         ReadWrite "dq" "[rows, heads, dim]",
     }
     /// Gradient of attention within sequences by keys and values.
-    AttentionGradKv "attention_grad_kv" { ;
+    AttentionGradKv "attention_grad_kv" { training;
         Read "q" "[rows, heads, dim]",
         Read "kv" "[rows, 2, kv_heads, dim]",
         Read "running" "[rows, heads, 2]",
@@ -369,31 +384,31 @@ kernels! {
         ReadWrite "dkv" "[rows, 2, kv_heads, dim]",
     }
     /// The transpose of a matrix.
-    Transpose "transpose" { ;
+    Transpose "transpose" { training;
         Read "x" "[rows, columns]",
         ReadWrite "y" "[columns, rows]",
     }
     /// Sums over rows.
-    SumRows "sum_rows" { ;
+    SumRows "sum_rows" { training;
         Read "x" "[rows, columns]",
         ReadWrite "y" "[rows / per, columns]",
     }
     /// Gradient of a table by the rows gathered from it.
-    GatherRowsGrad "gather_rows_grad" { ;
+    GatherRowsGrad "gather_rows_grad" { training;
         Read "dy" "[.., dim]",
         Read "order" "[positions]",
         Read "segments" "[segments, 4]",
         ReadWrite "dw" "[rows, dim]",
     }
     /// Logarithms of the probabilities of a label and of a set of ids.
-    LogSoftmax "log_softmax" { math reduce;
+    LogSoftmax "log_softmax" { math reduce training;
         Read "logits" "[rows, n]",
         Read "label" "[rows]",
         Read "members" "[n]",
         ReadWrite "out" "[rows, 4]",
     }
     /// Gradient of those logarithms, in place of the logits.
-    LogSoftmaxGrad "log_softmax_grad" { math;
+    LogSoftmaxGrad "log_softmax_grad" { math training;
         ReadWrite "logits" "[rows, n]",
         Read "label" "[rows]",
         Read "members" "[n]",
@@ -401,13 +416,13 @@ kernels! {
         Read "weight" "[rows, 2]",
     }
     /// Entropy of the softmax of logits.
-    Entropy "entropy" { math reduce;
+    Entropy "entropy" { math reduce training;
         Read "logits" "[rows, n]",
         Read "logs" "[rows, 4]",
         ReadWrite "out" "[rows]",
     }
     /// Probabilities of next ids from logits over subwords.
-    NextIds "next_ids" { math reduce;
+    NextIds "next_ids" { math reduce training;
         Read "logits" "[count, vocabulary]",
         Read "order" "[subwords]",
         Read "starts" "[nodes + 1]",
@@ -416,7 +431,7 @@ kernels! {
         ReadWrite "out" "[rows, n]",
     }
     /// Divergence of logits from probabilities, and its gradient.
-    SoftLabels "soft_labels" { math reduce;
+    SoftLabels "soft_labels" { math reduce training;
         Read "logits" "[rows, n]",
         Read "logs" "[rows, 4]",
         Read "place" "[rows, 2]",
@@ -424,13 +439,13 @@ kernels! {
         ReadWrite "divergence" "[rows]",
     }
     /// Euclidean distances between rows.
-    RowDistance "row_distance" { reduce;
+    RowDistance "row_distance" { reduce training;
         Read "x" "[rows, dim]",
         Read "y" "[rows, dim]",
         ReadWrite "out" "[rows]",
     }
     /// Gradient of those distances.
-    RowDistanceGrad "row_distance_grad" { ;
+    RowDistanceGrad "row_distance_grad" { training;
         Read "x" "[rows, dim]",
         Read "y" "[rows, dim]",
         Read "distance" "[rows]",
@@ -438,7 +453,7 @@ kernels! {
         ReadWrite "dx" "[rows, dim]",
     }
     /// Sums of squares over blocks, for the norm of a gradient.
-    SumSquares "sum_squares" { reduce;
+    SumSquares "sum_squares" { reduce training;
         Read "x" "[count]",
         ReadWrite "out" "[blocks]",
     }
@@ -448,7 +463,7 @@ kernels! {
         ReadWrite "y" "[count / 4] of four f16",
     }
     /// A step of the AdamW optimizer.
-    Adamw "adamw" { ;
+    Adamw "adamw" { training;
         Read "grad" "[count]",
         Read "squares" "[1]",
         ReadWrite "w" "[count]",

@@ -1,9 +1,8 @@
-/** Chromium with WebGPU, and pages in it that have the package. */
+/** Chromium, and pages in it that have the package. */
 
 import { chromium } from 'playwright-core';
 
 const ARGS = [
-  '--enable-unsafe-webgpu',
   '--disable-quic',
   '--no-first-run',
   '--disable-background-networking',
@@ -13,10 +12,14 @@ const ARGS = [
   '--enable-precise-memory-info',
 ];
 
-/** Starts the browser, with further arguments if a test needs some. */
-export async function launch({ args = [] } = {}) {
+/** Without the argument, Chromium offers no adapter that runs on the CPU. */
+const WEBGPU = '--enable-unsafe-webgpu';
+
+/** Starts the browser, with further arguments if a test needs some, or without WebGPU. */
+export async function launch({ args = [], webgpu = true } = {}) {
   const executablePath = process.env.CHROMIUM ?? '/usr/bin/chromium';
-  return chromium.launch({ executablePath, chromiumSandbox: false, headless: true, args: [...ARGS, ...args] });
+  const all = [...ARGS, ...(webgpu ? [WEBGPU] : []), ...args];
+  return chromium.launch({ executablePath, chromiumSandbox: false, headless: true, args: all });
 }
 
 /**

@@ -48,19 +48,20 @@ const withLowLimits = () => {
 
 test('a browser without WebGPU is reported before anything is fetched', async (t) => {
   await open(withoutWebGpu);
-  for (const worker of [true, false]) {
+  for (const options of [{ device: 'gpu' }, { worker: false }]) {
     server.takeRequests();
-    const error = await failedLoad({ worker });
+    const error = await failedLoad(options);
     t.diagnostic(`no WebGPU -> ${error?.class}: ${error?.message}`);
     assert.equal(error?.class, 'NoWebGpuError');
     assert.deepEqual(server.takeRequests(), [], 'nothing is fetched for nothing');
   }
-  const { ok, reason, adapter, model } = await probe();
+  const { ok, reason, device, webgpu, adapter, model } = await probe(undefined, { device: 'gpu' });
   t.diagnostic(`probe: ${reason}`);
-  assert.deepEqual({ ok, adapter, model }, { ok: false, adapter: null, model: null });
+  assert.deepEqual({ ok, device, adapter, model }, { ok: false, device: null, adapter: null, model: null });
   assert.match(reason, /WebGPU/);
+  assert.deepEqual(webgpu, { ok: false, reason });
   // Sizes are still reported.
-  const sized = await probe('/demo');
+  const sized = await probe('/demo', { device: 'gpu' });
   assert.equal(sized.ok, false);
   assert.ok(sized.model.formats.every(({ bytes, fits }) => bytes > 0 && fits === 'unknown'));
   assert.equal(sized.model.recommended, null);
@@ -70,11 +71,15 @@ test('an insecure page is reported', async (t) => {
   const own = await launch({ args: ['--host-resolver-rules=MAP insecure.test 127.0.0.1'] });
   try {
     page = await openPage(own, { origin: server.origin.replace('127.0.0.1', 'insecure.test') });
-    const error = await failedLoad({});
+    const error = await failedLoad({ device: 'gpu' });
     t.diagnostic(`not secure -> ${error?.class}: ${error?.message}`);
     assert.equal(error?.class, 'NoWebGpuError');
     assert.match(error.message, /https/);
-    assert.equal((await probe()).reason, error.message);
+    assert.equal((await probe(undefined, { device: 'gpu' })).reason, error.message);
+    // The CPU computes there, without a cache.
+    const { device, webgpu } = await probe();
+    assert.deepEqual({ device, webgpu }, { device: 'cpu', webgpu: { ok: false, reason: error.message } });
+    assert.equal(await failedLoad({}), null);
   } finally {
     await own.close();
   }
@@ -113,12 +118,13 @@ for (const worker of [true, false]) {
   test(`a model is sized before it is fetched ${worker ? 'in a worker' : "on the page's thread"}`, async () => {
     await open(withoutKernels);
     server.takeRequests();
-    const { ok, reason, adapter, model, storage } = await probe('/demo', { worker });
+    const { ok, reason, device, webgpu, adapter, model, storage } = await probe('/demo', { worker });
     assert.deepEqual(server.takeRequests().map(({ method, path }) => `${method} ${path}`), [
       'HEAD /demo/config.json',
       'GET /demo/config.json',
     ]);
-    assert.deepEqual({ ok, reason }, { ok: true, reason: null });
+    assert.deepEqual({ ok, reason, device }, { ok: true, reason: null, device: 'gpu' });
+    assert.deepEqual(webgpu, { ok: true, reason: null });
     assert.ok(adapter.name);
     assert.equal(adapter.software, true);
     assert.equal(adapter.unusable, null);
@@ -137,6 +143,7 @@ for (const worker of [true, false]) {
       model.close();
       return { info: model.info, deviceBytes };
     }, worker);
+    assert.equal(info.device, 'gpu');
     assert.equal(info.parameters, model.parameters);
     assert.ok(info.weightBytes <= deviceBytes, 'the weights are on the device');
     assert.ok(deviceBytes <= model.formats[0].bytes, 'the estimate is sufficient');

@@ -56,6 +56,7 @@ impl WebModel {
             "warnings": model.warnings(),
             "maxPositions": config.max_position_embeddings,
             "weightBytes": bolmo_runtime::device_bytes(config, model.formats()),
+            "device": if engine.adapter().is_cpu() { "cpu" } else { "gpu" },
             "adapter": probe::adapter(engine.adapter()),
         })
         .to_string()

@@ -30,7 +30,8 @@ pub fn parameters(config: &Config) -> u64 {
     parameters_by_part(config).iter().map(|(_, count)| count).sum()
 }
 
-/// The browser's adapter as JSON, or `null` if it has none.
+/// The adapter that is used as JSON, or `null` if there is none: the browser's, or the CPU device where the build has
+/// that.
 #[wasm_bindgen(js_name = probeAdapter)]
 pub fn probe_adapter() -> Promise {
     promise(async {
@@ -58,6 +59,7 @@ pub fn probe_model(folder: Folder) -> Promise {
             "workBytes": {
                 "software": work_bytes(&config, Capabilities::SOFTWARE_PREFILL_BYTES),
                 "gpu": work_bytes(&config, Capabilities::GPU_PREFILL_BYTES),
+                "cpu": work_bytes(&config, Capabilities::CPU_PREFILL_BYTES),
             },
             "sessionBytes": session_bytes(&config, LONG_TEXT),
         });

@@ -37,12 +37,15 @@ async function attempt<T>(work: () => Promise<T>): Promise<T | undefined> {
  * stored.
  */
 export async function openStore(url: string, version: string): Promise<ChunkStore | undefined> {
+  // Only secure pages have this, and storage.
+  if (!globalThis.crypto?.subtle) return undefined;
   const [file, name] = await Promise.all([key(url), key(version)]);
   return (await attempt(() => FileStore.open(file, name))) ?? (await attempt(() => CacheStore.open(file, name)));
 }
 
 /** Deletes all versions of the file at `url`. */
 export async function forgetFile(url: string): Promise<void> {
+  if (!globalThis.crypto?.subtle) return;
   const file = await key(url);
   await attempt(async () => (await FileStore.root()).removeEntry(file, { recursive: true }));
   await attempt(() => caches.delete(`${ROOT}/${file}`));

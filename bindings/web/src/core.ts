@@ -9,7 +9,7 @@ import { lackOf } from './fit.js';
 import { BolmoError } from './errors.js';
 import type { Fetching, Loading, Overrides } from './protocol.js';
 
-/** The generated module. There are two wasm files, each with a module of the same shape. */
+/** The generated module. There are three wasm files, each with a module of the same shape. */
 type Wasm = typeof import('./wasm/bolmo.js');
 
 /** Sends an event of a running call to the page. */
@@ -267,21 +267,32 @@ async function named<T extends AdapterInfo | null>(adapter: T): Promise<T> {
 }
 
 /** Fetches and starts the wasm module. */
-async function start({ constraints, wasmUrl }: Loading): Promise<{ module: Wasm; output: InitOutput }> {
-  const module = constraints
-    ? ((await import('./wasm-constraints/bolmo.js')) as Wasm)
-    : await import('./wasm/bolmo.js');
-  // Bundlers recognize the two addresses in this form only.
-  const beside = constraints
-    ? new URL('./wasm-constraints/bolmo_bg.wasm', import.meta.url)
-    : new URL('./wasm/bolmo_bg.wasm', import.meta.url);
+async function start({ device, constraints, wasmUrl }: Loading): Promise<{ module: Wasm; output: InitOutput }> {
+  const { module, beside } = await (device === 'cpu' ? cpuFile() : constraints ? constraintsFile() : plainFile());
   const url = wasmUrl ?? beside;
   try {
     return { module, output: await module.default({ module_or_path: url }) };
   } catch (error) {
     const message = `${String(url)}: the wasm file cannot be started (${String(error)})`;
-    throw new BolmoError('io', `${message}; check that the server has it there, or set wasmUrl`);
+    const option = device === 'cpu' ? 'cpuWasmUrl' : 'wasmUrl';
+    throw new BolmoError('io', `${message}; check that the server has it there, or set ${option}`);
   }
+}
+
+// Bundlers recognize the addresses in this form only.
+
+async function plainFile(): Promise<{ module: Wasm; beside: URL }> {
+  return { module: await import('./wasm/bolmo.js'), beside: new URL('./wasm/bolmo_bg.wasm', import.meta.url) };
+}
+
+async function constraintsFile(): Promise<{ module: Wasm; beside: URL }> {
+  const module = (await import('./wasm-constraints/bolmo.js')) as Wasm;
+  return { module, beside: new URL('./wasm-constraints/bolmo_bg.wasm', import.meta.url) };
+}
+
+async function cpuFile(): Promise<{ module: Wasm; beside: URL }> {
+  const module = (await import('./wasm-cpu/bolmo.js')) as unknown as Wasm;
+  return { module, beside: new URL('./wasm-cpu/bolmo_bg.wasm', import.meta.url) };
 }
 
 /** Cancels `call` when the signal is aborted. */

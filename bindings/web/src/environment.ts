@@ -1,6 +1,7 @@
 /** Destination of calls: a core on this thread, or one in a worker. */
 
 import { Core } from './core.js';
+import type { Device } from './device.js';
 import { type PlainError, BolmoError, errorOf, plain } from './errors.js';
 import type { Loading, Reply, Request } from './protocol.js';
 import type { EnvironmentOptions } from './types.js';
@@ -20,12 +21,16 @@ export interface CallOptions {
 const environments = new Map<string, Environment>();
 
 /**
- * The environment for these options, created at first use. Models share one, unless the page creates its own workers.
+ * The environment for a device and these options, created at first use. Models share one, unless the page creates its
+ * own workers.
  */
-export function environment(options: EnvironmentOptions): Environment {
+export function environment(device: Device, options: EnvironmentOptions): Environment {
+  const wasmUrl = device === 'cpu' ? options.cpuWasmUrl : options.wasmUrl;
   const loading: Loading = {
-    constraints: options.constraints ?? false,
-    wasmUrl: options.wasmUrl === undefined ? undefined : new URL(options.wasmUrl, globalThis.location?.href).href,
+    device,
+    // The file for the CPU always has them.
+    constraints: device === 'cpu' || (options.constraints ?? false),
+    wasmUrl: wasmUrl === undefined ? undefined : new URL(wasmUrl, globalThis.location?.href).href,
   };
   const worker = options.worker ?? true;
   if (worker && options.createWorker) {

@@ -1,5 +1,5 @@
 /**
- * Byte-level language models (Bolmo) in the browser, on WebGPU.
+ * Byte-level language models (Bolmo) in the browser, on WebGPU, or on the CPU where there is none.
  *
  * ```ts
  * import { Bolmo } from 'bolmo-web';
@@ -13,6 +13,7 @@
  */
 
 import { type Environment, environment } from './environment.js';
+import { choose, devicesFor } from './device.js';
 import { DeviceLostError, NoWebGpuError, errorOf } from './errors.js';
 import { forgetAll } from './cache.js';
 import { plainSource } from './source.js';
@@ -52,17 +53,6 @@ function fetching({ headers, credentials, cache, stallTimeout, retries }: FetchO
   return Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined));
 }
 
-function requireWebGpu(): void {
-  if (globalThis.isSecureContext === false) {
-    throw new NoWebGpuError('WebGPU needs a secure page; serve this one over https, or from localhost');
-  }
-  if (!globalThis.navigator?.gpu) {
-    const current = 'a current version of Chrome, Edge, Safari or Firefox';
-    const message = `this browser has no WebGPU, or it is turned off; use ${current}`;
-    throw new NoWebGpuError(message);
-  }
-}
-
 /** Closes objects that were garbage-collected without being closed. */
 const abandoned = new FinalizationRegistry<() => void>((close) => close());
 
@@ -77,45 +67,51 @@ export class Bolmo {
   static async probe(source?: Source, options: ProbeOptions = {}): Promise<Probe> {
     const estimate = await globalThis.navigator?.storage?.estimate?.().catch(() => undefined);
     const storage = estimate ? { usage: estimate.usage ?? 0, quota: estimate.quota ?? 0 } : null;
-    let reason: string | null = null;
+    const { devices, reason: lack, lackOfGpu } = await choose(options);
+    let [device = null, ...others] = devices;
+    let [reason, gpuReason] = [lack, lackOfGpu];
     let adapter: AdapterInfo | null = null;
     let model: Probe['model'] = null;
-    try {
-      requireWebGpu();
-    } catch (error) {
-      reason = (error as Error).message;
-      if (source === undefined) return { ok: false, reason, adapter, model, storage };
+    if (source !== undefined || device === 'gpu') {
+      const plain = source === undefined ? undefined : plainSource(source);
+      const place = environment(device ?? 'gpu', options);
+      const asked = place.call<{ adapter: AdapterInfo | null; model: string | null }>(
+        'probe',
+        { source: plain, fetching: fetching(options), adapter: device === 'gpu' },
+        options,
+      );
+      const found = await asked.finally(() => place.end?.());
+      adapter = found.adapter;
+      if (device === 'gpu') {
+        gpuReason = lackOf(adapter);
+        if (gpuReason !== null) device = others[0] ?? null;
+        if (device === null) reason = gpuReason;
+      }
+      if (found.model) model = fitting(found.model, device, adapter);
     }
-    const plain = source === undefined ? undefined : plainSource(source);
-    const place = environment(options);
-    const asked = place.call<{ adapter: AdapterInfo | null; model: string | null }>(
-      'probe',
-      { source: plain, fetching: fetching(options), adapter: reason === null },
-      options,
-    );
-    const found = await asked.finally(() => place.end?.());
-    adapter = found.adapter;
-    reason ??= lackOf(adapter);
-    if (found.model) model = fitting(found.model, reason === null ? adapter : null);
-    return { ok: reason === null, reason, adapter, model, storage };
+    const webgpu = { ok: gpuReason === null, reason: gpuReason };
+    return { ok: device !== null, reason, device, webgpu, adapter, model, storage };
   }
 
-  /** Loads a checkpoint folder onto the GPU. */
+  /** Loads a checkpoint folder onto the GPU, or for the CPU. */
   static async load(source: Source, options: LoadOptions = {}): Promise<Model> {
-    requireWebGpu();
+    const devices = await devicesFor(options);
     const { quantize, ropeTheta, ropeScaling } = options;
     const overrides = { quantize, ropeTheta, ropeScaling };
     const args = { source: plainSource(source), overrides, fetching: fetching(options) };
-    const place = environment(options);
-    try {
-      const { model, info } = await place.call<{ model: number; info: ModelInfo }>('load', args, {
-        onEvent: options.onProgress as ((progress: LoadProgress) => void) | undefined,
-        signal: options.signal,
-      });
-      return new Model(place, model, info);
-    } catch (error) {
-      place.end?.();
-      throw error;
+    for (;;) {
+      const place = environment(devices.shift() ?? 'cpu', options);
+      try {
+        const { model, info } = await place.call<{ model: number; info: ModelInfo }>('load', args, {
+          onEvent: options.onProgress as ((progress: LoadProgress) => void) | undefined,
+          signal: options.signal,
+        });
+        return new Model(place, model, info);
+      } catch (error) {
+        place.end?.();
+        // The adapter turned out to be unusable, before any weights were fetched.
+        if (!(error instanceof NoWebGpuError) || devices.length === 0) throw error;
+      }
     }
   }
 
@@ -129,7 +125,7 @@ function closeModel(place: Environment, model: number): void {
   void place.call('closeModel', { model }).catch(() => {}).then(() => place.end?.());
 }
 
-/** A model on the GPU. Close it to free its memory; a model that is garbage-collected is closed some time later. */
+/** A loaded model. Close it to free its memory; a model that is garbage-collected is closed some time later. */
 export class Model {
   readonly #place: Environment;
   readonly #number: number;

@@ -1,10 +1,12 @@
 /** Messages between page and worker. */
 
+import type { Device } from './device.js';
 import type { FetchOptions, LoadOptions } from './types.js';
 import type { PlainError } from './errors.js';
 
 /** Options for starting an environment. */
 export interface Loading {
+  device: Device;
   constraints: boolean;
   wasmUrl: string | undefined;
 }

@@ -16,12 +16,22 @@ export interface LoadProgress {
 }
 
 export interface EnvironmentOptions {
-  /** Run in a worker, so that the page stays responsive (the default), or on the page's own thread. */
+  /**
+   * What computes. `auto` (the default): the GPU, or the CPU if the browser has no WebGPU or no usable GPU. `gpu`,
+   * `cpu`: this one alone. The CPU computes on one thread, in a worker.
+   */
+  device?: 'auto' | 'gpu' | 'cpu';
+  /**
+   * Run in a worker, so that the page stays responsive (the default), or on the page's own thread, where only the GPU
+   * computes.
+   */
   worker?: boolean;
-  /** Load the larger wasm file, which `regex` and `jsonSchema` need. */
+  /** Load the larger wasm file, which `regex` and `jsonSchema` need. The one for the CPU always has them. */
   constraints?: boolean;
   /** Address of the wasm file, if it is not beside the package's own files. */
   wasmUrl?: string | URL;
+  /** Address of the wasm file for the CPU, if it is not beside the package's own files. */
+  cpuWasmUrl?: string | URL;
   /**
    * Creates the worker, for bundlers that don't follow `new Worker(new URL(…))`. It must run the module
    * `bolmo-web/worker`.
@@ -72,10 +82,10 @@ export interface ProbeOptions extends EnvironmentOptions, FetchOptions {
   signal?: AbortSignal;
 }
 
-/** The browser's adapter. */
+/** The browser's adapter, or the CPU. */
 export interface AdapterInfo {
   name: string;
-  /** Whether it runs on the CPU. */
+  /** Whether it is a driver that runs shaders on the CPU. */
   software: boolean;
   maxBufferBytes: number;
   maxBindingBytes: number;
@@ -90,18 +100,23 @@ export interface Fit {
   bytes: number;
   /**
    * `yes` up to half of the machine's memory as the browser reports it; `perhaps` above; `no` above all of it;
-   * `unknown` where no adapter is usable. Browsers report at most 8 GiB, or nothing: then anything above 2 GiB is
-   * `perhaps`.
+   * `unknown` where nothing can compute. Browsers report at most 8 GiB, or nothing: then anything above 2 GiB is
+   * `perhaps`. On the CPU, `no` above 3.5 GiB, because WebAssembly has 4 GiB.
    */
   fits: 'yes' | 'perhaps' | 'no' | 'unknown';
 }
 
 /** What is known before any weights are fetched. */
 export interface Probe {
-  /** Whether models can run here. */
+  /** Whether models can run here, on the GPU or on the CPU. */
   ok: boolean;
   /** Why not, or `null`. */
   reason: string | null;
+  /** What would compute, or `null` if nothing can. */
+  device: 'gpu' | 'cpu' | null;
+  /** Whether WebGPU works, and why not, or `null`. */
+  webgpu: { ok: boolean; reason: string | null };
+  /** The GPU that the browser offers, also one that cannot be used; `null` if there is none, or none is wanted. */
   adapter: AdapterInfo | null;
   /** The checkpoint at `source`. */
   model: {
@@ -116,6 +131,8 @@ export interface Probe {
 }
 
 export interface ModelInfo {
+  /** What computes. */
+  device: 'gpu' | 'cpu';
   parameters: number;
   hiddenSize: number;
   /** Formats of the weights on the device. */

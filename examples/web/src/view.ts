@@ -114,14 +114,15 @@ function button(label: string, run: () => void): HTMLButtonElement {
 }
 
 /** Shows what is known before anything is loaded. */
-export function showProbe({ ok, model }: Probe, name: string, adapter: string): void {
+export function showProbe({ ok, device, model }: Probe, name: string, adapter: string): void {
   elements.lamp.dataset.on = ok ? 'yes' : 'no';
-  elements.gpu.textContent = ok ? `WebGPU works here: ${adapter}.` : 'WebGPU does not work here.';
+  const without = ok ? 'WebGPU does not work here. The CPU computes.' : 'WebGPU does not work here.';
+  elements.gpu.textContent = device === 'gpu' ? `WebGPU works here: ${adapter}.` : without;
   const fit = model?.formats.find(({ format }) => format === model.recommended) ?? model?.formats.at(-1);
   elements.fit.textContent = '';
-  // Without a GPU nothing is known, and the error says so.
+  // Without a device nothing is known, and the error says so.
   if (!ok || !fit) return;
-  const words = { yes: 'fits', perhaps: 'may fit', no: 'does not fit', unknown: 'needs a GPU' }[fit.fits];
+  const words = { yes: 'fits', perhaps: 'may fit', no: 'does not fit', unknown: 'needs a device' }[fit.fits];
   elements.fit.textContent = `${name} ${words}: about ${size(fit.bytes)} of memory as ${fit.format}.`;
 }
 
@@ -148,7 +149,7 @@ export function showModel({ model, origin, probe, milliseconds, fetched, cached 
     ['Parameters', count(info.parameters)],
     ['Weights', `${size(info.weightBytes)} as ${info.formats}`],
     ['Loaded', `in ${seconds(milliseconds)} from ${from}`],
-    ['Adapter', adapter],
+    ['Computed by', info.device === 'cpu' ? 'the CPU, on one thread' : adapter],
     ...info.warnings.map((warning): [string, string] => ['Note', warning]),
   ];
   elements.facts.replaceChildren(

@@ -255,11 +255,32 @@ test('loading can be stopped and restarted', LIMIT, async () => {
   }
 });
 
-test('without WebGPU the page gives advice', LIMIT, async () => {
+test('without WebGPU the CPU computes', LIMIT, async () => {
   const own = page;
   page = await open();
   try {
     await page.addInitScript(() => delete Navigator.prototype.gpu);
+    await page.goto(address);
+    await status(/^Demo model is ready/);
+    assert.equal(await text('gpu'), 'WebGPU does not work here. The CPU computes.');
+    assert.match(await text('facts'), /the CPU, on one thread/);
+    await write();
+    await audit('on the CPU');
+  } finally {
+    await page.close();
+    page = own;
+  }
+});
+
+test('where nothing can compute, the page gives advice', LIMIT, async () => {
+  const own = page;
+  page = await open();
+  try {
+    await page.addInitScript(() => {
+      delete Navigator.prototype.gpu;
+      // As in browsers without SIMD.
+      WebAssembly.validate = () => false;
+    });
     await page.goto(address);
     await page.getByRole('alert').getByText('has no WebGPU').waitFor(PATIENCE);
     assert.match(await text('alert'), /Chrome and Edge have WebGPU since/);

@@ -8,8 +8,8 @@ pub(super) const CPU: &str = "cpu";
 /// How to choose an adapter.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum AdapterChoice {
-    /// The best one: a discrete GPU, else an integrated one, else a virtual one, else the CPU device. In browsers,
-    /// which have no CPU device, a software adapter comes last.
+    /// The best one: a discrete GPU, else an integrated one, else a virtual one, else the CPU device. In
+    /// browsers, what the build has: the browser's adapter with the feature `gpu`, else the CPU device.
     #[default]
     Auto,
     /// The one that takes the least power: an integrated GPU, else the CPU device, else a virtual GPU, else a discrete
@@ -21,7 +21,8 @@ pub enum AdapterChoice {
     Name(String),
     /// A driver that emulates a GPU on the CPU, for tests of the shaders.
     Software,
-    /// The CPU device: the kernels in vector instructions, on several threads. No driver is needed.
+    /// The CPU device: the kernels in vector instructions, on several threads. No driver is needed. In browsers it
+    /// has one thread.
     Cpu,
 }
 

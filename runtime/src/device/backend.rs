@@ -8,12 +8,9 @@ use bolmo_shaders::{Fusion, KernelId, Tiles, Variant, WeightFormat};
 use crate::device::adapter::AdapterInfo;
 use crate::device::capabilities::Capabilities;
 use crate::device::choose::{Chosen, request};
-#[cfg(not(target_family = "wasm"))]
 use crate::device::cpu::{self, Cpu};
 use crate::device::kept::{Keepers, Kept};
-#[cfg(not(target_family = "wasm"))]
-use crate::device::memory::other_device;
-use crate::device::memory::{Buffer, Slice};
+use crate::device::memory::{Buffer, Slice, other_device};
 use crate::device::options::EngineOptions;
 use crate::device::process::OfProcess;
 use crate::device::shared_bytes::SharedBytes;
@@ -52,8 +49,7 @@ pub(super) enum Backend {
     /// A device of wgpu.
     Gpu(Arc<OfProcess<Gpu>>),
     /// The CPU device.
-    #[cfg(not(target_family = "wasm"))]
-    Cpu(Arc<Cpu>),
+    Cpu(cpu::Shared),
 }
 
 impl Device {
@@ -64,7 +60,6 @@ impl Device {
                 "max_binding_bytes is {bytes}, expected at least {LEAST_BINDING_BYTES}"
             )));
         }
-        #[cfg(not(target_family = "wasm"))]
         cpu::check_threads(options)?;
         let (chosen, adapter) = request(&options.adapter).await?;
         if options.products == Products::Int8 && !adapter.is_cpu() {
@@ -81,11 +76,10 @@ impl Device {
                 let status = gpu.status();
                 (Backend::Gpu(Arc::new(OfProcess::new(gpu))), status)
             }
-            #[cfg(not(target_family = "wasm"))]
             Chosen::Cpu => {
                 let cpu = Cpu::open(options)?;
                 let status = cpu.status();
-                (Backend::Cpu(Arc::new(cpu)), status)
+                (Backend::Cpu(cpu.shared()), status)
             }
         };
         Ok(Self {
@@ -128,7 +122,6 @@ impl Device {
         }
         match &self.backend {
             Backend::Gpu(gpu) => gpu.compile(kernel, self.variant(kernel, format, fusion)),
-            #[cfg(not(target_family = "wasm"))]
             Backend::Cpu(_) => {}
         }
     }
@@ -150,13 +143,11 @@ impl Device {
         }
         match &self.backend {
             Backend::Gpu(gpu) => gpu.save_kernels(),
-            #[cfg(not(target_family = "wasm"))]
             Backend::Cpu(_) => {}
         }
     }
 
     /// Threads that compute, if this is the CPU device.
-    #[cfg(not(target_family = "wasm"))]
     pub fn threads(&self) -> Option<usize> {
         match &self.backend {
             Backend::Gpu(_) => None,
@@ -176,7 +167,6 @@ impl Device {
         }
         match &self.backend {
             Backend::Gpu(gpu) => gpu.destroy(),
-            #[cfg(not(target_family = "wasm"))]
             Backend::Cpu(_) => {}
         }
         self.status.lose("it was destroyed by the program", log::Level::Info);
@@ -186,7 +176,6 @@ impl Device {
     pub fn align(&self, size: u64) -> u64 {
         let required = match &self.backend {
             Backend::Gpu(gpu) => gpu.offset_alignment,
-            #[cfg(not(target_family = "wasm"))]
             Backend::Cpu(_) => 1,
         };
         size.next_multiple_of(required.max(256))
@@ -205,7 +194,6 @@ impl Device {
         }
         let buffer = match &self.backend {
             Backend::Gpu(gpu) => Buffer::Gpu(gpu.allocate(what, size).await?),
-            #[cfg(not(target_family = "wasm"))]
             Backend::Cpu(cpu) => Buffer::Cpu(cpu.allocate(what, size)?),
         };
         Ok(Slice::whole(buffer, size, self.usage.hold(size)))
@@ -216,7 +204,6 @@ impl Device {
     pub(crate) fn share(&self, memory: &SharedBytes, offset: u64, bytes: u64) -> Option<Slice> {
         match &self.backend {
             Backend::Gpu(_) => None,
-            #[cfg(not(target_family = "wasm"))]
             Backend::Cpu(cpu) => {
                 let buffer = Buffer::Cpu(cpu.share(memory, offset, bytes)?);
                 Some(Slice::whole(buffer, bytes, self.usage.hold(0)))
@@ -252,7 +239,6 @@ impl Device {
                 let buffer = Buffer::Gpu(gpu.allocate_readable(size).await?);
                 Ok(Slice::whole(buffer, size, self.usage.hold(size)))
             }
-            #[cfg(not(target_family = "wasm"))]
             Backend::Cpu(_) => Ok(Slice::whole(Buffer::Absent, size, self.usage.hold(0))),
         }
     }
@@ -272,11 +258,8 @@ impl Device {
                 gpu.write(buffer, to.offset + offset, bytes);
                 Ok(())
             }
-            #[cfg(not(target_family = "wasm"))]
             (Backend::Cpu(cpu), Buffer::Cpu(buffer)) => cpu.write(buffer, to.offset + offset, bytes),
-            #[cfg(not(target_family = "wasm"))]
             (_, Buffer::Absent) => Ok(()),
-            #[cfg(not(target_family = "wasm"))]
             _ => Err(other_device()),
         }
     }
@@ -285,7 +268,6 @@ impl Device {
     pub(crate) async fn idle(&self) -> std::result::Result<(), futures_channel::oneshot::Canceled> {
         match &self.backend {
             Backend::Gpu(gpu) => gpu.idle().await,
-            #[cfg(not(target_family = "wasm"))]
             Backend::Cpu(cpu) => cpu.idle().await,
         }
     }

@@ -149,8 +149,9 @@ impl Capabilities {
             segment_rows: usize::MAX,
             in_place_bytes: options.in_place_bytes.unwrap_or(Self::CPU_IN_PLACE_BYTES),
             prefill_bytes: options.prefill_bytes.unwrap_or(Self::CPU_PREFILL_BYTES).clamp(1, 4096),
-            // Some seconds on a slow CPU. Longer chunks share the reading of weights between more rows.
-            prefill_products: 1 << 36,
+            // Some seconds on a slow CPU. Longer chunks share the reading of weights between more rows. In browsers one
+            // thread computes, and pages show how far it is.
+            prefill_products: if cfg!(target_family = "wasm") { 1 << 32 } else { 1 << 36 },
             decode_steps: options.decode_steps.unwrap_or(16),
             // Halted dispatches cost next to nothing, but recording them does.
             decode_slack: 1.2,

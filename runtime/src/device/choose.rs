@@ -1,7 +1,6 @@
 //! The choice among the adapters of this machine.
 
 use crate::device::adapter::{AdapterChoice, AdapterInfo, CPU};
-#[cfg(not(target_family = "wasm"))]
 use crate::device::cpu;
 use crate::device::wgpu;
 use crate::error::{Error, Result};
@@ -10,8 +9,7 @@ use crate::error::{Error, Result};
 /// outside of browsers.
 pub async fn adapters(choice: &AdapterChoice) -> Vec<AdapterInfo> {
     let mut infos: Vec<_> = graphics_adapters(choice).await.into_iter().map(|(_, info)| info).collect();
-    #[cfg(not(target_family = "wasm"))]
-    infos.push(cpu::describe(infos.len()));
+    infos.extend(cpu::describe(infos.len()));
     // If no adapter can be chosen, the reasons say why.
     let _ = choose(choice, &mut infos);
     if let (AdapterChoice::Auto, Some(reason)) = (choice, no_drivers()) {
@@ -36,26 +34,22 @@ pub(super) enum Chosen {
     /// One that wgpu has found.
     Gpu(wgpu::Found),
     /// The CPU device.
-    #[cfg(not(target_family = "wasm"))]
     Cpu,
 }
 
 /// Chooses an adapter and returns it with its description.
 pub(super) async fn request(choice: &AdapterChoice) -> Result<(Chosen, AdapterInfo)> {
-    #[cfg(not(target_family = "wasm"))]
-    if *choice == AdapterChoice::Cpu {
+    if let (AdapterChoice::Cpu, Some(info)) = (choice, cpu::describe(0)) {
         // Looking for other adapters takes a tenth of a second, loads drivers, and may print their messages.
-        let mut infos = [cpu::describe(0)];
+        let mut infos = [info];
         choose(choice, &mut infos)?;
         let [info] = infos;
         return Ok((Chosen::Cpu, info));
     }
     let (mut found, mut infos): (Vec<_>, Vec<_>) = graphics_adapters(choice).await.into_iter().unzip();
-    #[cfg(not(target_family = "wasm"))]
-    infos.push(cpu::describe(infos.len()));
+    infos.extend(cpu::describe(infos.len()));
     let index = choose(choice, &mut infos).map_err(|error| no_drivers().unwrap_or(error))?;
     let info = infos.swap_remove(index);
-    #[cfg(not(target_family = "wasm"))]
     if index == found.len() {
         return Ok((Chosen::Cpu, info));
     }
@@ -64,10 +58,7 @@ pub(super) async fn request(choice: &AdapterChoice) -> Result<(Chosen, AdapterIn
 
 /// Why no graphics driver is loaded, if none is.
 fn no_drivers() -> Option<Error> {
-    #[cfg(not(target_family = "wasm"))]
-    return wgpu::no_drivers();
-    #[cfg(target_family = "wasm")]
-    None
+    wgpu::no_drivers()
 }
 
 /// The place of an adapter among those that `choice` leaves; the first one is used.

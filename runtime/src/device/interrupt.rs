@@ -63,12 +63,13 @@ impl StopRequest {
 
 /// Requests to stop submissions, and whether any was stopped. The device looks at them before each dispatch.
 #[derive(Debug, Clone)]
-#[cfg_attr(target_family = "wasm", allow(dead_code))] // browsers have no device that looks at it
+#[cfg_attr(all(target_family = "wasm", feature = "gpu"), allow(dead_code))] // no device there looks at it
 pub(crate) struct Interrupt {
     requests: Arc<[Arc<StopRequest>]>,
     skipped: Arc<AtomicBool>,
 }
 
+#[cfg_attr(all(target_family = "wasm", feature = "gpu"), allow(dead_code))] // as above
 impl Interrupt {
     /// An interrupt that takes effect while any of `requests` is made.
     pub(crate) fn new(requests: Arc<[Arc<StopRequest>]>) -> Self {
@@ -76,13 +77,11 @@ impl Interrupt {
     }
 
     /// Whether dispatches were skipped, so that results are worthless.
-    #[cfg(not(target_family = "wasm"))]
     pub(super) fn has_skipped(&self) -> bool {
         self.skipped.load(Ordering::Acquire)
     }
 
     /// Whether to skip the next dispatch. Once one was skipped, all that follow are.
-    #[cfg(not(target_family = "wasm"))]
     pub(super) fn skips(&self) -> bool {
         if self.requests.iter().any(|request| request.is_requested()) {
             self.skipped.store(true, Ordering::Release);

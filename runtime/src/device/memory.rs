@@ -3,7 +3,6 @@
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-#[cfg(not(target_family = "wasm"))]
 use crate::device::cpu::HostBuffer;
 use crate::device::usage::Held;
 use crate::device::wgpu::GpuBuffer;
@@ -27,10 +26,8 @@ pub(super) enum Buffer {
     /// On a device of wgpu.
     Gpu(GpuBuffer),
     /// On the CPU device.
-    #[cfg(not(target_family = "wasm"))]
     Cpu(HostBuffer),
     /// None: of a dry run, and for results of the CPU device, which go straight to the caller.
-    #[cfg(not(target_family = "wasm"))]
     Absent,
 }
 
@@ -48,8 +45,9 @@ impl Drop for Owner {
     /// Frees the memory. Browsers would free it when the JavaScript object is garbage-collected, which may take minutes
     /// because the collector does not know how much memory is behind it. Commands already submitted can still use it.
     fn drop(&mut self) {
-        let Buffer::Gpu(buffer) = &self.buffer;
-        buffer.destroy();
+        if let Buffer::Gpu(buffer) = &self.buffer {
+            buffer.destroy();
+        }
     }
 }
 
@@ -106,7 +104,6 @@ impl Slice {
 }
 
 /// A slice of another device was used.
-#[cfg(not(target_family = "wasm"))]
 pub(super) fn other_device() -> Error {
     Error::internal("a buffer belongs to another device")
 }

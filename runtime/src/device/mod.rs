@@ -2,13 +2,17 @@
 //!
 //! The rest of the crate works with [`Slice`]s of device memory and records dispatches of the kernels in
 //! `bolmo-shaders` through a [`Recorder`]. It doesn't know which of the two backends runs them: `wgpu` on GPUs, or
-//! `cpu` in vector instructions on the CPU's threads.
+//! `cpu` in vector instructions on the CPU's threads. A build without one of them has types without values in its
+//! place: without the feature `gpu` there is no `wgpu`, and with it browsers have no `cpu`.
 
 mod adapter;
 mod backend;
 mod capabilities;
 mod choose;
-#[cfg(not(target_family = "wasm"))]
+#[cfg(any(not(target_family = "wasm"), not(feature = "gpu")))]
+mod cpu;
+#[cfg(all(target_family = "wasm", feature = "gpu"))]
+#[path = "cpu/disabled.rs"]
 mod cpu;
 mod dispatch;
 mod engine;
@@ -26,6 +30,10 @@ mod shared_bytes;
 mod status;
 mod suspension;
 mod usage;
+#[cfg(feature = "gpu")]
+mod wgpu;
+#[cfg(not(feature = "gpu"))]
+#[path = "wgpu/disabled.rs"]
 mod wgpu;
 
 pub use adapter::{AdapterChoice, AdapterInfo};

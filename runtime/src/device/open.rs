@@ -30,10 +30,7 @@ impl Engine {
         let timer = Timer::start();
         let engine = open_tested(options, self_test::run).await?;
         let AdapterInfo { name, kind, backend, driver, .. } = engine.adapter();
-        #[cfg(not(target_family = "wasm"))]
         let threads = engine.device.threads().map(|threads| format!("{threads} threads, ")).unwrap_or_default();
-        #[cfg(target_family = "wasm")]
-        let threads = "";
         log::info!("engine opened: {name} ({kind}, {backend}, {driver}), {threads}{timer}");
         log::debug!("{name}: {:?}", engine.capabilities());
         Ok(engine)

@@ -7,7 +7,6 @@ use bolmo_shaders::{Fusion, KernelId, WeightFormat};
 
 use crate::allocate;
 use crate::device::backend::{Backend, Device, buffer_bytes};
-#[cfg(not(target_family = "wasm"))]
 use crate::device::cpu;
 use crate::device::dispatch::{Dispatch, MAX_DISPATCHES, OddRows};
 use crate::device::interrupt::Interrupt;
@@ -57,7 +56,6 @@ pub(crate) struct Recorded(RecordedList);
 #[derive(Debug)]
 enum RecordedList {
     Gpu(OfProcess<wgpu::Recorded>),
-    #[cfg(not(target_family = "wasm"))]
     Cpu(cpu::Recorded),
 }
 
@@ -65,14 +63,12 @@ enum RecordedList {
 #[derive(Debug)]
 enum CommandList {
     Gpu(Box<OfProcess<wgpu::CommandList>>),
-    #[cfg(not(target_family = "wasm"))]
     Cpu(cpu::CommandList),
 }
 
 /// A result on its way to the host.
 enum Readback {
     Gpu(wgpu::Mapped, Arc<OfProcess<wgpu::Gpu>>),
-    #[cfg(not(target_family = "wasm"))]
     Cpu(cpu::Reply),
 }
 
@@ -80,7 +76,6 @@ impl Readback {
     async fn bytes(self) -> Result<Vec<u8>> {
         match self {
             Self::Gpu(mapped, gpu) => mapped.bytes(&gpu).await,
-            #[cfg(not(target_family = "wasm"))]
             Self::Cpu(reply) => reply.bytes().await,
         }
     }
@@ -91,7 +86,6 @@ macro_rules! on_list {
     ($list:expr, $commands:ident => $call:expr) => {
         match $list {
             CommandList::Gpu($commands) => $call,
-            #[cfg(not(target_family = "wasm"))]
             CommandList::Cpu($commands) => $call,
         }
     };
@@ -122,7 +116,6 @@ impl Recorder {
     pub async fn new(device: &Arc<Device>) -> Result<Self> {
         let list = match &device.backend {
             Backend::Gpu(gpu) => CommandList::Gpu(Box::new(OfProcess::new(wgpu::CommandList::new(gpu).await?))),
-            #[cfg(not(target_family = "wasm"))]
             Backend::Cpu(cpu) => CommandList::Cpu(cpu::CommandList::new(cpu)),
         };
         let params = matches!(list, CommandList::Gpu(_)).then(|| device.usage.hold(wgpu::PARAMS_BYTES));
@@ -166,7 +159,6 @@ impl Recorder {
     pub(crate) fn set_interrupt(&mut self, interrupt: Option<Interrupt>) {
         match &mut self.list {
             CommandList::Gpu(_) => drop(interrupt),
-            #[cfg(not(target_family = "wasm"))]
             CommandList::Cpu(list) => list.set_interrupt(interrupt),
         }
     }
@@ -309,7 +301,6 @@ impl Recorder {
         self.held.clear();
         let list = match &mut self.list {
             CommandList::Gpu(list) => list.finish(from, readable).map(OfProcess::new).map(RecordedList::Gpu),
-            #[cfg(not(target_family = "wasm"))]
             CommandList::Cpu(list) => list.finish(from).map(RecordedList::Cpu),
         };
         list.map(Recorded)
@@ -328,12 +319,10 @@ impl Recorder {
                 let (dispatches, mapped) = list.submit_and_map(recorded.into_inner(), readable)?;
                 (dispatches, Readback::Gpu(mapped, list.gpu().clone()))
             }
-            #[cfg(not(target_family = "wasm"))]
             (CommandList::Cpu(list), RecordedList::Cpu(recorded)) => {
                 let (dispatches, reply) = list.submit_recorded(recorded)?;
                 (dispatches, Readback::Cpu(reply))
             }
-            #[cfg(not(target_family = "wasm"))]
             _ => return Err(Error::internal("a list was recorded for another device")),
         };
         self.submitted(dispatches, 1)?;
@@ -374,7 +363,6 @@ impl Recorder {
                 let (dispatches, mapped) = list.read(slices, readable, size)?;
                 (dispatches, Readback::Gpu(mapped, list.gpu().clone()))
             }
-            #[cfg(not(target_family = "wasm"))]
             CommandList::Cpu(list) => {
                 let (dispatches, reply) = list.read(slices)?;
                 (dispatches, Readback::Cpu(reply))

@@ -11,6 +11,10 @@ use crate::model::kernels::KernelSpec;
 /// that other submissions wait for at most one kernel.
 #[cfg(target_family = "wasm")]
 pub(crate) fn warm(device: &Arc<Device>, kernels: Vec<KernelSpec>) {
+    if device.adapter.is_cpu() {
+        // Its kernels are compiled with this crate.
+        return;
+    }
     let device = device.clone();
     wasm_bindgen_futures::spawn_local(async move {
         for KernelSpec { kernel, format, fusion } in kernels {

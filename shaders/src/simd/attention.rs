@@ -115,7 +115,7 @@ impl<'a> Attention<'a> {
             kv_heads,
             group,
             dim,
-            width: dim.next_multiple_of(16),
+            width: product(&[dim.div_ceil(16), 16]),
             keys,
             first: p.key_first as usize % BLOCK,
             q: call.read(0, product(&[queries, dim]))?,

@@ -16,8 +16,11 @@ use super::int8::{Maddubs, Vnni512};
 use super::int8::{NeonDot, NeonWide};
 #[cfg(target_arch = "aarch64")]
 use super::neon::Neon;
+#[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
 use super::portable::Portable;
 use super::vector::Vector;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+use super::wasm::Simd128;
 
 /// An instruction set that this CPU has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +34,9 @@ enum Kind {
     Avx2,
     #[cfg(target_arch = "aarch64")]
     Neon,
+    #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+    Simd128,
+    #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
     Portable,
 }
 
@@ -44,6 +50,9 @@ impl InstructionSet {
             (Kind::Avx2, has_avx2()),
             #[cfg(target_arch = "aarch64")]
             (Kind::Neon, true),
+            #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+            (Kind::Simd128, true),
+            #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
             (Kind::Portable, true),
         ];
         all.into_iter().filter(|(_, has)| *has).map(|(kind, _)| Self(kind)).collect()
@@ -51,10 +60,10 @@ impl InstructionSet {
 
     /// The fastest one that this CPU has.
     pub fn best() -> Self {
-        Self::available().first().copied().unwrap_or(Self(Kind::Portable))
+        Self::available()[0]
     }
 
-    /// Its name: `avx512`, `avx2`, `neon` or `portable`.
+    /// Its name: `avx512`, `avx2`, `neon`, `simd128` or `portable`.
     pub fn name(self) -> &'static str {
         match self.0 {
             #[cfg(target_arch = "x86_64")]
@@ -63,6 +72,9 @@ impl InstructionSet {
             Kind::Avx2 => "avx2",
             #[cfg(target_arch = "aarch64")]
             Kind::Neon => "neon",
+            #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+            Kind::Simd128 => "simd128",
+            #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
             Kind::Portable => "portable",
         }
     }
@@ -79,6 +91,9 @@ impl InstructionSet {
             Kind::Avx2 => unsafe { run_avx2(task) },
             #[cfg(target_arch = "aarch64")]
             Kind::Neon => task.run::<Neon>(),
+            #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+            Kind::Simd128 => task.run::<Simd128>(),
+            #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
             Kind::Portable => task.run::<Portable>(),
         }
     }
@@ -220,7 +235,7 @@ mod tests {
             set.run(Sums(&values, &mut sum));
             let lanes = match set.name() {
                 "avx512" => 16,
-                "neon" => 4,
+                "neon" | "simd128" => 4,
                 _ => 8,
             };
             assert_eq!(sum, ((1 << lanes) - 1 + 7) as f32, "{}", set.name());

@@ -25,6 +25,7 @@ mod multiply;
 mod neon;
 mod packed;
 mod panels;
+#[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
 mod portable;
 mod product;
 mod row_sum;
@@ -35,6 +36,8 @@ mod testing;
 mod tile;
 mod transposed;
 mod vector;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+mod wasm;
 mod weights;
 
 mod attention;
@@ -90,56 +93,66 @@ pub use int8::Products;
 pub use memory::{Fault, Memory};
 pub use scratch::NoMemory;
 
-use crate::table::KernelId;
+use crate::table::{KernelId, TRAINS};
 
 /// A kernel's fast form.
 pub type SimdKernel = fn(&Call<'_>) -> Result<(), Fault>;
 
+/// The fast form of a kernel that only training uses, in builds that have it.
+#[inline(always)]
+fn training(kernel: SimdKernel) -> SimdKernel {
+    let missing: SimdKernel = |call| {
+        let stem = call.kernel.kernel().stem;
+        Err(Fault::new(format!("{stem}: only training uses this kernel, and builds for browsers have none for it")))
+    };
+    if TRAINS { kernel } else { missing }
+}
+
 /// The fast form of a kernel.
 pub fn kernel(id: KernelId) -> SimdKernel {
     match id {
-        KernelId::Adamw => adamw::adamw,
+        KernelId::Adamw => training(adamw::adamw),
         KernelId::Attention => attention::attention,
-        KernelId::AttentionGradKv => attention_grad_kv::attention_grad_kv,
-        KernelId::AttentionGradQ => attention_grad_q::attention_grad_q,
+        KernelId::AttentionGradKv => training(attention_grad_kv::attention_grad_kv),
+        KernelId::AttentionGradQ => training(attention_grad_q::attention_grad_q),
         KernelId::Boundary => boundary::boundary,
-        KernelId::BoundaryGrad => boundary_grad::boundary_grad,
+        KernelId::BoundaryGrad => training(boundary_grad::boundary_grad),
         KernelId::Copy => copy::copy,
-        KernelId::Entropy => entropy::entropy,
+        KernelId::Entropy => training(entropy::entropy),
         KernelId::GatherRows => gather_rows::gather_rows,
-        KernelId::GatherRowsGrad => gather_rows_grad::gather_rows_grad,
-        KernelId::LogSoftmax => log_softmax::log_softmax,
-        KernelId::LogSoftmaxGrad => log_softmax_grad::log_softmax_grad,
+        KernelId::GatherRowsGrad => training(gather_rows_grad::gather_rows_grad),
+        KernelId::LogSoftmax => training(log_softmax::log_softmax),
+        KernelId::LogSoftmaxGrad => training(log_softmax_grad::log_softmax_grad),
         KernelId::MatMul => matmul::matmul,
         KernelId::MatVec => matvec::matvec,
         KernelId::MlstmCell => mlstm_cell::mlstm_cell,
         KernelId::MlstmChunkOut => mlstm_chunk_out::mlstm_chunk_out,
-        KernelId::MlstmChunkOutGrad => mlstm_chunk_out_grad::mlstm_chunk_out_grad,
+        KernelId::MlstmChunkOutGrad => training(mlstm_chunk_out_grad::mlstm_chunk_out_grad),
         KernelId::MlstmChunkScan => mlstm_chunk_scan::mlstm_chunk_scan,
-        KernelId::MlstmChunkScanGrad => mlstm_chunk_scan_grad::mlstm_chunk_scan_grad,
-        KernelId::MlstmChunkScores => mlstm_chunk_scores::mlstm_chunk_scores,
+        KernelId::MlstmChunkScanGrad => training(mlstm_chunk_scan_grad::mlstm_chunk_scan_grad),
+        KernelId::MlstmChunkScores => training(mlstm_chunk_scores::mlstm_chunk_scores),
         KernelId::MlstmChunkState => mlstm_chunk_state::mlstm_chunk_state,
-        KernelId::MlstmChunkStateGrad => mlstm_chunk_state_grad::mlstm_chunk_state_grad,
-        KernelId::MlstmGateDots => mlstm_gate_dots::mlstm_gate_dots,
+        KernelId::MlstmChunkStateGrad => training(mlstm_chunk_state_grad::mlstm_chunk_state_grad),
+        KernelId::MlstmGateDots => training(mlstm_gate_dots::mlstm_gate_dots),
         KernelId::MlstmGates => mlstm_gates::mlstm_gates,
-        KernelId::MlstmGatesGrad => mlstm_gates_grad::mlstm_gates_grad,
+        KernelId::MlstmGatesGrad => training(mlstm_gates_grad::mlstm_gates_grad),
         KernelId::MlstmNorm => mlstm_norm::mlstm_norm,
-        KernelId::MlstmNormGrad => mlstm_norm_grad::mlstm_norm_grad,
+        KernelId::MlstmNormGrad => training(mlstm_norm_grad::mlstm_norm_grad),
         KernelId::MlstmStep => mlstm_step::mlstm_step,
-        KernelId::NextIds => next_ids::next_ids,
+        KernelId::NextIds => training(next_ids::next_ids),
         KernelId::RmsNorm => rms_norm::rms_norm,
-        KernelId::RmsNormGrad => rms_norm_grad::rms_norm_grad,
+        KernelId::RmsNormGrad => training(rms_norm_grad::rms_norm_grad),
         KernelId::Rope => rope::rope,
-        KernelId::RopeGrad => rope_grad::rope_grad,
+        KernelId::RopeGrad => training(rope_grad::rope_grad),
         KernelId::RoundF16 => round_f16::round_f16,
-        KernelId::RowDistance => row_distance::row_distance,
-        KernelId::RowDistanceGrad => row_distance_grad::row_distance_grad,
+        KernelId::RowDistance => training(row_distance::row_distance),
+        KernelId::RowDistanceGrad => training(row_distance_grad::row_distance_grad),
         KernelId::Sample => sample::sample,
         KernelId::SiluMul => silu_mul::silu_mul,
-        KernelId::SiluMulGrad => silu_mul_grad::silu_mul_grad,
-        KernelId::SoftLabels => soft_labels::soft_labels,
-        KernelId::SumRows => sum_rows::sum_rows,
-        KernelId::SumSquares => sum_squares::sum_squares,
-        KernelId::Transpose => transpose::transpose,
+        KernelId::SiluMulGrad => training(silu_mul_grad::silu_mul_grad),
+        KernelId::SoftLabels => training(soft_labels::soft_labels),
+        KernelId::SumRows => training(sum_rows::sum_rows),
+        KernelId::SumSquares => training(sum_squares::sum_squares),
+        KernelId::Transpose => training(transpose::transpose),
     }
 }

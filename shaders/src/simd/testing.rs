@@ -22,6 +22,10 @@ pub(super) struct Threads(pub(super) usize);
 
 impl Workers for Threads {
     fn run(&self, tasks: usize, task: &(dyn Fn(usize) + Sync)) {
+        if cfg!(target_family = "wasm") {
+            // There are no threads.
+            return (0..tasks).rev().for_each(task);
+        }
         let next = AtomicUsize::new(0);
         std::thread::scope(|scope| {
             for _ in 0..self.0 {

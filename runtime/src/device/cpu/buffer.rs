@@ -6,6 +6,7 @@ use std::ptr::NonNull;
 use std::sync::{Arc, Mutex};
 
 use bolmo_shaders::simd::Memory;
+#[cfg(not(target_family = "wasm"))]
 use memmap2::MmapMut;
 
 use crate::allocate::out_of_memory;
@@ -16,6 +17,7 @@ use crate::error::Result;
 const ALIGNMENT: usize = 64;
 
 /// Bytes from which on a buffer has pages of its own.
+#[cfg(not(target_family = "wasm"))]
 const LEAST_PAGES: usize = 1 << 20;
 
 /// A buffer. Cheap to clone.
@@ -40,6 +42,7 @@ enum Storage {
     Heap(Layout),
     /// Pages of its own, large ones where the system has them: reading gigabytes of weights in small pages spends much
     /// time on translating addresses.
+    #[cfg(not(target_family = "wasm"))]
     Pages(#[allow(dead_code)] MmapMut), // dropped with the buffer
     /// Bytes of the program, which are only read.
     Shared(#[allow(dead_code)] SharedBytes), // dropped with the buffer
@@ -78,21 +81,23 @@ impl HostBuffer {
     pub(super) fn zeroed(what: &str, bytes: u64) -> Result<Self> {
         let out_of_memory = || out_of_memory(bytes, what);
         let size = usize::try_from(bytes).map_err(|_| out_of_memory())?.max(ALIGNMENT);
-        let (start, storage) = match size < LEAST_PAGES {
-            true => {
-                let layout = Layout::from_size_align(size, ALIGNMENT).map_err(|_| out_of_memory())?;
-                // SAFETY: the size is not 0.
-                (NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or_else(out_of_memory)?, Storage::Heap(layout))
-            }
-            false => {
-                let mut pages = MmapMut::map_anon(size).map_err(|_| out_of_memory())?;
-                #[cfg(target_os = "linux")]
-                // Systems without large pages refuse, and small ones do as well.
-                let _ = pages.advise(memmap2::Advice::HugePage);
-                (NonNull::new(pages.as_mut_ptr()).ok_or_else(out_of_memory)?, Storage::Pages(pages))
-            }
-        };
-        Ok(Self(Arc::new(Inner { start, size, storage, unused: Mutex::new(true) })))
+        #[cfg(not(target_family = "wasm"))]
+        if size >= LEAST_PAGES {
+            let mut pages = MmapMut::map_anon(size).map_err(|_| out_of_memory())?;
+            #[cfg(target_os = "linux")]
+            // Systems without large pages refuse, and small ones do as well.
+            let _ = pages.advise(memmap2::Advice::HugePage);
+            let start = NonNull::new(pages.as_mut_ptr()).ok_or_else(out_of_memory)?;
+            return Ok(Self::unused(start, size, Storage::Pages(pages)));
+        }
+        let layout = Layout::from_size_align(size, ALIGNMENT).map_err(|_| out_of_memory())?;
+        // SAFETY: the size is not 0.
+        let start = NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or_else(out_of_memory)?;
+        Ok(Self::unused(start, size, Storage::Heap(layout)))
+    }
+
+    fn unused(start: NonNull<u8>, size: usize, storage: Storage) -> Self {
+        Self(Arc::new(Inner { start, size, storage, unused: Mutex::new(true) }))
     }
 
     /// The `bytes` bytes from `offset` on of memory that is only read. `None` if the range is empty, exceeds it or does

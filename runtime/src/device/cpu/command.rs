@@ -1,13 +1,16 @@
 //! Commands as they are recorded and run.
 
 use std::ops::Range;
+#[cfg(not(target_family = "wasm"))]
 use std::sync::Mutex;
+#[cfg(not(target_family = "wasm"))]
 use std::time::Duration;
 
 use bolmo_shaders::{Fusion, KernelId, WeightFormat};
 
 use super::buffer::HostBuffer;
 use crate::device::memory::{Buffer, Slice, other_device};
+#[cfg(not(target_family = "wasm"))]
 use crate::device::usage::KernelTime;
 use crate::error::Result;
 
@@ -44,6 +47,7 @@ pub(super) struct Commands {
 }
 
 /// Times of dispatches, added up by the executor.
+#[cfg(not(target_family = "wasm"))]
 pub(super) type Times = Mutex<Vec<(KernelId, KernelTime)>>;
 
 /// The buffer of a slice.
@@ -55,6 +59,7 @@ pub(super) fn buffer(slice: &Slice) -> Result<&HostBuffer> {
 }
 
 /// Adds the time of a dispatch.
+#[cfg(not(target_family = "wasm"))]
 pub(super) fn add_time(times: &Times, kernel: KernelId, time: Duration) {
     let mut times = times.lock().unwrap_or_else(|e| e.into_inner());
     let at = times.iter().position(|(other, _)| *other == kernel).unwrap_or_else(|| {

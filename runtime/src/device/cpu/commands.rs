@@ -2,16 +2,21 @@
 
 use std::sync::Arc;
 
-use bolmo_shaders::{KernelId, WeightFormat};
+#[cfg(not(target_family = "wasm"))]
+use bolmo_shaders::KernelId;
+use bolmo_shaders::WeightFormat;
 use futures_channel::oneshot;
 
-use super::command::{Command, Commands, Times, buffer};
+#[cfg(not(target_family = "wasm"))]
+use super::command::Times;
+use super::command::{Command, Commands, buffer};
 use super::device::Cpu;
-use super::executor::{Job, Submission};
+use super::submission::{Job, Submission};
 use crate::device::dispatch::Dispatch;
 use crate::device::interrupt::Interrupt;
 use crate::device::memory::Slice;
 use crate::device::status::Status;
+#[cfg(not(target_family = "wasm"))]
 use crate::device::usage::KernelTime;
 use crate::error::{Error, Result};
 
@@ -45,6 +50,7 @@ pub(in crate::device) struct CommandList {
     cpu: Arc<Cpu>,
     commands: Commands,
     /// Times of dispatches, while they are measured.
+    #[cfg(not(target_family = "wasm"))]
     times: Option<Arc<Times>>,
     /// Stops what is submitted.
     interrupt: Option<Interrupt>,
@@ -53,7 +59,13 @@ pub(in crate::device) struct CommandList {
 impl CommandList {
     /// An empty list.
     pub(in crate::device) fn new(cpu: &Arc<Cpu>) -> Self {
-        Self { cpu: cpu.clone(), commands: Commands::default(), times: None, interrupt: None }
+        Self {
+            cpu: cpu.clone(),
+            commands: Commands::default(),
+            #[cfg(not(target_family = "wasm"))]
+            times: None,
+            interrupt: None,
+        }
     }
 
     /// Workgroups in one dimension of a dispatch.
@@ -75,6 +87,7 @@ impl CommandList {
     pub(in crate::device) fn forget_bindings(&mut self) {}
 
     /// The CPU device has no passes.
+    #[cfg(not(target_family = "wasm"))]
     pub(in crate::device) fn end_pass(&mut self) {}
 
     /// Sets what stops the submissions that follow.
@@ -83,6 +96,7 @@ impl CommandList {
     }
 
     /// Dispatches are timed where they run.
+    #[cfg(not(target_family = "wasm"))]
     pub(in crate::device) fn submits_each(&self) -> bool {
         false
     }
@@ -126,6 +140,7 @@ impl CommandList {
     }
 
     /// Begins or stops to measure dispatches, and returns the times measured before.
+    #[cfg(not(target_family = "wasm"))]
     pub(in crate::device) fn measure(&mut self, on: bool) -> Vec<(KernelId, KernelTime)> {
         let old = std::mem::replace(&mut self.times, on.then(Arc::default));
         let mut times =
@@ -177,8 +192,10 @@ impl CommandList {
             reads,
             reply,
             status: self.cpu.status(),
+            #[cfg(not(target_family = "wasm"))]
             times: self.times.clone(),
             interrupt: self.interrupt.clone(),
+            #[cfg(not(target_family = "wasm"))]
             threads: self.cpu.threads,
             instructions: self.cpu.instructions,
             products: self.cpu.products,

@@ -6,7 +6,8 @@ use bolmo_shaders::simd::{InstructionSet, Products};
 use futures_channel::oneshot;
 
 use super::buffer::HostBuffer;
-use super::executor::{Executor, Job};
+use super::executor::Executor;
+use super::submission::Job;
 use super::threads::{cpu_name, wanted_threads};
 use crate::allocate;
 use crate::device::adapter::{AdapterInfo, CPU};
@@ -26,12 +27,20 @@ pub(in crate::device) struct Cpu {
     pub(super) products: Products,
 }
 
+/// The device, as whoever uses it holds it.
+pub(in crate::device) type Shared = Arc<Cpu>;
+
 impl Cpu {
     /// Opens the device.
     pub(in crate::device) fn open(options: &EngineOptions) -> Result<Self> {
         let (threads, instructions) = (wanted_threads(options)?, instructions()?);
         let products = options.products;
         Ok(Self { executor: Executor::shared(threads)?, status: Arc::default(), threads, instructions, products })
+    }
+
+    /// The device, to be shared.
+    pub(in crate::device) fn shared(self) -> Shared {
+        Arc::new(self)
     }
 
     /// Threads that compute.
@@ -101,9 +110,9 @@ fn instructions() -> Result<InstructionSet> {
 }
 
 /// The device as an adapter, at this index of the list.
-pub(in crate::device) fn describe(index: usize) -> AdapterInfo {
+pub(in crate::device) fn describe(index: usize) -> Option<AdapterInfo> {
     let instructions = instructions().unwrap_or(InstructionSet::best());
-    AdapterInfo {
+    Some(AdapterInfo {
         index,
         name: cpu_name(),
         kind: CPU,
@@ -121,7 +130,7 @@ pub(in crate::device) fn describe(index: usize) -> AdapterInfo {
         unusable: None,
         chosen: false,
         reason: String::new(),
-    }
+    })
 }
 
 /// Largest buffer: memory is the limit, and sums of sizes must not overflow.

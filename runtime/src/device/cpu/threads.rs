@@ -7,7 +7,7 @@ use crate::device::options::EngineOptions;
 use crate::error::{Error, Result};
 
 /// Most threads that can be asked for.
-const MAX_THREADS: usize = 256;
+const MAX_THREADS: usize = if cfg!(target_family = "wasm") { 1 } else { 256 };
 
 /// Checks the number of threads that `options` ask for, whichever device is opened.
 pub(in crate::device) fn check_threads(options: &EngineOptions) -> Result<()> {
@@ -35,8 +35,18 @@ fn checked(name: &str, text: &str) -> Result<usize> {
 fn default_threads() -> usize {
     // The process's affinity and the quota of its control group bound what it may use.
     let usable = available_parallelism().map_or(1, usize::from);
-    let cores = usable_cores().unwrap_or_else(num_cpus::get_physical);
+    let cores = usable_cores().unwrap_or_else(physical_cores);
     usable.min(cores).clamp(1, MAX_THREADS)
+}
+
+#[cfg(not(target_family = "wasm"))]
+fn physical_cores() -> usize {
+    num_cpus::get_physical()
+}
+
+#[cfg(target_family = "wasm")]
+fn physical_cores() -> usize {
+    1
 }
 
 /// Physical cores among the CPUs that this process may run on, on systems that report both.

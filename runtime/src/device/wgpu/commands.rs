@@ -12,9 +12,7 @@ use super::pipelines::Pipeline;
 #[cfg(not(target_family = "wasm"))]
 use super::stopwatch::Stopwatch;
 use crate::device::dispatch::{Dispatch, MAX_DISPATCHES};
-#[cfg(not(target_family = "wasm"))]
-use crate::device::memory::other_device;
-use crate::device::memory::{Buffer, Slice};
+use crate::device::memory::{Buffer, Slice, other_device};
 use crate::device::process::OfProcess;
 #[cfg(not(target_family = "wasm"))]
 use crate::device::usage::KernelTime;
@@ -47,7 +45,6 @@ enum Command {
 fn buffer(slice: &Slice) -> Result<&GpuBuffer> {
     match &slice.buffer {
         Buffer::Gpu(buffer) => Ok(buffer),
-        #[cfg(not(target_family = "wasm"))]
         _ => Err(other_device()),
     }
 }

@@ -18,8 +18,9 @@ mod static_program;
 #[cfg(not(target_family = "wasm"))]
 mod stopwatch;
 
+use crate::error::Error;
 #[cfg(not(target_family = "wasm"))]
-use crate::error::{Error, ErrorKind};
+use crate::error::ErrorKind;
 pub(super) use adapter::{Found, enumerate};
 pub(super) use commands::{CommandList, PARAMS_BYTES, Recorded};
 pub(super) use gpu::Gpu;
@@ -35,4 +36,10 @@ pub(super) fn no_drivers() -> Option<Error> {
     }
     let shortage = address_space::shortage()?;
     Some(Error::new(ErrorKind::OutOfMemory, format!("no graphics driver is loaded: {shortage}")))
+}
+
+/// Browsers load drivers in a process of their own.
+#[cfg(target_family = "wasm")]
+pub(super) fn no_drivers() -> Option<Error> {
+    None
 }
