@@ -244,7 +244,7 @@ BOLMO_API const char *bolmo_status_name(int32_t status);
  */
 
 /** Version of the ABI that a header describes. It grows when something is added; existing names keep their meaning. */
-#define BOLMO_ABI_VERSION 6
+#define BOLMO_ABI_VERSION 7
 
 /** How much is logged. */
 enum bolmo_log_level
@@ -532,16 +532,15 @@ BOLMO_API bolmo_status bolmo_engine_options_set_max_binding_bytes(bolmo_engine_o
 BOLMO_API bolmo_status bolmo_engine_options_set_threads(bolmo_engine_options *options, size_t threads);
 
 /**
- * Sets the arithmetic of products with matrices in q8 and q4 (bolmo_products). The default is BOLMO_PRODUCTS_F32. Opening
- * an adapter other than the CPU device with BOLMO_PRODUCTS_INT8 fails with BOLMO_UNSUPPORTED.
+ * Sets the arithmetic of products with matrices in q8 and q4 (bolmo_products). The default is BOLMO_PRODUCTS_F32.
+ * Opening an adapter other than the CPU device with BOLMO_PRODUCTS_INT8 fails with BOLMO_UNSUPPORTED.
  */
-BOLMO_API bolmo_status bolmo_engine_options_set_products(bolmo_engine_options *options,
-                                                         int32_t products);
+BOLMO_API bolmo_status bolmo_engine_options_set_products(bolmo_engine_options *options, int32_t products);
 
 /**
  * Sets the size in bytes from which on the CPU device uses a tensor where the checkpoint's file is mapped, if it is
- * stored in the wanted format. 0, the default: the library decides. UINT64_MAX copies all tensors, for files that other
- * programs may write to while a model exists.
+ * stored in the wanted format. 0, the default: the library decides. UINT64_MAX copies all tensors, for files that
+ * other programs may write to while a model exists.
  */
 BOLMO_API bolmo_status bolmo_engine_options_set_in_place_bytes(bolmo_engine_options *options, uint64_t bytes);
 
@@ -812,9 +811,9 @@ BOLMO_API bolmo_status bolmo_checkpoint_device_bytes(const bolmo_checkpoint *che
                                                      uint64_t *bytes);
 
 /**
- * Gets how many of the bytes of bolmo_checkpoint_device_bytes need no memory of their own on `engine`: on the CPU device
- * large tensors that are stored in the wanted format are used where the file is mapped, and processes share them. 0 on
- * other devices, and for files that a program reads itself.
+ * Gets how many of the bytes of bolmo_checkpoint_device_bytes need no memory of their own on `engine`: on the CPU
+ * device large tensors that are stored in the wanted format are used where the file is mapped, and processes share
+ * them. 0 on other devices, and for files that a program reads itself.
  */
 BOLMO_API bolmo_status bolmo_checkpoint_mapped_bytes(const bolmo_checkpoint *checkpoint,
                                                      const bolmo_engine *engine,

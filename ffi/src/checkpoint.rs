@@ -491,9 +491,9 @@ pub unsafe extern "C" fn bolmo_checkpoint_device_bytes(
     })
 }
 
-/// Gets how many of the bytes of bolmo_checkpoint_device_bytes need no memory of their own on `engine`: on the CPU device
-/// large tensors that are stored in the wanted format are used where the file is mapped, and processes share them. 0 on
-/// other devices, and for files that a program reads itself.
+/// Gets how many of the bytes of bolmo_checkpoint_device_bytes need no memory of their own on `engine`: on the CPU
+/// device large tensors that are stored in the wanted format are used where the file is mapped, and processes share
+/// them. 0 on other devices, and for files that a program reads itself.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_checkpoint_mapped_bytes(
     checkpoint: *const bolmo_checkpoint,

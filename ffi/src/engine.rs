@@ -120,8 +120,8 @@ pub unsafe extern "C" fn bolmo_engine_options_set_threads(
     })
 }
 
-/// Sets the arithmetic of products with matrices in q8 and q4 (bolmo_products). The default is BOLMO_PRODUCTS_F32. Opening
-/// an adapter other than the CPU device with BOLMO_PRODUCTS_INT8 fails with BOLMO_UNSUPPORTED.
+/// Sets the arithmetic of products with matrices in q8 and q4 (bolmo_products). The default is BOLMO_PRODUCTS_F32.
+/// Opening an adapter other than the CPU device with BOLMO_PRODUCTS_INT8 fails with BOLMO_UNSUPPORTED.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_engine_options_set_products(
     options: *mut bolmo_engine_options,
@@ -140,8 +140,8 @@ pub unsafe extern "C" fn bolmo_engine_options_set_products(
 }
 
 /// Sets the size in bytes from which on the CPU device uses a tensor where the checkpoint's file is mapped, if it is
-/// stored in the wanted format. 0, the default: the library decides. UINT64_MAX copies all tensors, for files that other
-/// programs may write to while a model exists.
+/// stored in the wanted format. 0, the default: the library decides. UINT64_MAX copies all tensors, for files that
+/// other programs may write to while a model exists.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn bolmo_engine_options_set_in_place_bytes(
     options: *mut bolmo_engine_options,

@@ -19,7 +19,7 @@ use crate::logging::{self, Target};
 use crate::status::{bolmo_status, call};
 
 /// Version of the ABI that a header describes. It grows when something is added; existing names keep their meaning.
-pub const BOLMO_ABI_VERSION: u32 = 6;
+pub const BOLMO_ABI_VERSION: u32 = 7;
 
 /// How much is logged.
 #[repr(i32)]

@@ -69,8 +69,7 @@ mod timer;
 #[doc(hidden)]
 pub mod unstable;
 
-pub use bolmo_shaders::simd::Products;
-pub use bolmo_shaders::{Reduce, Tiles, WeightFormat};
+pub use bolmo_shaders::{Products, Reduce, Tiles, WeightFormat};
 pub use checkpoint::formats::Formats;
 pub use checkpoint::{Checkpoint, layout};
 pub use config::preset::Preset;

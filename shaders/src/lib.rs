@@ -18,4 +18,4 @@ pub mod table;
 pub mod variant;
 
 pub use table::{Access, Binding, Kernel, KernelId};
-pub use variant::{Fusion, Reduce, Tiles, Variant, WeightFormat};
+pub use variant::{Fusion, Products, Reduce, Tiles, Variant, WeightFormat};

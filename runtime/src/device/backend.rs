@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use bolmo_shaders::simd::Products;
-use bolmo_shaders::{Fusion, KernelId, Tiles, Variant, WeightFormat};
+use bolmo_shaders::{Fusion, KernelId, Products, Tiles, Variant, WeightFormat};
 
 use crate::device::adapter::AdapterInfo;
 use crate::device::capabilities::Capabilities;

@@ -2,8 +2,7 @@
 
 use std::path::PathBuf;
 
-use bolmo_shaders::simd::Products;
-use bolmo_shaders::{Reduce, Tiles};
+use bolmo_shaders::{Products, Reduce, Tiles};
 
 use crate::device::adapter::AdapterChoice;
 
@@ -35,8 +34,8 @@ pub struct EngineOptions {
     /// Threads of the CPU device, from 1 to 256. With `None` the environment variable `BOLMO_THREADS` decides, and
     /// without it there is one for each physical core that the process may use. Results don't depend on it.
     pub threads: Option<usize>,
-    /// Arithmetic of products with matrices in q8 and q4 on the CPU device. [`Products::Int8`] is faster and less exact;
-    /// other devices don't have it.
+    /// Arithmetic of products with matrices in q8 and q4 on the CPU device. [`Products::Int8`] is faster and less
+    /// exact; other devices don't have it.
     pub products: Products,
     /// Size in bytes from which on the CPU device uses a tensor where the file of the checkpoint is mapped, if it is
     /// stored in the wanted format. `u64::MAX` copies all tensors, for files that other programs may write to while the

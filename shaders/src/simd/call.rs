@@ -3,14 +3,13 @@
 use half::f16;
 
 use super::instruction_set::InstructionSet;
-use super::int8::Products;
 use super::memory::{Fault, Memory, Output};
 use super::weights::WeightRows;
 use crate::cpu::Matrix;
 use crate::params::Params;
 use crate::sizes::QUANT_BLOCK;
 use crate::table::{Access, Kernel, KernelId};
-use crate::variant::{Fusion, WeightFormat};
+use crate::variant::{Fusion, Products, WeightFormat};
 
 /// Words from one row's guard flag to the next, as in `wgsl/shared/guard.wgsl`.
 const GUARD_STRIDE: usize = 64;

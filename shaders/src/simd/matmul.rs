@@ -1,9 +1,9 @@
 use super::call::Call;
-use super::int8::Products;
 use super::memory::Fault;
 use super::product::{Outputs, Product, Rows, Target, check_columns, extent, size, size4};
 use crate::params;
 use crate::sizes::QUANT_BLOCK;
+use crate::variant::Products;
 
 /// `y = x Wᵀ + b` for many rows of x, or `y +=`; see the [CPU reference](crate::cpu::matmul).
 pub(super) fn matmul(call: &Call<'_>) -> Result<(), Fault> {

@@ -63,11 +63,12 @@ fn with_normalized(call: &Call<'_>, product: &Product<'_>, scale: &[f32], eps: f
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Products;
     use crate::cpu;
     use crate::cpu::MatVecInputs;
     use crate::cpu::noise::{assert_close, noise};
+    use crate::simd::InstructionSet;
     use crate::simd::testing::{Run, Table, Threads, cases, words};
-    use crate::simd::{InstructionSet, Products};
     use crate::variant::Fusion;
     use crate::{KernelId, WeightFormat};
 

@@ -5,7 +5,8 @@
 //!
 //! Results depend on the instruction set, because lanes are added up in another order, but never on the number of
 //! threads: work is divided into tasks by sizes alone, and a task adds up in a fixed order. A row of a product has the
-//! same bits alone, in a batch and in a prompt. Products in integers ([`Products::Int8`]) have bits of their own.
+//! same bits alone, in a batch and in a prompt. Products in integers ([`Int8`](crate::Products::Int8)) have bits of
+//! their own.
 //!
 //! Every kernel follows the same steps: [`Call::params`], the bindings by [`Call::read`], [`Call::write`] and
 //! [`Call::matrix`], which check that they are as large as the parameters say, then [`Call::each`].
@@ -89,7 +90,6 @@ mod transpose;
 
 pub use call::{Call, OddRows, Workers};
 pub use instruction_set::InstructionSet;
-pub use int8::Products;
 pub use memory::{Fault, Memory};
 pub use scratch::NoMemory;
 

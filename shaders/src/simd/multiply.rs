@@ -4,7 +4,6 @@ use std::marker::PhantomData;
 
 use super::direct::Direct;
 use super::instruction_set::Task;
-use super::int8::Products;
 use super::packed::{Packed, pack_tile};
 use super::product::Product;
 use super::scratch::with_shared;
@@ -12,6 +11,7 @@ use super::transposed::{LEAST_ROWS, Transposed};
 use super::vector::Vector;
 use super::weights::{F16, F32, MAX_DIRECT_ROWS, Q4, Q8, WeightRows, Weights};
 use crate::cpu::Matrix;
+use crate::variant::Products;
 
 /// Weights of a task of [`Direct`], about.
 const TASK_WEIGHTS: usize = 1 << 16;

@@ -4,13 +4,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use half::f16;
 
-use super::{Call, Fault, InstructionSet, Memory, OddRows, Products, Workers};
+use super::{Call, Fault, InstructionSet, Memory, OddRows, Workers};
 use crate::cpu::Matrix;
 use crate::cpu::noise::noise;
 use crate::params::Params;
 use crate::quant;
 use crate::table::KernelId;
-use crate::variant::{Fusion, WeightFormat};
+use crate::variant::{Fusion, Products, WeightFormat};
 
 /// Sizes to test with, the smallest ones first: under Miri, which takes a thousand times as long, the first two.
 pub(super) fn cases<T>(all: impl IntoIterator<Item = T>) -> impl Iterator<Item = T> {

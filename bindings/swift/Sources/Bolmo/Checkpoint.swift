@@ -108,8 +108,8 @@ public final class Checkpoint: Sendable {
         try handle.use { raw in try read(0) { bolmo_checkpoint_device_bytes(raw, format.rawValue, $0) } }
     }
 
-    /// How many of these bytes need no memory of their own on an engine: on the CPU device, large tensors that are stored
-    /// in the format are used where the file is mapped, and processes share them. 0 on other devices.
+    /// How many of these bytes need no memory of their own on an engine: on the CPU device, large tensors that are
+    /// stored in the format are used where the file is mapped, and processes share them. 0 on other devices.
     public func mappedBytes(on engine: Engine, _ format: Format = .f32) throws -> UInt64 {
         try handle.use { raw in
             try engine.handle.use { engine in

@@ -29,8 +29,8 @@ public final class Engine: Sendable {
     ///     where the driver supports it. It is created when it is needed.
     ///   - products: Arithmetic of products on the CPU device. Other adapters have ``Products/f32`` alone.
     ///   - inPlaceBytes: The size in bytes from which on the CPU device uses a tensor where the checkpoint's file is
-    ///     mapped, if it is stored in the wanted format; 0 for the library's choice. `UInt64.max` copies all tensors, for
-    ///     files that other programs may write to.
+    ///     mapped, if it is stored in the wanted format; 0 for the library's choice. `UInt64.max` copies all tensors,
+    ///     for files that other programs may write to.
     /// - Throws: ``BolmoError`` with `notFound` if no adapter matches, `unsupported` if it cannot be opened,
     ///   `outOfMemory`, `io` if no thread can be started.
     public init(

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use bolmo_shaders::simd::{InstructionSet, Products};
+use bolmo_shaders::Products;
+use bolmo_shaders::simd::InstructionSet;
 use futures_channel::oneshot;
 
 use super::buffer::HostBuffer;

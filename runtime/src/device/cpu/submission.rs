@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use bolmo_shaders::Access;
-use bolmo_shaders::simd::{Call, InstructionSet, Memory, OddRows, Products, Workers};
+use bolmo_shaders::simd::{Call, InstructionSet, Memory, OddRows, Workers};
+use bolmo_shaders::{Access, Products};
 use futures_channel::oneshot;
 
 use super::buffer::HostBuffer;

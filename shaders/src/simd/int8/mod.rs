@@ -45,20 +45,6 @@ const FEW_ROWS: usize = 4;
 /// Bytes of quantized activations at a time, about.
 const PANEL_BYTES: usize = 1 << 22;
 
-/// The arithmetic of products with weights that have scales. Other weights are always multiplied in f32.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Products {
-    /// Weights are converted to f32.
-    #[default]
-    F32,
-    /// Activations are quantized to 8 bits in blocks of 32 with a scale each, and multiplied with weights in integers.
-    ///
-    /// This is faster, and moves an activation by at most 0.4% of the largest one in its block. A block with an
-    /// infinite value or NaN gives NaN. A block of values below 2^-100 counts as zeros. Parts of sums that cut blocks
-    /// are computed in f32.
-    Int8,
-}
-
 /// A format of weights with scales.
 trait Quantized: Weights {
     /// Whether the format is q4.

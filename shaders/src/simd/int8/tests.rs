@@ -1,6 +1,6 @@
 use half::f16;
 
-use super::Products;
+use crate::Products;
 use crate::cpu::noise::{assert_close, noise};
 use crate::quant;
 use crate::simd::InstructionSet;

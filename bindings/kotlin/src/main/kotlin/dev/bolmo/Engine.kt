@@ -29,9 +29,9 @@ public data class EngineOptions @JvmOverloads constructor(
     /** Arithmetic of products on the CPU device. Other adapters have [Products.F32] alone. */
     val products: Products = Products.F32,
     /**
-     * Size in bytes from which on the CPU device uses a tensor where the checkpoint's file is mapped, if it is stored in
-     * the wanted format. 0, the default: the library decides. [Long.MAX_VALUE] copies all tensors, for files that other
-     * programs may write to.
+     * Size in bytes from which on the CPU device uses a tensor where the checkpoint's file is mapped, if it is stored
+     * in the wanted format. 0, the default: the library decides. [Long.MAX_VALUE] copies all tensors, for files that
+     * other programs may write to.
      */
     val inPlaceBytes: Long = 0,
 ) {

@@ -24,7 +24,7 @@ internal object NativeLibrary {
     const val CACHE_PROPERTY: String = "bolmo.library.cache"
 
     /** The `bolmo_abi_version()` that these classes were made for. */
-    const val ABI_VERSION: Int = 6
+    const val ABI_VERSION: Int = 7
 
     /** The `bolmo_version()` that these classes were made for. */
     const val VERSION: String = "0.1.0"
