@@ -7,7 +7,17 @@ use crate::common::{bolmo, fail, run, succeed};
 /// Options that the help of a command has, of the common ones.
 fn shown(command: &[&str]) -> Vec<&'static str> {
     let help = String::from_utf8(succeed(&[command, &["--help"]].concat())).unwrap();
-    let all = ["--model", "--subwords", "--adapter", "--threads", "--quantize", "--rope-theta", "--json", "--quiet"];
+    let all = [
+        "--model",
+        "--subwords",
+        "--adapter",
+        "--threads",
+        "--quantize",
+        "--products",
+        "--rope-theta",
+        "--json",
+        "--quiet",
+    ];
     let has = |option: &str| help.lines().any(|line| line.trim_start().trim_start_matches("-q, ").starts_with(option));
     all.into_iter().filter(|option| has(option)).collect()
 }
@@ -15,7 +25,7 @@ fn shown(command: &[&str]) -> Vec<&'static str> {
 #[test]
 fn help_shows_the_common_options_that_a_command_uses() {
     let all = shown(&[]);
-    assert_eq!(all.len(), 8);
+    assert_eq!(all.len(), 9);
     for command in ["generate", "score", "eval", "bench"] {
         assert_eq!(shown(&[command]), all, "{command}");
     }
@@ -24,8 +34,8 @@ fn help_shows_the_common_options_that_a_command_uses() {
     assert_eq!(shown(&["init"]), ["--json", "--quiet"]);
     assert_eq!(shown(&["quantize"]), ["--model", "--subwords", "--quantize", "--json", "--quiet"]);
     assert_eq!(shown(&["merge"]), ["--json", "--quiet"]);
-    assert_eq!(shown(&["train"]), ["--adapter", "--json", "--quiet"]);
-    assert_eq!(shown(&["train", "stage2"]), ["--adapter", "--json", "--quiet"]);
+    assert_eq!(shown(&["train"]), ["--adapter", "--threads", "--json", "--quiet"]);
+    assert_eq!(shown(&["train", "stage2"]), ["--adapter", "--threads", "--json", "--quiet"]);
     assert_eq!(shown(&["train", "corpus"]), ["--json", "--quiet"]);
     assert_eq!(shown(&["completions"]), ["--quiet"]);
     // `bolmo help COMMAND` shows the same.
@@ -106,9 +116,10 @@ fn completions_offer_what_the_help_shows() {
     }
     fail(&["completions", "tcsh"], 2, "powershell");
     fail(&["completions"], 2, "<SHELL>");
-    // Options that a command does not use are not offered: one line for `bolmo`, and one for each of these four.
+    // Options that a command does not use are not offered: one line for `bolmo`, and one for each of the four commands
+    // that run a model.
     let fish = String::from_utf8(succeed(&["completions", "fish"])).unwrap();
-    assert_eq!(fish.lines().filter(|line| line.contains(" -l threads ")).count(), 5, "{fish}");
+    assert_eq!(fish.lines().filter(|line| line.contains(" -l products ")).count(), 5, "{fish}");
     assert!(!fish.lines().any(|line| line.contains("-a \"man\"")), "{fish}");
 }
 
