@@ -159,7 +159,9 @@ impl CommandList {
 
     /// Records a dispatch.
     pub(in crate::device) fn dispatch(&mut self, dispatch: Dispatch<'_>) -> Result<()> {
-        let Dispatch { kernel, variant, params, slices, guard, scales, odd_rows, any_order: _, grid } = dispatch;
+        let Dispatch { kernel, variant, params, slices, guard, scales, odd_rows, any_order, grid } = dispatch;
+        // A shader has one order of sums.
+        let _ = any_order;
         if odd_rows.is_some() {
             return Err(Error::internal("a matrix lies in two buffers, which shaders cannot read"));
         }
