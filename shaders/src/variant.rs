@@ -183,8 +183,8 @@ impl Reduce {
     }
 }
 
-/// The arithmetic of products with matrices that have scales, on the CPU device. Other weights are always multiplied in
-/// f32.
+/// The arithmetic of products with matrices that have scales, on the CPU device outside of browsers. Other weights are
+/// always multiplied in f32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Products {
     /// Weights are converted to f32.

@@ -9,6 +9,7 @@ use std::arch::is_x86_feature_detected;
 use super::avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
 use super::avx512::Avx512;
+#[cfg(not(target_family = "wasm"))]
 use super::int8::{DotTask, PortableDot};
 #[cfg(target_arch = "x86_64")]
 use super::int8::{Maddubs, Vnni512};
@@ -99,6 +100,7 @@ impl InstructionSet {
     }
 
     /// Runs `task` with the dot products of this instruction set, in the fastest form that the CPU has.
+    #[cfg(not(target_family = "wasm"))]
     #[inline]
     pub(super) fn run_dot<T: DotTask>(self, task: T) {
         match self.0 {

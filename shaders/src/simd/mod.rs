@@ -19,6 +19,7 @@ mod call;
 mod direct;
 mod extent;
 mod instruction_set;
+#[cfg(not(target_family = "wasm"))]
 mod int8;
 mod memory;
 mod multiply;

@@ -11,6 +11,7 @@ use super::transposed::{LEAST_ROWS, Transposed};
 use super::vector::Vector;
 use super::weights::{F16, F32, MAX_DIRECT_ROWS, Q4, Q8, WeightRows, Weights};
 use crate::cpu::Matrix;
+#[cfg(not(target_family = "wasm"))]
 use crate::variant::Products;
 
 /// Weights of a task of [`Direct`], about.
@@ -22,6 +23,7 @@ impl Product<'_> {
         if self.live.is_empty() || self.n == 0 {
             return;
         }
+        #[cfg(not(target_family = "wasm"))]
         if self.call.products == Products::Int8 && self.call.format.has_scales() {
             return self.compute_int8();
         }
