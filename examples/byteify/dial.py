@@ -124,7 +124,11 @@ def table(points: list[dict]) -> str:
 def draw(points: list[dict], path: Path) -> None:
     pyplot.rcParams.update({"svg.hashsalt": "dial", "font.size": 9})
     figure, axes = pyplot.subplots(1, 3, figsize=(11, 3.6), layout="constrained")
-    panels = [("bits_per_byte", "bits per byte", 1), ("suite", "questions right, %", 100), ("decode", "decoded bytes/s", 1)]
+    panels = [
+        ("bits_per_byte", "bits per byte", 1),
+        ("suite", "questions right, %", 100),
+        ("decode", "decoded bytes/s", 1),
+    ]
     for axis, (key, title, factor) in zip(axes, panels):
         for series, marker in zip(NAMES, "os^"):
             of = sorted((p["bytes_per_patch"], factor * p[key]) for p in points if p["series"] == series)

@@ -63,8 +63,8 @@ impl Device {
         let (chosen, adapter) = request(&options.adapter).await?;
         if options.products == Products::Int8 && (cfg!(target_family = "wasm") || !adapter.is_cpu()) {
             return Err(Error::unsupported(format!(
-                "products in integers are computed by the CPU device alone, outside of browsers, but the adapter is {}; \
-                 choose the CPU device, or products in f32",
+                "products in integers are computed by the CPU device alone, outside of browsers, but the adapter is \
+                 {}; choose the CPU device, or products in f32",
                 adapter.name
             )));
         }
