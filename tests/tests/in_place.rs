@@ -211,6 +211,23 @@ fn work_after_a_change_of_the_file_fails() {
     }
 }
 
+/// Also where weights are copied: a part that was cut off must not be read.
+#[test]
+fn a_change_between_opening_and_loading_is_found() {
+    for bytes in [1, u64::MAX] {
+        let parent = tempfile::tempdir().expect("a folder");
+        let dir = folder(parent.path(), MODELS[0], "f32", u64::MAX);
+        let checkpoint = Checkpoint::open(&dir).expect("a checkpoint");
+        let file = fs::OpenOptions::new().write(true).open(dir.join("model.safetensors")).expect("the file");
+        file.set_len(5000).expect("a shorter file");
+        let mut options = LoadOptions::default();
+        options.vocabulary = Some(vocabulary());
+        let error = block_on(Model::load(&cpu(bytes), &checkpoint, options)).expect_err("a changed file");
+        assert_eq!(error.kind(), ErrorKind::BadCheckpoint);
+        assert!(error.message().contains("changed after it was opened"), "{error}");
+    }
+}
+
 #[test]
 fn a_file_may_be_deleted_or_replaced() {
     let changes: [Change<'_>; 2] = [&|path| fs::remove_file(path).expect("deleted"), &|path| {

@@ -177,7 +177,7 @@ impl CheckpointFile for MappedFile {
             false => format!("had {} bytes and has {} now", self.len, found.len()),
         };
         Err(Error::bad_checkpoint(format!(
-            "{}: was changed while the model used it: it {what}; load the model again, and replace files instead of \
+            "{}: was changed after it was opened: it {what}; load the model again, and replace files instead of \
              writing into them",
             self.name
         )))

@@ -325,6 +325,14 @@ impl Checkpoint {
         Some((entry.file, entry.start))
     }
 
+    /// Checks that no file was changed after it was opened: reading what was cut off from a mapped one ends the process.
+    ///
+    /// # Errors
+    /// `BadCheckpoint` if one was.
+    pub(crate) fn check_unchanged(&self) -> Result<()> {
+        self.files.iter().try_for_each(|file| file.check_unchanged())
+    }
+
     /// The file with the tensor `name` and the one with its scales, if it has any.
     pub(crate) fn files_of(&self, name: &str) -> [Option<&Arc<dyn CheckpointFile>>; 2] {
         let entry = self.by_name.get(name).and_then(|&i| self.tensors.get(i));

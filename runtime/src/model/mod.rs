@@ -154,6 +154,7 @@ impl Model {
         progress: &mut LoadProgress<'_>,
     ) -> Result<Self> {
         let timer = Timer::start();
+        checkpoint.check_unchanged()?;
         let overrides = Overrides { rope_theta: options.rope_theta, rope_scaling: options.rope_scaling };
         let (config, mut warnings) = checkpoint.overridden(overrides)?;
         let formats = formats_to_load(checkpoint, options.formats)?;
