@@ -249,7 +249,7 @@ impl<'a> Loader<'a> {
                     self.check_in_place(std::slice::from_ref(tensor)).await?;
                     self.files.keep(&in_place);
                     let (first_row, count) = (rows.end, tensor.shape[0]);
-                    // Only the gates of a layer have biases, and they are too small to be used in place.
+                    // Of stacked tensors, only the gates have biases.
                     let own = bias.map(|bias| &bias[first_row..first_row + count]);
                     let bias = match own.filter(|own| own.iter().any(|&value| value != 0.0)) {
                         Some(own) => Some(self.bias_slice(tensor.name, own).await?),

@@ -129,7 +129,7 @@ impl Task for Group<'_> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::KernelId;
     use crate::cpu;
@@ -137,10 +137,15 @@ mod tests {
     use crate::simd::InstructionSet;
     use crate::simd::testing::{Run, Threads, cases, words};
 
-    fn block(heads: u32, kv_heads: u32, half_dim: u32, whole: bool, norm: u32) -> params::Rope {
+    /// Rows of the segment before the first position, and before kv.
+    pub(in crate::simd) const FIRST: u32 = 2;
+    pub(in crate::simd) const KV_ROW: u32 = 3;
+
+    /// Parameters of rows with gaps between their parts. A norm is over all heads if `whole`.
+    pub(in crate::simd) fn block(heads: u32, kv_heads: u32, half_dim: u32, whole: bool, norm: u32) -> params::Rope {
         let (q_width, kv_width) = (heads * 2 * half_dim, kv_heads * 2 * half_dim);
         params::Rope {
-            first: 2,
+            first: FIRST,
             heads,
             kv_heads,
             half_dim,
@@ -151,7 +156,7 @@ mod tests {
             k_offset: 2 + q_width,
             v_offset: 3 + q_width + kv_width,
             stride: 5 + q_width + 2 * kv_width,
-            kv_row: 3,
+            kv_row: KV_ROW,
             eps: 1e-3,
         }
     }

@@ -139,29 +139,8 @@ mod tests {
     use crate::KernelId;
     use crate::cpu;
     use crate::cpu::noise::{assert_close, noise};
+    use crate::simd::rope::tests::{FIRST, KV_ROW, block};
     use crate::simd::testing::{Run, cases, words};
-
-    const FIRST: u32 = 2;
-    const KV_ROW: u32 = 3;
-
-    fn block(heads: u32, kv_heads: u32, half_dim: u32, whole: bool, norm: u32) -> params::RopeGrad {
-        let (q_width, kv_width) = (heads * 2 * half_dim, kv_heads * 2 * half_dim);
-        params::RopeGrad {
-            first: FIRST,
-            heads,
-            kv_heads,
-            half_dim,
-            q_group: if whole { heads } else { 1 },
-            k_group: if whole { kv_heads } else { 1 },
-            norm,
-            q_offset: 1,
-            k_offset: 2 + q_width,
-            v_offset: 3 + q_width + kv_width,
-            stride: 5 + q_width + 2 * kv_width,
-            kv_row: KV_ROW,
-            eps: 1e-3,
-        }
-    }
 
     /// A run with bindings that are just large enough, and dqkv and dscale as expected after it. `change` may change
     /// qkv, dq and dkv.

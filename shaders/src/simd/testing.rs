@@ -50,6 +50,7 @@ impl Workers for Threads {
 struct Line([u32; 16]);
 
 /// A kernel with the initial contents of its bindings.
+#[derive(Clone)]
 pub(super) struct Run {
     pub(super) kernel: KernelId,
     pub(super) format: WeightFormat,
@@ -217,6 +218,22 @@ impl Run {
     /// Why the first instruction set refuses the bindings.
     pub(super) fn fault(&self) -> Option<Fault> {
         self.once(InstructionSet::best(), &Threads(1)).err()
+    }
+
+    /// Checks that each binding is refused if it lacks its last `words` words, and each of the first `fields` parameters
+    /// if it is the largest number.
+    pub(super) fn refuses_what_does_not_fit(&self, words: usize, fields: usize) {
+        for binding in 0..self.bindings.len() {
+            let mut run = self.clone();
+            let length = run.bindings[binding].len();
+            run.bindings[binding].truncate(length - words);
+            assert!(run.fault().is_some(), "binding {binding}");
+        }
+        for field in 0..fields {
+            let mut run = self.clone();
+            run.params[4 * field..4 * (field + 1)].fill(0xff);
+            assert!(run.fault().is_some(), "parameter {field}");
+        }
     }
 
     /// Runs the kernel in every instruction set and passes what it wrote to `check`. The results of one, two and three

@@ -110,29 +110,23 @@ impl Task for PackPanel<'_> {
                 to.fill(0.0);
             }
             let whole = if rows == V::LANES && !w.alternate { count / V::LANES * V::LANES } else { 0 };
-            for column in (0..whole).step_by(V::LANES) {
-                // `row` has checked the first and the last row, and those between lie between.
-                let from = w.values(first, begin, count);
-                let _ = w.values(first + V::LANES - 1, begin, count);
-                // SAFETY: as above, and `to` has `LANES` vectors from this column on.
-                unsafe { V::transpose(from.as_ptr().add(column), w.k, to[column * V::LANES..].as_mut_ptr()) };
+            if whole > 0 {
+                let (tensor, start) = w.place(first);
+                let from = &tensor.0[start + begin..][..(V::LANES - 1) * w.k + count];
+                for column in (0..whole).step_by(V::LANES) {
+                    let to = &mut to[column * V::LANES..][..V::LANES * V::LANES];
+                    // SAFETY: the rows are `k` apart in `from` and have `LANES` values from this column on.
+                    unsafe { V::transpose(from.as_ptr().add(column), w.k, to.as_mut_ptr()) };
+                }
             }
             for lane in 0..rows {
-                let from = w.values(first + lane, begin, count);
+                let (tensor, start) = w.place(first + lane);
+                let from = &tensor.0[start + begin..][..count];
                 for column in whole..count {
                     to[column * V::LANES + lane] = from[column];
                 }
             }
         }
-    }
-}
-
-impl<'a> WeightRows<F32<'a>> {
-    /// `count` weights of a row from column `begin` on.
-    #[inline(always)]
-    fn values(&self, row: usize, begin: usize, count: usize) -> &'a [f32] {
-        let (tensor, row) = if self.alternate { (row % 2, row / 2) } else { (0, row) };
-        &self.tensors[tensor].0[row * self.k + begin..][..count]
     }
 }
 

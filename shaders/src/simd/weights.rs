@@ -71,8 +71,15 @@ impl<W: Weights> WeightRows<W> {
     /// Rows outside of the matrix panic.
     #[inline(always)]
     pub(super) fn row(&self, row: usize, begin: usize, count: usize) -> W::Row {
+        let (tensor, start) = self.place(row);
+        tensor.row(start + begin, count)
+    }
+
+    /// The tensor that has a row, and the row's first weight there.
+    #[inline(always)]
+    pub(super) fn place(&self, row: usize) -> (W, usize) {
         let (tensor, row) = if self.alternate { (row % 2, row / 2) } else { (0, row) };
-        self.tensors[tensor].row(row * self.k + begin, count)
+        (self.tensors[tensor], row * self.k)
     }
 
     /// The distance in weights from a row to the one that comes `rows` rows later, an even number.
