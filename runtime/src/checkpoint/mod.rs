@@ -325,7 +325,8 @@ impl Checkpoint {
         Some((entry.file, entry.start))
     }
 
-    /// Checks that no file was changed after it was opened: reading what was cut off from a mapped one ends the process.
+    /// Checks that no file was changed after it was opened: reading what was cut off from a mapped one ends the
+    /// process.
     ///
     /// # Errors
     /// `BadCheckpoint` if one was.

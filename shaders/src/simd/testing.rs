@@ -220,8 +220,8 @@ impl Run {
         self.once(InstructionSet::best(), &Threads(1)).err()
     }
 
-    /// Checks that each binding is refused if it lacks its last `words` words, and each of the first `fields` parameters
-    /// if it is the largest number.
+    /// Checks that each binding is refused if it lacks its last `words` words, and each of the first `fields`
+    /// parameters if it is the largest number.
     pub(super) fn refuses_what_does_not_fit(&self, words: usize, fields: usize) {
         for binding in 0..self.bindings.len() {
             let mut run = self.clone();
