@@ -18,6 +18,8 @@ REPOSITORY ?=
 # Options of `make bench-peers` and `make bench-llama`.
 PEERS_OPTIONS ?=
 LLAMA_OPTIONS ?=
+# How llama.cpp is built.
+LLAMA_CMAKE_ARGS ?= -DGGML_NATIVE=ON
 # Options of `make dial`.
 DIAL_OPTIONS ?=
 # What `make demo` and `make picture` run.
@@ -152,7 +154,7 @@ bench-llama: $(if $(filter file,$(origin BOLMO)),build) ## Time bolmo bench and 
 	@scripts/setup.sh llama
 	@mkdir -p benches/runs
 	@test -x $(target)/llama/bin/python || python3 -m venv $(target)/llama
-	CMAKE_ARGS=-DGGML_NATIVE=ON $(target)/llama/bin/pip install --quiet -r benches/llama/requirements.txt
+	CMAKE_ARGS="$(LLAMA_CMAKE_ARGS)" $(target)/llama/bin/pip install --quiet -r benches/llama/requirements.txt
 	$(target)/llama/bin/python benches/llama/bench.py --bolmo $(BOLMO) --save benches/runs/llama.json $(LLAMA_OPTIONS)
 
 bench-bindings: ## Compare CPU time per byte through Kotlin and Swift with that through C; saves it in benches/runs/

@@ -5,17 +5,24 @@
     /some/folder/bin/pip install -r benches/llama/requirements.txt
     /some/folder/bin/python benches/llama/bench.py [--bolmo target/release/bolmo --adapter cpu] [OPTION...]
 
-`make bench-llama` does all of that. Nothing is downloaded but the packages. One model at a time is on disk, 0.8 GB at
-most, and 0.4 GB more with --bolmo. llama.cpp's model is a Llama of 12 layers, width 1024, 16 heads, feed-forward width
-4096 and a vocabulary of 512, 202 M weights, with the matrices in f32, f16, q8_0 or q4_0. Bolmo's is the preset `mid`,
-199 M weights, at 5 bytes per patch, with the matrices in f32, f16, q8 or q4.
+`make bench-llama` does all of that, with LLAMA_OPTIONS. Nothing is downloaded but the packages. One model at a time is
+on disk, 0.8 GB at most, and 0.4 GB more with --bolmo. llama.cpp's model is a Llama of 12 layers, width 1024, 16 heads,
+feed-forward width 4096 and a vocabulary of 512, 202 M weights, with the matrices in f32, f16, q8_0 or q4_0. Bolmo's is
+the preset `mid`, 199 M weights, at 5 bytes per patch, with the matrices in f32, f16, q8 or q4.
+
+On some virtual machines that report AMX, llama.cpp ends with "Illegal instruction" in quantized formats. There, build
+it without AMX, in a new `target/llama`:
+
+    make bench-llama LLAMA_CMAKE_ARGS="-DGGML_NATIVE=ON -DCMAKE_C_FLAGS=-mno-amx-int8 -DCMAKE_CXX_FLAGS=-mno-amx-int8"
 
 Method. Decoding evaluates one token at a time after a prompt of 8; a prompt of 512 tokens is evaluated at once. Of each
 round, one sample of llama.cpp is followed by one run of `bolmo bench`. The best round counts, because other work on the
 machine only slows a round down; the medians are saved beside it. The models differ, so tokens and bytes of text are not
 compared, but what both runtimes make of the machine: the weights that decoding reads per second, in GB/s, and the
 operations of a prompt, two per weight and position, in GFLOP/s. Embedding tables and vectors count as nothing on either
-side; a global weight of Bolmo counts once per patch. The ratio is ours divided by llama.cpp's.
+side; a global weight of Bolmo counts once per patch. The ratio is ours divided by llama.cpp's. llama.cpp rounds the
+inputs of quantized products to 8-bit integers. Bolmo does so only on demand, so that q8 and q4 on the CPU device are
+timed in both forms.
 """
 
 import argparse
@@ -206,7 +213,8 @@ def compare(options, name, file, ours):
     model = Llama(str(file), n_threads=options.threads, n_threads_batch=options.threads, n_ctx=PROMPT + DECODED,
                   n_batch=PROMPT, n_ubatch=PROMPT, verbose=False)
     _, width = FORMATS[name]
-    llama, bolmo = [], []
+    llama, bolmo, integers = [], [], []
+    in_integers = ours and options.adapter == "cpu" and name in ("q8_0", "q4_0")
     sample(model)
     for number in range(options.rounds):
         progress(f"{name}: round {number + 1} of {options.rounds}")
@@ -220,18 +228,23 @@ def compare(options, name, file, ours):
         })
         if ours:
             bolmo.append(bench(options, name, ours))
+        if in_integers:
+            integers.append(bench(options, name, ours, "--products", "int8"))
     model.close()
     row = {"format": name, "llama": summary(llama)}
     if ours:
-        row["bolmo"] = summary([figures for figures, _ in bolmo])
+        row.update(beside(row["llama"], bolmo))
         row["bolmo_adapter"] = bolmo[0][1]
-        row["ratios"] = {
-            "streamed": row["bolmo"]["streamed_bytes_per_second"]["best"]
-            / row["llama"]["streamed_bytes_per_second"]["best"],
-            "prompt": row["bolmo"]["prompt_operations_per_second"]["best"]
-            / row["llama"]["prompt_operations_per_second"]["best"],
-        }
+    if in_integers:
+        row["integer_products"] = beside(row["llama"], integers)
     return row
+
+
+def beside(llama, rounds):
+    """Summary of rounds of `bolmo bench`, with its ratios to llama.cpp's."""
+    bolmo = summary([figures for figures, _ in rounds])
+    kinds = {"streamed": "streamed_bytes_per_second", "prompt": "prompt_operations_per_second"}
+    return {"bolmo": bolmo, "ratios": {kind: bolmo[key]["best"] / llama[key]["best"] for kind, key in kinds.items()}}
 
 
 def sample(model):
@@ -248,13 +261,13 @@ def sample(model):
     return DECODED / (time.perf_counter() - begun), prompt
 
 
-def bench(options, name, ours):
+def bench(options, name, ours, *more):
     """The figures of one run of `bolmo bench`, and its adapter."""
     bolmo_name, width = FORMATS[name]
     text = command([
         options.bolmo, "bench", "--model", str(ours), "--adapter", options.adapter, "--threads", str(options.threads),
         "--quantize", bolmo_name, "--bytes-per-patch", str(BYTES_PER_PATCH),
-        "--prompt-bytes", str(PROMPT), "--decode-bytes", str(DECODED), "--runs", "1", "--json", "--quiet",
+        "--prompt-bytes", str(PROMPT), "--decode-bytes", str(DECODED), "--runs", "1", "--json", "--quiet", *more,
     ])
     result = json.loads(text)
     weights = result["model"]["local_weights"] + result["model"]["global_weights"] / BYTES_PER_PATCH
@@ -330,14 +343,23 @@ def show(result):
                f"{best('llama', 'prompt_tokens_per_second'):>17.1f}" \
                f"{best('llama', 'prompt_operations_per_second', 1e-9):>9.0f}"
         if "bolmo" in row:
-            line += f" | {FORMATS[row['format']][0]:<6}{best('bolmo', 'bytes_per_second'):>9.1f}" \
-                    f"{best('bolmo', 'streamed_bytes_per_second', 1e-9):>15.1f}{row['ratios']['streamed']:>7.2f}" \
-                    f"{best('bolmo', 'prompt_bytes_per_second'):>16.1f}" \
-                    f"{best('bolmo', 'prompt_operations_per_second', 1e-9):>9.0f}{row['ratios']['prompt']:>7.2f}"
+            line += " | " + ours_in_words(FORMATS[row["format"]][0], row)
         print(line)
+        if "integer_products" in row:
+            print(" " * 61 + " | " + ours_in_words("int8", row["integer_products"]))
     if "geometric_means" in result:
         means = result["geometric_means"]
         print(f"\ngeometric means of the ratios: weights {means['streamed']:.2f}, prompt {means['prompt']:.2f}")
+
+
+def ours_in_words(name, found):
+    """The right half of a line."""
+    def best(key, factor=1.0):
+        return found["bolmo"][key]["best"] * factor
+    ratios = found["ratios"]
+    return f"{name:<6}{best('bytes_per_second'):>9.1f}{best('streamed_bytes_per_second', 1e-9):>15.1f}" \
+           f"{ratios['streamed']:>7.2f}{best('prompt_bytes_per_second'):>16.1f}" \
+           f"{best('prompt_operations_per_second', 1e-9):>9.0f}{ratios['prompt']:>7.2f}"
 
 
 def cpu_fields():

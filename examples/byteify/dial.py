@@ -3,13 +3,19 @@
 
     dial.py BOLMO [--steps N] [--rows N]
 
-Starts from runs/stage2/model of run.sh. Trains it further, once as it is and once to each ratio by each kind of merges,
-and measures all of these models, and the first one with boundary biases, on the same held-out text. Everything goes to
-runs/dial; a call that was interrupted continues. Writes dial.md, dial.json and charts/dial.svg beside this script.
-Needs matplotlib.
+Bits per byte are measured in two ways. *Reading* is the loss that training reports: boundaries come from the predictor,
+which sees the next byte, and the flags of patch ends are part of what is predicted. *Deciding* goes byte by byte:
+whether a patch ends is decided as in generation, without the next byte, and flags are summed over. The boundary bias
+exists only there.
+
+Starts from runs/stage2/model of run.sh. Trains it further, once as it is and once to each ratio by each kind of
+compression, and measures all of these models, and the first one with boundary biases, on the same held-out text. Their
+speeds are measured at the end, in turns. Everything goes to runs/dial; a call that was interrupted continues. Writes
+dial.md, dial.json and charts/dial.svg beside this script. Needs matplotlib.
 """
 import argparse
 import json
+import statistics
 import subprocess
 from pathlib import Path
 
@@ -18,14 +24,15 @@ import matplotlib
 matplotlib.use("svg")
 from matplotlib import pyplot
 
-RATIOS = [1.25, 1.5, 2.0]
-KINDS = ["bpe", "entropy"]
+# Bytes per patch aimed at, in units of the tokenizer's. Patches of `space` and `words` grow as far as their rule says.
+RATIOS = {"bpe": [1.25, 1.5, 2.0], "entropy": [1.25, 1.5, 2.0], "space": [2.0], "words": [2.0]}
 BIASES = [-8.0, -6.0, -4.0, -3.0, -2.0, 0.0, 4.0]
 DIAL = Path("runs/dial")
 SOURCE = "runs/subword/model"
 START = "runs/stage2/model"
 # Bytes of held-out text that are decided byte by byte.
 TEXT_BYTES = 60_000
+ROUNDS = 5
 
 
 def run(*words: str) -> str:
@@ -49,28 +56,39 @@ def train(bolmo: str, name: str, steps: int, rows: int, options: list[str]) -> P
 
 
 def evaluate(bolmo: str, model: str, bias: float, text: Path, saved: Path) -> dict:
-    """Bits per byte, boundaries, the suite and the speed of a model, with a boundary bias of generation."""
+    """Bits per byte, boundaries and the suite, where boundaries are decided as in generation with a bias."""
     if saved.exists():
         return json.loads(saved.read_text())
-    common = ["--model", model, "--adapter", "cpu", "--quiet", "--json"]
-    measured = json.loads(run(bolmo, "eval", *common, "--text-file", text, "--teacher", SOURCE, "--suite",
-                              "--boundary-bias", bias))
+    measured = json.loads(run(bolmo, "eval", "--model", model, "--adapter", "cpu", "--quiet", "--json", "--text-file",
+                              text, "--teacher", SOURCE, "--suite", "--boundary-bias", bias))
     found, suite = measured["text"], measured["suite"][-1]
-    width = found["bytes_per_patch"]
-    bench = json.loads(run(bolmo, "bench", *common, "--prompt-bytes", "1024", "--decode-bytes", "256", "--runs", "5",
-                           "--bytes-per-patch", max(width, 1.0)))
     point = {
-        "bytes_per_patch": width,
-        "bits_per_byte": found["bits_per_byte_folded"],
-        "source_bits_per_byte": found["teacher_bits_per_byte"],
+        "width": found["bytes_per_patch"],
+        "deciding": found["bits_per_byte_folded"],
+        "source": found["teacher_bits_per_byte"],
         "as_the_tokenizer": found["boundary_accuracy"],
         "suite": suite["accuracy"],
         "suite_bits": suite["answer_bits_per_byte"],
-        "decode": bench["decode"]["bytes_per_second"]["median"],
-        "prefill": bench["prefill"]["bytes_per_second"]["median"],
     }
     saved.write_text(json.dumps(point))
     return point
+
+
+def measure_speeds(bolmo: str, points: list[dict]) -> None:
+    """Adds bytes per second of decoding, and of prompts where they have patches of their own, to each point: medians of
+    runs in turns."""
+    phases = {"decode": "width", "prefill": "reading_width"}
+    found = [{phase: [] for phase, width in phases.items() if width in point} for point in points]
+    for _ in range(ROUNDS):
+        for point, speeds in zip(points, found):
+            for phase, values in speeds.items():
+                width = max(point[phases[phase]], 1.0)
+                bench = run(bolmo, "bench", "--model", point["model"], "--adapter", "cpu", "--quiet", "--json",
+                            "--prompt-bytes", "1024", "--decode-bytes", "256", "--runs", "1",
+                            "--bytes-per-patch", width)
+                values.append(json.loads(bench)[phase]["bytes_per_second"]["median"])
+    for point, speeds in zip(points, found):
+        point.update({phase: statistics.median(values) for phase, values in speeds.items()})
 
 
 def held_out() -> Path:
@@ -87,56 +105,88 @@ def measure(bolmo: str, steps: int, rows: int) -> list[dict]:
     text, points = held_out(), []
     natural = last_evaluation(Path("runs/stage2"))["bytes_per_patch"]
 
-    def add(series: str, label: str, model: str, bias: float, boundaries: float | None) -> None:
-        point = evaluate(bolmo, model, bias, text, DIAL / f"{series}-{label}.json")
-        points.append({"series": series, "label": label, "boundaries": boundaries, **point})
+    def add(series: str, label: str, run: Path, bias: float) -> None:
+        model = str(run / "model")
+        point = {"series": series, "label": label, "model": model}
+        point |= evaluate(bolmo, model, bias, text, DIAL / f"{series}-{label}.json")
+        if series != "bias":
+            trained = last_evaluation(run)
+            point |= {"reading": trained["bits_per_byte"], "reading_width": trained["bytes_per_patch"],
+                      "boundaries": trained["boundary_accuracy"]}
+        points.append(point)
 
-    out = train(bolmo, "natural", steps, rows, [])
-    plain = str(out / "model")
-    boundaries = last_evaluation(out)["boundary_accuracy"]
-    for kind in KINDS:
-        add(kind, "1.0", plain, 0.0, boundaries)
-        for ratio in RATIOS:
+    natural_run = train(bolmo, "natural", steps, rows, [])
+    add("natural", "1.0", natural_run, 0.0)
+    for kind, ratios in RATIOS.items():
+        for ratio in ratios:
             options = [f"compression.kind={kind}", f"compression.target={ratio * natural}"]
             options += [f"compression.steps={steps // 3}"]
             options += [f"compression.entropies={SOURCE}"] if kind == "entropy" else []
             out = train(bolmo, f"{kind}-{ratio}", steps, rows, options)
-            add(kind, str(ratio), str(out / "model"), 0.0, last_evaluation(out)["boundary_accuracy"])
+            add(kind, str(ratio), out, 0.0)
     for bias in BIASES:
-        add("bias", f"{bias:g}", plain, bias, None)
+        add("bias", f"{bias:g}", natural_run, bias)
+    measure_speeds(bolmo, points)
     return points
 
 
-NAMES = {"bpe": "trained, merged by `bpe`", "entropy": "trained, merged by `entropy`", "bias": "boundary bias"}
+NAMES = {
+    "natural": "trained, natural",
+    "bpe": "trained, `bpe`",
+    "entropy": "trained, `entropy`",
+    "space": "trained, `space`",
+    "words": "trained, `words`",
+    "bias": "boundary bias",
+}
+
+
+def name(point: dict) -> str:
+    """What a point is, as in the table."""
+    of_rule = point["series"] in ("natural", "space", "words")
+    return NAMES[point["series"]] + ("" if of_rule else f": {point['label']}")
 
 
 def table(points: list[dict]) -> str:
-    lines = ["| dial | bytes a patch | bits per byte | boundaries right | as the tokenizer's | suite right | "
-             "suite, bits a byte | decode, B/s | prompt, B/s |", "|---|" + "---:|" * 8]
+    columns = ["dial", "bytes a patch, reading", "bits per byte", "to the natural model", "boundaries right",
+               "bytes a patch, deciding", "bits per byte", "as the tokenizer's", "suite right", "suite, bits a byte",
+               "decode, B/s", "prompt, B/s"]
+    lines = ["| " + " | ".join(columns) + " |", "|---|" + "---:|" * (len(columns) - 1)]
     for p in points:
-        right = "" if p["boundaries"] is None else f"{p['boundaries']:.2%}"
-        lines.append(f"| {NAMES[p['series']]}: {p['label']} | {p['bytes_per_patch']:.2f} | {p['bits_per_byte']:.4f} | "
-                     f"{right} | {p['as_the_tokenizer']:.2%} | {p['suite']:.1%} | {p['suite_bits']:.3f} | "
-                     f"{p['decode']:.0f} | {p['prefill']:.0f} |")
+        reading = [""] * 4
+        if "reading" in p:
+            reading = [f"{p['reading_width']:.2f}", f"{p['reading']:.4f}",
+                       f"{p['reading'] / points[0]['reading'] - 1:+.1%}", f"{p['boundaries']:.2%}"]
+        cells = [name(p), *reading, f"{p['width']:.2f}", f"{p['deciding']:.4f}", f"{p['as_the_tokenizer']:.2%}",
+                 f"{p['suite']:.1%}", f"{p['suite_bits']:.3f}", f"{p['decode']:.0f}",
+                 f"{p['prefill']:.0f}" if "prefill" in p else ""]
+        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
 def draw(points: list[dict], path: Path) -> None:
     pyplot.rcParams.update({"svg.hashsalt": "dial", "font.size": 9})
-    figure, axes = pyplot.subplots(1, 3, figsize=(11, 3.6), layout="constrained")
+    figure, axes = pyplot.subplots(2, 3, figsize=(12, 6.6), layout="constrained")
     panels = [
-        ("bits_per_byte", "bits per byte", 1),
-        ("suite", "questions right, %", 100),
-        ("decode", "decoded bytes/s", 1),
+        ("reading", "bits per byte, reading", 1),
+        ("deciding", "bits per byte, deciding", 1),
+        ("boundaries", "boundaries right, %", 100),
+        ("suite_bits", "answers about characters, bits per byte", 1),
+        ("decode", "decoded bytes per second", 1),
+        ("prefill", "bytes per second of a prompt", 1),
     ]
-    for axis, (key, title, factor) in zip(axes, panels):
-        for series, marker in zip(NAMES, "os^"):
-            of = sorted((p["bytes_per_patch"], factor * p[key]) for p in points if p["series"] == series)
-            axis.plot(*zip(*of), marker=marker, markersize=4, linewidth=1.2, label=NAMES[series].replace("`", ""))
+    for axis, (key, title, factor) in zip(axes.flat, panels):
+        for series, marker in zip(NAMES, "*osDP^"):
+            # Lines begin at the natural model.
+            starts = ("natural",) if series in ("bpe", "entropy") else ()
+            width = "reading_width" if key in ("reading", "boundaries", "prefill") else "width"
+            of = sorted((p[width], factor * p[key]) for p in points if p["series"] in (series, *starts) and key in p)
+            if of:
+                axis.plot(*zip(*of), marker=marker, markersize=9 if series == "natural" else 5, linewidth=1.2,
+                          label=NAMES[series].replace("`", ""))
         axis.set_xlabel("bytes per patch")
         axis.set_title(title)
         axis.grid(alpha=0.3)
-    axes[0].legend(frameon=False)
+    axes[0, 1].legend(frameon=False)
     figure.savefig(path, metadata={"Date": None})
 
 
@@ -144,7 +194,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bolmo")
     parser.add_argument("--steps", type=int, default=2400, help="steps of each model")
-    parser.add_argument("--rows", type=int, default=8, help="examples of a step")
+    parser.add_argument("--rows", type=int, default=4, help="examples of a step")
     args = parser.parse_args()
     points = measure(args.bolmo, args.steps, args.rows)
     Path("dial.json").write_text(json.dumps(points, indent=1) + "\n")

@@ -152,8 +152,13 @@ fn patch_merges_equal_the_reference() {
 
 #[test]
 fn compression_changes_patches_and_nothing_else() {
-    for kind in [CompressionKind::Bpe, CompressionKind::Entropy, CompressionKind::CrossEntropy, CompressionKind::Space]
-    {
+    for kind in [
+        CompressionKind::Bpe,
+        CompressionKind::Entropy,
+        CompressionKind::CrossEntropy,
+        CompressionKind::Space,
+        CompressionKind::Words,
+    ] {
         let (_, before) = golden_batch(1);
         let entropies: Vec<f32> = before.subword_ids.iter().map(|&id| (id % 17) as f32 / 8.0).collect();
         let compression = |seed| Compression { kind, start: 2.0, target: 5.0, steps: 100, seed };
@@ -240,7 +245,7 @@ proptest! {
             let next = |i: usize| ids.get(i + 1).copied().filter(|&id| id != 0).map_or(IGNORED, |id| id as i32);
             prop_assert!(labels.iter().copied().eq((0..batch.bytes).map(next)));
             prop_assert!(batch.suffix_ids[positions][used..].iter().all(|&id| id == 0));
-            for lens in [&batch.patch_lens, &batch.space_patch_lens] {
+            for lens in [&batch.patch_lens, &batch.space_patch_lens, &batch.word_patch_lens] {
                 prop_assert!(lens[row * 12..][..12].iter().sum::<u32>() as usize <= used);
             }
         }

@@ -181,7 +181,7 @@ fn train_stage2(place: &Place) {
     let compressed = "[compression]\nkind = 'bpe'\ntarget = 8.0\nsteps = 2";
     let (_, outcome) = go(Kind::Stage2, place.stage2("wide", compressed), false, None);
     assert!(outcome.complete);
-    for kind in ["entropy", "cross_entropy", "space"] {
+    for kind in ["entropy", "cross_entropy", "space", "words"] {
         let compressed = format!("[compression]\nkind = '{kind}'\ntarget = 8.0\nentropies = 'DIR/subword/model'");
         let (_, outcome) = go(Kind::Stage2, place.stage2(kind, &compressed), false, Some(1));
         assert_eq!(outcome.steps, 1, "{kind}");

@@ -162,12 +162,21 @@ fn a_run_beside_llama_cpp_has_its_table() {
     let ours = r#""bolmo": {"bytes_per_second": {"best": 250}, "streamed_bytes_per_second": {"best": 1.9e10},
         "prompt_bytes_per_second": {"best": 900}, "prompt_operations_per_second": {"best": 1.3e11}},
         "ratios": {"streamed": 0.95, "prompt": 0.87},"#;
+    let faster = ours.replace("900", "901");
+    let integers = format!(r#"{ours} "integer_products": {{{}}},"#, faster.trim_end_matches(','));
     for (text, parts) in [
         (
             run(adapter, ours),
             [
                 "ours is cpu (host, avx2) with",
                 "| q8_0 | 90.0 | 20.0 | 150.0 | 250.0 | 19.0 | 0.95 | 900.0 | 130.0 | 0.87 |",
+            ],
+        ),
+        (
+            run(adapter, &integers),
+            [
+                "| q8_0 | 90.0 | 20.0 | 150.0 | 250.0 | 19.0 | 0.95 | 900.0 | 130.0 | 0.87 |",
+                "| q8_0, int8 |  |  |  | 250.0 | 19.0 | 0.95 | 901.0 | 130.0 | 0.87 |",
             ],
         ),
         (run("", ""), ["ours is not measured with", "| q8_0 | 90.0 | 20.0 | 150.0 | - | - | - | - | - | - |"]),

@@ -47,6 +47,8 @@ pub struct Batch {
     pub patch_lens: Vec<u32>,
     /// Bytes of each patch if patches ended before whitespace, `[rows, patches]`.
     pub space_patch_lens: Vec<u32>,
+    /// The same with punctuation in the patch of its word, `[rows, patches]`.
+    pub word_patch_lens: Vec<u32>,
     /// 1 at positions that are not padding, `[rows, bytes]`.
     pub attention_mask: Vec<u32>,
     /// 1 where a patch ends, `[rows, bytes]`; 0 before an end of text, which closes the patch itself.
@@ -108,6 +110,7 @@ struct Row {
     suffix_ids: Vec<u32>,
     patch_lens: Vec<u32>,
     space_patch_lens: Vec<u32>,
+    word_patch_lens: Vec<u32>,
 }
 
 impl Batcher {
@@ -188,6 +191,7 @@ impl Batcher {
             labels: vec![IGNORED; rows * bytes],
             patch_lens: vec![0; rows * patches],
             space_patch_lens: vec![0; rows * patches],
+            word_patch_lens: vec![0; rows * patches],
             attention_mask: vec![0; rows * bytes],
             boundaries: vec![0; rows * bytes],
             patch_of: vec![0; rows * bytes],
@@ -216,6 +220,7 @@ impl Batcher {
             batch.suffix_ids[at..at + row.suffix_ids.len()].copy_from_slice(&row.suffix_ids);
             let slots = index * patches;
             batch.space_patch_lens[slots..slots + row.space_patch_lens.len()].copy_from_slice(&row.space_patch_lens);
+            batch.word_patch_lens[slots..slots + row.word_patch_lens.len()].copy_from_slice(&row.word_patch_lens);
             batch.set_patches(index, &row.patch_lens);
         }
         Ok(batch)
@@ -237,14 +242,15 @@ impl Batcher {
             patch_lens.push(sequence.len() as u32);
         }
         let kinds: Vec<Kind> = byte_ids.iter().map(|&id| self.kind(id)).collect();
-        let mut space_patch_lens = space_patch_lens(&kinds);
-        space_patch_lens.truncate(self.patches);
-        for lens in [&mut patch_lens, &mut space_patch_lens] {
+        let in_words: Vec<Kind> = kinds.iter().map(|kind| kind.in_word()).collect();
+        let [mut space_patch_lens, mut word_patch_lens] = [space_patch_lens(&kinds), space_patch_lens(&in_words)];
+        for lens in [&mut patch_lens, &mut space_patch_lens, &mut word_patch_lens] {
+            lens.truncate(self.patches);
             cut(lens, self.cap);
         }
         byte_ids.truncate(self.cap);
         let suffix_ids = self.suffixes.suffixes(&[], &byte_ids)?;
-        Ok(Row { subword_ids, byte_ids, suffix_ids, patch_lens, space_patch_lens })
+        Ok(Row { subword_ids, byte_ids, suffix_ids, patch_lens, space_patch_lens, word_patch_lens })
     }
 
     fn kind(&self, id: u16) -> Kind {

@@ -18,8 +18,10 @@ pub enum CompressionKind {
     Entropy,
     /// The same with cross-entropies, which depend on the true subwords.
     CrossEntropy,
-    /// No merges: patch ends are replaced by ends before whitespace.
+    /// No merges: patch ends are replaced by ends before whitespace and around punctuation.
     Space,
+    /// No merges: patch ends are replaced by ends before whitespace alone. The reference has no such kind.
+    Words,
 }
 
 impl CompressionKind {
@@ -88,8 +90,12 @@ impl Compression {
                     entropy_merges(&entropies[slots], choose)
                         .map_err(|error| error.context(format_args!("row {row}")))?
                 }
-                CompressionKind::Space => {
-                    merged.push(space_patches(lens, filled(&batch.space_patch_lens[slots]), bytes, ratio, choose));
+                CompressionKind::Space | CompressionKind::Words => {
+                    let ends = match self.kind {
+                        CompressionKind::Space => &batch.space_patch_lens,
+                        _ => &batch.word_patch_lens,
+                    };
+                    merged.push(space_patches(lens, filled(&ends[slots]), bytes, ratio, choose));
                     continue;
                 }
             };
@@ -122,10 +128,13 @@ mod tests {
     }
 
     #[test]
-    fn kinds_have_the_names_of_the_reference() {
-        let names = ["bpe", "entropy", "cross_entropy", "space"];
+    fn kinds_have_the_names_of_the_reference_and_one_more() {
+        let names = ["bpe", "entropy", "cross_entropy", "space", "words"];
         let kinds: Vec<CompressionKind> =
             names.iter().map(|name| serde_json::from_str(&format!("{name:?}")).unwrap()).collect();
-        assert_eq!(kinds.iter().map(|kind| kind.needs_entropies()).collect::<Vec<_>>(), [false, true, true, false]);
+        assert_eq!(
+            kinds.iter().map(|kind| kind.needs_entropies()).collect::<Vec<_>>(),
+            [false, true, true, false, false]
+        );
     }
 }

@@ -1,10 +1,11 @@
-//! Patches that end before whitespace: words with the space before them, and runs of punctuation.
+//! Patches that end before whitespace: words with the space before them, and runs of punctuation, alone or with the
+//! words that they follow.
 
 /// Maximum length of a patch, unless it begins with more whitespace than this.
 const LONGEST: usize = 16;
 
 /// Class of an id in the division into words.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// Padding, or the beginning or end of text: a patch ends after it.
     Special,
@@ -25,6 +26,11 @@ impl Kind {
             _ if byte.is_ascii_alphanumeric() => Self::Word,
             _ => Self::Mark,
         }
+    }
+
+    /// The class if punctuation counts as part of the words around it.
+    pub(super) fn in_word(self) -> Self {
+        if self == Self::Mark { Self::Word } else { self }
     }
 }
 
@@ -78,6 +84,14 @@ mod tests {
         assert_eq!(pieces("x = __main__ \t"), ["x", " =", " __", "main", "__", " \t"]);
         assert_eq!(pieces("##a#"), ["#", "#", "a", "#"]);
         assert!(pieces("").is_empty());
+    }
+
+    #[test]
+    fn punctuation_stays_with_its_word_where_it_counts_as_one() {
+        let text = "#\"Well,\" said x = f(1)\n\n  end.#";
+        let kinds: Vec<Kind> = text.bytes().map(|b| if b == b'#' { Kind::Special } else { Kind::of_byte(b) }).collect();
+        let lens = space_patch_lens(&kinds.iter().map(|kind| kind.in_word()).collect::<Vec<_>>());
+        assert_eq!(lens, ["#", "\"Well,\"", " said", " x", " =", " f(1)", "\n\n  end.", "#"].map(|s| s.len() as u32));
     }
 
     #[test]

@@ -290,7 +290,7 @@ impl LossConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CompressionConfig {
-    /// Order of the merges: `bpe` (default), `entropy`, `cross_entropy` or `space`.
+    /// Order of the merges: `bpe` (default), `entropy`, `cross_entropy`, `space` or `words`.
     #[serde(default)]
     pub kind: CompressionKind,
     /// Bytes per patch at the end.

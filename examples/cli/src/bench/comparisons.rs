@@ -116,7 +116,8 @@ fn llama(text: &mut String, run: &Value) {
         "\n## Comparison with llama.cpp\n\n\
          {}, {}. llama-cpp-python {} with {} M weights; ours is {} with the preset `mid` at {} bytes per patch.\n\
          Best of {} rounds, alternating; prompts of {} tokens or bytes. *Weights* are those that decoding reads per\n\
-         second. Operations are two per weight and position. The ratio is ours divided by llama.cpp's.\n\
+         second. Operations are two per weight and position. The ratio is ours divided by llama.cpp's. *int8*: the\n\
+         inputs of our products are rounded to 8-bit integers, as llama.cpp's always are in q8_0 and q4_0.\n\
          `benches/llama/bench.py` describes the method.\n\n",
         word(&run["cpu"]),
         threads(run),
@@ -142,23 +143,30 @@ fn llama(text: &mut String, run: &Value) {
     row(text, &columns.map(str::to_owned));
     row(text, &columns.map(|_| "---".to_owned()));
     for format in run["formats"].as_array().into_iter().flatten() {
-        let best = |side: &str, key: &str, factor: f64| {
-            figure(&format[side][key]["best"], |best| format!("{:.1}", factor * best))
+        let best =
+            |side: &Value, key: &str, factor: f64| figure(&side[key]["best"], |best| format!("{:.1}", factor * best));
+        let ours = |found: &Value| {
+            [
+                best(&found["bolmo"], "bytes_per_second", 1.0),
+                best(&found["bolmo"], "streamed_bytes_per_second", 1e-9),
+                decimals(&found["ratios"]["streamed"], 2),
+                best(&found["bolmo"], "prompt_bytes_per_second", 1.0),
+                best(&found["bolmo"], "prompt_operations_per_second", 1e-9),
+                decimals(&found["ratios"]["prompt"], 2),
+            ]
         };
-        let ratio = |key: &str| decimals(&format["ratios"][key], 2);
-        let cells = [
+        let theirs = [
             word(&format["format"]),
-            best("llama", "tokens_per_second", 1.0),
-            best("llama", "streamed_bytes_per_second", 1e-9),
-            best("llama", "prompt_operations_per_second", 1e-9),
-            best("bolmo", "bytes_per_second", 1.0),
-            best("bolmo", "streamed_bytes_per_second", 1e-9),
-            ratio("streamed"),
-            best("bolmo", "prompt_bytes_per_second", 1.0),
-            best("bolmo", "prompt_operations_per_second", 1e-9),
-            ratio("prompt"),
+            best(&format["llama"], "tokens_per_second", 1.0),
+            best(&format["llama"], "streamed_bytes_per_second", 1e-9),
+            best(&format["llama"], "prompt_operations_per_second", 1e-9),
         ];
-        row(text, &cells);
+        row(text, &[&theirs[..], &ours(format)].concat());
+        let integers = &format["integer_products"];
+        if integers.is_object() {
+            let name = format!("{}, int8", word(&format["format"]));
+            row(text, &[&[name, String::new(), String::new(), String::new()][..], &ours(integers)].concat());
+        }
     }
 }
 

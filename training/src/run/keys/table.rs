@@ -206,10 +206,12 @@ pub(in crate::run) const KEYS: [Key; 49] = [
     key(
         "compression.kind",
         TWO,
-        Choice(&["bpe", "entropy", "cross_entropy", "space"]),
+        Choice(&["bpe", "entropy", "cross_entropy", "space", "words"]),
         "Order in which neighboring patches are merged. `bpe`: the most frequent pair of subwords first. `entropy` \
          and `cross_entropy`: the pair that a small subword model predicts best first. `space`: no merges; random \
-         ends of the tokenizer's patches are replaced by ends before whitespace.",
+         ends of the tokenizer's patches are replaced by ends before whitespace and around punctuation. `words`: by \
+         ends before whitespace alone. Both stop where no other end of the tokenizer is left, below `target` if that \
+         is larger.",
     ),
     key("compression.target", TWO, Number(1.0, 1024.0), "Size of the patches at the end.")
         .in_table("6.0")
