@@ -3,10 +3,10 @@
 
     dial.py BOLMO [--steps N] [--rows N]
 
-Bits per byte are measured in two ways. *Reading* is the loss that training reports: boundaries come from the predictor,
-which sees the next byte, and the flags of patch ends are part of what is predicted. *Deciding* goes byte by byte:
-whether a patch ends is decided as in generation, without the next byte, and flags are summed over. The boundary bias
-exists only there.
+Bits per byte are measured in two ways. *Reading* is the loss of training: boundaries come from the predictor, which sees
+the next byte, and the flags of patch ends are part of what is predicted; once over rows as in training and once over
+whole documents. *Deciding* goes byte by byte: whether a patch ends is decided as in generation, without the next byte,
+and flags are summed over. The boundary bias exists only there.
 
 Starts from runs/stage2/model of run.sh. Trains it further, once as it is and once to each ratio by each kind of
 compression, and measures all of these models, and the first one with boundary biases, on the same held-out text. Their
@@ -24,8 +24,8 @@ import matplotlib
 matplotlib.use("svg")
 from matplotlib import pyplot
 
-# Bytes per patch aimed at, in units of the tokenizer's. Patches of `space` and `words` grow as far as their rule says.
-RATIOS = {"bpe": [1.25, 1.5, 2.0], "entropy": [1.25, 1.5, 2.0], "space": [2.0], "words": [2.0]}
+# Bytes per patch aimed at, in units of the tokenizer's. Patches of `words` grow as far as their rule says.
+RATIOS = {"bpe": [1.25, 1.5, 2.0], "entropy": [1.25, 1.5, 2.0], "words": [2.0]}
 BIASES = [-8.0, -6.0, -4.0, -3.0, -2.0, 0.0, 4.0]
 DIAL = Path("runs/dial")
 SOURCE = "runs/subword/model"
@@ -55,23 +55,13 @@ def train(bolmo: str, name: str, steps: int, rows: int, options: list[str]) -> P
     return out
 
 
-def evaluate(bolmo: str, model: str, bias: float, text: Path, saved: Path) -> dict:
-    """Bits per byte, boundaries and the suite, where boundaries are decided as in generation with a bias."""
-    if saved.exists():
-        return json.loads(saved.read_text())
-    measured = json.loads(run(bolmo, "eval", "--model", model, "--adapter", "cpu", "--quiet", "--json", "--text-file",
-                              text, "--teacher", SOURCE, "--suite", "--boundary-bias", bias))
-    found, suite = measured["text"], measured["suite"][-1]
-    point = {
-        "width": found["bytes_per_patch"],
-        "deciding": found["bits_per_byte_folded"],
-        "source": found["teacher_bits_per_byte"],
-        "as_the_tokenizer": found["boundary_accuracy"],
-        "suite": suite["accuracy"],
-        "suite_bits": suite["answer_bits_per_byte"],
-    }
-    saved.write_text(json.dumps(point))
-    return point
+def evaluate(bolmo: str, run_folder: Path, text: Path, saved: Path, *options: str) -> dict:
+    """What `bolmo eval` finds, unless that is saved."""
+    if not saved.exists():
+        found = run(bolmo, "eval", "--model", run_folder / "model", "--adapter", "cpu", "--quiet", "--json",
+                    "--text-file", text, "--teacher", SOURCE, *options)
+        saved.write_text(found)
+    return json.loads(saved.read_text())
 
 
 def measure_speeds(bolmo: str, points: list[dict]) -> None:
@@ -105,14 +95,30 @@ def measure(bolmo: str, steps: int, rows: int) -> list[dict]:
     text, points = held_out(), []
     natural = last_evaluation(Path("runs/stage2"))["bytes_per_patch"]
 
-    def add(series: str, label: str, run: Path, bias: float) -> None:
-        model = str(run / "model")
-        point = {"series": series, "label": label, "model": model}
-        point |= evaluate(bolmo, model, bias, text, DIAL / f"{series}-{label}.json")
+    def add(series: str, label: str, folder: Path, bias: float) -> None:
+        saved = DIAL / f"{series}-{label}-deciding.json"
+        found = evaluate(bolmo, folder, text, saved, "--suite", "--boundary-bias", str(bias))
+        deciding, suite = found["text"], found["suite"][-1]
+        point = {
+            "series": series,
+            "label": label,
+            "model": str(folder / "model"),
+            "source": deciding["teacher_bits_per_byte"],
+            "width": deciding["bytes_per_patch"],
+            "deciding": deciding["bits_per_byte_folded"],
+            "as_the_tokenizer": deciding["boundary_accuracy"],
+            "suite": suite["accuracy"],
+            "suite_bits": suite["answer_bits_per_byte"],
+        }
         if series != "bias":
-            trained = last_evaluation(run)
-            point |= {"reading": trained["bits_per_byte"], "reading_width": trained["bytes_per_patch"],
-                      "boundaries": trained["boundary_accuracy"]}
+            rows = last_evaluation(folder)
+            reading = evaluate(bolmo, folder, text, DIAL / f"{series}-{label}-reading.json")["text"]
+            point |= {
+                "reading_width": reading["bytes_per_patch"],
+                "documents": reading["bits_per_byte_joint"],
+                "rows": rows["bits_per_byte"],
+                "boundaries": rows["boundary_accuracy"],
+            }
         points.append(point)
 
     natural_run = train(bolmo, "natural", steps, rows, [])
@@ -134,7 +140,6 @@ NAMES = {
     "natural": "trained, natural",
     "bpe": "trained, `bpe`",
     "entropy": "trained, `entropy`",
-    "space": "trained, `space`",
     "words": "trained, `words`",
     "bias": "boundary bias",
 }
@@ -142,21 +147,25 @@ NAMES = {
 
 def name(point: dict) -> str:
     """What a point is, as in the table."""
-    of_rule = point["series"] in ("natural", "space", "words")
+    of_rule = point["series"] in ("natural", "words")
     return NAMES[point["series"]] + ("" if of_rule else f": {point['label']}")
 
 
 def table(points: list[dict]) -> str:
-    columns = ["dial", "bytes a patch, reading", "bits per byte", "to the natural model", "boundaries right",
-               "bytes a patch, deciding", "bits per byte", "as the tokenizer's", "suite right", "suite, bits a byte",
-               "decode, B/s", "prompt, B/s"]
+    columns = ["dial", "bytes a patch", "bits per byte, rows", "documents", "boundaries right", "bytes a patch, deciding",
+               "bits per byte", "as the tokenizer's", "suite right", "suite, bits a byte", "decode, B/s", "prompt, B/s"]
     lines = ["| " + " | ".join(columns) + " |", "|---|" + "---:|" * (len(columns) - 1)]
+
+    def bits(point: dict, key: str) -> str:
+        """The value, and how far it is from the natural model's."""
+        value = f"{point[key]:.4f}"
+        return value if point is points[0] else f"{value} ({point[key] / points[0][key] - 1:+.1%})"
+
     for p in points:
         reading = [""] * 4
-        if "reading" in p:
-            reading = [f"{p['reading_width']:.2f}", f"{p['reading']:.4f}",
-                       f"{p['reading'] / points[0]['reading'] - 1:+.1%}", f"{p['boundaries']:.2%}"]
-        cells = [name(p), *reading, f"{p['width']:.2f}", f"{p['deciding']:.4f}", f"{p['as_the_tokenizer']:.2%}",
+        if "rows" in p:
+            reading = [f"{p['reading_width']:.2f}", bits(p, "rows"), bits(p, "documents"), f"{p['boundaries']:.2%}"]
+        cells = [name(p), *reading, f"{p['width']:.2f}", bits(p, "deciding"), f"{p['as_the_tokenizer']:.2%}",
                  f"{p['suite']:.1%}", f"{p['suite_bits']:.3f}", f"{p['decode']:.0f}",
                  f"{p['prefill']:.0f}" if "prefill" in p else ""]
         lines.append("| " + " | ".join(cells) + " |")
@@ -167,18 +176,18 @@ def draw(points: list[dict], path: Path) -> None:
     pyplot.rcParams.update({"svg.hashsalt": "dial", "font.size": 9})
     figure, axes = pyplot.subplots(2, 3, figsize=(12, 6.6), layout="constrained")
     panels = [
-        ("reading", "bits per byte, reading", 1),
+        ("rows", "bits per byte, reading rows", 1),
+        ("documents", "bits per byte, reading documents", 1),
         ("deciding", "bits per byte, deciding", 1),
-        ("boundaries", "boundaries right, %", 100),
         ("suite_bits", "answers about characters, bits per byte", 1),
         ("decode", "decoded bytes per second", 1),
-        ("prefill", "bytes per second of a prompt", 1),
+        ("boundaries", "boundaries right, %", 100),
     ]
     for axis, (key, title, factor) in zip(axes.flat, panels):
-        for series, marker in zip(NAMES, "*osDP^"):
+        for series, marker in zip(NAMES, "*osD^"):
             # Lines begin at the natural model.
             starts = ("natural",) if series in ("bpe", "entropy") else ()
-            width = "reading_width" if key in ("reading", "boundaries", "prefill") else "width"
+            width = "reading_width" if key in ("rows", "documents", "boundaries") else "width"
             of = sorted((p[width], factor * p[key]) for p in points if p["series"] in (series, *starts) and key in p)
             if of:
                 axis.plot(*zip(*of), marker=marker, markersize=9 if series == "natural" else 5, linewidth=1.2,
@@ -186,7 +195,7 @@ def draw(points: list[dict], path: Path) -> None:
         axis.set_xlabel("bytes per patch")
         axis.set_title(title)
         axis.grid(alpha=0.3)
-    axes[0, 1].legend(frameon=False)
+    axes[0, 2].legend(frameon=False)
     figure.savefig(path, metadata={"Date": None})
 
 

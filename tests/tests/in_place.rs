@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use bolmo_runtime::convert::quantize::{QuantizeOptions, write_quantized};
 use bolmo_runtime::{
-    AdapterChoice, Checkpoint, Engine, EngineOptions, ErrorKind, GenerateOptions, LoadOptions, Model, Result, Session,
-    block_on, device_bytes,
+    AdapterChoice, Checkpoint, Engine, EngineOptions, ErrorKind, GenerateOptions, LoadOptions, Model, Result,
+    ScoreOptions, Session, block_on, device_bytes,
 };
 use bolmo_tests::{engine, fixtures, load_on, load_with, session_with, vocabulary};
 
@@ -208,6 +208,31 @@ fn work_after_a_change_of_the_file_fails() {
             }
         }
         assert_eq!(block_on(session.append(b"more")).expect_err("a changed file").kind(), ErrorKind::BadCheckpoint);
+    }
+}
+
+/// A prompt or a score is many chunks in one operation, and nothing may follow it.
+#[test]
+fn a_change_during_a_prompt_or_a_score_is_found() {
+    let parent = tempfile::tempdir().expect("a folder");
+    for scored in [true, false] {
+        let dir = parent.path().join(format!("scored-{scored}"));
+        shifted(&source(MODELS[0]), &dir, 0);
+        let model = load_with(&cpu(1), &dir, None);
+        let mut first = true;
+        let mut progress = |_, _| {
+            if std::mem::take(&mut first) {
+                let mut file = fs::OpenOptions::new().append(true).open(dir.join("model.safetensors")).expect("a file");
+                file.write_all(b"x").expect("a byte");
+            }
+        };
+        let error = if scored {
+            block_on(model.score_ids(&text(), &ScoreOptions::default(), &mut progress)).map(|_| ())
+        } else {
+            let mut session = block_on(Session::new(&model)).expect("a session");
+            block_on(session.append_ids_with_progress(&text(), &mut progress))
+        };
+        assert_eq!(error.expect_err("a changed file").kind(), ErrorKind::BadCheckpoint);
     }
 }
 

@@ -90,7 +90,7 @@ impl Session {
             let ends_patch = given || operation.state.ids.len() == 1;
             operation.decide_pending(ends_patch, None).await?;
         }
-        operation.finish();
+        operation.finish()?;
         match end {
             PrefillEnd::Complete => {
                 counts.advance(ids.len());
@@ -135,7 +135,7 @@ impl Session {
         let mut operation = self.begin().await?;
         // Checked first, so that a refusal leaves the session as it was.
         if let Err(error) = operation.check_suffixes(ids) {
-            operation.finish();
+            operation.finish()?;
             return Err(error);
         }
         if let Some(before) = operation.before_decision.take() {
@@ -152,7 +152,7 @@ impl Session {
             (tap.logits)(last, logits)?;
         }
         let end = operation.prefill(Prefill { ids, given_ends: None, tap }, progress).await?;
-        operation.finish();
+        operation.finish()?;
         match end {
             PrefillEnd::Complete => {
                 progress(ids.len(), ids.len());
@@ -178,7 +178,7 @@ impl Session {
                 let before = match operation.fork_present().await {
                     Ok(before) => before,
                     Err(error) => {
-                        operation.finish();
+                        operation.finish()?;
                         return Err(error);
                     }
                 };
@@ -188,7 +188,7 @@ impl Session {
             }
         }
         let logits = operation.state.logits.clone();
-        operation.finish();
+        operation.finish()?;
         logits.ok_or_else(|| Error::invalid("the session is empty; append <bos> or text before asking for logits"))
     }
 
@@ -222,13 +222,13 @@ impl Session {
         // Nothing is submitted, so this doesn't wait while the device is suspended.
         let mut operation = self.begin_with(None)?;
         if let Err(error) = operation.check_suffixes(&[plain]) {
-            operation.finish();
+            operation.finish()?;
             return Err(error);
         }
         operation.before_decision = None;
         operation.state.ids.push(id);
         operation.state.pending = PendingByte::Chosen;
-        operation.finish();
+        operation.finish()?;
         Ok(())
     }
 }

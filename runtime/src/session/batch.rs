@@ -227,7 +227,7 @@ impl Batch {
         }
         let chosen = take_chosen(&mut self.recorder, &mut session.state, &mut decode.sampler, block).await?;
         session.device_decode.put(decode);
-        operation.finish();
+        operation.finish()?;
         Ok(chosen)
     }
 
@@ -252,7 +252,7 @@ impl Batch {
         self.recorder.submit_if_any()?;
         for Member { operation, decode, .. } in members {
             operation.device_decode.put(decode);
-            operation.finish();
+            operation.finish()?;
         }
         Ok(())
     }

@@ -33,7 +33,7 @@ impl Session {
         let state = operation.fork().await;
         let model = operation.model.clone();
         // A copy that fails leaves the session as it was.
-        operation.finish();
+        operation.finish()?;
         Ok(Checkpoint { model, state: state? })
     }
 
@@ -62,7 +62,7 @@ impl Session {
         let mut operation = self.begin().await?;
         let state = operation.fork().await;
         let model = operation.model.clone();
-        operation.finish();
+        operation.finish()?;
         Self::with_state(model, state?).await
     }
 

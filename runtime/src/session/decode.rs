@@ -163,7 +163,7 @@ impl Session {
         // A session that cannot be used is refused here, before it takes part in a batch.
         let operation = self.begin().await?;
         let _permit = operation.permit.clone();
-        operation.finish();
+        operation.finish()?;
         if self.max_decode_bytes() == 0 {
             return Ok(false);
         }
@@ -205,7 +205,7 @@ impl Session {
         let result = operation.run_decode_step(step).await;
         // A step that was stopped has left the session as it was.
         if result.as_ref().err().is_none_or(|error| error.kind() == ErrorKind::Cancelled) {
-            operation.finish();
+            operation.finish()?;
         }
         result
     }

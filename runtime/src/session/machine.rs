@@ -62,7 +62,11 @@ pub(super) struct Operation<'a> {
 
 impl Operation<'_> {
     /// Ends the operation with the session in a consistent state.
-    pub(super) fn finish(mut self) {
+    ///
+    /// # Errors
+    /// `BadCheckpoint` if a mapped file has changed since the operation began: its results may be wrong.
+    pub(super) fn finish(mut self) -> Result<()> {
+        self.session.model.files.check_unchanged()?;
         self.finished = true;
         self.session.show_progress();
         if !self.session.reported_length
@@ -71,6 +75,7 @@ impl Operation<'_> {
             self.session.reported_length = true;
             log::warn!("{warning}");
         }
+        Ok(())
     }
 }
 

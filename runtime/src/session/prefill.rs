@@ -124,6 +124,7 @@ impl Session {
             Ok(PrefillEnd::Cancelled(Error::new(ErrorKind::Cancelled, message)))
         };
         while done < ids.len() {
+            self.model.files.check_unchanged()?;
             // The listener may suspend the device, or wait for a thread that does so.
             self.permit = None;
             // Reported before the cancel request is read: the listener may answer with one.
@@ -336,7 +337,7 @@ impl Session {
         self.check_suffixes(ids)?;
         let mut operation = self.begin().await?;
         let end = operation.prefill(Prefill { ids, given_ends, tap: Some(tap) }, progress).await?;
-        operation.finish();
+        operation.finish()?;
         match end {
             PrefillEnd::Complete => {
                 progress(ids.len(), ids.len());
@@ -350,7 +351,7 @@ impl Session {
     pub(crate) async fn score_last(&mut self, ends_patch: bool, tap: &mut Tap<'_>) -> Result<()> {
         let mut operation = self.begin().await?;
         operation.decide_pending(ends_patch, Some(tap)).await?;
-        operation.finish();
+        operation.finish()?;
         Ok(())
     }
 }

@@ -34,7 +34,7 @@ impl Session {
             log::debug!("snapshot of {} ids: {} bytes", operation.state.ids.len(), out.len());
         }
         // Reading leaves the session as it was.
-        operation.finish();
+        operation.finish()?;
         out
     }
 

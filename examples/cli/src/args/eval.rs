@@ -43,7 +43,7 @@ pub struct EvalArgs {
     pub seed: u64,
     /// Decide by the head where patches end, as in generation, with this bias: above 0 makes patches shorter, below 0
     /// longer. By default the boundary predictor decides, which is faster
-    #[arg(long, value_name = "X", allow_negative_numbers = true, value_parser = numbers::finite)]
+    #[arg(long, value_name = "X", allow_hyphen_values = true, value_parser = numbers::finite)]
     pub boundary_bias: Option<f32>,
     /// Folder of the subword model to measure too
     #[arg(long, value_name = "DIR")]

@@ -84,7 +84,7 @@ pub struct GenerateArgs {
     #[arg(long, value_name = "FILE")]
     pub json_schema: Option<PathBuf>,
     /// Above 0 makes patches shorter, below 0 longer; clamped to -1000..1000
-    #[arg(long, value_name = "X", default_value_t = 0.0, allow_negative_numbers = true, value_parser = numbers::finite)]
+    #[arg(long, value_name = "X", default_value_t = 0.0, allow_hyphen_values = true, value_parser = numbers::finite)]
     pub boundary_bias: f32,
     /// Make a byte more (above 0, at most 1000) or less probable; BYTE is a character or 0xNN; may be repeated
     #[arg(long, value_name = "BYTE=X", allow_hyphen_values = true, value_parser = numbers::byte_bias)]

@@ -157,7 +157,8 @@ impl Measured<'_> {
 
     fn memory_json(&self) -> Value {
         let memory = &self.memory;
-        let predicted = memory.weights + memory.prompts + memory.sessions;
+        // Mapped weights are not allocated.
+        let predicted = memory.weights.saturating_sub(memory.mapped) + memory.prompts + memory.sessions;
         json!({
             "device_peak_bytes": memory.device_peak,
             "predicted_bytes": predicted,
