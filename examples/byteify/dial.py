@@ -15,7 +15,6 @@ dial.md, dial.json and charts/dial.svg beside this script. Needs matplotlib.
 """
 import argparse
 import json
-import statistics
 import subprocess
 from pathlib import Path
 
@@ -65,8 +64,8 @@ def evaluate(bolmo: str, run_folder: Path, text: Path, saved: Path, *options: st
 
 
 def measure_speeds(bolmo: str, points: list[dict]) -> None:
-    """Adds bytes per second of decoding, and of prompts where they have patches of their own, to each point: medians of
-    runs in turns."""
+    """Adds bytes per second of decoding, and of prompts where they have patches of their own, to each point: the
+    best of runs in turns, because other work on the machine only slows a run down."""
     phases = {"decode": "width", "prefill": "reading_width"}
     found = [{phase: [] for phase, width in phases.items() if width in point} for point in points]
     for _ in range(ROUNDS):
@@ -74,11 +73,11 @@ def measure_speeds(bolmo: str, points: list[dict]) -> None:
             for phase, values in speeds.items():
                 width = max(point[phases[phase]], 1.0)
                 bench = run(bolmo, "bench", "--model", point["model"], "--adapter", "cpu", "--quiet", "--json",
-                            "--prompt-bytes", "1024", "--decode-bytes", "256", "--runs", "1",
+                            "--prompt-bytes", "1024", "--decode-bytes", "1024", "--runs", "1",
                             "--bytes-per-patch", width)
                 values.append(json.loads(bench)[phase]["bytes_per_second"]["median"])
     for point, speeds in zip(points, found):
-        point.update({phase: statistics.median(values) for phase, values in speeds.items()})
+        point.update({phase: max(values) for phase, values in speeds.items()})
 
 
 def held_out() -> Path:
@@ -195,6 +194,8 @@ def draw(points: list[dict], path: Path) -> None:
             if of:
                 axis.plot(*zip(*of), marker=marker, markersize=9 if series == "natural" else 5, linewidth=1.2,
                           label=NAMES[series].replace("`", ""))
+        if key == "decode":
+            axis.set_ylim(bottom=0)
         axis.set_xlabel("bytes per patch")
         axis.set_title(title)
         axis.grid(alpha=0.3)
