@@ -10,8 +10,8 @@ byte, and flags are summed over. The boundary bias exists only there.
 
 Starts from runs/stage2/model of run.sh. Trains it further, once as it is and once to each ratio by each kind of
 compression, and measures all of these models, and the first one with boundary biases, on the same held-out text. Their
-speeds are measured at the end, in turns. Everything goes to runs/dial; a call that was interrupted continues. Writes
-dial.md, dial.json and charts/dial.svg beside this script. Needs matplotlib.
+speeds are measured at the end, in turns. Everything goes to runs/dial; a call that was interrupted continues. Prints the
+table of README.md, and writes dial.json and charts/dial.svg beside this script. Needs matplotlib.
 """
 import argparse
 import json
@@ -214,7 +214,6 @@ def main() -> None:
     args = parser.parse_args()
     points = measure(args.bolmo, args.steps, args.rows)
     Path("dial.json").write_text(json.dumps(points, indent=1) + "\n")
-    Path("dial.md").write_text(table(points))
     draw(points, Path("charts/dial.svg"))
     print(table(points), end="")
 

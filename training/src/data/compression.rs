@@ -90,12 +90,12 @@ impl Compression {
                     entropy_merges(&entropies[slots], choose)
                         .map_err(|error| error.context(format_args!("row {row}")))?
                 }
-                CompressionKind::Space | CompressionKind::Words => {
-                    let ends = match self.kind {
-                        CompressionKind::Space => &batch.space_patch_lens,
-                        _ => &batch.word_patch_lens,
-                    };
-                    merged.push(space_patches(lens, filled(&ends[slots]), bytes, ratio, choose));
+                CompressionKind::Space => {
+                    merged.push(space_patches(lens, filled(&batch.space_patch_lens[slots]), bytes, ratio, choose));
+                    continue;
+                }
+                CompressionKind::Words => {
+                    merged.push(space_patches(lens, filled(&batch.word_patch_lens[slots]), bytes, ratio, choose));
                     continue;
                 }
             };

@@ -114,7 +114,7 @@ fn llama(text: &mut String, run: &Value) {
     let _ = write!(
         text,
         "\n## Comparison with llama.cpp\n\n\
-         {}, {}. llama-cpp-python {} with {} M weights; ours is {} with the preset `mid` at {} bytes per patch.\n\
+         {}, {}. llama-cpp-python {} ({}) with {} M weights; ours is {} with the preset `mid` at {} bytes per patch.\n\
          Best of {} rounds, alternating; prompts of {} tokens or bytes. *Weights* are those that decoding reads per\n\
          second. Operations are two per weight and position. The ratio is ours divided by llama.cpp's. *int8*: the\n\
          inputs of our products are rounded to 8-bit integers, as llama.cpp's always are in q8_0 and q4_0.\n\
@@ -122,6 +122,8 @@ fn llama(text: &mut String, run: &Value) {
         word(&run["cpu"]),
         threads(run),
         word(&run["llama_cpp_python"]),
+        // "CPU : AVX2 = 1 | FMA = 1 |"
+        word(&run["llama_cpp"]["system"]).replace(" = 1", "").replace(" |", ",").trim_end_matches(','),
         figure(&model["weights"], |weights| format!("{:.0}", 1e-6 * weights)),
         device(&run["adapter"]),
         plain(&settings["bytes_per_patch"]),
