@@ -151,7 +151,8 @@ fn a_run_beside_llama_cpp_has_its_table() {
     let file = folder.path().join("llama.json");
     let run = |rest: &str, formats: &str| {
         format!(
-            r#"{{"llama_cpp_python": "0.3", "llama_cpp": {{"system": "CPU : AVX2 = 1 | FMA = 1 |"}}, "cpu": "Some CPU", "threads": 2,
+            r#"{{"llama_cpp_python": "0.3", "llama_cpp": {{"system": "CPU : AVX2 = 1 | FMA = 1 |"}},
+                "cpu": "Some CPU", "threads": 2,
                 "load_average": {{"before": 0.25, "after": 1}}, "rounds": 5, "model": {{"weights": 202000000}},
                 "settings": {{"prompt": 512, "decoded": 64, "bytes_per_patch": 5}}, {rest}
                 "formats": [{{"format": "q8_0", {formats}
